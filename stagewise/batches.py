@@ -1,0 +1,82 @@
+"""Batches of any nested structure: their size, parts of them, and a data set as one batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from stagewise.errors import InputError
+
+Batch = Any
+"""What a loss function takes: a tensor, or tuples, lists and mappings of tensors that share their leading size."""
+
+
+def num_samples(batch: Batch) -> int:
+    """Leading size shared by all tensors of a batch.
+
+    Args:
+        batch: nested tensors, each of shape ``[sample, ...]``; zero-dimensional tensors are passed over.
+
+    Raises:
+        InputError: no tensor was found, or leading sizes differ.
+    """
+    sizes: list[int] = []
+    apply_to_collection(batch, Tensor, lambda tensor: sizes.append(len(tensor)) if tensor.dim() else None)
+    if not sizes:
+        raise InputError(
+            f"got a batch without tensors ({type(batch).__name__}); expected tensors of shape [sample, ...]; "
+            "pass the batch as your loss function takes it"
+        )
+    if len(set(sizes)) > 1:
+        raise InputError(
+            f"got tensors of leading sizes {sorted(set(sizes))} in one batch; expected one leading size, the number of "
+            "samples; pad or stack them"
+        )
+    return sizes[0]
+
+
+def take(batch: Batch, index: Tensor | slice) -> Batch:
+    """Samples of a batch, in its own structure.
+
+    Args:
+        batch: nested tensors of shape ``[sample, ...]``.
+        index: integer tensor ``[k]`` or a slice.
+    """
+    return apply_to_collection(batch, Tensor, lambda tensor: tensor[index] if tensor.dim() else tensor)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """A batch with its tensors on ``device``."""
+    return apply_to_collection(batch, Tensor, lambda tensor: tensor.to(device))
+
+
+def as_batch(
+    data: Dataset | Batch, limit: int | None = None, collate_fn: Callable[[list[Any]], Batch] | None = None
+) -> Batch:
+    """A map-style data set as one batch; anything else is taken to be a batch already.
+
+    Args:
+        data: map-style data set, or a batch.
+        limit: at most so many samples, the first ones.
+        collate_fn: how samples become a batch; torch's default if not given.
+
+    Raises:
+        InputError: the data set has no length, or holds no sample.
+    """
+    if not isinstance(data, Dataset):
+        size = num_samples(data)
+        if size == 0:
+            raise InputError("got a batch of 0 samples; expected at least one")
+        return data if limit is None or limit >= size else take(data, slice(0, limit))
+    if not hasattr(data, "__len__"):
+        raise InputError(
+            f"got an iterable data set ({type(data).__name__}) without a length; expected a map-style data set or a "
+            "batch; draw a fixed set of samples from it and pass that"
+        )
+    size = len(data) if limit is None else min(limit, len(data))
+    if size == 0:
+        raise InputError(f"got an empty data set ({type(data).__name__}); expected at least one sample")
+    return (collate_fn or default_collate)([data[index] for index in range(size)])

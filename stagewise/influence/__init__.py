@@ -1,0 +1,1 @@
+"""From draws to influence: covariances, groups, standard errors, the within/between split, baselines."""

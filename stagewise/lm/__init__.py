@@ -1,0 +1,1 @@
+"""Language models: data, token groups, a Lightning module, induction metrics."""

@@ -1,0 +1,1 @@
+"""Transitions: signals over training and the windows found in them."""

@@ -1,0 +1,1 @@
+"""What people see: tags, TensorBoard, figures, files."""

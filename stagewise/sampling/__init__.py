@@ -1,0 +1,1 @@
+"""Chains: local SGLD around the training weights, and the traces they leave."""

@@ -1,0 +1,51 @@
+"""What a probe looks at and what drives it: the observed set, its groups, and the sampling set."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from stagewise.batches import Batch, num_samples
+from stagewise.errors import InputError
+
+
+@dataclass(frozen=True)
+class ProbeData:
+    """The fixed data of all probes of a run.
+
+    A data module that has a method ``probe_data()`` returning this feeds the callback without further arguments.
+
+    Attributes:
+        observed: batch whose losses are recorded at every draw.
+        sampling: batch whose minibatches drive the gradient; the observed set where it is None.
+        groups: name to bool mask, ``[sample]`` or ``[sample, token]`` as the losses are; groups may overlap and need
+            not cover everything. Without groups there is one, ``all``.
+
+    Raises:
+        InputError: an empty set, or a mask that selects nothing or has the wrong leading size.
+    """
+
+    observed: Batch
+    sampling: Batch | None = None
+    groups: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        size = num_samples(self.observed)
+        if size == 0:
+            raise InputError("got an empty observed set; expected at least one sample")
+        if self.sampling is not None and num_samples(self.sampling) == 0:
+            raise InputError("got an empty sampling set; expected at least one sample, or None for the observed set")
+        for name, mask in self.groups.items():
+            if not isinstance(mask, Tensor) or mask.dim() not in (1, 2) or len(mask) != size:
+                shape = list(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+                raise InputError(
+                    f"got group {name!r} of shape {shape}; expected a bool mask [{size}] or [{size}, token] over the "
+                    "observed set"
+                )
+            if not torch.any(mask):
+                raise InputError(
+                    f"got group {name!r} that selects nothing in the observed set; widen it or leave it out"
+                )
+            if "~" in name or "/" in name:
+                raise InputError(f"got group name {name!r}; expected one without '~' and '/', which tags use")
