@@ -1,0 +1,142 @@
+"""The Bayesian influence function (BIF) of one probe, split against a reference probe."""
+
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from stagewise.influence.features import Features
+from stagewise.influence.groups import Groups
+from stagewise.influence.split import PARTS, Centering, split
+from stagewise.influence.uncertainty import jackknife_error, mean_error
+
+Array = NDArray[np.float64]
+
+SIGN = "negative = helpful: more weight on sample i lowers the loss of sample j"
+"""Sign of everything called influence or BIF."""
+
+UNITS = "nats^2"
+"""Unit of BIF; its correlation is a pure number."""
+
+_SAMPLES = ("part", "sample", "sample_j")
+_GROUPS = ("part", "group", "group_j")
+
+
+def correlation(covariance: Array, variance: Array) -> Array:
+    """Divide ``[feature, feature]`` by the standard deviations of both sides; zero where one does not vary."""
+    scale = np.zeros_like(variance)
+    np.divide(1.0, np.sqrt(variance), out=scale, where=variance > 0)
+    return covariance * scale[:, None] * scale[None]
+
+
+def _stack(parts: dict[str, Array], view: Callable[[Array], Array]) -> Array:
+    """``[part, ...]``: a view of each part, with the sign of influence."""
+    return np.stack([-view(parts[name]) for name in PARTS])
+
+
+def _group_estimate(
+    current: Features, reference: Features | None, groups: Groups, centering: Centering
+) -> Callable[[list[int]], Array]:
+    """Group BIF ``[part, group, group]`` as a function of the chains used, for the jackknife."""
+
+    def estimate(rows: list[int]) -> Array:
+        past = None if reference is None else reference.groups[rows]
+        return _stack(split(current.groups[rows], past, centering=centering).parts(), groups.pair_means)
+
+    return estimate
+
+
+def _missing(like: Array) -> Array:
+    return np.full_like(like, np.nan)
+
+
+def bif(
+    current: Features, reference: Features | None, groups: Groups, *, centering: Centering = Centering.CHAIN
+) -> xr.Dataset:
+    """Influence over samples and groups, with its split, its errors and the change since the reference.
+
+    Args:
+        current: draws at the current weights.
+        reference: draws at the reference probe. Chains that both kept are used. Without a reference, or without a
+            common chain, the probe is its own reference: between is exactly zero, and there is no z-score.
+        groups: as the features were reduced with.
+        centering: see :class:`~stagewise.influence.split.Centering`.
+
+    Returns:
+        Data set with axes ``part`` (within, drift, between, total), ``sample``, ``sample_j``, ``group``, ``group_j``:
+
+        - ``bif``, ``group_bif``: minus the covariance, nats^2; groups: mean over pairs in different samples.
+        - ``bif_correlation``, ``group_bif_correlation``: every part divided by the total standard deviations.
+        - ``group_bif_se``: jackknife standard error over chains, nats^2; NaN with too few chains.
+        - ``shift``, ``shift_se`` [sample]: mean loss now minus at the reference, nats; negative = learnt.
+        - ``between_share``: trace of between over trace of total, 0 to 1.
+        - ``flip_fraction``: share of pairs of different samples in which total and within differ in sign.
+        - ``z_median``: median of \\|shift / shift_se\\|; NaN with one chain.
+
+    Source: BIF, arXiv 2509.26544, eq. 4, and arXiv 2510.12071; the split is the law of total covariance.
+    """
+    if reference is not None:
+        common = tuple(chain for chain in current.chains if chain in reference.chains)
+        if common:
+            current, reference = current.only(common), reference.only(common)
+        else:
+            reference = None
+    parts = split(current.samples, None if reference is None else reference.samples, centering=centering).parts()
+    variance = np.diag(parts["total"])
+    group_estimate = _group_estimate(current, reference, groups, centering)
+    num_chains = len(current.chains)
+    rows = list(range(num_chains))
+    group_bif = group_estimate(rows)
+    # Centring over chains needs two of them left in every jackknife sample.
+    enough = num_chains >= (3 if centering is Centering.STEP else 2)
+    group_bif_se = jackknife_error(group_estimate, num_chains) if enough else None
+    group_parts = split(current.groups, None if reference is None else reference.groups, centering=centering).parts()
+    group_variance = np.diag(group_parts["total"])
+
+    past = current.samples if reference is None else reference.samples
+    shifts = (current.samples - past).mean(axis=1)
+    shift = shifts.mean(axis=0)
+    shift_se = None if reference is None else mean_error(shifts)
+    off_diagonal = ~np.eye(len(variance), dtype=bool)
+    flips = np.sign(parts["total"]) != np.sign(parts["within"])
+    total_trace = float(np.trace(parts["total"]))
+
+    result = xr.Dataset(
+        {
+            "bif": (_SAMPLES, _stack(parts, lambda part: part)),
+            "bif_correlation": (_SAMPLES, _stack(parts, lambda part: correlation(part, variance))),
+            "group_bif": (_GROUPS, group_bif),
+            "group_bif_se": (_GROUPS, _missing(group_bif) if group_bif_se is None else group_bif_se),
+            "group_bif_correlation": (
+                _GROUPS,
+                _stack(group_parts, lambda part: groups.pair_mean_correlations(part, group_variance)),
+            ),
+            "shift": ("sample", shift),
+            "shift_se": ("sample", _missing(shift) if shift_se is None else shift_se),
+            "between_share": float(np.trace(parts["between"])) / total_trace if total_trace > 0 else 0.0,
+            "flip_fraction": float(flips[off_diagonal].mean()) if off_diagonal.any() else 0.0,
+            "z_median": np.nan if shift_se is None else _median_z(shift, shift_se),
+        },
+        coords={"part": list(PARTS), "group": list(groups.names), "group_j": list(groups.names)},
+        attrs={
+            "sign": SIGN,
+            "units": UNITS,
+            "centering": str(centering),
+            "step": current.step,
+            "reference_step": current.step if reference is None else reference.step,
+        },
+    )
+    for name in ("bif", "group_bif", "group_bif_se"):
+        result[name].attrs = {"sign": SIGN, "units": UNITS}
+    for name in ("bif_correlation", "group_bif_correlation"):
+        result[name].attrs = {"sign": SIGN, "units": "1"}
+    for name in ("shift", "shift_se"):
+        result[name].attrs = {"sign": "negative = the loss fell since the reference", "units": "nats"}
+    return result
+
+
+def _median_z(shift: Array, shift_se: Array) -> float:
+    """Median of the absolute z-scores, over samples whose error is not zero."""
+    sure = shift_se > 0
+    return float(np.median(np.abs(shift[sure] / shift_se[sure]))) if sure.any() else float("nan")

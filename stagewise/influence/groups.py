@@ -1,0 +1,121 @@
+"""Groups of samples or tokens, and means over the pairs between them."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stagewise.errors import InputError
+
+Array = NDArray[np.float64]
+
+
+class Groups:
+    """Named sets of losses, and their group-by-sample sums.
+
+    A pair mean over groups A and B runs over i in A, j in B *of different samples*: tokens of one sequence share their
+    context, and a sample always moves with itself. It needs nothing but the sums of each group's losses in each sample.
+
+    Attributes:
+        names: the groups, in order.
+        counts: ``[group, sample]``, how many losses of a group a sample holds.
+        num_pairs: ``[group, group]``, pairs of losses in different samples.
+    """
+
+    def __init__(self, masks: Mapping[str, ArrayLike], loss_mask: ArrayLike) -> None:
+        """Fit groups to the shape of the losses.
+
+        Args:
+            masks: name to bool ``[sample]`` or ``[sample, token]``; ``{}`` makes one group, ``all``.
+            loss_mask: bool ``[sample]`` or ``[sample, token]``, where there is a loss.
+
+        Raises:
+            InputError: a mask has another shape, selects no loss, or two groups have no pair in different samples.
+        """
+        present = np.asarray(loss_mask, dtype=bool)
+        named = {name: np.asarray(mask, dtype=bool) for name, mask in masks.items()} or {"all": present}
+        self.names = tuple(named)
+        self._masks = np.zeros((len(named), *present.shape), dtype=bool)
+        for row, (name, mask) in enumerate(named.items()):
+            if mask.ndim < present.ndim:
+                mask = mask[:, None]
+            if (
+                mask.ndim != present.ndim
+                or mask.shape[0] != len(present)
+                or mask.shape[-1] not in (1, present.shape[-1])
+            ):
+                raise InputError(
+                    f"got group {name!r} of shape {list(mask.shape)}; expected the shape of the losses, "
+                    f"{list(present.shape)}, or [{len(present)}]"
+                )
+            self._masks[row] = mask & present
+            if not self._masks[row].any():
+                raise InputError(
+                    f"got group {name!r} that selects no loss; expected at least one; widen it or leave it out"
+                )
+        self.counts = self._masks.reshape(len(named), len(present), -1).sum(axis=2)
+        self.num_pairs = self.counts.sum(axis=1)[:, None] * self.counts.sum(axis=1)[None] - self.counts @ self.counts.T
+        for row, column in np.argwhere(self.num_pairs == 0):
+            raise InputError(
+                f"got groups {self.names[row]!r} and {self.names[column]!r} without a pair in different samples; "
+                "expected at least one; observe more samples"
+            )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def mask(self, group: int, sample: int) -> NDArray[np.bool_]:
+        """Which losses of a sample a group holds: a scalar array or ``[token]``."""
+        return np.asarray(self._masks[group, sample])
+
+    def sums(self, loss: ArrayLike) -> Array:
+        """Sum each group's losses in each sample.
+
+        Args:
+            loss: ``[..., sample]`` or ``[..., sample, token]``, nats, as the groups were fitted to.
+
+        Returns:
+            ``[..., group * sample]``, float64.
+        """
+        values = np.asarray(loss, dtype=np.float64)
+        chosen = [np.where(mask, values, 0.0) for mask in self._masks]
+        if self._masks.ndim == 3:
+            chosen = [part.sum(axis=-1) for part in chosen]
+        stacked = np.stack(chosen, axis=-2)
+        return stacked.reshape(*stacked.shape[:-2], -1)
+
+    def means(self, loss: ArrayLike) -> Array:
+        """``[..., group]``: mean loss of each group, nats."""
+        sums = self.sums(loss)
+        return sums.reshape(*sums.shape[:-1], *self.counts.shape).sum(axis=-1) / self.counts.sum(axis=1)
+
+    def pair_means(self, covariance: Array) -> Array:
+        """Mean over all pairs of losses of two groups in different samples.
+
+        Args:
+            covariance: ``[group * sample, group * sample]`` of the sums.
+
+        Returns:
+            ``[group, group]``, the unit of ``covariance``.
+        """
+        blocks = covariance.reshape(*self.counts.shape, *self.counts.shape)
+        same_sample = np.einsum("gnhn->gh", blocks)
+        return (blocks.sum(axis=(1, 3)) - same_sample) / self.num_pairs
+
+    def pair_mean_correlations(self, covariance: Array, variance: Array) -> Array:
+        """Mean correlation between the sums of two groups in different samples, over samples that hold both.
+
+        Args:
+            covariance: ``[group * sample, group * sample]``.
+            variance: ``[group * sample]``, what to divide by; zero where a sample holds none of a group.
+
+        Returns:
+            ``[group, group]``, pure numbers.
+        """
+        scale = np.zeros_like(variance)
+        np.divide(1.0, np.sqrt(variance), out=scale, where=variance > 0)
+        blocks = (covariance * scale[:, None] * scale[None]).reshape(*self.counts.shape, *self.counts.shape)
+        held = (scale > 0).reshape(self.counts.shape).astype(np.float64)
+        num_pairs = held.sum(axis=1)[:, None] * held.sum(axis=1)[None] - held @ held.T
+        total = blocks.sum(axis=(1, 3)) - np.einsum("gnhn->gh", blocks)
+        return np.divide(total, num_pairs, out=np.zeros_like(total), where=num_pairs > 0)

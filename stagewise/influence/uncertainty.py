@@ -1,0 +1,37 @@
+"""Standard errors over chains."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def jackknife_error(estimate: Callable[[list[int]], Array], num_chains: int) -> Array | None:
+    """Standard error of an estimate by leaving out one chain at a time.
+
+    For an estimate that is a mean over chains this is the standard error of that mean.
+
+    Args:
+        estimate: the estimate from a list of chain positions.
+        num_chains: how many chains there are.
+
+    Returns:
+        Shape of the estimate; None with fewer than two chains.
+
+    Source: Quenouille 1956, Tukey 1958.
+    """
+    if num_chains < 2:
+        return None
+    chains = list(range(num_chains))
+    left_out = np.stack([estimate([chain for chain in chains if chain != skip]) for skip in chains])
+    spread = ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)
+    return np.sqrt(spread * (num_chains - 1) / num_chains)
+
+
+def mean_error(chain_means: Array) -> Array | None:
+    """Standard error ``[...]`` of the mean over ``[chain, ...]`` (ddof 1); None with fewer than two chains."""
+    if len(chain_means) < 2:
+        return None
+    return chain_means.std(axis=0, ddof=1) / np.sqrt(len(chain_means))

@@ -1,0 +1,191 @@
+"""Local SGLD chains around a module's weights, one after the other, in one flat weight buffer."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stagewise.batches import Batch, num_samples, take
+from stagewise.errors import InputError
+from stagewise.isolation import untouched, with_weights
+from stagewise.losses import Losses, LossFn, evaluate
+from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.kernel import MeanSquare, sgld_step_
+from stagewise.sampling.streams import chain_streams
+from stagewise.sampling.trace import Trace
+
+ForwardContext = Callable[[], AbstractContextManager]
+
+
+class _FlatWeights:
+    """All trainable parameters in one buffer, and leaf tensors that look into it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        parameters = {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
+        if not parameters:
+            raise InputError("got a module without trainable parameters; expected at least one; unfreeze a part of it")
+        devices = {value.device for value in parameters.values()}
+        if len(devices) > 1:
+            raise InputError(f"got parameters on {sorted(map(str, devices))}; expected one device; place it on one")
+        dtype = torch.float64 if any(value.dtype == torch.float64 for value in parameters.values()) else torch.float32
+        self.anchor = torch.cat([value.reshape(-1).to(dtype) for value in parameters.values()])
+        self.state = self.anchor.clone()
+        parts = self.state.split([value.numel() for value in parameters.values()])
+        self._views = [part.view(value.shape) for part, value in zip(parts, parameters.values(), strict=True)]
+        # Half-precision parameters get leaves of their own: noise smaller than their rounding lives in `state`.
+        self.leaves = {
+            name: (view.detach() if view.dtype == value.dtype else value.clone()).requires_grad_()
+            for (name, value), view in zip(parameters.items(), self._views, strict=True)
+        }
+
+    def publish(self) -> None:
+        """Bring leaves that are copies up to date with the buffer."""
+        with torch.no_grad():
+            for leaf, view in zip(self.leaves.values(), self._views, strict=True):
+                if leaf.dtype != view.dtype:
+                    leaf.copy_(view)
+
+    def reset(self) -> None:
+        self.state.copy_(self.anchor)
+        self.publish()
+
+    def gradient(self, loss: Tensor) -> Tensor:
+        """Flat gradient ``[weight]``; zero for parameters that the loss does not use."""
+        parts = torch.autograd.grad(loss, list(self.leaves.values()), allow_unused=True, materialize_grads=True)
+        return torch.cat([part.reshape(-1).to(self.state.dtype) for part in parts])
+
+
+class _Recorder:
+    """Evaluates the observed set, in chunks, at whatever weights the module holds."""
+
+    def __init__(self, evaluate_batch: Callable[[Batch], Losses], observed: Batch, chunk_size: int | None) -> None:
+        size = num_samples(observed)
+        chunk = min(chunk_size or size, size)
+        self._evaluate = evaluate_batch
+        self._chunks = [take(observed, slice(start, start + chunk)) for start in range(0, size, chunk)]
+
+    @torch.no_grad()
+    def losses(self) -> Losses:
+        parts = [self._evaluate(chunk) for chunk in self._chunks]
+        return Losses(torch.cat([part.values for part in parts]), torch.cat([part.mask for part in parts]))
+
+
+def _run_chain(
+    weights: _FlatWeights,
+    evaluate_batch: Callable[[Batch], Losses],
+    recorder: _Recorder,
+    anchor_loss: float,
+    sampling: Batch,
+    config: SGLDConfig,
+    streams: tuple[torch.Generator, torch.Generator],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """One chain: losses ``[draw, sample(, token)]`` and distances ``[draw]``.
+
+    Raises:
+        FloatingPointError: the recorded loss rose beyond the limit or is not finite; the chain has diverged.
+    """
+    noise_stream, batch_stream = streams
+    size = num_samples(sampling)
+    noise = torch.empty_like(weights.state)
+    adapting = None if config.preconditioner is None else MeanSquare(config.preconditioner, weights.state)
+    frozen: Tensor | None = None
+    draws: list[NDArray[np.float32]] = []
+    distances: list[float] = []
+    weights.reset()
+    for index in range(config.num_steps):
+        batch = take(sampling, torch.randperm(size, generator=batch_stream)[: config.batch_size])
+        gradient = weights.gradient(evaluate_batch(batch).mean())
+        burning_in = index < config.num_burnin_steps
+        if adapting is not None and burning_in:
+            adapting.update(gradient)
+            frozen = adapting.preconditioner()
+        sgld_step_(
+            weights.state,
+            weights.anchor,
+            gradient,
+            noise.normal_(generator=noise_stream),
+            lr=config.lr,
+            nbeta=config.nbeta,
+            localization=config.localization,
+            preconditioner=frozen,
+        )
+        weights.publish()
+        if not burning_in and (index - config.num_burnin_steps + 1) % config.num_steps_bw_draws == 0:
+            recorded = recorder.losses()
+            rise = float(recorded.mean()) - anchor_loss
+            if not rise <= config.max_loss_rise:
+                raise FloatingPointError(
+                    f"mean loss rose by {rise:.3g} nats (limit {config.max_loss_rise:g}) at draw {len(draws)} of "
+                    f"{config.num_draws}"
+                )
+            draws.append(recorded.values.float().cpu().numpy())
+            distances.append(float(torch.linalg.vector_norm(weights.state - weights.anchor)))
+    return np.stack(draws), np.asarray(distances, dtype=np.float32)
+
+
+def run_chains(
+    module: nn.Module,
+    loss_fn: LossFn,
+    *,
+    observed: Batch,
+    sampling: Batch,
+    config: SGLDConfig,
+    step: int = 0,
+    chunk_size: int | None = None,
+    forward_context: ForwardContext = nullcontext,
+) -> Trace:
+    """Sample around the weights of ``module`` and record the losses of the observed set.
+
+    The module is left bit for bit as it was: chains run on a copy of the trainable parameters, in eval mode, with
+    random numbers of their own. Frozen parameters stay where they are.
+
+    Args:
+        module: its current weights are the anchor w*.
+        loss_fn: per-sample loss, see :mod:`stagewise.losses`.
+        observed: batch that is recorded at each draw, on the module's device.
+        sampling: batch whose minibatches drive the gradient, on the module's device.
+        config: the sampler.
+        step: training step, kept in the trace and, without common noise, part of the seed.
+        chunk_size: samples of the observed set for each forward pass; all at once if None.
+        forward_context: entered around each forward pass (autocast). It is left in between, because autocast caches
+            casts of weights, and the weights move.
+
+    Raises:
+        InputError: no trainable parameter, or parameters on several devices.
+        LossContractError: the loss is not of the contract's shape.
+    """
+    weights = _FlatWeights(module)
+
+    def evaluate_batch(batch: Batch) -> Losses:
+        with forward_context():
+            return evaluate(loss_fn, module, batch)
+
+    recorder = _Recorder(evaluate_batch, observed, chunk_size)
+
+    def sample() -> tuple[Losses, dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]], dict[int, str]]:
+        anchor = recorder.losses()
+        anchor_loss = float(anchor.mean())
+        kept, dropped = {}, {}
+        for chain in range(config.num_chains):
+            streams = chain_streams(config, chain, step, weights.state.device)
+            try:
+                kept[chain] = _run_chain(weights, evaluate_batch, recorder, anchor_loss, sampling, config, streams)
+            except FloatingPointError as reason:
+                dropped[chain] = str(reason)
+        return anchor, kept, dropped
+
+    with untouched(module), torch.enable_grad():
+        anchor, kept, dropped = with_weights(module, weights.leaves, sample)
+    shape = (0, config.num_draws, *anchor.values.shape)
+    return Trace(
+        loss=np.stack([loss for loss, _ in kept.values()]) if kept else np.empty(shape, dtype=np.float32),
+        anchor_loss=anchor.values.float().cpu().numpy(),
+        mask=anchor.mask.cpu().numpy(),
+        distance=np.stack([far for _, far in kept.values()]) if kept else np.empty(shape[:2], dtype=np.float32),
+        chains=tuple(kept),
+        dropped=dropped,
+        step=step,
+    )

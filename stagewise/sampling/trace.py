@@ -1,0 +1,43 @@
+"""What the chains of one probe leave behind."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Recorded losses of the observed set, in nats.
+
+    Attributes:
+        loss: ``[chain, draw, sample]`` or ``[chain, draw, sample, token]``, float32; zero where masked.
+        anchor_loss: ``[sample]`` or ``[sample, token]``, float32, at the training weights.
+        mask: shape of ``anchor_loss``, bool; False where there is no loss.
+        distance: ``[chain, draw]``, |w - w*| in weight units.
+        chains: numbers of the chains that were kept, in the order of the first axis.
+        dropped: number of each chain that failed, with the reason.
+        step: training step of the weights.
+    """
+
+    loss: NDArray[np.float32]
+    anchor_loss: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    distance: NDArray[np.float32]
+    chains: tuple[int, ...]
+    dropped: dict[int, str]
+    step: int
+
+    def sample_losses(self) -> NDArray[np.float64]:
+        """``[chain, draw, sample]``: token losses summed over each sample."""
+        loss = self.loss.astype(np.float64)
+        return loss if loss.ndim == 3 else loss.sum(axis=-1)
+
+    def mean_loss(self) -> NDArray[np.float64]:
+        """``[chain, draw]``: mean over all that the mask keeps, nats (per token for token losses)."""
+        axes = tuple(range(2, self.loss.ndim))
+        return self.loss.sum(axis=axes, dtype=np.float64) / self.mask.sum()
+
+    def mean_anchor_loss(self) -> float:
+        """Mean loss at the training weights, nats (per token for token losses)."""
+        return float(self.anchor_loss.sum(dtype=np.float64) / self.mask.sum())
