@@ -38,7 +38,7 @@ def gradient_dot(
     Returns:
         ``[group, group]``, nats^2 per squared weight unit.
 
-    Source: GradSim; TracIn, Pruthi et al. 2020, eq. 1 for one checkpoint.
+    Source: GradSim; one checkpoint of TracIn (Pruthi et al. 2020) at learning rate 1.
     """
     leaves = {
         name: value.detach().clone().requires_grad_()

@@ -72,9 +72,9 @@ def bif(
         - ``shift``, ``shift_se`` [sample]: mean loss now minus at the reference, nats; negative = learnt.
         - ``between_share``: trace of between over trace of total, 0 to 1.
         - ``flip_fraction``: share of pairs of different samples in which total and within differ in sign.
-        - ``z_median``: median of \\|shift / shift_se\\|; NaN with one chain.
+        - ``z_median``: median absolute shift / shift_se; NaN with one chain.
 
-    Source: BIF, arXiv 2509.26544, eq. 4, and arXiv 2510.12071; the split is the law of total covariance.
+    Source: BIF, arXiv 2509.26544 and arXiv 2510.12071; the split is the law of total covariance.
     """
     if reference is not None:
         common = tuple(chain for chain in current.chains if chain in reference.chains)

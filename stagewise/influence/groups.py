@@ -50,9 +50,7 @@ class Groups:
                 )
             self._masks[row] = mask & present
             if not self._masks[row].any():
-                raise InputError(
-                    f"got group {name!r} that selects no loss; expected at least one; widen it or leave it out"
-                )
+                raise InputError(f"got group {name!r} that selects no loss; expected at least one; widen it or drop it")
         self.counts = self._masks.reshape(len(named), len(present), -1).sum(axis=2)
         self.num_pairs = self.counts.sum(axis=1)[:, None] * self.counts.sum(axis=1)[None] - self.counts @ self.counts.T
         for row, column in np.argwhere(self.num_pairs == 0):

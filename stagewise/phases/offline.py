@@ -1,0 +1,63 @@
+"""Transitions of a finished run: peaks of a signal and their widths."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.signal import find_peaks, peak_widths
+
+from stagewise.errors import InputError
+from stagewise.phases.window import Window
+
+_NOISE_MULTIPLE = 3.0
+"""A peak must stand out by so many standard errors, where they are known."""
+
+
+def find_windows(
+    steps: ArrayLike, values: ArrayLike, errors: ArrayLike | None = None, *, min_prominence: float = 0.15
+) -> list[Window]:
+    """Find the peaks of a signal over training.
+
+    Peaks are sought over the index of the probe, so that a log-spaced schedule is read on a log axis. The first and the
+    last probe cannot be peaks. A window reaches to half of the peak's prominence on each side.
+
+    Args:
+        steps: ``[probe]``, increasing.
+        values: ``[probe]``, the signal.
+        errors: ``[probe]``, its standard errors; a peak's prominence must exceed three times the median one.
+        min_prominence: least prominence, as a fraction of the largest value.
+
+    Returns:
+        Windows in order of their peaks; none with fewer than three probes.
+
+    Raises:
+        InputError: lengths differ, steps do not increase, or values are not finite.
+    """
+    at = np.asarray(steps, dtype=np.float64)
+    height = np.asarray(values, dtype=np.float64)
+    if at.ndim != 1 or at.shape != height.shape:
+        raise InputError(f"got steps {list(at.shape)} and values {list(height.shape)}; expected equal lengths")
+    if (np.diff(at) <= 0).any():
+        raise InputError("got steps that do not increase; expected one value for each probe, in order of training")
+    if not np.isfinite(height).all():
+        raise InputError("got a signal that is not finite; leave such probes out")
+    if not 0 < min_prominence <= 1:
+        raise InputError(f"got min_prominence={min_prominence}; expected a fraction in (0, 1]")
+    if len(at) < 3 or height.max() <= 0:
+        return []
+    noise = 0.0
+    if errors is not None:
+        known = np.asarray(errors, dtype=np.float64)
+        known = known[np.isfinite(known)]
+        noise = _NOISE_MULTIPLE * float(np.median(known)) if len(known) else 0.0
+    peaks, found = find_peaks(height, prominence=max(min_prominence * float(height.max()), noise))
+    _, _, left, right = peak_widths(height, peaks, rel_height=0.5)
+    index = np.arange(len(at))
+    return [
+        Window(
+            start=round(float(np.interp(left[row], index, at))),
+            peak=int(at[peak]),
+            end=round(float(np.interp(right[row], index, at))),
+            signal=float(height[peak]),
+            prominence=float(found["prominences"][row]),
+        )
+        for row, peak in enumerate(peaks)
+    ]

@@ -1,0 +1,40 @@
+"""The signal that transitions are read from: the square root of the between-norm."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+class Signal(NamedTuple):
+    """Square root of the between-norm at one probe, with what noise alone would give.
+
+    Attributes:
+        value: sqrt of the norm of the between part, its noise floor subtracted, nats; (1/2) |shift| without noise.
+        error: standard error of ``value`` before the subtraction, nats; NaN with one chain.
+        threshold: the value that chain noise alone would show, nats; NaN with one chain.
+    """
+
+    value: float
+    error: float
+    threshold: float
+
+
+def between_signal(shift: ArrayLike, shift_se: ArrayLike) -> Signal:
+    """Signal of one probe from the mean losses' shifts since the reference.
+
+    B = (1/4) shift shift^T has the Frobenius norm (1/4) |shift|^2. Noise adds (1/4) sum(se^2) to it on average, which
+    is subtracted.
+
+    Args:
+        shift: ``[sample]``, nats.
+        shift_se: ``[sample]``, standard errors, nats; NaN where unknown.
+    """
+    moved = np.asarray(shift, dtype=np.float64)
+    error = np.asarray(shift_se, dtype=np.float64)
+    norm = float(moved @ moved) / 4
+    if np.isnan(error).any():
+        return Signal(float(np.sqrt(norm)), float("nan"), float("nan"))
+    floor = float(error @ error) / 4
+    spread = float(np.sqrt((moved**2 * error**2).sum() / (moved @ moved))) / 2 if norm > 0 else 0.0
+    return Signal(float(np.sqrt(max(norm - floor, 0.0))), spread, float(np.sqrt(floor)))

@@ -1,0 +1,27 @@
+"""Figures, drawn without a display."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+
+def matrix_figure(matrix: NDArray[np.float64], title: str, unit: str) -> Figure:
+    """A heat map of influence between samples, diverging around white, its symmetric limits on the colour bar.
+
+    Limits are the 99th percentile of the absolute values off the diagonal, so that the diagonal does not wash out the
+    rest.
+
+    Args:
+        matrix: ``[sample, sample]``; negative (blue) = helpful.
+        title: what it shows.
+        unit: of the entries.
+    """
+    off_diagonal = matrix[~np.eye(len(matrix), dtype=bool)]
+    limit = float(np.percentile(np.abs(off_diagonal), 99)) if len(off_diagonal) else 0.0
+    figure = Figure(figsize=(5.2, 4.4), dpi=90, layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(matrix, cmap="RdBu_r", vmin=-limit or -1.0, vmax=limit or 1.0, interpolation="nearest")
+    axes.set(title=title, xlabel="sample j", ylabel="sample i")
+    axes.title.set_fontsize(9)
+    figure.colorbar(image, ax=axes, label=f"BIF ({unit}), negative = helpful", extend="both")
+    return figure

@@ -1,0 +1,59 @@
+"""The scalars of one probe, by tag."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+
+from stagewise.influence.split import PARTS
+from stagewise.reporting import tags
+
+_SCALARS = {
+    "between_share": tags.BETWEEN_SHARE,
+    "flip_fraction": tags.FLIP_FRACTION,
+    "z_median": tags.Z_MEDIAN,
+    "rhat_max": tags.RHAT_MAX,
+    "ess_min": tags.ESS_MIN,
+    "chain_drift": tags.DRIFT,
+    "loss_rise": tags.LOSS_RISE,
+    "seconds": tags.SECONDS,
+    "signal": tags.SIGNAL,
+    "signal_threshold": tags.THRESHOLD,
+}
+_NEED_REFERENCE = frozenset({"between_share", "flip_fraction", "z_median", "signal", "signal_threshold"})
+
+
+def _pairs(probe: xr.Dataset) -> Iterator[tuple[int, int, str, str]]:
+    names = [str(name) for name in probe["group"].values]
+    for row, name in enumerate(names):
+        for column in range(row, len(names)):
+            yield row, column, name, names[column]
+
+
+def probe_scalars(probe: xr.Dataset) -> dict[str, float]:
+    """Scalars to log for a probe: unordered group pairs, traces, baseline, losses, diagnostics.
+
+    What is undefined is left out: the between and total parts before there is a reference, errors with one chain.
+
+    Args:
+        probe: data set of one probe, see :mod:`stagewise.influence.bif`.
+    """
+    has_reference = probe.attrs["reference_step"] != probe.attrs["step"]
+    values: dict[str, float] = {}
+    for index, part in enumerate(PARTS):
+        if part in ("between", "total") and not has_reference:
+            continue
+        for row, column, name, other in _pairs(probe):
+            values[tags.influence(part, name, other)] = float(probe["group_bif"][index, row, column])
+            values[tags.influence_error(part, name, other)] = float(probe["group_bif_se"][index, row, column])
+        values[tags.trace(part)] = float(np.trace(probe["bif"].values[index]))
+    if "graddot" in probe:
+        for row, column, name, other in _pairs(probe):
+            values[tags.gradient_dot(name, other)] = float(probe["graddot"][row, column])
+    for row, name in enumerate(probe["group"].values):
+        values[tags.group_loss(str(name))] = float(probe["group_loss"][row])
+    for name, tag in _SCALARS.items():
+        if has_reference or name not in _NEED_REFERENCE:
+            values[tag] = float(probe[name])
+    return {tag: value for tag, value in values.items() if math.isfinite(value)}

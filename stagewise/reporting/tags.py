@@ -1,0 +1,54 @@
+"""Every TensorBoard tag, once. The x axis is always ``trainer.global_step``."""
+
+from stagewise.influence.split import PARTS
+
+BETWEEN_SHARE = "influence/between_share"
+FLIP_FRACTION = "influence/flip_fraction"
+Z_MEDIAN = "influence/z_median"
+
+RHAT_MAX = "sampler/rhat_max"
+ESS_MIN = "sampler/ess_min"
+DRIFT = "sampler/drift"
+LOSS_RISE = "sampler/loss_rise"
+SECONDS = "sampler/seconds"
+OVERHEAD = "sampler/overhead"
+
+SIGNAL = "transition/signal"
+THRESHOLD = "transition/threshold"
+IN_WINDOW = "transition/in_window"
+
+RUN_SUMMARY = "run/summary"
+
+
+def influence(part: str, group: str, group_j: str) -> str:
+    """BIF between two groups, nats^2, negative = helpful; ``part`` as in :data:`~stagewise.influence.split.PARTS`."""
+    return f"influence/{part}/{group}~{group_j}"
+
+
+def influence_error(part: str, group: str, group_j: str) -> str:
+    """Standard error of :func:`influence` over chains, nats^2."""
+    return f"influence/{part}_se/{group}~{group_j}"
+
+
+def trace(part: str) -> str:
+    """Sum of the BIF of each sample with itself, nats^2; negative."""
+    return f"influence/{part}/trace"
+
+
+def matrix(part: str) -> str:
+    """Image of the BIF between samples."""
+    return f"influence/matrix/{part}"
+
+
+def gradient_dot(group: str, group_j: str) -> str:
+    """Gradient dot product between two groups, positive = helpful."""
+    return f"baseline/graddot/{group}~{group_j}"
+
+
+def group_loss(group: str) -> str:
+    """Mean loss of a group at the training weights, nats."""
+    return f"loss/{group}"
+
+
+MATRIX_PARTS = tuple(part for part in PARTS if part != "drift")
+"""Parts that are shown as images."""

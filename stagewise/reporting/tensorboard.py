@@ -1,0 +1,65 @@
+"""What TensorBoard shows beyond scalars: chart layout, matrices, text. Other loggers get the scalars alone."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import xarray as xr
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+
+from stagewise.influence.split import PARTS
+from stagewise.reporting import tags
+from stagewise.reporting.figures import matrix_figure
+
+
+def _boards(loggers: Iterable[Logger]) -> list[TensorBoardLogger]:
+    return [logger for logger in loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def _exactly(tag: str) -> str:
+    """Custom scalars match tags by regular expression prefix: anchor both ends."""
+    return f"^{re.escape(tag)}$"
+
+
+def write_layout(loggers: Iterable[Logger], groups: Sequence[str]) -> None:
+    """One chart for each group pair with within, drift, between and total; one each for losses and the sampler."""
+    pairs = [(name, other) for row, name in enumerate(groups) for other in groups[row:]]
+    layout = {
+        "influence": {
+            f"BIF {name} ~ {other} (nats^2, negative = helpful)": [
+                "Multiline",
+                [_exactly(tags.influence(part, name, other)) for part in PARTS],
+            ]
+            for name, other in pairs
+        },
+        "transitions": {
+            "signal and what noise alone gives (nats)": [
+                "Multiline",
+                [_exactly(tags.SIGNAL), _exactly(tags.THRESHOLD)],
+            ],
+            "loss of each group (nats)": ["Multiline", [_exactly(tags.group_loss(name)) for name in groups]],
+        },
+    }
+    for logger in _boards(loggers):
+        logger.experiment.add_custom_scalars(layout)
+
+
+def write_matrices(loggers: Iterable[Logger], probe: xr.Dataset) -> None:
+    """Images of the BIF between samples, in the fixed order of the observed set."""
+    boards = _boards(loggers)
+    if not boards:
+        return
+    step = int(probe.attrs["step"])
+    has_reference = probe.attrs["reference_step"] != step
+    for part in tags.MATRIX_PARTS:
+        if part != "within" and not has_reference:
+            continue
+        values = probe["bif"].sel(part=part).values
+        title = f"{part}, step {step}" + (f" against {probe.attrs['reference_step']}" if has_reference else "")
+        for logger in boards:
+            logger.experiment.add_figure(tags.matrix(part), matrix_figure(values, title, "nats^2"), global_step=step)
+
+
+def write_text(loggers: Iterable[Logger], tag: str, text: str, step: int) -> None:
+    """Markdown under the Text tab."""
+    for logger in _boards(loggers):
+        logger.experiment.add_text(tag, text, global_step=step)
