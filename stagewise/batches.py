@@ -53,6 +53,11 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return apply_to_collection(batch, Tensor, lambda tensor: tensor.to(device))
 
 
+def is_dataset(data: Any) -> bool:
+    """Whether ``data`` is a torch or Hugging Face data set, rather than a batch."""
+    return isinstance(data, Dataset) or hasattr(data, "__getitems__")
+
+
 def as_batch(
     data: Dataset | Batch, limit: int | None = None, collate_fn: Callable[[list[Any]], Batch] | None = None
 ) -> Batch:
@@ -64,9 +69,9 @@ def as_batch(
         collate_fn: how samples become a batch; torch's default if not given.
 
     Raises:
-        InputError: the data set has no length, or holds no sample.
+        InputError: the data set has no length, or there is no sample.
     """
-    if not isinstance(data, Dataset):
+    if not is_dataset(data):
         size = num_samples(data)
         if size == 0:
             raise InputError("got a batch of 0 samples; expected at least one")

@@ -1,6 +1,6 @@
 """The Bayesian influence function (BIF) of one probe, split against a reference probe."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import xarray as xr
@@ -45,6 +45,11 @@ def _group_estimate(
         return _stack(split(current.groups[rows], past, centering=centering).parts(), groups.pair_means)
 
     return estimate
+
+
+def _names(names: Sequence[str]) -> NDArray[np.object_]:
+    """Strings of any length: fixed-width ones have no Zarr 3 specification."""
+    return np.array(names, dtype=object)
 
 
 def _missing(like: Array) -> Array:
@@ -118,7 +123,11 @@ def bif(
             "flip_fraction": float(flips[off_diagonal].mean()) if off_diagonal.any() else 0.0,
             "z_median": np.nan if shift_se is None else _median_z(shift, shift_se),
         },
-        coords={"part": list(PARTS), "group": list(groups.names), "group_j": list(groups.names)},
+        coords={
+            "part": ("part", _names(PARTS)),
+            "group": ("group", _names(groups.names)),
+            "group_j": ("group_j", _names(groups.names)),
+        },
         attrs={
             "sign": SIGN,
             "units": UNITS,

@@ -1,6 +1,7 @@
 """Figures, drawn without a display."""
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -25,3 +26,10 @@ def matrix_figure(matrix: NDArray[np.float64], title: str, unit: str) -> Figure:
     axes.title.set_fontsize(9)
     figure.colorbar(image, ax=axes, label=f"BIF ({unit}), negative = helpful", extend="both")
     return figure
+
+
+def rasterize(figure: Figure) -> NDArray[np.uint8]:
+    """A figure as pixels ``[height, width, 3]``."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

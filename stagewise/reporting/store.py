@@ -33,6 +33,10 @@ class ProbeStore:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def steps(self) -> list[int]:
+        """Training steps of the finished probes, increasing."""
+        return list(_steps(self.path))
+
     def write(self, probe: xr.Dataset) -> Path:
         """Write one probe as group ``step<k>``, replacing one that is there; returns its folder."""
         zarr.open_group(self.path, mode="a")

@@ -1,50 +1,37 @@
 """What a run came to, as plain data and as Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from stagewise._version import __version__
 from stagewise.influence.bif import SIGN, UNITS
-from stagewise.phases.window import Window
+from stagewise.probes.record import Record
 from stagewise.sampling.config import SGLDConfig
 
 SIGNAL_NAME = "sqrt_between_norm"
 
 
-def build_summary(
-    *,
-    config: SGLDConfig,
-    centering: str,
-    probe_steps: Sequence[int],
-    failed_steps: Sequence[int],
-    windows: Sequence[Window],
-    probe_seconds: float,
-    training_seconds: float,
-    chains_dropped: int,
-) -> dict[str, Any]:
+def build_summary(record: Record, *, config: SGLDConfig, centering: str) -> dict[str, Any]:
     """The content of ``summary.json``.
 
     Args:
+        record: what the probes came to.
         config: sampler settings of the run.
         centering: of the within part.
-        probe_steps: training steps of the probes that were kept.
-        failed_steps: training steps of probes that lost all their chains.
-        windows: transitions found in the signal.
-        probe_seconds: time spent in probes.
-        training_seconds: time spent training, probes not counted.
-        chains_dropped: chains that failed, over all probes.
     """
     return {
         "version": __version__,
-        "probes": len(probe_steps),
-        "probe_steps": list(probe_steps),
-        "failed_steps": list(failed_steps),
-        "chains_dropped": chains_dropped,
-        "transitions": [{**asdict(window), "signal": SIGNAL_NAME, "value": window.signal} for window in windows],
-        "overhead": probe_seconds / training_seconds if training_seconds > 0 else None,
-        "probe_seconds": probe_seconds,
-        "training_seconds": training_seconds,
+        "probes": len(record.steps),
+        "probe_steps": record.steps,
+        "failed_steps": record.failed_steps,
+        "chains_dropped": record.chains_dropped,
+        "transitions": [
+            {**asdict(window), "signal": SIGNAL_NAME, "value": window.signal} for window in record.windows()
+        ],
+        "overhead": record.overhead,
+        "probe_seconds": record.probe_seconds,
+        "training_seconds": record.training_seconds,
         "nbeta": config.nbeta,
         "localization": config.localization,
         "lr": config.lr,

@@ -12,6 +12,7 @@ DRIFT = "sampler/drift"
 LOSS_RISE = "sampler/loss_rise"
 SECONDS = "sampler/seconds"
 OVERHEAD = "sampler/overhead"
+CHAINS_DROPPED = "sampler/chains_dropped"
 
 SIGNAL = "transition/signal"
 THRESHOLD = "transition/threshold"

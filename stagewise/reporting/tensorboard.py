@@ -4,15 +4,11 @@ import re
 from collections.abc import Iterable, Sequence
 
 import xarray as xr
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.influence.split import PARTS
 from stagewise.reporting import tags
-from stagewise.reporting.figures import matrix_figure
-
-
-def _boards(loggers: Iterable[Logger]) -> list[TensorBoardLogger]:
-    return [logger for logger in loggers if isinstance(logger, TensorBoardLogger)]
+from stagewise.reporting.figures import matrix_figure, rasterize
 
 
 def _exactly(tag: str) -> str:
@@ -20,8 +16,8 @@ def _exactly(tag: str) -> str:
     return f"^{re.escape(tag)}$"
 
 
-def write_layout(loggers: Iterable[Logger], groups: Sequence[str]) -> None:
-    """One chart for each group pair with within, drift, between and total; one each for losses and the sampler."""
+def write_layout(writers: Iterable[SummaryWriter], groups: Sequence[str]) -> None:
+    """One chart for each group pair with within, drift, between and total; one each for the signal and the losses."""
     pairs = [(name, other) for row, name in enumerate(groups) for other in groups[row:]]
     layout = {
         "influence": {
@@ -39,27 +35,26 @@ def write_layout(loggers: Iterable[Logger], groups: Sequence[str]) -> None:
             "loss of each group (nats)": ["Multiline", [_exactly(tags.group_loss(name)) for name in groups]],
         },
     }
-    for logger in _boards(loggers):
-        logger.experiment.add_custom_scalars(layout)
+    for writer in writers:
+        writer.add_custom_scalars(layout)
 
 
-def write_matrices(loggers: Iterable[Logger], probe: xr.Dataset) -> None:
+def write_matrices(writers: Sequence[SummaryWriter], probe: xr.Dataset) -> None:
     """Images of the BIF between samples, in the fixed order of the observed set."""
-    boards = _boards(loggers)
-    if not boards:
+    if not writers:
         return
     step = int(probe.attrs["step"])
     has_reference = probe.attrs["reference_step"] != step
     for part in tags.MATRIX_PARTS:
         if part != "within" and not has_reference:
             continue
-        values = probe["bif"].sel(part=part).values
         title = f"{part}, step {step}" + (f" against {probe.attrs['reference_step']}" if has_reference else "")
-        for logger in boards:
-            logger.experiment.add_figure(tags.matrix(part), matrix_figure(values, title, "nats^2"), global_step=step)
+        image = rasterize(matrix_figure(probe["bif"].sel(part=part).values, title, "nats^2"))
+        for writer in writers:
+            writer.add_image(tags.matrix(part), image, global_step=step, dataformats="HWC")
 
 
-def write_text(loggers: Iterable[Logger], tag: str, text: str, step: int) -> None:
+def write_text(writers: Iterable[SummaryWriter], tag: str, text: str, step: int) -> None:
     """Markdown under the Text tab."""
-    for logger in _boards(loggers):
-        logger.experiment.add_text(tag, text, global_step=step)
+    for writer in writers:
+        writer.add_text(tag, text, global_step=step)

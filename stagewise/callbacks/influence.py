@@ -1,0 +1,261 @@
+"""Watch influence while a model trains, without disturbing its training."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+from torch.utils.data import Dataset
+from torch.utils.tensorboard import SummaryWriter
+
+from stagewise.batches import Batch
+from stagewise.callbacks.probe_data import find_probe_data
+from stagewise.callbacks.progress import show_on_bar
+from stagewise.errors import InputError
+from stagewise.losses import LossFn, resolve_loss
+from stagewise.probes.config import ProbeConfig
+from stagewise.probes.prober import Prober
+from stagewise.probes.record import Record
+from stagewise.probes.references import References
+from stagewise.probes.schedule import ProbeSchedule
+from stagewise.reporting import tags
+from stagewise.reporting.scalars import probe_scalars
+from stagewise.reporting.store import STORE_NAME, ProbeStore, write_summary
+from stagewise.reporting.summary import build_summary, summary_markdown
+from stagewise.reporting.tensorboard import write_layout, write_matrices, write_text
+from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.trace import Trace
+
+_SHARDING = (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)
+
+
+class InfluenceCallback(Callback):
+    """Runs local SGLD chains at scheduled steps and logs the Bayesian influence function with its split.
+
+    Influence is minus the covariance of losses over the draws, in nats^2: *negative = helpful*. Results go to every
+    logger of the trainer at ``trainer.global_step``, to ``influence.zarr`` and ``summary.json`` under
+    ``trainer.log_dir``, and to ``trainer.callback_metrics``, which other callbacks can monitor.
+
+    Training is left bit for bit as it would be without the callback: weights, gradients, optimizer, buffers, train and
+    eval flags, random states and data order. Under DDP every rank probes and rank zero writes.
+    """
+
+    def __init__(
+        self,
+        schedule: ProbeSchedule = ProbeSchedule(),
+        sgld: SGLDConfig = SGLDConfig(),
+        probe: ProbeConfig = ProbeConfig(),
+        *,
+        observed: Dataset | Batch | None = None,
+        sampling: Dataset | Batch | None = None,
+        groups: Mapping[str, Tensor] | None = None,
+        loss_fn: LossFn | None = None,
+        output_dir: str | None = None,
+        enabled: bool = True,
+    ) -> None:
+        """Nothing is looked at before training starts.
+
+        Args:
+            schedule: when to probe; every 50 steps by default.
+            sgld: the sampler.
+            probe: the measurement.
+            observed: data set or batch whose losses are recorded. If not given: the data module's ``probe_data()``,
+                else the first 64 samples of the training set.
+            sampling: data set or batch whose minibatches drive the gradient. If not given: the first 1,024 samples of
+                the training set.
+            groups: name to bool mask over the observed set, ``[sample]`` or ``[sample, token]``.
+            loss_fn: ``loss_fn(module, batch)``, unreduced; if not given, the module's ``per_sample_loss(batch)`` or its
+                Hugging Face causal language model.
+            output_dir: where the files go, instead of ``trainer.log_dir``.
+            enabled: False switches the callback off, for a run without it from the same configuration.
+        """
+        self.schedule = schedule
+        self.sgld = sgld
+        self.probe = probe
+        self._observed = observed
+        self._sampling = sampling
+        self._groups = groups
+        self._loss_fn = loss_fn
+        self._output_dir = output_dir
+        self._enabled = enabled
+        self._record = Record()
+        self._references = References(self.probe.reference_ratio)
+        self._resumed_from: Path | None = None
+        self._resumed = False
+        self._prober: Prober | None = None
+        self._folder: Path | None = None
+        self._clock = 0.0
+
+    # Hooks
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse bad settings, then probe the initial weights where the schedule asks for it."""
+        if not self._enabled:
+            return
+        if isinstance(trainer.strategy, _SHARDING):
+            raise InputError(
+                f"got {type(trainer.strategy).__name__}, which shards the weights; expected a strategy that keeps them "
+                "whole (single device, DDP); set InfluenceCallback(enabled=False) to train without probes"
+            )
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.schedule.check(_max_steps(trainer))
+        if trainer.global_step == 0 and not self._resumed:
+            self._record, self._references = Record(), References(self.probe.reference_ratio)
+        prober = Prober(
+            pl_module,
+            resolve_loss(pl_module, self._loss_fn),
+            find_probe_data(trainer, pl_module, self._observed, self._sampling, self._groups),
+            sgld=self.sgld,
+            config=self.probe,
+            references=self._references,
+            device=pl_module.device,
+            forward_context=trainer.precision_plugin.forward_context,
+        )
+        self._open_store(trainer)
+        self._prober, self._resumed = prober, False
+        if trainer.is_global_zero:
+            write_layout(_writers(trainer), prober.groups.names)
+        self._clock = time.perf_counter()
+        self._probe_if_due(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Probe where a new optimizer step is due; micro-batches of gradient accumulation are passed over."""
+        if self._prober is not None:
+            self._probe_if_due(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Detect windows and write the summary."""
+        self._finish(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Write the summary of what there is; the exception goes on."""
+        self._finish(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain Python: what a resumed run needs to equal an uninterrupted one."""
+        self._count_training_time()
+        return {
+            "record": self._record.state_dict(),
+            "references": self._references.state_dict(),
+            "folder": None if self._folder is None else str(self._folder),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up where a checkpoint left off."""
+        self._record = Record.from_state_dict(state_dict["record"])
+        self._references.load_state_dict(state_dict["references"])
+        self._resumed_from = None if state_dict["folder"] is None else Path(state_dict["folder"])
+        self._resumed = True
+
+    # Setting up
+
+    def _open_store(self, trainer: Trainer) -> None:
+        # `log_dir` is a broadcast: every rank reads it.
+        log_dir = trainer.log_dir or trainer.default_root_dir
+        self._folder = Path(self._output_dir or log_dir)
+        if not trainer.is_global_zero:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        store = ProbeStore(self._folder / STORE_NAME)
+        if trainer.global_step == 0 and not self._resumed and store.steps():
+            raise InputError(
+                f"got {store.path}, which already holds {len(store.steps())} probes of another run; expected a fresh "
+                "log directory; choose another, or resume with ckpt_path"
+            )
+        step = trainer.global_step
+        store.drop_after(step)
+        earlier = self._resumed_from
+        if earlier not in (None, self._folder) and not store.adopt(earlier / STORE_NAME, step):
+            rank_zero_warn(f"stagewise: the probes before step {step} are no longer in {earlier}")
+
+    # Probing
+
+    def _probe_if_due(self, trainer: Trainer, module: LightningModule) -> None:
+        step = trainer.global_step
+        previous, self._record.last_step = self._record.last_step, step
+        if step != previous and self.schedule.due(previous, step):
+            self._run_probe(trainer, module, step)
+
+    def _run_probe(self, trainer: Trainer, module: LightningModule, step: int) -> None:
+        assert self._prober is not None
+        assert self._folder is not None
+        show_on_bar(trainer, f"probing step {step} ...")
+        self._count_training_time()
+        try:
+            result, trace = self._prober.probe(module, step)
+            self._record.add(step, result, trace)
+            if result is not None and trainer.is_global_zero:
+                ProbeStore(self._folder / STORE_NAME).write(result)
+                write_matrices(_writers(trainer), result)
+        finally:
+            now = time.perf_counter()
+            self._record.probe_seconds += now - self._clock
+            self._clock = now
+        _warn_of_dropped_chains(trace, lost=result is None)
+        values = {} if result is None else probe_scalars(result)
+        values[tags.CHAINS_DROPPED] = float(len(trace.dropped))
+        if self._record.overhead is not None:
+            values[tags.OVERHEAD] = self._record.overhead
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=step)
+        trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in values.items()})
+        show_on_bar(trainer, f"{len(self._record.steps)} probes, {self._record.probe_seconds:.0f} s")
+
+    def _count_training_time(self) -> None:
+        """Credit the time since the last look at the clock to training."""
+        if self._prober is not None:
+            now = time.perf_counter()
+            self._record.training_seconds += now - self._clock
+            self._clock = now
+
+    # Finishing
+
+    def _finish(self, trainer: Trainer) -> None:
+        if self._prober is None or self._folder is None:
+            return
+        self._count_training_time()
+        self._prober = None
+        if not trainer.is_global_zero:
+            return
+        summary = build_summary(self._record, config=self.sgld, centering=str(self.probe.centering))
+        path = write_summary(self._folder, summary)
+        write_text(_writers(trainer), tags.RUN_SUMMARY, summary_markdown(summary), trainer.global_step)
+        windows = self._record.windows()
+        for step in self._record.steps:
+            inside = any(window.start <= step <= window.end for window in windows)
+            for logger in trainer.loggers:
+                logger.log_metrics({tags.IN_WINDOW: float(inside)}, step=step)
+        rank_zero_info(
+            f"stagewise: {len(self._record.steps)} probes in {self._record.probe_seconds:.1f} s; windows at "
+            f"{[window.peak for window in windows]}; results in {path.parent}"
+        )
+
+
+def _warn_of_dropped_chains(trace: Trace, *, lost: bool) -> None:
+    for chain, reason in trace.dropped.items():
+        rank_zero_warn(
+            f"stagewise: chain {chain} of the probe at step {trace.step} was dropped: {reason}; lower sgld.lr or "
+            "raise sgld.localization"
+        )
+    if lost:
+        rank_zero_warn(
+            f"stagewise: the probe at step {trace.step} lost all its chains and is left out; training goes on"
+        )
+
+
+def _writers(trainer: Trainer) -> list[SummaryWriter]:
+    """TensorBoard writers behind the trainer's loggers."""
+    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def _max_steps(trainer: Trainer) -> float:
+    """Optimizer steps of the run, as ``global_step`` counts them; infinite where nothing bounds it."""
+    return trainer.max_steps if trainer.max_steps >= 0 else trainer.estimated_stepping_batches

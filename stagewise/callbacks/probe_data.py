@@ -1,0 +1,73 @@
+"""Where the data of the probes come from: given, from the data module, or from the training set."""
+
+from collections.abc import Callable, Mapping
+
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from stagewise.batches import Batch, as_batch, is_dataset
+from stagewise.errors import InputError
+from stagewise.isolation import untouched
+from stagewise.sampling.data import ProbeData
+
+NUM_OBSERVED = 64
+"""Samples taken from the training set where nothing is given to observe."""
+
+NUM_SAMPLING = 1024
+"""Samples taken from the training set where nothing is given to drive the gradient."""
+
+
+def find_probe_data(
+    trainer: Trainer,
+    module: LightningModule,
+    observed: Dataset | Batch | None,
+    sampling: Dataset | Batch | None,
+    groups: Mapping[str, Tensor] | None,
+) -> ProbeData:
+    """Settle observed set, sampling set and groups, without touching a random number or the training loader.
+
+    In this order: what is given; the data module's ``probe_data()``; the first samples of the training set.
+
+    Args:
+        trainer: at the start of training, with its loader set up.
+        module: the module that trains.
+        observed: map-style data set or batch to observe, None for the other ways.
+        sampling: map-style data set or batch that drives the gradient; the start of the training set if None.
+        groups: masks over the observed set.
+
+    Raises:
+        InputError: nothing usable was found.
+    """
+    with untouched(module):
+        if observed is None:
+            own = getattr(trainer.datamodule, "probe_data", None)  # type: ignore[attr-defined]
+            if callable(own):
+                data = own()
+                if not isinstance(data, ProbeData):
+                    raise InputError(f"got {type(data).__name__} from probe_data(); expected a stagewise.ProbeData")
+                return data
+        training_set, collate_fn = _training_set(trainer)
+        if observed is None:
+            if training_set is None:
+                raise InputError(
+                    "got nothing to observe and no map-style training set to take it from; expected "
+                    "InfluenceCallback(observed=...), a data set or a batch, or a data module with probe_data()"
+                )
+            observed = as_batch(training_set, NUM_OBSERVED, collate_fn)
+        else:
+            observed = as_batch(observed, collate_fn=collate_fn)
+        if sampling is not None:
+            sampling = as_batch(sampling, collate_fn=collate_fn)
+        elif training_set is not None:
+            sampling = as_batch(training_set, NUM_SAMPLING, collate_fn)
+        return ProbeData(observed=observed, sampling=sampling, groups=groups or {})
+
+
+def _training_set(trainer: Trainer) -> tuple[Dataset | None, Callable | None]:
+    """The one map-style training set and its collate function, or None."""
+    loader = trainer.train_dataloader
+    dataset = getattr(loader, "dataset", None)
+    if dataset is None or not is_dataset(dataset) or not hasattr(dataset, "__len__"):
+        return None, None
+    return dataset, getattr(loader, "collate_fn", None)

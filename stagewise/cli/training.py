@@ -1,0 +1,69 @@
+"""``stagewise fit`` and ``stagewise validate``: Lightning's own command line with the influence callback attached."""
+
+import logging
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from stagewise.callbacks.influence import InfluenceCallback
+from stagewise.errors import InputError
+
+
+class StagewiseCLI(LightningCLI):
+    """Any LightningModule and LightningDataModule by ``class_path``; the callback's settings under ``influence``."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Give the callback a section of its own, so that each of its settings can be overridden by name."""
+        parser.add_lightning_class_args(InfluenceCallback, "influence")
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The two commands that need a Trainer."""
+        skipped = {"model", "dataloaders", "datamodule"}
+        return {"fit": skipped | {"train_dataloaders", "val_dataloaders"}, "validate": skipped}
+
+
+def _check_config_files(arguments: Sequence[str]) -> None:
+    """Refuse missing files by name: jsonargparse would answer with the usage of the whole command."""
+    for flag, value in pairwise(arguments):
+        if flag in ("-c", "--config") and not Path(value).is_file():
+            raise InputError(f"got -c {value}, which is no file; expected a YAML file such as configs/induction.yaml")
+
+
+def run_trainer(arguments: Sequence[str]) -> Any:
+    """Parse, build and run.
+
+    Args:
+        arguments: the command (``fit`` or ``validate``) and its options.
+
+    Returns:
+        The command line object, with ``trainer``, ``model`` and ``datamodule``.
+
+    Raises:
+        InputError: a setting is unusable.
+        jsonargparse.ArgumentError: the configuration could not be parsed.
+    """
+    _check_config_files(arguments)
+    if "-c" not in arguments and "--config" not in arguments and not {"-h", "--help"} & set(arguments):
+        raise InputError(f"got no configuration; expected stagewise {arguments[0]} -c FILE; see configs/")
+    logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
+    try:
+        return StagewiseCLI(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_kwargs={"overwrite": False},
+            parser_kwargs={"exit_on_error": False},
+            args=list(arguments),
+        )
+    except ArgumentError as error:
+        cause = error.__cause__
+        if isinstance(cause, InputError):
+            raise cause from None
+        raise

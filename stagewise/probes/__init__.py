@@ -1,0 +1,1 @@
+"""One probe: when it is due, what it measures. Knows nothing of Lightning."""

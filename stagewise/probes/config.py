@@ -1,0 +1,39 @@
+"""What a probe measures around its chains."""
+
+from dataclasses import dataclass
+
+from stagewise.errors import InputError
+from stagewise.influence.split import Centering
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Settings of the measurement; the sampler has its own.
+
+    Attributes:
+        reference_ratio: the reference of a probe at step t is the latest probe at or before t / reference_ratio. 1.1
+            to 1.25 separates transitions; 1.5 and more merges them.
+        centering: around which means the within part is taken, see :class:`~stagewise.influence.split.Centering`.
+        gradient_dot: also measure the gradient dot product between groups.
+        chunk_size: samples of the observed set for each forward pass; all at once if None.
+        save_trace: keep every draw's losses on disk.
+        memory_limit_gib: refuse, before training, an observed set whose traces and matrices need more.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    reference_ratio: float = 1.15
+    centering: Centering = Centering.CHAIN
+    gradient_dot: bool = True
+    chunk_size: int | None = None
+    save_trace: bool = True
+    memory_limit_gib: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not self.reference_ratio > 1:
+            raise InputError(f"got reference_ratio={self.reference_ratio}; expected more than 1; 1.15 is usual")
+        if self.chunk_size is not None and self.chunk_size < 1:
+            raise InputError(f"got chunk_size={self.chunk_size}; expected an integer >= 1, or null for all at once")
+        if not self.memory_limit_gib > 0:
+            raise InputError(f"got memory_limit_gib={self.memory_limit_gib}; expected more than 0")

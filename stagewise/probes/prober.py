@@ -1,0 +1,181 @@
+"""One probe: chains, diagnostics, influence, baseline and signal, as one data set."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+
+from stagewise._version import __version__
+from stagewise.batches import num_samples, take, to_device
+from stagewise.errors import InputError
+from stagewise.influence.baselines import gradient_dot
+from stagewise.influence.bif import bif
+from stagewise.influence.features import Features
+from stagewise.influence.groups import Groups
+from stagewise.isolation import untouched
+from stagewise.losses import LossFn, check_loss
+from stagewise.phases.signal import between_signal
+from stagewise.probes.config import ProbeConfig
+from stagewise.probes.references import References
+from stagewise.sampling.chains import run_chains
+from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.data import ProbeData
+from stagewise.sampling.diagnostics import diagnose
+from stagewise.sampling.trace import Trace
+
+_GIB = 2**30
+
+
+class Prober:
+    """Measures influence at whatever weights a module has, against its own earlier probes.
+
+    Use it without a Trainer by calling :meth:`probe` at increasing steps. The module is left bit for bit as it was.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        loss_fn: LossFn,
+        data: ProbeData,
+        *,
+        sgld: SGLDConfig,
+        config: ProbeConfig,
+        references: References | None = None,
+        device: torch.device | None = None,
+        forward_context: Callable[[], AbstractContextManager] = nullcontext,
+    ) -> None:
+        """Check everything that can be checked before the first probe.
+
+        Args:
+            module: what will be probed.
+            loss_fn: per-sample loss, see :mod:`stagewise.losses`.
+            data: observed set, sampling set and groups.
+            sgld: the sampler.
+            config: the measurement.
+            references: earlier probes of the same run; none if not given.
+            device: where the module lives; the device of its first parameter if None.
+            forward_context: entered around each forward pass (autocast).
+
+        Raises:
+            LossContractError: the loss breaks its contract.
+            InputError: groups do not fit, or the observed set needs more memory than allowed.
+        """
+        device = device or next(module.parameters()).device
+        self._loss_fn = loss_fn
+        self._observed = to_device(data.observed, device)
+        self._sampling = self._observed if data.sampling is None else to_device(data.sampling, device)
+        self._sgld = sgld
+        self._config = config
+        self._forward_context = forward_context
+        self._references = References(config.reference_ratio) if references is None else references
+        mask = self._check(module)
+        self.groups = Groups({name: group.cpu().numpy() for name, group in data.groups.items()}, mask)
+        self._check_memory(mask, len(self.groups))
+
+    def _check(self, module: nn.Module) -> np.ndarray:
+        """Check the loss on the whole observed set, chunk by chunk; returns the loss mask."""
+        size = num_samples(self._observed)
+        chunk = min(self._config.chunk_size or size, size)
+        masks = []
+        with untouched(module), self._forward_context():
+            for start in range(0, size, chunk):
+                part = take(self._observed, slice(start, start + chunk))
+                masks.append(check_loss(self._loss_fn, module, part).mask.cpu().numpy())
+            check_loss(self._loss_fn, module, take(self._sampling, slice(0, self._sgld.batch_size)))
+        return np.concatenate(masks)
+
+    def _check_memory(self, mask: np.ndarray, num_groups: int) -> None:
+        draws = self._sgld.num_chains * self._sgld.num_draws
+        samples = len(mask) * num_groups + len(mask)
+        # The trace in float32 and float64; features of a few references; the four parts, their views and scratch.
+        need = (12 * draws * mask.size + 48 * draws * samples + 96 * samples**2) / _GIB
+        if need > self._config.memory_limit_gib:
+            raise InputError(
+                f"got an observed set of {len(mask)} samples ({mask.size} losses) x {draws} draws, which needs about "
+                f"{need:.1f} GiB; expected at most memory_limit_gib={self._config.memory_limit_gib:g}; observe fewer "
+                "samples, draw less, or raise the limit"
+            )
+
+    def probe(self, module: nn.Module, step: int) -> tuple[xr.Dataset | None, Trace]:
+        """Probe the weights that the module has now.
+
+        Args:
+            module: the module that the prober was made for.
+            step: training step, larger than that of any earlier probe.
+
+        Returns:
+            The data set of the probe (see :func:`stagewise.influence.bif.bif` for influence; the trace, baseline,
+            diagnostics and signal beside it), or None where every chain failed; and the trace.
+        """
+        start = time.perf_counter()
+        trace = run_chains(
+            module,
+            self._loss_fn,
+            observed=self._observed,
+            sampling=self._sampling,
+            config=self._sgld,
+            step=step,
+            chunk_size=self._config.chunk_size,
+            forward_context=self._forward_context,
+        )
+        if not trace.chains:
+            return None, trace
+        features = Features.of(trace, self.groups)
+        result = bif(features, self._references.for_step(step), self.groups, centering=self._config.centering)
+        self._references.add(features)
+        result["group_loss"] = ("group", self.groups.means(trace.anchor_loss), {"units": "nats"})
+        if self._config.gradient_dot:
+            dot = gradient_dot(
+                module, self._loss_fn, self._observed, self.groups, forward_context=self._forward_context
+            )
+            result["graddot"] = (
+                ("group", "group_j"),
+                dot,
+                {"units": "nats^2 per squared weight", "sign": "positive = helpful"},
+            )
+        self._add_signal(result)
+        self._add_trace(result, trace)
+        result["seconds"] = time.perf_counter() - start
+        result.attrs |= self._settings()
+        return result, trace
+
+    def _add_signal(self, result: xr.Dataset) -> None:
+        signal = between_signal(result["shift"].values, result["shift_se"].values)
+        result["signal"] = signal.value
+        result["signal_se"] = signal.error
+        result["signal_threshold"] = signal.threshold
+        for name in ("signal", "signal_se", "signal_threshold"):
+            result[name].attrs = {"units": "nats"}
+
+    def _add_trace(self, result: xr.Dataset, trace: Trace) -> None:
+        found = diagnose(trace)
+        undefined = float("nan")
+        result["rhat_max"] = undefined if found.rhat_max is None else found.rhat_max
+        result["ess_min"] = undefined if found.ess_min is None else found.ess_min
+        result["chain_drift"] = found.drift
+        result["loss_rise"] = found.loss_rise
+        result["chains_dropped"] = len(trace.dropped)
+        axes = ("sample", "token")[: trace.mask.ndim]
+        result["anchor_loss"] = (axes, trace.anchor_loss, {"units": "nats"})
+        result["mask"] = (axes, trace.mask)
+        if self._config.save_trace:
+            result["loss"] = (("chain", "draw", *axes), trace.loss, {"units": "nats"})
+            result["distance"] = (("chain", "draw"), trace.distance)
+            result.coords["chain"] = list(trace.chains)
+
+    def _settings(self) -> dict[str, Any]:
+        sgld = self._sgld
+        return {
+            "version": __version__,
+            "nbeta": sgld.nbeta,
+            "localization": sgld.localization,
+            "lr": sgld.lr,
+            "seed": sgld.seed,
+            "sgld": asdict(sgld),
+        }

@@ -1,0 +1,68 @@
+"""What a run's probes have come to so far."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from stagewise.phases.offline import find_windows
+from stagewise.phases.window import Window
+from stagewise.sampling.trace import Trace
+
+
+@dataclass
+class Record:
+    """Running account of the probes, saved with checkpoints: plain Python only.
+
+    Attributes:
+        last_step: training step looked at last; -1 before the first.
+        steps: training steps of the probes that were kept.
+        signal: for each of them the signal, nats.
+        signal_se: for each of them the signal's standard error, nats; NaN where unknown.
+        failed_steps: training steps of probes that lost all their chains.
+        chains_dropped: chains that failed, over all probes.
+        probe_seconds: time spent in probes.
+        training_seconds: time spent training, probes not counted.
+    """
+
+    last_step: int = -1
+    steps: list[int] = field(default_factory=list)
+    signal: list[float] = field(default_factory=list)
+    signal_se: list[float] = field(default_factory=list)
+    failed_steps: list[int] = field(default_factory=list)
+    chains_dropped: int = 0
+    probe_seconds: float = 0.0
+    training_seconds: float = 0.0
+
+    def add(self, step: int, result: xr.Dataset | None, trace: Trace) -> None:
+        """Take in one probe; ``result`` is None where all its chains failed."""
+        self.chains_dropped += len(trace.dropped)
+        if result is None:
+            self.failed_steps.append(step)
+            return
+        self.steps.append(step)
+        self.signal.append(float(result["signal"]))
+        self.signal_se.append(float(result["signal_se"]))
+
+    @property
+    def overhead(self) -> float | None:
+        """Probe seconds over training seconds; None before any training."""
+        return self.probe_seconds / self.training_seconds if self.training_seconds > 0 else None
+
+    def windows(self) -> list[Window]:
+        """Transitions in the signal. The first probe is its own reference and has no signal: it is left out."""
+        if len(self.steps) < 2:
+            return []
+        errors = np.asarray(self.signal_se[1:], dtype=np.float64)
+        return find_windows(self.steps[1:], self.signal[1:], errors)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain Python."""
+        return asdict(self)
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> "Record":
+        """What :meth:`state_dict` saved."""
+        return cls(**state)

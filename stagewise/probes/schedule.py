@@ -1,0 +1,108 @@
+"""At which training steps to probe."""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+import numpy as np
+
+from stagewise.errors import InputError
+
+
+@dataclass(frozen=True)
+class LogSpaced:
+    """Steps spaced evenly in log t: transitions late in training are slower.
+
+    Attributes:
+        first: first step, at least 1.
+        last: last step.
+        num: how many steps; fewer where neighbours round to the same step.
+
+    Raises:
+        InputError: an empty or reversed span.
+    """
+
+    first: int
+    last: int
+    num: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.first < self.last or self.num < 2:
+            raise InputError(
+                f"got log_spaced first={self.first}, last={self.last}, num={self.num}; expected 1 <= first < last and "
+                "num >= 2"
+            )
+
+    def steps(self) -> list[int]:
+        """The steps, increasing, each once."""
+        return [int(step) for step in np.unique(np.rint(np.geomspace(self.first, self.last, self.num)).astype(int))]
+
+
+DEFAULT_EVERY_N_STEPS = 50
+
+
+@dataclass(frozen=True)
+class ProbeSchedule:
+    """When to probe: one of three ways, or every 50 steps. Steps count as ``trainer.global_step`` does.
+
+    Attributes:
+        every_n_steps: at n, 2n, 3n, ...
+        at_steps: at these steps; 0 is the initial weights.
+        log_spaced: evenly in log t.
+
+    Raises:
+        InputError: several ways are given, or steps that are negative, repeated or out of order.
+    """
+
+    every_n_steps: int | None = None
+    at_steps: list[int] | None = None
+    log_spaced: LogSpaced | None = None
+
+    def __post_init__(self) -> None:
+        ways = [name for name in ("every_n_steps", "at_steps", "log_spaced") if getattr(self, name) is not None]
+        if len(ways) > 1:
+            raise InputError(f"got a schedule with {' and '.join(ways)}; expected one of them; set the others to null")
+        if self.every_n_steps is not None and self.every_n_steps < 1:
+            raise InputError(f"got every_n_steps={self.every_n_steps}; expected an integer >= 1")
+        if self.at_steps is not None:
+            ordered = sorted(set(self.at_steps))
+            if not ordered or ordered[0] < 0 or ordered != list(self.at_steps):
+                raise InputError(f"got at_steps={self.at_steps}; expected increasing steps >= 0, each once")
+
+    def _period(self) -> int | None:
+        """Steps between probes, or None where they are listed."""
+        if self.at_steps is None and self.log_spaced is None:
+            return self.every_n_steps or DEFAULT_EVERY_N_STEPS
+        return None
+
+    def _explicit(self) -> list[int]:
+        if self.log_spaced is not None:
+            return self.log_spaced.steps()
+        return list(self.at_steps or [])
+
+    def check(self, max_steps: float) -> None:
+        """Refuse a schedule that a run of ``max_steps`` cannot keep.
+
+        Raises:
+            InputError: a step lies beyond the end, or no step would ever be due.
+        """
+        period = self._period()
+        first_beyond = period if period is not None else self._explicit()[-1]
+        if first_beyond > max_steps:
+            what = "a probe every" if period is not None else "a probe at step"
+            raise InputError(
+                f"got {what} {first_beyond}{' steps' if period else ''} in a run of {max_steps:g} steps; expected probes "
+                "within the run; lower the schedule or raise max_steps"
+            )
+
+    def due(self, previous: int, step: int) -> bool:
+        """Whether a scheduled step lies in (previous, step].
+
+        Args:
+            previous: the step looked at before; -1 before the first.
+            step: the step now. One optimizer step may advance it by more than one (several optimizers).
+        """
+        period = self._period()
+        if period is not None:
+            return step > 0 and step // period > max(previous, 0) // period
+        steps = self._explicit()
+        return bisect_right(steps, step) > bisect_right(steps, previous)
