@@ -1,1 +1,7 @@
-"""Language models: data, token groups, a Lightning module, induction metrics."""
+"""Language models: data with and without induction, token groups, induction metrics, and a module to train."""
+
+from stagewise.lm.data import SyntheticData
+from stagewise.lm.module import CausalLM
+from stagewise.lm.text import TextData
+
+__all__ = ["CausalLM", "SyntheticData", "TextData"]

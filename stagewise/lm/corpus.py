@@ -1,0 +1,187 @@
+"""Text to train on: the standard library's own sources, local files, or a Hugging Face data set; and its tokenizer."""
+
+import hashlib
+import os
+import sysconfig
+import tempfile
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from stagewise.errors import InputError
+
+END_OF_TEXT = "<|endoftext|>"
+_TEXT_SUFFIXES = {".txt", ".md", ".rst", ".py", ".json", ".csv", ".html", ".tex"}
+# Third-party packages, test suites (broken on purpose in part), and tables of character codes.
+_SKIPPED = {
+    "site-packages",
+    "dist-packages",
+    "__pycache__",
+    "test",
+    "tests",
+    "idle_test",
+    "lib2to3",
+    "ensurepip",
+    "encodings",
+}
+
+
+def default_cache_dir() -> Path:
+    """``~/.cache/stagewise``, or below ``XDG_CACHE_HOME`` where that is set."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stagewise"
+
+
+def _read(paths: Iterable[Path]) -> list[str]:
+    texts = (path.read_text(encoding="utf-8", errors="replace") for path in paths)
+    # Copies of one document would stand on both sides of the held-out split; dict keeps the order.
+    return list(dict.fromkeys(text for text in texts if text.strip()))
+
+
+def stdlib_documents() -> list[str]:
+    """Sources of the running Python's standard library, in the order of their paths.
+
+    Left out: installed packages, test suites, ``encodings`` (tables of codes), ``lib2to3`` and ``ensurepip``.
+
+    Raises:
+        InputError: this Python has no library sources on disk.
+    """
+    root = Path(sysconfig.get_paths()["stdlib"])
+    paths = [path for path in root.rglob("*.py") if not _SKIPPED & set(path.relative_to(root).parts[:-1])]
+    documents = _read(sorted(paths, key=lambda path: path.relative_to(root).as_posix()))
+    if not documents:
+        raise InputError(f"got no .py file below {root}; expected the standard library's sources; set corpus to a path")
+    return documents
+
+
+def local_documents(path: Path) -> list[str]:
+    """A text file as one document, or the text files below a folder, in the order of their paths.
+
+    Raises:
+        InputError: no text file is there.
+    """
+    if path.is_file():
+        documents = _read([path])
+    else:
+        found = [item for item in path.rglob("*") if item.is_file() and item.suffix.lower() in _TEXT_SUFFIXES]
+        documents = _read(sorted(found, key=lambda item: item.relative_to(path).as_posix()))
+    if not documents:
+        raise InputError(f"got no text in {path}; expected files that end in one of {sorted(_TEXT_SUFFIXES)}")
+    return documents
+
+
+def hub_documents(
+    name: str,
+    *,
+    config_name: str | None = None,
+    split: str = "train",
+    text_column: str = "text",
+    streaming: bool = False,
+    max_documents: int | None = None,
+) -> list[str]:
+    """Documents of a data set that ``datasets.load_dataset`` knows.
+
+    Args:
+        name: of the data set, such as ``roneneldan/TinyStories``.
+        config_name: its configuration, where it has several.
+        split: which part of it.
+        text_column: the column that holds the text.
+        streaming: read over the network as needed instead of downloading the whole set; give ``max_documents``.
+        max_documents: at most so many, the first ones.
+
+    Raises:
+        InputError: the data set cannot be had, or has no such column.
+    """
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(name, config_name, split=split, streaming=streaming)
+        texts = [row[text_column] for row in islice(rows, max_documents)]
+    except KeyError as error:
+        raise InputError(
+            f"got text_column {text_column!r}, which data set {name!r} lacks; expected one of its columns; "
+            "set data.init_args.text_column"
+        ) from error
+    except Exception as error:  # datasets raises its own, the hub's and the network's kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"got corpus {name!r}, which is neither 'stdlib' nor a path here and cannot be loaded as a Hugging Face "
+            f"data set ({reason}); expected one of the three; check the name and the connection"
+        ) from error
+    return list(dict.fromkeys(text for text in texts if isinstance(text, str) and text.strip()))
+
+
+def load_documents(corpus: str, **hub_settings: Any) -> list[str]:
+    """Documents of a corpus, without duplicates, in an order that does not change.
+
+    Args:
+        corpus: ``stdlib``, the path of a file or folder, or the name of a Hugging Face data set.
+        **hub_settings: arguments of :func:`hub_documents`.
+
+    Raises:
+        InputError: nothing of that name, or no text in it.
+    """
+    if corpus == "stdlib":
+        return stdlib_documents()
+    path = Path(corpus).expanduser()
+    if path.exists():
+        return local_documents(path)
+    if path.is_absolute() or corpus.startswith((".", "~")):
+        raise InputError(f"got corpus {corpus!r}, a path that does not exist; expected a text file or a folder of them")
+    return hub_documents(corpus, **hub_settings)
+
+
+def content_hash(documents: Sequence[str]) -> str:
+    """A short hash of documents and their order."""
+    digest = hashlib.sha256()
+    for text in documents:
+        raw = text.encode("utf-8", errors="replace")
+        digest.update(len(raw).to_bytes(8, "little"))
+        digest.update(raw)
+    return digest.hexdigest()[:16]
+
+
+def train_tokenizer(documents: Sequence[str], vocab_size: int, *, cache_dir: Path | str | None = None) -> Any:
+    """A byte-level BPE tokenizer of given documents, trained once and then read from disk.
+
+    Args:
+        documents: what to train on.
+        vocab_size: number of tokens: 256 bytes, the end-of-text token (id 0), and merges; 257 or more.
+        cache_dir: where trained tokenizers are kept; :func:`default_cache_dir` if None.
+
+    Returns:
+        ``PreTrainedTokenizerFast``.
+
+    Raises:
+        InputError: the vocabulary is too small, or the cache cannot be written.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    if vocab_size < 257:
+        raise InputError(f"got vocab_size {vocab_size}; expected 257 or more: 256 bytes and an end-of-text token")
+    folder = Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()
+    file = folder / f"bpe-{content_hash(documents)}-{vocab_size}.json"
+    if not file.exists():
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[END_OF_TEXT],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(documents, trainer)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Written aside and renamed: two runs may start at once.
+            with tempfile.TemporaryDirectory(dir=folder) as aside:
+                tokenizer.save(str(Path(aside) / file.name))
+                (Path(aside) / file.name).replace(file)
+        except OSError as error:
+            raise InputError(
+                f"got cache_dir {str(folder)!r}, which cannot be written ({error.strerror}); expected a writable "
+                "folder; set data.init_args.cache_dir"
+            ) from error
+    return PreTrainedTokenizerFast(tokenizer_file=str(file), eos_token=END_OF_TEXT, clean_up_tokenization_spaces=False)

@@ -1,0 +1,205 @@
+"""The data modules' common part, and the synthetic mixture of background and induction sequences."""
+
+from collections.abc import Sequence
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from stagewise.errors import InputError
+from stagewise.lm.loader import ResumableLoader
+from stagewise.lm.synthetic import BigramChain, repeated_segments, seeded
+from stagewise.sampling.data import ProbeData
+
+TRAIN, VALIDATION, OBSERVED, SAMPLING = 1, 2, 3, 4
+"""Streams of the data seed: what is drawn for one never depends on how much is drawn for another."""
+
+
+class TokenRows(Dataset):
+    """Sequences as a map-style data set that answers a whole batch at once: ``{"input_ids": [batch, position]}``."""
+
+    def __init__(self, ids: Tensor) -> None:
+        """Keep token ids ``[sample, position]``."""
+        self.ids = ids
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {"input_ids": self.ids[index]}
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        return {"input_ids": self.ids[list(indices)]}
+
+
+class SequenceData(pl.LightningDataModule):
+    """What the data modules for language models share: loaders, and the settings of the mixture.
+
+    Subclasses fill ``train_rows`` and ``val_rows`` in ``setup`` and answer ``probe_data``.
+
+    Attributes:
+        vocab_size: token ids lie in 0 .. ``vocab_size - 1``.
+        context: tokens in a sequence.
+    """
+
+    train_rows: Dataset | None = None
+    val_rows: Dataset | None = None
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        context: int,
+        batch_size: int,
+        induction_fraction: float,
+        min_segment: int,
+        max_segment: int,
+        num_observed: int,
+        num_sampling: int,
+        num_val: int,
+        seed: int,
+        num_workers: int,
+    ) -> None:
+        super().__init__()
+        counts = {"batch_size": batch_size, "num_observed": num_observed, "num_sampling": num_sampling}
+        for name, value in {**counts, "num_val": num_val}.items():
+            if value < 1:
+                raise InputError(f"got {name} {value}; expected 1 or more")
+        if context < 2:
+            raise InputError(f"got context {context}; expected 2 tokens or more")
+        if not 0.0 <= induction_fraction < 1.0:
+            raise InputError(f"got induction_fraction {induction_fraction}; expected 0 or more and less than 1")
+        self.vocab_size, self.context, self.batch_size = vocab_size, context, batch_size
+        self.induction_fraction = induction_fraction
+        self.min_segment, self.max_segment = min_segment, max_segment
+        self.num_observed, self.num_sampling, self.num_val = num_observed, num_sampling, num_val
+        self.seed, self.num_workers = seed, num_workers
+        if induction_fraction > 0:
+            self._repeats(0, OBSERVED)
+
+    def _repeats(self, num: int, stream: int) -> tuple[Tensor, Tensor]:
+        """Induction sequences ``[num, context]`` of a stream, and their exact targets ``[num, context - 1]``."""
+        drawn = repeated_segments(
+            num,
+            self.context,
+            seeded(self.seed, 100 + stream),
+            vocab_size=self.vocab_size,
+            min_segment=self.min_segment,
+            max_segment=self.max_segment,
+        )
+        return drawn.ids, drawn.targets
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Shuffled batches ``{"input_ids": [batch_size, context]}``; resumes in mid-epoch."""
+        if self.train_rows is None:
+            self.setup("fit")
+        assert self.train_rows is not None
+        return ResumableLoader(self.train_rows, self.batch_size, seed=self.seed, num_workers=self.num_workers)
+
+    def val_dataloader(self) -> ResumableLoader:
+        """Validation batches in a fixed order."""
+        if self.val_rows is None:
+            self.setup("validate")
+        assert self.val_rows is not None
+        return ResumableLoader(
+            self.val_rows, self.batch_size, shuffle=False, drop_last=False, num_workers=self.num_workers
+        )
+
+    def probe_data(self) -> ProbeData:
+        """The fixed data of all probes."""
+        raise NotImplementedError
+
+
+class SyntheticData(SequenceData):
+    """A mixture of background sequences (a Zipfian bigram chain) and induction sequences (repeated random segments)."""
+
+    def __init__(
+        self,
+        vocab_size: int = 64,
+        context: int = 32,
+        batch_size: int = 32,
+        induction_fraction: float = 0.25,
+        min_segment: int = 4,
+        max_segment: int = 16,
+        num_successors: int = 8,
+        unigram_fraction: float = 0.1,
+        table_seed: int = 0,
+        num_sequences: int = 64_000,
+        num_val: int = 512,
+        num_observed: int = 32,
+        num_sampling: int = 1024,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        """Describe the mixture; it is drawn in ``setup``.
+
+        Args:
+            vocab_size: number of tokens.
+            context: tokens in a sequence.
+            batch_size: sequences in a batch.
+            induction_fraction: probability that a sequence is an induction sequence; 0 for none.
+            min_segment: shortest repeated segment, in tokens.
+            max_segment: longest repeated segment, in tokens.
+            num_successors: successors of each token in the chain.
+            unigram_fraction: probability of a step of the chain that ignores the last token.
+            table_seed: seed of the chain's transition table, apart from ``seed``.
+            num_sequences: training sequences; at least ``max_steps * batch_size`` keeps every one fresh.
+            num_val: validation sequences, of the same mixture.
+            num_observed: observed sequences of each kind.
+            num_sampling: sequences of the sampling set, fresh ones of the same mixture.
+            seed: of everything drawn but the table.
+            num_workers: of the loaders.
+
+        Raises:
+            InputError: a setting is out of its range.
+        """
+        super().__init__(
+            vocab_size=vocab_size,
+            context=context,
+            batch_size=batch_size,
+            induction_fraction=induction_fraction,
+            min_segment=min_segment,
+            max_segment=max_segment,
+            num_observed=num_observed,
+            num_sampling=num_sampling,
+            num_val=num_val,
+            seed=seed,
+            num_workers=num_workers,
+        )
+        if num_sequences < batch_size:
+            raise InputError(f"got num_sequences {num_sequences}; expected at least one batch of {batch_size}")
+        self.num_sequences = num_sequences
+        self.chain = BigramChain(
+            vocab_size, num_successors=num_successors, unigram_fraction=unigram_fraction, table_seed=table_seed
+        )
+
+    def _mixture(self, num: int, stream: int) -> Tensor:
+        generator = seeded(self.seed, stream)
+        chosen = torch.rand(num, generator=generator) < self.induction_fraction
+        ids = self.chain.sample(num, self.context, generator)
+        if chosen.any():
+            ids[chosen] = self._repeats(int(chosen.sum()), stream)[0]
+        return ids
+
+    def setup(self, stage: str | None = None) -> None:
+        """Draw training and validation sequences, once."""
+        if self.train_rows is None:
+            self.train_rows = TokenRows(self._mixture(self.num_sequences, TRAIN))
+            self.val_rows = TokenRows(self._mixture(self.num_val, VALIDATION))
+
+    def probe_data(self) -> ProbeData:
+        """``num_observed`` background sequences, then as many induction sequences where the mixture has any.
+
+        Groups over loss positions: ``background``, all targets of the former; ``induction``, the targets of the latter
+        that an earlier copy tells. First copies have no group.
+        """
+        ids = self.chain.sample(self.num_observed, self.context, seeded(self.seed, OBSERVED))
+        background = torch.ones(self.num_observed, self.context - 1, dtype=torch.bool)
+        groups = {"background": background}
+        if self.induction_fraction > 0:
+            repeated, targets = self._repeats(self.num_observed, OBSERVED)
+            ids = torch.cat([ids, repeated])
+            none = torch.zeros_like(background)
+            groups = {"induction": torch.cat([none, targets]), "background": torch.cat([background, none])}
+        return ProbeData({"input_ids": ids}, {"input_ids": self._mixture(self.num_sampling, SAMPLING)}, groups)

@@ -1,0 +1,223 @@
+"""Text, mixed with sequences of repeated random segments."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from stagewise.errors import InputError
+from stagewise.lm.corpus import load_documents, train_tokenizer
+from stagewise.lm.data import OBSERVED, SAMPLING, TRAIN, SequenceData, TokenRows
+from stagewise.lm.synthetic import seeded
+from stagewise.lm.tokens import text_groups
+from stagewise.sampling.data import ProbeData
+
+
+def hold_out(documents: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:
+    """Split documents into training and held-out ones, the same way whatever the run's seed.
+
+    A lone document is cut at the line end nearest to its last ``fraction``.
+
+    Args:
+        documents: without duplicates.
+        fraction: share of documents to hold out, 0 to 1, both excluded; at least one is held out.
+
+    Returns:
+        Training documents, held-out documents.
+
+    Raises:
+        InputError: the fraction is out of range, or a lone document has a single line.
+    """
+    if not 0.0 < fraction < 1.0:
+        raise InputError(f"got held_out_fraction {fraction}; expected more than 0 and less than 1")
+    if len(documents) == 1:
+        lines = documents[0].splitlines(keepends=True)
+        cut = min(len(lines) - 1, round(len(lines) * (1 - fraction)))
+        if cut < 1:
+            raise InputError("got a corpus of one line; expected several lines or documents, to hold some out")
+        return ["".join(lines[:cut])], ["".join(lines[cut:])]
+    order = torch.randperm(len(documents), generator=seeded(0)).tolist()
+    num = min(len(documents) - 1, max(1, round(len(documents) * fraction)))
+    held = set(order[:num])
+    return [text for i, text in enumerate(documents) if i not in held], [documents[i] for i in sorted(held)]
+
+
+def token_rows(documents: Sequence[str], tokenizer: Any, context: int) -> Tensor:
+    """Documents, each ended by the end-of-text token, cut into rows; the rest that fills no row is left out.
+
+    Args:
+        documents: texts.
+        tokenizer: from :func:`stagewise.lm.corpus.train_tokenizer`.
+        context: tokens in a row.
+
+    Returns:
+        Token ids ``[row, context]``, int64.
+    """
+    encoded = tokenizer.backend_tokenizer.encode_batch_fast(list(documents), add_special_tokens=False)
+    end = np.array([tokenizer.eos_token_id])
+    flat = np.concatenate([part for text in encoded for part in (np.array(text.ids, dtype=np.int64), end)])
+    num = len(flat) // context
+    return torch.from_numpy(flat[: num * context].reshape(num, context))
+
+
+class ServedRows(Dataset):
+    """A ``datasets.Dataset`` that answers a whole batch at once: ``{"input_ids": [batch, position]}``.
+
+    Attributes:
+        table: the ``datasets.Dataset``, one column ``input_ids``.
+    """
+
+    def __init__(self, ids: Tensor) -> None:
+        """Hand token ids ``[sample, position]`` over to ``datasets``."""
+        import datasets
+
+        self.table = datasets.Dataset.from_dict({"input_ids": ids.numpy()}).with_format("torch")
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return self.table[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        return self.table[list(indices)]
+
+
+class TextData(SequenceData):
+    """Text in sequences of one length, a share of them replaced by repeated segments of random tokens.
+
+    Attributes:
+        tokenizer: byte-level BPE of the training documents, there after ``setup``.
+    """
+
+    tokenizer: Any = None
+
+    def __init__(
+        self,
+        corpus: str = "stdlib",
+        vocab_size: int = 512,
+        context: int = 32,
+        batch_size: int = 32,
+        induction_fraction: float = 0.25,
+        min_segment: int = 4,
+        max_segment: int = 16,
+        num_sequences: int | None = None,
+        num_val: int = 512,
+        num_observed: int = 32,
+        num_sampling: int = 1024,
+        held_out_fraction: float = 0.05,
+        text_column: str = "text",
+        config_name: str | None = None,
+        split: str = "train",
+        streaming: bool = False,
+        max_documents: int | None = None,
+        cache_dir: str | None = None,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        """Describe the text; it is read in ``setup``.
+
+        Args:
+            corpus: ``stdlib`` (the running Python's own library sources), the path of a text file or of a folder of
+                them, or the name of a Hugging Face data set.
+            vocab_size: tokens of the byte-level BPE tokenizer, 257 or more; cached on disk.
+            context: tokens in a sequence.
+            batch_size: sequences in a batch.
+            induction_fraction: share of training sequences that are repeated random segments; 0 for pure text.
+            min_segment: shortest repeated segment, in tokens.
+            max_segment: longest repeated segment, in tokens.
+            num_sequences: at most so many training sequences, both kinds together; None for all the text there is.
+            num_val: at most so many validation sequences, pure held-out text.
+            num_observed: observed sequences of each kind.
+            num_sampling: sequences of the sampling set, drawn from the training sequences.
+            held_out_fraction: share of documents kept out of training.
+            text_column: of a Hugging Face data set.
+            config_name: of a Hugging Face data set that has several configurations.
+            split: of a Hugging Face data set.
+            streaming: read a Hugging Face data set over the network as needed; give ``max_documents``.
+            max_documents: at most so many documents of a Hugging Face data set.
+            cache_dir: where the tokenizer is kept; ``~/.cache/stagewise`` if None.
+            seed: of the mixture, the probe data and the order; the split does not depend on it.
+            num_workers: of the loaders.
+
+        Raises:
+            InputError: a setting is out of its range.
+        """
+        super().__init__(
+            vocab_size=vocab_size,
+            context=context,
+            batch_size=batch_size,
+            induction_fraction=induction_fraction,
+            min_segment=min_segment,
+            max_segment=max_segment,
+            num_observed=num_observed,
+            num_sampling=num_sampling,
+            num_val=num_val,
+            seed=seed,
+            num_workers=num_workers,
+        )
+        self.corpus, self.num_sequences, self.held_out_fraction = corpus, num_sequences, held_out_fraction
+        self.cache_dir = Path(cache_dir).expanduser() if cache_dir is not None else None
+        self.hub: dict[str, Any] = {
+            "config_name": config_name,
+            "split": split,
+            "text_column": text_column,
+            "streaming": streaming,
+            "max_documents": max_documents,
+        }
+        self._observed = torch.empty(0, context, dtype=torch.int64)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read, split, tokenize and mix, once.
+
+        Raises:
+            InputError: the corpus cannot be had, or is too small for what is asked of it.
+        """
+        if self.train_rows is not None:
+            return
+        train, held = hold_out(load_documents(self.corpus, **self.hub), self.held_out_fraction)
+        self.tokenizer = train_tokenizer(train, self.vocab_size, cache_dir=self.cache_dir)
+        text = token_rows(train, self.tokenizer, self.context)
+        unseen = token_rows(held, self.tokenizer, self.context)
+        share = self.induction_fraction
+        if self.num_sequences is not None:
+            wanted = max(1, round(self.num_sequences * (1 - share)))
+            text = text[torch.randperm(len(text), generator=seeded(self.seed, TRAIN))[:wanted]]
+        if len(text) < self.batch_size or len(unseen) <= self.num_observed:
+            raise InputError(
+                f"got corpus {self.corpus!r} with {len(text)} training and {len(unseen)} held-out sequences of "
+                f"{self.context} tokens; expected at least {self.batch_size} and {self.num_observed + 1}; give more "
+                "text, a smaller batch_size or num_observed, or a larger held_out_fraction"
+            )
+        repeats = round(len(text) * share / (1 - share))
+        mixed = torch.cat([text, self._repeats(repeats, TRAIN)[0]]) if repeats else text
+        self.train_rows = ServedRows(mixed)
+        order = torch.randperm(len(unseen), generator=seeded(self.seed, OBSERVED))
+        self._observed = unseen[order[: self.num_observed]]
+        self.val_rows = TokenRows(unseen[order[self.num_observed :][: self.num_val]])
+
+    def probe_data(self) -> ProbeData:
+        """``num_observed`` sequences of pure held-out text, then as many of repeated segments if training has any.
+
+        Groups over loss positions: ``induction`` (in text and in repeated segments), ``delimiter`` and ``rest`` (in
+        text alone: first copies of random segments have no group). A class without a target is left out.
+        """
+        self.setup("fit")
+        assert isinstance(self.train_rows, ServedRows)
+        ids = self._observed
+        groups = text_groups(ids, self.tokenizer)
+        if self.induction_fraction > 0:
+            repeated, targets = self._repeats(self.num_observed, OBSERVED)
+            none = torch.zeros_like(targets)
+            ids = torch.cat([ids, repeated])
+            groups = {
+                name: torch.cat([mask, targets if name == "induction" else none]) for name, mask in groups.items()
+            }
+        size = len(self.train_rows)
+        picked = torch.randperm(size, generator=seeded(self.seed, SAMPLING))[: self.num_sampling]
+        sampling = self.train_rows.__getitems__(picked.tolist())
+        return ProbeData({"input_ids": ids}, dict(sampling), {k: mask for k, mask in groups.items() if mask.any()})

@@ -1,0 +1,142 @@
+import pytest
+import torch
+
+from stagewise.errors import InputError
+from stagewise.lm import SyntheticData, TextData
+from stagewise.lm.text import hold_out, token_rows
+from stagewise.lm.tokens import induction_targets
+
+SMALL = {"num_sequences": 256, "num_val": 16, "num_observed": 8, "num_sampling": 16, "batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("corpus")
+    for index in range(30):
+        lines = [f"def name_{index}_{line}(value): return value + {line * index}\n" for line in range(12)]
+        (root / f"file_{index:02}.py").write_text("".join(lines))
+    return root
+
+
+@pytest.fixture
+def text(folder, tmp_path):
+    return TextData(corpus=str(folder), vocab_size=300, cache_dir=str(tmp_path), held_out_fraction=0.2, **SMALL)
+
+
+def test_the_mixture_has_the_asked_share_of_repeats():
+    data = SyntheticData(num_sequences=4000, max_segment=8)
+    data.setup()
+    # Two copies and more of at most 8 tokens: the last 16 tokens repeat with a period of 4 to 8.
+    ids = data.train_rows.ids
+    periodic = torch.stack([(ids[:, p:] == ids[:, :-p]).all(1) for p in range(4, 9)]).any(0)
+    assert abs(periodic.float().mean().item() - 0.25) < 0.03
+
+
+def test_batches_are_mappings_of_token_ids(text):
+    for data in (SyntheticData(**SMALL), text):
+        batch = next(iter(data.train_dataloader()))
+        assert set(batch) == {"input_ids"}
+        assert batch["input_ids"].shape == (8, 32)
+        assert batch["input_ids"].dtype == torch.int64
+        assert next(iter(data.val_dataloader()))["input_ids"].shape == (8, 32)
+
+
+def test_the_same_seed_gives_the_same_data_and_another_gives_other_data():
+    def all_of(seed):
+        data = SyntheticData(seed=seed, **SMALL)
+        probe = data.probe_data()
+        data.setup()
+        return [data.train_rows.ids, data.val_rows.ids, probe.observed["input_ids"], probe.sampling["input_ids"]]
+
+    assert all(torch.equal(a, b) for a, b in zip(all_of(1), all_of(1), strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(all_of(1), all_of(2), strict=True))
+
+
+def test_observed_and_sampling_sequences_are_not_training_sequences():
+    data = SyntheticData(**SMALL)
+    data.setup()
+    probe = data.probe_data()
+    train = {tuple(row) for row in data.train_rows.ids.tolist()}
+    for batch in (probe.observed, probe.sampling):
+        assert not train & {tuple(row) for row in batch["input_ids"].tolist()}
+
+
+def test_synthetic_groups_are_exact_and_apart():
+    probe = SyntheticData(**SMALL).probe_data()
+    ids, groups = probe.observed["input_ids"], probe.groups
+    assert ids.shape == (16, 32)
+    assert groups["background"][:8].all()
+    assert not groups["background"][8:].any()
+    assert not groups["induction"][:8].any()
+    assert groups["induction"][8:].any(1).all()
+    assert (induction_targets(ids) | ~groups["induction"]).all()
+
+
+def test_without_induction_sequences_there_is_no_induction_group(text):
+    probe = SyntheticData(induction_fraction=0.0, **SMALL).probe_data()
+    assert set(probe.groups) == {"background"}
+    assert len(probe.observed["input_ids"]) == 8
+    text.induction_fraction = 0.0
+    assert len(text.probe_data().observed["input_ids"]) == 8
+    assert len(text.train_rows) == len(text.train_rows.table)
+
+
+def test_held_out_documents_are_not_trained_on(folder, text):
+    documents = [path.read_text() for path in sorted(folder.iterdir())]
+    train, held = hold_out(documents, 0.2)
+    assert len(held) == 6
+    assert not set(train) & set(held)
+    assert sorted(train + held) == sorted(documents)
+    text.setup()
+    unseen = {tuple(row) for row in token_rows(held, text.tokenizer, 32).tolist()}
+    observed = {tuple(row) for row in text.probe_data().observed["input_ids"][:8].tolist()}
+    checked = {tuple(row) for row in text.val_rows.ids.tolist()}
+    assert observed <= unseen
+    assert checked <= unseen
+    assert not observed & checked
+
+
+def test_a_lone_document_is_cut_in_two():
+    train, held = hold_out(["".join(f"line {i}\n" for i in range(100))], 0.1)
+    assert train[0].endswith("line 89\n")
+    assert held[0].startswith("line 90\n")
+    with pytest.raises(InputError, match="one line"):
+        hold_out(["one line"], 0.1)
+
+
+def test_text_groups_cover_text_and_leave_first_copies_without_a_group(text):
+    probe = text.probe_data()
+    assert set(probe.groups) == {"induction", "delimiter", "rest"}
+    covered = torch.stack(list(probe.groups.values())).any(0)
+    assert covered[:8].all()
+    assert torch.equal(covered[8:], probe.groups["induction"][8:])
+    assert torch.equal(probe.groups["induction"][:8], induction_targets(probe.observed["input_ids"][:8]))
+
+
+def test_text_rows_decode_to_the_text_again(text):
+    text.setup()
+    document = "def café(x):\n\treturn x  # 3 €\n" * 20
+    rows = token_rows([document], text.tokenizer, 4)
+    assert document.startswith(text.tokenizer.decode(rows.flatten().tolist()).replace("<|endoftext|>", ""))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"context": 1}, "context 1"),
+        ({"batch_size": 0}, "batch_size 0"),
+        ({"induction_fraction": 1.0}, "induction_fraction 1.0"),
+        ({"context": 12}, "shorten the segments"),
+        ({"num_sequences": 3}, "at least one batch"),
+        ({"seed": -1}, "seed -1"),
+    ],
+)
+def test_bad_settings_are_refused_at_once(settings, message):
+    with pytest.raises(InputError, match=message):
+        SyntheticData(**settings)
+
+
+def test_a_corpus_too_small_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("one line\nanother line\n" * 4)
+    with pytest.raises(InputError, match="give more text"):
+        TextData(corpus=str(tmp_path), vocab_size=300, cache_dir=str(tmp_path)).setup()
