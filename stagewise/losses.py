@@ -131,8 +131,8 @@ def _own_loss(module: nn.Module, batch: Batch) -> "Tensor | tuple[Tensor, Tensor
     return module.per_sample_loss(batch)  # type: ignore[operator]
 
 
-def _causal_lm_name(module: nn.Module) -> str | None:
-    """Name of the one submodule that is a Hugging Face causal language model ('' for the module itself)."""
+def causal_lm_name(module: nn.Module) -> str | None:
+    """Name of the submodule that is a Hugging Face causal language model: '' for the module itself, None without one."""
     if "transformers" not in sys.modules:
         return None
     from transformers import PreTrainedModel
@@ -160,7 +160,7 @@ def resolve_loss(module: nn.Module, loss_fn: LossFn | None = None) -> LossFn:
         return loss_fn
     if callable(getattr(module, "per_sample_loss", None)):
         return _own_loss
-    name = _causal_lm_name(module)
+    name = causal_lm_name(module)
     if name is not None:
         return lambda owner, batch: causal_lm_loss(owner.get_submodule(name), batch)
     raise LossContractError(

@@ -1,0 +1,282 @@
+"""Does the model have an induction head? Attention scores and behaviour, as functions and as torchmetrics.
+
+Attention and behaviour are reported together: a shortcut can close the loss gap without a head.
+Each class accumulates over batches what its function says of one batch.
+
+Source: Olsson et al. 2022, "In-context learning and induction heads" (arXiv 2209.11895), sections 4 and appendix
+"head activation evaluators"; there 25 random tokens are repeated 4 times, and the ICL score compares tokens 500 and 50.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from stagewise.errors import InputError
+from stagewise.lm.attention import look
+from stagewise.lm.synthetic import seeded
+from stagewise.lm.tokens import earlier_copies
+
+
+def repeated_random(
+    num: int,
+    *,
+    vocab_size: int,
+    context: int,
+    segment_length: int = 25,
+    copies: int = 4,
+    bos_token_id: int | None = None,
+    seed: int = 0,
+) -> tuple[Tensor, int]:
+    """Probe sequences: random tokens, repeated.
+
+    Where the context is too short the segment is shortened, never the number of copies: a context of 32 without a BOS
+    token holds 4 copies of 8 tokens. Tokens of a segment differ from one another where the vocabulary allows it.
+
+    Args:
+        num: how many sequences.
+        vocab_size: tokens are drawn from 0 .. ``vocab_size - 1``, without BOS.
+        context: longest sequence the model takes.
+        segment_length: tokens in a segment, at most.
+        copies: how often each segment appears, 2 or more.
+        bos_token_id: put before the first copy; None for models trained without one.
+        seed: of the draw.
+
+    Returns:
+        Token ids ``[num, bos + copies * length]``, int64, and the segment length used.
+
+    Raises:
+        InputError: the context does not hold ``copies`` copies of two tokens, or a setting is out of range.
+    """
+    bos = int(bos_token_id is not None)
+    length = min(segment_length, (context - bos) // max(copies, 1))
+    if num < 1 or copies < 2 or length < 2 or vocab_size < 2 + bos:
+        raise InputError(
+            f"got {num} probe sequences of {copies} copies in a context of {context} tokens with a vocabulary of "
+            f"{vocab_size}; expected at least 1 sequence and 2 copies of 2 tokens; lengthen the context or lower copies"
+        )
+    generator = seeded(seed)
+    allowed = torch.tensor([token for token in range(vocab_size) if token != bos_token_id])
+    if length <= len(allowed):
+        picked = torch.rand(num, len(allowed), generator=generator).argsort(dim=1)[:, :length]
+    else:
+        picked = torch.randint(len(allowed), (num, length), generator=generator)
+    ids = allowed[picked].repeat(1, copies)
+    if bos_token_id is not None:
+        ids = torch.cat([torch.full((num, 1), bos_token_id), ids], dim=1)
+    return ids, length
+
+
+def _prefix_matching_sums(attention: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    copies = earlier_copies(ids)
+    # The position after the copy; j + 1 <= k, so nothing falls off the end.
+    after = copies.roll(1, dims=2)
+    asked = copies.any(dim=2)
+    mass = (attention * after[None, :, None]).sum(dim=-1)
+    return mass.sum(dim=(1, 3)), asked.sum()
+
+
+def prefix_matching(attention: Tensor, ids: Tensor) -> Tensor:
+    """Mean attention from a token to the positions that follow earlier copies of it.
+
+    Args:
+        attention: ``[layer, sample, head, position, position]``, probabilities.
+        ids: token ids ``[sample, position]``.
+
+    Returns:
+        ``[layer, head]``, 0 to 1: the mass on all such positions together, averaged over the tokens that have an
+        earlier copy; NaN where no token has one.
+    """
+    mass, count = _prefix_matching_sums(attention, ids)
+    return mass / count
+
+
+def previous_token(attention: Tensor) -> Tensor:
+    """Mean attention from each token but the first to the one before it.
+
+    Args:
+        attention: ``[layer, sample, head, position, position]``, probabilities.
+
+    Returns:
+        ``[layer, head]``, 0 to 1.
+    """
+    return attention.diagonal(offset=-1, dim1=-2, dim2=-1).mean(dim=(1, 3))
+
+
+def icl_windows(num_targets: int) -> tuple[slice, slice]:
+    """Which targets count as early and late in the ICL score.
+
+    The original compares tokens 50 and 500 of 512: about a tenth of the way, and the end. Here windows of an eighth of
+    the context stand for both, so that short contexts have more than one token to average: the second eighth and the
+    last. For a context of 32: tokens 4-7 and 28-31; for 512: tokens 64-127 and 448-511.
+
+    Args:
+        num_targets: number of losses of a sequence, its context less one.
+
+    Returns:
+        Slices of the losses (entry k is the loss of token k + 1): early, late.
+    """
+    width = max(1, (num_targets + 1) // 8)
+    early = max(0, width - 1)
+    return slice(early, early + width), slice(num_targets - width, num_targets)
+
+
+def icl_score(losses: Tensor) -> Tensor:
+    """Loss at late positions minus loss at early ones; negative when the context helps.
+
+    Args:
+        losses: ``[sample, position - 1]``, nats; see :func:`icl_windows` for the positions.
+
+    Returns:
+        A scalar, nats per token.
+    """
+    early, late = icl_windows(losses.shape[1])
+    return losses[:, late].mean() - losses[:, early].mean()
+
+
+def loss_gap(losses: Tensor, segment_length: int, *, bos: bool = False) -> Tensor:
+    """Loss on the second copy minus loss on the first; negative when the model copies.
+
+    The first token of either copy is left out: nothing tells it.
+
+    Args:
+        losses: ``[sample, position - 1]``, nats, of sequences from :func:`repeated_random`.
+        segment_length: tokens in a copy.
+        bos: whether a BOS token comes first.
+
+    Returns:
+        A scalar, nats per token.
+
+    Raises:
+        InputError: the sequences do not hold two copies.
+    """
+    start = int(bos)
+    if segment_length < 2 or losses.shape[1] + 1 < start + 2 * segment_length:
+        raise InputError(
+            f"got losses of {losses.shape[1]} targets for segments of {segment_length} tokens; expected two copies of "
+            "at least 2 tokens; pass the segment length that repeated_random returned"
+        )
+    first = losses[:, start : start + segment_length - 1]
+    second = losses[:, start + segment_length : start + 2 * segment_length - 1]
+    return second.mean() - first.mean()
+
+
+class PrefixMatching(Metric):
+    """:func:`prefix_matching` over batches: ``compute`` gives ``[layer, head]``; the best head is its maximum."""
+
+    full_state_update = False
+    higher_is_better = True
+    mass: Tensor
+    count: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("mass", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros(()), dist_reduce_fx="sum")
+
+    def update(self, attention: Tensor, ids: Tensor) -> None:
+        """Add attention ``[layer, sample, head, position, position]`` over ids ``[sample, position]``."""
+        mass, count = _prefix_matching_sums(attention, ids)
+        self.mass = self.mass + mass
+        self.count = self.count + count
+
+    def compute(self) -> Tensor:
+        """``[layer, head]``."""
+        return self.mass / self.count
+
+
+class PreviousToken(Metric):
+    """:func:`previous_token` over batches: ``compute`` gives ``[layer, head]``."""
+
+    full_state_update = False
+    higher_is_better = True
+    mass: Tensor
+    count: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("mass", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros(()), dist_reduce_fx="sum")
+
+    def update(self, attention: Tensor) -> None:
+        """Add attention ``[layer, sample, head, position, position]``."""
+        self.mass = self.mass + previous_token(attention) * attention.shape[1]
+        self.count = self.count + attention.shape[1]
+
+    def compute(self) -> Tensor:
+        """``[layer, head]``."""
+        return self.mass / self.count
+
+
+class _MeanOverSequences(Metric):
+    """The mean of a score that is itself a mean over sequences of one length."""
+
+    full_state_update = False
+    higher_is_better = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros(()), dist_reduce_fx="sum")
+
+    def _score(self, losses: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def update(self, losses: Tensor) -> None:
+        """Add losses ``[sample, position - 1]``, nats."""
+        self.total = self.total + self._score(losses) * len(losses)
+        self.count = self.count + len(losses)
+
+    def compute(self) -> Tensor:
+        """A scalar, nats per token."""
+        return self.total / self.count
+
+
+class ICLScore(_MeanOverSequences):
+    """:func:`icl_score` over batches."""
+
+    def _score(self, losses: Tensor) -> Tensor:
+        return icl_score(losses)
+
+
+class LossGap(_MeanOverSequences):
+    """:func:`loss_gap` over batches."""
+
+    def __init__(self, segment_length: int, *, bos: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.segment_length, self.bos = segment_length, bos
+
+    def _score(self, losses: Tensor) -> Tensor:
+        return loss_gap(losses, self.segment_length, bos=self.bos)
+
+
+def induction_scores(
+    model: nn.Module, ids: Tensor, segment_length: int, *, bos: bool = False
+) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """All scores of one model on one batch of repeated random segments.
+
+    Args:
+        model: Hugging Face causal language model, in eval mode.
+        ids: probe sequences from :func:`repeated_random`, on the model's device.
+        segment_length: the segment length it returned.
+        bos: whether it put a BOS token first.
+
+    Returns:
+        The scores by name (``prefix_matching`` and ``previous_token`` of the best head, ``icl_score``, ``loss_gap``),
+        and the tables ``[layer, head]`` of the two attention scores.
+
+    Raises:
+        InputError: the model returns no attention weights.
+    """
+    seen = look(model, ids)
+    tables = {
+        "prefix_matching": prefix_matching(seen.attention, ids).cpu(),
+        "previous_token": previous_token(seen.attention).cpu(),
+    }
+    scores = {name: table.max().item() for name, table in tables.items()}
+    scores["icl_score"] = icl_score(seen.losses).item()
+    scores["loss_gap"] = loss_gap(seen.losses, segment_length, bos=bos).item()
+    return scores, tables
