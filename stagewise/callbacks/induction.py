@@ -13,14 +13,15 @@ from stagewise.losses import causal_lm_name
 
 
 class InductionCallback(pl.Callback):
-    """Logs ``induction/prefix_matching``, ``previous_token``, ``icl_score`` and ``loss_gap`` every few steps.
+    """Logs ``induction/{prefix_matching,previous_token,icl_score,loss_gap,copying}`` every few steps.
 
     The scores come from fixed sequences of repeated random tokens, drawn once from an own seed; see
-    :mod:`stagewise.lm.induction` for each definition. Both attention scores are those of the best head. Training is
+    :mod:`stagewise.lm.induction` for each definition. Both attention scores are those of the best head; ``copying`` is
+    that of the head with the best prefix matching, and is left out for architectures of unknown layout. Training is
     left untouched. Works on any LightningModule that holds a Hugging Face causal language model.
 
     Attributes:
-        tables: the attention scores of the last probe by name, each ``[layer, head]``.
+        tables: the scores of the last probe that belong to heads, by name, each ``[layer, head]``.
     """
 
     def __init__(

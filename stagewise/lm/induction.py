@@ -15,6 +15,7 @@ from torchmetrics import Metric
 
 from stagewise.errors import InputError
 from stagewise.lm.attention import look
+from stagewise.lm.copying import copying_scores
 from stagewise.lm.synthetic import seeded
 from stagewise.lm.tokens import earlier_copies
 
@@ -265,8 +266,9 @@ def induction_scores(
         bos: whether it put a BOS token first.
 
     Returns:
-        The scores by name (``prefix_matching`` and ``previous_token`` of the best head, ``icl_score``, ``loss_gap``),
-        and the tables ``[layer, head]`` of the two attention scores.
+        The scores by name (``prefix_matching`` and ``previous_token`` of the best head, ``icl_score``, ``loss_gap``,
+        and, where the architecture is known, ``copying`` of the head with the best prefix matching), and the tables
+        ``[layer, head]`` of those that belong to heads.
 
     Raises:
         InputError: the model returns no attention weights.
@@ -277,6 +279,10 @@ def induction_scores(
         "previous_token": previous_token(seen.attention).cpu(),
     }
     scores = {name: table.max().item() for name, table in tables.items()}
+    copying = copying_scores(model)
+    if copying is not None:
+        tables["copying"] = copying
+        scores["copying"] = copying.flatten()[tables["prefix_matching"].argmax()].item()
     scores["icl_score"] = icl_score(seen.losses).item()
     scores["loss_gap"] = loss_gap(seen.losses, segment_length, bos=bos).item()
     return scores, tables

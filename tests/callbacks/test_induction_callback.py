@@ -16,7 +16,7 @@ CONFIGS = {
     "llama": {**COMMON, "intermediate_size": 32, "max_position_embeddings": 32},
     "gpt2": {"vocab_size": 64, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32},
 }
-TAGS = {f"induction/{name}" for name in ("prefix_matching", "previous_token", "icl_score", "loss_gap")}
+TAGS = {f"induction/{name}" for name in ("prefix_matching", "previous_token", "icl_score", "loss_gap", "copying")}
 
 
 def _fit(callbacks, kind="gpt_neox", module=None, logger=False, **settings):

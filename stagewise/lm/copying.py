@@ -1,0 +1,81 @@
+"""Copying score: does a head raise the logit of the token it attends to?
+
+Through the OV circuit alone, W_U W_O W_V W_E, with the gains (and the centring) of the first and last layer norms
+folded in. Its positive eigenvalues stand for sets of tokens that raise their own logits.
+
+Source: Elhage et al. 2021, "A mathematical framework for transformer circuits", section "Summarizing OV/QK matrices":
+sum of eigenvalues over sum of their magnitudes.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_SEPARATE = ("llama", "mistral", "qwen2", "qwen3")
+SUPPORTED = ("gpt_neox", "gpt2", *_SEPARATE)
+"""Architectures (``config.model_type``) whose weights are laid out in a way known here."""
+
+
+def ov_weights(model: Any) -> list[tuple[Tensor, Tensor]]:
+    """Value and output matrices of every head.
+
+    Args:
+        model: Hugging Face causal language model of one of the architectures in ``SUPPORTED``.
+
+    Returns:
+        For each layer W_V ``[head, head size, width]`` and W_O ``[head, width, head size]``: a head that attends to
+        one position alone adds ``W_O @ (W_V @ x)`` of that position's normed ``x``, biases aside.
+    """
+    config, base = model.config, model.base_model
+    heads, width = config.num_attention_heads, config.hidden_size
+    found = []
+    for layer in base.h if config.model_type == "gpt2" else base.layers:
+        if config.model_type == "gpt2":
+            value = layer.attn.c_attn.weight[:, 2 * width :].T.reshape(heads, -1, width)
+            out = layer.attn.c_proj.weight.T
+        elif config.model_type == "gpt_neox":
+            # Query, key and value of a head lie side by side.
+            value = layer.attention.query_key_value.weight.view(heads, 3, -1, width)[:, 2]
+            out = layer.attention.dense.weight
+        else:
+            shared = config.num_key_value_heads
+            value = layer.self_attn.v_proj.weight.view(shared, -1, width).repeat_interleave(heads // shared, dim=0)
+            out = layer.self_attn.o_proj.weight
+        found.append((value, out.view(width, heads, -1).transpose(0, 1)))
+    return found
+
+
+def _normed(rows: Tensor, norm: Any) -> Tensor:
+    """Rows ``[token, width]`` behind (or, as read by the unembedding, before) a norm, its scale left out."""
+    gained = rows * norm.weight
+    return gained - gained.mean(dim=1, keepdim=True) if isinstance(norm, nn.LayerNorm) else gained
+
+
+def copying_scores(model: Any) -> Tensor | None:
+    """Copying score of every head.
+
+    Args:
+        model: Hugging Face causal language model.
+
+    Returns:
+        ``[layer, head]``, -1 (a head that lowers the logit of what it attends to) to 1 (a copier), float32 on the CPU;
+        None for architectures not in ``SUPPORTED``.
+    """
+    if model.config.model_type not in SUPPORTED:
+        return None
+    base = model.base_model
+    with torch.no_grad():
+        layers = base.h if model.config.model_type == "gpt2" else base.layers
+        embedding = model.get_input_embeddings().weight.float()
+        last = next(getattr(base, name) for name in ("final_layer_norm", "ln_f", "norm") if hasattr(base, name))
+        unembedding = _normed(model.get_output_embeddings().weight.float(), last)
+        rows = []
+        for layer, (value, out) in zip(layers, ov_weights(model), strict=True):
+            first = layer.ln_1 if model.config.model_type == "gpt2" else layer.input_layernorm
+            centred = embedding - embedding.mean(dim=1, keepdim=True) if isinstance(first, nn.LayerNorm) else embedding
+            # W_V W_E W_U W_O has the eigenvalues of W_U W_O W_V W_E other than zero, in head size instead of tokens.
+            small = (value.float() @ (centred * first.weight).T) @ (unembedding @ out.float())
+            values = torch.linalg.eigvals(small.cpu())
+            rows.append(values.real.sum(dim=1) / values.abs().sum(dim=1))
+    return torch.stack(rows)

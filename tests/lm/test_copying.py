@@ -1,0 +1,82 @@
+import pytest
+import torch
+
+from stagewise.lm.copying import copying_scores, ov_weights
+from stagewise.lm.module import build_model
+
+COMMON = {"vocab_size": 24, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+COMMON |= {"intermediate_size": 32, "max_position_embeddings": 8}
+CONFIGS = {
+    "gpt_neox": COMMON,
+    "llama": {**COMMON, "num_key_value_heads": 2},
+    "gpt2": {"vocab_size": 24, "n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 8},
+}
+OUTPUT = {"gpt_neox": "layers.1.attention", "llama": "layers.1.self_attn", "gpt2": "h.1.attn"}
+
+
+@pytest.fixture(params=sorted(CONFIGS))
+def model(request):
+    torch.manual_seed(0)
+    return build_model(request.param, config=CONFIGS[request.param], init_std=0.3).eval()
+
+
+def test_value_and_output_matrices_are_those_the_model_uses(model):
+    caught = {}
+    attention = model.base_model.get_submodule(OUTPUT[model.config.model_type])
+
+    def catch(_, args, kwargs, output):
+        caught["in"] = args[0] if args else kwargs["hidden_states"]
+        caught["out"] = output[0]
+
+    attention.register_forward_hook(catch, with_kwargs=True)
+    with torch.no_grad():
+        model(input_ids=torch.arange(24)[:, None])  # one token: each head attends to itself alone; biases start at 0
+    value, out = ov_weights(model)[1]
+    expected = torch.einsum("hdk,hkw,bw->bd", out, value, caught["in"][:, 0])
+    torch.testing.assert_close(caught["out"][:, 0], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_eigenvalues_in_head_size_are_those_over_tokens(model):
+    layers = model.base_model.h if model.config.model_type == "gpt2" else model.base_model.layers
+    assert len(layers) == 2
+    embedding, unembedding = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    if model.config.model_type != "llama":
+        embedding = embedding - embedding.mean(1, keepdim=True)
+        unembedding = unembedding - unembedding.mean(1, keepdim=True)
+    for layer, (value, out) in enumerate(ov_weights(model)):
+        for head in range(4):
+            whole = (unembedding @ out[head] @ value[head] @ embedding.T).detach().double()
+            values = torch.linalg.eigvals(whole)
+            expected = (values.real.sum() / values.abs().sum()).item()
+            assert copying_scores(model)[layer, head].item() == pytest.approx(expected, abs=2e-3)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_copier_scores_one_and_its_opposite_minus_one(sign):
+    torch.manual_seed(0)
+    model = build_model("llama", config={**COMMON, "num_attention_heads": 1, "num_key_value_heads": 1})
+    with torch.no_grad():
+        model.lm_head.weight.copy_(model.get_input_embeddings().weight)
+        for layer in model.base_model.layers:
+            layer.self_attn.v_proj.weight.copy_(torch.eye(16))
+            layer.self_attn.o_proj.weight.copy_(sign * torch.eye(16))
+    torch.testing.assert_close(copying_scores(model), torch.full((2, 1), sign), atol=1e-4, rtol=0)
+
+
+def test_an_architecture_of_unknown_layout_has_no_score():
+    assert (
+        copying_scores(
+            build_model(
+                "opt",
+                config={
+                    "vocab_size": 24,
+                    "hidden_size": 16,
+                    "num_hidden_layers": 1,
+                    "num_attention_heads": 2,
+                    "ffn_dim": 16,
+                    "word_embed_proj_dim": 16,
+                },
+            )
+        )
+        is None
+    )
