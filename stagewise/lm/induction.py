@@ -1,17 +1,14 @@
-"""Does the model have an induction head? Attention scores and behaviour, as functions and as torchmetrics.
+"""Does the model have an induction head? Attention scores and behaviour of one batch.
 
-Attention and behaviour are reported together: a shortcut can close the loss gap without a head.
-Each class accumulates over batches what its function says of one batch.
+Attention and behaviour are reported together: a shortcut can open the loss gap without a head.
+:mod:`stagewise.lm.metrics` holds the same as torchmetrics, over many batches.
 
 Source: Olsson et al. 2022, "In-context learning and induction heads" (arXiv 2209.11895), sections 4 and appendix
 "head activation evaluators"; there 25 random tokens are repeated 4 times, and the ICL score compares tokens 500 and 50.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 
 from stagewise.errors import InputError
 from stagewise.lm.attention import look
@@ -69,7 +66,8 @@ def repeated_random(
     return ids, length
 
 
-def _prefix_matching_sums(attention: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+def prefix_matching_sums(attention: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Numerator ``[layer, head]`` and denominator (a scalar) of :func:`prefix_matching`, which add up over batches."""
     copies = earlier_copies(ids)
     # The position after the copy; j + 1 <= k, so nothing falls off the end.
     after = copies.roll(1, dims=2)
@@ -89,7 +87,7 @@ def prefix_matching(attention: Tensor, ids: Tensor) -> Tensor:
         ``[layer, head]``, 0 to 1: the mass on all such positions together, averaged over the tokens that have an
         earlier copy; NaN where no token has one.
     """
-    mass, count = _prefix_matching_sums(attention, ids)
+    mass, count = prefix_matching_sums(attention, ids)
     return mass / count
 
 
@@ -161,97 +159,6 @@ def loss_gap(losses: Tensor, segment_length: int, *, bos: bool = False) -> Tenso
     first = losses[:, start : start + segment_length - 1]
     second = losses[:, start + segment_length : start + 2 * segment_length - 1]
     return second.mean() - first.mean()
-
-
-class PrefixMatching(Metric):
-    """:func:`prefix_matching` over batches: ``compute`` gives ``[layer, head]``; the best head is its maximum."""
-
-    full_state_update = False
-    higher_is_better = True
-    mass: Tensor
-    count: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("mass", torch.zeros(()), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros(()), dist_reduce_fx="sum")
-
-    def update(self, attention: Tensor, ids: Tensor) -> None:
-        """Add attention ``[layer, sample, head, position, position]`` over ids ``[sample, position]``."""
-        mass, count = _prefix_matching_sums(attention, ids)
-        self.mass = self.mass + mass
-        self.count = self.count + count
-
-    def compute(self) -> Tensor:
-        """``[layer, head]``."""
-        return self.mass / self.count
-
-
-class PreviousToken(Metric):
-    """:func:`previous_token` over batches: ``compute`` gives ``[layer, head]``."""
-
-    full_state_update = False
-    higher_is_better = True
-    mass: Tensor
-    count: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("mass", torch.zeros(()), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros(()), dist_reduce_fx="sum")
-
-    def update(self, attention: Tensor) -> None:
-        """Add attention ``[layer, sample, head, position, position]``."""
-        self.mass = self.mass + previous_token(attention) * attention.shape[1]
-        self.count = self.count + attention.shape[1]
-
-    def compute(self) -> Tensor:
-        """``[layer, head]``."""
-        return self.mass / self.count
-
-
-class _MeanOverSequences(Metric):
-    """The mean of a score that is itself a mean over sequences of one length."""
-
-    full_state_update = False
-    higher_is_better = False
-    total: Tensor
-    count: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros(()), dist_reduce_fx="sum")
-
-    def _score(self, losses: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def update(self, losses: Tensor) -> None:
-        """Add losses ``[sample, position - 1]``, nats."""
-        self.total = self.total + self._score(losses) * len(losses)
-        self.count = self.count + len(losses)
-
-    def compute(self) -> Tensor:
-        """A scalar, nats per token."""
-        return self.total / self.count
-
-
-class ICLScore(_MeanOverSequences):
-    """:func:`icl_score` over batches."""
-
-    def _score(self, losses: Tensor) -> Tensor:
-        return icl_score(losses)
-
-
-class LossGap(_MeanOverSequences):
-    """:func:`loss_gap` over batches."""
-
-    def __init__(self, segment_length: int, *, bos: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.segment_length, self.bos = segment_length, bos
-
-    def _score(self, losses: Tensor) -> Tensor:
-        return loss_gap(losses, self.segment_length, bos=self.bos)
 
 
 def induction_scores(

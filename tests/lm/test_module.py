@@ -39,6 +39,8 @@ def test_rotary_embeddings_cover_the_asked_share_of_the_head(share, expected):
     module = CausalLM("gpt_neox", {**NEOX, "rope_parameters": {**ROPE, "partial_rotary_factor": share}})
     assert 2 * len(module.model.gpt_neox.rotary_emb.inv_freq) == expected
     assert module.model.gpt_neox.layers[0].attention.rotary_ndims == expected
+    older = CausalLM("gpt_neox", {**NEOX, "rotary_pct": share})
+    assert older.model.gpt_neox.layers[0].attention.rotary_ndims == expected
 
 
 def test_initial_weights_have_the_asked_deviation_and_follow_the_global_seed():
