@@ -61,6 +61,13 @@ def test_observed_and_sampling_sequences_are_not_training_sequences():
         assert not train & {tuple(row) for row in batch["input_ids"].tolist()}
 
 
+def test_what_is_drawn_for_one_purpose_is_never_drawn_for_another():
+    data = SyntheticData(**SMALL)
+    for draw in (data._mixture, lambda num, stream: data._repeats(num, stream)[0]):
+        drawn = [{tuple(row) for row in draw(50, stream).tolist()} for stream in (1, 2, 3, 4)]
+        assert len(set.union(*drawn)) == sum(len(rows) for rows in drawn)
+
+
 def test_synthetic_groups_are_exact_and_apart():
     probe = SyntheticData(**SMALL).probe_data()
     ids, groups = probe.observed["input_ids"], probe.groups
