@@ -1,5 +1,38 @@
 """Stagewise training-data attribution for PyTorch Lightning."""
 
 from stagewise._version import __version__
+from stagewise.callbacks.induction import InductionCallback
+from stagewise.callbacks.influence import InfluenceCallback
+from stagewise.errors import InputError, LossContractError
+from stagewise.influence.split import Centering
+from stagewise.losses import causal_lm_loss
+from stagewise.phases.offline import find_windows
+from stagewise.phases.window import Window
+from stagewise.probes.config import ProbeConfig
+from stagewise.probes.prober import Prober
+from stagewise.probes.schedule import LogSpaced, ProbeSchedule
+from stagewise.reporting.store import open_run
+from stagewise.sampling.chains import run_chains
+from stagewise.sampling.config import RMSprop, SGLDConfig
+from stagewise.sampling.data import ProbeData
 
-__all__ = ["__version__"]
+__all__ = [
+    "Centering",
+    "InductionCallback",
+    "InfluenceCallback",
+    "InputError",
+    "LogSpaced",
+    "LossContractError",
+    "ProbeConfig",
+    "ProbeData",
+    "ProbeSchedule",
+    "Prober",
+    "RMSprop",
+    "SGLDConfig",
+    "Window",
+    "__version__",
+    "causal_lm_loss",
+    "find_windows",
+    "open_run",
+    "run_chains",
+]

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+
+from stagewise.errors import InputError
+from stagewise.influence.groups import Groups
+
+RNG = np.random.default_rng(0)
+PRESENT = np.ones((5, 4), dtype=bool)
+PRESENT[2, 3] = False
+MASKS = {"a": RNG.random((5, 4)) < 0.5, "b": RNG.random((5, 4)) < 0.4, "rows": np.array([1, 0, 1, 0, 0], dtype=bool)}
+LOSS = np.where(PRESENT, RNG.normal(size=(30, 5, 4)), 0)
+
+
+def loop_pair_mean(matrix, left, right):
+    """Mean of a token-by-token matrix over pairs in different samples."""
+    left, right = (np.broadcast_to(m if m.ndim == 2 else m[:, None], PRESENT.shape) & PRESENT for m in (left, right))
+    values = [
+        matrix[i * 4 + p, j * 4 + q]
+        for i, p in np.argwhere(left)
+        for j, q in np.argwhere(right)
+        if i != j
+    ]
+    return np.mean(values)
+
+
+def test_pair_means_equal_a_loop_over_pairs_of_tokens():
+    groups = Groups(MASKS, PRESENT)
+    tokens = np.cov(LOSS.reshape(30, -1).T, ddof=0)
+    got = groups.pair_means(np.cov(groups.sums(LOSS).T, ddof=0))
+    for row, left in enumerate(MASKS.values()):
+        for column, right in enumerate(MASKS.values()):
+            assert got[row, column] == pytest.approx(loop_pair_mean(tokens, left, right), abs=1e-12)
+
+
+def test_group_correlations_equal_a_loop_over_pairs_of_samples():
+    groups = Groups(MASKS, PRESENT)
+    covariance = np.cov(groups.sums(LOSS).T, ddof=0)
+    variance = np.diag(covariance)
+    got = groups.pair_mean_correlations(covariance, variance)
+    for row in range(3):
+        for column in range(3):
+            values = [
+                covariance[row * 5 + i, column * 5 + j] / np.sqrt(variance[row * 5 + i] * variance[column * 5 + j])
+                for i in range(5)
+                for j in range(5)
+                if i != j and groups.counts[row, i] and groups.counts[column, j]
+            ]
+            assert got[row, column] == pytest.approx(np.mean(values) if values else 0.0, abs=1e-12)
+
+
+def test_means_count_each_loss_once():
+    groups = Groups(MASKS, PRESENT)
+    want = LOSS[:, MASKS["a"] & PRESENT].mean(axis=1)
+    np.testing.assert_allclose(groups.means(LOSS)[:, 0], want)
+
+
+def test_sample_losses_without_tokens():
+    masks = {"x": np.array([1, 1, 0], dtype=bool), "y": np.array([0, 1, 1], dtype=bool)}
+    groups = Groups(masks, np.ones(3, dtype=bool))
+    loss = RNG.normal(size=(2, 7, 3))
+    covariance = np.cov(loss.reshape(-1, 3).T, ddof=0)
+    got = groups.pair_means(np.cov(groups.sums(loss).reshape(-1, 6).T, ddof=0))
+    assert groups.sums(loss).shape == (2, 7, 6)
+    assert got[0, 0] == pytest.approx(covariance[0, 1])
+    assert got[0, 1] == pytest.approx((covariance[0, 1] + covariance[0, 2] + covariance[1, 2]) / 3)
+
+
+def test_no_groups_means_one_of_everything():
+    groups = Groups({}, PRESENT)
+    assert groups.names == ("all",)
+    assert groups.counts.sum() == PRESENT.sum()
+
+
+def test_mask_of_one_loss_is_given_back():
+    assert Groups(MASKS, PRESENT).mask(2, 2).tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [
+        {"short": np.ones(4, dtype=bool)},
+        {"wide": np.ones((5, 3), dtype=bool)},
+        {"nothing": np.zeros((5, 4), dtype=bool)},
+        {"one sample": np.arange(5) == 1},
+    ],
+)
+def test_groups_that_do_not_work_are_refused(masks):
+    with pytest.raises(InputError, match="expected"):
+        Groups(masks, PRESENT)

@@ -1,0 +1,24 @@
+import numpy as np
+import pytest
+
+from stagewise.influence.uncertainty import jackknife_error, mean_error
+
+
+def test_jackknife_of_a_mean_is_its_standard_error():
+    values = np.random.default_rng(0).normal(size=(6, 3))
+    got = jackknife_error(lambda rows: values[rows].mean(axis=0), 6)
+    np.testing.assert_allclose(got, values.std(axis=0, ddof=1) / np.sqrt(6))
+    np.testing.assert_allclose(got, mean_error(values))
+
+
+def test_jackknife_of_a_square_matches_the_spread_over_repetitions():
+    generator = np.random.default_rng(1)
+    samples = generator.normal(loc=2.0, size=(2000, 8))
+    truth = (samples.mean(axis=1) ** 2).std()
+    errors = [jackknife_error(lambda rows, x=x: np.array(x[rows].mean() ** 2), 8) for x in samples]
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(truth, rel=0.05)
+
+
+def test_one_chain_has_no_error():
+    assert jackknife_error(lambda rows: np.zeros(1), 1) is None
+    assert mean_error(np.zeros((1, 2))) is None

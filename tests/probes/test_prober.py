@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from stagewise.errors import InputError, LossContractError
+from stagewise.probes.config import ProbeConfig
+from stagewise.probes.prober import Prober
+from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.data import ProbeData
+from tests.sampling.test_chains import squared
+
+SGLD = SGLDConfig(lr=1e-3, nbeta=10, localization=10, num_chains=3, num_draws=8, batch_size=4)
+
+
+@pytest.fixture
+def case():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    batch = (torch.randn(10, 3), torch.randn(10, 1))
+    return module, batch
+
+
+def prober(module, batch, config=None, sgld=SGLD, **data):
+    return Prober(module, squared, ProbeData(batch, **data), sgld=sgld, config=config or ProbeConfig())
+
+
+def test_probe_holds_what_the_contract_names(case):
+    module, batch = case
+    result, trace = prober(module, batch).probe(module, 5)
+    assert trace.step == 5
+    assert result["loss"].dims == ("chain", "draw", "sample")
+    assert result["bif"].dims == ("part", "sample", "sample_j")
+    assert result["graddot"].dims == ("group", "group_j")
+    for name in ("sign", "units", "nbeta", "localization", "lr", "step", "seed", "version", "reference_step"):
+        assert name in result.attrs
+    assert (result.attrs["step"], result.attrs["nbeta"]) == (5, 10)
+
+
+def test_second_probe_refers_to_the_first(case):
+    module, batch = case
+    watcher = prober(module, batch)
+    first, _ = watcher.probe(module, 10)
+    with torch.no_grad():
+        module[2].bias += 1.0
+    second, _ = watcher.probe(module, 20)
+    assert first["signal"] == 0
+    assert second.attrs["reference_step"] == 10
+    want = second["loss"].mean(("chain", "draw")) - first["loss"].mean(("chain", "draw"))
+    np.testing.assert_allclose(second["shift"], want, atol=1e-5)
+    assert second["signal"] == pytest.approx(float(np.linalg.norm(want)) / 2, rel=0.05)
+
+
+def test_trace_and_baseline_can_be_left_out(case):
+    module, batch = case
+    result, _ = prober(module, batch, ProbeConfig(gradient_dot=False, save_trace=False)).probe(module, 1)
+    assert not {"loss", "graddot", "chain"} & set(result.variables)
+
+
+def test_group_loss_is_the_mean_at_the_training_weights(case):
+    module, batch = case
+    mask = torch.arange(10) < 4
+    result, _ = prober(module, batch, groups={"few": mask}).probe(module, 1)
+    want = squared(module, batch)[:4].mean().item()
+    assert float(result["group_loss"].sel(group="few")) == pytest.approx(want, rel=1e-5)
+
+
+def test_same_weights_give_the_same_probe(case):
+    module, batch = case
+    one, other = (prober(module, batch, ProbeConfig(chunk_size=size)).probe(module, 3)[0] for size in (None, 3))
+    np.testing.assert_allclose(one["bif"], other["bif"], rtol=1e-3, atol=1e-8)
+
+
+def test_probe_whose_chains_all_diverge_is_none_and_no_reference(case):
+    module, batch = case
+    watcher = prober(module, batch, sgld=SGLDConfig(lr=3.0, nbeta=1e4, localization=1.0, num_draws=5))
+    result, trace = watcher.probe(module, 1)
+    assert result is None
+    assert len(trace.dropped) == 2
+
+
+def test_loss_is_checked_before_the_first_probe(case):
+    module, batch = case
+    with pytest.raises(LossContractError, match="unreduced"):
+        Prober(module, lambda m, b: squared(m, b).mean(), ProbeData(batch), sgld=SGLD, config=ProbeConfig())
+
+
+def test_observed_set_beyond_the_memory_limit_is_refused_with_the_figure(case):
+    module, batch = case
+    with pytest.raises(InputError, match=r"needs about .* GiB; expected .*; observe fewer"):
+        prober(module, batch, ProbeConfig(memory_limit_gib=1e-6))
+
+
+@pytest.mark.parametrize("bad", [{"reference_ratio": 1.0}, {"chunk_size": 0}, {"memory_limit_gib": 0.0}])
+def test_bad_settings_are_refused(bad):
+    with pytest.raises(InputError, match=r"got .*; expected "):
+        ProbeConfig(**bad)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"observed": torch.zeros(0, 3)},
+        {"observed": torch.zeros(4, 3), "sampling": torch.zeros(0, 3)},
+        {"observed": torch.zeros(4, 3), "groups": {"a": torch.zeros(4, dtype=torch.bool)}},
+        {"observed": torch.zeros(4, 3), "groups": {"a": torch.ones(5, dtype=torch.bool)}},
+        {"observed": torch.zeros(4, 3), "groups": {"a~b": torch.ones(4, dtype=torch.bool)}},
+    ],
+)
+def test_unusable_data_is_refused(data):
+    with pytest.raises(InputError, match=r"got .*; (expected|widen)"):
+        ProbeData(**data)

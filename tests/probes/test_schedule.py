@@ -1,0 +1,71 @@
+import pytest
+
+from stagewise.errors import InputError
+from stagewise.probes.schedule import LogSpaced, ProbeSchedule
+
+
+def steps_of(schedule, last, stride=1):
+    previous, found = -1, []
+    for step in range(0, last + 1, stride):
+        if schedule.due(previous, step):
+            found.append(step)
+        previous = step
+    return found
+
+
+def test_every_n_steps_leaves_the_initial_weights_out():
+    assert steps_of(ProbeSchedule(every_n_steps=4), 13) == [4, 8, 12]
+
+
+def test_default_is_every_50_steps():
+    assert steps_of(ProbeSchedule(), 120) == [50, 100]
+
+
+def test_listed_steps_may_include_the_initial_weights():
+    assert steps_of(ProbeSchedule(at_steps=[0, 3, 9]), 12) == [0, 3, 9]
+
+
+def test_log_spaced_steps_have_nearly_constant_ratios():
+    steps = LogSpaced(10, 1000, 21).steps()
+    assert (steps[0], steps[-1]) == (10, 1000)
+    assert all(later / earlier == pytest.approx(10**0.1, rel=0.1) for earlier, later in zip(steps, steps[1:], strict=False))
+    assert steps_of(ProbeSchedule(log_spaced=LogSpaced(10, 1000, 21)), 1000) == steps
+
+
+def test_log_spaced_steps_that_round_together_are_one():
+    assert LogSpaced(1, 10, 30).steps() == list(range(1, 11))
+
+
+def test_a_step_that_is_jumped_over_is_due_once_at_the_next():
+    assert steps_of(ProbeSchedule(at_steps=[3, 8]), 12, stride=2) == [4, 8]
+    assert steps_of(ProbeSchedule(every_n_steps=5), 20, stride=2) == [6, 10, 16, 20]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ProbeSchedule(every_n_steps=5, at_steps=[1]),
+        lambda: ProbeSchedule(every_n_steps=0),
+        lambda: ProbeSchedule(at_steps=[]),
+        lambda: ProbeSchedule(at_steps=[3, 1]),
+        lambda: ProbeSchedule(at_steps=[1, 1]),
+        lambda: ProbeSchedule(at_steps=[-1]),
+        lambda: LogSpaced(0, 10, 5),
+        lambda: LogSpaced(10, 10, 5),
+        lambda: LogSpaced(1, 10, 1),
+    ],
+)
+def test_schedules_that_mean_nothing_are_refused(make):
+    with pytest.raises(InputError, match=r"got .*; expected "):
+        make()
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [ProbeSchedule(every_n_steps=101), ProbeSchedule(at_steps=[5, 101]), ProbeSchedule(log_spaced=LogSpaced(1, 101, 3))],
+)
+def test_schedule_beyond_the_run_is_refused(schedule):
+    with pytest.raises(InputError, match=r"101 .*run of 100 steps; expected .*; lower"):
+        schedule.check(100)
+    schedule.check(101)
+    schedule.check(float("inf"))

@@ -1,0 +1,42 @@
+import pytest
+
+from stagewise.errors import InputError
+from stagewise.sampling.config import RMSprop, SGLDConfig
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"nbeta": -1.0},
+        {"localization": -2.0},
+        {"lr": 1.0, "localization": 5.0},
+        {"num_chains": 0},
+        {"num_draws": 1},
+        {"num_draws": 2.5},
+        {"num_burnin_steps": -1},
+        {"num_steps_bw_draws": 0},
+        {"batch_size": 0},
+        {"seed": -1},
+        {"max_loss_rise": 0.0},
+        {"preconditioner": RMSprop(), "num_burnin_steps": 0},
+    ],
+)
+def test_bad_settings_are_refused_with_got_expected_and_advice(bad):
+    with pytest.raises(InputError, match=r"got .*; expected .*; "):
+        SGLDConfig(**bad)
+
+
+@pytest.mark.parametrize("bad", [{"alpha": 1.0}, {"eps": 0.0}])
+def test_bad_preconditioner_is_refused(bad):
+    with pytest.raises(InputError, match=r"got .*; expected .*; "):
+        RMSprop(**bad)
+
+
+def test_negative_control_and_no_localization_are_allowed():
+    assert SGLDConfig(nbeta=0.0, localization=0.0).nbeta == 0
+
+
+def test_num_steps_counts_burnin_and_thinning():
+    assert SGLDConfig(num_burnin_steps=7, num_draws=3, num_steps_bw_draws=4).num_steps == 19

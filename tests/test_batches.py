@@ -1,0 +1,58 @@
+import pytest
+import torch
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
+
+from stagewise.batches import as_batch, num_samples, take
+from stagewise.errors import InputError
+
+NESTED = {"x": torch.arange(12).view(6, 2), "more": (torch.arange(6), {"y": torch.arange(6) * 10}), "name": "kept"}
+
+
+def test_num_samples_of_nested_batches():
+    assert num_samples(NESTED) == 6
+    assert num_samples(torch.zeros(4, 2)) == 4
+
+
+@pytest.mark.parametrize("batch", [{"x": torch.zeros(3), "y": torch.zeros(4)}, {"x": "no tensor"}])
+def test_num_samples_refuses_what_has_none(batch):
+    with pytest.raises(InputError, match="expected"):
+        num_samples(batch)
+
+
+def test_take_keeps_structure():
+    part = take(NESTED, torch.tensor([4, 1]))
+    assert part["x"].tolist() == [[8, 9], [2, 3]]
+    assert part["more"][1]["y"].tolist() == [40, 10]
+    assert part["name"] == "kept"
+
+
+def test_data_set_becomes_its_first_samples():
+    data = TensorDataset(torch.arange(5), torch.arange(5) * 2)
+    x, y = as_batch(data, limit=3)
+    assert x.tolist() == [0, 1, 2]
+    assert y.tolist() == [0, 2, 4]
+
+
+def test_collate_function_is_used():
+    assert as_batch(TensorDataset(torch.arange(4)), collate_fn=len) == 4
+
+
+def test_batch_is_taken_as_it_is_or_cut():
+    assert as_batch(NESTED) is NESTED
+    assert num_samples(as_batch(NESTED, limit=2)) == 2
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        yield 0
+
+
+class Empty(Dataset):
+    def __len__(self):
+        return 0
+
+
+@pytest.mark.parametrize("data", [Endless(), Empty(), torch.zeros(0, 3)])
+def test_unusable_data_is_refused(data):
+    with pytest.raises(InputError, match="expected"):
+        as_batch(data)
