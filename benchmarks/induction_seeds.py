@@ -10,7 +10,8 @@ event files alone:
 - plateau: median of that |BIF| at steps between .1 and .5 of t50;
 - onset ratio: |BIF| at t25 over the plateau; peak ratio: |BIF| at the peak over the plateau.
 
-The claim holds for a seed if the peak is within 15 % of t50, the peak ratio is at least 5, and the onset ratio at least 3.
+The claim holds for a seed if the peak is within 15 % of t50, the peak ratio is at least 5, and the onset ratio at
+least 3.
 """
 
 import argparse

@@ -132,7 +132,7 @@ def _own_loss(module: nn.Module, batch: Batch) -> "Tensor | tuple[Tensor, Tensor
 
 
 def causal_lm_name(module: nn.Module) -> str | None:
-    """Name of the submodule that is a Hugging Face causal language model: '' for the module itself, None without one."""
+    """Name of the Hugging Face causal language model in a module: '' for the module itself, None without one."""
     if "transformers" not in sys.modules:
         return None
     from transformers import PreTrainedModel

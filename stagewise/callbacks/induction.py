@@ -10,6 +10,7 @@ from stagewise.errors import InputError
 from stagewise.isolation import untouched
 from stagewise.lm.induction import induction_scores, repeated_random
 from stagewise.losses import causal_lm_name
+from stagewise.reporting import tags
 
 
 class InductionCallback(pl.Callback):
@@ -101,7 +102,7 @@ class InductionCallback(pl.Callback):
         if step == self._last_step or not self.due(step):
             return
         self._last_step = step
-        values = {f"induction/{name}": value for name, value in self._scores(trainer, pl_module).items()}
+        values = {tags.induction(name): value for name, value in self._scores(trainer, pl_module).items()}
         for logger in trainer.loggers:
             logger.log_metrics(values, step=step)
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})

@@ -20,8 +20,20 @@ def _usage() -> str:
     return "\n".join(lines)
 
 
+def _mistake(error: BaseException) -> BaseException | None:
+    """The user's mistake behind an error, or None for an error of another kind.
+
+    jsonargparse wraps what a class refuses in errors of its own.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, InputError):
+            return link
+        link = link.__cause__ or link.__context__
+    return error if isinstance(error, ArgumentError) else None
+
+
 def _one_line(error: BaseException) -> str:
-    """The message of an error without line breaks and without jsonargparse's repetition of the whole configuration."""
     return " ".join(str(error).split())
 
 
@@ -51,8 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from stagewise.cli.training import run_trainer
 
         run_trainer(given)
-    except (InputError, ArgumentError) as error:
-        print(f"stagewise {given[0]}: {_one_line(error)}", file=sys.stderr)
+    except (ValueError, TypeError, ArgumentError) as error:
+        mistake = _mistake(error)
+        if mistake is None:
+            raise
+        print(f"stagewise {given[0]}: {_one_line(mistake)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"stagewise {given[0]}: interrupted", file=sys.stderr)

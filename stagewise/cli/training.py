@@ -6,7 +6,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -52,18 +51,11 @@ def run_trainer(arguments: Sequence[str]) -> Any:
     if "-c" not in arguments and "--config" not in arguments and not {"-h", "--help"} & set(arguments):
         raise InputError(f"got no configuration; expected stagewise {arguments[0]} -c FILE; see configs/")
     logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
-    try:
-        return StagewiseCLI(
-            LightningModule,
-            LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            save_config_kwargs={"overwrite": False},
-            parser_kwargs={"exit_on_error": False},
-            args=list(arguments),
-        )
-    except ArgumentError as error:
-        cause = error.__cause__
-        if isinstance(cause, InputError):
-            raise cause from None
-        raise
+    return StagewiseCLI(
+        LightningModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        parser_kwargs={"exit_on_error": False},
+        args=list(arguments),
+    )

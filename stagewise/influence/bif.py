@@ -57,7 +57,7 @@ def _missing(like: Array) -> Array:
 
 
 def bif(
-    current: Features, reference: Features | None, groups: Groups, *, centering: Centering = Centering.CHAIN
+    current: Features, reference: Features | None, groups: Groups, *, centering: Centering = Centering.chain
 ) -> xr.Dataset:
     """Influence over samples and groups, with its split, its errors and the change since the reference.
 
@@ -94,7 +94,7 @@ def bif(
     rows = list(range(num_chains))
     group_bif = group_estimate(rows)
     # Centring over chains needs two of them left in every jackknife sample.
-    enough = num_chains >= (3 if centering is Centering.STEP else 2)
+    enough = num_chains >= (3 if centering is Centering.step else 2)
     group_bif_se = jackknife_error(group_estimate, num_chains) if enough else None
     group_parts = split(current.groups, None if reference is None else reference.groups, centering=centering).parts()
     group_variance = np.diag(group_parts["total"])

@@ -17,15 +17,15 @@ class Centering(StrEnum):
 
     What centring removes is the drift: each choice moves variance between ``within`` and ``drift``, none loses any.
 
-    Members:
-        CHAIN: mean over the draws of each chain (works from one chain on).
-        STEP: mean over the chains at each draw index: removes a common slide off w* exactly; wants several chains.
-        NONE: mean over all draws of a probe: the pooled covariance; the drift is zero.
+    Members are named as the YAML writes them:
+        chain: mean over the draws of each chain (works from one chain on).
+        step: mean over the chains at each draw index: removes a common slide off w* exactly; wants several chains.
+        pooled: mean over all draws of a probe; the drift is zero.
     """
 
-    CHAIN = "chain"
-    STEP = "step"
-    NONE = "none"
+    chain = "chain"
+    step = "step"
+    pooled = "pooled"
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ def _second_moment(draws: Array) -> Array:
 
 def _centres(draws: Array, centering: Centering) -> Array:
     """Means that broadcast against ``[chain, draw, feature]``."""
-    axes: tuple[int, ...] = {Centering.CHAIN: (1,), Centering.STEP: (0,), Centering.NONE: (0, 1)}[centering]
+    axes: tuple[int, ...] = {Centering.chain: (1,), Centering.step: (0,), Centering.pooled: (0, 1)}[centering]
     return draws.mean(axis=axes, keepdims=True)
 
 
-def split(current: Array, reference: Array | None = None, *, centering: Centering = Centering.CHAIN) -> Split:
+def split(current: Array, reference: Array | None = None, *, centering: Centering = Centering.chain) -> Split:
     """Split the covariance of the draws of two probes, each with weight 1/2.
 
     For equilibrated draws the total is exactly minus the BIF of the posterior under the two-component localization

@@ -24,7 +24,7 @@ class ProbeConfig:
     """
 
     reference_ratio: float = 1.15
-    centering: Centering = Centering.CHAIN
+    centering: Centering = Centering.chain
     gradient_dot: bool = True
     chunk_size: int | None = None
     save_trace: bool = True

@@ -98,7 +98,7 @@ class Prober:
         if need > self._config.memory_limit_gib:
             raise InputError(
                 f"got an observed set of {len(mask)} samples ({mask.size} losses) x {draws} draws, which needs about "
-                f"{need:.1f} GiB; expected at most memory_limit_gib={self._config.memory_limit_gib:g}; observe fewer "
+                f"{need:.2g} GiB; expected at most memory_limit_gib={self._config.memory_limit_gib:g}; observe fewer "
                 "samples, draw less, or raise the limit"
             )
 

@@ -88,10 +88,10 @@ class ProbeSchedule:
         period = self._period()
         first_beyond = period if period is not None else self._explicit()[-1]
         if first_beyond > max_steps:
-            what = "a probe every" if period is not None else "a probe at step"
+            what = f"every {period} steps" if period is not None else f"at step {first_beyond}"
             raise InputError(
-                f"got {what} {first_beyond}{' steps' if period else ''} in a run of {max_steps:g} steps; expected probes "
-                "within the run; lower the schedule or raise max_steps"
+                f"got a probe {what} in a run of {max_steps:g} steps; expected probes within the run; lower the "
+                "schedule or raise max_steps"
             )
 
     def due(self, previous: int, step: int) -> bool:

@@ -51,5 +51,10 @@ def group_loss(group: str) -> str:
     return f"loss/{group}"
 
 
+def induction(score: str) -> str:
+    """An induction metric: prefix_matching, previous_token, icl_score, loss_gap or copying."""
+    return f"induction/{score}"
+
+
 MATRIX_PARTS = tuple(part for part in PARTS if part != "drift")
 """Parts that are shown as images."""

@@ -14,12 +14,7 @@ LOSS = np.where(PRESENT, RNG.normal(size=(30, 5, 4)), 0)
 def loop_pair_mean(matrix, left, right):
     """Mean of a token-by-token matrix over pairs in different samples."""
     left, right = (np.broadcast_to(m if m.ndim == 2 else m[:, None], PRESENT.shape) & PRESENT for m in (left, right))
-    values = [
-        matrix[i * 4 + p, j * 4 + q]
-        for i, p in np.argwhere(left)
-        for j, q in np.argwhere(right)
-        if i != j
-    ]
+    values = [matrix[i * 4 + p, j * 4 + q] for i, p in np.argwhere(left) for j, q in np.argwhere(right) if i != j]
     return np.mean(values)
 
 

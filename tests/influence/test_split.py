@@ -59,9 +59,9 @@ def test_without_a_reference_there_is_no_between():
 @pytest.mark.parametrize(
     ("centering", "within"),
     [
-        (Centering.NONE, lambda x: np.cov(x.reshape(-1, 3).T, ddof=0)),
-        (Centering.CHAIN, lambda x: np.mean([np.cov(chain.T, ddof=0) for chain in x], axis=0)),
-        (Centering.STEP, lambda x: np.mean([np.cov(step.T, ddof=0) for step in x.transpose(1, 0, 2)], axis=0)),
+        (Centering.pooled, lambda x: np.cov(x.reshape(-1, 3).T, ddof=0)),
+        (Centering.chain, lambda x: np.mean([np.cov(chain.T, ddof=0) for chain in x], axis=0)),
+        (Centering.step, lambda x: np.mean([np.cov(step.T, ddof=0) for step in x.transpose(1, 0, 2)], axis=0)),
     ],
 )
 def test_within_equals_a_plain_loop(centering, within):
@@ -72,13 +72,13 @@ def test_within_equals_a_plain_loop(centering, within):
 def test_step_centring_takes_a_common_slide_out_of_within():
     slide = np.linspace(0, 5, 50)[None, :, None] * np.ones((4, 1, 2))
     noise = np.random.default_rng(0).normal(size=(4, 50, 2))
-    parts = split(noise + slide, centering=Centering.STEP)
-    np.testing.assert_allclose(parts.within, split(noise, centering=Centering.STEP).within, atol=1e-12)
+    parts = split(noise + slide, centering=Centering.step)
+    np.testing.assert_allclose(parts.within, split(noise, centering=Centering.step).within, atol=1e-12)
     assert parts.drift[0, 1] > 1.5
 
 
 def test_pooling_leaves_no_drift():
-    assert np.allclose(split(draws(3, 5, 2), centering=Centering.NONE).drift, 0)
+    assert np.allclose(split(draws(3, 5, 2), centering=Centering.pooled).drift, 0)
 
 
 def test_parts_are_named_in_order():

@@ -52,7 +52,12 @@ def test_short_runs_have_no_window():
 
 @pytest.mark.parametrize(
     ("steps", "values", "prominence"),
-    [([1, 2, 3], [1, 2], 0.1), ([1, 3, 2], [1, 2, 1], 0.1), ([1, 2, 3], [1, np.nan, 1], 0.1), ([1, 2, 3], [1, 2, 1], 0)],
+    [
+        ([1, 2, 3], [1, 2], 0.1),
+        ([1, 3, 2], [1, 2, 1], 0.1),
+        ([1, 2, 3], [1, np.nan, 1], 0.1),
+        ([1, 2, 3], [1, 2, 1], 0),
+    ],
 )
 def test_bad_signals_are_refused(steps, values, prominence):
     with pytest.raises(InputError, match=r"expected|leave"):

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from stagewise.errors import InputError
@@ -28,7 +30,7 @@ def test_listed_steps_may_include_the_initial_weights():
 def test_log_spaced_steps_have_nearly_constant_ratios():
     steps = LogSpaced(10, 1000, 21).steps()
     assert (steps[0], steps[-1]) == (10, 1000)
-    assert all(later / earlier == pytest.approx(10**0.1, rel=0.1) for earlier, later in zip(steps, steps[1:], strict=False))
+    assert all(later / earlier == pytest.approx(10**0.1, rel=0.1) for earlier, later in pairwise(steps))
     assert steps_of(ProbeSchedule(log_spaced=LogSpaced(10, 1000, 21)), 1000) == steps
 
 
@@ -62,7 +64,11 @@ def test_schedules_that_mean_nothing_are_refused(make):
 
 @pytest.mark.parametrize(
     "schedule",
-    [ProbeSchedule(every_n_steps=101), ProbeSchedule(at_steps=[5, 101]), ProbeSchedule(log_spaced=LogSpaced(1, 101, 3))],
+    [
+        ProbeSchedule(every_n_steps=101),
+        ProbeSchedule(at_steps=[5, 101]),
+        ProbeSchedule(log_spaced=LogSpaced(1, 101, 3)),
+    ],
 )
 def test_schedule_beyond_the_run_is_refused(schedule):
     with pytest.raises(InputError, match=r"101 .*run of 100 steps; expected .*; lower"):
