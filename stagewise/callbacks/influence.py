@@ -17,6 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from stagewise.batches import Batch
 from stagewise.callbacks.probe_data import find_probe_data
 from stagewise.callbacks.progress import show_on_bar
+from stagewise.callbacks.silence import logging_refused
 from stagewise.errors import InputError
 from stagewise.losses import LossFn, resolve_loss
 from stagewise.probes.config import ProbeConfig
@@ -92,6 +93,11 @@ class InfluenceCallback(Callback):
         self._folder: Path | None = None
         self._clock = 0.0
 
+    @property
+    def folder(self) -> Path | None:
+        """Where the files of the run are; None before training starts."""
+        return self._folder
+
     # Hooks
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -107,16 +113,17 @@ class InfluenceCallback(Callback):
             self.schedule.check(_max_steps(trainer))
         if trainer.global_step == 0 and not self._resumed:
             self._record, self._references = Record(), References(self.probe.reference_ratio)
-        prober = Prober(
-            pl_module,
-            resolve_loss(pl_module, self._loss_fn),
-            find_probe_data(trainer, pl_module, self._observed, self._sampling, self._groups),
-            sgld=self.sgld,
-            config=self.probe,
-            references=self._references,
-            device=pl_module.device,
-            forward_context=trainer.precision_plugin.forward_context,
-        )
+        with logging_refused(pl_module):
+            prober = Prober(
+                pl_module,
+                resolve_loss(pl_module, self._loss_fn),
+                find_probe_data(trainer, pl_module, self._observed, self._sampling, self._groups),
+                sgld=self.sgld,
+                config=self.probe,
+                references=self._references,
+                device=pl_module.device,
+                forward_context=trainer.precision_plugin.forward_context,
+            )
         self._open_store(trainer)
         self._prober, self._resumed = prober, False
         if trainer.is_global_zero:
@@ -190,7 +197,8 @@ class InfluenceCallback(Callback):
         show_on_bar(trainer, f"probing step {step} ...")
         self._count_training_time()
         try:
-            result, trace = self._prober.probe(module, step)
+            with logging_refused(module):
+                result, trace = self._prober.probe(module, step)
             self._record.add(step, result, trace)
             if result is not None and trainer.is_global_zero:
                 ProbeStore(self._folder / STORE_NAME).write(result)

@@ -20,7 +20,7 @@ from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups
 from stagewise.isolation import untouched
 from stagewise.losses import LossFn, check_loss
-from stagewise.phases.signal import between_signal
+from stagewise.phases.signal import Signal, between_signal
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.references import References
 from stagewise.sampling.chains import run_chains
@@ -146,7 +146,9 @@ class Prober:
         return result, trace
 
     def _add_signal(self, result: xr.Dataset) -> None:
-        signal = between_signal(result["shift"].values, result["shift_se"].values)
+        undefined = Signal(np.nan, np.nan, np.nan)
+        has_reference = result.attrs["reference_step"] != result.attrs["step"]
+        signal = between_signal(result["shift"].values, result["shift_se"].values) if has_reference else undefined
         result["signal"] = signal.value
         result["signal_se"] = signal.error
         result["signal_threshold"] = signal.threshold

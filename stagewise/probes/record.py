@@ -19,7 +19,7 @@ class Record:
     Attributes:
         last_step: training step looked at last; -1 before the first.
         steps: training steps of the probes that were kept.
-        signal: for each of them the signal, nats.
+        signal: for each of them the signal, nats; NaN without a reference.
         signal_se: for each of them the signal's standard error, nats; NaN where unknown.
         failed_steps: training steps of probes that lost all their chains.
         chains_dropped: chains that failed, over all probes.
@@ -52,11 +52,11 @@ class Record:
         return self.probe_seconds / self.training_seconds if self.training_seconds > 0 else None
 
     def windows(self) -> list[Window]:
-        """Transitions in the signal. The first probe is its own reference and has no signal: it is left out."""
-        if len(self.steps) < 2:
-            return []
-        errors = np.asarray(self.signal_se[1:], dtype=np.float64)
-        return find_windows(self.steps[1:], self.signal[1:], errors)
+        """Transitions in the signal. Probes without a reference have no signal and are left out."""
+        values = np.asarray(self.signal, dtype=np.float64)
+        known = np.isfinite(values)
+        steps, errors = np.asarray(self.steps)[known], np.asarray(self.signal_se, dtype=np.float64)[known]
+        return find_windows(steps, values[known], errors)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain Python."""

@@ -103,6 +103,8 @@ def open_run(path: str | Path, *, trace: bool = False) -> xr.Dataset:
         probe = xr.open_zarr(group, consolidated=False, chunks=None)
         if not trace:
             probe = probe.drop_vars(["loss", "distance"], errors="ignore").drop_dims("chain", errors="ignore")
+        # Zarr lists variables in no fixed order.
+        probe = probe[sorted(probe.data_vars)]
         probes.append(probe.load().expand_dims(step=[step]).assign_coords(reference_step=("step", [_reference(probe)])))
     run = xr.concat(probes, dim="step", join="outer", combine_attrs="drop_conflicts", data_vars="all", coords="minimal")
     summary = store.parent / SUMMARY_NAME

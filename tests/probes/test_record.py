@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+import xarray as xr
+
+from stagewise.probes.record import Record
+from tests.sampling.test_diagnostics import noise, trace_of
+
+
+def filled(signal):
+    record = Record()
+    for step, value in enumerate(signal, start=1):
+        record.add(step, xr.Dataset({"signal": value, "signal_se": np.nan}), trace_of(noise(2, 5, 3)))
+    return record
+
+
+def test_probes_without_a_reference_are_no_part_of_the_signal():
+    undefined = float("nan")
+    signal = [undefined, undefined, 0.2, 0.1, 0.9, 0.1, 0.1]
+    assert [window.peak for window in filled(signal).windows()] == [5]
+
+
+def test_run_with_too_few_probes_has_no_window():
+    assert not Record().windows()
+    assert not filled([float("nan")]).windows()
+
+
+def test_lost_probes_and_dropped_chains_are_counted():
+    record = filled([0.1, 0.2])
+    trace = trace_of(noise(1, 5, 3))
+    trace.dropped[7] = "why"
+    record.add(9, None, trace)
+    assert (record.steps, record.failed_steps, record.chains_dropped) == ([1, 2], [9], 1)
+
+
+def test_overhead_is_probe_seconds_over_training_seconds():
+    assert Record().overhead is None
+    assert Record(probe_seconds=3.0, training_seconds=2.0).overhead == pytest.approx(1.5)
+
+
+def test_state_survives_a_checkpoint():
+    record = filled([0.1, 0.2])
+    assert Record.from_state_dict(record.state_dict()).steps == [1, 2]
