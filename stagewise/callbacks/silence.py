@@ -22,7 +22,7 @@ def logging_refused(module: LightningModule) -> Iterator[None]:
     Raises:
         LossContractError: the body logs.
     """
-    own = {name: vars(module)[name] for name in ("log", "log_dict") if name in vars(module)}
+    own: dict[str, Any] = {name: vars(module)[name] for name in ("log", "log_dict") if name in vars(module)}
     vars(module).update(log=_refuse, log_dict=_refuse)
     try:
         yield

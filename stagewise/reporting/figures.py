@@ -23,7 +23,7 @@ def matrix_figure(matrix: NDArray[np.float64], title: str, unit: str) -> Figure:
     axes = figure.subplots()
     image = axes.imshow(matrix, cmap="RdBu_r", vmin=-limit or -1.0, vmax=limit or 1.0, interpolation="nearest")
     axes.set(title=title, xlabel="sample j", ylabel="sample i")
-    axes.title.set_fontsize(9)
+    axes.title.set_fontsize(11)
     figure.colorbar(image, ax=axes, label=f"BIF ({unit}), negative = helpful", extend="both")
     return figure
 

@@ -53,8 +53,8 @@ def summary_markdown(summary: Mapping[str, Any]) -> str:
         f"{summary['centering']}, seed {summary['sgld']['seed']}.",
         "",
         f"**Probes**: {summary['probes']}; chains dropped: {summary['chains_dropped']}; probes lost: "
-        f"{len(summary['failed_steps'])}; overhead: "
-        + (f"{overhead:.2f} of training time." if overhead is not None else "not known."),
+        f"{len(summary['failed_steps'])}; probe time over training time: "
+        + (f"{overhead:.2f}." if overhead is not None else "not known."),
         "",
     ]
     if summary["transitions"]:

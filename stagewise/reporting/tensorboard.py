@@ -17,7 +17,9 @@ def _exactly(tag: str) -> str:
 
 
 def write_layout(writers: Iterable[SummaryWriter], groups: Sequence[str]) -> None:
-    """One chart for each group pair with within, drift, between and total; one each for the signal and the losses."""
+    """One chart for each group pair with within, drift, between and total, and one each for all within parts, the
+    signal and the losses: between is often so large that it hides within.
+    """
     pairs = [(name, other) for row, name in enumerate(groups) for other in groups[row:]]
     layout = {
         "influence": {
@@ -26,6 +28,12 @@ def write_layout(writers: Iterable[SummaryWriter], groups: Sequence[str]) -> Non
                 [_exactly(tags.influence(part, name, other)) for part in PARTS],
             ]
             for name, other in pairs
+        }
+        | {
+            "BIF within, all pairs (nats^2, negative = helpful)": [
+                "Multiline",
+                [_exactly(tags.influence("within", name, other)) for name, other in pairs],
+            ]
         },
         "transitions": {
             "signal and what noise alone gives (nats)": [

@@ -1,0 +1,112 @@
+"""The command line, in-process: what it runs, and the one line it answers to a mistake."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stagewise import __version__, open_run
+from stagewise.cli.main import main
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.fixture
+def config(tmp_path):
+    """The demo's configuration, made small."""
+    settings = yaml.safe_load((CONFIGS / "induction.yaml").read_text())
+    settings["trainer"] |= {"max_steps": 4, "enable_progress_bar": False, "enable_model_summary": False}
+    settings["trainer"]["logger"]["init_args"]["save_dir"] = str(tmp_path / "runs")
+    settings["model"]["init_args"]["config"] |= {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    settings["data"]["init_args"] |= {"num_sequences": 256, "num_observed": 4, "num_sampling": 32, "num_val": 16}
+    settings["influence"]["schedule"] = {"at_steps": [2, 4]}
+    settings["influence"]["sgld"] |= {"num_chains": 2, "num_draws": 4}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def run_of(tmp_path):
+    return tmp_path / "runs" / "induction" / "version_0"
+
+
+def test_fit_trains_and_writes_the_run(config, tmp_path):
+    assert main(["fit", "-c", str(config)]) == 0
+    run = open_run(run_of(tmp_path))
+    assert run["step"].values.tolist() == [2, 4]
+    assert run.attrs["nbeta"] == 300
+    assert (run_of(tmp_path) / "summary.json").is_file()
+    assert (run_of(tmp_path) / "config.yaml").is_file()
+
+
+def test_settings_are_overridden_by_name(config, tmp_path):
+    override = ["--influence.sgld.nbeta", "7", "--influence.probe.centering", "step", "--influence.sgld.num_chains=3"]
+    assert main(["fit", "-c", str(config), *override]) == 0
+    run = open_run(run_of(tmp_path))
+    assert (run.attrs["nbeta"], run.attrs["centering"]) == (7, "step")
+
+
+def test_the_callback_can_be_switched_off(config, tmp_path):
+    assert main(["fit", "-c", str(config), "--influence.enabled", "false"]) == 0
+    assert not (run_of(tmp_path) / "influence.zarr").exists()
+
+
+def test_validate_runs_the_validation_loop(config, capsys):
+    assert main(["validate", "-c", str(config), "--trainer.limit_val_batches", "1"]) == 0
+    assert "val/loss" in capsys.readouterr().out
+
+
+MISTAKES = {
+    "unknown key in the YAML": (["--influence.sgld.nbetaa", "3"], "nbetaa"),
+    "schedule beyond max_steps": (["--influence.schedule.at_steps", "[2, 5]"], "at step 5 in a run of 4 steps"),
+    "too few draws": (["--influence.sgld.num_draws", "1"], "got num_draws=1; expected an integer >= 2"),
+    "negative localization": (["--influence.sgld.localization=-1"], "expected localization >= 0"),
+    "memory": (["--influence.probe.memory_limit_gib", "1e-6"], "GiB"),
+    "wrong type": (["--influence.sgld.lr", "fast"], "influence.sgld.lr"),
+    "unknown choice": (["--influence.probe.centering", "chian"], "centering"),
+    "model setting": (["--model.init_args.config.hidden_sise", "3"], "hidden_sise"),
+    "data setting": (["--data.init_args.context", "12"], "segments"),
+    "empty observed set": (["--data.init_args.num_observed", "0"], "num_observed 0; expected 1 or more"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_answered_by_one_line_and_status_2(config, tmp_path, capsys, mistake):
+    arguments, words = MISTAKES[mistake]
+    assert main(["fit", "-c", str(config), *arguments]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("stagewise fit: ")]
+    assert len(lines) == 1
+    assert words in lines[0]
+    assert "Traceback" not in lines[0]
+    assert not (run_of(tmp_path) / "influence.zarr").exists()
+
+
+def test_unknown_key_inside_the_file(config, capsys):
+    settings = yaml.safe_load(config.read_text())
+    settings["influence"]["sgld"]["n_beta"] = 3
+    config.write_text(yaml.safe_dump(settings))
+    assert main(["fit", "-c", str(config)]) == 2
+    assert "n_beta" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fit"], "expected stagewise fit -c FILE"),
+        (["fit", "-c", "nowhere.yaml"], "is no file"),
+        (["train"], "expected one of fit, validate"),
+        ([], ""),
+    ],
+)
+def test_incomplete_commands(arguments, words, capsys):
+    assert main(arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_version_and_usage(capsys):
+    assert main(["--version"]) == 0
+    assert __version__ in capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert "fit" in capsys.readouterr().out
