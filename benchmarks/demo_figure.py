@@ -1,6 +1,6 @@
 """The README's picture, from a run of the demo.
 
-    python benchmarks/demo_figure.py runs/induction/version_0 benchmarks/demo.png
+python benchmarks/demo_figure.py runs/induction/version_0 benchmarks/demo.png
 """
 
 import argparse

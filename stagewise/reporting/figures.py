@@ -19,12 +19,14 @@ def matrix_figure(matrix: NDArray[np.float64], title: str, unit: str) -> Figure:
     """
     off_diagonal = matrix[~np.eye(len(matrix), dtype=bool)]
     limit = float(np.percentile(np.abs(off_diagonal), 99)) if len(off_diagonal) else 0.0
-    figure = Figure(figsize=(5.2, 4.4), dpi=90, layout="constrained")
-    axes = figure.subplots()
+    # Fixed places: a layout engine would draw everything twice.
+    figure = Figure(figsize=(5.2, 4.4), dpi=90)
+    axes = figure.add_axes((0.11, 0.11, 0.68, 0.8))
     image = axes.imshow(matrix, cmap="RdBu_r", vmin=-limit or -1.0, vmax=limit or 1.0, interpolation="nearest")
     axes.set(title=title, xlabel="sample j", ylabel="sample i")
     axes.title.set_fontsize(11)
-    figure.colorbar(image, ax=axes, label=f"BIF ({unit}), negative = helpful", extend="both")
+    bar = figure.add_axes((0.82, 0.11, 0.04, 0.8))
+    figure.colorbar(image, cax=bar, label=f"BIF ({unit}), negative = helpful", extend="both")
     return figure
 
 

@@ -51,7 +51,9 @@ def diagnose(trace: Trace) -> Diagnostics:
     moving = losses[:, :, losses.std(axis=(0, 1)) > 0]
     rhat = ess = None
     if losses.shape[1] >= _MIN_DRAWS and moving.shape[2]:
-        rhat = float(np.max(array_stats.rhat(moving, chain_axis=0, draw_axis=1)))
+        # Chains that stand still in different places have an infinite R-hat.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rhat = float(np.max(array_stats.rhat(moving, chain_axis=0, draw_axis=1)))
         ess = float(np.min(array_stats.ess(moving, chain_axis=0, draw_axis=1)))
     curve = trace.mean_loss()
     settled = curve[:, curve.shape[1] // 2 :]

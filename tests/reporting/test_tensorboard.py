@@ -1,0 +1,76 @@
+import re
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from torch.utils.tensorboard import SummaryWriter
+
+from stagewise.reporting.figures import matrix_figure, rasterize
+from stagewise.reporting.scalars import probe_scalars
+from stagewise.reporting.tensorboard import write_layout, write_matrices, write_text
+from tests.reporting.test_scalars import two_probes
+
+
+@pytest.fixture(scope="module")
+def probes():
+    return two_probes(3)
+
+
+def events_of(folder):
+    events = EventAccumulator(str(folder), size_guidance={"images": 0, "tensors": 0})
+    events.Reload()
+    return events
+
+
+def test_each_line_of_the_layout_is_exactly_one_tag(tmp_path, probes):
+    with SummaryWriter(tmp_path) as writer:
+        write_layout([writer], ["a", "b"])
+    (tensor,) = events_of(tmp_path).Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(tensor.tensor_proto.string_val[0])
+    charts = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}
+    assert len(charts["BIF a ~ b (nats^2, negative = helpful)"]) == 4
+    logged = probe_scalars(probes[1])
+    for patterns in charts.values():
+        for pattern in patterns:
+            # TensorBoard matches from the start: without the end anchor `a~b` would take `a~b_other` too.
+            assert len([tag for tag in [*logged, *(f"{tag}_other" for tag in logged)] if re.match(pattern, tag)]) == 1
+
+
+def test_matrices_wait_for_a_reference(tmp_path, probes):
+    with SummaryWriter(tmp_path) as writer:
+        for probe in probes:
+            write_matrices([writer], probe)
+    events = events_of(tmp_path)
+    assert [image.step for image in events.Images("influence/matrix/within")] == [1, 2]
+    assert [image.step for image in events.Images("influence/matrix/between")] == [2]
+    assert [image.step for image in events.Images("influence/matrix/total")] == [2]
+
+
+def test_text_is_written(tmp_path):
+    with SummaryWriter(tmp_path) as writer:
+        write_text([writer], "run/summary", "**hello**", 3)
+    (event,) = events_of(tmp_path).Tensors("run/summary/text_summary")
+    assert event.step == 3
+    assert event.tensor_proto.string_val[0] == b"**hello**"
+
+
+def test_colours_are_symmetric_around_white_and_helpful_is_blue():
+    matrix = np.zeros((8, 8))
+    matrix[0, 1:], matrix[1:, 0] = -1.0, -1.0
+    matrix[7, 4] = 0.5
+    figure = matrix_figure(matrix, "title", "nats^2")
+    (image,) = figure.axes[0].get_images()
+    low, high = image.get_clim()
+    assert low == -high == -1.0
+    red, _, blue, _ = image.cmap(image.norm(-1.0))
+    assert blue > red
+    assert min(image.cmap(image.norm(0.0))) > 0.96
+
+
+def test_matrix_of_one_sample_or_all_zeros_is_drawn():
+    for matrix in (np.array([[-1.0]]), np.zeros((3, 3))):
+        pixels = rasterize(matrix_figure(matrix, "title", "nats^2"))
+        assert pixels.dtype == np.uint8
+        assert pixels.shape[2] == 3
+        assert pixels.std() > 0
