@@ -46,8 +46,8 @@ def draw(folder: Path) -> Figure:
     middle.set(ylabel="BIF, within (10$^{-3}$ nats$^2$)\nnegative = helpful")
     middle.legend(loc="lower left", fontsize=8)
     middle.set_title(
-        f"{sgld['num_chains']} chains x {sgld['num_draws']} draws at each of {len(steps)} probes; bands: 1 standard error "
-        "over chains",
+        f"{sgld['num_chains']} chains x {sgld['num_draws']} draws at each of {len(steps)} probes; bands: 1 standard "
+        "error over chains",
         fontsize=9,
     )
     signal, error = run["signal"].values, run["signal_se"].values

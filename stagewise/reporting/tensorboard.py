@@ -17,8 +17,10 @@ def _exactly(tag: str) -> str:
 
 
 def write_layout(writers: Iterable[SummaryWriter], groups: Sequence[str]) -> None:
-    """One chart for each group pair with within, drift, between and total, and one each for all within parts, the
-    signal and the losses: between is often so large that it hides within.
+    """Charts of the custom-scalars page.
+
+    One for each group pair with within, drift, between and total; one with all within parts, which between often hides;
+    one each for the signal and for the losses.
     """
     pairs = [(name, other) for row, name in enumerate(groups) for other in groups[row:]]
     layout = {
