@@ -98,6 +98,11 @@ class InfluenceCallback(Callback):
         """Where the files of the run are; None before training starts."""
         return self._folder
 
+    @property
+    def state_key(self) -> str:
+        """Callbacks that write to different places keep their states apart in one checkpoint."""
+        return self._generate_state_key(output_dir=self._output_dir)
+
     # Hooks
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
