@@ -53,35 +53,42 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return apply_to_collection(batch, Tensor, lambda tensor: tensor.to(device))
 
 
-def is_dataset(data: Any) -> bool:
-    """Whether ``data`` is a torch or Hugging Face data set, rather than a batch."""
-    return isinstance(data, Dataset) or hasattr(data, "__getitems__")
-
-
-def as_batch(
-    data: Dataset | Batch, limit: int | None = None, collate_fn: Callable[[list[Any]], Batch] | None = None
+def first_samples(
+    dataset: Any, limit: int | None = None, collate_fn: Callable[[list[Any]], Batch] | None = None
 ) -> Batch:
-    """A map-style data set as one batch; anything else is taken to be a batch already.
+    """The first samples of a map-style data set, as one batch.
 
     Args:
-        data: map-style data set, or a batch.
-        limit: at most so many samples, the first ones.
+        dataset: has a length, and samples by index.
+        limit: at most so many samples.
         collate_fn: how samples become a batch; torch's default if not given.
 
     Raises:
-        InputError: the data set has no length, or there is no sample.
+        InputError: the data set has no length, or holds no sample.
     """
-    if not is_dataset(data):
-        size = num_samples(data)
-        if size == 0:
-            raise InputError("got a batch of 0 samples; expected at least one")
-        return data if limit is None or limit >= size else take(data, slice(0, limit))
-    if not hasattr(data, "__len__"):
+    if not hasattr(dataset, "__len__"):
         raise InputError(
-            f"got an iterable data set ({type(data).__name__}) without a length; expected a map-style data set or a "
+            f"got an iterable data set ({type(dataset).__name__}) without a length; expected a map-style data set or a "
             "batch; draw a fixed set of samples from it and pass that"
         )
-    size = len(data) if limit is None else min(limit, len(data))
+    size = len(dataset) if limit is None else min(limit, len(dataset))
     if size == 0:
-        raise InputError(f"got an empty data set ({type(data).__name__}); expected at least one sample")
-    return (collate_fn or default_collate)([data[index] for index in range(size)])
+        raise InputError(f"got an empty data set ({type(dataset).__name__}); expected at least one sample")
+    return (collate_fn or default_collate)([dataset[index] for index in range(size)])
+
+
+def as_batch(data: Dataset | Batch, collate_fn: Callable[[list[Any]], Batch] | None = None) -> Batch:
+    """A torch or Hugging Face data set as one batch; anything else is taken to be a batch already.
+
+    Args:
+        data: map-style data set, or a batch.
+        collate_fn: how samples become a batch; torch's default if not given.
+
+    Raises:
+        InputError: there is no sample, or no length.
+    """
+    if isinstance(data, Dataset) or hasattr(data, "__getitems__"):
+        return first_samples(data, collate_fn=collate_fn)
+    if num_samples(data) == 0:
+        raise InputError("got a batch of 0 samples; expected at least one")
+    return data

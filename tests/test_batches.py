@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-from stagewise.batches import as_batch, num_samples, take
+from stagewise.batches import as_batch, first_samples, num_samples, take
 from stagewise.errors import InputError
 
 NESTED = {"x": torch.arange(12).view(6, 2), "more": (torch.arange(6), {"y": torch.arange(6) * 10}), "name": "kept"}
@@ -26,20 +26,19 @@ def test_take_keeps_structure():
     assert part["name"] == "kept"
 
 
-def test_data_set_becomes_its_first_samples():
-    data = TensorDataset(torch.arange(5), torch.arange(5) * 2)
-    x, y = as_batch(data, limit=3)
+def test_first_samples_of_a_data_set_or_a_plain_list():
+    x, y = first_samples(TensorDataset(torch.arange(5), torch.arange(5) * 2), limit=3)
     assert x.tolist() == [0, 1, 2]
     assert y.tolist() == [0, 2, 4]
+    assert first_samples([1, 2, 3], limit=9).tolist() == [1, 2, 3]
 
 
 def test_collate_function_is_used():
-    assert as_batch(TensorDataset(torch.arange(4)), collate_fn=len) == 4
+    assert as_batch(TensorDataset(torch.arange(4)), len) == 4
 
 
-def test_batch_is_taken_as_it_is_or_cut():
+def test_batch_is_taken_as_it_is():
     assert as_batch(NESTED) is NESTED
-    assert num_samples(as_batch(NESTED, limit=2)) == 2
 
 
 class Endless(IterableDataset):

@@ -118,6 +118,9 @@ class InfluenceCallback(Callback):
             self.schedule.check(_max_steps(trainer))
         if trainer.global_step == 0 and not self._resumed:
             self._record, self._references = Record(), References(self.probe.reference_ratio)
+        elif self._record.last_step < 0:
+            # First attached to a run that goes on: steps before this session are not due.
+            self._record.last_step = trainer.global_step - 1
         with logging_refused(pl_module):
             prober = Prober(
                 pl_module,
@@ -157,7 +160,7 @@ class InfluenceCallback(Callback):
         return {
             "record": self._record.state_dict(),
             "references": self._references.state_dict(),
-            "folder": None if self._folder is None else str(self._folder),
+            "folder": None if self._folder is None else str(self._folder.resolve()),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -185,7 +188,7 @@ class InfluenceCallback(Callback):
         step = trainer.global_step
         store.drop_after(step)
         earlier = self._resumed_from
-        if earlier not in (None, self._folder) and not store.adopt(earlier / STORE_NAME, step):
+        if earlier not in (None, self._folder.resolve()) and not store.adopt(earlier / STORE_NAME, step):
             rank_zero_warn(f"stagewise: the probes before step {step} are no longer in {earlier}")
 
     # Probing

@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from stagewise.batches import Batch, as_batch, is_dataset
+from stagewise.batches import Batch, as_batch, first_samples
 from stagewise.errors import InputError
 from stagewise.isolation import untouched
 from stagewise.sampling.data import ProbeData
@@ -54,13 +54,13 @@ def find_probe_data(
                     "got nothing to observe and no map-style training set to take it from; expected "
                     "InfluenceCallback(observed=...), a data set or a batch, or a data module with probe_data()"
                 )
-            observed = as_batch(training_set, NUM_OBSERVED, collate_fn)
+            observed = first_samples(training_set, NUM_OBSERVED, collate_fn)
         else:
-            observed = as_batch(observed, collate_fn=collate_fn)
+            observed = as_batch(observed, collate_fn)
         if sampling is not None:
-            sampling = as_batch(sampling, collate_fn=collate_fn)
+            sampling = as_batch(sampling, collate_fn)
         elif training_set is not None:
-            sampling = as_batch(training_set, NUM_SAMPLING, collate_fn)
+            sampling = first_samples(training_set, NUM_SAMPLING, collate_fn)
         return ProbeData(observed=observed, sampling=sampling, groups=groups or {})
 
 
@@ -68,6 +68,6 @@ def _training_set(trainer: Trainer) -> tuple[Dataset | None, Callable | None]:
     """The one map-style training set and its collate function, or None."""
     loader = trainer.train_dataloader
     dataset = getattr(loader, "dataset", None)
-    if dataset is None or not is_dataset(dataset) or not hasattr(dataset, "__len__"):
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         return None, None
     return dataset, getattr(loader, "collate_fn", None)

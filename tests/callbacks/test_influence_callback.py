@@ -144,6 +144,38 @@ def test_observed_set_and_groups_can_be_given(tmp_path):
     assert run.sizes["sample"] == 10
 
 
+def test_training_set_may_be_a_plain_list(tmp_path):
+    samples = [tuple(sample) for sample in regression_data(20)]
+    run = open_run(fit(tmp_path, Regression(), samples, InfluenceCallback(EVERY_2, SGLD)).log_dir)
+    assert run.sizes["sample"] == 20
+
+
+def test_training_stream_without_a_length_needs_an_observed_set(tmp_path):
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(regression_data())
+
+    def train(callback):
+        trainer = pl.Trainer(accelerator="cpu", max_steps=4, callbacks=[callback], default_root_dir=tmp_path)
+        trainer.fit(Regression(), DataLoader(Stream(), 8))
+        return open_run(trainer.log_dir)
+
+    with pytest.raises(InputError, match=r"got nothing to observe.*; expected InfluenceCallback\(observed"):
+        train(InfluenceCallback(EVERY_2, SGLD))
+    assert train(InfluenceCallback(EVERY_2, SGLD, observed=(X[:9], Y[:9]))).sizes["sample"] == 9
+
+
+def test_first_attached_to_a_run_that_goes_on_it_keeps_the_schedule(tmp_path):
+    module, loader = Regression(), DataLoader(regression_data(), 8)
+    trainer = pl.Trainer(accelerator="cpu", max_steps=3, default_root_dir=tmp_path / "first")
+    trainer.fit(module, loader)
+    trainer.save_checkpoint(tmp_path / "three.ckpt")
+    callback = InfluenceCallback(EVERY_2, SGLD)
+    trainer = pl.Trainer(accelerator="cpu", max_steps=7, callbacks=[callback], default_root_dir=tmp_path / "second")
+    trainer.fit(Regression(), loader, ckpt_path=tmp_path / "three.ckpt", weights_only=True)
+    assert open_run(trainer.log_dir)["step"].values.tolist() == [4, 6]
+
+
 def test_other_callbacks_can_monitor_influence(tmp_path):
     stop = EarlyStopping("influence/within/all~all", check_on_train_epoch_end=True, patience=0, min_delta=1e9)
     trainer = fit(tmp_path, Regression(), regression_data(), InfluenceCallback(EVERY_2, SGLD), 100, callbacks=[stop])
