@@ -9,53 +9,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stagewise.batches import Batch, num_samples, take
-from stagewise.errors import InputError
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import Losses, LossFn, evaluate
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.kernel import MeanSquare, sgld_step_
 from stagewise.sampling.streams import chain_streams
 from stagewise.sampling.trace import Trace
+from stagewise.sampling.weights import FlatWeights
 
 ForwardContext = Callable[[], AbstractContextManager]
-
-
-class _FlatWeights:
-    """All trainable parameters in one buffer, and leaf tensors that look into it."""
-
-    def __init__(self, module: nn.Module) -> None:
-        parameters = {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
-        if not parameters:
-            raise InputError("got a module without trainable parameters; expected at least one; unfreeze a part of it")
-        devices = {value.device for value in parameters.values()}
-        if len(devices) > 1:
-            raise InputError(f"got parameters on {sorted(map(str, devices))}; expected one device; place it on one")
-        dtype = torch.float64 if any(value.dtype == torch.float64 for value in parameters.values()) else torch.float32
-        self.anchor = torch.cat([value.reshape(-1).to(dtype) for value in parameters.values()])
-        self.state = self.anchor.clone()
-        parts = self.state.split([value.numel() for value in parameters.values()])
-        self._views = [part.view(value.shape) for part, value in zip(parts, parameters.values(), strict=True)]
-        # Half-precision parameters get leaves of their own: noise smaller than their rounding lives in `state`.
-        self.leaves = {
-            name: (view.detach() if view.dtype == value.dtype else value.clone()).requires_grad_()
-            for (name, value), view in zip(parameters.items(), self._views, strict=True)
-        }
-
-    def publish(self) -> None:
-        """Bring leaves that are copies up to date with the buffer."""
-        with torch.no_grad():
-            for leaf, view in zip(self.leaves.values(), self._views, strict=True):
-                if leaf.dtype != view.dtype:
-                    leaf.copy_(view)
-
-    def reset(self) -> None:
-        self.state.copy_(self.anchor)
-        self.publish()
-
-    def gradient(self, loss: Tensor) -> Tensor:
-        """Flat gradient ``[weight]``; zero for parameters that the loss does not use."""
-        parts = torch.autograd.grad(loss, list(self.leaves.values()), allow_unused=True, materialize_grads=True)
-        return torch.cat([part.reshape(-1).to(self.state.dtype) for part in parts])
 
 
 class _Recorder:
@@ -74,7 +36,7 @@ class _Recorder:
 
 
 def _run_chain(
-    weights: _FlatWeights,
+    weights: FlatWeights,
     evaluate_batch: Callable[[Batch], Losses],
     recorder: _Recorder,
     anchor_loss: float,
@@ -157,7 +119,7 @@ def run_chains(
         InputError: no trainable parameter, or parameters on several devices.
         LossContractError: the loss is not of the contract's shape.
     """
-    weights = _FlatWeights(module)
+    weights = FlatWeights(module)
 
     def evaluate_batch(batch: Batch) -> Losses:
         with forward_context():
