@@ -13,11 +13,12 @@ from stagewise.probes.prober import Prober
 from stagewise.probes.schedule import LogSpaced, ProbeSchedule
 from stagewise.reporting.store import open_run
 from stagewise.sampling.chains import run_chains
-from stagewise.sampling.config import RMSprop, SGLDConfig
+from stagewise.sampling.config import Drift, RMSprop, SGLDConfig
 from stagewise.sampling.data import ProbeData
 
 __all__ = [
     "Centering",
+    "Drift",
     "InductionCallback",
     "InfluenceCallback",
     "InputError",

@@ -6,12 +6,19 @@ from typing import Any
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset, IterableDataset, default_collate
 
 from stagewise.errors import InputError
 
 Batch = Any
 """What a loss function takes: a tensor, or tuples, lists and mappings of tensors that share their leading size."""
+
+
+def tensors(batch: Batch) -> list[Tensor]:
+    """All tensors of a batch, in order."""
+    found: list[Tensor] = []
+    apply_to_collection(batch, Tensor, found.append)
+    return found
 
 
 def num_samples(batch: Batch) -> int:
@@ -23,8 +30,7 @@ def num_samples(batch: Batch) -> int:
     Raises:
         InputError: no tensor was found, or leading sizes differ.
     """
-    sizes: list[int] = []
-    apply_to_collection(batch, Tensor, lambda tensor: sizes.append(len(tensor)) if tensor.dim() else None)
+    sizes = [len(tensor) for tensor in tensors(batch) if tensor.dim()]
     if not sizes:
         raise InputError(
             f"got a batch without tensors ({type(batch).__name__}); expected tensors of shape [sample, ...]; "
@@ -66,15 +72,18 @@ def first_samples(
     Raises:
         InputError: the data set has no length, or holds no sample.
     """
-    if not hasattr(dataset, "__len__"):
+    if not hasattr(dataset, "__len__") or isinstance(dataset, IterableDataset):
         raise InputError(
-            f"got an iterable data set ({type(dataset).__name__}) without a length; expected a map-style data set or a "
+            f"got an iterable data set ({type(dataset).__name__}) ; expected a map-style data set or a "
             "batch; draw a fixed set of samples from it and pass that"
         )
     size = len(dataset) if limit is None else min(limit, len(dataset))
     if size == 0:
         raise InputError(f"got an empty data set ({type(dataset).__name__}); expected at least one sample")
-    return (collate_fn or default_collate)([dataset[index] for index in range(size)])
+    # As a DataLoader fetches: a data set may answer for many samples at once, and its collate function counts on it.
+    fetch = getattr(dataset, "__getitems__", None)
+    samples = fetch(list(range(size))) if fetch is not None else [dataset[index] for index in range(size)]
+    return (collate_fn or default_collate)(samples)
 
 
 def as_batch(data: Dataset | Batch, collate_fn: Callable[[list[Any]], Batch] | None = None) -> Batch:

@@ -50,7 +50,9 @@ def untouched(module: nn.Module) -> Iterator[None]:
                 if buffer is not None:
                     # One clone for each buffer, so that shared buffers stay shared.
                     child._buffers[name] = clones.setdefault(id(buffer), buffer.clone())
-            module.eval()
+            # Not `module.eval()`: an overridden `train()` may do more than set flags (LoRA merges its weights there).
+            for child in module.modules():
+                child.training = False
             yield
         finally:
             for child, name, buffer in buffers:

@@ -81,14 +81,7 @@ def check_loss(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
     with torch.enable_grad():
         losses = evaluate(loss_fn, module, batch)
         again = evaluate(loss_fn, module, batch)
-    if not torch.isfinite(losses.values).all():
-        bad = int((~torch.isfinite(losses.values)).sum())
-        raise LossContractError(
-            f"got {bad} losses of {losses.values.numel()} that are not finite; expected finite nats; "
-            "mask them out by returning (losses, mask), or mend the batch"
-        )
-    if not losses.mask.any():
-        raise LossContractError("got a mask that leaves no loss at all; expected at least one True")
+    check_finite(losses)
     if not losses.values.requires_grad:
         raise LossContractError(
             "got a loss without a gradient; expected one that depends on trainable parameters; "
@@ -100,6 +93,22 @@ def check_loss(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
             "switch off dropout, augmentation and sampling where self.training is False"
         )
     return losses
+
+
+def check_finite(losses: Losses) -> None:
+    """Refuse losses that are not finite, or a mask that leaves none.
+
+    Raises:
+        LossContractError: what was got, what was expected, what to do.
+    """
+    if not torch.isfinite(losses.values).all():
+        bad = int((~torch.isfinite(losses.values)).sum())
+        raise LossContractError(
+            f"got {bad} losses of {losses.values.numel()} that are not finite; expected finite nats; "
+            "mask them out by returning (losses, mask), or mend the batch"
+        )
+    if not losses.mask.any():
+        raise LossContractError("got a mask that leaves no loss at all; expected at least one True")
 
 
 def causal_lm_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,17 @@ def test_first_samples_of_a_data_set_or_a_plain_list():
     assert first_samples([1, 2, 3], limit=9).tolist() == [1, 2, 3]
 
 
+def test_data_set_that_answers_for_many_samples_at_once_is_asked_once():
+    class Rows(Dataset):
+        def __len__(self):
+            return 9
+
+        def __getitems__(self, indices):
+            return torch.tensor(indices) * 10
+
+    assert first_samples(Rows(), limit=3, collate_fn=lambda rows: rows).tolist() == [0, 10, 20]
+
+
 def test_collate_function_is_used():
     assert as_batch(TensorDataset(torch.arange(4)), len) == 4
 
@@ -44,6 +55,9 @@ def test_batch_is_taken_as_it_is():
 class Endless(IterableDataset):
     def __iter__(self):
         yield 0
+
+    def __len__(self):
+        return 1
 
 
 class Empty(Dataset):

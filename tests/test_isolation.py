@@ -73,6 +73,30 @@ def test_buffer_objects_are_the_same_ones(module):
     assert buffers == {name: id(buffer) for name, buffer in module.named_buffers()}
 
 
+class Merging(nn.Module):
+    """As LoRA layers do: leaving train mode changes the weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.merged = False
+
+    def train(self, mode=True):
+        if not mode and not self.merged:
+            self.weight.data += 1
+            self.merged = True
+        return super().train(mode)
+
+
+def test_overridden_train_is_not_called():
+    module = nn.Sequential(Merging())
+    with untouched(module):
+        assert not module[0].training
+    assert module[0].training
+    assert not module[0].merged
+    assert module[0].weight.item() == 0
+
+
 def test_shared_buffers_stay_shared_inside():
     module = nn.Module()
     module.a, module.b = nn.Module(), nn.Module()

@@ -37,6 +37,7 @@ def imports(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
+            assert node.module != "stagewise", f"{path}: import from the room, not from the public face"
             found.add(node.module or "")
     return found
 

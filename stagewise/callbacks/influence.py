@@ -1,7 +1,9 @@
 """Watch influence while a model trains, without disturbing its training."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import Dataset
 from torch.utils.tensorboard import SummaryWriter
@@ -17,7 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from stagewise.batches import Batch
 from stagewise.callbacks.probe_data import find_probe_data
 from stagewise.callbacks.progress import show_on_bar
-from stagewise.callbacks.silence import logging_refused
+from stagewise.callbacks.silence import metrics_refused
 from stagewise.errors import InputError
 from stagewise.losses import LossFn, resolve_loss
 from stagewise.probes.config import ProbeConfig
@@ -27,10 +30,11 @@ from stagewise.probes.references import References
 from stagewise.probes.schedule import ProbeSchedule
 from stagewise.reporting import tags
 from stagewise.reporting.scalars import probe_scalars
-from stagewise.reporting.store import STORE_NAME, ProbeStore, write_summary
+from stagewise.reporting.store import STORE_NAME, SUMMARY_NAME, ProbeStore, write_summary
 from stagewise.reporting.summary import build_summary, summary_markdown
 from stagewise.reporting.tensorboard import write_layout, write_matrices, write_text
 from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.data import ProbeData
 from stagewise.sampling.trace import Trace
 
 _SHARDING = (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)
@@ -87,21 +91,16 @@ class InfluenceCallback(Callback):
         self._enabled = enabled
         self._record = Record()
         self._references = References(self.probe.reference_ratio)
-        self._resumed_from: Path | None = None
-        self._resumed = False
+        self._resumed: dict[str, Any] | None = None
         self._prober: Prober | None = None
         self._folder: Path | None = None
+        self._fingerprint: dict[str, str] = {}
         self._clock = 0.0
 
     @property
     def folder(self) -> Path | None:
         """Where the files of the run are; None before training starts."""
         return self._folder
-
-    @property
-    def state_key(self) -> str:
-        """Callbacks that write to different places keep their states apart in one checkpoint."""
-        return self._generate_state_key(output_dir=self._output_dir)
 
     # Hooks
 
@@ -116,24 +115,28 @@ class InfluenceCallback(Callback):
             )
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.schedule.check(_max_steps(trainer))
-        if trainer.global_step == 0 and not self._resumed:
+        resumed, self._resumed = self._resumed, None
+        if trainer.global_step == 0 and resumed is None:
             self._record, self._references = Record(), References(self.probe.reference_ratio)
         elif self._record.last_step < 0:
             # First attached to a run that goes on: steps before this session are not due.
             self._record.last_step = trainer.global_step - 1
-        with logging_refused(pl_module):
+        with metrics_refused(pl_module):
             prober = Prober(
                 pl_module,
                 resolve_loss(pl_module, self._loss_fn),
-                find_probe_data(trainer, pl_module, self._observed, self._sampling, self._groups),
+                self._probe_data(trainer, pl_module),
                 sgld=self.sgld,
                 config=self.probe,
                 references=self._references,
                 device=pl_module.device,
-                forward_context=trainer.precision_plugin.forward_context,
+                forward_context=_forward_context(trainer),
             )
-        self._open_store(trainer)
-        self._prober, self._resumed = prober, False
+        self._fingerprint = prober.fingerprint()
+        if resumed is not None:
+            _check_unchanged(resumed["fingerprint"], self._fingerprint)
+        self._open_store(trainer, resumed)
+        self._prober = prober
         if trainer.is_global_zero:
             write_layout(_writers(trainer), prober.groups.names)
         self._clock = time.perf_counter()
@@ -152,7 +155,10 @@ class InfluenceCallback(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Write the summary of what there is; the exception goes on."""
-        self._finish(trainer)
+        try:
+            self._finish(trainer)
+        except Exception as error:
+            rank_zero_warn(f"stagewise: the summary could not be written: {error}")
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain Python: what a resumed run needs to equal an uninterrupted one."""
@@ -160,6 +166,7 @@ class InfluenceCallback(Callback):
         return {
             "record": self._record.state_dict(),
             "references": self._references.state_dict(),
+            "fingerprint": dict(self._fingerprint),
             "folder": None if self._folder is None else str(self._folder.resolve()),
         }
 
@@ -167,27 +174,35 @@ class InfluenceCallback(Callback):
         """Take up where a checkpoint left off."""
         self._record = Record.from_state_dict(state_dict["record"])
         self._references.load_state_dict(state_dict["references"])
-        self._resumed_from = None if state_dict["folder"] is None else Path(state_dict["folder"])
-        self._resumed = True
+        self._resumed = {"folder": state_dict["folder"], "fingerprint": state_dict["fingerprint"]}
 
     # Setting up
 
-    def _open_store(self, trainer: Trainer) -> None:
+    def _probe_data(self, trainer: Trainer, module: LightningModule) -> ProbeData:
+        data = find_probe_data(trainer, module, self._observed, self._sampling, self._groups)
+        convert = trainer.precision_plugin.convert_input
+        sampling = None if data.sampling is None else convert(data.sampling)
+        return replace(data, observed=convert(data.observed), sampling=sampling)
+
+    def _open_store(self, trainer: Trainer, resumed: dict[str, Any] | None) -> None:
         # `log_dir` is a broadcast: every rank reads it.
         log_dir = trainer.log_dir or trainer.default_root_dir
         self._folder = Path(self._output_dir or log_dir)
-        if not trainer.is_global_zero:
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
         store = ProbeStore(self._folder / STORE_NAME)
-        if trainer.global_step == 0 and not self._resumed and store.steps():
+        # Decided by one rank, so that all of them refuse.
+        taken = trainer.strategy.broadcast(bool(store.steps()))
+        if trainer.global_step == 0 and resumed is None and taken:
             raise InputError(
                 f"got {store.path}, which already holds {len(store.steps())} probes of another run; expected a fresh "
                 "log directory; choose another, or resume with ckpt_path"
             )
+        if not trainer.is_global_zero:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / SUMMARY_NAME).unlink(missing_ok=True)
         step = trainer.global_step
         store.drop_after(step)
-        earlier = self._resumed_from
+        earlier = None if resumed is None or resumed["folder"] is None else Path(resumed["folder"])
         if earlier not in (None, self._folder.resolve()) and not store.adopt(earlier / STORE_NAME, step):
             rank_zero_warn(f"stagewise: the probes before step {step} are no longer in {earlier}")
 
@@ -195,9 +210,11 @@ class InfluenceCallback(Callback):
 
     def _probe_if_due(self, trainer: Trainer, module: LightningModule) -> None:
         step = trainer.global_step
-        previous, self._record.last_step = self._record.last_step, step
+        previous = self._record.last_step
         if step != previous and self.schedule.due(previous, step):
             self._run_probe(trainer, module, step)
+        # After the probe: one that was interrupted is due again when the run is resumed.
+        self._record.last_step = step
 
     def _run_probe(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         assert self._prober is not None
@@ -205,7 +222,7 @@ class InfluenceCallback(Callback):
         show_on_bar(trainer, f"probing step {step} ...")
         self._count_training_time()
         try:
-            with logging_refused(module):
+            with metrics_refused(module):
                 result, trace = self._prober.probe(module, step)
             self._record.add(step, result, trace)
             if result is not None and trainer.is_global_zero:
@@ -247,8 +264,9 @@ class InfluenceCallback(Callback):
         windows = self._record.windows()
         for step in self._record.steps:
             inside = any(window.start <= step <= window.end for window in windows)
-            for logger in trainer.loggers:
-                logger.log_metrics({tags.IN_WINDOW: float(inside)}, step=step)
+            # Steps that have passed: other loggers would drop them.
+            for writer in _writers(trainer):
+                writer.add_scalar(tags.IN_WINDOW, float(inside), global_step=step)
         rank_zero_info(
             f"stagewise: {len(self._record.steps)} probes in {self._record.probe_seconds:.1f} s; windows at "
             f"{[window.peak for window in windows]}; results in {path.parent}"
@@ -272,6 +290,29 @@ def _writers(trainer: Trainer) -> list[SummaryWriter]:
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
+def _forward_context(trainer: Trainer) -> Callable[[], AbstractContextManager]:
+    """Autocast as the trainer has it; chains of a float16 run stay in float32, since they scale no gradients."""
+    return nullcontext if trainer.precision == "16-mixed" else trainer.precision_plugin.forward_context
+
+
+def _check_unchanged(before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Refuse to go on with other settings or data: probes would be compared that do not compare."""
+    for name, value in now.items():
+        if before.get(name) != value:
+            what = "other data" if name == "data" else f"{name} {value}"
+            was = "" if name == "data" else f" ({before.get(name)})"
+            raise InputError(
+                f"got {what} for the probes of a resumed run; expected that of its checkpoint{was}; change it back, or "
+                "start a new run"
+            )
+
+
 def _max_steps(trainer: Trainer) -> float:
-    """Optimizer steps of the run, as ``global_step`` counts them; infinite where nothing bounds it."""
-    return trainer.max_steps if trainer.max_steps >= 0 else trainer.estimated_stepping_batches
+    """Optimizer steps of the run, as ``global_step`` counts them; infinite where they cannot be told."""
+    limit = trainer.max_steps if trainer.max_steps >= 0 else float("inf")
+    if not trainer.lightning_module.automatic_optimization:
+        return limit
+    try:
+        return min(limit, trainer.estimated_stepping_batches)
+    except MisconfigurationException:  # accumulation that changes on the way
+        return limit

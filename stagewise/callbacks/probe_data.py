@@ -1,6 +1,7 @@
 """Where the data of the probes come from: given, from the data module, or from the training set."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
@@ -27,7 +28,8 @@ def find_probe_data(
 ) -> ProbeData:
     """Settle observed set, sampling set and groups, without touching a random number or the training loader.
 
-    In this order: what is given; the data module's ``probe_data()``; the first samples of the training set.
+    In this order: what is given; the data module's ``probe_data()``; the first samples of the training set. A training
+    set that draws from a generator of its own is moved by reading it: give the observed and the sampling set then.
 
     Args:
         trainer: at the start of training, with its loader set up.
@@ -46,7 +48,11 @@ def find_probe_data(
                 data = own()
                 if not isinstance(data, ProbeData):
                     raise InputError(f"got {type(data).__name__} from probe_data(); expected a stagewise.ProbeData")
-                return data
+                return replace(
+                    data,
+                    sampling=data.sampling if sampling is None else as_batch(sampling),
+                    groups=data.groups if groups is None else groups,
+                )
         training_set, collate_fn = _training_set(trainer)
         if observed is None:
             if training_set is None:

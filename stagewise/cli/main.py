@@ -30,7 +30,14 @@ def _mistake(error: BaseException) -> BaseException | None:
         if isinstance(link, InputError):
             return link
         link = link.__cause__ or link.__context__
-    return error if isinstance(error, ArgumentError) else None
+    # Lightning's word for unusable Trainer settings, by name: importing Lightning takes seconds.
+    foreign = type(error).__name__ == "MisconfigurationException"
+    return error if foreign or isinstance(error, (ArgumentError, FileNotFoundError)) else None
+
+
+def _interrupted(command: str) -> int:
+    print(f"stagewise {command}: interrupted", file=sys.stderr)
+    return 130
 
 
 def _one_line(error: BaseException) -> str:
@@ -63,15 +70,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from stagewise.cli.training import run_trainer
 
         run_trainer(given)
-    except (ValueError, TypeError, ArgumentError) as error:
+    except KeyboardInterrupt:
+        return _interrupted(given[0])
+    except SystemExit as leaving:
+        # Lightning catches the interrupt, shuts down, and exits with status 1.
+        if isinstance(leaving.__context__, KeyboardInterrupt):
+            return _interrupted(given[0])
+        raise
+    except Exception as error:
         mistake = _mistake(error)
         if mistake is None:
             raise
         print(f"stagewise {given[0]}: {_one_line(mistake)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"stagewise {given[0]}: interrupted", file=sys.stderr)
-        return 130
     return 0
 
 

@@ -48,7 +48,8 @@ def run_trainer(arguments: Sequence[str]) -> Any:
         jsonargparse.ArgumentError: the configuration could not be parsed.
     """
     _check_config_files(arguments)
-    if "-c" not in arguments and "--config" not in arguments and not {"-h", "--help"} & set(arguments):
+    configured = any(it.startswith(("-c", "--config")) for it in arguments)
+    if not configured and not {"-h", "--help", "--print_config"} & set(arguments):
         raise InputError(f"got no configuration; expected stagewise {arguments[0]} -c FILE; see configs/")
     logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
     return StagewiseCLI(
@@ -57,5 +58,7 @@ def run_trainer(arguments: Sequence[str]) -> Any:
         subclass_mode_model=True,
         subclass_mode_data=True,
         parser_kwargs={"exit_on_error": False},
+        # A run resumed in its own directory writes its configuration again.
+        save_config_kwargs={"overwrite": True},
         args=list(arguments),
     )

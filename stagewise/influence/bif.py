@@ -75,7 +75,8 @@ def bif(
         - ``bif_correlation``, ``group_bif_correlation``: every part divided by the total standard deviations.
         - ``group_bif_se``: jackknife standard error over chains, nats^2; NaN with too few chains.
         - ``shift``, ``shift_se`` [sample]: mean loss now minus at the reference, nats; negative = learnt.
-        - ``between_share``: trace of between over trace of total, 0 to 1.
+        - ``shift_norm_se``: standard error of the length of the shift, nats; NaN with one chain.
+        - ``between_share``: trace of between over trace of total; noise alone gives about 1 / (2 effective draws).
         - ``flip_fraction``: share of pairs of different samples in which total and within differ in sign.
         - ``z_median``: median absolute shift / shift_se; NaN with one chain.
 
@@ -119,6 +120,7 @@ def bif(
             ),
             "shift": ("sample", shift),
             "shift_se": ("sample", _missing(shift) if shift_se is None else shift_se),
+            "shift_norm_se": np.nan if shift_se is None else _norm_error(shifts),
             "between_share": float(np.trace(parts["between"])) / total_trace if total_trace > 0 else 0.0,
             "flip_fraction": float(flips[off_diagonal].mean()) if off_diagonal.any() else 0.0,
             "z_median": np.nan if shift_se is None else _median_z(shift, shift_se),
@@ -140,9 +142,20 @@ def bif(
         result[name].attrs = {"sign": SIGN, "units": UNITS}
     for name in ("bif_correlation", "group_bif_correlation"):
         result[name].attrs = {"sign": SIGN, "units": "1"}
-    for name in ("shift", "shift_se"):
+    for name in ("shift", "shift_se", "shift_norm_se"):
         result[name].attrs = {"sign": "negative = the loss fell since the reference", "units": "nats"}
     return result
+
+
+def _norm_error(shifts: Array) -> float:
+    """Standard error of the length of the mean of ``[chain, sample]`` shifts.
+
+    Taken along the mean's direction, chain by chain: the samples of one chain move together.
+    """
+    mean = shifts.mean(axis=0)
+    length = float(np.linalg.norm(mean))
+    error = mean_error(shifts @ mean / length) if length > 0 else None
+    return 0.0 if error is None else float(error)
 
 
 def _median_z(shift: Array, shift_se: Array) -> float:

@@ -19,7 +19,8 @@ class Centering(StrEnum):
 
     Members are named as the YAML writes them:
         chain: mean over the draws of each chain (works from one chain on).
-        step: mean over the chains at each draw index: removes a common slide off w* exactly; wants several chains.
+        step: mean over the chains at each draw index: removes a common slide off w* exactly; wants several chains:
+            C of them show (1 - 1/C) of the fluctuation.
         pooled: mean over all draws of a probe; the drift is zero.
     """
 

@@ -20,7 +20,7 @@ class Signal(NamedTuple):
     threshold: float
 
 
-def between_signal(shift: ArrayLike, shift_se: ArrayLike) -> Signal:
+def between_signal(shift: ArrayLike, shift_se: ArrayLike, shift_norm_se: float) -> Signal:
     """Signal of one probe from the mean losses' shifts since the reference.
 
     B = (1/4) shift shift^T has the Frobenius norm (1/4) |shift|^2. Noise adds (1/4) sum(se^2) to it on average, which
@@ -29,6 +29,8 @@ def between_signal(shift: ArrayLike, shift_se: ArrayLike) -> Signal:
     Args:
         shift: ``[sample]``, nats.
         shift_se: ``[sample]``, standard errors, nats; NaN where unknown.
+        shift_norm_se: standard error of the length of ``shift``, nats. Not to be had from ``shift_se``: the samples of
+            a chain move together.
     """
     moved = np.asarray(shift, dtype=np.float64)
     error = np.asarray(shift_se, dtype=np.float64)
@@ -36,5 +38,4 @@ def between_signal(shift: ArrayLike, shift_se: ArrayLike) -> Signal:
     if np.isnan(error).any():
         return Signal(float(np.sqrt(norm)), float("nan"), float("nan"))
     floor = float(error @ error) / 4
-    spread = float(np.sqrt((moved**2 * error**2).sum() / (moved @ moved))) / 2 if norm > 0 else 0.0
-    return Signal(float(np.sqrt(max(norm - floor, 0.0))), spread, float(np.sqrt(floor)))
+    return Signal(float(np.sqrt(max(norm - floor, 0.0))), shift_norm_se / 2, float(np.sqrt(floor)))

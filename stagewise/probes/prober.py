@@ -1,5 +1,6 @@
 """One probe: chains, diagnostics, influence, baseline and signal, as one data set."""
 
+import hashlib
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -9,17 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from torch import nn
+from torch import Tensor, nn
 
 from stagewise._version import __version__
-from stagewise.batches import num_samples, take, to_device
-from stagewise.errors import InputError
+from stagewise.batches import num_samples, take, tensors, to_device
+from stagewise.errors import InputError, LossContractError
 from stagewise.influence.baselines import gradient_dot
 from stagewise.influence.bif import bif
 from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups
-from stagewise.isolation import untouched
-from stagewise.losses import LossFn, check_loss
+from stagewise.isolation import untouched, with_weights
+from stagewise.losses import LossFn, check_finite, check_loss, evaluate
 from stagewise.phases.signal import Signal, between_signal
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.references import References
@@ -28,6 +29,7 @@ from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.diagnostics import diagnose
 from stagewise.sampling.trace import Trace
+from stagewise.sampling.weights import FlatWeights
 
 _GIB = 2**30
 
@@ -64,7 +66,8 @@ class Prober:
 
         Raises:
             LossContractError: the loss breaks its contract.
-            InputError: groups do not fit, or the observed set needs more memory than allowed.
+            InputError: a parameter pattern matches nothing, groups do not fit, or the observed set needs more memory
+                than allowed.
         """
         device = device or next(module.parameters()).device
         self._loss_fn = loss_fn
@@ -74,30 +77,50 @@ class Prober:
         self._config = config
         self._forward_context = forward_context
         self._references = References(config.reference_ratio) if references is None else references
+        self._check_memory(module, max(1, len(data.groups)))
         mask = self._check(module)
         self.groups = Groups({name: group.cpu().numpy() for name, group in data.groups.items()}, mask)
-        self._check_memory(mask, len(self.groups))
 
     def _check(self, module: nn.Module) -> np.ndarray:
         """Check the loss on the whole observed set, chunk by chunk; returns the loss mask."""
         size = num_samples(self._observed)
         chunk = min(self._config.chunk_size or size, size)
         masks = []
-        with untouched(module), self._forward_context():
+        with untouched(module), self._forward_context(), torch.no_grad():
             for start in range(0, size, chunk):
-                part = take(self._observed, slice(start, start + chunk))
-                masks.append(check_loss(self._loss_fn, module, part).mask.cpu().numpy())
-            check_loss(self._loss_fn, module, take(self._sampling, slice(0, self._sgld.batch_size)))
+                losses = evaluate(self._loss_fn, module, take(self._observed, slice(start, start + chunk)))
+                check_finite(losses)
+                masks.append(losses.mask.cpu().numpy())
+        minibatch = take(self._sampling, slice(0, self._sgld.batch_size))
+        weights = FlatWeights(module, self._sgld.parameters)
+
+        def gradient() -> Tensor:
+            with self._forward_context():
+                losses = check_loss(self._loss_fn, module, minibatch)
+            return weights.gradient(losses.mean())
+
+        with untouched(module), torch.enable_grad():
+            found = with_weights(module, weights.leaves, gradient)
+        if not torch.isfinite(found).all():
+            raise LossContractError(
+                "got a gradient that is not finite from a finite loss; expected finite gradients; look for square "
+                "roots, norms and logarithms at zero"
+            )
         return np.concatenate(masks)
 
-    def _check_memory(self, mask: np.ndarray, num_groups: int) -> None:
+    def _check_memory(self, module: nn.Module, num_groups: int) -> None:
+        """Refuse before the work: one sample tells how many losses there are."""
+        size = num_samples(self._observed)
+        with untouched(module), self._forward_context(), torch.no_grad():
+            one = evaluate(self._loss_fn, module, take(self._observed, slice(0, 1)))
+        num_losses = size * one.values.numel()
         draws = self._sgld.num_chains * self._sgld.num_draws
-        samples = len(mask) * num_groups + len(mask)
+        samples = size * num_groups + size
         # The trace in float32 and float64; features of a few references; the four parts, their views and scratch.
-        need = (12 * draws * mask.size + 48 * draws * samples + 96 * samples**2) / _GIB
+        need = (12 * draws * num_losses + 48 * draws * samples + 96 * samples**2) / _GIB
         if need > self._config.memory_limit_gib:
             raise InputError(
-                f"got an observed set of {len(mask)} samples ({mask.size} losses) x {draws} draws, which needs about "
+                f"got an observed set of {size} samples ({num_losses} losses) x {draws} draws, which needs about "
                 f"{need:.2g} GiB; expected at most memory_limit_gib={self._config.memory_limit_gib:g}; observe fewer "
                 "samples, draw less, or raise the limit"
             )
@@ -128,7 +151,6 @@ class Prober:
             return None, trace
         features = Features.of(trace, self.groups)
         result = bif(features, self._references.for_step(step), self.groups, centering=self._config.centering)
-        self._references.add(features)
         result["group_loss"] = ("group", self.groups.means(trace.anchor_loss), {"units": "nats"})
         if self._config.gradient_dot:
             dot = gradient_dot(
@@ -143,12 +165,31 @@ class Prober:
         self._add_trace(result, trace)
         result["seconds"] = time.perf_counter() - start
         result.attrs |= self._settings()
+        # Last: a probe that fails on the way is no reference.
+        self._references.add(features)
         return result, trace
+
+    def fingerprint(self) -> dict[str, str]:
+        """What must stay the same over a run for its probes to compare: settings and data, as text."""
+        data = hashlib.sha256()
+        for batch in (self._observed, self._sampling):
+            for tensor in tensors(batch):
+                data.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        data.update(repr((self.groups.names, self.groups.counts.tolist())).encode())
+        return {
+            "sgld": repr(self._sgld),
+            "centering": str(self._config.centering),
+            "reference_ratio": repr(self._config.reference_ratio),
+            "data": data.hexdigest(),
+        }
 
     def _add_signal(self, result: xr.Dataset) -> None:
         undefined = Signal(np.nan, np.nan, np.nan)
         has_reference = result.attrs["reference_step"] != result.attrs["step"]
-        signal = between_signal(result["shift"].values, result["shift_se"].values) if has_reference else undefined
+        signal = undefined
+        if has_reference:
+            shift, error = result["shift"].values, result["shift_se"].values
+            signal = between_signal(shift, error, float(result["shift_norm_se"]))
         result["signal"] = signal.value
         result["signal_se"] = signal.error
         result["signal_threshold"] = signal.threshold

@@ -47,15 +47,22 @@ class ProbeStore:
         probe.to_zarr(aside, mode="w", consolidated=False)
         target = self.path / f"step{step}"
         if target.exists():
-            shutil.rmtree(target)
+            self._remove(target)
         aside.rename(target)
         return target
+
+    def _remove(self, group: Path) -> None:
+        """Take a probe out of the store at once, then delete it."""
+        aside = self.path.with_name(f".{self.path.name}.{group.name}.removed")
+        shutil.rmtree(aside, ignore_errors=True)
+        group.rename(aside)
+        shutil.rmtree(aside)
 
     def drop_after(self, step: int) -> None:
         """Remove probes of an abandoned future: those beyond ``step``, from which a run resumes."""
         for later, path in _steps(self.path).items():
             if later > step:
-                shutil.rmtree(path)
+                self._remove(path)
 
     def adopt(self, other: Path, step: int) -> bool:
         """Copy the probes up to ``step`` from the store of the run that is resumed; False if it has none."""
@@ -65,7 +72,10 @@ class ProbeStore:
         zarr.open_group(self.path, mode="a")
         for path in earlier.values():
             if not (self.path / path.name).exists():
-                shutil.copytree(path, self.path / path.name)
+                aside = self.path.with_name(f".{self.path.name}.{path.name}.unfinished")
+                shutil.rmtree(aside, ignore_errors=True)
+                shutil.copytree(path, aside)
+                aside.rename(self.path / path.name)
         return True
 
 

@@ -48,7 +48,7 @@ def gradient_dot(group: str, group_j: str) -> str:
 
 def group_loss(group: str) -> str:
     """Mean loss of a group at the training weights, nats."""
-    return f"loss/{group}"
+    return f"influence/loss/{group}"
 
 
 def induction(score: str) -> str:

@@ -12,6 +12,7 @@ from stagewise.batches import Batch, num_samples, take
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import Losses, LossFn, evaluate
 from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.gradients import DriftGradient
 from stagewise.sampling.kernel import MeanSquare, sgld_step_
 from stagewise.sampling.streams import chain_streams
 from stagewise.sampling.trace import Trace
@@ -37,7 +38,7 @@ class _Recorder:
 
 def _run_chain(
     weights: FlatWeights,
-    evaluate_batch: Callable[[Batch], Losses],
+    estimate: DriftGradient,
     recorder: _Recorder,
     anchor_loss: float,
     sampling: Batch,
@@ -59,7 +60,9 @@ def _run_chain(
     weights.reset()
     for index in range(config.num_steps):
         batch = take(sampling, torch.randperm(size, generator=batch_stream)[: config.batch_size])
-        gradient = weights.gradient(evaluate_batch(batch).mean())
+        gradient = estimate(batch)
+        if not torch.isfinite(gradient.sum()):
+            raise FloatingPointError(f"the gradient was not finite at step {index} of {config.num_steps}")
         burning_in = index < config.num_burnin_steps
         if adapting is not None and burning_in:
             adapting.update(gradient)
@@ -78,7 +81,7 @@ def _run_chain(
         if not burning_in and (index - config.num_burnin_steps + 1) % config.num_steps_bw_draws == 0:
             recorded = recorder.losses()
             rise = float(recorded.mean()) - anchor_loss
-            if not rise <= config.max_loss_rise:
+            if not (rise <= config.max_loss_rise and torch.isfinite(recorded.values).all()):
                 raise FloatingPointError(
                     f"mean loss rose by {rise:.3g} nats (limit {config.max_loss_rise:g}) at draw {len(draws)} of "
                     f"{config.num_draws}"
@@ -102,7 +105,7 @@ def run_chains(
     """Sample around the weights of ``module`` and record the losses of the observed set.
 
     The module is left bit for bit as it was: chains run on a copy of the trainable parameters, in eval mode, with
-    random numbers of their own. Frozen parameters stay where they are.
+    random numbers of their own. Frozen parameters, and those that ``config.parameters`` leaves out, stay at w*.
 
     Args:
         module: its current weights are the anchor w*.
@@ -116,10 +119,10 @@ def run_chains(
             casts of weights, and the weights move.
 
     Raises:
-        InputError: no trainable parameter, or parameters on several devices.
+        InputError: no trainable parameter, a pattern that matches none, or parameters on several devices.
         LossContractError: the loss is not of the contract's shape.
     """
-    weights = FlatWeights(module)
+    weights = FlatWeights(module, config.parameters)
 
     def evaluate_batch(batch: Batch) -> Losses:
         with forward_context():
@@ -130,13 +133,19 @@ def run_chains(
     def sample() -> tuple[Losses, dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]], dict[int, str]]:
         anchor = recorder.losses()
         anchor_loss = float(anchor.mean())
+        if not torch.isfinite(anchor.values).all():
+            reason = "the loss at the training weights is not finite"
+            return anchor, {}, dict.fromkeys(range(config.num_chains), reason)
+        estimate = DriftGradient(
+            config.drift, weights, lambda batch: evaluate_batch(batch).mean(), sampling, config.batch_size
+        )
         kept, dropped = {}, {}
         for chain in range(config.num_chains):
             streams = chain_streams(config, chain, step, weights.state.device)
             try:
-                kept[chain] = _run_chain(weights, evaluate_batch, recorder, anchor_loss, sampling, config, streams)
-            except FloatingPointError as reason:
-                dropped[chain] = str(reason)
+                kept[chain] = _run_chain(weights, estimate, recorder, anchor_loss, sampling, config, streams)
+            except FloatingPointError as failure:
+                dropped[chain] = str(failure)
         return anchor, kept, dropped
 
     with untouched(module), torch.enable_grad():

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 
 from stagewise.errors import InputError
 
@@ -39,6 +40,20 @@ class RMSprop:
         _require(self.eps > 0 and math.isfinite(self.eps), "eps", self.eps, "eps > 0", "0.1 is usual")
 
 
+class Drift(StrEnum):
+    """Which gradient drives the chain, see :class:`~stagewise.sampling.gradients.DriftGradient`.
+
+    Members are named as the YAML writes them:
+        plain: the minibatch gradient. Away from a minimum the chain also goes on training.
+        control_variate: the same target with less minibatch noise; twice the gradients.
+        tilted: the target without its slope at w*: no sliding; twice the gradients.
+    """
+
+    plain = "plain"
+    control_variate = "control_variate"
+    tilted = "tilted"
+
+
 @dataclass(frozen=True)
 class SGLDConfig:
     """Stochastic gradient Langevin dynamics around the training weights w*.
@@ -59,6 +74,9 @@ class SGLDConfig:
         common_noise: the same streams at every probe (common random numbers), which makes curves over training
             smoother; False adds the step to the seed, for intervals over probes.
         preconditioner: None is plain SGLD.
+        drift: which gradient drives the chain.
+        parameters: patterns of parameter names (``*`` matches anything) that the chain moves; the others stay at w*.
+            None moves all trainable ones.
         max_loss_rise: a chain whose mean observed loss rises by more than this over that at w* has diverged and is
             dropped, nats (per token for token losses). Useful rises are .05 to .3.
 
@@ -77,6 +95,8 @@ class SGLDConfig:
     seed: int = 0
     common_noise: bool = True
     preconditioner: RMSprop | None = None
+    drift: Drift = Drift.plain
+    parameters: list[str] | None = None
     max_loss_rise: float = 10.0
 
     def __post_init__(self) -> None:
@@ -113,7 +133,20 @@ class SGLDConfig:
         )
         _require(_is_count(self.batch_size, 1), "batch_size", self.batch_size, "an integer >= 1", "32 is usual")
         _require(_is_count(self.seed, 0), "seed", self.seed, "an integer >= 0", "0 will do")
-        _require(self.max_loss_rise > 0, "max_loss_rise", self.max_loss_rise, "max_loss_rise > 0", "10 nats is ample")
+        _require(
+            self.parameters is None or len(self.parameters) > 0,
+            "parameters",
+            self.parameters,
+            "at least one pattern, or null for all",
+            "'*' matches anything, e.g. '*layers.1.attention*'",
+        )
+        _require(
+            self.max_loss_rise > 0 and finite(self.max_loss_rise),
+            "max_loss_rise",
+            self.max_loss_rise,
+            "a finite max_loss_rise > 0",
+            "10 nats is ample",
+        )
         _require(
             self.preconditioner is None or self.num_burnin_steps > 0,
             "num_burnin_steps",

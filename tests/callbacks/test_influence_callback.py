@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import lightning.pytorch as pl
 import numpy as np
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from lightning.pytorch.callbacks import EarlyStopping
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics import MeanMetric
 
 from stagewise import (
     InfluenceCallback,
@@ -245,6 +247,21 @@ class LogsInItsLoss(Regression):
         return losses
 
 
+class CountsInItsLoss(Regression):
+    def __init__(self):
+        super().__init__()
+        self.seen = MeanMetric()
+
+    def per_sample_loss(self, batch):
+        losses = super().per_sample_loss(batch)
+        self.seen.update(losses.detach())
+        return losses
+
+
+def steep_at_zero(module, batch):
+    return module.per_sample_loss(batch) + module.layer.weight.sum().mul(0).abs().sqrt()
+
+
 X, Y = regression_data().tensors
 
 
@@ -255,6 +272,9 @@ X, Y = regression_data().tensors
         (Regression, {"loss_fn": reduced}, LossContractError, "unreduced"),
         (Regression, {"loss_fn": not_finite}, LossContractError, "finite"),
         (LogsInItsLoss, {}, LossContractError, "log"),
+        (CountsInItsLoss, {}, LossContractError, "metric 'seen'"),
+        (Regression, {"loss_fn": steep_at_zero}, LossContractError, "gradient that is not finite"),
+        (Regression, {"sgld": replace(SGLD, parameters=["*nothing*"])}, InputError, "matches no trainable parameter"),
         (Regression, {"schedule": ProbeSchedule(at_steps=[3, 7])}, InputError, "within the run"),
         (Regression, {"schedule": ProbeSchedule(every_n_steps=7)}, InputError, "within the run"),
         (Regression, {"observed": (X[:0], Y[:0])}, InputError, "at least one"),
@@ -301,6 +321,19 @@ def fit_with(folder, data):
 def test_data_module_can_bring_the_probe_data(tmp_path):
     data = WithProbeData(ProbeData((X[:7], Y[:7]), groups={"g": torch.arange(7) < 3}))
     assert fit_with(tmp_path, data).sizes["sample"] == 7
+
+
+def test_arguments_go_before_what_the_data_module_brings(tmp_path):
+    callback = InfluenceCallback(EVERY_2, SGLD, groups={"mine": torch.arange(7) > 2})
+    trainer = pl.Trainer(accelerator="cpu", max_steps=2, callbacks=[callback], default_root_dir=tmp_path)
+    trainer.fit(Regression(), WithProbeData(ProbeData((X[:7], Y[:7]))))
+    assert open_run(trainer.log_dir)["group"].values.tolist() == ["mine"]
+
+
+def test_schedule_is_held_against_the_epochs_too(tmp_path):
+    callback = InfluenceCallback(ProbeSchedule(at_steps=[50]), SGLD)
+    with pytest.raises(InputError, match="run of 10 steps"):
+        fit(tmp_path, Regression(), regression_data(), callback, max_steps=1000, max_epochs=1)
 
 
 def test_data_module_that_brings_something_else_is_refused(tmp_path):

@@ -41,6 +41,11 @@ def test_fit_trains_and_writes_the_run(config, tmp_path):
     assert (run_of(tmp_path) / "config.yaml").is_file()
 
 
+def test_configuration_may_be_joined_to_its_flag(config, tmp_path):
+    assert main(["fit", f"--config={config}"]) == 0
+    assert open_run(run_of(tmp_path)).sizes["step"] == 2
+
+
 def test_settings_are_overridden_by_name(config, tmp_path):
     override = ["--influence.sgld.nbeta", "7", "--influence.probe.centering", "step", "--influence.sgld.num_chains=3"]
     assert main(["fit", "-c", str(config), *override]) == 0
@@ -54,7 +59,7 @@ def test_the_callback_can_be_switched_off(config, tmp_path):
 
 
 def test_validate_runs_the_validation_loop(config, capsys):
-    assert main(["validate", "-c", str(config), "--trainer.limit_val_batches", "1"]) == 0
+    assert main(["validate", "-c", str(config)]) == 0
     assert "val/loss" in capsys.readouterr().out
 
 
@@ -68,6 +73,8 @@ MISTAKES = {
     "unknown choice": (["--influence.probe.centering", "chian"], "centering"),
     "model setting": (["--model.init_args.config.hidden_sise", "3"], "hidden_sise"),
     "data setting": (["--data.init_args.context", "12"], "segments"),
+    "trainer setting": (["--trainer.devices", "0"], "devices"),
+    "missing checkpoint": (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt"),
     "empty observed set": (["--data.init_args.num_observed", "0"], "num_observed 0; expected 1 or more"),
 }
 

@@ -69,6 +69,26 @@ def test_shift_is_negative_where_the_loss_fell_and_has_a_z_score():
     assert result["between_share"] > 0.3
 
 
+@pytest.mark.parametrize("common", [0.0, 3.0])
+def test_error_of_the_shifts_length_counts_what_samples_have_in_common(common):
+    """Against the spread over repetitions; with a common movement independent errors would be far too small."""
+    generator = np.random.default_rng(0)
+    moved = np.linspace(1, 3, SAMPLES) * 5
+    lengths, squares = [], []
+    for _ in range(400):
+        chain_means = generator.normal(size=(4, 1, SAMPLES)) + common * generator.normal(size=(4, 1, 1)) + moved
+        losses = np.repeat(chain_means, 2, axis=1)
+        past = np.zeros_like(losses)
+        result = bif(
+            Features(20, (0, 1, 2, 3), losses, GROUPS.sums(losses)),
+            Features(10, (0, 1, 2, 3), past, GROUPS.sums(past)),
+            GROUPS,
+        )
+        lengths.append(np.linalg.norm(result["shift"]))
+        squares.append(float(result["shift_norm_se"]) ** 2)
+    assert np.sqrt(np.mean(squares)) == pytest.approx(np.std(lengths), rel=0.1)
+
+
 def test_without_a_reference_between_is_zero_and_nothing_is_claimed():
     result = bif(features(), None, GROUPS)
     assert not result["bif"].sel(part="between").values.any()

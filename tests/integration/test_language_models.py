@@ -74,7 +74,13 @@ def test_event_file_and_summary_hold_what_the_contract_names(tmp_path):
     stored = open_run(trainer.log_dir)["group_bif"].sel(part="within", group="induction", group_j="background")
     assert [point.value for point in points] == pytest.approx(stored.values.tolist(), rel=1e-6)
     assert [point.step for point in events.Scalars("influence/between/background~background")] == [3, 4]
-    for tag in ("sampler/overhead", "sampler/seconds", "transition/in_window", "transition/signal", "loss/induction"):
+    for tag in (
+        "sampler/overhead",
+        "sampler/seconds",
+        "transition/in_window",
+        "transition/signal",
+        "influence/loss/induction",
+    ):
         assert tag in tags["scalars"]
     assert "baseline/graddot/induction~induction" in tags["scalars"]
     assert {"influence/matrix/within", "influence/matrix/between", "influence/matrix/total"} <= set(tags["images"])

@@ -1,6 +1,7 @@
 """A resumed run equals an uninterrupted one, in its weights and in its probes."""
 
 import json
+from dataclasses import replace
 
 import lightning.pytorch as pl
 import numpy as np
@@ -113,6 +114,44 @@ def test_fresh_run_in_a_directory_with_probes_is_refused_and_nothing_is_lost(tmp
     with pytest.raises(InputError, match="already holds 2 probes"):
         fit(tmp_path, 4, version=0)
     np.testing.assert_array_equal(open_run(trainer.log_dir)["bif"].values, before)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sgld": replace(SGLD, nbeta=99.0)}, "sgld SGLDConfig"),
+        ({"observed": tuple(part[:9] for part in data().tensors)}, "other data"),
+    ],
+)
+def test_resuming_with_other_settings_or_data_is_refused(runs, tmp_path, changes, words):
+    callback = InfluenceCallback(**{"schedule": ProbeSchedule(every_n_steps=2), "sgld": SGLD, **changes})
+    trainer = pl.Trainer(accelerator="cpu", max_steps=12, callbacks=[callback], default_root_dir=tmp_path)
+    with pytest.raises(InputError, match=rf"got {words}.*; expected .*; change it back"):
+        trainer.fit(Net(), DataLoader(data(), 8), ckpt_path=runs[3], weights_only=True)
+
+
+def test_probe_that_was_interrupted_is_made_up_for_after_the_resume(tmp_path):
+    calls = []
+
+    def fails_once(module, batch):
+        calls.append(module.global_step)
+        if module.global_step == 4 and calls.count(4) == 3:
+            raise RuntimeError("out of memory")
+        return module.per_sample_loss(batch)
+
+    def train(ckpt_path=None):
+        callback = InfluenceCallback(ProbeSchedule(every_n_steps=2), SGLD, loss_fn=fails_once)
+        saver = ModelCheckpoint(tmp_path / "checkpoints", save_on_exception=True)
+        trainer = pl.Trainer(accelerator="cpu", max_steps=8, callbacks=[callback, saver], default_root_dir=tmp_path)
+        trainer.fit(Net(), DataLoader(data(), 8), ckpt_path=ckpt_path, weights_only=True)
+        return trainer
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train()
+    (checkpoint,) = (tmp_path / "checkpoints").glob("*.ckpt")
+    run = open_run(train(checkpoint).log_dir)
+    assert run["step"].values.tolist() == [2, 4, 6, 8]
+    assert run["reference_step"].values.tolist() == [2, 2, 4, 6]
 
 
 def test_state_is_tensors_and_plain_python(runs):

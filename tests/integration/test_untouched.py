@@ -87,6 +87,8 @@ MODES = {
     "bf16-mixed": {"precision": "bf16-mixed"},
     "accumulated and clipped": {"accumulate_grad_batches": 2, "gradient_clip_val": 0.1},
     "manual": {"manual": True},
+    "64-true": {"precision": "64-true"},
+    "bf16-true": {"precision": "bf16-true"},
 }
 
 
@@ -104,6 +106,27 @@ def test_training_is_bit_identical(tmp_path, mode):
         assert torch.equal(value, after[name]), name
     assert [child.training for child in alone[0].modules()] == [child.training for child in watched[0].modules()]
     assert torch.equal(*(torch.stack([p.grad.sum() for p in m.body.parameters()]) for m, _ in (alone, watched)))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_the_user_monitors_is_not_overwritten(tmp_path):
+    class Monitors(Net):
+        def on_train_batch_end(self, *args):
+            self.log("loss/all", 123.0)
+            self.log("all", 5.0)
+
+    pl.seed_everything(7, verbose=False)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=4,
+        callbacks=[InfluenceCallback(ProbeSchedule(every_n_steps=1), SGLD)],
+        default_root_dir=tmp_path,
+        enable_progress_bar=False,
+        log_every_n_steps=1,
+    )
+    trainer.fit(Monitors(), DataLoader(data(), 8))
+    assert trainer.callback_metrics["loss/all"] == 123
+    assert trainer.callback_metrics["all"] == 5
 
 
 class Boom(Exception):

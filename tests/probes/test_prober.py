@@ -91,6 +91,19 @@ def test_observed_set_beyond_the_memory_limit_is_refused_with_the_figure(case):
         prober(module, batch, ProbeConfig(memory_limit_gib=1e-6))
 
 
+def test_memory_is_refused_before_the_set_is_evaluated(case):
+    module, batch = case
+    sizes = []
+
+    def counted(module, batch):
+        sizes.append(len(batch[0]))
+        return squared(module, batch)
+
+    with pytest.raises(InputError, match="GiB"):
+        Prober(module, counted, ProbeData(batch), sgld=SGLD, config=ProbeConfig(memory_limit_gib=1e-6))
+    assert sizes == [1]
+
+
 @pytest.mark.parametrize("bad", [{"reference_ratio": 1.0}, {"chunk_size": 0}, {"memory_limit_gib": 0.0}])
 def test_bad_settings_are_refused(bad):
     with pytest.raises(InputError, match=r"got .*; expected "):

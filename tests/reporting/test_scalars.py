@@ -42,7 +42,7 @@ def test_tags_are_those_of_the_contract():
         "transition/signal",
         "transition/threshold",
         "baseline/graddot/a~b",
-        "loss/a",
+        "influence/loss/a",
     ):
         assert tag in second
     assert not any(tag.startswith(("influence/between", "influence/total", "transition")) for tag in first)

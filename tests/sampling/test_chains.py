@@ -203,6 +203,36 @@ def test_diverging_chain_is_dropped_by_number_and_the_rest_is_kept(case):
     assert np.isfinite(trace.loss).all()
 
 
+def test_chain_whose_gradient_is_not_finite_is_dropped_before_its_next_step(case):
+    module, batch = case
+    calls = {"forwards": 0}
+
+    def breaks(module, batch):
+        calls["forwards"] += 1
+        losses = squared(module, batch)
+        # The second minibatch of chain 0: infinite only in the gradient.
+        return losses + (losses * 0).abs().sqrt() if calls["forwards"] == 3 else losses
+
+    config = small(num_steps_bw_draws=3)
+    trace = run_chains(module, breaks, observed=batch, sampling=batch, config=config)
+    assert trace.chains == (1,)
+    assert trace.dropped == {0: "the gradient was not finite at step 1 of 18"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_loss_that_is_not_finite_at_the_anchor_drops_all_chains_with_that_reason(case, value):
+    module, batch = case
+    trace = run_chains(module, lambda m, b: squared(m, b) + value, observed=batch, sampling=batch, config=small())
+    assert set(trace.dropped.values()) == {"the loss at the training weights is not finite"}
+
+
+def test_sparse_gradients_work():
+    module = nn.Embedding(5, 1, sparse=True)
+    batch = torch.arange(5)
+    trace = run_chains(module, lambda m, b: m(b)[:, 0].square(), observed=batch, sampling=batch, config=small())
+    assert np.isfinite(trace.loss).all()
+
+
 def test_chain_beyond_the_loss_rise_limit_is_dropped(case):
     module, batch = case
     trace = run(module, batch, small(lr=0.3, localization=1.0, max_loss_rise=1e-3, nbeta=0.0))

@@ -20,6 +20,7 @@ from stagewise.sampling.config import RMSprop, SGLDConfig
         {"batch_size": 0},
         {"seed": -1},
         {"max_loss_rise": 0.0},
+        {"max_loss_rise": float("inf")},
         {"preconditioner": RMSprop(), "num_burnin_steps": 0},
     ],
 )
