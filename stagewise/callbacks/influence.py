@@ -1,26 +1,23 @@
 """Watch influence while a model trains, without disturbing its training."""
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import Dataset
-from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.batches import Batch
 from stagewise.callbacks.probe_data import find_probe_data
 from stagewise.callbacks.progress import show_on_bar
 from stagewise.callbacks.silence import metrics_refused
+from stagewise.callbacks.trainer_facts import forward_context, max_steps, writers
 from stagewise.errors import InputError
 from stagewise.losses import LossFn, resolve_loss
 from stagewise.probes.config import ProbeConfig
@@ -114,7 +111,7 @@ class InfluenceCallback(Callback):
                 "whole (single device, DDP); set InfluenceCallback(enabled=False) to train without probes"
             )
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self.schedule.check(_max_steps(trainer))
+            self.schedule.check(max_steps(trainer))
         resumed, self._resumed = self._resumed, None
         if trainer.global_step == 0 and resumed is None:
             self._record, self._references = Record(), References(self.probe.reference_ratio)
@@ -130,7 +127,7 @@ class InfluenceCallback(Callback):
                 config=self.probe,
                 references=self._references,
                 device=pl_module.device,
-                forward_context=_forward_context(trainer),
+                forward_context=forward_context(trainer),
             )
         self._fingerprint = prober.fingerprint()
         if resumed is not None:
@@ -138,7 +135,7 @@ class InfluenceCallback(Callback):
         self._open_store(trainer, resumed)
         self._prober = prober
         if trainer.is_global_zero:
-            write_layout(_writers(trainer), prober.groups.names)
+            write_layout(writers(trainer), prober.groups.names)
         self._clock = time.perf_counter()
         self._probe_if_due(trainer, pl_module)
 
@@ -227,7 +224,7 @@ class InfluenceCallback(Callback):
             self._record.add(step, result, trace)
             if result is not None and trainer.is_global_zero:
                 ProbeStore(self._folder / STORE_NAME).write(result)
-                write_matrices(_writers(trainer), result)
+                write_matrices(writers(trainer), result)
         finally:
             now = time.perf_counter()
             self._record.probe_seconds += now - self._clock
@@ -260,12 +257,12 @@ class InfluenceCallback(Callback):
             return
         summary = build_summary(self._record, config=self.sgld, centering=str(self.probe.centering))
         path = write_summary(self._folder, summary)
-        write_text(_writers(trainer), tags.RUN_SUMMARY, summary_markdown(summary), trainer.global_step)
+        write_text(writers(trainer), tags.RUN_SUMMARY, summary_markdown(summary), trainer.global_step)
         windows = self._record.windows()
         for step in self._record.steps:
             inside = any(window.start <= step <= window.end for window in windows)
             # Steps that have passed: other loggers would drop them.
-            for writer in _writers(trainer):
+            for writer in writers(trainer):
                 writer.add_scalar(tags.IN_WINDOW, float(inside), global_step=step)
         rank_zero_info(
             f"stagewise: {len(self._record.steps)} probes in {self._record.probe_seconds:.1f} s; windows at "
@@ -285,16 +282,6 @@ def _warn_of_dropped_chains(trace: Trace, *, lost: bool) -> None:
         )
 
 
-def _writers(trainer: Trainer) -> list[SummaryWriter]:
-    """TensorBoard writers behind the trainer's loggers."""
-    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-
-
-def _forward_context(trainer: Trainer) -> Callable[[], AbstractContextManager]:
-    """Autocast as the trainer has it; chains of a float16 run stay in float32, since they scale no gradients."""
-    return nullcontext if trainer.precision == "16-mixed" else trainer.precision_plugin.forward_context
-
-
 def _check_unchanged(before: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Refuse to go on with other settings or data: probes would be compared that do not compare."""
     for name, value in now.items():
@@ -305,14 +292,3 @@ def _check_unchanged(before: Mapping[str, str], now: Mapping[str, str]) -> None:
                 f"got {what} for the probes of a resumed run; expected that of its checkpoint{was}; change it back, or "
                 "start a new run"
             )
-
-
-def _max_steps(trainer: Trainer) -> float:
-    """Optimizer steps of the run, as ``global_step`` counts them; infinite where they cannot be told."""
-    limit = trainer.max_steps if trainer.max_steps >= 0 else float("inf")
-    if not trainer.lightning_module.automatic_optimization:
-        return limit
-    try:
-        return min(limit, trainer.estimated_stepping_batches)
-    except MisconfigurationException:  # accumulation that changes on the way
-        return limit
