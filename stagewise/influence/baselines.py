@@ -12,6 +12,7 @@ from stagewise.batches import Batch, num_samples, take
 from stagewise.influence.groups import Groups
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import LossFn, evaluate
+from stagewise.sampling.weights import trainable
 
 
 def gradient_dot(
@@ -40,11 +41,7 @@ def gradient_dot(
 
     Source: GradSim; one checkpoint of TracIn (Pruthi et al. 2020) at learning rate 1.
     """
-    leaves = {
-        name: value.detach().clone().requires_grad_()
-        for name, value in module.named_parameters()
-        if value.requires_grad
-    }
+    leaves = {name: value.clone().requires_grad_() for name, value in trainable(module).items()}
     tensors = list(leaves.values())
     num_groups = len(groups)
 

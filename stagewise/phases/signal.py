@@ -12,7 +12,7 @@ class Signal(NamedTuple):
     Attributes:
         value: sqrt of the norm of the between part, its noise floor subtracted, nats; (1/2) |shift| without noise.
         error: standard error of ``value`` before the subtraction, nats; NaN with one chain.
-        threshold: the value that chain noise alone would show, nats; NaN with one chain.
+        threshold: what chain noise alone adds on average, already subtracted from ``value``, nats; NaN with one chain.
     """
 
     value: float

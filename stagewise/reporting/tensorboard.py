@@ -38,7 +38,7 @@ def write_layout(writers: Iterable[SummaryWriter], groups: Sequence[str]) -> Non
             ]
         },
         "transitions": {
-            "signal and what noise alone gives (nats)": [
+            "signal, and the noise that was subtracted from it (nats)": [
                 "Multiline",
                 [_exactly(tags.SIGNAL), _exactly(tags.THRESHOLD)],
             ],

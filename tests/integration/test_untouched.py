@@ -109,24 +109,15 @@ def test_training_is_bit_identical(tmp_path, mode):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_the_user_monitors_is_not_overwritten(tmp_path):
-    class Monitors(Net):
-        def on_train_batch_end(self, *args):
-            self.log("loss/all", 123.0)
-            self.log("all", 5.0)
-
-    pl.seed_everything(7, verbose=False)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=4,
-        callbacks=[InfluenceCallback(ProbeSchedule(every_n_steps=1), SGLD)],
-        default_root_dir=tmp_path,
-        enable_progress_bar=False,
-        log_every_n_steps=1,
-    )
-    trainer.fit(Monitors(), DataLoader(data(), 8))
-    assert trainer.callback_metrics["loss/all"] == 123
-    assert trainer.callback_metrics["all"] == 5
+def test_callback_metrics_gain_nothing_outside_the_callbacks_own_tags(tmp_path):
+    """A name that a user may log too, such as loss/all, would change what other callbacks monitor."""
+    alone = fit(tmp_path / "alone", [])[1].callback_metrics
+    callback = InfluenceCallback(ProbeSchedule(every_n_steps=2), SGLD)
+    watched = fit(tmp_path / "watched", [callback])[1].callback_metrics
+    assert all(torch.equal(watched[name], value) for name, value in alone.items())
+    added = set(watched) - set(alone)
+    assert "influence/within/all~all" in added
+    assert all(name.startswith(("influence/", "sampler/", "transition/", "baseline/graddot/")) for name in added)
 
 
 class Boom(Exception):
