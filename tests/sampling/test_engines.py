@@ -154,9 +154,7 @@ def test_module_that_cannot_be_traced_is_gone_through_at_every_step():
 
 def test_module_that_cannot_be_batched_is_refused_by_name_and_is_no_matter_to_auto():
     module = Unfollowable(4, 4)
-    with pytest.raises(
-        InputError, match="got engine=batched, which cannot run this module .*; set engine to sequential"
-    ):
+    with pytest.raises(InputError, match=r"got engine=batched, which cannot run .*; set engine to sequential"):
         sampler(module, "batched").run()
     asked = sampler(module, "auto")
     assert asked.run().engine == "sequential"

@@ -31,7 +31,7 @@ def test_constants_idle_views_and_cancelling_transposes_are_taken_out():
 
 
 def test_views_that_change_something_stay():
-    graph = trace(lambda x: x.transpose(0, 1).transpose(0, 2).view(-1).expand(2, -1) ** 2.0, [torch.randn(2, 1, 3)])
+    graph = trace(lambda x: x.transpose(0, 1).transpose(0, 2).reshape(-1).expand(2, -1) ** 2.0, [torch.randn(2, 1, 3)])
     x = torch.randn(2, 1, 3)
     torch.testing.assert_close(graph(x), x.transpose(0, 1).transpose(0, 2).reshape(-1).expand(2, -1) ** 2)
 
