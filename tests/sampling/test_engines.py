@@ -83,25 +83,31 @@ def test_engines_give_the_same_draws_in_chunks_and_in_double_precision():
     assert_same_draws(one, many, tolerance=1e-6)
 
 
-SMALL = {"vocab_size": 17, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 8, "intermediate_size": 16}
-MODELS = [
-    lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**SMALL, max_position_embeddings=16)),
-    lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**SMALL, max_position_embeddings=16, attn_implementation="eager")),
-    lambda: LlamaForCausalLM(LlamaConfig(**SMALL, max_position_embeddings=16)),
-    lambda: GPT2LMHeadModel(GPT2Config(vocab_size=17, n_embd=8, n_layer=2, n_head=2, n_positions=16)),
-]
+SMALL = {"vocab_size": 17, "num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 8, "intermediate_size": 16}
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("padded", [False, True])
+def neox(**more):
+    return GPTNeoXForCausalLM(GPTNeoXConfig(**SMALL, max_position_embeddings=16, **more))
+
+
+def llama():
+    return LlamaForCausalLM(LlamaConfig(**SMALL, max_position_embeddings=16))
+
+
+def gpt2():
+    return GPT2LMHeadModel(GPT2Config(vocab_size=17, n_embd=8, n_layer=1, n_head=2, n_positions=16))
+
+
+@pytest.mark.parametrize(
+    ("model", "padded"),
+    [(neox, False), (lambda: neox(attn_implementation="eager"), True), (llama, True), (gpt2, False)],
+    ids=["neox", "neox-eager-padded", "llama-padded", "gpt2"],
+)
 def test_engines_give_the_same_draws_of_a_language_model(model, padded):
     module = model().eval()
     ids = torch.randint(17, (6, 9))
-    batch = {
-        "input_ids": ids,
-        "attention_mask": (torch.arange(9) < torch.tensor([[9], [5], [9], [7], [3], [9]])).long(),
-    }
-    batch = batch if padded else ids
+    seen = torch.arange(9) < torch.tensor([[9], [5], [9], [7], [3], [9]])
+    batch = {"input_ids": ids, "attention_mask": seen.long()} if padded else ids
     run = [sampler(module, engine, causal_lm_loss, batch) for engine in ("sequential", "batched")]
     assert_same_draws(*(one.run() for one in run), tolerance=1e-4)
     assert run[1]._choice._program._traced
@@ -205,9 +211,10 @@ def test_resumed_run_goes_on_with_the_engine_that_auto_chose():
 
 def test_chain_that_diverges_in_a_batch_leaves_the_others_as_they_are():
     module = nn.Linear(4, 4)
-    whole = sampler(module, "batched").run()
+    control = {"nbeta": 0, "lr": 0.02, "num_draws": 8}
+    whole = sampler(module, "batched", **control).run()
     limit = float((whole.mean_loss() - whole.mean_anchor_loss()).max(axis=1).max()) * 0.999
-    traces = [sampler(module, engine, max_loss_rise=limit).run() for engine in ("sequential", "batched")]
+    traces = [sampler(module, engine, max_loss_rise=limit, **control).run() for engine in ("sequential", "batched")]
     assert traces[0].dropped.keys() == traces[1].dropped.keys() != set()
     assert_same_draws(*traces)
     np.testing.assert_allclose(traces[1].loss, whole.loss[list(traces[1].chains)], rtol=1e-5)

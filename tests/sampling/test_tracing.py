@@ -49,5 +49,5 @@ def test_graph_that_writes_in_place_is_left_as_it_was_recorded():
 
 
 def test_control_flow_on_values_is_not_traced():
-    with pytest.raises(RuntimeError, match="control flow"):
+    with pytest.raises(RuntimeError, match="data-dependent"):
         trace(lambda x: x * 2 if x.sum() > 0 else x, [torch.randn(3)])
