@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stagewise.batches import Batch, num_samples
-from stagewise.errors import InputError
+from stagewise.errors import InputError, require
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import LossFn
 from stagewise.sampling.ekfac_checks import Loss, check_parameters, hooks_restored, loss_factor
@@ -52,20 +52,20 @@ class EKFAC:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, got, known in (
-            ("loss", self.loss, get_args(Loss)),
-            ("fisher_type", self.fisher_type, get_args(FisherType)),
-        ):
-            if got not in known:
-                raise InputError(f"got {name}={got!r}; expected one of {', '.join(map(repr, known))}; choose one")
-        for name, value, least in (("mc_samples", self.mc_samples, 1), ("seed", self.seed, 0)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise InputError(f"got {name}={value!r}; expected an integer >= {least}; {least} will do")
-        if self.fisher_type == "type-2" and self.mc_samples != 1:
-            raise InputError(
-                f"got mc_samples={self.mc_samples} with fisher_type='type-2', which draws no labels; expected 1; "
-                "set fisher_type to 'mc'"
-            )
+        for name, known in (("loss", get_args(Loss)), ("fisher_type", get_args(FisherType))):
+            value = getattr(self, name)
+            require(value in known, name, repr(value), f"one of {known}", f"{known[0]!r} is the default")
+        for name, least in (("mc_samples", 1), ("seed", 0)):
+            value = getattr(self, name)
+            count = isinstance(value, int) and not isinstance(value, bool) and value >= least
+            require(count, name, value, f"an integer >= {least}", f"{least} will do")
+        require(
+            self.fisher_type == "mc" or self.mc_samples == 1,
+            "mc_samples",
+            self.mc_samples,
+            "1 with fisher_type 'type-2', which draws no labels",
+            "set fisher_type to 'mc'",
+        )
 
 
 def ekfac_preconditioner(
@@ -97,11 +97,13 @@ def ekfac_preconditioner(
     Raises:
         InputError: curvlinops is missing, or the module, the batch or the loss does not fit; says what to do.
     """
-    if not (localization > 0 and math.isfinite(localization)):
-        raise InputError(
-            f"got localization={localization} with EKFAC; expected localization > 0; it bounds the step in directions "
-            "without curvature"
-        )
+    require(
+        localization > 0 and math.isfinite(localization),
+        "localization",
+        localization,
+        "localization > 0 with EKFAC",
+        "it bounds the step in directions without curvature",
+    )
     leaves = {name: value.clone().requires_grad_() for name, value in trainable(module, parameters).items()}
     check_parameters(module, leaves)
 

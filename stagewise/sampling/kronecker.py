@@ -24,11 +24,11 @@ class KroneckerBlock:
     right: Tensor
     scale: Tensor
 
-    def matrix(self, x: Tensor) -> Tensor:
+    def matrix(self, vector: Tensor) -> Tensor:
         """Entries of ``[..., weight]`` that belong to this layer, as ``[..., row, column]``."""
         rows = len(self.left)
         pieces = [
-            x[..., start : start + rows * columns].unflatten(-1, (rows, columns)) for start, columns in self.parts
+            vector[..., start : start + rows * columns].unflatten(-1, (rows, columns)) for start, columns in self.parts
         ]
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1)
 
@@ -57,21 +57,21 @@ class KroneckerPreconditioner:
         self._blocks = tuple(blocks)
         self._roots = tuple(block.scale.sqrt() for block in blocks)
 
-    def times(self, x: Tensor) -> Tensor:
+    def times(self, vector: Tensor) -> Tensor:
         """P x, ``[..., weight]``."""
         return self._layer_by_layer(
-            x, lambda block, _, matrix: block.from_eigenbasis(block.scale * block.to_eigenbasis(matrix))
+            vector, lambda block, _, matrix: block.from_eigenbasis(block.scale * block.to_eigenbasis(matrix))
         )
 
-    def root_times(self, x: Tensor) -> Tensor:
+    def root_times(self, vector: Tensor) -> Tensor:
         """R x, ``[..., weight]``, with R R^T = P: noise of covariance P from standard normal noise.
 
         R goes from the eigenbasis to the weights, half the work of the symmetric root.
         """
-        return self._layer_by_layer(x, lambda block, root, matrix: block.from_eigenbasis(root * matrix))
+        return self._layer_by_layer(vector, lambda block, root, matrix: block.from_eigenbasis(root * matrix))
 
-    def _layer_by_layer(self, x: Tensor, multiply: Callable[[KroneckerBlock, Tensor, Tensor], Tensor]) -> Tensor:
+    def _layer_by_layer(self, vector: Tensor, multiply: Callable[[KroneckerBlock, Tensor, Tensor], Tensor]) -> Tensor:
         pieces: dict[int, Tensor] = {}
         for block, root in zip(self._blocks, self._roots, strict=True):
-            pieces |= block.pieces(multiply(block, root, block.matrix(x)))
+            pieces |= block.pieces(multiply(block, root, block.matrix(vector)))
         return torch.cat([pieces[start] for start in sorted(pieces)], dim=-1)
