@@ -87,33 +87,50 @@ class Groups:
         sums = self.sums(loss)
         return sums.reshape(*sums.shape[:-1], *self.counts.shape).sum(axis=-1) / self.counts.sum(axis=1)
 
-    def pair_means(self, covariance: Array) -> Array:
-        """Mean over all pairs of losses of two groups in different samples.
+    def pair_sums(self, left: Array, right: Array | None = None) -> Array:
+        """Sum of products over all pairs of losses of two groups in different samples, and over draws.
+
+        The sum over all pairs is a product of group totals; what pairs within one sample add to it is taken off. No
+        matrix over samples is formed.
 
         Args:
-            covariance: ``[group * sample, group * sample]`` of the sums.
+            left: ``[..., group * sample]``, sums or what is linear in them.
+            right: the same shape; ``left`` itself if None.
 
         Returns:
-            ``[group, group]``, the unit of ``covariance``.
+            ``[group, group]``: sum over draws d and samples n != m of left[d, g, n] right[d, h, m].
         """
-        blocks = covariance.reshape(*self.counts.shape, *self.counts.shape)
-        same_sample = np.einsum("gnhn->gh", blocks)
-        return (blocks.sum(axis=(1, 3)) - same_sample) / self.num_pairs
+        shape = (-1, *self.counts.shape)
+        first = left.reshape(shape)
+        second = first if right is None else right.reshape(shape)
+        totals = first.sum(axis=2).T @ second.sum(axis=2)
+        return totals - np.tensordot(first, second, axes=((0, 2), (0, 2)))
 
-    def pair_mean_correlations(self, covariance: Array, variance: Array) -> Array:
-        """Mean correlation between the sums of two groups in different samples, over samples that hold both.
+    def pair_means(self, draws: Array) -> Array:
+        """Mean product over pairs of losses of two groups in different samples, and over draws.
+
+        For centred sums this is the mean covariance of those pairs.
 
         Args:
-            covariance: ``[group * sample, group * sample]``.
-            variance: ``[group * sample]``, what to divide by; zero where a sample holds none of a group.
+            draws: ``[..., group * sample]``, sums or what is linear in them.
 
         Returns:
-            ``[group, group]``, pure numbers.
+            ``[group, group]``, the unit of ``draws`` squared.
+        """
+        return self.pair_sums(draws) * draws.shape[-1] / draws.size / self.num_pairs
+
+    def standardized_pair_means(self, draws: Array, variance: Array) -> Array:
+        """Mean product between the standardized sums of two groups in different samples that both vary.
+
+        Args:
+            draws: ``[..., group * sample]``.
+            variance: ``[group * sample]``, what to standardize with; zero where a sample holds none of a group.
+
+        Returns:
+            ``[group, group]``, pure numbers; zero where no pair varies.
         """
         scale = np.zeros_like(variance)
         np.divide(1.0, np.sqrt(variance), out=scale, where=variance > 0)
-        blocks = (covariance * scale[:, None] * scale[None]).reshape(*self.counts.shape, *self.counts.shape)
-        held = (scale > 0).reshape(self.counts.shape).astype(np.float64)
-        num_pairs = held.sum(axis=1)[:, None] * held.sum(axis=1)[None] - held @ held.T
-        total = blocks.sum(axis=(1, 3)) - np.einsum("gnhn->gh", blocks)
+        total = self.pair_sums(draws * scale) * draws.shape[-1] / draws.size
+        num_pairs = self.pair_sums((scale > 0).astype(np.float64))
         return np.divide(total, num_pairs, out=np.zeros_like(total), where=num_pairs > 0)

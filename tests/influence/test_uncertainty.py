@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stagewise.influence.uncertainty import jackknife_error, mean_error
+from stagewise.influence.uncertainty import jackknife_error, mean_error, z_scores
 
 
 def test_jackknife_of_a_mean_is_its_standard_error():
@@ -22,3 +22,9 @@ def test_jackknife_of_a_square_matches_the_spread_over_repetitions():
 def test_one_chain_has_no_error():
     assert jackknife_error(lambda rows: np.zeros(1), 1) is None
     assert mean_error(np.zeros((1, 2))) is None
+
+
+def test_z_scores_claim_nothing_where_the_error_is_unknown():
+    value = np.array([3.0, -2.0, 0.0, 0.0, 1.0, 0.0])
+    error = np.array([1.5, 4.0, 0.0, 2.0, 0.0, np.nan])
+    np.testing.assert_array_equal(z_scores(value, error), [2.0, -0.5, 0.0, 0.0, np.nan, np.nan])
