@@ -54,7 +54,7 @@ def gradient_dot(
             held = [row for row in range(num_groups) if groups.counts[row, sample]]
             gradients: dict[int, list[Tensor]] = {}
             for row in held:
-                mask = torch.from_numpy(groups.mask(row, sample)).to(losses.values.device)
+                mask = torch.from_numpy(np.asarray(groups.masks[row, sample])).to(losses.values.device)
                 gradients[row] = list(
                     torch.autograd.grad(
                         (losses.values[0] * mask).sum(),

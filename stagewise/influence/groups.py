@@ -18,6 +18,7 @@ class Groups:
 
     Attributes:
         names: the groups, in order.
+        masks: bool ``[group, sample]`` or ``[group, sample, token]``, which losses each group holds.
         counts: ``[group, sample]``, how many losses of a group a sample holds.
         num_pairs: ``[group, group]``, pairs of losses in different samples.
     """
@@ -35,7 +36,7 @@ class Groups:
         present = np.asarray(loss_mask, dtype=bool)
         named = {name: np.asarray(mask, dtype=bool) for name, mask in masks.items()} or {"all": present}
         self.names = tuple(named)
-        self._masks = np.zeros((len(named), *present.shape), dtype=bool)
+        self.masks = np.zeros((len(named), *present.shape), dtype=bool)
         for row, (name, mask) in enumerate(named.items()):
             if mask.ndim < present.ndim:
                 mask = mask[:, None]
@@ -48,10 +49,10 @@ class Groups:
                     f"got group {name!r} of shape {list(mask.shape)}; expected the shape of the losses, "
                     f"{list(present.shape)}, or [{len(present)}]"
                 )
-            self._masks[row] = mask & present
-            if not self._masks[row].any():
+            self.masks[row] = mask & present
+            if not self.masks[row].any():
                 raise InputError(f"got group {name!r} that selects no loss; expected at least one; widen it or drop it")
-        self.counts = self._masks.reshape(len(named), len(present), -1).sum(axis=2)
+        self.counts = self.masks.reshape(len(named), len(present), -1).sum(axis=2)
         self.num_pairs = self.counts.sum(axis=1)[:, None] * self.counts.sum(axis=1)[None] - self.counts @ self.counts.T
         for row, column in np.argwhere(self.num_pairs == 0):
             raise InputError(
@@ -61,10 +62,6 @@ class Groups:
 
     def __len__(self) -> int:
         return len(self.names)
-
-    def mask(self, group: int, sample: int) -> NDArray[np.bool_]:
-        """Which losses of a sample a group holds: a scalar array or ``[token]``."""
-        return np.asarray(self._masks[group, sample])
 
     def sums(self, loss: ArrayLike) -> Array:
         """Sum each group's losses in each sample.
@@ -76,8 +73,8 @@ class Groups:
             ``[..., group * sample]``, float64.
         """
         values = np.asarray(loss, dtype=np.float64)
-        chosen = [np.where(mask, values, 0.0) for mask in self._masks]
-        if self._masks.ndim == 3:
+        chosen = [np.where(mask, values, 0.0) for mask in self.masks]
+        if self.masks.ndim == 3:
             chosen = [part.sum(axis=-1) for part in chosen]
         stacked = np.stack(chosen, axis=-2)
         return stacked.reshape(*stacked.shape[:-2], -1)

@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+
+Floats = TypeVar("Floats", NDArray[np.float32], NDArray[np.float64])
 
 Moment = Callable[[Array], Array]
 """Of ``[..., feature]``: the mean over draws of anything quadratic in them."""
@@ -62,8 +65,8 @@ def second_moment(draws: Array) -> Array:
     return flat.T @ flat / len(flat)
 
 
-def _centres(draws: Array, centering: Centering) -> Array:
-    """Means that broadcast against ``[chain, draw, feature]``."""
+def centering_means(draws: Floats, centering: Centering) -> Floats:
+    """What a centring takes off: means that broadcast against ``[chain, draw, ...]``."""
     axes: tuple[int, ...] = {Centering.chain: (1,), Centering.step: (0,), Centering.pooled: (0, 1)}[centering]
     return draws.mean(axis=axes, keepdims=True)
 
@@ -95,6 +98,6 @@ def split(
     grand = sum(means) * weight
     rows = []
     for phase, mean in zip(phases, means, strict=True):
-        centres = _centres(phase, centering)
+        centres = centering_means(phase, centering)
         rows.append((moment(phase - centres), moment(centres - mean), moment(mean - grand), moment(phase - grand)))
     return Split(*(weight * sum(part, np.zeros(())) for part in zip(*rows, strict=True)))

@@ -68,6 +68,7 @@ def test_module_keeps_its_gradients_and_flags():
     assert module.training
 
 
+@pytest.mark.slow
 def test_bif_tends_to_minus_the_dot_product_over_the_localization():
     """At strong localization and nbeta = 0 the chain is N(w*, 1/g): Cov(l_i, l_j) -> grad . grad / g."""
     module, batch = case(20)

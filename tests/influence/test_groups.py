@@ -82,7 +82,7 @@ def test_no_groups_means_one_of_everything():
 
 
 def test_mask_of_one_loss_is_given_back():
-    assert Groups(MASKS, PRESENT).mask(2, 2).tolist() == [True, True, True, False]
+    assert Groups(MASKS, PRESENT).masks[2, 2].tolist() == [True, True, True, False]
 
 
 @pytest.mark.parametrize(
