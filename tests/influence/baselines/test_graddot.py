@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from stagewise.errors import InputError
 from stagewise.influence.baselines import gradient_dot
 from stagewise.influence.bif import bif
 from stagewise.influence.features import Features
@@ -57,6 +58,17 @@ def test_tokens_of_a_language_model_equal_a_loop_over_token_gradients():
                 if a[0] != b[0]
             ]
             assert got[row, column] == pytest.approx(np.mean(dots), rel=1e-4, abs=1e-7)
+
+
+def test_only_the_parameters_that_a_pattern_matches_count():
+    module, (x, y) = case()
+    groups = Groups({}, np.ones(8, dtype=bool))
+    rows = ((module(x) - y) * x).detach().double().numpy()
+    gram = rows @ rows.T
+    got = gradient_dot(module, squared, (x, y), groups, parameters=["weight"])
+    assert got[0, 0] == pytest.approx((gram.sum() - np.trace(gram)) / 56, rel=1e-5)
+    with pytest.raises(InputError, match="matches no trainable parameter"):
+        gradient_dot(module, squared, (x, y), groups, parameters=["nothing"])
 
 
 def test_module_keeps_its_gradients_and_flags():
