@@ -46,7 +46,7 @@ def damped_influence(
     loss L, with the pull towards the present weights in place.
 
     H is the exact Hessian of L, dense up to ``dense_limit`` weights and by conjugate gradients over Hessian-vector
-    products beyond. Memory is one gradient in float64 for each sample and group; cost beyond the limit is some tens of
+    products beyond. Memory is two gradients in float64 for each sample and group; cost beyond the limit is some tens of
     double backward passes over the sampling set for each of them: for small models.
 
     Args:
@@ -69,7 +69,7 @@ def damped_influence(
 
     Raises:
         InputError: a setting out of range, no trainable parameter, H + damping not positive definite (a saddle needs
-            localization > nbeta |lam_min|), or no convergence.
+            localization > nbeta |lam_min|), derivatives that are not finite, or no convergence.
 
     Source: Koh and Liang 2017; damping from the localized posterior as in Kreer et al., arXiv 2509.26544.
     """
@@ -92,6 +92,8 @@ def damped_influence(
             for group, gradient in gradients.items():
                 vectors[group, sample] = torch.cat([part.flatten().double() for part in gradient]).cpu().numpy()
         rows = vectors.reshape(-1, vectors.shape[-1])
+        if not np.isfinite(rows).all():
+            raise InputError("got gradients that are not finite; expected finite ones; mask or mend the observed set")
         product = HessianProducts(weights, evaluate_batch, sampling, chunk_size)
         if rows.shape[1] <= dense_limit:
             solved = solve_dense(dense_hessian(product, weights.state), localization / nbeta, rows)

@@ -53,6 +53,9 @@ class HessianProducts:
 
         Returns:
             ``[weight]``, nats per weight for v in weights.
+
+        Raises:
+            InputError: the product is not finite.
         """
         leaves = list(self._weights.leaves.values())
         parts = vector.split([leaf.numel() for leaf in leaves])
@@ -70,6 +73,11 @@ class HessianProducts:
             # A loss linear in the weights has slopes without a graph, and no curvature.
             if along.requires_grad:
                 total += self._weights.gradient(along)
+        if not torch.isfinite(total).all():
+            raise InputError(
+                "got a Hessian-vector product that is not finite; expected a loss with finite second derivatives; look "
+                "for square roots, norms and logarithms at zero"
+            )
         return total / count
 
 
@@ -145,5 +153,5 @@ def solve_by_products(product: HessianProducts, damping: float, vectors: Array, 
 def _indefinite(got: str, damping: float, needed: float) -> str:
     return (
         f"got {got} and a damping of localization / nbeta = {damping:.3g}; expected their sum to be positive definite "
-        f"(without that there is no local posterior either); raise localization / nbeta above {needed:.3g}"
+        f"(without that there is no local posterior either); raise localization / nbeta above {max(needed, 0):.3g}"
     )

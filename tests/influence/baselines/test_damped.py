@@ -159,6 +159,20 @@ def test_weights_in_which_the_loss_is_linear_have_no_curvature():
     np.testing.assert_allclose(got, -(X @ X.T).numpy() / 0.5)
 
 
+@pytest.mark.parametrize("way", [DENSE, BY_PRODUCTS])
+@pytest.mark.parametrize("broken", ["observed", "sampling"])
+def test_derivatives_that_are_not_finite_are_refused(way, broken):
+    sets = {"observed": (X, Y), "sampling": (X, Y)}
+    sets[broken] = (X, Y.clone().index_fill_(0, torch.tensor([3]), float("inf")))
+
+    def loss(module, batch):
+        return squared(module, batch) ** 2
+
+    settings = {"nbeta": 40.0, "localization": 1e6, **way}
+    with pytest.raises(InputError, match="not finite"):
+        damped_influence(linear(), loss, sets["observed"], None, sampling=sets["sampling"], **settings)
+
+
 def test_module_is_left_as_it_was():
     module = linear()
     squared(module, (X, Y)).mean().backward()
