@@ -12,13 +12,17 @@ from stagewise.probes.config import ProbeConfig
 from stagewise.probes.prober import Prober
 from stagewise.probes.schedule import LogSpaced, ProbeSchedule
 from stagewise.reporting.store import open_run
-from stagewise.sampling.chains import run_chains
-from stagewise.sampling.config import Drift, RMSprop, SGLDConfig
+from stagewise.sampling.chains import ChainSampler, run_chains
+from stagewise.sampling.config import Drift, EngineName, SGLDConfig
 from stagewise.sampling.data import ProbeData
+from stagewise.sampling.preconditioners import AdamMoments, RMSprop
 
 __all__ = [
+    "AdamMoments",
     "Centering",
+    "ChainSampler",
     "Drift",
+    "EngineName",
     "InductionCallback",
     "InfluenceCallback",
     "InputError",
