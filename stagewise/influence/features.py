@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 
 class Reducer:
-    """Reduces the losses of one draw as they come, so that no trace of tokens need be kept.
+    """Reduces the losses of one draw as they come, as ``reduce`` of the chains: no trace of tokens need be kept.
 
     Sums are taken in float64: a sum over a sequence is hundreds of times what a draw moves it by.
     """
@@ -62,7 +62,9 @@ class Features:
 
     @classmethod
     def of(cls, trace: Trace, groups: Groups) -> "Features":
-        """Reduce a trace."""
+        """From a trace of losses, or one that a :class:`Reducer` of the same groups reduced draw by draw."""
+        if trace.reduced is not None:
+            return cls.from_reduced(trace.step, trace.chains, trace.reduced)
         reduce = Reducer(groups)
         rows = np.stack([reduce(torch.from_numpy(loss)).numpy() for loss in trace.loss])
         return cls.from_reduced(trace.step, trace.chains, rows)

@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from stagewise.influence.features import Features, Reducer
 from stagewise.influence.groups import Groups
+from stagewise.sampling.chains import ChainSampler
+from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.trace import Trace
 
 MASK = np.random.default_rng(0).random((5, 4)) < 0.9
@@ -43,6 +46,27 @@ def test_all_chains_at_once_are_reduced_as_one_by_one():
     loss = torch.from_numpy(token_losses())[:, 0]
     reduce = Reducer(GROUPS)
     assert torch.equal(reduce(loss), torch.stack([reduce(chain) for chain in loss]))
+
+
+@pytest.mark.parametrize("engine", ["sequential", "batched"])
+def test_chains_that_reduce_as_they_go_give_the_features_of_their_trace(engine):
+    generator = torch.Generator().manual_seed(0)
+    module = nn.Linear(3, 4)
+    batch = (torch.randn(5, 3, generator=generator), torch.randn(5, 4, generator=generator), torch.from_numpy(MASK))
+
+    def tokens(module, batch):
+        return (module(batch[0]) - batch[1]).square(), batch[2]
+
+    settings = {"observed": batch, "sampling": batch}
+    config = SGLDConfig(lr=1e-3, nbeta=30, localization=50, num_draws=7, batch_size=3, engine=engine)
+    kept = ChainSampler(module, tokens, config=config, **settings).run(step=4)
+    streamed = ChainSampler(module, tokens, config=config, reduce=Reducer(GROUPS), **settings).run(step=4)
+    assert kept.loss.ndim == 4
+    assert streamed.loss.ndim == 3
+    want, got = Features.of(kept, GROUPS), Features.of(streamed, GROUPS)
+    assert (got.step, got.chains) == (4, (0, 1))
+    np.testing.assert_array_equal(got.samples, want.samples)
+    np.testing.assert_array_equal(got.groups, want.groups)
 
 
 def test_losses_without_tokens_are_reduced_to_themselves_and_their_groups():

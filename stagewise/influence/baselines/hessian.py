@@ -10,9 +10,10 @@ from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from stagewise.batches import Batch, num_samples, take
+from stagewise.batches import Batch
 from stagewise.errors import InputError
 from stagewise.losses import Losses
+from stagewise.sampling.observed import chunks
 from stagewise.sampling.weights import FlatWeights
 
 Array = NDArray[np.float64]
@@ -39,11 +40,9 @@ class HessianProducts:
             batch: what the loss is averaged over.
             chunk_size: samples for each double backward pass, which bounds memory; all at once if None.
         """
-        size = num_samples(batch)
-        chunk = min(chunk_size or size, size)
         self._weights = weights
         self._evaluate = evaluate_batch
-        self._chunks = [take(batch, slice(start, start + chunk)) for start in range(0, size, chunk)]
+        self._chunks = chunks(batch, chunk_size)
 
     def __call__(self, vector: Tensor) -> Tensor:
         """H v.
