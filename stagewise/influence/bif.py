@@ -10,7 +10,7 @@ from stagewise.influence.features import Features
 from stagewise.influence.group_influence import group_influence
 from stagewise.influence.groups import Groups
 from stagewise.influence.split import PARTS, Centering, split
-from stagewise.influence.uncertainty import mean_error
+from stagewise.influence.uncertainty import length_error, mean_error
 
 Array = NDArray[np.float64]
 
@@ -101,7 +101,7 @@ def bif(
             **{name: (_GROUP_AXES, value) for name, value in grouped.items()},
             "shift": ("sample", shift),
             "shift_se": ("sample", _missing(shift) if shift_se is None else shift_se),
-            "shift_norm_se": np.nan if shift_se is None else _norm_error(shifts),
+            "shift_norm_se": np.nan if shift_se is None else length_error(shifts),
             "between_share": float(np.trace(parts["between"])) / total_trace if total_trace > 0 else 0.0,
             "flip_fraction": float(flips[off_diagonal].mean()) if off_diagonal.any() else 0.0,
             "z_median": np.nan if shift_se is None else _median_z(shift, shift_se),
@@ -126,17 +126,6 @@ def bif(
     for name in ("shift", "shift_se", "shift_norm_se"):
         result[name].attrs = {"sign": "negative = the loss fell since the reference", "units": "nats"}
     return result
-
-
-def _norm_error(shifts: Array) -> float:
-    """Standard error of the length of the mean of ``[chain, sample]`` shifts.
-
-    Taken along the mean's direction, chain by chain: the samples of one chain move together.
-    """
-    mean = shifts.mean(axis=0)
-    length = float(np.linalg.norm(mean))
-    error = mean_error(shifts @ mean / length) if length > 0 else None
-    return 0.0 if error is None else float(error)
 
 
 def _median_z(shift: Array, shift_se: Array) -> float:

@@ -37,6 +37,17 @@ def mean_error(chain_means: Array) -> Array | None:
     return chain_means.std(axis=0, ddof=1) / np.sqrt(len(chain_means))
 
 
+def length_error(chain_means: Array) -> float:
+    """Standard error of the length of the mean over ``[chain, feature]``; zero where there is no length, or one chain.
+
+    Taken along the mean's direction, chain by chain: the features of one chain move together.
+    """
+    mean = chain_means.mean(axis=0)
+    length = float(np.linalg.norm(mean))
+    error = mean_error(chain_means @ mean / length) if length > 0 else None
+    return 0.0 if error is None else float(error)
+
+
 def z_scores(value: Array, error: Array) -> Array:
     """Value over its standard error, elementwise.
 

@@ -40,9 +40,21 @@ class HessianProducts:
             batch: what the loss is averaged over.
             chunk_size: samples for each double backward pass, which bounds memory; all at once if None.
         """
-        self._weights = weights
+        self._leaves = list(weights.leaves.values())
         self._evaluate = evaluate_batch
         self._chunks = chunks(batch, chunk_size)
+        # The graph of a single chunk is kept over the products; with several, memory is that of one chunk.
+        self._kept = self._slopes(self._chunks[0]) if len(self._chunks) == 1 else None
+
+    def _slopes(self, chunk: Batch) -> tuple[list[Tensor], int]:
+        """Gradient of the summed losses of a chunk, one tensor for each leaf, with its graph; and how many losses."""
+        # Fused attention has no second derivative.
+        with sdpa_kernel(SDPBackend.MATH):
+            losses = self._evaluate(chunk)
+            slopes = torch.autograd.grad(
+                losses.values.sum(), self._leaves, create_graph=True, allow_unused=True, materialize_grads=True
+            )
+        return list(slopes), int(losses.mask.sum())
 
     def __call__(self, vector: Tensor) -> Tensor:
         """H v.
@@ -56,22 +68,27 @@ class HessianProducts:
         Raises:
             InputError: the product is not finite.
         """
-        leaves = list(self._weights.leaves.values())
-        parts = vector.split([leaf.numel() for leaf in leaves])
+        parts = vector.split([leaf.numel() for leaf in self._leaves])
         total, count = torch.zeros_like(vector), 0
         for chunk in self._chunks:
-            # Fused attention has no second derivative.
-            with sdpa_kernel(SDPBackend.MATH):
-                losses = self._evaluate(chunk)
-                slopes = torch.autograd.grad(
-                    losses.values.sum(), leaves, create_graph=True, allow_unused=True, materialize_grads=True
-                )
-                products = [(slope * part.view_as(slope)).sum() for slope, part in zip(slopes, parts, strict=True)]
-                along = torch.stack(products).sum()
-            count += int(losses.mask.sum())
-            # A loss linear in the weights has slopes without a graph, and no curvature.
-            if along.requires_grad:
-                total += self._weights.gradient(along)
+            slopes, num_losses = self._slopes(chunk) if self._kept is None else self._kept
+            count += num_losses
+            # A loss linear in a weight has a slope without a graph, and no curvature there.
+            curved = [
+                (s, part.view_as(s).to(s.dtype)) for s, part in zip(slopes, parts, strict=True) if s.requires_grad
+            ]
+            if not curved:
+                continue
+            outputs, directions = zip(*curved, strict=True)
+            found = torch.autograd.grad(
+                outputs,
+                self._leaves,
+                directions,
+                retain_graph=self._kept is not None,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+            total += torch.cat([part.reshape(-1).to(total.dtype) for part in found])
         if not torch.isfinite(total).all():
             raise InputError(
                 "got a Hessian-vector product that is not finite; expected a loss with finite second derivatives; look "
