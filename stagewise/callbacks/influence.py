@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stagewise.batches import Batch
+from stagewise.callbacks.notices import warn_of_dropped_chains
 from stagewise.callbacks.probe_data import find_probe_data
 from stagewise.callbacks.progress import show_on_bar
+from stagewise.callbacks.run_folder import open_run_folder
 from stagewise.callbacks.silence import metrics_refused
 from stagewise.callbacks.trainer_facts import forward_context, max_steps, writers
 from stagewise.errors import InputError
@@ -27,12 +29,11 @@ from stagewise.probes.references import References
 from stagewise.probes.schedule import ProbeSchedule
 from stagewise.reporting import tags
 from stagewise.reporting.scalars import probe_scalars
-from stagewise.reporting.store import STORE_NAME, SUMMARY_NAME, ProbeStore, write_summary
+from stagewise.reporting.store import STORE_NAME, ProbeStore, write_summary
 from stagewise.reporting.summary import build_summary, summary_markdown
 from stagewise.reporting.tensorboard import write_layout, write_matrices, write_text
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
-from stagewise.sampling.trace import Trace
 
 _SHARDING = (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)
 
@@ -132,7 +133,12 @@ class InfluenceCallback(Callback):
         self._fingerprint = prober.fingerprint()
         if resumed is not None:
             _check_unchanged(resumed["fingerprint"], self._fingerprint)
-        self._open_store(trainer, resumed)
+        self._folder = open_run_folder(
+            trainer,
+            self._output_dir,
+            resumed=resumed is not None,
+            earlier=None if resumed is None else resumed["folder"],
+        )
         self._prober = prober
         if trainer.is_global_zero:
             write_layout(writers(trainer), prober.groups.names)
@@ -181,28 +187,6 @@ class InfluenceCallback(Callback):
         sampling = None if data.sampling is None else convert(data.sampling)
         return replace(data, observed=convert(data.observed), sampling=sampling)
 
-    def _open_store(self, trainer: Trainer, resumed: dict[str, Any] | None) -> None:
-        # `log_dir` is a broadcast: every rank reads it.
-        log_dir = trainer.log_dir or trainer.default_root_dir
-        self._folder = Path(self._output_dir or log_dir)
-        store = ProbeStore(self._folder / STORE_NAME)
-        # Decided by one rank, so that all of them refuse.
-        taken = trainer.strategy.broadcast(bool(store.steps()))
-        if trainer.global_step == 0 and resumed is None and taken:
-            raise InputError(
-                f"got {store.path}, which already holds {len(store.steps())} probes of another run; expected a fresh "
-                "log directory; choose another, or resume with ckpt_path"
-            )
-        if not trainer.is_global_zero:
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / SUMMARY_NAME).unlink(missing_ok=True)
-        step = trainer.global_step
-        store.drop_after(step)
-        earlier = None if resumed is None or resumed["folder"] is None else Path(resumed["folder"])
-        if earlier not in (None, self._folder.resolve()) and not store.adopt(earlier / STORE_NAME, step):
-            rank_zero_warn(f"stagewise: the probes before step {step} are no longer in {earlier}")
-
     # Probing
 
     def _probe_if_due(self, trainer: Trainer, module: LightningModule) -> None:
@@ -229,7 +213,7 @@ class InfluenceCallback(Callback):
             now = time.perf_counter()
             self._record.probe_seconds += now - self._clock
             self._clock = now
-        _warn_of_dropped_chains(trace, lost=result is None)
+        warn_of_dropped_chains(trace, lost=result is None)
         values = {} if result is None else probe_scalars(result)
         values[tags.CHAINS_DROPPED] = float(len(trace.dropped))
         if self._record.overhead is not None:
@@ -267,18 +251,6 @@ class InfluenceCallback(Callback):
         rank_zero_info(
             f"stagewise: {len(self._record.steps)} probes in {self._record.probe_seconds:.1f} s; windows at "
             f"{[window.peak for window in windows]}; results in {path.parent}"
-        )
-
-
-def _warn_of_dropped_chains(trace: Trace, *, lost: bool) -> None:
-    for chain, reason in trace.dropped.items():
-        rank_zero_warn(
-            f"stagewise: chain {chain} of the probe at step {trace.step} was dropped: {reason}; lower sgld.lr or "
-            "raise sgld.localization"
-        )
-    if lost:
-        rank_zero_warn(
-            f"stagewise: the probe at step {trace.step} lost all its chains and is left out; training goes on"
         )
 
 
