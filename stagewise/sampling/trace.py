@@ -18,6 +18,10 @@ class Trace:
         chains: numbers of the chains that were kept, in the order of the first axis.
         dropped: number of each chain that failed, with the reason.
         step: training step of the weights.
+        gradient_rms: ``[chain]``, rms over weights and steps of the gradient estimate, nats per weight; None if
+            unknown.
+        minibatch_noise: variance that minibatch noise adds to a step over the variance of the injected noise, mean over
+            weights; None if unknown.
     """
 
     loss: NDArray[np.float32]
@@ -27,6 +31,8 @@ class Trace:
     chains: tuple[int, ...]
     dropped: dict[int, str]
     step: int
+    gradient_rms: NDArray[np.float64] | None = None
+    minibatch_noise: float | None = None
 
     def sample_losses(self) -> NDArray[np.float64]:
         """``[chain, draw, sample]``: token losses summed over each sample."""
