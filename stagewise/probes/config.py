@@ -1,9 +1,10 @@
 """What a probe measures around its chains."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stagewise.errors import InputError
 from stagewise.influence.split import Centering
+from stagewise.probes.flags import Thresholds
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class ProbeConfig:
         chunk_size: samples of the observed set for each forward pass; all at once if None.
         save_trace: keep every draw's losses on disk.
         memory_limit_gib: refuse, before training, an observed set whose traces and matrices need more.
+        thresholds: limits beyond which a probe is flagged.
 
     Raises:
         InputError: a value out of range.
@@ -30,6 +32,7 @@ class ProbeConfig:
     chunk_size: int | None = None
     save_trace: bool = True
     memory_limit_gib: float = 4.0
+    thresholds: Thresholds = field(default_factory=Thresholds)
 
     def __post_init__(self) -> None:
         if not self.reference_ratio > 1:
