@@ -77,7 +77,8 @@ class InfluenceCallback(Callback):
             groups: name to bool mask over the observed set, ``[sample]`` or ``[sample, token]``.
             loss_fn: ``loss_fn(module, batch)``, unreduced; if not given, the module's ``per_sample_loss(batch)`` or its
                 Hugging Face causal language model.
-            output_dir: where the files go, instead of ``trainer.log_dir``.
+            output_dir: where the files go, instead of ``trainer.log_dir`` (for loggers whose runs share one:
+                ``<log_dir>/<name>/<version>``); :attr:`folder` tells.
             enabled: False switches the callback off, for a run without it from the same configuration.
         """
         self.schedule = schedule

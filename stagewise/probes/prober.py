@@ -202,6 +202,8 @@ class Prober:
         if "graddot" in result and not np.isfinite(result["graddot"]).all():
             found = replace(found, finite=False)
         for field in fields(found):
+            if field.name == "finite":  # a flag
+                continue
             value = getattr(found, field.name)
             result[_VARIABLES.get(field.name, field.name)] = float("nan") if value is None else value
         result["chains_dropped"] = len(trace.dropped)

@@ -72,7 +72,7 @@ def _skipped(summary: Mapping[str, Any]) -> str:
     steps = summary["skipped_steps"]
     if not steps:
         return "no probe"
-    shown = ", ".join(map(str, steps[:_STEPS_SHOWN])) + (", ..." if len(steps) > _STEPS_SHOWN else "")
+    shown = ", ".join(map(str, steps[:_STEPS_SHOWN])) + (" and later" if len(steps) > _STEPS_SHOWN else "")
     return f"{len(steps)} probes, at steps {shown}"
 
 

@@ -131,7 +131,6 @@ def test_unusable_data_is_refused(data):
 
 
 DIAGNOSTICS = {
-    "finite",
     "rhat_max",
     "ess_min",
     "rhat_groups",
