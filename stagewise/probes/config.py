@@ -14,7 +14,9 @@ class ProbeConfig:
     Attributes:
         reference_ratio: the reference of a probe at step t is the latest probe at or before t / reference_ratio. 1.1
             to 1.25 separates transitions; 1.5 and more merges them. Space log-spaced probes evenly and a little wider
-            than this, so that the distance to the reference stays the same.
+            than this, so that the distance to the reference stays the same. Where probes lie closer than a sixteenth
+            of it (late in a long run with probes every n steps), not all of them are kept as references, see
+            :class:`~stagewise.probes.references.References`.
         centering: around which means the within part is taken, see :class:`~stagewise.influence.split.Centering`.
         gradient_dot: also measure the gradient dot product between groups.
         chunk_size: samples of the observed set for each forward pass; all at once if None.

@@ -4,9 +4,13 @@ import json
 import warnings
 from dataclasses import replace
 
+import numpy as np
+import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from stagewise import InfluenceCallback, ProbeConfig, SGLDConfig, open_run
+from stagewise.probes import prober
 from stagewise.probes.flags import Thresholds
 from tests.callbacks.runs import EVERY_2, SGLD, Regression, fit, regression_data
 
@@ -83,3 +87,30 @@ def test_a_dropped_chain_flags_its_probe(tmp_path):
     run = open_run(trainer.log_dir)
     assert run["flag_names"].values.tolist() == ["chains_dropped"]
     assert int(run["chains_dropped"][0]) == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_probe_that_is_not_finite_is_kept_apart_and_training_goes_on(tmp_path, monkeypatch):
+    real = prober.run_chains
+
+    def broken_at_4(*args, step, **kwargs):
+        trace = real(*args, step=step, **kwargs)
+        if step == 4:
+            trace.loss[0, 2, 5] = np.nan
+        return trace
+
+    monkeypatch.setattr(prober, "run_chains", broken_at_4)
+    module = Regression()
+    trainer = fit(tmp_path, module, regression_data(), InfluenceCallback(EVERY_2, SGLD), 8)
+    assert trainer.global_step == 8
+    assert torch.isfinite(module.layer.weight).all()
+    run = open_run(trainer.log_dir)
+    assert run["step"].values.tolist() == [2, 4, 6, 8]
+    assert run["reference_step"].values.tolist() == [2, 2, 2, 6]
+    assert np.isfinite(run["signal"].values).tolist() == [False, False, True, True]
+    assert run["flag_names"].values[1] == "not_finite"
+    assert json.loads(run.attrs["summary"])["flags"]["not_finite"] == 1
+    events = EventAccumulator(trainer.log_dir)
+    events.Reload()
+    assert [event.step for event in events.Scalars("sampler/flagged")] == [2, 4, 6, 8]
+    assert 4 not in [event.step for event in events.Scalars("influence/within/all~all")]
