@@ -17,6 +17,7 @@ from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_first_sk
 from stagewise.callbacks.outcome import write_outcome
 from stagewise.callbacks.probe_data import find_probe_data
 from stagewise.callbacks.progress import show_on_bar
+from stagewise.callbacks.resume import check_unchanged
 from stagewise.callbacks.run_folder import open_run_folder
 from stagewise.callbacks.silence import metrics_refused
 from stagewise.callbacks.trainer_facts import forward_context, max_steps, writers
@@ -96,7 +97,7 @@ class InfluenceCallback(Callback):
         self._prober: Prober | None = None
         self._folder: Path | None = None
         self._fingerprint: dict[str, str] = {}
-        self._watch = Stopwatch()
+        self._stopwatch = Stopwatch()
 
     @property
     def folder(self) -> Path | None:
@@ -135,7 +136,7 @@ class InfluenceCallback(Callback):
             )
         self._fingerprint = prober.fingerprint()
         if resumed is not None:
-            _check_unchanged(resumed["fingerprint"], self._fingerprint)
+            check_unchanged(resumed["fingerprint"], self._fingerprint)
         self._folder = open_run_folder(
             trainer,
             self._output_dir,
@@ -145,7 +146,7 @@ class InfluenceCallback(Callback):
         self._prober = prober
         if trainer.is_global_zero:
             write_layout(writers(trainer), prober.groups.names)
-        self._watch.lap()
+        self._stopwatch.lap()
         self._probe_if_due(trainer, pl_module)
 
     def on_train_batch_end(
@@ -231,7 +232,7 @@ class InfluenceCallback(Callback):
                 write_matrices(writers(trainer), result)
             finished = True
         finally:
-            self._record.add_probe_time(self._watch.lap(), finished=finished)
+            self._record.add_probe_time(self._stopwatch.lap(), finished=finished)
         warn_of_dropped_chains(trace, lost=result is None)
         if result is None:
             values = {tags.FLAGGED: 1.0}
@@ -254,7 +255,7 @@ class InfluenceCallback(Callback):
     def _count_training_time(self) -> None:
         """Credit the time since the last look at the clock to training."""
         if self._prober is not None:
-            self._record.training_seconds += self._watch.lap()
+            self._record.training_seconds += self._stopwatch.lap()
 
     # Finishing
 
@@ -273,15 +274,3 @@ class InfluenceCallback(Callback):
             centering=str(self.probe.centering),
             max_overhead=self.schedule.max_overhead,
         )
-
-
-def _check_unchanged(before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Refuse to go on with other settings or data: probes would be compared that do not compare."""
-    for name, value in now.items():
-        if before.get(name) != value:
-            what = "other data" if name == "data" else f"{name} {value}"
-            was = "" if name == "data" else f" ({before.get(name)})"
-            raise InputError(
-                f"got {what} for the probes of a resumed run; expected that of its checkpoint{was}; change it back, or "
-                "start a new run"
-            )

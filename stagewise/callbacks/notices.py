@@ -28,19 +28,19 @@ def warn_of_dropped_chains(trace: Trace, *, lost: bool) -> None:
 
 
 def warn_of_new_flags(step: int, flags: Mapping[str, str], record: Record) -> None:
-    """Tell of each kind of flag when it first occurs in a run; later ones are only counted.
+    """Tell of each kind of flag when it first occurs in a run, all of a probe at once; later ones are only counted.
 
     Args:
         step: of the probe.
         flags: of the probe, name to words.
         record: of the run, the probe included.
     """
-    for name, words in flags.items():
-        if record.flags[name] == 1:
-            rank_zero_warn(
-                f"stagewise: the probe at step {step} is flagged ({name}): {words}. Later flags of this kind are "
-                f"counted (sampler/flagged, summary.json); the limit is probe.thresholds"
-            )
+    new = [f"{name}: {words}" for name, words in flags.items() if record.flags[name] == 1]
+    if new:
+        rank_zero_warn(
+            f"stagewise: the probe at step {step} is flagged; later flags of these kinds are only counted "
+            "(sampler/flagged, summary.json), probe.thresholds holds the limits\n- " + "\n- ".join(new)
+        )
 
 
 def warn_of_first_skip(step: int, max_overhead: float, record: Record) -> None:

@@ -36,7 +36,8 @@ ONLY_ESS = Thresholds(
 def test_each_kind_is_told_once_and_counted_at_the_end(tmp_path):
     trainer, messages = fit_and_listen(tmp_path, probe=ProbeConfig(thresholds=ONLY_ESS))
     first, last = messages
-    assert "the probe at step 2 is flagged (ess): got effective draws" in first
+    assert "the probe at step 2 is flagged;" in first
+    assert "\n- ess: got effective draws" in first
     assert "sgld.num_draws" in first
     assert "flagged 3 of 3 probes (ess 3)" in last
     summary = json.loads(open_run(trainer.log_dir).attrs["summary"])
@@ -44,6 +45,13 @@ def test_each_kind_is_told_once_and_counted_at_the_end(tmp_path):
     assert summary["flagged_steps"] == [2, 4, 6]
     assert summary["probes_flagged"] == 3
     assert float(trainer.callback_metrics["sampler/flagged"]) == 1.0
+
+
+def test_kinds_of_one_probe_are_told_together(tmp_path):
+    _, (first, *_) = fit_and_listen(tmp_path, max_steps=2)
+    kinds = [line.split(":")[0] for line in first.splitlines()[1:]]
+    assert {"- rhat", "- ess", "- sample_ess"} <= set(kinds)
+    assert len(kinds) == len(set(kinds))
 
 
 def test_flags_are_in_the_files_and_the_curves(tmp_path):
