@@ -167,7 +167,7 @@ class Prober:
                 dot,
                 {"units": "nats^2 per squared weight", "sign": "positive = helpful"},
             )
-        flags = self._add_diagnostics(result, trace)
+        flags = self._add_diagnostics(result, trace, features)
         usable = not any(flag.severe for flag in flags)
         self._add_signal(result, usable=usable)
         self._add_trace(result, trace)
@@ -192,11 +192,13 @@ class Prober:
             "data": data.hexdigest(),
         }
 
-    def _add_diagnostics(self, result: xr.Dataset, trace: Trace) -> list[Flag]:
+    def _add_diagnostics(self, result: xr.Dataset, trace: Trace, features: Features) -> list[Flag]:
         preconditioner = self._sgld.preconditioner
+        counts = self.groups.counts
+        sums = features.groups.reshape(*features.groups.shape[:2], *counts.shape).sum(axis=-1)
         found = diagnose(
             trace,
-            group_losses=self.groups.means(trace.loss),
+            group_losses=sums / counts.sum(axis=1),
             rmsprop_eps=preconditioner.eps if isinstance(preconditioner, RMSprop) else None,
         )
         if "graddot" in result and not np.isfinite(result["graddot"]).all():
