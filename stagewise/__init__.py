@@ -13,13 +13,19 @@ from stagewise.probes.flags import Thresholds
 from stagewise.probes.prober import Prober
 from stagewise.probes.schedule import LogSpaced, ProbeSchedule
 from stagewise.reporting.store import open_run
-from stagewise.sampling.chains import run_chains
-from stagewise.sampling.config import Drift, RMSprop, SGLDConfig
+from stagewise.sampling.chains import ChainSampler, run_chains
+from stagewise.sampling.config import Drift, EngineName, SGLDConfig
 from stagewise.sampling.data import ProbeData
+from stagewise.sampling.ekfac import EKFAC
+from stagewise.sampling.preconditioners import AdamMoments, RMSprop
 
 __all__ = [
+    "EKFAC",
+    "AdamMoments",
     "Centering",
+    "ChainSampler",
     "Drift",
+    "EngineName",
     "InductionCallback",
     "InfluenceCallback",
     "InputError",
