@@ -93,7 +93,11 @@ def main() -> None:
     if not options.quick:
         cases[1:1] = [Case("half-way", 0.0, training.steps // 2), Case(f"step {EARLY}", 0.0, EARLY)]
     if options.choose:
-        cases = [Case(f"{wrong:.0%} wrong labels, step {at}", wrong, at) for wrong in (0.0, 0.1) for at in (EARLY, training.steps)]
+        cases = [
+            Case(f"{wrong:.0%} wrong labels, step {at}", wrong, at)
+            for wrong in (0.0, 0.1)
+            for at in (EARLY, training.steps)
+        ]
     methods = candidates() if options.choose else {**rivals(), **samplers()}
     rows: list[Row] = []
     for wrong in sorted({case.wrong for case in cases}):
