@@ -7,7 +7,7 @@ from arviz_stats.base import array_stats
 from torch import nn
 
 from stagewise.errors import InputError, LossContractError
-from stagewise.probes import prober as prober_module
+from stagewise.influence.baselines import graddot
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.flags import Thresholds
 from stagewise.probes.prober import Prober
@@ -192,7 +192,7 @@ def test_probe_that_is_not_finite_has_no_signal_and_is_no_reference(case, monkey
 
 def test_gradient_product_that_is_not_finite_is_flagged(case, monkeypatch):
     module, batch = case
-    monkeypatch.setattr(prober_module, "gradient_dot", lambda *args, **kwargs: np.array([[np.nan]]))
+    monkeypatch.setattr(graddot, "gradient_dot", lambda *args, **kwargs: np.array([[np.nan]]))
     result, _ = prober(module, batch).probe(module, 20)
     assert list(result.attrs["flags"]) == ["not_finite"]
 
