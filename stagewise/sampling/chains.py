@@ -1,5 +1,6 @@
 """Local SGLD chains around a module's weights."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -131,7 +132,17 @@ class ChainSampler:
         def run(engine: Engine, numbers: Sequence[int]) -> Walk:
             estimate = DriftGradient(config.drift, engine, weight_decay=config.weight_decay, slope=slope)
             streams = Streams(config, numbers, step, weights.anchor, batch)
-            return walk(engine, estimate, streams, config, anchor=anchor, fixed=fixed, reduce=self._reduce)
+            # One chain after the other, the first tells: each would cost a gradient of its own.
+            return walk(
+                engine,
+                estimate,
+                streams,
+                config,
+                anchor=anchor,
+                fixed=fixed,
+                reduce=self._reduce,
+                measure_noise=numbers[0] == 0,
+            )
 
         together = self._choice.engine(sequential, batched, anchor)
         if together is not None:
@@ -181,10 +192,16 @@ class ChainSampler:
             dropped=dict(sorted(dropped.items())),
             step=step,
             gradient_rms=np.array([done.gradient_rms[row] for done, row, _ in kept]),
-            minibatch_noise=float(np.mean([done.minibatch_noise[row] for done, row, _ in kept])) if kept else None,
+            minibatch_noise=_mean([done.minibatch_noise[row] for done, row, _ in kept]),
             reduced=np.stack(reduced) if reduced else None,
             engine=self._choice.name,
         )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    """Mean of what was measured; None if nothing was."""
+    measured = [value for value in values if not math.isnan(value)]
+    return float(np.mean(measured)) if measured else None
 
 
 def run_chains(

@@ -81,6 +81,7 @@ def walk(
     anchor: Losses,
     fixed: Preconditioner | None = None,
     reduce: Reduce | None = None,
+    measure_noise: bool = True,
 ) -> Walk:
     """Run the chains of an engine from w*, all of them in step.
 
@@ -92,6 +93,7 @@ def walk(
         anchor: losses at w*.
         fixed: preconditioner that does not change on the way; RMSprop is made here.
         reduce: makes features of each draw's losses, so that no token losses are kept.
+        measure_noise: spend one more gradient on the minibatch noise; it is NaN if not.
     """
     num_chains, num_weights = engine.state.shape
     engine.state.copy_(engine.anchor.expand_as(engine.state))
@@ -102,7 +104,7 @@ def walk(
     rms_settings = config.preconditioner if isinstance(config.preconditioner, RMSprop) else None
     adapting = None if rms_settings is None else RunningRMSprop(rms_settings, engine.state)
     preconditioner = fixed
-    excess = engine.state.new_zeros(num_chains)
+    excess = engine.state.new_full((num_chains,), math.nan)
     failed: dict[int, str] = {}
     checked = 0
     for index in range(config.num_steps):
@@ -112,7 +114,7 @@ def walk(
         if adapting is not None and rms_settings is not None and (burning_in or not rms_settings.frozen):
             adapting.update(gradient)
             preconditioner = adapting.preconditioner()
-        if index == config.num_steps - 1:
+        if measure_noise and index == config.num_steps - 1:
             excess = _minibatch_noise(estimate, streams.rows(), gradient, preconditioner, config)
         sgld_step_(
             engine.state,
