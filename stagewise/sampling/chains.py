@@ -51,6 +51,7 @@ def _run_chain(
         FloatingPointError: the recorded loss rose beyond the limit or is not finite; the chain has diverged.
     """
     noise_stream, batch_stream = streams
+    lr, localization = config.numbers()
     size = num_samples(sampling)
     noise = torch.empty_like(weights.state)
     adapting = None if config.preconditioner is None else MeanSquare(config.preconditioner, weights.state)
@@ -72,9 +73,9 @@ def _run_chain(
             weights.anchor,
             gradient,
             noise.normal_(generator=noise_stream),
-            lr=config.lr,
+            lr=lr,
             nbeta=config.nbeta,
-            localization=config.localization,
+            localization=localization,
             preconditioner=frozen,
         )
         weights.publish()
@@ -119,9 +120,11 @@ def run_chains(
             casts of weights, and the weights move.
 
     Raises:
-        InputError: no trainable parameter, a pattern that matches none, or parameters on several devices.
+        InputError: ``lr`` or ``localization`` is still ``auto``; no trainable parameter, a pattern that matches none,
+            or parameters on several devices.
         LossContractError: the loss is not of the contract's shape.
     """
+    config.numbers()
     weights = FlatWeights(module, config.parameters)
 
     def evaluate_batch(batch: Batch) -> Losses:
