@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stagewise.batches import Batch
+from stagewise.callbacks.calibration import SettingsWatch
 from stagewise.callbacks.probe_data import find_probe_data
 from stagewise.callbacks.progress import show_on_bar
 from stagewise.callbacks.silence import metrics_refused
@@ -88,6 +89,7 @@ class InfluenceCallback(Callback):
         self._enabled = enabled
         self._record = Record()
         self._references = References(self.probe.reference_ratio)
+        self._watch = SettingsWatch(sgld, probe)
         self._resumed: dict[str, Any] | None = None
         self._prober: Prober | None = None
         self._folder: Path | None = None
@@ -115,14 +117,18 @@ class InfluenceCallback(Callback):
         resumed, self._resumed = self._resumed, None
         if trainer.global_step == 0 and resumed is None:
             self._record, self._references = Record(), References(self.probe.reference_ratio)
+            self._watch.restart()
         elif self._record.last_step < 0:
             # First attached to a run that goes on: steps before this session are not due.
             self._record.last_step = trainer.global_step - 1
+        self.sgld = self._watch.config
         with metrics_refused(pl_module):
+            loss_fn, data = resolve_loss(pl_module, self._loss_fn), self._probe_data(trainer, pl_module)
+            self._watch.start(loss_fn, data)
             prober = Prober(
                 pl_module,
-                resolve_loss(pl_module, self._loss_fn),
-                self._probe_data(trainer, pl_module),
+                loss_fn,
+                data,
                 sgld=self.sgld,
                 config=self.probe,
                 references=self._references,
@@ -163,6 +169,7 @@ class InfluenceCallback(Callback):
         return {
             "record": self._record.state_dict(),
             "references": self._references.state_dict(),
+            "watch": self._watch.state_dict(),
             "fingerprint": dict(self._fingerprint),
             "folder": None if self._folder is None else str(self._folder.resolve()),
         }
@@ -171,6 +178,7 @@ class InfluenceCallback(Callback):
         """Take up where a checkpoint left off."""
         self._record = Record.from_state_dict(state_dict["record"])
         self._references.load_state_dict(state_dict["references"])
+        self._watch.load_state_dict(state_dict["watch"])
         self._resumed = {"folder": state_dict["folder"], "fingerprint": state_dict["fingerprint"]}
 
     # Setting up
@@ -216,10 +224,15 @@ class InfluenceCallback(Callback):
     def _run_probe(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         assert self._prober is not None
         assert self._folder is not None
-        show_on_bar(trainer, f"probing step {step} ...")
         self._count_training_time()
         try:
             with metrics_refused(module):
+                sgld = self._watch.before_probe(trainer, module, step)
+                if sgld != self.sgld:
+                    self.sgld = sgld
+                    self._prober.settle(sgld)
+                    self._fingerprint = self._prober.fingerprint()
+                show_on_bar(trainer, f"probing step {step} ...")
                 result, trace = self._prober.probe(module, step)
             self._record.add(step, result, trace)
             if result is not None and trainer.is_global_zero:

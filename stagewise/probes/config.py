@@ -19,6 +19,8 @@ class ProbeConfig:
         chunk_size: samples of the observed set for each forward pass; all at once if None.
         save_trace: keep every draw's losses on disk.
         memory_limit_gib: refuse, before training, an observed set whose traces and matrices need more.
+        check_curvature: hold the sampler's settings against the curvature of the loss at the first probe, and at a few
+            later ones, and warn where they do not suit it. A look costs some 30 Hessian-vector products.
 
     Raises:
         InputError: a value out of range.
@@ -30,6 +32,7 @@ class ProbeConfig:
     chunk_size: int | None = None
     save_trace: bool = True
     memory_limit_gib: float = 4.0
+    check_curvature: bool = True
 
     def __post_init__(self) -> None:
         if not self.reference_ratio > 1:

@@ -169,6 +169,10 @@ class Prober:
         self._references.add(features)
         return result, trace
 
+    def settle(self, sgld: SGLDConfig) -> None:
+        """Take numbers in place of ``auto``; from then on part of the fingerprint."""
+        self._sgld = sgld
+
     def fingerprint(self) -> dict[str, str]:
         """What must stay the same over a run for its probes to compare: settings and data, as text."""
         data = hashlib.sha256()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -136,7 +137,7 @@ def _ends(
         exact = np.linalg.eigvalsh((dense + dense.T) / 2)
         return float(exact[-1]), float(exact[0]), float(np.abs(dense - dense.T).max())
 
-    start = np.random.default_rng(seed).standard_normal(size).astype(dtype)
+    start: NDArray[Any] = np.random.default_rng(seed).standard_normal(size).astype(dtype)
     vector, norm = start / dtype(np.linalg.norm(start)), 0.0
     for _ in range(_POWER_STEPS):
         vector = on_tensors(vector)

@@ -92,9 +92,7 @@ def _posterior(config: SGLDConfig, curvatures: Sequence[Curvature]) -> list[Find
     pull = nbeta * max(0.0, -lowest.lam_min)
     found = []
     if nbeta == 0:
-        text = (
-            "nbeta is 0: chains see weight noise only, and influence is that of the noise: a negative control."
-        )
+        text = "nbeta is 0: chains see weight noise only, and influence is that of the noise: a negative control."
         return [Finding(Severity.inform, "control", text, lowest.step)]
     if pull > 0 and localization < LOCALIZATION_MARGIN * pull:
         enough = f"set localization to {LOCALIZATION_MARGIN * pull:.2g} or more"
@@ -117,8 +115,9 @@ def _posterior(config: SGLDConfig, curvatures: Sequence[Curvature]) -> list[Find
     if sight < BLIND_SHARE * localization:
         text = (
             f"localization {localization:g} hides the loss: nbeta x lam_max = {sight:.3g} at most (step "
-            f"{highest.step}), {sight / localization:.1%} of it. Draws are nearly those of the localizing Gaussian, and BIF is about "
-            f"-(gradient dot product) / localization, which baseline/graddot shows without chains; "
+            f"{highest.step}), {sight / localization:.1%} of it. Draws are nearly those of the localizing "
+            f"Gaussian, and BIF is about -(gradient dot product) / localization, which baseline/graddot "
+            f"shows without chains; "
         )
         if sight > 0:
             text += (

@@ -19,6 +19,9 @@ from stagewise.sampling.weights import FlatWeights
 
 ForwardContext = Callable[[], AbstractContextManager]
 
+FINE_SAMPLES = 256
+"""Samples to measure on where the figures count."""
+
 _MOST_GRADIENTS = 32
 
 
@@ -34,6 +37,10 @@ class Measurement:
 
     plain: Curvature
     preconditioned: Curvature | None = None
+
+    def as_lists(self) -> tuple[list[Curvature], list[Curvature]]:
+        """As :func:`stagewise.sampling.findings.check_settings` takes them."""
+        return [self.plain], [] if self.preconditioned is None else [self.preconditioned]
 
 
 @dataclass(frozen=True)
