@@ -22,11 +22,21 @@ from stagewise.sampling.weights import trainable
 RECHECK_RATIO = 3
 """Curvature is looked at again at the first probe whose step is so many times that of the last look."""
 
+COARSE_SAMPLES = 64
+"""Samples of a first look; see :data:`stagewise.sampling.measurement.FINE_SAMPLES`."""
+
 _FEWEST_VECTORS, _MOST_VECTORS = 6, 20
 
 
 def curvature_landscape(
-    trainer: Trainer, module: LightningModule, loss_fn: LossFn, data: ProbeData, sgld: SGLDConfig, limit_gib: float
+    trainer: Trainer,
+    module: LightningModule,
+    loss_fn: LossFn,
+    data: ProbeData,
+    sgld: SGLDConfig,
+    limit_gib: float,
+    *,
+    num_samples: int = COARSE_SAMPLES,
 ) -> Landscape:
     """What the curvature of a run is measured on: the first samples of its sampling set, in full precision.
 
@@ -37,6 +47,7 @@ def curvature_landscape(
         data: of the probes.
         sgld: gives the seed and the parameters.
         limit_gib: memory that Lanczos vectors may take; there are fewer of them for large models.
+        num_samples: samples to measure on.
 
     Raises:
         InputError: not even six vectors fit.
@@ -53,7 +64,8 @@ def curvature_landscape(
     mixed = "mixed" in str(trainer.precision)
     return Landscape(
         loss_fn,
-        to_device(take(samples, slice(0, FINE_SAMPLES)), module.device),
+        to_device(take(samples, slice(0, max(num_samples, FINE_SAMPLES))), module.device),
+        num_samples=num_samples,
         num_vectors=vectors,
         seed=sgld.seed,
         forward_context=nullcontext if mixed else trainer.precision_plugin.forward_context,

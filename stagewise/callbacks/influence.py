@@ -123,7 +123,7 @@ class InfluenceCallback(Callback):
             self._record.last_step = trainer.global_step - 1
         self.sgld = self._watch.config
         with metrics_refused(pl_module):
-            loss_fn, data = resolve_loss(pl_module, self._loss_fn), self._probe_data(trainer, pl_module)
+            loss_fn, data = self.loss_and_data(trainer, pl_module)
             self._watch.start(loss_fn, data)
             prober = Prober(
                 pl_module,
@@ -183,11 +183,12 @@ class InfluenceCallback(Callback):
 
     # Setting up
 
-    def _probe_data(self, trainer: Trainer, module: LightningModule) -> ProbeData:
+    def loss_and_data(self, trainer: Trainer, module: LightningModule) -> tuple[LossFn, ProbeData]:
+        """The per-sample loss and the data that probes of this trainer use."""
         data = find_probe_data(trainer, module, self._observed, self._sampling, self._groups)
         convert = trainer.precision_plugin.convert_input
         sampling = None if data.sampling is None else convert(data.sampling)
-        return replace(data, observed=convert(data.observed), sampling=sampling)
+        return resolve_loss(module, self._loss_fn), replace(data, observed=convert(data.observed), sampling=sampling)
 
     def _open_store(self, trainer: Trainer, resumed: dict[str, Any] | None) -> None:
         # `log_dir` is a broadcast: every rank reads it.
