@@ -18,11 +18,11 @@ from stagewise.errors import InputError
 from stagewise.losses import LossFn
 from stagewise.probes.schedule import ProbeSchedule
 from stagewise.reporting.calibration import Calibration
-from stagewise.sampling.calibration import apply, propose
+from stagewise.sampling.calibration import Proposal, apply, propose, two_digits
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
-from stagewise.sampling.findings import check_settings
+from stagewise.sampling.findings import Finding, check_settings
 from stagewise.sampling.loss_trace import judge
 from stagewise.sampling.measurement import Landscape, Measurement
 from stagewise.sampling.trace import Trace
@@ -37,6 +37,8 @@ class CalibrationSettings:
         num_samples: samples of the sampling set that curvature is measured on. Few samples overstate it.
         num_chains: chains for each loss trace.
         num_draws: draws of each; at least 8. Take those of the run to see what its probes will see.
+        max_rise: localization is raised, once, where the loss rises by more than this over that at w*, nats (per token
+            for token losses): the chain is not local then. .05 to .3 is useful.
         output_dir: where the files go, instead of a version of its own beside the versions of the run.
 
     Raises:
@@ -47,12 +49,15 @@ class CalibrationSettings:
     num_samples: int = 256
     num_chains: int = 4
     num_draws: int = 60
+    max_rise: float = 0.3
     output_dir: str | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("num_steps", 1), ("num_samples", 1), ("num_chains", 1), ("num_draws", 8)):
             if getattr(self, name) < least:
                 raise InputError(f"got calibration.{name} {getattr(self, name)}; expected {least} or more")
+        if not self.max_rise > 0:
+            raise InputError(f"got calibration.max_rise {self.max_rise}; expected more than 0; .3 is usual")
 
 
 def calibration_steps(schedule: ProbeSchedule, last: int, num: int) -> list[int]:
@@ -143,27 +148,65 @@ class CalibrationRun(Callback):
             pl_module.load_state_dict(final)
 
     def _calibrate(self, trainer: Trainer, module: LightningModule) -> Calibration:
-        given = self._influence.sgld
-        loss_fn, data, landscape = self._sources(trainer, module)
-        curvatures = [it.plain for it in self._measurements]
-        proposal = propose(given, curvatures)
-        settled = replace(given, lr="auto", localization=proposal.localization)
-        measurements = self._measurements
-        if given.preconditioner is not None:
-            measurements = []
-            for weights, curvature in zip(self._weights, curvatures, strict=True):
-                module.load_state_dict(weights)
-                measurements.append(landscape.measure(module, settled, curvature.step))
-            steepest = [it.preconditioned.lam_max for it in measurements if it.preconditioned is not None]
-            proposal = propose(settled, curvatures, steepest=steepest, keep=True)
-        proposed = replace(
-            apply(given, proposal), num_chains=self._settings.num_chains, num_draws=self._settings.num_draws
+        given, limit = self._influence.sgld, self._settings.max_rise
+        proposal, measurements = self._propose(trainer, module, given)
+        raised = None
+        while True:
+            proposed = replace(
+                apply(given, proposal), num_chains=self._settings.num_chains, num_draws=self._settings.num_draws
+            )
+            traces = self._traces(trainer, module, proposed)
+            verdicts = [judge(trace) if trace.chains else None for trace in traces]
+            worst = max((it for it in verdicts if it is not None), key=lambda it: it.level, default=None)
+            if raised is not None or worst is None or worst.level <= limit:
+                break
+            # Most directions are flat: there the rise goes as 1 / localization.
+            localization = two_digits(proposal.localization * worst.level / limit, up=True)
+            raised = (
+                f"localization was raised from {proposal.localization:g} to {localization:g}, since the loss rose by "
+                f"{worst.level:.2g} nats at step {worst.step}; the aim is at most {limit:g}, which keeps chains local"
+            )
+            rank_zero_info(f"stagewise: {raised}; once more")
+            proposal, measurements = self._propose(
+                trainer, module, replace(given, localization=localization), keep=True
+            )
+        return Calibration(
+            given=given,
+            proposed=proposed,
+            proposal=proposal,
+            raised=raised,
+            measurements=measurements,
+            findings=self._findings(given),
+            traces=traces,
+            verdicts=verdicts,
         )
+
+    def _propose(
+        self, trainer: Trainer, module: LightningModule, given: SGLDConfig, *, keep: bool = False
+    ) -> tuple[Proposal, list[Measurement]]:
+        """Settings for all the steps; localization is that of ``given`` where it is kept."""
+        curvatures = [it.plain for it in self._measurements]
+        proposal = propose(replace(given, lr="auto"), curvatures, keep=keep)
+        if given.preconditioner is None:
+            return proposal, self._measurements
+        _, _, landscape = self._sources(trainer, module)
+        settled = replace(given, lr="auto", localization=proposal.localization)
+        measurements = []
+        for weights, curvature in zip(self._weights, curvatures, strict=True):
+            module.load_state_dict(weights)
+            measurements.append(landscape.measure(module, settled, curvature.step))
+        steepest = [it.preconditioned.lam_max for it in measurements if it.preconditioned is not None]
+        return propose(settled, curvatures, steepest=steepest, keep=True), measurements
+
+    def _traces(self, trainer: Trainer, module: LightningModule, config: SGLDConfig) -> list[Trace]:
+        """Short chains at each of the kept checkpoints."""
+        loss_fn, data, _ = self._sources(trainer, module)
         observed = to_device(data.observed, module.device)
         sampling = observed if data.sampling is None else to_device(data.sampling, module.device)
-        traces: list[Trace] = []
-        for number, (weights, curvature) in enumerate(zip(self._weights, curvatures, strict=True), start=1):
-            rank_zero_info(f"stagewise: chains at step {curvature.step} ({number} of {len(curvatures)}) ...")
+        traces = []
+        for number, (weights, measured) in enumerate(zip(self._weights, self._measurements, strict=True), start=1):
+            step = measured.plain.step
+            rank_zero_info(f"stagewise: chains at step {step} ({number} of {len(self._weights)}) ...")
             module.load_state_dict(weights)
             traces.append(
                 run_chains(
@@ -171,23 +214,15 @@ class CalibrationRun(Callback):
                     loss_fn,
                     observed=observed,
                     sampling=sampling,
-                    config=proposed,
-                    step=curvature.step,
+                    config=config,
+                    step=step,
                     chunk_size=self._influence.probe.chunk_size,
                     forward_context=forward_context(trainer),
                 )
             )
-        return Calibration(
-            given=given,
-            proposed=proposed,
-            proposal=proposal,
-            measurements=measurements,
-            findings=self._findings(given),
-            traces=traces,
-            verdicts=[judge(trace) if trace.chains else None for trace in traces],
-        )
+        return traces
 
-    def _findings(self, given: SGLDConfig) -> list:
+    def _findings(self, given: SGLDConfig) -> list[Finding]:
         if "auto" in (given.lr, given.localization):
             return []
         plain = [it.plain for it in self._measurements]

@@ -28,6 +28,7 @@ class Calibration:
         given: the settings of the configuration.
         proposed: the same with calibrated lr and localization; chains and draws are those of the traces.
         proposal: how the two figures came about.
+        raised: why localization is higher than curvature alone asks for; None where it is not.
         measurements: curvature at each step.
         findings: what is wrong with the given settings; empty where they are sound, or still ``auto``.
         traces: of chains at the proposed settings, at the same steps.
@@ -37,6 +38,7 @@ class Calibration:
     given: SGLDConfig
     proposed: SGLDConfig
     proposal: Proposal
+    raised: str | None
     measurements: list[Measurement]
     findings: list[Finding]
     traces: list[Trace]
@@ -49,6 +51,7 @@ class Calibration:
             "given": asdict(self.given),
             "proposed": asdict(self.proposed),
             "proposal": asdict(self.proposal),
+            "raised": self.raised,
             "curvatures": [asdict(it) for it in self.measurements],
             "findings": [asdict(it) for it in self.findings],
             "traces": [
@@ -92,6 +95,8 @@ class Calibration:
             lines.append(f"Given: {given}:")
             lines += [f"  {it.severity}: {it.text}" for it in self.findings]
         lines.append(f"Proposed: {self.proposal.explain()}")
+        if self.raised is not None:
+            lines.append(f"  {self.raised}.")
         lines.append(f"Loss traces of {self.proposed.num_chains} chains at the proposed settings:")
         for trace, verdict in zip(self.traces, self.verdicts, strict=True):
             lost = f"step {trace.step}: all chains diverged: {next(iter(trace.dropped.values()), '')}"
@@ -139,7 +144,10 @@ def _draw_curvature(axes: Axes, measurements: Sequence[Measurement], proposed: S
     axes.set_title("curvature of the mean loss", fontsize=9)
     axes.set_xlabel("training step", fontsize=8)
     axes.set_ylabel("nats per squared weight", fontsize=8)
-    axes.legend(fontsize=6.5, loc="best")
+    # Room for the legend above the curves.
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.45 * (high - low))
+    axes.legend(fontsize=7, loc="upper left", ncols=2, frameon=False)
 
 
 def calibration_figure(calibration: Calibration) -> Figure:

@@ -58,7 +58,7 @@ class Proposal:
         )
 
 
-def _two_digits(value: float, *, up: bool) -> float:
+def two_digits(value: float, *, up: bool) -> float:
     """Rounded to two significant digits, never towards the unsafe side."""
     if value <= 0:
         return 0.0
@@ -86,7 +86,7 @@ def propose(
         curvatures: of the checkpoints that the settings are to hold at.
         growth: factor on both ends of the curvature, for checkpoints that are not among them.
         steepest: with a preconditioner P, the largest eigenvalue of P^(1/2) (nbeta H + localization) P^(1/2) at each
-            checkpoint; it then takes the place of lam_max_total.
+            checkpoint, with H grown already; it then takes the place of lam_max_total.
         keep: keep those of ``config.lr`` and ``config.localization`` that are numbers.
 
     Raises:
@@ -108,16 +108,16 @@ def propose(
                 "that of the run which this one controls"
             )
         need = max(LOCALIZATION_MARGIN * max(0.0, -low), FLOOR_SHARE * max(0.0, high)) * config.nbeta
-        localization = _two_digits(need, up=True)
+        localization = two_digits(need, up=True)
     else:
         localization = float(given)
-    total = growth * max(steepest) if steepest else config.nbeta * max(0.0, high) + localization
+    total = max(steepest) if steepest else config.nbeta * max(0.0, high) + localization
     if not (total > 0 and math.isfinite(total)):
         raise InputError(
             f"got curvatures from {low:.3g} to {high:.3g} and localization {localization:g}, which leave the loss "
             "flat; expected a loss that depends on the weights; set lr and localization to numbers"
         )
-    lr = _two_digits(STEP_LIMIT / total, up=False) if config.lr == "auto" or not keep else config.lr
+    lr = two_digits(STEP_LIMIT / total, up=False) if config.lr == "auto" or not keep else config.lr
     return Proposal(lr, config.nbeta, localization, high, low, total, growth)
 
 

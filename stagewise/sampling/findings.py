@@ -15,6 +15,10 @@ STABLE = 4.0
 STEP_TOLERATED = 0.4
 """lr * lam_max_total up to which nothing is said: the variance there is 11 % too large."""
 
+FROZEN_RATIO = 5.0
+"""Autocorrelation time along the steepest direction, over the steps of a chain, above which the chain stands still: it
+has a third of its variance by then."""
+
 BLIND_SHARE = 0.1
 """nbeta * lam_max over localization below which a chain hardly sees the loss."""
 
@@ -153,7 +157,7 @@ def _steps(config: SGLDConfig, totals: Sequence[Curvature], curvatures: Sequence
     steps = config.num_draws * config.num_steps_bw_draws
     fastest = 2 / reach if reach > 0 else float("inf")
     slowest = 2 / (lr * flat.lam_min) if flat.lam_min > 0 else None
-    if fastest > steps:
+    if fastest > FROZEN_RATIO * steps:
         text = (
             f"lr {lr:g} is too small: even along the steepest direction a draw remembers the one before for "
             f"{fastest:.3g} steps, and a chain has {steps}. Draws hardly leave w*; set lr to "

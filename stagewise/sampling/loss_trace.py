@@ -11,7 +11,7 @@ from stagewise.errors import InputError
 from stagewise.sampling.trace import Trace
 
 REACHED = 0.8
-"""Share of its level that a trace must reach within its first half."""
+"""Share of its level that a trace must reach within its first third."""
 
 LEVEL = 0.2
 """Movement over the last two quarters, and spread of the levels of chains, that is let pass, over the level."""
@@ -24,7 +24,7 @@ _FEWEST_DRAWS = 8
 class TraceVerdict:
     """How the loss traces of one checkpoint look. Losses are relative to the loss at w*, in nats.
 
-    A good trace rises above the loss at w*, levels off within its first half, has no spikes, and chains level off at
+    A good trace rises above the loss at w*, levels off within its first third, has no spikes, and chains level off at
     the same value.
 
     Attributes:
@@ -93,7 +93,7 @@ def judge(trace: Trace) -> TraceVerdict:
     faults = []
     if level <= 0:
         faults.append(f"does not rise above the loss at w* ({level:+.3g} nats): the chain goes on training")
-    if reached_at is not None and reached_at >= num_draws // 2:
+    if reached_at is not None and reached_at >= num_draws // 3:
         faults.append(f"rises slowly: {REACHED:.0%} of {level:.3g} nats only at draw {reached_at} of {num_draws}")
     if abs(movement) > max(LEVEL * abs(level), noise):
         faults.append(f"has not levelled off: {movement:+.3g} nats over the second half, at {level:.3g}")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stagewise.batches import Batch, num_samples, take
+from stagewise.errors import InputError
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import LossFn, evaluate
 from stagewise.sampling.calibration import propose
@@ -75,9 +76,23 @@ class Landscape:
             InputError, FloatingPointError, ArithmeticError: as :func:`measure_curvature` does.
         """
         plain = self._curvature(module, config, step, None)
-        if config.localization == "auto" or not isinstance(config.preconditioner, RMSprop):
-            return Measurement(plain)
-        return Measurement(plain, self._curvature(module, config, step, self._rmsprop_root(module, config)))
+        root = None if config.localization == "auto" else self._root(module, config)
+        return Measurement(plain, None if root is None else self._curvature(module, config, step, root))
+
+    def _root(self, module: nn.Module, config: SGLDConfig) -> Root | None:
+        """R of the preconditioner that the first steps of a chain take; None without one.
+
+        Raises:
+            InputError: ``lr`` is ``auto`` and the preconditioner is of a kind that is not known before the chain runs.
+        """
+        if isinstance(config.preconditioner, RMSprop):
+            return self._rmsprop_root(module, config)
+        if config.preconditioner is not None and config.lr == "auto":
+            raise InputError(
+                f"got lr='auto' with preconditioner {type(config.preconditioner).__name__}; expected a number, or "
+                "RMSprop, or none; set lr"
+            )
+        return None
 
     def _curvature(self, module: nn.Module, config: SGLDConfig, step: int, root: Root | None) -> Curvature:
         matrix = {} if root is None else {"nbeta": config.nbeta, "localization": float(config.localization)}
@@ -146,6 +161,15 @@ def settle(
         if config.preconditioner is not None:
             measured = landscape.measure(module, config, step)
     if config.lr == "auto":
-        steepest = [] if measured.preconditioned is None else [measured.preconditioned.lam_max]
+        steepest = []
+        if measured.preconditioned is not None:
+            # Only H is expected to grow, not the localization beside it.
+            grown = (
+                measured
+                if growth == 1
+                else landscape.measure(module, replace(config, nbeta=growth * config.nbeta), step)
+            )
+            assert grown.preconditioned is not None
+            steepest = [grown.preconditioned.lam_max]
         config = replace(config, lr=propose(config, [measured.plain], growth=growth, steepest=steepest, keep=True).lr)
     return config, measured
