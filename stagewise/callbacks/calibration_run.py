@@ -158,6 +158,8 @@ class CalibrationRun(Callback):
             traces = self._traces(trainer, module, proposed)
             verdicts = [judge(trace) if trace.chains else None for trace in traces]
             worst = max((it for it in verdicts if it is not None), key=lambda it: it.level, default=None)
+            if raised is not None and worst is not None:
+                raised += f"; it now rises by at most {worst.level:.2g}, at step {worst.step}"
             if raised is not None or worst is None or worst.level <= limit:
                 break
             # Most directions are flat: there the rise goes as 1 / localization.

@@ -210,14 +210,21 @@ def test_auto_that_cannot_be_settled_is_refused(tmp_path):
         train(tmp_path, Attends(), AUTO)
 
 
+def large():
+    module = DeepLinear()
+    module.unused = nn.Parameter(torch.zeros(100_000))
+    return module
+
+
 def test_weights_that_leave_no_memory_are_a_remark_for_a_check_and_a_refusal_for_auto(tmp_path, caplog):
-    small = ProbeConfig(memory_limit_gib=5e-7)
-    few = {"observed": data(4)[:1]}
+    # Six copies of 100,032 weights take 2.2 MiB; two draws of two losses take next to nothing.
+    small = ProbeConfig(memory_limit_gib=1e-3)
+    few = {"observed": data(4)[:2]}
     with caplog.at_level(logging.INFO):
-        train(tmp_path, DeepLinear(), replace(SOUND, num_draws=2, num_chains=1), probe=small, **few)
+        train(tmp_path, large(), replace(SOUND, num_draws=2, num_chains=1), probe=small, **few)
     assert any("memory_limit_gib" in it.getMessage() for it in caplog.records)
     with pytest.raises(InputError, match="memory_limit_gib"):
-        train(tmp_path / "auto", DeepLinear(), replace(AUTO, num_draws=2, num_chains=1), probe=small, **few)
+        train(tmp_path / "auto", large(), replace(AUTO, num_draws=2, num_chains=1), probe=small, **few)
 
 
 def test_second_run_of_one_callback_settles_anew(tmp_path):
