@@ -9,16 +9,23 @@ from stagewise.losses import causal_lm_loss
 from stagewise.phases.offline import find_windows
 from stagewise.phases.window import Window
 from stagewise.probes.config import ProbeConfig
+from stagewise.probes.flags import Thresholds
 from stagewise.probes.prober import Prober
 from stagewise.probes.schedule import LogSpaced, ProbeSchedule
 from stagewise.reporting.store import open_run
-from stagewise.sampling.chains import run_chains
-from stagewise.sampling.config import Drift, RMSprop, SGLDConfig
+from stagewise.sampling.chains import ChainSampler, run_chains
+from stagewise.sampling.config import Drift, EngineName, SGLDConfig
 from stagewise.sampling.data import ProbeData
+from stagewise.sampling.ekfac import EKFAC
+from stagewise.sampling.preconditioners import AdamMoments, RMSprop
 
 __all__ = [
+    "EKFAC",
+    "AdamMoments",
     "Centering",
+    "ChainSampler",
     "Drift",
+    "EngineName",
     "InductionCallback",
     "InfluenceCallback",
     "InputError",
@@ -30,6 +37,7 @@ __all__ = [
     "Prober",
     "RMSprop",
     "SGLDConfig",
+    "Thresholds",
     "Window",
     "__version__",
     "causal_lm_loss",

@@ -7,3 +7,13 @@ class InputError(ValueError):
 
 class LossContractError(InputError, TypeError):
     """A module offers no usable per-sample loss, or one that breaks the loss contract."""
+
+
+def require(condition: bool, name: str, got: object, expected: str, advice: str) -> None:
+    """Refuse a setting that breaks its condition.
+
+    Raises:
+        InputError: with what was got, what was expected, what to do.
+    """
+    if not condition:
+        raise InputError(f"got {name}={got}; expected {expected}; {advice}")

@@ -1,11 +1,13 @@
 """Holds the sampler's settings against the curvature of the run, and settles ``auto`` at the first probe."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
 
 from stagewise.batches import take, to_device
 from stagewise.callbacks.progress import show_on_bar
@@ -104,12 +106,21 @@ class SettingsWatch:
         known = {name: value for name, value in self._settled.items() if getattr(self._config, name) == "auto"}
         return replace(self._config, **known)  # type: ignore[arg-type]
 
-    def start(self, loss_fn: LossFn, data: ProbeData) -> None:
-        """Take note of what the probes of a run will look at."""
+    def start(self, loss_fn: LossFn, data: ProbeData) -> SGLDConfig:
+        """Take note of what the probes of a run will look at; returns :attr:`config`."""
         self._loss_fn, self._data = loss_fn, data
+        return self.config
 
-    def before_probe(self, trainer: Trainer, module: LightningModule, step: int) -> SGLDConfig:
+    def before_probe(
+        self, trainer: Trainer, module: LightningModule, step: int, second_moments: Mapping[str, Tensor] | None = None
+    ) -> SGLDConfig:
         """Settings for the probe at ``step``, after a look at the curvature where one is due.
+
+        Args:
+            trainer: of the run.
+            module: at the weights that will be probed.
+            step: training step.
+            second_moments: Adam's, by parameter name, for the preconditioner that uses them.
 
         Raises:
             InputError: ``auto`` cannot be settled.
@@ -126,6 +137,7 @@ class SettingsWatch:
             assert self._data is not None
             limit = self._probe.memory_limit_gib
             landscape = curvature_landscape(trainer, module, self._loss_fn, self._data, config, limit)
+            landscape = replace(landscape, second_moments=second_moments or {})
             if unsettled:
                 self._settle(trainer, module, config, replace(landscape, num_samples=FINE_SAMPLES), step)
             else:

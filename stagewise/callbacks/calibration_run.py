@@ -1,5 +1,6 @@
 """Measures curvature along a run, then tries the settings made from it on the checkpoints of that run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from stagewise.callbacks.calibration import curvature_landscape
 from stagewise.callbacks.influence import InfluenceCallback
 from stagewise.callbacks.progress import show_on_bar
 from stagewise.callbacks.silence import metrics_refused
-from stagewise.callbacks.trainer_facts import forward_context, max_steps
+from stagewise.callbacks.trainer_facts import forward_context, max_steps, second_moments
 from stagewise.errors import InputError
 from stagewise.losses import LossFn
 from stagewise.probes.schedule import ProbeSchedule
@@ -25,6 +26,7 @@ from stagewise.sampling.data import ProbeData
 from stagewise.sampling.findings import Finding, check_settings
 from stagewise.sampling.loss_trace import judge
 from stagewise.sampling.measurement import Landscape, Measurement
+from stagewise.sampling.preconditioners import AdamMoments
 from stagewise.sampling.trace import Trace
 
 
@@ -60,6 +62,11 @@ class CalibrationSettings:
             raise InputError(f"got calibration.max_rise {self.max_rise}; expected more than 0; .3 is usual")
 
 
+def _kept(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies in CPU memory."""
+    return {name: value.detach().cpu().clone() for name, value in tensors.items()}
+
+
 def calibration_steps(schedule: ProbeSchedule, last: int, num: int) -> list[int]:
     """Steps evenly in log t from the first probe to ``last``; the last alone where one is asked for."""
     first = next((step for step in range(last + 1) if schedule.due(step - 1, step)), last)
@@ -92,6 +99,7 @@ class CalibrationRun(Callback):
         self._settings = settings
         self._steps: list[int] = []
         self._weights: list[dict[str, Tensor]] = []
+        self._moments: list[dict[str, Tensor]] = []
         self._measurements: list[Measurement] = []
         self._last_step = -1
 
@@ -132,8 +140,12 @@ class CalibrationRun(Callback):
         show_on_bar(trainer, f"measuring curvature at step {step} ...")
         with metrics_refused(module):
             _, _, landscape = self._sources(trainer, module)
+            adam = isinstance(self._influence.sgld.preconditioner, AdamMoments)
+            moments = second_moments(trainer, module) if adam else {}
+            landscape = replace(landscape, second_moments=moments)
             self._measurements.append(landscape.measure(module, self._influence.sgld, step))
-        self._weights.append({name: value.detach().cpu().clone() for name, value in module.state_dict().items()})
+        self._weights.append(_kept(module.state_dict()))
+        self._moments.append(_kept(moments))
         show_on_bar(trainer, f"curvature measured at {len(self._weights)} of {len(self._steps)} steps")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -194,9 +206,10 @@ class CalibrationRun(Callback):
         _, _, landscape = self._sources(trainer, module)
         settled = replace(given, lr="auto", localization=proposal.localization)
         measurements = []
-        for weights, curvature in zip(self._weights, curvatures, strict=True):
+        for weights, moments, curvature in zip(self._weights, self._moments, curvatures, strict=True):
             module.load_state_dict(weights)
-            measurements.append(landscape.measure(module, settled, curvature.step))
+            here = replace(landscape, second_moments=moments)
+            measurements.append(here.measure(module, settled, curvature.step))
         steepest = [it.preconditioned.lam_max for it in measurements if it.preconditioned is not None]
         return propose(settled, curvatures, steepest=steepest, keep=True), measurements
 
@@ -206,7 +219,8 @@ class CalibrationRun(Callback):
         observed = to_device(data.observed, module.device)
         sampling = observed if data.sampling is None else to_device(data.sampling, module.device)
         traces = []
-        for number, (weights, measured) in enumerate(zip(self._weights, self._measurements, strict=True), start=1):
+        kept = zip(self._weights, self._moments, self._measurements, strict=True)
+        for number, (weights, moments, measured) in enumerate(kept, start=1):
             step = measured.plain.step
             rank_zero_info(f"stagewise: chains at step {step} ({number} of {len(self._weights)}) ...")
             module.load_state_dict(weights)
@@ -220,6 +234,7 @@ class CalibrationRun(Callback):
                     step=step,
                     chunk_size=self._influence.probe.chunk_size,
                     forward_context=forward_context(trainer),
+                    second_moments=moments,
                 )
             )
         return traces

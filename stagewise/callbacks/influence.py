@@ -1,26 +1,35 @@
 """Watch influence while a model trains, without disturbing its training."""
 
-import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from stagewise.batches import Batch
 from stagewise.callbacks.calibration import SettingsWatch
-from stagewise.callbacks.probe_data import find_probe_data
+from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_first_skip, warn_of_new_flags
+from stagewise.callbacks.outcome import write_outcome
+from stagewise.callbacks.probe_data import find_probe_data, in_precision_of
 from stagewise.callbacks.progress import show_on_bar
+from stagewise.callbacks.resume import check_unchanged
+from stagewise.callbacks.run_folder import open_run_folder
 from stagewise.callbacks.silence import metrics_refused
-from stagewise.callbacks.trainer_facts import forward_context, max_steps, writers
-from stagewise.errors import InputError
+from stagewise.callbacks.trainer_facts import (
+    forward_context,
+    learning_rate,
+    max_steps,
+    refuse_sharding,
+    second_moments,
+    writers,
+)
 from stagewise.losses import LossFn, resolve_loss
+from stagewise.probes.baselines import Baselines
+from stagewise.probes.budget import Stopwatch, affords
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.prober import Prober
 from stagewise.probes.record import Record
@@ -28,14 +37,11 @@ from stagewise.probes.references import References
 from stagewise.probes.schedule import ProbeSchedule
 from stagewise.reporting import tags
 from stagewise.reporting.scalars import probe_scalars
-from stagewise.reporting.store import STORE_NAME, SUMMARY_NAME, ProbeStore, write_summary
-from stagewise.reporting.summary import build_summary, summary_markdown
-from stagewise.reporting.tensorboard import write_layout, write_matrices, write_text
-from stagewise.sampling.config import SGLDConfig
+from stagewise.reporting.store import STORE_NAME, ProbeStore
+from stagewise.reporting.tensorboard import write_layout, write_matrices
+from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.data import ProbeData
-from stagewise.sampling.trace import Trace
-
-_SHARDING = (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)
+from stagewise.sampling.preconditioners import AdamMoments
 
 
 class InfluenceCallback(Callback):
@@ -46,7 +52,9 @@ class InfluenceCallback(Callback):
     ``trainer.log_dir``, and to ``trainer.callback_metrics``, which other callbacks can monitor.
 
     Training is left bit for bit as it would be without the callback: weights, gradients, optimizer, buffers, train and
-    eval flags, random states and data order. Under DDP every rank probes and rank zero writes.
+    eval flags, random states and data order. A probe whose chains are not to be trusted is flagged, see
+    :class:`~stagewise.probes.flags.Thresholds`; with ``schedule.max_overhead`` probes keep to a share of the training
+    time, and those that do not fit are skipped and counted. Under DDP every rank probes and rank zero writes.
     """
 
     def __init__(
@@ -75,7 +83,8 @@ class InfluenceCallback(Callback):
             groups: name to bool mask over the observed set, ``[sample]`` or ``[sample, token]``.
             loss_fn: ``loss_fn(module, batch)``, unreduced; if not given, the module's ``per_sample_loss(batch)`` or its
                 Hugging Face causal language model.
-            output_dir: where the files go, instead of ``trainer.log_dir``.
+            output_dir: where the files go, instead of ``trainer.log_dir`` (for loggers whose runs share one:
+                ``<log_dir>/<name>/<version>``); :attr:`folder` tells.
             enabled: False switches the callback off, for a run without it from the same configuration.
         """
         self.schedule = schedule
@@ -94,7 +103,9 @@ class InfluenceCallback(Callback):
         self._prober: Prober | None = None
         self._folder: Path | None = None
         self._fingerprint: dict[str, str] = {}
-        self._clock = 0.0
+        self._engine: str | None = None
+        self._baselines: Baselines | None = None
+        self._stopwatch = Stopwatch()
 
     @property
     def folder(self) -> Path | None:
@@ -107,11 +118,7 @@ class InfluenceCallback(Callback):
         """Refuse bad settings, then probe the initial weights where the schedule asks for it."""
         if not self._enabled:
             return
-        if isinstance(trainer.strategy, _SHARDING):
-            raise InputError(
-                f"got {type(trainer.strategy).__name__}, which shards the weights; expected a strategy that keeps them "
-                "whole (single device, DDP); set InfluenceCallback(enabled=False) to train without probes"
-            )
+        refuse_sharding(trainer)
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.schedule.check(max_steps(trainer))
         resumed, self._resumed = self._resumed, None
@@ -121,10 +128,9 @@ class InfluenceCallback(Callback):
         elif self._record.last_step < 0:
             # First attached to a run that goes on: steps before this session are not due.
             self._record.last_step = trainer.global_step - 1
-        self.sgld = self._watch.config
         with metrics_refused(pl_module):
             loss_fn, data = self.loss_and_data(trainer, pl_module)
-            self._watch.start(loss_fn, data)
+            self.sgld = self._watch.start(loss_fn, data)
             prober = Prober(
                 pl_module,
                 loss_fn,
@@ -134,15 +140,25 @@ class InfluenceCallback(Callback):
                 references=self._references,
                 device=pl_module.device,
                 forward_context=forward_context(trainer),
+                engine=None if resumed is None or resumed["engine"] is None else EngineName(resumed["engine"]),
             )
+            self._second_moments(trainer, pl_module)
         self._fingerprint = prober.fingerprint()
         if resumed is not None:
-            _check_unchanged(resumed["fingerprint"], self._fingerprint)
-        self._open_store(trainer, resumed)
+            check_unchanged(resumed["fingerprint"], self._fingerprint)
+            if resumed["baselines"] is not None:
+                prober.baselines.load_state_dict(resumed["baselines"])
+        self._baselines = prober.baselines
+        self._folder = open_run_folder(
+            trainer,
+            self._output_dir,
+            resumed=resumed is not None,
+            earlier=None if resumed is None else resumed["folder"],
+        )
         self._prober = prober
         if trainer.is_global_zero:
             write_layout(writers(trainer), prober.groups.names)
-        self._clock = time.perf_counter()
+        self._stopwatch.lap()
         self._probe_if_due(trainer, pl_module)
 
     def on_train_batch_end(
@@ -172,6 +188,8 @@ class InfluenceCallback(Callback):
             "watch": self._watch.state_dict(),
             "fingerprint": dict(self._fingerprint),
             "folder": None if self._folder is None else str(self._folder.resolve()),
+            "engine": self._engine,
+            "baselines": None if self._baselines is None else self._baselines.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -179,38 +197,14 @@ class InfluenceCallback(Callback):
         self._record = Record.from_state_dict(state_dict["record"])
         self._references.load_state_dict(state_dict["references"])
         self._watch.load_state_dict(state_dict["watch"])
-        self._resumed = {"folder": state_dict["folder"], "fingerprint": state_dict["fingerprint"]}
+        self._resumed = {name: state_dict[name] for name in ("folder", "fingerprint", "engine", "baselines")}
 
     # Setting up
 
     def loss_and_data(self, trainer: Trainer, module: LightningModule) -> tuple[LossFn, ProbeData]:
         """The per-sample loss and the data that probes of this trainer use."""
         data = find_probe_data(trainer, module, self._observed, self._sampling, self._groups)
-        convert = trainer.precision_plugin.convert_input
-        sampling = None if data.sampling is None else convert(data.sampling)
-        return resolve_loss(module, self._loss_fn), replace(data, observed=convert(data.observed), sampling=sampling)
-
-    def _open_store(self, trainer: Trainer, resumed: dict[str, Any] | None) -> None:
-        # `log_dir` is a broadcast: every rank reads it.
-        log_dir = trainer.log_dir or trainer.default_root_dir
-        self._folder = Path(self._output_dir or log_dir)
-        store = ProbeStore(self._folder / STORE_NAME)
-        # Decided by one rank, so that all of them refuse.
-        taken = trainer.strategy.broadcast(bool(store.steps()))
-        if trainer.global_step == 0 and resumed is None and taken:
-            raise InputError(
-                f"got {store.path}, which already holds {len(store.steps())} probes of another run; expected a fresh "
-                "log directory; choose another, or resume with ckpt_path"
-            )
-        if not trainer.is_global_zero:
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / SUMMARY_NAME).unlink(missing_ok=True)
-        step = trainer.global_step
-        store.drop_after(step)
-        earlier = None if resumed is None or resumed["folder"] is None else Path(resumed["folder"])
-        if earlier not in (None, self._folder.resolve()) and not store.adopt(earlier / STORE_NAME, step):
-            rank_zero_warn(f"stagewise: the probes before step {step} are no longer in {earlier}")
+        return resolve_loss(module, self._loss_fn), in_precision_of(trainer, data)
 
     # Probing
 
@@ -218,47 +212,74 @@ class InfluenceCallback(Callback):
         step = trainer.global_step
         previous = self._record.last_step
         if step != previous and self.schedule.due(previous, step):
-            self._run_probe(trainer, module, step)
+            if self._within_budget(trainer):
+                self._run_probe(trainer, module, step)
+            else:
+                self._skip_probe(trainer, step)
         # After the probe: one that was interrupted is due again when the run is resumed.
         self._record.last_step = step
+
+    def _within_budget(self, trainer: Trainer) -> bool:
+        if self.schedule.max_overhead is None:
+            return True
+        self._count_training_time()
+        # Every rank has a clock of its own: one decides, so that all of them probe or none does.
+        return bool(trainer.strategy.broadcast(affords(self._record, self.schedule.max_overhead)))
+
+    def _skip_probe(self, trainer: Trainer, step: int) -> None:
+        assert self.schedule.max_overhead is not None
+        self._record.skipped_steps.append(step)
+        warn_of_first_skip(step, self.schedule.max_overhead, self._record)
+        self._log(trainer, {tags.SKIPPED: float(len(self._record.skipped_steps))}, step)
 
     def _run_probe(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         assert self._prober is not None
         assert self._folder is not None
         self._count_training_time()
+        finished = False
         try:
             with metrics_refused(module):
-                sgld = self._watch.before_probe(trainer, module, step)
+                moments = self._second_moments(trainer, module)
+                sgld = self._watch.before_probe(trainer, module, step, moments)
                 if sgld != self.sgld:
                     self.sgld = sgld
-                    self._prober.settle(sgld)
-                    self._fingerprint = self._prober.fingerprint()
+                    self._fingerprint = self._prober.settle(sgld)
                 show_on_bar(trainer, f"probing step {step} ...")
-                result, trace = self._prober.probe(module, step)
+                result, trace = self._prober.probe(module, step, second_moments=moments, lr=learning_rate(trainer))
+            self._engine = self._prober.engine and str(self._prober.engine)
             self._record.add(step, result, trace)
             if result is not None and trainer.is_global_zero:
                 ProbeStore(self._folder / STORE_NAME).write(result)
                 write_matrices(writers(trainer), result)
+            finished = True
         finally:
-            now = time.perf_counter()
-            self._record.probe_seconds += now - self._clock
-            self._clock = now
-        _warn_of_dropped_chains(trace, lost=result is None)
-        values = {} if result is None else probe_scalars(result)
+            self._record.add_probe_time(self._stopwatch.lap(), finished=finished)
+        warn_of_dropped_chains(trace, lost=result is None)
+        if result is None:
+            values = {tags.FLAGGED: 1.0}
+        else:
+            values = probe_scalars(result)
+            warn_of_new_flags(step, result.attrs["flags"], self._record)
         values[tags.CHAINS_DROPPED] = float(len(trace.dropped))
+        if self.schedule.max_overhead is not None:
+            values[tags.SKIPPED] = float(len(self._record.skipped_steps))
         if self._record.overhead is not None:
             values[tags.OVERHEAD] = self._record.overhead
-        for logger in trainer.loggers:
-            logger.log_metrics(values, step=step)
-        trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in values.items()})
+        self._log(trainer, values, step)
         show_on_bar(trainer, f"{len(self._record.steps)} probes, {self._record.probe_seconds:.0f} s")
+
+    def _second_moments(self, trainer: Trainer, module: LightningModule) -> dict[str, Tensor] | None:
+        return second_moments(trainer, module) if isinstance(self.sgld.preconditioner, AdamMoments) else None
+
+    def _log(self, trainer: Trainer, values: Mapping[str, float], step: int) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics(dict(values), step=step)
+        trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in values.items()})
 
     def _count_training_time(self) -> None:
         """Credit the time since the last look at the clock to training."""
         if self._prober is not None:
-            now = time.perf_counter()
-            self._record.training_seconds += now - self._clock
-            self._clock = now
+            self._record.training_seconds += self._stopwatch.lap()
 
     # Finishing
 
@@ -269,40 +290,11 @@ class InfluenceCallback(Callback):
         self._prober = None
         if not trainer.is_global_zero:
             return
-        summary = build_summary(self._record, config=self.sgld, centering=str(self.probe.centering))
-        path = write_summary(self._folder, summary)
-        write_text(writers(trainer), tags.RUN_SUMMARY, summary_markdown(summary), trainer.global_step)
-        windows = self._record.windows()
-        for step in self._record.steps:
-            inside = any(window.start <= step <= window.end for window in windows)
-            # Steps that have passed: other loggers would drop them.
-            for writer in writers(trainer):
-                writer.add_scalar(tags.IN_WINDOW, float(inside), global_step=step)
-        rank_zero_info(
-            f"stagewise: {len(self._record.steps)} probes in {self._record.probe_seconds:.1f} s; windows at "
-            f"{[window.peak for window in windows]}; results in {path.parent}"
+        write_outcome(
+            trainer,
+            self._folder,
+            self._record,
+            config=self.sgld,
+            centering=str(self.probe.centering),
+            max_overhead=self.schedule.max_overhead,
         )
-
-
-def _warn_of_dropped_chains(trace: Trace, *, lost: bool) -> None:
-    for chain, reason in trace.dropped.items():
-        rank_zero_warn(
-            f"stagewise: chain {chain} of the probe at step {trace.step} was dropped: {reason}; lower sgld.lr or "
-            "raise sgld.localization"
-        )
-    if lost:
-        rank_zero_warn(
-            f"stagewise: the probe at step {trace.step} lost all its chains and is left out; training goes on"
-        )
-
-
-def _check_unchanged(before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Refuse to go on with other settings or data: probes would be compared that do not compare."""
-    for name, value in now.items():
-        if before.get(name) != value:
-            what = "other data" if name == "data" else f"{name} {value}"
-            was = "" if name == "data" else f" ({before.get(name)})"
-            raise InputError(
-                f"got {what} for the probes of a resumed run; expected that of its checkpoint{was}; change it back, or "
-                "start a new run"
-            )

@@ -1,9 +1,10 @@
 """What a probe measures around its chains."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stagewise.errors import InputError
 from stagewise.influence.split import Centering
+from stagewise.probes.flags import Thresholds
 
 
 @dataclass(frozen=True)
@@ -13,12 +14,18 @@ class ProbeConfig:
     Attributes:
         reference_ratio: the reference of a probe at step t is the latest probe at or before t / reference_ratio. 1.1
             to 1.25 separates transitions; 1.5 and more merges them. Space log-spaced probes evenly and a little wider
-            than this, so that the distance to the reference stays the same.
+            than this, so that the distance to the reference stays the same. Where probes lie closer than a sixteenth
+            of it (late in a long run with probes every n steps), not all of them are kept as references, see
+            :class:`~stagewise.probes.references.References`.
         centering: around which means the within part is taken, see :class:`~stagewise.influence.split.Centering`.
-        gradient_dot: also measure the gradient dot product between groups.
+        gradient_dot: also measure the gradient dot product between groups, and TracIn as its sum over the run.
+        damped_influence: also measure the damped influence function between groups, for small models: tens of double
+            backward passes for each sample and group beyond 1,000 weights.
         chunk_size: samples of the observed set for each forward pass; all at once if None.
-        save_trace: keep every draw's losses on disk.
+        save_trace: keep every draw's losses on disk. If not, token losses are reduced to samples and groups as they
+            come, and memory does not grow with tokens.
         memory_limit_gib: refuse, before training, an observed set whose traces and matrices need more.
+        thresholds: limits beyond which a probe is flagged.
         check_curvature: hold the sampler's settings against the curvature of the loss at the first probe, and at a few
             later ones, and warn where they do not suit it. A look costs some 30 Hessian-vector products.
 
@@ -29,9 +36,11 @@ class ProbeConfig:
     reference_ratio: float = 1.15
     centering: Centering = Centering.chain
     gradient_dot: bool = True
+    damped_influence: bool = False
     chunk_size: int | None = None
     save_trace: bool = True
     memory_limit_gib: float = 4.0
+    thresholds: Thresholds = field(default_factory=Thresholds)
     check_curvature: bool = True
 
     def __post_init__(self) -> None:

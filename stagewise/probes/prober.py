@@ -2,9 +2,9 @@
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,23 +15,27 @@ from torch import Tensor, nn
 from stagewise._version import __version__
 from stagewise.batches import num_samples, take, tensors, to_device
 from stagewise.errors import InputError, LossContractError
-from stagewise.influence.baselines import gradient_dot
 from stagewise.influence.bif import bif
-from stagewise.influence.features import Features
+from stagewise.influence.features import Features, Reducer
 from stagewise.influence.groups import Groups
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import LossFn, check_finite, check_loss, evaluate
 from stagewise.phases.signal import Signal, between_signal
+from stagewise.probes.baselines import Baselines
 from stagewise.probes.config import ProbeConfig
-from stagewise.probes.references import References
-from stagewise.sampling.chains import run_chains
-from stagewise.sampling.config import SGLDConfig
+from stagewise.probes.flags import Flag, find_flags
+from stagewise.probes.references import MAX_CACHED, References
+from stagewise.sampling.chains import ChainSampler
+from stagewise.sampling.config import EngineName, RMSprop, SGLDConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.diagnostics import diagnose
 from stagewise.sampling.trace import Trace
 from stagewise.sampling.weights import FlatWeights
 
 _GIB = 2**30
+
+_VARIABLES = {"drift": "chain_drift", "distance": "end_distance"}
+"""Diagnostics whose own name means something else in a data set."""
 
 
 class Prober:
@@ -51,6 +55,7 @@ class Prober:
         references: References | None = None,
         device: torch.device | None = None,
         forward_context: Callable[[], AbstractContextManager] = nullcontext,
+        engine: EngineName | None = None,
     ) -> None:
         """Check everything that can be checked before the first probe.
 
@@ -63,6 +68,7 @@ class Prober:
             references: earlier probes of the same run; none if not given.
             device: where the module lives; the device of its first parameter if None.
             forward_context: entered around each forward pass (autocast).
+            engine: the engine that ``auto`` chose earlier in the same run.
 
         Raises:
             LossContractError: the loss breaks its contract.
@@ -80,6 +86,31 @@ class Prober:
         self._check_memory(module, max(1, len(data.groups)))
         mask = self._check(module)
         self.groups = Groups({name: group.cpu().numpy() for name, group in data.groups.items()}, mask)
+        self.baselines = Baselines(
+            loss_fn,
+            self._observed,
+            self._sampling,
+            self.groups,
+            sgld=sgld,
+            config=config,
+            forward_context=forward_context,
+        )
+        self._sampler = ChainSampler(
+            module,
+            loss_fn,
+            observed=self._observed,
+            sampling=self._sampling,
+            config=sgld,
+            chunk_size=config.chunk_size,
+            forward_context=forward_context,
+            reduce=None if config.save_trace else Reducer(self.groups),
+            engine=engine,
+        )
+
+    @property
+    def engine(self) -> EngineName | None:
+        """The engine that runs the chains; None until ``auto`` has chosen at the first probe."""
+        return self._sampler.engine
 
     def _check(self, module: nn.Module) -> np.ndarray:
         """Check the loss on the whole observed set, chunk by chunk; returns the loss mask."""
@@ -116,62 +147,64 @@ class Prober:
         num_losses = size * one.values.numel()
         draws = self._sgld.num_chains * self._sgld.num_draws
         samples = size * num_groups + size
-        # The trace in float32 and float64; features of a few references; the four parts, their views and scratch.
-        need = (12 * draws * num_losses + 48 * draws * samples + 96 * samples**2) / _GIB
+        kept = num_losses if self._config.save_trace else size
+        # The trace in float32 and float64; features of the references and scratch; the four parts and their views.
+        need = (12 * draws * kept + 8 * (MAX_CACHED + 4) * draws * samples + 112 * size**2) / _GIB
         if need > self._config.memory_limit_gib:
             raise InputError(
                 f"got an observed set of {size} samples ({num_losses} losses) x {draws} draws, which needs about "
                 f"{need:.2g} GiB; expected at most memory_limit_gib={self._config.memory_limit_gib:g}; observe fewer "
-                "samples, draw less, or raise the limit"
+                "samples, draw less, set save_trace to false, or raise the limit"
             )
 
-    def probe(self, module: nn.Module, step: int) -> tuple[xr.Dataset | None, Trace]:
+    def probe(
+        self,
+        module: nn.Module,
+        step: int,
+        *,
+        second_moments: Mapping[str, Tensor] | None = None,
+        lr: float | None = None,
+    ) -> tuple[xr.Dataset | None, Trace]:
         """Probe the weights that the module has now.
 
         Args:
             module: the module that the prober was made for.
             step: training step, larger than that of any earlier probe.
+            second_moments: Adam's, by parameter name, for the preconditioner that uses them.
+            lr: learning rate of training, for TracIn; without it there is none.
 
         Returns:
             The data set of the probe (see :func:`stagewise.influence.bif.bif` for influence; the trace, baseline,
-            diagnostics and signal beside it), or None where every chain failed; and the trace.
+            signal and diagnostics beside it, and what it is flagged for: ``flagged``, the number, ``flag_names``, and
+            the attribute ``flags``, name to words), or None where every chain failed; and the trace. A probe with a
+            severe flag has no signal and is no reference; others are used as they are.
         """
         start = time.perf_counter()
-        trace = run_chains(
-            module,
-            self._loss_fn,
-            observed=self._observed,
-            sampling=self._sampling,
-            config=self._sgld,
-            step=step,
-            chunk_size=self._config.chunk_size,
-            forward_context=self._forward_context,
-        )
+        trace = self._sampler.run(step, second_moments)
         if not trace.chains:
             return None, trace
         features = Features.of(trace, self.groups)
         result = bif(features, self._references.for_step(step), self.groups, centering=self._config.centering)
         result["group_loss"] = ("group", self.groups.means(trace.anchor_loss), {"units": "nats"})
-        if self._config.gradient_dot:
-            dot = gradient_dot(
-                module, self._loss_fn, self._observed, self.groups, forward_context=self._forward_context
-            )
-            result["graddot"] = (
-                ("group", "group_j"),
-                dot,
-                {"units": "nats^2 per squared weight", "sign": "positive = helpful"},
-            )
-        self._add_signal(result)
+        for name, variable in self.baselines.measure(module, step, lr).items():
+            result[name] = variable
+        flags = self._add_diagnostics(result, trace, features)
+        usable = not any(flag.severe for flag in flags)
+        self._add_signal(result, usable=usable)
         self._add_trace(result, trace)
         result["seconds"] = time.perf_counter() - start
-        result.attrs |= self._settings()
+        result.attrs |= self._settings() | {"engine": str(trace.engine)}
         # Last: a probe that fails on the way is no reference.
-        self._references.add(features)
+        if usable:
+            self._references.add(features)
         return result, trace
 
-    def settle(self, sgld: SGLDConfig) -> None:
-        """Take numbers in place of ``auto``; from then on part of the fingerprint."""
+    def settle(self, sgld: SGLDConfig) -> dict[str, str]:
+        """Take numbers in place of ``auto``; returns the fingerprint, which holds them from now on."""
         self._sgld = sgld
+        self._sampler.settle(sgld)
+        self.baselines.settle(sgld)
+        return self.fingerprint()
 
     def fingerprint(self) -> dict[str, str]:
         """What must stay the same over a run for its probes to compare: settings and data, as text."""
@@ -187,11 +220,34 @@ class Prober:
             "data": data.hexdigest(),
         }
 
-    def _add_signal(self, result: xr.Dataset) -> None:
+    def _add_diagnostics(self, result: xr.Dataset, trace: Trace, features: Features) -> list[Flag]:
+        preconditioner = self._sgld.preconditioner
+        counts = self.groups.counts
+        sums = features.groups.reshape(*features.groups.shape[:2], *counts.shape).sum(axis=-1)
+        found = diagnose(
+            trace,
+            group_losses=sums / counts.sum(axis=1),
+            rmsprop_eps=preconditioner.eps if isinstance(preconditioner, RMSprop) else None,
+        )
+        if "graddot" in result and not np.isfinite(result["graddot"]).all():
+            found = replace(found, finite=False)
+        for field in fields(found):
+            if field.name == "finite":  # a flag
+                continue
+            value = getattr(found, field.name)
+            result[_VARIABLES.get(field.name, field.name)] = float("nan") if value is None else value
+        result["chains_dropped"] = len(trace.dropped)
+        flags = find_flags(found, self._config.thresholds, nbeta=self._sgld.nbeta, chains_dropped=len(trace.dropped))
+        result["flagged"] = len(flags)
+        result["flag_names"] = ((), np.array(", ".join(flag.name for flag in flags), dtype=object))
+        result.attrs["flags"] = {flag.name: flag.words for flag in flags}
+        return flags
+
+    def _add_signal(self, result: xr.Dataset, *, usable: bool) -> None:
         undefined = Signal(np.nan, np.nan, np.nan)
         has_reference = result.attrs["reference_step"] != result.attrs["step"]
         signal = undefined
-        if has_reference:
+        if has_reference and usable:
             shift, error = result["shift"].values, result["shift_se"].values
             signal = between_signal(shift, error, float(result["shift_norm_se"]))
         result["signal"] = signal.value
@@ -201,13 +257,6 @@ class Prober:
             result[name].attrs = {"units": "nats"}
 
     def _add_trace(self, result: xr.Dataset, trace: Trace) -> None:
-        found = diagnose(trace)
-        undefined = float("nan")
-        result["rhat_max"] = undefined if found.rhat_max is None else found.rhat_max
-        result["ess_min"] = undefined if found.ess_min is None else found.ess_min
-        result["chain_drift"] = found.drift
-        result["loss_rise"] = found.loss_rise
-        result["chains_dropped"] = len(trace.dropped)
         axes = ("sample", "token")[: trace.mask.ndim]
         result["anchor_loss"] = (axes, trace.anchor_loss, {"units": "nats"})
         result["mask"] = (axes, trace.mask)

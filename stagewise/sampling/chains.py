@@ -1,95 +1,197 @@
-"""Local SGLD chains around a module's weights, one after the other, in one flat weight buffer."""
+"""Local SGLD chains around a module's weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stagewise.batches import Batch, num_samples, take
+from stagewise.batches import Batch, num_samples
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import Losses, LossFn, evaluate
-from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.batched import BatchedEngine, Program
+from stagewise.sampling.choice import EngineChoice
+from stagewise.sampling.config import Drift, EngineName, SGLDConfig
+from stagewise.sampling.ekfac import EKFAC, ekfac_preconditioner
+from stagewise.sampling.engine import Engine
 from stagewise.sampling.gradients import DriftGradient
-from stagewise.sampling.kernel import MeanSquare, sgld_step_
-from stagewise.sampling.streams import chain_streams
+from stagewise.sampling.observed import chunks
+from stagewise.sampling.preconditioners import AdamMoments, Preconditioner
+from stagewise.sampling.sequential import SequentialEngine
+from stagewise.sampling.streams import Streams
 from stagewise.sampling.trace import Trace
+from stagewise.sampling.walk import Reduce, Walk, walk
 from stagewise.sampling.weights import FlatWeights
 
 ForwardContext = Callable[[], AbstractContextManager]
 
 
-class _Recorder:
-    """Evaluates the observed set, in chunks, at whatever weights the module holds."""
+class ChainSampler:
+    """Chains around whatever weights a module has, probe after probe; keeps what is worth keeping in between.
 
-    def __init__(self, evaluate_batch: Callable[[Batch], Losses], observed: Batch, chunk_size: int | None) -> None:
-        size = num_samples(observed)
-        chunk = min(chunk_size or size, size)
-        self._evaluate = evaluate_batch
-        self._chunks = [take(observed, slice(start, start + chunk)) for start in range(0, size, chunk)]
+    The module is left bit for bit as it was: chains run on a copy of the trainable parameters, in eval mode, with
+    random numbers of their own. Frozen parameters, and those that ``config.parameters`` leaves out, stay at w*.
 
-    @torch.no_grad()
-    def losses(self) -> Losses:
-        parts = [self._evaluate(chunk) for chunk in self._chunks]
-        return Losses(torch.cat([part.values for part in parts]), torch.cat([part.mask for part in parts]))
-
-
-def _run_chain(
-    weights: FlatWeights,
-    estimate: DriftGradient,
-    recorder: _Recorder,
-    anchor_loss: float,
-    sampling: Batch,
-    config: SGLDConfig,
-    streams: tuple[torch.Generator, torch.Generator],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """One chain: losses ``[draw, sample(, token)]`` and distances ``[draw]``.
-
-    Raises:
-        FloatingPointError: the recorded loss rose beyond the limit or is not finite; the chain has diverged.
+    Attributes:
+        engine: which engine runs the chains; None until it has been chosen.
     """
-    noise_stream, batch_stream = streams
-    lr, localization = config.numbers()
-    size = num_samples(sampling)
-    noise = torch.empty_like(weights.state)
-    adapting = None if config.preconditioner is None else MeanSquare(config.preconditioner, weights.state)
-    frozen: Tensor | None = None
-    draws: list[NDArray[np.float32]] = []
-    distances: list[float] = []
-    weights.reset()
-    for index in range(config.num_steps):
-        batch = take(sampling, torch.randperm(size, generator=batch_stream)[: config.batch_size])
-        gradient = estimate(batch)
-        if not torch.isfinite(gradient.sum()):
-            raise FloatingPointError(f"the gradient was not finite at step {index} of {config.num_steps}")
-        burning_in = index < config.num_burnin_steps
-        if adapting is not None and burning_in:
-            adapting.update(gradient)
-            frozen = adapting.preconditioner()
-        sgld_step_(
-            weights.state,
-            weights.anchor,
-            gradient,
-            noise.normal_(generator=noise_stream),
-            lr=lr,
-            nbeta=config.nbeta,
-            localization=localization,
-            preconditioner=frozen,
+
+    def __init__(
+        self,
+        module: nn.Module,
+        loss_fn: LossFn,
+        *,
+        observed: Batch,
+        sampling: Batch,
+        config: SGLDConfig,
+        chunk_size: int | None = None,
+        forward_context: ForwardContext = nullcontext,
+        reduce: Reduce | None = None,
+        engine: EngineName | None = None,
+    ) -> None:
+        """Nothing is run yet.
+
+        Args:
+            module: its weights at the time of each run are the anchor w*.
+            loss_fn: per-sample loss, see :mod:`stagewise.losses`.
+            observed: batch that is recorded at each draw, on the module's device.
+            sampling: batch whose minibatches drive the gradient, on the module's device.
+            config: the sampler.
+            chunk_size: samples of the observed set for each forward pass; all at once if None.
+            forward_context: entered around each forward pass (autocast). It is left in between, because autocast
+                caches casts of weights, and the weights move.
+            reduce: makes features of each draw's losses as they come; token losses are then not kept.
+            engine: the engine that ``auto`` once chose, so that a resumed run goes on with it.
+
+        Raises:
+            InputError: no trainable parameter, a pattern that matches none, or parameters on several devices.
+        """
+        FlatWeights(module, config.parameters)
+        self._module = module
+        self._loss_fn = loss_fn
+        self._chunks = chunks(observed, chunk_size)
+        self._sampling = sampling
+        self._config = config
+        self._forward_context = forward_context
+        self._reduce = reduce
+        with forward_context():
+            half = torch.is_autocast_enabled(next(module.parameters()).device.type)
+        half |= any(value.dtype in (torch.float16, torch.bfloat16) for value in module.parameters())
+        self._choice = EngineChoice(
+            config.engine if engine is None else engine,
+            lambda **how: Program(loss_fn, config.parameters, forward_context, **how),
+            batch_size=config.batch_size if config.batch_size < num_samples(sampling) else None,
+            half_precision=half,
         )
-        weights.publish()
-        if not burning_in and (index - config.num_burnin_steps + 1) % config.num_steps_bw_draws == 0:
-            recorded = recorder.losses()
-            rise = float(recorded.mean()) - anchor_loss
-            if not (rise <= config.max_loss_rise and torch.isfinite(recorded.values).all()):
-                raise FloatingPointError(
-                    f"mean loss rose by {rise:.3g} nats (limit {config.max_loss_rise:g}) at draw {len(draws)} of "
-                    f"{config.num_draws}"
-                )
-            draws.append(recorded.values.float().cpu().numpy())
-            distances.append(float(torch.linalg.vector_norm(weights.state - weights.anchor)))
-    return np.stack(draws), np.asarray(distances, dtype=np.float32)
+
+    @property
+    def engine(self) -> EngineName | None:
+        """See the class."""
+        return self._choice.name
+
+    def settle(self, config: SGLDConfig) -> None:
+        """Take settings that differ from those given in ``lr`` and ``localization`` only."""
+        self._config = config
+
+    def _evaluate(self, batch: Batch) -> Losses:
+        with self._forward_context():
+            return evaluate(self._loss_fn, self._module, batch)
+
+    def run(self, step: int = 0, second_moments: Mapping[str, Tensor] | None = None) -> Trace:
+        """Sample around the weights that the module has now, and record the losses of the observed set.
+
+        Args:
+            step: training step, kept in the trace and, without common noise, part of the seed.
+            second_moments: Adam's, by parameter name, for the preconditioner that uses them.
+
+        Raises:
+            InputError: ``lr`` or ``localization`` is still ``auto``, or an engine was asked for that cannot run this
+                module.
+            LossContractError: the loss is not of the contract's shape.
+        """
+        self._config.numbers()
+        weights = FlatWeights(self._module, self._config.parameters)
+        fixed = self._fixed_preconditioner(weights, second_moments or {})
+        with untouched(self._module), torch.enable_grad():
+            return with_weights(self._module, weights.leaves, lambda: self._sample(weights, fixed, step))
+
+    def _sample(self, weights: FlatWeights, fixed: Preconditioner | None, step: int) -> Trace:
+        config = self._config
+        sequential = SequentialEngine(weights, self._evaluate, self._sampling, self._chunks)
+        anchor = sequential.anchor_losses()
+        chains = range(config.num_chains)
+        if not torch.isfinite(anchor.values).all():
+            reason = "the loss at the training weights is not finite"
+            return self._trace([], dict.fromkeys(chains, reason), anchor, step)
+        batch = num_samples(self._sampling)
+        needs_slope = config.drift is Drift.control_variate and config.batch_size < batch
+        needs_slope |= config.drift is Drift.tilted and config.batch_size >= batch
+        slope = sequential.slope(config.batch_size) if needs_slope else None
+
+        def batched(program: Program) -> BatchedEngine:
+            return BatchedEngine(
+                program, self._module, weights, config.num_chains, self._sampling, self._chunks, anchor.mask
+            )
+
+        def run(engine: Engine, numbers: Sequence[int]) -> Walk:
+            estimate = DriftGradient(config.drift, engine, weight_decay=config.weight_decay, slope=slope)
+            streams = Streams(config, numbers, step, weights.anchor, batch)
+            return walk(engine, estimate, streams, config, anchor=anchor, fixed=fixed, reduce=self._reduce)
+
+        together = self._choice.engine(sequential, batched, anchor)
+        if together is not None:
+            walks = [(list(chains), run(together, chains))]
+        else:
+            walks = [([chain], run(sequential, [chain])) for chain in chains]
+        dropped = {numbers[row]: why for numbers, done in walks for row, why in done.failed.items()}
+        return self._trace(walks, dropped, anchor, step)
+
+    def _fixed_preconditioner(
+        self, weights: FlatWeights, second_moments: Mapping[str, Tensor]
+    ) -> Preconditioner | None:
+        settings = self._config.preconditioner
+        if isinstance(settings, AdamMoments):
+            return settings.build(weights.leaves, second_moments, weights.anchor)
+        if isinstance(settings, EKFAC):
+            _, localization = self._config.numbers()
+            return ekfac_preconditioner(
+                settings,
+                self._module,
+                self._loss_fn,
+                self._sampling,
+                nbeta=self._config.nbeta,
+                localization=localization + self._config.nbeta * self._config.weight_decay,
+                parameters=self._config.parameters,
+            )
+        return None
+
+    def _trace(
+        self, walks: Sequence[tuple[list[int], Walk]], dropped: dict[int, str], anchor: Losses, step: int
+    ) -> Trace:
+        config = self._config
+        kept = [(done, row, number) for numbers, done in walks for row, number in enumerate(numbers)]
+        kept = [(done, row, number) for done, row, number in kept if number not in dropped]
+        shape = anchor.values.shape if self._reduce is None else anchor.values.shape[:1]
+        none = np.empty((0, config.num_draws), dtype=np.float32)
+        reduced = [done.reduced[row] for done, row, _ in kept if done.reduced is not None]
+        return Trace(
+            loss=(
+                np.stack([done.loss[row] for done, row, _ in kept])
+                if kept
+                else np.empty((0, config.num_draws, *shape), dtype=np.float32)
+            ),
+            anchor_loss=anchor.values.detach().float().cpu().numpy(),
+            mask=anchor.mask.cpu().numpy(),
+            distance=np.stack([done.distance[row] for done, row, _ in kept]) if kept else none,
+            chains=tuple(number for *_, number in kept),
+            dropped=dict(sorted(dropped.items())),
+            step=step,
+            gradient_rms=np.array([done.gradient_rms[row] for done, row, _ in kept]),
+            minibatch_noise=float(np.mean([done.minibatch_noise[row] for done, row, _ in kept])) if kept else None,
+            reduced=np.stack(reduced) if reduced else None,
+            engine=self._choice.name,
+        )
 
 
 def run_chains(
@@ -102,64 +204,22 @@ def run_chains(
     step: int = 0,
     chunk_size: int | None = None,
     forward_context: ForwardContext = nullcontext,
+    second_moments: Mapping[str, Tensor] | None = None,
 ) -> Trace:
-    """Sample around the weights of ``module`` and record the losses of the observed set.
-
-    The module is left bit for bit as it was: chains run on a copy of the trainable parameters, in eval mode, with
-    random numbers of their own. Frozen parameters, and those that ``config.parameters`` leaves out, stay at w*.
-
-    Args:
-        module: its current weights are the anchor w*.
-        loss_fn: per-sample loss, see :mod:`stagewise.losses`.
-        observed: batch that is recorded at each draw, on the module's device.
-        sampling: batch whose minibatches drive the gradient, on the module's device.
-        config: the sampler.
-        step: training step, kept in the trace and, without common noise, part of the seed.
-        chunk_size: samples of the observed set for each forward pass; all at once if None.
-        forward_context: entered around each forward pass (autocast). It is left in between, because autocast caches
-            casts of weights, and the weights move.
+    """One run of a :class:`ChainSampler`, for a single look; arguments are explained there.
 
     Raises:
         InputError: ``lr`` or ``localization`` is still ``auto``; no trainable parameter, a pattern that matches none,
-            or parameters on several devices.
+            parameters on several devices, or an engine that cannot run this module.
         LossContractError: the loss is not of the contract's shape.
     """
-    config.numbers()
-    weights = FlatWeights(module, config.parameters)
-
-    def evaluate_batch(batch: Batch) -> Losses:
-        with forward_context():
-            return evaluate(loss_fn, module, batch)
-
-    recorder = _Recorder(evaluate_batch, observed, chunk_size)
-
-    def sample() -> tuple[Losses, dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]], dict[int, str]]:
-        anchor = recorder.losses()
-        anchor_loss = float(anchor.mean())
-        if not torch.isfinite(anchor.values).all():
-            reason = "the loss at the training weights is not finite"
-            return anchor, {}, dict.fromkeys(range(config.num_chains), reason)
-        estimate = DriftGradient(
-            config.drift, weights, lambda batch: evaluate_batch(batch).mean(), sampling, config.batch_size
-        )
-        kept, dropped = {}, {}
-        for chain in range(config.num_chains):
-            streams = chain_streams(config, chain, step, weights.state.device)
-            try:
-                kept[chain] = _run_chain(weights, estimate, recorder, anchor_loss, sampling, config, streams)
-            except FloatingPointError as failure:
-                dropped[chain] = str(failure)
-        return anchor, kept, dropped
-
-    with untouched(module), torch.enable_grad():
-        anchor, kept, dropped = with_weights(module, weights.leaves, sample)
-    shape = (0, config.num_draws, *anchor.values.shape)
-    return Trace(
-        loss=np.stack([loss for loss, _ in kept.values()]) if kept else np.empty(shape, dtype=np.float32),
-        anchor_loss=anchor.values.float().cpu().numpy(),
-        mask=anchor.mask.cpu().numpy(),
-        distance=np.stack([far for _, far in kept.values()]) if kept else np.empty(shape[:2], dtype=np.float32),
-        chains=tuple(kept),
-        dropped=dropped,
-        step=step,
+    sampler = ChainSampler(
+        module,
+        loss_fn,
+        observed=observed,
+        sampling=sampling,
+        config=config,
+        chunk_size=chunk_size,
+        forward_context=forward_context,
     )
+    return sampler.run(step, second_moments)

@@ -5,40 +5,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from stagewise.errors import InputError
-
-
-def _require(condition: bool, name: str, got: object, expected: str, advice: str) -> None:
-    if not condition:
-        raise InputError(f"got {name}={got}; expected {expected}; {advice}")
+from stagewise.errors import InputError, require
+from stagewise.sampling.ekfac import EKFAC
+from stagewise.sampling.preconditioners import AdamMoments, RMSprop
 
 
 def _is_count(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-@dataclass(frozen=True)
-class RMSprop:
-    """Diagonal preconditioner P = 1 / (sqrt(v) + eps), adapted during the burn-in and then frozen.
-
-    v is the running mean square of the minibatch gradient, corrected for its start at zero. Once frozen, P is a
-    constant and the chain's stationary law is exactly the target: no Gamma term is owed.
-
-    Attributes:
-        alpha: decay of v per step.
-        eps: floor of sqrt(v), in the unit of the gradient (nats per weight). Where gradients are far below it, P is the
-            constant 1 / eps.
-
-    Raises:
-        InputError: alpha outside [0, 1), or eps not positive.
-    """
-
-    alpha: float = 0.99
-    eps: float = 0.1
-
-    def __post_init__(self) -> None:
-        _require(0 <= self.alpha < 1, "alpha", self.alpha, "0 <= alpha < 1", "0.99 is usual")
-        _require(self.eps > 0 and math.isfinite(self.eps), "eps", self.eps, "eps > 0", "0.1 is usual")
 
 
 class Drift(StrEnum):
@@ -53,6 +26,20 @@ class Drift(StrEnum):
     plain = "plain"
     control_variate = "control_variate"
     tilted = "tilted"
+
+
+class EngineName(StrEnum):
+    """How the chains of a probe are run. Draws agree between engines up to float rounding.
+
+    Members are named as the YAML writes them:
+        auto: the faster by a timed step of each, kept for the run.
+        sequential: one chain after the other; any module.
+        batched: all chains in one ``vmap``, traced once and kept over probes; for small models.
+    """
+
+    auto = "auto"
+    sequential = "sequential"
+    batched = "batched"
 
 
 @dataclass(frozen=True)
@@ -74,12 +61,16 @@ class SGLDConfig:
         seed: of the noise and the minibatches; chain c uses the streams (seed, c).
         common_noise: the same streams at every probe (common random numbers), which makes curves over training
             smoother; False adds the step to the seed, for intervals over probes.
-        preconditioner: None is plain SGLD.
+        preconditioner: None is plain SGLD; :class:`~stagewise.sampling.preconditioners.RMSprop`,
+            :class:`~stagewise.sampling.preconditioners.AdamMoments` or :class:`~stagewise.sampling.ekfac.EKFAC`.
         drift: which gradient drives the chain.
         parameters: patterns of parameter names (``*`` matches anything) that the chain moves; the others stay at w*.
             None moves all trainable ones.
         max_loss_rise: a chain whose mean observed loss rises by more than this over that at w* has diverged and is
             dropped, nats (per token for token losses). Useful rises are .05 to .3.
+        weight_decay: coefficient of |w|^2 / 2 beside the mean loss in the target, as of a run that is trained with it
+            in the loss; it is multiplied by nbeta, and recorded losses are without it.
+        engine: which engine runs the chains.
 
     Raises:
         InputError: a value out of range.
@@ -95,22 +86,29 @@ class SGLDConfig:
     batch_size: int = 32
     seed: int = 0
     common_noise: bool = True
-    preconditioner: RMSprop | None = None
+    preconditioner: RMSprop | AdamMoments | EKFAC | None = None
     drift: Drift = Drift.plain
     parameters: list[str] | None = None
     max_loss_rise: float = 10.0
+    weight_decay: float = 0.0
+    engine: EngineName = EngineName.auto
 
     def __post_init__(self) -> None:
         finite = math.isfinite
+        for name, kind in (("drift", Drift), ("engine", EngineName)):
+            value = getattr(self, name)
+            known = [member.value for member in kind]
+            require(value in known, name, value, f"one of {known}", f"{known[0]} is the default")
+            object.__setattr__(self, name, kind(value))
         for name in ("lr", "localization"):
             value = getattr(self, name)
-            known = value == "auto" or not isinstance(value, str)
-            _require(known, name, repr(value), "a number or 'auto'", "set one of them")
-        _require(self.nbeta >= 0 and finite(self.nbeta), "nbeta", self.nbeta, "nbeta >= 0", "30 to 300 is usual")
+            usable = value == "auto" or not isinstance(value, str)
+            require(usable, name, repr(value), "a number or 'auto'", "set one of them")
+        require(self.nbeta >= 0 and finite(self.nbeta), "nbeta", self.nbeta, "nbeta >= 0", "30 to 300 is usual")
         if self.lr != "auto":
-            _require(self.lr > 0 and finite(self.lr), "lr", self.lr, "lr > 0", "start near 0.1 / localization")
+            require(self.lr > 0 and finite(self.lr), "lr", self.lr, "lr > 0", "start near 0.1 / localization")
         if self.localization != "auto":
-            _require(
+            require(
                 self.localization >= 0 and finite(self.localization),
                 "localization",
                 self.localization,
@@ -118,56 +116,63 @@ class SGLDConfig:
                 "100 to 2000 is usual: it must exceed nbeta times the most negative curvature",
             )
         if self.lr != "auto" and self.localization != "auto":
-            _require(
+            require(
                 self.lr * self.localization < 4 or self.preconditioner is not None,
                 "lr * localization",
                 self.lr * self.localization,
                 "less than 4 (the chain is unstable beyond)",
                 f"set lr below {0.3 / max(self.localization, 1e-12):.3g}",
             )
-        _require(
+        require(
             self.nbeta > 0 or self.localization != "auto",
             "localization='auto' with nbeta",
             self.nbeta,
             "nbeta > 0, since localization is calibrated against nbeta times the curvature",
             "set localization to that of the run which this one controls",
         )
-        _require(_is_count(self.num_chains, 1), "num_chains", self.num_chains, "an integer >= 1", "2 to 8 is usual")
-        _require(
+        require(_is_count(self.num_chains, 1), "num_chains", self.num_chains, "an integer >= 1", "2 to 8 is usual")
+        require(
             _is_count(self.num_draws, 2), "num_draws", self.num_draws, "an integer >= 2", "a covariance needs draws"
         )
-        _require(
+        require(
             _is_count(self.num_burnin_steps, 0), "num_burnin_steps", self.num_burnin_steps, "an integer >= 0", "try 0"
         )
-        _require(
+        require(
             _is_count(self.num_steps_bw_draws, 1),
             "num_steps_bw_draws",
             self.num_steps_bw_draws,
             "an integer >= 1",
             "1 records every step",
         )
-        _require(_is_count(self.batch_size, 1), "batch_size", self.batch_size, "an integer >= 1", "32 is usual")
-        _require(_is_count(self.seed, 0), "seed", self.seed, "an integer >= 0", "0 will do")
-        _require(
+        require(_is_count(self.batch_size, 1), "batch_size", self.batch_size, "an integer >= 1", "32 is usual")
+        require(_is_count(self.seed, 0), "seed", self.seed, "an integer >= 0", "0 will do")
+        require(
             self.parameters is None or len(self.parameters) > 0,
             "parameters",
             self.parameters,
             "at least one pattern, or null for all",
             "'*' matches anything, e.g. '*layers.1.attention*'",
         )
-        _require(
+        require(
             self.max_loss_rise > 0 and finite(self.max_loss_rise),
             "max_loss_rise",
             self.max_loss_rise,
             "a finite max_loss_rise > 0",
             "10 nats is ample",
         )
-        _require(
-            self.preconditioner is None or self.num_burnin_steps > 0,
+        require(
+            not (isinstance(self.preconditioner, RMSprop) and self.preconditioner.frozen) or self.num_burnin_steps > 0,
             "num_burnin_steps",
             self.num_burnin_steps,
             "at least one burn-in step with a preconditioner, which is adapted there and then frozen",
             "set num_burnin_steps to about 100, or preconditioner to null",
+        )
+        require(
+            self.weight_decay >= 0 and finite(self.weight_decay),
+            "weight_decay",
+            self.weight_decay,
+            "weight_decay >= 0",
+            "0 leaves it out",
         )
 
     @property

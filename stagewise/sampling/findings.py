@@ -6,8 +6,9 @@ from enum import StrEnum
 
 from stagewise.errors import InputError
 from stagewise.sampling.calibration import LOCALIZATION_MARGIN, STEP_LIMIT
-from stagewise.sampling.config import RMSprop, SGLDConfig
+from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.curvature import Curvature
+from stagewise.sampling.preconditioners import RMSprop
 
 STABLE = 4.0
 """A direction of curvature lam is stable where lr * lam is below this."""

@@ -1,56 +1,55 @@
 """Estimators of the gradient that drives a chain: plain, control variates, tilted."""
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor
 
-from stagewise.batches import Batch, num_samples, take
 from stagewise.sampling.config import Drift
-from stagewise.sampling.weights import FlatWeights
-
-BatchLoss = Callable[[Batch], Tensor]
-"""Mean loss of a batch at the weights that the module holds."""
+from stagewise.sampling.engine import Engine
 
 
 class DriftGradient:
-    """Gradient ``[weight]`` of L at a chain's weights, estimated from one minibatch.
+    """Gradient ``[chain, weight]`` of L at the chains' weights, estimated from one minibatch for each chain.
 
     With gm the minibatch gradient: plain gm(w); control variates gm(w) - gm(w*) + the full gradient at w*; tilted
     gm(w) - gm(w*), which leaves out the slope at w*, so that the chain fluctuates around w* instead of sliding down.
+    Weight decay adds the gradient of its penalty, of which tilting leaves out the slope too.
 
     Source: control variates, Baker et al. 2019.
     """
 
-    def __init__(self, drift: Drift, weights: FlatWeights, loss: BatchLoss, sampling: Batch, batch_size: int) -> None:
-        """Compute what stays the same over the chains of a probe.
+    def __init__(self, drift: Drift, engine: Engine, *, weight_decay: float = 0.0, slope: Tensor | None = None) -> None:
+        """Set up for the chains of an engine.
 
         Args:
             drift: which estimator.
-            weights: of the chains; at w* when this is called.
-            loss: mean loss of a batch.
-            sampling: the whole sampling set; control variates pass over it once.
-            batch_size: samples for each forward pass of that pass.
+            engine: evaluates the chains.
+            weight_decay: coefficient of |w|^2 / 2 in the mean loss.
+            slope: full gradient of L at w*, ``[weight]``. Control variates need it; so does tilting where the minibatch
+                is the whole sampling set, which is then not evaluated twice.
         """
         self._drift = drift
-        self._weights = weights
-        self._loss = loss
-        self._slope = self._full_gradient(sampling, batch_size) if drift is Drift.control_variate else None
+        self._engine = engine
+        self._weight_decay = weight_decay
+        self._slope = slope
 
-    def _full_gradient(self, sampling: Batch, batch_size: int) -> Tensor:
-        """Gradient of the mean over the sampling set: chunk means weighted by their samples."""
-        size = num_samples(sampling)
-        total = torch.zeros_like(self._weights.state)
-        for start in range(0, size, batch_size):
-            chunk = take(sampling, slice(start, start + batch_size))
-            total.add_(self._weights.gradient(self._loss(chunk)), alpha=num_samples(chunk) / size)
-        return total
+    def __call__(self, rows: Tensor | None) -> Tensor:
+        """Estimate from minibatches at the chains' present weights.
 
-    def __call__(self, batch: Batch) -> Tensor:
-        """Estimate from one minibatch at the chain's present weights."""
-        gradient = self._weights.gradient(self._loss(batch))
-        if self._drift is Drift.plain:
-            return gradient
-        with self._weights.at_anchor():
-            gradient -= self._weights.gradient(self._loss(batch))
-        return gradient if self._slope is None else gradient.add_(self._slope)
+        Args:
+            rows: samples ``[chain, sample]``; None is the whole sampling set.
+        """
+        gradient = self._engine.gradient(rows)
+        if self._drift is not Drift.plain and rows is not None:
+            gradient -= self._engine.anchor_gradient(rows)
+            if self._drift is Drift.control_variate:
+                gradient += self._known_slope()
+        elif self._drift is Drift.tilted:
+            gradient -= self._known_slope()
+        if self._weight_decay:
+            gradient.add_(self._engine.state, alpha=self._weight_decay)
+            if self._drift is Drift.tilted:
+                gradient.sub_(self._engine.anchor, alpha=self._weight_decay)
+        return gradient
+
+    def _known_slope(self) -> Tensor:
+        assert self._slope is not None
+        return self._slope

@@ -1,21 +1,21 @@
 """The curvature that a sampler meets at one checkpoint, and settings made from it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from stagewise.batches import Batch, num_samples, take
-from stagewise.errors import InputError
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import LossFn, evaluate
 from stagewise.sampling.calibration import propose
-from stagewise.sampling.config import RMSprop, SGLDConfig
+from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.curvature import Curvature, Root, measure_curvature
-from stagewise.sampling.kernel import MeanSquare
+from stagewise.sampling.ekfac import EKFAC, ekfac_preconditioner
+from stagewise.sampling.preconditioners import AdamMoments, Preconditioner, RMSprop, RunningRMSprop
 from stagewise.sampling.weights import FlatWeights
 
 ForwardContext = Callable[[], AbstractContextManager]
@@ -31,9 +31,9 @@ class Measurement:
     """Curvature at one checkpoint.
 
     Attributes:
-        plain: of the Hessian H.
-        preconditioned: of P^(1/2) (nbeta H + localization) P^(1/2); None without a preconditioner, or where it is not
-            known before the chain runs.
+        plain: of the Hessian H of L, weight decay of the target included.
+        preconditioned: of P^(1/2) (nbeta H + localization) P^(1/2); None without a preconditioner, or while
+            localization is not known.
     """
 
     plain: Curvature
@@ -57,6 +57,7 @@ class Landscape:
         num_vectors: Lanczos vectors held at once, each as large as the weights.
         seed: of start vector and minibatches.
         forward_context: entered around each forward pass; not autocast.
+        second_moments: Adam's, by parameter name, for the preconditioner that uses them.
     """
 
     loss_fn: LossFn
@@ -66,6 +67,7 @@ class Landscape:
     num_vectors: int = 20
     seed: int = 0
     forward_context: ForwardContext = nullcontext
+    second_moments: Mapping[str, Tensor] = field(default_factory=dict)
 
     def measure(self, module: nn.Module, config: SGLDConfig, step: int = 0) -> Measurement:
         """Measure at the weights that ``module`` has now, which is left as it was.
@@ -76,26 +78,37 @@ class Landscape:
             InputError, FloatingPointError, ArithmeticError: as :func:`measure_curvature` does.
         """
         plain = self._curvature(module, config, step, None)
-        root = None if config.localization == "auto" else self._root(module, config)
-        return Measurement(plain, None if root is None else self._curvature(module, config, step, root))
+        preconditioner = None if config.localization == "auto" else self._preconditioner(module, config)
+        if preconditioner is None:
+            return Measurement(plain)
+        return Measurement(plain, self._curvature(module, config, step, preconditioner.root_times))
 
-    def _root(self, module: nn.Module, config: SGLDConfig) -> Root | None:
-        """R of the preconditioner that the first steps of a chain take; None without one.
-
-        Raises:
-            InputError: ``lr`` is ``auto`` and the preconditioner is of a kind that is not known before the chain runs.
-        """
-        if isinstance(config.preconditioner, RMSprop):
-            return self._rmsprop_root(module, config)
-        if config.preconditioner is not None and config.lr == "auto":
-            raise InputError(
-                f"got lr='auto' with preconditioner {type(config.preconditioner).__name__}; expected a number, or "
-                "RMSprop, or none; set lr"
+    def _preconditioner(self, module: nn.Module, config: SGLDConfig) -> Preconditioner | None:
+        """P of the first steps of a chain; None without one."""
+        settings = config.preconditioner
+        if isinstance(settings, RMSprop):
+            return self._rmsprop(settings, module, config)
+        if isinstance(settings, AdamMoments):
+            weights = FlatWeights(module, config.parameters)
+            return settings.build(weights.leaves, self.second_moments, weights.anchor)
+        if isinstance(settings, EKFAC):
+            return ekfac_preconditioner(
+                settings,
+                module,
+                self.loss_fn,
+                self.sampling,
+                nbeta=config.nbeta,
+                localization=float(config.localization) + config.nbeta * config.weight_decay,
+                parameters=config.parameters,
             )
         return None
 
     def _curvature(self, module: nn.Module, config: SGLDConfig, step: int, root: Root | None) -> Curvature:
-        matrix = {} if root is None else {"nbeta": config.nbeta, "localization": float(config.localization)}
+        # Weight decay adds to every direction of H.
+        matrix = {"localization": config.weight_decay}
+        if root is not None:
+            decay = config.nbeta * config.weight_decay
+            matrix = {"nbeta": config.nbeta, "localization": float(config.localization) + decay}
         return measure_curvature(
             module,
             self.loss_fn,
@@ -112,28 +125,26 @@ class Landscape:
             **matrix,
         )
 
-    def _rmsprop_root(self, module: nn.Module, config: SGLDConfig) -> Root:
-        """R = P^(1/2) at the start of the burn-in: v from minibatch gradients at w*.
+    def _rmsprop(self, settings: RMSprop, module: nn.Module, config: SGLDConfig) -> Preconditioner:
+        """P from minibatch gradients at w*, as many as the burn-in takes, up to 32.
 
-        Gradients grow as the chain leaves w*, and P falls; but the first steps are taken with this P.
+        Gradients grow as the chain leaves w*, and P falls; but the first steps are taken with a P like this.
         """
-        assert isinstance(config.preconditioner, RMSprop)
         weights = FlatWeights(module, config.parameters)
-        adapting = MeanSquare(config.preconditioner, weights.state)
+        adapting = RunningRMSprop(settings, weights.state)
         generator = np.random.default_rng(self.seed)
         size = num_samples(self.sampling)
 
-        def body() -> Tensor:
-            for _ in range(min(config.num_burnin_steps, _MOST_GRADIENTS)):
+        def body() -> Preconditioner:
+            for _ in range(min(config.num_burnin_steps or _MOST_GRADIENTS, _MOST_GRADIENTS)):
                 index = generator.permutation(size)[: config.batch_size]
                 with self.forward_context():
                     losses = evaluate(self.loss_fn, module, take(self.sampling, torch.from_numpy(index)))
                 adapting.update(weights.gradient(losses.mean()))
-            return adapting.preconditioner().sqrt()
+            return adapting.preconditioner()
 
         with untouched(module), torch.enable_grad():
-            root = with_weights(module, weights.leaves, body)
-        return lambda vector: root * vector
+            return with_weights(module, weights.leaves, body)
 
 
 def settle(

@@ -18,6 +18,12 @@ class Trace:
         chains: numbers of the chains that were kept, in the order of the first axis.
         dropped: number of each chain that failed, with the reason.
         step: training step of the weights.
+        gradient_rms: ``[chain]``, root mean square over steps and weights of the gradient estimates, nats per weight.
+        minibatch_noise: variance that minibatches add to a step over that of the injected noise, mean over weights and
+            chains, at the last step; well below 1 where the chain is not heated.
+        reduced: ``[chain, draw, feature]``, what the sampler's ``reduce`` made of each draw's losses; ``loss`` is then
+            ``[chain, draw, sample]``, summed over tokens, also where ``mask`` has tokens.
+        engine: the engine that ran the chains.
     """
 
     loss: NDArray[np.float32]
@@ -27,6 +33,10 @@ class Trace:
     chains: tuple[int, ...]
     dropped: dict[int, str]
     step: int
+    gradient_rms: NDArray[np.float64] | None = None
+    minibatch_noise: float | None = None
+    reduced: NDArray[np.float64] | None = None
+    engine: str | None = None
 
     def sample_losses(self) -> NDArray[np.float64]:
         """``[chain, draw, sample]``: token losses summed over each sample."""

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, TensorDataset
 
 from stagewise import InfluenceCallback, InputError, ProbeConfig, ProbeSchedule, SGLDConfig, open_run
-from stagewise.sampling.config import RMSprop
+from stagewise.sampling.preconditioners import RMSprop
 
 SOUND = SGLDConfig(lr=5e-4, nbeta=100, localization=200, num_chains=2, num_draws=6, batch_size=16)
 FIRST = ProbeSchedule(at_steps=[1])
@@ -71,12 +71,13 @@ def train(folder, module, sgld, schedule=FIRST, *, max_steps=2, probe=CHECKED, c
 
 
 def about_settings(told):
-    return [it for it in told if "dropped" not in it and "lost all" not in it]
+    """Without what is said of the chains themselves."""
+    return [it for it in told if not any(words in it for words in ("dropped", "lost all", "flagged"))]
 
 
 def test_sound_settings_are_passed_over_in_silence(tmp_path):
     told, _ = train(tmp_path, DeepLinear(), SOUND)
-    assert told == []
+    assert about_settings(told) == []
 
 
 def test_weak_localization_at_a_saddle(tmp_path):
@@ -145,7 +146,7 @@ def test_each_kind_is_told_once_and_settings_that_cease_to_suit_are_told_later(t
 
 def test_check_can_be_switched_off(tmp_path):
     told, _ = train(tmp_path, DeepLinear(), replace(SOUND, localization=50), probe=ProbeConfig(check_curvature=False))
-    assert told == []
+    assert about_settings(told) == []
 
 
 class Attends(DeepLinear):

@@ -14,9 +14,10 @@ from stagewise.sampling.calibration import (
     apply,
     propose,
 )
-from stagewise.sampling.config import RMSprop, SGLDConfig
+from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.curvature import Curvature
 from stagewise.sampling.findings import check_settings
+from stagewise.sampling.preconditioners import RMSprop
 
 AUTO = SGLDConfig(lr="auto", localization="auto", nbeta=300, num_draws=1000)
 

@@ -8,8 +8,8 @@ from torch import nn
 from stagewise.errors import InputError
 from stagewise.losses import evaluate
 from stagewise.sampling.chains import run_chains
-from stagewise.sampling.config import RMSprop, SGLDConfig
-from stagewise.sampling.kernel import MeanSquare
+from stagewise.sampling.config import EngineName, SGLDConfig
+from stagewise.sampling.preconditioners import RMSprop, RunningRMSprop
 from stagewise.sampling.streams import chain_streams
 
 
@@ -59,7 +59,11 @@ def test_covariance_is_that_of_the_exact_posterior(preconditioner):
     assert np.trace(got) == pytest.approx(np.trace(want), rel=0.15)
 
 
-def test_draws_equal_a_plain_loop():
+ENGINES = [EngineName.sequential, EngineName.batched]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_draws_equal_a_plain_loop(engine):
     x, y = regression(num=12)
     module = linear(x, y).float()
     batch = (x.float(), y.float())
@@ -74,20 +78,23 @@ def test_draws_equal_a_plain_loop():
         batch_size=5,
         seed=3,
         preconditioner=RMSprop(alpha=0.8, eps=0.1),
+        weight_decay=0.3,
+        engine=engine,
     )
     trace = run_chains(module, squared, observed=batch, sampling=batch, config=config, step=9)
     for chain in range(2):
         noise_stream, batch_stream = chain_streams(config, chain, 9, torch.device("cpu"))
         w = anchor = module.weight.detach().clone()
-        running = MeanSquare(config.preconditioner, anchor.flatten())
+        running = RunningRMSprop(config.preconditioner, anchor.flatten())
+        noises = torch.empty(config.num_steps, 3).normal_(generator=noise_stream)
         recorded = []
         for index in range(config.num_steps):
             rows = torch.randperm(12, generator=batch_stream)[:5]
-            gradient = ((batch[0][rows] @ w.T - batch[1][rows]) * batch[0][rows]).mean(0, keepdim=True)
+            gradient = ((batch[0][rows] @ w.T - batch[1][rows]) * batch[0][rows]).mean(0, keepdim=True) + 0.3 * w
             if index < 3:
                 running.update(gradient.flatten())
-            p = running.preconditioner().view(1, 3)
-            noise = torch.randn(3, generator=noise_stream).view(1, 3)
+            p = running.preconditioner().diagonal.view(1, 3)
+            noise = noises[index].view(1, 3)
             w = w - config.lr / 2 * p * (50 * gradient + 30 * (w - anchor)) + (config.lr * p).sqrt() * noise
             if index >= 3 and (index - 3) % 2 == 1:
                 recorded.append(((batch[0] @ w.T - batch[1]) ** 2).sum(1) / 2)
@@ -95,7 +102,8 @@ def test_draws_equal_a_plain_loop():
 
 
 def small(**changes):
-    return SGLDConfig(**{"lr": 1e-3, "nbeta": 10, "localization": 10, "num_draws": 6, "batch_size": 4, **changes})
+    settings = {"lr": 1e-3, "nbeta": 10, "localization": 10, "num_draws": 6, "batch_size": 4, "engine": "sequential"}
+    return SGLDConfig(**{**settings, **changes})
 
 
 def run(module, batch, config, **more):
@@ -163,7 +171,7 @@ def test_frozen_parameters_stay_and_are_no_part_of_the_chain(case):
 def test_zero_nbeta_is_the_localized_gaussian():
     module = nn.Linear(50, 1, bias=False)
     batch = (torch.randn(4, 50), torch.randn(4, 1))
-    config = SGLDConfig(lr=0.02, nbeta=0.0, localization=10.0, num_draws=300, num_burnin_steps=100, num_chains=2)
+    config = small(lr=0.02, nbeta=0.0, num_draws=300, num_burnin_steps=100, max_loss_rise=100.0)
     trace = run(module, batch, config)
     want = 50 / 10 / (1 - 0.02 * 10 / 4)
     assert float((trace.distance**2).mean()) == pytest.approx(want, rel=0.1)

@@ -11,9 +11,10 @@ from torch import nn
 
 from stagewise.errors import InputError
 from stagewise.sampling.chains import run_chains
-from stagewise.sampling.config import RMSprop, SGLDConfig
+from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.curvature import Curvature
 from stagewise.sampling.findings import Severity, check_settings
+from stagewise.sampling.preconditioners import RMSprop
 
 SOUND = SGLDConfig(lr=1e-4, nbeta=100, localization=1000, num_draws=200)
 SADDLE = Curvature(lam_max=10.0, lam_min=-4.0, residual=0.0, num_products=27, step=80)

@@ -5,9 +5,11 @@ from torch import nn
 
 from stagewise.errors import InputError
 from stagewise.isolation import with_weights
+from stagewise.losses import evaluate
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import Drift, SGLDConfig
 from stagewise.sampling.gradients import DriftGradient
+from stagewise.sampling.sequential import SequentialEngine
 from stagewise.sampling.weights import FlatWeights
 from tests.sampling.test_chains import linear, regression, squared
 
@@ -18,15 +20,14 @@ def estimates(drift, module, rows):
     """Gradients at w* + 0.1 from each of the minibatches, and the exact one."""
     weights = FlatWeights(module)
 
-    def loss(batch):
-        return squared(module, batch).mean()
-
     def body():
-        estimate = DriftGradient(drift, weights, loss, (X, Y), batch_size=7)
-        weights.state.add_(0.1)
-        weights.publish()
-        found = torch.stack([estimate((X[batch], Y[batch])) for batch in rows])
-        return found, weights.gradient(loss((X, Y)))
+        engine = SequentialEngine(weights, lambda batch: evaluate(squared, module, batch), (X, Y), [(X, Y)])
+        estimate = DriftGradient(drift, engine, slope=engine.slope(7))
+        engine.state.add_(0.1)
+        engine.moved()
+        found = torch.stack([estimate(batch[None])[0] for batch in rows])
+        torch.testing.assert_close(estimate(None)[0], found.mean(0))
+        return found, engine.gradient(None)[0]
 
     return with_weights(module, weights.leaves, body)
 
@@ -106,7 +107,8 @@ def test_estimates_leave_the_chain_where_it_is(off_minimum):
 
 
 def small(**changes):
-    return SGLDConfig(**{"lr": 1e-3, "nbeta": 10, "localization": 10, "num_draws": 3, "batch_size": 5, **changes})
+    settings = {"lr": 1e-3, "nbeta": 10, "localization": 10, "num_draws": 3, "batch_size": 5, "engine": "sequential"}
+    return SGLDConfig(**{**settings, **changes})
 
 
 def test_only_parameters_that_a_pattern_matches_move():

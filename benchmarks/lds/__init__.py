@@ -1,0 +1,1 @@
+"""Parts of the linear datamodeling benchmark, datamodeling.py."""

@@ -1,0 +1,192 @@
+"""The batched engine: all chains of a probe at once, for models whose steps are bound by dispatch."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor, nn
+from torch.func import grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from stagewise.batches import Batch, tensors
+from stagewise.isolation import with_weights
+from stagewise.losses import Losses, LossFn, evaluate
+from stagewise.sampling.tracing import trace
+from stagewise.sampling.weights import FlatWeights, trainable
+
+
+def _rebuilt(batch: Batch, values: Sequence[Tensor]) -> Batch:
+    """A batch of the same structure that holds ``values``."""
+    following = iter(values)
+    return apply_to_collection(batch, Tensor, lambda _: next(following))
+
+
+class Program:
+    """Gradient and losses of all chains as two graphs of tensor operations, traced once and used at every probe.
+
+    Everything that changes over a run is an argument of the graphs: chains, other parameters, buffers, data. What a
+    module keeps elsewhere is a constant in them; the caller compares the losses at w* with those of the module itself.
+    """
+
+    def __init__(
+        self,
+        loss_fn: LossFn,
+        parameters: Sequence[str] | None,
+        forward_context: Callable[[], AbstractContextManager],
+        *,
+        traced: bool = True,
+    ) -> None:
+        """Nothing is traced yet.
+
+        Args:
+            loss_fn: per-sample loss.
+            parameters: patterns of the parameters that the chains move.
+            forward_context: entered around each forward pass (autocast).
+            traced: record the tensor operations once and replay them; False goes through the module each time.
+        """
+        self._loss_fn = loss_fn
+        self._parameters = parameters
+        self._forward_context = forward_context
+        self._traced = traced
+        self._graphs: dict[Any, Callable[..., Tensor]] = {}
+
+    def _function(self, module: nn.Module, batch: Batch, *, gradient: bool, shared: bool) -> Callable[..., Tensor]:
+        """``f(state [chain, weight], *others, *data)``, one batch shared by all chains or one for each."""
+        moving = trainable(module, self._parameters)
+        others = [name for name in constants(module) if name not in moving]
+        shapes = [value.shape for value in moving.values()]
+        dtypes = [value.dtype for value in moving.values()]
+        sizes = [value.numel() for value in moving.values()]
+
+        def one_chain(weights: Tensor, rest: Sequence[Tensor], data: Sequence[Tensor]) -> Tensor:
+            parts = zip(weights.split(sizes), shapes, dtypes, strict=True)
+            leaves = [part.view(shape).to(dtype) for part, shape, dtype in parts]
+            held = dict(zip([*moving, *others], [*leaves, *rest], strict=True))
+
+            def body() -> Tensor:
+                with self._forward_context():
+                    losses = evaluate(self._loss_fn, module, _rebuilt(batch, data))
+                return losses.mean() if gradient else losses.values
+
+            return with_weights(module, held, body)
+
+        own = [None if shared or not tensor.dim() else 0 for tensor in tensors(batch)]
+        every_chain = vmap(grad(one_chain) if gradient else one_chain, in_dims=(0, None, own))
+
+        def function(state: Tensor, *arguments: Tensor) -> Tensor:
+            return every_chain(state, list(arguments[: len(others)]), list(arguments[len(others) :]))
+
+        return function
+
+    def graph(
+        self, module: nn.Module, state: Tensor, rest: Sequence[Tensor], batch: Batch, *, gradient: bool, shared: bool
+    ) -> Callable[..., Tensor]:
+        """The function of ``(state, *rest, *tensors(batch))`` for tensors of these shapes, traced where they are new.
+
+        Args:
+            module: in eval mode.
+            state: ``[chain, weight]``.
+            rest: the values of :func:`constants` that the chains do not move.
+            batch: shared by all chains, or with a leading axis of chains.
+            gradient: the gradient of the mean loss ``[chain, weight]``; else the losses ``[chain, sample(, token)]``.
+            shared: whether the batch is shared by all chains.
+        """
+        arguments = [state, *rest, *tensors(batch)]
+        key = (gradient, shared, *((tensor.shape, tensor.dtype) for tensor in arguments))
+        graph = self._graphs.get(key)
+        if graph is None:
+            graph = self._function(module, batch, gradient=gradient, shared=shared)
+            # Fused attention has no batching rule: without this each chain is looped over.
+            with sdpa_kernel(SDPBackend.MATH):
+                if self._traced:
+                    graph = trace(graph, arguments)
+            self._graphs[key] = graph
+        return graph
+
+
+def constants(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, detached: what a traced graph must be given anew at each probe."""
+    named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    return {name: value.detach() for name, value in named.items()}
+
+
+class BatchedEngine:
+    """Runs all chains of a probe in one ``vmap``. See :class:`~stagewise.sampling.engine.Engine`."""
+
+    def __init__(
+        self,
+        program: Program,
+        module: nn.Module,
+        weights: FlatWeights,
+        num_chains: int,
+        sampling: Batch,
+        observed: Sequence[Batch],
+        mask: Tensor,
+    ) -> None:
+        """Set up at the anchor.
+
+        Args:
+            program: of earlier probes of the same run.
+            module: in eval mode; its own weights are w*.
+            weights: their flat form.
+            num_chains: how many run at once.
+            sampling: the sampling set.
+            observed: the observed set, in chunks.
+            mask: where the observed set has a loss.
+        """
+        self._program = program
+        self._module = module
+        moving = set(weights.leaves)
+        self._rest = [value for name, value in constants(module).items() if name not in moving]
+        self._sampling = sampling
+        self._observed = observed
+        self._mask = mask
+        self.anchor = weights.anchor
+        self.state = weights.anchor.repeat(num_chains, 1)
+        self._gradients: Callable[..., Tensor] | None = None
+        self._recorded: list[tuple[Callable[..., Tensor], list[Tensor]]] | None = None
+        self._anchors = weights.anchor.repeat(num_chains, 1)
+
+    def moved(self) -> None:
+        """See :class:`~stagewise.sampling.engine.Engine`."""
+
+    def gradient(self, rows: Tensor | None) -> Tensor:
+        """See :class:`~stagewise.sampling.engine.Engine`."""
+        return self._gradient(self.state, rows)
+
+    def anchor_gradient(self, rows: Tensor | None) -> Tensor:
+        """See :class:`~stagewise.sampling.engine.Engine`."""
+        return self._gradient(self._anchors, rows)
+
+    def _gradient(self, state: Tensor, rows: Tensor | None) -> Tensor:
+        batch = self._sampling
+        if rows is not None:
+            rows = rows.to(state.device)
+            batch = apply_to_collection(batch, Tensor, lambda tensor: tensor[rows] if tensor.dim() else tensor)
+        if self._gradients is None:
+            self._gradients = self._graph(batch, gradient=True, shared=rows is None)
+        with torch.no_grad():
+            return self._gradients(state, *self._rest, *tensors(batch))
+
+    def losses(self) -> Tensor:
+        """See :class:`~stagewise.sampling.engine.Engine`."""
+        return self._losses(self.state)
+
+    def anchor_losses(self) -> Losses:
+        """See :class:`~stagewise.sampling.engine.Engine`."""
+        return Losses(self._losses(self._anchors)[0], self._mask)
+
+    @torch.no_grad()
+    def _losses(self, state: Tensor) -> Tensor:
+        if self._recorded is None:
+            self._recorded = [
+                (self._graph(chunk, gradient=False, shared=True), tensors(chunk)) for chunk in self._observed
+            ]
+        parts = [graph(state, *self._rest, *data) for graph, data in self._recorded]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _graph(self, batch: Batch, *, gradient: bool, shared: bool) -> Callable[..., Tensor]:
+        with torch.no_grad():
+            return self._program.graph(self._module, self.state, self._rest, batch, gradient=gradient, shared=shared)

@@ -1,0 +1,77 @@
+"""A preconditioner that is diagonal in a Kronecker eigenbasis of each layer."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class KroneckerBlock:
+    """P over one layer, whose parameters make a matrix M ``[row, column]``: left (scale * (left^T M right)) right^T.
+
+    Attributes:
+        parts: (start, columns) of each parameter: it lies from ``start`` in the flat weights, row by row, and fills so
+            many columns of M. A weight ``[row, ...]`` and its bias ``[row]``, which is one column, make one matrix.
+        left: ``[row, row]``, orthogonal.
+        right: ``[column, column]``, orthogonal.
+        scale: ``[row, column]``, positive: the eigenvalues of P.
+    """
+
+    parts: tuple[tuple[int, int], ...]
+    left: Tensor
+    right: Tensor
+    scale: Tensor
+
+    def matrix(self, vector: Tensor) -> Tensor:
+        """Entries of ``[..., weight]`` that belong to this layer, as ``[..., row, column]``."""
+        rows = len(self.left)
+        pieces = [
+            vector[..., start : start + rows * columns].unflatten(-1, (rows, columns)) for start, columns in self.parts
+        ]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1)
+
+    def to_eigenbasis(self, matrix: Tensor) -> Tensor:
+        """Into the eigenbasis: left^T M right, ``[..., row, column]``."""
+        return self.left.mT @ matrix @ self.right
+
+    def from_eigenbasis(self, matrix: Tensor) -> Tensor:
+        """Back to the weights: left M right^T, ``[..., row, column]``."""
+        return self.left @ matrix @ self.right.mT
+
+    def pieces(self, matrix: Tensor) -> dict[int, Tensor]:
+        """Start to flat entries ``[..., row * columns]`` of each parameter: undoes :meth:`matrix`."""
+        split = matrix.split([columns for _, columns in self.parts], dim=-1)
+        return {start: piece.flatten(-2) for (start, _), piece in zip(self.parts, split, strict=True)}
+
+
+class KroneckerPreconditioner:
+    """A constant, symmetric, positive P on flat weights, made of one block for each layer.
+
+    Vectors are ``[..., weight]``: leading axes hold many chains at once.
+    """
+
+    def __init__(self, blocks: Sequence[KroneckerBlock]) -> None:
+        """Put blocks together that cover the flat weights without gap or overlap."""
+        self._blocks = tuple(blocks)
+        self._roots = tuple(block.scale.sqrt() for block in blocks)
+
+    def times(self, vector: Tensor) -> Tensor:
+        """P x, ``[..., weight]``."""
+        return self._layer_by_layer(
+            vector, lambda block, _, matrix: block.from_eigenbasis(block.scale * block.to_eigenbasis(matrix))
+        )
+
+    def root_times(self, vector: Tensor) -> Tensor:
+        """R x, ``[..., weight]``, with R R^T = P: noise of covariance P from standard normal noise.
+
+        R goes from the eigenbasis to the weights, half the work of the symmetric root.
+        """
+        return self._layer_by_layer(vector, lambda block, root, matrix: block.from_eigenbasis(root * matrix))
+
+    def _layer_by_layer(self, vector: Tensor, multiply: Callable[[KroneckerBlock, Tensor, Tensor], Tensor]) -> Tensor:
+        pieces: dict[int, Tensor] = {}
+        for block, root in zip(self._blocks, self._roots, strict=True):
+            pieces |= block.pieces(multiply(block, root, block.matrix(vector)))
+        return torch.cat([pieces[start] for start in sorted(pieces)], dim=-1)

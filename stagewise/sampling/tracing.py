@@ -1,0 +1,96 @@
+"""Trace a function of tensors into a graph of operations, and take out those that do nothing.
+
+A traced graph runs without autograd, modules or checks; what is left is the cost of dispatching each operation. The
+backward passes of ``torch.func`` leave many views that change nothing and chains that compute constants.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.node import map_arg
+
+_aten = torch.ops.aten
+
+_VIEWS = {_aten.view.default, _aten._unsafe_view.default, _aten.expand.default, _aten.alias.default}
+_TRANSPOSE, _POW = _aten.transpose.int, _aten.pow.Tensor_Scalar
+_OF_SHAPE_ONLY = {_aten.ones_like.default, _aten.zeros_like.default, _aten.full_like.default}
+_LARGEST_CONSTANT = 2**20
+"""Numbers. Larger constants are computed each time instead of being kept."""
+
+
+def trace(function: Callable[..., Tensor], arguments: list[Tensor]) -> GraphModule:
+    """The operations of ``function`` on tensors of these shapes, as a function of the same arguments.
+
+    Raises:
+        RuntimeError: control flow depends on values, or tensors take part that are no arguments.
+    """
+    # Fake tensors: faster to trace, and tensors that are no arguments are refused instead of becoming constants.
+    graph = make_fx(function, tracing_mode="fake")(*arguments)
+    if not any(_mutates(node) for node in graph.graph.nodes):
+        _fold_constants(graph)
+        _drop_idle(graph)
+        graph.graph.eliminate_dead_code()
+        graph.recompile()
+    return graph
+
+
+def _mutates(node: Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and schema.is_mutable
+
+
+def _value(node: object) -> Tensor | None:
+    value = node.meta.get("val") if isinstance(node, Node) else None
+    return value if isinstance(value, Tensor) else None
+
+
+def _fold_constants(graph: GraphModule) -> None:
+    """Compute once what does not depend on the arguments."""
+    known: dict[Node, Any] = {}
+    for node in list(graph.graph.nodes):
+        if node.op == "get_attr":
+            known[node] = getattr(graph, str(node.target))
+        if node.op != "call_function" or node.target is torch.ops.aten.sym_size.int:
+            continue
+        inputs = node.all_input_nodes
+        if node.target in _OF_SHAPE_ONLY and (like := _value(inputs[0])) is not None:
+            real = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+            known[node] = node.target(real, *node.args[1:], **node.kwargs)
+        elif all(source in known for source in inputs):
+            args = map_arg(node.args, known.__getitem__)
+            known[node] = node.target(*args, **map_arg(node.kwargs, known.__getitem__))
+    for index, (node, value) in enumerate(known.items()):
+        needed = any(user not in known for user in node.users)
+        if node.op == "get_attr" or not needed or not isinstance(value, Tensor) or value.numel() > _LARGEST_CONSTANT:
+            continue
+        name = f"_constant_{index}"
+        graph.register_buffer(name, value.clone(memory_format=torch.contiguous_format), persistent=False)
+        with graph.graph.inserting_before(node):
+            constant = graph.graph.get_attr(name)
+        constant.meta = node.meta
+        node.replace_all_uses_with(constant)
+
+
+def _drop_idle(graph: GraphModule) -> None:
+    """Pass over views to the same shape, pairs of transposes that cancel, and first powers."""
+    for node in list(graph.graph.nodes):
+        if node.op != "call_function" or not node.args:
+            continue
+        source = node.args[0]
+        before, after = _value(source), _value(node)
+        if before is None or after is None:
+            continue
+        same_shape = before.shape == after.shape and before.dtype == after.dtype
+        if same_shape and (node.target in _VIEWS or (node.target is _POW and node.args[1] == 1)):
+            node.replace_all_uses_with(source)
+        elif node.target is source.target is _TRANSPOSE and _axes(node) == _axes(source):
+            node.replace_all_uses_with(source.args[0])
+
+
+def _axes(transpose: Node) -> set[int]:
+    num_axes = transpose.meta["val"].dim()
+    return {int(axis) % num_axes for axis in transpose.args[1:]}  # type: ignore[arg-type]

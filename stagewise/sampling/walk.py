@@ -1,0 +1,179 @@
+"""The walk of some chains: SGLD steps, records, and what can go wrong on the way."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stagewise.losses import Losses
+from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.engine import Engine
+from stagewise.sampling.gradients import DriftGradient
+from stagewise.sampling.kernel import sgld_step_
+from stagewise.sampling.preconditioners import Preconditioner, RMSprop, RunningRMSprop
+from stagewise.sampling.streams import Streams
+
+Reduce = Callable[[Tensor], Tensor]
+"""Makes features ``[feature]`` of the losses ``[sample, token]`` of one draw."""
+
+
+@dataclass
+class Walk:
+    """Records of some chains.
+
+    Attributes:
+        loss: ``[chain, draw, sample(, token)]``, nats; summed over tokens where the losses were reduced.
+        reduced: ``[chain, draw, feature]``, or None.
+        distance: ``[chain, draw]``, |w - w*|.
+        gradient_rms: ``[chain]``, root mean square of the gradient estimates over steps and weights, nats per weight.
+        minibatch_noise: ``[chain]``, variance that minibatches add to a step over that of the injected noise.
+        failed: position of each chain that failed, with the reason.
+    """
+
+    loss: NDArray[np.float32]
+    reduced: NDArray[np.float64] | None
+    distance: NDArray[np.float32]
+    gradient_rms: NDArray[np.float64]
+    minibatch_noise: NDArray[np.float64]
+    failed: dict[int, str]
+
+
+class _Recorder:
+    """Takes in the losses of each draw."""
+
+    def __init__(self, num_chains: int, num_draws: int, anchor: Losses, reduce: Reduce | None) -> None:
+        values = anchor.values
+        shape = values.shape if reduce is None else values.shape[:1]
+        self.loss = torch.empty((num_chains, num_draws, *shape), dtype=torch.float32)
+        self._reduce = reduce
+        self.reduced: Tensor | None = None
+        if reduce is not None:
+            self.reduced = torch.empty((num_chains, num_draws, *reduce(values).shape), dtype=torch.float64)
+        self._num_losses = float(anchor.mask.sum())
+        self._anchor_loss = float(anchor.mean())
+
+    def add(self, draw: int, values: Tensor) -> list[float]:
+        """Record ``[chain, sample(, token)]``.
+
+        Returns:
+            Rise ``[chain]`` of the mean loss over that at w*, nats; not finite where a loss is not.
+        """
+        if self._reduce is not None and self.reduced is not None:
+            for row, chain in zip(self.reduced, values, strict=True):
+                row[draw] = self._reduce(chain)
+            values = values if values.dim() == 2 else values.sum(dim=2)
+        recorded = self.loss[:, draw]
+        recorded.copy_(values)
+        sums = recorded.flatten(1).sum(dim=1, dtype=torch.float64).tolist()
+        return [total / self._num_losses - self._anchor_loss for total in sums]
+
+
+def walk(
+    engine: Engine,
+    estimate: DriftGradient,
+    streams: Streams,
+    config: SGLDConfig,
+    *,
+    anchor: Losses,
+    fixed: Preconditioner | None = None,
+    reduce: Reduce | None = None,
+) -> Walk:
+    """Run the chains of an engine from w*, all of them in step.
+
+    Args:
+        engine: evaluates the chains; its state is moved.
+        estimate: of the gradient.
+        streams: noise and minibatches of the same chains.
+        config: the sampler.
+        anchor: losses at w*.
+        fixed: preconditioner that does not change on the way; RMSprop is made here.
+        reduce: makes features of each draw's losses, so that no token losses are kept.
+    """
+    num_chains, num_weights = engine.state.shape
+    lr, localization = config.numbers()
+    engine.state.copy_(engine.anchor.expand_as(engine.state))
+    engine.moved()
+    recorder = _Recorder(num_chains, config.num_draws, anchor, reduce)
+    distance = torch.empty((num_chains, config.num_draws), dtype=torch.float32)
+    norms = engine.state.new_zeros(config.num_steps, num_chains)
+    rms_settings = config.preconditioner if isinstance(config.preconditioner, RMSprop) else None
+    adapting = None if rms_settings is None else RunningRMSprop(rms_settings, engine.state)
+    preconditioner = fixed
+    excess = engine.state.new_zeros(num_chains)
+    failed: dict[int, str] = {}
+    checked = 0
+    for index in range(config.num_steps):
+        gradient = estimate(streams.rows())
+        norms[index] = torch.linalg.vector_norm(gradient, dim=1)
+        burning_in = index < config.num_burnin_steps
+        if adapting is not None and rms_settings is not None and (burning_in or not rms_settings.frozen):
+            adapting.update(gradient)
+            preconditioner = adapting.preconditioner()
+        if index == config.num_steps - 1:
+            excess = _minibatch_noise(estimate, streams.rows(), gradient, preconditioner, config)
+        sgld_step_(
+            engine.state,
+            engine.anchor,
+            gradient,
+            streams.noise(),
+            lr=lr,
+            nbeta=config.nbeta,
+            localization=localization,
+            preconditioner=preconditioner,
+        )
+        engine.moved()
+        draw, between = divmod(index - config.num_burnin_steps, config.num_steps_bw_draws)
+        records = not burning_in and between == config.num_steps_bw_draws - 1
+        if not (records or index == config.num_burnin_steps - 1):
+            continue
+        _note_failed_gradients(norms, checked, index + 1, config.num_steps, failed)
+        checked = index + 1
+        if records and len(failed) < num_chains:
+            rise = recorder.add(draw, engine.losses())
+            for chain, nats in enumerate(rise):
+                if not -math.inf < nats <= config.max_loss_rise:
+                    why = f"mean loss rose by {nats:.3g} nats (limit {config.max_loss_rise:g})"
+                    failed.setdefault(chain, f"{why} at draw {draw} of {config.num_draws}")
+            distance[:, draw] = torch.linalg.vector_norm(engine.state - engine.anchor, dim=1)
+        if len(failed) == num_chains:
+            break
+    rms = norms.double().square().mean(dim=0).div(num_weights).sqrt()
+    return Walk(
+        loss=recorder.loss.numpy(),
+        reduced=None if recorder.reduced is None else recorder.reduced.numpy(),
+        distance=distance.numpy(),
+        gradient_rms=rms.cpu().numpy(),
+        minibatch_noise=excess.double().cpu().numpy(),
+        failed=failed,
+    )
+
+
+def _note_failed_gradients(norms: Tensor, start: int, end: int, num_steps: int, failed: dict[int, str]) -> None:
+    """Look for gradients that were not finite since the last look: on a GPU each look waits for the device."""
+    if math.isfinite(float(norms[start:end].sum())):
+        return
+    bad = ~torch.isfinite(norms[start:end])
+    for chain in bad.any(dim=0).nonzero().flatten().tolist():
+        first = start + int(bad[:, chain].nonzero()[0])
+        failed.setdefault(chain, f"the gradient was not finite at step {first} of {num_steps}")
+
+
+def _minibatch_noise(
+    estimate: DriftGradient,
+    rows: Tensor | None,
+    gradient: Tensor,
+    preconditioner: Preconditioner | None,
+    config: SGLDConfig,
+) -> Tensor:
+    """Heat ``[chain]``: lr nbeta^2 tr(P Var g) / (4 weights), Var g from a second minibatch at the same weights."""
+    if rows is None:
+        return gradient.new_zeros(len(gradient))
+    difference = estimate(rows) - gradient
+    scaled = difference if preconditioner is None else preconditioner.times(difference)
+    variance = (difference * scaled).mean(dim=1) / 2
+    lr, _ = config.numbers()
+    return variance * (lr * config.nbeta**2 / 4)
