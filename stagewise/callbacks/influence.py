@@ -1,27 +1,32 @@
 """Watch influence while a model trains, without disturbing its training."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from stagewise.batches import Batch
+from stagewise.callbacks.calibration import SettingsWatch
 from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_first_skip, warn_of_new_flags
 from stagewise.callbacks.outcome import write_outcome
-from stagewise.callbacks.probe_data import find_probe_data
+from stagewise.callbacks.probe_data import find_probe_data, in_precision_of
 from stagewise.callbacks.progress import show_on_bar
 from stagewise.callbacks.resume import check_unchanged
 from stagewise.callbacks.run_folder import open_run_folder
 from stagewise.callbacks.silence import metrics_refused
-from stagewise.callbacks.trainer_facts import forward_context, learning_rate, max_steps, second_moments, writers
-from stagewise.errors import InputError
+from stagewise.callbacks.trainer_facts import (
+    forward_context,
+    learning_rate,
+    max_steps,
+    refuse_sharding,
+    second_moments,
+    writers,
+)
 from stagewise.losses import LossFn, resolve_loss
 from stagewise.probes.baselines import Baselines
 from stagewise.probes.budget import Stopwatch, affords
@@ -37,8 +42,6 @@ from stagewise.reporting.tensorboard import write_layout, write_matrices
 from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.preconditioners import AdamMoments
-
-_SHARDING = (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)
 
 
 class InfluenceCallback(Callback):
@@ -95,6 +98,7 @@ class InfluenceCallback(Callback):
         self._enabled = enabled
         self._record = Record()
         self._references = References(self.probe.reference_ratio)
+        self._watch = SettingsWatch(sgld, probe)
         self._resumed: dict[str, Any] | None = None
         self._prober: Prober | None = None
         self._folder: Path | None = None
@@ -114,24 +118,23 @@ class InfluenceCallback(Callback):
         """Refuse bad settings, then probe the initial weights where the schedule asks for it."""
         if not self._enabled:
             return
-        if isinstance(trainer.strategy, _SHARDING):
-            raise InputError(
-                f"got {type(trainer.strategy).__name__}, which shards the weights; expected a strategy that keeps them "
-                "whole (single device, DDP); set InfluenceCallback(enabled=False) to train without probes"
-            )
+        refuse_sharding(trainer)
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.schedule.check(max_steps(trainer))
         resumed, self._resumed = self._resumed, None
         if trainer.global_step == 0 and resumed is None:
             self._record, self._references = Record(), References(self.probe.reference_ratio)
+            self._watch.restart()
         elif self._record.last_step < 0:
             # First attached to a run that goes on: steps before this session are not due.
             self._record.last_step = trainer.global_step - 1
         with metrics_refused(pl_module):
+            loss_fn, data = self.loss_and_data(trainer, pl_module)
+            self.sgld = self._watch.start(loss_fn, data)
             prober = Prober(
                 pl_module,
-                resolve_loss(pl_module, self._loss_fn),
-                self._probe_data(trainer, pl_module),
+                loss_fn,
+                data,
                 sgld=self.sgld,
                 config=self.probe,
                 references=self._references,
@@ -182,6 +185,7 @@ class InfluenceCallback(Callback):
         return {
             "record": self._record.state_dict(),
             "references": self._references.state_dict(),
+            "watch": self._watch.state_dict(),
             "fingerprint": dict(self._fingerprint),
             "folder": None if self._folder is None else str(self._folder.resolve()),
             "engine": self._engine,
@@ -192,15 +196,15 @@ class InfluenceCallback(Callback):
         """Take up where a checkpoint left off."""
         self._record = Record.from_state_dict(state_dict["record"])
         self._references.load_state_dict(state_dict["references"])
+        self._watch.load_state_dict(state_dict["watch"])
         self._resumed = {name: state_dict[name] for name in ("folder", "fingerprint", "engine", "baselines")}
 
     # Setting up
 
-    def _probe_data(self, trainer: Trainer, module: LightningModule) -> ProbeData:
+    def loss_and_data(self, trainer: Trainer, module: LightningModule) -> tuple[LossFn, ProbeData]:
+        """The per-sample loss and the data that probes of this trainer use."""
         data = find_probe_data(trainer, module, self._observed, self._sampling, self._groups)
-        convert = trainer.precision_plugin.convert_input
-        sampling = None if data.sampling is None else convert(data.sampling)
-        return replace(data, observed=convert(data.observed), sampling=sampling)
+        return resolve_loss(module, self._loss_fn), in_precision_of(trainer, data)
 
     # Probing
 
@@ -231,17 +235,17 @@ class InfluenceCallback(Callback):
     def _run_probe(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         assert self._prober is not None
         assert self._folder is not None
-        show_on_bar(trainer, f"probing step {step} ...")
         self._count_training_time()
         finished = False
         try:
             with metrics_refused(module):
-                result, trace = self._prober.probe(
-                    module,
-                    step,
-                    second_moments=self._second_moments(trainer, module),
-                    lr=learning_rate(trainer),
-                )
+                moments = self._second_moments(trainer, module)
+                sgld = self._watch.before_probe(trainer, module, step, moments)
+                if sgld != self.sgld:
+                    self.sgld = sgld
+                    self._fingerprint = self._prober.settle(sgld)
+                show_on_bar(trainer, f"probing step {step} ...")
+                result, trace = self._prober.probe(module, step, second_moments=moments, lr=learning_rate(trainer))
             self._engine = self._prober.engine and str(self._prober.engine)
             self._record.add(step, result, trace)
             if result is not None and trainer.is_global_zero:

@@ -70,6 +70,13 @@ def find_probe_data(
         return ProbeData(observed=observed, sampling=sampling, groups=groups or {})
 
 
+def in_precision_of(trainer: Trainer, data: ProbeData) -> ProbeData:
+    """The same data with floating-point tensors converted as the trainer converts its batches."""
+    convert = trainer.precision_plugin.convert_input
+    sampling = None if data.sampling is None else convert(data.sampling)
+    return replace(data, observed=convert(data.observed), sampling=sampling)
+
+
 def _training_set(trainer: Trainer) -> tuple[Dataset | None, Callable | None]:
     """The one map-style training set and its collate function, or None."""
     loader = trainer.train_dataloader

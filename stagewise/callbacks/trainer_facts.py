@@ -5,11 +5,27 @@ from contextlib import AbstractContextManager, nullcontext
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.errors import InputError
+
+_SHARDING = (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)
+
+
+def refuse_sharding(trainer: Trainer) -> None:
+    """Refuse strategies under which no process holds all weights.
+
+    Raises:
+        InputError: such a strategy.
+    """
+    if isinstance(trainer.strategy, _SHARDING):
+        raise InputError(
+            f"got {type(trainer.strategy).__name__}, which shards the weights; expected a strategy that keeps them "
+            "whole (single device, DDP); set InfluenceCallback(enabled=False) to train without probes"
+        )
 
 
 def writers(trainer: Trainer) -> list[SummaryWriter]:

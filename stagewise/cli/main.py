@@ -10,12 +10,13 @@ from stagewise.errors import InputError
 _COMMANDS = {
     "fit": "train a model, with the influence callback attached",
     "validate": "run the validation loop of a model",
+    "calibrate": "train without probes, and find sampler settings for the run",
 }
 
 
 def _usage() -> str:
     lines = ["usage: stagewise COMMAND -c FILE [--section.setting VALUE ...]", "", "commands:"]
-    lines += [f"  {name:<10}{what}" for name, what in _COMMANDS.items()]
+    lines += [f"  {name:<11}{what}" for name, what in _COMMANDS.items()]
     lines += ["", "`stagewise COMMAND --help` lists the settings; configs/ holds examples."]
     return "\n".join(lines)
 
@@ -67,9 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         # Imported late: Lightning takes seconds, and a wrong command should not wait for it.
-        from stagewise.cli.training import run_trainer
+        if given[0] == "calibrate":
+            from stagewise.cli.calibrate import run_calibration
 
-        run_trainer(given)
+            run_calibration(given)
+        else:
+            from stagewise.cli.training import run_trainer
+
+            run_trainer(given)
     except KeyboardInterrupt:
         return _interrupted(given[0])
     except SystemExit as leaving:

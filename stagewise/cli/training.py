@@ -34,6 +34,28 @@ def _check_config_files(arguments: Sequence[str]) -> None:
             raise InputError(f"got -c {value}, which is no file; expected a YAML file such as configs/induction.yaml")
 
 
+def prepare(arguments: Sequence[str]) -> None:
+    """Refuse what can be refused before parsing, and show what stagewise says while it works.
+
+    Raises:
+        InputError: no configuration, or one that is no file.
+    """
+    _check_config_files(arguments)
+    configured = any(it.startswith(("-c", "--config")) for it in arguments)
+    if not configured and not {"-h", "--help", "--print_config"} & set(arguments):
+        raise InputError(f"got no configuration; expected stagewise {arguments[0]} -c FILE; see configs/")
+    logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
+
+
+def cli_settings() -> dict[str, Any]:
+    """How all commands read models, data and mistakes."""
+    return {
+        "subclass_mode_model": True,
+        "subclass_mode_data": True,
+        "parser_kwargs": {"exit_on_error": False},
+    }
+
+
 def run_trainer(arguments: Sequence[str]) -> Any:
     """Parse, build and run.
 
@@ -47,18 +69,12 @@ def run_trainer(arguments: Sequence[str]) -> Any:
         InputError: a setting is unusable.
         jsonargparse.ArgumentError: the configuration could not be parsed.
     """
-    _check_config_files(arguments)
-    configured = any(it.startswith(("-c", "--config")) for it in arguments)
-    if not configured and not {"-h", "--help", "--print_config"} & set(arguments):
-        raise InputError(f"got no configuration; expected stagewise {arguments[0]} -c FILE; see configs/")
-    logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
+    prepare(arguments)
     return StagewiseCLI(
         LightningModule,
         LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        parser_kwargs={"exit_on_error": False},
         # A run resumed in its own directory writes its configuration again.
         save_config_kwargs={"overwrite": True},
         args=list(arguments),
+        **cli_settings(),
     )

@@ -56,6 +56,10 @@ class Baselines:
         self._tracin = tracin.TracIn()
         self._last_step = 0
 
+    def settle(self, sgld: SGLDConfig) -> None:
+        """Take settings with numbers in place of ``auto``."""
+        self._sgld = sgld
+
     def measure(self, module: nn.Module, step: int, lr: float | None) -> Variables:
         """Variables of a probe's data set, ``[group, group_j]``.
 
@@ -90,6 +94,7 @@ class Baselines:
 
     def _damped(self, module: nn.Module) -> tuple[tuple[str, str], np.ndarray, dict[str, str]]:
         attributes = {"units": damped.UNITS, "sign": SIGN}
+        _, localization = self._sgld.numbers()
         try:
             values = damped.damped_influence(
                 module,
@@ -98,7 +103,7 @@ class Baselines:
                 self._groups,
                 sampling=self._sampling,
                 nbeta=self._sgld.nbeta,
-                localization=self._sgld.localization,
+                localization=localization,
                 parameters=self._sgld.parameters,
                 chunk_size=self._config.chunk_size,
             )

@@ -26,6 +26,8 @@ class ProbeConfig:
             come, and memory does not grow with tokens.
         memory_limit_gib: refuse, before training, an observed set whose traces and matrices need more.
         thresholds: limits beyond which a probe is flagged.
+        check_curvature: hold the sampler's settings against the curvature of the loss at the first probe, and at a few
+            later ones, and warn where they do not suit it. A look costs some 30 Hessian-vector products.
 
     Raises:
         InputError: a value out of range.
@@ -39,6 +41,7 @@ class ProbeConfig:
     save_trace: bool = True
     memory_limit_gib: float = 4.0
     thresholds: Thresholds = field(default_factory=Thresholds)
+    check_curvature: bool = True
 
     def __post_init__(self) -> None:
         if not self.reference_ratio > 1:

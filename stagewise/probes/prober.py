@@ -199,6 +199,13 @@ class Prober:
             self._references.add(features)
         return result, trace
 
+    def settle(self, sgld: SGLDConfig) -> dict[str, str]:
+        """Take numbers in place of ``auto``; returns the fingerprint, which holds them from now on."""
+        self._sgld = sgld
+        self._sampler.settle(sgld)
+        self.baselines.settle(sgld)
+        return self.fingerprint()
+
     def fingerprint(self) -> dict[str, str]:
         """What must stay the same over a run for its probes to compare: settings and data, as text."""
         data = hashlib.sha256()

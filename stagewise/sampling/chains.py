@@ -91,6 +91,10 @@ class ChainSampler:
         """See the class."""
         return self._choice.name
 
+    def settle(self, config: SGLDConfig) -> None:
+        """Take settings that differ from those given in ``lr`` and ``localization`` only."""
+        self._config = config
+
     def _evaluate(self, batch: Batch) -> Losses:
         with self._forward_context():
             return evaluate(self._loss_fn, self._module, batch)
@@ -103,9 +107,11 @@ class ChainSampler:
             second_moments: Adam's, by parameter name, for the preconditioner that uses them.
 
         Raises:
-            InputError: an engine was asked for that cannot run this module.
+            InputError: ``lr`` or ``localization`` is still ``auto``, or an engine was asked for that cannot run this
+                module.
             LossContractError: the loss is not of the contract's shape.
         """
+        self._config.numbers()
         weights = FlatWeights(self._module, self._config.parameters)
         fixed = self._fixed_preconditioner(weights, second_moments or {})
         with untouched(self._module), torch.enable_grad():
@@ -159,13 +165,14 @@ class ChainSampler:
         if isinstance(settings, AdamMoments):
             return settings.build(weights.leaves, second_moments, weights.anchor)
         if isinstance(settings, EKFAC):
+            _, localization = self._config.numbers()
             return ekfac_preconditioner(
                 settings,
                 self._module,
                 self._loss_fn,
                 self._sampling,
                 nbeta=self._config.nbeta,
-                localization=self._config.localization + self._config.nbeta * self._config.weight_decay,
+                localization=localization + self._config.nbeta * self._config.weight_decay,
                 parameters=self._config.parameters,
             )
         return None
@@ -219,8 +226,8 @@ def run_chains(
     """One run of a :class:`ChainSampler`, for a single look; arguments are explained there.
 
     Raises:
-        InputError: no trainable parameter, a pattern that matches none, parameters on several devices, or an engine
-            that cannot run this module.
+        InputError: ``lr`` or ``localization`` is still ``auto``; no trainable parameter, a pattern that matches none,
+            parameters on several devices, or an engine that cannot run this module.
         LossContractError: the loss is not of the contract's shape.
     """
     sampler = ChainSampler(

@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
-from stagewise.errors import require
+from stagewise.errors import InputError, require
 from stagewise.sampling.ekfac import EKFAC
 from stagewise.sampling.preconditioners import AdamMoments, RMSprop
 
@@ -49,9 +50,9 @@ class SGLDConfig:
     token losses). Keep one setting for a whole run: curves at different settings do not compare.
 
     Attributes:
-        lr: step size epsilon, in squared weight units.
+        lr: step size epsilon, in squared weight units; ``auto`` has the callback calibrate it at its first probe.
         nbeta: inverse temperature times the number of samples (devinterp 2 writes ``n_beta``); 0 is a negative control.
-        localization: precision g of the Gaussian that holds the chain near w* (devinterp: gamma).
+        localization: precision g of the Gaussian that holds the chain near w* (devinterp: gamma); or ``auto``.
         num_chains: chains for each probe.
         num_draws: recorded draws for each chain.
         num_burnin_steps: steps before the first draw.
@@ -75,9 +76,9 @@ class SGLDConfig:
         InputError: a value out of range.
     """
 
-    lr: float = 5e-5
+    lr: float | Literal["auto"] = 5e-5
     nbeta: float = 300.0
-    localization: float = 2000.0
+    localization: float | Literal["auto"] = 2000.0
     num_chains: int = 2
     num_draws: int = 40
     num_burnin_steps: int = 0
@@ -99,21 +100,35 @@ class SGLDConfig:
             known = [member.value for member in kind]
             require(value in known, name, value, f"one of {known}", f"{known[0]} is the default")
             object.__setattr__(self, name, kind(value))
-        require(self.lr > 0 and finite(self.lr), "lr", self.lr, "lr > 0", "start near 0.1 / localization")
+        for name in ("lr", "localization"):
+            value = getattr(self, name)
+            usable = value == "auto" or not isinstance(value, str)
+            require(usable, name, repr(value), "a number or 'auto'", "set one of them")
         require(self.nbeta >= 0 and finite(self.nbeta), "nbeta", self.nbeta, "nbeta >= 0", "30 to 300 is usual")
+        if self.lr != "auto":
+            require(self.lr > 0 and finite(self.lr), "lr", self.lr, "lr > 0", "start near 0.1 / localization")
+        if self.localization != "auto":
+            require(
+                self.localization >= 0 and finite(self.localization),
+                "localization",
+                self.localization,
+                "localization >= 0",
+                "100 to 2000 is usual: it must exceed nbeta times the most negative curvature",
+            )
+        if self.lr != "auto" and self.localization != "auto":
+            require(
+                self.lr * self.localization < 4 or self.preconditioner is not None,
+                "lr * localization",
+                self.lr * self.localization,
+                "less than 4 (the chain is unstable beyond)",
+                f"set lr below {0.3 / max(self.localization, 1e-12):.3g}",
+            )
         require(
-            self.localization >= 0 and finite(self.localization),
-            "localization",
-            self.localization,
-            "localization >= 0",
-            "100 to 2000 is usual: it must exceed nbeta times the most negative curvature",
-        )
-        require(
-            self.lr * self.localization < 4 or self.preconditioner is not None,
-            "lr * localization",
-            self.lr * self.localization,
-            "less than 4 (the chain is unstable beyond)",
-            f"set lr below {0.3 / max(self.localization, 1e-12):.3g}",
+            self.nbeta > 0 or self.localization != "auto",
+            "localization='auto' with nbeta",
+            self.nbeta,
+            "nbeta > 0, since localization is calibrated against nbeta times the curvature",
+            "set localization to that of the run which this one controls",
         )
         require(_is_count(self.num_chains, 1), "num_chains", self.num_chains, "an integer >= 1", "2 to 8 is usual")
         require(
@@ -164,3 +179,16 @@ class SGLDConfig:
     def num_steps(self) -> int:
         """Gradient steps of one chain."""
         return self.num_burnin_steps + self.num_draws * self.num_steps_bw_draws
+
+    def numbers(self) -> tuple[float, float]:
+        """``lr`` and ``localization``, once both are numbers.
+
+        Raises:
+            InputError: one of them is still ``auto``.
+        """
+        if self.lr == "auto" or self.localization == "auto":
+            raise InputError(
+                f"got lr={self.lr!r} and localization={self.localization!r}; expected numbers where chains run; let "
+                "InfluenceCallback settle them at its first probe, or stagewise.sampling.measurement.settle"
+            )
+        return self.lr, self.localization

@@ -96,6 +96,7 @@ def walk(
         measure_noise: spend one more gradient on the minibatch noise; it is NaN if not.
     """
     num_chains, num_weights = engine.state.shape
+    lr, localization = config.numbers()
     engine.state.copy_(engine.anchor.expand_as(engine.state))
     engine.moved()
     recorder = _Recorder(num_chains, config.num_draws, anchor, reduce)
@@ -121,9 +122,9 @@ def walk(
             engine.anchor,
             gradient,
             streams.noise(),
-            lr=config.lr,
+            lr=lr,
             nbeta=config.nbeta,
-            localization=config.localization,
+            localization=localization,
             preconditioner=preconditioner,
         )
         engine.moved()
@@ -176,4 +177,5 @@ def _minibatch_noise(
     difference = estimate(rows) - gradient
     scaled = difference if preconditioner is None else preconditioner.times(difference)
     variance = (difference * scaled).mean(dim=1) / 2
-    return variance * (config.lr * config.nbeta**2 / 4)
+    lr, _ = config.numbers()
+    return variance * (lr * config.nbeta**2 / 4)

@@ -1,0 +1,247 @@
+"""Measures curvature along a run, then tries the settings made from it on the checkpoints of that run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from stagewise.batches import to_device
+from stagewise.callbacks.calibration import curvature_landscape
+from stagewise.callbacks.influence import InfluenceCallback
+from stagewise.callbacks.progress import show_on_bar
+from stagewise.callbacks.silence import metrics_refused
+from stagewise.callbacks.trainer_facts import forward_context, max_steps, second_moments
+from stagewise.errors import InputError
+from stagewise.losses import LossFn
+from stagewise.probes.schedule import ProbeSchedule
+from stagewise.reporting.calibration import Calibration
+from stagewise.sampling.calibration import Proposal, apply, propose, two_digits
+from stagewise.sampling.chains import run_chains
+from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.data import ProbeData
+from stagewise.sampling.findings import Finding, check_settings
+from stagewise.sampling.loss_trace import judge
+from stagewise.sampling.measurement import Landscape, Measurement
+from stagewise.sampling.preconditioners import AdamMoments
+from stagewise.sampling.trace import Trace
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """What ``stagewise calibrate`` looks at.
+
+    Attributes:
+        num_steps: training steps to look at, evenly in log t from the first probe of the schedule to the end.
+        num_samples: samples of the sampling set that curvature is measured on. Few samples overstate it.
+        num_chains: chains for each loss trace.
+        num_draws: draws of each; at least 8. Take those of the run to see what its probes will see.
+        max_rise: localization is raised, once, where the loss rises by more than this over that at w*, nats (per token
+            for token losses): the chain is not local then. .05 to .3 is useful.
+        output_dir: where the files go, instead of a version of its own beside the versions of the run.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    num_steps: int = 5
+    num_samples: int = 256
+    num_chains: int = 4
+    num_draws: int = 60
+    max_rise: float = 0.3
+    output_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("num_steps", 1), ("num_samples", 1), ("num_chains", 1), ("num_draws", 8)):
+            if getattr(self, name) < least:
+                raise InputError(f"got calibration.{name} {getattr(self, name)}; expected {least} or more")
+        if not self.max_rise > 0:
+            raise InputError(f"got calibration.max_rise {self.max_rise}; expected more than 0; .3 is usual")
+
+
+def _kept(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies in CPU memory."""
+    return {name: value.detach().cpu().clone() for name, value in tensors.items()}
+
+
+def calibration_steps(schedule: ProbeSchedule, last: int, num: int) -> list[int]:
+    """Steps evenly in log t from the first probe to ``last``; the last alone where one is asked for."""
+    first = next((step for step in range(last + 1) if schedule.due(step - 1, step)), last)
+    if num == 1:
+        return [last]
+    spaced = np.rint(np.geomspace(max(first, 1), last, num)).astype(int)
+    spaced[0] = first
+    return [int(step) for step in np.unique(spaced)]
+
+
+class CalibrationRun(Callback):
+    """Takes the place of the influence callback in a run whose settings are sought.
+
+    Curvature is measured at a few steps, without disturbing the training. The weights of these steps are kept in CPU
+    memory. When training ends, short chains run at each of them with the proposed settings.
+
+    Attributes:
+        result: what came of it; None until training ends.
+    """
+
+    def __init__(self, influence: InfluenceCallback, settings: CalibrationSettings) -> None:
+        """Nothing is looked at before training starts.
+
+        Args:
+            influence: whose schedule, sampler, loss and data are meant; it does not run itself.
+            settings: what to look at.
+        """
+        self.result: Calibration | None = None
+        self._influence = influence
+        self._settings = settings
+        self._steps: list[int] = []
+        self._weights: list[dict[str, Tensor]] = []
+        self._moments: list[dict[str, Tensor]] = []
+        self._measurements: list[Measurement] = []
+        self._last_step = -1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Settle the steps, and look at the initial weights where they are among them.
+
+        Raises:
+            InputError: the run has no end that can be told, or ends before its first probe.
+        """
+        last = max_steps(trainer)
+        if last == float("inf"):
+            raise InputError("got a run without an end; expected one; set --trainer.max_steps")
+        self._influence.schedule.check(last)
+        self._steps = calibration_steps(self._influence.schedule, int(last), self._settings.num_steps)
+        self._steps = [step for step in self._steps if step >= trainer.global_step]
+        self._look_if_due(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Measure where a step is due."""
+        self._look_if_due(trainer, pl_module)
+
+    def _sources(self, trainer: Trainer, module: LightningModule) -> tuple[LossFn, ProbeData, Landscape]:
+        loss_fn, data = self._influence.loss_and_data(trainer, module)
+        sgld, limit = self._influence.sgld, self._influence.probe.memory_limit_gib
+        landscape = curvature_landscape(
+            trainer, module, loss_fn, data, sgld, limit, num_samples=self._settings.num_samples
+        )
+        return loss_fn, data, landscape
+
+    def _look_if_due(self, trainer: Trainer, module: LightningModule) -> None:
+        step, previous = trainer.global_step, self._last_step
+        self._last_step = step
+        # One optimizer step may advance the count by more than one.
+        if step == previous or not any(previous < wanted <= step for wanted in self._steps):
+            return
+        show_on_bar(trainer, f"measuring curvature at step {step} ...")
+        with metrics_refused(module):
+            _, _, landscape = self._sources(trainer, module)
+            adam = isinstance(self._influence.sgld.preconditioner, AdamMoments)
+            moments = second_moments(trainer, module) if adam else {}
+            landscape = replace(landscape, second_moments=moments)
+            self._measurements.append(landscape.measure(module, self._influence.sgld, step))
+        self._weights.append(_kept(module.state_dict()))
+        self._moments.append(_kept(moments))
+        show_on_bar(trainer, f"curvature measured at {len(self._weights)} of {len(self._steps)} steps")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Propose, and try at each of the kept checkpoints; the module gets its weights back."""
+        if not self._measurements:
+            return
+        final = {name: value.detach().clone() for name, value in pl_module.state_dict().items()}
+        try:
+            with metrics_refused(pl_module):
+                self.result = self._calibrate(trainer, pl_module)
+        finally:
+            pl_module.load_state_dict(final)
+
+    def _calibrate(self, trainer: Trainer, module: LightningModule) -> Calibration:
+        given, limit = self._influence.sgld, self._settings.max_rise
+        proposal, measurements = self._propose(trainer, module, given)
+        raised = None
+        while True:
+            proposed = replace(
+                apply(given, proposal), num_chains=self._settings.num_chains, num_draws=self._settings.num_draws
+            )
+            traces = self._traces(trainer, module, proposed)
+            verdicts = [judge(trace) if trace.chains else None for trace in traces]
+            worst = max((it for it in verdicts if it is not None), key=lambda it: it.level, default=None)
+            if raised is not None and worst is not None:
+                raised += f"; it now rises by at most {worst.level:.2g}, at step {worst.step}"
+            if raised is not None or worst is None or worst.level <= limit:
+                break
+            # Most directions are flat: there the rise goes as 1 / localization.
+            localization = two_digits(proposal.localization * worst.level / limit, up=True)
+            raised = (
+                f"localization was raised from {proposal.localization:g} to {localization:g}, since the loss rose by "
+                f"{worst.level:.2g} nats at step {worst.step}; the aim is at most {limit:g}, which keeps chains local"
+            )
+            rank_zero_info(f"stagewise: {raised}; once more")
+            proposal, measurements = self._propose(
+                trainer, module, replace(given, localization=localization), keep=True
+            )
+        return Calibration(
+            given=given,
+            proposed=proposed,
+            proposal=proposal,
+            raised=raised,
+            measurements=measurements,
+            findings=self._findings(given),
+            traces=traces,
+            verdicts=verdicts,
+        )
+
+    def _propose(
+        self, trainer: Trainer, module: LightningModule, given: SGLDConfig, *, keep: bool = False
+    ) -> tuple[Proposal, list[Measurement]]:
+        """Settings for all the steps; localization is that of ``given`` where it is kept."""
+        curvatures = [it.plain for it in self._measurements]
+        proposal = propose(replace(given, lr="auto"), curvatures, keep=keep)
+        if given.preconditioner is None:
+            return proposal, self._measurements
+        _, _, landscape = self._sources(trainer, module)
+        settled = replace(given, lr="auto", localization=proposal.localization)
+        measurements = []
+        for weights, moments, curvature in zip(self._weights, self._moments, curvatures, strict=True):
+            module.load_state_dict(weights)
+            here = replace(landscape, second_moments=moments)
+            measurements.append(here.measure(module, settled, curvature.step))
+        steepest = [it.preconditioned.lam_max for it in measurements if it.preconditioned is not None]
+        return propose(settled, curvatures, steepest=steepest, keep=True), measurements
+
+    def _traces(self, trainer: Trainer, module: LightningModule, config: SGLDConfig) -> list[Trace]:
+        """Short chains at each of the kept checkpoints."""
+        loss_fn, data, _ = self._sources(trainer, module)
+        observed = to_device(data.observed, module.device)
+        sampling = observed if data.sampling is None else to_device(data.sampling, module.device)
+        traces = []
+        kept = zip(self._weights, self._moments, self._measurements, strict=True)
+        for number, (weights, moments, measured) in enumerate(kept, start=1):
+            step = measured.plain.step
+            rank_zero_info(f"stagewise: chains at step {step} ({number} of {len(self._weights)}) ...")
+            module.load_state_dict(weights)
+            traces.append(
+                run_chains(
+                    module,
+                    loss_fn,
+                    observed=observed,
+                    sampling=sampling,
+                    config=config,
+                    step=step,
+                    chunk_size=self._influence.probe.chunk_size,
+                    forward_context=forward_context(trainer),
+                    second_moments=moments,
+                )
+            )
+        return traces
+
+    def _findings(self, given: SGLDConfig) -> list[Finding]:
+        if "auto" in (given.lr, given.localization):
+            return []
+        plain = [it.plain for it in self._measurements]
+        preconditioned = [it.preconditioned for it in self._measurements if it.preconditioned is not None]
+        return check_settings(given, plain, preconditioned)

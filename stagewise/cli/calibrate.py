@@ -1,0 +1,127 @@
+"""``stagewise calibrate``: trains the run of a configuration without probes and finds sampler settings for it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from stagewise.callbacks.calibration_run import CalibrationRun, CalibrationSettings
+from stagewise.callbacks.influence import InfluenceCallback
+from stagewise.cli.training import StagewiseCLI, cli_settings, prepare
+from stagewise.errors import InputError
+from stagewise.reporting.calibration import Calibration, calibration_figure
+
+JSON_NAME, FIGURE_NAME = "calibration.json", "calibration.png"
+
+
+class _CalibrationTrainer(Trainer):
+    """A Trainer with the method that the command is named after."""
+
+    def calibrate(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Train the run of a configuration without probes and find sampler settings for it.
+
+        Args:
+            model: what trains.
+            datamodule: its data.
+            ckpt_path: checkpoint to go on from.
+            weights_only: how the checkpoint is read.
+        """
+        self.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=weights_only)
+
+
+class CalibrationCLI(StagewiseCLI):
+    """The command line of ``fit``, with a section ``calibration``."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """As ``fit`` has them, and the settings of the calibration."""
+        super().add_arguments_to_parser(parser)
+        parser.add_class_arguments(CalibrationSettings, "calibration")
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """One command."""
+        return {"calibrate": {"model", "datamodule"}}
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The configured Trainer, without probes and checkpoints, logging beside the versions of the run."""
+        settings = CalibrationSettings(**vars(self._get(self.config_init, "calibration")))
+        self.calibration_run = CalibrationRun(self._get(self.config_init, "influence"), settings)
+        configured = self._get(self.config_init, "trainer", default={})
+        if settings.output_dir is not None:
+            logger = TensorBoardLogger(settings.output_dir, name="", version="")
+        else:
+            logger = TensorBoardLogger(_root(configured), name="calibration")
+        given = configured.get("callbacks") or []
+        kept = [it for it in (given if isinstance(given, list) else [given]) if not isinstance(it, Checkpoint)]
+        trainer = super().instantiate_trainer(
+            callbacks=[*kept, self.calibration_run], logger=logger, enable_checkpointing=False
+        )
+        trainer.callbacks = [  # type: ignore[attr-defined]
+            it
+            for it in trainer.callbacks  # type: ignore[attr-defined]
+            if not isinstance(it, InfluenceCallback)
+        ]
+        return trainer
+
+
+def _root(configured: Mapping[str, Any]) -> str:
+    """The folder that holds the versions of the run."""
+    loggers = configured.get("logger")
+    first = loggers[0] if isinstance(loggers, list) and loggers else loggers
+    own = getattr(first, "root_dir", None) or getattr(first, "save_dir", None)
+    return str(own or Path(configured.get("default_root_dir") or ".") / "lightning_logs")
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> None:
+    """Write ``calibration.json`` and ``calibration.png``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / JSON_NAME).write_text(json.dumps(calibration.as_dict(), indent=2, allow_nan=False) + "\n")
+    calibration_figure(calibration).savefig(folder / FIGURE_NAME)
+
+
+def run_calibration(arguments: Sequence[str]) -> Calibration:
+    """Parse, train, measure, try, write and print.
+
+    Args:
+        arguments: ``calibrate`` and its options, those of ``fit`` among them.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        InputError: a setting is unusable, or training ended before curvature was measured.
+        jsonargparse.ArgumentError: the configuration could not be parsed.
+    """
+    prepare(arguments)
+    cli = CalibrationCLI(
+        LightningModule,
+        LightningDataModule,
+        trainer_class=_CalibrationTrainer,
+        save_config_callback=None,
+        args=list(arguments),
+        **cli_settings(),
+    )
+    calibration = cli.calibration_run.result
+    if calibration is None:
+        raise InputError(
+            f"got a run that ended at step {cli.trainer.global_step}, before any curvature was measured; expected one "
+            "that reaches its first probe; see what training said"
+        )
+    if cli.trainer.is_global_zero:
+        folder = Path(cli.trainer.log_dir or cli.trainer.default_root_dir)
+        write_calibration(folder, calibration)
+        print(calibration.explain())
+        print(f"\nSettings to paste:\n{calibration.yaml_fragment()}")
+        print(f"Written: {folder / JSON_NAME}, {folder / FIGURE_NAME}")
+    return calibration

@@ -1,0 +1,141 @@
+"""``stagewise calibrate``, in-process, on the demo's configuration made small."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from stagewise import open_run
+from stagewise.cli.calibrate import CalibrationCLI, run_calibration
+from stagewise.cli.main import main
+from stagewise.cli.training import run_trainer
+from tests.cli.test_main import config, run_of  # noqa: F401
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+SMALL = ["--calibration.num_draws", "8", "--calibration.num_chains", "2", "--calibration.num_steps", "2"]
+
+
+def folder_of(tmp_path, version=0) -> Path:
+    return tmp_path / "runs" / "induction" / "calibration" / f"version_{version}"
+
+
+@pytest.fixture
+def calibrated(config, tmp_path, capsys):  # noqa: F811
+    assert main(["calibrate", "-c", str(config), *SMALL]) == 0
+    return json.loads((folder_of(tmp_path) / "calibration.json").read_text()), capsys.readouterr().out
+
+
+def test_settings_are_proposed_that_hold_at_the_steps_looked_at(calibrated, tmp_path):
+    found, said = calibrated
+    assert [it["plain"]["step"] for it in found["curvatures"]] == [2, 4]
+    lr, nbeta, localization = (found["proposed"][name] for name in ("lr", "nbeta", "localization"))
+    assert nbeta == 300
+    for it in found["curvatures"]:
+        assert lr * (nbeta * it["plain"]["lam_max"] + localization) <= 0.3
+        assert localization > nbeta * abs(min(0, it["plain"]["lam_min"]))
+    assert [len(it["mean_loss"]) for it in found["traces"]] == [2, 2]
+    assert all(len(chain) == 8 for it in found["traces"] for chain in it["mean_loss"])
+    for words in ("Curvature of the mean loss", "Given: lr 0.0001, nbeta 300", "Proposed: localization", "step 4: "):
+        assert words in said
+
+
+def test_printed_fragment_can_be_pasted(calibrated, config, tmp_path):  # noqa: F811
+    found, said = calibrated
+    fragment = yaml.safe_load(said.split("Settings to paste:\n")[1].split("\nWritten:")[0])
+    assert set(fragment["influence"]["sgld"]) == {"lr", "nbeta", "localization"}
+    pasted = tmp_path / "pasted.yaml"
+    pasted.write_text(yaml.safe_dump(fragment))
+    assert main(["fit", "-c", str(config), "-c", str(pasted)]) == 0
+    run = open_run(run_of(tmp_path))
+    assert run.attrs["lr"] == found["proposed"]["lr"]
+    assert run.attrs["localization"] == found["proposed"]["localization"]
+
+
+def test_it_leaves_a_picture_and_no_run(calibrated, tmp_path):
+    assert (folder_of(tmp_path) / "calibration.png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in (tmp_path / "runs" / "induction").iterdir()] == ["calibration"]
+
+
+def test_careless_settings_of_the_file_are_named(config, capsys):  # noqa: F811
+    arguments = ["--influence.sgld.localization", "0.5", "--influence.sgld.lr", "0.1"]
+    assert main(["calibrate", "-c", str(config), *SMALL, *arguments]) == 0
+    said = capsys.readouterr().out
+    assert "refuse: lr 0.1 is too large" in said
+    assert "localization 0.5 is " in said
+
+
+def test_training_is_that_of_the_configuration_without_probes(config, monkeypatch):  # noqa: F811
+    models = []
+    monkeypatch.setattr(CalibrationCLI, "after_instantiate_classes", lambda cli: models.append(cli.model))
+    run_calibration(["calibrate", "-c", str(config), *SMALL])
+    plain = run_trainer(["fit", "-c", str(config), "--influence.enabled", "false"]).model.state_dict()
+    assert all(torch.equal(value, plain[name]) for name, value in models[0].state_dict().items())
+
+
+def test_files_can_be_sent_elsewhere_and_settings_be_auto(config, tmp_path, capsys):  # noqa: F811
+    folder = tmp_path / "elsewhere"
+    arguments = ["--calibration.output_dir", str(folder), "--influence.sgld.lr", "auto"]
+    arguments += ["--influence.sgld.localization", "auto", "--calibration.num_steps", "1"]
+    assert main(["calibrate", "-c", str(config), *SMALL, *arguments]) == 0
+    found = json.loads((folder / "calibration.json").read_text())
+    assert found["given"]["lr"] == "auto"
+    assert found["findings"] == []
+    assert [it["step"] for it in found["traces"]] == [4]
+    assert "left to calibration" in capsys.readouterr().out
+
+
+def test_large_rise_raises_the_localization_once(config, tmp_path, capsys):  # noqa: F811
+    assert main(["calibrate", "-c", str(config), *SMALL, "--calibration.max_rise", "1e-3"]) == 0
+    found = json.loads((folder_of(tmp_path) / "calibration.json").read_text())
+    assert "localization was raised from" in found["raised"]
+    assert found["raised"] in capsys.readouterr().out
+    lr, nbeta, localization = (found["proposed"][name] for name in ("lr", "nbeta", "localization"))
+    assert str(f"to {localization:g}") in found["raised"]
+    for it in found["curvatures"]:
+        assert lr * (nbeta * it["plain"]["lam_max"] + localization) <= 0.3
+
+
+def test_preconditioned_chain_is_calibrated_by_its_own_curvature(config, tmp_path):  # noqa: F811
+    settings = yaml.safe_load(config.read_text())
+    settings["influence"]["sgld"] |= {"preconditioner": {"eps": 0.1}, "num_burnin_steps": 4}
+    config.write_text(yaml.safe_dump(settings))
+    assert main(["calibrate", "-c", str(config), *SMALL]) == 0
+    found = json.loads((folder_of(tmp_path) / "calibration.json").read_text())
+    for it in found["curvatures"]:
+        assert found["proposed"]["lr"] * it["preconditioned"]["lam_max"] <= 0.3
+        # P is at least 1 and at most 1 / eps.
+        assert it["preconditioned"]["lam_max"] > it["plain"]["lam_max"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--calibration.num_draws", "3"], "got calibration.num_draws 3; expected 8 or more"),
+        (["--calibration.max_rise", "0"], "got calibration.max_rise"),
+        (["--calibration.nothing", "3"], "nothing"),
+        (["--trainer.max_steps", "-1", "--trainer.max_epochs", "-1"], "set --trainer.max_steps"),
+        (["--influence.schedule.at_steps", "[9]"], "expected probes within the run"),
+        (["--influence.sgld.lr", "fast"], "lr"),
+        (["--influence.sgld.nbeta", "0"], "nbeta=0"),
+    ],
+)
+def test_a_mistake_is_answered_by_one_line_and_status_2(config, capsys, arguments, words):  # noqa: F811
+    assert main(["calibrate", "-c", str(config), *arguments]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("stagewise calibrate: ")]
+    assert len(lines) == 1
+    assert words in lines[0]
+
+
+def test_configuration_is_needed(capsys):
+    assert main(["calibrate"]) == 2
+    assert "expected stagewise calibrate -c FILE" in capsys.readouterr().err
+
+
+def test_saved_configuration_of_a_run_is_taken(config, tmp_path):  # noqa: F811
+    assert main(["fit", "-c", str(config), "--influence.enabled", "false"]) == 0
+    saved = run_of(tmp_path) / "config.yaml"
+    assert main(["calibrate", "-c", str(saved), *SMALL]) == 0
+    assert (folder_of(tmp_path) / "calibration.json").is_file()
