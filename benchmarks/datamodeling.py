@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--set", choices=sorted(SETS), default="breast_cancer", help="scikit-learn set to report on")
     parser.add_argument("--seeds", type=int, default=5, help="networks to explain")
     parser.add_argument("--quick", action="store_true", help="2 networks, 4 retraining seeds, end of training only")
-    parser.add_argument("--choose", action="store_true", help="the grid that settings were chosen from (30 minutes)")
+    parser.add_argument("--choose", action="store_true", help="a grid of settings, on --set wine")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args()
     single_thread()
@@ -93,7 +93,11 @@ def main() -> None:
     if not options.quick:
         cases[1:1] = [Case("half-way", 0.0, training.steps // 2), Case(f"step {EARLY}", 0.0, EARLY)]
     if options.choose:
-        cases = [Case(f"{wrong:.0%} wrong labels, step {at}", wrong, at) for wrong in (0.0, 0.1) for at in (EARLY, training.steps)]
+        cases = [
+            Case(f"{wrong:.0%} wrong labels, step {at}", wrong, at)
+            for wrong in (0.0, 0.1)
+            for at in (EARLY, training.steps)
+        ]
     methods = candidates() if options.choose else {**rivals(), **samplers()}
     rows: list[Row] = []
     for wrong in sorted({case.wrong for case in cases}):
