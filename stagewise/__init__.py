@@ -15,9 +15,11 @@ from stagewise.reporting.store import open_run
 from stagewise.sampling.chains import ChainSampler, run_chains
 from stagewise.sampling.config import Drift, EngineName, SGLDConfig
 from stagewise.sampling.data import ProbeData
+from stagewise.sampling.ekfac import EKFAC
 from stagewise.sampling.preconditioners import AdamMoments, RMSprop
 
 __all__ = [
+    "EKFAC",
     "AdamMoments",
     "Centering",
     "ChainSampler",

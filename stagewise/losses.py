@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from stagewise.batches import Batch, num_samples
 from stagewise.errors import LossContractError
@@ -126,6 +127,8 @@ def causal_lm_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     ids = fields["input_ids"]
     attention = fields.get("attention_mask")
     inputs = {"input_ids": ids} if attention is None else {"input_ids": ids, "attention_mask": attention}
+    if get_proxy_mode() is not None:
+        inputs["attention_mask"] = _causal_mask(model, ids, attention)
     logits = model(**inputs, use_cache=False).logits
     labels = fields.get("labels", ids)
     if attention is not None:
@@ -134,6 +137,20 @@ def causal_lm_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     targets = F.pad(labels[:, 1:], (0, 1), value=-100)
     losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none", ignore_index=-100)
     return losses.view(ids.shape)[:, :-1], (targets != -100)[:, :-1]
+
+
+def _causal_mask(model: nn.Module, ids: Tensor, attention: Tensor | None) -> Tensor:
+    """What is added to attention scores ``[sample, 1, position, position]``, for a model that is being traced.
+
+    The model's own way to its mask looks at values. Where it would have made another mask (sliding windows), its losses
+    differ, which the batched engine checks.
+    """
+    length = ids.shape[1]
+    visible = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril().expand(len(ids), 1, -1, -1)
+    if attention is not None:
+        visible = visible & attention.bool()[:, None, None, :]
+    dtype = next(model.parameters()).dtype
+    return torch.zeros((), dtype=dtype, device=ids.device).masked_fill(~visible, torch.finfo(dtype).min)
 
 
 def _own_loss(module: nn.Module, batch: Batch) -> "Tensor | tuple[Tensor, Tensor]":

@@ -7,9 +7,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stagewise.influence.features import Features
+from stagewise.influence.group_influence import group_influence
 from stagewise.influence.groups import Groups
 from stagewise.influence.split import PARTS, Centering, split
-from stagewise.influence.uncertainty import jackknife_error, mean_error
+from stagewise.influence.uncertainty import length_error, mean_error
 
 Array = NDArray[np.float64]
 
@@ -20,7 +21,7 @@ UNITS = "nats^2"
 """Unit of BIF; its correlation is a pure number."""
 
 _SAMPLES = ("part", "sample", "sample_j")
-_GROUPS = ("part", "group", "group_j")
+_GROUP_AXES = ("part", "group", "group_j")
 
 
 def correlation(covariance: Array, variance: Array) -> Array:
@@ -33,18 +34,6 @@ def correlation(covariance: Array, variance: Array) -> Array:
 def _stack(parts: dict[str, Array], view: Callable[[Array], Array]) -> Array:
     """``[part, ...]``: a view of each part, with the sign of influence."""
     return np.stack([-view(parts[name]) for name in PARTS])
-
-
-def _group_estimate(
-    current: Features, reference: Features | None, groups: Groups, centering: Centering
-) -> Callable[[list[int]], Array]:
-    """Group BIF ``[part, group, group]`` as a function of the chains used, for the jackknife."""
-
-    def estimate(rows: list[int]) -> Array:
-        past = None if reference is None else reference.groups[rows]
-        return _stack(split(current.groups[rows], past, centering=centering).parts(), groups.pair_means)
-
-    return estimate
 
 
 def _names(names: Sequence[str]) -> NDArray[np.object_]:
@@ -74,6 +63,9 @@ def bif(
         - ``bif``, ``group_bif``: minus the covariance, nats^2; groups: mean over pairs in different samples.
         - ``bif_correlation``, ``group_bif_correlation``: every part divided by the total standard deviations.
         - ``group_bif_se``: jackknife standard error over chains, nats^2; NaN with too few chains.
+        - ``group_bif_z``: group_bif / group_bif_se, a pure number with the sign of influence; beyond about 2 a group
+          influence is told from zero. With C chains it follows Student's t with C - 1 degrees of freedom at best. NaN
+          where the error is unknown.
         - ``shift``, ``shift_se`` [sample]: mean loss now minus at the reference, nats; negative = learnt.
         - ``shift_norm_se``: standard error of the length of the shift, nats; NaN with one chain.
         - ``between_share``: trace of between over trace of total; noise alone gives about 1 / (2 effective draws).
@@ -90,16 +82,10 @@ def bif(
             reference = None
     parts = split(current.samples, None if reference is None else reference.samples, centering=centering).parts()
     variance = np.diag(parts["total"])
-    group_estimate = _group_estimate(current, reference, groups, centering)
-    num_chains = len(current.chains)
-    rows = list(range(num_chains))
-    group_bif = group_estimate(rows)
-    # Centring over chains needs two of them left in every jackknife sample.
-    enough = num_chains >= (3 if centering is Centering.step else 2)
-    group_bif_se = jackknife_error(group_estimate, num_chains) if enough else None
-    group_parts = split(current.groups, None if reference is None else reference.groups, centering=centering).parts()
-    group_variance = np.diag(group_parts["total"])
 
+    grouped = group_influence(
+        current.groups, None if reference is None else reference.groups, groups, centering=centering
+    )
     past = current.samples if reference is None else reference.samples
     shifts = (current.samples - past).mean(axis=1)
     shift = shifts.mean(axis=0)
@@ -112,15 +98,10 @@ def bif(
         {
             "bif": (_SAMPLES, _stack(parts, lambda part: part)),
             "bif_correlation": (_SAMPLES, _stack(parts, lambda part: correlation(part, variance))),
-            "group_bif": (_GROUPS, group_bif),
-            "group_bif_se": (_GROUPS, _missing(group_bif) if group_bif_se is None else group_bif_se),
-            "group_bif_correlation": (
-                _GROUPS,
-                _stack(group_parts, lambda part: groups.pair_mean_correlations(part, group_variance)),
-            ),
+            **{name: (_GROUP_AXES, value) for name, value in grouped.items()},
             "shift": ("sample", shift),
             "shift_se": ("sample", _missing(shift) if shift_se is None else shift_se),
-            "shift_norm_se": np.nan if shift_se is None else _norm_error(shifts),
+            "shift_norm_se": np.nan if shift_se is None else length_error(shifts),
             "between_share": float(np.trace(parts["between"])) / total_trace if total_trace > 0 else 0.0,
             "flip_fraction": float(flips[off_diagonal].mean()) if off_diagonal.any() else 0.0,
             "z_median": np.nan if shift_se is None else _median_z(shift, shift_se),
@@ -140,22 +121,11 @@ def bif(
     )
     for name in ("bif", "group_bif", "group_bif_se"):
         result[name].attrs = {"sign": SIGN, "units": UNITS}
-    for name in ("bif_correlation", "group_bif_correlation"):
+    for name in ("bif_correlation", "group_bif_correlation", "group_bif_z"):
         result[name].attrs = {"sign": SIGN, "units": "1"}
     for name in ("shift", "shift_se", "shift_norm_se"):
         result[name].attrs = {"sign": "negative = the loss fell since the reference", "units": "nats"}
     return result
-
-
-def _norm_error(shifts: Array) -> float:
-    """Standard error of the length of the mean of ``[chain, sample]`` shifts.
-
-    Taken along the mean's direction, chain by chain: the samples of one chain move together.
-    """
-    mean = shifts.mean(axis=0)
-    length = float(np.linalg.norm(mean))
-    error = mean_error(shifts @ mean / length) if length > 0 else None
-    return 0.0 if error is None else float(error)
 
 
 def _median_z(shift: Array, shift_se: Array) -> float:

@@ -7,11 +7,41 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stagewise.influence.groups import Groups
 from stagewise.sampling.trace import Trace
 
 Array = NDArray[np.float64]
+
+
+class Reducer:
+    """Reduces the losses of one draw as they come, as ``reduce`` of the chains: no trace of tokens need be kept.
+
+    Sums are taken in float64: a sum over a sequence is hundreds of times what a draw moves it by.
+    """
+
+    def __init__(self, groups: Groups) -> None:
+        """Reduce to samples, and to ``groups`` within samples."""
+        self._groups = groups
+        self._masks: list[Tensor] = []
+
+    def __call__(self, losses: Tensor) -> Tensor:
+        """Sum over samples and groups.
+
+        Args:
+            losses: ``[..., sample]`` or ``[..., sample, token]``, nats, zero where masked; on any device.
+
+        Returns:
+            ``[..., 1 + group, sample]``, nats, float64: the whole sample, then each group.
+        """
+        if not self._masks or self._masks[0].device != losses.device:
+            self._masks = [torch.from_numpy(mask).to(losses.device) for mask in self._groups.masks]
+        values = losses.detach().double()
+        parts = [values, *(values * mask for mask in self._masks)]
+        if self._groups.masks.ndim == 3:
+            parts = [part.sum(dim=-1) for part in parts]
+        return torch.stack(parts, dim=-2)
 
 
 @dataclass(frozen=True)
@@ -32,8 +62,18 @@ class Features:
 
     @classmethod
     def of(cls, trace: Trace, groups: Groups) -> "Features":
-        """Reduce a trace."""
-        return cls(trace.step, trace.chains, trace.sample_losses(), groups.sums(trace.loss))
+        """From a trace of losses, or one that a :class:`Reducer` of the same groups reduced draw by draw."""
+        if trace.reduced is not None:
+            return cls.from_reduced(trace.step, trace.chains, trace.reduced)
+        reduce = Reducer(groups)
+        rows = np.stack([reduce(torch.from_numpy(loss)).numpy() for loss in trace.loss])
+        return cls.from_reduced(trace.step, trace.chains, rows)
+
+    @classmethod
+    def from_reduced(cls, step: int, chains: tuple[int, ...], rows: Array) -> "Features":
+        """From what a :class:`Reducer` made of each draw: ``[chain, draw, 1 + group, sample]``, nats."""
+        whole = rows.astype(np.float64, copy=False)
+        return cls(step, chains, whole[:, :, 0].copy(), whole[:, :, 1:].reshape(*whole.shape[:2], -1))
 
     def only(self, chains: tuple[int, ...]) -> "Features":
         """The same draws of some of the chains."""

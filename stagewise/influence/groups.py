@@ -18,6 +18,7 @@ class Groups:
 
     Attributes:
         names: the groups, in order.
+        masks: bool ``[group, sample]`` or ``[group, sample, token]``, which losses each group holds.
         counts: ``[group, sample]``, how many losses of a group a sample holds.
         num_pairs: ``[group, group]``, pairs of losses in different samples.
     """
@@ -35,7 +36,7 @@ class Groups:
         present = np.asarray(loss_mask, dtype=bool)
         named = {name: np.asarray(mask, dtype=bool) for name, mask in masks.items()} or {"all": present}
         self.names = tuple(named)
-        self._masks = np.zeros((len(named), *present.shape), dtype=bool)
+        self.masks = np.zeros((len(named), *present.shape), dtype=bool)
         for row, (name, mask) in enumerate(named.items()):
             if mask.ndim < present.ndim:
                 mask = mask[:, None]
@@ -48,10 +49,10 @@ class Groups:
                     f"got group {name!r} of shape {list(mask.shape)}; expected the shape of the losses, "
                     f"{list(present.shape)}, or [{len(present)}]"
                 )
-            self._masks[row] = mask & present
-            if not self._masks[row].any():
+            self.masks[row] = mask & present
+            if not self.masks[row].any():
                 raise InputError(f"got group {name!r} that selects no loss; expected at least one; widen it or drop it")
-        self.counts = self._masks.reshape(len(named), len(present), -1).sum(axis=2)
+        self.counts = self.masks.reshape(len(named), len(present), -1).sum(axis=2)
         self.num_pairs = self.counts.sum(axis=1)[:, None] * self.counts.sum(axis=1)[None] - self.counts @ self.counts.T
         for row, column in np.argwhere(self.num_pairs == 0):
             raise InputError(
@@ -61,10 +62,6 @@ class Groups:
 
     def __len__(self) -> int:
         return len(self.names)
-
-    def mask(self, group: int, sample: int) -> NDArray[np.bool_]:
-        """Which losses of a sample a group holds: a scalar array or ``[token]``."""
-        return np.asarray(self._masks[group, sample])
 
     def sums(self, loss: ArrayLike) -> Array:
         """Sum each group's losses in each sample.
@@ -76,8 +73,8 @@ class Groups:
             ``[..., group * sample]``, float64.
         """
         values = np.asarray(loss, dtype=np.float64)
-        chosen = [np.where(mask, values, 0.0) for mask in self._masks]
-        if self._masks.ndim == 3:
+        chosen = [np.where(mask, values, 0.0) for mask in self.masks]
+        if self.masks.ndim == 3:
             chosen = [part.sum(axis=-1) for part in chosen]
         stacked = np.stack(chosen, axis=-2)
         return stacked.reshape(*stacked.shape[:-2], -1)
@@ -87,33 +84,50 @@ class Groups:
         sums = self.sums(loss)
         return sums.reshape(*sums.shape[:-1], *self.counts.shape).sum(axis=-1) / self.counts.sum(axis=1)
 
-    def pair_means(self, covariance: Array) -> Array:
-        """Mean over all pairs of losses of two groups in different samples.
+    def pair_sums(self, left: Array, right: Array | None = None) -> Array:
+        """Sum of products over all pairs of losses of two groups in different samples, and over draws.
+
+        The sum over all pairs is a product of group totals; what pairs within one sample add to it is taken off. No
+        matrix over samples is formed.
 
         Args:
-            covariance: ``[group * sample, group * sample]`` of the sums.
+            left: ``[..., group * sample]``, sums or what is linear in them.
+            right: the same shape; ``left`` itself if None.
 
         Returns:
-            ``[group, group]``, the unit of ``covariance``.
+            ``[group, group]``: sum over draws d and samples n != m of left[d, g, n] right[d, h, m].
         """
-        blocks = covariance.reshape(*self.counts.shape, *self.counts.shape)
-        same_sample = np.einsum("gnhn->gh", blocks)
-        return (blocks.sum(axis=(1, 3)) - same_sample) / self.num_pairs
+        shape = (-1, *self.counts.shape)
+        first = left.reshape(shape)
+        second = first if right is None else right.reshape(shape)
+        totals = first.sum(axis=2).T @ second.sum(axis=2)
+        return totals - np.tensordot(first, second, axes=((0, 2), (0, 2)))
 
-    def pair_mean_correlations(self, covariance: Array, variance: Array) -> Array:
-        """Mean correlation between the sums of two groups in different samples, over samples that hold both.
+    def pair_means(self, draws: Array) -> Array:
+        """Mean product over pairs of losses of two groups in different samples, and over draws.
+
+        For centred sums this is the mean covariance of those pairs.
 
         Args:
-            covariance: ``[group * sample, group * sample]``.
-            variance: ``[group * sample]``, what to divide by; zero where a sample holds none of a group.
+            draws: ``[..., group * sample]``, sums or what is linear in them.
 
         Returns:
-            ``[group, group]``, pure numbers.
+            ``[group, group]``, the unit of ``draws`` squared.
+        """
+        return self.pair_sums(draws) * draws.shape[-1] / draws.size / self.num_pairs
+
+    def standardized_pair_means(self, draws: Array, variance: Array) -> Array:
+        """Mean product between the standardized sums of two groups in different samples that both vary.
+
+        Args:
+            draws: ``[..., group * sample]``.
+            variance: ``[group * sample]``, what to standardize with; zero where a sample holds none of a group.
+
+        Returns:
+            ``[group, group]``, pure numbers; zero where no pair varies.
         """
         scale = np.zeros_like(variance)
         np.divide(1.0, np.sqrt(variance), out=scale, where=variance > 0)
-        blocks = (covariance * scale[:, None] * scale[None]).reshape(*self.counts.shape, *self.counts.shape)
-        held = (scale > 0).reshape(self.counts.shape).astype(np.float64)
-        num_pairs = held.sum(axis=1)[:, None] * held.sum(axis=1)[None] - held @ held.T
-        total = blocks.sum(axis=(1, 3)) - np.einsum("gnhn->gh", blocks)
+        total = self.pair_sums(draws * scale) * draws.shape[-1] / draws.size
+        num_pairs = self.pair_sums((scale > 0).astype(np.float64))
         return np.divide(total, num_pairs, out=np.zeros_like(total), where=num_pairs > 0)

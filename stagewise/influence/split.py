@@ -1,12 +1,19 @@
 """Total covariance of two probes' draws = within (fluctuation) + drift + between."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+
+Floats = TypeVar("Floats", NDArray[np.float32], NDArray[np.float64])
+
+Moment = Callable[[Array], Array]
+"""Of ``[..., feature]``: the mean over draws of anything quadratic in them."""
 
 PARTS = ("within", "drift", "between", "total")
 """Parts of a split, in order; the first three add up to the fourth."""
@@ -31,7 +38,9 @@ class Centering(StrEnum):
 
 @dataclass(frozen=True)
 class Split:
-    """Covariances over the pooled draws of two phases, ``[feature, feature]``, 1/N moments, unit of the draws squared.
+    """Covariances over the pooled draws of two phases, 1/N moments, unit of the draws squared.
+
+    Each of the shape that the moment returns: ``[feature, feature]`` unless another one was asked for.
 
     Attributes:
         within: mean over phases of the covariance around the centring means (fluctuation).
@@ -50,19 +59,25 @@ class Split:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def _second_moment(draws: Array) -> Array:
-    """``[feature, feature]`` mean of x x^T over ``[chain, draw, feature]``."""
+def second_moment(draws: Array) -> Array:
+    """``[feature, feature]`` mean of x x^T over ``[..., feature]``."""
     flat = draws.reshape(-1, draws.shape[-1])
     return flat.T @ flat / len(flat)
 
 
-def _centres(draws: Array, centering: Centering) -> Array:
-    """Means that broadcast against ``[chain, draw, feature]``."""
+def centering_means(draws: Floats, centering: Centering) -> Floats:
+    """What a centring takes off: means that broadcast against ``[chain, draw, ...]``."""
     axes: tuple[int, ...] = {Centering.chain: (1,), Centering.step: (0,), Centering.pooled: (0, 1)}[centering]
     return draws.mean(axis=axes, keepdims=True)
 
 
-def split(current: Array, reference: Array | None = None, *, centering: Centering = Centering.chain) -> Split:
+def split(
+    current: Array,
+    reference: Array | None = None,
+    *,
+    centering: Centering = Centering.chain,
+    moment: Moment = second_moment,
+) -> Split:
     """Split the covariance of the draws of two probes, each with weight 1/2.
 
     For equilibrated draws the total is exactly minus the BIF of the posterior under the two-component localization
@@ -72,6 +87,8 @@ def split(current: Array, reference: Array | None = None, *, centering: Centerin
         current: ``[chain, draw, feature]``, V.
         reference: ``[chain, draw, feature]``, U; None for a probe without one: between is then exactly zero.
         centering: see :class:`Centering`.
+        moment: what is taken of the centred draws; all of the covariance, or a quadratic form of it that needs no
+            matrix over features. The parts add up for any of them.
 
     Source: law of total covariance, nested; 1/N moments, since ddof = 1 breaks the identity.
     """
@@ -79,12 +96,8 @@ def split(current: Array, reference: Array | None = None, *, centering: Centerin
     weight = 1 / len(phases)
     means = [phase.mean(axis=(0, 1)) for phase in phases]
     grand = sum(means) * weight
-    size = current.shape[-1]
-    within, drift, between, total = (np.zeros((size, size)) for _ in PARTS)
+    rows = []
     for phase, mean in zip(phases, means, strict=True):
-        centres = _centres(phase, centering)
-        within += weight * _second_moment(phase - centres)
-        drift += weight * _second_moment(centres - mean)
-        between += weight * np.outer(mean - grand, mean - grand)
-        total += weight * _second_moment(phase - grand)
-    return Split(within, drift, between, total)
+        centres = centering_means(phase, centering)
+        rows.append((moment(phase - centres), moment(centres - mean), moment(mean - grand), moment(phase - grand)))
+    return Split(*(weight * sum(part, np.zeros(())) for part in zip(*rows, strict=True)))

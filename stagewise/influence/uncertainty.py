@@ -1,4 +1,4 @@
-"""Standard errors over chains."""
+"""Standard errors over chains, and z-scores."""
 
 from collections.abc import Callable
 
@@ -35,3 +35,26 @@ def mean_error(chain_means: Array) -> Array | None:
     if len(chain_means) < 2:
         return None
     return chain_means.std(axis=0, ddof=1) / np.sqrt(len(chain_means))
+
+
+def length_error(chain_means: Array) -> float:
+    """Standard error of the length of the mean over ``[chain, feature]``; zero where there is no length, or one chain.
+
+    Taken along the mean's direction, chain by chain: the features of one chain move together.
+    """
+    mean = chain_means.mean(axis=0)
+    length = float(np.linalg.norm(mean))
+    error = mean_error(chain_means @ mean / length) if length > 0 else None
+    return 0.0 if error is None else float(error)
+
+
+def z_scores(value: Array, error: Array) -> Array:
+    """Value over its standard error, elementwise.
+
+    Zero where the value is exactly zero and its error is known: what is zero by construction has no error either. NaN
+    where the error is NaN, and where it is zero while the value is not.
+    """
+    scores = np.full_like(value, np.nan)
+    np.divide(value, error, out=scores, where=error > 0)
+    scores[(value == 0) & np.isfinite(error)] = 0.0
+    return scores

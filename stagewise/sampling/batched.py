@@ -8,6 +8,7 @@ import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 from torch.func import grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stagewise.batches import Batch, tensors
 from stagewise.isolation import with_weights
@@ -97,8 +98,10 @@ class Program:
         graph = self._graphs.get(key)
         if graph is None:
             graph = self._function(module, batch, gradient=gradient, shared=shared)
-            if self._traced:
-                graph = trace(graph, arguments)
+            # Fused attention has no batching rule: without this each chain is looped over.
+            with sdpa_kernel(SDPBackend.MATH):
+                if self._traced:
+                    graph = trace(graph, arguments)
             self._graphs[key] = graph
         return graph
 

@@ -13,6 +13,7 @@ from stagewise.losses import Losses, LossFn, evaluate
 from stagewise.sampling.batched import BatchedEngine, Program
 from stagewise.sampling.choice import EngineChoice
 from stagewise.sampling.config import Drift, EngineName, SGLDConfig
+from stagewise.sampling.ekfac import EKFAC, ekfac_preconditioner
 from stagewise.sampling.engine import Engine
 from stagewise.sampling.gradients import DriftGradient
 from stagewise.sampling.observed import chunks
@@ -105,10 +106,11 @@ class ChainSampler:
             LossContractError: the loss is not of the contract's shape.
         """
         weights = FlatWeights(self._module, self._config.parameters)
+        fixed = self._fixed_preconditioner(weights, second_moments or {})
         with untouched(self._module), torch.enable_grad():
-            return with_weights(self._module, weights.leaves, lambda: self._sample(weights, step, second_moments or {}))
+            return with_weights(self._module, weights.leaves, lambda: self._sample(weights, fixed, step))
 
-    def _sample(self, weights: FlatWeights, step: int, second_moments: Mapping[str, Tensor]) -> Trace:
+    def _sample(self, weights: FlatWeights, fixed: Preconditioner | None, step: int) -> Trace:
         config = self._config
         sequential = SequentialEngine(weights, self._evaluate, self._sampling, self._chunks)
         anchor = sequential.anchor_losses()
@@ -120,7 +122,6 @@ class ChainSampler:
         needs_slope = config.drift is Drift.control_variate and config.batch_size < batch
         needs_slope |= config.drift is Drift.tilted and config.batch_size >= batch
         slope = sequential.slope(config.batch_size) if needs_slope else None
-        fixed = self._fixed_preconditioner(weights, second_moments)
 
         def batched(program: Program) -> BatchedEngine:
             return BatchedEngine(
@@ -146,6 +147,16 @@ class ChainSampler:
         settings = self._config.preconditioner
         if isinstance(settings, AdamMoments):
             return settings.build(weights.leaves, second_moments, weights.anchor)
+        if isinstance(settings, EKFAC):
+            return ekfac_preconditioner(
+                settings,
+                self._module,
+                self._loss_fn,
+                self._sampling,
+                nbeta=self._config.nbeta,
+                localization=self._config.localization + self._config.nbeta * self._config.weight_decay,
+                parameters=self._config.parameters,
+            )
         return None
 
     def _trace(

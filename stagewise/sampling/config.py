@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from stagewise.errors import require
+from stagewise.sampling.ekfac import EKFAC
 from stagewise.sampling.preconditioners import AdamMoments, RMSprop
 
 
@@ -59,8 +60,8 @@ class SGLDConfig:
         seed: of the noise and the minibatches; chain c uses the streams (seed, c).
         common_noise: the same streams at every probe (common random numbers), which makes curves over training
             smoother; False adds the step to the seed, for intervals over probes.
-        preconditioner: None is plain SGLD; :class:`~stagewise.sampling.preconditioners.RMSprop` or
-            :class:`~stagewise.sampling.preconditioners.AdamMoments`.
+        preconditioner: None is plain SGLD; :class:`~stagewise.sampling.preconditioners.RMSprop`,
+            :class:`~stagewise.sampling.preconditioners.AdamMoments` or :class:`~stagewise.sampling.ekfac.EKFAC`.
         drift: which gradient drives the chain.
         parameters: patterns of parameter names (``*`` matches anything) that the chain moves; the others stay at w*.
             None moves all trainable ones.
@@ -84,7 +85,7 @@ class SGLDConfig:
     batch_size: int = 32
     seed: int = 0
     common_noise: bool = True
-    preconditioner: RMSprop | AdamMoments | None = None
+    preconditioner: RMSprop | AdamMoments | EKFAC | None = None
     drift: Drift = Drift.plain
     parameters: list[str] | None = None
     max_loss_rise: float = 10.0

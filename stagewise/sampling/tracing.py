@@ -25,9 +25,11 @@ _LARGEST_CONSTANT = 2**20
 def trace(function: Callable[..., Tensor], arguments: list[Tensor]) -> GraphModule:
     """The operations of ``function`` on tensors of these shapes, as a function of the same arguments.
 
-    Control flow that depends on values is not traced: it raises, or takes the way it took here.
+    Raises:
+        RuntimeError: control flow depends on values, or tensors take part that are no arguments.
     """
-    graph = make_fx(function)(*arguments)
+    # Fake tensors: faster to trace, and tensors that are no arguments are refused instead of becoming constants.
+    graph = make_fx(function, tracing_mode="fake")(*arguments)
     if not any(_mutates(node) for node in graph.graph.nodes):
         _fold_constants(graph)
         _drop_idle(graph)

@@ -18,10 +18,14 @@ def loop_pair_mean(matrix, left, right):
     return np.mean(values)
 
 
+def centred(draws):
+    return draws - draws.mean(axis=0)
+
+
 def test_pair_means_equal_a_loop_over_pairs_of_tokens():
     groups = Groups(MASKS, PRESENT)
     tokens = np.cov(LOSS.reshape(30, -1).T, ddof=0)
-    got = groups.pair_means(np.cov(groups.sums(LOSS).T, ddof=0))
+    got = groups.pair_means(centred(groups.sums(LOSS)))
     for row, left in enumerate(MASKS.values()):
         for column, right in enumerate(MASKS.values()):
             assert got[row, column] == pytest.approx(loop_pair_mean(tokens, left, right), abs=1e-12)
@@ -31,7 +35,7 @@ def test_group_correlations_equal_a_loop_over_pairs_of_samples():
     groups = Groups(MASKS, PRESENT)
     covariance = np.cov(groups.sums(LOSS).T, ddof=0)
     variance = np.diag(covariance)
-    got = groups.pair_mean_correlations(covariance, variance)
+    got = groups.standardized_pair_means(centred(groups.sums(LOSS)), variance)
     for row in range(3):
         for column in range(3):
             values = [
@@ -41,6 +45,17 @@ def test_group_correlations_equal_a_loop_over_pairs_of_samples():
                 if i != j and groups.counts[row, i] and groups.counts[column, j]
             ]
             assert got[row, column] == pytest.approx(np.mean(values) if values else 0.0, abs=1e-12)
+
+
+def test_pair_sums_of_two_quantities_equal_a_loop():
+    groups = Groups(MASKS, PRESENT)
+    left, right = RNG.normal(size=(2, 4, 3, 15))
+    want = np.zeros((3, 3))
+    for draw, chain in np.ndindex(4, 3):
+        for g, h, n, m in np.ndindex(3, 3, 5, 5):
+            if n != m:
+                want[g, h] += left[draw, chain, g * 5 + n] * right[draw, chain, h * 5 + m]
+    np.testing.assert_allclose(groups.pair_sums(left, right), want)
 
 
 def test_means_count_each_loss_once():
@@ -54,7 +69,7 @@ def test_sample_losses_without_tokens():
     groups = Groups(masks, np.ones(3, dtype=bool))
     loss = RNG.normal(size=(2, 7, 3))
     covariance = np.cov(loss.reshape(-1, 3).T, ddof=0)
-    got = groups.pair_means(np.cov(groups.sums(loss).reshape(-1, 6).T, ddof=0))
+    got = groups.pair_means(centred(groups.sums(loss).reshape(-1, 6)))
     assert groups.sums(loss).shape == (2, 7, 6)
     assert got[0, 0] == pytest.approx(covariance[0, 1])
     assert got[0, 1] == pytest.approx((covariance[0, 1] + covariance[0, 2] + covariance[1, 2]) / 3)
@@ -67,7 +82,7 @@ def test_no_groups_means_one_of_everything():
 
 
 def test_mask_of_one_loss_is_given_back():
-    assert Groups(MASKS, PRESENT).mask(2, 2).tolist() == [True, True, True, False]
+    assert Groups(MASKS, PRESENT).masks[2, 2].tolist() == [True, True, True, False]
 
 
 @pytest.mark.parametrize(

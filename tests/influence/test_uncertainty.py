@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stagewise.influence.uncertainty import jackknife_error, mean_error
+from stagewise.influence.uncertainty import jackknife_error, length_error, mean_error, z_scores
 
 
 def test_jackknife_of_a_mean_is_its_standard_error():
@@ -22,3 +22,24 @@ def test_jackknife_of_a_square_matches_the_spread_over_repetitions():
 def test_one_chain_has_no_error():
     assert jackknife_error(lambda rows: np.zeros(1), 1) is None
     assert mean_error(np.zeros((1, 2))) is None
+
+
+@pytest.mark.parametrize("common", [0.0, 3.0])
+def test_error_of_a_length_counts_what_features_have_in_common(common):
+    """Against the spread over repetitions; with a common movement independent errors would be far too small."""
+    generator = np.random.default_rng(0)
+    moved = np.linspace(1, 3, 6) * 5
+    means = generator.normal(size=(2000, 4, 6)) + common * generator.normal(size=(2000, 4, 1)) + moved
+    lengths = np.linalg.norm(means.mean(axis=1), axis=1)
+    squares = [length_error(chains) ** 2 for chains in means]
+    assert np.sqrt(np.mean(squares)) == pytest.approx(np.std(lengths), rel=0.05)
+
+
+def test_no_length_and_one_chain_have_no_error_of_it():
+    assert length_error(np.zeros((3, 2))) == length_error(np.ones((1, 2))) == 0
+
+
+def test_z_scores_claim_nothing_where_the_error_is_unknown():
+    value = np.array([3.0, -2.0, 0.0, 0.0, 1.0, 0.0])
+    error = np.array([1.5, 4.0, 0.0, 2.0, 0.0, np.nan])
+    np.testing.assert_array_equal(z_scores(value, error), [2.0, -0.5, 0.0, 0.0, np.nan, np.nan])

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from stagewise.errors import InputError
 from stagewise.influence.baselines import gradient_dot
 from stagewise.influence.bif import bif
 from stagewise.influence.features import Features
@@ -59,6 +60,17 @@ def test_tokens_of_a_language_model_equal_a_loop_over_token_gradients():
             assert got[row, column] == pytest.approx(np.mean(dots), rel=1e-4, abs=1e-7)
 
 
+def test_only_the_parameters_that_a_pattern_matches_count():
+    module, (x, y) = case()
+    groups = Groups({}, np.ones(8, dtype=bool))
+    rows = ((module(x) - y) * x).detach().double().numpy()
+    gram = rows @ rows.T
+    got = gradient_dot(module, squared, (x, y), groups, parameters=["weight"])
+    assert got[0, 0] == pytest.approx((gram.sum() - np.trace(gram)) / 56, rel=1e-5)
+    with pytest.raises(InputError, match="matches no trainable parameter"):
+        gradient_dot(module, squared, (x, y), groups, parameters=["nothing"])
+
+
 def test_module_keeps_its_gradients_and_flags():
     module, batch = case()
     squared(module, batch).sum().backward()
@@ -68,6 +80,7 @@ def test_module_keeps_its_gradients_and_flags():
     assert module.training
 
 
+@pytest.mark.slow
 def test_bif_tends_to_minus_the_dot_product_over_the_localization():
     """At strong localization and nbeta = 0 the chain is N(w*, 1/g): Cov(l_i, l_j) -> grad . grad / g."""
     module, batch = case(20)

@@ -1,0 +1,140 @@
+"""How far the covariance of the losses is from the truth after so many draws, beside independent draws from the truth.
+
+    python benchmarks/accuracy.py --json accuracy.json
+
+Bayesian linear regression: the local posterior is a Gaussian and the covariance of the losses is known exactly,
+g_i^T S g_j + (x_i^T S x_j)^2 / 2. Two cases: chains around the minimum, and around weights half-way to it, where the
+slope pulls a plain chain off. Each chain is held to its own target (a tilted one stays at the training weights, the
+others slide to the localized mode); both are sampled independently too, which is the best that any sampler could do.
+
+The error is |C - exact| / |exact| (Frobenius) over all pairs of 32 observed samples; the ratio is to independent draws
+of the same number. Rounds are seeds; intervals are 95 % of the mean over seeds (Student's t).
+"""
+
+import time
+
+import numpy as np
+import torch
+from harness import Row, arguments, report, single_thread
+from scipy.stats import t as student
+from torch import nn
+
+from stagewise.influence.split import Centering
+from stagewise.influence.tokens import token_bif
+from stagewise.sampling.chains import run_chains
+from stagewise.sampling.config import Drift, SGLDConfig
+
+FEATURES, SAMPLES, OBSERVED = 10, 200, 32
+NBETA, LOCALIZATION, CHAINS, BURN_IN, BATCH = 200.0, 20.0, 4, 150, 20
+LR = 0.3 / (NBETA + LOCALIZATION)
+DRAWS = (50, 200, 800, 3200)
+
+SAMPLERS = {
+    "plain, whole batches": {"drift": Drift.plain, "batch_size": SAMPLES},
+    f"plain, batches of {BATCH}": {"drift": Drift.plain},
+    f"control variates, batches of {BATCH}": {"drift": Drift.control_variate},
+    f"tilted, batches of {BATCH}": {"drift": Drift.tilted},
+    f"plain, batches of {BATCH}, no burn-in": {"num_burnin_steps": 0},
+    f"tilted, batches of {BATCH}, no burn-in": {"drift": Drift.tilted, "num_burnin_steps": 0},
+}
+
+
+def data() -> tuple[torch.Tensor, torch.Tensor]:
+    """Curvatures from 1 down to .1."""
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.logspace(0, -0.5, FEATURES, dtype=torch.float64)
+    x = torch.randn(SAMPLES, FEATURES, generator=generator, dtype=torch.float64)
+    x = torch.linalg.qr(x).Q * SAMPLES**0.5 * scale
+    y = x @ torch.randn(FEATURES, 1, generator=generator, dtype=torch.float64)
+    return x, y + 0.5 * torch.randn(SAMPLES, 1, generator=generator, dtype=torch.float64)
+
+
+def squared(module: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    return ((module(batch[0]) - batch[1]) ** 2).sum(1) / 2
+
+
+class Truth:
+    """The Gaussian that a chain around ``anchor`` samples, and the covariance of the observed losses under it."""
+
+    def __init__(self, x: torch.Tensor, y: torch.Tensor, anchor: torch.Tensor, drift: Drift) -> None:
+        self.x, self.y = x[:OBSERVED].numpy(), y[:OBSERVED, 0].numpy()
+        self.spread = np.linalg.inv(NBETA * (x.T @ x / SAMPLES).numpy() + LOCALIZATION * np.eye(FEATURES))
+        slope = ((x @ anchor - y[:, 0]) @ x / SAMPLES).numpy()
+        self.mode = anchor.numpy() - (0 if drift is Drift.tilted else NBETA * self.spread @ slope)
+        gradients = (self.x @ self.mode - self.y)[:, None] * self.x
+        self.covariance = gradients @ self.spread @ gradients.T + (self.x @ self.spread @ self.x.T) ** 2 / 2
+
+    def error(self, loss: np.ndarray) -> float:
+        """Relative error of the covariance of ``[chain, draw, sample]``, means taken over all draws."""
+        got = -token_bif(loss.astype(np.float64), centering=Centering.pooled).values
+        return float(np.linalg.norm(got - self.covariance) / np.linalg.norm(self.covariance))
+
+    def independent(self, seed: int) -> np.ndarray:
+        """``[1, draw, sample]``: losses at independent draws."""
+        draws = np.random.default_rng(seed).multivariate_normal(self.mode, self.spread, size=max(DRAWS))
+        return (((draws @ self.x.T - self.y) ** 2) / 2)[None]
+
+
+def interval(values: list[float]) -> tuple[float, float, float]:
+    """Mean, and the ends of its 95 % interval."""
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+    reach = float(student.ppf(0.975, len(values) - 1)) * error
+    return mean, mean - reach, mean + reach
+
+
+def main() -> None:
+    options = arguments(__doc__, rounds=8)
+    single_thread()
+    x, y = data()
+    minimum = torch.linalg.lstsq(x, y).solution[:, 0]
+    rows = []
+    for case, anchor in {"at the minimum": minimum, "half-way to it": minimum / 2}.items():
+        truths = {drift: Truth(x, y, anchor, drift) for drift in Drift}
+        module = nn.Linear(FEATURES, 1, bias=False).double()
+        module.weight.data = anchor[None].clone()
+        alone = {
+            drift: {n: [truth.error(truth.independent(seed)[:, :n]) for seed in range(options.rounds)] for n in DRAWS}
+            for drift, truth in truths.items()
+        }
+        for name, settings in SAMPLERS.items():
+            errors: dict[int, list[float]] = {n: [] for n in DRAWS}
+            seconds = 0.0
+            for seed in range(options.rounds):
+                config = SGLDConfig(
+                    **{
+                        "lr": LR,
+                        "nbeta": NBETA,
+                        "localization": LOCALIZATION,
+                        "num_chains": CHAINS,
+                        "num_draws": max(DRAWS) // CHAINS,
+                        "num_burnin_steps": BURN_IN,
+                        "batch_size": BATCH,
+                        "seed": seed,
+                        **settings,
+                    }
+                )
+                start = time.process_time()
+                observed = (x[:OBSERVED], y[:OBSERVED])
+                loss = run_chains(module, squared, observed=observed, sampling=(x, y), config=config).loss
+                seconds += time.process_time() - start
+                for n in DRAWS:
+                    errors[n].append(truths[config.drift].error(loss[:, : n // CHAINS]))
+            note = f"{1e3 * seconds / options.rounds / max(DRAWS):.2g} CPU ms a draw"
+            for n in DRAWS:
+                best = float(np.mean(alone[config.drift][n]))
+                ratio, low, high = interval([error / best for error in errors[n]])
+                value = float(np.mean(errors[n]))
+                measure = f"error after {n} draws / independent draws"
+                rows.append(Row(case, name, measure, ratio, options.rounds, value, "relative", low, high, note))
+        for drift, title in ((Drift.plain, "independent draws"), (Drift.tilted, "independent draws, tilted target")):
+            if drift is Drift.tilted and anchor is minimum:
+                continue  # the same target
+            for n in DRAWS:
+                value, low, high = interval(alone[drift][n])
+                measure = f"error after {n} draws"
+                rows.append(Row(case, title, measure, None, options.rounds, value, "relative", low, high))
+    report(rows, options.json)
+
+
+if __name__ == "__main__":
+    main()

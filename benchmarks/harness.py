@@ -1,0 +1,160 @@
+"""What the benchmarks share: one thread, process CPU time, rows, a table and a JSON file.
+
+    from harness import Row, arguments, compare, report, single_thread
+
+    def main() -> None:
+        options = arguments(__doc__)          # --rounds, --json
+        single_thread()
+        times = compare({"ours": ours, "floor": floor}, rounds=options.rounds)
+        report([Row.of("case", "ours", "marginal draw", times["ours"], floor=times["floor"])], options.json)
+
+Process CPU time counts the work and not the neighbours. On a GPU, where the CPU only waits: ``clock=device_clock``.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from statistics import median
+
+import torch
+
+Clock = Callable[[], float]
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def single_thread() -> None:
+    """Compute on one thread. BLAS reads its setting when it is loaded, so the script starts again where it must."""
+    if any(os.environ.get(name) != "1" for name in _THREADS):
+        os.environ.update(dict.fromkeys(_THREADS, "1"))
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    torch.set_num_threads(1)
+
+
+def device_clock() -> float:
+    """Wall-clock seconds once the GPU has done what it was given."""
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def arguments(doc: str | None, rounds: int = 7, **more: object) -> argparse.Namespace:
+    """``--rounds`` and ``--json``, and further ``--name=default`` options of the default's type."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=rounds, help="repetitions; medians are reported")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    for name, default in more.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+    return parser.parse_args()
+
+
+def _calls_needed(run: Callable[[], object], clock: Clock, least_seconds: float) -> int:
+    """How often to call ``run`` for a round of ``least_seconds``; the first call, which warms up, does not count."""
+    run()
+    start = clock()
+    run()
+    return max(1, round(least_seconds / max(clock() - start, 1e-7)))
+
+
+def compare(
+    runs: Mapping[str, Callable[[], object]],
+    rounds: int,
+    *,
+    clock: Clock = time.process_time,
+    least_seconds: float = 0.05,
+) -> dict[str, list[float]]:
+    """Seconds for each call, ``rounds`` of them, by name.
+
+    Each round takes every candidate once, so that what changes on the machine changes for all of them. Quick calls are
+    repeated until a round lasts ``least_seconds``.
+    """
+    calls = {name: _calls_needed(run, clock, least_seconds) for name, run in runs.items()}
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = clock()
+            for _ in range(calls[name]):
+                run()
+            times[name].append((clock() - start) / calls[name])
+    return times
+
+
+def cpu_time(run: Callable[[], object], rounds: int, *, least_seconds: float = 0.05) -> list[float]:
+    """Process CPU seconds for each call, ``rounds`` of them, after a call that warms up."""
+    return compare({"": run}, rounds, least_seconds=least_seconds)[""]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a benchmark.
+
+    Attributes:
+        case: what was run: model, shapes, data.
+        implementation: whose code, with its settings.
+        measure: what is measured, e.g. "marginal draw / floor".
+        ratio: what the targets speak of; None where only a value is reported.
+        rounds: repetitions behind it.
+        value: absolute figure.
+        unit: of ``value``.
+        low: lower end of the interval of ``ratio``, or of ``value`` where there is no ratio.
+        high: upper end.
+        note: what a reader has to know.
+    """
+
+    case: str
+    implementation: str
+    measure: str
+    ratio: float | None
+    rounds: int
+    value: float | None = None
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        case: str,
+        implementation: str,
+        measure: str,
+        times: Sequence[float],
+        *,
+        floor: Sequence[float] | None = None,
+        note: str = "",
+    ) -> "Row":
+        """A row of seconds: medians, and the range over rounds.
+
+        Args:
+            case: as the attribute.
+            implementation: as the attribute.
+            measure: as the attribute.
+            times: seconds in each round.
+            floor: seconds of what they are compared with, in the same rounds; the ratio is the median over rounds.
+            note: as the attribute.
+        """
+        ratios = None if floor is None else [ours / theirs for ours, theirs in zip(times, floor, strict=True)]
+        shown = times if ratios is None else ratios
+        ratio = None if ratios is None else median(ratios)
+        return cls(case, implementation, measure, ratio, len(times), median(times), "s", min(shown), max(shown), note)
+
+
+def report(rows: Sequence[Row], json_path: Path | None = None) -> None:
+    """Print the rows as a Markdown table, and write them to a file if one is given."""
+    names = [field.name for field in fields(Row)]
+    cells = [[_text(value) for value in asdict(row).values()] for row in rows]
+    used = [column for column, name in enumerate(names) if any(line[column] for line in cells) or name == "ratio"]
+    widths = {column: max(len(names[column]), *(len(line[column]) for line in cells)) for column in used}
+    for line in (names, ["-" * widths.get(column, 0) for column in range(len(names))], *cells):
+        print("| " + " | ".join(line[column].ljust(widths[column]) for column in used) + " |")
+    if json_path is not None:
+        json_path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+
+
+def _text(value: object) -> str:
+    return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,113 @@
+"""The damped influence function of small models: what -nbeta times the covariance tends to."""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from stagewise.batches import Batch
+from stagewise.errors import InputError
+from stagewise.influence.baselines.gradients import group_gradients
+from stagewise.influence.baselines.hessian import HessianProducts, dense_hessian, solve_by_products, solve_dense
+from stagewise.influence.groups import Groups
+from stagewise.isolation import untouched, with_weights
+from stagewise.losses import Losses, LossFn, evaluate
+from stagewise.sampling.weights import FlatWeights
+
+Array = NDArray[np.float64]
+
+UNITS = "nats"
+"""Unit of the damped influence function; its sign is that of BIF, negative = helpful."""
+
+
+def damped_influence(
+    module: nn.Module,
+    loss_fn: LossFn,
+    observed: Batch,
+    groups: Groups | None,
+    *,
+    sampling: Batch,
+    nbeta: float,
+    localization: float,
+    parameters: Sequence[str] | None = None,
+    dense_limit: int = 1000,
+    rtol: float = 1e-5,
+    chunk_size: int | None = None,
+    forward_context: Callable[[], AbstractContextManager] = nullcontext,
+) -> Array:
+    """-g_j^T (H + (localization / nbeta) I)^-1 g_i, at the module's weights.
+
+    To first order in the fluctuations this is -nbeta Cov(l_i, l_j) of the local posterior: nbeta times BIF, with its
+    sign (*negative* = helpful). It is the change of l_j, in nats, for each unit of weight that l_i gets in the mean
+    loss L, with the pull towards the present weights in place.
+
+    H is the exact Hessian of L, dense up to ``dense_limit`` weights and by conjugate gradients over Hessian-vector
+    products beyond. Memory is two gradients in float64 for each sample and group; cost beyond the limit is some tens of
+    double backward passes over the sampling set for each of them: for small models.
+
+    Args:
+        module: left bit for bit as it was; evaluated at its current weights, in eval mode.
+        loss_fn: per-sample loss with second derivatives.
+        observed: batch whose losses influence each other, on the module's device.
+        groups: over that batch; None gives all pairs of samples, those with themselves included.
+        sampling: batch that L is the mean over, on the module's device.
+        nbeta: of the chains that this is compared with.
+        localization: of the same chains.
+        parameters: patterns of parameter names, as in the sampler; all trainable ones if None.
+        dense_limit: up to so many weights the Hessian is formed.
+        rtol: relative residual at which conjugate gradients stop.
+        chunk_size: samples of the sampling set for each double backward pass; all at once if None.
+        forward_context: entered around each forward pass. Leave autocast out: second derivatives are too rough in half
+            precision.
+
+    Returns:
+        ``[group, group]``, mean over pairs of losses in different samples, or ``[sample, sample]``; nats.
+
+    Raises:
+        InputError: a setting out of range, no trainable parameter, H + damping not positive definite (a saddle needs
+            localization > nbeta |lam_min|), derivatives that are not finite, or no convergence.
+
+    Source: Koh and Liang 2017; damping from the localized posterior as in Kreer et al., arXiv 2509.26544.
+    """
+    for name, value, sound in (("nbeta", nbeta, nbeta > 0), ("localization", localization, localization >= 0)):
+        if not (sound and math.isfinite(value)):
+            raise InputError(f"got {name}={value}; expected a finite nbeta > 0 and localization >= 0")
+    if not 0 < rtol < 1:
+        raise InputError(f"got rtol={rtol}; expected 0 < rtol < 1; 1e-5 is usual")
+    weights = FlatWeights(module, parameters)
+
+    def evaluate_batch(batch: Batch) -> Losses:
+        with forward_context():
+            return evaluate(loss_fn, module, batch)
+
+    def solve() -> tuple[Array, Array]:
+        held = _everything(evaluate_batch, observed) if groups is None else groups
+        vectors = np.zeros((*held.counts.shape, weights.state.numel()))
+        leaves = list(weights.leaves.values())
+        for sample, gradients in group_gradients(module, loss_fn, observed, held, leaves, forward_context):
+            for group, gradient in gradients.items():
+                vectors[group, sample] = torch.cat([part.flatten().double() for part in gradient]).cpu().numpy()
+        rows = vectors.reshape(-1, vectors.shape[-1])
+        if not np.isfinite(rows).all():
+            raise InputError("got gradients that are not finite; expected finite ones; mask or mend the observed set")
+        product = HessianProducts(weights, evaluate_batch, sampling, chunk_size)
+        if rows.shape[1] <= dense_limit:
+            solved = solve_dense(dense_hessian(product, weights.state), localization / nbeta, rows)
+        else:
+            solved = solve_by_products(product, localization / nbeta, rows, weights.state, rtol)
+        return rows, solved
+
+    with untouched(module), torch.enable_grad():
+        rows, solved = with_weights(module, weights.leaves, solve)
+    if groups is None:
+        return -rows @ solved.T
+    return -groups.pair_sums(rows.T, solved.T) / groups.num_pairs
+
+
+@torch.no_grad()
+def _everything(evaluate_batch: Callable[[Batch], Losses], observed: Batch) -> Groups:
+    return Groups({}, evaluate_batch(observed).mask.cpu().numpy())

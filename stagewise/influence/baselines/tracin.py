@@ -1,0 +1,76 @@
+"""TracIn: gradient dot products summed over the run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from stagewise.errors import InputError
+
+UNITS = "nats"
+"""Unit of TracIn; its sign is that of the gradient dot product, positive = helpful."""
+
+
+class TracIn:
+    """Running sum over probes of learning rate x steps x gradient dot product.
+
+    To first order in the learning rate of plain SGD: by how many nats the loss of j fell over the run because of steps
+    on i, had each step been taken on the loss of i alone. In a mean over n samples each has 1/n of that. *Positive* =
+    helpful. With momentum or Adam, which move the weights otherwise than by the learning rate times the gradient, it is
+    a ranking and not an amount of nats.
+
+    A probe stands for the steps since the one before it. Contributions of opposite sign cancel over a run: look at the
+    gradient dot product of each probe beside it.
+
+    Source: Pruthi et al. 2020, TracInCP.
+    """
+
+    def __init__(self) -> None:
+        """Start before the first probe."""
+        self._total: NDArray[np.float64] | None = None
+
+    @property
+    def total(self) -> NDArray[np.float64] | None:
+        """``[group, group]`` so far, nats; None before the first probe."""
+        return None if self._total is None else self._total.copy()
+
+    def add(self, dot: ArrayLike, *, lr: float, num_steps: int) -> NDArray[np.float64]:
+        """Take in one probe.
+
+        Args:
+            dot: ``[group, group]`` or ``[sample, sample]``, gradient dot products at the probe, nats^2 per squared
+                weight.
+            lr: learning rate of training over these steps, squared weights per nat.
+            num_steps: training steps since the probe before, or since the start.
+
+        Returns:
+            The sum so far, nats.
+
+        Raises:
+            InputError: a product that is not finite or of another shape than before, a negative rate, or no step.
+        """
+        products = np.asarray(dot, dtype=np.float64)
+        if not np.isfinite(products).all():
+            raise InputError("got gradient dot products that are not finite; expected finite ones; leave the probe out")
+        if self._total is not None and products.shape != self._total.shape:
+            raise InputError(
+                f"got gradient dot products of shape {list(products.shape)}; expected {list(self._total.shape)} as at "
+                "the probe before; keep groups and observed set for a whole run"
+            )
+        if not (np.isfinite(lr) and lr >= 0):
+            raise InputError(f"got lr={lr}; expected a finite learning rate >= 0; read it from the optimizer")
+        if num_steps < 1:
+            raise InputError(f"got num_steps={num_steps}; expected at least one training step since the last probe")
+        self._total = lr * num_steps * products + (0.0 if self._total is None else self._total)
+        return self._total.copy()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain Python, as checkpoints opened with ``weights_only=True`` need."""
+        return {"total": None if self._total is None else torch.from_numpy(self._total)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """What :meth:`state_dict` saved."""
+        total = state["total"]
+        self._total = None if total is None else total.numpy().copy()

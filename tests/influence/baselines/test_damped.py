@@ -1,0 +1,189 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, hessian
+
+from stagewise.errors import InputError
+from stagewise.influence.baselines import damped_influence
+from stagewise.influence.groups import Groups
+from stagewise.losses import causal_lm_loss
+from tests.test_losses import tiny_lm
+
+GENERATOR = torch.Generator().manual_seed(0)
+X = torch.randn(12, 3, generator=GENERATOR, dtype=torch.float64)
+Y = torch.randn(12, 1, generator=GENERATOR, dtype=torch.float64)
+SETTINGS = {"sampling": (X, Y), "nbeta": 40.0, "localization": 12.0}
+DENSE, BY_PRODUCTS = {"dense_limit": 1000}, {"dense_limit": 0, "rtol": 1e-10}
+
+
+def squared(module, batch):
+    return ((module(batch[0]) - batch[1]) ** 2).sum(1) / 2
+
+
+def linear():
+    torch.manual_seed(0)
+    return nn.Linear(3, 1, bias=False).double()
+
+
+def closed_form(module, localization, nbeta):
+    """Linear regression: H = X^T X / n, g = (w x - y) x."""
+    gradients = ((X @ module.weight.T - Y) * X).detach().numpy()
+    return -gradients @ np.linalg.solve((X.T @ X).numpy() / 12 + localization / nbeta * np.eye(3), gradients.T)
+
+
+@pytest.mark.parametrize("way", [DENSE, BY_PRODUCTS])
+@pytest.mark.parametrize(("localization", "nbeta"), [(12.0, 40.0), (0.0, 7.0), (300.0, 2.0)])
+def test_linear_regression_has_a_closed_form(way, localization, nbeta):
+    module = linear()
+    got = damped_influence(
+        module, squared, (X, Y), None, sampling=(X, Y), nbeta=nbeta, localization=localization, **way
+    )
+    np.testing.assert_allclose(got, closed_form(module, localization, nbeta), rtol=1e-7)
+    assert (np.diag(got) < 0).all()  # more weight on a sample lowers its own loss: negative = helpful
+
+
+def test_group_influence_is_the_mean_over_pairs_of_different_samples():
+    module = linear()
+    matrix = closed_form(module, 12.0, 40.0)
+    groups = Groups({"a": np.arange(12) < 5, "b": np.arange(12) > 2}, np.ones(12, dtype=bool))
+    got = damped_influence(module, squared, (X, Y), groups, **SETTINGS)
+    for row, left in enumerate((range(5), range(3, 12))):
+        for column, right in enumerate((range(5), range(3, 12))):
+            want = np.mean([matrix[i, j] for i in left for j in right if i != j])
+            assert got[row, column] == pytest.approx(want)
+
+
+def test_it_is_the_first_order_response_of_the_localized_minimum_to_weight_on_a_sample():
+    """Finite differences of argmin L + (g / nb) / 2 |w - w*|^2 + eps l_i, by Newton steps from autograd."""
+    torch.manual_seed(2)
+    module = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 1)).double()
+    names = [name for name, _ in module.named_parameters()]
+    shapes = [value.shape for value in module.parameters()]
+    anchor = torch.cat([value.detach().flatten() for value in module.parameters()])
+
+    def losses(flat):
+        parts = flat.split([shape.numel() for shape in shapes])
+        weights = {name: part.view(shape) for name, part, shape in zip(names, parts, shapes, strict=True)}
+        return ((functional_call(module, weights, (X,)) - Y) ** 2).sum(1) / 2
+
+    # Tilted, so that the anchor is the minimum: the influence function is about the anchor.
+    slope = torch.func.grad(lambda w: losses(w).mean())(anchor)
+
+    def minimum(weight):
+        def objective(w):
+            pull = 1.0 * (w - anchor).square().sum() - slope @ (w - anchor)
+            return losses(w).mean() + pull + weight * losses(w)[4]
+
+        w = anchor.clone()
+        for _ in range(6):
+            w = w - torch.linalg.solve(hessian(objective)(w), torch.func.grad(objective)(w))
+        return losses(w)
+
+    want = (minimum(1e-5) - minimum(-1e-5)) / 2e-5
+    got = damped_influence(module, squared, (X, Y), None, sampling=(X, Y), nbeta=10.0, localization=20.0)
+    np.testing.assert_allclose(got[4], want.numpy(), rtol=1e-4, atol=1e-8)
+
+
+def test_both_ways_and_every_chunk_size_agree_on_a_language_model():
+    """Double backward through attention; tokens of one sequence are no pair; against torch.func's Hessian."""
+    model = tiny_lm("gpt2").double()
+    patterns = ["*h.0.attn.c_attn.bias", "*ln_f*"]
+    ids = torch.randint(0, 11, (4, 5), generator=torch.Generator().manual_seed(1))
+    masks = {"early": np.array([[1, 1, 0, 0]] * 4, bool), "some": np.arange(4) < 3}
+    groups = Groups(masks, np.ones((4, 4), dtype=bool))
+    settings = {"sampling": ids, "nbeta": 3.0, "localization": 30.0, "parameters": patterns}
+    dense = damped_influence(model, causal_lm_loss, ids, groups, dense_limit=10**6, **settings)
+    products = damped_influence(model, causal_lm_loss, ids, groups, dense_limit=0, rtol=1e-8, chunk_size=3, **settings)
+    np.testing.assert_allclose(products, dense, rtol=1e-4)
+
+    model.requires_grad_(False)
+    named = dict(model.named_parameters())
+    chosen = {name: value for name, value in named.items() if "h.0.attn.c_attn.bias" in name or "ln_f" in name}
+    sizes = [value.numel() for value in chosen.values()]
+
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = model.eval()
+
+        def forward(self):
+            return causal_lm_loss(self.inner, ids)[0]
+
+    def tokens(flat):
+        parts = zip(chosen.items(), flat.split(sizes), strict=True)
+        weights = {f"inner.{name}": part.view(value.shape) for (name, value), part in parts}
+        return functional_call(Tokens(), weights, ())
+
+    flat = torch.cat([value.flatten() for value in chosen.values()])
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        curved = hessian(lambda w: tokens(w).mean())(flat).numpy()
+        gradients = torch.func.jacrev(tokens)(flat).numpy()
+    left, right = gradients[:, :2].sum(1), gradients[:3].sum(1)
+    inverse = np.linalg.inv(curved + 10 * np.eye(len(flat)))
+    pairs = [left[i] @ inverse @ right[j] for i in range(4) for j in range(3) if i != j]
+    assert dense[0, 1] == pytest.approx(-np.sum(pairs) / (9 * 8), rel=1e-4)
+
+
+class Saddle(nn.Module):
+    """l = (u^2 - v^2) / 2 + small slopes: curvatures 1 and -1."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([0.3, 0.2], dtype=torch.float64))
+
+    def forward(self, x):
+        return (self.w[0] ** 2 - self.w[1] ** 2) / 2 + x @ self.w
+
+
+@pytest.mark.parametrize("way", [DENSE, BY_PRODUCTS])
+def test_an_indefinite_hessian_is_refused_with_the_damping_that_it_needs(way):
+    x = 0.1 * X[:, :2]
+    settings = {"sampling": x, "nbeta": 10.0, **way}
+
+    def loss(module, batch):
+        return module(batch)
+
+    with pytest.raises(InputError, match=r"damping of localization / nbeta = 0.8; expected .* positive definite"):
+        damped_influence(Saddle(), loss, x, None, localization=8.0, **settings)
+    got = damped_influence(Saddle(), loss, x, None, localization=15.0, **settings)
+    gradients = x.numpy() + np.array([0.3, -0.2])
+    np.testing.assert_allclose(got, -gradients @ np.diag([1 / 2.5, 1 / 0.5]) @ gradients.T, rtol=1e-7)
+
+
+def test_weights_in_which_the_loss_is_linear_have_no_curvature():
+    module = linear()
+    got = damped_influence(
+        module, lambda m, b: m(b[0])[:, 0], (X, Y), None, sampling=(X, Y), nbeta=4.0, localization=2.0
+    )
+    np.testing.assert_allclose(got, -(X @ X.T).numpy() / 0.5)
+
+
+@pytest.mark.parametrize("way", [DENSE, BY_PRODUCTS])
+@pytest.mark.parametrize("broken", ["observed", "sampling"])
+def test_derivatives_that_are_not_finite_are_refused(way, broken):
+    sets = {"observed": (X, Y), "sampling": (X, Y)}
+    sets[broken] = (X, Y.clone().index_fill_(0, torch.tensor([3]), float("inf")))
+
+    def loss(module, batch):
+        return squared(module, batch) ** 2
+
+    settings = {"nbeta": 40.0, "localization": 1e6, **way}
+    with pytest.raises(InputError, match="not finite"):
+        damped_influence(linear(), loss, sets["observed"], None, sampling=sets["sampling"], **settings)
+
+
+def test_module_is_left_as_it_was():
+    module = linear()
+    squared(module, (X, Y)).mean().backward()
+    before = module.weight.detach().clone(), module.weight.grad.clone()
+    damped_influence(module, squared, (X, Y), None, **SETTINGS, **BY_PRODUCTS)
+    assert torch.equal(module.weight, before[0])
+    assert torch.equal(module.weight.grad, before[1])
+    assert module.training
+
+
+@pytest.mark.parametrize("bad", [{"nbeta": 0.0}, {"nbeta": float("nan")}, {"localization": -1.0}, {"rtol": 0.0}])
+def test_bad_settings_are_refused(bad):
+    with pytest.raises(InputError, match=r"got .*; expected "):
+        damped_influence(linear(), squared, (X, Y), None, **{**SETTINGS, **bad})

@@ -1,0 +1,88 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from stagewise.influence.group_influence import group_influence
+from stagewise.influence.groups import Groups
+from stagewise.influence.split import PARTS, Centering, split
+
+RNG = np.random.default_rng(0)
+PRESENT = RNG.random((6, 3)) < 0.9
+MASKS = {"a": RNG.random((6, 3)) < 0.5, "b": RNG.random((6, 3)) < 0.6, "c": np.arange(6) > 2}
+GROUPS = Groups(MASKS, PRESENT)
+ROWS = [np.argwhere((mask if mask.ndim == 2 else mask[:, None]) & PRESENT) for mask in MASKS.values()]
+
+
+def losses(seed, chains=4, num=9, shift=0.0):
+    generator = np.random.default_rng(seed)
+    common = generator.normal(size=(chains, num, 1, 1)) + 0.5 * generator.normal(size=(chains, 1, 6, 3))
+    return np.where(PRESENT, generator.normal(size=(chains, num, 6, 3)) + common + shift, 0.0)
+
+
+def loop(current, reference, centering):
+    """Plain loop over pairs of token losses, from the full covariance of the tokens."""
+    flat = [None if loss is None else loss.reshape(*loss.shape[:2], -1) for loss in (current, reference)]
+    parts = split(*flat, centering=centering).parts()
+    result = np.zeros((len(PARTS), 3, 3))
+    for part, name in enumerate(PARTS):
+        for row, left in enumerate(ROWS):
+            for column, right in enumerate(ROWS):
+                pairs = [parts[name][3 * i + p, 3 * j + q] for i, p in left for j, q in right if i != j]
+                result[part, row, column] = -np.mean(pairs)
+    return result
+
+
+@pytest.mark.parametrize("centering", list(Centering))
+@pytest.mark.parametrize("past", [None, losses(2, shift=1.0)])
+def test_group_influence_and_its_jackknife_equal_a_loop_over_pairs_of_tokens(centering, past):
+    current = losses(1)
+    got = group_influence(
+        GROUPS.sums(current), None if past is None else GROUPS.sums(past), GROUPS, centering=centering
+    )
+    np.testing.assert_allclose(got["group_bif"], loop(current, past, centering), atol=1e-12)
+    left_out = []
+    for skip in range(4):
+        rows = [row for row in range(4) if row != skip]
+        left_out.append(loop(current[rows], None if past is None else past[rows], centering))
+    error = np.sqrt(3 / 4 * np.square(np.array(left_out) - np.mean(left_out, axis=0)).sum(axis=0))
+    np.testing.assert_allclose(got["group_bif_se"], error, atol=1e-12)
+    known = error > 1e-12
+    np.testing.assert_allclose(got["group_bif_z"][known], got["group_bif"][known] / got["group_bif_se"][known])
+
+
+def test_correlations_equal_a_loop_over_pairs_of_samples():
+    current, past = (GROUPS.sums(losses(seed)) for seed in (1, 2))
+    parts = split(current, past).parts()
+    deviation = np.sqrt(np.diag(parts["total"]))
+    got = group_influence(current, past, GROUPS)["group_bif_correlation"]
+    for part, name in enumerate(PARTS):
+        for row, column in np.ndindex(3, 3):
+            pairs = [
+                -parts[name][row * 6 + i, column * 6 + j] / deviation[row * 6 + i] / deviation[column * 6 + j]
+                for i, j in np.ndindex(6, 6)
+                if i != j and GROUPS.counts[row, i] and GROUPS.counts[column, j]
+            ]
+            assert got[part, row, column] == pytest.approx(np.mean(pairs), abs=1e-12)
+
+
+def test_what_is_zero_by_construction_has_a_z_score_of_zero():
+    got = group_influence(GROUPS.sums(losses(1)), None, GROUPS, centering=Centering.pooled)
+    for name in ("drift", "between"):
+        assert not got["group_bif_z"][PARTS.index(name)].any()
+    assert (np.abs(got["group_bif_z"][PARTS.index("within")]) > 0).all()
+
+
+def test_z_scores_are_unknown_without_enough_chains():
+    assert np.isnan(group_influence(GROUPS.sums(losses(1, chains=1)), None, GROUPS)["group_bif_z"]).all()
+
+
+def test_no_matrix_over_groups_and_samples_is_formed():
+    """The full covariance of 24 groups in 128 samples would take 75 MB; the draws take under a megabyte."""
+    groups = Groups({f"g{row}": np.arange(128) % 24 == row for row in range(24)}, np.ones(128, dtype=bool))
+    sums = groups.sums(RNG.normal(size=(3, 10, 128)))
+    tracemalloc.start()
+    group_influence(sums, sums + 1, groups)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * sums.nbytes < 128 * 24 * 128 * 24 * 8

@@ -1,0 +1,253 @@
+"""The two engines have one contract: the same seeds give the same draws, up to float rounding."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from stagewise.errors import InputError
+from stagewise.losses import causal_lm_loss
+from stagewise.sampling import choice
+from stagewise.sampling.chains import ChainSampler
+from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.preconditioners import AdamMoments, RMSprop
+
+
+def squared(module, batch):
+    return ((module(batch[0]) - batch[1]) ** 2).sum(1) / 2
+
+
+class Net(nn.Module):
+    """Dropout, batch statistics, a buffer and a tied weight: what a flat vector of weights does not hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.norm = nn.BatchNorm1d(4)
+        self.second = nn.Linear(4, 4, bias=False)
+        self.second.weight = self.first.weight
+        self.drop = nn.Dropout(0.5)
+        self.register_buffer("shift", torch.zeros(4))
+
+    def forward(self, x):
+        return self.second(self.drop(torch.tanh(self.norm(self.first(x)) + self.shift)))
+
+
+X, Y = torch.randn(2, 12, 4, generator=torch.Generator().manual_seed(0))
+
+
+def sampler(module, engine, loss=squared, batch=(X, Y), chunk_size=None, **changes):
+    settings = {"lr": 1e-3, "nbeta": 20, "localization": 20, "num_chains": 3, "num_draws": 5, "batch_size": 4}
+    config = SGLDConfig(**{**settings, "engine": engine, **changes})
+    return ChainSampler(module, loss, observed=batch, sampling=batch, config=config, chunk_size=chunk_size)
+
+
+def assert_same_draws(left, right, tolerance=1e-5):
+    assert left.chains == right.chains
+    np.testing.assert_allclose(left.loss, right.loss, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(left.distance, right.distance, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(left.gradient_rms, right.gradient_rms, rtol=1e-3)
+    assert left.minibatch_noise == pytest.approx(right.minibatch_noise, rel=1e-2, abs=1e-9)
+    assert left.loss.std(axis=1).max() > 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"batch_size": 12},
+        {"batch_size": 40, "drift": "tilted"},
+        {"drift": "tilted", "weight_decay": 0.1},
+        {"drift": "control_variate", "num_burnin_steps": 3, "num_steps_bw_draws": 2},
+        {"preconditioner": RMSprop(alpha=0.8, eps=0.05), "num_burnin_steps": 4},
+        {"preconditioner": RMSprop(frozen=False, initial=1)},
+        {"preconditioner": AdamMoments()},
+        {"parameters": ["norm.*"], "nbeta": 0},
+        {"common_noise": False, "seed": 7, "num_chains": 1},
+    ],
+)
+def test_engines_give_the_same_draws(changes):
+    module = Net()
+    moments = {"first.weight": torch.rand(4, 4), "norm.bias": torch.rand(4)}
+    traces = [sampler(module, engine, **changes).run(3, moments) for engine in ("sequential", "batched")]
+    assert [trace.engine for trace in traces] == ["sequential", "batched"]
+    assert_same_draws(*traces)
+
+
+def test_engines_give_the_same_draws_in_chunks_and_in_double_precision():
+    module = Net().double()
+    batch = (X.double(), Y.double())
+    one = sampler(module, "sequential", batch=batch).run()
+    many = sampler(module, "batched", batch=batch, chunk_size=5).run()
+    assert_same_draws(one, many, tolerance=1e-6)
+
+
+SMALL = {"vocab_size": 17, "num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 8, "intermediate_size": 16}
+
+
+def neox(**more):
+    return GPTNeoXForCausalLM(GPTNeoXConfig(**SMALL, max_position_embeddings=16, **more))
+
+
+def llama():
+    return LlamaForCausalLM(LlamaConfig(**SMALL, max_position_embeddings=16))
+
+
+def gpt2():
+    return GPT2LMHeadModel(GPT2Config(vocab_size=17, n_embd=8, n_layer=1, n_head=2, n_positions=16))
+
+
+@pytest.mark.parametrize(
+    ("model", "padded"),
+    [(neox, False), (lambda: neox(attn_implementation="eager"), True), (llama, True), (gpt2, False)],
+    ids=["neox", "neox-eager-padded", "llama-padded", "gpt2"],
+)
+def test_engines_give_the_same_draws_of_a_language_model(model, padded):
+    module = model().eval()
+    ids = torch.randint(17, (6, 9))
+    seen = torch.arange(9) < torch.tensor([[9], [5], [9], [7], [3], [9]])
+    batch = {"input_ids": ids, "attention_mask": seen.long()} if padded else ids
+    run = [sampler(module, engine, causal_lm_loss, batch) for engine in ("sequential", "batched")]
+    assert_same_draws(*(one.run() for one in run), tolerance=1e-4)
+    assert run[1]._choice._program._traced
+
+
+def test_traced_graph_follows_weights_and_buffers_from_probe_to_probe():
+    module = Net()
+    module.second.register_parameter("frozen", nn.Parameter(torch.zeros(1), requires_grad=False))
+    one, many = sampler(module, "sequential"), sampler(module, "batched")
+    many.run()
+    program = many._choice._program
+    with torch.no_grad():
+        module.first.weight.add_(0.3)
+        module.shift.add_(0.7)
+        module.norm.running_mean.add_(0.2)
+    assert_same_draws(one.run(1), many.run(1))
+    assert many._choice._program is program
+
+
+def test_module_with_state_of_its_own_is_traced_again():
+    module = nn.Linear(4, 4)
+    scale = [1.0]
+
+    def loss(module, batch):
+        return squared(module, batch) * scale[0]
+
+    one, many = sampler(module, "sequential", loss), sampler(module, "batched", loss)
+    many.run()
+    scale[0] = 2.0
+    assert_same_draws(one.run(), many.run())
+
+
+class Branching(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) * (2 if float(x.sum()) > 0 else 1)
+
+
+class Unfollowable(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) * (2 if float(self.weight.sum()) > 0 else 1)
+
+
+def test_module_that_cannot_be_traced_is_gone_through_at_every_step():
+    """A branch on data that all chains share: vmap can follow it, a graph cannot."""
+    module = Branching(4, 4)
+    one, many = (sampler(module, engine, batch_size=12) for engine in ("sequential", "batched"))
+    assert_same_draws(one.run(), many.run())
+    assert not many._choice._program._traced
+
+
+def test_module_that_cannot_be_batched_is_refused_by_name_and_is_no_matter_to_auto():
+    module = Unfollowable(4, 4)
+    with pytest.raises(InputError, match=r"got engine=batched, which cannot run .*; set engine to sequential"):
+        sampler(module, "batched").run()
+    asked = sampler(module, "auto")
+    assert asked.run().engine == "sequential"
+
+
+def test_module_whose_batched_losses_differ_is_refused():
+    module = nn.Linear(4, 4)
+    calls = []
+
+    def loss(module, batch):
+        calls.append(1)
+        return squared(module, batch) + len(calls)
+
+    with pytest.raises(InputError, match="losses at the training weights differ"):
+        sampler(module, "batched", loss).run()
+
+
+@pytest.mark.parametrize("faster", ["sequential", "batched"])
+def test_auto_takes_the_faster_engine_once_and_keeps_it(monkeypatch, faster):
+    asked = []
+
+    def seconds(self, engine, repeats):
+        asked.append(engine)
+        return 0.1 if (len(engine.state) == 1) == (faster == "sequential") else 0.2
+
+    monkeypatch.setattr(choice.EngineChoice, "_seconds", seconds)
+    auto = sampler(Net(), "auto")
+    assert auto.engine is None
+    assert auto.run().engine == faster
+    timed = len(asked)
+    assert auto.run(1).engine == faster
+    assert len(asked) == timed
+
+
+def test_auto_does_not_try_to_batch_long_steps(monkeypatch):
+    monkeypatch.setattr(choice, "_LONG_STEP", 0.0)
+    monkeypatch.setattr(choice.EngineChoice, "_agreeing", lambda *_: pytest.fail("tried"))
+    assert sampler(Net(), "auto").run().engine == "sequential"
+
+
+def test_resumed_run_goes_on_with_the_engine_that_auto_chose():
+    module = Net()
+    config = SGLDConfig(num_draws=2, batch_size=4)
+    resumed = ChainSampler(module, squared, observed=(X, Y), sampling=(X, Y), config=config, engine="batched")
+    assert resumed.engine == "batched"
+    assert resumed.run().engine == "batched"
+
+
+def test_chain_that_diverges_in_a_batch_leaves_the_others_as_they_are():
+    module = nn.Linear(4, 4)
+    control = {"nbeta": 0, "lr": 0.02, "num_draws": 8}
+    whole = sampler(module, "batched", **control).run()
+    limit = float((whole.mean_loss() - whole.mean_anchor_loss()).max(axis=1).max()) * 0.999
+    traces = [sampler(module, engine, max_loss_rise=limit, **control).run() for engine in ("sequential", "batched")]
+    assert traces[0].dropped.keys() == traces[1].dropped.keys() != set()
+    assert_same_draws(*traces)
+    np.testing.assert_allclose(traces[1].loss, whole.loss[list(traces[1].chains)], rtol=1e-5)
+
+
+def test_batched_engine_sees_autocast():
+    module = nn.Linear(4, 4)
+    config = SGLDConfig(lr=1e-2, nbeta=20, localization=20, num_draws=5, batch_size=4, engine="batched")
+    mixed = ChainSampler(
+        module,
+        squared,
+        observed=(X, Y),
+        sampling=(X, Y),
+        config=config,
+        forward_context=lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    ).run()
+    full = ChainSampler(module, squared, observed=(X, Y), sampling=(X, Y), config=config).run()
+    assert not np.allclose(mixed.loss, full.loss, rtol=1e-6)
+    np.testing.assert_allclose(mixed.mean_loss(), full.mean_loss(), rtol=0.05)
+
+
+@pytest.mark.parametrize("engine", ["sequential", "batched"])
+def test_losses_are_reduced_as_they_come(engine):
+    module = Net()
+
+    def tokens(module, batch):
+        return (module(batch[0]) - batch[1]) ** 2
+
+    config = SGLDConfig(num_draws=4, batch_size=4, engine=engine)
+    data = {"observed": (X, Y), "sampling": (X, Y), "config": config}
+    whole = ChainSampler(module, tokens, **data).run()
+    reduced = ChainSampler(module, tokens, **data, reduce=lambda losses: losses[:, :2].double().sum(1)).run()
+    assert reduced.loss.shape == (2, 4, 12)
+    np.testing.assert_allclose(reduced.reduced, whole.loss[..., :2].sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(reduced.sample_losses(), whole.sample_losses(), rtol=1e-5)
+    np.testing.assert_allclose(reduced.mean_loss(), whole.mean_loss(), rtol=1e-5)

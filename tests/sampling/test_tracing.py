@@ -1,0 +1,53 @@
+import pytest
+import torch
+from torch.func import grad, vmap
+
+from stagewise.sampling.tracing import trace
+
+
+def operations(graph):
+    return [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
+
+
+def test_traced_function_gives_the_same_numbers_on_other_numbers():
+    def function(w, x):
+        return vmap(grad(lambda one: ((x @ one.view(3, 2)) ** 2).sum(1).mean()))(w)
+
+    graph = trace(function, [torch.randn(5, 6), torch.randn(4, 3)])
+    w, x = torch.randn(5, 6), torch.randn(4, 3)
+    torch.testing.assert_close(graph(w, x), function(w, x))
+
+
+def test_constants_idle_views_and_cancelling_transposes_are_taken_out():
+    def function(x):
+        weight = torch.ones_like(x).mean() * 2
+        idle = x.view(3, 4).expand(3, 4).transpose(0, 1).transpose(1, 0) ** 1.0
+        return idle * weight
+
+    graph = trace(function, [torch.randn(3, 4)])
+    assert operations(graph) == ["aten.mul.Tensor"]
+    x = torch.randn(3, 4)
+    torch.testing.assert_close(graph(x), 2 * x)
+
+
+def test_views_that_change_something_stay():
+    graph = trace(lambda x: x.transpose(0, 1).transpose(0, 2).reshape(-1).expand(2, -1) ** 2.0, [torch.randn(2, 1, 3)])
+    x = torch.randn(2, 1, 3)
+    torch.testing.assert_close(graph(x), x.transpose(0, 1).transpose(0, 2).reshape(-1).expand(2, -1) ** 2)
+
+
+def test_graph_that_writes_in_place_is_left_as_it_was_recorded():
+    def function(x):
+        total = torch.zeros(3)
+        total += x
+        total.view(3).mul_(2)
+        return total
+
+    graph = trace(function, [torch.randn(3)])
+    for _ in range(2):
+        torch.testing.assert_close(graph(torch.ones(3)), torch.full((3,), 2.0))
+
+
+def test_control_flow_on_values_is_not_traced():
+    with pytest.raises(RuntimeError, match="data-dependent"):
+        trace(lambda x: x * 2 if x.sum() > 0 else x, [torch.randn(3)])
