@@ -9,6 +9,7 @@ from stagewise.losses import causal_lm_loss
 from stagewise.phases.offline import find_windows
 from stagewise.phases.window import Window
 from stagewise.probes.config import ProbeConfig
+from stagewise.probes.flags import Thresholds
 from stagewise.probes.prober import Prober
 from stagewise.probes.schedule import LogSpaced, ProbeSchedule
 from stagewise.reporting.store import open_run
@@ -36,6 +37,7 @@ __all__ = [
     "Prober",
     "RMSprop",
     "SGLDConfig",
+    "Thresholds",
     "Window",
     "__version__",
     "causal_lm_loss",

@@ -1,6 +1,5 @@
 """Watch influence while a model trains, without disturbing its training."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,17 +8,22 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from stagewise.batches import Batch
+from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_first_skip, warn_of_new_flags
+from stagewise.callbacks.outcome import write_outcome
 from stagewise.callbacks.probe_data import find_probe_data
 from stagewise.callbacks.progress import show_on_bar
+from stagewise.callbacks.resume import check_unchanged
+from stagewise.callbacks.run_folder import open_run_folder
 from stagewise.callbacks.silence import metrics_refused
 from stagewise.callbacks.trainer_facts import forward_context, max_steps, writers
 from stagewise.errors import InputError
 from stagewise.losses import LossFn, resolve_loss
+from stagewise.probes.budget import Stopwatch, affords
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.prober import Prober
 from stagewise.probes.record import Record
@@ -27,12 +31,10 @@ from stagewise.probes.references import References
 from stagewise.probes.schedule import ProbeSchedule
 from stagewise.reporting import tags
 from stagewise.reporting.scalars import probe_scalars
-from stagewise.reporting.store import STORE_NAME, SUMMARY_NAME, ProbeStore, write_summary
-from stagewise.reporting.summary import build_summary, summary_markdown
-from stagewise.reporting.tensorboard import write_layout, write_matrices, write_text
+from stagewise.reporting.store import STORE_NAME, ProbeStore
+from stagewise.reporting.tensorboard import write_layout, write_matrices
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
-from stagewise.sampling.trace import Trace
 
 _SHARDING = (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)
 
@@ -45,7 +47,9 @@ class InfluenceCallback(Callback):
     ``trainer.log_dir``, and to ``trainer.callback_metrics``, which other callbacks can monitor.
 
     Training is left bit for bit as it would be without the callback: weights, gradients, optimizer, buffers, train and
-    eval flags, random states and data order. Under DDP every rank probes and rank zero writes.
+    eval flags, random states and data order. A probe whose chains are not to be trusted is flagged, see
+    :class:`~stagewise.probes.flags.Thresholds`; with ``schedule.max_overhead`` probes keep to a share of the training
+    time, and those that do not fit are skipped and counted. Under DDP every rank probes and rank zero writes.
     """
 
     def __init__(
@@ -74,7 +78,8 @@ class InfluenceCallback(Callback):
             groups: name to bool mask over the observed set, ``[sample]`` or ``[sample, token]``.
             loss_fn: ``loss_fn(module, batch)``, unreduced; if not given, the module's ``per_sample_loss(batch)`` or its
                 Hugging Face causal language model.
-            output_dir: where the files go, instead of ``trainer.log_dir``.
+            output_dir: where the files go, instead of ``trainer.log_dir`` (for loggers whose runs share one:
+                ``<log_dir>/<name>/<version>``); :attr:`folder` tells.
             enabled: False switches the callback off, for a run without it from the same configuration.
         """
         self.schedule = schedule
@@ -92,7 +97,7 @@ class InfluenceCallback(Callback):
         self._prober: Prober | None = None
         self._folder: Path | None = None
         self._fingerprint: dict[str, str] = {}
-        self._clock = 0.0
+        self._stopwatch = Stopwatch()
 
     @property
     def folder(self) -> Path | None:
@@ -131,12 +136,17 @@ class InfluenceCallback(Callback):
             )
         self._fingerprint = prober.fingerprint()
         if resumed is not None:
-            _check_unchanged(resumed["fingerprint"], self._fingerprint)
-        self._open_store(trainer, resumed)
+            check_unchanged(resumed["fingerprint"], self._fingerprint)
+        self._folder = open_run_folder(
+            trainer,
+            self._output_dir,
+            resumed=resumed is not None,
+            earlier=None if resumed is None else resumed["folder"],
+        )
         self._prober = prober
         if trainer.is_global_zero:
             write_layout(writers(trainer), prober.groups.names)
-        self._clock = time.perf_counter()
+        self._stopwatch.lap()
         self._probe_if_due(trainer, pl_module)
 
     def on_train_batch_end(
@@ -181,43 +191,38 @@ class InfluenceCallback(Callback):
         sampling = None if data.sampling is None else convert(data.sampling)
         return replace(data, observed=convert(data.observed), sampling=sampling)
 
-    def _open_store(self, trainer: Trainer, resumed: dict[str, Any] | None) -> None:
-        # `log_dir` is a broadcast: every rank reads it.
-        log_dir = trainer.log_dir or trainer.default_root_dir
-        self._folder = Path(self._output_dir or log_dir)
-        store = ProbeStore(self._folder / STORE_NAME)
-        # Decided by one rank, so that all of them refuse.
-        taken = trainer.strategy.broadcast(bool(store.steps()))
-        if trainer.global_step == 0 and resumed is None and taken:
-            raise InputError(
-                f"got {store.path}, which already holds {len(store.steps())} probes of another run; expected a fresh "
-                "log directory; choose another, or resume with ckpt_path"
-            )
-        if not trainer.is_global_zero:
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / SUMMARY_NAME).unlink(missing_ok=True)
-        step = trainer.global_step
-        store.drop_after(step)
-        earlier = None if resumed is None or resumed["folder"] is None else Path(resumed["folder"])
-        if earlier not in (None, self._folder.resolve()) and not store.adopt(earlier / STORE_NAME, step):
-            rank_zero_warn(f"stagewise: the probes before step {step} are no longer in {earlier}")
-
     # Probing
 
     def _probe_if_due(self, trainer: Trainer, module: LightningModule) -> None:
         step = trainer.global_step
         previous = self._record.last_step
         if step != previous and self.schedule.due(previous, step):
-            self._run_probe(trainer, module, step)
+            if self._within_budget(trainer):
+                self._run_probe(trainer, module, step)
+            else:
+                self._skip_probe(trainer, step)
         # After the probe: one that was interrupted is due again when the run is resumed.
         self._record.last_step = step
+
+    def _within_budget(self, trainer: Trainer) -> bool:
+        if self.schedule.max_overhead is None:
+            return True
+        self._count_training_time()
+        # Every rank has a clock of its own: one decides, so that all of them probe or none does.
+        return bool(trainer.strategy.broadcast(affords(self._record, self.schedule.max_overhead)))
+
+    def _skip_probe(self, trainer: Trainer, step: int) -> None:
+        assert self.schedule.max_overhead is not None
+        self._record.skipped_steps.append(step)
+        warn_of_first_skip(step, self.schedule.max_overhead, self._record)
+        self._log(trainer, {tags.SKIPPED: float(len(self._record.skipped_steps))}, step)
 
     def _run_probe(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         assert self._prober is not None
         assert self._folder is not None
         show_on_bar(trainer, f"probing step {step} ...")
         self._count_training_time()
+        finished = False
         try:
             with metrics_refused(module):
                 result, trace = self._prober.probe(module, step)
@@ -225,26 +230,32 @@ class InfluenceCallback(Callback):
             if result is not None and trainer.is_global_zero:
                 ProbeStore(self._folder / STORE_NAME).write(result)
                 write_matrices(writers(trainer), result)
+            finished = True
         finally:
-            now = time.perf_counter()
-            self._record.probe_seconds += now - self._clock
-            self._clock = now
-        _warn_of_dropped_chains(trace, lost=result is None)
-        values = {} if result is None else probe_scalars(result)
+            self._record.add_probe_time(self._stopwatch.lap(), finished=finished)
+        warn_of_dropped_chains(trace, lost=result is None)
+        if result is None:
+            values = {tags.FLAGGED: 1.0}
+        else:
+            values = probe_scalars(result)
+            warn_of_new_flags(step, result.attrs["flags"], self._record)
         values[tags.CHAINS_DROPPED] = float(len(trace.dropped))
+        if self.schedule.max_overhead is not None:
+            values[tags.SKIPPED] = float(len(self._record.skipped_steps))
         if self._record.overhead is not None:
             values[tags.OVERHEAD] = self._record.overhead
-        for logger in trainer.loggers:
-            logger.log_metrics(values, step=step)
-        trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in values.items()})
+        self._log(trainer, values, step)
         show_on_bar(trainer, f"{len(self._record.steps)} probes, {self._record.probe_seconds:.0f} s")
+
+    def _log(self, trainer: Trainer, values: Mapping[str, float], step: int) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics(dict(values), step=step)
+        trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in values.items()})
 
     def _count_training_time(self) -> None:
         """Credit the time since the last look at the clock to training."""
         if self._prober is not None:
-            now = time.perf_counter()
-            self._record.training_seconds += now - self._clock
-            self._clock = now
+            self._record.training_seconds += self._stopwatch.lap()
 
     # Finishing
 
@@ -255,40 +266,11 @@ class InfluenceCallback(Callback):
         self._prober = None
         if not trainer.is_global_zero:
             return
-        summary = build_summary(self._record, config=self.sgld, centering=str(self.probe.centering))
-        path = write_summary(self._folder, summary)
-        write_text(writers(trainer), tags.RUN_SUMMARY, summary_markdown(summary), trainer.global_step)
-        windows = self._record.windows()
-        for step in self._record.steps:
-            inside = any(window.start <= step <= window.end for window in windows)
-            # Steps that have passed: other loggers would drop them.
-            for writer in writers(trainer):
-                writer.add_scalar(tags.IN_WINDOW, float(inside), global_step=step)
-        rank_zero_info(
-            f"stagewise: {len(self._record.steps)} probes in {self._record.probe_seconds:.1f} s; windows at "
-            f"{[window.peak for window in windows]}; results in {path.parent}"
+        write_outcome(
+            trainer,
+            self._folder,
+            self._record,
+            config=self.sgld,
+            centering=str(self.probe.centering),
+            max_overhead=self.schedule.max_overhead,
         )
-
-
-def _warn_of_dropped_chains(trace: Trace, *, lost: bool) -> None:
-    for chain, reason in trace.dropped.items():
-        rank_zero_warn(
-            f"stagewise: chain {chain} of the probe at step {trace.step} was dropped: {reason}; lower sgld.lr or "
-            "raise sgld.localization"
-        )
-    if lost:
-        rank_zero_warn(
-            f"stagewise: the probe at step {trace.step} lost all its chains and is left out; training goes on"
-        )
-
-
-def _check_unchanged(before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Refuse to go on with other settings or data: probes would be compared that do not compare."""
-    for name, value in now.items():
-        if before.get(name) != value:
-            what = "other data" if name == "data" else f"{name} {value}"
-            was = "" if name == "data" else f" ({before.get(name)})"
-            raise InputError(
-                f"got {what} for the probes of a resumed run; expected that of its checkpoint{was}; change it back, or "
-                "start a new run"
-            )

@@ -1,9 +1,10 @@
 """What a probe measures around its chains."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stagewise.errors import InputError
 from stagewise.influence.split import Centering
+from stagewise.probes.flags import Thresholds
 
 
 @dataclass(frozen=True)
@@ -13,12 +14,15 @@ class ProbeConfig:
     Attributes:
         reference_ratio: the reference of a probe at step t is the latest probe at or before t / reference_ratio. 1.1
             to 1.25 separates transitions; 1.5 and more merges them. Space log-spaced probes evenly and a little wider
-            than this, so that the distance to the reference stays the same.
+            than this, so that the distance to the reference stays the same. Where probes lie closer than a sixteenth
+            of it (late in a long run with probes every n steps), not all of them are kept as references, see
+            :class:`~stagewise.probes.references.References`.
         centering: around which means the within part is taken, see :class:`~stagewise.influence.split.Centering`.
         gradient_dot: also measure the gradient dot product between groups.
         chunk_size: samples of the observed set for each forward pass; all at once if None.
         save_trace: keep every draw's losses on disk.
         memory_limit_gib: refuse, before training, an observed set whose traces and matrices need more.
+        thresholds: limits beyond which a probe is flagged.
 
     Raises:
         InputError: a value out of range.
@@ -30,6 +34,7 @@ class ProbeConfig:
     chunk_size: int | None = None
     save_trace: bool = True
     memory_limit_gib: float = 4.0
+    thresholds: Thresholds = field(default_factory=Thresholds)
 
     def __post_init__(self) -> None:
         if not self.reference_ratio > 1:

@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,15 +23,19 @@ from stagewise.isolation import untouched, with_weights
 from stagewise.losses import LossFn, check_finite, check_loss, evaluate
 from stagewise.phases.signal import Signal, between_signal
 from stagewise.probes.config import ProbeConfig
-from stagewise.probes.references import References
+from stagewise.probes.flags import Flag, find_flags
+from stagewise.probes.references import MAX_CACHED, References
 from stagewise.sampling.chains import run_chains
-from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.config import RMSprop, SGLDConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.diagnostics import diagnose
 from stagewise.sampling.trace import Trace
 from stagewise.sampling.weights import FlatWeights
 
 _GIB = 2**30
+
+_VARIABLES = {"drift": "chain_drift", "distance": "end_distance"}
+"""Diagnostics whose own name means something else in a data set."""
 
 
 class Prober:
@@ -116,8 +120,8 @@ class Prober:
         num_losses = size * one.values.numel()
         draws = self._sgld.num_chains * self._sgld.num_draws
         samples = size * num_groups + size
-        # The trace in float32 and float64; features of a few references; the four parts, their views and scratch.
-        need = (12 * draws * num_losses + 48 * draws * samples + 96 * samples**2) / _GIB
+        # The trace in float32 and float64; features of the references and scratch; the four parts and their views.
+        need = (12 * draws * num_losses + 8 * (MAX_CACHED + 4) * draws * samples + 96 * samples**2) / _GIB
         if need > self._config.memory_limit_gib:
             raise InputError(
                 f"got an observed set of {size} samples ({num_losses} losses) x {draws} draws, which needs about "
@@ -134,7 +138,9 @@ class Prober:
 
         Returns:
             The data set of the probe (see :func:`stagewise.influence.bif.bif` for influence; the trace, baseline,
-            diagnostics and signal beside it), or None where every chain failed; and the trace.
+            signal and diagnostics beside it, and what it is flagged for: ``flagged``, the number, ``flag_names``, and
+            the attribute ``flags``, name to words), or None where every chain failed; and the trace. A probe with a
+            severe flag has no signal and is no reference; others are used as they are.
         """
         start = time.perf_counter()
         trace = run_chains(
@@ -161,12 +167,15 @@ class Prober:
                 dot,
                 {"units": "nats^2 per squared weight", "sign": "positive = helpful"},
             )
-        self._add_signal(result)
+        flags = self._add_diagnostics(result, trace, features)
+        usable = not any(flag.severe for flag in flags)
+        self._add_signal(result, usable=usable)
         self._add_trace(result, trace)
         result["seconds"] = time.perf_counter() - start
         result.attrs |= self._settings()
         # Last: a probe that fails on the way is no reference.
-        self._references.add(features)
+        if usable:
+            self._references.add(features)
         return result, trace
 
     def fingerprint(self) -> dict[str, str]:
@@ -183,11 +192,34 @@ class Prober:
             "data": data.hexdigest(),
         }
 
-    def _add_signal(self, result: xr.Dataset) -> None:
+    def _add_diagnostics(self, result: xr.Dataset, trace: Trace, features: Features) -> list[Flag]:
+        preconditioner = self._sgld.preconditioner
+        counts = self.groups.counts
+        sums = features.groups.reshape(*features.groups.shape[:2], *counts.shape).sum(axis=-1)
+        found = diagnose(
+            trace,
+            group_losses=sums / counts.sum(axis=1),
+            rmsprop_eps=preconditioner.eps if isinstance(preconditioner, RMSprop) else None,
+        )
+        if "graddot" in result and not np.isfinite(result["graddot"]).all():
+            found = replace(found, finite=False)
+        for field in fields(found):
+            if field.name == "finite":  # a flag
+                continue
+            value = getattr(found, field.name)
+            result[_VARIABLES.get(field.name, field.name)] = float("nan") if value is None else value
+        result["chains_dropped"] = len(trace.dropped)
+        flags = find_flags(found, self._config.thresholds, nbeta=self._sgld.nbeta, chains_dropped=len(trace.dropped))
+        result["flagged"] = len(flags)
+        result["flag_names"] = ((), np.array(", ".join(flag.name for flag in flags), dtype=object))
+        result.attrs["flags"] = {flag.name: flag.words for flag in flags}
+        return flags
+
+    def _add_signal(self, result: xr.Dataset, *, usable: bool) -> None:
         undefined = Signal(np.nan, np.nan, np.nan)
         has_reference = result.attrs["reference_step"] != result.attrs["step"]
         signal = undefined
-        if has_reference:
+        if has_reference and usable:
             shift, error = result["shift"].values, result["shift_se"].values
             signal = between_signal(shift, error, float(result["shift_norm_se"]))
         result["signal"] = signal.value
@@ -197,13 +229,6 @@ class Prober:
             result[name].attrs = {"units": "nats"}
 
     def _add_trace(self, result: xr.Dataset, trace: Trace) -> None:
-        found = diagnose(trace)
-        undefined = float("nan")
-        result["rhat_max"] = undefined if found.rhat_max is None else found.rhat_max
-        result["ess_min"] = undefined if found.ess_min is None else found.ess_min
-        result["chain_drift"] = found.drift
-        result["loss_rise"] = found.loss_rise
-        result["chains_dropped"] = len(trace.dropped)
         axes = ("sample", "token")[: trace.mask.ndim]
         result["anchor_loss"] = (axes, trace.anchor_loss, {"units": "nats"})
         result["mask"] = (axes, trace.mask)

@@ -23,7 +23,11 @@ class Record:
         signal_se: for each of them the signal's standard error, nats; NaN where unknown.
         failed_steps: training steps of probes that lost all their chains.
         chains_dropped: chains that failed, over all probes.
+        skipped_steps: training steps at which a probe was due that the budget did not allow.
+        flags: how many probes were flagged, for each kind of flag that occurred.
+        flagged_steps: training steps of the probes with a flag.
         probe_seconds: time spent in probes.
+        last_probe_seconds: time that the last finished probe took; None before the first.
         training_seconds: time spent training, probes not counted.
     """
 
@@ -33,7 +37,11 @@ class Record:
     signal_se: list[float] = field(default_factory=list)
     failed_steps: list[int] = field(default_factory=list)
     chains_dropped: int = 0
+    skipped_steps: list[int] = field(default_factory=list)
+    flags: dict[str, int] = field(default_factory=dict)
+    flagged_steps: list[int] = field(default_factory=list)
     probe_seconds: float = 0.0
+    last_probe_seconds: float | None = None
     training_seconds: float = 0.0
 
     def add(self, step: int, result: xr.Dataset | None, trace: Trace) -> None:
@@ -45,6 +53,17 @@ class Record:
         self.steps.append(step)
         self.signal.append(float(result["signal"]))
         self.signal_se.append(float(result["signal_se"]))
+        names = result.attrs["flags"]
+        if names:
+            self.flagged_steps.append(step)
+        for name in names:
+            self.flags[name] = self.flags.get(name, 0) + 1
+
+    def add_probe_time(self, seconds: float, *, finished: bool) -> None:
+        """Count the time of a probe; one that finished tells what the next one costs."""
+        self.probe_seconds += seconds
+        if finished:
+            self.last_probe_seconds = seconds
 
     @property
     def overhead(self) -> float | None:

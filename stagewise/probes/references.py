@@ -4,9 +4,21 @@ from typing import Any
 
 from stagewise.influence.features import Features
 
+_RESOLUTION = 16
+"""Cached probes lie at least a factor ratio^(1/16) apart, .9 % of the step at a ratio of 1.15."""
+
+MAX_CACHED = _RESOLUTION + 2
+"""Probes in the cache, at most, however long the run and however dense its schedule."""
+
 
 class References:
-    """Finds, for a probe at step t, the latest earlier probe at or before t / ratio."""
+    """Finds, for a probe at step t, the latest cached probe at or before t / ratio.
+
+    Every probe is cached unless it lies within a factor ratio^(1/16) of the one cached before it. So, where probes lie
+    further apart, the reference is the latest of *all* probes at or before t / ratio; where they lie closer (every n
+    steps, late in a long run), it is at most that factor further back. Without it the cache would grow with t: a probe
+    every n steps needs each of the t (1 - 1 / ratio) / n probes before it, sooner or later.
+    """
 
     def __init__(self, ratio: float) -> None:
         """Start without any probe; ``ratio`` is more than 1."""
@@ -22,10 +34,13 @@ class References:
         return found
 
     def add(self, features: Features) -> None:
-        """Cache a probe, and forget those that no later probe can refer to."""
-        current = self.for_step(features.step)
+        """Cache a probe, unless one lies just before it, and forget those that no later probe can refer to."""
+        step = features.step
+        current = self.for_step(step)
         oldest = -1 if current is None else current.step
-        self._kept = [*(kept for kept in self._kept if kept.step >= oldest), features]
+        self._kept = [kept for kept in self._kept if kept.step >= oldest]
+        if not self._kept or step >= self._kept[-1].step * self._ratio ** (1 / _RESOLUTION):
+            self._kept.append(features)
 
     def state_dict(self) -> list[dict[str, Any]]:
         """Tensors and plain Python."""

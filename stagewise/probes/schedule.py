@@ -1,5 +1,6 @@
 """At which training steps to probe."""
 
+import math
 from bisect import bisect_right
 from dataclasses import dataclass
 
@@ -48,14 +49,20 @@ class ProbeSchedule:
         every_n_steps: at n, 2n, 3n, ...
         at_steps: at these steps; 0 is the initial weights.
         log_spaced: evenly in log t.
+        max_overhead: probe seconds over training seconds, at most: a probe that would pass it is skipped, and told of
+            (``sampler/skipped``, the summary); later ones are taken when training has paid for them. The first probe is
+            always taken. 0.1 is a tenth; None takes every probe. Wall-clock time decides, so that two runs with a
+            budget need not probe at the same steps; training itself stays the same bit for bit.
 
     Raises:
-        InputError: several ways are given, or steps that are negative, repeated or out of order.
+        InputError: several ways are given, steps that are negative, repeated or out of order, or a budget that is not
+            positive.
     """
 
     every_n_steps: int | None = None
     at_steps: list[int] | None = None
     log_spaced: LogSpaced | None = None
+    max_overhead: float | None = None
 
     def __post_init__(self) -> None:
         ways = [name for name in ("every_n_steps", "at_steps", "log_spaced") if getattr(self, name) is not None]
@@ -67,6 +74,11 @@ class ProbeSchedule:
             ordered = sorted(set(self.at_steps))
             if not ordered or ordered[0] < 0 or ordered != list(self.at_steps):
                 raise InputError(f"got at_steps={self.at_steps}; expected increasing steps >= 0, each once")
+        if self.max_overhead is not None and not (self.max_overhead > 0 and math.isfinite(self.max_overhead)):
+            raise InputError(
+                f"got max_overhead={self.max_overhead}; expected more than 0, e.g. 0.1 for probes that take a tenth of "
+                "the training time, or null for no budget"
+            )
 
     def _period(self) -> int | None:
         """Steps between probes, or None where they are listed."""

@@ -17,6 +17,16 @@ _SCALARS = {
     "ess_min": tags.ESS_MIN,
     "chain_drift": tags.DRIFT,
     "loss_rise": tags.LOSS_RISE,
+    "rhat_groups": tags.RHAT_GROUPS,
+    "ess_groups": tags.ESS_GROUPS,
+    "mcse_mean": tags.MCSE_MEAN,
+    "mcse_max": tags.MCSE_MAX,
+    "chain_share": tags.CHAIN_SHARE,
+    "draw_share": tags.DRAW_SHARE,
+    "end_distance": tags.DISTANCE,
+    "gradient_over_eps": tags.GRADIENT_OVER_EPS,
+    "minibatch_noise": tags.MINIBATCH_NOISE,
+    "flagged": tags.FLAGGED,
     "seconds": tags.SECONDS,
     "signal": tags.SIGNAL,
     "signal_threshold": tags.THRESHOLD,
@@ -34,7 +44,8 @@ def _pairs(probe: xr.Dataset) -> Iterator[tuple[int, int, str, str]]:
 def probe_scalars(probe: xr.Dataset) -> dict[str, float]:
     """Scalars to log for a probe: unordered group pairs, traces, baseline, losses, diagnostics.
 
-    What is undefined is left out: the between and total parts before there is a reference, errors with one chain.
+    What is undefined is left out: the between and total parts before there is a reference, errors with one chain. A
+    probe that is not finite is flagged (``sampler/flagged``).
 
     Args:
         probe: data set of one probe, see :mod:`stagewise.influence.bif`.
@@ -47,6 +58,8 @@ def probe_scalars(probe: xr.Dataset) -> dict[str, float]:
         for row, column, name, other in _pairs(probe):
             values[tags.influence(part, name, other)] = float(probe["group_bif"][index, row, column])
             values[tags.influence_error(part, name, other)] = float(probe["group_bif_se"][index, row, column])
+            if "group_bif_z" in probe:
+                values[tags.influence_z(part, name, other)] = float(probe["group_bif_z"][index, row, column])
         values[tags.trace(part)] = float(np.trace(probe["bif"].values[index]))
     if "graddot" in probe:
         for row, column, name, other in _pairs(probe):

@@ -11,14 +11,20 @@ from stagewise.sampling.config import SGLDConfig
 
 SIGNAL_NAME = "sqrt_between_norm"
 
+_STEPS_SHOWN = 20
+"""So many steps the text lists; ``summary.json`` has them all."""
 
-def build_summary(record: Record, *, config: SGLDConfig, centering: str) -> dict[str, Any]:
+
+def build_summary(
+    record: Record, *, config: SGLDConfig, centering: str, max_overhead: float | None = None
+) -> dict[str, Any]:
     """The content of ``summary.json``.
 
     Args:
         record: what the probes came to.
         config: sampler settings of the run.
         centering: of the within part.
+        max_overhead: budget of the schedule, probe seconds over training seconds; None without one.
     """
     return {
         "version": __version__,
@@ -26,6 +32,12 @@ def build_summary(record: Record, *, config: SGLDConfig, centering: str) -> dict
         "probe_steps": record.steps,
         "failed_steps": record.failed_steps,
         "chains_dropped": record.chains_dropped,
+        "probes_flagged": len(record.flagged_steps),
+        "flagged_steps": record.flagged_steps,
+        "flags": record.flags,
+        "probes_skipped": len(record.skipped_steps),
+        "skipped_steps": record.skipped_steps,
+        "max_overhead": max_overhead,
         "transitions": [
             {**asdict(window), "signal": SIGNAL_NAME, "value": window.signal} for window in record.windows()
         ],
@@ -42,6 +54,28 @@ def build_summary(record: Record, *, config: SGLDConfig, centering: str) -> dict
     }
 
 
+def flag_line(flags: Mapping[str, int], flagged: int, probes: int) -> str:
+    """How many probes were flagged and for what, as a sentence.
+
+    Args:
+        flags: name of each kind of flag to the number of probes that have it.
+        flagged: probes with a flag.
+        probes: probes that were kept.
+    """
+    if not flagged:
+        return f"none of {probes} probes."
+    kinds = ", ".join(f"{name} {count}" for name, count in sorted(flags.items(), key=lambda it: (-it[1], it[0])))
+    return f"{flagged} of {probes} probes ({kinds})."
+
+
+def _skipped(summary: Mapping[str, Any]) -> str:
+    steps = summary["skipped_steps"]
+    if not steps:
+        return "no probe"
+    shown = ", ".join(map(str, steps[:_STEPS_SHOWN])) + (" and later" if len(steps) > _STEPS_SHOWN else "")
+    return f"{len(steps)} probes, at steps {shown}"
+
+
 def summary_markdown(summary: Mapping[str, Any]) -> str:
     """The summary as text for TensorBoard: settings, probes, a table of windows."""
     overhead = summary["overhead"]
@@ -56,7 +90,11 @@ def summary_markdown(summary: Mapping[str, Any]) -> str:
         f"{len(summary['failed_steps'])}; probe time over training time: "
         + (f"{overhead:.2f}." if overhead is not None else "not known."),
         "",
+        f"**Flagged**: {flag_line(summary['flags'], summary['probes_flagged'], summary['probes'])}",
+        "",
     ]
+    if summary["max_overhead"] is not None:
+        lines += [f"**Skipped** to stay within max_overhead {summary['max_overhead']:g}: {_skipped(summary)}.", ""]
     if summary["transitions"]:
         lines += ["| window | start | peak | end | signal at peak (nats) |", "|---|---|---|---|---|"]
         lines += [

@@ -13,6 +13,19 @@ LOSS_RISE = "sampler/loss_rise"
 SECONDS = "sampler/seconds"
 OVERHEAD = "sampler/overhead"
 CHAINS_DROPPED = "sampler/chains_dropped"
+RHAT_GROUPS = "sampler/rhat_groups"
+ESS_GROUPS = "sampler/ess_groups"
+MCSE_MEAN = "sampler/mcse_mean"
+MCSE_MAX = "sampler/mcse_max"
+CHAIN_SHARE = "sampler/chain_share"
+DRAW_SHARE = "sampler/draw_share"
+DISTANCE = "sampler/distance"
+GRADIENT_OVER_EPS = "sampler/gradient_over_eps"
+MINIBATCH_NOISE = "sampler/minibatch_noise"
+FLAGGED = "sampler/flagged"
+"""Number of flags of a probe, see :mod:`stagewise.probes.flags`."""
+SKIPPED = "sampler/skipped"
+"""Probes that the budget did not allow, up to now."""
 
 SIGNAL = "transition/signal"
 THRESHOLD = "transition/threshold"
@@ -29,6 +42,11 @@ def influence(part: str, group: str, group_j: str) -> str:
 def influence_error(part: str, group: str, group_j: str) -> str:
     """Standard error of :func:`influence` over chains, nats^2."""
     return f"influence/{part}_se/{group}~{group_j}"
+
+
+def influence_z(part: str, group: str, group_j: str) -> str:
+    """:func:`influence` over its standard error, a pure number; negative = helpful."""
+    return f"influence/{part}_z/{group}~{group_j}"
 
 
 def trace(part: str) -> str:

@@ -1,5 +1,6 @@
 """Whether the chains of a probe can be believed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,30 +9,58 @@ from numpy.typing import NDArray
 
 from stagewise.sampling.trace import Trace
 
+Array = NDArray[np.float64]
+
 _MIN_DRAWS = 4
 """Below this many draws R-hat and the effective sample size of split chains are undefined."""
 
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Diagnostics over the per-sample losses of one probe.
+    """Diagnostics over the recorded losses of one probe; None where undefined (everything, if not ``finite``).
 
     Attributes:
+        finite: whether every recorded loss and distance is finite.
         rhat_max: largest rank-normalised split R-hat over samples (1 = chains agree); None below 4 draws.
         ess_min: smallest bulk effective sample size over samples, in draws, all chains together; None below 4 draws.
+        rhat_groups: largest R-hat over the mean losses of groups, which is what a run reports first.
+        ess_groups: smallest bulk effective sample size over the mean losses of groups, in draws.
+        mcse_mean: Monte-Carlo standard error of the mean of the mean loss, over the posterior standard deviation of the
+            mean loss; a pure number, 1 / sqrt(effective draws).
+        mcse_max: the same of the worst sample.
         drift: share of the mean loss's variance within chains that lies between their first and second halves, 0 to 1;
-            large when the chains are still on their way.
+            large when the chains are still on their way: .75 for a straight slide.
         loss_rise: mean loss over the second halves minus mean loss at the training weights, nats (per token for token
             losses). Positive where the chain explores a basin, negative where it goes on training.
+        chain_share: share of the pooled variance of the losses, summed over samples, that belongs to *which chain* a
+            draw comes from, 0 to 1, less what as many independent draws would show: chains that have not mixed. None
+            with one chain.
+        draw_share: the same for *which draw index*: a slide that the chains have in common. None with one chain. Noisy
+            where chains are few and slow.
+        distance: |w - w*| at the last draw, mean over chains, weight units.
+        gradient_over_eps: rms of the gradient over the eps of RMSprop. Far below 1 the preconditioner is the constant
+            1 / eps, and nothing is owed to RMSprop. None with another preconditioner, or where it was not recorded.
+        minibatch_noise: variance that minibatch noise adds to a step over that of the injected noise: so much the chain
+            is too hot. None where it was not recorded.
     """
 
-    rhat_max: float | None
-    ess_min: float | None
-    drift: float
-    loss_rise: float
+    finite: bool
+    rhat_max: float | None = None
+    ess_min: float | None = None
+    rhat_groups: float | None = None
+    ess_groups: float | None = None
+    mcse_mean: float | None = None
+    mcse_max: float | None = None
+    drift: float | None = None
+    loss_rise: float | None = None
+    chain_share: float | None = None
+    draw_share: float | None = None
+    distance: float | None = None
+    gradient_over_eps: float | None = None
+    minibatch_noise: float | None = None
 
 
-def _halves_share(curve: NDArray[np.float64]) -> float:
+def _halves_share(curve: Array) -> float:
     """Share of the variance of ``[chain, draw]`` within chains that lies between the two halves of each chain."""
     half = curve.shape[1] // 2
     even = curve[:, : 2 * half]
@@ -41,25 +70,89 @@ def _halves_share(curve: NDArray[np.float64]) -> float:
     return float(between / total) if total > 0 else 0.0
 
 
-def diagnose(trace: Trace) -> Diagnostics:
+def label_shares(losses: Array) -> tuple[float, float] | None:
+    """Shares of the pooled variance that belong to the chain and to the draw index, as labels of a draw.
+
+    The between-label part of the law of total covariance (trace over samples), as in
+    :mod:`stagewise.influence.split`, with chains and with draw indices as labels, less the part that independent draws
+    would show there: two-way analysis of variance, one draw a cell, solved for its components.
+
+    Args:
+        losses: ``[chain, draw, sample]``, nats.
+
+    Returns:
+        Chain share and draw-index share, each 0 to 1; None with one chain, where noise cannot be told from either.
+
+    Source: Searle, Casella and McCulloch 1992, Variance Components, chapter 4 (method of moments, balanced data).
+    """
+    num_chains, num_draws, _ = losses.shape
+    if num_chains < 2 or num_draws < 2:
+        return None
+    centred = losses - losses.mean(axis=(0, 1))
+    total = float((centred**2).mean(axis=(0, 1)).sum())
+    if total <= 0:
+        return 0.0, 0.0
+    of_chain = float((centred.mean(axis=1) ** 2).mean(axis=0).sum())
+    of_draw = float((centred.mean(axis=0) ** 2).mean(axis=0).sum())
+    rest = total - of_chain - of_draw
+    return (
+        max(0.0, of_chain - rest / (num_draws - 1)) / total,
+        max(0.0, of_draw - rest / (num_chains - 1)) / total,
+    )
+
+
+def _worst(statistic: Callable[..., Array], pick: Callable[[Array], float], curves: Array) -> float | None:
+    """A statistic of ``[chain, draw, curve]``, the worst over curves.
+
+    A loss that never moves (a masked or saturated sample) has no such statistic; it cannot be unconverged either.
+    """
+    moving = curves[:, :, curves.std(axis=(0, 1)) > 0]
+    if curves.shape[1] < _MIN_DRAWS or not moving.shape[2]:
+        return None
+    # Chains that stand still in different places have an infinite R-hat.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(pick(statistic(moving, chain_axis=0, draw_axis=1)))
+
+
+def _relative_error(curves: Array, *, chain_axis: int, draw_axis: int) -> Array:
+    """Monte-Carlo standard error of the mean of each curve, over its standard deviation."""
+    error = array_stats.mcse(curves, chain_axis=chain_axis, draw_axis=draw_axis)
+    return error / curves.std(axis=(chain_axis, draw_axis), ddof=1)
+
+
+def diagnose(trace: Trace, *, group_losses: Array | None = None, rmsprop_eps: float | None = None) -> Diagnostics:
     """Diagnose the chains that a trace kept.
 
-    Source: Vehtari et al. 2021 for R-hat and bulk ESS, as implemented by arviz-stats.
+    Args:
+        trace: of one probe, with at least one chain.
+        group_losses: ``[chain, draw, group]``, mean loss of each group, nats; the mean loss of all if not given.
+        rmsprop_eps: eps of the RMSprop preconditioner, nats per weight; None with another one.
+
+    Source: Vehtari et al. 2021 for R-hat, bulk ESS and MCSE, as implemented by arviz-stats.
     """
+    if not (np.isfinite(trace.loss).all() and np.isfinite(trace.distance).all()):
+        return Diagnostics(finite=False)
     losses = trace.sample_losses()
-    # A loss that never moves (a masked or saturated sample) has no R-hat; it cannot be unconverged either.
-    moving = losses[:, :, losses.std(axis=(0, 1)) > 0]
-    rhat = ess = None
-    if losses.shape[1] >= _MIN_DRAWS and moving.shape[2]:
-        # Chains that stand still in different places have an infinite R-hat.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            rhat = float(np.max(array_stats.rhat(moving, chain_axis=0, draw_axis=1)))
-        ess = float(np.min(array_stats.ess(moving, chain_axis=0, draw_axis=1)))
     curve = trace.mean_loss()
-    settled = curve[:, curve.shape[1] // 2 :]
+    mean = curve[:, :, None]
+    groups = mean if group_losses is None else group_losses
+    chain_share, draw_share = label_shares(losses) or (None, None)
+    gradient_over_eps = None
+    if trace.gradient_rms is not None and rmsprop_eps is not None:
+        gradient_over_eps = float(np.sqrt(np.mean(trace.gradient_rms**2))) / rmsprop_eps
     return Diagnostics(
-        rhat_max=rhat,
-        ess_min=ess,
+        finite=True,
+        rhat_max=_worst(array_stats.rhat, np.max, losses),
+        ess_min=_worst(array_stats.ess, np.min, losses),
+        rhat_groups=_worst(array_stats.rhat, np.max, groups),
+        ess_groups=_worst(array_stats.ess, np.min, groups),
+        mcse_mean=_worst(_relative_error, np.max, mean),
+        mcse_max=_worst(_relative_error, np.max, losses),
         drift=_halves_share(curve),
-        loss_rise=float(settled.mean() - trace.mean_anchor_loss()),
+        loss_rise=float(curve[:, curve.shape[1] // 2 :].mean() - trace.mean_anchor_loss()),
+        chain_share=chain_share,
+        draw_share=draw_share,
+        distance=float(trace.distance[:, -1].mean()),
+        gradient_over_eps=gradient_over_eps,
+        minibatch_noise=trace.minibatch_noise,
     )

@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 from torch.utils.data import DataLoader
 
 from stagewise import InfluenceCallback, ProbeSchedule
-from tests.callbacks.test_influence_callback import SGLD, Regression, regression_data
+from tests.callbacks.runs import SGLD, Regression, regression_data
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

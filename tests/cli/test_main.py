@@ -1,5 +1,6 @@
 """The command line, in-process: what it runs, and the one line it answers to a mistake."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,15 @@ def test_settings_are_overridden_by_name(config, tmp_path):
     assert (run.attrs["nbeta"], run.attrs["centering"]) == (7, "step")
 
 
+def test_limits_and_budget_are_settings(config, tmp_path):
+    override = ["--influence.probe.thresholds.ess_min", "null", "--influence.probe.thresholds.sample_ess_min=79"]
+    assert main(["fit", "-c", str(config), *override, "--influence.schedule.max_overhead=1e6"]) == 0
+    summary = json.loads(open_run(run_of(tmp_path)).attrs["summary"])
+    assert summary["max_overhead"] == 1e6
+    assert "ess" not in summary["flags"]
+    assert summary["flags"]["sample_ess"] == 2
+
+
 def test_the_callback_can_be_switched_off(config, tmp_path):
     assert main(["fit", "-c", str(config), "--influence.enabled", "false"]) == 0
     assert not (run_of(tmp_path) / "influence.zarr").exists()
@@ -70,6 +80,8 @@ MISTAKES = {
     "negative localization": (["--influence.sgld.localization=-1"], "expected localization >= 0"),
     "memory": (["--influence.probe.memory_limit_gib", "1e-6"], "GiB"),
     "wrong type": (["--influence.sgld.lr", "fast"], "influence.sgld.lr"),
+    "meaningless limit": (["--influence.probe.thresholds.rhat_max=0.5"], "got thresholds.rhat_max=0.5; expected"),
+    "no budget at all": (["--influence.schedule.max_overhead=0"], "got max_overhead=0"),
     "unknown choice": (["--influence.probe.centering", "chian"], "centering"),
     "model setting": (["--model.init_args.config.hidden_sise", "3"], "hidden_sise"),
     "data setting": (["--data.init_args.context", "12"], "segments"),

@@ -1,12 +1,17 @@
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 import torch
+from arviz_stats.base import array_stats
 from torch import nn
 
 from stagewise.errors import InputError, LossContractError
+from stagewise.probes import prober as prober_module
 from stagewise.probes.config import ProbeConfig
+from stagewise.probes.flags import Thresholds
 from stagewise.probes.prober import Prober
-from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.config import RMSprop, SGLDConfig
 from stagewise.sampling.data import ProbeData
 from tests.sampling.test_chains import squared
 
@@ -123,3 +128,92 @@ def test_bad_settings_are_refused(bad):
 def test_unusable_data_is_refused(data):
     with pytest.raises(InputError, match=r"got .*; (expected|widen)"):
         ProbeData(**data)
+
+
+DIAGNOSTICS = {
+    "rhat_max",
+    "ess_min",
+    "rhat_groups",
+    "ess_groups",
+    "mcse_mean",
+    "mcse_max",
+    "chain_drift",
+    "loss_rise",
+    "chain_share",
+    "draw_share",
+    "end_distance",
+    "gradient_over_eps",
+    "minibatch_noise",
+    "chains_dropped",
+}
+
+
+def test_diagnostics_and_flags_are_in_the_data_set(case):
+    module, batch = case
+    groups = {"few": torch.arange(10) < 4, "rest": torch.arange(10) >= 4}
+    result, trace = prober(module, batch, groups=groups).probe(module, 1)
+    assert set(result.data_vars) >= DIAGNOSTICS
+    assert float(result["end_distance"]) == pytest.approx(trace.distance[:, -1].mean(), rel=1e-6)
+    curves = np.stack([trace.loss[..., :4].mean(-1, dtype=float), trace.loss[..., 4:].mean(-1, dtype=float)], axis=-1)
+    want = max(float(array_stats.rhat(curves[..., row], chain_axis=0, draw_axis=1)) for row in range(2))
+    assert float(result["rhat_groups"]) == pytest.approx(want, rel=1e-6)
+    assert "ess" in result.attrs["flags"]
+    assert int(result["flagged"]) == len(result.attrs["flags"])
+    assert str(result["flag_names"].item()).split(", ") == list(result.attrs["flags"])
+
+
+def test_flagged_probe_is_a_reference_all_the_same(case):
+    module, batch = case
+    watcher = prober(module, batch)
+    assert int(watcher.probe(module, 10)[0]["flagged"]) > 0
+    assert watcher.probe(module, 20)[0].attrs["reference_step"] == 10
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_probe_that_is_not_finite_has_no_signal_and_is_no_reference(case, monkeypatch):
+    module, batch = case
+    watcher = prober(module, batch)
+    watcher.probe(module, 10)
+    real = prober_module.run_chains
+
+    def broken(*args, **kwargs):
+        trace = real(*args, **kwargs)
+        trace.loss[1, 3, 2] = np.inf
+        return trace
+
+    monkeypatch.setattr(prober_module, "run_chains", broken)
+    result, _ = watcher.probe(module, 20)
+    assert list(result.attrs["flags"]) == ["not_finite"]
+    assert np.isnan(result["signal"])
+    monkeypatch.undo()
+    assert watcher.probe(module, 30)[0].attrs["reference_step"] == 10
+
+
+def test_gradient_product_that_is_not_finite_is_flagged(case, monkeypatch):
+    module, batch = case
+    monkeypatch.setattr(prober_module, "gradient_dot", lambda *args, **kwargs: np.array([[np.nan]]))
+    result, _ = prober(module, batch).probe(module, 20)
+    assert list(result.attrs["flags"]) == ["not_finite"]
+
+
+def test_thresholds_are_settings_of_the_probe(case):
+    module, batch = case
+    off = Thresholds(**{field.name: None for field in fields(Thresholds)})
+    result, _ = prober(module, batch, ProbeConfig(thresholds=off)).probe(module, 1)
+    assert result.attrs["flags"] == {}
+
+
+def test_rms_gradient_is_held_against_the_eps_of_rmsprop(case, monkeypatch):
+    module, batch = case
+    real = prober_module.run_chains
+
+    def measured(*args, **kwargs):
+        return replace(real(*args, **kwargs), gradient_rms=np.full(3, 0.02), minibatch_noise=0.4)
+
+    monkeypatch.setattr(prober_module, "run_chains", measured)
+    adaptive = replace(SGLD, preconditioner=RMSprop(eps=0.1), num_burnin_steps=2)
+    result, _ = prober(module, batch, sgld=adaptive).probe(module, 1)
+    assert float(result["gradient_over_eps"]) == pytest.approx(0.2)
+    assert "minibatch_noise" in result.attrs["flags"]
+    plain, _ = prober(module, batch).probe(module, 1)
+    assert np.isnan(plain["gradient_over_eps"])

@@ -23,6 +23,11 @@ def test_default_is_every_50_steps():
     assert steps_of(ProbeSchedule(), 120) == [50, 100]
 
 
+def test_budget_goes_with_any_way_and_changes_no_due_step():
+    assert steps_of(ProbeSchedule(max_overhead=0.1), 120) == [50, 100]
+    assert steps_of(ProbeSchedule(at_steps=[0, 3], max_overhead=2.0), 12) == [0, 3]
+
+
 def test_listed_steps_may_include_the_initial_weights():
     assert steps_of(ProbeSchedule(at_steps=[0, 3, 9]), 12) == [0, 3, 9]
 
@@ -52,6 +57,10 @@ def test_a_step_that_is_jumped_over_is_due_once_at_the_next():
         lambda: ProbeSchedule(at_steps=[3, 1]),
         lambda: ProbeSchedule(at_steps=[1, 1]),
         lambda: ProbeSchedule(at_steps=[-1]),
+        lambda: ProbeSchedule(max_overhead=0.0),
+        lambda: ProbeSchedule(max_overhead=-0.1),
+        lambda: ProbeSchedule(max_overhead=float("nan")),
+        lambda: ProbeSchedule(max_overhead=float("inf")),
         lambda: LogSpaced(0, 10, 5),
         lambda: LogSpaced(10, 10, 5),
         lambda: LogSpaced(1, 10, 1),

@@ -39,6 +39,14 @@ def test_tags_are_those_of_the_contract():
         "sampler/drift",
         "sampler/loss_rise",
         "sampler/seconds",
+        "sampler/rhat_groups",
+        "sampler/ess_groups",
+        "sampler/mcse_mean",
+        "sampler/mcse_max",
+        "sampler/chain_share",
+        "sampler/draw_share",
+        "sampler/distance",
+        "sampler/flagged",
         "transition/signal",
         "transition/threshold",
         "baseline/graddot/a~b",
@@ -65,3 +73,32 @@ def test_what_is_undefined_is_left_out_and_never_nan():
     assert all(math.isfinite(value) for value in values.values())
     assert "influence/within_se/a~a" not in values
     assert "influence/z_median" not in values
+
+
+def test_diagnostics_go_under_their_own_tags():
+    _, probe = two_probes(3)
+    probe["gradient_over_eps"], probe["minibatch_noise"] = 0.01, 0.3
+    values = probe_scalars(probe)
+    for tag, name in (
+        ("sampler/distance", "end_distance"),
+        ("sampler/drift", "chain_drift"),
+        ("sampler/gradient_over_eps", "gradient_over_eps"),
+        ("sampler/minibatch_noise", "minibatch_noise"),
+        ("sampler/flagged", "flagged"),
+        ("sampler/rhat_max", "rhat_max"),
+        ("sampler/rhat_groups", "rhat_groups"),
+    ):
+        assert values[tag] == float(probe[name])
+    assert values["sampler/rhat_groups"] != values["sampler/rhat_max"]
+
+
+def test_scores_of_group_influence_are_logged_where_the_probe_has_them():
+    first, probe = two_probes(3)
+    values = probe_scalars(probe)
+    for part in ("within", "between", "total"):
+        name, error = f"influence/{part}/a~b", f"influence/{part}_se/a~b"
+        assert values[f"influence/{part}_z/a~b"] == pytest.approx(values[name] / values[error])
+    assert "influence/within_z/a~b" in probe_scalars(first)
+    assert "influence/between_z/a~b" not in probe_scalars(first)
+    assert not any("_z/" in tag for tag in probe_scalars(probe.drop_vars("group_bif_z")))
+    assert not any("_z/" in tag for tag in probe_scalars(two_probes(1)[1]))

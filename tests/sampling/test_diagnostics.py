@@ -1,42 +1,94 @@
 import numpy as np
 import pytest
+from arviz_stats.base import array_stats
 
-from stagewise.sampling.diagnostics import diagnose
+from stagewise.influence.split import Centering, split
+from stagewise.sampling.diagnostics import Diagnostics, diagnose, label_shares
 from stagewise.sampling.trace import Trace
 
 
-def trace_of(loss, anchor=None):
+def trace_of(loss, anchor=None, **fields):
     loss = np.asarray(loss, dtype=np.float32)
     anchor = np.zeros(loss.shape[2], dtype=np.float32) if anchor is None else anchor
     return Trace(
-        loss=loss,
-        anchor_loss=anchor,
-        mask=np.ones(anchor.shape, dtype=bool),
-        distance=np.zeros(loss.shape[:2], dtype=np.float32),
-        chains=tuple(range(len(loss))),
-        dropped={},
-        step=0,
+        **{
+            "loss": loss,
+            "anchor_loss": anchor,
+            "mask": np.ones(anchor.shape, dtype=bool),
+            "distance": np.zeros(loss.shape[:2], dtype=np.float32),
+            "chains": tuple(range(len(loss))),
+            "dropped": {},
+            "step": 0,
+            **fields,
+        }
     )
 
 
-def noise(*shape):
-    return np.random.default_rng(0).normal(size=shape)
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def autoregressive(num_chains, num_draws, phi):
+    """Stationary chains of unit variance."""
+    shocks = noise(num_chains, num_draws)
+    chains = np.empty_like(shocks)
+    chains[:, 0] = shocks[:, 0]
+    for draw in range(1, num_draws):
+        chains[:, draw] = phi * chains[:, draw - 1] + np.sqrt(1 - phi**2) * shocks[:, draw]
+    return chains[:, :, None]
 
 
 def test_independent_draws_look_converged():
     found = diagnose(trace_of(noise(4, 200, 3)))
+    assert found.finite
     assert found.rhat_max < 1.05
     assert 500 < found.ess_min < 1000
     assert found.drift < 0.05
+    assert found.chain_share < 0.01
+    assert found.draw_share < 0.05
 
 
 def test_chains_in_different_places_raise_rhat():
     assert diagnose(trace_of(noise(4, 100, 2) + 10 * np.arange(4)[:, None, None])).rhat_max > 2
 
 
-def test_a_slide_raises_the_drift_share():
+def test_groups_may_have_converged_where_a_sample_has_not():
+    loss = noise(4, 50, 3)
+    loss[..., 2] += 10 * np.arange(4)[:, None]
+    found = diagnose(trace_of(loss), group_losses=loss[..., :2])
+    assert found.rhat_max > 2
+    assert found.rhat_groups < 1.1
+    assert found.rhat_groups == pytest.approx(array_stats.rhat(loss[..., :2], chain_axis=0, draw_axis=1).max())
+    assert found.ess_groups == pytest.approx(array_stats.ess(loss[..., :2], chain_axis=0, draw_axis=1).min())
+
+
+def test_without_groups_the_mean_loss_is_the_group():
+    loss = noise(3, 40, 5)
+    mean = loss.astype(np.float32).mean(axis=2, dtype=np.float64)
+    assert diagnose(trace_of(loss)).ess_groups == pytest.approx(float(array_stats.ess(mean, chain_axis=0, draw_axis=1)))
+
+
+def test_error_of_the_mean_is_that_of_an_autoregressive_process():
+    """Var(mean) = sd^2 (1 + phi) / (1 - phi) / draws for phi^lag autocorrelations."""
+    phi, draws = 0.8, 4 * 4000
+    found = diagnose(trace_of(autoregressive(4, 4000, phi)))
+    assert found.mcse_mean == pytest.approx(np.sqrt((1 + phi) / (1 - phi) / draws), rel=0.1)
+    assert found.mcse_max == pytest.approx(found.mcse_mean, rel=1e-3)
+
+
+def test_largest_error_is_that_of_the_slowest_sample():
+    loss = np.concatenate([noise(4, 1000, 1), autoregressive(4, 1000, 0.9)], axis=2)
+    found = diagnose(trace_of(loss))
+    assert found.mcse_max == pytest.approx(np.sqrt(19 / 4000), rel=0.2)
+    assert found.mcse_mean < 0.8 * found.mcse_max
+
+
+def test_a_slide_raises_the_drift_share_and_the_draw_share():
     slide = noise(2, 100, 2) * 0.1 + np.linspace(0, 1, 100)[None, :, None]
-    assert diagnose(trace_of(slide)).drift > 0.6
+    found = diagnose(trace_of(slide))
+    assert found.drift > 0.6
+    assert found.draw_share > 0.8
+    assert found.chain_share < 0.01
 
 
 def test_drift_share_of_a_ramp_is_three_quarters():
@@ -44,18 +96,81 @@ def test_drift_share_of_a_ramp_is_three_quarters():
     assert diagnose(trace_of(ramp)).drift == pytest.approx(0.75, abs=0.01)
 
 
+def test_label_shares_are_the_split_with_other_labels_less_what_independent_draws_show():
+    """The split's drift part is the covariance of its centring means: chains, or draw indices."""
+    loss = noise(3, 8, 4) + noise(3, 1, 4, seed=1) + noise(1, 8, 4, seed=2)
+    by_chain, by_draw = (split(loss, centering=labels) for labels in (Centering.chain, Centering.step))
+    total = np.trace(by_chain.total)
+    rest = total - np.trace(by_chain.drift) - np.trace(by_draw.drift)
+    chain_share, draw_share = label_shares(loss)
+    assert chain_share == pytest.approx((np.trace(by_chain.drift) - rest / 7) / total)
+    assert draw_share == pytest.approx((np.trace(by_draw.drift) - rest / 2) / total)
+
+
+@pytest.mark.parametrize("num_chains", [2, 3, 8])
+def test_label_shares_are_those_of_planted_components(num_chains):
+    """Over many samples with components of their own, chain : draw : rest = 2 : 1 : 1."""
+    samples = 20_000
+    loss = (
+        np.sqrt(2) * noise(num_chains, 1, samples)
+        + noise(1, 6, samples, seed=1)
+        + noise(num_chains, 6, samples, seed=2)
+    )
+    chain_share, draw_share = label_shares(loss)
+    # Of the variance around the means over chains and over draws, which hold 1 / num_chains and 1 / 6 of it.
+    seen = np.array([2 * (1 - 1 / num_chains), 1 - 1 / 6, 1 - 1 / (6 * num_chains)])
+    np.testing.assert_allclose([chain_share, draw_share], seen[:2] / seen.sum(), rtol=0.03)
+
+
+def test_label_shares_need_two_chains():
+    found = diagnose(trace_of(noise(1, 50, 2)))
+    assert found.chain_share is None
+    assert found.draw_share is None
+    assert label_shares(np.ones((2, 5, 3))) == (0.0, 0.0)
+
+
 def test_loss_rise_compares_second_halves_with_the_anchor():
     loss = np.concatenate([np.full((2, 5, 3), 9.0), np.full((2, 5, 3), 2.5)], axis=1)
     assert diagnose(trace_of(loss, np.full(3, 2.0, dtype=np.float32))).loss_rise == pytest.approx(0.5)
 
 
-def test_too_few_draws_leave_rhat_and_ess_out():
+def test_distance_is_that_of_the_last_draw():
+    distance = np.array([[1.0, 3.0], [2.0, 5.0]], dtype=np.float32)
+    assert diagnose(trace_of(noise(2, 2, 3), distance=distance)).distance == 4.0
+
+
+def test_gradient_is_held_against_the_eps_of_rmsprop_only():
+    trace = trace_of(noise(2, 5, 3), gradient_rms=np.array([0.03, 0.04]), minibatch_noise=0.25)
+    assert diagnose(trace, rmsprop_eps=0.1).gradient_over_eps == pytest.approx(np.sqrt(0.00125) / 0.1)
+    assert diagnose(trace).gradient_over_eps is None
+    assert diagnose(trace_of(noise(2, 5, 3)), rmsprop_eps=0.1).gradient_over_eps is None
+    assert diagnose(trace).minibatch_noise == 0.25
+
+
+def test_too_few_draws_leave_statistics_out():
     found = diagnose(trace_of(noise(2, 3, 2)))
-    assert found.rhat_max is None
-    assert found.ess_min is None
+    for name in ("rhat_max", "ess_min", "rhat_groups", "ess_groups", "mcse_mean", "mcse_max"):
+        assert getattr(found, name) is None
 
 
 def test_a_loss_that_never_moves_is_passed_over():
     loss = noise(2, 50, 2)
     loss[..., 1] = 0
-    assert np.isfinite(diagnose(trace_of(loss)).rhat_max)
+    found = diagnose(trace_of(loss))
+    assert np.isfinite(found.rhat_max)
+    assert np.isfinite(found.mcse_max)
+
+
+def test_token_losses_are_summed_over_samples():
+    tokens = noise(3, 30, 4, 5).astype(np.float32)
+    trace = trace_of(tokens, np.zeros((4, 5), dtype=np.float32))
+    summed = trace_of(tokens.astype(np.float64).sum(axis=3))
+    assert diagnose(trace).ess_min == pytest.approx(diagnose(summed).ess_min)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_is_said_and_nothing_is_made_of_it(bad):
+    loss = noise(2, 10, 3)
+    loss[1, 4, 2] = bad
+    assert diagnose(trace_of(loss)) == Diagnostics(finite=False)
+    assert not diagnose(trace_of(noise(2, 10, 3), distance=np.full((2, 10), bad, dtype=np.float32))).finite

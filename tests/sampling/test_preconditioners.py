@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from stagewise.errors import InputError
+from stagewise.sampling.kernel import sgld_step_
 from stagewise.sampling.preconditioners import AdamMoments, Diagonal, RMSprop, RunningRMSprop
 
 
@@ -80,3 +81,34 @@ def test_adam_moments_of_a_real_optimizer_tell_steep_weights_from_flat_ones():
 def test_bad_adam_moments_are_refused():
     with pytest.raises(InputError, match="got eps=0; expected eps > 0"):
         AdamMoments(eps=0)
+
+
+def stationary_variance(settings, lr, lam=33.0, burnin=400, steps=1500):
+    """Variance over 1/lam of chains on exp(-lam w^2 / 2), and what is exact for the P that was frozen."""
+    generator = torch.Generator().manual_seed(0)
+    w, anchor, noise = torch.zeros(2000), torch.zeros(2000), torch.empty(2000)
+    adapting, total = RunningRMSprop(settings, w), 0.0
+    for index in range(burnin + steps):
+        gradient = w.clone()
+        if index < burnin or not settings.frozen:
+            adapting.update(gradient)
+        p = adapting.preconditioner()
+        sgld_step_(
+            w,
+            anchor,
+            gradient,
+            noise.normal_(generator=generator),
+            lr=lr,
+            nbeta=lam - 3,
+            localization=3.0,
+            preconditioner=p,
+        )
+        total += w.square().mean().item() * lam / steps if index >= burnin else 0
+    return total, (1 / (1 - lr * p.diagonal * lam / 4)).mean().item()
+
+
+def test_frozen_rmsprop_has_the_exact_variance_and_the_never_frozen_one_is_off_by_a_tenth():
+    frozen, exact = stationary_variance(RMSprop(eps=0.01), lr=3e-4)
+    assert frozen == pytest.approx(exact, rel=0.015)
+    never, _ = stationary_variance(RMSprop(eps=0.01, frozen=False), lr=3e-4)
+    assert never > exact * 1.1

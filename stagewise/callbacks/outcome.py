@@ -1,0 +1,44 @@
+"""What is written and told when a run ends."""
+
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from stagewise.callbacks.notices import warn_of_counts
+from stagewise.callbacks.trainer_facts import writers
+from stagewise.probes.record import Record
+from stagewise.reporting import tags
+from stagewise.reporting.store import write_summary
+from stagewise.reporting.summary import build_summary, summary_markdown
+from stagewise.reporting.tensorboard import write_text
+from stagewise.sampling.config import SGLDConfig
+
+
+def write_outcome(
+    trainer: Trainer, folder: Path, record: Record, *, config: SGLDConfig, centering: str, max_overhead: float | None
+) -> None:
+    """Detect windows, write ``summary.json`` and the text page, and say where things are; on rank zero.
+
+    Args:
+        trainer: whose TensorBoard gets the text page and the windows.
+        folder: of the run.
+        record: what the probes came to.
+        config: sampler settings of the run.
+        centering: of the within part.
+        max_overhead: budget of the schedule; None without one.
+    """
+    warn_of_counts(record, max_overhead)
+    summary = build_summary(record, config=config, centering=centering, max_overhead=max_overhead)
+    path = write_summary(folder, summary)
+    write_text(writers(trainer), tags.RUN_SUMMARY, summary_markdown(summary), trainer.global_step)
+    windows = record.windows()
+    for step in record.steps:
+        inside = any(window.start <= step <= window.end for window in windows)
+        # Steps that have passed: other loggers would drop them.
+        for writer in writers(trainer):
+            writer.add_scalar(tags.IN_WINDOW, float(inside), global_step=step)
+    rank_zero_info(
+        f"stagewise: {len(record.steps)} probes in {record.probe_seconds:.1f} s; windows at "
+        f"{[window.peak for window in windows]}; results in {path.parent}"
+    )

@@ -1,0 +1,63 @@
+"""Where the files of a run go, and what is there already."""
+
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_warn
+
+from stagewise.errors import InputError
+from stagewise.reporting.store import STORE_NAME, SUMMARY_NAME, ProbeStore
+
+
+def default_folder(trainer: Trainer) -> Path:
+    """``trainer.log_dir``, or a folder of the run's own below it where runs would share that.
+
+    TensorBoard's and the CSV logger give each run a ``log_dir``. For others (Weights & Biases, MLflow, ...) it is the
+    ``save_dir`` of all runs: the files then go where Lightning puts their checkpoints, ``<save_dir>/<name>/<version>``.
+    """
+    # `log_dir` is a broadcast: every rank reads it.
+    folder = Path(trainer.log_dir or trainer.default_root_dir)
+    logger = trainer.logger
+    if logger is None or isinstance(logger, (TensorBoardLogger, CSVLogger)):
+        return folder
+    version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
+    own = None if logger.version is None else folder / str(logger.name) / version
+    # The version is known to rank zero, which starts the run.
+    own = trainer.strategy.broadcast(own)
+    return folder if own is None else own
+
+
+def open_run_folder(trainer: Trainer, output_dir: str | None, *, resumed: bool, earlier: str | None) -> Path:
+    """Settle the folder of the run and make its store ready for the probes to come.
+
+    Args:
+        trainer: at the start of training.
+        output_dir: where the user wants the files; see :func:`default_folder` if None.
+        resumed: whether the run goes on from a checkpoint with probes.
+        earlier: folder of the run that is resumed; its probes are copied where this run has another.
+
+    Raises:
+        InputError: a fresh run would write among the probes of another one.
+    """
+    # On every rank, whatever `output_dir` says: it broadcasts.
+    default = default_folder(trainer)
+    folder = Path(output_dir) if output_dir else default
+    store = ProbeStore(folder / STORE_NAME)
+    # Decided by one rank, so that all of them refuse.
+    taken = trainer.strategy.broadcast(bool(store.steps()))
+    if trainer.global_step == 0 and not resumed and taken:
+        raise InputError(
+            f"got {store.path}, which already holds {len(store.steps())} probes of another run; expected a fresh "
+            "log directory; choose another (output_dir, or the logger's version), or resume with ckpt_path"
+        )
+    if not trainer.is_global_zero:
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SUMMARY_NAME).unlink(missing_ok=True)
+    step = trainer.global_step
+    store.drop_after(step)
+    past = None if earlier is None else Path(earlier)
+    if past not in (None, folder.resolve()) and not store.adopt(past / STORE_NAME, step):
+        rank_zero_warn(f"stagewise: the probes before step {step} are no longer in {past}")
+    return folder

@@ -1,0 +1,181 @@
+"""When a probe is flagged: limits with their reasons, and what the user is told."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from stagewise.errors import InputError
+from stagewise.sampling.diagnostics import Diagnostics
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Limits beyond which a probe is flagged; null switches one off. See :class:`Diagnostics` for what is measured.
+
+    Groups are judged by the limits of their mean losses, since they are what a run reports first; single samples, which
+    the matrices show, by wider ones, since the worst of many is worse by chance alone.
+
+    Attributes:
+        rhat_max: R-hat of the mean losses of groups. 1.1 is the classical limit; Vehtari et al. 2021 ask for 1.01 in a
+            final analysis, which 4 chains of 20 independent draws do not keep (95 % of them stay below 1.07).
+        ess_min: effective draws of the mean losses of groups, all chains together. 50 leave an error of 20 % in a
+            variance, sqrt(2 / 50). Vehtari et al. 2021 ask for 400 (7 %).
+        sample_rhat_max: R-hat of the worst sample. Independent draws, 4 x 20 for each of 64 samples, stay below 1.17.
+        sample_ess_min: effective draws of the worst sample. 20 leave an error of 30 % in a variance.
+        chain_share_max: share of the losses' variance that belongs to which chain a draw is from. Beyond .1 to .2 the
+            within part is not equilibrated.
+        draw_share_max: share that belongs to the draw index, a common slide; the same limit.
+        drift_max: share of the mean loss's variance between the halves of the chains; a straight slide has .75.
+        loss_rise_max: rise of the mean loss over that at the training weights, nats (per token for token losses). .05
+            to .3 are useful; 1 nat is another place than the weights that train. Not asked of the negative control
+            (nbeta 0), which does not see the loss.
+        loss_fall_max: fall of the mean loss below that at the training weights, nats: the chain goes on training.
+        minibatch_noise_max: variance that minibatch noise adds to a step, over that of the injected noise: variances
+            come out too large by about as much. .2 is the error that ``ess_min`` allows.
+        chains_dropped_max: chains of a probe that diverged: those that are left were chosen by their luck.
+
+    Raises:
+        InputError: a limit that is negative or not finite, or an R-hat limit not above 1.
+    """
+
+    rhat_max: float | None = 1.1
+    ess_min: float | None = 50.0
+    sample_rhat_max: float | None = 1.2
+    sample_ess_min: float | None = 20.0
+    chain_share_max: float | None = 0.2
+    draw_share_max: float | None = 0.2
+    drift_max: float | None = 0.5
+    loss_rise_max: float | None = 1.0
+    loss_fall_max: float | None = 0.05
+    minibatch_noise_max: float | None = 0.2
+    chains_dropped_max: int | None = 0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            limit = getattr(self, field.name)
+            if limit is None:
+                continue
+            least = 1.0 if "rhat" in field.name else 0.0
+            if not (math.isfinite(limit) and limit >= least):
+                raise InputError(
+                    f"got thresholds.{field.name}={limit}; expected a number of {least:g} or more, or null to switch "
+                    f"it off; {field.default} is the default"
+                )
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One reason not to trust a probe.
+
+    Attributes:
+        name: of the kind, one for each limit.
+        words: what was measured, the limit, what to set.
+        severe: the probe is left out of the signal, of windows and of references; its file is kept.
+    """
+
+    name: str
+    words: str
+    severe: bool = False
+
+
+@dataclass(frozen=True)
+class _Check:
+    name: str
+    limit: str
+    measures: str
+    advice: str
+    is_minimum: bool = False
+
+
+_MORE = "raise sgld.num_draws or sgld.num_steps_bw_draws"
+_SETTLE = "raise sgld.num_burnin_steps, or sgld.lr while lr * curvature stays below .3"
+
+_CHECKS = (
+    _Check("rhat", "rhat_max", "R-hat of the mean loss of a group", f"{_SETTLE}; {_MORE}"),
+    _Check("ess", "ess_min", "effective draws of the mean loss of a group", _MORE, is_minimum=True),
+    _Check("sample_rhat", "sample_rhat_max", "R-hat of the worst sample's loss", f"believe groups only, or {_MORE}"),
+    _Check(
+        "sample_ess",
+        "sample_ess_min",
+        "effective draws of the worst sample's loss",
+        f"believe groups only, or {_MORE}",
+        is_minimum=True,
+    ),
+    _Check("chain_share", "chain_share_max", "share of the losses' variance between chains", f"{_MORE}; {_SETTLE}"),
+    _Check(
+        "draw_share",
+        "draw_share_max",
+        "share of the losses' variance in a slide common to the chains",
+        "raise sgld.num_burnin_steps, or set probe.centering to step",
+    ),
+    _Check("drift", "drift_max", "share of the mean loss's variance between halves of the chains", _SETTLE),
+    _Check(
+        "loss_rise",
+        "loss_rise_max",
+        "rise of the mean loss over the training weights, nats",
+        "raise sgld.localization or sgld.nbeta",
+    ),
+    _Check(
+        "loss_fall",
+        "loss_fall_max",
+        "fall of the mean loss below the training weights, nats: the chain goes on training",
+        "raise sgld.localization, or set sgld.drift to tilted",
+    ),
+    _Check(
+        "minibatch_noise",
+        "minibatch_noise_max",
+        "variance of minibatch noise over that of the injected noise",
+        "lower sgld.lr, raise sgld.batch_size, or set sgld.drift to control_variate",
+    ),
+    _Check("chains_dropped", "chains_dropped_max", "chains that diverged", "lower sgld.lr or raise sgld.localization"),
+)
+
+FLAG_NAMES = ("not_finite", *(check.name for check in _CHECKS))
+"""Every kind of flag."""
+
+
+def find_flags(found: Diagnostics, thresholds: Thresholds, *, nbeta: float, chains_dropped: int = 0) -> list[Flag]:
+    """Hold the diagnostics of a probe against the limits.
+
+    Statistical flags leave the probe where it is, marked: its figures are noisy or biased, not wrong in kind. A probe
+    with a value that is not finite is flagged as severe.
+
+    Args:
+        found: the diagnostics.
+        thresholds: the limits.
+        nbeta: of the sampler; 0 is the negative control, whose rise of the loss is not judged.
+        chains_dropped: chains of the probe that diverged.
+
+    Returns:
+        Flags, the severe one alone.
+    """
+    if not found.finite:
+        words = "got losses or gradients that are not finite; expected finite ones; lower sgld.lr, or look at the model"
+        return [Flag("not_finite", words, severe=True)]
+    rise = found.loss_rise
+    values: Mapping[str, float | None] = {
+        "rhat": found.rhat_groups,
+        "ess": found.ess_groups,
+        "sample_rhat": found.rhat_max,
+        "sample_ess": found.ess_min,
+        "chain_share": found.chain_share,
+        "draw_share": found.draw_share,
+        "drift": found.drift,
+        "loss_rise": rise if nbeta > 0 else None,
+        "loss_fall": None if rise is None else -rise,
+        "minibatch_noise": found.minibatch_noise,
+        "chains_dropped": float(chains_dropped),
+    }
+    flags = []
+    for check in _CHECKS:
+        limit, value = getattr(thresholds, check.limit), values[check.name]
+        if limit is None:
+            continue
+        expected = f"at {'least' if check.is_minimum else 'most'} {limit:g}; {check.advice}"
+        if value is None:
+            # Fewer than 4 draws, or a loss that never moves, is no reason to believe a probe.
+            if check.name == "ess":
+                flags.append(Flag(check.name, f"got {check.measures} undefined; expected {expected}"))
+        elif not (value >= limit if check.is_minimum else value <= limit):
+            flags.append(Flag(check.name, f"got {check.measures} {value:.3g}; expected {expected}"))
+    return flags

@@ -1,0 +1,34 @@
+import json
+
+from stagewise.probes.record import Record
+from stagewise.reporting.summary import build_summary, flag_line, summary_markdown
+from stagewise.sampling.config import SGLDConfig
+
+
+def summary_of(record, **settings):
+    return build_summary(record, config=SGLDConfig(), centering="chain", **settings)
+
+
+def test_run_without_flags_and_budget_says_so():
+    summary = summary_of(Record(steps=[1, 2], signal=[0.0, 0.0], signal_se=[0.0, 0.0]))
+    assert (summary["probes_flagged"], summary["flags"]) == (0, {})
+    assert (summary["probes_skipped"], summary["skipped_steps"], summary["max_overhead"]) == (0, [], None)
+    text = summary_markdown(summary)
+    assert "**Flagged**: none of 2 probes." in text
+    assert "Skipped" not in text
+
+
+def test_flags_are_listed_from_the_most_frequent_on():
+    assert flag_line({"ess": 1, "rhat": 3, "drift": 1}, 3, 7) == "3 of 7 probes (rhat 3, drift 1, ess 1)."
+
+
+def test_skipped_probes_are_counted_and_the_first_are_named():
+    record = Record(skipped_steps=list(range(100, 130)), flags={"ess": 2}, flagged_steps=[50, 60])
+    summary = summary_of(record, max_overhead=0.1)
+    assert summary["skipped_steps"] == list(range(100, 130))
+    text = summary_markdown(summary)
+    assert "max_overhead 0.1: 30 probes, at steps 100, 101, " in text
+    assert "118, 119 and later." in text
+    assert "120" not in text
+    assert "no probe" in summary_markdown(summary_of(Record(), max_overhead=0.1))
+    json.dumps(summary, allow_nan=False)
