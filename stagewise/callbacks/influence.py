@@ -20,7 +20,7 @@ from stagewise.callbacks.progress import show_on_bar
 from stagewise.callbacks.resume import check_unchanged
 from stagewise.callbacks.run_folder import open_run_folder
 from stagewise.callbacks.silence import metrics_refused
-from stagewise.callbacks.trainer_facts import forward_context, max_steps, writers
+from stagewise.callbacks.trainer_facts import forward_context, max_steps, second_moments, writers
 from stagewise.errors import InputError
 from stagewise.losses import LossFn, resolve_loss
 from stagewise.probes.budget import Stopwatch, affords
@@ -33,8 +33,9 @@ from stagewise.reporting import tags
 from stagewise.reporting.scalars import probe_scalars
 from stagewise.reporting.store import STORE_NAME, ProbeStore
 from stagewise.reporting.tensorboard import write_layout, write_matrices
-from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.data import ProbeData
+from stagewise.sampling.preconditioners import AdamMoments
 
 _SHARDING = (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)
 
@@ -97,6 +98,7 @@ class InfluenceCallback(Callback):
         self._prober: Prober | None = None
         self._folder: Path | None = None
         self._fingerprint: dict[str, str] = {}
+        self._engine: str | None = None
         self._stopwatch = Stopwatch()
 
     @property
@@ -133,7 +135,9 @@ class InfluenceCallback(Callback):
                 references=self._references,
                 device=pl_module.device,
                 forward_context=forward_context(trainer),
+                engine=None if resumed is None or resumed["engine"] is None else EngineName(resumed["engine"]),
             )
+            self._second_moments(trainer, pl_module)
         self._fingerprint = prober.fingerprint()
         if resumed is not None:
             check_unchanged(resumed["fingerprint"], self._fingerprint)
@@ -175,13 +179,14 @@ class InfluenceCallback(Callback):
             "references": self._references.state_dict(),
             "fingerprint": dict(self._fingerprint),
             "folder": None if self._folder is None else str(self._folder.resolve()),
+            "engine": self._engine,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up where a checkpoint left off."""
         self._record = Record.from_state_dict(state_dict["record"])
         self._references.load_state_dict(state_dict["references"])
-        self._resumed = {"folder": state_dict["folder"], "fingerprint": state_dict["fingerprint"]}
+        self._resumed = {name: state_dict[name] for name in ("folder", "fingerprint", "engine")}
 
     # Setting up
 
@@ -225,7 +230,8 @@ class InfluenceCallback(Callback):
         finished = False
         try:
             with metrics_refused(module):
-                result, trace = self._prober.probe(module, step)
+                result, trace = self._prober.probe(module, step, self._second_moments(trainer, module))
+            self._engine = self._prober.engine and str(self._prober.engine)
             self._record.add(step, result, trace)
             if result is not None and trainer.is_global_zero:
                 ProbeStore(self._folder / STORE_NAME).write(result)
@@ -246,6 +252,9 @@ class InfluenceCallback(Callback):
             values[tags.OVERHEAD] = self._record.overhead
         self._log(trainer, values, step)
         show_on_bar(trainer, f"{len(self._record.steps)} probes, {self._record.probe_seconds:.0f} s")
+
+    def _second_moments(self, trainer: Trainer, module: LightningModule) -> dict[str, Tensor] | None:
+        return second_moments(trainer, module) if isinstance(self.sgld.preconditioner, AdamMoments) else None
 
     def _log(self, trainer: Trainer, values: Mapping[str, float], step: int) -> None:
         for logger in trainer.loggers:

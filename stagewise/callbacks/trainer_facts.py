@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+
+from stagewise.errors import InputError
 
 
 def writers(trainer: Trainer) -> list[SummaryWriter]:
@@ -17,6 +20,31 @@ def writers(trainer: Trainer) -> list[SummaryWriter]:
 def forward_context(trainer: Trainer) -> Callable[[], AbstractContextManager]:
     """Autocast as the trainer has it; chains of a float16 run stay in float32, since they scale no gradients."""
     return nullcontext if trainer.precision == "16-mixed" else trainer.precision_plugin.forward_context
+
+
+def second_moments(trainer: Trainer, module: LightningModule) -> dict[str, Tensor]:
+    """Adam's running mean squares of the gradient by parameter name, corrected for their start at zero.
+
+    Parameters without a gradient so far are left out.
+
+    Raises:
+        InputError: an optimizer that is not of Adam's kind.
+    """
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    found = {}
+    for optimizer in trainer.optimizers:
+        for group in optimizer.param_groups:
+            if "betas" not in group:
+                raise InputError(
+                    f"got preconditioner AdamMoments and the optimizer {type(optimizer).__name__}; expected Adam or "
+                    "AdamW; choose another preconditioner"
+                )
+            for parameter in group["params"]:
+                state = optimizer.state.get(parameter, {})
+                if "exp_avg_sq" in state:
+                    correction = 1 - group["betas"][1] ** float(state["step"])
+                    found[names[parameter]] = state["exp_avg_sq"].detach() / correction
+    return found
 
 
 def max_steps(trainer: Trainer) -> float:

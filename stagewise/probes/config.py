@@ -20,7 +20,8 @@ class ProbeConfig:
         centering: around which means the within part is taken, see :class:`~stagewise.influence.split.Centering`.
         gradient_dot: also measure the gradient dot product between groups.
         chunk_size: samples of the observed set for each forward pass; all at once if None.
-        save_trace: keep every draw's losses on disk.
+        save_trace: keep every draw's losses on disk. If not, token losses are reduced to samples and groups as they
+            come, and memory does not grow with tokens.
         memory_limit_gib: refuse, before training, an observed set whose traces and matrices need more.
         thresholds: limits beyond which a probe is flagged.
 

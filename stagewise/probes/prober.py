@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, fields, replace
 from typing import Any
@@ -17,7 +17,7 @@ from stagewise.batches import num_samples, take, tensors, to_device
 from stagewise.errors import InputError, LossContractError
 from stagewise.influence.baselines import gradient_dot
 from stagewise.influence.bif import bif
-from stagewise.influence.features import Features
+from stagewise.influence.features import Features, Reducer
 from stagewise.influence.groups import Groups
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import LossFn, check_finite, check_loss, evaluate
@@ -25,8 +25,8 @@ from stagewise.phases.signal import Signal, between_signal
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.flags import Flag, find_flags
 from stagewise.probes.references import MAX_CACHED, References
-from stagewise.sampling.chains import run_chains
-from stagewise.sampling.config import RMSprop, SGLDConfig
+from stagewise.sampling.chains import ChainSampler
+from stagewise.sampling.config import EngineName, RMSprop, SGLDConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.diagnostics import diagnose
 from stagewise.sampling.trace import Trace
@@ -55,6 +55,7 @@ class Prober:
         references: References | None = None,
         device: torch.device | None = None,
         forward_context: Callable[[], AbstractContextManager] = nullcontext,
+        engine: EngineName | None = None,
     ) -> None:
         """Check everything that can be checked before the first probe.
 
@@ -67,6 +68,7 @@ class Prober:
             references: earlier probes of the same run; none if not given.
             device: where the module lives; the device of its first parameter if None.
             forward_context: entered around each forward pass (autocast).
+            engine: the engine that ``auto`` chose earlier in the same run.
 
         Raises:
             LossContractError: the loss breaks its contract.
@@ -84,6 +86,22 @@ class Prober:
         self._check_memory(module, max(1, len(data.groups)))
         mask = self._check(module)
         self.groups = Groups({name: group.cpu().numpy() for name, group in data.groups.items()}, mask)
+        self._sampler = ChainSampler(
+            module,
+            loss_fn,
+            observed=self._observed,
+            sampling=self._sampling,
+            config=sgld,
+            chunk_size=config.chunk_size,
+            forward_context=forward_context,
+            reduce=None if config.save_trace else Reducer(self.groups),
+            engine=engine,
+        )
+
+    @property
+    def engine(self) -> EngineName | None:
+        """The engine that runs the chains; None until ``auto`` has chosen at the first probe."""
+        return self._sampler.engine
 
     def _check(self, module: nn.Module) -> np.ndarray:
         """Check the loss on the whole observed set, chunk by chunk; returns the loss mask."""
@@ -120,21 +138,25 @@ class Prober:
         num_losses = size * one.values.numel()
         draws = self._sgld.num_chains * self._sgld.num_draws
         samples = size * num_groups + size
+        kept = num_losses if self._config.save_trace else size
         # The trace in float32 and float64; features of the references and scratch; the four parts and their views.
-        need = (12 * draws * num_losses + 8 * (MAX_CACHED + 4) * draws * samples + 96 * samples**2) / _GIB
+        need = (12 * draws * kept + 8 * (MAX_CACHED + 4) * draws * samples + 96 * samples**2) / _GIB
         if need > self._config.memory_limit_gib:
             raise InputError(
                 f"got an observed set of {size} samples ({num_losses} losses) x {draws} draws, which needs about "
                 f"{need:.2g} GiB; expected at most memory_limit_gib={self._config.memory_limit_gib:g}; observe fewer "
-                "samples, draw less, or raise the limit"
+                "samples, draw less, set save_trace to false, or raise the limit"
             )
 
-    def probe(self, module: nn.Module, step: int) -> tuple[xr.Dataset | None, Trace]:
+    def probe(
+        self, module: nn.Module, step: int, second_moments: Mapping[str, Tensor] | None = None
+    ) -> tuple[xr.Dataset | None, Trace]:
         """Probe the weights that the module has now.
 
         Args:
             module: the module that the prober was made for.
             step: training step, larger than that of any earlier probe.
+            second_moments: Adam's, by parameter name, for the preconditioner that uses them.
 
         Returns:
             The data set of the probe (see :func:`stagewise.influence.bif.bif` for influence; the trace, baseline,
@@ -143,16 +165,7 @@ class Prober:
             severe flag has no signal and is no reference; others are used as they are.
         """
         start = time.perf_counter()
-        trace = run_chains(
-            module,
-            self._loss_fn,
-            observed=self._observed,
-            sampling=self._sampling,
-            config=self._sgld,
-            step=step,
-            chunk_size=self._config.chunk_size,
-            forward_context=self._forward_context,
-        )
+        trace = self._sampler.run(step, second_moments)
         if not trace.chains:
             return None, trace
         features = Features.of(trace, self.groups)
@@ -172,7 +185,7 @@ class Prober:
         self._add_signal(result, usable=usable)
         self._add_trace(result, trace)
         result["seconds"] = time.perf_counter() - start
-        result.attrs |= self._settings()
+        result.attrs |= self._settings() | {"engine": str(trace.engine)}
         # Last: a probe that fails on the way is no reference.
         if usable:
             self._references.add(features)

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from stagewise import ProbeSchedule, SGLDConfig
 
-SGLD = SGLDConfig(lr=1e-3, nbeta=10, localization=20, num_chains=3, num_draws=5, batch_size=8)
+SGLD = SGLDConfig(lr=1e-3, nbeta=10, localization=20, num_chains=3, num_draws=5, batch_size=8, engine="sequential")
 EVERY_2 = ProbeSchedule(every_n_steps=2)
 
 

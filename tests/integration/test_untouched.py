@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from stagewise import InfluenceCallback, ProbeSchedule, SGLDConfig
 
-SGLD = SGLDConfig(lr=1e-3, nbeta=10, localization=20, num_chains=2, num_draws=4, batch_size=8)
+SGLD = SGLDConfig(lr=1e-3, nbeta=10, localization=20, num_chains=2, num_draws=4, batch_size=8, engine="sequential")
 
 
 class Net(pl.LightningModule):

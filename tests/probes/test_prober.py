@@ -15,7 +15,7 @@ from stagewise.sampling.config import RMSprop, SGLDConfig
 from stagewise.sampling.data import ProbeData
 from tests.sampling.test_chains import squared
 
-SGLD = SGLDConfig(lr=1e-3, nbeta=10, localization=10, num_chains=3, num_draws=8, batch_size=4)
+SGLD = SGLDConfig(lr=1e-3, nbeta=10, localization=10, num_chains=3, num_draws=8, batch_size=4, engine="sequential")
 
 
 @pytest.fixture

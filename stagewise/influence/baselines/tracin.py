@@ -17,7 +17,7 @@ class TracIn:
     """Running sum over probes of learning rate x steps x gradient dot product.
 
     To first order in the learning rate of plain SGD: by how many nats the loss of j fell over the run because of steps
-    on i, had each step been taken on the loss of i alone. In a mean over n samples each has 1/n of that. *Positive* =
+    on i, had each step been taken on the loss of i alone. In a mean over n losses each has 1/n of that. *Positive* =
     helpful. With momentum or Adam, which move the weights otherwise than by the learning rate times the gradient, it is
     a ranking and not an amount of nats.
 
