@@ -47,8 +47,9 @@ def _at(early: float, late: float) -> Callable[[Checkpoint], float]:
 
 def _bif(chains: Chains) -> Method:
     def method(checkpoint: Checkpoint) -> Tensor:
-        # Hot and wide in the first steps, where retrained networks end up far away; cold later on, where the damped
-        # linear response is what counts.
+        # Later on, cold: at nbeta = n the losses rise by as much as they are, and the covariance leaves the linear
+        # response that retraining shows, most of all with wrong labels. In the first steps, hot and wide: there the
+        # average over a neighbourhood predicts networks of other seeds better than the slopes of one.
         set_up = chains.but(nbeta_per_sample=0.1, damping=0.3) if checkpoint.early else chains
         return bif(checkpoint.module, checkpoint.split, set_up, checkpoint.training.weight_decay)
 
