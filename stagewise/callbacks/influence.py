@@ -20,9 +20,10 @@ from stagewise.callbacks.progress import show_on_bar
 from stagewise.callbacks.resume import check_unchanged
 from stagewise.callbacks.run_folder import open_run_folder
 from stagewise.callbacks.silence import metrics_refused
-from stagewise.callbacks.trainer_facts import forward_context, max_steps, second_moments, writers
+from stagewise.callbacks.trainer_facts import forward_context, learning_rate, max_steps, second_moments, writers
 from stagewise.errors import InputError
 from stagewise.losses import LossFn, resolve_loss
+from stagewise.probes.baselines import Baselines
 from stagewise.probes.budget import Stopwatch, affords
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.prober import Prober
@@ -99,6 +100,7 @@ class InfluenceCallback(Callback):
         self._folder: Path | None = None
         self._fingerprint: dict[str, str] = {}
         self._engine: str | None = None
+        self._baselines: Baselines | None = None
         self._stopwatch = Stopwatch()
 
     @property
@@ -141,6 +143,9 @@ class InfluenceCallback(Callback):
         self._fingerprint = prober.fingerprint()
         if resumed is not None:
             check_unchanged(resumed["fingerprint"], self._fingerprint)
+            if resumed["baselines"] is not None:
+                prober.baselines.load_state_dict(resumed["baselines"])
+        self._baselines = prober.baselines
         self._folder = open_run_folder(
             trainer,
             self._output_dir,
@@ -180,13 +185,14 @@ class InfluenceCallback(Callback):
             "fingerprint": dict(self._fingerprint),
             "folder": None if self._folder is None else str(self._folder.resolve()),
             "engine": self._engine,
+            "baselines": None if self._baselines is None else self._baselines.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up where a checkpoint left off."""
         self._record = Record.from_state_dict(state_dict["record"])
         self._references.load_state_dict(state_dict["references"])
-        self._resumed = {name: state_dict[name] for name in ("folder", "fingerprint", "engine")}
+        self._resumed = {name: state_dict[name] for name in ("folder", "fingerprint", "engine", "baselines")}
 
     # Setting up
 
@@ -230,7 +236,12 @@ class InfluenceCallback(Callback):
         finished = False
         try:
             with metrics_refused(module):
-                result, trace = self._prober.probe(module, step, self._second_moments(trainer, module))
+                result, trace = self._prober.probe(
+                    module,
+                    step,
+                    second_moments=self._second_moments(trainer, module),
+                    lr=learning_rate(trainer),
+                )
             self._engine = self._prober.engine and str(self._prober.engine)
             self._record.add(step, result, trace)
             if result is not None and trainer.is_global_zero:

@@ -47,6 +47,13 @@ def second_moments(trainer: Trainer, module: LightningModule) -> dict[str, Tenso
     return found
 
 
+def learning_rate(trainer: Trainer) -> float:
+    """Learning rate of the step that was just made; over several parameter groups, their mean by weights."""
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    sizes = [sum(parameter.numel() for parameter in group["params"]) for group in groups]
+    return sum(float(group["lr"]) * size for group, size in zip(groups, sizes, strict=True)) / max(1, sum(sizes))
+
+
 def max_steps(trainer: Trainer) -> float:
     """Optimizer steps of the run, as ``global_step`` counts them; infinite where they cannot be told."""
     limit = trainer.max_steps if trainer.max_steps >= 0 else float("inf")

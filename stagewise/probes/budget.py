@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 
+import torch
+
 from stagewise.probes.record import Record
 
 
@@ -15,7 +17,9 @@ class Stopwatch:
         self._last = clock()
 
     def lap(self) -> float:
-        """Seconds since the start or the last lap."""
+        """Seconds since the start or the last lap; work that a GPU was given before counts as done before."""
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            torch.cuda.synchronize()
         now = self._clock()
         seconds, self._last = now - self._last, now
         return seconds

@@ -18,7 +18,9 @@ class ProbeConfig:
             of it (late in a long run with probes every n steps), not all of them are kept as references, see
             :class:`~stagewise.probes.references.References`.
         centering: around which means the within part is taken, see :class:`~stagewise.influence.split.Centering`.
-        gradient_dot: also measure the gradient dot product between groups.
+        gradient_dot: also measure the gradient dot product between groups, and TracIn as its sum over the run.
+        damped_influence: also measure the damped influence function between groups, for small models: tens of double
+            backward passes for each sample and group beyond 1,000 weights.
         chunk_size: samples of the observed set for each forward pass; all at once if None.
         save_trace: keep every draw's losses on disk. If not, token losses are reduced to samples and groups as they
             come, and memory does not grow with tokens.
@@ -32,6 +34,7 @@ class ProbeConfig:
     reference_ratio: float = 1.15
     centering: Centering = Centering.chain
     gradient_dot: bool = True
+    damped_influence: bool = False
     chunk_size: int | None = None
     save_trace: bool = True
     memory_limit_gib: float = 4.0

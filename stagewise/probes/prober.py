@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from stagewise._version import __version__
 from stagewise.batches import num_samples, take, tensors, to_device
 from stagewise.errors import InputError, LossContractError
-from stagewise.influence.baselines import gradient_dot
 from stagewise.influence.bif import bif
 from stagewise.influence.features import Features, Reducer
 from stagewise.influence.groups import Groups
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import LossFn, check_finite, check_loss, evaluate
 from stagewise.phases.signal import Signal, between_signal
+from stagewise.probes.baselines import Baselines
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.flags import Flag, find_flags
 from stagewise.probes.references import MAX_CACHED, References
@@ -86,6 +86,15 @@ class Prober:
         self._check_memory(module, max(1, len(data.groups)))
         mask = self._check(module)
         self.groups = Groups({name: group.cpu().numpy() for name, group in data.groups.items()}, mask)
+        self.baselines = Baselines(
+            loss_fn,
+            self._observed,
+            self._sampling,
+            self.groups,
+            sgld=sgld,
+            config=config,
+            forward_context=forward_context,
+        )
         self._sampler = ChainSampler(
             module,
             loss_fn,
@@ -140,7 +149,7 @@ class Prober:
         samples = size * num_groups + size
         kept = num_losses if self._config.save_trace else size
         # The trace in float32 and float64; features of the references and scratch; the four parts and their views.
-        need = (12 * draws * kept + 8 * (MAX_CACHED + 4) * draws * samples + 96 * samples**2) / _GIB
+        need = (12 * draws * kept + 8 * (MAX_CACHED + 4) * draws * samples + 112 * size**2) / _GIB
         if need > self._config.memory_limit_gib:
             raise InputError(
                 f"got an observed set of {size} samples ({num_losses} losses) x {draws} draws, which needs about "
@@ -149,7 +158,12 @@ class Prober:
             )
 
     def probe(
-        self, module: nn.Module, step: int, second_moments: Mapping[str, Tensor] | None = None
+        self,
+        module: nn.Module,
+        step: int,
+        *,
+        second_moments: Mapping[str, Tensor] | None = None,
+        lr: float | None = None,
     ) -> tuple[xr.Dataset | None, Trace]:
         """Probe the weights that the module has now.
 
@@ -157,6 +171,7 @@ class Prober:
             module: the module that the prober was made for.
             step: training step, larger than that of any earlier probe.
             second_moments: Adam's, by parameter name, for the preconditioner that uses them.
+            lr: learning rate of training, for TracIn; without it there is none.
 
         Returns:
             The data set of the probe (see :func:`stagewise.influence.bif.bif` for influence; the trace, baseline,
@@ -171,15 +186,8 @@ class Prober:
         features = Features.of(trace, self.groups)
         result = bif(features, self._references.for_step(step), self.groups, centering=self._config.centering)
         result["group_loss"] = ("group", self.groups.means(trace.anchor_loss), {"units": "nats"})
-        if self._config.gradient_dot:
-            dot = gradient_dot(
-                module, self._loss_fn, self._observed, self.groups, forward_context=self._forward_context
-            )
-            result["graddot"] = (
-                ("group", "group_j"),
-                dot,
-                {"units": "nats^2 per squared weight", "sign": "positive = helpful"},
-            )
+        for name, variable in self.baselines.measure(module, step, lr).items():
+            result[name] = variable
         flags = self._add_diagnostics(result, trace, features)
         usable = not any(flag.severe for flag in flags)
         self._add_signal(result, usable=usable)

@@ -31,6 +31,11 @@ _SCALARS = {
     "signal": tags.SIGNAL,
     "signal_threshold": tags.THRESHOLD,
 }
+_BASELINES = {
+    "graddot": tags.gradient_dot,
+    "tracin": tags.tracin,
+    "damped_influence": tags.damped_influence,
+}
 _NEED_REFERENCE = frozenset({"between_share", "flip_fraction", "z_median", "signal", "signal_threshold"})
 
 
@@ -61,9 +66,10 @@ def probe_scalars(probe: xr.Dataset) -> dict[str, float]:
             if "group_bif_z" in probe:
                 values[tags.influence_z(part, name, other)] = float(probe["group_bif_z"][index, row, column])
         values[tags.trace(part)] = float(np.trace(probe["bif"].values[index]))
-    if "graddot" in probe:
-        for row, column, name, other in _pairs(probe):
-            values[tags.gradient_dot(name, other)] = float(probe["graddot"][row, column])
+    for baseline, tag_of in _BASELINES.items():
+        if baseline in probe:
+            for row, column, name, other in _pairs(probe):
+                values[tag_of(name, other)] = float(probe[baseline][row, column])
     for row, name in enumerate(probe["group"].values):
         values[tags.group_loss(str(name))] = float(probe["group_loss"][row])
     for name, tag in _SCALARS.items():

@@ -64,6 +64,16 @@ def gradient_dot(group: str, group_j: str) -> str:
     return f"baseline/graddot/{group}~{group_j}"
 
 
+def tracin(group: str, group_j: str) -> str:
+    """TracIn between two groups over the run so far, nats, positive = helpful."""
+    return f"baseline/tracin/{group}~{group_j}"
+
+
+def damped_influence(group: str, group_j: str) -> str:
+    """Damped influence function between two groups, nats, negative = helpful."""
+    return f"baseline/damped_influence/{group}~{group_j}"
+
+
 def group_loss(group: str) -> str:
     """Mean loss of a group at the training weights, nats."""
     return f"influence/loss/{group}"

@@ -42,9 +42,9 @@ def fit(folder, monkeypatch, max_steps, max_overhead, schedule=None, ckpt_path=N
     monkeypatch.setattr(influence, "Stopwatch", lambda: Stopwatch(clock))
     real = influence.Prober.probe
 
-    def timed(self, module, step):
+    def timed(self, *args, **kwargs):
         clock.now += PROBE
-        return real(self, module, step)
+        return real(self, *args, **kwargs)
 
     monkeypatch.setattr(influence.Prober, "probe", timed)
     pl.seed_everything(1, verbose=False)

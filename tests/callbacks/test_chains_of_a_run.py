@@ -54,6 +54,7 @@ def test_influence_does_not_depend_on_whether_the_trace_is_kept(tmp_path):
             groups={"first": torch.arange(64) < 32, "second": torch.arange(64) >= 32},
             output_dir=str(tmp_path / name),
         )
+        torch.manual_seed(0)
         fit(tmp_path, Regression(), regression_data(), callback, max_steps=4)
         return open_run(callback.folder)
 

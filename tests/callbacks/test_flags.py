@@ -10,8 +10,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from stagewise import InfluenceCallback, ProbeConfig, SGLDConfig, open_run
-from stagewise.probes import prober
 from stagewise.probes.flags import Thresholds
+from stagewise.sampling.chains import ChainSampler
 from tests.callbacks.runs import EVERY_2, SGLD, Regression, fit, regression_data
 
 
@@ -99,15 +99,15 @@ def test_a_dropped_chain_flags_its_probe(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_probe_that_is_not_finite_is_kept_apart_and_training_goes_on(tmp_path, monkeypatch):
-    real = prober.run_chains
+    real = ChainSampler.run
 
-    def broken_at_4(*args, step, **kwargs):
-        trace = real(*args, step=step, **kwargs)
+    def broken_at_4(self, step, *args):
+        trace = real(self, step, *args)
         if step == 4:
             trace.loss[0, 2, 5] = np.nan
         return trace
 
-    monkeypatch.setattr(prober, "run_chains", broken_at_4)
+    monkeypatch.setattr(ChainSampler, "run", broken_at_4)
     module = Regression()
     trainer = fit(tmp_path, module, regression_data(), InfluenceCallback(EVERY_2, SGLD), 8)
     assert trainer.global_step == 8

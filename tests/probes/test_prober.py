@@ -7,10 +7,11 @@ from arviz_stats.base import array_stats
 from torch import nn
 
 from stagewise.errors import InputError, LossContractError
-from stagewise.probes import prober as prober_module
+from stagewise.influence.baselines import graddot
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.flags import Thresholds
 from stagewise.probes.prober import Prober
+from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import RMSprop, SGLDConfig
 from stagewise.sampling.data import ProbeData
 from tests.sampling.test_chains import squared
@@ -174,14 +175,14 @@ def test_probe_that_is_not_finite_has_no_signal_and_is_no_reference(case, monkey
     module, batch = case
     watcher = prober(module, batch)
     watcher.probe(module, 10)
-    real = prober_module.run_chains
+    real = ChainSampler.run
 
     def broken(*args, **kwargs):
         trace = real(*args, **kwargs)
         trace.loss[1, 3, 2] = np.inf
         return trace
 
-    monkeypatch.setattr(prober_module, "run_chains", broken)
+    monkeypatch.setattr(ChainSampler, "run", broken)
     result, _ = watcher.probe(module, 20)
     assert list(result.attrs["flags"]) == ["not_finite"]
     assert np.isnan(result["signal"])
@@ -191,7 +192,7 @@ def test_probe_that_is_not_finite_has_no_signal_and_is_no_reference(case, monkey
 
 def test_gradient_product_that_is_not_finite_is_flagged(case, monkeypatch):
     module, batch = case
-    monkeypatch.setattr(prober_module, "gradient_dot", lambda *args, **kwargs: np.array([[np.nan]]))
+    monkeypatch.setattr(graddot, "gradient_dot", lambda *args, **kwargs: np.array([[np.nan]]))
     result, _ = prober(module, batch).probe(module, 20)
     assert list(result.attrs["flags"]) == ["not_finite"]
 
@@ -205,12 +206,12 @@ def test_thresholds_are_settings_of_the_probe(case):
 
 def test_rms_gradient_is_held_against_the_eps_of_rmsprop(case, monkeypatch):
     module, batch = case
-    real = prober_module.run_chains
+    real = ChainSampler.run
 
     def measured(*args, **kwargs):
         return replace(real(*args, **kwargs), gradient_rms=np.full(3, 0.02), minibatch_noise=0.4)
 
-    monkeypatch.setattr(prober_module, "run_chains", measured)
+    monkeypatch.setattr(ChainSampler, "run", measured)
     adaptive = replace(SGLD, preconditioner=RMSprop(eps=0.1), num_burnin_steps=2)
     result, _ = prober(module, batch, sgld=adaptive).probe(module, 1)
     assert float(result["gradient_over_eps"]) == pytest.approx(0.2)

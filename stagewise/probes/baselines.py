@@ -1,0 +1,117 @@
+"""The baselines that stand beside influence at every probe: gradient dot product, TracIn, damped influence function."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from stagewise.batches import Batch
+from stagewise.errors import InputError
+from stagewise.influence.baselines import damped, graddot, tracin
+from stagewise.influence.bif import SIGN
+from stagewise.influence.groups import Groups
+from stagewise.losses import LossFn
+from stagewise.probes.config import ProbeConfig
+from stagewise.sampling.config import SGLDConfig
+
+_AXES = ("group", "group_j")
+
+Variables = dict[str, tuple[tuple[str, str], np.ndarray, dict[str, str]]]
+
+
+class Baselines:
+    """Measures them over the same observed set and the same parameters as the chains, and sums TracIn over the run."""
+
+    def __init__(
+        self,
+        loss_fn: LossFn,
+        observed: Batch,
+        sampling: Batch,
+        groups: Groups,
+        *,
+        sgld: SGLDConfig,
+        config: ProbeConfig,
+        forward_context: Callable[[], AbstractContextManager] = nullcontext,
+    ) -> None:
+        """Start before the first probe.
+
+        Args:
+            loss_fn: per-sample loss.
+            observed: batch on the module's device.
+            sampling: batch that the damped influence function takes the Hessian over.
+            groups: over the observed set.
+            sgld: the sampler, for its parameters and the damping localization / nbeta.
+            config: which baselines are asked for.
+            forward_context: entered around each forward pass (autocast).
+        """
+        self._loss_fn = loss_fn
+        self._observed = observed
+        self._sampling = sampling
+        self._groups = groups
+        self._sgld = sgld
+        self._config = config
+        self._forward_context = forward_context
+        self._tracin = tracin.TracIn()
+        self._last_step = 0
+
+    def measure(self, module: nn.Module, step: int, lr: float | None) -> Variables:
+        """Variables of a probe's data set, ``[group, group_j]``.
+
+        ``graddot`` and ``tracin``: positive = helpful; ``damped_influence``: negative = helpful. TracIn begins with the
+        first probe after the first training step, and stops where a gradient is not finite. The damped influence
+        function is NaN, and says why in its attribute ``refused``, where H + (localization / nbeta) I is not positive
+        definite.
+
+        Args:
+            module: at the weights to look at.
+            step: training step.
+            lr: learning rate of training since the last probe; without it there is no TracIn.
+        """
+        found: Variables = {}
+        if self._config.gradient_dot:
+            dot = graddot.gradient_dot(
+                module,
+                self._loss_fn,
+                self._observed,
+                self._groups,
+                parameters=self._sgld.parameters,
+                forward_context=self._forward_context,
+            )
+            found["graddot"] = (_AXES, dot, {"units": graddot.UNITS, "sign": graddot.SIGN})
+            if lr is not None and step > self._last_step and np.isfinite(dot).all():
+                total = self._tracin.add(dot, lr=lr, num_steps=step - self._last_step)
+                found["tracin"] = (_AXES, total, {"units": tracin.UNITS, "sign": graddot.SIGN})
+                self._last_step = step
+        if self._config.damped_influence:
+            found["damped_influence"] = self._damped(module)
+        return found
+
+    def _damped(self, module: nn.Module) -> tuple[tuple[str, str], np.ndarray, dict[str, str]]:
+        attributes = {"units": damped.UNITS, "sign": SIGN}
+        try:
+            values = damped.damped_influence(
+                module,
+                self._loss_fn,
+                self._observed,
+                self._groups,
+                sampling=self._sampling,
+                nbeta=self._sgld.nbeta,
+                localization=self._sgld.localization,
+                parameters=self._sgld.parameters,
+                chunk_size=self._config.chunk_size,
+            )
+        except InputError as refused:
+            values = np.full((len(self._groups), len(self._groups)), np.nan)
+            attributes["refused"] = str(refused)
+        return _AXES, values, attributes
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain Python."""
+        return {"tracin": self._tracin.state_dict(), "last_step": self._last_step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """What :meth:`state_dict` saved."""
+        self._tracin.load_state_dict(state["tracin"])
+        self._last_step = state["last_step"]
