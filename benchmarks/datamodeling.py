@@ -7,7 +7,7 @@ method sees one network trained on the whole set and predicts the losses by the 
 score is the rank correlation over the subsets, mean over test samples. Means and 95 % t intervals over 5 networks of
 other seeds, and of the ratio to EK-FAC influence, network by network. At the end of training, half-way, and at step 10;
 and at the end with 10 % wrong labels. Settings were chosen on the wine set (``--set wine --choose`` shows a grid of
-them). CPU time is that of one call on one thread. The default takes about 11 CPU minutes.
+them). CPU time is that of one call on one thread. The default takes 8 to 11 CPU minutes.
 """
 
 import argparse
