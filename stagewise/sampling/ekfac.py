@@ -25,7 +25,8 @@ class EKFAC:
 
     lam are the eigenvalue-corrected Kronecker-factored (EK-FAC) eigenvalues of the Gauss-Newton matrix of the mean loss
     at w*, over the sampling set. P^(1/2) (nbeta H + g) P^(1/2) is then near one, so that ``lr`` has no unit: .2 to .3
-    mixes in some 2 / lr steps in every direction; 1 and more diverges, because EK-FAC misses curvature across layers.
+    mixes in some 2 / lr steps in every direction. EK-FAC misses curvature across layers: 1, and with wrong labels .5,
+    diverges. Use the full batch (``batch_size`` of the sampling set's size): minibatch noise heats these large steps.
     P is constant, so the stationary law is the target's whatever the factors' quality: they decide the speed alone.
 
     It fits a batch (x, y) of tensors with predictions ``module(x)`` of shape ``[sample, output]``, and chains over the

@@ -1,6 +1,7 @@
 import sys
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,8 @@ from torch import nn
 from torch.func import functional_call, jacrev
 
 from stagewise.errors import InputError
+from stagewise.sampling.chains import run_chains
+from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.ekfac import EKFAC, ekfac_preconditioner
 from stagewise.sampling.weights import trainable
 
@@ -152,6 +155,37 @@ def test_stationary_covariance_of_a_gaussian_is_the_posterior_with_one_known_inf
     torch.testing.assert_close(
         torch.cov(w.T) / scale / scale[:, None], want / scale / scale[:, None], atol=0.04, rtol=0
     )
+
+
+@pytest.mark.parametrize("engine", ["sequential", "batched"])
+def test_chains_at_steps_of_order_one_sample_the_exact_posterior(engine):
+    """Bayesian linear regression with weight decay in the target; losses are quadratic in a Gaussian."""
+    x, y = targets(num=20, outputs=1)
+    decay, precision = 0.1, NBETA * x.T @ x / len(x) + (LOCALIZATION + NBETA * 0.1) * torch.eye(4, dtype=x.dtype)
+    module = nn.Linear(4, 1, bias=False).double()
+    # The mode of the decayed loss, so that the chain starts where it stays.
+    ridge = x.T @ x / len(x) + decay * torch.eye(4, dtype=x.dtype)
+    module.weight.data = torch.linalg.solve(ridge, x.T @ y / len(x)).T
+    lr = 0.4
+    config = SGLDConfig(
+        lr=lr,
+        nbeta=NBETA,
+        localization=LOCALIZATION,
+        weight_decay=decay,
+        num_chains=4,
+        num_draws=400,
+        num_burnin_steps=20,
+        batch_size=20,
+        preconditioner=EKFAC(loss="mse"),
+        engine=engine,
+    )
+    trace = run_chains(module, half_squared, observed=(x, y), sampling=(x, y), config=config)
+    got = np.cov(trace.sample_losses().reshape(-1, 20).T)
+    posterior = torch.linalg.inv(precision) / (1 - lr / 4)
+    slopes = (x @ module.weight.T - y) * x
+    want = (slopes @ posterior @ slopes.T + (x @ posterior @ x.T) ** 2 / 2).detach().numpy()
+    assert np.corrcoef(got.ravel(), want.ravel())[0, 1] > 0.97
+    assert np.trace(got) == pytest.approx(np.trace(want), rel=0.15)
 
 
 def test_module_and_random_state_are_left_as_they_were():
