@@ -4,12 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet torch -c constraints.txt
 	$(BIN)/python -m pip install --quiet -e ".[test,dev]" -c constraints.txt
+	$(BIN)/python -m pip install --quiet --no-deps curvlinops-for-pytorch -c constraints.txt
+	touch $@
+
+$(VENV)/.rivals: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -e ".[benchmarks]" -c constraints.txt
+	$(BIN)/python -m pip install --quiet --no-deps kronfluence -c constraints.txt
 	touch $@
 
 demo: $(VENV)/.installed
@@ -24,6 +30,12 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/.rivals
+	mkdir -p benchmarks/results
+	for name in engines covariance accuracy datamodeling; do \
+		$(BIN)/python benchmarks/$$name.py --json benchmarks/results/$$name.json || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) runs
