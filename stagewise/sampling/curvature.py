@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from stagewise.batches import Batch, num_samples, take
+from stagewise.batches import Batch, num_samples
 from stagewise.errors import InputError
 from stagewise.isolation import untouched, with_weights
-from stagewise.losses import LossFn, evaluate
+from stagewise.losses import Losses, LossFn, evaluate
+from stagewise.sampling.hessian import HessianProducts
 from stagewise.sampling.weights import FlatWeights
 
 Root = Callable[[Tensor], Tensor]
@@ -46,55 +46,13 @@ class Curvature:
 
 
 class _Products:
-    """v -> R^T (nbeta H + localization) R v, summed over chunks of the batch; the module holds w* meanwhile."""
+    """v -> R^T (nbeta H + localization) R v, counted."""
 
-    def __init__(
-        self,
-        weights: FlatWeights,
-        losses: Callable[[Batch], tuple[Tensor, Tensor]],
-        chunks: list[Batch],
-        root: Root | None,
-        nbeta: float,
-        localization: float,
-    ) -> None:
-        self._weights = weights
-        self._losses = losses
-        self._chunks = chunks
+    def __init__(self, hessian: HessianProducts, root: Root | None, nbeta: float, localization: float) -> None:
+        self._hessian = hessian
         self._root = root
         self._nbeta, self._localization = nbeta, localization
-        with torch.no_grad():
-            self._count = sum(int(losses(chunk)[1]) for chunk in chunks)
-        # The graph of a single chunk is kept over the products; with several, memory is that of one chunk.
-        self._kept = self._slopes(chunks[0]) if len(chunks) == 1 else None
         self.num_products = 0
-
-    def _slopes(self, chunk: Batch) -> list[Tensor]:
-        total = self._losses(chunk)[0] / self._count
-        leaves = list(self._weights.leaves.values())
-        return list(torch.autograd.grad(total, leaves, create_graph=True, allow_unused=True, materialize_grads=True))
-
-    def _hessian(self, vector: Tensor) -> Tensor:
-        leaves = list(self._weights.leaves.values())
-        parts = vector.split([leaf.numel() for leaf in leaves])
-        total = torch.zeros_like(vector)
-        for chunk in self._chunks:
-            slopes = self._slopes(chunk) if self._kept is None else self._kept
-            # Slopes that do not depend on the weights have no second derivative.
-            curved = [
-                (slope, part.view_as(slope).to(slope.dtype))
-                for slope, part in zip(slopes, parts, strict=True)
-                if slope.requires_grad
-            ]
-            if not curved:
-                continue
-            outputs, directions = zip(*curved, strict=True)
-            found = torch.autograd.grad(
-                outputs, leaves, directions, retain_graph=self._kept is not None, allow_unused=True,
-                materialize_grads=True,
-            )  # fmt: skip
-            dense = (part.to_dense() if part.is_sparse else part for part in found)
-            total += torch.cat([part.reshape(-1).to(total.dtype) for part in dense])
-        return total
 
     def __call__(self, vector: Tensor) -> Tensor:
         self.num_products += 1
@@ -104,8 +62,6 @@ class _Products:
             # R^T y is the slope of <y, R x>.
             at = torch.zeros_like(vector, requires_grad=True)
             (product,) = torch.autograd.grad(self._root(at), at, product)
-        if not torch.isfinite(product).all():
-            raise FloatingPointError("a Hessian-vector product was not finite")
         return product.detach()
 
 
@@ -211,18 +167,14 @@ def measure_curvature(
     """
     _check(module, batch, chunk_size, tolerance, num_vectors)
     weights = FlatWeights(module, parameters)
-    size = num_samples(batch)
-    chunk = min(chunk_size or size, size)
-    chunks = [take(batch, slice(start, start + chunk)) for start in range(0, size, chunk)]
 
-    def losses(part: Batch) -> tuple[Tensor, Tensor]:
-        # Fused attention has no second derivative.
-        with forward_context(), sdpa_kernel(SDPBackend.MATH):
-            found = evaluate(loss_fn, module, part)
-        return found.values.sum(), found.mask.sum()
+    def evaluate_batch(part: Batch) -> Losses:
+        with forward_context():
+            return evaluate(loss_fn, module, part)
 
     def body() -> Curvature:
-        product = _Products(weights, losses, chunks, root, nbeta, localization)
+        hessian = HessianProducts(weights, evaluate_batch, batch, chunk_size)
+        product = _Products(hessian, root, nbeta, localization)
         high, low, residual = _ends(product, weights.anchor, tolerance, num_vectors, seed)
         return Curvature(high, low, residual, product.num_products, step)
 

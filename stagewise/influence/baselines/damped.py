@@ -12,10 +12,11 @@ from torch import nn
 from stagewise.batches import Batch
 from stagewise.errors import InputError
 from stagewise.influence.baselines.gradients import group_gradients
-from stagewise.influence.baselines.hessian import HessianProducts, dense_hessian, solve_by_products, solve_dense
+from stagewise.influence.baselines.hessian import dense_hessian, solve_by_products, solve_dense
 from stagewise.influence.groups import Groups
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import Losses, LossFn, evaluate
+from stagewise.sampling.hessian import HessianProducts
 from stagewise.sampling.weights import FlatWeights
 
 Array = NDArray[np.float64]
@@ -101,8 +102,14 @@ def damped_influence(
             solved = solve_by_products(product, localization / nbeta, rows, weights.state, rtol)
         return rows, solved
 
-    with untouched(module), torch.enable_grad():
-        rows, solved = with_weights(module, weights.leaves, solve)
+    try:
+        with untouched(module), torch.enable_grad():
+            rows, solved = with_weights(module, weights.leaves, solve)
+    except FloatingPointError as error:
+        raise InputError(
+            "got a Hessian-vector product that is not finite; expected a loss with finite second derivatives; look for "
+            "square roots, norms and logarithms at zero"
+        ) from error
     if groups is None:
         return -rows @ solved.T
     return -groups.pair_sums(rows.T, solved.T) / groups.num_pairs

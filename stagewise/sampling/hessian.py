@@ -1,0 +1,88 @@
+"""Products with the Hessian of the mean loss."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from stagewise.batches import Batch
+from stagewise.losses import Losses
+from stagewise.sampling.observed import chunks
+from stagewise.sampling.weights import FlatWeights
+
+
+class HessianProducts:
+    """v -> H v for H the Hessian of the mean loss L over a batch, by double backward, chunk by chunk.
+
+    The module must hold the leaves of ``weights`` while this is called.
+    """
+
+    def __init__(
+        self,
+        weights: FlatWeights,
+        evaluate_batch: Callable[[Batch], Losses],
+        batch: Batch,
+        chunk_size: int | None = None,
+    ) -> None:
+        """Prepare the products.
+
+        Args:
+            weights: what to differentiate by.
+            evaluate_batch: losses of a part of the batch at the weights that the module holds.
+            batch: what the loss is averaged over.
+            chunk_size: samples for each double backward pass, which bounds memory; all at once if None.
+        """
+        self._leaves = list(weights.leaves.values())
+        self._evaluate = evaluate_batch
+        self._chunks = chunks(batch, chunk_size)
+        # The graph of a single chunk is kept over the products; with several, memory is that of one chunk.
+        self._kept = self._slopes(self._chunks[0]) if len(self._chunks) == 1 else None
+
+    def _slopes(self, chunk: Batch) -> tuple[list[Tensor], int]:
+        """Gradient of the summed losses of a chunk, one tensor for each leaf, with its graph; and how many losses."""
+        # Fused attention has no second derivative.
+        with sdpa_kernel(SDPBackend.MATH):
+            losses = self._evaluate(chunk)
+            slopes = torch.autograd.grad(
+                losses.values.sum(), self._leaves, create_graph=True, allow_unused=True, materialize_grads=True
+            )
+        return list(slopes), int(losses.mask.sum())
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        """H v.
+
+        Args:
+            vector: ``[weight]``.
+
+        Returns:
+            ``[weight]``, nats per weight for v in weights.
+
+        Raises:
+            FloatingPointError: the product is not finite.
+        """
+        parts = vector.split([leaf.numel() for leaf in self._leaves])
+        total, count = torch.zeros_like(vector), 0
+        for chunk in self._chunks:
+            slopes, num_losses = self._slopes(chunk) if self._kept is None else self._kept
+            count += num_losses
+            # A loss linear in a weight has a slope without a graph, and no curvature there.
+            curved = [
+                (s, part.view_as(s).to(s.dtype)) for s, part in zip(slopes, parts, strict=True) if s.requires_grad
+            ]
+            if not curved:
+                continue
+            outputs, directions = zip(*curved, strict=True)
+            found = torch.autograd.grad(
+                outputs,
+                self._leaves,
+                directions,
+                retain_graph=self._kept is not None,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+            dense = (part.to_dense() if part.is_sparse else part for part in found)
+            total += torch.cat([part.reshape(-1).to(total.dtype) for part in dense])
+        if not torch.isfinite(total).all():
+            raise FloatingPointError("a Hessian-vector product was not finite")
+        return total / count
