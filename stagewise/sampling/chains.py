@@ -113,18 +113,24 @@ class ChainSampler:
         """
         self._config.numbers()
         weights = FlatWeights(self._module, self._config.parameters)
-        fixed = self._fixed_preconditioner(weights, second_moments or {})
+        fixed: Preconditioner | None = None
+        failure: str | None = None
+        try:
+            fixed = self._fixed_preconditioner(weights, second_moments or {})
+        except torch.linalg.LinAlgError as error:  # a bad moment of training, which must not end it
+            failure = f"the preconditioner's factors have no eigenvectors ({error})"
         with untouched(self._module), torch.enable_grad():
-            return with_weights(self._module, weights.leaves, lambda: self._sample(weights, fixed, step))
+            return with_weights(self._module, weights.leaves, lambda: self._sample(weights, fixed, step, failure))
 
-    def _sample(self, weights: FlatWeights, fixed: Preconditioner | None, step: int) -> Trace:
+    def _sample(self, weights: FlatWeights, fixed: Preconditioner | None, step: int, failure: str | None) -> Trace:
         config = self._config
         sequential = SequentialEngine(weights, self._evaluate, self._sampling, self._chunks)
         anchor = sequential.anchor_losses()
         chains = range(config.num_chains)
         if not torch.isfinite(anchor.values).all():
-            reason = "the loss at the training weights is not finite"
-            return self._trace([], dict.fromkeys(chains, reason), anchor, step)
+            failure = "the loss at the training weights is not finite"
+        if failure is not None:
+            return self._trace([], dict.fromkeys(chains, failure), anchor, step)
         batch = num_samples(self._sampling)
         needs_slope = config.drift is Drift.control_variate and config.batch_size < batch
         needs_slope |= config.drift is Drift.tilted and config.batch_size >= batch
