@@ -131,6 +131,16 @@ def cases() -> list[Case]:
             4,
             engines=(EngineName.sequential,),
         ),
+        Case(
+            "Pythia-14m shape, batch 32 x 64, 64 observed, 1 chain x 2 draws",
+            language_model(50304, 128, 6, 4),
+            causal_lm_loss,
+            tokens(50304, 64, 64),
+            64,
+            replace(settings, num_chains=1, num_draws=2, batch_size=32),
+            2,
+            engines=(EngineName.sequential,),
+        ),
     ]
 
 
