@@ -7,10 +7,8 @@ from torch import nn
 
 from stagewise.errors import InputError
 from stagewise.losses import evaluate
-from stagewise.sampling import chains
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import EngineName, SGLDConfig
-from stagewise.sampling.ekfac import EKFAC
 from stagewise.sampling.preconditioners import RMSprop, RunningRMSprop
 from stagewise.sampling.streams import chain_streams
 
@@ -288,14 +286,3 @@ def test_anchor_loss_is_the_loss_in_eval_mode(case):
     trace = run(module, batch, small())
     want = evaluate(squared, module.eval(), batch).values.detach().numpy()
     np.testing.assert_allclose(trace.anchor_loss, want)
-
-
-def test_preconditioner_whose_factors_fail_loses_the_probe_and_not_the_run(case, monkeypatch):
-    def fails(*args, **kwargs):
-        raise torch.linalg.LinAlgError("did not converge")
-
-    monkeypatch.setattr(chains, "ekfac_preconditioner", fails)
-    module, batch = case
-    trace = run(module, batch, small(preconditioner=EKFAC(loss="mse")))
-    assert trace.chains == ()
-    assert set(trace.dropped.values()) == {"the preconditioner's factors have no eigenvectors (did not converge)"}

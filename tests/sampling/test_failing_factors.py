@@ -1,0 +1,19 @@
+import torch
+from torch import nn
+
+from stagewise.sampling import chains
+from stagewise.sampling.chains import run_chains
+from stagewise.sampling.ekfac import EKFAC
+from tests.sampling.test_chains import small, squared
+
+
+def test_preconditioner_whose_factors_fail_loses_the_probe_and_not_the_run(monkeypatch):
+    def fails(*args, **kwargs):
+        raise torch.linalg.LinAlgError("did not converge")
+
+    monkeypatch.setattr(chains, "ekfac_preconditioner", fails)
+    batch = (torch.randn(10, 3), torch.randn(10, 1))
+    config = small(preconditioner=EKFAC(loss="mse"))
+    trace = run_chains(nn.Linear(3, 1), squared, observed=batch, sampling=batch, config=config)
+    assert trace.chains == ()
+    assert set(trace.dropped.values()) == {"the preconditioner's factors have no eigenvectors (did not converge)"}
