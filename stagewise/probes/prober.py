@@ -29,6 +29,7 @@ from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, RMSprop, SGLDConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.diagnostics import diagnose
+from stagewise.sampling.observed import chunks
 from stagewise.sampling.trace import Trace
 from stagewise.sampling.weights import FlatWeights
 
@@ -114,12 +115,10 @@ class Prober:
 
     def _check(self, module: nn.Module) -> np.ndarray:
         """Check the loss on the whole observed set, chunk by chunk; returns the loss mask."""
-        size = num_samples(self._observed)
-        chunk = min(self._config.chunk_size or size, size)
         masks = []
         with untouched(module), self._forward_context(), torch.no_grad():
-            for start in range(0, size, chunk):
-                losses = evaluate(self._loss_fn, module, take(self._observed, slice(start, start + chunk)))
+            for chunk in chunks(self._observed, self._config.chunk_size):
+                losses = evaluate(self._loss_fn, module, chunk)
                 check_finite(losses)
                 masks.append(losses.mask.cpu().numpy())
         minibatch = take(self._sampling, slice(0, self._sgld.batch_size))

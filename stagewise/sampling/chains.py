@@ -68,7 +68,7 @@ class ChainSampler:
         Raises:
             InputError: no trainable parameter, a pattern that matches none, or parameters on several devices.
         """
-        FlatWeights(module, config.parameters)
+        FlatWeights(module, config.parameters)  # refuses what cannot be sampled, before any run
         self._module = module
         self._loss_fn = loss_fn
         self._chunks = chunks(observed, chunk_size)

@@ -117,12 +117,13 @@ def case():
     return module, (torch.randn(10, 3), torch.randn(10, 1))
 
 
-def test_module_is_bit_for_bit_as_it_was(case):
+@pytest.mark.parametrize("engine", [*ENGINES, EngineName.auto])
+def test_module_is_bit_for_bit_as_it_was(case, engine):
     module, batch = case
     squared(module, batch).mean().backward()
     before = {name: (value.clone(), value.grad.clone()) for name, value in module.named_parameters()}
     state = torch.get_rng_state()
-    run(module, batch, small())
+    run(module, batch, small(engine=engine))
     for name, value in module.named_parameters():
         assert torch.equal(value, before[name][0])
         assert torch.equal(value.grad, before[name][1])
