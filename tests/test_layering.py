@@ -17,6 +17,7 @@ FLOORS = {
     "phases": 3,
     "probes": 4,
     "lm": 4,
+    "toy": 4,
     "reporting": 5,
     "callbacks": 6,
     "cli": 7,

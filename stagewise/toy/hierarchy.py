@@ -1,0 +1,220 @@
+"""The toy's data: items at the leaves of a tree, with one property for each node above them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagewise.errors import InputError, require
+from stagewise.toy.modes import Modes, modes_of
+from stagewise.toy.tree import Node, read_tree
+
+Array = NDArray[np.float64]
+Relation = Literal["self", "sibling", "cousin", "far"]
+
+DEFAULT_TREE: Mapping[str, Any] = {
+    "living thing": {
+        "animal": {"mammal": ["dog", "cat"], "bird": ["sparrow", "eagle"]},
+        "plant": {"tree": ["oak", "pine"], "flower": ["rose", "daisy"]},
+    }
+}
+
+_MOST_ITEMS = 4096
+"""Beyond this a balanced tree's features no longer fit a toy: 8192 properties take 256 MiB."""
+
+
+class Branch(NamedTuple):
+    """A node whose children part.
+
+    Attributes:
+        name: of the node.
+        children: the indices of the items below each of its children, in tree order.
+    """
+
+    name: str
+    children: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """Items and properties of a tree.
+
+    Leaves are items. Every node, the root and the leaves too, is one property, which exactly the items below it have.
+    Two hierarchies are equal if their nodes, in order, and ``root_property`` are.
+
+    Source: Saxe, McClelland and Ganguli, A mathematical theory of semantic development in deep neural networks, PNAS
+    2019.
+
+    Attributes:
+        tree: one root, as a mapping of its name to its children; children are a list of item names and mappings of
+            further nodes, or such a mapping. Any depth and branching, see :func:`~stagewise.toy.tree.read_tree`. None
+            is :data:`DEFAULT_TREE`, of 8 items and 15 properties.
+        root_property: whether the root's property, which all items have, is one of the features.
+
+    Raises:
+        InputError: the tree cannot be read, has no root or several, has fewer than two items, an empty subtree, or a
+            name that is no string or comes twice.
+    """
+
+    tree: Mapping[str, Any] | None = None
+    root_property: bool = True
+
+    def __post_init__(self) -> None:
+        require(
+            isinstance(self.root_property, bool),
+            "root_property",
+            self.root_property,
+            "true or false",
+            "set one of them",
+        )
+        # Read now and once: bad trees are refused at the start, and later changes to the mapping have no effect.
+        _ = self._nodes
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hierarchy) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @classmethod
+    def balanced(cls, depth: int, branching: int, *, root_property: bool = True) -> "Hierarchy":
+        """A tree in which every inner node has the same number of children.
+
+        Args:
+            depth: edges from the root to an item, 1 or more.
+            branching: children of each inner node, 2 or more. At most 4096 items, ``branching ** depth``.
+            root_property: whether the root's property is one of the features.
+
+        Raises:
+            InputError: ``depth`` or ``branching`` is out of range.
+        """
+        require(depth >= 1, "depth", depth, "1 or more", "count the edges from the root to an item")
+        require(branching >= 2, "branching", branching, "2 or more", "count the children of each inner node")
+        # By logarithms: the power of a mistyped depth may be too long to compute.
+        require(
+            depth * np.log(branching) <= np.log(_MOST_ITEMS) + 1e-9,
+            "(depth, branching)",
+            (depth, branching),
+            f"at most {_MOST_ITEMS} items, branching ** depth",
+            "make the tree smaller",
+        )
+
+        def children(path: str, level: int) -> Any:
+            names = [f"{path}.{child}" if path else str(child) for child in range(branching)]
+            if level == depth:
+                return [f"item {name}" for name in names]
+            return {f"node {name}": children(name, level + 1) for name in names}
+
+        return cls({"root": children("", 1)}, root_property)
+
+    @cached_property
+    def items(self) -> tuple[str, ...]:
+        """Names of the items, in tree order."""
+        return tuple(node.name for node in self._nodes if node.leaf)
+
+    @cached_property
+    def properties(self) -> tuple[str, ...]:
+        """Names of the properties, in tree order: each node before its children."""
+        return tuple(node.name for node in self._nodes[self._first :])
+
+    @cached_property
+    def features(self) -> Array:
+        """``[item, property]``, 1 where the item has the property, else 0; read-only."""
+        table = np.zeros((len(self.items), len(self._nodes)))
+        for node, items in enumerate(self._below):
+            table[list(items), node] = 1.0
+        features = table[:, self._first :].copy()
+        features.setflags(write=False)
+        return features
+
+    @cached_property
+    def relations(self) -> NDArray[np.str_]:
+        """``[item, item]``, the names that :meth:`relation` gives; read-only."""
+        count = len(self.items)
+        table = np.array([[self.relation(i, j) for j in range(count)] for i in range(count)])
+        table.setflags(write=False)
+        return table
+
+    def relation(self, item: str | int, other: str | int) -> Relation:
+        """How two items are related.
+
+        What counts is the number of edges from the deeper of the two up to their lowest common ancestor: one makes
+        siblings (the same parent), two cousins, more far relations. Where all items hang at one depth, cousins have the
+        same grandparent and different parents; elsewhere an item and the children of its sibling are cousins too.
+
+        Args:
+            item: its name or index.
+            other: likewise.
+
+        Returns:
+            "self", "sibling", "cousin" or "far".
+
+        Raises:
+            InputError: there is no such item.
+        """
+        first, second = self._ancestry[self._index(item)], self._ancestry[self._index(other)]
+        if first == second:
+            return "self"
+        shared = sum(a == b for a, b in zip(first, second, strict=False))
+        edges = max(len(first), len(second)) - shared
+        return "sibling" if edges == 1 else "cousin" if edges == 2 else "far"
+
+    def pairs(self) -> list[tuple[int, int, Relation]]:
+        """All pairs of different items ``(i, j, relation)`` with ``i < j``, in order."""
+        return [(i, j, self.relation(i, j)) for i, j in combinations(range(len(self.items)), 2)]
+
+    def branches(self) -> tuple[Branch, ...]:
+        """The inner nodes with two or more children, in tree order, with the items below each child."""
+        children: list[list[tuple[int, ...]]] = [[] for _ in self._nodes]
+        for node, items in zip(self._nodes[1:], self._below[1:], strict=True):
+            children[node.parent].append(items)
+        return tuple(
+            Branch(node.name, tuple(below)) for node, below in zip(self._nodes, children, strict=True) if len(below) > 1
+        )
+
+    def modes(self) -> Modes:
+        """The modes of ``features.T``, the map from one-hot items to properties: as many as there are items."""
+        return modes_of(self.features)
+
+    @cached_property
+    def _nodes(self) -> tuple[Node, ...]:
+        return read_tree(DEFAULT_TREE if self.tree is None else self.tree)
+
+    @property
+    def _identity(self) -> tuple[tuple[Node, ...], bool]:
+        return self._nodes, self.root_property
+
+    @property
+    def _first(self) -> int:
+        """Place of the first node that is a property."""
+        return 0 if self.root_property else 1
+
+    @cached_property
+    def _ancestry(self) -> tuple[tuple[int, ...], ...]:
+        """For each item the places of the nodes from the root down to itself."""
+        lines: list[tuple[int, ...]] = []
+        for place, node in enumerate(self._nodes):
+            lines.append((*lines[node.parent], place) if node.parent >= 0 else (place,))
+        return tuple(line for line, node in zip(lines, self._nodes, strict=True) if node.leaf)
+
+    @cached_property
+    def _below(self) -> tuple[tuple[int, ...], ...]:
+        """For each node the indices of the items that have its property."""
+        below: list[list[int]] = [[] for _ in self._nodes]
+        for item, line in enumerate(self._ancestry):
+            for place in line:
+                below[place].append(item)
+        return tuple(tuple(items) for items in below)
+
+    def _index(self, item: str | int) -> int:
+        if isinstance(item, str) and item in self.items:
+            return self.items.index(item)
+        if isinstance(item, int | np.integer) and 0 <= item < len(self.items):
+            return int(item)
+        raise InputError(
+            f"got item {item!r}; expected a name or an index below {len(self.items)}; the names are {self.items}"
+        )
