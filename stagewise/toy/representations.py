@@ -1,5 +1,6 @@
-"""Where hidden representations lie at one step: classical multidimensional scaling, continued over training."""
+"""The geometry of hidden representations over training: views in few dimensions, and when branches part."""
 
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -8,12 +9,13 @@ from scipy.fft import dct
 from scipy.linalg import orthogonal_procrustes
 
 from stagewise.errors import InputError, require
+from stagewise.toy.hierarchy import Hierarchy
 from stagewise.toy.ties import echelon_basis, tied_groups
 
 Array = NDArray[np.float64]
 
 _TIED = 1e-6
-"""Relative difference below which two eigenvalues are one unless the caller says otherwise."""
+"""Relative difference below which two eigenvalues are one; single precision leaves some 1e-7."""
 
 
 class Scaling(NamedTuple):
@@ -28,32 +30,31 @@ class Scaling(NamedTuple):
     share: float
 
 
-def classical_mds(points: ArrayLike, num_dimensions: int = 2, *, tie_tolerance: float = _TIED) -> Scaling:
+def classical_mds(points: ArrayLike, num_dimensions: int = 2) -> Scaling:
     """Classical multidimensional scaling: the view of the points that keeps most of their variance.
 
     The coordinates are eigenvectors of -1/2 J D J, times the square roots of their eigenvalues, largest first, with D
     the squared distances and J the centring matrix; for points in a space that is the Gram matrix of the centred
     points. Signs and ties are settled by the order of the items, so that they do not depend on rounding. Where more
-    eigenvalues tie than there are dimensions left, the view goes along the diagonals between them: of the default
-    tree's second dimension, mammals against birds and trees against flowers have equal parts.
+    eigenvalues tie than there are dimensions left, the view goes along the diagonal between them: the second dimension
+    of the default tree has equal parts of mammals against birds and of trees against flowers. Three dimensions show
+    them apart.
 
-    Source: Torgerson, Multidimensional scaling: I. Theory and method, Psychometrika 1952; Cox and Cox,
-    Multidimensional Scaling, section 2.2.
+    Source: Torgerson, Multidimensional scaling: I. Theory and method, Psychometrika 1952.
 
     Args:
         points: ``[item, hidden]``.
         num_dimensions: 1 to the number of items.
-        tie_tolerance: relative difference, 0 to below 1, up to which eigenvalues count as tied.
 
     Raises:
-        InputError: the points are no finite matrix of two or more items, or a setting is out of range.
+        InputError: the points are no finite matrix of two or more items, or ``num_dimensions`` is out of range.
     """
     places = _finite(points, "points", "[item, hidden]")
-    _check(len(places), num_dimensions, tie_tolerance)
-    return _view(places, num_dimensions, tie_tolerance, toward=None)
+    _check(len(places), num_dimensions)
+    return _view(places, num_dimensions, toward=None)
 
 
-def mds_over_time(representations: ArrayLike, *, num_dimensions: int = 2, tie_tolerance: float = _TIED) -> Array:
+def mds_over_time(representations: ArrayLike, *, num_dimensions: int = 2) -> Array:
     """Classical multidimensional scaling of each step, turned so that the points' paths are continuous.
 
     From the last step, which is that of :func:`classical_mds`, backward: each step's coordinates are rotated or
@@ -61,35 +62,67 @@ def mds_over_time(representations: ArrayLike, *, num_dimensions: int = 2, tie_to
     there are dimensions left, the view closest to the later step's is taken. Rotations of the hidden space have no
     effect.
 
-    Of directions that are about equally large, but not tied, only the largest is shown; where their order changes,
-    paths jump. The branches of one level of a tree do so in a trained network: there a ``tie_tolerance`` of .1 to .3
-    shows them side by side.
+    Each step shows its own largest directions. Where a direction that is shown falls behind one that is not, the view
+    turns within few steps. In a trained network that happens among branches of one level of a tree, whose directions
+    nearly tie: choose ``num_dimensions`` so that a level is shown whole, 3 for the default tree's first two levels.
 
     Args:
         representations: ``[step, item, hidden]``.
         num_dimensions: 1 to the number of items.
-        tie_tolerance: relative difference, 0 to below 1, up to which eigenvalues of a step count as tied.
 
     Returns:
         ``[step, item, dimension]``, in the units of the representations, each step centred.
 
     Raises:
-        InputError: the representations are no finite array of one or more steps and two or more items, or a setting
-            is out of range.
+        InputError: the representations are no finite array of one or more steps and two or more items, or
+            ``num_dimensions`` is out of range.
     """
     places = _finite(representations, "representations", "[step, item, hidden]")
-    _check(places.shape[1], num_dimensions, tie_tolerance)
+    _check(places.shape[1], num_dimensions)
     path = np.empty((*places.shape[:2], num_dimensions))
-    path[-1] = _view(places[-1], num_dimensions, tie_tolerance, toward=None).coordinates
+    path[-1] = _view(places[-1], num_dimensions, toward=None).coordinates
     for step in range(len(places) - 2, -1, -1):
         later = path[step + 1]
-        view = _view(places[step], num_dimensions, tie_tolerance, toward=later).coordinates
+        view = _view(places[step], num_dimensions, toward=later).coordinates
         turn, _ = orthogonal_procrustes(view, later)
         path[step] = view @ turn
     return path
 
 
-def _view(points: Array, num_dimensions: int, tie_tolerance: float, *, toward: Array | None) -> Scaling:
+def branching_times(representations: ArrayLike, steps: ArrayLike, hierarchy: Hierarchy) -> dict[str, float]:
+    """The step at which the children of each node have come half of their way apart.
+
+    The distance of two children is that of the means of their items' representations; with more children it is the mean
+    over their pairs. The branching time is the first step at which the distance passes half of its value at the last
+    step, interpolated linearly over the logarithm of the step (over the step itself before the first one above 0).
+
+    Args:
+        representations: ``[step, item, hidden]``, items in the order of ``hierarchy.items``.
+        steps: ``[step]``, increasing, 0 or more.
+        hierarchy: the tree.
+
+    Returns:
+        Name of each node with two or more children, in tree order -> step. The first step if the distance is past its
+        half from the start; NaN if the children are together at the end.
+
+    Raises:
+        InputError: the representations are not finite, fit neither the steps nor the items, or the steps are fewer
+            than two, negative or do not increase.
+    """
+    places = _finite(representations, "representations", "[step, item, hidden]")
+    at = np.asarray(steps, dtype=np.float64)
+    if at.ndim != 1 or len(at) < 2 or not np.isfinite(at).all() or at[0] < 0 or (np.diff(at) <= 0).any():
+        raise InputError(f"got steps {at!s:.60}; expected two or more, from 0 on and increasing; sort them")
+    expected = (len(at), len(hierarchy.items))
+    if places.shape[:2] != expected:
+        raise InputError(
+            f"got representations of {places.shape[0]} steps and {places.shape[1]} items; expected {expected[0]} steps "
+            f"and {expected[1]} items; give those of every item at every step"
+        )
+    return {branch.name: _half_time(_mean_distance(places, branch.children), at) for branch in hierarchy.branches()}
+
+
+def _view(points: Array, num_dimensions: int, *, toward: Array | None) -> Scaling:
     """The leading coordinates; ties across the last dimension are settled ``toward`` other coordinates if given."""
     centred = points - points.mean(axis=0)
     values, vectors = np.linalg.eigh(centred @ centred.T)
@@ -97,34 +130,34 @@ def _view(points: Array, num_dimensions: int, tie_tolerance: float, *, toward: A
     total = values.sum()
     rounding = values[0] * len(values) * np.finfo(np.float64).eps
     values = np.where(values > rounding, values, 0.0)
-    columns: list[Array] = []
-    for group in tied_groups(values, tie_tolerance):
-        missing = num_dimensions - sum(column.shape[1] for column in columns)
-        if missing <= 0:
+    axes, coordinates = np.empty((len(points), 0)), np.empty((len(points), 0))
+    for group in tied_groups(values, _TIED):
+        missing = num_dimensions - axes.shape[1]
+        own = vectors[:, list(group)]
+        basis = echelon_basis(own)
+        if len(group) > missing:
+            basis = basis @ _choice(basis, missing, toward=toward, shown=axes)
+        axes = np.hstack([axes, basis])
+        # Turned, not replaced: values that are not quite equal keep the distances exact.
+        coordinates = np.hstack([coordinates, own * np.sqrt(values[list(group)]) @ (own.T @ basis)])
+        if axes.shape[1] == num_dimensions:
             break
-        members = list(group)
-        basis = vectors[:, members]
-        # Near ties keep their own eigenvectors; those of equal values are an accident of rounding.
-        exact = [basis[:, list(same)] for same in tied_groups(values[members], _TIED)]
-        basis = np.hstack([echelon_basis(same) for same in exact])
-        column = basis * np.sqrt(values[members])
-        if column.shape[1] > missing:
-            column = column @ _choice(column, missing, toward, columns)
-        columns.append(column)
-    coordinates = np.hstack(columns)
-    return Scaling(coordinates, float((coordinates**2).sum() / total) if values[0] > 0 else 1.0)
+    return Scaling(coordinates, min(float((coordinates**2).sum() / total), 1.0) if values[0] > 0 else 1.0)
 
 
-def _choice(tied: Array, missing: int, toward: Array | None, columns: list[Array]) -> Array:
-    """Which ``missing`` directions ``[tied, missing]`` of tied coordinates ``[item, tied]`` are shown."""
+def _choice(tied: Array, missing: int, *, toward: Array | None, shown: Array) -> Array:
+    """Which ``missing`` directions ``[tied, missing]`` of the axes ``tied`` ``[item, tied]`` are shown.
+
+    They are the ones closest to what the axes ``shown`` ``[item, shown]`` leave of the coordinates ``toward``; the
+    diagonals where that does not tell.
+    """
+    # The rows of the cosine transform are orthonormal, and the first has equal parts of all.
+    diagonals = dct(np.eye(tied.shape[1]), axis=0, norm="ortho")[:missing].T
     if toward is None:
-        return np.asarray(dct(np.eye(tied.shape[1]), axis=0, norm="ortho")[:missing].T)
-    rest = toward
-    for column in columns:
-        # What the dimensions shown already account for is not to be shown once more.
-        shown = np.linalg.qr(column)[0]
-        rest = rest - shown @ (shown.T @ rest)
-    return np.asarray(np.linalg.svd(tied.T @ rest)[0][:, :missing])
+        return np.asarray(diagonals)
+    parts = tied.T @ (toward - shown @ (shown.T @ toward))
+    hint = _TIED * np.linalg.norm(toward) * diagonals
+    return np.asarray(np.linalg.svd(np.hstack([parts, hint]))[0][:, :missing])
 
 
 def _finite(values: ArrayLike, name: str, axes: str) -> Array:
@@ -136,7 +169,7 @@ def _finite(values: ArrayLike, name: str, axes: str) -> Array:
     return array
 
 
-def _check(num_items: int, num_dimensions: int, tie_tolerance: float) -> None:
+def _check(num_items: int, num_dimensions: int) -> None:
     require(num_items >= 2, "number of items", num_items, "2 or more", "give at least two points")
     require(
         1 <= num_dimensions <= num_items,
@@ -145,4 +178,23 @@ def _check(num_items: int, num_dimensions: int, tie_tolerance: float) -> None:
         f"1 to {num_items}, the number of items",
         "2 is usual",
     )
-    require(0 <= tie_tolerance < 1, "tie_tolerance", tie_tolerance, "0 to below 1", "1e-6 is usual")
+
+
+def _mean_distance(places: Array, children: tuple[tuple[int, ...], ...]) -> Array:
+    """``[step]``, mean distance over pairs of children."""
+    means = [places[:, list(items)].mean(axis=1) for items in children]
+    return np.asarray(np.mean([np.linalg.norm(a - b, axis=1) for a, b in combinations(means, 2)], axis=0))
+
+
+def _half_time(distance: Array, steps: Array) -> float:
+    half = distance[-1] / 2
+    if half == 0:
+        return float("nan")
+    past = int(np.argmax(distance >= half))
+    if past == 0:
+        return float(steps[0])
+    before, after = steps[past - 1], steps[past]
+    part = float((half - distance[past - 1]) / (distance[past] - distance[past - 1]))
+    if before == 0:
+        return float(part * after)
+    return float(before * (after / before) ** part)
