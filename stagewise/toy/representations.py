@@ -130,34 +130,31 @@ def _view(points: Array, num_dimensions: int, *, toward: Array | None) -> Scalin
     total = values.sum()
     rounding = values[0] * len(values) * np.finfo(np.float64).eps
     values = np.where(values > rounding, values, 0.0)
-    axes, coordinates = np.empty((len(points), 0)), np.empty((len(points), 0))
+    coordinates = np.empty((len(points), 0))
     for group in tied_groups(values, _TIED):
-        missing = num_dimensions - axes.shape[1]
+        missing = num_dimensions - coordinates.shape[1]
         own = vectors[:, list(group)]
         basis = echelon_basis(own)
         if len(group) > missing:
-            basis = basis @ _choice(basis, missing, toward=toward, shown=axes)
-        axes = np.hstack([axes, basis])
+            basis = basis @ _choice(basis, missing, toward=toward)
         # Turned, not replaced: values that are not quite equal keep the distances exact.
         coordinates = np.hstack([coordinates, own * np.sqrt(values[list(group)]) @ (own.T @ basis)])
-        if axes.shape[1] == num_dimensions:
+        if coordinates.shape[1] == num_dimensions:
             break
     return Scaling(coordinates, min(float((coordinates**2).sum() / total), 1.0) if values[0] > 0 else 1.0)
 
 
-def _choice(tied: Array, missing: int, *, toward: Array | None, shown: Array) -> Array:
+def _choice(tied: Array, missing: int, *, toward: Array | None) -> Array:
     """Which ``missing`` directions ``[tied, missing]`` of the axes ``tied`` ``[item, tied]`` are shown.
 
-    They are the ones closest to what the axes ``shown`` ``[item, shown]`` leave of the coordinates ``toward``; the
-    diagonals where that does not tell.
+    They are the ones closest to the coordinates ``toward``; the diagonals where those do not tell.
     """
     # The rows of the cosine transform are orthonormal, and the first has equal parts of all.
     diagonals = dct(np.eye(tied.shape[1]), axis=0, norm="ortho")[:missing].T
     if toward is None:
         return np.asarray(diagonals)
-    parts = tied.T @ (toward - shown @ (shown.T @ toward))
     hint = _TIED * np.linalg.norm(toward) * diagonals
-    return np.asarray(np.linalg.svd(np.hstack([parts, hint]))[0][:, :missing])
+    return np.asarray(np.linalg.svd(np.hstack([tied.T @ toward, hint]))[0][:, :missing])
 
 
 def _finite(values: ArrayLike, name: str, axes: str) -> Array:

@@ -33,6 +33,13 @@ def test_full_rank_reproduces_the_distances():
     assert share == pytest.approx(1.0, abs=1e-12)
 
 
+def test_values_that_are_nearly_equal_keep_the_distances():
+    generator = np.random.default_rng(9)
+    axes = np.linalg.qr(np.hstack([np.ones((7, 1)), generator.normal(size=(7, 4))]))[0][:, 1:]
+    points = axes * [2, 1, 1 - 2e-7, 1 - 4e-7]
+    np.testing.assert_allclose(pdist(classical_mds(points, 4).coordinates), pdist(points), rtol=1e-12)
+
+
 @pytest.mark.parametrize("num_dimensions", [1, 2, 4])
 def test_coordinates_are_principal_components_up_to_sign(num_dimensions):
     points = np.random.default_rng(1).normal(size=(7, 5)) * [3, 2, 1.5, 1, 0.5]
@@ -124,6 +131,15 @@ def test_learning_moves_points_along_continuous_paths():
     # In the end four families lie at four corners; in the beginning all lie together.
     assert pdist(path[-1][::2]).min() > 0.9
     assert pdist(path[0]).max() < 0.05
+
+
+def test_tied_directions_of_which_the_next_step_knows_nothing_are_shown_in_equal_parts():
+    right = Hierarchy().modes().right
+    representations = np.stack([np.pad(right[:, 4:], [(0, 0), (0, 1)]), np.pad(right[:, 1:4], [(0, 0), (0, 2)])])
+    path = mds_over_time(representations)
+    np.testing.assert_allclose(pdist(path[0]), pdist(classical_mds(representations[0]).coordinates), atol=1e-10)
+    turned = representations @ turns(2, 5, 10)
+    np.testing.assert_allclose(pdist(mds_over_time(turned)[0]), pdist(path[0]), atol=1e-7)
 
 
 def test_points_at_rest_keep_their_view():

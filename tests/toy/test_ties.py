@@ -33,3 +33,14 @@ def test_items_without_a_share_in_the_subspace_are_passed_over():
     vectors = np.array([[0, 0], [0.6, 0.8], [0.6, 0.8], [0.8, -0.6], [0.8, -0.6]]) / np.sqrt(2)
     expected = np.array([[0, 0], [1, 0], [1, 0], [0, 1], [0, 1]]) / np.sqrt(2)
     np.testing.assert_allclose(echelon_basis(vectors), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_items_with_almost_the_same_share_leave_the_basis_orthonormal(seed):
+    vectors = np.random.default_rng(seed).normal(size=(6, 3))
+    vectors[1] = vectors[0] + 1e-5 * vectors[1]
+    vectors[2] = vectors[0] - 1e-5 * vectors[2]
+    vectors = np.linalg.qr(vectors)[0]
+    basis = echelon_basis(vectors)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(3), atol=1e-13)
+    np.testing.assert_allclose(basis @ (basis.T @ vectors), vectors, atol=1e-13)
