@@ -1,0 +1,81 @@
+"""The toy's network as a LightningModule."""
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from stagewise.errors import InputError
+from stagewise.toy.descent import Weights
+
+
+class DeepLinear(pl.LightningModule):
+    """y = second first x, without biases, trained by plain gradient descent from small Gaussian weights.
+
+    Attributes:
+        first: items to hidden units.
+        second: hidden units to properties.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        num_properties: int,
+        hidden: int = 32,
+        init_std: float = 1e-3,
+        lr: float = 0.02,
+        seed: int = 0,
+    ) -> None:
+        """Draw the initial weights, in float64 (train with ``precision: 64-true``).
+
+        Args:
+            num_items: length of the one-hot inputs.
+            num_properties: length of the outputs.
+            hidden: hidden units.
+            init_std: standard deviation of the initial weights.
+            lr: learning rate of gradient descent.
+            seed: of the initial weights, which come from a generator of their own.
+
+        Raises:
+            InputError: a setting out of its range.
+        """
+        super().__init__()
+        if min(num_items, num_properties, hidden) < 1 or not init_std > 0 or not lr > 0 or seed < 0:
+            raise InputError(
+                f"got num_items {num_items}, num_properties {num_properties}, hidden {hidden}, init_std {init_std}, lr "
+                f"{lr}, seed {seed}; expected positive numbers and seed >= 0"
+            )
+        self.lr = lr
+        self.first = nn.Linear(num_items, hidden, bias=False, dtype=torch.float64)
+        self.second = nn.Linear(hidden, num_properties, bias=False, dtype=torch.float64)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for layer in (self.first, self.second):
+                layer.weight.normal_(std=init_std, generator=generator)
+
+    @property
+    def weights(self) -> Weights:
+        """A copy of the weights."""
+        return Weights(self.first.weight.detach().clone(), self.second.weight.detach().clone())
+
+    def forward(self, items: Tensor) -> Tensor:
+        """``[sample, property]`` of ``[sample, item]``."""
+        return self.second(self.first(items))
+
+    def per_sample_loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """``[sample]``: half the squared error, nats (minus the log likelihood of a unit Gaussian, up to a constant).
+
+        Args:
+            batch: items ``[sample, item]`` and their features ``[sample, property]``.
+        """
+        items, features = batch
+        return ((self(items) - features) ** 2).sum(dim=-1) / 2
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Mean loss of a batch, nats; logged as ``train/loss``."""
+        loss = self.per_sample_loss(batch).mean()
+        self.log("train/loss", loss)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Plain gradient descent."""
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
