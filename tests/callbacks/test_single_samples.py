@@ -25,6 +25,7 @@ def train(folder, groups):
     callback = InfluenceCallback(
         EVERY_2, SGLD, ProbeConfig(damped_influence=True), observed=(X[:4], Y[:4]), groups=groups
     )
+    torch.manual_seed(0)  # the weights are drawn before ``fit`` seeds
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fit(folder, Regression(), regression_data(), callback, logger=loggers, log_every_n_steps=1)
