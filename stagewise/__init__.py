@@ -6,6 +6,7 @@ from stagewise.callbacks.influence import InfluenceCallback
 from stagewise.errors import InputError, LossContractError
 from stagewise.influence.split import Centering
 from stagewise.losses import causal_lm_loss
+from stagewise.phases.flips import SignFlip, find_flips
 from stagewise.phases.offline import find_windows
 from stagewise.phases.window import Window
 from stagewise.probes.config import ProbeConfig
@@ -37,10 +38,12 @@ __all__ = [
     "Prober",
     "RMSprop",
     "SGLDConfig",
+    "SignFlip",
     "Thresholds",
     "Window",
     "__version__",
     "causal_lm_loss",
+    "find_flips",
     "find_windows",
     "open_run",
     "run_chains",
