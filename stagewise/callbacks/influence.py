@@ -295,6 +295,6 @@ class InfluenceCallback(Callback):
             self._folder,
             self._record,
             config=self.sgld,
-            centering=str(self.probe.centering),
+            probe=self.probe,
             max_overhead=self.schedule.max_overhead,
         )

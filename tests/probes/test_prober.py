@@ -110,7 +110,17 @@ def test_memory_is_refused_before_the_set_is_evaluated(case):
     assert sizes == [1]
 
 
-@pytest.mark.parametrize("bad", [{"reference_ratio": 1.0}, {"chunk_size": 0}, {"memory_limit_gib": 0.0}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"reference_ratio": 1.0},
+        {"chunk_size": 0},
+        {"memory_limit_gib": 0.0},
+        {"min_prominence": 0.0},
+        {"min_prominence": 1.1},
+        {"min_prominence": float("nan")},
+    ],
+)
 def test_bad_settings_are_refused(bad):
     with pytest.raises(InputError, match=r"got .*; expected "):
         ProbeConfig(**bad)
