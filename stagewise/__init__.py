@@ -6,6 +6,8 @@ from stagewise.callbacks.influence import InfluenceCallback
 from stagewise.errors import InputError, LossContractError
 from stagewise.influence.split import Centering
 from stagewise.losses import causal_lm_loss
+from stagewise.phases.flips import SignFlip, find_flips
+from stagewise.phases.matching import WindowMatch, match_windows
 from stagewise.phases.offline import find_windows
 from stagewise.phases.window import Window
 from stagewise.probes.config import ProbeConfig
@@ -37,11 +39,15 @@ __all__ = [
     "Prober",
     "RMSprop",
     "SGLDConfig",
+    "SignFlip",
     "Thresholds",
     "Window",
+    "WindowMatch",
     "__version__",
     "causal_lm_loss",
+    "find_flips",
     "find_windows",
+    "match_windows",
     "open_run",
     "run_chains",
 ]

@@ -80,7 +80,7 @@ class InfluenceCallback(Callback):
                 else the first 64 samples of the training set.
             sampling: data set or batch whose minibatches drive the gradient. If not given: the first 1,024 samples of
                 the training set.
-            groups: name to bool mask over the observed set, ``[sample]`` or ``[sample, token]``.
+            groups: name to bool mask over the observed set, ``[sample]`` or ``[sample, token]``; one sample is enough.
             loss_fn: ``loss_fn(module, batch)``, unreduced; if not given, the module's ``per_sample_loss(batch)`` or its
                 Hugging Face causal language model.
             output_dir: where the files go, instead of ``trainer.log_dir`` (for loggers whose runs share one:
@@ -157,7 +157,7 @@ class InfluenceCallback(Callback):
         )
         self._prober = prober
         if trainer.is_global_zero:
-            write_layout(writers(trainer), prober.groups.names)
+            write_layout(writers(trainer), prober.groups)
         self._stopwatch.lap()
         self._probe_if_due(trainer, pl_module)
 
@@ -295,6 +295,6 @@ class InfluenceCallback(Callback):
             self._folder,
             self._record,
             config=self.sgld,
-            centering=str(self.probe.centering),
+            probe=self.probe,
             max_overhead=self.schedule.max_overhead,
         )

@@ -7,6 +7,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from stagewise.callbacks.notices import warn_of_counts
 from stagewise.callbacks.trainer_facts import writers
+from stagewise.probes.config import ProbeConfig
 from stagewise.probes.record import Record
 from stagewise.reporting import tags
 from stagewise.reporting.store import write_summary
@@ -16,7 +17,13 @@ from stagewise.sampling.config import SGLDConfig
 
 
 def write_outcome(
-    trainer: Trainer, folder: Path, record: Record, *, config: SGLDConfig, centering: str, max_overhead: float | None
+    trainer: Trainer,
+    folder: Path,
+    record: Record,
+    *,
+    config: SGLDConfig,
+    probe: ProbeConfig,
+    max_overhead: float | None,
 ) -> None:
     """Detect windows, write ``summary.json`` and the text page, and say where things are; on rank zero.
 
@@ -25,14 +32,14 @@ def write_outcome(
         folder: of the run.
         record: what the probes came to.
         config: sampler settings of the run.
-        centering: of the within part.
+        probe: the measurement.
         max_overhead: budget of the schedule; None without one.
     """
     warn_of_counts(record, max_overhead)
-    summary = build_summary(record, config=config, centering=centering, max_overhead=max_overhead)
+    summary = build_summary(record, config=config, probe=probe, max_overhead=max_overhead)
     path = write_summary(folder, summary)
     write_text(writers(trainer), tags.RUN_SUMMARY, summary_markdown(summary), trainer.global_step)
-    windows = record.windows()
+    windows = record.windows(min_prominence=probe.min_prominence)
     for step in record.steps:
         inside = any(window.start <= step <= window.end for window in windows)
         # Steps that have passed: other loggers would drop them.

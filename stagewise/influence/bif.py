@@ -60,7 +60,8 @@ def bif(
     Returns:
         Data set with axes ``part`` (within, drift, between, total), ``sample``, ``sample_j``, ``group``, ``group_j``:
 
-        - ``bif``, ``group_bif``: minus the covariance, nats^2; groups: mean over pairs in different samples.
+        - ``bif``, ``group_bif``: minus the covariance, nats^2; groups: mean over pairs in different samples. This and
+          all else over groups is NaN where two groups have no such pair, as a group of one sample with itself.
         - ``bif_correlation``, ``group_bif_correlation``: every part divided by the total standard deviations.
         - ``group_bif_se``: jackknife standard error over chains, nats^2; NaN with too few chains.
         - ``group_bif_z``: group_bif / group_bif_se, a pure number with the sign of influence; beyond about 2 a group

@@ -39,7 +39,8 @@ def group_influence(
     Returns:
         Arrays ``[part, group, group]``, negative = helpful: ``group_bif`` (nats^2), ``group_bif_se`` (nats^2, jackknife
         over chains; NaN with too few of them), ``group_bif_z`` (see :func:`~stagewise.influence.uncertainty.z_scores`)
-        and ``group_bif_correlation`` (every part divided by the total standard deviations).
+        and ``group_bif_correlation`` (every part divided by the total standard deviations). All are NaN where two
+        groups have no pair of losses in different samples, as a group of one sample with itself.
     """
     value = _influence(split(current, reference, centering=centering, moment=groups.pair_means))
     # Centring over chains needs two of them left in every jackknife sample.

@@ -16,11 +16,15 @@ class Groups:
     A pair mean over groups A and B runs over i in A, j in B *of different samples*: tokens of one sequence share their
     context, and a sample always moves with itself. It needs nothing but the sums of each group's losses in each sample.
 
+    Groups may be as small as one sample each. Two groups that lie in one and the same sample have no such pair (a group
+    of one sample has none with itself): whatever is a mean over their pairs is NaN, which says just that.
+
     Attributes:
         names: the groups, in order.
         masks: bool ``[group, sample]`` or ``[group, sample, token]``, which losses each group holds.
         counts: ``[group, sample]``, how many losses of a group a sample holds.
         num_pairs: ``[group, group]``, pairs of losses in different samples.
+        has_pairs: bool ``[group, group]``, where there is one. Every group has a pair with some group.
     """
 
     def __init__(self, masks: Mapping[str, ArrayLike], loss_mask: ArrayLike) -> None:
@@ -31,7 +35,7 @@ class Groups:
             loss_mask: bool ``[sample]`` or ``[sample, token]``, where there is a loss.
 
         Raises:
-            InputError: a mask has another shape, selects no loss, or two groups have no pair in different samples.
+            InputError: a mask has another shape or selects no loss, or all groups lie in one and the same sample.
         """
         present = np.asarray(loss_mask, dtype=bool)
         named = {name: np.asarray(mask, dtype=bool) for name, mask in masks.items()} or {"all": present}
@@ -54,10 +58,12 @@ class Groups:
                 raise InputError(f"got group {name!r} that selects no loss; expected at least one; widen it or drop it")
         self.counts = self.masks.reshape(len(named), len(present), -1).sum(axis=2)
         self.num_pairs = self.counts.sum(axis=1)[:, None] * self.counts.sum(axis=1)[None] - self.counts @ self.counts.T
-        for row, column in np.argwhere(self.num_pairs == 0):
+        self.has_pairs = self.num_pairs > 0
+        if not self.has_pairs.any():
+            listed = ", ".join(map(repr, self.names))
             raise InputError(
-                f"got groups {self.names[row]!r} and {self.names[column]!r} without a pair in different samples; "
-                "expected at least one; observe more samples"
+                f"got groups ({listed}) within one and the same sample; expected losses in two samples or more; "
+                "observe more samples, or add a group that holds others"
             )
 
     def __len__(self) -> int:
@@ -103,6 +109,10 @@ class Groups:
         totals = first.sum(axis=2).T @ second.sum(axis=2)
         return totals - np.tensordot(first, second, axes=((0, 2), (0, 2)))
 
+    def per_pair(self, sums: Array) -> Array:
+        """Divide ``[group, group]`` sums over pairs in different samples by their number; NaN where there is none."""
+        return np.divide(sums, self.num_pairs, out=np.full(sums.shape, np.nan), where=self.has_pairs)
+
     def pair_means(self, draws: Array) -> Array:
         """Mean product over pairs of losses of two groups in different samples, and over draws.
 
@@ -112,9 +122,9 @@ class Groups:
             draws: ``[..., group * sample]``, sums or what is linear in them.
 
         Returns:
-            ``[group, group]``, the unit of ``draws`` squared.
+            ``[group, group]``, the unit of ``draws`` squared; NaN where there is no pair.
         """
-        return self.pair_sums(draws) * draws.shape[-1] / draws.size / self.num_pairs
+        return self.per_pair(self.pair_sums(draws) * draws.shape[-1] / draws.size)
 
     def standardized_pair_means(self, draws: Array, variance: Array) -> Array:
         """Mean product between the standardized sums of two groups in different samples that both vary.
@@ -124,10 +134,10 @@ class Groups:
             variance: ``[group * sample]``, what to standardize with; zero where a sample holds none of a group.
 
         Returns:
-            ``[group, group]``, pure numbers; zero where no pair varies.
+            ``[group, group]``, pure numbers; zero where no pair varies, NaN where there is no pair.
         """
         scale = np.zeros_like(variance)
         np.divide(1.0, np.sqrt(variance), out=scale, where=variance > 0)
         total = self.pair_sums(draws * scale) * draws.shape[-1] / draws.size
         num_pairs = self.pair_sums((scale > 0).astype(np.float64))
-        return np.divide(total, num_pairs, out=np.zeros_like(total), where=num_pairs > 0)
+        return np.divide(total, num_pairs, out=np.where(self.has_pairs, 0.0, np.nan), where=num_pairs > 0)

@@ -52,7 +52,7 @@ def z_scores(value: Array, error: Array) -> Array:
     """Value over its standard error, elementwise.
 
     Zero where the value is exactly zero and its error is known: what is zero by construction has no error either. NaN
-    where the error is NaN, and where it is zero while the value is not.
+    where the error or the value is NaN, and where the error is zero while the value is not.
     """
     scores = np.full_like(value, np.nan)
     np.divide(value, error, out=scores, where=error > 0)

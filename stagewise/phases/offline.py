@@ -7,12 +7,19 @@ from scipy.signal import find_peaks, peak_widths
 from stagewise.errors import InputError
 from stagewise.phases.window import Window
 
+MIN_PROMINENCE = 0.15
+"""Least prominence of a peak as a fraction of the largest value, unless another one is set."""
+
 _NOISE_MULTIPLE = 3.0
 """A peak must stand out by so many standard errors, where they are known."""
 
 
 def find_windows(
-    steps: ArrayLike, values: ArrayLike, errors: ArrayLike | None = None, *, min_prominence: float = 0.15
+    steps: ArrayLike,
+    values: ArrayLike,
+    errors: ArrayLike | None = None,
+    *,
+    min_prominence: float = MIN_PROMINENCE,
 ) -> list[Window]:
     """Find the peaks of a signal over training.
 

@@ -63,10 +63,10 @@ class Baselines:
     def measure(self, module: nn.Module, step: int, lr: float | None) -> Variables:
         """Variables of a probe's data set, ``[group, group_j]``.
 
-        ``graddot`` and ``tracin``: positive = helpful; ``damped_influence``: negative = helpful. TracIn begins with the
-        first probe after the first training step, and stops where a gradient is not finite. The damped influence
-        function is NaN, and says why in its attribute ``refused``, where H + (localization / nbeta) I is not positive
-        definite.
+        ``graddot`` and ``tracin``: positive = helpful; ``damped_influence``: negative = helpful. All are NaN where two
+        groups have no pair of losses in different samples. TracIn begins with the first probe after the first training
+        step, and leaves out probes with a gradient that is not finite. The damped influence function is NaN, and says
+        why in its attribute ``refused``, where H + (localization / nbeta) I is not positive definite.
 
         Args:
             module: at the weights to look at.
@@ -84,8 +84,9 @@ class Baselines:
                 forward_context=self._forward_context,
             )
             found["graddot"] = (_AXES, dot, {"units": graddot.UNITS, "sign": graddot.SIGN})
-            if lr is not None and step > self._last_step and np.isfinite(dot).all():
-                total = self._tracin.add(dot, lr=lr, num_steps=step - self._last_step)
+            defined = self._groups.has_pairs
+            if lr is not None and step > self._last_step and np.isfinite(dot[defined]).all():
+                total = self._tracin.add(dot, lr=lr, num_steps=step - self._last_step, defined=defined)
                 found["tracin"] = (_AXES, total, {"units": tracin.UNITS, "sign": graddot.SIGN})
                 self._last_step = step
         if self._config.damped_influence:

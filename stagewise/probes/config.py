@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from stagewise.errors import InputError
+from stagewise.errors import InputError, require
 from stagewise.influence.split import Centering
+from stagewise.phases.offline import MIN_PROMINENCE
 from stagewise.probes.flags import Thresholds
 
 
@@ -28,6 +29,9 @@ class ProbeConfig:
         thresholds: limits beyond which a probe is flagged.
         check_curvature: hold the sampler's settings against the curvature of the loss at the first probe, and at a few
             later ones, and warn where they do not suit it. A look costs some 30 Hessian-vector products.
+        min_prominence: least prominence of a transition's peak, as a fraction of the largest signal of the run, see
+            :func:`~stagewise.phases.offline.find_windows`. Windows are found when the run ends, from all its probes: a
+            resumed run may have another value.
 
     Raises:
         InputError: a value out of range.
@@ -42,6 +46,7 @@ class ProbeConfig:
     memory_limit_gib: float = 4.0
     thresholds: Thresholds = field(default_factory=Thresholds)
     check_curvature: bool = True
+    min_prominence: float = MIN_PROMINENCE
 
     def __post_init__(self) -> None:
         if not self.reference_ratio > 1:
@@ -50,3 +55,10 @@ class ProbeConfig:
             raise InputError(f"got chunk_size={self.chunk_size}; expected an integer >= 1, or null for all at once")
         if not self.memory_limit_gib > 0:
             raise InputError(f"got memory_limit_gib={self.memory_limit_gib}; expected more than 0")
+        require(
+            0 < self.min_prominence <= 1,
+            "min_prominence",
+            self.min_prominence,
+            "a fraction in (0, 1]",
+            f"{MIN_PROMINENCE} is the default; lower finds smaller peaks",
+        )

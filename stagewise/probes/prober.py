@@ -228,7 +228,7 @@ class Prober:
             group_losses=sums / counts.sum(axis=1),
             rmsprop_eps=preconditioner.eps if isinstance(preconditioner, RMSprop) else None,
         )
-        if "graddot" in result and not np.isfinite(result["graddot"]).all():
+        if "graddot" in result and not np.isfinite(result["graddot"].values[self.groups.has_pairs]).all():
             found = replace(found, finite=False)
         for field in fields(found):
             if field.name == "finite":  # a flag

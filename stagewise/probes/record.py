@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from stagewise.phases.offline import find_windows
+from stagewise.phases.offline import MIN_PROMINENCE, find_windows
 from stagewise.phases.window import Window
 from stagewise.sampling.trace import Trace
 
@@ -70,12 +70,16 @@ class Record:
         """Probe seconds over training seconds; None before any training."""
         return self.probe_seconds / self.training_seconds if self.training_seconds > 0 else None
 
-    def windows(self) -> list[Window]:
-        """Transitions in the signal. Probes without a reference have no signal and are left out."""
+    def windows(self, *, min_prominence: float = MIN_PROMINENCE) -> list[Window]:
+        """Transitions in the signal. Probes without a reference have no signal and are left out.
+
+        Args:
+            min_prominence: see :func:`~stagewise.phases.offline.find_windows`.
+        """
         values = np.asarray(self.signal, dtype=np.float64)
         known = np.isfinite(values)
         steps, errors = np.asarray(self.steps)[known], np.asarray(self.signal_se, dtype=np.float64)[known]
-        return find_windows(steps, values[known], errors)
+        return find_windows(steps, values[known], errors, min_prominence=min_prominence)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain Python."""

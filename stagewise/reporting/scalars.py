@@ -31,6 +31,11 @@ _SCALARS = {
     "signal": tags.SIGNAL,
     "signal_threshold": tags.THRESHOLD,
 }
+_INFLUENCE = {
+    "group_bif": tags.influence,
+    "group_bif_se": tags.influence_error,
+    "group_bif_z": tags.influence_z,
+}
 _BASELINES = {
     "graddot": tags.gradient_dot,
     "tracin": tags.tracin,
@@ -49,27 +54,28 @@ def _pairs(probe: xr.Dataset) -> Iterator[tuple[int, int, str, str]]:
 def probe_scalars(probe: xr.Dataset) -> dict[str, float]:
     """Scalars to log for a probe: unordered group pairs, traces, baseline, losses, diagnostics.
 
-    What is undefined is left out: the between and total parts before there is a reference, errors with one chain. A
-    probe that is not finite is flagged (``sampler/flagged``).
+    What is undefined is left out: the between and total parts before there is a reference, errors with one chain,
+    groups that have no pair of losses in different samples. A probe that is not finite is flagged
+    (``sampler/flagged``).
 
     Args:
         probe: data set of one probe, see :mod:`stagewise.influence.bif`.
     """
     has_reference = probe.attrs["reference_step"] != probe.attrs["step"]
     values: dict[str, float] = {}
+    influence = [(tag_of, probe[name].values) for name, tag_of in _INFLUENCE.items() if name in probe]
     for index, part in enumerate(PARTS):
         if part in ("between", "total") and not has_reference:
             continue
         for row, column, name, other in _pairs(probe):
-            values[tags.influence(part, name, other)] = float(probe["group_bif"][index, row, column])
-            values[tags.influence_error(part, name, other)] = float(probe["group_bif_se"][index, row, column])
-            if "group_bif_z" in probe:
-                values[tags.influence_z(part, name, other)] = float(probe["group_bif_z"][index, row, column])
+            for tag_of, matrices in influence:
+                values[tag_of(part, name, other)] = float(matrices[index, row, column])
         values[tags.trace(part)] = float(np.trace(probe["bif"].values[index]))
-    for baseline, tag_of in _BASELINES.items():
+    for baseline, pair_tag in _BASELINES.items():
         if baseline in probe:
+            matrix = probe[baseline].values
             for row, column, name, other in _pairs(probe):
-                values[tag_of(name, other)] = float(probe[baseline][row, column])
+                values[pair_tag(name, other)] = float(matrix[row, column])
     for row, name in enumerate(probe["group"].values):
         values[tags.group_loss(str(name))] = float(probe["group_loss"][row])
     for name, tag in _SCALARS.items():

@@ -6,6 +6,7 @@ from typing import Any
 
 from stagewise._version import __version__
 from stagewise.influence.bif import SIGN, UNITS
+from stagewise.probes.config import ProbeConfig
 from stagewise.probes.record import Record
 from stagewise.sampling.config import SGLDConfig
 
@@ -16,14 +17,14 @@ _STEPS_SHOWN = 20
 
 
 def build_summary(
-    record: Record, *, config: SGLDConfig, centering: str, max_overhead: float | None = None
+    record: Record, *, config: SGLDConfig, probe: ProbeConfig, max_overhead: float | None = None
 ) -> dict[str, Any]:
     """The content of ``summary.json``.
 
     Args:
         record: what the probes came to.
         config: sampler settings of the run.
-        centering: of the within part.
+        probe: the measurement, for its centring and the least prominence of a transition.
         max_overhead: budget of the schedule, probe seconds over training seconds; None without one.
     """
     return {
@@ -39,7 +40,8 @@ def build_summary(
         "skipped_steps": record.skipped_steps,
         "max_overhead": max_overhead,
         "transitions": [
-            {**asdict(window), "signal": SIGNAL_NAME, "value": window.signal} for window in record.windows()
+            {**asdict(window), "signal": SIGNAL_NAME, "value": window.signal}
+            for window in record.windows(min_prominence=probe.min_prominence)
         ],
         "overhead": record.overhead,
         "probe_seconds": record.probe_seconds,
@@ -48,7 +50,8 @@ def build_summary(
         "localization": config.localization,
         "lr": config.lr,
         "sgld": asdict(config),
-        "centering": centering,
+        "centering": str(probe.centering),
+        "min_prominence": probe.min_prominence,
         "sign": SIGN,
         "units": UNITS,
     }

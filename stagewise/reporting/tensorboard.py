@@ -3,9 +3,11 @@
 import re
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import xarray as xr
 from torch.utils.tensorboard import SummaryWriter
 
+from stagewise.influence.groups import Groups
 from stagewise.influence.split import PARTS
 from stagewise.reporting import tags
 from stagewise.reporting.figures import matrix_figure, rasterize
@@ -16,13 +18,13 @@ def _exactly(tag: str) -> str:
     return f"^{re.escape(tag)}$"
 
 
-def write_layout(writers: Iterable[SummaryWriter], groups: Sequence[str]) -> None:
+def write_layout(writers: Iterable[SummaryWriter], groups: Groups) -> None:
     """Charts of the custom-scalars page.
 
-    One for each group pair with within, drift, between and total; one with all within parts, which between often hides;
-    one each for the signal and for the losses.
+    One for each two groups that have pairs of losses in different samples, with within, drift, between and total; one
+    with all within parts, which between often hides; one each for the signal and for the losses.
     """
-    pairs = [(name, other) for row, name in enumerate(groups) for other in groups[row:]]
+    pairs = [(groups.names[row], groups.names[column]) for row, column in np.argwhere(np.triu(groups.has_pairs))]
     layout = {
         "influence": {
             f"BIF {name} ~ {other} (nats^2, negative = helpful)": [
@@ -42,7 +44,7 @@ def write_layout(writers: Iterable[SummaryWriter], groups: Sequence[str]) -> Non
                 "Multiline",
                 [_exactly(tags.SIGNAL), _exactly(tags.THRESHOLD)],
             ],
-            "loss of each group (nats)": ["Multiline", [_exactly(tags.group_loss(name)) for name in groups]],
+            "loss of each group (nats)": ["Multiline", [_exactly(tags.group_loss(name)) for name in groups.names]],
         },
     }
     for writer in writers:

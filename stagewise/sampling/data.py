@@ -20,7 +20,7 @@ class ProbeData:
         observed: batch whose losses are recorded at every draw.
         sampling: batch whose minibatches drive the gradient; the observed set where it is None.
         groups: name to bool mask, ``[sample]`` or ``[sample, token]`` as the losses are; groups may overlap and need
-            not cover everything. Without groups there is one, ``all``.
+            not cover everything; a group may hold a single sample. Without groups there is one, ``all``.
 
     Raises:
         InputError: an empty set, or a mask that selects nothing or has the wrong leading size.

@@ -73,6 +73,21 @@ def test_what_is_zero_by_construction_has_a_z_score_of_zero():
     assert (np.abs(got["group_bif_z"][PARTS.index("within")]) > 0).all()
 
 
+@pytest.mark.parametrize("centering", list(Centering))
+def test_groups_of_one_sample_are_nan_with_themselves_alone_and_no_warning_is_raised(centering):
+    single = Groups({f"g{row}": np.arange(6) == row for row in range(6)}, np.ones(6, dtype=bool))
+    current, past = (losses(seed).sum(axis=-1) for seed in (1, 2))
+    with np.errstate(all="raise"):
+        got = group_influence(single.sums(current), single.sums(past), single, centering=centering)
+    samples = split(current, past, centering=centering).parts()
+    off = ~np.eye(6, dtype=bool)
+    for values in got.values():
+        assert np.isnan(values[:, ~off]).all()
+        assert np.isfinite(values[:, off]).all()
+    for part, name in enumerate(PARTS):
+        np.testing.assert_allclose(got["group_bif"][part][off], -samples[name][off], atol=1e-12)
+
+
 def test_z_scores_are_unknown_without_enough_chains():
     assert np.isnan(group_influence(GROUPS.sums(losses(1, chains=1)), None, GROUPS)["group_bif_z"]).all()
 

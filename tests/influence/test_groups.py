@@ -92,8 +92,46 @@ def test_mask_of_one_loss_is_given_back():
         {"wide": np.ones((5, 3), dtype=bool)},
         {"nothing": np.zeros((5, 4), dtype=bool)},
         {"one sample": np.arange(5) == 1},
+        {"start": (np.arange(20) == 4).reshape(5, 4), "rest of it": (np.arange(20) == 6).reshape(5, 4)},
     ],
 )
 def test_groups_that_do_not_work_are_refused(masks):
-    with pytest.raises(InputError, match="expected"):
+    with pytest.raises(InputError, match="expected") as caught:
         Groups(masks, PRESENT)
+    assert "\n" not in str(caught.value)
+
+
+SINGLE = {f"sample {row}": np.arange(5) == row for row in range(5)}
+
+
+def test_groups_of_one_sample_have_pairs_with_others_and_none_with_themselves():
+    groups = Groups(SINGLE, PRESENT)
+    np.testing.assert_array_equal(groups.has_pairs, ~np.eye(5, dtype=bool))
+    draws = centred(LOSS.sum(axis=2))
+    with np.errstate(all="raise"):
+        got = groups.pair_means(centred(groups.sums(LOSS)))
+    want = draws.T @ draws / 30 / np.outer(PRESENT.sum(axis=1), PRESENT.sum(axis=1))
+    np.testing.assert_allclose(got[groups.has_pairs], want[groups.has_pairs], atol=1e-12)
+    assert np.isnan(got[~groups.has_pairs]).all()
+
+
+def test_groups_within_one_sample_have_no_pair_with_each_other():
+    halves = [(np.arange(20).reshape(5, 4) // 2) == half for half in (2, 3)]
+    groups = Groups({"early": halves[0], "late": halves[1], "rows": MASKS["rows"]}, PRESENT)
+    assert groups.has_pairs.tolist() == [[False, False, True], [False, False, True], [True, True, True]]
+    got = groups.pair_means(centred(groups.sums(LOSS)))
+    tokens = np.cov(LOSS.reshape(30, -1).T, ddof=0)
+    np.testing.assert_array_equal(np.isfinite(got), groups.has_pairs)
+    assert got[0, 2] == pytest.approx(loop_pair_mean(tokens, halves[0], MASKS["rows"]), abs=1e-12)
+
+
+def test_correlations_are_nan_without_a_pair_and_zero_where_no_pair_varies():
+    groups = Groups(SINGLE, PRESENT)
+    draws = centred(groups.sums(LOSS))
+    draws[:, 5 * 2 + 2] = 0.0
+    with np.errstate(all="raise"):
+        got = groups.standardized_pair_means(draws, draws.var(axis=0))
+    np.testing.assert_array_equal(np.isnan(got), np.eye(5, dtype=bool))
+    assert not got[2, [0, 1, 3, 4]].any()
+    whole = np.corrcoef(LOSS.sum(axis=2).T)
+    assert got[0, 1] == pytest.approx(whole[0, 1], abs=1e-12)

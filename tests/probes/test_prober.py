@@ -110,7 +110,17 @@ def test_memory_is_refused_before_the_set_is_evaluated(case):
     assert sizes == [1]
 
 
-@pytest.mark.parametrize("bad", [{"reference_ratio": 1.0}, {"chunk_size": 0}, {"memory_limit_gib": 0.0}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"reference_ratio": 1.0},
+        {"chunk_size": 0},
+        {"memory_limit_gib": 0.0},
+        {"min_prominence": 0.0},
+        {"min_prominence": 1.1},
+        {"min_prominence": float("nan")},
+    ],
+)
 def test_bad_settings_are_refused(bad):
     with pytest.raises(InputError, match=r"got .*; expected "):
         ProbeConfig(**bad)
@@ -195,6 +205,21 @@ def test_gradient_product_that_is_not_finite_is_flagged(case, monkeypatch):
     monkeypatch.setattr(graddot, "gradient_dot", lambda *args, **kwargs: np.array([[np.nan]]))
     result, _ = prober(module, batch).probe(module, 20)
     assert list(result.attrs["flags"]) == ["not_finite"]
+
+
+def test_product_of_groups_without_a_pair_is_no_reason_for_a_flag(case, monkeypatch):
+    module, batch = case
+    single = {f"g{row}": torch.arange(10) == row for row in range(10)}
+    watcher = prober(module, batch, ProbeConfig(damped_influence=True), groups=single)
+    result, _ = watcher.probe(module, 10, lr=0.1)
+    plain, _ = prober(module, batch).probe(module, 10)
+    assert set(result.attrs["flags"]) == set(plain.attrs["flags"])
+    for name in ("graddot", "tracin", "damped_influence"):
+        np.testing.assert_array_equal(np.isnan(result[name]), np.eye(10, dtype=bool))
+    wrong = result["graddot"].values.copy()
+    wrong[3, 4] = np.nan
+    monkeypatch.setattr(graddot, "gradient_dot", lambda *args, **kwargs: wrong)
+    assert list(watcher.probe(module, 20, lr=0.1)[0].attrs["flags"]) == ["not_finite"]
 
 
 def test_thresholds_are_settings_of_the_probe(case):

@@ -20,6 +20,12 @@ def test_probes_without_a_reference_are_no_part_of_the_signal():
     assert [window.peak for window in filled(signal).windows()] == [5]
 
 
+def test_least_prominence_reaches_the_windows():
+    record = filled([0.0, 1.0, 0.0, 0.1, 0.0, 0.5, 0.0])
+    for settings, peaks in (({}, [2, 6]), ({"min_prominence": 0.05}, [2, 4, 6]), ({"min_prominence": 0.6}, [2])):
+        assert [window.peak for window in record.windows(**settings)] == peaks
+
+
 def test_run_with_too_few_probes_has_no_window():
     assert not Record().windows()
     assert not filled([float("nan")]).windows()

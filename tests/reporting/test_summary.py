@@ -1,12 +1,14 @@
 import json
 
+from stagewise.influence.split import Centering
+from stagewise.probes.config import ProbeConfig
 from stagewise.probes.record import Record
 from stagewise.reporting.summary import build_summary, flag_line, summary_markdown
 from stagewise.sampling.config import SGLDConfig
 
 
 def summary_of(record, **settings):
-    return build_summary(record, config=SGLDConfig(), centering="chain", **settings)
+    return build_summary(record, **{"config": SGLDConfig(), "probe": ProbeConfig(), **settings})
 
 
 def test_run_without_flags_and_budget_says_so():
@@ -16,6 +18,19 @@ def test_run_without_flags_and_budget_says_so():
     text = summary_markdown(summary)
     assert "**Flagged**: none of 2 probes." in text
     assert "Skipped" not in text
+
+
+def test_transitions_have_the_least_prominence_that_was_asked_for():
+    signal = [0.0, 1.0, 0.0, 0.3, 0.0]
+    record = Record(steps=[1, 2, 3, 4, 5], signal=signal, signal_se=[float("nan")] * 5)
+    for least, peaks in ((0.15, [2, 4]), (0.25, [2, 4]), (0.35, [2]), (1.0, [2])):
+        summary = summary_of(record, probe=ProbeConfig(min_prominence=least))
+        assert [window["peak"] for window in summary["transitions"]] == peaks
+        assert summary["min_prominence"] == least
+
+
+def test_centring_is_that_of_the_run():
+    assert summary_of(Record(), probe=ProbeConfig(centering=Centering.step))["centering"] == "step"
 
 
 def test_flags_are_listed_from_the_most_frequent_on():

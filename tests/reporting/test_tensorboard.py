@@ -6,6 +6,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from torch.utils.tensorboard import SummaryWriter
 
+from stagewise.influence.groups import Groups
 from stagewise.reporting.figures import matrix_figure, rasterize
 from stagewise.reporting.scalars import probe_scalars
 from stagewise.reporting.tensorboard import write_layout, write_matrices, write_text
@@ -25,7 +26,7 @@ def events_of(folder):
 
 def test_each_line_of_the_layout_is_exactly_one_tag(tmp_path, probes):
     with SummaryWriter(tmp_path) as writer:
-        write_layout([writer], ["a", "b"])
+        write_layout([writer], Groups({"a": np.arange(6) < 3, "b": np.arange(6) >= 3}, np.ones(6, dtype=bool)))
     (tensor,) = events_of(tmp_path).Tensors("custom_scalars__config__")
     layout = layout_pb2.Layout.FromString(tensor.tensor_proto.string_val[0])
     charts = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}

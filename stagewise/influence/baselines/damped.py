@@ -66,7 +66,8 @@ def damped_influence(
             precision.
 
     Returns:
-        ``[group, group]``, mean over pairs of losses in different samples, or ``[sample, sample]``; nats.
+        ``[group, group]``, mean over pairs of losses in different samples, NaN where two groups have none; or
+        ``[sample, sample]``; nats.
 
     Raises:
         InputError: a setting out of range, no trainable parameter, H + damping not positive definite (a saddle needs
@@ -112,7 +113,7 @@ def damped_influence(
         ) from error
     if groups is None:
         return -rows @ solved.T
-    return -groups.pair_sums(rows.T, solved.T) / groups.num_pairs
+    return -groups.per_pair(groups.pair_sums(rows.T, solved.T))
 
 
 @torch.no_grad()

@@ -46,7 +46,7 @@ def gradient_dot(
         forward_context: entered around each forward pass (autocast).
 
     Returns:
-        ``[group, group]``, nats^2 per squared weight unit.
+        ``[group, group]``, nats^2 per squared weight unit; NaN where two groups have no pair in different samples.
 
     Raises:
         InputError: no trainable parameter, or a pattern that matches none.
@@ -71,7 +71,7 @@ def gradient_dot(
 
     with untouched(module), torch.enable_grad():
         everything, same_sample = with_weights(module, leaves, products)
-    return (everything - same_sample) / groups.num_pairs
+    return groups.per_pair(everything - same_sample)
 
 
 def _dots(gradients: dict[int, list[Tensor]], size: int) -> NDArray[np.float64]:

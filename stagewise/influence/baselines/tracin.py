@@ -36,7 +36,9 @@ class TracIn:
         """``[group, group]`` so far, nats; None before the first probe."""
         return None if self._total is None else self._total.copy()
 
-    def add(self, dot: ArrayLike, *, lr: float, num_steps: int) -> NDArray[np.float64]:
+    def add(
+        self, dot: ArrayLike, *, lr: float, num_steps: int, defined: ArrayLike | None = None
+    ) -> NDArray[np.float64]:
         """Take in one probe.
 
         Args:
@@ -44,16 +46,30 @@ class TracIn:
                 weight.
             lr: learning rate of training over these steps, squared weights per nat.
             num_steps: training steps since the probe before, or since the start.
+            defined: bool of the same shape, where there is a product, see
+                :attr:`~stagewise.influence.groups.Groups.has_pairs`: NaN is expected elsewhere. Everywhere if None.
 
         Returns:
-            The sum so far, nats.
+            The sum so far, nats; NaN where no product is defined.
 
         Raises:
-            InputError: a product that is not finite or of another shape than before, a negative rate, or no step.
+            InputError: a product that is not finite where it is defined, or not NaN where it is not; one of another
+                shape than before, a negative rate, or no step.
         """
         products = np.asarray(dot, dtype=np.float64)
-        if not np.isfinite(products).all():
+        there = np.ones(products.shape, dtype=bool) if defined is None else np.asarray(defined, dtype=bool)
+        if there.shape != products.shape:
+            raise InputError(
+                f"got defined of shape {list(there.shape)}; expected {list(products.shape)} as the products; pass the "
+                "has_pairs of the same groups"
+            )
+        if not np.isfinite(products[there]).all():
             raise InputError("got gradient dot products that are not finite; expected finite ones; leave the probe out")
+        if not np.isnan(products[~there]).all():
+            raise InputError(
+                "got gradient dot products of groups without a pair in different samples; expected NaN for those; pass "
+                "what gradient_dot returned and the has_pairs of the same groups"
+            )
         if self._total is not None and products.shape != self._total.shape:
             raise InputError(
                 f"got gradient dot products of shape {list(products.shape)}; expected {list(self._total.shape)} as at "

@@ -54,6 +54,17 @@ def test_group_influence_is_the_mean_over_pairs_of_different_samples():
             assert got[row, column] == pytest.approx(want)
 
 
+@pytest.mark.parametrize("way", [DENSE, BY_PRODUCTS])
+def test_groups_of_one_sample_have_the_influence_of_samples_and_none_on_themselves(way):
+    module = linear()
+    groups = Groups({f"g{row}": np.arange(12) == row for row in range(12)}, np.ones(12, dtype=bool))
+    with np.errstate(all="raise"):
+        got = damped_influence(module, squared, (X, Y), groups, **SETTINGS, **way)
+    off = ~np.eye(12, dtype=bool)
+    np.testing.assert_allclose(got[off], closed_form(module, 12.0, 40.0)[off], rtol=1e-7)
+    assert np.isnan(np.diag(got)).all()
+
+
 def test_it_is_the_first_order_response_of_the_localized_minimum_to_weight_on_a_sample():
     """Finite differences of argmin L + (g / nb) / 2 |w - w*|^2 + eps l_i, by Newton steps from autograd."""
     torch.manual_seed(2)

@@ -36,6 +36,17 @@ def test_linear_regression_has_a_closed_form():
             assert got[row, column] == pytest.approx(want, rel=1e-5)
 
 
+def test_groups_of_one_sample_have_the_products_of_samples_and_none_with_themselves():
+    module, (x, y) = case(5)
+    rows = ((module(x) - y) * torch.cat([x, torch.ones(5, 1)], dim=1)).detach().double().numpy()
+    groups = Groups({f"g{row}": np.arange(5) == row for row in range(5)}, np.ones(5, dtype=bool))
+    with np.errstate(all="raise"):
+        got = gradient_dot(module, squared, (x, y), groups)
+    off = ~np.eye(5, dtype=bool)
+    np.testing.assert_allclose(got[off], (rows @ rows.T)[off], rtol=1e-4, atol=1e-6)
+    assert np.isnan(np.diag(got)).all()
+
+
 def test_tokens_of_a_language_model_equal_a_loop_over_token_gradients():
     model = tiny_lm("gpt2")
     ids = torch.randint(0, 11, (3, 5), generator=torch.Generator().manual_seed(1))

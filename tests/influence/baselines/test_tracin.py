@@ -68,6 +68,35 @@ def test_a_resumed_sum_goes_on_where_it_was():
     np.testing.assert_allclose(resumed.total, np.tensordot([0.3, 0.3, 0.2, 0.2], dots, axes=1))
 
 
+def test_groups_without_a_pair_stay_nan_through_the_run_and_a_checkpoint():
+    singles = Groups({"a": np.arange(10) == 2, "b": np.arange(10) == 3, "rest": np.arange(10) > 3}, np.ones(10, bool))
+    module = nn.Linear(3, 1, bias=False).double()
+    dot = gradient_dot(module, squared, (X, Y), singles)
+    tracin, resumed = TracIn(), TracIn()
+    tracin.add(dot, lr=0.1, num_steps=3, defined=singles.has_pairs)
+    resumed.load_state_dict(tracin.state_dict())
+    total = resumed.add(dot, lr=0.2, num_steps=1, defined=singles.has_pairs)
+    np.testing.assert_allclose(total, 0.5 * dot)
+    assert np.isnan(total).tolist() == [[True, False, False], [False, True, False], [False] * 3]
+
+
+@pytest.mark.parametrize(
+    ("dot", "defined"),
+    [
+        ([[np.nan, np.nan], [np.nan, 1.0]], [[False, True], [True, True]]),
+        ([[np.nan, np.inf], [1.0, 1.0]], [[False, True], [True, True]]),
+        ([[0.0, 1.0], [1.0, 1.0]], [[False, True], [True, True]]),
+        ([[np.inf, 1.0], [1.0, 1.0]], [[False, True], [True, True]]),
+        (np.eye(2), [True, True, True]),
+    ],
+)
+def test_nan_belongs_where_there_is_no_pair_and_nowhere_else(dot, defined):
+    tracin = TracIn()
+    with pytest.raises(InputError, match=r"got .*; expected "):
+        tracin.add(dot, lr=0.1, num_steps=1, defined=defined)
+    assert tracin.total is None
+
+
 def test_a_fresh_sum_survives_a_checkpoint():
     fresh = TracIn()
     fresh.load_state_dict(TracIn().state_dict())
