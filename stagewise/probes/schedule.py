@@ -80,16 +80,16 @@ class ProbeSchedule:
                 "the training time, or null for no budget"
             )
 
-    def _period(self) -> int | None:
-        """Steps between probes, or None where they are listed."""
-        if self.at_steps is None and self.log_spaced is None:
-            return self.every_n_steps or DEFAULT_EVERY_N_STEPS
-        return None
+    @property
+    def _period(self) -> int:
+        """Steps between probes, where they are not listed."""
+        return self.every_n_steps or DEFAULT_EVERY_N_STEPS
 
-    def _explicit(self) -> list[int]:
+    def listed_steps(self) -> list[int] | None:
+        """The steps, increasing, where the schedule lists them; None where it repeats every n steps."""
         if self.log_spaced is not None:
             return self.log_spaced.steps()
-        return list(self.at_steps or [])
+        return None if self.at_steps is None else list(self.at_steps)
 
     def check(self, max_steps: float) -> None:
         """Refuse a schedule that a run of ``max_steps`` cannot keep.
@@ -97,10 +97,10 @@ class ProbeSchedule:
         Raises:
             InputError: a step lies beyond the end, or no step would ever be due.
         """
-        period = self._period()
-        first_beyond = period if period is not None else self._explicit()[-1]
+        listed = self.listed_steps()
+        first_beyond = self._period if listed is None else listed[-1]
         if first_beyond > max_steps:
-            what = f"every {period} steps" if period is not None else f"at step {first_beyond}"
+            what = f"every {first_beyond} steps" if listed is None else f"at step {first_beyond}"
             raise InputError(
                 f"got a probe {what} in a run of {max_steps:g} steps; expected probes within the run; lower the "
                 "schedule or raise max_steps"
@@ -113,8 +113,7 @@ class ProbeSchedule:
             previous: the step looked at before; -1 before the first.
             step: the step now. One optimizer step may advance it by more than one (several optimizers).
         """
-        period = self._period()
-        if period is not None:
-            return step > 0 and step // period > max(previous, 0) // period
-        steps = self._explicit()
-        return bisect_right(steps, step) > bisect_right(steps, previous)
+        listed = self.listed_steps()
+        if listed is None:
+            return step > 0 and step // self._period > max(previous, 0) // self._period
+        return bisect_right(listed, step) > bisect_right(listed, previous)
