@@ -250,7 +250,7 @@ class InfluenceCallback(Callback):
             self._record.add(step, result, trace)
             if result is not None and trainer.is_global_zero:
                 ProbeStore(self._folder / STORE_NAME).write(result)
-                write_matrices(writers(trainer), result)
+                write_matrices(writers(trainer) if self.probe.draw_matrices else (), result)
             finished = True
         finally:
             self._record.add_probe_time(self._stopwatch.lap(), finished=finished)

@@ -25,6 +25,7 @@ class ProbeConfig:
         chunk_size: samples of the observed set for each forward pass; all at once if None.
         save_trace: keep every draw's losses on disk. If not, token losses are reduced to samples and groups as they
             come, and memory does not grow with tokens.
+        draw_matrices: draw influence between samples as images for TensorBoard, .1 s for each of three parts.
         memory_limit_gib: refuse, before training, an observed set whose traces and matrices need more.
         thresholds: limits beyond which a probe is flagged.
         check_curvature: hold the sampler's settings against the curvature of the loss at the first probe, and at a few
@@ -43,6 +44,7 @@ class ProbeConfig:
     damped_influence: bool = False
     chunk_size: int | None = None
     save_trace: bool = True
+    draw_matrices: bool = True
     memory_limit_gib: float = 4.0
     thresholds: Thresholds = field(default_factory=Thresholds)
     check_curvature: bool = True
