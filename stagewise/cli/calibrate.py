@@ -1,6 +1,5 @@
 """``stagewise calibrate``: trains the run of a configuration without probes and finds sampler settings for it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from stagewise.callbacks.influence import InfluenceCallback
 from stagewise.cli.training import StagewiseCLI, cli_settings, prepare
 from stagewise.errors import InputError
 from stagewise.reporting.calibration import Calibration, calibration_figure
+from stagewise.reporting.files import write_json
 
 JSON_NAME, FIGURE_NAME = "calibration.json", "calibration.png"
 
@@ -86,7 +86,7 @@ def _root(configured: Mapping[str, Any]) -> str:
 def write_calibration(folder: Path, calibration: Calibration) -> None:
     """Write ``calibration.json`` and ``calibration.png``."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / JSON_NAME).write_text(json.dumps(calibration.as_dict(), indent=2, allow_nan=False) + "\n")
+    write_json(folder / JSON_NAME, calibration.as_dict())
     calibration_figure(calibration).savefig(folder / FIGURE_NAME)
 
 

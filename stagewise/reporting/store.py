@@ -9,6 +9,7 @@ import xarray as xr
 import zarr
 
 from stagewise.errors import InputError
+from stagewise.reporting.files import write_json
 
 STORE_NAME = "influence.zarr"
 SUMMARY_NAME = "summary.json"
@@ -129,8 +130,4 @@ def _reference(probe: xr.Dataset) -> int:
 
 def write_summary(folder: Path, summary: dict) -> Path:
     """Write ``summary.json`` whole or not at all; returns its path."""
-    target = folder / SUMMARY_NAME
-    aside = target.with_suffix(".json.unfinished")
-    aside.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
-    aside.rename(target)
-    return target
+    return write_json(folder / SUMMARY_NAME, summary)

@@ -30,10 +30,10 @@ def targets_of(hierarchy: Hierarchy) -> torch.Tensor:
 
 def _steepest(run: Weights, targets: torch.Tensor, modes: Modes) -> list[int]:
     """For each group of equal modes, the step at which its part of the loss falls fastest in log step."""
-    error = torch.from_numpy(modes.left).T @ (run.map() - targets) @ torch.from_numpy(modes.right)
+    error = np.einsum("pk,tpi,im->tkm", modes.left, (run.map() - targets).numpy(), modes.right)
     found = []
     for group in modes.groups:
-        loss = (error[:, :, list(group)] ** 2).sum(dim=(1, 2)).numpy()[1:]
+        loss = (error[:, :, list(group)] ** 2).sum(axis=(1, 2))[1:]
         steps = np.arange(1, len(loss) + 1)
         found.append(int(steps[np.argmin(np.gradient(loss, np.log(steps)))]))
     return found

@@ -1,0 +1,50 @@
+"""``stagewise toy``: influence by three methods in a deep linear network, over seeds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from stagewise.cli.training import prepare
+from stagewise.experiments.toy.config import ToyConfig
+from stagewise.experiments.toy.report import write_report
+from stagewise.experiments.toy.study import run_seeds
+from stagewise.experiments.toy.table import validation_table
+from stagewise.experiments.toy.validation import VALIDATION_NAME, summarize, write_validation
+
+
+def toy_parser() -> ArgumentParser:
+    """Settings of the experiment, from YAML and by name."""
+    parser = ArgumentParser(prog="stagewise toy", exit_on_error=False, description=__doc__)
+    parser.add_argument("-c", "--config", action="config", help="a YAML file such as configs/toy.yaml")
+    parser.add_class_arguments(ToyConfig)
+    return parser
+
+
+def run_toy(arguments: Sequence[str]) -> Path:
+    """Parse, run, write and print.
+
+    Args:
+        arguments: ``toy`` and its options.
+
+    Returns:
+        The folder with ``validation.json``, the report and its figures.
+
+    Raises:
+        InputError: a setting is unusable.
+        jsonargparse.ArgumentError: the configuration could not be parsed.
+    """
+    prepare(arguments)
+    parser = toy_parser()
+    parsed = parser.parse_args(list(arguments[1:]))
+    values = parser.instantiate_classes(parsed).as_dict()
+    values.pop("config")
+    config = ToyConfig(**values)
+    results = run_seeds(config)
+    output = Path(config.output)
+    write_validation(output / VALIDATION_NAME, results, config)
+    report = write_report(output, results, config)
+    print()
+    print(validation_table(summarize(results)))
+    print(f"\nWritten: {output / VALIDATION_NAME}, {report}; runs for TensorBoard: {output}")
+    return output
