@@ -20,9 +20,10 @@ FLOORS = {
     "toy": 4,
     "reporting": 5,
     "callbacks": 6,
-    "cli": 7,
+    "experiments": 7,
+    "cli": 8,
 }
-KNOWS_LIGHTNING = {"lm", "callbacks", "cli"}
+KNOWS_LIGHTNING = {"lm", "toy", "callbacks", "experiments", "cli"}
 OUTSIDE = {"__init__", "__main__", "_version"}
 
 

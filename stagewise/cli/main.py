@@ -11,6 +11,7 @@ _COMMANDS = {
     "fit": "train a model, with the influence callback attached",
     "validate": "run the validation loop of a model",
     "calibrate": "train without probes, and find sampler settings for the run",
+    "toy": "influence by three methods in a network whose stages are known in closed form",
 }
 
 
@@ -45,6 +46,22 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def _run(given: Sequence[str]) -> None:
+    """Run a known command. Imported late: Lightning takes seconds, and a wrong command should not wait for it."""
+    if given[0] == "calibrate":
+        from stagewise.cli.calibrate import run_calibration
+
+        run_calibration(given)
+    elif given[0] == "toy":
+        from stagewise.cli.toy import run_toy
+
+        run_toy(given)
+    else:
+        from stagewise.cli.training import run_trainer
+
+        run_trainer(given)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -67,15 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"stagewise: got command {given[0]!r}; expected one of {', '.join(_COMMANDS)}", file=sys.stderr)
         return 2
     try:
-        # Imported late: Lightning takes seconds, and a wrong command should not wait for it.
-        if given[0] == "calibrate":
-            from stagewise.cli.calibrate import run_calibration
-
-            run_calibration(given)
-        else:
-            from stagewise.cli.training import run_trainer
-
-            run_trainer(given)
+        _run(given)
     except KeyboardInterrupt:
         return _interrupted(given[0])
     except SystemExit as leaving:

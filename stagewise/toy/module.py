@@ -4,8 +4,9 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from stagewise.errors import InputError
+from stagewise.errors import require
 from stagewise.toy.descent import Weights
+from stagewise.toy.initialisation import gaussian_weights
 
 
 class DeepLinear(pl.LightningModule):
@@ -39,18 +40,15 @@ class DeepLinear(pl.LightningModule):
             InputError: a setting out of its range.
         """
         super().__init__()
-        if min(num_items, num_properties, hidden) < 1 or not init_std > 0 or not lr > 0 or seed < 0:
-            raise InputError(
-                f"got num_items {num_items}, num_properties {num_properties}, hidden {hidden}, init_std {init_std}, lr "
-                f"{lr}, seed {seed}; expected positive numbers and seed >= 0"
-            )
+        require(lr > 0, "lr", lr, "more than 0", "0.02 is usual")
+        require(seed >= 0, "seed", seed, "0 or more", "0 will do")
         self.lr = lr
-        self.first = nn.Linear(num_items, hidden, bias=False, dtype=torch.float64)
-        self.second = nn.Linear(hidden, num_properties, bias=False, dtype=torch.float64)
         generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for layer in (self.first, self.second):
-                layer.weight.normal_(std=init_std, generator=generator)
+        drawn = gaussian_weights(num_items, num_properties, hidden=hidden, std=init_std, generator=generator)
+        # Made empty: PyTorch's own initialisation would draw from the global generator.
+        self.first = nn.Linear(num_items, hidden, bias=False, device="meta")
+        self.second = nn.Linear(hidden, num_properties, bias=False, device="meta")
+        self.first.weight, self.second.weight = (nn.Parameter(part) for part in drawn)
 
     @property
     def weights(self) -> Weights:
