@@ -1,6 +1,5 @@
 """Results on disk: one Zarr group for each probe, whole or not there, readable with plain xarray."""
 
-import json
 import re
 import shutil
 from pathlib import Path

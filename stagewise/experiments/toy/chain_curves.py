@@ -8,7 +8,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stagewise.influence.split import PARTS
-from stagewise.influence.uncertainty import mean_error
 from stagewise.reporting.store import open_run
 from stagewise.toy.hierarchy import Hierarchy
 
@@ -19,6 +18,11 @@ def _chain_influence(losses: Array) -> Array:
     """``[chain, item, item_j]``: BIF of each chain around its own mean, from ``[chain, draw, item]``."""
     centred = losses - losses.mean(axis=1, keepdims=True)
     return -np.einsum("cdi,cdj->cij", centred, centred) / losses.shape[1]
+
+
+def _error(by_chain: Array) -> Array:
+    """``[step, ...]``: standard error of the mean over the chains of ``[step, chain, ...]``."""
+    return np.asarray(by_chain.std(axis=1, ddof=1) / np.sqrt(by_chain.shape[1]))
 
 
 def _of_relations(hierarchy: Hierarchy) -> dict[str, NDArray[np.bool_]]:
@@ -54,7 +58,6 @@ def chain_curves(folder: Path, hierarchy: Hierarchy) -> xr.Dataset:
     summary = json.loads(run.attrs["summary"])
     losses = run["loss"].transpose("step", "chain", "draw", "sample").values.astype(np.float64)
     by_chain = np.stack([_chain_influence(probe) for probe in losses])
-    errors = np.stack([mean_error(probe) for probe in by_chain])
     relations = _of_relations(hierarchy)
     means = np.stack([by_chain[:, :, pairs].mean(axis=-1) for pairs in relations.values()], axis=-1)
     names = np.array(hierarchy.items, dtype=object)
@@ -62,9 +65,9 @@ def chain_curves(folder: Path, hierarchy: Hierarchy) -> xr.Dataset:
     return xr.Dataset(
         {
             "bif": (pairs, by_chain.mean(axis=1)),
-            "bif_se": (pairs, errors),
+            "bif_se": (pairs, _error(by_chain)),
             "relation_bif": (("step", "relation"), means.mean(axis=1)),
-            "relation_bif_se": (("step", "relation"), np.stack([mean_error(probe) for probe in means])),
+            "relation_bif_se": (("step", "relation"), _error(means)),
             "parts": (("step", "part", "item", "item_j"), run["bif"].sel(part=list(PARTS)).values),
             "graddot": (pairs, run["graddot"].values),
             "tracin": (pairs, run["tracin"].values),

@@ -117,13 +117,14 @@ class ToyConfig:
         retraining: what is computed without chains.
 
     Raises:
-        InputError: no seed, one that comes twice or is negative, no worker, or windows that do not fit the run.
+        InputError: no seed, one that comes twice or is negative, no worker, chains that are too few or whose draws
+            are not kept, or probes and windows that do not fit the run.
     """
 
     seeds: list[int] = field(default_factory=lambda: [11, 12, 13, 14, 15])
     output: str = "runs/toy"
     num_workers: int = 2
-    hierarchy: Hierarchy = Hierarchy()
+    hierarchy: Hierarchy = field(default_factory=Hierarchy)
     network: NetworkSettings = NetworkSettings()
     influence: InfluenceSettings = InfluenceSettings()
     retraining: RetrainingSettings = RetrainingSettings()
@@ -133,6 +134,16 @@ class ToyConfig:
         require(good, "seeds", self.seeds, "at least one seed >= 0, each once", 'e.g. --seeds "[11,12,13]"')
         require(self.num_workers >= 1, "num_workers", self.num_workers, "1 or more", "the number of cores is usual")
         require(bool(self.output), "output", repr(self.output), "a folder", "e.g. runs/toy")
+        sgld = self.influence.sgld
+        sgld.numbers()
+        require(sgld.num_chains >= 3, "num_chains", sgld.num_chains, "3 or more, for errors over chains", "32 is usual")
+        require(
+            self.influence.probe.save_trace,
+            "save_trace",
+            self.influence.probe.save_trace,
+            "true, since influence is read from the draws",
+            "leave influence.probe.save_trace out",
+        )
         first, last = self.probed_steps[0], self.probed_steps[-1]
         if last > self.network.num_steps:
             raise InputError(

@@ -58,14 +58,12 @@ def _learning(config: ToyConfig, run: Weights, seed: int) -> tuple[xr.Dataset, M
     aligned_steps = round(network.num_steps * network.lr / network.aligned_lr)
     aligned = trajectory(aligned_start, targets, lr=network.aligned_lr, num_steps=aligned_steps)
 
-    def closed(a0: Array, time: Array) -> Array:
-        return strength_at(modes.strengths, a0, time=time[:, None], num_items=items)
+    def closed(a0: Array | float, num_steps: int, lr: float) -> Array:
+        time = np.arange(num_steps + 1)[:, None] * lr
+        return strength_at(modes.strengths, a0, time=time, num_items=items)
 
-    time = np.arange(network.num_steps + 1) * network.lr
-    aligned_time = np.arange(aligned_steps + 1) * network.aligned_lr
-    strength, expected = mode_strengths(run, turned), closed(initial, time)
-    aligned_strength = mode_strengths(aligned, modes)
-    aligned_error = np.abs(aligned_strength - closed(np.full(len(modes.strengths), start), aligned_time))
+    strength, expected = mode_strengths(run, turned), closed(initial, network.num_steps, network.lr)
+    aligned_error = np.abs(mode_strengths(aligned, modes) - closed(start, aligned_steps, network.aligned_lr))
     found = xr.Dataset(
         {
             "mode_strength": (("training_step", "mode"), strength),

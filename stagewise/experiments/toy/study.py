@@ -102,7 +102,7 @@ def run_seeds(config: ToyConfig, progress: Progress = print) -> list[SeedResult]
         if not chains.attrs["replay_error"] <= _REPLAY_TOLERANCE:
             raise InputError(
                 f"got weights that differ by {chains.attrs['replay_error']:.1e} between the trained run of seed {seed} "
-                f"and its replay; expected at most {_REPLAY_TOLERANCE:g}; lower network.lr, which is too large to repeat"
+                f"and its replay; expected at most {_REPLAY_TOLERANCE:g}; lower network.lr"
             )
         results.append(measure(chains, exact, config, seed))
     return results

@@ -1,6 +1,5 @@
 """The figures of all seeds: ``validation.json`` and its table."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
