@@ -60,8 +60,8 @@ def local_gaussian(weights: Weights, targets: Tensor, *, nbeta: float, localizat
         localization: precision of the Gaussian around w*, above 0: rotations of the hidden units cost no loss.
 
     Raises:
-        InputError: a setting out of range, shapes that do not fit, a value that is not finite, nbeta H + localization that is not positive
-            definite, at w* or on the way to the mode, or no convergence.
+        InputError: a setting out of range, shapes that do not fit, a value that is not finite, nbeta H + localization
+            that is not positive definite, at w* or on the way to the mode, or no convergence.
     """
     require(0 <= nbeta < math.inf, "nbeta", nbeta, "0 or more", "30 to 300 is usual")
     require(0 < localization < math.inf, "localization", localization, "a number above 0", "100 to 2000 is usual")
