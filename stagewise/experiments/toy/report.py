@@ -6,7 +6,7 @@ from pathlib import Path
 from stagewise.experiments.toy.claims import sorted_claims
 from stagewise.experiments.toy.config import ToyConfig
 from stagewise.experiments.toy.figures.gallery import write_figures
-from stagewise.experiments.toy.stages import METHODS, PairFlips
+from stagewise.experiments.toy.stages import CHAINS, METHODS, PairFlips
 from stagewise.experiments.toy.table import validation_markdown
 from stagewise.experiments.toy.validation import SeedResult, summarize
 from stagewise.reporting.files import write_text_file
@@ -32,12 +32,12 @@ def showcase_pair(config: ToyConfig) -> tuple[str, str]:
     return config.hierarchy.items[row], config.hierarchy.items[column]
 
 
-def _flip_words(result: SeedResult, found: PairFlips) -> str:
+def _flip_words(found: PairFlips) -> str:
     flip = found.from_helpful
     if flip is None:
         return "none"
     interval = f"{flip.step:.0f} [{flip.earliest}, {flip.latest}]"
-    if found.method == next(iter(METHODS)):
+    if found.method == CHAINS:
         return f"{interval}, z {flip.z_before:.0f} and +{flip.z_after:.0f}"
     return interval
 
@@ -47,7 +47,8 @@ def _showcase_table(results: Sequence[SeedResult], config: ToyConfig) -> str:
     lines = [f"| seed | {' | '.join(METHODS)} |", f"|---|{'---|' * len(METHODS)}"]
     for result in results:
         by_method = {it.method: it for it in result.flips if (it.item, it.item_j) == (item, item_j)}
-        lines.append(f"| {result.seed} | {' | '.join(_flip_words(result, by_method[method]) for method in METHODS)} |")
+        cells = [_flip_words(by_method[method]) for method in METHODS]
+        lines.append(f"| {result.seed} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -94,8 +95,8 @@ def _set_up(results: Sequence[SeedResult], config: ToyConfig) -> str:
         f"A linear network of two layers ({network.hidden} hidden units) learns which of "
         f"{len(hierarchy.properties)} properties each of {len(hierarchy.items)} items has; the properties come from a "
         f"tree. Gradient descent on full batches, learning rate {network.lr:g}, {network.num_steps:,} steps, from small "
-        f"random weights. Seeds {', '.join(str(result.seed) for result in results)}: none of them was used to choose "
-        "settings if they are those of `configs/toy.yaml`.\n\n"
+        f"random weights. Seeds {', '.join(str(result.seed) for result in results)}; the shipped settings were chosen "
+        "on seeds 101 to 112.\n\n"
         f"While it trains, the same `InfluenceCallback` that any run uses probes it {len(config.probed_steps)} times: "
         f"{sgld.num_chains} chains of {sgld.num_draws} draws, nbeta {sgld.nbeta:g}, localization "
         f"{sgld.numbers()[1]:g}. BIF(i, j) = minus the covariance of the losses of i and j over the draws, nats²; "
