@@ -1,0 +1,128 @@
+"""How the hidden representations of the items part, and when influence across each branch is most harmful."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from stagewise.experiments.toy.config import ToyConfig
+from stagewise.experiments.toy.figures.style import (
+    NORMAL,
+    SMALL,
+    label,
+    new_figure,
+    say_range,
+    shades,
+    step_axis,
+)
+from stagewise.experiments.toy.validation import SeedResult
+from stagewise.toy.hierarchy import Hierarchy
+
+BRANCH_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#6A3D9A")
+_NEAR = 0.06
+"""Items whose ends are within this share of the panel's width share one label."""
+
+
+def nearest_branch(hierarchy: Hierarchy) -> list[str]:
+    """For each item the lowest node above it whose children part."""
+    found = [""] * len(hierarchy.items)
+    # In tree order: lower nodes come after those above them.
+    for branch in hierarchy.branches():
+        for items in branch.children:
+            for item in items:
+                found[item] = branch.name
+    return found
+
+
+def near_groups(places: NDArray[np.float64], reach: float) -> list[list[int]]:
+    """Points ``[item, 2]`` in groups that lie within ``reach`` of the group's first point."""
+    groups: list[list[int]] = []
+    for item, place in enumerate(places):
+        near = (group for group in groups if np.linalg.norm(places[group[0]] - place) < reach)
+        group = next(near, None)
+        if group is None:
+            groups.append([item])
+        else:
+            group.append(item)
+    return groups
+
+
+def _draw_paths(axes: Axes, result: SeedResult, hierarchy: Hierarchy, second: int) -> None:
+    paths = result.exact["representation"].values[..., [0, second]]
+    branches = nearest_branch(hierarchy)
+    colours = {name: BRANCH_COLOURS[at % len(BRANCH_COLOURS)] for at, name in enumerate(dict.fromkeys(branches))}
+    for item, branch in enumerate(branches):
+        color, first = colours[branch], branches.index(branch) == item
+        axes.plot(*paths[:, item].T, color=color, linewidth=1.3, alpha=0.85, label=branch if first else None)
+        axes.plot(*paths[-1, item], "o", color=color, markersize=5)
+    axes.plot(*paths[0].T, "s", color="white", markeredgecolor="#333333", markersize=4, zorder=4, linestyle="none")
+    reach = np.abs(paths).max() or 1.0
+    axes.set_xlim(-1.45 * reach, 1.45 * reach)
+    axes.set_ylim(-1.25 * reach, 1.25 * reach)
+    for group in near_groups(paths[-1], 2.9 * _NEAR * reach):
+        x, y = paths[-1, group].mean(axis=0)
+        axes.annotate(
+            ",\n".join(hierarchy.items[item] for item in group),
+            (x, y),
+            xytext=(7 if x >= 0 else -7, 0),
+            textcoords="offset points",
+            ha="left" if x >= 0 else "right",
+            va="center",
+            fontsize=SMALL,
+        )
+    label(axes, title=f"dimensions 1 and {second + 1}", x="dimension 1", y=f"dimension {second + 1}")
+    axes.set_aspect("equal", adjustable="box")
+
+
+def _draw_times(axes: Axes, results: Sequence[SeedResult], hierarchy: Hierarchy) -> None:
+    """Peak of harm against branching, one colour for nodes with as many items below them."""
+    sizes = {branch.name: sum(len(items) for items in branch.children) for branch in hierarchy.branches()}
+    kinds = sorted(set(sizes.values()), reverse=True)
+    peaks = [it for result in results for it in result.branches if it.peak_step is not None]
+    peaks = [it for it in peaks if np.isfinite(it.branching_step)]
+    for kind, color in zip(kinds, shades(len(kinds)), strict=True):
+        own = [it for it in peaks if sizes[it.branch] == kind]
+        axes.plot(
+            [it.branching_step for it in own],
+            [it.peak_step for it in own],
+            "o",
+            color=color,
+            markersize=5,
+            alpha=0.75,
+            markeredgewidth=0,
+            label=f"{kind} items below",
+        )
+    steps = [step for it in peaks for step in (it.branching_step, it.peak_step) if step is not None] or [1.0, 10.0]
+    low, high = 0.85 * min(steps), 1.18 * max(steps)
+    axes.plot([low, high], [low, high], color="#777777", linewidth=0.9, linestyle=(0, (4, 2)), label="y = x")
+    label(axes, x="step of branching", y="step of most harmful influence across")
+    step_axis(axes, low, high)
+    step_axis(axes, low, high, vertical=True)
+    axes.set_aspect("equal", adjustable="box")
+    label(axes, title=f"peak / branching = {say_range([it.ratio for it in peaks])}")
+    axes.set_xlabel("step of branching", fontsize=NORMAL)
+    axes.set_ylabel("step of most harmful influence across", fontsize=NORMAL)
+    axes.legend(fontsize=SMALL, loc="upper left", frameon=False, handletextpad=0.4)
+
+
+def representations(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
+    """Paths of the items in three dimensions, for the first seed, and when branches part, for all.
+
+    Args:
+        results: one for each seed.
+        config: of the experiment.
+    """
+    title = (
+        f"Hidden representations, scaled to three dimensions, seed {results[0].seed}; squares: first probe, dots: end\n"
+        f"right: each node of the tree, {len(results)} seeds"
+    )
+    figure = new_figure(10.4, 4.7, title)
+    left, middle, right = figure.subplots(1, 3)
+    for axes, second in ((left, 1), (middle, 2)):
+        _draw_paths(axes, results[0], config.hierarchy, second)
+    _draw_times(right, results, config.hierarchy)
+    handles, words = left.get_legend_handles_labels()
+    figure.legend(handles, words, fontsize=SMALL, loc="outside lower left", ncols=8, frameon=False)
+    return figure

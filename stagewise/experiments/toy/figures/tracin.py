@@ -1,0 +1,62 @@
+"""TracIn summed over training, and how much of it cancels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from stagewise.experiments.toy.agreement import cancellation
+from stagewise.experiments.toy.config import ToyConfig
+from stagewise.experiments.toy.figures.style import (
+    RELATION_COLOURS,
+    SMALL,
+    at_relation,
+    dots_of_seeds,
+    label,
+    mark_transitions,
+    new_figure,
+    probed_axis,
+    relations_of,
+)
+from stagewise.experiments.toy.validation import SeedResult
+
+
+def _draw_sums(axes: Axes, result: SeedResult, config: ToyConfig) -> None:
+    steps = result.chains["step"].values
+    for relation in relations_of(result):
+        pairs, color = at_relation(result.chains["tracin"], config, relation), RELATION_COLOURS[relation]
+        axes.fill_between(steps, pairs.min(axis=1), pairs.max(axis=1), color=color, alpha=0.18, linewidth=0)
+        axes.plot(steps, np.median(pairs, axis=1), color=color, linewidth=1.8, label=relation)
+    axes.axhline(0, color="#333333", linewidth=0.8)
+    mark_transitions(axes, result)
+    axes.legend(fontsize=SMALL, loc="upper left", frameon=False)
+
+
+def tracin(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
+    """TracIn of each relation over training, for the first seed, and |net| / gross at its end, for all.
+
+    Args:
+        results: one for each seed.
+        config: of the experiment.
+    """
+    relations = relations_of(results[0])
+    title = (
+        f"TracIn, summed from the first probe on, seed {results[0].seed}; median and range over pairs\n"
+        "sign opposite to that of influence in the other figures: here positive = helpful"
+    )
+    figure = new_figure(10, 4.6, title)
+    left, right = figure.subplots(1, 2, width_ratios=[2.4, 1])
+    _draw_sums(left, results[0], config)
+    label(left, y="cumulative TracIn (nats), positive = helpful")
+    probed_axis(left, config)
+    shares = [cancellation(result.chains).values for result in results]
+    for place, relation in enumerate(relations):
+        values = [float(np.median(share[config.hierarchy.relations == relation])) for share in shares]
+        dots_of_seeds(right, place, values, color=RELATION_COLOURS[relation])
+    right.set_xticks(range(len(relations)), relations)
+    right.set_xlim(-0.6, len(relations) - 0.4)
+    right.set_ylim(0, 1.03)
+    right.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+    label(right, title=f"median pair, {len(results)} seeds", y="|net| / gross at the end; 1: no cancellation")
+    return figure
