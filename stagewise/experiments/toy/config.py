@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from stagewise.errors import InputError, require
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.schedule import LogSpaced, ProbeSchedule
-from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.toy.hierarchy import Hierarchy
 
 
@@ -48,9 +48,18 @@ class InfluenceSettings:
         probe: the measurement.
     """
 
-    schedule: ProbeSchedule = ProbeSchedule(log_spaced=LogSpaced(200, 3800, 90))
-    sgld: SGLDConfig = SGLDConfig()
-    probe: ProbeConfig = ProbeConfig()
+    schedule: ProbeSchedule = ProbeSchedule(log_spaced=LogSpaced(200, 3800, 60))
+    sgld: SGLDConfig = SGLDConfig(
+        lr=3e-5,
+        nbeta=3000.0,
+        localization=10000.0,
+        num_chains=32,
+        num_draws=400,
+        num_burnin_steps=20,
+        batch_size=8,
+        engine=EngineName.batched,
+    )
+    probe: ProbeConfig = ProbeConfig(reference_ratio=1.04, min_prominence=0.01, draw_matrices=False)
 
 
 @dataclass(frozen=True)

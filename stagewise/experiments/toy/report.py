@@ -94,9 +94,9 @@ def _set_up(results: Sequence[SeedResult], config: ToyConfig) -> str:
     return (
         f"A linear network of two layers ({network.hidden} hidden units) learns which of "
         f"{len(hierarchy.properties)} properties each of {len(hierarchy.items)} items has; the properties come from a "
-        f"tree. Gradient descent on full batches, learning rate {network.lr:g}, {network.num_steps:,} steps, from small "
-        f"random weights. Seeds {', '.join(str(result.seed) for result in results)}; the shipped settings were chosen "
-        "on seeds 101 to 112.\n\n"
+        f"tree. Gradient descent on full batches, learning rate {network.lr:g}, {network.num_steps:,} steps, "
+        f"from small random weights. Seeds {', '.join(str(result.seed) for result in results)}; the shipped settings "
+        "were chosen on seeds 101 to 112.\n\n"
         f"While it trains, the same `InfluenceCallback` that any run uses probes it {len(config.probed_steps)} times: "
         f"{sgld.num_chains} chains of {sgld.num_draws} draws, nbeta {sgld.nbeta:g}, localization "
         f"{sgld.numbers()[1]:g}. BIF(i, j) = minus the covariance of the losses of i and j over the draws, nats²; "

@@ -17,6 +17,7 @@ from stagewise.experiments.toy.config import ToyConfig
 from stagewise.experiments.toy.exact_curves import exact_curves
 from stagewise.experiments.toy.training import train
 from stagewise.experiments.toy.validation import SeedResult, measure
+from stagewise.reporting.summary import flag_line
 
 Progress = Callable[[str], None]
 
@@ -42,7 +43,9 @@ def _run_chains(config: ToyConfig, seed: int) -> tuple[xr.Dataset, list[str]]:
     curves["trained_second"] = (("property", "hidden"), run.final.second.numpy())
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
-    return curves, [str(it.message) for it in caught if str(it.message).startswith("stagewise")]
+    # Flags are counted in the curves.
+    words = [" ".join(str(it.message).split()) for it in caught]
+    return curves, [it for it in words if it.startswith("stagewise") and "flagged" not in it]
 
 
 def _compute(config: ToyConfig, seed: int, part: str) -> tuple[int, str, Any]:
@@ -84,15 +87,13 @@ def run_seeds(config: ToyConfig, progress: Progress = print) -> list[SeedResult]
     try:
         workers = Parallel(n_jobs=min(config.num_workers, len(tasks)), return_as="generator_unordered")
         for seed, part, found in workers(delayed(_compute)(config, seed, part) for seed, part in tasks):
-            notices: Sequence[str] = ()
+            what = "retrained"
             if part == "chains":
                 found, notices = found
+                flags = flag_line(found.attrs["flags"], found.attrs["probes_flagged"], found.sizes["step"])
+                what = "\n    ".join([f"trained and probed; flagged: {flags}", *notices])
             curves[seed, part] = found
-            what = "trained and probed" if part == "chains" else "retrained"
             progress(f"[{len(curves)}/{len(tasks)}] seed {seed}: {what}")
-            for notice in notices:
-                if "flagged" in notice and " of " in notice:
-                    progress(f"    {notice}")
     finally:
         torch.set_num_threads(threads)
     results = []

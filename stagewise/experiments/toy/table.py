@@ -94,4 +94,5 @@ def validation_table(summary: Mapping[str, Mapping[str, Any]]) -> str:
 def validation_markdown(summary: Mapping[str, Mapping[str, Any]]) -> str:
     """The table in Markdown."""
     rows = [_header(summary), ("---", "---", "---:", "---"), *table_rows(summary)]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '\\|') for cell in row)} |" for row in rows)
+    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)

@@ -1,0 +1,134 @@
+"""The whole experiment in small: what is read from the run is what the run holds, and methods meet."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from stagewise import open_run
+from stagewise.errors import InputError
+from stagewise.experiments.toy.stages import CHAINS, METHODS
+from stagewise.experiments.toy.study import run_seeds, seed_folder
+from stagewise.experiments.toy.validation import summarize, write_validation
+from tests.experiments.toy.small import small_config
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return small_config(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="module")
+def lines():
+    return []
+
+
+@pytest.fixture(scope="module")
+def results(config, lines):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return run_seeds(config, lines.append)
+
+
+def test_influence_is_minus_the_covariance_of_the_stored_draws(config, results):
+    run = open_run(seed_folder(_path(config), 3), trace=True)
+    losses = run["loss"].values.astype(np.float64)
+    chains = results[0].chains
+    for step in (0, 5):
+        by_chain = np.stack([-np.cov(chain.T, ddof=0) for chain in losses[step]])
+        np.testing.assert_allclose(chains["bif"][step], by_chain.mean(axis=0), rtol=1e-9, atol=1e-18)
+        error = by_chain.std(axis=0, ddof=1) / np.sqrt(len(by_chain))
+        np.testing.assert_allclose(chains["bif_se"][step], error, rtol=1e-9, atol=1e-18)
+        siblings = by_chain[:, 0, 1]
+        assert chains["relation_bif"].sel(relation="sibling")[step] == pytest.approx(siblings.mean())
+
+
+def test_the_run_is_the_callbacks_own(config, results):
+    folder = seed_folder(_path(config), 3)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["probe_steps"] == config.probed_steps
+    assert summary["min_prominence"] == config.influence.probe.min_prominence
+    assert results[0].chains.attrs["windows"] == [[it["start"], it["peak"], it["end"]] for it in summary["transitions"]]
+    assert list(folder.glob("events.out.tfevents.*"))
+
+
+def test_trained_and_replayed_weights_are_the_same(results):
+    assert results[0].figures["replay_error"] < 1e-12
+
+
+def test_methods_meet_even_in_small(results):
+    figures = results[0].figures
+    assert figures["sgld_gaussian_r"] > 0.9
+    assert figures["tangent_error"] < 0.05
+    assert figures["closed_form_error_aligned"] < 0.02
+
+
+def test_every_method_has_every_pair(config, results):
+    found = {(it.method, it.item, it.item_j) for it in results[0].flips}
+    assert found == {
+        (method, a, b) for method in METHODS for a, b in [("dog", "cat"), ("dog", "granite"), ("cat", "granite")]
+    }
+    assert CHAINS in METHODS
+
+
+def test_validation_has_median_range_and_seeds_of_each_figure(config, results, tmp_path):
+    path = write_validation(tmp_path / "validation.json", results, config)
+    written = json.loads(path.read_text())
+    for name in ("closed_form_error_aligned", "sgld_gaussian_r", "window_end_r", "full_loo_sign"):
+        figure = written[name]
+        assert figure["min"] <= figure["median"] <= figure["max"]
+        assert figure["seeds"] == [3]
+        assert figure["values"] == [results[0].figures[name]]
+    assert written["_about"]["sgld"]["nbeta"] == 2000.0
+
+
+def test_medians_are_over_the_seeds_that_have_the_figure(results):
+    from dataclasses import replace
+
+    one = replace(results[0], seed=1, figures={"a": 1.0, "b": 5.0})
+    others = [replace(results[0], seed=seed, figures={"a": float(seed)}) for seed in (2, 6)]
+    table = summarize([one, *others])
+    assert table["a"] == {"median": 2.0, "min": 1.0, "max": 6.0, "seeds": [1, 2, 6], "values": [1.0, 2.0, 6.0]}
+    assert table["b"]["seeds"] == [1]
+
+
+def test_progress_is_told_of_each_task(results, lines):
+    assert len(lines) == 2
+    assert lines[0].startswith("[1/2] seed 3: trained and probed; flagged: ")
+    assert lines[1] == "[2/2] seed 3: retrained"
+
+
+def test_a_second_run_equals_the_first_and_takes_its_place(config, results):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        again = run_seeds(config, lambda line: None)
+    xr.testing.assert_identical(again[0].chains, results[0].chains)
+    xr.testing.assert_identical(again[0].exact, results[0].exact)
+    assert not list(_path(config).glob(".*"))
+
+
+def test_two_processes_give_what_one_gives(config, results, tmp_path):
+    from dataclasses import replace
+
+    shared = run_seeds(replace(config, output=str(tmp_path), num_workers=2), lambda line: None)
+    np.testing.assert_array_equal(shared[0].chains["bif"], results[0].chains["bif"])
+    np.testing.assert_array_equal(shared[0].exact["unrolled"], results[0].exact["unrolled"])
+
+
+def test_folders_of_something_else_are_not_touched(config, tmp_path):
+    from dataclasses import replace
+
+    mine = tmp_path / "seed-3" / "thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(InputError, match="no run of this experiment"):
+        run_seeds(replace(config, output=str(tmp_path)), lambda line: None)
+    assert mine.read_text() == "mine"
+
+
+def _path(config):
+    from pathlib import Path
+
+    return Path(config.output)
