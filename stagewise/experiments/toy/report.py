@@ -116,7 +116,8 @@ def report_markdown(results: Sequence[SeedResult], config: ToyConfig) -> str:
         "# The toy: influence in a network whose stages are known",
         _set_up(results, config),
         "## The figures",
-        "Median and range over seeds. *Aim*: what would confirm the method, set before these seeds were run.",
+        "Median and range over seeds. *Aim*: what would confirm the method, for the median; set before these seeds "
+        "were run.",
         validation_markdown(summary),
     ]
     for kind, claims in sorted_claims(summary).items():

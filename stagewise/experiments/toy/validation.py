@@ -30,6 +30,13 @@ from stagewise.reporting.files import write_json
 
 VALIDATION_NAME = "validation.json"
 
+_SHORT = {
+    CHAINS: "chains",
+    "local Gaussian": "gaussian",
+    "horizon": "horizon",
+    "unrolled": "unrolled",
+    "full leave-one-out": "full_loo",
+}
 _PREFIX = {BETWEEN: "transition", LOSSES: "baseline", NORM: "bif_norm"}
 
 
@@ -81,8 +88,10 @@ def measure(chains: xr.Dataset, exact: xr.Dataset, config: ToyConfig, seed: int)
         own = [it for it in flips if it.method == CHAINS and it.relation == relation]
         figures[f"{relation}_flips"] = float(np.mean([it.from_helpful is not None for it in own]))
         figures[f"{relation}_net_over_gross"] = float(np.median(share[hierarchy.relations == relation]))
-        first = next((flip for flip in of_relations[relation] if flip.before < 0), None)
-        figures[f"{relation}_flip_step"] = math.nan if first is None else first.step
+        for method, name in _SHORT.items():
+            turns = [it.from_helpful for it in flips if it.method == method and it.relation == relation]
+            steps = [flip.step for flip in turns if flip is not None]
+            figures[f"{relation}_flip_step_{name}"] = float(np.median(steps)) if steps else math.nan
     figures |= {f"branch_peak_ratio/{it.branch}": it.ratio for it in branches}
     figures["flagged_share"] = chains.attrs["probes_flagged"] / chains.sizes["step"]
     trained = chains.attrs.get("replay_error")
