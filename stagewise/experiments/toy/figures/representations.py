@@ -22,8 +22,8 @@ from stagewise.toy.hierarchy import Hierarchy
 BRANCH_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#6A3D9A")
 _NEAR = (0.3, 0.14)
 """Items whose ends are nearer than this, in units of the longest path, share one label; else words would overlap."""
-_MOST_NAMES = 6
-"""Of more items under one label only so many are named."""
+_MOST_NAMES = 12
+"""Words of more items would overlap: then only the legend names their branches."""
 
 
 def nearest_branch(hierarchy: Hierarchy) -> list[str]:
@@ -52,14 +52,15 @@ def near_groups(places: NDArray[np.float64], reach: Sequence[float]) -> list[lis
 
 def _names(items: Sequence[str]) -> str:
     """Two names a line."""
-    shown = [*items[:_MOST_NAMES], *(["…"] if len(items) > _MOST_NAMES else [])]
-    return ",\n".join(", ".join(shown[at : at + 2]) for at in range(0, len(shown), 2))
+    return ",\n".join(", ".join(items[at : at + 2]) for at in range(0, len(items), 2))
 
 
 def _draw_paths(axes: Axes, result: SeedResult, hierarchy: Hierarchy, second: int) -> None:
     paths = result.exact["representation"].values[..., [0, second]]
     branches = nearest_branch(hierarchy)
-    colours = {name: BRANCH_COLOURS[at % len(BRANCH_COLOURS)] for at, name in enumerate(dict.fromkeys(branches))}
+    names = list(dict.fromkeys(branches))
+    palette = BRANCH_COLOURS if len(names) <= len(BRANCH_COLOURS) else shades(len(names))
+    colours = dict(zip(names, palette, strict=False))
     for item, branch in enumerate(branches):
         color, first = colours[branch], branches.index(branch) == item
         axes.plot(*paths[:, item].T, color=color, linewidth=1.3, alpha=0.85, label=branch if first else None)
@@ -68,7 +69,8 @@ def _draw_paths(axes: Axes, result: SeedResult, hierarchy: Hierarchy, second: in
     reach = np.abs(paths).max() or 1.0
     axes.set_xlim(-1.5 * reach, 1.5 * reach)
     axes.set_ylim(-1.5 * reach, 1.5 * reach)
-    for group in near_groups(paths[-1], [share * reach for share in _NEAR]):
+    groups = near_groups(paths[-1], [share * reach for share in _NEAR])
+    for group in groups if len(hierarchy.items) <= _MOST_NAMES else []:
         x, y = paths[-1, group].mean(axis=0)
         axes.annotate(
             _names([hierarchy.items[item] for item in group]),
@@ -105,16 +107,13 @@ def _draw_times(axes: Axes, results: Sequence[SeedResult], hierarchy: Hierarchy)
     steps = [step for _, *pair in times for step in pair] or [100.0, 1000.0]
     low, high = 0.85 * min(steps), 1.18 * max(steps)
     axes.plot([low, high], [low, high], color="#777777", linewidth=0.9, linestyle=(0, (4, 2)), label="y = x")
-    words = (
-        f"{len(times)} of {len(nodes)} nodes have a peak\n"
-        f"peak / branching:\n{say_range([peak / branching for _, branching, peak in times])}"
-    )
-    axes.text(0.97, 0.04, words, transform=axes.transAxes, ha="right", va="bottom", fontsize=SMALL)
-    label(axes, title="when branches part", x="step of branching", y="step of most harmful influence across")
+    ratio = say_range([peak / branching for _, branching, peak in times])
+    title = f"harm / branching: {ratio}\nin {len(times)} of {len(nodes)} nodes"
+    label(axes, title=title, x="step of branching", y="step of most harmful influence across")
     step_axis(axes, low, high)
     step_axis(axes, low, high, vertical=True)
     axes.set_aspect("equal", adjustable="box")
-    axes.legend(fontsize=SMALL, loc="upper left", frameon=False, handletextpad=0.4)
+    axes.legend(fontsize=SMALL, loc="best", framealpha=0.7, edgecolor="none", handletextpad=0.4)
 
 
 def representations(results: Sequence[SeedResult], config: ToyConfig) -> Figure:

@@ -104,7 +104,15 @@ def mark_sides(axes: Axes) -> None:
     axes.set_ylim(low, high)
     for place, edge, words in ((0.98, "top", "harmful"), (0.03, "bottom", "helpful")):
         axes.text(
-            0.008, place, words, transform=axes.transAxes, va=edge, fontsize=SMALL, color="#666666", style="italic"
+            0.008,
+            place,
+            words,
+            transform=axes.transAxes,
+            va=edge,
+            fontsize=SMALL,
+            color="#666666",
+            style="italic",
+            bbox={"facecolor": "white", "alpha": 0.6, "linewidth": 0, "pad": 1},
         )
 
 

@@ -22,7 +22,7 @@ def _draw_sums(axes: Axes, result: SeedResult, config: ToyConfig) -> None:
         axes.plot(steps, np.median(pairs, axis=1), color=color, linewidth=1.8, label=relation)
     axes.axhline(0, color="#333333", linewidth=0.8)
     mark_transitions(axes, result)
-    axes.legend(fontsize=SMALL, loc="upper left", frameon=False)
+    axes.legend(fontsize=SMALL, loc="best", framealpha=0.7, edgecolor="none")
 
 
 def tracin(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
