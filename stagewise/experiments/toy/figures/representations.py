@@ -108,7 +108,7 @@ def _draw_times(axes: Axes, results: Sequence[SeedResult], hierarchy: Hierarchy)
     low, high = 0.85 * min(steps), 1.18 * max(steps)
     axes.plot([low, high], [low, high], color="#777777", linewidth=0.9, linestyle=(0, (4, 2)), label="y = x")
     ratio = say_range([peak / branching for _, branching, peak in times])
-    title = f"harm / branching: {ratio}\nin {len(times)} of {len(nodes)} nodes"
+    title = f"peak of harm over branching,\n{len(times)} of {len(nodes)} nodes: {ratio}"
     label(axes, title=title, x="step of branching", y="step of most harmful influence across")
     step_axis(axes, low, high)
     step_axis(axes, low, high, vertical=True)

@@ -41,7 +41,7 @@ def test_each_node_of_each_seed_is_a_dot_beside_the_diagonal(results, config):
     assert [line.get_label() for line in dots] == ["8 items below", "4 items below", "2 items below"]
     (diagonal,) = [line for line in axes.lines if line.get_label() == "y = x"]
     np.testing.assert_array_equal(*diagonal.get_data())
-    assert "in 14 of 14 nodes" in axes.get_title()
+    assert "14 of 14 nodes" in axes.get_title()
     ratios = [it.ratio for result in results for it in result.branches]
     assert f"{np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" in axes.get_title()
 
@@ -53,7 +53,7 @@ def test_nodes_without_a_sure_peak_or_a_branching_time_are_left_out():
     branches[0] = replace(branches[0], peak_step=None)
     branches[1] = replace(branches[1], branching_step=float("nan"))
     axes = representations([replace(result, branches=branches)], config).axes[2]
-    assert "in 5 of 7 nodes" in axes.get_title()
+    assert "5 of 7 nodes" in axes.get_title()
     assert sum(len(line.get_xdata()) for line in axes.lines if line.get_marker() == "o") == 5
 
 
