@@ -86,8 +86,8 @@ CLAIMS = (
             and _median(it, "cousin_flip_step_horizon") < _median(it, "cousin_flip_step_unrolled")
         ),
         "**When a sign flips depends on the question.** For cousin pairs, what an item does from now on turns harmful "
-        "at step {cousin_flip_step_chains} (chains) and {cousin_flip_step_horizon} (retraining for the horizon); what it "
-        "has done since the start of training only at {cousin_flip_step_unrolled}.",
+        "at step {cousin_flip_step_chains} (chains) and {cousin_flip_step_horizon} (retraining for the horizon); what "
+        "it has done since the start of training only at {cousin_flip_step_unrolled}.",
     ),
     Claim(
         CONDITION,

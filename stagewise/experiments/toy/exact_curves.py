@@ -103,6 +103,12 @@ def _gaussian(config: ToyConfig, run: Weights) -> xr.Dataset:
     )
 
 
+def _scaled(hidden: Array) -> Array:
+    """``[step, item, 3]``: in three dimensions, the last of them empty where two items need only two."""
+    shown = min(3, hidden.shape[1])
+    return np.pad(mds_over_time(hidden, num_dimensions=shown), ((0, 0), (0, 0), (0, 3 - shown)))
+
+
 def _windows(config: ToyConfig, run: Weights) -> xr.Dataset:
     retraining, targets = config.retraining, targets_of(config.hierarchy)
     starts, lengths = _window_starts(config), retraining.window_lengths
@@ -162,7 +168,7 @@ def exact_curves(config: ToyConfig, seed: int) -> xr.Dataset:
         horizon_effect(run, targets, lr=network.lr, steps=steps, horizons=retraining.horizons),
     )
     hidden = run.first[steps].mT.numpy()
-    found["representation"] = (("step", "item", "dimension"), mds_over_time(hidden, num_dimensions=3))
+    found["representation"] = (("step", "item", "dimension"), _scaled(hidden))
     found["final_first"] = (("hidden", "item"), run.first[-1].numpy())
     found["final_second"] = (("property", "hidden"), run.second[-1].numpy())
     found.attrs = {

@@ -26,8 +26,8 @@ _CAPTIONS = {
 
 
 def showcase_pair(config: ToyConfig) -> tuple[str, str]:
-    """The pair that is followed through the report: the first item and its first cousin, or else its first relative."""
-    pairs = [it for it in config.hierarchy.pairs() if it[0] == 0]
+    """The pair that is followed through the report: the first cousins of the tree, or else its first two items."""
+    pairs = config.hierarchy.pairs()
     row, column, _ = next((it for it in pairs if it[2] == "cousin"), pairs[0])
     return config.hierarchy.items[row], config.hierarchy.items[column]
 

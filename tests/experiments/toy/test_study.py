@@ -2,6 +2,8 @@
 
 import json
 import warnings
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from stagewise.errors import InputError
 from stagewise.experiments.toy.stages import CHAINS, METHODS
 from stagewise.experiments.toy.study import run_seeds, seed_folder
 from stagewise.experiments.toy.validation import summarize, write_validation
+from stagewise.toy.hierarchy import Hierarchy
 from tests.experiments.toy.small import small_config
 
 
@@ -85,8 +88,6 @@ def test_validation_has_median_range_and_seeds_of_each_figure(config, results, t
 
 
 def test_medians_are_over_the_seeds_that_have_the_figure(results):
-    from dataclasses import replace
-
     one = replace(results[0], seed=1, figures={"a": 1.0, "b": 5.0})
     others = [replace(results[0], seed=seed, figures={"a": float(seed)}) for seed in (2, 6)]
     table = summarize([one, *others])
@@ -110,16 +111,12 @@ def test_a_second_run_equals_the_first_and_takes_its_place(config, results):
 
 
 def test_two_processes_give_what_one_gives(config, results, tmp_path):
-    from dataclasses import replace
-
     shared = run_seeds(replace(config, output=str(tmp_path), num_workers=2), lambda line: None)
     np.testing.assert_array_equal(shared[0].chains["bif"], results[0].chains["bif"])
     np.testing.assert_array_equal(shared[0].exact["unrolled"], results[0].exact["unrolled"])
 
 
 def test_folders_of_something_else_are_not_touched(config, tmp_path):
-    from dataclasses import replace
-
     mine = tmp_path / "seed-3" / "thesis.txt"
     mine.parent.mkdir()
     mine.write_text("mine")
@@ -129,6 +126,23 @@ def test_folders_of_something_else_are_not_touched(config, tmp_path):
 
 
 def _path(config):
-    from pathlib import Path
-
     return Path(config.output)
+
+
+def test_the_smallest_tree_and_a_lopsided_one_can_be_measured(tmp_path):
+    config = small_config(tmp_path)
+    for name, tree in {
+        "two": {"thing": ["dog", "rock"]},
+        "deep": {"a": ["x", {"b": ["y", {"c": ["z", "w"]}]}]},
+    }.items():
+        hierarchy = Hierarchy(tree)
+        result = measure_tree(replace(config, hierarchy=hierarchy, output=str(tmp_path / name)))
+        assert result.exact["representation"].shape == (8, len(hierarchy.items), 3)
+        assert len(result.flips) == len(METHODS) * len(hierarchy.pairs())
+        assert "tangent_error" in result.figures
+
+
+def measure_tree(config):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return run_seeds(config, lambda line: None)[0]
