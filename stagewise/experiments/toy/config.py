@@ -146,6 +146,14 @@ class ToyConfig:
         sgld = self.influence.sgld
         sgld.numbers()
         require(sgld.num_chains >= 3, "num_chains", sgld.num_chains, "3 or more, for errors over chains", "32 is usual")
+        items = len(self.hierarchy.items)
+        require(
+            sgld.batch_size >= items,
+            "batch_size",
+            sgld.batch_size,
+            f"all {items} items: the other methods know no minibatches",
+            f"set influence.sgld.batch_size to {items}",
+        )
         require(
             self.influence.probe.save_trace,
             "save_trace",
