@@ -1,18 +1,22 @@
 """The whole experiment in small: what is read from the run is what the run holds, and methods meet."""
 
 import json
+import logging
+import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from stagewise import open_run
 from stagewise.errors import InputError
+from stagewise.experiments.toy.folders import seed_folder
 from stagewise.experiments.toy.stages import CHAINS, METHODS
-from stagewise.experiments.toy.study import run_seeds, seed_folder
+from stagewise.experiments.toy.study import run_seeds
 from stagewise.experiments.toy.validation import summarize, write_validation
 from stagewise.toy.hierarchy import Hierarchy
 from tests.experiments.toy.small import small_config
@@ -120,9 +124,37 @@ def test_folders_of_something_else_are_not_touched(config, tmp_path):
     mine = tmp_path / "seed-3" / "thesis.txt"
     mine.parent.mkdir()
     mine.write_text("mine")
-    with pytest.raises(InputError, match="no run of this experiment"):
+    with pytest.raises(InputError, match="holds more than a run"):
         run_seeds(replace(config, output=str(tmp_path)), lambda line: None)
     assert mine.read_text() == "mine"
+
+
+def test_a_run_of_ones_own_that_has_probes_is_not_replaced(config, results, tmp_path):
+    folder = tmp_path / "seed-3"
+    shutil.copytree(seed_folder(_path(config), 3), folder)
+    (folder / "checkpoints").mkdir()
+    with pytest.raises(InputError, match="holds more than a run"):
+        run_seeds(replace(config, output=str(tmp_path)), lambda line: None)
+
+
+def test_curves_are_kept_beside_the_run(config, results):
+    path = seed_folder(_path(config), 3) / "curves.zarr"
+    for group, curves in (("chains", results[0].chains), ("exact", results[0].exact)):
+        stored = xr.open_zarr(path, group=group, consolidated=False)
+        for name in ("bif", "unrolled"):
+            if name in curves:
+                np.testing.assert_array_equal(stored[name].values, curves[name].values)
+
+
+def test_nothing_is_left_behind_in_the_process(config, results):
+    threads = torch.get_num_threads()
+    logger = logging.getLogger("lightning.pytorch")
+    before = (logger.level, torch.random.get_rng_state(), list(warnings.filters))
+    measure_tree(config)
+    assert logger.level == before[0]
+    assert torch.equal(torch.random.get_rng_state(), before[1])
+    assert warnings.filters == before[2]
+    assert torch.get_num_threads() == threads
 
 
 def _path(config):

@@ -35,7 +35,7 @@ def tracin(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
     relations = relations_of(config)
     title = (
         f"TracIn, summed over training so far, seed {results[0].seed}; median and range over pairs\n"
-        "sign opposite to that of influence in the other figures: here positive = helpful"
+        "as if each step were on one item alone; sign opposite to that of the other figures: positive = helpful"
     )
     figure = new_figure(10, 4.6, title)
     left, right = figure.subplots(1, 2, width_ratios=[2.4, 1])

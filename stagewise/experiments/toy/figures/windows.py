@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from stagewise.experiments.toy.agreement import READINGS, window_influence
+from stagewise.experiments.toy.ablation import READINGS, window_influence
 from stagewise.experiments.toy.config import ToyConfig
 from stagewise.experiments.toy.figures.pairs import RELATION_COLOURS, relations_of, scatter_pairs
 from stagewise.experiments.toy.figures.seeds import count_seeds, dots_of_seeds, say_range, share_axis, values_of

@@ -69,7 +69,7 @@ def chains_of(config, rng, *, error=0.02, bumps=True):
             "relation": np.array(relations, dtype=object),
             "part": np.array(PARTS, dtype=object),
         },
-        attrs={"num_chains": 32, "num_draws": 50, "probes_flagged": 1},
+        attrs={"num_chains": 32, "num_draws": 50, "probes_flagged": 1, "flags": {}, "flagged_steps": [50]},
     )
 
 
@@ -128,6 +128,7 @@ def exact_of(config, rng):
         },
         attrs={
             "transitions": transitions,
+            "half_times": [1.05 * step for step in transitions],
             "branching_times": {it.name: 150.0 + 10 * at for at, it in enumerate(config.hierarchy.branches())},
         },
     )

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stagewise.experiments.toy.agreement import window_means
+from stagewise.experiments.toy.ablation import window_means
 from stagewise.experiments.toy.figures.windows import windows
 
 READINGS = ("window_end", "run_end", "maximum")
