@@ -21,23 +21,26 @@ def _exactly(tag: str) -> str:
 def write_layout(writers: Iterable[SummaryWriter], groups: Groups) -> None:
     """Charts of the custom-scalars page.
 
-    One for each two groups that have pairs of losses in different samples, with within, drift, between and total; one
-    with all within parts, which between often hides; one each for the signal and for the losses.
+    The within part first, where signs flip: of all pairs of groups together, then of each two that have pairs of losses
+    in different samples. Then all parts of each two: between is often so large that it hides the others. Last the
+    signal and the losses.
     """
     pairs = [(groups.names[row], groups.names[column]) for row, column in np.argwhere(np.triu(groups.has_pairs))]
+    within = {(name, other): _exactly(tags.influence("within", name, other)) for name, other in pairs}
     layout = {
-        "influence": {
+        "influence within phases": {
+            "BIF within, all pairs (nats^2, negative = helpful)": ["Multiline", list(within.values())]
+        }
+        | {
+            f"BIF within, {name} ~ {other} (nats^2, negative = helpful)": ["Multiline", [tag]]
+            for (name, other), tag in within.items()
+        },
+        "influence, all parts": {
             f"BIF {name} ~ {other} (nats^2, negative = helpful)": [
                 "Multiline",
                 [_exactly(tags.influence(part, name, other)) for part in PARTS],
             ]
             for name, other in pairs
-        }
-        | {
-            "BIF within, all pairs (nats^2, negative = helpful)": [
-                "Multiline",
-                [_exactly(tags.influence("within", name, other)) for name, other in pairs],
-            ]
         },
         "transitions": {
             "signal, and the noise that was subtracted from it (nats)": [

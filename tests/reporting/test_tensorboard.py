@@ -31,6 +31,8 @@ def test_each_line_of_the_layout_is_exactly_one_tag(tmp_path, probes):
     layout = layout_pb2.Layout.FromString(tensor.tensor_proto.string_val[0])
     charts = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}
     assert len(charts["BIF a ~ b (nats^2, negative = helpful)"]) == 4
+    assert len(charts["BIF within, a ~ b (nats^2, negative = helpful)"]) == 1
+    assert len(charts["BIF within, all pairs (nats^2, negative = helpful)"]) == 3
     logged = probe_scalars(probes[1])
     for patterns in charts.values():
         for pattern in patterns:
