@@ -12,6 +12,7 @@ FLOORS = {
     "batches": 0,
     "losses": 0,
     "isolation": 0,
+    "loading": 1,
     "sampling": 1,
     "influence": 2,
     "phases": 3,
