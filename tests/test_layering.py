@@ -17,6 +17,7 @@ FLOORS = {
     "influence": 2,
     "phases": 3,
     "probes": 4,
+    "interventions": 4,
     "lm": 4,
     "toy": 4,
     "reporting": 5,
