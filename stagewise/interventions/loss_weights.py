@@ -43,12 +43,8 @@ def loss_weights(losses: Losses, masks: Mapping[str, Tensor], weights: GroupWeig
         mask = masks[name]
         # A sample's mask holds for all of its tokens.
         column = mask[:, None] if mask.dim() == 1 and result.dim() == 2 else mask
-        if (
-            mask.dtype != torch.bool
-            or column.dim() != result.dim()
-            or column.shape[-1] not in (1, result.shape[-1])
-            or (len(column) != len(result))
-        ):
+        fits = column.dim() == result.dim() and column.shape in (result.shape, (len(result), 1))
+        if mask.dtype != torch.bool or not fits:
             raise InputError(
                 f"got a mask of {mask.dtype} {list(mask.shape)} for group {name!r}; expected torch.bool "
                 f"{list(result.shape)} or [{len(result)}]"

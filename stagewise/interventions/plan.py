@@ -145,7 +145,7 @@ class Plan:
     def _add(self, step: int, weights: GroupWeights, reason: str, *, inside: bool) -> None:
         if self.fixed:
             raise InputError(
-                f"got a change at step {step} of a plan with fixed windows; expected none; make a live plan: Plan(names)"
+                f"got a change at step {step} of a plan with fixed windows; expected none; make it live: Plan(names)"
             )
         if step < (self.changes[-1].step if self.changes else 0):
             raise InputError(
@@ -175,15 +175,8 @@ class Plan:
         Raises:
             InputError: a number below 1.
         """
-        advice = "pass the Trainer's setting"
-        require(batches_per_step >= 1, "batches_per_step", batches_per_step, "1 or more", advice)
-        require(
-            batches_per_epoch is None or batches_per_epoch >= 1,
-            "batches_per_epoch",
-            batches_per_epoch,
-            "1 or more",
-            advice,
-        )
+        for name, value in (("batches_per_step", batches_per_step), ("batches_per_epoch", batches_per_epoch)):
+            require(value is None or value >= 1, name, value, "1 or more", "pass the Trainer's setting")
 
         def weights_for(number: int) -> dict[str, float]:
             epoch, batch = (0, number) if batches_per_epoch is None else divmod(number, batches_per_epoch)
@@ -232,9 +225,9 @@ class Plan:
         changes = [Change(**change) for change in state["changes"]]
         if self.fixed and changes != self.changes:
             raise InputError(
-                f"got a checkpoint whose windows change weights at steps {[it.step for it in changes]}, and a plan with "
-                f"others ({[it.step for it in self.changes]}); expected the same steps and weights; change them back "
-                "to resume"
+                f"got a checkpoint whose windows change weights at steps {[it.step for it in changes]}, and a "
+                f"plan with others ({[it.step for it in self.changes]}); expected the same steps and weights; change "
+                "them back to resume"
             )
         self.changes = changes
         self._windows = state["windows"]

@@ -14,8 +14,8 @@ from stagewise.interventions.influence_table import InfluenceTable
 class Policy(Protocol):
     """Anything that is called like this; a plain function will do.
 
-    A policy may also have a method ``check(names)``, which is called before training and raises ``InputError`` where the
-    policy cannot work with these groups.
+    A policy may also have a method ``check(names)``, which is called before training and raises ``InputError`` where
+    the policy cannot work with these groups.
     """
 
     def __call__(

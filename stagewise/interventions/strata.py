@@ -44,14 +44,12 @@ class Strata:
         shape = np.shape(present) if present is not None else next(iter(named.values())).shape
         for name, mask in named.items():
             if mask.dtype != np.bool_ or mask.shape != shape:
-                raise InputError(
-                    f"got group {name!r} as {mask.dtype} {list(mask.shape)}; expected bool {list(shape)}, like the others"
-                )
+                raise InputError(f"got group {name!r} as {mask.dtype} {list(mask.shape)}; expected bool {list(shape)}")
         membership = np.stack([mask.ravel() for mask in named.values()], axis=1)
         if present is not None:
             membership = membership[np.asarray(present, dtype=bool).ravel()]
-        for name, filled in zip(named, membership.any(axis=0), strict=True):
-            if not filled:
+        for name, mask in zip(named, membership.T, strict=True):
+            if not mask.any():
                 raise InputError(f"got group {name!r} without a sample; expected at least one; widen it or drop it")
         self.names = tuple(named)
         self.members, labels, counts = np.unique(membership, axis=0, return_inverse=True, return_counts=True)
