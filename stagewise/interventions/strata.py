@@ -82,8 +82,9 @@ class Strata:
         """
         complete = complete_weights(weights, self.names)
         factors = np.array([complete[name] for name in self.names])
-        raw = np.prod(np.where(self.members, factors, 1.0), axis=1)
-        if (raw == raw[0]).all() and raw[0] > 0:
+        with np.errstate(over="ignore"):
+            raw = np.prod(np.where(self.members, factors, 1.0), axis=1)
+        if (raw == raw[0]).all() and 0 < raw[0] < np.inf:
             return np.ones(len(self))
         mean = float(self.shares @ raw)
         if not 0 < mean < np.inf:
