@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint bench clean
+.PHONY: demo toy test lint bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,9 @@ demo: $(VENV)/.installed
 	$(BIN)/stagewise fit -c configs/induction.yaml
 	@echo
 	@echo "Look at the curves:  $(BIN)/tensorboard --logdir runs --host 127.0.0.1"
+
+toy: $(VENV)/.installed
+	$(BIN)/stagewise toy -c configs/toy.yaml
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest

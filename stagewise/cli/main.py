@@ -11,7 +11,7 @@ _COMMANDS = {
     "fit": "train a model, with the influence callback attached",
     "validate": "run the validation loop of a model",
     "calibrate": "train without probes, and find sampler settings for the run",
-    "toy": "influence by three methods in a network whose stages are known in closed form",
+    "toy": "influence from chains, held against exact methods in a network whose stages are known",
 }
 
 

@@ -1,4 +1,4 @@
-"""``stagewise toy``: influence by three methods in a deep linear network, over seeds."""
+"""``stagewise toy``: influence in a deep linear network, from chains and by methods that share no code with them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,13 @@ from stagewise.experiments.toy.config import ToyConfig
 from stagewise.experiments.toy.report import write_report
 from stagewise.experiments.toy.study import run_seeds
 from stagewise.experiments.toy.table import validation_table
-from stagewise.experiments.toy.validation import VALIDATION_NAME, summarize, write_validation
+from stagewise.experiments.toy.validation import (
+    FLIPS_NAME,
+    VALIDATION_NAME,
+    summarize,
+    write_flips,
+    write_validation,
+)
 
 
 def toy_parser() -> ArgumentParser:
@@ -43,8 +49,9 @@ def run_toy(arguments: Sequence[str]) -> Path:
     results = run_seeds(config)
     output = Path(config.output)
     write_validation(output / VALIDATION_NAME, results, config)
+    write_flips(output / FLIPS_NAME, results)
     report = write_report(output, results, config)
     print()
     print(validation_table(summarize(results)))
-    print(f"\nWritten: {output / VALIDATION_NAME}, {report}; runs for TensorBoard: {output}")
+    print(f"\nWritten: {output / VALIDATION_NAME}, {output / FLIPS_NAME}, {report}; for TensorBoard: {output}")
     return output

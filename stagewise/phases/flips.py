@@ -101,7 +101,7 @@ def find_flips(
         raise InputError("got steps that do not count up; expected increasing whole numbers >= 0, one for each probe")
     if (error < 0).any():
         raise InputError("got a negative standard error; expected 0 or more, or NaN where it is not known")
-    limit = _limit(min_z, degrees)
+    limit = sure_limit(min_z, degrees)
     known = np.isfinite(value) & ~np.isnan(error)
     at, value, error = at[known], value[known], error[known]
     sure = np.flatnonzero(np.abs(value) > limit * error)
@@ -127,8 +127,16 @@ def find_flips(
     return flips
 
 
-def _limit(min_z: float, degrees: float | None) -> float:
-    """How many standard errors make a value sure."""
+def sure_limit(min_z: float, degrees: float | None = None) -> float:
+    """How many standard errors make a value sure.
+
+    Args:
+        min_z: so many, where the errors are known.
+        degrees: degrees of freedom of the errors; None where they are known.
+
+    Raises:
+        InputError: ``min_z`` outside of (0, 20], or ``degrees`` that are not positive.
+    """
     require(0 < min_z <= 20, "min_z", min_z, "a number in (0, 20]", "3 is usual")
     if degrees is None:
         return min_z

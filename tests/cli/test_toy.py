@@ -1,5 +1,6 @@
 """The toy's command, in-process, on an experiment of seconds."""
 
+import csv
 import json
 
 import pytest
@@ -39,8 +40,11 @@ def test_toy_writes_figures_report_and_validation_and_prints_the_table(config, t
     assert len(pictures) == 8
     assert all(f"figures/{name}" in report for name in pictures)
     assert {path.name for path in output.iterdir()} == {
-        "validation.json", "report.md", "figures", "seed-3", "seed-4"
+        "validation.json", "flips.csv", "report.md", "figures", "seed-3", "seed-4"
     }  # fmt: skip
+    rows = list(csv.DictReader((output / "flips.csv").open()))
+    assert {row["seed"] for row in rows} <= {"3", "4"}
+    assert all(float(row["before"]) * float(row["after"]) < 0 for row in rows)
     printed = capsys.readouterr().out
     assert "range over 2 seeds" in printed
     assert "[4/4]" in printed
@@ -54,6 +58,8 @@ def test_toy_writes_figures_report_and_validation_and_prints_the_table(config, t
         (["--network.num_steps", "30"], "run of 30 steps"),
         (["--hierarchy.tree", "{thing: [dog]}"], "a tree of 1 item"),
         (["--influence.sgld.num_chains", "1"], "3 or more"),
+        (["--network.hidden", "2"], "hidden units"),
+        (["--influence.sgld.localization", "1.0"], "localization"),
     ],
 )
 def test_mistakes_are_told_in_one_line_before_any_work(config, tmp_path, capsys, override, words):
@@ -67,3 +73,17 @@ def test_mistakes_are_told_in_one_line_before_any_work(config, tmp_path, capsys,
 def test_a_configuration_is_needed(capsys):
     assert main(["toy"]) == 2
     assert "expected stagewise toy -c FILE" in capsys.readouterr().err
+
+
+def test_an_output_that_is_a_file_is_refused(config, tmp_path, capsys):
+    (tmp_path / "taken").write_text("mine")
+    assert main(["toy", "-c", str(config), "--output", str(tmp_path / "taken")]) == 2
+    assert "which is a file" in capsys.readouterr().err
+
+
+def test_chains_that_fail_are_told_with_what_to_change(config, tmp_path, capsys):
+    assert main(["toy", "-c", str(config), "--influence.sgld.lr", "3.9e-4"]) == 2
+    error = capsys.readouterr().err
+    assert "of its probes, the first at step" in error
+    assert "lr" in error.split("callback says")[1]
+    assert not list((tmp_path / "toy").glob("*"))

@@ -7,11 +7,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stagewise.experiments.toy.config import ToyConfig
+from stagewise.phases.flips import sure_limit
 
 Array = NDArray[np.float64]
 
 SURE = 3.0
-"""Standard errors beyond which an influence is told from zero."""
+"""Standard errors beyond which an influence is told from zero; more of them where they are over few chains."""
 
 NEGLIGIBLE = 1e-3
 """Effects below this share of the run's largest have no sign to speak of."""
@@ -22,23 +23,42 @@ def off_diagonal(size: int) -> NDArray[np.bool_]:
     return ~np.eye(size, dtype=bool)
 
 
-def pooled_correlation(left: Array, right: Array, keep: NDArray[np.bool_] | None = None) -> float:
+def pooled_correlation(left: Array, right: Array) -> float:
     """Pearson correlation over all entries off the diagonal of the last two axes.
 
     Args:
         left: ``[..., item, item]``, any unit.
         right: the same shape.
-        keep: which entries count, the same shape; all if None.
 
     Returns:
         NaN where one of them does not vary.
     """
     chosen = np.broadcast_to(off_diagonal(left.shape[-1]), left.shape)
-    chosen = chosen if keep is None else chosen & keep
-    x, y = left[chosen], right[chosen]
+    return _correlation(left[chosen], right[chosen])
+
+
+def _correlation(x: Array, y: Array) -> float:
     if len(x) < 2 or x.std() == 0 or y.std() == 0:
         return float("nan")
     return float(np.corrcoef(x, y)[0, 1])
+
+
+def residual_correlation(left: Array, right: Array, relations: NDArray[np.str_]) -> float:
+    """Correlation of what is left after the mean of each relation at each step is taken off.
+
+    On a balanced tree the pairs of one relation are replicates of each other: a pooled correlation is that of a few
+    mean curves. This one is that of single pairs.
+
+    Args:
+        left: ``[step, item, item]``.
+        right: the same shape.
+        relations: ``[item, item]``, names.
+    """
+    rests = []
+    for values in (left, right):
+        parts = [values[:, relations == name] for name in np.unique(relations[off_diagonal(len(relations))])]
+        rests.append(np.concatenate([(part - part.mean(axis=1, keepdims=True)).ravel() for part in parts]))
+    return _correlation(*rests)
 
 
 def pooled_slope(left: Array, right: Array) -> float:
@@ -60,8 +80,9 @@ def relative_error(value: Array, truth: Array) -> float:
 
 
 def told_from_zero(curves: xr.Dataset) -> NDArray[np.bool_]:
-    """``[step, item, item_j]``: influence from chains beyond :data:`SURE` standard errors."""
-    return np.abs(curves["bif"].values) > SURE * curves["bif_se"].values
+    """``[step, item, item_j]``: influence from chains beyond :data:`SURE` standard errors, by Student's t."""
+    limit = sure_limit(SURE, curves.attrs["num_chains"] - 1)
+    return np.abs(curves["bif"].values) > limit * curves["bif_se"].values
 
 
 def _with_signs(name: str, bif: Array, effect: Array, sure: NDArray[np.bool_]) -> dict[str, float]:
@@ -86,78 +107,39 @@ def agreement(chains: xr.Dataset, exact: xr.Dataset, config: ToyConfig) -> dict[
         config: of the experiment.
     """
     bif, sure = chains["bif"].values, told_from_zero(chains)
-    gaussian = exact["gaussian"].values
-    at_gaussian = bif[:: config.retraining.gaussian_every]
+    gradients = -np.nan_to_num(chains["graddot"].values)
+    full, unrolled = exact["leave_one_out"].values, exact["unrolled"].values
+    retraining = config.retraining
+    at_gaussian = bif[:: retraining.gaussian_every]
     figures = {
         "closed_form_error_aligned": float(exact["mode_error_aligned"].max()),
         "closed_form_error_gaussian": float(exact["mode_error"].max()),
-        "closed_form_influence_r": pooled_correlation(exact["closed_form"].values, exact["unrolled"].values),
-        "sgld_gaussian_r": pooled_correlation(at_gaussian, gaussian),
-        "sgld_gaussian_slope": pooled_slope(at_gaussian, gaussian),
-        "tangent_error": relative_error(exact["unrolled"].values, exact["small_change"].values),
-        "tangent_full_drop_r": pooled_correlation(exact["unrolled"].values, exact["leave_one_out"].values),
-        "unrolled_r": pooled_correlation(bif, exact["unrolled"].values),
-        "graddot_r": pooled_correlation(bif, -np.nan_to_num(chains["graddot"].values)),
+        "closed_form_influence_r": pooled_correlation(exact["closed_form"].values, unrolled),
+        "sgld_gaussian_r": pooled_correlation(at_gaussian, exact["gaussian"].values),
+        "sgld_gaussian_slope": pooled_slope(at_gaussian, exact["gaussian"].values),
+        "tangent_error": relative_error(unrolled, exact["small_change"].values),
+        "tangent_full_drop_r": pooled_correlation(unrolled, full),
+        "unrolled_r": pooled_correlation(bif, unrolled),
+        "graddot_r": pooled_correlation(bif, gradients),
+        "graddot_full_loo_r": pooled_correlation(gradients, full),
     }
-    horizons = exact["horizon_effect"]
-    for horizon in config.retraining.horizons:
-        effect = horizons.sel(horizon=horizon).values
+    for horizon in retraining.horizons:
+        effect = exact["horizon_effect"].sel(horizon=horizon).values
         figures[f"horizon_{horizon}_r"] = pooled_correlation(bif, effect)
-    figures |= _with_signs("horizon_loo", bif, horizons.sel(horizon=config.retraining.horizon).values, sure)
-    figures |= _with_signs("full_loo", bif, exact["leave_one_out"].values, sure)
-    return figures
-
-
-def window_means(steps: Array, bif: Array, start: float, end: float) -> Array:
-    """``[item, item]``: mean over the training steps of a window of influence between probes, interpolated linearly."""
-    inside = (steps > start) & (steps < end)
-    ends = np.stack([_at(steps, bif, start), _at(steps, bif, end)])
-    knots = np.concatenate([[start], steps[inside], [end]])
-    values = np.concatenate([ends[:1], bif[inside], ends[1:]])
-    return np.asarray(np.trapezoid(values, knots, axis=0) / (end - start))
-
-
-def _at(steps: Array, bif: Array, step: float) -> Array:
-    """Linear interpolation between the two probes around a step; the nearest probe beyond the ends."""
-    place = np.interp(step, steps, np.arange(len(steps)))
-    low = int(np.floor(place))
-    high = min(low + 1, len(steps) - 1)
-    return np.asarray(bif[low] + (place - low) * (bif[high] - bif[low]))
-
-
-READINGS = ("window_end", "run_end", "maximum")
-"""When the effect of a window is read."""
-
-
-def window_influence(chains: xr.Dataset, exact: xr.Dataset) -> xr.DataArray:
-    """BIF in each window, ``[window_length, window_start, item, item_j]``, nats^2, negative = helpful."""
-    steps = chains["step"].values.astype(np.float64)
-    found = [
-        [window_means(steps, chains["bif"].values, start, start + length) for start in exact["window_start"].values]
-        for length in exact["window_length"].values
-    ]
-    axes = ("window_length", "window_start", "item", "item_j")
-    return xr.DataArray(
-        np.array(found), dims=axes, coords={name: exact[name] for name in ("window_length", "window_start")}
-    )
-
-
-def window_agreement(chains: xr.Dataset, exact: xr.Dataset) -> dict[str, float]:
-    """Correlation of BIF in a window with the effect of the window, for each weight, length and reading.
-
-    ``<reading>_r`` are those of the shortest windows in which the item is dropped; the others are
-    ``<reading>_r_<length>_weight_<weight>``.
-    """
-    influence = window_influence(chains, exact)
-    figures = {}
-    weights, lengths = exact["window_weight"].values, exact["window_length"].values
-    for reading in READINGS:
-        for weight in weights:
-            for length in lengths:
-                effect = exact[reading].sel(window_weight=weight, window_length=length).values
-                r = pooled_correlation(influence.sel(window_length=length).values, effect)
-                figures[f"{reading}_r_{length}_weight_{weight:g}"] = r
-        figures[f"{reading}_r"] = figures[f"{reading}_r_{lengths[0]}_weight_{weights[0]:g}"]
+        figures[f"graddot_horizon_{horizon}_r"] = pooled_correlation(gradients, effect)
+    near = exact["horizon_effect"].sel(horizon=retraining.horizon).values
+    everything = np.ones_like(sure)
+    # At strong localization BIF is -graddot / localization; D steps of lr / n change a loss by D lr / n graddot.
+    first_order = bif.shape[-1] / (config.influence.sgld.numbers()[1] * config.network.lr * retraining.horizon)
+    figures |= _with_signs("horizon_loo", bif, near, sure)
+    figures |= {
+        "horizon_loo_slope": pooled_slope(bif, near) / first_order,
+        "horizon_loo_pair_r": residual_correlation(bif, near, config.hierarchy.relations),
+        "graddot_horizon_loo_r": pooled_correlation(gradients, near),
+        "graddot_horizon_loo_sign_all": sign_agreement(gradients, near, everything),
+        "graddot_horizon_loo_pair_r": residual_correlation(gradients, near, config.hierarchy.relations),
+    }
+    figures |= _with_signs("full_loo", bif, full, sure)
     return figures
 
 

@@ -52,7 +52,7 @@ def chain_curves(folder: Path, hierarchy: Hierarchy) -> xr.Dataset:
         - ``reference_step`` [step].
 
         Attributes: ``windows`` (start, peak, end of the run's transitions), ``num_chains``, ``num_draws``,
-        ``probes_flagged``, ``flags``.
+        ``probes_flagged``, ``flagged_steps``, ``flags``.
     """
     run = open_run(folder, trace=True)
     summary = json.loads(run.attrs["summary"])
@@ -88,5 +88,6 @@ def chain_curves(folder: Path, hierarchy: Hierarchy) -> xr.Dataset:
             "num_draws": int(losses.shape[2]),
             "probes_flagged": summary["probes_flagged"],
             "flags": summary["flags"],
+            "flagged_steps": summary["flagged_steps"],
         },
     )

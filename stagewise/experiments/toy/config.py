@@ -56,7 +56,7 @@ class InfluenceSettings:
         num_chains=32,
         num_draws=400,
         num_burnin_steps=20,
-        batch_size=8,
+        batch_size=64,
         engine=EngineName.batched,
     )
     probe: ProbeConfig = ProbeConfig(reference_ratio=1.04, min_prominence=0.01, draw_matrices=False)
@@ -146,6 +146,30 @@ class ToyConfig:
         sgld = self.influence.sgld
         sgld.numbers()
         require(sgld.num_chains >= 3, "num_chains", sgld.num_chains, "3 or more, for errors over chains", "32 is usual")
+        for name, usable in (("drift", "plain"), ("weight_decay", 0.0), ("parameters", None)):
+            value = getattr(sgld, name)
+            require(
+                value == usable,
+                f"influence.sgld.{name}",
+                value,
+                f"{usable}: the local Gaussian is that of the plain loss and all weights",
+                "leave it out",
+            )
+        require(
+            self.influence.probe.gradient_dot,
+            "influence.probe.gradient_dot",
+            self.influence.probe.gradient_dot,
+            "true: it is the baseline of every comparison",
+            "leave it out",
+        )
+        items = len(self.hierarchy.items)
+        require(
+            sgld.batch_size >= items,
+            "batch_size",
+            sgld.batch_size,
+            f"all {items} items: the other methods know no minibatches",
+            f"set influence.sgld.batch_size to {items}",
+        )
         require(
             self.influence.probe.save_trace,
             "save_trace",

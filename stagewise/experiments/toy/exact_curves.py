@@ -29,14 +29,25 @@ def targets_of(hierarchy: Hierarchy) -> torch.Tensor:
 
 
 def _steepest(run: Weights, targets: torch.Tensor, modes: Modes) -> list[int]:
-    """For each group of equal modes, the step at which its part of the loss falls fastest in log step."""
+    """For each group of equal modes, the step at which its part of the loss falls fastest in log step.
+
+    A stage that the run does not see through, so that the fastest fall would be at its end, is left out.
+    """
     error = np.einsum("pk,tpi,im->tkm", modes.left, (run.map() - targets).numpy(), modes.right)
     found = []
     for group in modes.groups:
         loss = (error[:, :, list(group)] ** 2).sum(axis=(1, 2))[1:]
         steps = np.arange(1, len(loss) + 1)
-        found.append(int(steps[np.argmin(np.gradient(loss, np.log(steps)))]))
+        fastest = int(np.argmin(np.gradient(loss, np.log(steps))))
+        if 0 < fastest < len(steps) - 1:
+            found.append(int(steps[fastest]))
     return found
+
+
+def _half_times(found: xr.Dataset, modes: Modes, num_steps: int) -> list[float]:
+    """For each group of equal modes, the median step at which the closed form has them half learned, within the run."""
+    medians = [float(np.median(found["half_time_closed"].values[list(group)])) for group in modes.groups]
+    return [step for step in medians if 0 < step < num_steps]
 
 
 def _window_starts(config: ToyConfig) -> list[int]:
@@ -94,13 +105,14 @@ def _gaussian(config: ToyConfig, run: Weights) -> xr.Dataset:
         )
         for step in steps
     ]
-    return xr.Dataset(
-        {
-            "gaussian": (("gaussian_step", "item", "item_j"), -np.stack([it.covariance for it in found])),
-            "lowest_curvature": ("gaussian_step", np.array([it.lowest_curvature for it in found])),
-        },
-        coords={"gaussian_step": steps},
-    )
+    curves = (("gaussian_step", "item", "item_j"), -np.stack([it.covariance for it in found]))
+    return xr.Dataset({"gaussian": curves}, coords={"gaussian_step": steps})
+
+
+def _scaled(hidden: Array) -> Array:
+    """``[step, item, 3]``: in three dimensions, the last of them empty where two items need only two."""
+    shown = min(3, hidden.shape[1])
+    return np.pad(mds_over_time(hidden, num_dimensions=shown), ((0, 0), (0, 0), (0, 3 - shown)))
 
 
 def _windows(config: ToyConfig, run: Weights) -> xr.Dataset:
@@ -122,6 +134,25 @@ def _windows(config: ToyConfig, run: Weights) -> xr.Dataset:
             "window_start": starts,
         },
     )
+
+
+def check_computable(config: ToyConfig) -> None:
+    """Refuse, before the work, settings for which there is no local Gaussian or no closed form.
+
+    The first probe of the first seed tells: the loss is most saddle-like where nothing is learned yet.
+
+    Raises:
+        InputError: too few hidden units, too large initial weights, or too weak a localization.
+    """
+    targets, first = targets_of(config.hierarchy), config.probed_steps[0]
+    start = build_module(config, config.seeds[0]).weights
+    modes = config.hierarchy.modes()
+    initial, _ = initial_strengths(start, modes)
+    half_time(modes.strengths, initial, num_items=targets.shape[-1])
+    run = trajectory(start, targets, lr=config.network.lr, num_steps=first)
+    sgld = config.influence.sgld
+    weights = Weights(run.first[-1], run.second[-1])
+    local_gaussian(weights, targets, nbeta=sgld.nbeta, localization=sgld.numbers()[1])
 
 
 def exact_curves(config: ToyConfig, seed: int) -> xr.Dataset:
@@ -146,7 +177,7 @@ def exact_curves(config: ToyConfig, seed: int) -> xr.Dataset:
         - ``final_first``, ``final_second``: the weights at the end.
 
         Attributes: ``transitions``, for each stage of equal modes the step at which its part of the loss falls fastest;
-        ``branching_times``, node to step.
+        ``half_times``, the step at which the closed form has it half learned; ``branching_times``, node to step.
     """
     targets, network, retraining = targets_of(config.hierarchy), config.network, config.retraining
     start, steps = build_module(config, seed).weights, config.probed_steps
@@ -162,11 +193,12 @@ def exact_curves(config: ToyConfig, seed: int) -> xr.Dataset:
         horizon_effect(run, targets, lr=network.lr, steps=steps, horizons=retraining.horizons),
     )
     hidden = run.first[steps].mT.numpy()
-    found["representation"] = (("step", "item", "dimension"), mds_over_time(hidden, num_dimensions=3))
+    found["representation"] = (("step", "item", "dimension"), _scaled(hidden))
     found["final_first"] = (("hidden", "item"), run.first[-1].numpy())
     found["final_second"] = (("property", "hidden"), run.second[-1].numpy())
     found.attrs = {
         "transitions": _steepest(run, targets, modes),
+        "half_times": _half_times(found, modes, network.num_steps),
         "branching_times": branching_times(hidden, steps, config.hierarchy),
     }
     return found.assign_coords(step=steps, horizon=retraining.horizons)

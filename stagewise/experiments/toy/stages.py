@@ -114,12 +114,14 @@ class Detection:
     Attributes:
         signal: its name in tables.
         windows: that it finds.
-        match: against the truth.
+        match: against the steps at which the stages' losses fall fastest.
+        half_time_match: against the steps at which the closed form has the stages half learned.
     """
 
     signal: str
     windows: tuple[Window, ...]
     match: WindowMatch
+    half_time_match: WindowMatch
 
 
 BETWEEN, LOSSES, NORM = "between", "losses alone", "norm of the BIF"
@@ -142,14 +144,19 @@ def signals(chains: xr.Dataset, exact: xr.Dataset) -> dict[str, Array]:
 
 
 def detections(chains: xr.Dataset, exact: xr.Dataset, *, min_prominence: float) -> list[Detection]:
-    """Windows of each signal, matched with the steps at which the stages' losses fall fastest."""
+    """Windows of each signal, matched with the stages of learning.
+
+    Where a loss falls fastest is nearly what differences of losses measure: that match is a check of consistency. The
+    half-times of the closed form know nothing of the run but its first weights.
+    """
     steps = chains["step"].values
     found = []
     for name, values in signals(chains, exact).items():
         known = np.isfinite(values)
         errors = chains["signal_se"].values[known] if name == BETWEEN else None
         windows = find_windows(steps[known], values[known], errors, min_prominence=min_prominence)
-        found.append(Detection(name, tuple(windows), match_windows(windows, exact.attrs["transitions"])))
+        matches = [match_windows(windows, exact.attrs[truth]) for truth in ("transitions", "half_times")]
+        found.append(Detection(name, tuple(windows), *matches))
     return found
 
 

@@ -1,8 +1,7 @@
 """The toy over seeds: shared out to processes, measured, written."""
 
-import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,11 @@ from joblib import Parallel, delayed
 from stagewise.errors import InputError
 from stagewise.experiments.toy.chain_curves import chain_curves
 from stagewise.experiments.toy.config import ToyConfig
-from stagewise.experiments.toy.exact_curves import exact_curves
+from stagewise.experiments.toy.exact_curves import check_computable, exact_curves
+from stagewise.experiments.toy.folders import CURVES_NAME, check_free, replacing, seed_folder
 from stagewise.experiments.toy.training import train
 from stagewise.experiments.toy.validation import SeedResult, measure
+from stagewise.reporting.store import STORE_NAME, ProbeStore
 from stagewise.reporting.summary import flag_line
 
 Progress = Callable[[str], None]
@@ -25,27 +26,28 @@ _REPLAY_TOLERANCE = 1e-9
 """Largest difference of weights between the trained run and the one that retraining starts from."""
 
 
-def seed_folder(output: Path, seed: int) -> Path:
-    """Where the run of a seed is: event files, ``influence.zarr``, ``summary.json``."""
-    return output / f"seed-{seed}"
-
-
 def _run_chains(config: ToyConfig, seed: int) -> tuple[xr.Dataset, list[str]]:
-    """Train one seed beside its old run, take the old one's place, and read the curves."""
-    folder = seed_folder(Path(config.output), seed)
-    aside = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(aside, ignore_errors=True)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        run = train(config, seed, aside)
+    """Train one seed and read its curves; a run of the seed that is there already stays until this one is whole."""
+    with replacing(seed_folder(Path(config.output), seed)) as folder:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            run = train(config, seed, folder)
+        notices = [" ".join(str(it.message).split()) for it in caught]
+        notices = [it.removeprefix("stagewise: ") for it in notices if it.startswith("stagewise")]
+        for it in caught:
+            if issubclass(it.category, RuntimeWarning):  # numerical trouble must not pass unseen
+                warnings.warn_explicit(it.message, it.category, it.filename, it.lineno)
+        missing = sorted(set(config.probed_steps) - set(ProbeStore(folder / STORE_NAME).steps()))
+        if missing:
+            raise InputError(
+                f"got seed {seed} without {len(missing)} of its probes, the first at step {missing[0]}; expected all "
+                f"{len(config.probed_steps)}; change influence.sgld as the callback says: {' | '.join(notices)}"
+            )
         curves = chain_curves(run.folder, config.hierarchy)
-    curves["trained_first"] = (("hidden", "item"), run.final.first.numpy())
-    curves["trained_second"] = (("property", "hidden"), run.final.second.numpy())
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+        curves["trained_first"] = (("hidden", "item"), run.final.first.numpy())
+        curves["trained_second"] = (("property", "hidden"), run.final.second.numpy())
     # Flags are counted in the curves.
-    words = [" ".join(str(it.message).split()) for it in caught]
-    return curves, [it for it in words if it.startswith("stagewise") and "flagged" not in it]
+    return curves, [it for it in notices if "flagged" not in it]
 
 
 def _compute(config: ToyConfig, seed: int, part: str) -> tuple[int, str, Any]:
@@ -62,6 +64,20 @@ def _replay_error(chains: xr.Dataset, exact: xr.Dataset) -> float:
     return float(max(differences))
 
 
+def _measured(config: ToyConfig, seed: int, chains: xr.Dataset, exact: xr.Dataset) -> SeedResult:
+    """The result of a seed; its curves are written beside its run."""
+    chains.attrs["replay_error"] = _replay_error(chains, exact)
+    if not chains.attrs["replay_error"] <= _REPLAY_TOLERANCE:
+        raise InputError(
+            f"got weights that differ by {chains.attrs['replay_error']:.1e} between the trained run of seed {seed} and "
+            f"its replay; expected at most {_REPLAY_TOLERANCE:g}; lower network.lr"
+        )
+    path = seed_folder(Path(config.output), seed) / CURVES_NAME
+    chains.to_zarr(path, group="chains", mode="w", consolidated=False)
+    exact.to_zarr(path, group="exact", mode="a", consolidated=False)
+    return measure(chains, exact, config, seed)
+
+
 def run_seeds(config: ToyConfig, progress: Progress = print) -> list[SeedResult]:
     """Train, probe and retrain each seed.
 
@@ -75,11 +91,11 @@ def run_seeds(config: ToyConfig, progress: Progress = print) -> list[SeedResult]
         One result for each seed, in the order of the seeds.
 
     Raises:
-        InputError: ``output`` holds something else where a run would go, or a trained run that is not the one that
-            retraining starts from.
+        InputError: ``output`` holds something else where a run would go, settings for which there is no local Gaussian
+            or closed form, a run whose chains failed, or one that is not the run which retraining starts from.
     """
-    output = Path(config.output)
-    _check_free(output, config.seeds)
+    check_free(Path(config.output), config.seeds)
+    check_computable(config)
     # The long tasks first.
     tasks = [(seed, part) for part in ("chains", "exact") for seed in config.seeds]
     curves: dict[tuple[int, str], xr.Dataset] = {}
@@ -96,23 +112,4 @@ def run_seeds(config: ToyConfig, progress: Progress = print) -> list[SeedResult]
             progress(f"[{len(curves)}/{len(tasks)}] seed {seed}: {what}")
     finally:
         torch.set_num_threads(threads)
-    results = []
-    for seed in config.seeds:
-        chains, exact = curves[seed, "chains"], curves[seed, "exact"]
-        chains.attrs["replay_error"] = _replay_error(chains, exact)
-        if not chains.attrs["replay_error"] <= _REPLAY_TOLERANCE:
-            raise InputError(
-                f"got weights that differ by {chains.attrs['replay_error']:.1e} between the trained run of seed {seed} "
-                f"and its replay; expected at most {_REPLAY_TOLERANCE:g}; lower network.lr"
-            )
-        results.append(measure(chains, exact, config, seed))
-    return results
-
-
-def _check_free(output: Path, seeds: Sequence[int]) -> None:
-    for seed in seeds:
-        folder = seed_folder(output, seed)
-        if folder.exists() and any(folder.iterdir()) and not (folder / "influence.zarr").is_dir():
-            raise InputError(
-                f"got {folder}, which is no run of this experiment; expected a free folder; choose another --output"
-            )
+    return [_measured(config, seed, curves[seed, "chains"], curves[seed, "exact"]) for seed in config.seeds]

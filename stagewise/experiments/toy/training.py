@@ -1,6 +1,8 @@
 """One run of the toy: trained by Lightning, watched by the influence callback as any other run."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +32,18 @@ class TrainedRun:
     final: Weights
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Many runs share the terminal: what they say of themselves is in their folders."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def build_module(config: ToyConfig, seed: int) -> DeepLinear:
     """The network of a seed, untrained."""
     network = config.network
@@ -57,20 +71,18 @@ def train(config: ToyConfig, seed: int, folder: Path) -> TrainedRun:
     callback = InfluenceCallback(
         config.influence.schedule, replace(sgld, seed=sgld.seed + seed), config.influence.probe
     )
-    # Many runs share the terminal: what they say of themselves is in their folders.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        devices=1,
-        precision="64-true",
-        max_steps=config.network.num_steps,
-        callbacks=[callback],
-        logger=TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False),
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), _quiet():
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            devices=1,
+            precision="64-true",
+            max_steps=config.network.num_steps,
+            callbacks=[callback],
+            logger=TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
         trainer.fit(module, datamodule=HierarchyData(config.hierarchy, config.network.num_steps))
     assert callback.folder is not None
     return TrainedRun(callback.folder, initial, module.weights)

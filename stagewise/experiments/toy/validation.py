@@ -1,8 +1,10 @@
 """The figures of all seeds: ``validation.json`` and its table."""
 
+import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import numpy as np
 import xarray as xr
 
 from stagewise._version import __version__
-from stagewise.experiments.toy.agreement import agreement, cancellation, window_agreement
+from stagewise.experiments.toy.ablation import window_agreement
+from stagewise.experiments.toy.agreement import agreement, cancellation
 from stagewise.experiments.toy.config import ToyConfig
 from stagewise.experiments.toy.stages import (
     BETWEEN,
@@ -26,10 +29,17 @@ from stagewise.experiments.toy.stages import (
     relation_flips,
 )
 from stagewise.phases.flips import SignFlip
-from stagewise.reporting.files import write_json
+from stagewise.reporting.files import write_json, write_text_file
 
-VALIDATION_NAME = "validation.json"
+VALIDATION_NAME, FLIPS_NAME = "validation.json", "flips.csv"
 
+_SHORT = {
+    CHAINS: "chains",
+    "local Gaussian": "gaussian",
+    "horizon": "horizon",
+    "unrolled": "unrolled",
+    "full leave-one-out": "full_loo",
+}
 _PREFIX = {BETWEEN: "transition", LOSSES: "baseline", NORM: "bif_norm"}
 
 
@@ -76,20 +86,43 @@ def measure(chains: xr.Dataset, exact: xr.Dataset, config: ToyConfig, seed: int)
     for detection in found:
         prefix, match = _PREFIX[detection.signal], detection.match
         figures |= {f"{prefix}_{name}": getattr(match, name) for name in ("precision", "recall", "timing")}
+        half = detection.half_time_match
+        figures |= {f"{prefix}_half_time_{name}": getattr(half, name) for name in ("precision", "recall")}
     share = cancellation(chains).values
     for relation in of_relations:
         own = [it for it in flips if it.method == CHAINS and it.relation == relation]
         figures[f"{relation}_flips"] = float(np.mean([it.from_helpful is not None for it in own]))
         figures[f"{relation}_net_over_gross"] = float(np.median(share[hierarchy.relations == relation]))
-        first = next((flip for flip in of_relations[relation] if flip.before < 0), None)
-        figures[f"{relation}_flip_step"] = math.nan if first is None else first.step
-    figures |= {f"branch_peak_ratio/{it.branch}": it.ratio for it in branches}
+        for method, name in _SHORT.items():
+            turns = [it.from_helpful for it in flips if it.method == method and it.relation == relation]
+            steps = [flip.step for flip in turns if flip is not None]
+            figures[f"{relation}_flip_step_{name}"] = float(np.median(steps)) if steps else math.nan
+    steps = [figures.get(f"cousin_flip_step_{name}", math.nan) for name in ("unrolled", "chains")]
+    figures["cousin_flip_delay"] = steps[0] / steps[1]
+    ratios = [it.ratio for it in branches if math.isfinite(it.ratio)]
+    figures["branch_peak_ratio"] = float(np.median(ratios)) if ratios else math.nan
     figures["flagged_share"] = chains.attrs["probes_flagged"] / chains.sizes["step"]
     trained = chains.attrs.get("replay_error")
     if trained is not None:
         figures["replay_error"] = trained
     finite = {name: float(value) for name, value in figures.items() if math.isfinite(value)}
     return SeedResult(seed, finite, flips, of_relations, found, branches, chains, exact)
+
+
+def write_flips(path: Path, results: Sequence[SeedResult]) -> Path:
+    """Write every sign flip of every pair by every method as CSV: when, between which probes, and how surely.
+
+    ``before`` and ``after`` are in the unit of the method; their z are infinite where there is no sampling error.
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["seed", "method", "item", "item_j", "relation", *(it.name for it in fields(SignFlip)), "words"])
+    for result in results:
+        for pair in result.flips:
+            for flip in pair.flips:
+                row = [result.seed, pair.method, pair.item, pair.item_j, pair.relation]
+                table.writerow([*row, *(f"{value:.6g}" for value in asdict(flip).values()), flip.words])
+    return write_text_file(path, text.getvalue())
 
 
 def summarize(results: Sequence[SeedResult]) -> dict[str, dict[str, Any]]:

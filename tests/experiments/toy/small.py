@@ -24,7 +24,7 @@ def small_config(output="unused", **changes):
                 localization=10000.0,
                 num_chains=32,
                 num_draws=250,
-                batch_size=3,
+                batch_size=8,
                 engine="batched",
             ),
             probe=ProbeConfig(reference_ratio=1.2, min_prominence=0.05, draw_matrices=False),

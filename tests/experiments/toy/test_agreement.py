@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from stagewise.experiments.toy.ablation import window_means
 from stagewise.experiments.toy.agreement import (
     cancellation,
     pooled_correlation,
     pooled_slope,
     relative_error,
+    residual_correlation,
     sign_agreement,
-    window_means,
 )
 
 
@@ -34,12 +35,20 @@ def test_correlation_and_slope_are_over_pairs_of_different_items(pair):
     assert pooled_slope(left, right) == pytest.approx(np.cov(x, y)[0, 1] / np.var(y, ddof=1))
 
 
-def test_correlation_can_be_over_some_of_the_entries(pair):
-    left, right = pair
-    keep = np.zeros_like(left, dtype=bool)
-    keep[2] = True
-    assert pooled_correlation(left, right, keep) == pytest.approx(pooled_correlation(left[2], right[2]))
-    assert np.isnan(pooled_correlation(left, np.ones_like(left)))
+def test_without_variation_there_is_no_correlation(pair):
+    assert np.isnan(pooled_correlation(pair[0], np.ones_like(pair[0])))
+
+
+def test_residual_correlation_does_not_see_the_mean_curves_of_relations():
+    rng = np.random.default_rng(1)
+    relations = np.array([["self", "near", "far", "far"], ["near", "self", "far", "far"]] * 2)
+    relations[2:] = relations[2:, [2, 3, 0, 1]]
+    curves = np.where(relations == "near", 5.0, -5.0) * rng.standard_normal((6, 1, 1))
+    left, right = (curves + 0.1 * rng.standard_normal((6, 4, 4)) for _ in range(2))
+    assert pooled_correlation(left, right) > 0.99
+    assert abs(residual_correlation(left, right, relations)) < 0.4
+    shared = 0.1 * rng.standard_normal((6, 4, 4))
+    assert residual_correlation(left + 10 * shared, right + 10 * shared, relations) > 0.98
 
 
 def test_signs_are_counted_among_those_kept(pair):

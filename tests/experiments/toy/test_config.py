@@ -40,8 +40,13 @@ def test_experiments_that_cannot_be_run_are_refused(changes, words):
         ({"schedule": ProbeSchedule(at_steps=[0, 10, 20, 30])}, "from 1 on"),
         ({"schedule": ProbeSchedule(at_steps=[10, 20, 30, 150], max_overhead=0.5)}, "max_overhead"),
         ({"sgld": SGLDConfig(num_chains=2)}, "3 or more"),
+        ({"sgld": SGLDConfig(num_chains=4, batch_size=2)}, "all 3 items"),
         ({"sgld": SGLDConfig(num_chains=4, lr="auto")}, "numbers"),
+        ({"sgld": SGLDConfig(num_chains=4, drift="tilted")}, "plain loss"),
+        ({"sgld": SGLDConfig(num_chains=4, weight_decay=0.1)}, "plain loss"),
+        ({"sgld": SGLDConfig(num_chains=4, parameters=["first*"])}, "all weights"),
         ({"probe": ProbeConfig(save_trace=False)}, "read from the draws"),
+        ({"probe": ProbeConfig(gradient_dot=False)}, "baseline of every comparison"),
     ],
 )
 def test_probes_that_cannot_be_compared_are_refused(influence, words):

@@ -65,7 +65,11 @@ def curves():
             "loss": (("training_step", "item"), loss),
         },
         coords={"step": STEPS, "gaussian_step": STEPS[::2], "horizon": [20, 50]},
-        attrs={"transitions": [50, 400], "branching_times": {"thing": 250.0, "animal": 1000.0}},
+        attrs={
+            "transitions": [50, 400],
+            "half_times": [53.0, 900.0],
+            "branching_times": {"thing": 250.0, "animal": 1000.0},
+        },
     )
     return chains, exact
 
@@ -124,6 +128,7 @@ def test_detections_are_matched_with_the_true_transitions(curves):
     by_signal = {it.signal: it for it in detections(*curves, min_prominence=0.05)}
     assert by_signal[BETWEEN].match.precision == by_signal[BETWEEN].match.recall == 1
     assert by_signal[LOSSES].match.recall == 1
+    assert by_signal[BETWEEN].half_time_match.recall == 0.5
     assert by_signal[NORM].match.recall == 0
 
 

@@ -1,17 +1,24 @@
 """The whole experiment in small: what is read from the run is what the run holds, and methods meet."""
 
 import json
+import logging
+import shutil
 import warnings
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from stagewise import open_run
 from stagewise.errors import InputError
+from stagewise.experiments.toy.folders import seed_folder
 from stagewise.experiments.toy.stages import CHAINS, METHODS
-from stagewise.experiments.toy.study import run_seeds, seed_folder
+from stagewise.experiments.toy.study import run_seeds
 from stagewise.experiments.toy.validation import summarize, write_validation
+from stagewise.toy.hierarchy import Hierarchy
 from tests.experiments.toy.small import small_config
 
 
@@ -85,8 +92,6 @@ def test_validation_has_median_range_and_seeds_of_each_figure(config, results, t
 
 
 def test_medians_are_over_the_seeds_that_have_the_figure(results):
-    from dataclasses import replace
-
     one = replace(results[0], seed=1, figures={"a": 1.0, "b": 5.0})
     others = [replace(results[0], seed=seed, figures={"a": float(seed)}) for seed in (2, 6)]
     table = summarize([one, *others])
@@ -110,25 +115,66 @@ def test_a_second_run_equals_the_first_and_takes_its_place(config, results):
 
 
 def test_two_processes_give_what_one_gives(config, results, tmp_path):
-    from dataclasses import replace
-
     shared = run_seeds(replace(config, output=str(tmp_path), num_workers=2), lambda line: None)
     np.testing.assert_array_equal(shared[0].chains["bif"], results[0].chains["bif"])
     np.testing.assert_array_equal(shared[0].exact["unrolled"], results[0].exact["unrolled"])
 
 
 def test_folders_of_something_else_are_not_touched(config, tmp_path):
-    from dataclasses import replace
-
     mine = tmp_path / "seed-3" / "thesis.txt"
     mine.parent.mkdir()
     mine.write_text("mine")
-    with pytest.raises(InputError, match="no run of this experiment"):
+    with pytest.raises(InputError, match="holds more than a run"):
         run_seeds(replace(config, output=str(tmp_path)), lambda line: None)
     assert mine.read_text() == "mine"
 
 
-def _path(config):
-    from pathlib import Path
+def test_a_run_of_ones_own_that_has_probes_is_not_replaced(config, results, tmp_path):
+    folder = tmp_path / "seed-3"
+    shutil.copytree(seed_folder(_path(config), 3), folder)
+    (folder / "checkpoints").mkdir()
+    with pytest.raises(InputError, match="holds more than a run"):
+        run_seeds(replace(config, output=str(tmp_path)), lambda line: None)
 
+
+def test_curves_are_kept_beside_the_run(config, results):
+    path = seed_folder(_path(config), 3) / "curves.zarr"
+    for group, curves in (("chains", results[0].chains), ("exact", results[0].exact)):
+        stored = xr.open_zarr(path, group=group, consolidated=False)
+        for name in ("bif", "unrolled"):
+            if name in curves:
+                np.testing.assert_array_equal(stored[name].values, curves[name].values)
+
+
+def test_nothing_is_left_behind_in_the_process(config, results):
+    threads = torch.get_num_threads()
+    logger = logging.getLogger("lightning.pytorch")
+    before = (logger.level, torch.random.get_rng_state(), list(warnings.filters))
+    measure_tree(config)
+    assert logger.level == before[0]
+    assert torch.equal(torch.random.get_rng_state(), before[1])
+    assert warnings.filters == before[2]
+    assert torch.get_num_threads() == threads
+
+
+def _path(config):
     return Path(config.output)
+
+
+def test_the_smallest_tree_and_a_lopsided_one_can_be_measured(tmp_path):
+    config = small_config(tmp_path)
+    for name, tree in {
+        "two": {"thing": ["dog", "rock"]},
+        "deep": {"a": ["x", {"b": ["y", {"c": ["z", "w"]}]}]},
+    }.items():
+        hierarchy = Hierarchy(tree)
+        result = measure_tree(replace(config, hierarchy=hierarchy, output=str(tmp_path / name)))
+        assert result.exact["representation"].shape == (8, len(hierarchy.items), 3)
+        assert len(result.flips) == len(METHODS) * len(hierarchy.pairs())
+        assert "tangent_error" in result.figures
+
+
+def measure_tree(config):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return run_seeds(config, lambda line: None)[0]

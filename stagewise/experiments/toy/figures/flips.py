@@ -7,13 +7,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stagewise.experiments.toy.config import ToyConfig
+from stagewise.experiments.toy.figures.pairs import relations_of
+from stagewise.experiments.toy.figures.seeds import count_seeds
 from stagewise.experiments.toy.figures.style import (
     METHOD_LOOKS,
     SMALL,
     TRUE_TRANSITION,
     label,
+    method_name,
     new_figure,
-    relations_of,
     step_axis,
 )
 from stagewise.experiments.toy.stages import CHAINS, METHODS, PairFlips
@@ -72,21 +74,20 @@ def flips(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
         results: one for each seed.
         config: of the experiment.
     """
-    relations = relations_of(results[0])
+    relations = relations_of(config)
     title = (
-        f"First flip of influence from helpful to harmful, {len(results)} seeds\n"
-        "bars: probes between which a flip from chains lies; dashed: true transitions; above: pairs that flip / all pairs"
+        f"First flip of influence from helpful to harmful, {count_seeds(results)}\n"
+        "bars: probes between which a flip from chains lies; dashed: true transitions; above: pairs that flip / all"
     )
     figure = new_figure(10, 5.6, title)
     grid = figure.subplots(1, len(relations), sharey=True, squeeze=False)[0]
-    names = {"horizon": f"drop for {config.retraining.horizon} steps"}
     for axes, relation in zip(grid, relations, strict=True):
         for place, method in enumerate(METHODS):
             pairs = [it for result in results for it in result.flips if (it.method, it.relation) == (method, relation)]
             _draw_column(axes, place, pairs, method)
         for step in {step for result in results for step in result.exact.attrs["transitions"]}:
             axes.axhline(step, alpha=0.6, **TRUE_TRANSITION)
-        axes.set_xticks(range(len(METHODS)), [names.get(it, it) for it in METHODS], rotation=30, ha="right")
+        axes.set_xticks(range(len(METHODS)), [method_name(it, config) for it in METHODS], rotation=30, ha="right")
         axes.set_xlim(-0.6, len(METHODS) - 0.4)
         label(axes, title=f"{relation} pairs\n", y="training step" if axes is grid[0] else "")
     step_axis(grid[0], *_shown_steps(results), vertical=True)

@@ -50,7 +50,7 @@ def learning(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
     handles += [
         Line2D([], [], color="#333333", linewidth=2.6, alpha=0.55, label="learned, Gaussian start"),
         Line2D([], [], color="#333333", linewidth=1.1, linestyle=(0, (4, 2)), label="closed form, same start"),
-        Line2D([], [], label="its part of the loss falls fastest", **TRUE_TRANSITION),
+        Line2D([], [], label="true transition: its loss falls fastest", **TRUE_TRANSITION),
     ]
     label(axes, y="mode strength a(t), its limit is s")
     probed_axis(axes, config)

@@ -8,12 +8,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stagewise.experiments.toy.config import ToyConfig
+from stagewise.experiments.toy.figures.seeds import count_seeds, say_range
 from stagewise.experiments.toy.figures.style import (
-    NORMAL,
     SMALL,
     label,
     new_figure,
-    say_range,
     shades,
     step_axis,
 )
@@ -21,8 +20,10 @@ from stagewise.experiments.toy.validation import SeedResult
 from stagewise.toy.hierarchy import Hierarchy
 
 BRANCH_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#6A3D9A")
-_NEAR = 0.06
-"""Items whose ends are within this share of the panel's width share one label."""
+_NEAR = (0.3, 0.14)
+"""Items whose ends are nearer than this, in units of the longest path, share one label; else words would overlap."""
+_MOST_NAMES = 12
+"""Words of more items would overlap: then only the legend names their branches."""
 
 
 def nearest_branch(hierarchy: Hierarchy) -> list[str]:
@@ -36,11 +37,11 @@ def nearest_branch(hierarchy: Hierarchy) -> list[str]:
     return found
 
 
-def near_groups(places: NDArray[np.float64], reach: float) -> list[list[int]]:
-    """Points ``[item, 2]`` in groups that lie within ``reach`` of the group's first point."""
+def near_groups(places: NDArray[np.float64], reach: Sequence[float]) -> list[list[int]]:
+    """Points ``[item, 2]`` in groups that lie within ``reach``, in both directions, of the group's first point."""
     groups: list[list[int]] = []
     for item, place in enumerate(places):
-        near = (group for group in groups if np.linalg.norm(places[group[0]] - place) < reach)
+        near = (group for group in groups if (np.abs(places[group[0]] - place) <= reach).all())
         group = next(near, None)
         if group is None:
             groups.append([item])
@@ -49,27 +50,35 @@ def near_groups(places: NDArray[np.float64], reach: float) -> list[list[int]]:
     return groups
 
 
+def _names(items: Sequence[str]) -> str:
+    """Two names a line."""
+    return ",\n".join(", ".join(items[at : at + 2]) for at in range(0, len(items), 2))
+
+
 def _draw_paths(axes: Axes, result: SeedResult, hierarchy: Hierarchy, second: int) -> None:
     paths = result.exact["representation"].values[..., [0, second]]
     branches = nearest_branch(hierarchy)
-    colours = {name: BRANCH_COLOURS[at % len(BRANCH_COLOURS)] for at, name in enumerate(dict.fromkeys(branches))}
+    names = list(dict.fromkeys(branches))
+    palette = BRANCH_COLOURS if len(names) <= len(BRANCH_COLOURS) else shades(len(names))
+    colours = dict(zip(names, palette, strict=False))
     for item, branch in enumerate(branches):
         color, first = colours[branch], branches.index(branch) == item
         axes.plot(*paths[:, item].T, color=color, linewidth=1.3, alpha=0.85, label=branch if first else None)
         axes.plot(*paths[-1, item], "o", color=color, markersize=5)
     axes.plot(*paths[0].T, "s", color="white", markeredgecolor="#333333", markersize=4, zorder=4, linestyle="none")
     reach = np.abs(paths).max() or 1.0
-    axes.set_xlim(-1.45 * reach, 1.45 * reach)
-    axes.set_ylim(-1.25 * reach, 1.25 * reach)
-    for group in near_groups(paths[-1], 2.9 * _NEAR * reach):
+    axes.set_xlim(-1.5 * reach, 1.5 * reach)
+    axes.set_ylim(-1.5 * reach, 1.5 * reach)
+    groups = near_groups(paths[-1], [share * reach for share in _NEAR])
+    for group in groups if len(hierarchy.items) <= _MOST_NAMES else []:
         x, y = paths[-1, group].mean(axis=0)
         axes.annotate(
-            ",\n".join(hierarchy.items[item] for item in group),
+            _names([hierarchy.items[item] for item in group]),
             (x, y),
-            xytext=(7 if x >= 0 else -7, 0),
+            xytext=(0, 8 if y >= 0 else -8),
             textcoords="offset points",
-            ha="left" if x >= 0 else "right",
-            va="center",
+            ha="center",
+            va="bottom" if y >= 0 else "top",
             fontsize=SMALL,
         )
     label(axes, title=f"dimensions 1 and {second + 1}", x="dimension 1", y=f"dimension {second + 1}")
@@ -80,13 +89,14 @@ def _draw_times(axes: Axes, results: Sequence[SeedResult], hierarchy: Hierarchy)
     """Peak of harm against branching, one colour for nodes with as many items below them."""
     sizes = {branch.name: sum(len(items) for items in branch.children) for branch in hierarchy.branches()}
     kinds = sorted(set(sizes.values()), reverse=True)
-    peaks = [it for result in results for it in result.branches if it.peak_step is not None]
-    peaks = [it for it in peaks if np.isfinite(it.branching_step)]
+    nodes = [it for result in results for it in result.branches]
+    times = [(it.branch, it.branching_step, it.peak_step) for it in nodes if it.peak_step is not None]
+    times = [it for it in times if np.isfinite(it[1])]
     for kind, color in zip(kinds, shades(len(kinds)), strict=True):
-        own = [it for it in peaks if sizes[it.branch] == kind]
+        own = [(x, y) for branch, x, y in times if sizes[branch] == kind]
         axes.plot(
-            [it.branching_step for it in own],
-            [it.peak_step for it in own],
+            [x for x, _ in own],
+            [y for _, y in own],
             "o",
             color=color,
             markersize=5,
@@ -94,17 +104,16 @@ def _draw_times(axes: Axes, results: Sequence[SeedResult], hierarchy: Hierarchy)
             markeredgewidth=0,
             label=f"{kind} items below",
         )
-    steps = [step for it in peaks for step in (it.branching_step, it.peak_step) if step is not None] or [1.0, 10.0]
+    steps = [step for _, *pair in times for step in pair] or [100.0, 1000.0]
     low, high = 0.85 * min(steps), 1.18 * max(steps)
     axes.plot([low, high], [low, high], color="#777777", linewidth=0.9, linestyle=(0, (4, 2)), label="y = x")
-    label(axes, x="step of branching", y="step of most harmful influence across")
+    ratio = say_range([peak / branching for _, branching, peak in times])
+    title = f"peak of harm over branching,\n{len(times)} of {len(nodes)} nodes: {ratio}"
+    label(axes, title=title, x="step of branching", y="step of most harmful influence across")
     step_axis(axes, low, high)
     step_axis(axes, low, high, vertical=True)
     axes.set_aspect("equal", adjustable="box")
-    label(axes, title=f"peak / branching = {say_range([it.ratio for it in peaks])}")
-    axes.set_xlabel("step of branching", fontsize=NORMAL)
-    axes.set_ylabel("step of most harmful influence across", fontsize=NORMAL)
-    axes.legend(fontsize=SMALL, loc="upper left", frameon=False, handletextpad=0.4)
+    axes.legend(fontsize=SMALL, loc="best", framealpha=0.7, edgecolor="none", handletextpad=0.4)
 
 
 def representations(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
@@ -116,9 +125,9 @@ def representations(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
     """
     title = (
         f"Hidden representations, scaled to three dimensions, seed {results[0].seed}; squares: first probe, dots: end\n"
-        f"right: each node of the tree, {len(results)} seeds"
+        f"right: each node of the tree, {count_seeds(results)}"
     )
-    figure = new_figure(10.4, 4.7, title)
+    figure = new_figure(10, 4.4, title)
     left, middle, right = figure.subplots(1, 3)
     for axes, second in ((left, 1), (middle, 2)):
         _draw_paths(axes, results[0], config.hierarchy, second)

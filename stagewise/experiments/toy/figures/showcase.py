@@ -16,6 +16,7 @@ from stagewise.experiments.toy.figures.style import (
     label,
     mark_sides,
     mark_transitions,
+    method_name,
     new_figure,
     probed_axis,
 )
@@ -48,13 +49,11 @@ def _largest(values: Array) -> float:
     return float(np.nanmax(np.abs(values))) or 1.0
 
 
-def _name(method: str, config: ToyConfig) -> str:
-    return f"drop for {config.retraining.horizon} steps" if method == "horizon" else method
-
-
 def _draw_pair(axes: Axes, result: SeedResult, config: ToyConfig, item: int, other: int) -> None:
     for name, (steps, values) in pair_curves(result, config, item, other).items():
-        axes.plot(steps, values, label=_name(name, config), zorder=3 if name == CHAINS else 2, **METHOD_LOOKS[name])
+        axes.plot(
+            steps, values, label=method_name(name, config), zorder=3 if name == CHAINS else 2, **METHOD_LOOKS[name]
+        )
     bif, error = (result.chains[name].values[:, item, other] for name in ("bif", "bif_se"))
     low, high = ((bif + side * error) / _largest(bif) for side in (-2, 2))
     axes.fill_between(

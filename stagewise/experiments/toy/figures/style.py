@@ -1,23 +1,17 @@
 """What the figures share: colours, sizes, axes of training steps, and the line between helpful and harmful."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-from numpy.typing import NDArray
 
 from stagewise.experiments.toy.config import ToyConfig
 from stagewise.experiments.toy.stages import CHAINS
 from stagewise.experiments.toy.validation import SeedResult
 
-Array = NDArray[np.float64]
-
-RELATION_COLOURS = {"sibling": "#0072B2", "cousin": "#D55E00", "far": "#009E73"}
 CLOSED_FORM, GRADIENT_DOT = "closed form", "minus gradient dot product"
 METHOD_LOOKS: dict[str, dict[str, Any]] = {
     CHAINS: {"color": "#000000", "linewidth": 1.8},
@@ -31,6 +25,11 @@ METHOD_LOOKS: dict[str, dict[str, Any]] = {
 TRUE_TRANSITION: dict[str, Any] = {"color": "#555555", "linewidth": 0.8, "linestyle": (0, (2, 2)), "zorder": 0.5}
 SMALL, NORMAL, LARGE = 8.5, 9.5, 11.0
 """Font sizes, points."""
+
+
+def method_name(method: str, config: ToyConfig) -> str:
+    """A method of :data:`~stagewise.experiments.toy.stages.METHODS` in words; its horizon in steps."""
+    return f"drop for {config.retraining.horizon:,} steps" if method == "horizon" else method
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
@@ -105,39 +104,18 @@ def mark_sides(axes: Axes) -> None:
     axes.set_ylim(low, high)
     for place, edge, words in ((0.98, "top", "harmful"), (0.03, "bottom", "helpful")):
         axes.text(
-            0.008, place, words, transform=axes.transAxes, va=edge, fontsize=SMALL, color="#666666", style="italic"
+            0.008,
+            place,
+            words,
+            transform=axes.transAxes,
+            va=edge,
+            fontsize=SMALL,
+            color="#666666",
+            style="italic",
+            bbox={"facecolor": "white", "alpha": 0.6, "linewidth": 0, "pad": 1},
         )
-
-
-def relations_of(result: SeedResult) -> list[str]:
-    """Relations that occur between different items, nearest first."""
-    return [str(relation) for relation in result.chains["relation"].values]
-
-
-def at_relation(curves: xr.DataArray, config: ToyConfig, relation: str) -> Array:
-    """``[..., pair]``: the entries ``[..., item, item_j]`` whose items are so related, both orders of each pair."""
-    return np.asarray(curves.values[..., config.hierarchy.relations == relation])
 
 
 def shades(count: int) -> list[Any]:
     """So many colours from dark to light."""
     return [colormaps["viridis"](place) for place in np.linspace(0, 0.86, count)]
-
-
-def say_range(values: Sequence[float]) -> str:
-    """``.98 (.97 to .99)``: median and range over seeds; ``none`` where the figure is not defined for any."""
-    known = [value for value in values if np.isfinite(value)]
-    if not known:
-        return "none"
-    middle, low, high = (f"{value:.2f}" for value in (np.median(known), min(known), max(known)))
-    return middle if low == high else f"{middle} ({low} to {high})"
-
-
-def dots_of_seeds(axes: Axes, place: float, values: Sequence[float], *, color: Any, width: float = 0.22) -> None:
-    """A dot for each seed at ``place`` on the x axis, and a bar at their median; nothing where none is finite."""
-    known = np.array([value for value in values if np.isfinite(value)])
-    if len(known) == 0:
-        return
-    spread = np.linspace(-0.5, 0.5, len(known)) * width if len(known) > 1 else np.zeros(1)
-    axes.plot(place + spread, known, "o", color=color, markersize=4, alpha=0.8, markeredgewidth=0)
-    axes.hlines(float(np.median(known)), place - width, place + width, color=color, linewidth=1.8)

@@ -8,29 +8,21 @@ from matplotlib.figure import Figure
 
 from stagewise.experiments.toy.agreement import cancellation
 from stagewise.experiments.toy.config import ToyConfig
-from stagewise.experiments.toy.figures.style import (
-    RELATION_COLOURS,
-    SMALL,
-    at_relation,
-    dots_of_seeds,
-    label,
-    mark_transitions,
-    new_figure,
-    probed_axis,
-    relations_of,
-)
+from stagewise.experiments.toy.figures.pairs import RELATION_COLOURS, at_relation, relations_of
+from stagewise.experiments.toy.figures.seeds import count_seeds, dots_of_seeds, share_axis
+from stagewise.experiments.toy.figures.style import SMALL, label, mark_transitions, new_figure, probed_axis
 from stagewise.experiments.toy.validation import SeedResult
 
 
 def _draw_sums(axes: Axes, result: SeedResult, config: ToyConfig) -> None:
     steps = result.chains["step"].values
-    for relation in relations_of(result):
+    for relation in relations_of(config):
         pairs, color = at_relation(result.chains["tracin"], config, relation), RELATION_COLOURS[relation]
         axes.fill_between(steps, pairs.min(axis=1), pairs.max(axis=1), color=color, alpha=0.18, linewidth=0)
         axes.plot(steps, np.median(pairs, axis=1), color=color, linewidth=1.8, label=relation)
     axes.axhline(0, color="#333333", linewidth=0.8)
     mark_transitions(axes, result)
-    axes.legend(fontsize=SMALL, loc="upper left", frameon=False)
+    axes.legend(fontsize=SMALL, loc="best", framealpha=0.7, edgecolor="none")
 
 
 def tracin(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
@@ -40,10 +32,10 @@ def tracin(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
         results: one for each seed.
         config: of the experiment.
     """
-    relations = relations_of(results[0])
+    relations = relations_of(config)
     title = (
-        f"TracIn, summed from the first probe on, seed {results[0].seed}; median and range over pairs\n"
-        "sign opposite to that of influence in the other figures: here positive = helpful"
+        f"TracIn, summed over training so far, seed {results[0].seed}; median and range over pairs\n"
+        "as if each step were on one item alone; sign opposite to that of the other figures: positive = helpful"
     )
     figure = new_figure(10, 4.6, title)
     left, right = figure.subplots(1, 2, width_ratios=[2.4, 1])
@@ -55,8 +47,6 @@ def tracin(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
         values = [float(np.median(share[config.hierarchy.relations == relation])) for share in shares]
         dots_of_seeds(right, place, values, color=RELATION_COLOURS[relation])
     right.set_xticks(range(len(relations)), relations)
-    right.set_xlim(-0.6, len(relations) - 0.4)
-    right.set_ylim(0, 1.03)
-    right.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-    label(right, title=f"median pair, {len(results)} seeds", y="|net| / gross at the end; 1: no cancellation")
+    share_axis(right, len(relations))
+    label(right, title=f"median pair, {count_seeds(results)}", y="|net| / gross at the end; 1: no cancellation")
     return figure

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from stagewise.experiments.toy.agreement import off_diagonal
 from stagewise.experiments.toy.config import ToyConfig
+from stagewise.experiments.toy.figures.seeds import count_seeds, say_range
 from stagewise.experiments.toy.figures.style import (
     NORMAL,
     SMALL,
@@ -15,7 +16,6 @@ from stagewise.experiments.toy.figures.style import (
     mark_transitions,
     new_figure,
     probed_axis,
-    say_range,
 )
 from stagewise.experiments.toy.stages import BETWEEN, LOSSES, NORM, signals
 from stagewise.experiments.toy.validation import SeedResult
@@ -47,6 +47,12 @@ def _draw_parts(axes: Axes, result: SeedResult) -> None:
             alpha=0.3 if wide else 1.0,
         )
     axes.set_yscale("log")
+    chains = parts.sel(part=["within", "drift"]).values
+    smallest = np.linalg.norm(chains[:, :, off_diagonal(chains.shape[-1])], axis=-1)
+    smallest = smallest[smallest > 0]
+    if len(smallest):
+        # Differences of losses fall to nothing at the end of training: cut them off, and leave room for the legend.
+        axes.set_ylim(bottom=smallest.min() / 40)
     mark_transitions(axes, result)
 
 
@@ -78,18 +84,23 @@ def transitions(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
         config: of the experiment.
     """
     result = results[0]
-    figure = new_figure(10, 8.4, f"Parts of the influence and windows of transitions, seed {result.seed}")
+    title = (
+        f"Parts of the influence and windows of transitions, seed {result.seed}\n"
+        f"shaded: windows found, line: their peak; precision and recall: median (range) over {count_seeds(results)}"
+    )
+    figure = new_figure(10, 8.4, title)
     top, *bottom = figure.subplots(4, 1, sharex=True, height_ratios=[2, 1, 1, 1])
     _draw_parts(top, result)
     label(
         top,
-        title=f"Norm of each part off the diagonal, reference {config.influence.probe.reference_ratio:g} times earlier",
+        title="norm of each part off the diagonal; reference: the latest probe at or before "
+        f"step / {config.influence.probe.reference_ratio:g}",
         y="Frobenius norm (nats²)",
     )
-    top.legend(fontsize=SMALL, ncols=1, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    top.legend(fontsize=SMALL, ncols=len(PART_COLOURS) + 1, framealpha=0.9, edgecolor="none", loc="lower center")
     for number, axes in enumerate(bottom):
         _draw_signal(axes, results, number)
-    bottom[1].set_ylabel("signal over its largest; shaded: windows found, line: their peak", fontsize=NORMAL)
+    bottom[1].set_ylabel("signal over its largest", fontsize=NORMAL)
     for axes in (top, *bottom):
         probed_axis(axes, config, words=axes is bottom[-1])
     return figure
