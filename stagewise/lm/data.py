@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stagewise.errors import InputError
-from stagewise.lm.loader import ResumableLoader
-from stagewise.lm.synthetic import BigramChain, repeated_segments, seeded
+from stagewise.lm.synthetic import BigramChain, repeated_segments
+from stagewise.loading.loader import ResumableLoader
+from stagewise.loading.seeds import seeded
 from stagewise.sampling.data import ProbeData
 
 TRAIN, VALIDATION, OBSERVED, SAMPLING = 1, 2, 3, 4

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from stagewise.errors import InputError
 from stagewise.lm.attention import look
 from stagewise.lm.copying import copying_scores
-from stagewise.lm.synthetic import seeded
 from stagewise.lm.tokens import earlier_copies
+from stagewise.loading.seeds import seeded
 
 
 def repeated_random(

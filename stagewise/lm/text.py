@@ -12,8 +12,8 @@ from torch.utils.data import Dataset
 from stagewise.errors import InputError
 from stagewise.lm.corpus import load_documents, train_tokenizer
 from stagewise.lm.data import OBSERVED, SAMPLING, TRAIN, SequenceData, TokenRows
-from stagewise.lm.synthetic import seeded
 from stagewise.lm.tokens import text_groups
+from stagewise.loading.seeds import seeded
 from stagewise.sampling.data import ProbeData
 
 

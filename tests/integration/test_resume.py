@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from stagewise import InfluenceCallback, InputError, ProbeSchedule, open_run
-from stagewise.lm.loader import ResumableLoader
+from stagewise.loading.loader import ResumableLoader
 from tests.integration.test_untouched import SGLD, Net, data
 
 pytestmark = pytest.mark.filterwarnings("ignore")

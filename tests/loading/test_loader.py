@@ -8,7 +8,7 @@ from torch import nn
 
 from stagewise.errors import InputError
 from stagewise.lm.data import TokenRows
-from stagewise.lm.loader import ResumableLoader
+from stagewise.loading.loader import ResumableLoader
 
 
 def _rows(num=40):

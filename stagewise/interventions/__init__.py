@@ -1,0 +1,1 @@
+"""Reweighting of training samples inside transition windows."""

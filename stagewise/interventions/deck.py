@@ -1,0 +1,130 @@
+"""The samples of one epoch, dealt out by weights: none twice."""
+
+from collections.abc import Iterator
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagewise.errors import InputError
+from stagewise.interventions.strata import Array, Strata
+from stagewise.loading.order import epoch_order
+
+_SLOTS, _AGAIN = 0, 1
+
+
+class Exhausted(StrEnum):
+    """What happens where a stratum has no unused sample left in the epoch.
+
+    Members are named as the YAML writes them:
+        refuse: an ``InputError``. Duplicated sequences damage induction heads, so that this is the default.
+        repeat: its samples come again, in a new permutation; each is counted.
+    """
+
+    refuse = "refuse"
+    repeat = "repeat"
+
+
+def _numbers(*key: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
+
+
+class Deck:
+    """One epoch: an ordinary shuffled order, in which weights replace some samples by others.
+
+    The *base order* is the permutation of (seed, epoch), the one of ``ResumableLoader``. With all weights equal it is
+    dealt as it is, so that a run without weights, a placebo, and a reweighted run before its window see the same
+    batches, bit for bit. Otherwise each slot of the base order, with its sample of stratum s, is
+
+    * kept with probability min(1, rho_s),
+    * else given to stratum t with probability proportional to share_t (rho_t - 1), over the t with rho_t > 1.
+
+    Then a slot holds stratum s with probability share_s rho_s, which is what the weights ask for, and no other rule
+    replaces fewer slots (it is the maximal coupling of both laws). Which slots depends on (seed, epoch, batch) alone.
+    Over a batch, counts vary a little less than binomial ones, as in any order without replacement.
+
+    A slot that is given away takes an unused sample of its new stratum from the end of the base order, so that the
+    slots that were kept go on with the samples that they would have had. Where a kept slot's own sample has been used
+    up in this way, it takes another of its stratum from the end. Within a stratum all samples are equally likely.
+
+    Attributes:
+        repeats: ``[stratum]``, how many samples were dealt again, with ``Exhausted.repeat``.
+    """
+
+    def __init__(self, strata: Strata, seed: int, epoch: int, *, exhausted: Exhausted = Exhausted.refuse) -> None:
+        """Shuffle.
+
+        Args:
+            strata: of the data.
+            seed: of all orders.
+            epoch: number of the epoch.
+            exhausted: what to do where a stratum is used up.
+        """
+        self._strata, self._seed, self._epoch, self._exhausted = strata, seed, epoch, exhausted
+        self._order: NDArray[np.int64] = epoch_order(len(strata.labels), seed, epoch).numpy()
+        self._labels = strata.labels[self._order]
+        by_stratum = np.argsort(self._labels, kind="stable")
+        self._places = np.split(by_stratum, np.cumsum(strata.counts)[:-1])
+        self._used = np.zeros(len(self._order), dtype=bool)
+        self._left = strata.counts.tolist()
+        self._again: dict[int, Iterator[int]] = {}
+        self.repeats: NDArray[np.int64] = np.zeros(len(strata), dtype=np.int64)
+
+    def skip(self, num: int) -> None:
+        """Deal the first ``num`` slots as they are, before any other."""
+        self._used[:num] = True
+
+    def deal(self, batch: int, size: int, rho: Array) -> list[int]:
+        """The samples of one batch; batches are dealt in order.
+
+        Args:
+            batch: number of the batch in the epoch.
+            size: samples in each batch of the epoch.
+            rho: ``[stratum]``, weights with mean 1.
+
+        Raises:
+            InputError: a stratum is used up, unless samples may come again.
+        """
+        slots = np.arange(batch * size, (batch + 1) * size)
+        wanted = self._labels[slots]
+        kept = ~self._used[slots]
+        if (rho != 1.0).any():
+            chance, choice = _numbers(_SLOTS, self._seed, self._epoch, batch).random((2, size))
+            given_away = chance >= rho[wanted]
+            kept &= ~given_away
+            excess = np.cumsum(self._strata.shares * np.maximum(rho - 1.0, 0.0))
+            taker = np.searchsorted(excess, choice * excess[-1], side="right")
+            # Rounding may put a choice just beyond the last stratum that takes.
+            last = int(np.flatnonzero(rho > 1.0)[-1])
+            wanted = np.where(given_away, np.minimum(taker, last), wanted)
+        self._used[slots[kept]] = True
+        samples = self._order[slots]
+        for place in np.flatnonzero(~kept).tolist():
+            samples[place] = self._from_the_end(int(wanted[place]), batch)
+        return list(samples.tolist())
+
+    def _from_the_end(self, stratum: int, batch: int) -> int:
+        """An unused sample of a stratum."""
+        places = self._places[stratum]
+        while self._left[stratum]:
+            self._left[stratum] -= 1
+            slot = places[self._left[stratum]]
+            if not self._used[slot]:
+                self._used[slot] = True
+                return int(self._order[slot])
+        if self._exhausted is Exhausted.refuse:
+            raise InputError(
+                f"got {len(places)} samples {self._strata.words(stratum)}, all of them used in batch {batch} of epoch "
+                f"{self._epoch}; expected fresh ones to the end of the epoch; give more data, make windows shorter or "
+                "weights smaller, train fewer batches an epoch, or set when_exhausted=repeat"
+            )
+        self.repeats[stratum] += 1
+        return next(self._again.setdefault(stratum, self._rounds(stratum)))
+
+    def _rounds(self, stratum: int) -> Iterator[int]:
+        """The samples of a stratum over and over, each round in a permutation of its own."""
+        samples = np.flatnonzero(self._strata.labels == stratum)
+        turn = 0
+        while True:
+            yield from _numbers(_AGAIN, self._seed, self._epoch, stratum, turn).permutation(samples).tolist()
+            turn += 1

@@ -1,0 +1,57 @@
+"""Weights of groups, as a policy gives them: checked, and complete."""
+
+import math
+from collections.abc import Iterable, Mapping
+from numbers import Real
+
+from stagewise.errors import InputError
+
+GroupWeights = Mapping[str, float]
+"""Name of a group to its weight: how much each of its samples counts against a sample of weight 1."""
+
+
+def check_values(weights: GroupWeights) -> dict[str, float]:
+    """Weights as plain floats.
+
+    Raises:
+        InputError: no mapping, or a weight that is no number, not finite or negative.
+    """
+    if not isinstance(weights, Mapping):
+        raise InputError(
+            f"got group weights of type {type(weights).__name__}; expected a mapping, e.g. {{'induction': 4.0}}"
+        )
+    for name, weight in weights.items():
+        number = isinstance(weight, Real) and not isinstance(weight, bool)
+        if not number or not math.isfinite(weight) or weight < 0:
+            raise InputError(
+                f"got weight {weight!r} for group {name!r}; expected a finite number of 0 or more; "
+                "1 leaves a group as it is, 0 leaves it out"
+            )
+    return {name: float(weight) for name, weight in weights.items()}
+
+
+def check_names(given: Iterable[str], names: Iterable[str]) -> None:
+    """Refuse names of groups that do not exist.
+
+    Raises:
+        InputError: with the unknown name and those that there are.
+    """
+    known = tuple(names)
+    for name in given:
+        if name not in known:
+            raise InputError(
+                f"got group {name!r}; expected one of {', '.join(map(repr, known)) or 'none: there are no groups'}; "
+                "correct the name, or define the group"
+            )
+
+
+def complete_weights(weights: GroupWeights, names: Iterable[str]) -> dict[str, float]:
+    """A weight for each group, in the order of ``names``; groups that are not named have weight 1.
+
+    Raises:
+        InputError: a weight is no number, not finite or negative, or a name is unknown.
+    """
+    known = tuple(names)
+    values = check_values(weights)
+    check_names(values, known)
+    return {name: values.get(name, 1.0) for name in known}

@@ -1,0 +1,233 @@
+"""Which weights the groups have at which training step, and the log of every change."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from stagewise.errors import InputError, require
+from stagewise.interventions.budget import Budget, budget
+from stagewise.interventions.group_weights import GroupWeights, complete_weights
+from stagewise.interventions.influence_table import InfluenceTable
+from stagewise.interventions.policy import Policy, check_policy, decide_weights
+from stagewise.interventions.span import Span, check_spans
+from stagewise.interventions.strata import Strata
+
+
+@dataclass(frozen=True)
+class Change:
+    """Weights from a step on.
+
+    Attributes:
+        step: ``trainer.global_step`` before the first optimizer step with these weights.
+        weights: of every group.
+        reason: in words.
+        inside: whether a window is open from this step on. True with weights of 1 is a placebo.
+    """
+
+    step: int
+    weights: Mapping[str, float]
+    reason: str
+    inside: bool
+
+
+class Plan:
+    """Weights of groups over training: 1, but inside windows.
+
+    A plan is either *fixed*, with all windows known before training, or *live*: a detector opens and closes windows.
+
+    Attributes:
+        names: the groups.
+        fixed: whether the windows are known from the start.
+        changes: the log: every change of weights in order, for a fixed plan future ones too.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Make a live plan without a window yet.
+
+        Args:
+            names: the groups.
+        """
+        self.names = tuple(names)
+        self.fixed = False
+        self.changes: list[Change] = []
+        self._windows = 0
+
+    @classmethod
+    def from_spans(
+        cls,
+        names: Sequence[str],
+        spans: Sequence[Span],
+        policy: Policy,
+        *,
+        influence: Sequence[InfluenceTable | None] | None = None,
+        max_steps: int | None = None,
+    ) -> "Plan":
+        """Make a fixed plan.
+
+        Args:
+            names: the groups.
+            spans: windows, in any order.
+            policy: decides the weights in each, now.
+            influence: of an earlier run, one table (or None) for each span in order of training; none at all if None.
+            max_steps: steps of the run; None where it is not known.
+
+        Raises:
+            InputError: spans overlap or end after the run, the policy cannot work with these groups or answers with
+                unknown groups or weights that are not finite or negative, or tables are not as many as spans.
+        """
+        plan = cls(names)
+        check_policy(policy, plan.names)
+        ordered = check_spans(spans, max_steps)
+        tables = [None] * len(ordered) if influence is None else list(influence)
+        if len(tables) != len(ordered):
+            raise InputError(f"got {len(tables)} influence tables for {len(ordered)} spans; expected one for each")
+        for window, (span, table) in enumerate(zip(ordered, tables, strict=True)):
+            weights = decide_weights(policy, plan.names, window=window, step=span.start, influence=table)
+            plan.open(span.start, weights, reason=f"window {window} {span} opens")
+            plan.close(span.end, reason=f"window {window} {span} closes")
+        plan.fixed = True
+        return plan
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the last change left a window open."""
+        return bool(self.changes) and self.changes[-1].inside
+
+    @property
+    def windows(self) -> int:
+        """Number of windows opened so far; of a fixed plan, of all."""
+        return self._windows
+
+    def open(self, step: int, weights: GroupWeights, *, reason: str = "window opens") -> None:
+        """Open a window.
+
+        Args:
+            step: first training step with the weights.
+            weights: of the groups; 1 where not named.
+            reason: for the log.
+
+        Raises:
+            InputError: the plan is fixed, a window is open, the step lies before the last change, or the weights
+                cannot be followed.
+        """
+        if self.is_open:
+            raise InputError(
+                f"got a window to open at step {step} while one is open since step {self.changes[-1].step}; expected "
+                "one at a time; close it first, or update its weights"
+            )
+        self._add(step, weights, reason, inside=True)
+        self._windows += 1
+
+    def update(self, step: int, weights: GroupWeights, *, reason: str = "weights change") -> None:
+        """Change the weights inside the open window; nothing is logged where they stay the same.
+
+        Raises:
+            InputError: as for :meth:`open`, or no window is open.
+        """
+        self._require_open(step)
+        if complete_weights(weights, self.names) != self.changes[-1].weights:
+            self._add(step, weights, reason, inside=True)
+
+    def close(self, step: int, *, reason: str = "window closes") -> None:
+        """Close the open window: from ``step`` on all weights are 1.
+
+        Raises:
+            InputError: the plan is fixed, no window is open, or the step lies before the last change.
+        """
+        self._require_open(step)
+        self._add(step, {}, reason, inside=False)
+
+    def _require_open(self, step: int) -> None:
+        if not self.is_open:
+            raise InputError(f"got a window to change at step {step} while none is open; expected an open one")
+
+    def _add(self, step: int, weights: GroupWeights, reason: str, *, inside: bool) -> None:
+        if self.fixed:
+            raise InputError(
+                f"got a change at step {step} of a plan with fixed windows; expected none; make it live: Plan(names)"
+            )
+        if step < (self.changes[-1].step if self.changes else 0):
+            raise InputError(
+                f"got a change at step {step}; expected one at step {self.changes[-1].step if self.changes else 0} or "
+                "later; weights cannot be changed in the past"
+            )
+        self.changes.append(Change(step, complete_weights(weights, self.names), reason, inside))
+
+    def _at(self, step: int) -> Change | None:
+        place = bisect_right(self.changes, step, key=lambda change: change.step)
+        return self.changes[place - 1] if place else None
+
+    def weights_at(self, step: int) -> dict[str, float]:
+        """Weight of each group at a training step; of a live plan, as far as it is known now."""
+        change = self._at(step)
+        return dict.fromkeys(self.names, 1.0) if change is None else dict(change.weights)
+
+    def by_batch(
+        self, *, batches_per_step: int = 1, batches_per_epoch: int | None = None
+    ) -> Callable[[int], dict[str, float]]:
+        """Weights by the number of the batch in the run, as a loader asks for them.
+
+        Args:
+            batches_per_step: gradients accumulated in one optimizer step.
+            batches_per_epoch: where an epoch ends, and with it an unfinished accumulation; None for one epoch.
+
+        Raises:
+            InputError: a number below 1.
+        """
+        for name, value in (("batches_per_step", batches_per_step), ("batches_per_epoch", batches_per_epoch)):
+            require(value is None or value >= 1, name, value, "1 or more", "pass the Trainer's setting")
+
+        def weights_for(number: int) -> dict[str, float]:
+            epoch, batch = (0, number) if batches_per_epoch is None else divmod(number, batches_per_epoch)
+            steps_per_epoch = -(-(batches_per_epoch or 0) // batches_per_step)
+            return self.weights_at(epoch * steps_per_epoch + batch // batches_per_step)
+
+        return weights_for
+
+    def inside_at(self, step: int) -> bool:
+        """Whether a window is open at a training step."""
+        change = self._at(step)
+        return change is not None and change.inside
+
+    def budget(self, strata: Strata, *, end: int, start: int = 0) -> Budget:
+        """What the plan changes from ``start`` to ``end``, see :class:`~stagewise.interventions.budget.Budget`.
+
+        Args:
+            strata: of the data, with the same groups.
+            end: first step that no longer counts.
+            start: first step that counts.
+        """
+        return budget(strata, [(change.step, change.weights) for change in self.changes], end=end, start=start)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain Python: the groups, whether the plan is fixed, and the log."""
+        changes = [{**asdict(change), "weights": dict(change.weights)} for change in self.changes]
+        return {"names": list(self.names), "fixed": self.fixed, "windows": self._windows, "changes": changes}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken: a live plan takes over the log, a fixed one compares it.
+
+        Raises:
+            InputError: the groups are others, a fixed plan has other windows or weights, or one is live and one fixed.
+        """
+        if state["names"] != list(self.names):
+            raise InputError(
+                f"got a checkpoint with groups {state['names']} and a plan with {list(self.names)}; expected the same; "
+                "change the groups back to resume"
+            )
+        if state["fixed"] != self.fixed:
+            kinds = {True: "fixed windows", False: "live windows"}
+            raise InputError(
+                f"got a checkpoint with {kinds[state['fixed']]} and a plan with {kinds[self.fixed]}; expected the "
+                "same; change it back to resume"
+            )
+        changes = [Change(**change) for change in state["changes"]]
+        if self.fixed and changes != self.changes:
+            raise InputError(
+                f"got a checkpoint whose windows change weights at steps {[it.step for it in changes]}, and a "
+                f"plan with others ({[it.step for it in self.changes]}); expected the same steps and weights; change "
+                "them back to resume"
+            )
+        self.changes = changes
+        self._windows = state["windows"]

@@ -1,0 +1,180 @@
+"""What decides the weights of groups when a window opens."""
+
+import importlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from stagewise.errors import InputError, require
+from stagewise.interventions.group_weights import GroupWeights, check_names, check_values, complete_weights
+from stagewise.interventions.influence_table import InfluenceTable
+
+
+class Policy(Protocol):
+    """Anything that is called like this; a plain function will do.
+
+    A policy may also have a method ``check(names)``, which is called before training and raises ``InputError`` where
+    the policy cannot work with these groups.
+    """
+
+    def __call__(
+        self, names: Sequence[str], *, window: int, step: int, influence: InfluenceTable | None
+    ) -> GroupWeights:
+        """Weights for one window.
+
+        Args:
+            names: all groups.
+            window: number of the window in the run, from 0.
+            step: training step at which it opens.
+            influence: of the latest probe before that step; None where nothing was measured.
+
+        Returns:
+            Name of a group to its weight, 0 or more. Groups that are left out have weight 1.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ConstantFactor:
+    """The same weights in every window.
+
+    Attributes:
+        weights: name of a group to its weight; groups that are left out have weight 1. All 1 is the placebo.
+
+    Raises:
+        InputError: no group, or a weight that is not finite or negative.
+    """
+
+    weights: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        require(bool(self.weights), "weights", self.weights, "at least one group", "name one, e.g. {induction: 4.0}")
+        check_values(self.weights)
+
+    def check(self, names: Sequence[str]) -> None:
+        """Refuse groups that do not exist."""
+        check_names(self.weights, names)
+
+    def __call__(
+        self, names: Sequence[str], *, window: int, step: int, influence: InfluenceTable | None = None
+    ) -> GroupWeights:
+        """The weights."""
+        return dict(self.weights)
+
+
+@dataclass(frozen=True)
+class ProportionalToInfluence:
+    """Weights that grow with how much a group helps a target group, by the influence at the window's opening.
+
+    w_g = 1 + strength h_g / max_k |h_k|, clipped to [lowest, highest], with the helpfulness h_g = -BIF(g, target) of
+    the groups k = 1, 2, ... Only ratios of influence count, so neither its unit nor the sampler's settings set the size
+    of the weights. The target is one of the groups, and often the most helpful to itself. A group whose influence on
+    the target is not known (NaN) keeps weight 1.
+
+    Attributes:
+        target: group that is to be helped.
+        strength: weight of the most influential group less 1; negative turns the policy round.
+        lowest: least weight.
+        highest: largest weight.
+
+    Raises:
+        InputError: the range is empty, negative or without 1, or ``strength`` is 0 or not finite.
+    """
+
+    target: str
+    strength: float = 3.0
+    lowest: float = field(default=0.25, kw_only=True)
+    highest: float = field(default=4.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        sized = math.isfinite(self.strength) and self.strength != 0
+        require(sized, "strength", self.strength, "a finite number, not 0", "3 gives the most helpful group weight 4")
+        if not 0 <= self.lowest <= 1 <= self.highest < math.inf:
+            raise InputError(
+                f"got weights from {self.lowest} to {self.highest}; expected 0 <= lowest <= 1 <= highest, finite; "
+                "groups without influence keep weight 1"
+            )
+
+    def check(self, names: Sequence[str]) -> None:
+        """Refuse a target that does not exist."""
+        check_names([self.target], names)
+
+    def __call__(
+        self, names: Sequence[str], *, window: int, step: int, influence: InfluenceTable | None
+    ) -> GroupWeights:
+        """The weights.
+
+        Raises:
+            InputError: no influence was measured, none of it is finite, or it is of other groups.
+        """
+        if influence is None:
+            raise InputError(
+                f"got no influence when window {window} opened at step {step}; expected that of a probe before it; "
+                "measure influence in this run, pass an influence table, or use a constant factor"
+            )
+        helps = {name: -value for name, value in influence.on(self.target).items() if math.isfinite(value)}
+        if not helps:
+            raise InputError(
+                f"got no finite influence on {self.target!r} at step {influence.step}; expected that of one group or "
+                "more; observe more samples of it"
+            )
+        check_names(helps, names)
+        scale = max(map(abs, helps.values())) or 1.0
+        return {
+            name: min(max(1.0 + self.strength * value / scale, self.lowest), self.highest)
+            for name, value in helps.items()
+        }
+
+
+def from_path(path: str) -> Policy:
+    """A policy by its dotted path.
+
+    Args:
+        path: ``package.module.name`` of a function, or of a callable object.
+
+    Raises:
+        InputError: there is no such module or name, or it cannot be called.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        policy = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"got policy {path!r}, which cannot be imported ({error}); expected package.module.function"
+        ) from error
+    if not callable(policy) or isinstance(policy, type):
+        raise InputError(
+            f"got policy {path!r}, which is a {type(policy).__name__}; expected a function "
+            "(names, *, window, step, influence) -> weights"
+        )
+    return policy
+
+
+def check_policy(policy: Policy, names: Sequence[str]) -> None:
+    """Before training: let a policy refuse these groups, where it has a ``check``.
+
+    Raises:
+        InputError: as the policy says.
+    """
+    check = getattr(policy, "check", None)
+    if check is not None:
+        check(names)
+
+
+def decide_weights(
+    policy: Policy, names: Sequence[str], *, window: int, step: int, influence: InfluenceTable | None = None
+) -> dict[str, float]:
+    """Ask a policy, and check and complete its answer: a weight for each group.
+
+    Args:
+        policy: whom to ask.
+        names: all groups.
+        window: number of the window in the run, from 0.
+        step: training step at which it opens.
+        influence: of the latest probe, if any.
+
+    Raises:
+        InputError: the answer names unknown groups, or has a weight that is not finite or negative.
+    """
+    return complete_weights(policy(names, window=window, step=step, influence=influence), names)

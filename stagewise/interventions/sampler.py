@@ -1,0 +1,172 @@
+"""Reweighted batches of indices, for one process or for the ranks of several."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch.distributed
+
+from stagewise.errors import InputError, require
+from stagewise.interventions.deck import Deck, Exhausted
+from stagewise.interventions.group_weights import GroupWeights, complete_weights
+from stagewise.interventions.strata import Strata
+from stagewise.loading.loader import check_size
+from stagewise.loading.order import EpochBatches
+
+WeightsFor = Callable[[int], GroupWeights]
+"""Weights of the groups in a batch, by the number of the batch since the run began: 0, 1, ... over all epochs."""
+
+
+class ReweightedBatches(EpochBatches):
+    """Batches drawn by weights of groups that may change from batch to batch.
+
+    How an epoch is drawn is told by :class:`~stagewise.interventions.deck.Deck`: no sample comes twice in it, and with
+    weights of 1 it is the epoch of ``ResumableLoader`` with the same seed, bit for bit. An epoch has as many batches as
+    the data fill; a last batch that is not full is left out.
+
+    Every rank draws the same *global* batches of ``batch_size * world_size`` samples and takes every ``world_size``-th
+    sample from its own rank on, so shards are disjoint. ``weights_for`` must therefore answer the same on all ranks.
+
+    Weights are asked for when a batch is drawn, once, and then recorded: a batch drawn anew after a resume has the
+    weights that it was first drawn with.
+
+    Attributes:
+        strata: the data and its groups.
+        batch_size: samples in a batch of one rank.
+        weights_for: asked for the weights of each new batch; None for weights of 1.
+        when_exhausted: what to do where a stratum is used up.
+        before: batches of the run before this epoch.
+        drawn: number of the next batch of the run whose weights have not been asked for.
+        history: every change of weights, as number of the batch in the run and weights of all groups.
+    """
+
+    def __init__(
+        self,
+        strata: Strata,
+        batch_size: int,
+        seed: int = 0,
+        *,
+        weights_for: WeightsFor | None = None,
+        when_exhausted: Exhausted | str = Exhausted.refuse,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> None:
+        """Set the order.
+
+        Args:
+            strata: the data and its groups.
+            batch_size: samples in a batch of one rank.
+            seed: of the orders, 0 or more.
+            weights_for: see above.
+            when_exhausted: see :class:`~stagewise.interventions.deck.Exhausted`.
+            rank: of this process; None asks ``torch.distributed`` when the first batch is drawn.
+            world_size: number of processes; given with ``rank`` or not at all.
+
+        Raises:
+            InputError: fewer samples than one global batch, or a rank that is none.
+        """
+        require(seed >= 0, "seed", seed, "an integer of 0 or more", "change it")
+        super().__init__(seed)
+        if (rank is None) != (world_size is None) or (
+            rank is not None and world_size is not None and not 0 <= rank < world_size
+        ):
+            raise InputError(
+                f"got rank={rank} and world_size={world_size}; expected 0 <= rank < world_size, or neither; leave both "
+                "out to ask torch.distributed"
+            )
+        self.strata, self.batch_size, self.weights_for = strata, batch_size, weights_for
+        try:
+            self.when_exhausted = Exhausted(when_exhausted)
+        except ValueError:
+            raise InputError(f"got when_exhausted={when_exhausted!r}; expected refuse or repeat") from None
+        self._shard = None if rank is None or world_size is None else (rank, world_size)
+        check_size(len(strata.labels), self.batch_size * self.shard[1])
+        self.before, self.drawn = 0, 0
+        self.history: list[tuple[int, dict[str, float]]] = []
+
+    @property
+    def shard(self) -> tuple[int, int]:
+        """Rank and number of processes."""
+        if self._shard is not None:
+            return self._shard
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return 0, 1
+
+    def __len__(self) -> int:
+        return len(self.strata.labels) // (self.batch_size * self.shard[1])
+
+    def begin_epoch(self, before: int) -> None:
+        """Go on at the start of an epoch, forgetting batches of the last one that were drawn but not used.
+
+        Args:
+            before: batches of the run until now.
+        """
+        self.before = self.drawn = before
+        self.history = [entry for entry in self.history if entry[0] < before]
+
+    def weights_of(self, number: int) -> dict[str, float]:
+        """Weights with which a batch of the run was drawn, by its number."""
+        place = bisect_right(self.history, number, key=lambda entry: entry[0])
+        return dict(self.history[place - 1][1]) if place else dict.fromkeys(self.strata.names, 1.0)
+
+    def _ask(self, number: int) -> dict[str, float]:
+        current = self.weights_of(number)
+        if number < self.drawn:
+            return current
+        given = {} if self.weights_for is None else self.weights_for(number)
+        weights = complete_weights(given, self.strata.names)
+        if weights != current:
+            self.history.append((number, weights))
+        self.drawn = number + 1
+        return weights
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rank, world_size = self.shard
+        size = self.batch_size * world_size
+        check_size(len(self.strata.labels), size)
+        first, self.skip = self.skip, 0
+        deck = Deck(self.strata, self.seed, self.epoch, exhausted=self.when_exhausted)
+        last: dict[str, float] | None = None
+        for batch in range(len(self)):
+            weights = self._ask(self.before + batch)
+            if weights != last:
+                rho, last = self.strata.rho(weights), weights
+            # Batches that are skipped are dealt too: which samples are left depends on them.
+            samples = deck.deal(batch, size, rho)
+            if batch >= first:
+                yield samples[rank::world_size]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain Python, the same on all ranks: the weights of all batches drawn so far, and what the order hangs on."""
+        return {
+            "before": self.before,
+            "drawn": self.drawn,
+            "history": [[number, dict(weights)] for number, weights in self.history],
+            "order": self._facts(),
+        }
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "world_size": self.shard[1],
+            "when_exhausted": str(self.when_exhausted),
+            "groups": list(self.strata.names),
+            "counts": self.strata.counts.tolist(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave.
+
+        Raises:
+            InputError: the order hangs on other facts now: another seed, batch size, number of processes, other groups.
+        """
+        for name, value in self._facts().items():
+            if state["order"][name] != value:
+                raise InputError(
+                    f"got a checkpoint whose data order has {name} {state['order'][name]}, and a loader with {value}; "
+                    "expected the same; change it back to resume"
+                )
+        self.before, self.drawn = state["before"], state["drawn"]
+        self.history = [(int(number), dict(weights)) for number, weights in state["history"]]

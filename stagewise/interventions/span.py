@@ -1,0 +1,157 @@
+"""Spans of training in which weights are changed: given by hand, or read from a finished run."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+from pathlib import Path
+
+from stagewise.errors import InputError, require
+
+SUMMARY_NAME = "summary.json"
+
+
+@dataclass(frozen=True, order=True)
+class Span:
+    """Training steps at which weights are changed: ``start <= step < end``.
+
+    A step is named by ``trainer.global_step`` before its optimizer step: Span(0, 1) is the first update.
+
+    Attributes:
+        start: first step.
+        end: first step after it.
+
+    Raises:
+        InputError: a negative start, or an end that is not after it.
+    """
+
+    start: int
+    end: int
+
+    def __post_init__(self) -> None:
+        for name, value in (("start", self.start), ("end", self.end)):
+            require(type(value) is int, f"span {name}", repr(value), "a whole training step", "pass an integer")
+        require(self.start >= 0, "span", self, "a start of 0 or more", "shift it less, or leave it out")
+        require(self.end > self.start, "span", self, "an end after the start", "swap them, or leave it out")
+
+    def __contains__(self, step: int) -> bool:
+        return self.start <= step < self.end
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def __str__(self) -> str:
+        return f"[{self.start}, {self.end})"
+
+    def shifted(self, by: int) -> "Span":
+        """The span ``by`` steps later; earlier if negative, as an arm that acts before or after the window.
+
+        Raises:
+            InputError: it would begin before step 0.
+        """
+        return Span(self.start + by, self.end + by)
+
+
+class Part(StrEnum):
+    """Which steps of a transition window are meant.
+
+    Members are named as the YAML writes them:
+        window: from its start to its end, half the peak's prominence on both sides.
+        onset: from its start to its peak.
+        fixed: so many steps from its start, see ``length``.
+    """
+
+    window = "window"
+    onset = "onset"
+    fixed = "fixed"
+
+
+def check_spans(spans: Iterable[Span], max_steps: int | None = None) -> tuple[Span, ...]:
+    """Refuse spans that cannot be followed; spans that touch are allowed.
+
+    Args:
+        spans: in any order.
+        max_steps: steps of the run; None where it is not known.
+
+    Returns:
+        The spans in order of training.
+
+    Raises:
+        InputError: two overlap, or one ends after the run.
+    """
+    ordered = tuple(sorted(spans))
+    for first, second in pairwise(ordered):
+        if second.start < first.end:
+            raise InputError(
+                f"got spans {first} and {second}, which overlap; expected one after the other; join them or shorten one"
+            )
+    if max_steps is not None and ordered and ordered[-1].end > max_steps:
+        raise InputError(
+            f"got span {ordered[-1]} for a run of {max_steps} steps; expected it to end within the run; "
+            "train longer, or shorten or leave out the span"
+        )
+    return ordered
+
+
+def read_spans(
+    path: str | Path, *, part: Part = Part.window, length: int | None = None, shift: int = 0
+) -> tuple[Span, ...]:
+    """Spans at the transition windows of a finished run.
+
+    Args:
+        path: log directory of the run, or its ``summary.json``.
+        part: which steps of each window.
+        length: steps from the start of each window, with ``Part.fixed`` only.
+        shift: steps by which each span is moved afterwards; negative = earlier.
+
+    Raises:
+        InputError: there is no such file, it is no summary, it has no windows, a window has no such part, spans overlap
+            or begin before step 0, or ``length`` is missing, below 1, or given where it says nothing.
+    """
+    fixed = Part(part) is Part.fixed
+    if fixed != (length is not None) or (length is not None and length < 1):
+        raise InputError(
+            f"got part={part} and length={length}; expected a length of 1 or more with part=fixed, and none otherwise; "
+            "set both or neither"
+        )
+    spans = []
+    for number, window in enumerate(_transitions(Path(path)), start=1):
+        start, peak, end = window
+        if length is not None:
+            end = start + length
+        elif part == Part.onset:
+            end = peak
+        if end <= start:
+            raise InputError(
+                f"got window {number} of {path} whose {part} is empty (start {start}, peak {peak}, end {window[2]}); "
+                "expected at least one step; choose another part"
+            )
+        if start + shift < 0:
+            raise InputError(
+                f"got shift={shift} for window {number} of {path}, which starts at step {start}; expected a start of "
+                "0 or more; shift it less"
+            )
+        spans.append(Span(start, end).shifted(shift))
+    return check_spans(spans)
+
+
+def _transitions(path: Path) -> list[tuple[int, int, int]]:
+    """Start, peak and end of each window in a summary."""
+    file = path / SUMMARY_NAME if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"got {path}, where no {SUMMARY_NAME} is; expected the log directory of a finished run")
+    try:
+        listed = json.loads(file.read_text())["transitions"]
+        windows = [(int(it["start"]), int(it["peak"]), int(it["end"])) for it in listed]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"got {file}, which is no summary of a run ({type(error).__name__}: {error}); expected JSON with "
+            "`transitions`, each with start, peak and end"
+        ) from error
+    if not windows:
+        raise InputError(
+            f"got {file}, which has no transition window; expected at least one; lower probe.min_prominence, probe "
+            "more densely, or give spans by hand"
+        )
+    return windows

@@ -1,0 +1,77 @@
+"""Whether there are samples enough for a plan: found by drawing the whole run without loading anything."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagewise.errors import InputError
+from stagewise.interventions.deck import Deck, Exhausted
+from stagewise.interventions.sampler import WeightsFor
+from stagewise.interventions.strata import Strata
+
+
+def check_supply(
+    strata: Strata,
+    weights_for: WeightsFor,
+    *,
+    batch_size: int,
+    seed: int,
+    num_batches: int,
+    batches_per_epoch: int | None = None,
+) -> None:
+    """Before training with weights that are known: refuse a run in which samples would not last.
+
+    Draws exactly what the run will draw, so that the numbers are exact. Batches before the first window of an
+    epoch cost next to nothing, others some 20 to 200 microseconds.
+
+    Args:
+        strata: the data and its groups.
+        weights_for: weights by the number of the batch in the run, known for all of them.
+        batch_size: samples in a global batch, over all ranks.
+        seed: of the orders.
+        num_batches: of the run.
+        batches_per_epoch: where an epoch ends before its data do (``limit_train_batches``); None for all full batches.
+
+    Raises:
+        InputError: some stratum would run out: how many samples it has, how many it would need.
+    """
+    full = len(strata.labels) // batch_size
+    length = full if batches_per_epoch is None else min(batches_per_epoch, full)
+    if length < 1:
+        raise InputError(f"got {len(strata.labels)} samples for batches of {batch_size}; expected at least one batch")
+    missing = np.zeros(len(strata), dtype=np.int64)
+    for epoch, first in enumerate(range(0, num_batches, length)):
+        numbers = range(first, min(first + length, num_batches))
+        missing = np.maximum(missing, _missing(strata, weights_for, batch_size, seed, epoch, numbers))
+    if missing.any():
+        short = "; ".join(
+            f"{strata.counts[row]} samples {strata.words(row)}, of which an epoch needs "
+            f"{strata.counts[row] + missing[row]}"
+            for row in np.flatnonzero(missing).tolist()
+        )
+        raise InputError(
+            f"got {short}; expected a fresh one for every draw; give more data, make windows shorter or weights "
+            "smaller, train fewer batches an epoch, or set when_exhausted=repeat"
+        )
+
+
+def _missing(
+    strata: Strata,
+    weights_for: WeightsFor,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    numbers: range,
+) -> NDArray[np.int64]:
+    """``[stratum]``: samples that one epoch lacks, its batches having these numbers in the run."""
+    deck, last, rho = None, None, np.ones(len(strata))
+    for batch, number in enumerate(numbers):
+        weights = weights_for(number)
+        if weights != last:
+            rho, last = strata.rho(weights), weights
+        if deck is None:
+            if (rho == 1.0).all():
+                continue
+            deck = Deck(strata, seed, epoch, exhausted=Exhausted.repeat)
+            deck.skip(batch * batch_size)
+        deck.deal(batch, batch_size, rho)
+    return np.zeros(len(strata), dtype=np.int64) if deck is None else deck.repeats

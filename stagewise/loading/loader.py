@@ -1,0 +1,143 @@
+"""A data loader whose order is a function of (seed, epoch), and which can be stopped and resumed anywhere."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from stagewise.errors import InputError
+from stagewise.loading.order import EpochBatches, SeededBatches
+
+T = TypeVar("T")
+
+
+def _as_it_is(rows: T) -> T:
+    return rows
+
+
+def check_size(size: int, batch_size: int) -> None:
+    """Refuse a data set that does not fill ``batch_size`` once.
+
+    Raises:
+        InputError: fewer samples than that, or a batch size below 1.
+    """
+    if batch_size < 1 or size < batch_size:
+        raise InputError(
+            f"got {size} samples for batches of {batch_size}; expected at least one full batch; "
+            "give more data or a smaller batch_size"
+        )
+
+
+class EpochLoader(DataLoader):
+    """A ``DataLoader`` over :class:`~stagewise.loading.order.EpochBatches` that knows its place in the epoch.
+
+    Lightning stores ``state_dict`` in its checkpoints, so that a run resumed in mid-epoch sees exactly the batches
+    which an uninterrupted one sees. Batches count as consumed when they leave the loader, whatever workers have
+    prefetched.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batches: EpochBatches,
+        *,
+        num_workers: int = 0,
+        collate_fn: Callable[[Any], Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Load batches of a data set.
+
+        Args:
+            dataset: map-style data set with a length. Where it has ``__getitems__``, that is asked for a whole batch.
+            batches: which samples, in which order.
+            num_workers: as in ``DataLoader``.
+            collate_fn: as in ``DataLoader``; by default what ``__getitems__`` returns is the batch.
+            **kwargs: further arguments of ``DataLoader``.
+        """
+        if collate_fn is None and hasattr(dataset, "__getitems__"):
+            collate_fn = _as_it_is
+        # The own generator keeps DataLoader from drawing a base seed out of the global random state.
+        kwargs.setdefault("generator", torch.Generator().manual_seed(batches.seed))
+        super().__init__(dataset, batch_sampler=batches, num_workers=num_workers, collate_fn=collate_fn, **kwargs)
+        self._batches = batches
+        self._epoch = -1
+        self._consumed = 0
+        self._resumed = False
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        # A generator: nothing moves before the first batch is asked for, as Lightning makes iterators it never uses.
+        order, self._batches.told = self._batches.told, None
+        epoch = self._epoch + 1 if order is None else order
+        unfinished = self._resumed and 0 < self._consumed < len(self) and order in (None, self._epoch)
+        if unfinished:
+            epoch = self._epoch
+        else:
+            self._begin_epoch()
+            self._consumed = 0
+        self._resumed = False
+        self._epoch = self._batches.epoch = epoch
+        self._batches.skip = self._consumed
+        for batch in super().__iter__():
+            self._consumed += 1
+            yield batch
+
+    def _begin_epoch(self) -> None:
+        """Called before an epoch that starts at its first batch, while the last epoch's count still stands."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """``epoch``, ``batches`` consumed in it, and ``seed``."""
+        return {"epoch": self._epoch, "batches": self._consumed, "seed": self._batches.seed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken.
+
+        Raises:
+            InputError: the state was taken under another seed, whose order is another one.
+        """
+        if state["seed"] != self._batches.seed:
+            raise InputError(
+                f"got a checkpoint whose data order has seed {state['seed']}, and a loader with seed "
+                f"{self._batches.seed}; expected the same; set the data's seed to {state['seed']} to resume"
+            )
+        self._epoch, self._consumed = state["epoch"], state["batches"]
+        self._resumed = True
+
+
+class ResumableLoader(EpochLoader):
+    """A ``DataLoader`` with ``state_dict`` and ``load_state_dict``, shuffled by (seed, epoch).
+
+    One process only: under DDP shard the data yourself and set ``use_distributed_sampler=False``.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int = 32,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        drop_last: bool = True,
+        num_workers: int = 0,
+        collate_fn: Callable[[Any], Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Set the order.
+
+        Args:
+            dataset: map-style data set with a length. Where it has ``__getitems__``, that is asked for a whole batch.
+            batch_size: samples in a batch.
+            seed: with the epoch, the seed of the order.
+            shuffle: False keeps the data set's own order in every epoch.
+            drop_last: leave out a last batch that is not full.
+            num_workers: as in ``DataLoader``.
+            collate_fn: as in ``DataLoader``; by default what ``__getitems__`` returns is the batch.
+            **kwargs: further arguments of ``DataLoader``.
+
+        Raises:
+            InputError: fewer samples than one batch, or a batch size below 1.
+        """
+        size = len(dataset)  # type: ignore[arg-type]
+        check_size(size, batch_size if drop_last else min(batch_size, max(size, 1)))
+        batches = SeededBatches(size, batch_size, seed, shuffle=shuffle, drop_last=drop_last)
+        super().__init__(dataset, batches, num_workers=num_workers, collate_fn=collate_fn, **kwargs)

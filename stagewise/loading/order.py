@@ -1,0 +1,62 @@
+"""The order of an epoch, drawn from (seed, epoch), as batches of indices."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from stagewise.loading.seeds import seeded
+
+_ORDER = 1_000  # streams of a seed from here on are orders of epochs
+
+
+def epoch_order(size: int, seed: int, epoch: int) -> Tensor:
+    """Permutation ``[size]`` of the samples in one epoch, int64."""
+    return torch.randperm(size, generator=seeded(seed, _ORDER + epoch))
+
+
+class EpochBatches(Sampler[list[int]]):
+    """Batches of indices, epoch by epoch: what :class:`~stagewise.loading.loader.EpochLoader` needs of a sampler.
+
+    Attributes:
+        seed: of the orders.
+        epoch: whose order comes next.
+        skip: batches at its start that are passed over, once.
+        told: epoch that Lightning has set; None where it has not.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.epoch, self.skip = 0, 0
+        self.told: int | None = None
+
+    @property
+    def sampler(self) -> "EpochBatches":
+        """Where Lightning looks for ``set_epoch``."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch; a loader used without Lightning counts for itself."""
+        self.told = epoch
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
+class SeededBatches(EpochBatches):
+    """Batches of indices in the order of a permutation drawn from (seed, epoch)."""
+
+    def __init__(self, size: int, batch_size: int, seed: int, *, shuffle: bool = True, drop_last: bool = True) -> None:
+        super().__init__(seed)
+        self.size, self.batch_size = size, batch_size
+        self.shuffle, self.drop_last = shuffle, drop_last
+
+    def __len__(self) -> int:
+        return self.size // self.batch_size if self.drop_last else -(-self.size // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = epoch_order(self.size, self.seed, self.epoch) if self.shuffle else torch.arange(self.size)
+        first, self.skip = self.skip, 0
+        for batch in range(first, len(self)):
+            yield order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
