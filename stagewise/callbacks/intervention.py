@@ -64,8 +64,8 @@ class InterventionCallback(Callback):
 
     def __init__(
         self,
-        windows: Windows,
-        policy: Policy | str,
+        windows: Windows = None,
+        policy: Policy | str | None = None,
         *,
         mechanism: Mechanism | str = Mechanism.sampling,
         groups: Mapping[str, ArrayLike] | Sequence[str] | None = None,
@@ -79,7 +79,7 @@ class InterventionCallback(Callback):
         Args:
             windows: spans or (start, end) in training steps; the folder or ``summary.json`` of an earlier run; None for
                 live windows.
-            policy: decides the weights in each window; an object, a function, or its dotted path.
+            policy: decides the weights in each window; an object, a function, or its dotted path; always needed.
             mechanism: ``sampling`` or ``loss``.
             groups: for loss weights, the groups that the batches' masks tell: names, or name to bool ``[sample]`` or
                 ``[sample, token]`` over the training data, which the budget needs. By default those of the training

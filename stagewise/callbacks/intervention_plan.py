@@ -56,7 +56,7 @@ def settle_spans(windows: Windows, *, part: Part | str, length: int | None, shif
     return tuple(spans)
 
 
-def settle_policy(policy: Policy | str) -> Policy:
+def settle_policy(policy: Policy | str | None) -> Policy:
     """A policy as it is, or by its dotted path.
 
     Raises:

@@ -4,14 +4,18 @@ import json
 import logging
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from stagewise import ConstantFactor, InputError
+from stagewise import ConstantFactor, InputError, InterventionCallback, ProportionalToInfluence
+from stagewise.interventions.influence_table import InfluenceTable
 from stagewise.interventions.span import Span
 from tests.callbacks.interventions import EVEN, FOUR, Witness, intervention, loader, train
 
+CONSTANT = "stagewise.ConstantFactor"
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -161,3 +165,42 @@ def test_live_changes_outside_of_a_live_run_are_refused(tmp_path):
     train(tmp_path, [fixed, Witness()])
     with pytest.raises(InputError, match="among fixed ones"):
         fixed.close(20, "by hand")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "spans", "policy"),
+    [
+        (
+            ["--it.windows=[[3,9]]", "--it.policy=stagewise.ConstantFactor", "--it.policy.weights={even: 4}"],
+            (3, 9),
+            FOUR,
+        ),
+        (["--it.windows=[{start: 3, end: 9}]", "--it.policy=tests.callbacks.interventions.FOUR"], (3, 9), FOUR),
+        (["--it.policy=tests.callbacks.interventions.FOUR", "--it.mechanism=loss", "--it.groups=[even]"], None, FOUR),
+    ],
+)
+def test_it_can_be_configured_on_the_command_line(arguments, spans, policy):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(InterventionCallback, "it")
+    callback = parser.instantiate_classes(parser.parse_args(arguments)).it
+    assert callback.spans == (None if spans is None else (Span(*spans),))
+    assert callback.policy == policy
+
+
+def test_a_policy_by_influence_weighs_by_the_table_that_is_given(tmp_path):
+    table = InfluenceTable(names=("even",), values=np.array([[-2.0]]), step=2)
+    policy = ProportionalToInfluence("even", 2.0)
+    fixed = intervention(policy=policy, influence=[table])
+    train(tmp_path, [fixed])
+    assert fixed.plan.weights_at(3) == {"even": 3.0}
+
+    class Probes(pl.Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            if trainer.global_step == 4:
+                lived.open(4, "inflection", influence=table)
+            if trainer.global_step == 6:
+                lived.update(6, influence=InfluenceTable(names=("even",), values=np.array([[2.0]]), step=6))
+
+    lived = intervention(windows=None, policy=policy)
+    train(tmp_path, [lived, Probes()])
+    assert [(it.step, it.weights["even"], it.inside) for it in lived.plan.changes] == [(4, 3.0, True), (6, 0.25, True)]

@@ -91,6 +91,7 @@ def test_repeating_samples_may_be_asked_for(tmp_path):
         ({"mechanism": "magic"}, "expected sampling or loss"),
         ({"policy": "stagewise.nothing"}, "cannot be imported"),
         ({"policy": ConstantFactor}, "expected one such as ConstantFactor"),
+        ({"policy": None}, "got policy None; expected one such as ConstantFactor"),
         ({"groups": ["even"]}, "the ReweightedLoader has them"),
     ],
 )
