@@ -3,8 +3,13 @@
 from stagewise._version import __version__
 from stagewise.callbacks.induction import InductionCallback
 from stagewise.callbacks.influence import InfluenceCallback
+from stagewise.callbacks.intervention import InterventionCallback
 from stagewise.errors import InputError, LossContractError
 from stagewise.influence.split import Centering
+from stagewise.interventions.grouped_rows import GroupedRows
+from stagewise.interventions.loader import ReweightedLoader
+from stagewise.interventions.policy import ConstantFactor, ProportionalToInfluence
+from stagewise.interventions.span import Span
 from stagewise.losses import causal_lm_loss
 from stagewise.phases.flips import SignFlip, find_flips
 from stagewise.phases.matching import WindowMatch, match_windows
@@ -26,20 +31,26 @@ __all__ = [
     "AdamMoments",
     "Centering",
     "ChainSampler",
+    "ConstantFactor",
     "Drift",
     "EngineName",
+    "GroupedRows",
     "InductionCallback",
     "InfluenceCallback",
     "InputError",
+    "InterventionCallback",
     "LogSpaced",
     "LossContractError",
     "ProbeConfig",
     "ProbeData",
     "ProbeSchedule",
     "Prober",
+    "ProportionalToInfluence",
     "RMSprop",
+    "ReweightedLoader",
     "SGLDConfig",
     "SignFlip",
+    "Span",
     "Thresholds",
     "Window",
     "WindowMatch",

@@ -1,5 +1,6 @@
 """A causal language model from Hugging Face as a LightningModule."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -73,7 +74,10 @@ class CausalLM(pl.LightningModule):
 
     Attributes:
         model: the Hugging Face model.
+        intervention_weights: mean loss by weights of groups, set by a callback that intervenes; else None.
     """
+
+    intervention_weights: Callable[[tuple[Tensor, Tensor], Mapping[str, Tensor]], Tensor] | None = None
 
     def __init__(
         self,
@@ -126,8 +130,15 @@ class CausalLM(pl.LightningModule):
         return losses.sum() / mask.sum()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean loss of a batch, nats per token; logged as ``train/loss``."""
-        loss = self._mean_loss(batch)
+        """Mean loss of a batch, nats per token; logged as ``train/loss``.
+
+        While an ``InterventionCallback`` reweights losses, it is the weighted mean; the batch then has
+        ``groups``, name to bool ``[sample]`` or ``[sample, position - 1]``.
+        """
+        if self.intervention_weights is None:
+            loss = self._mean_loss(batch)
+        else:
+            loss = self.intervention_weights(self.per_sample_loss(batch), batch.get("groups", {}))
         self.log("train/loss", loss, prog_bar=True)
         return loss
 

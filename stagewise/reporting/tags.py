@@ -31,6 +31,11 @@ SIGNAL = "transition/signal"
 THRESHOLD = "transition/threshold"
 IN_WINDOW = "transition/in_window"
 
+ACTIVE = "intervention/active"
+"""1 while a window of an intervention is open, else 0; also 1 with weights of 1, in a placebo."""
+CHANGES = "intervention/changes"
+"""Text: every change of weights, and the budget."""
+
 RUN_SUMMARY = "run/summary"
 
 
@@ -82,6 +87,11 @@ def group_loss(group: str) -> str:
 def induction(score: str) -> str:
     """An induction metric: prefix_matching, previous_token, icl_score, loss_gap or copying."""
     return f"induction/{score}"
+
+
+def group_weight(group: str) -> str:
+    """Weight of a group's samples, against 1 for samples in no group, as the batch of the step has it."""
+    return f"intervention/weight/{group}"
 
 
 MATRIX_PARTS = tuple(part for part in PARTS if part != "drift")

@@ -1,0 +1,286 @@
+"""Reweight groups of training samples inside windows of a run."""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from numpy.typing import ArrayLike
+
+from stagewise.callbacks.intervention_plan import (
+    Windows,
+    make_plan,
+    policy_words,
+    settle_groups,
+    settle_policy,
+    settle_spans,
+    take_up,
+)
+from stagewise.callbacks.reweighted_data import find_loader, follow_plan, refuse_distributed_sampler
+from stagewise.callbacks.run_folder import default_folder
+from stagewise.callbacks.step_lines import StepLines
+from stagewise.callbacks.trainer_facts import max_steps, writers
+from stagewise.errors import InputError
+from stagewise.interventions.influence_table import InfluenceTable
+from stagewise.interventions.loader import ReweightedLoader
+from stagewise.interventions.loss_reweighting import LossReweighting
+from stagewise.interventions.plan import Change, Plan
+from stagewise.interventions.policy import Policy, decide_weights
+from stagewise.interventions.span import Part
+from stagewise.interventions.strata import Strata
+from stagewise.reporting import tags
+from stagewise.reporting.files import write_json
+from stagewise.reporting.intervention import FILE_NAME, build_report, report_markdown
+from stagewise.reporting.tensorboard import write_text
+
+
+class Mechanism(StrEnum):
+    """How weights act.
+
+    Members are named as the YAML writes them:
+        sampling: groups are drawn more or less often; the training data are a ``ReweightedLoader``.
+        loss: their losses count more or less; the training step asks ``self.intervention_weights``.
+    """
+
+    sampling = "sampling"
+    loss = "loss"
+
+
+class InterventionCallback(Callback):
+    """Changes the weights of groups of training samples inside windows, with the mass of the data preserved.
+
+    Windows are known before training, or *live*: something else calls :meth:`open` and :meth:`close`. Fixed windows act
+    exactly at their steps. A live change of sampling shows as many batches late as workers have prefetched; the log
+    tells how many.
+
+    ``intervention/active`` and ``intervention/weight/<group>`` go to every logger at each change; every change and the
+    budget to TensorBoard's text page and to ``<log_dir>/intervention.json`` at the end, also after an exception. With
+    weights of 1 a run is bit for bit the run without the callback. A run that is stopped and resumed anywhere equals
+    one that never stopped. Under DDP set ``use_distributed_sampler=False``.
+    """
+
+    def __init__(
+        self,
+        windows: Windows = None,
+        policy: Policy | str | None = None,
+        *,
+        mechanism: Mechanism | str = Mechanism.sampling,
+        groups: Mapping[str, ArrayLike] | Sequence[str] | None = None,
+        influence: Sequence[InfluenceTable | None] | None = None,
+        part: Part | str = Part.window,
+        length: int | None = None,
+        shift: int = 0,
+    ) -> None:
+        """Nothing is looked at before training starts, but the windows and the policy.
+
+        Args:
+            windows: spans or (start, end) in training steps; the folder or ``summary.json`` of an earlier run; None for
+                live windows.
+            policy: decides the weights in each window; an object, a function, or its dotted path; always needed.
+            mechanism: ``sampling`` or ``loss``.
+            groups: for loss weights, the groups that the batches' masks tell: names, or name to bool ``[sample]`` or
+                ``[sample, token]`` over the training data, which the budget needs. By default those of the training
+                data's ``ReweightedLoader``, else those that a ``ConstantFactor`` names.
+            influence: for fixed windows, what the policy reads: a table, or None, for each window.
+            part: with a path, which steps of each transition: ``window``, ``onset`` or ``fixed``.
+            length: with a path and ``part="fixed"``, steps from the start of each transition.
+            shift: with a path, steps by which windows are moved; negative = earlier.
+
+        Raises:
+            InputError: windows, policy or mechanism that cannot be used.
+        """
+        try:
+            self.mechanism = Mechanism(mechanism)
+        except ValueError:
+            raise InputError(f"got mechanism={mechanism!r}; expected sampling or loss") from None
+        if self.mechanism is Mechanism.sampling and groups is not None:
+            raise InputError("got groups with mechanism=sampling; expected none; the ReweightedLoader has them")
+        self.spans = settle_spans(windows, part=part, length=length, shift=shift)
+        self.policy = settle_policy(policy)
+        self._groups = groups
+        self._influence = influence
+        self._plan: Plan | None = None
+        self._strata: Strata | None = None
+        self._loader: ReweightedLoader | None = None
+        self._reweighting: LossReweighting | None = None
+        self._folder: Path | None = None
+        self._state: dict[str, Any] | None = None
+        self._announced = 0
+        self._lines = StepLines()
+
+    @property
+    def plan(self) -> Plan | None:
+        """Weights over training, and the log of every change; None before training starts."""
+        return self._plan
+
+    # What drives live windows
+
+    def open(self, step: int, reason: str = "window opens", *, influence: InfluenceTable | None = None) -> None:
+        """Open a live window; the policy decides its weights. Under DDP call it on every rank.
+
+        Args:
+            step: first training step with the weights, ``trainer.global_step`` before it; not before the last change.
+            reason: for the log.
+            influence: of the latest probe, for policies that read it.
+
+        Raises:
+            InputError: before training, with fixed windows, while one is open, or weights that cannot be followed.
+        """
+        plan = self._live(step)
+        plan.open(step, self._decide(plan, plan.windows, step, influence), reason=reason)
+
+    def update(self, step: int, reason: str = "weights change", *, influence: InfluenceTable | None = None) -> None:
+        """Let the policy decide anew inside the open window; arguments and errors as for :meth:`open`."""
+        plan = self._live(step)
+        plan.update(step, self._decide(plan, plan.windows - 1, step, influence), reason=reason)
+
+    def close(self, step: int, reason: str = "window closes") -> None:
+        """Close the live window: weights are 1 from ``step`` on.
+
+        Raises:
+            InputError: before training, with fixed windows, or while none is open.
+        """
+        self._live(step).close(step, reason=reason)
+
+    def _live(self, step: int) -> Plan:
+        if self._plan is None or self._plan.fixed:
+            what = "before training starts" if self._plan is None else "among fixed ones"
+            raise InputError(
+                f"got a window to change at step {step} {what}; expected it in a run with live windows; pass "
+                "windows=None and call it from a hook of training"
+            )
+        return self._plan
+
+    def _decide(self, plan: Plan, window: int, step: int, influence: InfluenceTable | None) -> dict[str, float]:
+        weights = decide_weights(self.policy, plan.names, window=window, step=step, influence=influence)
+        if self._strata is not None:
+            self._strata.rho(weights)
+        return weights
+
+    # Hooks
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a sampler of Lightning's in place of ours, before the data are set up."""
+        if stage == "fit" and self.mechanism is Mechanism.sampling:
+            refuse_distributed_sampler(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse what cannot be followed, and attach the plan."""
+        step = trainer.global_step
+        state, self._state = self._state, None
+        if state is None and step > 0 and self._plan is not None:
+            state = self._describe(self._plan)
+        self._plan, self._lines = None, StepLines()
+        self._loader = find_loader(trainer) if self.mechanism is Mechanism.sampling else None
+        names, self._strata = settle_groups(self._groups, self._loader or trainer.train_dataloader, self.policy)
+        limit = float("inf") if trainer.fast_dev_run else max_steps(trainer)  # type: ignore[attr-defined]
+        plan = make_plan(
+            names,
+            self.spans,
+            self.policy,
+            influence=self._influence,
+            max_steps=None if limit == float("inf") else int(limit),
+            strata=self._strata,
+        )
+        self._check_unchanged(state)
+        take_up(plan, None if state is None else state["plan"], step)
+        if self._loader is not None:
+            follow_plan(trainer, self._loader, plan, max_steps=limit)
+        else:
+            self._reweighting = LossReweighting(plan.weights_at(step))
+            pl_module.intervention_weights = self._reweighting  # type: ignore[assignment]
+        self._plan = plan
+        self._folder = default_folder(trainer)
+        self._announced = sum(change.step < step for change in plan.changes)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Tell what has changed; set the weights of the batch's losses."""
+        if self._plan is None:
+            return
+        step = trainer.global_step
+        while self._announced < len(self._plan.changes) and self._plan.changes[self._announced].step <= step:
+            self._announce(self._plan, self._plan.changes[self._announced])
+            self._announced += 1
+        weights = self._weights_now(self._plan, step)
+        if self._reweighting is not None:
+            self._reweighting.weights = weights
+        values = {tags.group_weight(name): weight for name, weight in weights.items()}
+        self._lines.log(trainer, {tags.ACTIVE: float(self._plan.inside_at(step)), **values}, step)
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
+        """Refuse a module that never asks for the weights of its losses, before it is updated."""
+        if self._reweighting is not None and not self._reweighting.calls:
+            raise InputError(
+                f"got {type(pl_module).__name__}, whose training_step does not ask for loss weights; expected "
+                "`self.intervention_weights(losses, masks)` as its loss where that is set, masks being name to bool "
+                "[sample]; add it, or use mechanism='sampling'"
+            )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what was done."""
+        self._finish(trainer, pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Write what was done; the exception goes on."""
+        try:
+            self._finish(trainer, pl_module)
+        except Exception as error:
+            rank_zero_warn(f"stagewise: {FILE_NAME} could not be written: {error}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain Python: the log of changes, and what must be the same in a resumed run."""
+        return {} if self._plan is None else self._describe(self._plan)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up where a checkpoint left off."""
+        self._state = dict(state_dict) or None
+
+    # Parts
+
+    def _describe(self, plan: Plan) -> dict[str, Any]:
+        return {"plan": plan.state_dict(), "policy": policy_words(self.policy), "mechanism": str(self.mechanism)}
+
+    def _check_unchanged(self, state: Mapping[str, Any] | None) -> None:
+        for name, value in (("policy", policy_words(self.policy)), ("mechanism", str(self.mechanism))):
+            if state is not None and state[name] != value:
+                raise InputError(
+                    f"got {name} {value} and a checkpoint with {state[name]}; expected the same; change it back to "
+                    "resume"
+                )
+
+    def _weights_now(self, plan: Plan, step: int) -> dict[str, float]:
+        """Weights that the present batch was drawn with, or that its losses have."""
+        if self._loader is not None:
+            return self._loader.weights_of(self._loader.served - 1)
+        return plan.weights_at(step)
+
+    def _announce(self, plan: Plan, change: Change) -> None:
+        lag = 0 if self._loader is None or plan.fixed else self._loader.prefetch_lag
+        late = f"; shows in the data {lag} batches later, from prefetching workers" if lag else ""
+        weights = ", ".join(f"{name} {weight:g}" for name, weight in change.weights.items())
+        rank_zero_info(f"stagewise: step {change.step}: {change.reason}; {self.mechanism} weights {weights}{late}")
+
+    def _finish(self, trainer: Trainer, module: LightningModule) -> None:
+        if self._loader is not None:
+            self._loader.weights_for = None
+        if self._reweighting is not None:
+            module.intervention_weights = None  # type: ignore[assignment]
+            self._reweighting = None
+        if self._plan is None or self._folder is None:
+            return
+        step, folder, self._folder = trainer.global_step, self._folder, None
+        self._lines.end(trainer, step)
+        report = build_report(
+            self._plan,
+            mechanism=str(self.mechanism),
+            policy=policy_words(self.policy),
+            end=step,
+            strata=self._strata,
+            loader=self._loader,
+        )
+        if trainer.is_global_zero:
+            write_json(folder / FILE_NAME, report)
+            write_text(writers(trainer), tags.CHANGES, report_markdown(report), step)

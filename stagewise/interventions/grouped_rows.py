@@ -1,0 +1,51 @@
+"""A data set whose batches say which groups their samples are in."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from stagewise.errors import InputError
+
+
+class GroupedRows(Dataset):
+    """A data set of mappings, each batch with one entry more: ``"groups"``, name to bool ``[sample, ...]``.
+
+    What loss weights need; ``CausalLM`` reads it.
+    """
+
+    def __init__(self, dataset: Dataset, groups: Mapping[str, ArrayLike]) -> None:
+        """Add groups to a data set.
+
+        Args:
+            dataset: map-style, its samples being mappings. Where it has ``__getitems__``, that answers whole batches.
+            groups: name to bool ``[sample]`` or ``[sample, token]``.
+
+        Raises:
+            InputError: groups do not fit the data set.
+        """
+        self._dataset = dataset
+        self._groups: dict[str, Tensor] = {name: torch.as_tensor(mask) for name, mask in groups.items()}
+        for name, mask in self._groups.items():
+            if mask.dtype != torch.bool or len(mask) != len(self):
+                raise InputError(
+                    f"got group {name!r} as {mask.dtype} {list(mask.shape)}; expected torch.bool with one entry for "
+                    f"each of {len(self)} samples"
+                )
+
+    def __len__(self) -> int:
+        return len(self._dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {**self._dataset[index], "groups": {name: mask[index] for name, mask in self._groups.items()}}
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+        chosen = list(indices)
+        if hasattr(self._dataset, "__getitems__"):
+            batch = self._dataset.__getitems__(chosen)
+        else:
+            batch = default_collate([self._dataset[index] for index in chosen])
+        return {**batch, "groups": {name: mask[chosen] for name, mask in self._groups.items()}}

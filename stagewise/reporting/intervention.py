@@ -1,0 +1,79 @@
+"""What an intervention did to a run: as plain data and as text."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from stagewise.interventions.loader import ReweightedLoader
+from stagewise.interventions.plan import Plan
+from stagewise.interventions.strata import Strata
+
+FILE_NAME = "intervention.json"
+
+
+def build_report(
+    plan: Plan,
+    *,
+    mechanism: str,
+    policy: str,
+    end: int,
+    strata: Strata | None = None,
+    loader: ReweightedLoader | None = None,
+) -> dict[str, Any]:
+    """What was planned and, for sampling, what was drawn; plain data.
+
+    Args:
+        plan: of the run.
+        mechanism: ``sampling`` or ``loss``.
+        policy: in words.
+        end: training step that was reached.
+        strata: of the training data; None where groups are known by their names only, which leaves out the budget.
+        loader: of the training data, for sampling.
+
+    Returns:
+        ``changes`` of weights up to ``end``, ``budget`` over steps, and for sampling ``drawn``: the same over batches,
+        as they were drawn, with the lag of live changes in them.
+    """
+    drawn = None
+    if loader is not None:
+        history = [
+            {"batch": number, "weights": weights} for number, weights in loader.history if number < loader.served
+        ]
+        drawn = {"batches": loader.served, "changes": history, "budget": asdict(loader.budget())}
+    return {
+        "mechanism": mechanism,
+        "policy": policy,
+        "windows": "fixed" if plan.fixed else "live",
+        "groups": list(plan.names),
+        "steps": end,
+        "prefetch_lag": 0 if loader is None else loader.prefetch_lag,
+        "changes": [{**asdict(it), "weights": dict(it.weights)} for it in plan.changes if it.step <= end],
+        "budget": None if strata is None else asdict(plan.budget(strata, end=end)),
+        "drawn": drawn,
+    }
+
+
+def report_markdown(report: Mapping[str, Any]) -> str:
+    """A report as text for TensorBoard: a table of changes, and the budget."""
+    lines = [f"**{report['mechanism']}**, {report['windows']} windows, policy {report['policy']}.", ""]
+    if report["windows"] == "live" and report["prefetch_lag"]:
+        lines += [f"Changes show in the data {report['prefetch_lag']} batches late, from prefetching workers.", ""]
+    if report["changes"]:
+        names = report["groups"]
+        lines += ["| step | window | " + " | ".join(names) + " | reason |", "|---" * (len(names) + 3) + "|"]
+        for change in report["changes"]:
+            weights = " | ".join(f"{change['weights'][name]:g}" for name in names)
+            lines.append(
+                f"| {change['step']} | {'open' if change['inside'] else '-'} | {weights} | {change['reason']} |"
+            )
+    else:
+        lines.append("No window was opened.")
+    found = report["budget"]
+    if found is not None:
+        shares = ", ".join(f"{name} {value:+.4g}" for name, value in found["groups"].items())
+        lines += [
+            "",
+            f"**Budget** up to step {report['steps']}: sum of rho - 1 in steps: {shares}; mass moved "
+            f"{found['moved']:.4g} steps; {found['steps']} steps reweighted.",
+        ]
+    return "\n".join(lines)

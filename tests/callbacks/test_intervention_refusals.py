@@ -1,0 +1,143 @@
+"""What the intervention callback refuses before the first step of training, in one line each."""
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from stagewise import ConstantFactor, InputError, ProportionalToInfluence, ReweightedLoader
+from stagewise.interventions.span import Span
+from tests.callbacks.interventions import EVEN, FOUR, Numbered, Weighing, Witness, intervention, loader, train
+from tests.callbacks.runs import Regression
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def negative(names, *, window, step, influence):
+    return {"even": -1.0}
+
+
+def nothing(names, *, window, step, influence):
+    return {"even": 0.0, "odd": 0.0}
+
+
+BOTH = {"even": EVEN, "odd": ~EVEN}
+
+
+def halves():
+    return ReweightedLoader(Numbered(), BOTH, 8)
+
+
+def used():
+    data = loader()
+    next(iter(data))
+    return data
+
+
+@pytest.mark.parametrize(
+    ("arguments", "data", "settings", "words"),
+    [
+        ({"windows": ((3, 9), Span(8, 10))}, loader, {}, "overlap"),
+        ({"windows": ((3, 15),)}, loader, {}, "for a run of 14 steps"),
+        ({"policy": ConstantFactor({"evn": 2.0})}, loader, {}, "got group 'evn'; expected one of 'even'"),
+        ({"policy": ConstantFactor({"evn": 2.0}), "windows": None}, loader, {}, "got group 'evn'"),
+        ({"policy": negative}, loader, {}, "got weight -1.0 for group 'even'"),
+        ({"policy": nothing}, halves, {}, "whose sum over the samples is 0"),
+        ({"policy": ConstantFactor({"even": 0.0, "odd": 0.0}), "windows": None}, halves, {}, "is 0; expected"),
+        (
+            {"policy": nothing, "mechanism": "loss", "groups": {"even": EVEN, "odd": ~EVEN}},
+            loader,
+            {},
+            "is 0; expected",
+        ),
+        ({"policy": negative, "mechanism": "loss"}, loader, {}, "got weight -1.0"),
+        ({"policy": negative, "mechanism": "loss"}, lambda: DataLoader(Numbered(), 8), {}, "pass groups"),
+        ({"policy": ProportionalToInfluence("even")}, loader, {}, "got no influence when window 0 opened"),
+        ({"windows": None, "influence": [None]}, loader, {}, "pass them to open"),
+        ({}, lambda: DataLoader(Numbered(), 8, shuffle=True), {}, r"ReweightedLoader\(dataset, {'name': mask"),
+        ({}, lambda: loader(weights_for=lambda number: {}), {}, "weights_for set"),
+        ({}, used, {}, "given 1 batches in a run at step 0; expected 0"),
+        ({"policy": ConstantFactor({"even": 100.0}), "windows": ((0, 14),)}, loader, {}, "80 samples in 'even', of wh"),
+        ({}, loader, {"reload_dataloaders_every_n_epochs": 1}, "reload_dataloaders_every_n_epochs=1"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line_before_the_first_step(tmp_path, arguments, data, settings, words):
+    witness = Witness()
+    with pytest.raises(InputError, match=words) as caught:
+        train(tmp_path, [intervention(**arguments), witness], data(), **settings)
+    assert "\n" not in str(caught.value)
+    assert not witness.batches
+    assert not list(tmp_path.rglob("intervention.json"))
+
+
+def test_the_supply_that_just_lasts_is_accepted(tmp_path):
+    train(tmp_path, [intervention(policy=ConstantFactor({"even": 100.0}), windows=((0, 7),))])
+
+
+def test_repeating_samples_may_be_asked_for(tmp_path):
+    data = loader(when_exhausted="repeat")
+    train(tmp_path, [intervention(policy=ConstantFactor({"even": 100.0}), windows=((0, 14),))], data)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"windows": ()}, "got no window; expected at least one"),
+        ({"windows": ((9, 3),)}, "an end after the start"),
+        ({"windows": (5,)}, r"expected a Span or \(start, end\)"),
+        ({"windows": "nowhere"}, "where no summary.json is"),
+        ({"windows": "nowhere", "part": "middle"}, "got part='middle'"),
+        ({"shift": 3}, "without the path of an earlier run"),
+        ({"mechanism": "magic"}, "expected sampling or loss"),
+        ({"policy": "stagewise.nothing"}, "cannot be imported"),
+        ({"policy": ConstantFactor}, "expected one such as ConstantFactor"),
+        ({"policy": None}, "got policy None; expected one such as ConstantFactor"),
+        ({"groups": ["even"]}, "the ReweightedLoader has them"),
+    ],
+)
+def test_arguments_that_cannot_be_used_are_refused_at_once(arguments, words):
+    with pytest.raises(InputError, match=words):
+        intervention(**arguments)
+
+
+def test_a_module_that_never_weighs_its_losses_is_refused_before_its_first_update(tmp_path):
+    class Deaf(Regression):
+        pass
+
+    witness = Witness()
+    with pytest.raises(InputError, match="Deaf, whose training_step does not ask for loss weights"):
+        train(tmp_path, [intervention("loss"), witness], module=Deaf)
+    assert not witness.weights
+
+
+def test_a_module_without_a_mask_for_a_group_is_refused_before_its_first_update(tmp_path):
+    witness = Witness()
+    policy = ConstantFactor({"odd": 2.0})
+    with pytest.raises(InputError, match="weight for group 'odd' and masks for 'even'"):
+        train(tmp_path, [intervention("loss", policy=policy), witness], DataLoader(Numbered(), 8))
+    assert not witness.weights
+
+
+def test_manual_optimization_is_refused_for_sampling(tmp_path):
+    class Manual(Weighing):
+        def __init__(self):
+            super().__init__()
+            self.automatic_optimization = False
+
+    with pytest.raises(InputError, match="manual optimization"):
+        train(tmp_path, [intervention()], module=Manual)
+
+
+def test_a_distributed_sampler_is_refused_before_the_data_are_set_up():
+    trainer = pl.Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False)
+    trainer.strategy.set_world_ranks()
+    assert trainer.world_size == 2
+    with pytest.raises(InputError, match=r"got use_distributed_sampler=True with 2 processes; expected False"):
+        intervention().setup(trainer, Weighing(), "fit")
+    intervention("loss").setup(trainer, Weighing(), "fit")
+
+
+def test_windows_beyond_a_fast_dev_run_are_no_fault(tmp_path):
+    _, witness = train(tmp_path, [intervention(policy=FOUR)], fast_dev_run=True)
+    assert len(witness.weights) == 1
+    assert torch.tensor(witness.weights).isfinite().all()

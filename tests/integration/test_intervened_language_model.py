@@ -1,0 +1,71 @@
+"""Interventions on stagewise's own language model, beside the influence callback."""
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from stagewise import (
+    ConstantFactor,
+    GroupedRows,
+    InfluenceCallback,
+    InterventionCallback,
+    ProbeSchedule,
+    ReweightedLoader,
+    SGLDConfig,
+)
+from stagewise.lm import CausalLM
+from stagewise.lm.data import TokenRows
+from tests.lm.test_module import NEOX
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+IDS = torch.randint(64, (200, 12), generator=torch.Generator().manual_seed(0))
+GROUPS = {"first": torch.arange(200) % 5 == 0}
+WEIGHTS = {"first": 6.0}
+SGLD = SGLDConfig(lr=1e-4, nbeta=10, localization=100, num_chains=2, num_draws=2, batch_size=8, engine="sequential")
+
+
+def train(folder, callbacks, groups=GROUPS):
+    pl.seed_everything(5, verbose=False)
+    module = CausalLM("gpt_neox", NEOX)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=6,
+        callbacks=callbacks,
+        default_root_dir=folder,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, ReweightedLoader(GroupedRows(TokenRows(IDS), groups), GROUPS, 10, seed=2))
+    assert module.intervention_weights is None
+    return torch.cat([it.detach().flatten() for it in module.parameters()])
+
+
+@pytest.mark.parametrize("mechanism", ["sampling", "loss"])
+def test_a_placebo_changes_nothing_and_weights_do(tmp_path, mechanism):
+    plain = train(tmp_path, [])
+    windows = [(1, 4)]
+    placebo = train(tmp_path, [InterventionCallback(windows, ConstantFactor({"first": 1.0}), mechanism=mechanism)])
+    assert torch.equal(placebo, plain)
+    found = train(tmp_path, [InterventionCallback(windows, ConstantFactor(WEIGHTS), mechanism=mechanism)])
+    assert not torch.equal(found, plain)
+
+
+def test_token_masks_of_a_whole_sequence_are_its_sample_mask(tmp_path):
+    policy = ConstantFactor(WEIGHTS)
+    samples = train(tmp_path, [InterventionCallback([(1, 4)], policy, mechanism="loss")])
+    tokens = {"first": GROUPS["first"][:, None].expand(-1, 11)}
+    assert torch.equal(train(tmp_path, [InterventionCallback([(1, 4)], policy, mechanism="loss")], tokens), samples)
+
+
+@pytest.mark.parametrize("mechanism", ["sampling", "loss"])
+def test_probes_leave_an_intervened_run_as_it_is(tmp_path, mechanism):
+    def intervention():
+        return InterventionCallback([(1, 4)], ConstantFactor(WEIGHTS), mechanism=mechanism)
+
+    alone = train(tmp_path / "alone", [intervention()])
+    probes = InfluenceCallback(ProbeSchedule(every_n_steps=2), SGLD)
+    watched = train(tmp_path / "watched", [intervention(), probes])
+    assert torch.equal(watched, alone)
+    assert (probes.folder / "intervention.json").exists()

@@ -1,0 +1,36 @@
+"""The README's example of an intervention works as it stands."""
+
+import json
+import re
+from pathlib import Path
+
+import lightning
+import pytest
+import torch
+
+from tests.callbacks.interventions import Numbered, Weighing
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def test_the_example_of_the_readme_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    section = README.split("## Reweight inside windows")[1].split("\n## ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    num = 32 * 800
+    is_repeat = torch.arange(num) % 4 == 0
+    names = {"L": lightning, "dataset": Numbered(num), "is_repeat": is_repeat, "module": Weighing()}
+    # As it stands, but for its length.
+    exec(code.replace("max_steps=2000", "max_steps=401, enable_progress_bar=False"), names)
+    (file,) = tmp_path.rglob("intervention.json")
+    found = json.loads(file.read_text())
+    changes = [(it["step"], it["weights"]["repeats"]) for it in found["changes"]]
+    assert changes == [(300, 4.0), (400, 1.0)]
+    assert found["budget"]["groups"]["repeats"] == pytest.approx(100 * (4 / 1.75 - 1))
+
+
+def test_the_lines_for_third_party_modules_are_those_that_the_tests_use():
+    source = (Path(__file__).parents[1] / "callbacks" / "interventions.py").read_text()
+    assert 'weigh = getattr(self, "intervention_weights", None)' in README
+    assert 'weigh = getattr(self, "intervention_weights", None)' in source
