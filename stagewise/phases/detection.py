@@ -56,7 +56,8 @@ class FoundWindow:
         significance: size of the height in standard errors: offline that of the probe at the peak, online that of
             the probe and its plateau. NaN where no error is known.
         critical: samples with the largest absolute shift at the peak, largest first.
-        steps: training steps of the probes of the two-phase reading.
+        steps: training steps of the probes of the two-phase reading: those of the window, and where it starts or ends
+            between probes the next one outside.
         reading: of the closed window; None with fewer than three probes.
     """
 
@@ -180,11 +181,15 @@ def _online(row: xr.Dataset, config: DetectorConfig) -> list[_Span]:
 
 
 def _read(run: xr.Dataset, means: Array, start: int, end: int | None) -> tuple[tuple[int, ...], TwoPhaseReading | None]:
-    """Two-phase reading over the probes of a closed window."""
+    """Two-phase reading of a closed window: from the last probe at or before its start to the first at or after its end.
+
+    Offline, both lie between probes.
+    """
     steps = run["step"].values
     if end is None:
         return (), None
-    inside = np.flatnonzero((steps >= start) & (steps <= end) & np.isfinite(means).all(axis=1))
-    if len(inside) < 3 or not np.any(means[inside[-1]] != means[inside[0]]):
+    first = max(int(np.searchsorted(steps, start, side="right")) - 1, 0)
+    inside = slice(first, int(np.searchsorted(steps, end)) + 1)
+    if len(steps[inside]) < 3 or np.array_equal(means[inside][0], means[inside][-1]):
         return (), None
     return tuple(int(step) for step in steps[inside]), two_phase(means[inside])
