@@ -9,6 +9,9 @@ from stagewise.losses import causal_lm_loss
 from stagewise.phases.flips import SignFlip, find_flips
 from stagewise.phases.matching import WindowMatch, match_windows
 from stagewise.phases.offline import find_windows
+from stagewise.phases.online import DetectorConfig, Direction, OnlineDetector, OnlineWindow
+from stagewise.phases.signal_table import signal_table
+from stagewise.phases.two_phase import TwoPhaseReading, two_phase
 from stagewise.phases.window import Window
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.flags import Thresholds
@@ -26,6 +29,8 @@ __all__ = [
     "AdamMoments",
     "Centering",
     "ChainSampler",
+    "DetectorConfig",
+    "Direction",
     "Drift",
     "EngineName",
     "InductionCallback",
@@ -33,6 +38,8 @@ __all__ = [
     "InputError",
     "LogSpaced",
     "LossContractError",
+    "OnlineDetector",
+    "OnlineWindow",
     "ProbeConfig",
     "ProbeData",
     "ProbeSchedule",
@@ -41,6 +48,7 @@ __all__ = [
     "SGLDConfig",
     "SignFlip",
     "Thresholds",
+    "TwoPhaseReading",
     "Window",
     "WindowMatch",
     "__version__",
@@ -50,4 +58,6 @@ __all__ = [
     "match_windows",
     "open_run",
     "run_chains",
+    "signal_table",
+    "two_phase",
 ]

@@ -21,6 +21,10 @@ from stagewise.reporting.windows import transitions, window_record, window_table
 
 WINDOWS_NAME = "windows.json"
 
+_LEGEND = """Significance: height over its standard error; - where none is known. Critical samples: change of their mean
+loss since the reference probe, at the peak, nats; negative = learnt. Off segment: how far losses leave the
+straight way between the window's two phases, at most, over its length."""
+
 
 def detect_parser() -> ArgumentParser:
     """The run and the settings of both detectors."""
@@ -118,9 +122,7 @@ def _output(given: str | None, run: Path) -> Path:
     if given is None:
         return (run.parent if run.name == STORE_NAME else run) / WINDOWS_NAME
     if Path(given).is_dir():
-        raise InputError(
-            f"got output={given}, which is a folder; expected a file, such as {Path(given) / WINDOWS_NAME}"
-        )
+        raise InputError(f"got output={given}, a folder; expected a file, such as {Path(given) / WINDOWS_NAME}")
     return Path(given)
 
 
@@ -139,11 +141,7 @@ def _words(run: xr.Dataset, found: Sequence[FoundWindow]) -> str:
     lines = [f"{len(steps)} probes, steps {steps[0]} to {steps[-1]}.", ""]
     if found:
         lines += [window_table(found), ""]
-        lines.append("Significance: height over its standard error; - where none is known. Critical samples: change of")
-        lines.append(
-            "their mean loss since the reference probe, at the peak, nats; negative = learnt. Off segment: how"
-        )
-        lines.append("far losses leave the straight way between the window's two phases, over its length.")
+        lines.append(_LEGEND)
     else:
         lines.append("No window was found.")
     return "\n".join(lines)

@@ -137,4 +137,4 @@ def test_path_without_a_run_is_refused_with_status_2(run_folder, tmp_path, capsy
         (line,) = capsys.readouterr().err.splitlines()
         assert words in line
     assert main(["detect", str(run_folder), "--output", str(tmp_path)]) == 2
-    assert "which is a folder" in capsys.readouterr().err
+    assert "a folder; expected a file" in capsys.readouterr().err
