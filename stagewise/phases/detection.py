@@ -183,7 +183,7 @@ def _online(row: xr.Dataset, config: DetectorConfig) -> list[_Span]:
 def _read(run: xr.Dataset, means: Array, start: int, end: int | None) -> tuple[tuple[int, ...], TwoPhaseReading | None]:
     """Two-phase reading of a closed window.
 
-    It goes from the last probe at or before its start to the first at or after its end: offline both lie between probes.
+    It goes from the last probe at or before its start to the first at or after its end: offline both may lie between.
     """
     steps = run["step"].values
     if end is None:
