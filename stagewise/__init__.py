@@ -14,6 +14,9 @@ from stagewise.losses import causal_lm_loss
 from stagewise.phases.flips import SignFlip, find_flips
 from stagewise.phases.matching import WindowMatch, match_windows
 from stagewise.phases.offline import find_windows
+from stagewise.phases.online import DetectorConfig, Direction, OnlineDetector, OnlineWindow
+from stagewise.phases.signal_table import signal_table
+from stagewise.phases.two_phase import TwoPhaseReading, two_phase
 from stagewise.phases.window import Window
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.flags import Thresholds
@@ -32,6 +35,8 @@ __all__ = [
     "Centering",
     "ChainSampler",
     "ConstantFactor",
+    "DetectorConfig",
+    "Direction",
     "Drift",
     "EngineName",
     "GroupedRows",
@@ -41,6 +46,8 @@ __all__ = [
     "InterventionCallback",
     "LogSpaced",
     "LossContractError",
+    "OnlineDetector",
+    "OnlineWindow",
     "ProbeConfig",
     "ProbeData",
     "ProbeSchedule",
@@ -52,6 +59,7 @@ __all__ = [
     "SignFlip",
     "Span",
     "Thresholds",
+    "TwoPhaseReading",
     "Window",
     "WindowMatch",
     "__version__",
@@ -61,4 +69,6 @@ __all__ = [
     "match_windows",
     "open_run",
     "run_chains",
+    "signal_table",
+    "two_phase",
 ]

@@ -11,6 +11,7 @@ _COMMANDS = {
     "fit": "train a model, with the influence callback attached",
     "validate": "run the validation loop of a model",
     "calibrate": "train without probes, and find sampler settings for the run",
+    "detect": "list the transition windows of a finished run: stagewise detect RUN",
     "toy": "influence from chains, held against exact methods in a network whose stages are known",
 }
 
@@ -52,6 +53,10 @@ def _run(given: Sequence[str]) -> None:
         from stagewise.cli.calibrate import run_calibration
 
         run_calibration(given)
+    elif given[0] == "detect":
+        from stagewise.cli.detect import run_detect
+
+        run_detect(given)
     elif given[0] == "toy":
         from stagewise.cli.toy import run_toy
 

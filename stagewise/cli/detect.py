@@ -1,0 +1,147 @@
+"""``stagewise detect``: the transition windows of a finished run, with what they rest on."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from jsonargparse import ArgumentParser
+
+from stagewise._version import __version__
+from stagewise.errors import InputError
+from stagewise.phases.detection import FoundWindow, detect
+from stagewise.phases.offline import MIN_PROMINENCE
+from stagewise.phases.online import DetectorConfig
+from stagewise.phases.signal_table import signal_table
+from stagewise.reporting.files import write_json
+from stagewise.reporting.store import STORE_NAME, open_run
+from stagewise.reporting.windows import transitions, window_record, window_table
+
+WINDOWS_NAME = "windows.json"
+
+_LEGEND = """Significance: height over its standard error; - where none is known. Critical samples: change of their mean
+loss since the reference probe, at the peak, nats; negative = learnt. Off segment: how far losses leave the
+straight way between the window's two phases, at most, over its length."""
+
+
+def detect_parser() -> ArgumentParser:
+    """The run and the settings of both detectors."""
+    parser = ArgumentParser(prog="stagewise detect", exit_on_error=False, description=__doc__)
+    parser.add_argument("-c", "--config", action="config", help="a YAML file with these settings")
+    parser.add_argument("run", type=str, help="log directory of a run, or its influence.zarr")
+    parser.add_argument(
+        "--signal",
+        type=list[str] | str | None,
+        default=None,
+        help="signals to look at, one or [a,b]; offline between and losses_alone, online all, if not given",
+    )
+    parser.add_argument(
+        "--pairs",
+        type=list[str] | str | None,
+        default=None,
+        help="group influences in the table, A~B or [A~B,C~D]; each group with itself if not given",
+    )
+    parser.add_argument(
+        "--min_prominence",
+        type=float | None,
+        default=None,
+        help=f"offline: least prominence of a peak, as a fraction of the largest value; that of the run, or "
+        f"{MIN_PROMINENCE}, if not given",
+    )
+    parser.add_argument(
+        "--online",
+        action="store_true",
+        help="also what the online detector would have found while the run went on",
+    )
+    # The direction is that of each signal.
+    parser.add_class_arguments(DetectorConfig, "detector", skip={"direction"})
+    parser.add_argument("--num_critical", type=int, default=5, help="critical samples of each window")
+    parser.add_argument(
+        "--output", type=str | None, default=None, help=f"file to write; {WINDOWS_NAME} beside the run if not given"
+    )
+    return parser
+
+
+def run_detect(arguments: Sequence[str]) -> Path:
+    """Parse, open the run, look for windows, write and print.
+
+    Args:
+        arguments: ``detect``, the run and its options.
+
+    Returns:
+        The file written.
+
+    Raises:
+        InputError: there is no run, or a setting is unusable.
+        jsonargparse.ArgumentError: the options could not be parsed.
+    """
+    parsed = detect_parser().parse_args(list(arguments[1:]))
+    config = DetectorConfig(**parsed.detector.as_dict())
+    folder = Path(parsed.run)
+    run = open_run(folder)
+    output = _output(parsed.output, folder)
+    min_prominence = _run_prominence(run) if parsed.min_prominence is None else parsed.min_prominence
+    table = signal_table(run, None if parsed.pairs is None else [_pair(name) for name in _listed(parsed.pairs)])
+    found = detect(
+        run,
+        table,
+        signals=None if parsed.signal is None else _listed(parsed.signal),
+        min_prominence=min_prominence,
+        online=config if parsed.online else None,
+        num_critical=parsed.num_critical,
+    )
+    content = {
+        "version": __version__,
+        "min_prominence": min_prominence,
+        "detector": _settings(config) if parsed.online else None,
+        "signals": [str(name) for name in table["signal"].values],
+        "windows": [window_record(window) for window in found],
+        "transitions": transitions(found),
+    }
+    write_json(output, content)
+    print(_words(run, found))
+    print(f"Written: {output}")
+    return output
+
+
+def _listed(given: list[str] | str) -> list[str]:
+    return [given] if isinstance(given, str) else list(given)
+
+
+def _pair(name: str) -> tuple[str, str]:
+    group, between, group_j = name.partition("~")
+    if not (group and between and group_j):
+        raise InputError(f"got pair {name!r}; expected two groups as A~B; name groups of this run")
+    return group, group_j
+
+
+def _output(given: str | None, run: Path) -> Path:
+    """Where to write; refused before the work where that is a folder."""
+    if given is None:
+        return (run.parent if run.name == STORE_NAME else run) / WINDOWS_NAME
+    if Path(given).is_dir():
+        raise InputError(f"got output={given}, a folder; expected a file, such as {Path(given) / WINDOWS_NAME}")
+    return Path(given)
+
+
+def _run_prominence(run: xr.Dataset) -> float:
+    """As in the summary of the run, so that without options both tell the same windows."""
+    summary = json.loads(run.attrs.get("summary", "{}"))
+    return float(summary.get("min_prominence", MIN_PROMINENCE))
+
+
+def _settings(config: DetectorConfig) -> dict[str, Any]:
+    return {name: value for name, value in asdict(config).items() if name != "direction"}
+
+
+def _words(run: xr.Dataset, found: Sequence[FoundWindow]) -> str:
+    steps = run["step"].values
+    lines = [f"{len(steps)} probes, steps {steps[0]} to {steps[-1]}.", ""]
+    if found:
+        lines += [window_table(found), ""]
+        lines.append(_LEGEND)
+    else:
+        lines.append("No window was found.")
+    return "\n".join(lines)

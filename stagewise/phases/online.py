@@ -1,0 +1,254 @@
+"""Transitions while a run goes on: a causal detector, fed one probe at a time."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from stagewise.errors import InputError, require
+from stagewise.phases.plateau import Plateau
+
+
+class Direction(StrEnum):
+    """Which way a signal leaves its plateau.
+
+    Members are named as the YAML writes them:
+        rising: upwards, as the between signal and loss differences do.
+        falling: downwards, as the influence of a pair does that becomes helpful (negative = helpful).
+        either: whichever way it goes; it must stay on that side.
+    """
+
+    rising = "rising"
+    falling = "falling"
+    either = "either"
+
+    def side(self, departure: float) -> int:
+        """1 or -1, the side of the plateau that a departure is on; 0 where it does not count."""
+        found = int(departure > 0) - int(departure < 0)
+        return 0 if self is not Direction.either and found != {"rising": 1, "falling": -1}[self] else found
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """When a window opens and when it closes.
+
+    Attributes:
+        direction: which way the signal goes.
+        min_z: so many standard errors beyond the level of the plateau open a window, where the plateau is well known;
+            with few probes in it more, see :class:`~stagewise.phases.plateau.Plateau`.
+        num_probes: so many consecutive probes must say so, to open and to close.
+        min_plateau: a plateau of fewer probes is not yet known: no window opens.
+        close_fraction: a window closes when the signal has lost this fraction of its height over the plateau.
+        max_length: a window closes at the first probe so many training steps after its start; None sets no limit.
+        refractory: for so many training steps after a window probes are not looked at.
+
+    Raises:
+        InputError: a setting outside of its range.
+    """
+
+    direction: Direction = Direction.rising
+    min_z: float = 3.0
+    num_probes: int = 2
+    min_plateau: int = 8
+    close_fraction: float = 0.5
+    max_length: int | None = None
+    refractory: int = 0
+
+    def __post_init__(self) -> None:
+        choices = [it.value for it in Direction]
+        require(self.direction in choices, "direction", repr(self.direction), f"one of {choices}", "choose one")
+        object.__setattr__(self, "direction", Direction(self.direction))
+        require(0 < self.min_z <= 20, "min_z", self.min_z, "a number in (0, 20]", "3 is usual")
+        for name, least, advice in (
+            ("num_probes", 1, "2 lets a single outlier pass"),
+            ("min_plateau", 3, "8 tell a spread"),
+            ("max_length", 1, "pass training steps, or None for no limit"),
+            ("refractory", 0, "0 looks at the next probe at once"),
+        ):
+            value = getattr(self, name)
+            if name == "max_length" and value is None:
+                continue
+            whole = type(value) is int and value >= least
+            require(whole, name, repr(value), f"an integer >= {least}", advice)
+        require(0 < self.close_fraction < 1, "close_fraction", self.close_fraction, "a fraction in (0, 1)", "try 0.5")
+
+
+@dataclass(frozen=True)
+class OnlineWindow:
+    """A window as it was known at the probe that was seen last.
+
+    Attributes:
+        start: training step of the probe that opened it, the last of the ``num_probes`` that had to agree.
+        end: training step of the probe that closed it; None while it is open.
+        plateau: level of the signal before it, in the signal's unit.
+        peak_step: training step of the probe farthest from the plateau since the start.
+        peak_value: the signal there.
+        z: its distance from the plateau in standard errors, with the sign of the distance; infinite where neither the
+            plateau nor the probe has an error.
+    """
+
+    start: int
+    end: int | None
+    plateau: float
+    peak_step: int
+    peak_value: float
+    z: float
+
+    @property
+    def height(self) -> float:
+        """Peak less plateau, in the signal's unit; negative for one that fell."""
+        return self.peak_value - self.plateau
+
+
+class EventKind(StrEnum):
+    """What a probe did."""
+
+    opened = "opened"
+    closed = "closed"
+
+
+@dataclass(frozen=True)
+class Event:
+    """A window opened or closed.
+
+    Attributes:
+        kind: which of the two.
+        step: training step of the probe.
+        window: as it is after the probe.
+    """
+
+    kind: EventKind
+    step: int
+    window: OnlineWindow
+
+
+class OnlineDetector:
+    """Opens a window when a signal leaves its plateau, closes it on the decline; never looks ahead.
+
+    Outside of windows each probe is held against the plateau, the probes since the last window (or the start). One that
+    departs is put aside; ``num_probes`` of them in a row, on one side, open a window, and fewer go back to the plateau.
+    In a window the plateau is frozen. It closes when ``num_probes`` in a row are below ``1 - close_fraction`` of the
+    largest height, or by ``max_length``. The next plateau is learnt from nothing.
+
+    A level shift that stays has no decline: set ``max_length`` where such are to be expected.
+
+    False alarms: see :mod:`stagewise.phases.false_alarms`, which states how many there are on a plateau.
+    """
+
+    def __init__(self, config: DetectorConfig | None = None) -> None:
+        """Start before the first probe.
+
+        Args:
+            config: settings; the defaults if None.
+        """
+        self.config = DetectorConfig() if config is None else config
+        self._last_step = -1
+        self._plateau = Plateau()
+        self._departed: list[float] = []
+        self._side = 0
+        self._window: OnlineWindow | None = None
+        self._num_low = 0
+        self._closed: list[OnlineWindow] = []
+
+    @property
+    def window(self) -> OnlineWindow | None:
+        """The window that is open now."""
+        return self._window
+
+    @property
+    def windows(self) -> tuple[OnlineWindow, ...]:
+        """All windows so far, the open one last."""
+        return (*self._closed, *(() if self._window is None else (self._window,)))
+
+    def update(self, step: int, value: float, error: float = math.nan) -> Event | None:
+        """Take in one probe.
+
+        Args:
+            step: training step, larger than that of any earlier probe.
+            value: the signal; one that is not finite is skipped, but ``max_length`` runs on.
+            error: its standard error, same unit; NaN where unknown.
+
+        Returns:
+            What the probe did; None where it opened and closed nothing.
+
+        Raises:
+            InputError: steps do not increase, or a negative error.
+        """
+        if not step > self._last_step:
+            raise InputError(f"got step={step} after step {self._last_step}; expected probes in order of training")
+        require(not error < 0, "error", error, "0 or more, or NaN where it is not known", "pass a standard error")
+        step, value, error = int(step), float(value), float(error)
+        self._last_step = step
+        if self._window is not None:
+            return self._follow(self._window, step, value, error)
+        if not math.isfinite(value) or self._is_refractory(step):
+            return None
+        return self._watch(step, value, error)
+
+    def _is_refractory(self, step: int) -> bool:
+        last = self._closed[-1].end if self._closed else None
+        return last is not None and step <= last + self.config.refractory
+
+    def _watch(self, step: int, value: float, error: float) -> Event | None:
+        """A probe outside of windows."""
+        side = 0
+        if len(self._plateau) >= self.config.min_plateau:
+            side = self.config.direction.side(value - self._plateau.level)
+            if not self._plateau.departs(value, error, min_z=self.config.min_z):
+                side = 0
+        if side != self._side:
+            self._plateau.extend(self._departed)
+            self._departed.clear()
+            self._side = side
+        if side == 0:
+            self._plateau.extend([value])
+            return None
+        self._departed.append(value)
+        if len(self._departed) < self.config.num_probes:
+            return None
+        self._departed.clear()
+        z = self._plateau.z(value, error)
+        self._window = OnlineWindow(step, None, self._plateau.level, step, value, z)
+        self._num_low = 0
+        return Event(EventKind.opened, step, self._window)
+
+    def _follow(self, window: OnlineWindow, step: int, value: float, error: float) -> Event | None:
+        """A probe inside a window."""
+        if math.isfinite(value):
+            height = self._side * (value - window.plateau)
+            if height > abs(window.height):
+                z = self._plateau.z(value, error)
+                window = OnlineWindow(window.start, None, window.plateau, step, value, z)
+            is_low = height <= (1 - self.config.close_fraction) * abs(window.height)
+            self._num_low = self._num_low + 1 if is_low else 0
+        too_long = self.config.max_length is not None and step - window.start >= self.config.max_length
+        if self._num_low < self.config.num_probes and not too_long:
+            self._window = window
+            return None
+        closed = OnlineWindow(**{**asdict(window), "end": step})
+        self._closed.append(closed)
+        self._window, self._plateau, self._side, self._num_low = None, Plateau(), 0, 0
+        return Event(EventKind.closed, step, closed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain Python; a detector that loads it goes on as if it had not stopped."""
+        return {
+            "last_step": self._last_step,
+            "plateau": list(self._plateau.values),
+            "departed": list(self._departed),
+            "side": self._side,
+            "window": None if self._window is None else asdict(self._window),
+            "num_low": self._num_low,
+            "closed": [asdict(window) for window in self._closed],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """What :meth:`state_dict` saved, by a detector of the same settings."""
+        self._last_step = state["last_step"]
+        self._plateau = Plateau(state["plateau"])
+        self._departed = list(state["departed"])
+        self._side = state["side"]
+        self._window = None if state["window"] is None else OnlineWindow(**state["window"])
+        self._num_low = state["num_low"]
+        self._closed = [OnlineWindow(**window) for window in state["closed"]]

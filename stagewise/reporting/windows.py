@@ -1,0 +1,102 @@
+"""Windows of a finished run as plain data and as a table."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from stagewise.phases.detection import FoundWindow, Method
+
+_HEADER = ("detector", "signal", "start", "peak", "end", "height", "significance", "off segment", "critical samples")
+
+_NUM_LEFT = 2
+"""So many columns are words, set left; the last one too."""
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no word for what is not finite."""
+    return value if math.isfinite(value) else None
+
+
+def window_record(window: FoundWindow) -> dict[str, Any]:
+    """One window for JSON; None where a number is unknown, and ``end`` None where it was still open.
+
+    Args:
+        window: as :func:`~stagewise.phases.detection.detect` found it.
+    """
+    reading = window.reading
+    return {
+        "detector": str(window.method),
+        "signal": window.signal,
+        "units": window.units,
+        "start": window.start,
+        "peak": window.peak,
+        "end": window.end,
+        "value": window.value,
+        "height": window.height,
+        "significance": _finite(window.significance),
+        "critical_samples": [
+            {"sample": it.sample, "shift": it.shift, "shift_se": _finite(it.shift_se)} for it in window.critical
+        ],
+        "two_phase": None
+        if reading is None
+        else {
+            "steps": list(window.steps),
+            "pi": reading.pi.tolist(),
+            "residual": reading.residual.tolist(),
+            "length": reading.length,
+        },
+    }
+
+
+def transitions(found: Sequence[FoundWindow]) -> list[dict[str, Any]]:
+    """Offline windows of the first signal, as ``summary.json`` lists them: interventions can be placed by them.
+
+    Args:
+        found: windows in the order of :func:`~stagewise.phases.detection.detect`.
+    """
+    offline = [window for window in found if window.method is Method.offline]
+    return [
+        {
+            "start": window.start,
+            "peak": window.peak,
+            "end": window.end,
+            "signal": window.signal,
+            "prominence": abs(window.height),
+            "value": window.value,
+        }
+        for window in offline
+        if window.signal == offline[0].signal
+    ]
+
+
+def window_table(found: Sequence[FoundWindow]) -> str:
+    """Windows as lines of text, columns aligned.
+
+    Args:
+        found: at least one window.
+    """
+    rows = [_HEADER, *(_cells(window) for window in found)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if column < _NUM_LEFT or column == len(_HEADER) - 1 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _cells(window: FoundWindow) -> tuple[str, ...]:
+    known = math.isfinite(window.significance)
+    return (
+        str(window.method),
+        window.signal,
+        str(window.start),
+        str(window.peak),
+        "open" if window.end is None else str(window.end),
+        f"{window.height:.3g} {window.units}".removesuffix(" 1"),
+        f"{window.significance:.1f}" if known else "-",
+        "-" if window.reading is None else f"{window.reading.residual.max():.2f}",
+        ", ".join(f"{it.sample} ({it.shift:+.3g})" for it in window.critical) or "-",
+    )

@@ -1,0 +1,140 @@
+"""``stagewise detect``, in-process, on a run whose transition is known."""
+
+import json
+import math
+
+import pytest
+
+from stagewise import open_run
+from stagewise.cli.main import main
+from stagewise.interventions.span import read_spans
+from stagewise.phases.offline import find_windows
+from stagewise.phases.online import DetectorConfig, OnlineDetector
+from stagewise.reporting.store import write_summary
+from tests.phases.synthetic_run import MIDDLE, write_run
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("run"))
+
+
+def detect(run_folder, tmp_path, *options):
+    output = tmp_path / "windows.json"
+    assert main(["detect", str(run_folder), "--output", str(output), *options]) == 0
+    return json.loads(output.read_text())
+
+
+def test_windows_of_a_run_are_printed_and_written_beside_it(tmp_path, capsys):
+    folder = write_run(tmp_path / "run", seed=1)
+    assert main(["detect", str(folder / "influence.zarr")]) == 0
+    content = json.loads((folder / "windows.json").read_text())
+    assert [(it["detector"], it["signal"]) for it in content["windows"]] == [
+        ("offline", "between"),
+        ("offline", "losses_alone"),
+    ]
+    between = content["windows"][0]
+    assert abs(math.log(between["peak"] / MIDDLE)) < 0.2
+    assert [it["sample"] for it in between["critical_samples"]][:3] == [0, 1, 2]
+    assert between["two_phase"]["pi"][0] == 0
+    assert content["detector"] is None
+    printed = capsys.readouterr().out
+    (line,) = [line for line in printed.splitlines() if line.startswith("offline   between")]
+    assert line.split()[2:5] == [str(between[key]) for key in ("start", "peak", "end")]
+    assert str(folder / "windows.json") in printed
+
+
+def test_online_windows_are_those_of_a_detector_fed_probe_by_probe(run_folder, tmp_path):
+    options = ("--online", "--signal", "between", "--detector.min_z=5", "--detector.close_fraction", "0.8")
+    content = detect(run_folder, tmp_path, *options)
+    detector = OnlineDetector(DetectorConfig(min_z=5.0, close_fraction=0.8))
+    run = open_run(run_folder)
+    for step, value, error in zip(*(run[name].values for name in ("step", "signal", "signal_se")), strict=True):
+        detector.update(step, value, error)
+    assert len(detector.windows) > 0
+    assert [
+        (it["start"], it["peak"], it["end"], it["significance"])
+        for it in content["windows"]
+        if it["detector"] == "online"
+    ] == [(it.start, it.peak_step, it.end, pytest.approx(it.z)) for it in detector.windows]
+    assert {it["signal"] for it in content["windows"]} == {"between"}
+    assert (content["detector"]["min_z"], content["detector"]["close_fraction"]) == (5.0, 0.8)
+
+
+def test_online_looks_at_all_signals_and_the_baseline(run_folder, tmp_path):
+    content = detect(run_folder, tmp_path, "--online", "--num_critical=1")
+    online = {it["signal"] for it in content["windows"] if it["detector"] == "online"}
+    assert {"between", "losses_alone", "within/early~early"} <= online <= set(content["signals"])
+    assert {len(it["critical_samples"]) for it in content["windows"]} == {1}
+
+
+def test_chosen_pairs_are_signals(run_folder, tmp_path):
+    options = ("--pairs", "[early~late,early~early]", "--signal", "[within/early~early,between]")
+    content = detect(run_folder, tmp_path, *options)
+    assert "total/early~late" in content["signals"]
+    assert "total/late~late" not in content["signals"]
+    (trough,) = [it for it in content["windows"] if it["signal"] == "within/early~early"]
+    assert trough["height"] < 0
+
+
+def test_prominence_is_that_of_the_run_unless_given(tmp_path):
+    folder = write_run(tmp_path / "run")
+    run = open_run(folder)
+    known = run["signal"].notnull().values
+    steps, values, errors = (run[name].values[known] for name in ("step", "signal", "signal_se"))
+    write_summary(folder, {"min_prominence": 0.9})
+    for given, used in (((), 0.9), (("--min_prominence", "0.001"), 0.001)):
+        content = detect(folder, tmp_path, "--signal=between", *given)
+        assert content["min_prominence"] == used
+        expected = find_windows(steps, values, errors, min_prominence=used)
+        assert [it["peak"] for it in content["windows"]] == [it.peak for it in expected]
+
+
+def test_interventions_can_be_placed_by_the_file(run_folder, tmp_path):
+    content = detect(run_folder, tmp_path, "--signal", "between")
+    (span,) = read_spans(tmp_path / "windows.json")
+    assert (span.start, span.end) == (content["windows"][0]["start"], content["windows"][0]["end"])
+
+
+def test_run_without_windows_says_so(tmp_path, capsys):
+    folder = write_run(tmp_path / "run", steps=[100, 200])
+    assert detect(folder, tmp_path, "--online")["windows"] == []
+    assert "No window was found." in capsys.readouterr().out
+
+
+def test_settings_are_read_from_a_file(run_folder, tmp_path):
+    (tmp_path / "detect.yaml").write_text("online: true\nsignal: between\ndetector: {min_z: 6.0}\n")
+    content = detect(run_folder, tmp_path, "-c", str(tmp_path / "detect.yaml"))
+    assert content["detector"]["min_z"] == 6.0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--signal", "rhat"], "got signal 'rhat'"),
+        (["--pairs", "early"], "expected two groups as A~B"),
+        (["--pairs", "early~cats"], "got group 'cats'"),
+        (["--min_prominence", "2"], "min_prominence=2"),
+        (["--detector.min_z", "0"], "min_z=0"),
+        (["--detector.num_probes", "few"], "num_probes"),
+        (["--detector.direction", "either"], "direction"),
+        (["--num_critical", "-1"], "num_critical"),
+    ],
+)
+def test_mistakes_get_one_line_and_status_2(run_folder, tmp_path, capsys, options, words):
+    output = tmp_path / "windows.json"
+    assert main(["detect", str(run_folder), "--online", "--output", str(output), *options]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("stagewise detect: ")
+    assert words in said[0]
+    assert not output.exists()
+
+
+def test_path_without_a_run_is_refused_with_status_2(run_folder, tmp_path, capsys):
+    for given, words in (([str(tmp_path)], "influence.zarr"), ([], "run"), (["a", "b"], "b")):
+        assert main(["detect", *given]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert words in line
+    assert main(["detect", str(run_folder), "--output", str(tmp_path)]) == 2
+    assert "a folder; expected a file" in capsys.readouterr().err

@@ -1,0 +1,43 @@
+import math
+
+import pytest
+
+from stagewise.errors import InputError
+from stagewise.phases.false_alarms import false_alarm_rate
+from stagewise.phases.online import DetectorConfig
+
+DOCUMENTED = [
+    ("rising", 0.0, math.nan, 0.001),
+    ("rising", 0.7, math.nan, 0.035),
+    ("falling", 0.7, math.nan, 0.035),
+    ("rising", 0.7, 1.0, 0.005),
+    ("either", 0.7, math.nan, 0.077),
+    ("rising", 0.9, math.nan, 0.095),
+]
+
+
+@pytest.mark.parametrize(("direction", "autocorrelation", "error", "rate"), DOCUMENTED)
+def test_rates_on_a_plateau_are_those_that_are_documented(direction, autocorrelation, error, rate):
+    num_runs = 800
+    found = false_alarm_rate(
+        DetectorConfig(direction=direction), autocorrelation=autocorrelation, error=error, num_runs=num_runs, seed=2
+    )
+    # Counts of rare windows are Poisson, here and in the documented numbers.
+    expected = rate * num_runs
+    assert abs(found * num_runs - expected) <= 3.5 * math.sqrt(expected * 1.5) + 1
+
+
+def test_a_careless_detector_has_many():
+    careless = DetectorConfig(min_z=1.0, num_probes=1, min_plateau=3)
+    assert false_alarm_rate(careless, num_runs=100) > 2
+
+
+def test_noise_has_the_autocorrelation_that_was_asked_for():
+    rates = [false_alarm_rate(autocorrelation=it, num_runs=400) for it in (-0.9, 0.0, 0.95)]
+    assert rates[0] <= rates[1] < rates[2]
+
+
+@pytest.mark.parametrize("wrong", [{"autocorrelation": 1.0}, {"length": 0}, {"num_runs": 0}])
+def test_impossible_noise_is_refused(wrong):
+    with pytest.raises(InputError, match="expected"):
+        false_alarm_rate(**wrong)
