@@ -44,7 +44,10 @@ def test_toy_writes_figures_report_and_validation_and_prints_the_table(config, t
     }  # fmt: skip
     rows = list(csv.DictReader((output / "flips.csv").open()))
     assert {row["seed"] for row in rows} <= {"3", "4"}
+    assert rows
     assert all(float(row["before"]) * float(row["after"]) < 0 for row in rows)
+    # Only chains have a sampling error.
+    assert all((row["z_before"] != "") == (row["method"] == "SGLD chains") for row in rows)
     printed = capsys.readouterr().out
     assert "range over 2 seeds" in printed
     assert "[4/4]" in printed

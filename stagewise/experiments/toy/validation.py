@@ -112,7 +112,8 @@ def measure(chains: xr.Dataset, exact: xr.Dataset, config: ToyConfig, seed: int)
 def write_flips(path: Path, results: Sequence[SeedResult]) -> Path:
     """Write every sign flip of every pair by every method as CSV: when, between which probes, and how surely.
 
-    ``before`` and ``after`` are in the unit of the method; their z are infinite where there is no sampling error.
+    ``before`` and ``after`` are in the unit of the method. Only chains have a sampling error: for the other methods
+    ``z_before`` and ``z_after`` are left empty.
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -121,7 +122,10 @@ def write_flips(path: Path, results: Sequence[SeedResult]) -> Path:
         for pair in result.flips:
             for flip in pair.flips:
                 row = [result.seed, pair.method, pair.item, pair.item_j, pair.relation]
-                table.writerow([*row, *(f"{value:.6g}" for value in asdict(flip).values()), flip.words])
+                values = {name: f"{value:.6g}" for name, value in asdict(flip).items()}
+                if pair.method != CHAINS:
+                    values |= {"z_before": "", "z_after": ""}
+                table.writerow([*row, *values.values(), flip.words])
     return write_text_file(path, text.getvalue())
 
 
