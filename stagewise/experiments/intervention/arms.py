@@ -1,0 +1,120 @@
+"""The arms: which training steps have other weights, and for which samples."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from stagewise.interventions.span import Span
+
+
+class Arm(StrEnum):
+    """What is done in a run. All windows have one length, but for ``whole``, which spreads the same budget out.
+
+    Members are named as the YAML writes them:
+        none: nothing; observed by the influence callback, it tells the other arms where their windows are.
+        inside: the window starts at the onset of the group's influence.
+        just_before: it ends there.
+        far_before: it starts ``lead`` steps before it.
+        earliest: it starts with training.
+        after: it starts at the peak of the group's influence.
+        whole: every step, with a factor that moves as much mass in all.
+        random: at the onset, but for random samples, as many as the group has.
+        placebo: weights stay 1, the order of the samples is another one.
+        live: the online detector opens the window while the model trains.
+    """
+
+    none = "none"
+    inside = "inside"
+    just_before = "just_before"
+    far_before = "far_before"
+    earliest = "earliest"
+    after = "after"
+    whole = "whole"
+    random = "random"
+    placebo = "placebo"
+    live = "live"
+
+
+UNWEIGHTED = (Arm.none, Arm.placebo)
+"""Arms whose weights stay 1: the mechanism makes no difference to them."""
+
+_SWEEP = "start_"
+
+
+def sweep_name(start: int) -> str:
+    """Name of the arm of the sweep whose window starts at a step."""
+    return f"{_SWEEP}{start}"
+
+
+def sweep_start(name: str) -> int | None:
+    """Start of the window of an arm of the sweep; None for other arms."""
+    number = name.removeprefix(_SWEEP)
+    return int(number) if name.startswith(_SWEEP) and number.isdigit() else None
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where an arm's window lies in a run.
+
+    Attributes:
+        span: training steps with other weights; None where the arm has none, or cannot be run.
+        note: in words, where it is not as the arm is defined, or why it cannot be run; else empty.
+        possible: whether the arm can be run.
+    """
+
+    span: Span | None
+    note: str = ""
+    possible: bool = True
+
+
+def place(name: str, timeline: Mapping[str, int | None], *, length: int, lead: int, max_steps: int) -> Placed:
+    """Where the window of an arm lies.
+
+    Args:
+        name: of the arm, or of an arm of the sweep.
+        timeline: of the observed run: ``onset`` and ``peak``, training steps; None where not found.
+        length: of the window, training steps.
+        lead: steps by which ``far_before`` starts before the onset.
+        max_steps: of the run.
+    """
+    start = sweep_start(name)
+    if start is None:
+        arm = Arm(name)
+        if arm in (Arm.none, Arm.placebo, Arm.live):
+            return Placed(None)
+        if arm is Arm.whole:
+            return Placed(Span(0, max_steps))
+        if arm is Arm.earliest:
+            start = 0
+        else:
+            needed = "peak" if arm is Arm.after else "onset"
+            found = timeline[needed]
+            if found is None:
+                return Placed(None, f"the observed run has no {needed}", possible=False)
+            shift = {Arm.just_before: -length, Arm.far_before: -lead}.get(arm, 0)
+            start = found + shift
+    note = ""
+    if start < 0:
+        note, start = f"the window would start at step {start}; it starts at 0", 0
+    if start >= max_steps:
+        return Placed(None, f"the window would start at step {start} of {max_steps}", possible=False)
+    end = start + length
+    if end > max_steps:
+        note, end = f"the window is cut off at the end of the run, step {max_steps}", max_steps
+    return Placed(Span(start, end), note)
+
+
+def spread_factor(factor: float, share: float, *, length: int, max_steps: int) -> float:
+    """Factor that moves as much mass over a whole run as another one does in a window.
+
+    With mass preserved a group of share q and factor f has rho = f / (q f + 1 - q) times its ordinary weight, so that
+    (rho - 1) times the steps is the budget.
+
+    Args:
+        factor: in the window.
+        share: of the group in the training samples, 0 to 1.
+        length: of the window, training steps.
+        max_steps: of the run.
+    """
+    rho = 1 + (factor / (share * factor + 1 - share) - 1) * length / max_steps
+    return rho * (1 - share) / (1 - share * rho)

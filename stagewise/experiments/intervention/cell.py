@@ -1,0 +1,90 @@
+"""One cell of the experiment: one arm of one seed, as it is kept on disk."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stagewise._version import __version__
+from stagewise.errors import InputError
+from stagewise.experiments.intervention.outcomes import Ablation, Curve
+from stagewise.reporting.files import write_json
+
+_FOLDER = "cells"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What came of one arm of one seed.
+
+    Attributes:
+        seed: of weights, data and order.
+        arm: name of the arm, see :mod:`stagewise.experiments.intervention.arms`.
+        mechanism: ``sampling`` or ``loss``; ``none`` where weights stay 1.
+        windows: (start, end) of the training steps with other weights; empty for none.
+        note: in words, where the arm could not be run, or not as it is defined; else empty.
+        max_steps: optimizer steps of the run.
+        curve: scores over training; None where the arm could not be run.
+        final_losses: mean loss of each group of the held-out sequences at the end, nats per token.
+        ablation: of the best head at the end; None where the arm could not be run.
+        moved: budget: sum over steps of the mass that the weights moved, in steps.
+        branched_at: training step up to which the run is that of the arm ``none``, and was not computed again; 0 where
+            it was trained from the start.
+        seconds: it took, wall clock.
+        timeline: for the arm that is observed, what its probes saw: ``onset``, ``peak`` and others, training steps.
+    """
+
+    seed: int
+    arm: str
+    mechanism: str
+    windows: tuple[tuple[int, int], ...]
+    note: str
+    max_steps: int
+    curve: Curve | None
+    final_losses: Mapping[str, float]
+    ablation: Ablation | None
+    moved: float
+    branched_at: int
+    seconds: float
+    timeline: Mapping[str, int | None]
+
+    @property
+    def name(self) -> str:
+        """The arm, with its mechanism where that is not the ordinary one."""
+        return self.arm if self.mechanism != "loss" else f"{self.arm}_loss"
+
+
+def cell_path(output: Path, seed: int, name: str) -> Path:
+    """Where the cell of an arm is kept."""
+    return output / _FOLDER / f"seed-{seed}" / f"{name}.json"
+
+
+def write_cell(output: Path, cell: Cell) -> Path:
+    """Keep a finished cell; returns its path."""
+    return write_json(cell_path(output, cell.seed, cell.name), {"version": __version__, **asdict(cell)})
+
+
+def read_cell(output: Path, seed: int, name: str) -> Cell | None:
+    """A finished cell; None where there is none yet.
+
+    Raises:
+        InputError: the file is not one that :func:`write_cell` wrote.
+    """
+    path = cell_path(output, seed, name)
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+        content.pop("version")
+        curve, ablation = content.pop("curve"), content.pop("ablation")
+        return Cell(
+            **{**content, "windows": tuple((start, end) for start, end in content["windows"])},
+            curve=None if curve is None else Curve(**{key: tuple(value) for key, value in curve.items()}),
+            ablation=None if ablation is None else Ablation(**ablation),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"got {path}, which is no finished cell ({type(error).__name__}: {error}); expected one that this command "
+            "wrote; delete it, and it is computed again"
+        ) from error

@@ -1,0 +1,211 @@
+"""Settings of the intervention experiment."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from stagewise.errors import InputError, require
+from stagewise.experiments.intervention.arms import Arm, sweep_name
+from stagewise.phases.online import DetectorConfig, Direction
+from stagewise.probes.config import ProbeConfig
+from stagewise.probes.schedule import ProbeSchedule
+from stagewise.sampling.config import EngineName, SGLDConfig
+
+
+class Backend(StrEnum):
+    """Where cells run, as joblib names it: local processes, or a cluster that is set up already."""
+
+    loky = "loky"
+    dask = "dask"
+    ray = "ray"
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How each cell trains and is measured.
+
+    Attributes:
+        max_steps: optimizer steps; the head should form well before.
+        gradient_clip_val: norm to which gradients are clipped; None for no clipping.
+        measure_every: training steps between measurements of the induction scores.
+        num_evaluation: held-out sequences of each kind for the final losses.
+        branch_every: arms go on from the checkpoint of the arm ``none`` before their window, which is the same to the
+            last bit as training from the start; it keeps one every so many steps. 0 trains every arm from the start.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    max_steps: int = 1200
+    gradient_clip_val: float | None = 1.0
+    measure_every: int = 10
+    num_evaluation: int = 256
+    branch_every: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("max_steps", "measure_every", "num_evaluation"):
+            value = getattr(self, name)
+            require(value >= 1, name, value, "an integer >= 1", "see configs/intervention.yaml")
+        clip = self.gradient_clip_val
+        require(clip is None or clip > 0, "gradient_clip_val", clip, "more than 0, or null", "1.0 is usual")
+        require(self.branch_every >= 0, "branch_every", self.branch_every, "an integer >= 0", "50 is usual")
+        require(
+            self.max_steps % self.measure_every == 0 and self.branch_every % self.measure_every == 0,
+            "measure_every",
+            self.measure_every,
+            f"a divisor of max_steps={self.max_steps} and branch_every={self.branch_every}",
+            "10 is usual",
+        )
+
+
+@dataclass(frozen=True)
+class InfluenceSettings:
+    """What the influence callback of the observed run gets, as under ``influence`` of ``stagewise fit``.
+
+    Attributes:
+        schedule: when to probe.
+        sgld: the sampler; the seed of the run is added to its own.
+        probe: the measurement.
+    """
+
+    schedule: ProbeSchedule = ProbeSchedule(every_n_steps=25)
+    sgld: SGLDConfig = SGLDConfig(lr=1e-4, nbeta=300.0, localization=2000.0, num_draws=20, engine=EngineName.sequential)
+    probe: ProbeConfig = ProbeConfig(reference_ratio=1.04, draw_matrices=False)
+
+
+@dataclass(frozen=True)
+class OnsetSettings:
+    """What counts as the onset, see :func:`~stagewise.experiments.intervention.timeline.onset_step`.
+
+    Attributes:
+        against: the group whose influence on itself the group's must exceed.
+        ratio: so many times.
+
+    Raises:
+        InputError: a ratio that is not positive.
+    """
+
+    against: str = "background"
+    ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.ratio > 0, "onset.ratio", self.ratio, "more than 0", "1 is usual")
+
+
+@dataclass(frozen=True)
+class WeightSettings:
+    """Which samples get which weight, and for how long.
+
+    Attributes:
+        group: of training samples.
+        factor: its weight in a window; others keep 1, and the mass of all is preserved.
+        mechanisms: ``sampling``, ``loss``, or both: each arm is run under each. Arms under ``loss`` are named
+            ``<arm>_loss``, also where it is the only one.
+        length: of the windows, training steps.
+        lead: ``far_before`` starts so many steps before the onset.
+        onset: what counts as onset.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    group: str = "induction"
+    factor: float = 4.0
+    mechanisms: list[str] = field(default_factory=lambda: ["sampling"])
+    length: int = 100
+    lead: int = 300
+    onset: OnsetSettings = OnsetSettings()
+
+    def __post_init__(self) -> None:
+        known = ["sampling", "loss"]
+        good = bool(self.mechanisms) and len(set(self.mechanisms)) == len(self.mechanisms)
+        good = good and set(self.mechanisms) <= set(known)
+        require(good, "mechanisms", self.mechanisms, f"one or both of {known}", "see configs/intervention.yaml")
+        require(self.factor >= 0 and self.factor != 1, "factor", self.factor, "0 or more, and not 1", "4 is usual")
+        for name in ("length", "lead"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "an integer >= 1", "see the configuration")
+
+
+@dataclass(frozen=True)
+class LiveSettings:
+    """How the arm ``live`` finds its window while it trains.
+
+    Attributes:
+        signal: of the probes, as in ``stagewise detect``.
+        detector: the online detector; its window is as long as those of the other arms.
+    """
+
+    signal: str = "within/induction~induction"
+    detector: DetectorConfig = DetectorConfig(direction=Direction.falling)
+
+
+@dataclass(frozen=True)
+class InterventionConfig:
+    """The experiment.
+
+    Attributes:
+        model: ``class_path`` and ``init_args`` of a LightningModule with a Hugging Face causal language model.
+        data: the same of a :class:`~stagewise.lm.data.SequenceData`; its ``seed`` is that of the cell.
+        seeds: of weights, data and order.
+        output: folder for cells, runs, ``results.json``, ``results.parquet``, the report and its figures.
+        num_workers: processes that share the cells.
+        backend: where they run.
+        arms: besides ``none``, which always runs.
+        sweep: starts of further windows, training steps: acceleration against window start.
+        training: how each cell trains and is measured.
+        influence: what the observed runs are probed with.
+        weights: which samples get which weight.
+        live: how the arm ``live`` finds its window.
+
+    Raises:
+        InputError: no seed, one that comes twice or is negative, an arm or start that comes twice, an unknown arm, no
+            worker, or a window that does not fit the run.
+    """
+
+    model: dict[str, Any]
+    data: dict[str, Any]
+    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
+    output: str = "runs/intervention"
+    num_workers: int = 2
+    backend: Backend = Backend.loky
+    arms: list[str] = field(default_factory=lambda: [str(arm) for arm in Arm])
+    sweep: list[int] = field(default_factory=list)
+    training: TrainingSettings = TrainingSettings()
+    influence: InfluenceSettings = InfluenceSettings()
+    weights: WeightSettings = field(default_factory=WeightSettings)
+    live: LiveSettings = LiveSettings()
+
+    def __post_init__(self) -> None:
+        good = len(self.seeds) > 0 and len(set(self.seeds)) == len(self.seeds) and min(self.seeds) >= 0
+        require(good, "seeds", self.seeds, "at least one seed >= 0, each once", 'e.g. --seeds "[1,2,3]"')
+        require(self.num_workers >= 1, "num_workers", self.num_workers, "1 or more", "the number of cores is usual")
+        require(bool(self.output), "output", repr(self.output), "a folder", "e.g. runs/intervention")
+        known = [str(arm) for arm in Arm]
+        good = set(self.arms) <= set(known) and len(set(self.arms)) == len(self.arms)
+        require(good, "arms", self.arms, f"some of {known}, each once", "see configs/intervention.yaml")
+        last = self.training.max_steps - self.weights.length
+        good = len(set(self.sweep)) == len(self.sweep) and all(0 <= start <= last for start in self.sweep)
+        require(
+            good,
+            "sweep",
+            self.sweep,
+            f"starts of windows of {self.weights.length} steps within the run, 0 to {last}, each once",
+            "leave those out, or raise training.max_steps",
+        )
+        for name in ("model", "data"):
+            if "class_path" not in getattr(self, name):
+                raise InputError(
+                    f"got {name} {getattr(self, name)}; expected class_path and init_args; see "
+                    "configs/intervention.yaml"
+                )
+
+    def cells(self) -> list[tuple[str, str]]:
+        """Arm and mechanism of every cell of a seed, ``none`` first; arms with weights of 1 have mechanism ``none``."""
+        found = [(str(Arm.none), "none")]
+        if Arm.placebo in self.arms:
+            found.append((str(Arm.placebo), "none"))
+        weighted = [arm for arm in self.arms if arm not in (Arm.none, Arm.placebo)]
+        for mechanism in self.weights.mechanisms:
+            names = [*weighted, *(sweep_name(start) for start in self.sweep)]
+            found += [(name, mechanism) for name in names]
+        return found

@@ -1,0 +1,103 @@
+"""What a run is measured by: when the head is there, how early it grows, what it costs, and whether it bears a load."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stagewise.errors import InputError
+
+SCORE_THRESHOLD = 0.5
+"""Prefix-matching score of the best head at which the head counts as formed."""
+
+GAP_THRESHOLD = 1.5
+"""Nats by which a second copy's loss must lie below the first's for the behaviour to count as formed."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Scores over training.
+
+    Attributes:
+        steps: ``[measurement]``, training steps, increasing; the first is 0.
+        prefix_matching: ``[measurement]``, of the best head, 0 to 1.
+        loss_gap: ``[measurement]``, loss on the second copy minus loss on the first, nats per token; negative = copies.
+
+    Raises:
+        InputError: lengths differ, there is no measurement, or steps do not increase.
+    """
+
+    steps: tuple[int, ...]
+    prefix_matching: tuple[float, ...]
+    loss_gap: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        sizes = {len(self.steps), len(self.prefix_matching), len(self.loss_gap)}
+        increasing = all(a < b for a, b in zip(self.steps, self.steps[1:], strict=False))
+        if len(sizes) > 1 or not self.steps or not increasing:
+            raise InputError(
+                f"got curves of lengths {sorted(sizes)} at steps {list(self.steps)[:5]}...; expected one score of each "
+                "kind at each of increasing steps"
+            )
+
+    def until(self, step: int) -> "Curve":
+        """The measurements up to and with a step."""
+        keep = sum(at <= step for at in self.steps)
+        return Curve(self.steps[:keep], self.prefix_matching[:keep], self.loss_gap[:keep])
+
+    def joined(self, later: "Curve") -> "Curve":
+        """This curve, then the measurements of another one that come after it."""
+        keep = [row for row, at in enumerate(later.steps) if at > self.steps[-1]]
+        return Curve(
+            self.steps + tuple(later.steps[row] for row in keep),
+            self.prefix_matching + tuple(later.prefix_matching[row] for row in keep),
+            self.loss_gap + tuple(later.loss_gap[row] for row in keep),
+        )
+
+    @property
+    def score_step(self) -> int | None:
+        """First measured step at which the prefix score has passed :data:`SCORE_THRESHOLD`; None where it has not."""
+        return _first(self.steps, [value > SCORE_THRESHOLD for value in self.prefix_matching])
+
+    @property
+    def gap_step(self) -> int | None:
+        """First measured step at which the loss gap has passed minus :data:`GAP_THRESHOLD`; None where it has not."""
+        return _first(self.steps, [value < -GAP_THRESHOLD for value in self.loss_gap])
+
+    def step_at_score(self, threshold: float) -> int | None:
+        """First measured step at which the prefix score is above ``threshold``; None where it never is."""
+        return _first(self.steps, [value > threshold for value in self.prefix_matching])
+
+    @property
+    def mean_score(self) -> float:
+        """Area under the prefix score over the run, divided by its steps: 0 to 1, by the trapezoidal rule."""
+        if len(self.steps) == 1:
+            return self.prefix_matching[0]
+        area = np.trapezoid(self.prefix_matching, self.steps)
+        return float(area) / (self.steps[-1] - self.steps[0])
+
+
+def _first(steps: Sequence[int], passed: Sequence[bool]) -> int | None:
+    return next((step for step, has in zip(steps, passed, strict=True) if has), None)
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The trained model without its best induction head, on held-out sequences.
+
+    Attributes:
+        layer: of the head with the best prefix-matching score at the end of the run.
+        head: its number in the layer.
+        loss: mean loss of the group of interest with it, nats per token.
+        loss_without: the same with the head's output set to zero.
+    """
+
+    layer: int
+    head: int
+    loss: float
+    loss_without: float
+
+    @property
+    def rise(self) -> float:
+        """How far the loss rises without the head, nats per token; positive = the head bears a load."""
+        return self.loss_without - self.loss
