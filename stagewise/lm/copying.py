@@ -12,10 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_SEPARATE = ("llama", "mistral", "qwen2", "qwen3")
-SUPPORTED = ("gpt_neox", "gpt2", *_SEPARATE)
-"""Architectures (``config.model_type``) whose weights are laid out in a way known here."""
-
+from stagewise.lm.layout import SUPPORTED, layers, output_projection
 
 def ov_weights(model: Any) -> list[tuple[Tensor, Tensor]]:
     """Value and output matrices of every head.
@@ -27,21 +24,20 @@ def ov_weights(model: Any) -> list[tuple[Tensor, Tensor]]:
         For each layer W_V ``[head, head size, width]`` and W_O ``[head, width, head size]``: a head that attends to
         one position alone adds ``W_O @ (W_V @ x)`` of that position's normed ``x``, biases aside.
     """
-    config, base = model.config, model.base_model
+    config = model.config
     heads, width = config.num_attention_heads, config.hidden_size
     found = []
-    for layer in base.h if config.model_type == "gpt2" else base.layers:
+    for number, layer in enumerate(layers(model)):
+        weight: Any = output_projection(model, number).weight
+        out = weight.T if config.model_type == "gpt2" else weight
         if config.model_type == "gpt2":
             value = layer.attn.c_attn.weight[:, 2 * width :].T.reshape(heads, -1, width)
-            out = layer.attn.c_proj.weight.T
         elif config.model_type == "gpt_neox":
             # Query, key and value of a head lie side by side.
             value = layer.attention.query_key_value.weight.view(heads, 3, -1, width)[:, 2]
-            out = layer.attention.dense.weight
         else:
             shared = config.num_key_value_heads
             value = layer.self_attn.v_proj.weight.view(shared, -1, width).repeat_interleave(heads // shared, dim=0)
-            out = layer.self_attn.o_proj.weight
         found.append((value, out.view(width, heads, -1).transpose(0, 1)))
     return found
 
@@ -66,12 +62,11 @@ def copying_scores(model: Any) -> Tensor | None:
         return None
     base = model.base_model
     with torch.no_grad():
-        layers = base.h if model.config.model_type == "gpt2" else base.layers
         embedding = model.get_input_embeddings().weight.float()
         last = next(getattr(base, name) for name in ("final_layer_norm", "ln_f", "norm") if hasattr(base, name))
         unembedding = _normed(model.get_output_embeddings().weight.float(), last)
         rows = []
-        for layer, (value, out) in zip(layers, ov_weights(model), strict=True):
+        for layer, (value, out) in zip(layers(model), ov_weights(model), strict=True):
             first = layer.ln_1 if model.config.model_type == "gpt2" else layer.input_layernorm
             centred = embedding - embedding.mean(dim=1, keepdim=True) if isinstance(first, nn.LayerNorm) else embedding
             # W_V W_E W_U W_O has the eigenvalues of W_U W_O W_V W_E other than zero, in head size instead of tokens.

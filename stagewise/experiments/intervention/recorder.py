@@ -1,0 +1,92 @@
+"""What the cells add to an ordinary run: a record of its scores, and checkpoints to branch from."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from stagewise.experiments.intervention.outcomes import Curve
+from stagewise.reporting import tags
+
+
+class ScoreRecorder(pl.Callback):
+    """Keeps the scores that an ``InductionCallback``, listed before it, has measured.
+
+    The record and torch's random state are part of a checkpoint: a run that goes on from it has the whole curve, and
+    draws what the first run would have drawn (dropout, for models that have it).
+    """
+
+    def __init__(self, every_n_steps: int) -> None:
+        """Set the cadence, that of the ``InductionCallback``."""
+        self._every = every_n_steps
+        self._rows: list[tuple[int, float, float]] = []
+        self._random: torch.Tensor | None = None
+
+    @property
+    def curve(self) -> Curve:
+        """Scores so far."""
+        steps, scores, gaps = zip(*self._rows, strict=True)
+        return Curve(steps, scores, gaps)
+
+    def _record(self, trainer: pl.Trainer) -> None:
+        step = trainer.global_step
+        if step % self._every == 0 and (not self._rows or step > self._rows[-1][0]):
+            found = [float(trainer.callback_metrics[tags.induction(it)]) for it in ("prefix_matching", "loss_gap")]
+            self._rows.append((step, found[0], found[1]))
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record the initial weights, or go on with the random state of a checkpoint."""
+        if self._random is not None:
+            torch.set_rng_state(self._random)
+            self._random = None
+        elif trainer.global_step == 0:
+            self._record(trainer)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Record where there was a measurement."""
+        self._record(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The record, and torch's random state."""
+        return {"rows": [list(row) for row in self._rows], "random": torch.get_rng_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up where a checkpoint left off."""
+        self._rows = [(int(step), score, gap) for step, score, gap in state_dict["rows"]]
+        self._random = state_dict["random"]
+
+
+class Branches(pl.Callback):
+    """Saves a checkpoint every so many steps, under names that :func:`branch_point` finds; list it last."""
+
+    def __init__(self, folder: Path, every_n_steps: int) -> None:
+        """Set where and how often.
+
+        Args:
+            folder: for the checkpoints.
+            every_n_steps: training steps between two of them.
+        """
+        self._folder = folder
+        self._every = every_n_steps
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save where one is due."""
+        if trainer.global_step % self._every == 0:
+            trainer.save_checkpoint(self._folder / f"{trainer.global_step}.ckpt")
+
+
+def branch_point(folder: Path, step: int) -> tuple[Path | None, int]:
+    """The last checkpoint at or before a training step, and its step; None and 0 where there is none.
+
+    Args:
+        folder: of a run's checkpoints, where it has any.
+        step: at which the runs part.
+    """
+    found = sorted((int(path.stem), path) for path in folder.glob("*.ckpt") if path.stem.isdigit())
+    earlier = [(at, path) for at, path in found if at <= step]
+    return (earlier[-1][1], earlier[-1][0]) if earlier else (None, 0)
