@@ -12,6 +12,7 @@ _COMMANDS = {
     "validate": "run the validation loop of a model",
     "calibrate": "train without probes, and find sampler settings for the run",
     "detect": "list the transition windows of a finished run: stagewise detect RUN",
+    "intervene": "does reweighting samples inside a window speed an induction head? arms, seeds, intervals",
     "toy": "influence from chains, held against exact methods in a network whose stages are known",
 }
 
@@ -57,6 +58,10 @@ def _run(given: Sequence[str]) -> None:
         from stagewise.cli.detect import run_detect
 
         run_detect(given)
+    elif given[0] == "intervene":
+        from stagewise.cli.intervene import run_intervene
+
+        run_intervene(given)
     elif given[0] == "toy":
         from stagewise.cli.toy import run_toy
 

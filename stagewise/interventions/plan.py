@@ -190,6 +190,22 @@ class Plan:
         change = self._at(step)
         return change is not None and change.inside
 
+    def spans(self, *, until: int) -> tuple[Span, ...]:
+        """Training steps of the windows that opened before a step; one that is still open ends there.
+
+        Args:
+            until: first step that no longer counts.
+        """
+        starts: list[int] = []
+        ends: list[int] = []
+        for change in self.changes:
+            if change.inside and len(starts) == len(ends):
+                starts.append(change.step)
+            elif not change.inside:
+                ends.append(min(change.step, until))
+        closed = [*ends, *([until] if len(starts) > len(ends) else [])]
+        return tuple(Span(start, end) for start, end in zip(starts, closed, strict=True) if start < end)
+
     def budget(self, strata: Strata, *, end: int, start: int = 0) -> Budget:
         """What the plan changes from ``start`` to ``end``, see :class:`~stagewise.interventions.budget.Budget`.
 

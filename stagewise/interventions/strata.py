@@ -60,6 +60,10 @@ class Strata:
     def __len__(self) -> int:
         return len(self.counts)
 
+    def share(self, name: str) -> float:
+        """Fraction of all samples that are in a group."""
+        return float(self.shares @ self.members[:, self.names.index(name)])
+
     def words(self, stratum: int) -> str:
         """The groups of a stratum."""
         inside = [repr(name) for name, member in zip(self.names, self.members[stratum], strict=True) if member]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stagewise.lm.layout import SUPPORTED, layers, output_projection
 
+
 def ov_weights(model: Any) -> list[tuple[Tensor, Tensor]]:
     """Value and output matrices of every head.
 

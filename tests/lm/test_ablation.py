@@ -51,6 +51,9 @@ def test_a_head_that_is_not_there_is_refused(model, layer, head):
 
 
 def test_an_unknown_architecture_is_refused():
-    model = build_model("opt", config={"vocab_size": 8, "hidden_size": 8, "num_hidden_layers": 1, "ffn_dim": 8})
+    model = build_model(
+        "opt",
+        config={"vocab_size": 8, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "ffn_dim": 8},
+    )
     with pytest.raises(InputError, match="opt"), head_ablated(model, 0, 0):
         pass

@@ -51,8 +51,13 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The arm, with its mechanism where that is not the ordinary one."""
-        return self.arm if self.mechanism != "loss" else f"{self.arm}_loss"
+        """See :func:`cell_name`."""
+        return cell_name(self.arm, self.mechanism)
+
+
+def cell_name(arm: str, mechanism: str) -> str:
+    """An arm with its mechanism: ``<arm>_loss`` for loss weights, else the arm."""
+    return f"{arm}_loss" if mechanism == "loss" else arm
 
 
 def cell_path(output: Path, seed: int, name: str) -> Path:

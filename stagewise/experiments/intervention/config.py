@@ -136,7 +136,7 @@ class LiveSettings:
     """
 
     signal: str = "within/induction~induction"
-    detector: DetectorConfig = DetectorConfig(direction=Direction.falling)
+    detector: DetectorConfig = field(default_factory=lambda: DetectorConfig(direction=Direction.falling))
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class InterventionConfig:
     training: TrainingSettings = TrainingSettings()
     influence: InfluenceSettings = InfluenceSettings()
     weights: WeightSettings = field(default_factory=WeightSettings)
-    live: LiveSettings = LiveSettings()
+    live: LiveSettings = field(default_factory=LiveSettings)
 
     def __post_init__(self) -> None:
         good = len(self.seeds) > 0 and len(set(self.seeds)) == len(self.seeds) and min(self.seeds) >= 0

@@ -1,8 +1,6 @@
 """Where the runs of the seeds are, and what may be replaced there."""
 
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from stagewise.errors import InputError
@@ -42,16 +40,3 @@ def check_free(output: Path, seeds: Sequence[int]) -> None:
 
 def _is_ours(path: Path) -> bool:
     return path.name in _OURS or path.name.startswith(_EVENTS)
-
-
-@contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """A folder to write in that takes the place of ``folder`` when all went well, and is removed when it did not."""
-    aside = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        yield aside
-        shutil.rmtree(folder, ignore_errors=True)
-        aside.rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

@@ -11,10 +11,11 @@ import xarray as xr
 from joblib import Parallel, delayed
 
 from stagewise.errors import InputError
+from stagewise.experiments.replacing import replacing
 from stagewise.experiments.toy.chain_curves import chain_curves
 from stagewise.experiments.toy.config import ToyConfig
 from stagewise.experiments.toy.exact_curves import check_computable, exact_curves
-from stagewise.experiments.toy.folders import CURVES_NAME, check_free, replacing, seed_folder
+from stagewise.experiments.toy.folders import CURVES_NAME, check_free, seed_folder
 from stagewise.experiments.toy.training import train
 from stagewise.experiments.toy.validation import SeedResult, measure
 from stagewise.reporting.store import STORE_NAME, ProbeStore

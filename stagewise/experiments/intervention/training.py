@@ -1,0 +1,229 @@
+"""One cell: train one arm of one seed, and measure it."""
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from stagewise.callbacks.induction import InductionCallback
+from stagewise.callbacks.influence import InfluenceCallback
+from stagewise.callbacks.intervention import InterventionCallback
+from stagewise.errors import InputError
+from stagewise.experiments.intervention.arms import UNWEIGHTED, Arm, Placed, place, spread_factor
+from stagewise.experiments.intervention.building import build_data, build_module
+from stagewise.experiments.intervention.cell import Cell
+from stagewise.experiments.intervention.config import InterventionConfig
+from stagewise.experiments.intervention.measures import ablate_best_head, group_losses
+from stagewise.experiments.intervention.recorder import Branches, ScoreRecorder, branch_point
+from stagewise.experiments.intervention.timeline import onset_step, peak_step
+from stagewise.interventions.grouped_rows import GroupedRows
+from stagewise.interventions.loader import ReweightedLoader
+from stagewise.interventions.policy import ConstantFactor
+from stagewise.lm.data import SequenceData
+from stagewise.loading.seeds import seeded
+from stagewise.reporting.store import open_run
+
+RANDOM_GROUP = "random"
+"""Name of the group of random training samples, as many as the group of interest has."""
+
+_RANDOM_STREAM = 5
+"""Stream of the data seed that draws it; the data modules use 1 to 4."""
+
+_OTHER_ORDER = 1_000_003
+"""Added to the seed of the order in the arm ``placebo``."""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Many runs share the terminal: what they say of themselves is in their folders."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def grouped_loader(data: SequenceData, config: InterventionConfig, seed: int, arm: str) -> ReweightedLoader:
+    """Training data of a cell, with its groups and a group of random samples; the same for all arms but ``placebo``.
+
+    Args:
+        data: set up.
+        config: of the experiment.
+        seed: of the cell.
+        arm: name of the arm.
+
+    Raises:
+        InputError: the data have no such group.
+    """
+    groups = dict(data.training_groups())
+    if config.weights.group not in groups:
+        raise InputError(
+            f"got weights.group={config.weights.group!r}; expected one of {sorted(groups)}, the groups of the training "
+            "sequences; correct the name"
+        )
+    mask = groups[config.weights.group]
+    chosen = torch.randperm(len(mask), generator=seeded(seed, _RANDOM_STREAM))[: int(mask.sum())]
+    groups[RANDOM_GROUP] = torch.zeros_like(mask)
+    groups[RANDOM_GROUP][chosen] = True
+    assert data.train_rows is not None
+    order = seed + _OTHER_ORDER if arm == Arm.placebo else seed
+    return ReweightedLoader(GroupedRows(data.train_rows, groups), groups, data.batch_size, seed=order)
+
+
+def _intervention(
+    config: InterventionConfig, arm: str, mechanism: str, placed: Placed, loader: ReweightedLoader
+) -> InterventionCallback | None:
+    if arm in UNWEIGHTED:
+        return None
+    weights, group = config.weights, config.weights.group
+    if arm == Arm.live:
+        return InterventionCallback(
+            policy=ConstantFactor({group: weights.factor}),
+            mechanism=mechanism,
+            detector=replace(config.live.detector, max_length=weights.length),
+            signal=config.live.signal,
+            max_windows=1,
+        )
+    factor = weights.factor
+    if arm == Arm.whole:
+        factor = spread_factor(
+            factor, loader.strata.share(group), length=weights.length, max_steps=config.training.max_steps
+        )
+    assert placed.span is not None
+    policy = ConstantFactor({RANDOM_GROUP if arm == Arm.random else group: factor})
+    return InterventionCallback([placed.span], policy, mechanism=mechanism)
+
+
+def _timeline(folder: Path, config: InterventionConfig) -> dict[str, int | None]:
+    run = open_run(folder)
+    weights = config.weights
+    return {
+        "onset": onset_step(run, weights.group, weights.onset.against, ratio=weights.onset.ratio),
+        "peak": peak_step(run, weights.group),
+    }
+
+
+def run_folder(output: Path, seed: int, name: str) -> Path:
+    """Where the event files of a cell are, and the probes of the arm ``none``."""
+    return output / "runs" / f"seed-{seed}" / name
+
+
+def checkpoint_folder(output: Path, seed: int) -> Path:
+    """Where the checkpoints are that arms of a seed branch from."""
+    return output / "checkpoints" / f"seed-{seed}"
+
+
+def train_cell(
+    config: InterventionConfig, seed: int, arm: str, mechanism: str, timeline: Mapping[str, int | None], folder: Path
+) -> Cell:
+    """Train and measure one arm of one seed.
+
+    Args:
+        config: of the experiment.
+        seed: of weights, data and order; it is added to that of the chains.
+        arm: its name.
+        mechanism: ``sampling`` or ``loss``; ``none`` for arms with weights of 1.
+        timeline: of the arm ``none``, which has none yet itself.
+        folder: for the run's event files and probes.
+
+    Raises:
+        InputError: settings that a callback or the data refuse.
+    """
+    began = time.monotonic()
+    training, weights = config.training, config.weights
+    placed = place(arm, timeline, length=weights.length, lead=weights.lead, max_steps=training.max_steps)
+    empty = Cell(
+        seed=seed,
+        arm=arm,
+        mechanism=mechanism,
+        windows=(),
+        note=placed.note,
+        max_steps=training.max_steps,
+        curve=None,
+        final_losses={},
+        ablation=None,
+        moved=0.0,
+        branched_at=0,
+        seconds=0.0,
+        timeline={},
+    )
+    if not placed.possible:
+        return empty
+    checkpoints = checkpoint_folder(Path(config.output), seed)
+    branch, branched_at = (None, 0) if placed.span is None else branch_point(checkpoints, placed.span.start)
+    with torch.random.fork_rng(), _quiet():
+        torch.manual_seed(seed)
+        module = build_module(config.model)
+        data = build_data(config.data, seed=seed)
+        data.setup("fit")
+        loader = grouped_loader(data, config, seed, arm)
+        intervention = _intervention(config, arm, mechanism, placed, loader)
+        induction = InductionCallback(every_n_steps=training.measure_every)
+        recorder = ScoreRecorder(training.measure_every)
+        callbacks: list[pl.Callback] = [induction, recorder]
+        if arm in (Arm.none, Arm.live):
+            sgld = config.influence.sgld
+            probe_data = data.probe_data()
+            callbacks.append(
+                InfluenceCallback(
+                    config.influence.schedule,
+                    replace(sgld, seed=sgld.seed + seed),
+                    config.influence.probe,
+                    observed=probe_data.observed,
+                    sampling=probe_data.sampling,
+                    groups=probe_data.groups,
+                )
+            )
+        callbacks += [] if intervention is None else [intervention]
+        if arm == Arm.none and training.branch_every:
+            callbacks.append(Branches(checkpoints, training.branch_every))
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            devices=1,
+            max_steps=training.max_steps,
+            gradient_clip_val=training.gradient_clip_val,
+            callbacks=callbacks,
+            logger=TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False),
+            log_every_n_steps=training.measure_every,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            limit_val_batches=0,
+        )
+        trainer.fit(module, train_dataloaders=loader, ckpt_path=branch)
+        module.eval()
+        held_out = build_data(config.data, seed=seed, num_observed=training.num_evaluation).probe_data()
+        losses = group_losses(module, held_out)
+        ablation = ablate_best_head(
+            module, held_out, induction.tables["prefix_matching"], group=weights.group, loss=losses[weights.group]
+        )
+    if trainer.global_step < training.max_steps:
+        raise InputError(
+            f"got data that end at step {trainer.global_step} of {training.max_steps}; expected enough for the run "
+            "within one epoch, so that no sample comes twice; raise data.init_args.num_sequences"
+        )
+    plan = None if intervention is None else intervention.plan
+    return replace(
+        empty,
+        windows=() if plan is None else tuple((it.start, it.end) for it in plan.spans(until=training.max_steps)),
+        curve=recorder.curve,
+        final_losses=losses,
+        ablation=ablation,
+        moved=0.0 if plan is None else plan.budget(loader.strata, end=training.max_steps).moved,
+        branched_at=branched_at,
+        seconds=time.monotonic() - began,
+        timeline=_timeline(folder, config) if arm == Arm.none else {},
+    )
