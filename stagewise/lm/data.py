@@ -1,6 +1,7 @@
 """The data modules' common part, and the synthetic mixture of background and induction sequences."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import lightning.pytorch as pl
 import torch
@@ -8,8 +9,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stagewise.errors import InputError
+from stagewise.interventions.grouped_rows import GroupedRows
+from stagewise.interventions.loader import ReweightedLoader
 from stagewise.lm.synthetic import BigramChain, repeated_segments
-from stagewise.loading.loader import ResumableLoader
+from stagewise.loading.loader import EpochLoader, ResumableLoader
 from stagewise.loading.seeds import seeded
 from stagewise.sampling.data import ProbeData
 
@@ -37,15 +40,19 @@ class TokenRows(Dataset):
 class SequenceData(pl.LightningDataModule):
     """What the data modules for language models share: loaders, and the settings of the mixture.
 
-    Subclasses fill ``train_rows`` and ``val_rows`` in ``setup`` and answer ``probe_data``.
+    Subclasses fill ``train_rows``, ``val_rows`` and ``train_kinds`` in ``setup`` and answer ``probe_data``.
 
     Attributes:
         vocab_size: token ids lie in 0 .. ``vocab_size - 1``.
         context: tokens in a sequence.
+        train_rows: training sequences, there after ``setup``.
+        val_rows: validation sequences, there after ``setup``.
+        train_kinds: name to bool ``[sample]``, the kinds of training sequences, there after ``setup``.
     """
 
     train_rows: Dataset | None = None
     val_rows: Dataset | None = None
+    train_kinds: Mapping[str, Tensor] = MappingProxyType({})
 
     def __init__(
         self,
@@ -91,12 +98,28 @@ class SequenceData(pl.LightningDataModule):
         )
         return drawn.ids, drawn.targets
 
-    def train_dataloader(self) -> ResumableLoader:
-        """Shuffled batches ``{"input_ids": [batch_size, context]}``; resumes in mid-epoch."""
+    def training_groups(self) -> dict[str, Tensor]:
+        """Kinds of training sequences that there are: name to bool ``[sample]``.
+
+        These are groups of *sequences*, what an intervention weighs; the groups of :meth:`probe_data` are masks over
+        loss positions of other, observed sequences.
+        """
         if self.train_rows is None:
             self.setup("fit")
+        return {name: mask.clone() for name, mask in self.train_kinds.items() if mask.any()}
+
+    def train_dataloader(self) -> EpochLoader:
+        """Shuffled batches ``{"input_ids": [batch_size, context]}``; resumes in mid-epoch.
+
+        With induction sequences it is a ``ReweightedLoader`` over :meth:`training_groups`, whose batches also have
+        ``"groups"``, name to bool ``[batch_size]``; without weights it gives the sequences of ``ResumableLoader``.
+        """
+        groups = self.training_groups()
         assert self.train_rows is not None
-        return ResumableLoader(self.train_rows, self.batch_size, seed=self.seed, num_workers=self.num_workers)
+        if "induction" not in groups:
+            return ResumableLoader(self.train_rows, self.batch_size, seed=self.seed, num_workers=self.num_workers)
+        rows = GroupedRows(self.train_rows, groups)
+        return ReweightedLoader(rows, groups, self.batch_size, seed=self.seed, num_workers=self.num_workers)
 
     def val_dataloader(self) -> ResumableLoader:
         """Validation batches in a fixed order."""
@@ -113,7 +136,10 @@ class SequenceData(pl.LightningDataModule):
 
 
 class SyntheticData(SequenceData):
-    """A mixture of background sequences (a Zipfian bigram chain) and induction sequences (repeated random segments)."""
+    """A mixture of background sequences (a Zipfian bigram chain) and induction sequences (repeated random segments).
+
+    Training groups: ``induction`` and ``background``.
+    """
 
     def __init__(
         self,
@@ -175,9 +201,13 @@ class SyntheticData(SequenceData):
             vocab_size, num_successors=num_successors, unigram_fraction=unigram_fraction, table_seed=table_seed
         )
 
+    def _chosen(self, num: int, generator: torch.Generator) -> Tensor:
+        """Bool ``[num]``: which sequences of a mixture are induction sequences."""
+        return torch.rand(num, generator=generator) < self.induction_fraction
+
     def _mixture(self, num: int, stream: int) -> Tensor:
         generator = seeded(self.seed, stream)
-        chosen = torch.rand(num, generator=generator) < self.induction_fraction
+        chosen = self._chosen(num, generator)
         ids = self.chain.sample(num, self.context, generator)
         if chosen.any():
             ids[chosen] = self._repeats(int(chosen.sum()), stream)[0]
@@ -188,6 +218,8 @@ class SyntheticData(SequenceData):
         if self.train_rows is None:
             self.train_rows = TokenRows(self._mixture(self.num_sequences, TRAIN))
             self.val_rows = TokenRows(self._mixture(self.num_val, VALIDATION))
+            chosen = self._chosen(self.num_sequences, seeded(self.seed, TRAIN))
+            self.train_kinds = {"induction": chosen, "background": ~chosen}
 
     def probe_data(self) -> ProbeData:
         """``num_observed`` background sequences, then as many induction sequences where the mixture has any.

@@ -90,6 +90,9 @@ class ServedRows(Dataset):
 class TextData(SequenceData):
     """Text in sequences of one length, a share of them replaced by repeated segments of random tokens.
 
+    Training groups: ``induction``, the repeated segments, and ``text``. They are kinds of sequences, so text that
+    repeats itself is ``text`` here, while the probes' group ``induction`` has its repeats too.
+
     Attributes:
         tokenizer: byte-level BPE of the training documents, there after ``setup``.
     """
@@ -196,6 +199,8 @@ class TextData(SequenceData):
         repeats = round(len(text) * share / (1 - share))
         mixed = torch.cat([text, self._repeats(repeats, TRAIN)[0]]) if repeats else text
         self.train_rows = ServedRows(mixed)
+        is_text = torch.arange(len(mixed)) < len(text)
+        self.train_kinds = {"induction": ~is_text, "text": is_text}
         order = torch.randperm(len(unseen), generator=seeded(self.seed, OBSERVED))
         self._observed = unseen[order[: self.num_observed]]
         self.val_rows = TokenRows(unseen[order[self.num_observed :][: self.num_val]])

@@ -1,10 +1,14 @@
+from itertools import islice
+
 import pytest
 import torch
 
 from stagewise.errors import InputError
+from stagewise.interventions.loader import ReweightedLoader
 from stagewise.lm import SyntheticData, TextData
 from stagewise.lm.text import hold_out, token_rows
 from stagewise.lm.tokens import induction_targets
+from stagewise.loading.loader import ResumableLoader
 
 SMALL = {"num_sequences": 256, "num_val": 16, "num_observed": 8, "num_sampling": 16, "batch_size": 8}
 
@@ -32,10 +36,11 @@ def test_the_mixture_has_the_asked_share_of_repeats():
     assert abs(periodic.float().mean().item() - 0.25) < 0.03
 
 
-def test_batches_are_mappings_of_token_ids(text):
-    for data in (SyntheticData(**SMALL), text):
+def test_batches_are_mappings_of_token_ids_with_the_kind_of_each_sequence(text):
+    for data, other in ((SyntheticData(**SMALL), "background"), (text, "text")):
         batch = next(iter(data.train_dataloader()))
-        assert set(batch) == {"input_ids"}
+        assert set(batch) == {"input_ids", "groups"}
+        assert set(batch["groups"]) == {"induction", other}
         assert batch["input_ids"].shape == (8, 32)
         assert batch["input_ids"].dtype == torch.int64
         assert next(iter(data.val_dataloader()))["input_ids"].shape == (8, 32)
@@ -125,6 +130,60 @@ def test_text_rows_decode_to_the_text_again(text):
     document = "def café(x):\n\treturn x  # 3 €\n" * 20
     rows = token_rows([document], text.tokenizer, 4)
     assert document.startswith(text.tokenizer.decode(rows.flatten().tolist()).replace("<|endoftext|>", ""))
+
+
+def is_periodic(ids):
+    """Whether the last half of each row repeats with some period of 4 to 16 tokens."""
+    return torch.stack([(ids[:, p:] == ids[:, :-p]).all(1) for p in range(4, 17)]).any(0)
+
+
+def test_training_groups_are_the_kinds_of_sequences(text):
+    for data, other in ((SyntheticData(**SMALL), "background"), (text, "text")):
+        groups = data.training_groups()
+        ids = data.train_rows[torch.arange(len(data.train_rows))]["input_ids"]
+        assert torch.equal(groups["induction"], is_periodic(ids))
+        assert torch.equal(groups[other], ~groups["induction"])
+        batch = next(iter(data.train_dataloader()))
+        assert torch.equal(batch["groups"]["induction"], is_periodic(batch["input_ids"]))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_without_weights_batches_are_bit_for_bit_those_of_the_resumable_loader(text, num_workers):
+    for data in (SyntheticData(num_workers=num_workers, seed=5, **SMALL), text):
+        loader = data.train_dataloader()
+        assert isinstance(loader, ReweightedLoader)
+        plain = ResumableLoader(data.train_rows, 8, seed=data.seed)
+        assert len(loader) == len(plain)
+        expected = [batch["input_ids"] for _ in range(2) for batch in plain]
+        found, states = [], []
+        for _ in range(2):
+            for batch in loader:
+                found.append(batch["input_ids"])
+                states.append(loader.state_dict())
+        assert torch.equal(torch.stack(found), torch.stack(expected))
+        for taken in (3, len(plain), len(plain) + 2):
+            again = data.train_dataloader()
+            again.load_state_dict(states[taken - 1])
+            rest = [batch["input_ids"] for batch in again]
+            last = 2 * len(plain) if taken >= len(plain) else len(plain)
+            assert torch.equal(torch.stack(rest), torch.stack(expected[taken:last]))
+
+
+def test_weights_change_how_often_a_kind_is_drawn():
+    data = SyntheticData(**SMALL)
+    loader = data.train_dataloader()
+    loader.weights_for = lambda number: {"induction": 0.0} if number < 10 else {}
+    shares = [batch["groups"]["induction"].float().mean().item() for batch in islice(loader, 10)]
+    assert shares == [0.0] * 10
+
+
+def test_without_induction_sequences_the_loader_has_no_groups(text):
+    text.induction_fraction = 0.0
+    for data, name in ((SyntheticData(induction_fraction=0.0, **SMALL), "background"), (text, "text")):
+        assert isinstance(data.train_dataloader(), ResumableLoader)
+        assert set(data.training_groups()) == {name}
+        assert data.training_groups()[name].all()
+        assert set(next(iter(data.train_dataloader()))) == {"input_ids"}
 
 
 @pytest.mark.parametrize(
