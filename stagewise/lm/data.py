@@ -225,7 +225,8 @@ class SyntheticData(SequenceData):
         """``num_observed`` background sequences, then as many induction sequences where the mixture has any.
 
         Groups over loss positions: ``background``, all targets of the former; ``induction``, the targets of the latter
-        that an earlier copy tells. First copies have no group.
+        that an earlier copy tells; ``first_copy``, those that none tells: the control, of the same tokens in the same
+        sequences.
         """
         ids = self.chain.sample(self.num_observed, self.context, seeded(self.seed, OBSERVED))
         background = torch.ones(self.num_observed, self.context - 1, dtype=torch.bool)
@@ -234,5 +235,9 @@ class SyntheticData(SequenceData):
             repeated, targets = self._repeats(self.num_observed, OBSERVED)
             ids = torch.cat([ids, repeated])
             none = torch.zeros_like(background)
-            groups = {"induction": torch.cat([none, targets]), "background": torch.cat([background, none])}
+            groups = {
+                "induction": torch.cat([none, targets]),
+                "background": torch.cat([background, none]),
+                "first_copy": torch.cat([none, ~targets]),
+            }
         return ProbeData({"input_ids": ids}, {"input_ids": self._mixture(self.num_sampling, SAMPLING)}, groups)

@@ -209,7 +209,8 @@ class TextData(SequenceData):
         """``num_observed`` sequences of pure held-out text, then as many of repeated segments if training has any.
 
         Groups over loss positions: ``induction`` (in text and in repeated segments), ``delimiter`` and ``rest`` (in
-        text alone: first copies of random segments have no group). A class without a target is left out.
+        text alone), and ``first_copy``, the targets of repeated segments that no earlier copy tells. A class without a
+        target is left out.
         """
         self.setup("fit")
         assert isinstance(self.train_rows, ServedRows)
@@ -222,6 +223,7 @@ class TextData(SequenceData):
             groups = {
                 name: torch.cat([mask, targets if name == "induction" else none]) for name, mask in groups.items()
             }
+            groups["first_copy"] = torch.cat([none, ~targets])
         size = len(self.train_rows)
         picked = torch.randperm(size, generator=seeded(self.seed, SAMPLING))[: self.num_sampling]
         sampling = self.train_rows.__getitems__(picked.tolist())

@@ -79,6 +79,7 @@ def test_synthetic_groups_are_exact_and_apart():
     assert ids.shape == (16, 32)
     assert groups["background"][:8].all()
     assert not groups["background"][8:].any()
+    assert torch.equal(groups["first_copy"], ~(groups["induction"] | groups["background"]))
     assert not groups["induction"][:8].any()
     assert groups["induction"][8:].any(1).all()
     assert (induction_targets(ids) | ~groups["induction"]).all()
@@ -116,12 +117,14 @@ def test_a_lone_document_is_cut_in_two():
         hold_out(["one line"], 0.1)
 
 
-def test_text_groups_cover_text_and_leave_first_copies_without_a_group(text):
+def test_text_groups_cover_text_and_first_copies_are_what_no_copy_tells(text):
     probe = text.probe_data()
-    assert set(probe.groups) == {"induction", "delimiter", "rest"}
-    covered = torch.stack(list(probe.groups.values())).any(0)
+    assert set(probe.groups) == {"induction", "delimiter", "rest", "first_copy"}
+    covered = torch.stack([mask for name, mask in probe.groups.items() if name != "first_copy"]).any(0)
     assert covered[:8].all()
     assert torch.equal(covered[8:], probe.groups["induction"][8:])
+    assert not probe.groups["first_copy"][:8].any()
+    assert torch.equal(probe.groups["first_copy"][8:], ~probe.groups["induction"][8:])
     assert torch.equal(probe.groups["induction"][:8], induction_targets(probe.observed["input_ids"][:8]))
 
 
