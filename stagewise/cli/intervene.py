@@ -1,6 +1,7 @@
 """``stagewise intervene``: does reweighting samples inside a window speed an induction head? Arms, seeds, intervals."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
@@ -37,5 +38,6 @@ def run_intervene(arguments: Sequence[str]) -> Path:
     values = parser.instantiate_classes(parsed).as_dict()
     values.pop("config")
     config = InterventionConfig(**values)
-    run_cells(config)
+    # Flushed: a study is long, and its output often a file.
+    run_cells(config, partial(print, flush=True))
     return Path(config.output)

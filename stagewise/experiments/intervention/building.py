@@ -29,12 +29,15 @@ def build(base: type[T], description: dict[str, Any], what: str, **changed: Any)
     full = {**description, "init_args": {**description.get("init_args", {}), **changed}}
     try:
         return parser.instantiate_classes(parser.parse_object({"it": full})).it
-    except InputError:
-        raise
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        link: BaseException | None = error
+        while link is not None:  # jsonargparse wraps what a class refuses
+            if isinstance(link, InputError):
+                raise link from error
+            link = link.__cause__ or link.__context__
+        words = " ".join(str(error).split())[:300] or type(error).__name__
         raise InputError(
-            f"got {what} {description.get('class_path')} ({lines[-1] if lines else type(error).__name__}); expected a "
+            f"got {what} {description.get('class_path')} ({words}); expected a "
             f"{base.__name__} and arguments that it takes; see configs/intervention.yaml"
         ) from error
 

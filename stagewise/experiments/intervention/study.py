@@ -15,7 +15,7 @@ from stagewise.experiments.intervention.building import build_data, build_module
 from stagewise.experiments.intervention.cell import Cell, cell_name, read_cell, write_cell
 from stagewise.experiments.intervention.config import Backend, InterventionConfig
 from stagewise.experiments.intervention.settings import check_settings
-from stagewise.experiments.intervention.training import checkpoint_folder, run_folder, train_cell
+from stagewise.experiments.intervention.training import checkpoint_folder, grouped_loader, run_folder, train_cell
 from stagewise.experiments.replacing import replacing
 
 Progress = Callable[[str], None]
@@ -46,6 +46,12 @@ def _check(config: InterventionConfig) -> None:
         build_module(config.model)
     data = build_data(config.data, seed=config.seeds[0])
     check_groups(config, data.probe_data().groups)
+    steps = len(grouped_loader(data, config, config.seeds[0], str(Arm.none)))
+    if steps < config.training.max_steps:
+        raise InputError(
+            f"got data for {steps} steps; expected enough for training.max_steps={config.training.max_steps}, so that "
+            "no sample comes twice; raise data.init_args.num_sequences"
+        )
 
 
 def check_groups(config: InterventionConfig, groups: Iterable[str]) -> None:

@@ -210,11 +210,6 @@ def train_cell(
         ablation = ablate_best_head(
             module, held_out, induction.tables["prefix_matching"], group=weights.group, loss=losses[weights.group]
         )
-    if trainer.global_step < training.max_steps:
-        raise InputError(
-            f"got data that end at step {trainer.global_step} of {training.max_steps}; expected enough for the run "
-            "within one epoch, so that no sample comes twice; raise data.init_args.num_sequences"
-        )
     plan = None if intervention is None else intervention.plan
     return replace(
         empty,
