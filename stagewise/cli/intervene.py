@@ -5,17 +5,22 @@ from functools import partial
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
+from lightning.pytorch import LightningModule
 
 from stagewise.cli.training import prepare
 from stagewise.experiments.intervention.config import InterventionConfig
 from stagewise.experiments.intervention.study import run_cells
+from stagewise.lm.data import SequenceData
 
 
 def intervene_parser() -> ArgumentParser:
     """Settings of the experiment, from YAML and by name."""
     parser = ArgumentParser(prog="stagewise intervene", exit_on_error=False, description=__doc__)
     parser.add_argument("-c", "--config", action="config", help="a YAML file such as configs/intervention.yaml")
-    parser.add_class_arguments(InterventionConfig)
+    # Built anew for each cell: here they are parsed, so that each of their settings can be overridden by name.
+    parser.add_subclass_arguments(LightningModule, "model", required=True, instantiate=False)
+    parser.add_subclass_arguments(SequenceData, "data", required=True, instantiate=False)
+    parser.add_class_arguments(InterventionConfig, skip={"model", "data"})
     return parser
 
 
@@ -37,7 +42,8 @@ def run_intervene(arguments: Sequence[str]) -> Path:
     parsed = parser.parse_args(list(arguments[1:]))
     values = parser.instantiate_classes(parsed).as_dict()
     values.pop("config")
-    config = InterventionConfig(**values)
+    model, data = (parsed[name].as_dict() for name in ("model", "data"))
+    config = InterventionConfig(**{**values, "model": model, "data": data})
     # Flushed: a study is long, and its output often a file.
     run_cells(config, partial(print, flush=True))
     return Path(config.output)

@@ -13,7 +13,8 @@ class Arm(StrEnum):
     Members are named as the YAML writes them:
         none: nothing; observed by the influence callback, it tells the other arms where their windows are.
         inside: the window starts at the onset of the group's influence.
-        just_before: it ends there.
+        inside_within: it starts at the onset by the within part of the influence alone.
+        just_before: it ends at the onset.
         far_before: it starts ``lead`` steps before it.
         earliest: it starts with training.
         after: it starts at the peak of the group's influence.
@@ -25,6 +26,7 @@ class Arm(StrEnum):
 
     none = "none"
     inside = "inside"
+    inside_within = "inside_within"
     just_before = "just_before"
     far_before = "far_before"
     earliest = "earliest"
@@ -72,7 +74,7 @@ def place(name: str, timeline: Mapping[str, int | None], *, length: int, lead: i
 
     Args:
         name: of the arm, or of an arm of the sweep.
-        timeline: of the observed run: ``onset`` and ``peak``, training steps; None where not found.
+        timeline: of the observed run: ``onset``, ``within_onset`` and ``peak``, training steps; None where not found.
         length: of the window, training steps.
         lead: steps by which ``far_before`` starts before the onset.
         max_steps: of the run.
@@ -87,7 +89,7 @@ def place(name: str, timeline: Mapping[str, int | None], *, length: int, lead: i
         if arm is Arm.earliest:
             start = 0
         else:
-            needed = "peak" if arm is Arm.after else "onset"
+            needed = {Arm.after: "peak", Arm.inside_within: "within_onset"}.get(arm, "onset")
             found = timeline[needed]
             if found is None:
                 return Placed(None, f"the observed run has no {needed}", possible=False)

@@ -78,18 +78,23 @@ class OnsetSettings:
     """What counts as the onset, see :func:`~stagewise.experiments.intervention.timeline.onset_step`.
 
     Attributes:
+        part: of the influence, ``total``, ``within`` or ``between``. The total has the between part in it, which sees
+            how far losses fell since the reference probe, and is far less noisy than the within part.
         against: the group whose influence on itself the group's must exceed.
         ratio: so many times.
 
     Raises:
-        InputError: a ratio that is not positive.
+        InputError: another part, or a ratio that is not positive.
     """
 
-    against: str = "background"
-    ratio: float = 1.0
+    part: str = "total"
+    against: str = "first_copy"
+    ratio: float = 2.0
 
     def __post_init__(self) -> None:
-        require(self.ratio > 0, "onset.ratio", self.ratio, "more than 0", "1 is usual")
+        parts = ["total", "within", "between"]
+        require(self.part in parts, "onset.part", repr(self.part), f"one of {parts}", "total is usual")
+        require(self.ratio > 0, "onset.ratio", self.ratio, "more than 0", "2 is usual")
 
 
 @dataclass(frozen=True)
@@ -99,11 +104,12 @@ class WeightSettings:
     Attributes:
         group: of training samples.
         factor: its weight in a window; others keep 1, and the mass of all is preserved.
-        mechanisms: ``sampling``, ``loss``, or both: each arm is run under each. Arms under ``loss`` are named
-            ``<arm>_loss``, also where it is the only one.
+        mechanisms: ``sampling``, ``loss``, or both. The sweep and the arm ``live`` are run under the first one, the
+            other arms under each. Arms under ``loss`` are named ``<arm>_loss``, also where it is the only one.
         length: of the windows, training steps.
         lead: ``far_before`` starts so many steps before the onset.
-        onset: what counts as onset.
+        onset: what counts as onset, for all arms but ``inside_within``.
+        within_onset: what counts as onset for the arm ``inside_within``.
 
     Raises:
         InputError: a value out of range.
@@ -115,6 +121,7 @@ class WeightSettings:
     length: int = 100
     lead: int = 300
     onset: OnsetSettings = OnsetSettings()
+    within_onset: OnsetSettings = OnsetSettings(part="within", against="background", ratio=1.0)
 
     def __post_init__(self) -> None:
         known = ["sampling", "loss"]
@@ -205,7 +212,6 @@ class InterventionConfig:
         if Arm.placebo in self.arms:
             found.append((str(Arm.placebo), "none"))
         weighted = [arm for arm in self.arms if arm not in (Arm.none, Arm.placebo)]
-        for mechanism in self.weights.mechanisms:
-            names = [*weighted, *(sweep_name(start) for start in self.sweep)]
-            found += [(name, mechanism) for name in names]
-        return found
+        first, *others = self.weights.mechanisms
+        found += [(name, first) for name in [*weighted, *(sweep_name(start) for start in self.sweep)]]
+        return found + [(arm, other) for other in others for arm in weighted if arm != Arm.live]

@@ -9,12 +9,13 @@ from stagewise.errors import InputError
 Array = NDArray[np.float64]
 
 
-def influence_of(run: xr.Dataset, group: str) -> Array:
-    """Within part of a group's influence on itself at each probe, ``[step]``, nats^2; negative = helpful.
+def influence_of(run: xr.Dataset, group: str, part: str) -> Array:
+    """A group's influence on itself at each probe, ``[step]``, nats^2; negative = helpful.
 
     Args:
         run: as :func:`stagewise.reporting.store.open_run` returns it.
         group: of the run.
+        part: ``within``, ``drift``, ``between`` or ``total``.
 
     Raises:
         InputError: the run has no such group.
@@ -22,21 +23,22 @@ def influence_of(run: xr.Dataset, group: str) -> Array:
     names = [str(name) for name in run["group"].values]
     if group not in names:
         raise InputError(f"got group {group!r}; expected one of {names}; name a group of the observed samples")
-    return np.asarray(run["group_bif"].sel(part="within", group=group, group_j=group).values, dtype=np.float64)
+    return np.asarray(run["group_bif"].sel(part=part, group=group, group_j=group).values, dtype=np.float64)
 
 
-def peak_step(run: xr.Dataset, group: str) -> int | None:
-    """Probe at which a group's influence on itself is largest in size, by its within part; None where none is known.
+def peak_step(run: xr.Dataset, group: str, part: str) -> int | None:
+    """Probe at which a group's influence on itself is most helpful; None where it is not known.
 
     Args:
         run: as :func:`stagewise.reporting.store.open_run` returns it.
         group: of the run.
+        part: of the influence.
     """
-    size = -influence_of(run, group)
+    size = -influence_of(run, group, part)
     return int(run["step"].values[np.nanargmax(size)]) if np.isfinite(size).any() else None
 
 
-def onset_step(run: xr.Dataset, group: str, against: str, *, ratio: float) -> int | None:
+def onset_step(run: xr.Dataset, group: str, against: str, *, part: str, ratio: float) -> int | None:
     """Start of the unbroken run of probes, up to the peak, at which a group's influence exceeds another group's.
 
     Found afterwards, with the whole run in view: the definition of a window for an experiment, no detector.
@@ -45,16 +47,17 @@ def onset_step(run: xr.Dataset, group: str, against: str, *, ratio: float) -> in
         run: as :func:`stagewise.reporting.store.open_run` returns it.
         group: whose influence on itself rises.
         against: the group that it is held against, its influence on itself taken in size.
+        part: of the influence of both.
         ratio: so many times the other one.
 
     Returns:
         Training step of the first probe of that run; None where not even the peak exceeds it.
     """
-    peak = peak_step(run, group)
+    peak = peak_step(run, group, part)
     if peak is None:
         return None
     steps = run["step"].values
-    exceeds = -influence_of(run, group) > ratio * np.abs(influence_of(run, against))
+    exceeds = -influence_of(run, group, part) > ratio * np.abs(influence_of(run, against, part))
     place = int(np.searchsorted(steps, peak))
     if not exceeds[place]:
         return None

@@ -108,12 +108,11 @@ def _intervention(
 
 
 def _timeline(folder: Path, config: InterventionConfig) -> dict[str, int | None]:
-    run = open_run(folder)
-    weights = config.weights
-    return {
-        "onset": onset_step(run, weights.group, weights.onset.against, ratio=weights.onset.ratio),
-        "peak": peak_step(run, weights.group),
-    }
+    run, weights = open_run(folder), config.weights
+    found = {"peak": peak_step(run, weights.group, weights.onset.part)}
+    for name, onset in (("onset", weights.onset), ("within_onset", weights.within_onset)):
+        found[name] = onset_step(run, weights.group, onset.against, part=onset.part, ratio=onset.ratio)
+    return found
 
 
 def run_folder(output: Path, seed: int, name: str) -> Path:

@@ -7,7 +7,7 @@ from stagewise.interventions.policy import ConstantFactor
 from stagewise.interventions.span import Span
 from stagewise.interventions.strata import Strata
 
-TIMELINE = {"onset": 450, "peak": 700}
+TIMELINE = {"onset": 450, "within_onset": 600, "peak": 700}
 
 
 def span(name, timeline=TIMELINE, **changed):
@@ -22,6 +22,7 @@ def span(name, timeline=TIMELINE, **changed):
         ("placebo", None),
         ("live", None),
         ("inside", Span(450, 550)),
+        ("inside_within", Span(600, 700)),
         ("just_before", Span(350, 450)),
         ("far_before", Span(150, 250)),
         ("earliest", Span(0, 100)),

@@ -36,10 +36,10 @@ def study(tmp_path_factory):
     return config, {cell.name: cell for cell in run_cells(config, silent)}
 
 
-def test_every_arm_runs_under_every_mechanism_but_those_without_weights(study):
+def test_arms_run_under_every_mechanism_and_the_sweep_under_the_first(study):
     _, cells = study
-    weighted = {"inside", "random", "whole", "start_10"}
-    assert set(cells) == {"none", "placebo"} | weighted | {f"{name}_loss" for name in weighted}
+    weighted = {"inside", "random", "whole"}
+    assert set(cells) == {"none", "placebo", "start_10"} | weighted | {f"{name}_loss" for name in weighted}
 
 
 def test_cells_hold_the_whole_curve_and_measures(study):
@@ -56,11 +56,13 @@ def test_cells_hold_the_whole_curve_and_measures(study):
 
 def test_windows_change_nothing_before_they_open(study):
     _, cells = study
-    for name in ("start_10", "start_10_loss"):
+    for name in ("start_10", "inside", "inside_loss"):
         cell = cells[name]
-        assert cell.windows == ((10, 15),)
-        assert cell.branched_at == 10
-        assert cell.curve.prefix_matching[:3] == cells["none"].curve.prefix_matching[:3]
+        start = cell.windows[0][0]
+        assert cell.windows == ((start, start + 5),)
+        assert cell.branched_at == start
+        before = start // 5 + 1
+        assert cell.curve.prefix_matching[:before] == cells["none"].curve.prefix_matching[:before]
         assert cell.final_losses != cells["none"].final_losses
 
 
@@ -76,7 +78,7 @@ def test_the_placebo_has_the_same_start_and_another_order(study):
 def test_arms_of_one_study_move_as_much_mass(study):
     _, cells = study
     assert cells["start_10"].moved == pytest.approx(cells["whole"].moved, rel=0.02)
-    assert cells["start_10"].moved == cells["start_10_loss"].moved
+    assert cells["inside"].moved == cells["inside_loss"].moved
 
 
 def test_the_observed_run_is_stored_with_its_probes(study):
@@ -91,7 +93,7 @@ def test_a_branch_equals_the_run_from_the_start(study, tmp_path):
     config, cells = study
     whole = tiny_config(
         tmp_path,
-        arms=["none"],
+        arms=["none", "inside"],
         sweep=[10],
         training=replace(config.training, branch_every=0),
         weights=config.weights,
