@@ -15,6 +15,7 @@ from stagewise.callbacks.calibration import SettingsWatch
 from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_first_skip, warn_of_new_flags
 from stagewise.callbacks.outcome import write_outcome
 from stagewise.callbacks.probe_data import find_probe_data, in_precision_of
+from stagewise.callbacks.probe_values import probe_values
 from stagewise.callbacks.progress import show_on_bar
 from stagewise.callbacks.resume import check_unchanged
 from stagewise.callbacks.run_folder import open_run_folder
@@ -36,7 +37,6 @@ from stagewise.probes.record import Record
 from stagewise.probes.references import References
 from stagewise.probes.schedule import ProbeSchedule
 from stagewise.reporting import tags
-from stagewise.reporting.scalars import probe_scalars
 from stagewise.reporting.store import STORE_NAME, ProbeStore
 from stagewise.reporting.tensorboard import write_layout, write_matrices
 from stagewise.sampling.config import EngineName, SGLDConfig
@@ -255,16 +255,10 @@ class InfluenceCallback(Callback):
         finally:
             self._record.add_probe_time(self._stopwatch.lap(), finished=finished)
         warn_of_dropped_chains(trace, lost=result is None)
-        if result is None:
-            values = {tags.FLAGGED: 1.0}
-        else:
-            values = probe_scalars(result)
+        if result is not None:
             warn_of_new_flags(step, result.attrs["flags"], self._record)
-        values[tags.CHAINS_DROPPED] = float(len(trace.dropped))
-        if self.schedule.max_overhead is not None:
-            values[tags.SKIPPED] = float(len(self._record.skipped_steps))
-        if self._record.overhead is not None:
-            values[tags.OVERHEAD] = self._record.overhead
+        budgeted = self.schedule.max_overhead is not None
+        values = probe_values(result, self._record, chains_dropped=len(trace.dropped), budgeted=budgeted)
         self._log(trainer, values, step)
         show_on_bar(trainer, f"{len(self._record.steps)} probes, {self._record.probe_seconds:.0f} s")
 
