@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
@@ -15,7 +14,8 @@ from stagewise.callbacks.calibration import SettingsWatch
 from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_first_skip, warn_of_new_flags
 from stagewise.callbacks.outcome import write_outcome
 from stagewise.callbacks.probe_data import find_probe_data, in_precision_of
-from stagewise.callbacks.probe_values import probe_values
+from stagewise.callbacks.probe_listeners import Listener, ProbeListeners
+from stagewise.callbacks.probe_values import log_values, probe_values
 from stagewise.callbacks.progress import show_on_bar
 from stagewise.callbacks.resume import check_unchanged
 from stagewise.callbacks.run_folder import open_run_folder
@@ -28,6 +28,7 @@ from stagewise.callbacks.trainer_facts import (
     second_moments,
     writers,
 )
+from stagewise.influence.groups import Groups
 from stagewise.losses import LossFn, resolve_loss
 from stagewise.probes.baselines import Baselines
 from stagewise.probes.budget import Stopwatch, affords
@@ -95,7 +96,7 @@ class InfluenceCallback(Callback):
         self._groups = groups
         self._loss_fn = loss_fn
         self._output_dir = output_dir
-        self._enabled = enabled
+        self.enabled = enabled
         self._record = Record()
         self._references = References(self.probe.reference_ratio)
         self._watch = SettingsWatch(sgld, probe)
@@ -106,17 +107,31 @@ class InfluenceCallback(Callback):
         self._engine: str | None = None
         self._baselines: Baselines | None = None
         self._stopwatch = Stopwatch()
+        self._listeners = ProbeListeners()
 
     @property
     def folder(self) -> Path | None:
         """Where the files of the run are; None before training starts."""
         return self._folder
 
+    @property
+    def groups(self) -> Groups | None:
+        """The groups over the observed set; None unless a run is going on."""
+        return None if self._prober is None else self._prober.groups
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call ``listener(step, data set)`` after each probe, with None where all chains failed; from ``setup`` on."""
+        self._listeners.add(listener)
+
+    def unsubscribe(self, listener: Listener) -> None:
+        """Call it no more."""
+        self._listeners.remove(listener)
+
     # Hooks
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse bad settings, then probe the initial weights where the schedule asks for it."""
-        if not self._enabled:
+        if not self.enabled:
             return
         refuse_sharding(trainer)
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -230,7 +245,7 @@ class InfluenceCallback(Callback):
         assert self.schedule.max_overhead is not None
         self._record.skipped_steps.append(step)
         warn_of_first_skip(step, self.schedule.max_overhead, self._record)
-        self._log(trainer, {tags.SKIPPED: float(len(self._record.skipped_steps))}, step)
+        log_values(trainer, {tags.SKIPPED: float(len(self._record.skipped_steps))}, step)
 
     def _run_probe(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         assert self._prober is not None
@@ -259,16 +274,12 @@ class InfluenceCallback(Callback):
             warn_of_new_flags(step, result.attrs["flags"], self._record)
         budgeted = self.schedule.max_overhead is not None
         values = probe_values(result, self._record, chains_dropped=len(trace.dropped), budgeted=budgeted)
-        self._log(trainer, values, step)
+        log_values(trainer, values, step)
         show_on_bar(trainer, f"{len(self._record.steps)} probes, {self._record.probe_seconds:.0f} s")
+        self._listeners.tell(step, result)
 
     def _second_moments(self, trainer: Trainer, module: LightningModule) -> dict[str, Tensor] | None:
         return second_moments(trainer, module) if isinstance(self.sgld.preconditioner, AdamMoments) else None
-
-    def _log(self, trainer: Trainer, values: Mapping[str, float], step: int) -> None:
-        for logger in trainer.loggers:
-            logger.log_metrics(dict(values), step=step)
-        trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in values.items()})
 
     def _count_training_time(self) -> None:
         """Credit the time since the last look at the clock to training."""
@@ -284,11 +295,5 @@ class InfluenceCallback(Callback):
         self._prober = None
         if not trainer.is_global_zero:
             return
-        write_outcome(
-            trainer,
-            self._folder,
-            self._record,
-            config=self.sgld,
-            probe=self.probe,
-            max_overhead=self.schedule.max_overhead,
-        )
+        budget = self.schedule.max_overhead
+        write_outcome(trainer, self._folder, self._record, config=self.sgld, probe=self.probe, max_overhead=budget)

@@ -1,6 +1,10 @@
 """Scalars of a probe for the loggers: what it measured, and what is counted over the run."""
 
+from collections.abc import Mapping
+
+import torch
 import xarray as xr
+from lightning.pytorch import Trainer
 
 from stagewise.probes.record import Record
 from stagewise.reporting import tags
@@ -23,3 +27,10 @@ def probe_values(result: xr.Dataset | None, record: Record, *, chains_dropped: i
     if record.overhead is not None:
         values[tags.OVERHEAD] = record.overhead
     return values
+
+
+def log_values(trainer: Trainer, values: Mapping[str, float], step: int) -> None:
+    """Give values to every logger at a training step, and to what other callbacks monitor."""
+    for logger in trainer.loggers:
+        logger.log_metrics(dict(values), step=step)
+    trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in values.items()})
