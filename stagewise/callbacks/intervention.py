@@ -93,8 +93,7 @@ class InterventionCallback(Callback):
         self.mechanism = settle_mechanism(mechanism, groups)
         self.spans = settle_spans(windows, part=part, length=length, shift=shift)
         self.policy = settle_policy(policy)
-        fixed = self.spans is not None
-        self._live_windows = settle_detector(detector, signal=signal, max_windows=max_windows, fixed=fixed)
+        self._live_windows = settle_detector(detector, signal, max_windows, fixed=self.spans is not None)
         self._groups = groups
         self._influence = influence
         self._plan: Plan | None = None
@@ -191,7 +190,7 @@ class InterventionCallback(Callback):
             pl_module.intervention_weights = self._reweighting  # type: ignore[assignment]
         self._plan = plan
         self._folder = default_folder(trainer)
-        self._announced = sum(change.step < step for change in plan.changes)
+        self._announced = sum(it.step < step for it in plan.changes)
         if self._live_windows is not None:
             self._live_windows.start(self, None if state is None else state["live"], step)
 

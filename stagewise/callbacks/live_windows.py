@@ -35,7 +35,7 @@ class Intervention(Protocol):
 
 
 def settle_detector(
-    detector: DetectorConfig | None, *, signal: str | None, max_windows: int | None, fixed: bool
+    detector: DetectorConfig | None, signal: str | None, max_windows: int | None, *, fixed: bool
 ) -> "LiveWindows | None":
     """A detector from the arguments of an intervention; None without one.
 
