@@ -1,6 +1,7 @@
 """Windows that a detector opens and closes while a run goes on: when, with what weights, and after a resume."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -77,7 +78,7 @@ def test_a_run_stopped_anywhere_and_resumed_equals_the_uninterrupted_one(tmp_pat
     rest_trainer, after = train(tmp_path / "rest", parts(), ckpt_path=checkpoint)
     assert before.batches + after.batches == whole.batches
     assert before.weights + after.weights == whole.weights
-    reports = [json.loads(open(f"{it.log_dir}/intervention.json").read()) for it in (whole_trainer, rest_trainer)]
+    reports = [json.loads(Path(it.log_dir, "intervention.json").read_text()) for it in (whole_trainer, rest_trainer)]
     assert reports[0] == reports[1]
     assert [it["step"] for it in reports[0]["changes"]] == [3, 8]
 
