@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
@@ -15,6 +14,8 @@ from stagewise.callbacks.calibration import SettingsWatch
 from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_first_skip, warn_of_new_flags
 from stagewise.callbacks.outcome import write_outcome
 from stagewise.callbacks.probe_data import find_probe_data, in_precision_of
+from stagewise.callbacks.probe_listeners import Listener, ProbeListeners
+from stagewise.callbacks.probe_values import log_values, probe_values
 from stagewise.callbacks.progress import show_on_bar
 from stagewise.callbacks.resume import check_unchanged
 from stagewise.callbacks.run_folder import open_run_folder
@@ -27,6 +28,7 @@ from stagewise.callbacks.trainer_facts import (
     second_moments,
     writers,
 )
+from stagewise.influence.groups import Groups
 from stagewise.losses import LossFn, resolve_loss
 from stagewise.probes.baselines import Baselines
 from stagewise.probes.budget import Stopwatch, affords
@@ -36,7 +38,6 @@ from stagewise.probes.record import Record
 from stagewise.probes.references import References
 from stagewise.probes.schedule import ProbeSchedule
 from stagewise.reporting import tags
-from stagewise.reporting.scalars import probe_scalars
 from stagewise.reporting.store import STORE_NAME, ProbeStore
 from stagewise.reporting.tensorboard import write_layout, write_matrices
 from stagewise.sampling.config import EngineName, SGLDConfig
@@ -95,7 +96,7 @@ class InfluenceCallback(Callback):
         self._groups = groups
         self._loss_fn = loss_fn
         self._output_dir = output_dir
-        self._enabled = enabled
+        self.enabled = enabled
         self._record = Record()
         self._references = References(self.probe.reference_ratio)
         self._watch = SettingsWatch(sgld, probe)
@@ -106,17 +107,31 @@ class InfluenceCallback(Callback):
         self._engine: str | None = None
         self._baselines: Baselines | None = None
         self._stopwatch = Stopwatch()
+        self._listeners = ProbeListeners()
 
     @property
     def folder(self) -> Path | None:
         """Where the files of the run are; None before training starts."""
         return self._folder
 
+    @property
+    def groups(self) -> Groups | None:
+        """The groups over the observed set; None unless a run is going on."""
+        return None if self._prober is None else self._prober.groups
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call ``listener(step, data set)`` after each probe, with None where all chains failed; from ``setup`` on."""
+        self._listeners.add(listener)
+
+    def unsubscribe(self, listener: Listener) -> None:
+        """Call it no more."""
+        self._listeners.remove(listener)
+
     # Hooks
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse bad settings, then probe the initial weights where the schedule asks for it."""
-        if not self._enabled:
+        if not self.enabled:
             return
         refuse_sharding(trainer)
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -230,7 +245,7 @@ class InfluenceCallback(Callback):
         assert self.schedule.max_overhead is not None
         self._record.skipped_steps.append(step)
         warn_of_first_skip(step, self.schedule.max_overhead, self._record)
-        self._log(trainer, {tags.SKIPPED: float(len(self._record.skipped_steps))}, step)
+        log_values(trainer, {tags.SKIPPED: float(len(self._record.skipped_steps))}, step)
 
     def _run_probe(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         assert self._prober is not None
@@ -255,26 +270,16 @@ class InfluenceCallback(Callback):
         finally:
             self._record.add_probe_time(self._stopwatch.lap(), finished=finished)
         warn_of_dropped_chains(trace, lost=result is None)
-        if result is None:
-            values = {tags.FLAGGED: 1.0}
-        else:
-            values = probe_scalars(result)
+        if result is not None:
             warn_of_new_flags(step, result.attrs["flags"], self._record)
-        values[tags.CHAINS_DROPPED] = float(len(trace.dropped))
-        if self.schedule.max_overhead is not None:
-            values[tags.SKIPPED] = float(len(self._record.skipped_steps))
-        if self._record.overhead is not None:
-            values[tags.OVERHEAD] = self._record.overhead
-        self._log(trainer, values, step)
+        budgeted = self.schedule.max_overhead is not None
+        values = probe_values(result, self._record, chains_dropped=len(trace.dropped), budgeted=budgeted)
+        log_values(trainer, values, step)
         show_on_bar(trainer, f"{len(self._record.steps)} probes, {self._record.probe_seconds:.0f} s")
+        self._listeners.tell(step, result)
 
     def _second_moments(self, trainer: Trainer, module: LightningModule) -> dict[str, Tensor] | None:
         return second_moments(trainer, module) if isinstance(self.sgld.preconditioner, AdamMoments) else None
-
-    def _log(self, trainer: Trainer, values: Mapping[str, float], step: int) -> None:
-        for logger in trainer.loggers:
-            logger.log_metrics(dict(values), step=step)
-        trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in values.items()})
 
     def _count_training_time(self) -> None:
         """Credit the time since the last look at the clock to training."""
@@ -290,11 +295,5 @@ class InfluenceCallback(Callback):
         self._prober = None
         if not trainer.is_global_zero:
             return
-        write_outcome(
-            trainer,
-            self._folder,
-            self._record,
-            config=self.sgld,
-            probe=self.probe,
-            max_overhead=self.schedule.max_overhead,
-        )
+        budget = self.schedule.max_overhead
+        write_outcome(trainer, self._folder, self._record, config=self.sgld, probe=self.probe, max_overhead=budget)

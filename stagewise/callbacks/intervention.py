@@ -1,7 +1,6 @@
 """Reweight groups of training samples inside windows of a run."""
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,17 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import ArrayLike
 
 from stagewise.callbacks.intervention_plan import (
+    Mechanism,
     Windows,
     make_plan,
     policy_words,
     settle_groups,
+    settle_mechanism,
     settle_policy,
     settle_spans,
     take_up,
 )
+from stagewise.callbacks.live_windows import settle_detector
 from stagewise.callbacks.reweighted_data import find_loader, follow_plan, refuse_distributed_sampler
 from stagewise.callbacks.run_folder import default_folder
 from stagewise.callbacks.step_lines import StepLines
@@ -31,29 +33,19 @@ from stagewise.interventions.plan import Change, Plan
 from stagewise.interventions.policy import Policy, decide_weights
 from stagewise.interventions.span import Part
 from stagewise.interventions.strata import Strata
+from stagewise.phases.online import DetectorConfig
 from stagewise.reporting import tags
 from stagewise.reporting.files import write_json
 from stagewise.reporting.intervention import FILE_NAME, build_report, report_markdown
 from stagewise.reporting.tensorboard import write_text
 
 
-class Mechanism(StrEnum):
-    """How weights act.
-
-    Members are named as the YAML writes them:
-        sampling: groups are drawn more or less often; the training data are a ``ReweightedLoader``.
-        loss: their losses count more or less; the training step asks ``self.intervention_weights``.
-    """
-
-    sampling = "sampling"
-    loss = "loss"
-
-
 class InterventionCallback(Callback):
     """Changes the weights of groups of training samples inside windows, with the mass of the data preserved.
 
-    Windows are known before training, or *live*: something else calls :meth:`open` and :meth:`close`. Fixed windows act
-    exactly at their steps. A live change of sampling shows as many batches late as workers have prefetched; the log
+    Windows are known before training, or *live*: a detector opens and closes them at the probes of the trainer's
+    ``InfluenceCallback``, or something else calls :meth:`open` and :meth:`close`. Fixed windows act exactly at their
+    steps. A live change of sampling shows as many batches late as workers have prefetched; the log
     tells how many.
 
     ``intervention/active`` and ``intervention/weight/<group>`` go to every logger at each change; every change and the
@@ -73,6 +65,9 @@ class InterventionCallback(Callback):
         part: Part | str = Part.window,
         length: int | None = None,
         shift: int = 0,
+        detector: DetectorConfig | None = None,
+        signal: str | None = None,
+        max_windows: int | None = None,
     ) -> None:
         """Nothing is looked at before training starts, but the windows and the policy.
 
@@ -88,18 +83,17 @@ class InterventionCallback(Callback):
             part: with a path, which steps of each transition: ``window``, ``onset`` or ``fixed``.
             length: with a path and ``part="fixed"``, steps from the start of each transition.
             shift: with a path, steps by which windows are moved; negative = earlier.
+            detector: opens and closes live windows; its direction is that of the signal, unless ``either``.
+            signal: that it watches: ``between``, ``losses_alone``, ``within/A~B``, ``total/A~B`` or ``group_loss/A``.
+            max_windows: the detector opens so many at most; None for any number.
 
         Raises:
             InputError: windows, policy or mechanism that cannot be used.
         """
-        try:
-            self.mechanism = Mechanism(mechanism)
-        except ValueError:
-            raise InputError(f"got mechanism={mechanism!r}; expected sampling or loss") from None
-        if self.mechanism is Mechanism.sampling and groups is not None:
-            raise InputError("got groups with mechanism=sampling; expected none; the ReweightedLoader has them")
+        self.mechanism = settle_mechanism(mechanism, groups)
         self.spans = settle_spans(windows, part=part, length=length, shift=shift)
         self.policy = settle_policy(policy)
+        self._live_windows = settle_detector(detector, signal, max_windows, fixed=self.spans is not None)
         self._groups = groups
         self._influence = influence
         self._plan: Plan | None = None
@@ -166,6 +160,8 @@ class InterventionCallback(Callback):
         """Refuse a sampler of Lightning's in place of ours, before the data are set up."""
         if stage == "fit" and self.mechanism is Mechanism.sampling:
             refuse_distributed_sampler(trainer)
+        if stage == "fit" and self._live_windows is not None:
+            self._live_windows.attach(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse what cannot be followed, and attach the plan."""
@@ -194,13 +190,17 @@ class InterventionCallback(Callback):
             pl_module.intervention_weights = self._reweighting  # type: ignore[assignment]
         self._plan = plan
         self._folder = default_folder(trainer)
-        self._announced = sum(change.step < step for change in plan.changes)
+        self._announced = sum(it.step < step for it in plan.changes)
+        if self._live_windows is not None:
+            self._live_windows.start(self, None if state is None else state["live"], step)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Tell what has changed; set the weights of the batch's losses."""
         if self._plan is None:
             return
         step = trainer.global_step
+        if self._live_windows is not None:
+            self._live_windows.check()
         while self._announced < len(self._plan.changes) and self._plan.changes[self._announced].step <= step:
             self._announce(self._plan, self._plan.changes[self._announced])
             self._announced += 1
@@ -209,6 +209,13 @@ class InterventionCallback(Callback):
             self._reweighting.weights = weights
         values = {tags.group_weight(name): weight for name, weight in weights.items()}
         self._lines.log(trainer, {tags.ACTIVE: float(self._plan.inside_at(step)), **values}, step)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Close a live window that has lasted its time, before the next batch is drawn."""
+        if self._live_windows is not None:
+            self._live_windows.tick(trainer.global_step)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
         """Refuse a module that never asks for the weights of its losses, before it is updated."""
@@ -240,11 +247,16 @@ class InterventionCallback(Callback):
 
     # Parts
 
+    def _settings(self) -> dict[str, str]:
+        detector = "None" if self._live_windows is None else repr(self._live_windows)
+        return {"policy": policy_words(self.policy), "mechanism": str(self.mechanism), "detector": detector}
+
     def _describe(self, plan: Plan) -> dict[str, Any]:
-        return {"plan": plan.state_dict(), "policy": policy_words(self.policy), "mechanism": str(self.mechanism)}
+        live = None if self._live_windows is None else self._live_windows.state_dict()
+        return {"plan": plan.state_dict(), "live": live, **self._settings()}
 
     def _check_unchanged(self, state: Mapping[str, Any] | None) -> None:
-        for name, value in (("policy", policy_words(self.policy)), ("mechanism", str(self.mechanism))):
+        for name, value in self._settings().items():
             if state is not None and state[name] != value:
                 raise InputError(
                     f"got {name} {value} and a checkpoint with {state[name]}; expected the same; change it back to "
@@ -264,6 +276,8 @@ class InterventionCallback(Callback):
         rank_zero_info(f"stagewise: step {change.step}: {change.reason}; {self.mechanism} weights {weights}{late}")
 
     def _finish(self, trainer: Trainer, module: LightningModule) -> None:
+        if self._live_windows is not None:
+            self._live_windows.end()
         if self._loader is not None:
             self._loader.weights_for = None
         if self._reweighting is not None:

@@ -1,6 +1,7 @@
 """From the arguments of an intervention to its plan."""
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,36 @@ from stagewise.interventions.policy import ConstantFactor, Policy, check_policy,
 from stagewise.interventions.span import Part, Span, read_spans
 from stagewise.interventions.strata import Strata
 
+
+class Mechanism(StrEnum):
+    """How weights act.
+
+    Members are named as the YAML writes them:
+        sampling: groups are drawn more or less often; the training data are a ``ReweightedLoader``.
+        loss: their losses count more or less; the training step asks ``self.intervention_weights``.
+    """
+
+    sampling = "sampling"
+    loss = "loss"
+
+
 Windows = Sequence[Span | tuple[int, int]] | str | Path | None
 """Spans, or (start, end); the folder or ``summary.json`` of an earlier run; None for live windows."""
+
+
+def settle_mechanism(mechanism: Mechanism | str, groups: object) -> Mechanism:
+    """How weights act.
+
+    Raises:
+        InputError: no such way, or groups where the loader has them.
+    """
+    try:
+        found = Mechanism(mechanism)
+    except ValueError:
+        raise InputError(f"got mechanism={mechanism!r}; expected sampling or loss") from None
+    if found is Mechanism.sampling and groups is not None:
+        raise InputError("got groups with mechanism=sampling; expected none; the ReweightedLoader has them")
+    return found
 
 
 def settle_spans(windows: Windows, *, part: Part | str, length: int | None, shift: int) -> tuple[Span, ...] | None:

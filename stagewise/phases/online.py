@@ -40,7 +40,7 @@ class DetectorConfig:
         num_probes: so many consecutive probes must say so, to open and to close.
         min_plateau: a plateau of fewer probes is not yet known: no window opens.
         close_fraction: a window closes when the signal has lost this fraction of its height over the plateau.
-        max_length: a window closes at the first probe so many training steps after its start; None sets no limit.
+        max_length: a window closes so many training steps after its start, at a probe or not; None sets no limit.
         refractory: for so many training steps after a window probes are not looked at.
 
     Raises:
@@ -180,11 +180,35 @@ class OnlineDetector:
         require(not error < 0, "error", error, "0 or more, or NaN where it is not known", "pass a standard error")
         step, value, error = int(step), float(value), float(error)
         self._last_step = step
+        expired = self.expire(step)
         if self._window is not None:
             return self._follow(self._window, step, value, error)
         if not math.isfinite(value) or self._is_refractory(step):
+            return expired
+        # A plateau that begins anew opens nothing at its first probe: one event at most.
+        return self._watch(step, value, error) or expired
+
+    def expire(self, step: int) -> Event | None:
+        """Close a window that has lasted ``max_length`` steps; call it between probes for windows that end on time.
+
+        Without such calls the next probe does it, and the window ends at the same step.
+
+        Args:
+            step: training step, now.
+
+        Returns:
+            The event, at exactly ``max_length`` steps after the start; None where nothing is closed.
+        """
+        limit = self.config.max_length
+        if self._window is None or limit is None or step - self._window.start < limit:
             return None
-        return self._watch(step, value, error)
+        return self._close(self._window, self._window.start + limit)
+
+    def _close(self, window: OnlineWindow, step: int) -> Event:
+        closed = OnlineWindow(**{**asdict(window), "end": step})
+        self._closed.append(closed)
+        self._window, self._plateau, self._side, self._num_low = None, Plateau(), 0, 0
+        return Event(EventKind.closed, step, closed)
 
     def _is_refractory(self, step: int) -> bool:
         last = self._closed[-1].end if self._closed else None
@@ -222,14 +246,10 @@ class OnlineDetector:
                 window = OnlineWindow(window.start, None, window.plateau, step, value, z)
             is_low = height <= (1 - self.config.close_fraction) * abs(window.height)
             self._num_low = self._num_low + 1 if is_low else 0
-        too_long = self.config.max_length is not None and step - window.start >= self.config.max_length
-        if self._num_low < self.config.num_probes and not too_long:
+        if self._num_low < self.config.num_probes:
             self._window = window
             return None
-        closed = OnlineWindow(**{**asdict(window), "end": step})
-        self._closed.append(closed)
-        self._window, self._plateau, self._side, self._num_low = None, Plateau(), 0, 0
-        return Event(EventKind.closed, step, closed)
+        return self._close(window, step)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain Python; a detector that loads it goes on as if it had not stopped."""

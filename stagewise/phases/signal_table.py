@@ -16,13 +16,18 @@ LOSSES = "losses_alone"
 GROUP_LOSSES = "group_losses_alone"
 CHAIN_SHARE = "chain_share"
 
-_PARTS = ("within", "total")
+PARTS = ("within", "total")
 """Parts of group influence that are signals; between is the square of a loss difference."""
 
 
 def pair_signal(part: str, group: str, group_j: str) -> str:
     """Name of the influence of a pair of groups in the table, as in its TensorBoard tag."""
     return f"{part}/{group}~{group_j}"
+
+
+def group_signal(group: str) -> str:
+    """Name of the mean loss of a group in the table."""
+    return f"group_loss/{group}"
 
 
 def signal_table(run: xr.Dataset, pairs: Iterable[tuple[str, str]] | None = None) -> xr.Dataset:
@@ -43,6 +48,7 @@ def signal_table(run: xr.Dataset, pairs: Iterable[tuple[str, str]] | None = None
           training weights, nats; rising. What ``between`` would be without chains: the baseline that it must beat. A
           sequence's loss is the sum of its tokens' losses.
         - ``group_losses_alone``: the same of the groups' mean losses, where the run has them.
+        - ``group_loss/A``: mean loss of a group at the training weights, where the run has groups, nats; falling.
         - ``within/A~B``, ``total/A~B``: group influence, nats^2, negative = helpful; falling.
         - ``chain_share``: share of the losses' variance that belongs to which chain a draw is from; rising. It says
           that chains disagree, in a transition or because they are too short.
@@ -54,12 +60,14 @@ def signal_table(run: xr.Dataset, pairs: Iterable[tuple[str, str]] | None = None
     """
     rows: dict[str, tuple[Array, Array | None, Direction, str]] = {
         BETWEEN: (run["signal"].values, run["signal_se"].values, Direction.rising, "nats"),
-        LOSSES: (_change(run, _sample_losses(run)), None, Direction.rising, "nats"),
+        LOSSES: (_change(run, sample_losses(run)), None, Direction.rising, "nats"),
     }
     if "group_loss" in run:
         rows[GROUP_LOSSES] = (_change(run, run["group_loss"].values), None, Direction.rising, "nats")
+        for group in run["group"].values:
+            rows[group_signal(group)] = (run["group_loss"].sel(group=group).values, None, Direction.falling, "nats")
     for group, group_j in _chosen(run, pairs):
-        for part in _PARTS:
+        for part in PARTS:
             at = {"part": part, "group": group, "group_j": group_j}
             value, error = run["group_bif"].sel(at).values, run["group_bif_se"].sel(at).values
             rows[pair_signal(part, group, group_j)] = (value, error, Direction.falling, "nats^2")
@@ -90,7 +98,7 @@ def mean_losses(run: xr.Dataset) -> Array:
     chains of those beginnings add to the losses, of which the constant is the part that they have in common.
     """
     steps, references = run["step"].values.tolist(), run["reference_step"].values.tolist()
-    means, shift = _sample_losses(run), run["shift"].values.astype(np.float64)
+    means, shift = sample_losses(run), run["shift"].values.astype(np.float64)
     place = {step: row for row, step in enumerate(steps)}
     for row, (step, reference) in enumerate(zip(steps, references, strict=True)):
         if reference != step and reference in place:
@@ -98,7 +106,8 @@ def mean_losses(run: xr.Dataset) -> Array:
     return means
 
 
-def _sample_losses(run: xr.Dataset) -> Array:
+def sample_losses(run: xr.Dataset) -> Array:
+    """``[..., sample]``: losses at the training weights, nats, summed over tokens; of a run or of one probe."""
     losses = run["anchor_loss"]
     if "token" in losses.dims:
         losses = losses.sum("token", dtype=np.float64, skipna=False)

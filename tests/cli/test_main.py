@@ -73,6 +73,31 @@ def test_validate_runs_the_validation_loop(config, capsys):
     assert "val/loss" in capsys.readouterr().out
 
 
+LIVE = {
+    "detector": {"min_plateau": 3, "num_probes": 1, "min_z": 0.001, "max_length": 2},
+    "signal": "group_loss/induction",
+}
+
+
+@pytest.mark.parametrize("mechanism", ["sampling", "loss"])
+@pytest.mark.parametrize("windows", [{"windows": [[1, 3]]}, LIVE], ids=["fixed", "live"])
+def test_an_intervention_takes_only_a_callback_in_the_configuration(config, tmp_path, mechanism, windows):
+    settings = yaml.safe_load(config.read_text())
+    policy = {"class_path": "stagewise.ConstantFactor", "init_args": {"weights": {"induction": 4.0}}}
+    arguments = {"policy": policy, "mechanism": mechanism, **windows}
+    settings["trainer"]["callbacks"].append({"class_path": "stagewise.InterventionCallback", "init_args": arguments})
+    settings["influence"]["schedule"] = {"at_steps": [0, 1, 2, 3, 4]}
+    config.write_text(yaml.safe_dump(settings))
+    assert main(["fit", "-c", str(config)]) == 0
+    found = json.loads((run_of(tmp_path) / "intervention.json").read_text())
+    assert found["groups"] == ["induction", "background"]
+    if "windows" in windows:
+        assert [(it["step"], it["weights"]["induction"]) for it in found["changes"]] == [(1, 4.0), (3, 1.0)]
+        assert found["budget"]["groups"]["induction"] > 0
+    else:
+        assert found["windows"] == "live"
+
+
 MISTAKES = {
     "unknown key in the YAML": (["--influence.sgld.nbetaa", "3"], "nbetaa"),
     "schedule beyond max_steps": (["--influence.schedule.at_steps", "[2, 5]"], "at step 5 in a run of 4 steps"),

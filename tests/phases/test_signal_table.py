@@ -35,6 +35,8 @@ def test_each_signal_has_its_direction_unit_and_errors_where_known(run):
         "between": ("rising", "nats", True),
         "losses_alone": ("rising", "nats", False),
         "group_losses_alone": ("rising", "nats", False),
+        "group_loss/early": ("falling", "nats", False),
+        "group_loss/late": ("falling", "nats", False),
         "within/early~early": influence,
         "total/early~early": influence,
         "within/late~late": influence,

@@ -1,0 +1,215 @@
+"""Windows of an intervention that a detector opens and closes while the run goes on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import xarray as xr
+from lightning.pytorch import Trainer
+
+from stagewise.callbacks.influence import InfluenceCallback
+from stagewise.errors import InputError
+from stagewise.influence.groups import Groups
+from stagewise.interventions.group_weights import check_names
+from stagewise.interventions.influence_table import InfluenceTable
+from stagewise.interventions.plan import Plan
+from stagewise.interventions.policy import Policy, ProportionalToInfluence
+from stagewise.phases.live_signal import UNKNOWN, direction_of, live_signal, live_signals, remember
+from stagewise.phases.online import DetectorConfig, Direction, Event, EventKind, OnlineDetector
+from stagewise.phases.signal_table import BETWEEN, LOSSES
+
+
+class Intervention(Protocol):
+    """What is driven; see ``InterventionCallback``."""
+
+    policy: Policy
+
+    @property
+    def plan(self) -> Plan | None: ...  # noqa: D102
+
+    def open(self, step: int, reason: str, *, influence: InfluenceTable | None) -> None: ...  # noqa: D102
+
+    def update(self, step: int, reason: str, *, influence: InfluenceTable | None) -> None: ...  # noqa: D102
+
+    def close(self, step: int, reason: str) -> None: ...  # noqa: D102
+
+
+def settle_detector(
+    detector: DetectorConfig | None, signal: str | None, max_windows: int | None, *, fixed: bool
+) -> "LiveWindows | None":
+    """A detector from the arguments of an intervention; None without one.
+
+    Args:
+        detector: settings.
+        signal: what it watches.
+        max_windows: so many windows at most.
+        fixed: whether windows were given too.
+
+    Raises:
+        InputError: arguments that do not go together, or a signal that cannot be read live.
+    """
+    if detector is None:
+        if signal is not None or max_windows is not None:
+            raise InputError(
+                f"got signal={signal} and max_windows={max_windows} without a detector; expected neither; pass "
+                "detector=DetectorConfig(), or leave them out"
+            )
+        return None
+    if fixed:
+        raise InputError("got a detector and windows; expected one of them; leave out windows to detect them live")
+    if signal is None or not (signal in (BETWEEN, LOSSES) or signal.startswith(("within/", "total/", "group_loss/"))):
+        raise InputError(
+            f"got signal {signal!r} for a detector; expected between, losses_alone, within/A~B, total/A~B or "
+            "group_loss/A, A and B being groups of the probes; name one"
+        )
+    if max_windows is not None and not (type(max_windows) is int and max_windows >= 1):
+        raise InputError(f"got max_windows={max_windows!r}; expected an integer >= 1, or None for no limit")
+    if signal.startswith("group_loss/") and detector.max_length is None:
+        raise InputError(
+            f"got signal {signal!r}, which does not rise again after a transition, and max_length=None; expected a "
+            "limit, or the window never closes; set detector.max_length"
+        )
+    return LiveWindows(detector, signal, max_windows)
+
+
+def find_influence(trainer: Trainer) -> InfluenceCallback:
+    """The trainer's InfluenceCallback.
+
+    Raises:
+        InputError: there is not exactly one, or it is switched off.
+    """
+    found = [it for it in trainer.callbacks if isinstance(it, InfluenceCallback)]  # type: ignore[attr-defined]
+    if len(found) != 1 or not found[0].enabled:
+        what = f"{len(found)} InfluenceCallbacks" if len(found) != 1 else "InfluenceCallback(enabled=False)"
+        raise InputError(
+            f"got a detector and {what} in the trainer; expected one that probes; add InfluenceCallback to callbacks, "
+            "or give windows instead of a detector"
+        )
+    return found[0]
+
+
+class LiveWindows:
+    """Feeds the probes of a run to a detector, and opens, updates and closes windows as it says.
+
+    A window opens at the step of the probe that shows it, whatever the order of the callbacks; inside it the policy
+    decides anew at each probe.
+    """
+
+    def __init__(self, config: DetectorConfig, signal: str, max_windows: int | None) -> None:
+        """Nothing is heard yet; see :func:`settle_detector`."""
+        either = config.direction is Direction.either
+        self._config = config if either else replace(config, direction=direction_of(signal))
+        self._signal, self._max_windows = signal, max_windows
+        self._detector = OnlineDetector(self._config)
+        self._earlier: dict[int, list[float]] = {}
+        self._pending: list[tuple[int, xr.Dataset | None]] = []
+        self._influence: InfluenceCallback | None = None
+        self._target: Intervention | None = None
+        self._checked = False
+
+    def __repr__(self) -> str:
+        return f"{self._config}, signal={self._signal}, max_windows={self._max_windows}"
+
+    def attach(self, trainer: Trainer) -> None:
+        """Before training: hear of all probes from now on.
+
+        Raises:
+            InputError: see :func:`find_influence`.
+        """
+        self._influence, self._target, self._checked = find_influence(trainer), None, False
+        self._pending.clear()
+        self._influence.subscribe(self.hear)
+
+    def start(self, target: Intervention, state: Mapping[str, Any] | None, step: int) -> None:
+        """Begin to drive, with the probes that came first.
+
+        Args:
+            target: with its plan.
+            state: of a checkpoint; None without one.
+            step: at which training starts or goes on.
+        """
+        if state is not None:
+            self._detector.load_state_dict(state["detector"])
+            self._earlier = {int(at): list(losses) for at, losses in state["earlier"].items()}
+        elif step == 0:
+            self._detector, self._earlier = OnlineDetector(self._config), {}
+        self._target = target
+        pending, self._pending = self._pending, []
+        for at, probe in pending:
+            self.hear(at, probe)
+        self.tick(step)
+
+    def end(self) -> None:
+        """Hear no more."""
+        self._target = None
+        if self._influence is not None:
+            self._influence.unsubscribe(self.hear)
+
+    def check(self) -> None:
+        """Before the first step of training: refuse a signal that the probes do not have.
+
+        Raises:
+            InputError: the signal, or a policy that reads influence between other groups than those of the data.
+        """
+        groups = None if self._influence is None else self._influence.groups
+        if self._checked or groups is None or self._target is None or self._target.plan is None:
+            return
+        self._checked = True
+        _check_signal(self._signal, groups)
+        _check_policy(self._target.policy, groups.names, self._target.plan.names)
+
+    def hear(self, step: int, probe: xr.Dataset | None) -> None:
+        """Take in a probe; None where its chains failed."""
+        target = self._target
+        if target is None or target.plan is None:
+            self._pending.append((step, probe))
+            return
+        self.tick(step)
+        reading, table = UNKNOWN, None
+        if probe is not None:
+            reading = live_signal(probe, self._signal, self._earlier)
+            table = InfluenceTable.from_probe(probe) if "group_bif" in probe else None
+            if self._signal == LOSSES:
+                self._earlier = remember(self._earlier, probe)
+        event = self._detector.update(step, reading.value, reading.error)
+        words = f"{self._signal} {reading.value:.4g}"
+        if event is not None and event.kind is EventKind.opened:
+            if not target.plan.is_open and (self._max_windows is None or target.plan.windows < self._max_windows):
+                target.open(step, f"{words} opens a window, z {event.window.z:.3g}", influence=table)
+        elif event is not None:
+            self._close(event, f"{words} closes the window")
+        elif target.plan.is_open and probe is not None:
+            target.update(step, f"probe with {words}", influence=table)
+
+    def tick(self, step: int) -> None:
+        """After each batch: close a window that has lasted ``max_length`` steps."""
+        event = self._detector.expire(step)
+        if event is not None:
+            self._close(event, f"the window has lasted {self._config.max_length} steps")
+
+    def _close(self, event: Event, reason: str) -> None:
+        if self._target is not None and self._target.plan is not None and self._target.plan.is_open:
+            self._target.close(event.step, reason)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain Python."""
+        return {"detector": self._detector.state_dict(), "earlier": dict(self._earlier)}
+
+
+def _check_signal(signal: str, groups: Groups) -> None:
+    names = live_signals(groups.names)
+    if signal not in names:
+        raise InputError(f"got signal {signal!r}; expected one of {names}; name a signal of these probes")
+    for row, name in enumerate(groups.names):
+        for column, name_j in enumerate(groups.names):
+            if signal.endswith(f"/{name}~{name_j}") and not groups.has_pairs[row, column]:
+                raise InputError(
+                    f"got signal {signal!r} of two groups without losses in two different samples; expected some; "
+                    "observe more samples, or choose another pair"
+                )
+
+
+def _check_policy(policy: Policy, probed: Sequence[str], names: Sequence[str]) -> None:
+    if isinstance(policy, ProportionalToInfluence):
+        check_names([policy.target], probed)
+        check_names(probed, names)

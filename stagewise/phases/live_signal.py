@@ -1,0 +1,81 @@
+"""One signal of a run while it goes on, probe by probe: the values that its table will have."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from stagewise.errors import InputError
+from stagewise.phases.online import Direction
+from stagewise.phases.signal_table import BETWEEN, LOSSES, PARTS, group_signal, pair_signal, sample_losses
+
+LossesByStep = Mapping[int, Sequence[float]]
+"""Losses of the samples at earlier probes, nats, by training step."""
+
+
+class LiveValue(NamedTuple):
+    """A signal at one probe.
+
+    Attributes:
+        value: in the unit of the signal table; NaN where the probe does not tell.
+        error: its standard error; NaN where unknown.
+    """
+
+    value: float
+    error: float
+
+
+UNKNOWN = LiveValue(float("nan"), float("nan"))
+
+
+def live_signals(groups: Sequence[str]) -> list[str]:
+    """Names of the signals that can be read live: ``between``, ``losses_alone``, ``group_loss/A``, ``within/A~B``, ...
+
+    Args:
+        groups: names of the groups over the observed set.
+    """
+    pairs = [pair_signal(part, first, second) for part in PARTS for first in groups for second in groups]
+    return [BETWEEN, LOSSES, *map(group_signal, groups), *pairs]
+
+
+def direction_of(signal: str) -> Direction:
+    """The way in which a transition moves a signal."""
+    return Direction.rising if signal in (BETWEEN, LOSSES) else Direction.falling
+
+
+def live_signal(probe: xr.Dataset, signal: str, earlier: LossesByStep) -> LiveValue:
+    """Value of a signal at one probe, as :func:`~stagewise.phases.signal_table.signal_table` has it.
+
+    Args:
+        probe: as the callback tells of it.
+        signal: one of :func:`live_signals`.
+        earlier: for ``losses_alone``, losses at the earlier probes that this one may refer to.
+
+    Raises:
+        InputError: the probe has no such signal.
+    """
+    if signal == BETWEEN:
+        return LiveValue(float(probe["signal"]), float(probe["signal_se"]))
+    if signal == LOSSES:
+        before = earlier.get(int(probe.attrs["reference_step"]))
+        if before is None or probe.attrs["reference_step"] == probe.attrs["step"]:
+            return UNKNOWN
+        return LiveValue(float(np.linalg.norm(sample_losses(probe) - np.asarray(before)) / 2), UNKNOWN.error)
+    names = [str(name) for name in probe["group"].values] if "group" in probe.dims else []
+    for group in names:
+        if signal == group_signal(group):
+            return LiveValue(float(probe["group_loss"].sel(group=group)), UNKNOWN.error)
+        for group_j in names:
+            for part in PARTS:
+                if signal == pair_signal(part, group, group_j):
+                    at = {"part": part, "group": group, "group_j": group_j}
+                    return LiveValue(float(probe["group_bif"].sel(at)), float(probe["group_bif_se"].sel(at)))
+    raise InputError(f"got signal {signal!r}; expected one of {live_signals(names)}; name a signal of these probes")
+
+
+def remember(earlier: LossesByStep, probe: xr.Dataset) -> dict[int, list[float]]:
+    """Losses of the probes that later ones may refer to: references never go back."""
+    step, reference = int(probe.attrs["step"]), int(probe.attrs["reference_step"])
+    kept = {at: list(losses) for at, losses in earlier.items() if reference in (step, at) or at > reference}
+    return {**kept, step: sample_losses(probe).tolist()}

@@ -1,0 +1,159 @@
+"""Windows that a detector opens and closes while a run goes on: when, with what weights, and after a resume."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from stagewise import (
+    ConstantFactor,
+    DetectorConfig,
+    InfluenceCallback,
+    InputError,
+    ProbeSchedule,
+    ProportionalToInfluence,
+    open_run,
+)
+from tests.callbacks.interventions import EVEN, Numbered, Witness, intervention, loader, train
+from tests.callbacks.runs import SGLD
+from tests.integration.test_resumed_intervention import Stop
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+SMALL = DetectorConfig(min_plateau=3, num_probes=1, min_z=0.05, max_length=5)
+NONE = ConstantFactor({"even": 0.0})
+
+
+def probes(steps=(0, 1, 2, 3, 4, 6, 8, 13), **settings):
+    observed = tuple(it[:16] for it in Numbered().tensors)
+    sampling = tuple(it[:64] for it in Numbered().tensors)
+    schedule = ProbeSchedule(at_steps=list(steps))
+    groups = {"even": EVEN[:16], "odd": ~EVEN[:16]}
+    return InfluenceCallback(schedule, SGLD, observed=observed, sampling=sampling, groups=groups, **settings)
+
+
+def live(mechanism="sampling", policy=NONE, **settings):
+    settings = {"detector": SMALL, "signal": "group_loss/even", "max_windows": 1} | settings
+    return intervention(mechanism, windows=None, policy=policy, **settings)
+
+
+def steps_of(callback):
+    return [(it.step, it.inside) for it in callback.plan.changes]
+
+
+@pytest.mark.parametrize("first", ["influence", "intervention"])
+def test_a_window_opens_at_its_probe_and_closes_after_max_length_between_probes(tmp_path, first):
+    callback, watch = live(), probes()
+    callbacks = [watch, callback] if first == "influence" else [callback, watch]
+    _, found = train(tmp_path, callbacks)
+    # The loss falls from the start: the fourth probe (step 3) departs from a plateau of three.
+    assert steps_of(callback) == [(3, True), (8, False)]
+    without = [step for step, batch in found.batches if not any(bool(EVEN[it]) for it in batch)]
+    assert set(range(3, 8)) <= set(without)
+    assert [step for step in without if not 3 <= step < 8] == [
+        step
+        for step, batch in train(tmp_path / "plain", [])[1].batches
+        if not any(bool(EVEN[it]) for it in batch) and not 3 <= step < 8
+    ]
+
+
+def test_max_length_needs_no_probe_at_its_end(tmp_path):
+    callback = live(detector=DetectorConfig(min_plateau=3, num_probes=1, min_z=0.05, max_length=4))
+    _, found = train(tmp_path, [callback, probes((0, 1, 2, 3, 14))])
+    assert steps_of(callback) == [(3, True), (7, False)]
+    assert all(not EVEN[it] for step, batch in found.batches if 3 <= step < 7 for it in batch)
+    assert any(EVEN[it] for step, batch in found.batches if step == 7 for it in batch)
+
+
+@pytest.mark.parametrize("mechanism", ["sampling", "loss"])
+@pytest.mark.parametrize("stop", [2, 3, 5, 8, 10])
+def test_a_run_stopped_anywhere_and_resumed_equals_the_uninterrupted_one(tmp_path, mechanism, stop):
+    def parts():
+        return [live(mechanism, policy=ConstantFactor({"even": 4.0})), probes()]
+
+    whole_trainer, whole = train(tmp_path / "whole", parts())
+    _, before = train(tmp_path / "parts", [*parts(), Stop(stop)], every=stop)
+    (checkpoint,) = (tmp_path / "parts" / "ckpt").glob(f"*step={stop}.ckpt")
+    rest_trainer, after = train(tmp_path / "rest", parts(), ckpt_path=checkpoint)
+    assert before.batches + after.batches == whole.batches
+    assert before.weights + after.weights == whole.weights
+    reports = [json.loads(Path(it.log_dir, "intervention.json").read_text()) for it in (whole_trainer, rest_trainer)]
+    assert reports[0] == reports[1]
+    assert [it["step"] for it in reports[0]["changes"]] == [3, 8]
+
+
+def test_the_policy_reads_the_influence_of_the_probe_and_is_asked_again_at_each_inside(tmp_path):
+    heard = []
+
+    def policy(names, *, window, step, influence):
+        heard.append((step, influence))
+        return {"even": 1.0 + step}
+
+    callback, watch = live(policy=policy), probes()
+    train(tmp_path, [callback, watch])
+    assert [step for step, _ in heard] == [3, 4, 6]
+    assert [(it.step, it.weights["even"]) for it in callback.plan.changes] == [(3, 4.0), (4, 5.0), (6, 7.0), (8, 1.0)]
+    run = open_run(watch.folder)
+    for step, table in heard:
+        stored = run["group_bif"].sel(step=step, part="total").values
+        assert table.step == step
+        assert (table.values == stored).all()
+
+
+def test_without_a_departure_the_run_is_bit_for_bit_the_run_without(tmp_path):
+    _, plain = train(tmp_path / "plain", [])
+    callback = live(detector=DetectorConfig(max_length=5))
+    _, found = train(tmp_path / "found", [callback, probes()])
+    assert callback.plan.changes == []
+    assert found.weights == plain.weights
+
+
+def test_listeners_hear_of_every_probe_also_at_step_0(tmp_path):
+    heard = []
+    watch = probes((0, 2))
+    watch.subscribe(lambda step, probe: heard.append((step, probe is None)))
+    train(tmp_path, [watch], max_steps=3)
+    assert heard == [(0, False), (2, False)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "watch", "words"),
+    [
+        ({}, None, "got a detector and 0 InfluenceCallbacks"),
+        ({}, lambda: probes(enabled=False), r"InfluenceCallback\(enabled=False\) in the trainer"),
+        ({"signal": "within/cats~cats"}, probes, "got signal 'within/cats~cats'; expected one of"),
+        ({"policy": ProportionalToInfluence("even")}, probes, "got group 'odd'"),
+    ],
+)
+def test_what_cannot_be_driven_is_refused_in_one_line_before_the_first_step(tmp_path, arguments, watch, words):
+    witness = Witness()
+    with pytest.raises(InputError, match=words) as caught:
+        train(tmp_path, [live(**arguments), *([] if watch is None else [watch()]), witness])
+    assert "\n" not in str(caught.value)
+    assert not witness.weights
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"windows": [(3, 9)]}, "got a detector and windows"),
+        ({"signal": None}, "got signal None for a detector"),
+        ({"signal": "chain_share"}, "expected between, losses_alone"),
+        ({"max_windows": 0}, "got max_windows=0"),
+        ({"detector": DetectorConfig()}, "set detector.max_length"),
+        ({"detector": None}, "without a detector"),
+    ],
+)
+def test_arguments_that_do_not_go_together_are_refused_at_once(arguments, words):
+    settings = {"detector": SMALL, "signal": "group_loss/even", "windows": None, "policy": NONE} | arguments
+    with pytest.raises(InputError, match=words):
+        intervention(**settings)
+
+
+def test_resuming_with_another_detector_is_refused(tmp_path):
+    train(tmp_path, [live(), probes(), Stop(5)], every=5)
+    (checkpoint,) = (tmp_path / "ckpt").glob("*step=5.ckpt")
+    with pytest.raises(InputError, match=r"got detector .* and a checkpoint with"):
+        train(tmp_path / "rest", [live(max_windows=2), probes()], loader(), ckpt_path=checkpoint)
+    assert torch.load(checkpoint, weights_only=True)["callbacks"]["InterventionCallback"]["live"]["detector"]["window"]
