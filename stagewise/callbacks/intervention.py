@@ -84,7 +84,8 @@ class InterventionCallback(Callback):
             length: with a path and ``part="fixed"``, steps from the start of each transition.
             shift: with a path, steps by which windows are moved; negative = earlier.
             detector: opens and closes live windows; its direction is that of the signal, unless ``either``.
-            signal: that it watches: ``between``, ``losses_alone``, ``within/A~B``, ``total/A~B`` or ``group_loss/A``.
+            signal: that it watches: ``between``, ``losses_alone``, ``within/A~B``, ``total/A~B``, ``contrast/A~B`` or
+                ``group_loss/A``, see :func:`~stagewise.phases.signal_table.signal_table`.
             max_windows: the detector opens so many at most; None for any number.
 
         Raises:

@@ -14,9 +14,19 @@ from stagewise.interventions.group_weights import check_names
 from stagewise.interventions.influence_table import InfluenceTable
 from stagewise.interventions.plan import Plan
 from stagewise.interventions.policy import Policy, ProportionalToInfluence
-from stagewise.phases.live_signal import UNKNOWN, direction_of, live_signal, live_signals, remember
+from stagewise.phases.live_signal import (
+    CONTRAST,
+    UNKNOWN,
+    direction_of,
+    live_signal,
+    live_signals,
+    needs_earlier,
+    remember,
+)
 from stagewise.phases.online import DetectorConfig, Direction, Event, EventKind, OnlineDetector
 from stagewise.phases.signal_table import BETWEEN, LOSSES
+
+_OF_GROUPS = ("within/", "total/", "group_loss/", CONTRAST)
 
 
 class Intervention(Protocol):
@@ -57,10 +67,10 @@ def settle_detector(
         return None
     if fixed:
         raise InputError("got a detector and windows; expected one of them; leave out windows to detect them live")
-    if signal is None or not (signal in (BETWEEN, LOSSES) or signal.startswith(("within/", "total/", "group_loss/"))):
+    if signal is None or not (signal in (BETWEEN, LOSSES) or signal.startswith(_OF_GROUPS)):
         raise InputError(
-            f"got signal {signal!r} for a detector; expected between, losses_alone, within/A~B, total/A~B or "
-            "group_loss/A, A and B being groups of the probes; name one"
+            f"got signal {signal!r} for a detector; expected between, losses_alone, within/A~B, total/A~B, "
+            "contrast/A~B or group_loss/A, A and B being groups of the probes; name one"
         )
     if max_windows is not None and not (type(max_windows) is int and max_windows >= 1):
         raise InputError(f"got max_windows={max_windows!r}; expected an integer >= 1, or None for no limit")
@@ -169,8 +179,8 @@ class LiveWindows:
         if probe is not None:
             reading = live_signal(probe, self._signal, self._earlier)
             table = InfluenceTable.from_probe(probe) if "group_bif" in probe else None
-            if self._signal == LOSSES:
-                self._earlier = remember(self._earlier, probe)
+            if needs_earlier(self._signal):
+                self._earlier = remember(self._earlier, probe, self._signal)
         event = self._detector.update(step, reading.value, reading.error)
         words = f"{self._signal} {reading.value:.4g}"
         if event is not None and event.kind is EventKind.opened:
@@ -202,7 +212,8 @@ def _check_signal(signal: str, groups: Groups) -> None:
         raise InputError(f"got signal {signal!r}; expected one of {names}; name a signal of these probes")
     for row, name in enumerate(groups.names):
         for column, name_j in enumerate(groups.names):
-            if signal.endswith(f"/{name}~{name_j}") and not groups.has_pairs[row, column]:
+            of_pair = signal.endswith(f"/{name}~{name_j}") and not signal.startswith(CONTRAST)
+            if of_pair and not groups.has_pairs[row, column]:
                 raise InputError(
                     f"got signal {signal!r} of two groups without losses in two different samples; expected some; "
                     "observe more samples, or choose another pair"

@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser
 from stagewise._version import __version__
 from stagewise.errors import InputError
 from stagewise.phases.detection import FoundWindow, detect
+from stagewise.phases.live_signal import CONTRAST
 from stagewise.phases.offline import MIN_PROMINENCE
 from stagewise.phases.online import DetectorConfig
 from stagewise.phases.signal_table import signal_table
@@ -35,7 +36,7 @@ def detect_parser() -> ArgumentParser:
         "--signal",
         type=list[str] | str | None,
         default=None,
-        help="signals to look at, one or [a,b]; offline between and losses_alone, online all, if not given",
+        help="signals to look at, one or [a,b], contrast/A~B too; offline between and losses_alone, online all, if not given",
     )
     parser.add_argument(
         "--pairs",
@@ -83,11 +84,14 @@ def run_detect(arguments: Sequence[str]) -> Path:
     run = open_run(folder)
     output = _output(parsed.output, folder)
     min_prominence = _run_prominence(run) if parsed.min_prominence is None else parsed.min_prominence
-    table = signal_table(run, None if parsed.pairs is None else [_pair(name) for name in _listed(parsed.pairs)])
+    signals = None if parsed.signal is None else _listed(parsed.signal)
+    contrasts = [_pair(name.removeprefix(CONTRAST)) for name in signals or () if name.startswith(CONTRAST)]
+    pairs = None if parsed.pairs is None else [_pair(name) for name in _listed(parsed.pairs)]
+    table = signal_table(run, pairs, contrasts=contrasts)
     found = detect(
         run,
         table,
-        signals=None if parsed.signal is None else _listed(parsed.signal),
+        signals=signals,
         min_prominence=min_prominence,
         online=config if parsed.online else None,
         num_critical=parsed.num_critical,

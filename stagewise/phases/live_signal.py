@@ -1,6 +1,7 @@
 """One signal of a run while it goes on, probe by probe: the values that its table will have."""
 
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -8,10 +9,21 @@ import xarray as xr
 
 from stagewise.errors import InputError
 from stagewise.phases.online import Direction
-from stagewise.phases.signal_table import BETWEEN, LOSSES, PARTS, group_signal, pair_signal, sample_losses
+from stagewise.phases.signal_table import (
+    BETWEEN,
+    LOSSES,
+    PARTS,
+    contrast_signal,
+    group_signal,
+    pair_signal,
+    sample_losses,
+)
 
 LossesByStep = Mapping[int, Sequence[float]]
-"""Losses of the samples at earlier probes, nats, by training step."""
+"""Losses at earlier probes, nats, by training step: of the groups for a contrast, else of the samples."""
+
+CONTRAST = "contrast/"
+"""How the names of contrasts begin."""
 
 
 class LiveValue(NamedTuple):
@@ -30,13 +42,20 @@ UNKNOWN = LiveValue(float("nan"), float("nan"))
 
 
 def live_signals(groups: Sequence[str]) -> list[str]:
-    """Names of the signals that can be read live: ``between``, ``losses_alone``, ``group_loss/A``, ``within/A~B``, ...
+    """Names of the signals that can be read live: ``between``, ``losses_alone``, ``group_loss/A``,
+    ``contrast/A~B``, ``within/A~B``, ...
 
     Args:
         groups: names of the groups over the observed set.
     """
     pairs = [pair_signal(part, first, second) for part in PARTS for first in groups for second in groups]
-    return [BETWEEN, LOSSES, *map(group_signal, groups), *pairs]
+    contrasts = [contrast_signal(first, second) for first, second in permutations(groups, 2)]
+    return [BETWEEN, LOSSES, *map(group_signal, groups), *contrasts, *pairs]
+
+
+def needs_earlier(signal: str) -> bool:
+    """Whether a signal is a change since the reference probe, whose losses must be remembered."""
+    return signal == LOSSES or signal.startswith(CONTRAST)
 
 
 def direction_of(signal: str) -> Direction:
@@ -50,16 +69,19 @@ def live_signal(probe: xr.Dataset, signal: str, earlier: LossesByStep) -> LiveVa
     Args:
         probe: as the callback tells of it.
         signal: one of :func:`live_signals`.
-        earlier: for ``losses_alone``, losses at the earlier probes that this one may refer to.
+        earlier: for a signal that :func:`needs_earlier`, losses at the probes that this one may refer to, see
+            :func:`remember`.
 
     Raises:
         InputError: the probe has no such signal.
     """
     if signal == BETWEEN:
         return LiveValue(float(probe["signal"]), float(probe["signal_se"]))
-    if signal == LOSSES:
+    before = None
+    if probe.attrs["reference_step"] != probe.attrs["step"]:
         before = earlier.get(int(probe.attrs["reference_step"]))
-        if before is None or probe.attrs["reference_step"] == probe.attrs["step"]:
+    if signal == LOSSES:
+        if before is None:
             return UNKNOWN
         return LiveValue(float(np.linalg.norm(sample_losses(probe) - np.asarray(before)) / 2), UNKNOWN.error)
     names = [str(name) for name in probe["group"].values] if "group" in probe.dims else []
@@ -67,6 +89,11 @@ def live_signal(probe: xr.Dataset, signal: str, earlier: LossesByStep) -> LiveVa
         if signal == group_signal(group):
             return LiveValue(float(probe["group_loss"].sel(group=group)), UNKNOWN.error)
         for group_j in names:
+            if signal == contrast_signal(group, group_j):
+                if before is None:
+                    return UNKNOWN
+                change = probe["group_loss"].values - np.asarray(before)
+                return LiveValue(float(change[names.index(group)] - change[names.index(group_j)]), UNKNOWN.error)
             for part in PARTS:
                 if signal == pair_signal(part, group, group_j):
                     at = {"part": part, "group": group, "group_j": group_j}
@@ -74,8 +101,15 @@ def live_signal(probe: xr.Dataset, signal: str, earlier: LossesByStep) -> LiveVa
     raise InputError(f"got signal {signal!r}; expected one of {live_signals(names)}; name a signal of these probes")
 
 
-def remember(earlier: LossesByStep, probe: xr.Dataset) -> dict[int, list[float]]:
-    """Losses of the probes that later ones may refer to: references never go back."""
+def remember(earlier: LossesByStep, probe: xr.Dataset, signal: str) -> dict[int, list[float]]:
+    """Losses of the probes that later ones may refer to: references never go back.
+
+    Args:
+        earlier: so far.
+        probe: the latest.
+        signal: it says whose losses are needed.
+    """
     step, reference = int(probe.attrs["step"]), int(probe.attrs["reference_step"])
     kept = {at: list(losses) for at, losses in earlier.items() if reference in (step, at) or at > reference}
-    return {**kept, step: sample_losses(probe).tolist()}
+    losses = probe["group_loss"].values if signal.startswith(CONTRAST) else sample_losses(probe)
+    return {**kept, step: losses.tolist()}

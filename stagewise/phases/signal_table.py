@@ -30,13 +30,24 @@ def group_signal(group: str) -> str:
     return f"group_loss/{group}"
 
 
-def signal_table(run: xr.Dataset, pairs: Iterable[tuple[str, str]] | None = None) -> xr.Dataset:
+def contrast_signal(group: str, group_j: str) -> str:
+    """Name of the loss of a group against that of another one in the table."""
+    return f"contrast/{group}~{group_j}"
+
+
+def signal_table(
+    run: xr.Dataset,
+    pairs: Iterable[tuple[str, str]] | None = None,
+    *,
+    contrasts: Iterable[tuple[str, str]] = (),
+) -> xr.Dataset:
     """Signals of a run over its probes.
 
     Args:
         run: as :func:`stagewise.reporting.store.open_run` returns it.
         pairs: of groups, whose influence on each other is shown; each group with itself if None, where it has losses in
             two samples.
+        contrasts: pairs of groups; the loss of the first is shown against that of the second.
 
     Returns:
         ``value`` and ``error`` (standard error, NaN where unknown), ``[signal, step]``, with ``direction`` (rising or
@@ -49,6 +60,9 @@ def signal_table(run: xr.Dataset, pairs: Iterable[tuple[str, str]] | None = None
           sequence's loss is the sum of its tokens' losses.
         - ``group_losses_alone``: the same of the groups' mean losses, where the run has them.
         - ``group_loss/A``: mean loss of a group at the training weights, where the run has groups, nats; falling.
+        - ``contrast/A~B``: change since the reference probe of the mean loss of A less that of B, at the training
+          weights, nats; falling. What noise does to both is not in it: B is best a control in the same sequences, as
+          ``first_copy`` is for ``induction``. It needs no chain. NaN without a reference.
         - ``within/A~B``, ``total/A~B``: group influence, nats^2, negative = helpful; falling.
         - ``chain_share``: share of the losses' variance that belongs to which chain a draw is from; rising. It says
           that chains disagree, in a transition or because they are too short.
@@ -66,6 +80,10 @@ def signal_table(run: xr.Dataset, pairs: Iterable[tuple[str, str]] | None = None
         rows[GROUP_LOSSES] = (_change(run, run["group_loss"].values), None, Direction.rising, "nats")
         for group in run["group"].values:
             rows[group_signal(group)] = (run["group_loss"].sel(group=group).values, None, Direction.falling, "nats")
+    for group, group_j in contrasts:
+        _check_groups(run, (group, group_j))
+        gap = run["group_loss"].sel(group=group).values - run["group_loss"].sel(group=group_j).values
+        rows[contrast_signal(group, group_j)] = (_since_reference(run, gap), None, Direction.falling, "nats")
     for group, group_j in _chosen(run, pairs):
         for part in PARTS:
             at = {"part": part, "group": group, "group_j": group_j}
@@ -114,15 +132,27 @@ def sample_losses(run: xr.Dataset) -> Array:
     return np.array(losses.values, dtype=np.float64)
 
 
-def _change(run: xr.Dataset, losses: Array) -> Array:
-    """``[step]``: half the length of the change of ``[step, loss]`` since the reference; NaN without one."""
+def _since_reference(run: xr.Dataset, values: Array) -> Array:
+    """``[step, ...]``: change of ``[step, ...]`` since the reference; NaN without one."""
     steps, references = run["step"].values.tolist(), run["reference_step"].values.tolist()
     place = {step: row for row, step in enumerate(steps)}
-    found = np.full(len(steps), np.nan)
+    found = np.full(values.shape, np.nan)
     for row, (step, reference) in enumerate(zip(steps, references, strict=True)):
         if reference != step and reference in place:
-            found[row] = np.linalg.norm(losses[row] - losses[place[reference]]) / 2
+            found[row] = values[row] - values[place[reference]]
     return found
+
+
+def _change(run: xr.Dataset, losses: Array) -> Array:
+    """``[step]``: half the length of the change of ``[step, loss]`` since the reference; NaN without one."""
+    return np.asarray(np.linalg.norm(_since_reference(run, losses.astype(np.float64)), axis=1) / 2)
+
+
+def _check_groups(run: xr.Dataset, groups: Iterable[str]) -> None:
+    names = [str(name) for name in run["group"].values]
+    for name in groups:
+        if name not in names:
+            raise InputError(f"got group {name!r}; expected one of {names}; name groups of this run")
 
 
 def _chosen(run: xr.Dataset, pairs: Iterable[tuple[str, str]] | None) -> list[tuple[str, str]]:
@@ -132,9 +162,7 @@ def _chosen(run: xr.Dataset, pairs: Iterable[tuple[str, str]] | None) -> list[tu
         return [(it, it) for it in names if total.sel(group=it, group_j=it).notnull().any()]
     chosen = list(dict.fromkeys((str(group), str(group_j)) for group, group_j in pairs))
     for group, group_j in chosen:
-        for name in (group, group_j):
-            if name not in names:
-                raise InputError(f"got group {name!r}; expected one of {names}; name groups of this run")
+        _check_groups(run, (group, group_j))
         if total.sel(group=group, group_j=group_j).isnull().all():
             raise InputError(
                 f"got pair {group!r}, {group_j!r}, which has no losses in two different samples; expected one that "

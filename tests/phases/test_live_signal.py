@@ -22,12 +22,13 @@ NAMES = live_signals(["early", "late"])
 @pytest.mark.parametrize("signal", NAMES)
 def test_live_values_are_those_of_the_table(folder, signal):
     pairs = [(one, other) for one in ("early", "late") for other in ("early", "late")]
-    row = signal_table(open_run(folder), pairs).sel(signal=signal)
+    contrasts = [("early", "late"), ("late", "early")]
+    row = signal_table(open_run(folder), pairs, contrasts=contrasts).sel(signal=signal)
     earlier, found = {}, []
     for step in STEPS:
         probe = xr.open_zarr(folder / "influence.zarr", group=f"step{step}", consolidated=False).load()
         found.append(live_signal(probe, signal, earlier))
-        earlier = remember(earlier, probe)
+        earlier = remember(earlier, probe, signal)
     np.testing.assert_array_equal([it.value for it in found], row["value"])
     np.testing.assert_array_equal([it.error for it in found], row["error"])
     assert np.isfinite([it.value for it in found]).sum() > 30
