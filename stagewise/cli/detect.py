@@ -36,7 +36,8 @@ def detect_parser() -> ArgumentParser:
         "--signal",
         type=list[str] | str | None,
         default=None,
-        help="signals to look at, one or [a,b], contrast/A~B too; offline between and losses_alone, online all, if not given",
+        help="signals to look at, one or [a,b], and contrast/A~B; offline between and losses_alone, online all, if "
+        "not given",
     )
     parser.add_argument(
         "--pairs",

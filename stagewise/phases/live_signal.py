@@ -42,8 +42,9 @@ UNKNOWN = LiveValue(float("nan"), float("nan"))
 
 
 def live_signals(groups: Sequence[str]) -> list[str]:
-    """Names of the signals that can be read live: ``between``, ``losses_alone``, ``group_loss/A``,
-    ``contrast/A~B``, ``within/A~B``, ...
+    """Names of the signals that can be read live.
+
+    ``between``, ``losses_alone``, ``group_loss/A``, ``contrast/A~B``, ``within/A~B`` and ``total/A~B``.
 
     Args:
         groups: names of the groups over the observed set.

@@ -24,15 +24,18 @@ class Cell:
         mechanism: ``sampling`` or ``loss``; ``none`` where weights stay 1.
         windows: (start, end) of the training steps with other weights; empty for none.
         note: in words, where the arm could not be run, or not as it is defined; else empty.
-        max_steps: optimizer steps of the run.
-        curve: scores over training; None where the arm could not be run.
-        final_losses: mean loss of each group of the held-out sequences at the end, nats per token.
-        ablation: of the best head at the end; None where the arm could not be run.
+        max_steps: optimizer steps that the run might have had.
+        end: training step at which it was measured, the same for all arms of a seed.
+        curve: scores over training, beyond ``end`` where the head had still to form; None where the arm could not be
+            run.
+        final_losses: mean loss of each group of the held-out sequences at ``end``, nats per token.
+        ablation: of the best head at ``end``; None where the arm could not be run.
         moved: budget: sum over steps of the mass that the weights moved, in steps.
         branched_at: training step up to which the run is that of the arm ``none``, and was not computed again; 0 where
             it was trained from the start.
         seconds: it took, wall clock.
-        timeline: for the arm that is observed, what its probes saw: ``onset``, ``peak`` and others, training steps.
+        timeline: for the arm that is observed, what its probes saw: ``onset``, ``within_onset`` and ``peak``, and
+            ``end``, training steps; None where not found.
     """
 
     seed: int
@@ -41,6 +44,7 @@ class Cell:
     windows: tuple[tuple[int, int], ...]
     note: str
     max_steps: int
+    end: int
     curve: Curve | None
     final_losses: Mapping[str, float]
     ablation: Ablation | None
@@ -53,6 +57,11 @@ class Cell:
     def name(self) -> str:
         """See :func:`cell_name`."""
         return cell_name(self.arm, self.mechanism)
+
+    @property
+    def mean_score(self) -> float | None:
+        """Area under the prefix score up to ``end``, divided by its steps, 0 to 1; None where the arm was not run."""
+        return None if self.curve is None else self.curve.until(self.end).mean_score
 
 
 def cell_name(arm: str, mechanism: str) -> str:

@@ -25,7 +25,9 @@ class TrainingSettings:
     """How each cell trains and is measured.
 
     Attributes:
-        max_steps: optimizer steps; the head should form well before.
+        max_steps: optimizer steps, at most; the head should form well before.
+        settle_steps: the arm ``none`` ends so many steps after its head has formed, by score and by loss gap. There the
+            other arms of the seed are measured, and end, unless their head has still to form.
         gradient_clip_val: norm to which gradients are clipped; None for no clipping.
         measure_every: training steps between measurements of the induction scores.
         num_evaluation: held-out sequences of each kind for the final losses.
@@ -36,24 +38,26 @@ class TrainingSettings:
         InputError: a value out of range.
     """
 
-    max_steps: int = 1200
+    max_steps: int = 1600
+    settle_steps: int = 200
     gradient_clip_val: float | None = 1.0
     measure_every: int = 10
     num_evaluation: int = 256
     branch_every: int = 50
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "measure_every", "num_evaluation"):
+        for name in ("max_steps", "settle_steps", "measure_every", "num_evaluation"):
             value = getattr(self, name)
             require(value >= 1, name, value, "an integer >= 1", "see configs/intervention.yaml")
         clip = self.gradient_clip_val
         require(clip is None or clip > 0, "gradient_clip_val", clip, "more than 0, or null", "1.0 is usual")
         require(self.branch_every >= 0, "branch_every", self.branch_every, "an integer >= 0", "50 is usual")
+        together = {name: getattr(self, name) for name in ("max_steps", "settle_steps", "branch_every")}
         require(
-            self.max_steps % self.measure_every == 0 and self.branch_every % self.measure_every == 0,
+            all(value % self.measure_every == 0 for value in together.values()),
             "measure_every",
             self.measure_every,
-            f"a divisor of max_steps={self.max_steps} and branch_every={self.branch_every}",
+            f"a divisor of {', '.join(f'{name}={value}' for name, value in together.items())}",
             "10 is usual",
         )
 

@@ -45,15 +45,6 @@ class Curve:
         keep = sum(at <= step for at in self.steps)
         return Curve(self.steps[:keep], self.prefix_matching[:keep], self.loss_gap[:keep])
 
-    def joined(self, later: "Curve") -> "Curve":
-        """This curve, then the measurements of another one that come after it."""
-        keep = [row for row, at in enumerate(later.steps) if at > self.steps[-1]]
-        return Curve(
-            self.steps + tuple(later.steps[row] for row in keep),
-            self.prefix_matching + tuple(later.prefix_matching[row] for row in keep),
-            self.loss_gap + tuple(later.loss_gap[row] for row in keep),
-        )
-
     @property
     def score_step(self) -> int | None:
         """First measured step at which the prefix score has passed :data:`SCORE_THRESHOLD`; None where it has not."""
@@ -63,6 +54,12 @@ class Curve:
     def gap_step(self) -> int | None:
         """First measured step at which the loss gap has passed minus :data:`GAP_THRESHOLD`; None where it has not."""
         return _first(self.steps, [value < -GAP_THRESHOLD for value in self.loss_gap])
+
+    @property
+    def formed_step(self) -> int | None:
+        """First measured step at which the head has formed by score and by loss gap; None where it has not."""
+        both = (self.score_step, self.gap_step)
+        return None if None in both else max(step for step in both if step is not None)
 
     def step_at_score(self, threshold: float) -> int | None:
         """First measured step at which the prefix score is above ``threshold``; None where it never is."""

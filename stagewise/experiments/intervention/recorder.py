@@ -1,5 +1,6 @@
-"""What the cells add to an ordinary run: a record of its scores, and checkpoints to branch from."""
+"""What the cells add to an ordinary run: a record of its scores, its end, and checkpoints to branch from."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,51 @@ class ScoreRecorder(pl.Callback):
         """Take up where a checkpoint left off."""
         self._rows = [(int(step), score, gap) for step, score, gap in state_dict["rows"]]
         self._random = state_dict["random"]
+
+
+class Ending(pl.Callback):
+    """Ends a run when there is no more to learn from it, and measures it; list it after the ``ScoreRecorder``.
+
+    Attributes:
+        end: training step at which it was measured; None before.
+    """
+
+    def __init__(
+        self,
+        recorder: ScoreRecorder,
+        measure: Callable[[], None],
+        *,
+        max_steps: int,
+        settle_steps: int,
+        end: int | None = None,
+    ) -> None:
+        """Set when to measure.
+
+        Args:
+            recorder: of the run.
+            measure: called once.
+            max_steps: of the run: there it is measured in any case.
+            settle_steps: without ``end``, it is measured so many steps after its head has formed, and stops.
+            end: it is measured there, and stops once its head has formed.
+        """
+        self._recorder, self._measure = recorder, measure
+        self._max_steps, self._settle_steps, self._given = max_steps, settle_steps, end
+        self.end: int | None = None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Measure and stop where it is time."""
+        step = trainer.global_step
+        formed = self._recorder.curve.formed_step
+        end = self._given
+        if end is None:
+            end = self._max_steps if formed is None else min(formed + self._settle_steps, self._max_steps)
+        if step >= end and self.end is None:
+            self.end = step
+            self._measure()
+        if self.end is not None and formed is not None:
+            trainer.should_stop = True
 
 
 class Branches(pl.Callback):

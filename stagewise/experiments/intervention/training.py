@@ -21,11 +21,13 @@ from stagewise.experiments.intervention.building import build_data, build_module
 from stagewise.experiments.intervention.cell import Cell
 from stagewise.experiments.intervention.config import InterventionConfig
 from stagewise.experiments.intervention.measures import ablate_best_head, group_losses
-from stagewise.experiments.intervention.recorder import Branches, ScoreRecorder, branch_point
+from stagewise.experiments.intervention.outcomes import Ablation
+from stagewise.experiments.intervention.recorder import Branches, Ending, ScoreRecorder, branch_point
 from stagewise.experiments.intervention.timeline import onset_step, peak_step
 from stagewise.interventions.grouped_rows import GroupedRows
 from stagewise.interventions.loader import ReweightedLoader
 from stagewise.interventions.policy import ConstantFactor
+from stagewise.isolation import untouched
 from stagewise.lm.data import SequenceData
 from stagewise.loading.seeds import seeded
 from stagewise.reporting.store import open_run
@@ -107,9 +109,9 @@ def _intervention(
     return InterventionCallback([placed.span], policy, mechanism=mechanism)
 
 
-def _timeline(folder: Path, config: InterventionConfig) -> dict[str, int | None]:
+def _timeline(folder: Path, config: InterventionConfig, end: int) -> dict[str, int | None]:
     run, weights = open_run(folder), config.weights
-    found = {"peak": peak_step(run, weights.group, weights.onset.part)}
+    found = {"end": end, "peak": peak_step(run, weights.group, weights.onset.part)}
     for name, onset in (("onset", weights.onset), ("within_onset", weights.within_onset)):
         found[name] = onset_step(run, weights.group, onset.against, part=onset.part, ratio=onset.ratio)
     return found
@@ -143,7 +145,9 @@ def train_cell(
     """
     began = time.monotonic()
     training, weights = config.training, config.weights
-    placed = place(arm, timeline, length=weights.length, lead=weights.lead, max_steps=training.max_steps)
+    given = timeline.get("end")
+    steps = given or training.max_steps
+    placed = place(arm, timeline, length=weights.length, lead=weights.lead, max_steps=steps)
     empty = Cell(
         seed=seed,
         arm=arm,
@@ -151,6 +155,7 @@ def train_cell(
         windows=(),
         note=placed.note,
         max_steps=training.max_steps,
+        end=steps,
         curve=None,
         final_losses={},
         ablation=None,
@@ -172,7 +177,18 @@ def train_cell(
         intervention = _intervention(config, arm, mechanism, placed, loader)
         induction = InductionCallback(every_n_steps=training.measure_every)
         recorder = ScoreRecorder(training.measure_every)
-        callbacks: list[pl.Callback] = [induction, recorder]
+        held_out = build_data(config.data, seed=seed, num_observed=training.num_evaluation).probe_data()
+        losses: dict[str, float] = {}
+        ablations: list[Ablation] = []
+
+        def measure() -> None:
+            with untouched(module):
+                losses.update(group_losses(module, held_out))
+                scores, loss = induction.tables["prefix_matching"], losses[weights.group]
+                ablations.append(ablate_best_head(module, held_out, scores, group=weights.group, loss=loss))
+
+        ending = Ending(recorder, measure, max_steps=training.max_steps, settle_steps=training.settle_steps, end=given)
+        callbacks: list[pl.Callback] = [induction, recorder, ending]
         if arm in (Arm.none, Arm.live):
             sgld = config.influence.sgld
             probe_data = data.probe_data()
@@ -203,21 +219,17 @@ def train_cell(
             limit_val_batches=0,
         )
         trainer.fit(module, train_dataloaders=loader, ckpt_path=branch)
-        module.eval()
-        held_out = build_data(config.data, seed=seed, num_observed=training.num_evaluation).probe_data()
-        losses = group_losses(module, held_out)
-        ablation = ablate_best_head(
-            module, held_out, induction.tables["prefix_matching"], group=weights.group, loss=losses[weights.group]
-        )
+    assert ending.end is not None
     plan = None if intervention is None else intervention.plan
     return replace(
         empty,
-        windows=() if plan is None else tuple((it.start, it.end) for it in plan.spans(until=training.max_steps)),
+        windows=() if plan is None else tuple((it.start, it.end) for it in plan.spans(until=ending.end)),
+        end=ending.end,
         curve=recorder.curve,
         final_losses=losses,
-        ablation=ablation,
-        moved=0.0 if plan is None else plan.budget(loader.strata, end=training.max_steps).moved,
+        ablation=ablations[0],
+        moved=0.0 if plan is None else plan.budget(loader.strata, end=ending.end).moved,
         branched_at=branched_at,
         seconds=time.monotonic() - began,
-        timeline=_timeline(folder, config) if arm == Arm.none else {},
+        timeline=_timeline(folder, config, ending.end) if arm == Arm.none else {},
     )

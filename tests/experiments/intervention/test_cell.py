@@ -15,6 +15,7 @@ def cell(**changed):
         "windows": ((10, 20),),
         "note": "",
         "max_steps": 40,
+        "end": 10,
         "curve": Curve((0, 10), (0.1, 0.6), (0.0, -2.0)),
         "final_losses": {"induction": 0.1 + 0.2, "background": 2.0},
         "ablation": Ablation(1, 0, 0.3, 2.0),

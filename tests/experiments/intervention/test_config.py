@@ -61,7 +61,7 @@ def test_cells_of_a_seed_begin_with_none_and_come_once(tmp_path):
         tmp_path,
         arms=["live", "inside", "placebo"],
         sweep=[0, 5],
-        weights=WeightSettings(mechanisms=["loss", "sampling"]),
+        weights=WeightSettings(mechanisms=["loss", "sampling"], length=5),
     )
     assert config.cells() == [
         ("none", "none"),

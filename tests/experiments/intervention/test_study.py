@@ -7,7 +7,7 @@ import torch
 
 from stagewise.errors import InputError
 from stagewise.experiments.intervention.cell import cell_path
-from stagewise.experiments.intervention.config import Backend, TrainingSettings, WeightSettings
+from stagewise.experiments.intervention.config import Backend, WeightSettings
 from stagewise.experiments.intervention.study import run_cells
 from stagewise.reporting.store import open_run
 from tests.experiments.intervention.tiny import DATA, MODEL, tiny_config
@@ -151,7 +151,7 @@ def test_seeds_and_arms_can_be_added_and_other_settings_not(tmp_path):
     lines: list[str] = []
     run_cells(replace(config, arms=["none", "placebo"]), lines.append)
     assert lines[0] == "1 of 2 cells are there already"
-    other = replace(config, training=TrainingSettings(max_steps=30, measure_every=5, branch_every=5, num_evaluation=4))
+    other = replace(config, training=replace(config.training, max_steps=30))
     with pytest.raises(InputError, match=r"training.max_steps 30 \(was 20\)"):
         run_cells(other, silent)
 

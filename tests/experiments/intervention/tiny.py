@@ -51,7 +51,7 @@ def tiny_config(output, **changed) -> InterventionConfig:
         "output": str(output),
         "num_workers": 1,
         "arms": ["none", "inside", "placebo"],
-        "training": TrainingSettings(max_steps=20, measure_every=5, num_evaluation=4, branch_every=5),
+        "training": TrainingSettings(max_steps=20, settle_steps=5, measure_every=5, num_evaluation=4, branch_every=5),
         "influence": InfluenceSettings(
             schedule=ProbeSchedule(every_n_steps=5),
             sgld=SGLDConfig(1e-4, 10.0, 100.0, num_chains=2, num_draws=3, engine=EngineName.sequential),
