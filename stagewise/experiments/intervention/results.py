@@ -137,6 +137,7 @@ def _comparison(first: str, second: str, arms: Mapping[str, Any]) -> dict[str, A
         "first": first,
         "second": second,
         "difference": found,
+        "censored": sorted({*arms[first]["censored"], *arms[second]["censored"]} & {int(seed) for seed in shared}),
         "excludes_zero": low is not None and (low > 0 or high < 0),
         "t_excludes_zero": t_low is not None and (t_low > 0 or t_high < 0),
     }
