@@ -100,4 +100,5 @@ def sorted_claims(found: Summary) -> dict[str, list[str]]:
             sign = verdict(arm["background_loss"])
             text = f"**`{name}` {words[sign]} background loss at the end**: "
             said.append((OPEN if not sign else HOLDS, f"{text}{say_interval(arm['background_loss'], '+.4f')} nats."))
-    return {kind: words for kind in (HOLDS, OPEN, NOT) if (words := [text for which, text in said if which == kind])}
+    kinds = {kind: [text for which, text in said if which == kind] for kind in (HOLDS, OPEN, NOT)}
+    return {kind: texts for kind, texts in kinds.items() if texts}

@@ -40,7 +40,15 @@ def _row(cell: Cell, groups: Sequence[str]) -> dict[str, Any]:
     }
 
 
-_WHOLE = ("seed", "window_start", "window_end", "score_step", "gap_step", "ablation_layer", "ablation_head")
+_WHOLE: tuple[str, ...] = (
+    "seed",
+    "window_start",
+    "window_end",
+    "score_step",
+    "gap_step",
+    "ablation_layer",
+    "ablation_head",
+)
 _WHOLE += ("branched_at", "max_steps")
 _WORDS = ("name", "arm", "mechanism", "note")
 

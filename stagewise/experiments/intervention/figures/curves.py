@@ -29,6 +29,7 @@ def curves_figure(found: Summary, cells: Sequence[Cell]) -> Figure | None:
             for start, end in cell.windows:
                 axes.axvspan(start, end, color=color, alpha=0.12, linewidth=0)
             axes.plot(cell.curve.steps, cell.curve.prefix_matching, color=color, linewidth=1.4, label=name)
+        axes.tick_params(labelbottom=True)
         axes.axhline(0.5, color="#999999", linewidth=0.7, linestyle=":")
         label(axes, title=f"seed {seed}", x="training step", y="prefix score")
     for axes in panels[len(seeds) :]:
