@@ -39,7 +39,7 @@ def _set_up(config: InterventionConfig, found: Summary) -> str:
         "**Steps saved** = step at which the prefix-matching score of the best head is first measured above .5 in "
         f"`none`, minus that of the arm, same seed, every {config.training.measure_every} steps: **positive: "
         "earlier**. *Gap*: the same for a second copy's loss 1.5 nats below the first's. *Share* of `none`. "
-        "*Mean score*: area under the score per step. *Background loss*: final, arm minus none, nats, positive = worse. "
+        "*Mean score*: area under it per step. *Background loss*: final, arm minus none, nats, positive = worse. "
         "*Head rise*: how far the loss rises without the best head, arm minus none, nats. *Budget*: mass moved, in "
         "steps. *Censored*: the arm never formed the head; it counts with the end of the run, so that it saves "
         "at most that.\n\n"
