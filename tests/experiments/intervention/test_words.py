@@ -1,0 +1,35 @@
+"""Tables and claims follow the sign of the figures."""
+
+from stagewise.experiments.intervention.claims import HOLDS, NOT, OPEN, sorted_claims
+from stagewise.experiments.intervention.results import summarize
+from stagewise.experiments.intervention.table import results_markdown
+from tests.experiments.intervention.fake_cells import config_of, fake_cell
+
+
+def found(inside, earliest):
+    some = []
+    for seed, (one, two) in enumerate(zip(inside, earliest, strict=True), start=1):
+        some += [fake_cell(seed, "none", 600), fake_cell(seed, "inside", one), fake_cell(seed, "earliest", two)]
+    return summarize(config_of(range(1, len(inside) + 1)), some)
+
+
+def said(summary, kind):
+    return " ".join(sorted_claims(summary).get(kind, []))
+
+
+def test_words_turn_with_the_data():
+    ahead, behind = found([400, 410, 420], [500, 500, 500]), found([500, 500, 500], [400, 410, 420])
+    assert "`inside` beats `earliest`" in said(ahead, HOLDS)
+    assert "`inside` loses to `earliest`" in said(behind, NOT)
+    assert "`inside` ties with `earliest`" in said(found([400, 500, 410], [500, 400, 420]), OPEN)
+
+
+def test_censored_and_single_seeds_claim_nothing():
+    assert "cannot be told" in said(found([400], [500]), OPEN)
+    assert "`inside` has the head earlier" not in said(found([400, None], [500, 500]), HOLDS)
+
+
+def test_tables_fit_a_terminal_and_mark_upper_bounds():
+    text = results_markdown(found([400, None], [500, 510]))
+    assert "at most -600" in text
+    assert max(map(len, text.splitlines())) <= 120
