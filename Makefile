@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo toy test lint bench clean
+.PHONY: demo toy intervention test lint bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,9 @@ demo: $(VENV)/.installed
 
 toy: $(VENV)/.installed
 	$(BIN)/stagewise toy -c configs/toy.yaml
+
+intervention: $(VENV)/.installed
+	$(BIN)/stagewise intervene -c configs/intervention.yaml
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest

@@ -9,7 +9,10 @@ from lightning.pytorch import LightningModule
 
 from stagewise.cli.training import prepare
 from stagewise.experiments.intervention.config import InterventionConfig
+from stagewise.experiments.intervention.report import write_report
+from stagewise.experiments.intervention.results import PARQUET_NAME, RESULTS_NAME, write_results
 from stagewise.experiments.intervention.study import run_cells
+from stagewise.experiments.intervention.table import results_markdown
 from stagewise.lm.data import SequenceData
 
 
@@ -45,5 +48,11 @@ def run_intervene(arguments: Sequence[str]) -> Path:
     model, data = (parsed[name].as_dict() for name in ("model", "data"))
     config = InterventionConfig(**{**values, "model": model, "data": data})
     # Flushed: a study is long, and its output often a file.
-    run_cells(config, partial(print, flush=True))
-    return Path(config.output)
+    cells = run_cells(config, partial(print, flush=True))
+    output = Path(config.output)
+    summary = write_results(output, config, cells)
+    report = write_report(output, config, cells)
+    print()
+    print(results_markdown(summary))
+    print(f"\nWritten: {output / RESULTS_NAME}, {output / PARQUET_NAME}, {report}; for TensorBoard: {output / 'runs'}")
+    return output

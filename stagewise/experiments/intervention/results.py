@@ -111,7 +111,7 @@ def _arm(none: BySeed, arm: BySeed) -> dict[str, Any]:
         "share_of_none": _said(share),
         "gap_acceleration": _said(gap),
         "gap_censored": gap_censored,
-        "mean_score": _said(_difference(none, run, lambda cell: cell.curve.mean_score if cell.curve else None)),
+        "mean_score": _said(_difference(none, run, lambda cell: cell.mean_score)),
         "final_losses": losses,
         "background_loss": losses.get("background"),
         "head_rise": _said(_difference(none, run, lambda cell: cell.ablation.rise if cell.ablation else None)),

@@ -23,7 +23,7 @@ def _row(cell: Cell, groups: Sequence[str]) -> dict[str, Any]:
         "window_ends": [end for _, end in cell.windows],
         "score_step": curve.score_step if curve else None,
         "gap_step": curve.gap_step if curve else None,
-        "mean_score": curve.mean_score if curve else None,
+        "mean_score": cell.mean_score,
         **{f"final_loss/{group}": cell.final_losses.get(group) for group in groups},
         "ablation_layer": ablation.layer if ablation else None,
         "ablation_head": ablation.head if ablation else None,
