@@ -51,7 +51,7 @@ def run_intervene(arguments: Sequence[str]) -> Path:
     cells = run_cells(config, partial(print, flush=True))
     output = Path(config.output)
     summary = write_results(output, config, cells)
-    report = write_report(output, config, cells)
+    report = write_report(output, config, cells, summary)
     print()
     print(results_markdown(summary))
     print(f"\nWritten: {output / RESULTS_NAME}, {output / PARQUET_NAME}, {report}; for TensorBoard: {output / 'runs'}")

@@ -8,7 +8,7 @@ from stagewise.errors import InputError, require
 from stagewise.experiments.intervention.arms import Arm, sweep_name
 from stagewise.phases.online import DetectorConfig, Direction
 from stagewise.probes.config import ProbeConfig
-from stagewise.probes.schedule import ProbeSchedule
+from stagewise.probes.schedule import LogSpaced, ProbeSchedule
 from stagewise.sampling.config import EngineName, SGLDConfig
 
 
@@ -72,9 +72,9 @@ class InfluenceSettings:
         probe: the measurement.
     """
 
-    schedule: ProbeSchedule = ProbeSchedule(every_n_steps=25)
+    schedule: ProbeSchedule = ProbeSchedule(log_spaced=LogSpaced(200, 1600, 48))
     sgld: SGLDConfig = SGLDConfig(lr=1e-4, nbeta=300.0, localization=2000.0, num_draws=20, engine=EngineName.sequential)
-    probe: ProbeConfig = ProbeConfig(reference_ratio=1.04, draw_matrices=False)
+    probe: ProbeConfig = ProbeConfig(reference_ratio=1.2, draw_matrices=False)
 
 
 @dataclass(frozen=True)

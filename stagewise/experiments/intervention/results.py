@@ -13,6 +13,7 @@ from stagewise.experiments.intervention.arms import Arm, sweep_name, sweep_start
 from stagewise.experiments.intervention.cell import Cell
 from stagewise.experiments.intervention.config import InterventionConfig
 from stagewise.experiments.intervention.outcomes import GAP_THRESHOLD, SCORE_THRESHOLD
+from stagewise.experiments.intervention.replay import detector_table
 from stagewise.experiments.intervention.statistics import RESAMPLES, SEED, interval_over_seeds
 from stagewise.experiments.intervention.table_file import write_cells_parquet
 from stagewise.reporting.files import write_json
@@ -26,8 +27,9 @@ UNITS = {
     "acceleration": "training steps; first measured step at which the best head's prefix score is above "
     f"{SCORE_THRESHOLD}",
     "gap_acceleration": f"training steps; the same for a loss gap of {GAP_THRESHOLD} nats between the copies",
-    "mean_score": "mean prefix score over the run, 0 to 1, arm minus none",
-    "background_loss": "nats per token at the end of the run, arm minus none; positive = worse; so are final_losses",
+    "mean_score": "mean prefix score up to the end, 0 to 1, arm minus none; the end is the same step for all arms of a "
+    "seed, where the head of none has settled",
+    "background_loss": "nats per token at the end, arm minus none; positive = worse; so are final_losses",
     "head_rise": "nats per token by which the loss rises without the best head, arm minus none; positive = bears more",
     "budget": "steps; sum over steps of the mass that the weights moved",
 }
@@ -177,7 +179,9 @@ def _windows(none: BySeed) -> dict[str, Any]:
         curve = cell.curve
         found[str(seed)] = {
             "onset": cell.timeline.get("onset"),
+            "within_onset": cell.timeline.get("within_onset"),
             "peak": cell.timeline.get("peak"),
+            "end": cell.end,
             "t25": None if curve is None else curve.step_at_score(EARLY_SCORE),
             "t50": None if curve is None else curve.score_step,
             "gap_step": None if curve is None else curve.gap_step,
@@ -265,7 +269,7 @@ def write_results(output: Path, config: InterventionConfig, cells: Sequence[Cell
         config: of the experiment.
         cells: finished ones.
     """
-    found = summarize(config, cells)
+    found = {**summarize(config, cells), "detector": detector_table(config, cells, early_score=EARLY_SCORE)}
     write_cells_parquet(output / PARQUET_NAME, cells)
     write_json(output / RESULTS_NAME, found)
     return found

@@ -105,6 +105,21 @@ def comparisons_table(found: Summary) -> str:
     return _lines(["first", "second", "difference", "Student t", "n", "censored"], rows)
 
 
+def detector_markdown(found: Summary) -> str:
+    """Where the online detector opens its first window on each signal, seed by seed.
+
+    Args:
+        found: what :func:`~stagewise.experiments.intervention.results.write_results` returned.
+    """
+    rows = []
+    for signal, it in found["detector"].items():
+        starts = [it["first_window"].get(str(seed), "") for seed in found["seeds"]]
+        counts = [f"{it['opened_before_t25']} of {it['n']}", f"{it['none_before_half_t50']} of {it['n']}"]
+        rows.append([f"`{signal}`", *("-" if start is None else str(start) for start in starts), *counts])
+    seeds = [f"seed {seed}" for seed in found["seeds"]]
+    return _lines(["signal", *seeds, "before t25", "none before t50 / 2"], rows)
+
+
 def results_markdown(found: Summary) -> str:
     """All that the terminal shows at the end.
 
