@@ -41,6 +41,9 @@ _RANDOM_STREAM = 5
 _OTHER_ORDER = 1_000_003
 """Added to the seed of the order in the arm ``placebo``."""
 
+_FULL_DECLINE = 0.999
+"""The window of the arm ``live`` is as long as that of others, unless the signal falls back to its plateau before."""
+
 
 @contextmanager
 def _quiet() -> Iterator[None]:
@@ -95,7 +98,7 @@ def _intervention(
         return InterventionCallback(
             policy=ConstantFactor({group: weights.factor}),
             mechanism=mechanism,
-            detector=replace(config.live.detector, max_length=weights.length),
+            detector=replace(config.live.detector, max_length=weights.length, close_fraction=_FULL_DECLINE),
             signal=config.live.signal,
             max_windows=1,
         )
