@@ -143,8 +143,8 @@ class LiveSettings:
 
     Attributes:
         signal: of the probes, as in ``stagewise detect``.
-        detector: the online detector. Its window is as long as those of the other arms, or ends where the signal is back
-            on its plateau: ``max_length`` and ``close_fraction`` are set by the arm.
+        detector: the online detector. Its window is as long as those of the other arms, or ends where the signal is
+            back on its plateau: ``max_length`` and ``close_fraction`` are set by the arm.
     """
 
     signal: str = "within/induction~induction"
