@@ -17,6 +17,7 @@ from stagewise.experiments.intervention.config import Backend, InterventionConfi
 from stagewise.experiments.intervention.settings import check_settings
 from stagewise.experiments.intervention.training import checkpoint_folder, grouped_loader, run_folder, train_cell
 from stagewise.experiments.replacing import replacing
+from stagewise.phases.live_signal import live_signals
 
 Progress = Callable[[str], None]
 
@@ -55,7 +56,7 @@ def _check(config: InterventionConfig) -> None:
 
 
 def check_groups(config: InterventionConfig, groups: Iterable[str]) -> None:
-    """Refuse names of groups that the observed sequences do not have.
+    """Refuse names of groups, and a signal, that the observed sequences do not have.
 
     Args:
         config: of the experiment.
@@ -64,15 +65,23 @@ def check_groups(config: InterventionConfig, groups: Iterable[str]) -> None:
     Raises:
         InputError: with the name and those that there are.
     """
+    names = sorted(groups)
+    weights = config.weights
     for setting, name in (
-        ("weights.group", config.weights.group),
-        ("weights.onset.against", config.weights.onset.against),
+        ("weights.group", weights.group),
+        ("weights.onset.against", weights.onset.against),
+        ("weights.within_onset.against", weights.within_onset.against),
     ):
-        if name not in groups:
+        if name not in names:
             raise InputError(
-                f"got {setting}={name!r}; expected one of {sorted(groups)}, the groups of the observed sequences; "
-                "correct the name"
+                f"got {setting}={name!r}; expected one of {names}, the groups of the observed sequences; correct the "
+                "name"
             )
+    signals = live_signals(names)
+    if Arm.live in config.arms and config.live.signal not in signals:
+        raise InputError(
+            f"got live.signal={config.live.signal!r}; expected one of {signals}; name a signal of these groups"
+        )
 
 
 def _register(backend: Backend) -> None:
