@@ -40,6 +40,9 @@ class Arm(StrEnum):
 UNWEIGHTED = (Arm.none, Arm.placebo)
 """Arms whose weights stay 1: the mechanism makes no difference to them."""
 
+PROBED = (Arm.none, Arm.live)
+"""Arms whose runs have the influence callback."""
+
 _SWEEP = "start_"
 
 

@@ -3,14 +3,16 @@
 import importlib
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from joblib import Parallel, delayed, parallel_config
 
 from stagewise.errors import InputError
-from stagewise.experiments.intervention.arms import Arm
+from stagewise.experiments.intervention.arms import PROBED, Arm
 from stagewise.experiments.intervention.building import build_data, build_module
 from stagewise.experiments.intervention.cell import Cell, cell_name, read_cell, write_cell
 from stagewise.experiments.intervention.config import Backend, InterventionConfig
@@ -119,23 +121,33 @@ def _clock(seconds: float) -> str:
 
 
 class _Report:
-    """One line for each cell that ends, with the time that is left."""
+    """One line for each cell that ends, with the time that is left.
 
-    def __init__(self, progress: Progress, total: int, known: int) -> None:
-        self._progress, self._total, self._known = progress, total, known
+    Cells with probes take several times as long as others: the time left goes by the mean of each kind so far.
+    """
+
+    def __init__(self, progress: Progress, missing: Sequence[Task], total: int, num_workers: int) -> None:
+        self._progress, self._total, self._num_workers = progress, total, num_workers
         self._began = time.monotonic()
-        self._done = 0
+        self._left = Counter(arm in PROBED for _, arm, _ in missing)
+        self._seconds: dict[bool, list[float]] = {True: [], False: []}
+
+    def _estimate(self) -> str:
+        means = {kind: fmean(seconds) for kind, seconds in self._seconds.items() if seconds}
+        left = sum(means.get(kind, 0.0) * number for kind, number in self._left.items()) / self._num_workers
+        at_least = any(number and kind not in means for kind, number in self._left.items())
+        return f"{'at least' if at_least else 'about'} {_clock(left)} left"
 
     def __call__(self, cell: Cell) -> None:
-        self._done += 1
-        passed = time.monotonic() - self._began
-        left = passed / self._done * (self._total - self._known - self._done)
+        kind = cell.arm in PROBED
+        self._left[kind] -= 1
+        self._seconds[kind].append(cell.seconds)
         curve = cell.curve
         step = None if curve is None else curve.score_step
         found = cell.note or ("no head" if step is None else f"head at step {step}")
-        count = f"[{self._known + self._done}/{self._total}]"
-        times = f"{_clock(passed)} passed, about {_clock(left)} left"
-        self._progress(f"{count} seed {cell.seed} {cell.name}: {found}; {times}")
+        count = f"[{self._total - self._left.total()}/{self._total}]"
+        passed = _clock(time.monotonic() - self._began)
+        self._progress(f"{count} seed {cell.seed} {cell.name}: {found}; {passed} passed, {self._estimate()}")
 
 
 def run_cells(config: InterventionConfig, progress: Progress = print) -> list[Cell]:
@@ -162,7 +174,7 @@ def run_cells(config: InterventionConfig, progress: Progress = print) -> list[Ce
     known = sum(cell is not None for cell in cells.values())
     if known:
         progress(f"{known} of {len(wanted)} cells are there already")
-    report = _Report(progress, len(wanted), known)
+    report = _Report(progress, [task for task in wanted if cells[task] is None], len(wanted), config.num_workers)
     threads = torch.get_num_threads()
 
     def run(tasks: Sequence[Task]) -> None:

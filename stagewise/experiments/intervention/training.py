@@ -16,7 +16,7 @@ from stagewise.callbacks.induction import InductionCallback
 from stagewise.callbacks.influence import InfluenceCallback
 from stagewise.callbacks.intervention import InterventionCallback
 from stagewise.errors import InputError
-from stagewise.experiments.intervention.arms import UNWEIGHTED, Arm, Placed, place, spread_factor
+from stagewise.experiments.intervention.arms import PROBED, UNWEIGHTED, Arm, Placed, place, spread_factor
 from stagewise.experiments.intervention.building import build_data, build_module
 from stagewise.experiments.intervention.cell import Cell
 from stagewise.experiments.intervention.config import InterventionConfig
@@ -192,7 +192,7 @@ def train_cell(
 
         ending = Ending(recorder, measure, max_steps=training.max_steps, settle_steps=training.settle_steps, end=given)
         callbacks: list[pl.Callback] = [induction, recorder, ending]
-        if arm in (Arm.none, Arm.live):
+        if arm in PROBED:
             sgld = config.influence.sgld
             probe_data = data.probe_data()
             callbacks.append(

@@ -156,6 +156,14 @@ def test_seeds_and_arms_can_be_added_and_other_settings_not(tmp_path):
         run_cells(other, silent)
 
 
+def test_the_time_left_is_a_bound_until_each_kind_of_cell_is_known(tmp_path):
+    lines: list[str] = []
+    run_cells(tiny_config(tmp_path, arms=["none", "placebo"], seeds=[1, 2]), lines.append)
+    assert [line.rsplit(", ", 1)[1].split()[0] for line in lines] == ["at", "at", "about", "about"]
+    assert [line.split()[0] for line in lines] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
+    assert lines[-1].endswith("about 0:00 left")
+
+
 def test_a_cell_that_cannot_be_read_is_named(tmp_path):
     config = tiny_config(tmp_path, arms=["none"])
     run_cells(config, silent)
