@@ -8,7 +8,7 @@ from stagewise.lm.classes.spec import ClassSpec
 _TAG = r"</?[A-Za-z][A-Za-z0-9]*/?>?"
 _INDUCTION = "stagewise.lm.classes.predicates.induction"
 
-# \Z, not $, which would let a newline follow. Source: our own patterns; those of the literature are not published.
+# \Z, not $, which would let a newline follow. The patterns are ours: we know of no exact published ones.
 DEFAULT_CLASSES: Mapping[str, ClassSpec] = MappingProxyType(
     {
         "word_start": ClassSpec(pattern=r"^ [A-Za-z]+\Z"),
@@ -17,7 +17,7 @@ DEFAULT_CLASSES: Mapping[str, ClassSpec] = MappingProxyType(
         # Straight quotes open and close alike, and ’ is an apostrophe too: quotes count only where they tell.
         "left_delimiter": ClassSpec(pattern=r"^ ?[(\[{<“«]+[\"'`]*\Z"),
         "right_delimiter": ClassSpec(pattern=r"^ ?[\"'`]*[)\]}>”»]+[,;:.]*[\r\n]*\Z"),
-        # Whitespace with a newline or a tab; Markdown's signs; the begin or the whole of a tag.
+        # Whitespace with a newline or a tab; Markdown's signs; the beginning or the whole of a tag.
         "formatting": ClassSpec(
             pattern=rf"^\s*[\n\r\t]\s*\Z|^ ?(#+|\*{{2,}}|`{{3,}}|~{{3,}}|-{{3,}}|={{3,}}|</|/>|{_TAG})[\r\n]*\Z"
         ),

@@ -60,6 +60,6 @@ class ClassSpec:
             limit is None or (isinstance(limit, float) and 0 < limit < 1),
             "max_bigram_frequency",
             limit,
-            "more than 0 and less than 1",
-            "1e-4 is the default of induction_strict",
+            "a number, more than 0 and less than 1",
+            "YAML takes 1.0e-4 for a number, 1e-4 for a word",
         )
