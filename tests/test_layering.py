@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "stagewise"
 
 FLOORS = {
     "errors": 0,
+    "dotted_path": 0,
     "batches": 0,
     "losses": 0,
     "isolation": 0,

@@ -1,11 +1,11 @@
 """What decides the weights of groups when a window opens."""
 
-import importlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from stagewise.dotted_path import load_callable
 from stagewise.errors import InputError, require
 from stagewise.interventions.group_weights import GroupWeights, check_names, check_values, complete_weights
 from stagewise.interventions.influence_table import InfluenceTable
@@ -136,19 +136,7 @@ def from_path(path: str) -> Policy:
     Raises:
         InputError: there is no such module or name, or it cannot be called.
     """
-    module, _, name = path.rpartition(".")
-    try:
-        policy = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"got policy {path!r}, which cannot be imported ({error}); expected package.module.function"
-        ) from error
-    if not callable(policy) or isinstance(policy, type):
-        raise InputError(
-            f"got policy {path!r}, which is a {type(policy).__name__}; expected a function "
-            "(names, *, window, step, influence) -> weights"
-        )
-    return policy
+    return load_callable(path, kind="policy", signature="(names, *, window, step, influence) -> weights")
 
 
 def check_policy(policy: Policy, names: Sequence[str]) -> None:

@@ -10,6 +10,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stagewise.errors import InputError
+from stagewise.lm.classes.bigrams import BigramTable
+from stagewise.lm.classes.groups import class_masks, refuse_empty
+from stagewise.lm.classes.reading import read_specs
+from stagewise.lm.classes.spec import ClassSpec
 from stagewise.lm.corpus import load_documents, train_tokenizer
 from stagewise.lm.data import OBSERVED, SAMPLING, TRAIN, SequenceData, TokenRows
 from stagewise.lm.tokens import text_groups
@@ -62,6 +66,21 @@ def token_rows(documents: Sequence[str], tokenizer: Any, context: int) -> Tensor
     flat = np.concatenate([part for text in encoded for part in (np.array(text.ids, dtype=np.int64), end)])
     num = len(flat) // context
     return torch.from_numpy(flat[: num * context].reshape(num, context))
+
+
+def _read_classes(classes: dict[str, ClassSpec | str] | list[str] | None, complements: bool) -> dict[str, ClassSpec]:
+    """Classes by name; none where they are not given."""
+    if classes is None:
+        if complements:
+            raise InputError("got complements without classes; expected classes to complement; name some")
+        return {}
+    read = read_specs(classes, complements=complements)
+    if "first_copy" in read:
+        raise InputError(
+            "got class 'first_copy'; expected another name: so the targets of repeated segments are called that no "
+            "earlier copy tells; rename yours"
+        )
+    return read
 
 
 class ServedRows(Dataset):
@@ -121,6 +140,8 @@ class TextData(SequenceData):
         cache_dir: str | None = None,
         seed: int = 0,
         num_workers: int = 0,
+        classes: dict[str, ClassSpec | str] | list[str] | None = None,
+        complements: bool = False,
     ) -> None:
         """Describe the text; it is read in ``setup``.
 
@@ -146,9 +167,13 @@ class TextData(SequenceData):
             cache_dir: where the tokenizer is kept; ``~/.cache/stagewise`` if None.
             seed: of the mixture, the probe data and the order; the split does not depend on it.
             num_workers: of the loaders.
+            classes: the probes' groups over text: names of default classes, or name to class: conditions, such as
+                ``{pattern: "^ def", followed_by: "^ "}``, or the name of a default class; see
+                :class:`~stagewise.lm.classes.spec.ClassSpec`. ``induction``, ``delimiter`` and ``rest`` if None.
+            complements: with ``classes``, also a group ``not_<name>`` for each: all other targets of the text.
 
         Raises:
-            InputError: a setting is out of its range.
+            InputError: a setting is out of its range, or a class cannot be.
         """
         super().__init__(
             vocab_size=vocab_size,
@@ -164,6 +189,9 @@ class TextData(SequenceData):
             num_workers=num_workers,
         )
         self.corpus, self.num_sequences, self.held_out_fraction = corpus, num_sequences, held_out_fraction
+        self.complements = complements
+        self._specs = _read_classes(classes, complements)
+        self._bigrams: BigramTable | None = None
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir is not None else None
         self.hub: dict[str, Any] = {
             "config_name": config_name,
@@ -186,7 +214,7 @@ class TextData(SequenceData):
         self.tokenizer = train_tokenizer(train, self.vocab_size, cache_dir=self.cache_dir)
         text = token_rows(train, self.tokenizer, self.context)
         unseen = token_rows(held, self.tokenizer, self.context)
-        share = self.induction_fraction
+        corpus, share = text, self.induction_fraction
         if self.num_sequences is not None:
             wanted = max(1, round(self.num_sequences * (1 - share)))
             text = text[torch.randperm(len(text), generator=seeded(self.seed, TRAIN))[:wanted]]
@@ -196,6 +224,8 @@ class TextData(SequenceData):
                 f"{self.context} tokens; expected at least {self.batch_size} and {self.num_observed + 1}; give more "
                 "text, a smaller batch_size or num_observed, or a larger held_out_fraction"
             )
+        if any(spec.max_bigram_frequency is not None for spec in self._specs.values()):
+            self._bigrams = BigramTable.count(corpus)
         repeats = round(len(text) * share / (1 - share))
         mixed = torch.cat([text, self._repeats(repeats, TRAIN)[0]]) if repeats else text
         self.train_rows = ServedRows(mixed)
@@ -205,17 +235,33 @@ class TextData(SequenceData):
         self._observed = unseen[order[: self.num_observed]]
         self.val_rows = TokenRows(unseen[order[self.num_observed :][: self.num_val]])
 
+    def _groups_of_text(self, ids: Tensor) -> dict[str, Tensor]:
+        """Masks ``[sample, position - 1]`` over text alone."""
+        if not self._specs:
+            return text_groups(ids, self.tokenizer)
+        masks = class_masks(ids, self.tokenizer, self._specs, bigrams=self._bigrams, complements=self.complements)
+        if self.induction_fraction > 0 and "induction" not in masks:
+            masks |= class_masks(ids, self.tokenizer, ["induction"])
+        return masks
+
     def probe_data(self) -> ProbeData:
         """``num_observed`` sequences of pure held-out text, then as many of repeated segments if training has any.
 
         Groups over loss positions: ``induction`` (in text and in repeated segments), ``delimiter`` and ``rest`` (in
         text alone), and ``first_copy``, the targets of repeated segments that no earlier copy tells. A class without a
         target is left out.
+
+        With ``classes``, these are the groups in place of ``delimiter`` and ``rest``, over text alone, complements
+        too. Where there are repeated segments, ``induction`` and ``first_copy`` are there beside them, as above,
+        whether ``induction`` is among the classes or not.
+
+        Raises:
+            InputError: one of ``classes`` has no target.
         """
         self.setup("fit")
         assert isinstance(self.train_rows, ServedRows)
         ids = self._observed
-        groups = text_groups(ids, self.tokenizer)
+        groups = self._groups_of_text(ids)
         if self.induction_fraction > 0:
             repeated, targets = self._repeats(self.num_observed, OBSERVED)
             none = torch.zeros_like(targets)
@@ -224,6 +270,8 @@ class TextData(SequenceData):
                 name: torch.cat([mask, targets if name == "induction" else none]) for name, mask in groups.items()
             }
             groups["first_copy"] = torch.cat([none, ~targets])
+        if self._specs:
+            refuse_empty(groups)
         size = len(self.train_rows)
         picked = torch.randperm(size, generator=seeded(self.seed, SAMPLING))[: self.num_sampling]
         sampling = self.train_rows.__getitems__(picked.tolist())

@@ -1,0 +1,86 @@
+"""How much of the targets the classes cover, and where they overlap."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stagewise.errors import InputError
+from stagewise.lm.classes.reading import complement_name
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Coverage:
+    """Counts of targets by class.
+
+    Attributes:
+        names: the classes, in order, complements left out.
+        num_targets: targets looked at.
+        overlap: int64 ``[class, class]``: targets in both; on the diagonal, targets in the class.
+        in_none: targets in no class.
+        in_several: targets in two classes or more.
+    """
+
+    names: tuple[str, ...]
+    num_targets: int
+    overlap: NDArray[np.int64]
+    in_none: int
+    in_several: int
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Name to the class's share of the targets, 0 to 1; classes that overlap add up to more than they cover."""
+        return {name: int(self.overlap[row, row]) / self.num_targets for row, name in enumerate(self.names)}
+
+    def markdown(self) -> str:
+        """Two Markdown tables: counts and shares of targets; and how many targets each two classes share."""
+        counts = {name: int(self.overlap[row, row]) for row, name in enumerate(self.names)}
+        counts |= {"*in none*": self.in_none, "*in several*": self.in_several, "*all targets*": self.num_targets}
+        first = [[name, str(count), f"{count / self.num_targets:.1%}"] for name, count in counts.items()]
+        second = [[name, *map(str, row)] for name, row in zip(self.names, self.overlap.tolist(), strict=True)]
+        return "\n\n".join(
+            [_table(["class", "targets", "share"], first), _table(["in both", *self.names], second)],
+        )
+
+
+def class_coverage(groups: Mapping[str, Tensor], *, among: Tensor | None = None) -> Coverage:
+    """Coverage and overlap of classes.
+
+    A mask ``not_<name>`` beside ``<name>`` is its complement and is left out: with it every target would have a class.
+
+    Args:
+        groups: name to bool ``[sample, position - 1]``, as of :func:`~stagewise.lm.classes.groups.class_groups`.
+        among: bool ``[sample, position - 1]``, targets to look at, such as those that are no padding; all if None.
+
+    Raises:
+        InputError: no class, masks of different shapes, or no target.
+    """
+    complements = {complement_name(name) for name in groups}
+    masks = {name: mask for name, mask in groups.items() if name not in complements}
+    if not masks:
+        raise InputError("got no class; expected one or more")
+    shapes = {tuple(mask.shape) for mask in masks.values()} | (set() if among is None else {tuple(among.shape)})
+    if len(shapes) > 1:
+        raise InputError(f"got masks of shapes {sorted(shapes)}; expected one shape, [sample, position - 1]")
+    stacked = torch.stack([mask.flatten() for mask in masks.values()])
+    if among is not None:
+        stacked = stacked[:, among.flatten().to(stacked.device)]
+    if not stacked.shape[1]:
+        raise InputError("got no target; expected one or more")
+    held = stacked.cpu().numpy().astype(np.int64)
+    number = held.sum(axis=0)
+    return Coverage(
+        names=tuple(masks),
+        num_targets=held.shape[1],
+        overlap=held @ held.T,
+        in_none=int((number == 0).sum()),
+        in_several=int((number > 1).sum()),
+    )

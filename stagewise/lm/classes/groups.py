@@ -1,0 +1,120 @@
+"""Classes of target tokens as masks over loss positions: ``[sample, position - 1]``, as the token losses are."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stagewise.errors import InputError
+from stagewise.lm.classes.bigrams import BigramTable
+from stagewise.lm.classes.predicates import ask
+from stagewise.lm.classes.reading import ClassSpecs, complement_name, load_predicate, read_specs
+from stagewise.lm.classes.spec import ClassSpec
+from stagewise.lm.classes.token_text import TokenText
+from stagewise.lm.classes.vocabulary import Vocabulary, read_vocabulary
+
+
+def members(name: str, spec: ClassSpec, text: TokenText) -> Tensor:
+    """Targets of one class.
+
+    Args:
+        name: of the class, for messages.
+        spec: its conditions.
+        text: rows of tokens.
+
+    Returns:
+        ``[sample, position - 1]``, bool.
+
+    Raises:
+        InputError: a bigram table is missing, or a predicate does not answer as it must.
+    """
+    chosen = ~text.special[:, 1:]
+    if spec.pattern is not None:
+        chosen &= text.matches(spec.pattern)[:, 1:]
+    if spec.preceded_by is not None:
+        chosen &= text.matches(spec.preceded_by)[:, :-1]
+    if spec.not_preceded_by is not None:
+        chosen &= ~text.matches(spec.not_preceded_by)[:, :-1]
+    if spec.followed_by is not None:
+        chosen[:, :-1] &= text.matches(spec.followed_by)[:, 2:]
+    if spec.not_followed_by is not None:
+        chosen[:, :-1] &= ~text.matches(spec.not_followed_by)[:, 2:]
+    if spec.followed_by is not None or spec.not_followed_by is not None:
+        chosen[:, -1] = False
+    if spec.predicate is not None:
+        chosen &= ask(name, load_predicate(spec.predicate), text)
+    if spec.max_bigram_frequency is not None:
+        if text.bigrams is None:
+            raise InputError(
+                f"got class {name!r} with max_bigram_frequency and no bigrams; expected those of a corpus; pass "
+                "bigrams=BigramTable.count(ids), or leave the class out"
+            )
+        chosen &= text.bigrams.frequency(text.ids) <= spec.max_bigram_frequency
+    return chosen
+
+
+def class_masks(
+    ids: Tensor,
+    tokenizer: Any,
+    specs: ClassSpecs,
+    *,
+    bigrams: BigramTable | None = None,
+    complements: bool = False,
+) -> dict[str, Tensor]:
+    """:func:`class_groups` that may be empty.
+
+    Raises:
+        InputError: ids, tokenizer or classes are unusable.
+    """
+    named = read_specs(specs, complements=complements)
+    vocabulary = tokenizer if isinstance(tokenizer, Vocabulary) else read_vocabulary(tokenizer)
+    text = TokenText(ids, vocabulary, bigrams)
+    masks = {name: members(name, spec, text) for name, spec in named.items()}
+    if complements:
+        ordinary = ~text.special[:, 1:]
+        masks |= {complement_name(name): ordinary & ~mask for name, mask in masks.items()}
+    return masks
+
+
+def refuse_empty(masks: Mapping[str, Tensor]) -> None:
+    """Refuse a class without a target.
+
+    Raises:
+        InputError: naming the first such class.
+    """
+    for name, mask in masks.items():
+        if not torch.any(mask):
+            raise InputError(
+                f"got class {name!r}, which matches none of {mask.numel()} targets; expected at least one; widen it "
+                "(patterns see tokens as they stand in text, such as ' def'), observe more sequences, or leave it out"
+            )
+
+
+def class_groups(
+    ids: Tensor,
+    tokenizer: Any,
+    specs: ClassSpecs,
+    *,
+    bigrams: BigramTable | None = None,
+    complements: bool = False,
+) -> dict[str, Tensor]:
+    """Groups of target tokens. A target may be in several classes or in none; special tokens are in none.
+
+    Args:
+        ids: token ids ``[sample, position]``.
+        tokenizer: Hugging Face tokenizer that made them, or its :class:`~stagewise.lm.classes.vocabulary.Vocabulary`.
+        specs: names of :data:`~stagewise.lm.classes.defaults.DEFAULT_CLASSES`, or name to class: a ``ClassSpec``, the
+            same as a plain mapping, or the name of a default class.
+        bigrams: of a corpus, for classes with ``max_bigram_frequency``.
+        complements: also give ``not_<name>`` for each class: all other targets that are not special.
+
+    Returns:
+        Name to mask ``[sample, position - 1]``, bool, in the order of ``specs``, complements last.
+
+    Raises:
+        InputError: ids, tokenizer or classes are unusable, or a class or complement has no target.
+    """
+    masks = class_masks(ids, tokenizer, specs, bigrams=bigrams, complements=complements)
+    refuse_empty(masks)
+    return masks

@@ -1,0 +1,56 @@
+"""Predicates that no pattern can say: what repeats within a row."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from stagewise.errors import InputError
+from stagewise.lm.classes.token_text import TokenText
+from stagewise.lm.tokens import broken_repeats, induction_targets
+
+Predicate = Callable[[TokenText], Tensor]
+"""From rows of tokens to bool ``[sample, position - 1]`` over their targets."""
+
+# Pairs of positions looked at together: long rows would need gigabytes at once.
+_MAX_PAIRS = 2**24
+
+
+def _by_rows(judge: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
+    rows = max(1, _MAX_PAIRS // ids.shape[1] ** 2)
+    return torch.cat([judge(part) for part in ids.split(rows)])
+
+
+def induction(text: TokenText) -> Tensor:
+    """Targets that a look-up after an earlier copy of the last token tells: ``[sample, position - 1]``, bool."""
+    return _by_rows(induction_targets, text.ids)
+
+
+def repeated_other_follower(text: TokenText) -> Tensor:
+    """Control: the last token occurred before, never with this follower: ``[sample, position - 1]``, bool."""
+    return _by_rows(broken_repeats, text.ids)
+
+
+def ask(name: str, predicate: Predicate, text: TokenText) -> Tensor:
+    """A predicate's answer, checked.
+
+    Args:
+        name: of the class, for messages.
+        predicate: whom to ask.
+        text: about what.
+
+    Returns:
+        ``[sample, position - 1]``, bool.
+
+    Raises:
+        InputError: the answer is no bool tensor of that shape.
+    """
+    answer = predicate(text)
+    expected = [len(text.ids), text.ids.shape[1] - 1]
+    if not isinstance(answer, Tensor) or answer.dtype != torch.bool or list(answer.shape) != expected:
+        got = f"{answer.dtype} {list(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
+        raise InputError(
+            f"got {got} from the predicate of class {name!r}; expected a bool tensor {expected}, one entry for each "
+            "target [sample, position - 1]"
+        )
+    return answer.to(text.ids.device)

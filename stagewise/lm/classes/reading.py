@@ -1,0 +1,93 @@
+"""From what a user writes to named classes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stagewise.dotted_path import load_callable
+from stagewise.errors import InputError
+from stagewise.lm.classes.defaults import DEFAULT_CLASSES
+from stagewise.lm.classes.predicates import Predicate
+from stagewise.lm.classes.spec import ClassSpec
+
+ClassSpecs = Mapping[str, ClassSpec | str | Mapping[str, Any]] | Sequence[str]
+"""Names of default classes, or name to class: a spec, the same as a plain mapping, or the name of a default class."""
+
+
+def complement_name(name: str) -> str:
+    """``not_<name>``."""
+    return f"not_{name}"
+
+
+def load_predicate(path: str) -> Predicate:
+    """A predicate by its dotted path.
+
+    Raises:
+        InputError: there is no such function.
+    """
+    return load_callable(path, kind="predicate", signature="(text) -> bool [sample, position - 1]")
+
+
+def _default(name: str) -> ClassSpec:
+    if name not in DEFAULT_CLASSES:
+        raise InputError(
+            f"got class {name!r}; expected one of {', '.join(DEFAULT_CLASSES)}, or conditions of your own; write them "
+            "as {pattern: '^ def'}"
+        )
+    return DEFAULT_CLASSES[name]
+
+
+def _read(name: str, given: object) -> ClassSpec:
+    if isinstance(given, ClassSpec):
+        return given
+    if isinstance(given, str):
+        return _default(given)
+    if not isinstance(given, Mapping):
+        raise InputError(f"got class {name!r} as {type(given).__name__}; expected conditions or a default class's name")
+    unknown = sorted(set(given) - set(ClassSpec.__dataclass_fields__))
+    if unknown:
+        raise InputError(
+            f"got {', '.join(map(repr, unknown))} in class {name!r}; expected only "
+            f"{', '.join(ClassSpec.__dataclass_fields__)}"
+        )
+    return ClassSpec(**given)
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name or "~" in name or "/" in name:
+        raise InputError(f"got class name {name!r}; expected a word without '~' and '/', which tags use")
+
+
+def read_specs(specs: ClassSpecs, *, complements: bool = False) -> dict[str, ClassSpec]:
+    """Named classes, checked before any work: patterns compile, predicates are found, names do not clash.
+
+    Args:
+        specs: names of default classes, or name to class.
+        complements: whether the names of complements are taken too.
+
+    Raises:
+        InputError: no class, an unknown or doubled name, a default class's name for another class, or a class that
+            cannot be.
+    """
+    if isinstance(specs, str) or not isinstance(specs, (Mapping, Sequence)) or not specs:
+        raise InputError(f"got classes {specs!r}; expected a list of default classes, or a mapping of names to classes")
+    entries = list(specs.items()) if isinstance(specs, Mapping) else [(name, name) for name in specs]
+    read: dict[str, ClassSpec] = {}
+    for name, value in entries:
+        _check_name(name)
+        if name in read:
+            raise InputError(f"got class {name!r} twice; expected each name once; leave one out")
+        read[name] = _read(name, value)
+        if name in DEFAULT_CLASSES and read[name] != DEFAULT_CLASSES[name]:
+            raise InputError(
+                f"got class {name!r} with conditions of its own; expected another name: this is a default class; "
+                f"rename yours, or write {name}: {name}"
+            )
+        if read[name].predicate is not None:
+            load_predicate(read[name].predicate or "")
+    clashes = [name for name in read if complement_name(name) in read] if complements else []
+    if clashes:
+        raise InputError(
+            f"got class {complement_name(clashes[0])!r}, which is also the complement of {clashes[0]!r}; expected "
+            "another name; rename it, or ask for no complements"
+        )
+    return read

@@ -1,0 +1,65 @@
+"""One class of target tokens, as data."""
+
+import re
+from dataclasses import dataclass
+
+from stagewise.errors import InputError, require
+
+_PATTERNS = ("pattern", "followed_by", "not_followed_by", "preceded_by", "not_preceded_by")
+
+
+@dataclass(frozen=True)
+class ClassSpec:
+    r"""What makes a target token a member of a class: every condition that is given holds.
+
+    Patterns are regular expressions, searched for in the string of one token as it stands in text, say `` def``: anchor
+    them with ``^`` and ``\Z`` (``$`` also holds before a last newline). Special tokens belong to no class and match no
+    pattern. What follows the last token of a row is not known, so it is neither ``followed_by`` nor
+    ``not_followed_by`` anything.
+
+    Attributes:
+        pattern: of the target token.
+        followed_by: of the token after it.
+        not_followed_by: a pattern that the token after it does not have.
+        preceded_by: of the token before it.
+        not_preceded_by: a pattern that the token before it does not have.
+        predicate: dotted path of a function from :class:`~stagewise.lm.classes.token_text.TokenText` to bool
+            ``[sample, position - 1]``.
+        max_bigram_frequency: the pair of the token before it and the target makes up at most this share of the bigrams
+            of a corpus, more than 0, less than 1; needs a
+            :class:`~stagewise.lm.classes.bigrams.BigramTable`.
+
+    Raises:
+        InputError: no condition, a pattern that is no regular expression, or a share out of range.
+    """
+
+    pattern: str | None = None
+    followed_by: str | None = None
+    not_followed_by: str | None = None
+    preceded_by: str | None = None
+    not_preceded_by: str | None = None
+    predicate: str | None = None
+    max_bigram_frequency: float | None = None
+
+    def __post_init__(self) -> None:
+        if all(value is None for value in vars(self).values()):
+            raise InputError(f"got a class without a condition; expected one or more of {', '.join(vars(self))}")
+        for name in _PATTERNS:
+            pattern = getattr(self, name)
+            try:
+                re.compile(pattern or "")
+            except (re.error, TypeError) as error:
+                raise InputError(
+                    f"got {name} {pattern!r}; expected a regular expression ({error}); escape brackets and the like "
+                    "with a backslash"
+                ) from error
+        path, limit = self.predicate, self.max_bigram_frequency
+        named = path is None or isinstance(path, str)
+        require(named, "predicate", path, "a dotted path", "write package.module.function")
+        require(
+            limit is None or (isinstance(limit, float) and 0 < limit < 1),
+            "max_bigram_frequency",
+            limit,
+            "a number, more than 0 and less than 1",
+            "YAML takes 1.0e-4 for a number, 1e-4 for a word",
+        )

@@ -1,0 +1,74 @@
+"""Rows of tokens together with their strings: what a class is asked about."""
+
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stagewise.errors import InputError
+from stagewise.lm.classes.bigrams import BigramTable
+from stagewise.lm.classes.vocabulary import Vocabulary
+from stagewise.lm.tokens import check_ids
+
+
+@dataclass(frozen=True, eq=False)
+class TokenText:
+    """What a predicate sees: tokens, their strings and places, and with them what stands before and after a target.
+
+    Entry k of a class speaks of target token k + 1: its string is ``strings[i][k + 1]``, before it stands
+    ``strings[i][k]``, after it ``strings[i][k + 2]``.
+
+    Attributes:
+        ids: token ids ``[sample, position]``.
+        vocabulary: their strings.
+        bigrams: of a corpus, if known.
+
+    Raises:
+        InputError: another shape or type, or an id that the vocabulary lacks.
+    """
+
+    ids: Tensor
+    vocabulary: Vocabulary
+    bigrams: BigramTable | None = None
+
+    def __post_init__(self) -> None:
+        check_ids(self.ids)
+        if not self.ids.numel():
+            raise InputError("got no row of token ids; expected one or more")
+        lowest, highest = int(self.ids.min()), int(self.ids.max())
+        if lowest < 0 or highest >= len(self.vocabulary):
+            raise InputError(
+                f"got token ids from {lowest} to {highest}; expected 0 to {len(self.vocabulary) - 1}, those of the "
+                "tokenizer; give the tokenizer that made them"
+            )
+
+    @property
+    def strings(self) -> list[list[str]]:
+        """``[sample][position]``: each token as it stands in text."""
+        return [[self.vocabulary.strings[index] for index in row] for row in self.ids.tolist()]
+
+    @property
+    def positions(self) -> Tensor:
+        """``[sample, position - 1]``: position of each target in its row, 1 and up."""
+        return torch.arange(1, self.ids.shape[1], device=self.ids.device).expand(len(self.ids), -1)
+
+    @property
+    def special(self) -> Tensor:
+        """``[sample, position]``, bool: where a special token stands."""
+        return self.vocabulary.special.to(self.ids.device)[self.ids.long()]
+
+    def matches(self, pattern: str) -> Tensor:
+        """Tokens in whose string a regular expression is found; a special token matches nothing.
+
+        Args:
+            pattern: as of :mod:`re`, searched for.
+
+        Returns:
+            ``[sample, position]``, bool.
+        """
+        search = re.compile(pattern).search
+        # Each kind of token is searched once: a batch holds few of a large vocabulary.
+        kinds, place = self.ids.unique(return_inverse=True)
+        found = [bool(search(self.vocabulary.strings[index])) for index in kinds.tolist()]
+        return torch.tensor(found, device=self.ids.device)[place] & ~self.special

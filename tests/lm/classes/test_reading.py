@@ -1,0 +1,72 @@
+import pytest
+
+from stagewise.errors import InputError
+from stagewise.lm.classes import DEFAULT_CLASSES, ClassSpec
+from stagewise.lm.classes.reading import read_specs
+
+HERE = "tests.lm.classes.user_predicates"
+
+
+def test_classes_are_named_by_lists_and_mappings():
+    assert read_specs(["numeric", "spacing"]) == {name: DEFAULT_CLASSES[name] for name in ("numeric", "spacing")}
+    own = ClassSpec(pattern="^ def", not_preceded_by="x")
+    read = read_specs(
+        {
+            "definitions": own,
+            "the_same": {"pattern": "^ def", "not_preceded_by": "x"},
+            "numbers": "numeric",
+            "spacing": "spacing",
+            "third": {"predicate": f"{HERE}.third_position"},
+        }
+    )
+    assert list(read) == ["definitions", "the_same", "numbers", "spacing", "third"]
+    assert read["definitions"] == read["the_same"]
+    assert read["numbers"] == DEFAULT_CLASSES["numeric"]
+    assert read_specs(list(DEFAULT_CLASSES)) == dict(DEFAULT_CLASSES)
+    assert read_specs(dict(DEFAULT_CLASSES), complements=True) == dict(DEFAULT_CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("specs", "message"),
+    [
+        ([], "expected a list of default classes"),
+        ({}, "expected a list of default classes"),
+        ("numeric", "expected a list of default classes"),
+        (None, "expected a list of default classes"),
+        (["numbers"], "got class 'numbers'; expected one of word_start, word_part"),
+        ({"mine": "numbers"}, "got class 'numbers'; expected one of word_start"),
+        (["numeric", "spacing", "numeric"], "'numeric' twice"),
+        ([ClassSpec(pattern="x")], "expected a word"),
+        ({"a/b": "numeric"}, "got class name 'a/b'"),
+        ({"a~b": "numeric"}, "got class name 'a~b'"),
+        ({"": "numeric"}, "got class name ''"),
+        ({1: "numeric"}, "got class name 1"),
+        ({"numeric": {"pattern": "x"}}, "'numeric' with conditions of its own"),
+        ({"numeric": "spacing"}, "'numeric' with conditions of its own"),
+        ({"mine": None}, "got class 'mine' as NoneType"),
+        ({"mine": {"patern": "x"}}, "got 'patern' in class 'mine'; expected only pattern, followed_by"),
+        ({"mine": {}}, "without a condition"),
+        ({"mine": {"pattern": "("}}, r"got pattern '\('; expected a regular expression"),
+        ({"mine": {"pattern": 3}}, "got pattern 3"),
+        ({"mine": {"pattern": "x", "not_followed_by": "a\n["}}, r"got not_followed_by 'a\\n\['"),
+        ({"mine": {"predicate": len}}, "got predicate="),
+        ({"mine": {"predicate": "len"}}, "predicate 'len', which cannot be imported"),
+        ({"mine": {"predicate": f"{HERE}.absent"}}, "cannot be imported"),
+        ({"mine": {"predicate": f"{HERE}.not_a_predicate"}}, r"which is a int; expected a function \(text\) -> bool"),
+        ({"mine": {"pattern": "x", "max_bigram_frequency": 0.0}}, "got max_bigram_frequency=0.0"),
+        ({"mine": {"pattern": "x", "max_bigram_frequency": 1.0}}, "got max_bigram_frequency=1.0"),
+        ({"mine": {"pattern": "x", "max_bigram_frequency": "1e-4"}}, "got max_bigram_frequency=1e-4"),
+        ({"mine": {"pattern": "x", "max_bigram_frequency": float("nan")}}, "got max_bigram_frequency=nan"),
+    ],
+)
+def test_what_cannot_be_a_class_is_refused_in_one_line(specs, message):
+    with pytest.raises(InputError, match=message) as caught:
+        read_specs(specs)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_that_is_named_as_a_complement_clashes_only_where_complements_are_asked_for():
+    specs = {"x": {"pattern": "x"}, "not_x": {"pattern": "y"}}
+    assert list(read_specs(specs)) == ["x", "not_x"]
+    with pytest.raises(InputError, match="'not_x', which is also the complement of 'x'"):
+        read_specs(specs, complements=True)
