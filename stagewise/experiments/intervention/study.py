@@ -1,24 +1,21 @@
 """All cells of the experiment: shared out to processes, kept one by one, never computed twice."""
 
-import importlib
 import shutil
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
-from joblib import Parallel, delayed, parallel_config
 
 from stagewise.errors import InputError
+from stagewise.experiments.building import build_module
 from stagewise.experiments.intervention.arms import Arm
-from stagewise.experiments.intervention.building import build_data, build_module
+from stagewise.experiments.intervention.building import build_data
 from stagewise.experiments.intervention.cell import Cell, cell_name, read_cell, write_cell
-from stagewise.experiments.intervention.config import Backend, InterventionConfig
+from stagewise.experiments.intervention.config import InterventionConfig
 from stagewise.experiments.intervention.settings import check_settings
 from stagewise.experiments.intervention.training import checkpoint_folder, grouped_loader, run_folder, train_cell
 from stagewise.experiments.replacing import replacing
-
-Progress = Callable[[str], None]
+from stagewise.experiments.sharing import Progress, Report, check_output, register, shared
 
 Task = tuple[int, str, str]
 """Seed, arm, mechanism."""
@@ -38,10 +35,8 @@ def _compute(config: InterventionConfig, task: Task, timeline: dict[str, int | N
 
 def _check(config: InterventionConfig) -> None:
     """Refuse what can be refused before the work starts."""
-    if Path(config.output).exists() and not Path(config.output).is_dir():
-        raise InputError(f"got output {config.output}, which is a file; expected a folder; choose another --output")
-    if config.backend is not Backend.loky:
-        _register(config.backend)
+    check_output(Path(config.output))
+    register(config.backend)
     with torch.random.fork_rng():
         build_module(config.model)
     data = build_data(config.data, seed=config.seeds[0])
@@ -75,58 +70,10 @@ def check_groups(config: InterventionConfig, groups: Iterable[str]) -> None:
             )
 
 
-def _register(backend: Backend) -> None:
-    """Make joblib know a backend that another package brings.
-
-    Raises:
-        InputError: the package is not there.
-    """
-    try:
-        if backend is Backend.ray:
-            importlib.import_module("ray.util.joblib").register_ray()
-        else:
-            importlib.import_module("distributed")
-    except ImportError as error:
-        package = {"ray": "ray", "dask": "dask[distributed]"}[backend]
-        raise InputError(
-            f"got backend={backend}, whose package is not installed ({error}); expected it in this environment; "
-            f"pip install '{package}', or use backend=loky"
-        ) from error
-
-
-def _shared(config: InterventionConfig, tasks: Sequence[tuple[Task, dict[str, int | None]]]) -> Iterator[Cell]:
-    """Cells as they end."""
-    if not tasks:
-        return
-    with parallel_config(backend=str(config.backend), n_jobs=min(config.num_workers, len(tasks))):
-        yield from Parallel(return_as="generator_unordered")(
-            delayed(_compute)(config, task, timeline) for task, timeline in tasks
-        )
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
-
-
-class _Report:
-    """One line for each cell that ends, with the time that is left."""
-
-    def __init__(self, progress: Progress, total: int, known: int) -> None:
-        self._progress, self._total, self._known = progress, total, known
-        self._began = time.monotonic()
-        self._done = 0
-
-    def __call__(self, cell: Cell) -> None:
-        self._done += 1
-        passed = time.monotonic() - self._began
-        left = passed / self._done * (self._total - self._known - self._done)
-        curve = cell.curve
-        step = None if curve is None else curve.score_step
-        found = cell.note or ("no head" if step is None else f"head at step {step}")
-        count = f"[{self._known + self._done}/{self._total}]"
-        times = f"{_clock(passed)} passed, about {_clock(left)} left"
-        self._progress(f"{count} seed {cell.seed} {cell.name}: {found}; {times}")
+def _words(cell: Cell) -> str:
+    step = None if cell.curve is None else cell.curve.score_step
+    found = cell.note or ("no head" if step is None else f"head at step {step}")
+    return f"seed {cell.seed} {cell.name}: {found}"
 
 
 def run_cells(config: InterventionConfig, progress: Progress = print) -> list[Cell]:
@@ -153,15 +100,16 @@ def run_cells(config: InterventionConfig, progress: Progress = print) -> list[Ce
     known = sum(cell is not None for cell in cells.values())
     if known:
         progress(f"{known} of {len(wanted)} cells are there already")
-    report = _Report(progress, len(wanted), known)
+    report = Report(progress, len(wanted), known)
     threads = torch.get_num_threads()
 
     def run(tasks: Sequence[Task]) -> None:
         missing = [task for task in tasks if cells[task] is None]
         timelines = [{} if task[1] == Arm.none else dict(_none(cells, task[0]).timeline) for task in missing]
-        for cell in _shared(config, list(zip(missing, timelines, strict=True))):
+        work = [(config, task, timeline) for task, timeline in zip(missing, timelines, strict=True)]
+        for cell in shared(_compute, work, num_workers=config.num_workers, backend=config.backend):
             cells[cell.seed, cell.arm, cell.mechanism] = cell
-            report(cell)
+            report(_words(cell))
 
     try:
         run([task for task in wanted if task[1] == Arm.none])
