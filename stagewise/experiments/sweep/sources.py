@@ -2,7 +2,8 @@
 
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -85,18 +86,29 @@ def told(call: Callable[[], T], what: str, advice: str) -> T:
         ) from error
 
 
-def _pretrained(place: str, what: str, advice: str, **settings: Any) -> nn.Module:
-    from transformers import AutoModelForCausalLM
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """No bar for the weights of each checkpoint: they would drown the lines of progress. Downloads have others."""
     from transformers.utils import logging
 
-    # One bar for each checkpoint would drown the lines of progress; those of downloads are others.
+    shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
-    # Saved in half precision by many; a chain's steps are far below what that resolves.
-    model, found = told(
-        lambda: AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, output_loading_info=True, **settings),
-        what,
-        advice,
-    )
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _pretrained(place: str, what: str, advice: str, **settings: Any) -> nn.Module:
+    from transformers import AutoModelForCausalLM
+
+    def load() -> tuple[nn.Module, dict[str, Any]]:
+        # Saved in half precision by many; a chain's steps are far below what that resolves.
+        return AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, output_loading_info=True, **settings)
+
+    with _without_bars():
+        model, found = told(load, what, advice)
     missing = sorted(found["missing_keys"])
     if missing:
         raise InputError(

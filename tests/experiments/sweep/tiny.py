@@ -1,6 +1,5 @@
 """A sweep in small: models of width 16, a tokenizer of 300 tokens, checkpoints as save_pretrained writes them."""
 
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -95,8 +94,3 @@ def tiny_config(folder: Path, checkpoints: Path | str, **changed: Any) -> SweepC
         "device": "cpu",
     }
     return SweepConfig(**{**given, **changed})
-
-
-def without(config: SweepConfig, **changed: Any) -> SweepConfig:
-    """The same with other data settings."""
-    return replace(config, data=replace(config.data, **changed))
