@@ -12,7 +12,7 @@ from tests.experiments.sweep.tiny import FAMILIES, SGLD, model, tiny_config, tok
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_operations_of_a_token_are_twice_the_weights_it_is_multiplied_by(family):
-    """Against torch's own count, which has attention scores too, and no biases and gains: a few per cent at this size."""
+    """Against torch's own count, which has attention scores too, and no biases: a few per cent at this size."""
     it = model(family)
     ids = torch.zeros(4, 16, dtype=torch.int64)
     counter = FlopCounterMode(display=False)
