@@ -262,7 +262,7 @@ class InfluenceCallback(Callback):
                 show_on_bar(trainer, f"probing step {step} ...")
                 result, trace = self._prober.probe(module, step, second_moments=moments, lr=learning_rate(trainer))
             self._engine = self._prober.engine and str(self._prober.engine)
-            self._record.add(step, result, trace)
+            self._record.add(step, result, chains_dropped=len(trace.dropped))
             if result is not None and trainer.is_global_zero:
                 ProbeStore(self._folder / STORE_NAME).write(result)
                 write_matrices(writers(trainer) if self.probe.draw_matrices else (), result)

@@ -100,7 +100,7 @@ def hub_documents(
     except KeyError as error:
         raise InputError(
             f"got text_column {text_column!r}, which data set {name!r} lacks; expected one of its columns; "
-            "set data.init_args.text_column"
+            "set text_column"
         ) from error
     except Exception as error:  # datasets raises its own, the hub's and the network's kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

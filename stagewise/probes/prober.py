@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from stagewise._version import __version__
 from stagewise.batches import num_samples, take, tensors, to_device
 from stagewise.errors import InputError, LossContractError
-from stagewise.influence.bif import bif
 from stagewise.influence.features import Features, Reducer
 from stagewise.influence.groups import Groups
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import LossFn, check_finite, check_loss, evaluate
-from stagewise.phases.signal import Signal, between_signal
+from stagewise.probes.assembly import Measured, assemble
 from stagewise.probes.baselines import Baselines
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.flags import Flag, find_flags
@@ -164,7 +163,7 @@ class Prober:
         second_moments: Mapping[str, Tensor] | None = None,
         lr: float | None = None,
     ) -> tuple[xr.Dataset | None, Trace]:
-        """Probe the weights that the module has now.
+        """Probe the weights that the module has now: :meth:`measure`, then :meth:`assemble` with the own reference.
 
         Args:
             module: the module that the prober was made for.
@@ -178,25 +177,56 @@ class Prober:
             the attribute ``flags``, name to words), or None where every chain failed; and the trace. A probe with a
             severe flag has no signal and is no reference; others are used as they are.
         """
+        measured, trace = self.measure(module, step, second_moments=second_moments, lr=lr)
+        if measured is None:
+            return None, trace
+        result = self.assemble(measured, self._references.for_step(step))
+        # Last: a probe that fails on the way is no reference.
+        if measured.usable:
+            self._references.add(measured.features)
+        return result, trace
+
+    def measure(
+        self,
+        module: nn.Module,
+        step: int,
+        *,
+        second_moments: Mapping[str, Tensor] | None = None,
+        lr: float | None = None,
+    ) -> tuple[Measured | None, Trace]:
+        """What a probe finds at its own weights: chains, diagnostics, flags, baselines. No other probe is looked at.
+
+        Args:
+            module: the module that the prober was made for.
+            step: training step.
+            second_moments: as :meth:`probe` takes them.
+            lr: as :meth:`probe` takes it.
+
+        Returns:
+            What was measured, None where every chain failed; and the trace.
+        """
         start = time.perf_counter()
         trace = self._sampler.run(step, second_moments)
         if not trace.chains:
             return None, trace
         features = Features.of(trace, self.groups)
-        result = bif(features, self._references.for_step(step), self.groups, centering=self._config.centering)
-        result["group_loss"] = ("group", self.groups.means(trace.anchor_loss), {"units": "nats"})
+        own = xr.Dataset({"group_loss": ("group", self.groups.means(trace.anchor_loss), {"units": "nats"})})
         for name, variable in self.baselines.measure(module, step, lr).items():
-            result[name] = variable
-        flags = self._add_diagnostics(result, trace, features)
-        usable = not any(flag.severe for flag in flags)
-        self._add_signal(result, usable=usable)
-        self._add_trace(result, trace)
-        result["seconds"] = time.perf_counter() - start
-        result.attrs |= self._settings() | {"engine": str(trace.engine)}
-        # Last: a probe that fails on the way is no reference.
-        if usable:
-            self._references.add(features)
-        return result, trace
+            own[name] = variable
+        flags = self._add_diagnostics(own, trace, features)
+        self._add_trace(own, trace)
+        own.attrs |= self._settings() | {"engine": str(trace.engine)}
+        own["seconds"] = time.perf_counter() - start
+        return Measured(features, own, usable=not any(flag.severe for flag in flags)), trace
+
+    def assemble(self, measured: Measured, reference: Features | None) -> xr.Dataset:
+        """Influence of what was measured, split against a reference, as one data set; needs no module.
+
+        Args:
+            measured: from :meth:`measure`.
+            reference: draws of an earlier probe that has no severe flag; None for a probe without one.
+        """
+        return assemble(measured, reference, self.groups, centering=self._config.centering)
 
     def settle(self, sgld: SGLDConfig) -> dict[str, str]:
         """Take numbers in place of ``auto``; returns the fingerprint, which holds them from now on."""
@@ -241,19 +271,6 @@ class Prober:
         result["flag_names"] = ((), np.array(", ".join(flag.name for flag in flags), dtype=object))
         result.attrs["flags"] = {flag.name: flag.words for flag in flags}
         return flags
-
-    def _add_signal(self, result: xr.Dataset, *, usable: bool) -> None:
-        undefined = Signal(np.nan, np.nan, np.nan)
-        has_reference = result.attrs["reference_step"] != result.attrs["step"]
-        signal = undefined
-        if has_reference and usable:
-            shift, error = result["shift"].values, result["shift_se"].values
-            signal = between_signal(shift, error, float(result["shift_norm_se"]))
-        result["signal"] = signal.value
-        result["signal_se"] = signal.error
-        result["signal_threshold"] = signal.threshold
-        for name in ("signal", "signal_se", "signal_threshold"):
-            result[name].attrs = {"units": "nats"}
 
     def _add_trace(self, result: xr.Dataset, trace: Trace) -> None:
         axes = ("sample", "token")[: trace.mask.ndim]

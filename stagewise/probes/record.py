@@ -9,7 +9,6 @@ import xarray as xr
 
 from stagewise.phases.offline import MIN_PROMINENCE, find_windows
 from stagewise.phases.window import Window
-from stagewise.sampling.trace import Trace
 
 
 @dataclass
@@ -44,9 +43,9 @@ class Record:
     last_probe_seconds: float | None = None
     training_seconds: float = 0.0
 
-    def add(self, step: int, result: xr.Dataset | None, trace: Trace) -> None:
+    def add(self, step: int, result: xr.Dataset | None, *, chains_dropped: int) -> None:
         """Take in one probe; ``result`` is None where all its chains failed."""
-        self.chains_dropped += len(trace.dropped)
+        self.chains_dropped += chains_dropped
         if result is None:
             self.failed_steps.append(step)
             return

@@ -1,23 +1,15 @@
 """Settings of the intervention experiment."""
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from stagewise.errors import InputError, require
 from stagewise.experiments.intervention.arms import Arm, sweep_name
+from stagewise.experiments.sharing import Backend
 from stagewise.phases.online import DetectorConfig, Direction
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.schedule import LogSpaced, ProbeSchedule
 from stagewise.sampling.config import EngineName, SGLDConfig
-
-
-class Backend(StrEnum):
-    """Where cells run, as joblib names it: local processes, or a cluster that is set up already."""
-
-    loky = "loky"
-    dask = "dask"
-    ray = "ray"
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from stagewise.callbacks.induction import InductionCallback
 from stagewise.callbacks.influence import InfluenceCallback
 from stagewise.callbacks.intervention import InterventionCallback
 from stagewise.errors import InputError
+from stagewise.experiments.building import build_module
 from stagewise.experiments.intervention.arms import PROBED, UNWEIGHTED, Arm, Placed, place, spread_factor
-from stagewise.experiments.intervention.building import build_data, build_module
+from stagewise.experiments.intervention.building import build_data
 from stagewise.experiments.intervention.cell import Cell
 from stagewise.experiments.intervention.config import InterventionConfig
 from stagewise.experiments.intervention.measures import ablate_best_head, group_losses

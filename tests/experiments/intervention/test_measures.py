@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from stagewise.experiments.intervention.building import build_data, build_module
+from stagewise.experiments.building import build_module
+from stagewise.experiments.intervention.building import build_data
 from stagewise.experiments.intervention.measures import ablate_best_head, group_losses
 from stagewise.lm.copying import ov_weights
 from tests.experiments.intervention.tiny import DATA, MODEL

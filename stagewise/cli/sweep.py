@@ -1,0 +1,51 @@
+"""``stagewise sweep``: influence over the saved checkpoints of a causal language model."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+from lightning.pytorch import LightningModule
+
+from stagewise.cli.training import prepare
+from stagewise.experiments.sweep.config import SweepConfig
+from stagewise.experiments.sweep.results import write_results
+from stagewise.experiments.sweep.study import prepare_sweep, run_cells
+
+
+def sweep_parser() -> ArgumentParser:
+    """Settings of the sweep, from YAML and by name."""
+    parser = ArgumentParser(prog="stagewise sweep", exit_on_error=False, description=__doc__)
+    parser.add_argument("-c", "--config", action="config", help="a YAML file such as configs/pythia-14m.yaml")
+    # Built anew for each checkpoint: here it is parsed, so that each of its settings can be overridden by name.
+    parser.add_subclass_arguments(LightningModule, "model", required=False, instantiate=False)
+    parser.add_class_arguments(SweepConfig, skip={"model"})
+    return parser
+
+
+def run_sweep(arguments: Sequence[str]) -> Path:
+    """Parse, run, write and print.
+
+    Args:
+        arguments: ``sweep`` and its options.
+
+    Returns:
+        The folder with ``influence.zarr``, ``summary.json`` and the tables.
+
+    Raises:
+        InputError: checkpoints, corpus or a setting that cannot be used.
+        jsonargparse.ArgumentError: the configuration could not be parsed.
+    """
+    prepare(arguments)
+    parser = sweep_parser()
+    parsed = parser.parse_args(list(arguments[1:]))
+    values = parser.instantiate_classes(parsed).as_dict()
+    values.pop("config")
+    model = parsed.get("model")
+    config = SweepConfig(**{**values, "model": None if model is None else model.as_dict()})
+    sweep = prepare_sweep(config)
+    # Flushed: a sweep is long, and its output often a file.
+    run_cells(sweep, partial(print, flush=True))
+    written = write_results(sweep)
+    print(f"\nWritten: {', '.join(map(str, written))}")
+    return Path(config.output)

@@ -1,0 +1,1 @@
+"""BIF over the saved checkpoints of a causal language model."""

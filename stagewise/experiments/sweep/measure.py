@@ -1,0 +1,132 @@
+"""Computes cells: the chains of each component at one checkpoint."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from stagewise.errors import InputError
+from stagewise.experiments.sweep.cell import Cell, write_cell
+from stagewise.experiments.sweep.circuits import measure_circuits
+from stagewise.experiments.sweep.components import ALL, chains_of
+from stagewise.experiments.sweep.config import Precision, SweepConfig
+from stagewise.losses import resolve_loss
+from stagewise.probes.prober import Prober
+from stagewise.sampling.data import ProbeData
+
+
+def device_of(config: SweepConfig) -> torch.device:
+    """Where the chains run.
+
+    Raises:
+        InputError: torch does not know the device, or it is not there.
+    """
+    name = config.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"got device={config.device} ({str(error).splitlines()[0]}); expected auto, cpu or a GPU that is there"
+        ) from error
+    return device
+
+
+def forward_context(config: SweepConfig) -> Callable[[], AbstractContextManager]:
+    """Autocast, where it was asked for."""
+    if config.precision is Precision.full:
+        return nullcontext
+    return partial(torch.autocast, device_of(config).type, dtype=torch.bfloat16)
+
+
+def make_prober(config: SweepConfig, data: ProbeData, module: nn.Module, component: str) -> Prober:
+    """A prober for a checkpoint; refuses what cannot be measured.
+
+    Args:
+        config: of the sweep.
+        data: of the sweep.
+        module: the checkpoint, on its device.
+        component: whose chains.
+
+    Raises:
+        InputError: as :class:`~stagewise.probes.prober.Prober` does.
+    """
+    return Prober(
+        module,
+        resolve_loss(module),
+        data,
+        sgld=chains_of(component, config.sgld),
+        config=config.probe,
+        device=device_of(config),
+        forward_context=forward_context(config),
+    )
+
+
+def measure_cells(
+    config: SweepConfig,
+    data: ProbeData,
+    module: nn.Module,
+    step: int,
+    components: Sequence[str],
+    *,
+    bos_token_id: int | None = None,
+) -> Iterator[str]:
+    """Compute and keep the cells of a checkpoint; each is told in words as it ends.
+
+    Args:
+        config: of the sweep.
+        data: of the sweep.
+        module: the checkpoint, on any device.
+        step: training step.
+        components: whose cells are missing.
+        bos_token_id: what the tokenizer puts before a text.
+
+    Raises:
+        InputError: the loss of the checkpoint cannot be used.
+    """
+    module.to(device_of(config))
+    for component in components:
+        began = time.monotonic()
+        try:
+            measured, trace = make_prober(config, data, module, component).measure(module, step)
+        except InputError as error:
+            raise InputError(f"at step {step}: {error}") from error
+        asked = config.circuits.enabled and component == ALL
+        circuits = measure_circuits(module, config.circuits, bos_token_id=bos_token_id) if asked else None
+        seconds = time.monotonic() - began
+        cell = Cell(step, component, measured, dict(trace.dropped), circuits, seconds)
+        write_cell(Path(config.output), cell)
+        yield describe(cell)
+
+
+def compute(
+    config: SweepConfig,
+    source: Any,
+    data: ProbeData,
+    step: int,
+    components: Sequence[str],
+    bos_token_id: int | None,
+    threads: int,
+) -> list[str]:
+    """Load a checkpoint in a process of its own and compute its cells; returns them in words."""
+    torch.set_num_threads(threads)
+    return list(measure_cells(config, data, source.load(step), step, components, bos_token_id=bos_token_id))
+
+
+def describe(cell: Cell) -> str:
+    """One line: the loss at the checkpoint, and what its chains are flagged for."""
+    name = f"step {cell.step}" + ("" if cell.component == ALL else f" {cell.component}")
+    if cell.measured is None:
+        reason = next(iter(cell.dropped.values()), "no chain")
+        return f"{name}: lost all its chains ({reason})"
+    own = cell.measured.own
+    loss = float(own["anchor_loss"].sum()) / int(own["mask"].sum())
+    flags = str(own["flag_names"].item()) or "none"
+    return f"{name}: loss {loss:.3f} nats a token, flagged for: {flags}"

@@ -1,0 +1,125 @@
+"""From cells to results: each checkpoint is split against the one before it, in one pass over the steps."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from stagewise.experiments.replacing import replacing
+from stagewise.experiments.sweep.cell import Cell, read_cell
+from stagewise.experiments.sweep.components import ALL, chains_of
+from stagewise.experiments.sweep.study import Sweep
+from stagewise.experiments.sweep.tables import (
+    CIRCUIT_COLUMNS,
+    CIRCUITS_NAME,
+    GROUP_COLUMNS,
+    GROUPS_NAME,
+    circuit_rows,
+    group_rows,
+    write_table,
+)
+from stagewise.influence.features import Features
+from stagewise.influence.groups import Groups
+from stagewise.probes.assembly import assemble
+from stagewise.probes.record import Record
+from stagewise.reporting.store import STORE_NAME, ProbeStore, write_summary
+from stagewise.reporting.summary import build_summary
+
+_COMPONENTS = "components"
+
+
+@dataclass
+class _Tables:
+    groups: list[list[Any]] = field(default_factory=list)
+    circuits: list[list[Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def run_folder(output: Path, component: str) -> Path:
+    """Where the store and the summary of a component are: for ``all`` the output itself."""
+    return output if component == ALL else output / _COMPONENTS / component
+
+
+def assembled(sweep: Sweep, component: str) -> Iterator[tuple[Cell, xr.Dataset | None]]:
+    """Cells of a component by step, with the data set of each; None where every chain failed.
+
+    The reference is the checkpoint before it that has draws and no severe flag.
+    """
+    reference: Features | None = None
+    for step in sweep.steps:
+        cell = read_cell(Path(sweep.config.output), step, component)
+        measured = cell.measured
+        if measured is None:
+            yield cell, None
+            continue
+        masks = {name: mask.numpy() for name, mask in sweep.data.groups.items()}
+        groups = Groups(masks, measured.own["mask"].values)
+        yield cell, assemble(measured, reference, groups, centering=sweep.config.probe.centering)
+        if measured.usable:
+            reference = measured.features
+
+
+def write_results(sweep: Sweep) -> list[Path]:
+    """Write the store and the summary of each component, and the tables; earlier ones are replaced.
+
+    Args:
+        sweep: all of whose cells are there.
+
+    Returns:
+        What was written.
+
+    Raises:
+        InputError: a cell that cannot be read.
+    """
+    output, tables = Path(sweep.config.output), _Tables()
+    written = [path for name in sweep.config.components for path in _write_component(sweep, name, tables)]
+    written.append(write_table(output / GROUPS_NAME, GROUP_COLUMNS, tables.groups))
+    if tables.circuits:
+        written.append(write_table(output / CIRCUITS_NAME, CIRCUIT_COLUMNS, tables.circuits))
+    else:
+        (output / CIRCUITS_NAME).unlink(missing_ok=True)
+    return written
+
+
+def _write_component(sweep: Sweep, component: str, tables: _Tables) -> list[Path]:
+    folder, record = run_folder(Path(sweep.config.output), component), Record()
+    folder.mkdir(parents=True, exist_ok=True)
+    notes: dict[str, list[int]] = {}
+    with replacing(folder / STORE_NAME) as store:
+        writer = ProbeStore(store)
+        store.mkdir()
+        for cell, probe in assembled(sweep, component):
+            record.add(cell.step, probe, chains_dropped=len(cell.dropped))
+            record.add_probe_time(cell.seconds, finished=True)
+            if probe is not None:
+                assert cell.measured is not None
+                writer.write(probe)
+                chains, draws = cell.measured.features.samples.shape[:2]
+                tables.groups += group_rows(probe, component, num_chains=chains, num_draws=draws)
+            if cell.circuits is not None:
+                tables.circuits += circuit_rows(cell.step, cell.circuits)
+                if cell.circuits.note:
+                    notes.setdefault(cell.circuits.note, []).append(cell.step)
+    summary = build_summary(record, config=chains_of(component, sweep.config.sgld), probe=sweep.config.probe)
+    return [folder / STORE_NAME, write_summary(folder, {**summary, "sweep": _facts(sweep, component, notes)})]
+
+
+def _facts(sweep: Sweep, component: str, notes: dict[str, list[int]]) -> dict[str, Any]:
+    """What the summary of a sweep says beside that of a run."""
+    config, data = sweep.config, sweep.data
+    return {
+        "component": component,
+        "checkpoints": config.checkpoints,
+        "steps": list(sweep.steps),
+        "reference": "the checkpoint before, among those of the sweep",
+        "corpus": config.corpus,
+        "context": config.data.context,
+        "num_observed": config.data.num_observed,
+        "num_sampling": config.data.num_sampling,
+        "data_seed": config.data.seed,
+        "tokens": {name: int(mask.sum()) for name, mask in data.groups.items()},
+        "precision": str(config.precision),
+        "circuits_left_out": [{"why": why, "steps": steps} for why, steps in notes.items()],
+    }

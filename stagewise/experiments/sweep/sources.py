@@ -1,0 +1,287 @@
+"""Where checkpoints come from: a folder or the hub in Hugging Face's layout, or Lightning's files."""
+
+import pickle
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import nn
+
+from stagewise.errors import InputError
+from stagewise.experiments.building import build_module
+from stagewise.losses import causal_lm_name
+
+T = TypeVar("T")
+
+_FOLDER = re.compile(r"step(\d+)")
+_FILE = re.compile(r"step=(\d+)")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a model can read.
+
+    Attributes:
+        vocab_size: token ids lie below it.
+        context: tokens in a sequence, at most; None where the model sets no limit.
+    """
+
+    vocab_size: int
+    context: int | None
+
+    @classmethod
+    def of(cls, config: Any) -> "Limits":
+        """Of a Hugging Face configuration."""
+        text = config.get_text_config()
+        return cls(text.vocab_size, getattr(text, "max_position_embeddings", None))
+
+
+class Checkpoints(Protocol):
+    """Saved weights of one model along its training."""
+
+    def steps(self) -> list[int]:
+        """Training steps of the checkpoints, increasing."""
+        ...
+
+    def limits(self, step: int) -> Limits:
+        """What the model can read, without its weights.
+
+        Raises:
+            InputError: there is no such checkpoint, or it cannot be had.
+        """
+        ...
+
+    def load(self, step: int) -> nn.Module:
+        """The model at a step, float32, on the CPU.
+
+        Raises:
+            InputError: there is no such checkpoint, or it cannot be loaded whole.
+        """
+        ...
+
+    def tokenizer(self) -> tuple[str, dict[str, Any]] | None:
+        """Where the model's own tokenizer is, and arguments to load it with; None where there is none."""
+        ...
+
+
+def told(call: Callable[[], T], what: str, advice: str) -> T:
+    """Load, and say in one line what could not be loaded.
+
+    Raises:
+        InputError: with the first line of what went wrong.
+    """
+    try:
+        return call()
+    except InputError:
+        raise
+    except Exception as error:  # transformers raises its own, the hub's, the network's and safetensors' kinds
+        words = str(error).strip().splitlines()
+        raise InputError(
+            f"got {what}, which cannot be loaded ({words[0] if words else type(error).__name__}); {advice}"
+        ) from error
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """No bar for the weights of each checkpoint: they would drown the lines of progress. Downloads have others."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _pretrained(place: str, what: str, advice: str, **settings: Any) -> nn.Module:
+    from transformers import AutoModelForCausalLM
+
+    def load() -> tuple[nn.Module, dict[str, Any]]:
+        # Saved in half precision by many; a chain's steps are far below what that resolves.
+        return AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, output_loading_info=True, **settings)
+
+    with _without_bars():
+        model, found = told(load, what, advice)
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise InputError(
+            f"got {what}, which lacks {len(missing)} weights of a {type(model).__name__}, {missing[0]} among them; "
+            "expected a whole causal language model; save it with save_pretrained"
+        )
+    return model
+
+
+@dataclass(frozen=True)
+class FolderCheckpoints:
+    """A folder with subfolders ``step<k>``, each as ``save_pretrained`` writes it.
+
+    Attributes:
+        folder: that holds them.
+    """
+
+    folder: Path
+
+    def steps(self) -> list[int]:
+        """Training steps of the subfolders, increasing."""
+        found = [_FOLDER.fullmatch(path.name) for path in self.folder.iterdir() if path.is_dir()]
+        return sorted(int(match[1]) for match in found if match)
+
+    def _place(self, step: int) -> tuple[str, str, str]:
+        path = str(self.folder / f"step{step}")
+        return path, f"checkpoint {path}", "expected what save_pretrained writes; save it again, or leave the step out"
+
+    def limits(self, step: int) -> Limits:
+        """See :class:`Checkpoints`."""
+        from transformers import AutoConfig
+
+        path, *words = self._place(step)
+        return Limits.of(told(lambda: AutoConfig.from_pretrained(path, local_files_only=True), *words))
+
+    def load(self, step: int) -> nn.Module:
+        """See :class:`Checkpoints`."""
+        return _pretrained(*self._place(step), local_files_only=True)
+
+    def tokenizer(self) -> tuple[str, dict[str, Any]] | None:
+        """In the folder itself, or beside the weights of the first checkpoint that has one."""
+        for place in (self.folder, *(self.folder / f"step{step}" for step in self.steps())):
+            if any((place / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+                return str(place), {"local_files_only": True}
+        return None
+
+
+@dataclass(frozen=True)
+class HubCheckpoints:
+    """Revisions ``step<k>`` of a model on the Hugging Face hub.
+
+    Attributes:
+        name: of the model.
+        chosen: training steps.
+        cache_dir: where models are downloaded to; that of the Hugging Face libraries if None.
+    """
+
+    name: str
+    chosen: tuple[int, ...]
+    cache_dir: str | None = None
+
+    def steps(self) -> list[int]:
+        """Those that were chosen: what else there is, only the hub knows."""
+        return sorted(self.chosen)
+
+    def _place(self, step: int) -> tuple[str, str, str]:
+        return (
+            self.name,
+            f"revision step{step} of {self.name!r}",
+            "expected a local folder, or a model on the Hugging Face hub with a revision for each step; check the "
+            "name, --steps and the connection",
+        )
+
+    def _where(self, step: int) -> dict[str, Any]:
+        return {"revision": f"step{step}", "cache_dir": self.cache_dir}
+
+    def limits(self, step: int) -> Limits:
+        """See :class:`Checkpoints`."""
+        from transformers import AutoConfig
+
+        name, *words = self._place(step)
+        return Limits.of(told(lambda: AutoConfig.from_pretrained(name, **self._where(step)), *words))
+
+    def load(self, step: int) -> nn.Module:
+        """See :class:`Checkpoints`."""
+        return _pretrained(*self._place(step), **self._where(step))
+
+    def tokenizer(self) -> tuple[str, dict[str, Any]]:
+        """That of the first revision."""
+        return self.name, self._where(self.steps()[0])
+
+
+@dataclass(frozen=True)
+class LightningCheckpoints:
+    """Files that Lightning saved, of a module that is described apart from them.
+
+    Attributes:
+        files: training step to file.
+        model: ``class_path`` and ``init_args`` of the module.
+    """
+
+    files: dict[int, Path]
+    model: dict[str, Any] = field(repr=False)
+
+    def steps(self) -> list[int]:
+        """Training steps of the files, increasing."""
+        return sorted(self.files)
+
+    @cached_property
+    def _limits(self) -> Limits:
+        module = build_module(self.model)
+        return Limits.of(module.get_submodule(causal_lm_name(module) or "").config)
+
+    def limits(self, step: int) -> Limits:
+        """See :class:`Checkpoints`; the same for all steps."""
+        return self._limits
+
+    def load(self, step: int) -> nn.Module:
+        """See :class:`Checkpoints`."""
+        module = build_module(self.model)
+        state = read_lightning(self.files[step]).get("state_dict", {})
+        try:
+            module.load_state_dict(state)
+        except RuntimeError as error:
+            words = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"got checkpoint {self.files[step]}, whose weights are not those of model {self.model['class_path']} "
+                f"({words}); expected the description that it was trained with; correct model.init_args"
+            ) from error
+        return module.float()
+
+    def tokenizer(self) -> None:
+        """Not in the file."""
+        return None
+
+
+def read_lightning(path: Path) -> dict[str, Any]:
+    """Content of a Lightning checkpoint: tensors and plain Python.
+
+    Raises:
+        InputError: it cannot be read, or holds other objects.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"got checkpoint {path}, which cannot be read ({str(error).splitlines()[0]}); expected one that Lightning "
+            "saved, with tensors and plain Python alone; save it with save_weights_only"
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(f"got checkpoint {path}, which holds a {type(content).__name__}; expected one of Lightning")
+    return content
+
+
+def lightning_files(paths: list[Path]) -> dict[int, Path]:
+    """Training step to file: by ``step=<k>`` in the name, else by ``global_step`` inside.
+
+    Where a file without a step in its name (``last.ckpt``) is of the step of another, the other one is taken.
+
+    Raises:
+        InputError: a file without a step, or two of the same one.
+    """
+    named: dict[int, Path] = {}
+    inside: dict[int, Path] = {}
+    for path in sorted(paths):
+        match = _FILE.search(path.stem)
+        found = named if match else inside
+        step = int(match[1]) if match else read_lightning(path).get("global_step")
+        if not isinstance(step, int):
+            raise InputError(f"got checkpoint {path} without a step; expected step=<k> in its name; rename it")
+        if step in found:
+            raise InputError(
+                f"got two checkpoints of step {step}, {found[step]} and {path}; expected one run; name its own folder"
+            )
+        found[step] = path
+    return inside | named

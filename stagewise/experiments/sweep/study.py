@@ -1,0 +1,161 @@
+"""All cells of a sweep: refused before the work, shared out or one by one, kept as they end, never computed twice."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from stagewise.errors import InputError
+from stagewise.experiments.settings import SETTINGS_NAME, check_same_settings, plain_settings
+from stagewise.experiments.sharing import Backend, Progress, Report, check_output, register, shared
+from stagewise.experiments.sweep.cell import has_cells, is_finished
+from stagewise.experiments.sweep.config import SweepConfig
+from stagewise.experiments.sweep.data import check_fit, data_hash, first_token, load_tokenizer, sweep_data
+from stagewise.experiments.sweep.estimate import describe_cost, estimate
+from stagewise.experiments.sweep.finding import check_limits, chosen_steps, find_checkpoints
+from stagewise.experiments.sweep.measure import compute, device_of, make_prober, measure_cells
+from stagewise.experiments.sweep.sources import Checkpoints
+from stagewise.reporting.store import STORE_NAME
+from stagewise.sampling.data import ProbeData
+
+_FREE = ("steps", "output", "components", "num_workers", "backend", "cache_dir")
+"""Settings that say which cells there are and where they run, not what a cell is."""
+
+_FREE_PROBE = ("centering", "min_prominence", "memory_limit_gib")
+"""What only the assembly asks for, or nothing but a refusal depends on."""
+
+Task = tuple[int, tuple[str, ...]]
+"""Training step, and the components that are missing there."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep that was found fit to run.
+
+    Attributes:
+        config: its settings.
+        source: of its checkpoints.
+        steps: training steps, increasing.
+        data: observed and sampling sequences, with groups.
+        bos_token_id: what the tokenizer puts before a text; None where it puts nothing.
+    """
+
+    config: SweepConfig
+    source: Checkpoints
+    steps: tuple[int, ...]
+    data: ProbeData
+    bos_token_id: int | None
+
+
+def cell_settings(config: SweepConfig, data: ProbeData) -> dict[str, Any]:
+    """Everything that a cell's result depends on, as plain data."""
+    content = {name: value for name, value in plain_settings(config).items() if name not in _FREE}
+    content["probe"] = {name: value for name, value in content["probe"].items() if name not in _FREE_PROBE}
+    # Noise is drawn on the device: another kind of it gives other draws.
+    return {**content, "device": device_of(config).type, "data_sha256": data_hash(data)}
+
+
+def prepare_sweep(config: SweepConfig) -> Sweep:
+    """Refuse what can be refused without weights, and make the data; nothing is written.
+
+    Args:
+        config: of the sweep.
+
+    Raises:
+        InputError: checkpoints, tokenizer, corpus or settings that cannot be used, or ``output`` holds something else.
+    """
+    output = Path(config.output)
+    check_output(output)
+    if (output / STORE_NAME).exists() and not (output / SETTINGS_NAME).exists():
+        raise InputError(
+            f"got output {output}, which holds the probes of another run; expected a folder of its own; choose another "
+            "--output"
+        )
+    register(config.backend)
+    device_of(config)
+    with torch.random.fork_rng():
+        source = find_checkpoints(config)
+        steps = chosen_steps(source, config.steps)
+        limits = check_limits(source, steps)
+        tokenizer = load_tokenizer(config, source)
+        check_fit(config, tokenizer, limits)
+        data = sweep_data(config, tokenizer)
+    if has_cells(output):
+        check_same_settings(output, cell_settings(config, data))
+    return Sweep(config, source, tuple(steps), data, first_token(tokenizer))
+
+
+def run_cells(sweep: Sweep, progress: Progress = print) -> None:
+    """Compute every cell that is not there yet; each is written as it ends, so that a killed sweep goes on.
+
+    Args:
+        sweep: that was found fit to run.
+        progress: told the cost, and one line for each cell that ends.
+
+    Raises:
+        InputError: a checkpoint that cannot be loaded or measured.
+    """
+    config, output = sweep.config, Path(sweep.config.output)
+    wanted = len(sweep.steps) * len(config.components)
+    tasks: list[Task] = []
+    for step in sweep.steps:
+        missing = tuple(name for name in config.components if not is_finished(output, step, name))
+        if missing:
+            tasks.append((step, missing))
+    left = sum(len(components) for _, components in tasks)
+    if left < wanted:
+        progress(f"{wanted - left} of {wanted} cells are there already")
+    if not tasks:
+        return
+    threads = torch.get_num_threads()
+    try:
+        with torch.random.fork_rng():
+            # Popped where it is used, so that no frame holds a checkpoint that is done with.
+            loaded = [sweep.source.load(tasks[0][0]).to(device_of(config))]
+            # Refuses what the chains cannot be run with, before anything is written.
+            make_prober(config, sweep.data, loaded[0], tasks[0][1][0])
+            progress(describe_cost(estimate(config, sweep.data, loaded[0]), left, config))
+            if not has_cells(output):
+                (output / SETTINGS_NAME).unlink(missing_ok=True)
+            check_same_settings(output, cell_settings(config, sweep.data))
+            report = Report(progress, wanted, wanted - left)
+            for words in _computed(sweep, tasks, loaded):
+                report(words)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _computed(sweep: Sweep, tasks: Sequence[Task], loaded: list[nn.Module]) -> Iterator[str]:
+    """Cells in words, as they end; ``loaded`` holds the first checkpoint."""
+    config, bos = sweep.config, sweep.bos_token_id
+    if config.num_workers == 1 and config.backend is Backend.loky:
+        for step, components, module in _ahead(sweep.source, tasks, loaded):
+            yield from measure_cells(config, sweep.data, module, step, components, bos_token_id=bos)
+        return
+    loaded.clear()
+    threads = max(1, torch.get_num_threads() // config.num_workers)
+    work = [(config, sweep.source, sweep.data, step, components, bos, threads) for step, components in tasks]
+    for done in shared(compute, work, num_workers=config.num_workers, backend=config.backend):
+        yield from done
+
+
+def _ahead(
+    source: Checkpoints, tasks: Sequence[Task], loaded: list[nn.Module]
+) -> Iterator[tuple[int, tuple[str, ...], nn.Module]]:
+    """Each task with its checkpoint; while one is computed, a thread fetches the next, so that two are held."""
+    pool = ThreadPoolExecutor(max_workers=1)
+    try:
+        module = loaded.pop()
+        for place, (step, components) in enumerate(tasks):
+            coming: Future[nn.Module] | None = None
+            if place + 1 < len(tasks):
+                coming = pool.submit(source.load, tasks[place + 1][0])
+            yield step, components, module
+            if coming is not None:
+                module = coming.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

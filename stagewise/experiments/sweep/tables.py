@@ -1,0 +1,94 @@
+"""The sweep as long tables, one line for each number that is asked for."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from stagewise.experiments.sweep.circuits import SCORES, TABLES, Circuits
+from stagewise.reporting.files import write_text_file
+
+GROUPS_NAME, CIRCUITS_NAME = "groups.csv", "circuits.csv"
+
+GROUP_COLUMNS = (
+    "step",
+    "component",
+    "part",
+    "group",
+    "group_j",
+    "bif",
+    "se",
+    "z",
+    "correlation",
+    "num_chains",
+    "num_draws",
+    "reference_step",
+    "flags",
+)
+"""``bif`` and ``se`` in nats^2, negative = helpful; ``z`` and ``correlation`` are pure numbers of the same sign. Empty
+where undefined. ``reference_step`` is the step itself where there is no reference."""
+
+CIRCUIT_COLUMNS = ("step", "layer", "head", *TABLES, *SCORES)
+"""Scores of heads, 0 to 1, copying -1 to 1; then scores of the whole model, nats per token, the same in all lines of a
+step."""
+
+_VALUES = {
+    "bif": "group_bif",
+    "se": "group_bif_se",
+    "z": "group_bif_z",
+    "correlation": "group_bif_correlation",
+}
+
+
+def group_rows(probe: xr.Dataset, component: str, *, num_chains: int, num_draws: int) -> list[list[Any]]:
+    """Lines of one checkpoint: each part of each ordered pair of groups.
+
+    Args:
+        probe: its data set.
+        component: whose chains.
+        num_chains: that were kept.
+        num_draws: of each.
+    """
+    step, reference = int(probe.attrs["step"]), int(probe.attrs["reference_step"])
+    flags = " ".join(probe.attrs["flags"])
+    values = {name: probe[variable].transpose("part", "group", "group_j").values for name, variable in _VALUES.items()}
+    parts, groups = ([str(name) for name in probe[axis].values] for axis in ("part", "group"))
+    return [
+        [
+            *(step, component, part, group, group_j),
+            *(_cell(values[name][row, i, j]) for name in _VALUES),
+            *(num_chains, num_draws, reference, flags),
+        ]
+        for row, part in enumerate(parts)
+        for i, group in enumerate(groups)
+        for j, group_j in enumerate(groups)
+    ]
+
+
+def circuit_rows(step: int, circuits: Circuits) -> list[list[Any]]:
+    """Lines of one checkpoint: each head."""
+    tables, scores = circuits.tables, [_cell(circuits.scores.get(name)) for name in SCORES]
+    heads = next(iter(tables.values()), ())
+    return [
+        [step, layer, head, *(_cell(tables[it][layer][head] if it in tables else None) for it in TABLES), *scores]
+        for layer, row in enumerate(heads)
+        for head in range(len(row))
+    ]
+
+
+def _cell(value: float | None) -> str:
+    """All digits, so that the table compares with the store; nothing where undefined."""
+    return "" if value is None or not math.isfinite(value) else repr(float(value))
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
+    """Write CSV, whole or not at all; returns the path."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows(rows)
+    return write_text_file(path, text.getvalue())

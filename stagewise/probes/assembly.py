@@ -1,0 +1,75 @@
+"""From what probes measured to influence: each against a reference, which may be found later."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from stagewise.influence.bif import bif
+from stagewise.influence.features import Features
+from stagewise.influence.groups import Groups
+from stagewise.influence.split import Centering
+from stagewise.phases.signal import Signal, between_signal
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one probe found at its own weights.
+
+    Attributes:
+        features: its draws, all that the split needs.
+        own: everything of its data set that no other probe has a say in: ``group_loss``, baselines, diagnostics, flags,
+            the trace where it is kept, ``seconds``; settings are its attributes.
+        usable: False with a severe flag: it then has no signal and is no reference.
+    """
+
+    features: Features
+    own: xr.Dataset
+    usable: bool
+
+    @property
+    def step(self) -> int:
+        """Training step."""
+        return self.features.step
+
+
+def assemble(
+    measured: Measured, reference: Features | None, groups: Groups, *, centering: Centering = Centering.chain
+) -> xr.Dataset:
+    """The data set of a probe: influence split against a reference, the signal, and what the probe measured.
+
+    Args:
+        measured: of the probe.
+        reference: draws of an earlier probe that was usable; None for a probe without one.
+        groups: as the features were reduced with.
+        centering: see :class:`~stagewise.influence.split.Centering`.
+
+    Returns:
+        See :func:`stagewise.influence.bif.bif` and :meth:`stagewise.probes.prober.Prober.probe`.
+    """
+    start = time.perf_counter()
+    result = bif(measured.features, reference, groups, centering=centering)
+    _add_signal(result, usable=measured.usable)
+    for name, variable in measured.own.variables.items():
+        if name in measured.own.coords:
+            result.coords[name] = variable
+        else:
+            result[name] = variable
+    result.attrs |= measured.own.attrs
+    result["seconds"] = result["seconds"] + (time.perf_counter() - start)
+    return result
+
+
+def _add_signal(result: xr.Dataset, *, usable: bool) -> None:
+    undefined = Signal(np.nan, np.nan, np.nan)
+    has_reference = result.attrs["reference_step"] != result.attrs["step"]
+    signal = undefined
+    if has_reference and usable:
+        shift, error = result["shift"].values, result["shift_se"].values
+        signal = between_signal(shift, error, float(result["shift_norm_se"]))
+    result["signal"] = signal.value
+    result["signal_se"] = signal.error
+    result["signal_threshold"] = signal.threshold
+    for name in ("signal", "signal_se", "signal_threshold"):
+        result[name].attrs = {"units": "nats"}

@@ -1,0 +1,88 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stagewise.experiments.sweep import measure
+from stagewise.experiments.sweep.circuits import Circuits
+from stagewise.experiments.sweep.results import write_results
+from stagewise.experiments.sweep.study import prepare_sweep, run_cells
+from stagewise.experiments.sweep.tables import CIRCUIT_COLUMNS, GROUP_COLUMNS, circuit_rows
+from stagewise.reporting.store import open_run
+from tests.experiments.sweep.tiny import tiny_config
+
+
+@pytest.fixture(scope="module")
+def output(checkpoints, tmp_path_factory):
+    config = tiny_config(tmp_path_factory.mktemp("results"), checkpoints)
+    sweep = prepare_sweep(config)
+    run_cells(sweep, lambda _: None)
+    written = write_results(sweep)
+    assert all(path.exists() for path in written)
+    return Path(config.output)
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_of_groups_holds_every_number_of_the_store(output):
+    run, rows = open_run(output), rows_of(output / "groups.csv")
+    assert tuple(rows[0]) == GROUP_COLUMNS
+    size = run.sizes
+    assert len(rows) == size["step"] * size["part"] * size["group"] ** 2
+    columns = {"bif": "group_bif", "se": "group_bif_se", "z": "group_bif_z", "correlation": "group_bif_correlation"}
+    for row in rows:
+        probe = run.sel(step=int(row["step"]))
+        place = {name: row[name] for name in ("part", "group", "group_j")}
+        for column, name in columns.items():
+            expected = float(probe[name].sel(place))
+            assert row[column] == "" if np.isnan(expected) else float(row[column]) == expected
+        assert int(row["reference_step"]) == int(probe["reference_step"])
+        assert row["flags"].split() == str(probe["flag_names"].item()).split(", ")
+        assert (row["component"], row["num_chains"], row["num_draws"]) == ("all", "2", "3")
+
+
+def test_the_table_of_circuits_has_a_line_for_each_head(output):
+    rows = rows_of(output / "circuits.csv")
+    assert tuple(rows[0]) == CIRCUIT_COLUMNS
+    assert [(row["step"], row["layer"], row["head"]) for row in rows] == [
+        (step, layer, head) for step in "124" for layer in "01" for head in "01"
+    ]
+    assert all(0 <= float(row["prefix_matching"]) <= 1 and -1 <= float(row["copying"]) <= 1 for row in rows)
+    assert len({row["icl_score"] for row in rows if row["step"] == "2"}) == 1
+
+
+def test_scores_that_a_model_has_not_are_left_empty():
+    circuits = Circuits({"prefix_matching": ((0.5, None),)}, {"icl_score": -1.0, "loss_gap": None})
+    assert circuit_rows(3, circuits) == [
+        [3, 0, 0, "0.5", "", "", "-1.0", ""],
+        [3, 0, 1, "", "", "", "-1.0", ""],
+    ]
+    assert circuit_rows(3, Circuits(note="no attention")) == []
+
+
+def test_the_summary_is_that_of_a_run_and_says_what_was_swept(output):
+    summary = json.loads((output / "summary.json").read_text())
+    run = json.loads(open_run(output).attrs["summary"])
+    assert run == summary
+    assert summary["probe_steps"] == [1, 2, 4]
+    assert (summary["nbeta"], summary["localization"], summary["lr"]) == (10.0, 100.0, 1e-4)
+    assert summary["transitions"] == []
+    assert summary["probe_seconds"] > 0
+    assert summary["sweep"]["steps"] == [1, 2, 4]
+    assert sum(summary["sweep"]["tokens"].values()) >= 4 * 15
+    assert summary["sweep"]["circuits_left_out"] == []
+
+
+def test_without_attention_there_is_no_table_and_a_note(checkpoints, tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "measure_circuits", lambda *_, **__: Circuits(note="it returns none"))
+    sweep = prepare_sweep(tiny_config(tmp_path, checkpoints, steps=[1, 4]))
+    run_cells(sweep, lambda _: None)
+    write_results(sweep)
+    assert not (tmp_path / "out" / "circuits.csv").exists()
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["sweep"]["circuits_left_out"] == [{"why": "it returns none", "steps": [1, 4]}]
