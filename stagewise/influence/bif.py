@@ -63,7 +63,9 @@ def bif(
         - ``bif``, ``group_bif``: minus the covariance, nats^2; groups: mean over pairs in different samples. This and
           all else over groups is NaN where two groups have no such pair, as a group of one sample with itself.
         - ``bif_correlation``, ``group_bif_correlation``: every part divided by the total standard deviations.
-        - ``group_bif_se``: jackknife standard error over chains, nats^2; NaN with too few chains.
+        - ``group_bif_se`` (nats^2), ``group_bif_correlation_se`` (a pure number): jackknife standard errors over
+          chains; NaN with too few chains. :func:`~stagewise.influence.intervals.t_interval` makes intervals of them,
+          and says what those cover.
         - ``group_bif_z``: group_bif / group_bif_se, a pure number with the sign of influence; beyond about 2 a group
           influence is told from zero. With C chains it follows Student's t with C - 1 degrees of freedom at best. NaN
           where the error is unknown.
@@ -122,7 +124,7 @@ def bif(
     )
     for name in ("bif", "group_bif", "group_bif_se"):
         result[name].attrs = {"sign": SIGN, "units": UNITS}
-    for name in ("bif_correlation", "group_bif_correlation", "group_bif_z"):
+    for name in ("bif_correlation", "group_bif_correlation", "group_bif_correlation_se", "group_bif_z"):
         result[name].attrs = {"sign": SIGN, "units": "1"}
     for name in ("shift", "shift_se", "shift_norm_se"):
         result[name].attrs = {"sign": "negative = the loss fell since the reference", "units": "nats"}
