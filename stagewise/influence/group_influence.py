@@ -1,22 +1,14 @@
 """Influence of groups on each other, from draws, without a matrix over groups and samples."""
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
-from stagewise.influence.chain_splits import ChainSplits
+from stagewise.influence.chain_splits import ChainSplits, error_over_chains, signed
 from stagewise.influence.groups import Groups
-from stagewise.influence.split import PARTS, Centering, Split, split
-from stagewise.influence.uncertainty import jackknife_error, z_scores
+from stagewise.influence.split import Centering, split
+from stagewise.influence.uncertainty import z_scores
 
 Array = NDArray[np.float64]
-
-
-def _influence(parts: Split) -> Array:
-    """``[part, ...]``, with the sign of influence."""
-    named = parts.parts()
-    return np.stack([-named[name] for name in PARTS])
 
 
 def _mean_square(draws: Array) -> Array:
@@ -53,7 +45,7 @@ def group_influence(
     for what an interval made of such an error covers.
     """
     num_chains = len(current)
-    value = _influence(split(current, reference, centering=centering, moment=groups.pair_means))
+    value = signed(split(current, reference, centering=centering, moment=groups.pair_means))
     over = ChainSplits(current, reference, centering=centering, moment=groups.pair_means)
     squares = ChainSplits(current, reference, centering=centering, moment=_mean_square)
 
@@ -65,22 +57,14 @@ def group_influence(
         def moment(draws: Array) -> Array:
             return groups.standardized_pair_means(draws, variance)
 
-        return _influence(split(kept, past, centering=centering, moment=moment))
+        return signed(split(kept, past, centering=centering, moment=moment))
 
-    error = _error(lambda chains: _influence(over(chains)), value, num_chains, centering)
+    error = error_over_chains(lambda chains: signed(over(chains)), value, num_chains, centering)
     correlations = correlation(list(range(num_chains)))
     return {
         "group_bif": value,
         "group_bif_se": error,
         "group_bif_z": z_scores(value, error),
         "group_bif_correlation": correlations,
-        "group_bif_correlation_se": _error(correlation, correlations, num_chains, centering),
+        "group_bif_correlation_se": error_over_chains(correlation, correlations, num_chains, centering),
     }
-
-
-def _error(estimate: Callable[[list[int]], Array], value: Array, num_chains: int, centering: Centering) -> Array:
-    """Jackknife error of the shape of ``value``; NaN with too few chains: step centring needs two in each sample."""
-    if num_chains < (3 if centering is Centering.step else 2):
-        return np.full_like(value, np.nan)
-    error = jackknife_error(estimate, num_chains)
-    return np.full_like(value, np.nan) if error is None else error
