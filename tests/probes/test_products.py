@@ -45,10 +45,16 @@ def probes(config, sgld=SGLD):
     return watcher, first, second
 
 
+@pytest.fixture(scope="module")
+def more():
+    """With a trace and all products."""
+    return probes(ProbeConfig(**BOTH))
+
+
 @pytest.mark.parametrize("engine", ["sequential", "batched"])
-def test_chains_that_keep_no_trace_give_all_products_that_a_trace_gives(engine):
+def test_chains_that_keep_no_trace_give_all_products_that_a_trace_gives(engine, more):
     sgld = replace(SGLD, engine=engine)
-    watcher, first, second = probes(ProbeConfig(**BOTH), sgld)
+    watcher, first, second = more if engine == SGLD.engine else probes(ProbeConfig(**BOTH), sgld)
     _, _, streamed = probes(ProbeConfig(**BOTH, save_trace=False), sgld)
     assert "loss" not in streamed
     want = position_influence(
@@ -66,9 +72,9 @@ def test_chains_that_keep_no_trace_give_all_products_that_a_trace_gives(engine):
     assert (streamed["token_bif_se"].values >= 0).all()
 
 
-def test_what_is_asked_for_beside_changes_nothing_else():
+def test_what_is_asked_for_beside_changes_nothing_else(more):
     _, _, plain = probes(ProbeConfig())
-    _, _, more = probes(ProbeConfig(**BOTH))
+    _, _, more = more
     assert set(more.data_vars) - set(plain.data_vars) == {
         f"{name}{end}"
         for name in ("token_bif", "position_bif")
@@ -80,14 +86,18 @@ def test_what_is_asked_for_beside_changes_nothing_else():
 
 
 def test_runs_with_other_bins_do_not_compare():
-    one, same, other = (probes(ProbeConfig(position_bins=bins))[0].fingerprint() for bins in (2, [0, 3, 6], 3))
+    net, data = module(), ProbeData(BATCH, groups=GROUPS)
+    one, same, other = (
+        Prober(net, tokens, data, sgld=SGLD, config=ProbeConfig(position_bins=bins)).fingerprint()
+        for bins in (2, [0, 3, 6], 3)
+    )
     assert one == same
     assert one["data"] != other["data"]
 
 
-def test_all_products_are_stored_and_tokens_are_loaded_on_demand(tmp_path):
+def test_all_products_are_stored_and_tokens_are_loaded_on_demand(tmp_path, more):
     store = ProbeStore(tmp_path / "influence.zarr")
-    _, first, second = probes(ProbeConfig(**BOTH))
+    _, first, second = more
     for probe in (first, second):
         store.write(probe)
     run = open_run(tmp_path)
