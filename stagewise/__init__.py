@@ -5,7 +5,10 @@ from stagewise.callbacks.induction import InductionCallback
 from stagewise.callbacks.influence import InfluenceCallback
 from stagewise.callbacks.intervention import InterventionCallback
 from stagewise.errors import InputError, LossContractError
+from stagewise.influence.intervals import t_interval
+from stagewise.influence.position_influence import position_influence
 from stagewise.influence.split import Centering
+from stagewise.influence.token_sums import TokenSums
 from stagewise.interventions.grouped_rows import GroupedRows
 from stagewise.interventions.loader import ReweightedLoader
 from stagewise.interventions.policy import ConstantFactor, ProportionalToInfluence
@@ -59,6 +62,7 @@ __all__ = [
     "SignFlip",
     "Span",
     "Thresholds",
+    "TokenSums",
     "TwoPhaseReading",
     "Window",
     "WindowMatch",
@@ -68,7 +72,9 @@ __all__ = [
     "find_windows",
     "match_windows",
     "open_run",
+    "position_influence",
     "run_chains",
     "signal_table",
+    "t_interval",
     "two_phase",
 ]

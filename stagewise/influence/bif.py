@@ -1,6 +1,6 @@
 """The Bayesian influence function (BIF) of one probe, split against a reference probe."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from stagewise.influence.features import Features
 from stagewise.influence.group_influence import group_influence
 from stagewise.influence.groups import Groups
-from stagewise.influence.split import PARTS, Centering, split
+from stagewise.influence.positions import Positions
+from stagewise.influence.sample_influence import sample_influence
+from stagewise.influence.split import PARTS, Centering
 from stagewise.influence.uncertainty import length_error, mean_error
 
 Array = NDArray[np.float64]
@@ -24,18 +26,6 @@ _SAMPLES = ("part", "sample", "sample_j")
 _GROUP_AXES = ("part", "group", "group_j")
 
 
-def correlation(covariance: Array, variance: Array) -> Array:
-    """Divide ``[feature, feature]`` by the standard deviations of both sides; zero where one does not vary."""
-    scale = np.zeros_like(variance)
-    np.divide(1.0, np.sqrt(variance), out=scale, where=variance > 0)
-    return covariance * scale[:, None] * scale[None]
-
-
-def _stack(parts: dict[str, Array], view: Callable[[Array], Array]) -> Array:
-    """``[part, ...]``: a view of each part, with the sign of influence."""
-    return np.stack([-view(parts[name]) for name in PARTS])
-
-
 def _names(names: Sequence[str]) -> NDArray[np.object_]:
     """Strings of any length: fixed-width ones have no Zarr 3 specification."""
     return np.array(names, dtype=object)
@@ -45,8 +35,31 @@ def _missing(like: Array) -> Array:
     return np.full_like(like, np.nan)
 
 
+def unit(name: str) -> dict[str, str]:
+    """Attributes of a variable of influence, by its name: correlations and z-scores are pure numbers."""
+    return {"sign": SIGN, "units": "1" if "correlation" in name or name.endswith("_z") else UNITS}
+
+
+def position_variables(grouped: dict[str, Array], positions: Positions) -> xr.Dataset:
+    """What :func:`~stagewise.influence.group_influence.group_influence` of the joint groups says of the bins."""
+    first = len(positions.joint) - len(positions)
+    named = {name.replace("group", "position"): value[:, :first, first:] for name, value in grouped.items()}
+    return xr.Dataset(
+        {name: (("part", "group", "position"), value, unit(name)) for name, value in named.items()},
+        coords={
+            "position": ("position", list(positions.edges[:-1])),
+            "position_end": ("position", list(positions.edges[1:])),
+        },
+    )
+
+
 def bif(
-    current: Features, reference: Features | None, groups: Groups, *, centering: Centering = Centering.chain
+    current: Features,
+    reference: Features | None,
+    groups: Groups,
+    *,
+    positions: Positions | None = None,
+    centering: Centering = Centering.chain,
 ) -> xr.Dataset:
     """Influence over samples and groups, with its split, its errors and the change since the reference.
 
@@ -55,6 +68,7 @@ def bif(
         reference: draws at the reference probe. Chains that both kept are used. Without a reference, or without a
             common chain, the probe is its own reference: between is exactly zero, and there is no z-score.
         groups: as the features were reduced with.
+        positions: bins beside the groups, where the features were reduced with its joint groups.
         centering: see :class:`~stagewise.influence.split.Centering`.
 
     Returns:
@@ -63,7 +77,10 @@ def bif(
         - ``bif``, ``group_bif``: minus the covariance, nats^2; groups: mean over pairs in different samples. This and
           all else over groups is NaN where two groups have no such pair, as a group of one sample with itself.
         - ``bif_correlation``, ``group_bif_correlation``: every part divided by the total standard deviations.
-        - ``group_bif_se``: jackknife standard error over chains, nats^2; NaN with too few chains.
+        - ``group_bif_se`` (nats^2), ``group_bif_correlation_se`` (a pure number): jackknife standard errors over
+          chains; NaN with too few chains. :func:`~stagewise.influence.intervals.t_interval` makes intervals of them,
+          and says what those cover.
+        - ``bif_se``, ``bif_correlation_se``: the same for samples.
         - ``group_bif_z``: group_bif / group_bif_se, a pure number with the sign of influence; beyond about 2 a group
           influence is told from zero. With C chains it follows Student's t with C - 1 degrees of freedom at best. NaN
           where the error is unknown.
@@ -72,6 +89,8 @@ def bif(
         - ``between_share``: trace of between over trace of total; noise alone gives about 1 / (2 effective draws).
         - ``flip_fraction``: share of pairs of different samples in which total and within differ in sign.
         - ``z_median``: median absolute shift / shift_se; NaN with one chain.
+        - ``position_bif`` and what belongs to it, only with positions: see
+          :func:`~stagewise.influence.position_influence.position_influence`.
 
     Source: BIF, arXiv 2509.26544 and arXiv 2510.12071; the split is the law of total covariance.
     """
@@ -81,29 +100,27 @@ def bif(
             current, reference = current.only(common), reference.only(common)
         else:
             reference = None
-    parts = split(current.samples, None if reference is None else reference.samples, centering=centering).parts()
-    variance = np.diag(parts["total"])
-
+    past = None if reference is None else reference.samples
+    sampled = sample_influence(current.samples, past, centering=centering)
+    joint = groups if positions is None else positions.joint
     grouped = group_influence(
-        current.groups, None if reference is None else reference.groups, groups, centering=centering
+        current.groups, None if reference is None else reference.groups, joint, centering=centering
     )
-    past = current.samples if reference is None else reference.samples
-    shifts = (current.samples - past).mean(axis=1)
+    shifts = (current.samples - (current.samples if past is None else past)).mean(axis=1)
     shift = shifts.mean(axis=0)
     shift_se = None if reference is None else mean_error(shifts)
-    off_diagonal = ~np.eye(len(variance), dtype=bool)
-    flips = np.sign(parts["total"]) != np.sign(parts["within"])
-    total_trace = float(np.trace(parts["total"]))
+    within, between, total = (sampled["bif"][PARTS.index(part)] for part in ("within", "between", "total"))
+    off_diagonal = ~np.eye(len(total), dtype=bool)
+    flips = np.sign(total) != np.sign(within)
 
     result = xr.Dataset(
         {
-            "bif": (_SAMPLES, _stack(parts, lambda part: part)),
-            "bif_correlation": (_SAMPLES, _stack(parts, lambda part: correlation(part, variance))),
-            **{name: (_GROUP_AXES, value) for name, value in grouped.items()},
+            **{name: (_SAMPLES, value) for name, value in sampled.items()},
+            **{name: (_GROUP_AXES, value[:, : len(groups), : len(groups)]) for name, value in grouped.items()},
             "shift": ("sample", shift),
             "shift_se": ("sample", _missing(shift) if shift_se is None else shift_se),
             "shift_norm_se": np.nan if shift_se is None else length_error(shifts),
-            "between_share": float(np.trace(parts["between"])) / total_trace if total_trace > 0 else 0.0,
+            "between_share": float(np.trace(between) / np.trace(total)) if np.trace(total) < 0 else 0.0,
             "flip_fraction": float(flips[off_diagonal].mean()) if off_diagonal.any() else 0.0,
             "z_median": np.nan if shift_se is None else _median_z(shift, shift_se),
         },
@@ -120,13 +137,11 @@ def bif(
             "reference_step": current.step if reference is None else reference.step,
         },
     )
-    for name in ("bif", "group_bif", "group_bif_se"):
-        result[name].attrs = {"sign": SIGN, "units": UNITS}
-    for name in ("bif_correlation", "group_bif_correlation", "group_bif_z"):
-        result[name].attrs = {"sign": SIGN, "units": "1"}
+    for name in [*sampled, *grouped]:
+        result[name].attrs = unit(name)
     for name in ("shift", "shift_se", "shift_norm_se"):
         result[name].attrs = {"sign": "negative = the loss fell since the reference", "units": "nats"}
-    return result
+    return result if positions is None else result.merge(position_variables(grouped, positions))
 
 
 def _median_z(shift: Array, shift_se: Array) -> float:

@@ -1,11 +1,12 @@
 """Splits over subsets of the chains, for the jackknife: what each chain adds is computed once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stagewise.influence.split import Centering, Moment, Split, split
+from stagewise.influence.split import PARTS, Centering, Moment, Split, split
+from stagewise.influence.uncertainty import jackknife_error
 
 Array = NDArray[np.float64]
 
@@ -50,3 +51,25 @@ class ChainSplits:
         reference = None if len(centres) == 1 else centres[0]
         rest = split(centres[-1], reference, centering=self._centering, moment=self._moment)
         return Split(rest.within + fluctuation, rest.drift, rest.between, rest.total + fluctuation)
+
+
+def signed(parts: Split) -> Array:
+    """``[part, ...]``, with the sign of influence."""
+    named = parts.parts()
+    return np.stack([-named[name] for name in PARTS])
+
+
+def error_over_chains(
+    estimate: Callable[[list[int]], Array], value: Array, num_chains: int, centering: Centering
+) -> Array:
+    """Jackknife error of ``value``, an estimate from all chains; NaN with too few of them.
+
+    Args:
+        estimate: the estimate from a list of chain positions.
+        value: tells the shape.
+        num_chains: how many chains there are.
+        centering: centring over chains needs two of them left in every jackknife sample.
+    """
+    enough = num_chains >= (3 if centering is Centering.step else 2)
+    error = jackknife_error(estimate, num_chains) if enough else None
+    return np.full_like(value, np.nan) if error is None else error

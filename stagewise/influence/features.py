@@ -18,13 +18,17 @@ Array = NDArray[np.float64]
 class Reducer:
     """Reduces the losses of one draw as they come, as ``reduce`` of the chains: no trace of tokens need be kept.
 
-    Sums are taken in float64: a sum over a sequence is hundreds of times what a draw moves it by.
+    Sums are taken in float64: a sum over a sequence is hundreds of times what a draw moves it by. All groups of all
+    samples are one batched product; the masks take 8 bytes for each group and loss.
     """
 
     def __init__(self, groups: Groups) -> None:
         """Reduce to samples, and to ``groups`` within samples."""
-        self._groups = groups
-        self._masks: list[Tensor] = []
+        everything = np.ones_like(groups.masks[:1])
+        self._weights = torch.from_numpy(np.concatenate([everything, groups.masks])).double()
+        self._has_tokens = groups.masks.ndim == 3
+        if self._has_tokens:
+            self._weights = self._weights.transpose(0, 1).contiguous()  # [sample, 1 + group, token]
 
     def __call__(self, losses: Tensor) -> Tensor:
         """Sum over samples and groups.
@@ -35,13 +39,12 @@ class Reducer:
         Returns:
             ``[..., 1 + group, sample]``, nats, float64: the whole sample, then each group.
         """
-        if not self._masks or self._masks[0].device != losses.device:
-            self._masks = [torch.from_numpy(mask).to(losses.device) for mask in self._groups.masks]
+        if self._weights.device != losses.device:
+            self._weights = self._weights.to(losses.device)
         values = losses.detach().double()
-        parts = [values, *(values * mask for mask in self._masks)]
-        if self._groups.masks.ndim == 3:
-            parts = [part.sum(dim=-1) for part in parts]
-        return torch.stack(parts, dim=-2)
+        if self._has_tokens:
+            return torch.einsum("...nt,ngt->...gn", values, self._weights)
+        return values.unsqueeze(-2) * self._weights
 
 
 @dataclass(frozen=True)

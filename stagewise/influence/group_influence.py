@@ -3,18 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from stagewise.influence.chain_splits import ChainSplits
+from stagewise.influence.chain_splits import ChainSplits, error_over_chains, signed
 from stagewise.influence.groups import Groups
-from stagewise.influence.split import PARTS, Centering, Split, split
-from stagewise.influence.uncertainty import jackknife_error, z_scores
+from stagewise.influence.split import Centering, split
+from stagewise.influence.uncertainty import z_scores
 
 Array = NDArray[np.float64]
-
-
-def _influence(parts: Split) -> Array:
-    """``[part, ...]``, with the sign of influence."""
-    named = parts.parts()
-    return np.stack([-named[name] for name in PARTS])
 
 
 def _mean_square(draws: Array) -> Array:
@@ -37,28 +31,40 @@ def group_influence(
         centering: see :class:`~stagewise.influence.split.Centering`.
 
     Returns:
-        Arrays ``[part, group, group]``, negative = helpful: ``group_bif`` (nats^2), ``group_bif_se`` (nats^2, jackknife
-        over chains; NaN with too few of them), ``group_bif_z`` (see :func:`~stagewise.influence.uncertainty.z_scores`)
-        and ``group_bif_correlation`` (every part divided by the total standard deviations). All are NaN where two
-        groups have no pair of losses in different samples, as a group of one sample with itself.
+        Arrays ``[part, group, group]``, negative = helpful. All are NaN where two groups have no pair of losses in
+        different samples, as a group of one sample with itself; errors and what comes of them are NaN with too few
+        chains.
+
+        - ``group_bif``: nats^2.
+        - ``group_bif_se``: its jackknife standard error over chains, nats^2.
+        - ``group_bif_z``: see :func:`~stagewise.influence.uncertainty.z_scores`.
+        - ``group_bif_correlation``: every part divided by the total standard deviations, a pure number.
+        - ``group_bif_correlation_se``: its jackknife standard error; the deviations are those of the chains left in.
+
+    Source: jackknife over chains, Quenouille 1956, Tukey 1958; see :func:`~stagewise.influence.intervals.t_interval`
+    for what an interval made of such an error covers.
     """
-    value = _influence(split(current, reference, centering=centering, moment=groups.pair_means))
-    # Centring over chains needs two of them left in every jackknife sample.
-    if len(current) >= (3 if centering is Centering.step else 2):
-        over = ChainSplits(current, reference, centering=centering, moment=groups.pair_means)
-        error = jackknife_error(lambda chains: _influence(over(chains)), len(current))
-    else:
-        error = None
-    known = np.full_like(value, np.nan) if error is None else error
+    num_chains = len(current)
+    value = signed(split(current, reference, centering=centering, moment=groups.pair_means))
+    over = ChainSplits(current, reference, centering=centering, moment=groups.pair_means)
+    squares = ChainSplits(current, reference, centering=centering, moment=_mean_square)
 
-    variance = split(current, reference, centering=centering, moment=_mean_square).total
+    def correlation(chains: list[int]) -> Array:
+        variance = squares(chains).total
+        kept = current[chains] if len(chains) < num_chains else current
+        past = None if reference is None else reference[chains] if len(chains) < num_chains else reference
 
-    def correlation(draws: Array) -> Array:
-        return groups.standardized_pair_means(draws, variance)
+        def moment(draws: Array) -> Array:
+            return groups.standardized_pair_means(draws, variance)
 
+        return signed(split(kept, past, centering=centering, moment=moment))
+
+    error = error_over_chains(lambda chains: signed(over(chains)), value, num_chains, centering)
+    correlations = correlation(list(range(num_chains)))
     return {
         "group_bif": value,
-        "group_bif_se": known,
-        "group_bif_z": z_scores(value, known),
-        "group_bif_correlation": _influence(split(current, reference, centering=centering, moment=correlation)),
+        "group_bif_se": error,
+        "group_bif_z": z_scores(value, error),
+        "group_bif_correlation": correlations,
+        "group_bif_correlation_se": error_over_chains(correlation, correlations, num_chains, centering),
     }

@@ -11,7 +11,8 @@ Array = NDArray[np.float64]
 def jackknife_error(estimate: Callable[[list[int]], Array], num_chains: int) -> Array | None:
     """Standard error of an estimate by leaving out one chain at a time.
 
-    For an estimate that is a mean over chains this is the standard error of that mean.
+    For an estimate that is a mean over chains this is the standard error of that mean. Estimates are taken in as they
+    come: memory is three of them, however many chains there are.
 
     Args:
         estimate: the estimate from a list of chain positions.
@@ -20,13 +21,17 @@ def jackknife_error(estimate: Callable[[list[int]], Array], num_chains: int) -> 
     Returns:
         Shape of the estimate; None with fewer than two chains.
 
-    Source: Quenouille 1956, Tukey 1958.
+    Source: Quenouille 1956, Tukey 1958; running sums of squares as in Welford 1962.
     """
     if num_chains < 2:
         return None
     chains = list(range(num_chains))
-    left_out = np.stack([estimate([chain for chain in chains if chain != skip]) for skip in chains])
-    spread = ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)
+    mean, spread = np.zeros(()), np.zeros(())
+    for count, skip in enumerate(chains, start=1):
+        left_out = estimate([chain for chain in chains if chain != skip])
+        step = left_out - mean
+        mean = mean + step / count
+        spread = spread + step * (left_out - mean)
     return np.sqrt(spread * (num_chains - 1) / num_chains)
 
 

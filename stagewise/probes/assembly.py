@@ -9,6 +9,7 @@ import xarray as xr
 from stagewise.influence.bif import bif
 from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups
+from stagewise.influence.positions import Positions
 from stagewise.influence.split import Centering
 from stagewise.phases.signal import Signal, between_signal
 
@@ -35,7 +36,12 @@ class Measured:
 
 
 def assemble(
-    measured: Measured, reference: Features | None, groups: Groups, *, centering: Centering = Centering.chain
+    measured: Measured,
+    reference: Features | None,
+    groups: Groups,
+    *,
+    positions: Positions | None = None,
+    centering: Centering = Centering.chain,
 ) -> xr.Dataset:
     """The data set of a probe: influence split against a reference, the signal, and what the probe measured.
 
@@ -43,13 +49,14 @@ def assemble(
         measured: of the probe.
         reference: draws of an earlier probe that was usable; None for a probe without one.
         groups: as the features were reduced with.
+        positions: bins that they were reduced to beside the groups; None for none.
         centering: see :class:`~stagewise.influence.split.Centering`.
 
     Returns:
         See :func:`stagewise.influence.bif.bif` and :meth:`stagewise.probes.prober.Prober.probe`.
     """
     start = time.perf_counter()
-    result = bif(measured.features, reference, groups, centering=centering)
+    result = bif(measured.features, reference, groups, positions=positions, centering=centering)
     _add_signal(result, usable=measured.usable)
     for name, variable in measured.own.variables.items():
         if name in measured.own.coords:

@@ -25,8 +25,14 @@ class ProbeConfig:
         chunk_size: samples of the observed set for each forward pass; all at once if None.
         save_trace: keep every draw's losses on disk. If not, token losses are reduced to samples and groups as they
             come, and memory does not grow with tokens.
+        position_bins: also measure the influence of each group on the losses at bins of token positions: how many bins,
+            or their edges, see :class:`~stagewise.influence.positions.Positions`. None leaves it out.
+        token_samples: also measure the influence between all tokens of these samples of the observed set, by their
+            positions in it, with errors over chains, see :class:`~stagewise.influence.token_sums.TokenSums`: memory
+            and disk grow with the square of their tokens, not with draws. None leaves it out.
         draw_matrices: draw influence between samples as images for TensorBoard, .1 s for each of three parts.
-        memory_limit_gib: refuse, before training, an observed set whose traces and matrices need more.
+        memory_limit_gib: refuse, before training, what needs more for all that is asked for, see
+            :func:`~stagewise.probes.memory.memory_needed`.
         thresholds: limits beyond which a probe is flagged.
         check_curvature: hold the sampler's settings against the curvature of the loss at the first probe, and at a few
             later ones, and warn where they do not suit it. A look costs some 30 Hessian-vector products.
@@ -44,6 +50,8 @@ class ProbeConfig:
     damped_influence: bool = False
     chunk_size: int | None = None
     save_trace: bool = True
+    position_bins: int | list[int] | None = None
+    token_samples: list[int] | None = None
     draw_matrices: bool = True
     memory_limit_gib: float = 4.0
     thresholds: Thresholds = field(default_factory=Thresholds)
@@ -55,6 +63,22 @@ class ProbeConfig:
             raise InputError(f"got reference_ratio={self.reference_ratio}; expected more than 1; 1.15 is usual")
         if self.chunk_size is not None and self.chunk_size < 1:
             raise InputError(f"got chunk_size={self.chunk_size}; expected an integer >= 1, or null for all at once")
+        bins = self.position_bins
+        require(
+            bins is None or (bins >= 1 if isinstance(bins, int) else len(bins) >= 2),
+            "position_bins",
+            bins,
+            "a number of bins >= 1, two edges or more, or null for none",
+            "8 is usual",
+        )
+        chosen = self.token_samples
+        require(
+            chosen is None or (len(chosen) > 0 and min(chosen) >= 0 and len(set(chosen)) == len(chosen)),
+            "token_samples",
+            chosen,
+            "positions in the observed set, each once, or null for none",
+            "e.g. [0, 1]",
+        )
         if not self.memory_limit_gib > 0:
             raise InputError(f"got memory_limit_gib={self.memory_limit_gib}; expected more than 0")
         require(

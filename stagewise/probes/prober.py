@@ -14,16 +14,19 @@ from torch import Tensor, nn
 
 from stagewise._version import __version__
 from stagewise.batches import num_samples, take, tensors, to_device
-from stagewise.errors import InputError, LossContractError
+from stagewise.errors import LossContractError
 from stagewise.influence.features import Features, Reducer
 from stagewise.influence.groups import Groups
+from stagewise.influence.positions import Positions
+from stagewise.influence.token_sums import TokenSums
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import LossFn, check_finite, check_loss, evaluate
 from stagewise.probes.assembly import Measured, assemble
 from stagewise.probes.baselines import Baselines
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.flags import Flag, find_flags
-from stagewise.probes.references import MAX_CACHED, References
+from stagewise.probes.memory import check_memory
+from stagewise.probes.references import References
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, RMSprop, SGLDConfig
 from stagewise.sampling.data import ProbeData
@@ -31,8 +34,6 @@ from stagewise.sampling.diagnostics import diagnose
 from stagewise.sampling.observed import chunks
 from stagewise.sampling.trace import Trace
 from stagewise.sampling.weights import FlatWeights
-
-_GIB = 2**30
 
 _VARIABLES = {"drift": "chain_drift", "distance": "end_distance"}
 """Diagnostics whose own name means something else in a data set."""
@@ -72,8 +73,8 @@ class Prober:
 
         Raises:
             LossContractError: the loss breaks its contract.
-            InputError: a parameter pattern matches nothing, groups do not fit, or the observed set needs more memory
-                than allowed.
+            InputError: a parameter pattern matches nothing, groups, position bins or chosen samples do not fit, or what
+                is asked for needs more memory than allowed.
         """
         device = device or next(module.parameters()).device
         self._loss_fn = loss_fn
@@ -86,6 +87,10 @@ class Prober:
         self._check_memory(module, max(1, len(data.groups)))
         mask = self._check(module)
         self.groups = Groups({name: group.cpu().numpy() for name, group in data.groups.items()}, mask)
+        bins = config.position_bins
+        self._positions = None if bins is None else Positions(self.groups, mask, bins)
+        # What draws are reduced to: the groups, then the bins.
+        self._reduced = self.groups if self._positions is None else self._positions.joint
         self.baselines = Baselines(
             loss_fn,
             self._observed,
@@ -103,7 +108,7 @@ class Prober:
             config=sgld,
             chunk_size=config.chunk_size,
             forward_context=forward_context,
-            reduce=None if config.save_trace else Reducer(self.groups),
+            reduce=None if config.save_trace else Reducer(self._reduced),
             engine=engine,
         )
 
@@ -139,21 +144,10 @@ class Prober:
 
     def _check_memory(self, module: nn.Module, num_groups: int) -> None:
         """Refuse before the work: one sample tells how many losses there are."""
-        size = num_samples(self._observed)
         with untouched(module), self._forward_context(), torch.no_grad():
-            one = evaluate(self._loss_fn, module, take(self._observed, slice(0, 1)))
-        num_losses = size * one.values.numel()
-        draws = self._sgld.num_chains * self._sgld.num_draws
-        samples = size * num_groups + size
-        kept = num_losses if self._config.save_trace else size
-        # The trace in float32 and float64; features of the references and scratch; the four parts and their views.
-        need = (12 * draws * kept + 8 * (MAX_CACHED + 4) * draws * samples + 112 * size**2) / _GIB
-        if need > self._config.memory_limit_gib:
-            raise InputError(
-                f"got an observed set of {size} samples ({num_losses} losses) x {draws} draws, which needs about "
-                f"{need:.2g} GiB; expected at most memory_limit_gib={self._config.memory_limit_gib:g}; observe fewer "
-                "samples, draw less, set save_trace to false, or raise the limit"
-            )
+            one = evaluate(self._loss_fn, module, take(self._observed, slice(0, 1))).values
+        shape = (num_samples(self._observed), *one.shape[1:])
+        check_memory(self._config, self._sgld, loss_shape=shape, num_groups=num_groups)
 
     def probe(
         self,
@@ -173,9 +167,10 @@ class Prober:
 
         Returns:
             The data set of the probe (see :func:`stagewise.influence.bif.bif` for influence; the trace, baseline,
-            signal and diagnostics beside it, and what it is flagged for: ``flagged``, the number, ``flag_names``, and
-            the attribute ``flags``, name to words), or None where every chain failed; and the trace. A probe with a
-            severe flag has no signal and is no reference; others are used as they are.
+            signal and diagnostics beside it, influence by position and between tokens where it was asked for, and what
+            the probe is flagged for: ``flagged``, the number, ``flag_names``, and the attribute ``flags``, name to
+            words), or None where every chain failed; and the trace. A probe with a severe flag has no signal and is no
+            reference; others are used as they are.
         """
         measured, trace = self.measure(module, step, second_moments=second_moments, lr=lr)
         if measured is None:
@@ -206,11 +201,15 @@ class Prober:
             What was measured, None where every chain failed; and the trace.
         """
         start = time.perf_counter()
-        trace = self._sampler.run(step, second_moments)
+        chosen = self._config.token_samples
+        tokens = None if chosen is None else TokenSums(chosen)
+        trace = self._sampler.run(step, second_moments, on_draw=tokens)
         if not trace.chains:
             return None, trace
-        features = Features.of(trace, self.groups)
+        features = Features.of(trace, self._reduced)
         own = xr.Dataset({"group_loss": ("group", self.groups.means(trace.anchor_loss), {"units": "nats"})})
+        if tokens is not None:
+            own = own.assign(tokens.influence(trace.chains))
         for name, variable in self.baselines.measure(module, step, lr).items():
             own[name] = variable
         flags = self._add_diagnostics(own, trace, features)
@@ -226,7 +225,7 @@ class Prober:
             measured: from :meth:`measure`.
             reference: draws of an earlier probe that has no severe flag; None for a probe without one.
         """
-        return assemble(measured, reference, self.groups, centering=self._config.centering)
+        return assemble(measured, reference, self.groups, positions=self._positions, centering=self._config.centering)
 
     def settle(self, sgld: SGLDConfig) -> dict[str, str]:
         """Take numbers in place of ``auto``; returns the fingerprint, which holds them from now on."""
@@ -241,7 +240,7 @@ class Prober:
         for batch in (self._observed, self._sampling):
             for tensor in tensors(batch):
                 data.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        data.update(repr((self.groups.names, self.groups.counts.tolist())).encode())
+        data.update(repr((self._reduced.names, self._reduced.counts.tolist())).encode())
         return {
             "sgld": repr(self._sgld),
             "centering": str(self._config.centering),
@@ -252,7 +251,8 @@ class Prober:
     def _add_diagnostics(self, result: xr.Dataset, trace: Trace, features: Features) -> list[Flag]:
         preconditioner = self._sgld.preconditioner
         counts = self.groups.counts
-        sums = features.groups.reshape(*features.groups.shape[:2], *counts.shape).sum(axis=-1)
+        own = features.groups[:, :, : counts.size]  # without the bins
+        sums = own.reshape(*own.shape[:2], *counts.shape).sum(axis=-1)
         found = diagnose(
             trace,
             group_losses=sums / counts.sum(axis=1),

@@ -94,7 +94,8 @@ def open_run(path: str | Path, *, trace: bool = False) -> xr.Dataset:
 
     Args:
         path: log directory of the run, or its ``influence.zarr``.
-        trace: also load the recorded losses of every draw (``loss``), which are by far the largest part.
+        trace: also load the recorded losses of every draw (``loss``) and the influence between tokens (``token_bif``),
+            which are by far the largest parts.
 
     Returns:
         Data set with the axis ``step`` in front of the axes of each probe. Influence is minus the covariance in nats^2,
@@ -112,7 +113,8 @@ def open_run(path: str | Path, *, trace: bool = False) -> xr.Dataset:
     for step, group in steps.items():
         probe = xr.open_zarr(group, consolidated=False, chunks=None)
         if not trace:
-            probe = probe.drop_vars(["loss", "distance"], errors="ignore").drop_dims("chain", errors="ignore")
+            probe = probe.drop_vars(["loss", "distance"], errors="ignore")
+            probe = probe.drop_dims(["chain", "token_part"], errors="ignore")
         # Zarr lists variables in no fixed order.
         probe = probe[sorted(probe.data_vars)]
         probes.append(probe.load().expand_dims(step=[step]).assign_coords(reference_step=("step", [_reference(probe)])))

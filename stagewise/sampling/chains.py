@@ -22,7 +22,7 @@ from stagewise.sampling.preconditioners import AdamMoments, Preconditioner
 from stagewise.sampling.sequential import SequentialEngine
 from stagewise.sampling.streams import Streams
 from stagewise.sampling.trace import Trace
-from stagewise.sampling.walk import Reduce, Walk, walk
+from stagewise.sampling.walk import OnDraw, Reduce, Walk, walk
 from stagewise.sampling.weights import FlatWeights
 
 ForwardContext = Callable[[], AbstractContextManager]
@@ -99,12 +99,20 @@ class ChainSampler:
         with self._forward_context():
             return evaluate(self._loss_fn, self._module, batch)
 
-    def run(self, step: int = 0, second_moments: Mapping[str, Tensor] | None = None) -> Trace:
+    def run(
+        self,
+        step: int = 0,
+        second_moments: Mapping[str, Tensor] | None = None,
+        *,
+        on_draw: OnDraw | None = None,
+    ) -> Trace:
         """Sample around the weights that the module has now, and record the losses of the observed set.
 
         Args:
             step: training step, kept in the trace and, without common noise, part of the seed.
             second_moments: Adam's, by parameter name, for the preconditioner that uses them.
+            on_draw: is given the number of each chain and the losses ``[sample(, token)]`` of each of its draws as they
+                come, beside what is recorded; e.g. :class:`~stagewise.influence.token_sums.TokenSums`.
 
         Raises:
             InputError: ``lr`` or ``localization`` is still ``auto``, or an engine was asked for that cannot run this
@@ -120,9 +128,18 @@ class ChainSampler:
         except torch.linalg.LinAlgError as error:  # a bad moment of training, which must not end it
             failure = f"the preconditioner's factors have no eigenvectors ({error})"
         with untouched(self._module), torch.enable_grad():
-            return with_weights(self._module, weights.leaves, lambda: self._sample(weights, fixed, step, failure))
+            return with_weights(
+                self._module, weights.leaves, lambda: self._sample(weights, fixed, step, failure, on_draw)
+            )
 
-    def _sample(self, weights: FlatWeights, fixed: Preconditioner | None, step: int, failure: str | None) -> Trace:
+    def _sample(
+        self,
+        weights: FlatWeights,
+        fixed: Preconditioner | None,
+        step: int,
+        failure: str | None,
+        on_draw: OnDraw | None,
+    ) -> Trace:
         config = self._config
         sequential = SequentialEngine(weights, self._evaluate, self._sampling, self._chunks)
         anchor = sequential.anchor_losses()
@@ -153,6 +170,8 @@ class ChainSampler:
                 anchor=anchor,
                 fixed=fixed,
                 reduce=self._reduce,
+                on_draw=on_draw,
+                numbers=numbers,
                 measure_noise=numbers[0] == 0,
             )
 
@@ -228,6 +247,8 @@ def run_chains(
     chunk_size: int | None = None,
     forward_context: ForwardContext = nullcontext,
     second_moments: Mapping[str, Tensor] | None = None,
+    reduce: Reduce | None = None,
+    on_draw: OnDraw | None = None,
 ) -> Trace:
     """One run of a :class:`ChainSampler`, for a single look; arguments are explained there.
 
@@ -244,5 +265,6 @@ def run_chains(
         config=config,
         chunk_size=chunk_size,
         forward_context=forward_context,
+        reduce=reduce,
     )
-    return sampler.run(step, second_moments)
+    return sampler.run(step, second_moments, on_draw=on_draw)

@@ -1,7 +1,7 @@
 """The walk of some chains: SGLD steps, records, and what can go wrong on the way."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,13 @@ from stagewise.sampling.streams import Streams
 
 Reduce = Callable[[Tensor], Tensor]
 """Makes features ``[feature]`` of the losses ``[sample, token]`` of one draw."""
+
+OnDraw = Callable[[int, Tensor], None]
+"""Is given the number of a chain and the losses ``[sample(, token)]`` of each of its draws, in order of its draws.
+
+Beside what is recorded: for whatever keeps sums of its own. Chains come one after the other or in turn, as the engine
+has them, failed ones too until all have failed; the losses must not be changed.
+"""
 
 
 @dataclass
@@ -45,7 +52,12 @@ class Walk:
 class _Recorder:
     """Takes in the losses of each draw."""
 
-    def __init__(self, num_chains: int, num_draws: int, anchor: Losses, reduce: Reduce | None) -> None:
+    def __init__(
+        self, numbers: Sequence[int], num_draws: int, anchor: Losses, reduce: Reduce | None, on_draw: OnDraw | None
+    ) -> None:
+        num_chains = len(numbers)
+        self._numbers = numbers
+        self._on_draw = on_draw
         values = anchor.values
         shape = values.shape if reduce is None else values.shape[:1]
         self.loss = torch.empty((num_chains, num_draws, *shape), dtype=torch.float32)
@@ -62,6 +74,9 @@ class _Recorder:
         Returns:
             Rise ``[chain]`` of the mean loss over that at w*, nats; not finite where a loss is not.
         """
+        if self._on_draw is not None:
+            for number, chain in zip(self._numbers, values, strict=True):
+                self._on_draw(number, chain)
         if self._reduce is not None and self.reduced is not None:
             for row, chain in zip(self.reduced, values, strict=True):
                 row[draw] = self._reduce(chain)
@@ -81,6 +96,8 @@ def walk(
     anchor: Losses,
     fixed: Preconditioner | None = None,
     reduce: Reduce | None = None,
+    on_draw: OnDraw | None = None,
+    numbers: Sequence[int] | None = None,
     measure_noise: bool = True,
 ) -> Walk:
     """Run the chains of an engine from w*, all of them in step.
@@ -93,13 +110,15 @@ def walk(
         anchor: losses at w*.
         fixed: preconditioner that does not change on the way; RMSprop is made here.
         reduce: makes features of each draw's losses, so that no token losses are kept.
+        on_draw: is given each draw's losses as they come.
+        numbers: of the chains, for ``on_draw``; 0, 1, ... if None.
         measure_noise: spend one more gradient on the minibatch noise; it is NaN if not.
     """
     num_chains, num_weights = engine.state.shape
     lr, localization = config.numbers()
     engine.state.copy_(engine.anchor.expand_as(engine.state))
     engine.moved()
-    recorder = _Recorder(num_chains, config.num_draws, anchor, reduce)
+    recorder = _Recorder(numbers or range(num_chains), config.num_draws, anchor, reduce, on_draw)
     distance = torch.empty((num_chains, config.num_draws), dtype=torch.float32)
     norms = engine.state.new_zeros(config.num_steps, num_chains)
     rms_settings = config.preconditioner if isinstance(config.preconditioner, RMSprop) else None

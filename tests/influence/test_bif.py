@@ -62,6 +62,14 @@ def test_errors_over_chains_of_within_are_those_of_a_mean():
     assert got == pytest.approx(np.std(alone, ddof=1) / 2)
 
 
+def test_errors_of_correlations_stand_beside_them():
+    result = bif(features(1, 20, chains=(0, 1, 2, 3)), None, GROUPS)
+    error = result["group_bif_correlation_se"]
+    assert error.dims == ("part", "group", "group_j")
+    assert error.attrs == {"sign": SIGN, "units": "1"}
+    assert (error.sel(part="total") > 0).all()
+
+
 def test_z_scores_stand_beside_the_errors_with_the_sign_of_influence():
     result = bif(features(1, 20, common=2.0), features(2, 10, common=2.0), GROUPS)
     np.testing.assert_allclose(result["group_bif_z"], result["group_bif"] / result["group_bif_se"])

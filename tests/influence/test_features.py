@@ -42,6 +42,18 @@ def test_reducing_draw_by_draw_equals_reducing_afterwards():
     np.testing.assert_allclose(streamed.groups, GROUPS.sums(loss), rtol=1e-14)
 
 
+def test_one_product_gives_the_sums_of_a_loop_over_groups():
+    """To the rounding of float64, with overlapping groups and leading axes."""
+    generator = np.random.default_rng(3)
+    present = generator.random((7, 33)) < 0.8
+    groups = Groups({f"g{row}": generator.random((7, 33)) < 0.5 for row in range(5)}, present)
+    loss = torch.from_numpy(np.where(present, generator.normal(10.0, 1.0, size=(2, 3, 7, 33)), 0.0))
+    got = Reducer(groups)(loss)
+    assert (got.dtype, got.shape) == (torch.float64, (2, 3, 6, 7))
+    want = [loss.sum(-1), *((loss * torch.from_numpy(mask)).sum(-1) for mask in groups.masks)]
+    torch.testing.assert_close(got, torch.stack(want, dim=-2), rtol=1e-14, atol=1e-12)
+
+
 def test_all_chains_at_once_are_reduced_as_one_by_one():
     loss = torch.from_numpy(token_losses())[:, 0]
     reduce = Reducer(GROUPS)

@@ -51,11 +51,11 @@ def test_group_influence_and_its_jackknife_equal_a_loop_over_pairs_of_tokens(cen
     np.testing.assert_allclose(got["group_bif_z"][known], got["group_bif"][known] / got["group_bif_se"][known])
 
 
-def test_correlations_equal_a_loop_over_pairs_of_samples():
-    current, past = (GROUPS.sums(losses(seed)) for seed in (1, 2))
-    parts = split(current, past).parts()
+def correlation_loop(current, reference, centering):
+    """Plain loop over pairs of samples, from the full covariance of the group sums."""
+    parts = split(current, reference, centering=centering).parts()
     deviation = np.sqrt(np.diag(parts["total"]))
-    got = group_influence(current, past, GROUPS)["group_bif_correlation"]
+    result = np.zeros((len(PARTS), 3, 3))
     for part, name in enumerate(PARTS):
         for row, column in np.ndindex(3, 3):
             pairs = [
@@ -63,7 +63,24 @@ def test_correlations_equal_a_loop_over_pairs_of_samples():
                 for i, j in np.ndindex(6, 6)
                 if i != j and GROUPS.counts[row, i] and GROUPS.counts[column, j]
             ]
-            assert got[part, row, column] == pytest.approx(np.mean(pairs), abs=1e-12)
+            result[part, row, column] = np.mean(pairs)
+    return result
+
+
+@pytest.mark.parametrize("centering", list(Centering))
+@pytest.mark.parametrize("past", [None, losses(2, shift=1.0)])
+def test_correlations_and_their_jackknife_equal_a_loop_over_pairs_of_samples(centering, past):
+    current, past = GROUPS.sums(losses(1)), None if past is None else GROUPS.sums(past)
+    got = group_influence(current, past, GROUPS, centering=centering)
+    want = correlation_loop(current, past, centering)
+    np.testing.assert_allclose(got["group_bif_correlation"], want, atol=1e-12)
+    left_out = []
+    for skip in range(4):
+        rows = [row for row in range(4) if row != skip]
+        left_out.append(correlation_loop(current[rows], None if past is None else past[rows], centering))
+    error = np.sqrt(3 / 4 * np.square(np.array(left_out) - np.mean(left_out, axis=0)).sum(axis=0))
+    np.testing.assert_allclose(got["group_bif_correlation_se"], error, atol=1e-12)
+    assert (got["group_bif_correlation_se"][PARTS.index("total")] > 1e-3).all()
 
 
 def test_what_is_zero_by_construction_has_a_z_score_of_zero():
@@ -88,8 +105,12 @@ def test_groups_of_one_sample_are_nan_with_themselves_alone_and_no_warning_is_ra
         np.testing.assert_allclose(got["group_bif"][part][off], -samples[name][off], atol=1e-12)
 
 
-def test_z_scores_are_unknown_without_enough_chains():
-    assert np.isnan(group_influence(GROUPS.sums(losses(1, chains=1)), None, GROUPS)["group_bif_z"]).all()
+@pytest.mark.parametrize(("chains", "centering"), [(1, Centering.chain), (2, Centering.step)])
+def test_errors_and_z_scores_are_unknown_without_enough_chains(chains, centering):
+    got = group_influence(GROUPS.sums(losses(1, chains=chains)), None, GROUPS, centering=centering)
+    for name in ("group_bif_se", "group_bif_z", "group_bif_correlation_se"):
+        assert np.isnan(got[name]).all()
+    assert np.isfinite(got["group_bif_correlation"]).all()
 
 
 def test_no_matrix_over_groups_and_samples_is_formed():

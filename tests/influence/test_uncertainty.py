@@ -19,6 +19,12 @@ def test_jackknife_of_a_square_matches_the_spread_over_repetitions():
     assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(truth, rel=0.05)
 
 
+def test_jackknife_of_a_large_and_steady_estimate_keeps_its_digits():
+    values = 1e8 + np.random.default_rng(2).normal(size=(5, 3))
+    got = jackknife_error(lambda rows: values[rows].mean(axis=0), 5)
+    np.testing.assert_allclose(got, values.std(axis=0, ddof=1) / np.sqrt(5), rtol=1e-6)
+
+
 def test_one_chain_has_no_error():
     assert jackknife_error(lambda rows: np.zeros(1), 1) is None
     assert mean_error(np.zeros((1, 2))) is None

@@ -93,7 +93,7 @@ def test_loss_is_checked_before_the_first_probe(case):
 
 def test_observed_set_beyond_the_memory_limit_is_refused_with_the_figure(case):
     module, batch = case
-    with pytest.raises(InputError, match=r"needs about .* GiB; expected .*; observe fewer"):
+    with pytest.raises(InputError, match=r"needs about .* GiB .*; expected .*; observe fewer"):
         prober(module, batch, ProbeConfig(memory_limit_gib=1e-6))
 
 

@@ -22,6 +22,7 @@ from stagewise.experiments.sweep.tables import (
 )
 from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups
+from stagewise.influence.positions import Positions
 from stagewise.probes.assembly import assemble
 from stagewise.probes.record import Record
 from stagewise.reporting.store import STORE_NAME, ProbeStore, write_summary
@@ -55,8 +56,10 @@ def assembled(sweep: Sweep, component: str) -> Iterator[tuple[Cell, xr.Dataset |
             yield cell, None
             continue
         masks = {name: mask.numpy() for name, mask in sweep.data.groups.items()}
-        groups = Groups(masks, measured.own["mask"].values)
-        yield cell, assemble(measured, reference, groups, centering=sweep.config.probe.centering)
+        mask, probe = measured.own["mask"].values, sweep.config.probe
+        groups = Groups(masks, mask)
+        positions = None if probe.position_bins is None else Positions(groups, mask, probe.position_bins)
+        yield cell, assemble(measured, reference, groups, positions=positions, centering=probe.centering)
         if measured.usable:
             reference = measured.features
 

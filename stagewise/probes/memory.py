@@ -1,0 +1,119 @@
+"""What each product of a probe needs of memory, stated before any work, and refused beyond a limit."""
+
+import math
+from collections.abc import Sequence
+
+from stagewise.errors import InputError
+from stagewise.probes.config import ProbeConfig
+from stagewise.probes.references import MAX_CACHED
+from stagewise.sampling.config import SGLDConfig
+
+_GIB = 2**30
+_FLOAT64 = 8
+_SCRATCH = 8
+"""Copies of a probe's reduced draws while it is measured, beside those kept as references (measured: 4 to 6)."""
+_SAMPLE_MATRICES = 50
+"""Matrices over samples: four parts of influence, correlation and both errors, and what the jackknife works with."""
+
+_ADVICE = {
+    "trace": "set save_trace to false, observe fewer samples, or draw less",
+    "sample x sample": "observe fewer samples",
+    "group x group": "observe fewer samples, draw less, or give fewer groups",
+    "group x position": "ask for fewer position_bins",
+    "token x token": "choose fewer token_samples, observe shorter sequences, or run fewer chains",
+}
+
+
+def memory_needed(
+    *,
+    num_samples: int,
+    num_tokens: int = 1,
+    num_chains: int,
+    num_draws: int,
+    num_groups: int = 1,
+    num_positions: int = 0,
+    num_token_samples: int = 0,
+    save_trace: bool = True,
+) -> dict[str, float]:
+    """GiB that a probe holds at its peak, for each product that it is asked for.
+
+    Beside what the chains themselves need for their weights and passes. All but ``trace`` and the masks of groups is
+    independent of the length of sequences, but for those chosen for token x token.
+
+    Args:
+        num_samples: of the observed set.
+        num_tokens: losses of a sample, masked ones too; 1 where losses have no tokens.
+        num_chains: chains, all of which count whether they come in turn or at once.
+        num_draws: of each chain.
+        num_groups: groups, at least the one of everything.
+        num_positions: position bins.
+        num_token_samples: sequences chosen for token x token.
+        save_trace: whether every draw's losses are kept.
+
+    Returns:
+        ``trace``: draws in float32 and, for diagnostics, in float64. ``sample x sample``, ``group x group`` (with the
+        reduced draws of the reference probes, which it shares with ``group x position``), ``group x position``,
+        ``token x token``: sums of 8 bytes for each chain and pair of tokens, and results. What is not asked for is left
+        out.
+    """
+    draws = num_chains * num_draws
+    kept = num_samples * (num_tokens if save_trace else 1)
+    losses = num_samples * num_tokens
+    features = _FLOAT64 * (MAX_CACHED + _SCRATCH) * draws * num_samples
+    masks = (_FLOAT64 + 1) * losses
+    pairs = (num_token_samples * num_tokens) ** 2
+    rows = 128 * num_token_samples * num_tokens
+    needed = {
+        "trace": 12 * draws * kept,
+        "sample x sample": _FLOAT64 * (_SAMPLE_MATRICES + 2 * num_chains) * num_samples**2,
+        "group x group": (features + masks) * (1 + num_groups),
+        "group x position": (features + masks) * num_positions,
+        "token x token": (_FLOAT64 * num_chains + 48) * pairs + _FLOAT64 * (3 * num_chains + 50) * rows,
+    }
+    return {name: size / _GIB for name, size in needed.items() if size > 0}
+
+
+def check_memory(config: ProbeConfig, sgld: SGLDConfig, *, loss_shape: Sequence[int], num_groups: int) -> None:
+    """Refuse what needs more memory than the limit, and say which product it is and what to change.
+
+    Args:
+        config: what is asked for, and the limit.
+        sgld: how many draws.
+        loss_shape: of the losses of the observed set, ``[sample]`` or ``[sample, token]``.
+        num_groups: groups, at least the one of everything.
+
+    Raises:
+        InputError: all products together need more than the limit; or products of tokens where there are none, or of
+            samples that are not there.
+    """
+    size, has_tokens = loss_shape[0], len(loss_shape) > 1
+    bins, chosen = config.position_bins, config.token_samples or []
+    if not has_tokens and (bins is not None or chosen):
+        raise InputError(
+            "got position_bins or token_samples with losses [sample]; expected losses [sample, token]; leave them out, "
+            "or return the losses of tokens"
+        )
+    if chosen and max(chosen) >= size:
+        raise InputError(
+            f"got token_samples={chosen} of {size} observed samples; expected positions below {size}; choose others"
+        )
+    needed = memory_needed(
+        num_samples=size,
+        num_tokens=loss_shape[1] if has_tokens else 1,
+        num_chains=sgld.num_chains,
+        num_draws=sgld.num_draws,
+        num_groups=num_groups,
+        num_positions=0 if bins is None else bins if isinstance(bins, int) else len(bins) - 1,
+        num_token_samples=len(chosen),
+        save_trace=config.save_trace,
+    )
+    total = sum(needed.values())
+    if total <= config.memory_limit_gib:
+        return
+    largest = sorted(needed, key=lambda name: -needed[name])
+    listed = ", ".join(f"{name} {needed[name]:.2g}" for name in largest if needed[name] >= 0.01 * total)
+    raise InputError(
+        f"got an observed set of {size} samples ({math.prod(loss_shape)} losses) x {sgld.num_chains * sgld.num_draws} "
+        f"draws, which needs about {total:.2g} GiB ({listed}); expected at most "
+        f"memory_limit_gib={config.memory_limit_gib:g}; {_ADVICE[largest[0]]}, or raise the limit"
+    )
