@@ -29,6 +29,7 @@ from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, RMSprop, SGLDConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.diagnostics import diagnose
+from stagewise.sampling.entries import Masks, masks_digest, one_selection
 from stagewise.sampling.observed import chunks
 from stagewise.sampling.trace import Trace
 from stagewise.sampling.weights import FlatWeights
@@ -57,6 +58,7 @@ class Prober:
         device: torch.device | None = None,
         forward_context: Callable[[], AbstractContextManager] = nullcontext,
         engine: EngineName | None = None,
+        masks: Masks | None = None,
     ) -> None:
         """Check everything that can be checked before the first probe.
 
@@ -70,11 +72,14 @@ class Prober:
             device: where the module lives; the device of its first parameter if None.
             forward_context: entered around each forward pass (autocast).
             engine: the engine that ``auto`` chose earlier in the same run.
+            masks: parameter name to bool mask of its shape: chains and baselines move the entries where it is True and
+                leave all else at w*, so that influence is that of one component. In place of ``sgld.parameters``; None
+                for all weights. :func:`stagewise.lm.components.component_masks` makes those of a head or a layer.
 
         Raises:
             LossContractError: the loss breaks its contract.
-            InputError: a parameter pattern matches nothing, groups do not fit, or the observed set needs more memory
-                than allowed.
+            InputError: a parameter pattern matches nothing, masks or groups do not fit, or the observed set needs more
+                memory than allowed.
         """
         device = device or next(module.parameters()).device
         self._loss_fn = loss_fn
@@ -83,6 +88,7 @@ class Prober:
         self._sgld = sgld
         self._config = config
         self._forward_context = forward_context
+        self._masks = masks
         self._references = References(config.reference_ratio) if references is None else references
         self._check_memory(module, max(1, len(data.groups)))
         mask = self._check(module)
@@ -95,6 +101,7 @@ class Prober:
             sgld=sgld,
             config=config,
             forward_context=forward_context,
+            masks=masks,
         )
         self._sampler = ChainSampler(
             module,
@@ -106,6 +113,7 @@ class Prober:
             forward_context=forward_context,
             reduce=None if config.save_trace else Reducer(self.groups),
             engine=engine,
+            masks=masks,
         )
 
     @property
@@ -122,7 +130,8 @@ class Prober:
                 check_finite(losses)
                 masks.append(losses.mask.cpu().numpy())
         minibatch = take(self._sampling, slice(0, self._sgld.batch_size))
-        weights = FlatWeights(module, self._sgld.parameters)
+        weights = FlatWeights(module, one_selection(self._sgld.parameters, self._masks))
+        self._moved_weights = len(weights.anchor)
 
         def gradient() -> Tensor:
             with self._forward_context():
@@ -175,7 +184,8 @@ class Prober:
         Returns:
             The data set of the probe (see :func:`stagewise.influence.bif.bif` for influence; the trace, baseline,
             signal and diagnostics beside it, and what it is flagged for: ``flagged``, the number, ``flag_names``, and
-            the attribute ``flags``, name to words), or None where every chain failed; and the trace. A probe with a
+            the attribute ``flags``, name to words; the attribute ``moved_weights`` tells how many weights the chains
+            move), or None where every chain failed; and the trace. A probe with a
             severe flag has no signal and is no reference; others are used as they are.
         """
         start = time.perf_counter()
@@ -212,12 +222,13 @@ class Prober:
             for tensor in tensors(batch):
                 data.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         data.update(repr((self.groups.names, self.groups.counts.tolist())).encode())
-        return {
+        found = {
             "sgld": repr(self._sgld),
             "centering": str(self._config.centering),
             "reference_ratio": repr(self._config.reference_ratio),
             "data": data.hexdigest(),
         }
+        return found if self._masks is None else found | {"masks": masks_digest(self._masks)}
 
     def _add_diagnostics(self, result: xr.Dataset, trace: Trace, features: Features) -> list[Flag]:
         preconditioner = self._sgld.preconditioner
@@ -273,4 +284,5 @@ class Prober:
             "lr": sgld.lr,
             "seed": sgld.seed,
             "sgld": asdict(sgld),
+            "moved_weights": self._moved_weights,
         }
