@@ -17,9 +17,9 @@ from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.calibration import EARLY_GROWTH
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
+from stagewise.sampling.entries import trainable
 from stagewise.sampling.findings import Severity, check_settings
 from stagewise.sampling.measurement import FINE_SAMPLES, Landscape, Measurement, settle
-from stagewise.sampling.weights import trainable
 
 RECHECK_RATIO = 3
 """Curvature is looked at again at the first probe whose step is so many times that of the last look."""

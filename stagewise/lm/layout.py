@@ -15,8 +15,8 @@ def layers(model: Any) -> list[Any]:
     return list(base.h if model.config.model_type == "gpt2" else base.layers)
 
 
-def output_projection(model: Any, layer: int) -> nn.Module:
-    """The module that maps the heads' outputs, side by side ``[..., head * head size]``, back to the width.
+def attention(model: Any, layer: int) -> nn.Module:
+    """The attention of a layer.
 
     Args:
         model: Hugging Face causal language model of one of the architectures in :data:`SUPPORTED`.
@@ -24,5 +24,16 @@ def output_projection(model: Any, layer: int) -> nn.Module:
     """
     block = layers(model)[layer]
     if model.config.model_type == "gpt2":
-        return block.attn.c_proj
-    return block.attention.dense if model.config.model_type == "gpt_neox" else block.self_attn.o_proj
+        return block.attn
+    return block.attention if model.config.model_type == "gpt_neox" else block.self_attn
+
+
+def output_projection(model: Any, layer: int) -> nn.Module:
+    """The module that maps the heads' outputs, side by side ``[..., head * head size]``, back to the width.
+
+    Args:
+        model: Hugging Face causal language model of one of the architectures in :data:`SUPPORTED`.
+        layer: its number.
+    """
+    names = {"gpt2": "c_proj", "gpt_neox": "dense"}
+    return attention(model, layer).get_submodule(names.get(model.config.model_type, "o_proj"))

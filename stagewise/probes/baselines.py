@@ -15,6 +15,7 @@ from stagewise.influence.groups import Groups
 from stagewise.losses import LossFn
 from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.entries import Masks, one_selection
 
 _AXES = ("group", "group_j")
 
@@ -34,6 +35,7 @@ class Baselines:
         sgld: SGLDConfig,
         config: ProbeConfig,
         forward_context: Callable[[], AbstractContextManager] = nullcontext,
+        masks: Masks | None = None,
     ) -> None:
         """Start before the first probe.
 
@@ -45,6 +47,7 @@ class Baselines:
             sgld: the sampler, for its parameters and the damping localization / nbeta.
             config: which baselines are asked for.
             forward_context: entered around each forward pass (autocast).
+            masks: what the chains move, in place of the sampler's parameters.
         """
         self._loss_fn = loss_fn
         self._observed = observed
@@ -53,6 +56,7 @@ class Baselines:
         self._sgld = sgld
         self._config = config
         self._forward_context = forward_context
+        self._selection = one_selection(sgld.parameters, masks)
         self._tracin = tracin.TracIn()
         self._last_step = 0
 
@@ -80,7 +84,7 @@ class Baselines:
                 self._loss_fn,
                 self._observed,
                 self._groups,
-                parameters=self._sgld.parameters,
+                parameters=self._selection,
                 forward_context=self._forward_context,
             )
             found["graddot"] = (_AXES, dot, {"units": graddot.UNITS, "sign": graddot.SIGN})
@@ -105,7 +109,7 @@ class Baselines:
                 sampling=self._sampling,
                 nbeta=self._sgld.nbeta,
                 localization=localization,
-                parameters=self._sgld.parameters,
+                parameters=self._selection,
                 chunk_size=self._config.chunk_size,
             )
         except InputError as refused:

@@ -31,6 +31,7 @@ from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, RMSprop, SGLDConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.diagnostics import diagnose
+from stagewise.sampling.entries import Masks, masks_digest, one_selection
 from stagewise.sampling.observed import chunks
 from stagewise.sampling.trace import Trace
 from stagewise.sampling.weights import FlatWeights
@@ -57,6 +58,7 @@ class Prober:
         device: torch.device | None = None,
         forward_context: Callable[[], AbstractContextManager] = nullcontext,
         engine: EngineName | None = None,
+        masks: Masks | None = None,
     ) -> None:
         """Check everything that can be checked before the first probe.
 
@@ -70,11 +72,14 @@ class Prober:
             device: where the module lives; the device of its first parameter if None.
             forward_context: entered around each forward pass (autocast).
             engine: the engine that ``auto`` chose earlier in the same run.
+            masks: parameter name to bool mask of its shape: chains and baselines move the entries where it is True and
+                leave all else at w*, so that influence is that of one component. In place of ``sgld.parameters``; None
+                for all weights. :func:`stagewise.lm.components.component_masks` makes those of a head or a layer.
 
         Raises:
             LossContractError: the loss breaks its contract.
-            InputError: a parameter pattern matches nothing, groups, position bins or chosen samples do not fit, or what
-                is asked for needs more memory than allowed.
+            InputError: a parameter pattern matches nothing; masks, groups, position bins or chosen samples do not fit;
+                or what is asked for needs more memory than allowed.
         """
         device = device or next(module.parameters()).device
         self._loss_fn = loss_fn
@@ -83,6 +88,7 @@ class Prober:
         self._sgld = sgld
         self._config = config
         self._forward_context = forward_context
+        self._masks = masks
         self._references = References(config.reference_ratio) if references is None else references
         self._check_memory(module, max(1, len(data.groups)))
         mask = self._check(module)
@@ -99,6 +105,7 @@ class Prober:
             sgld=sgld,
             config=config,
             forward_context=forward_context,
+            masks=masks,
         )
         self._sampler = ChainSampler(
             module,
@@ -110,6 +117,7 @@ class Prober:
             forward_context=forward_context,
             reduce=None if config.save_trace else Reducer(self._reduced),
             engine=engine,
+            masks=masks,
         )
 
     @property
@@ -126,7 +134,8 @@ class Prober:
                 check_finite(losses)
                 masks.append(losses.mask.cpu().numpy())
         minibatch = take(self._sampling, slice(0, self._sgld.batch_size))
-        weights = FlatWeights(module, self._sgld.parameters)
+        weights = FlatWeights(module, one_selection(self._sgld.parameters, self._masks))
+        self._moved_weights = len(weights.anchor)
 
         def gradient() -> Tensor:
             with self._forward_context():
@@ -170,7 +179,8 @@ class Prober:
             signal and diagnostics beside it, influence by position and between tokens where it was asked for, and what
             the probe is flagged for: ``flagged``, the number, ``flag_names``, and the attribute ``flags``, name to
             words), or None where every chain failed; and the trace. A probe with a severe flag has no signal and is no
-            reference; others are used as they are.
+            reference; others are used as they are. The attribute ``moved_weights`` tells how many weights the chains
+            move.
         """
         measured, trace = self.measure(module, step, second_moments=second_moments, lr=lr)
         if measured is None:
@@ -241,12 +251,13 @@ class Prober:
             for tensor in tensors(batch):
                 data.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         data.update(repr((self._reduced.names, self._reduced.counts.tolist())).encode())
-        return {
+        found = {
             "sgld": repr(self._sgld),
             "centering": str(self._config.centering),
             "reference_ratio": repr(self._config.reference_ratio),
             "data": data.hexdigest(),
         }
+        return found if self._masks is None else found | {"masks": masks_digest(self._masks)}
 
     def _add_diagnostics(self, result: xr.Dataset, trace: Trace, features: Features) -> list[Flag]:
         preconditioner = self._sgld.preconditioner
@@ -290,4 +301,5 @@ class Prober:
             "lr": sgld.lr,
             "seed": sgld.seed,
             "sgld": asdict(sgld),
+            "moved_weights": self._moved_weights,
         }

@@ -13,8 +13,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from stagewise.batches import Batch, tensors
 from stagewise.isolation import with_weights
 from stagewise.losses import Losses, LossFn, evaluate
+from stagewise.sampling.entries import Entries, Selection, moved_entries
 from stagewise.sampling.tracing import trace
-from stagewise.sampling.weights import FlatWeights, trainable
+from stagewise.sampling.weights import FlatWeights
 
 
 def _rebuilt(batch: Batch, values: Sequence[Tensor]) -> Batch:
@@ -33,7 +34,7 @@ class Program:
     def __init__(
         self,
         loss_fn: LossFn,
-        parameters: Sequence[str] | None,
+        selection: Selection,
         forward_context: Callable[[], AbstractContextManager],
         *,
         traced: bool = True,
@@ -42,28 +43,31 @@ class Program:
 
         Args:
             loss_fn: per-sample loss.
-            parameters: patterns of the parameters that the chains move.
+            selection: what the chains move, patterns or masks.
             forward_context: entered around each forward pass (autocast).
             traced: record the tensor operations once and replay them; False goes through the module each time.
         """
         self._loss_fn = loss_fn
-        self._parameters = parameters
+        self._selection = selection
         self._forward_context = forward_context
         self._traced = traced
         self._graphs: dict[Any, Callable[..., Tensor]] = {}
 
     def _function(self, module: nn.Module, batch: Batch, *, gradient: bool, shared: bool) -> Callable[..., Tensor]:
         """``f(state [chain, weight], *others, *data)``, one batch shared by all chains or one for each."""
-        moving = trainable(module, self._parameters)
-        others = [name for name in constants(module) if name not in moving]
-        shapes = [value.shape for value in moving.values()]
-        dtypes = [value.dtype for value in moving.values()]
-        sizes = [value.numel() for value in moving.values()]
+        moving = moved_entries(module, self._selection)
+        others = list(_others(module, moving))
+        num_fixed = len(others) + sum(it.index is not None for it in moving)
 
         def one_chain(weights: Tensor, rest: Sequence[Tensor], data: Sequence[Tensor]) -> Tensor:
-            parts = zip(weights.split(sizes), shapes, dtypes, strict=True)
-            leaves = [part.view(shape).to(dtype) for part, shape, dtype in parts]
-            held = dict(zip([*moving, *others], [*leaves, *rest], strict=True))
+            held = dict(zip(others, rest[: len(others)], strict=True))
+            indices = iter(rest[len(others) :])
+            for it, part in zip(moving, weights.split([it.size for it in moving]), strict=True):
+                entries = part.to(it.dtype)
+                if it.index is not None:
+                    # The index as an argument of the graph: a tensor of its own is refused there.
+                    entries = held[it.name].reshape(-1).scatter(0, next(indices), entries)
+                held[it.name] = entries.view(it.shape)
 
             def body() -> Tensor:
                 with self._forward_context():
@@ -76,7 +80,7 @@ class Program:
         every_chain = vmap(grad(one_chain) if gradient else one_chain, in_dims=(0, None, own))
 
         def function(state: Tensor, *arguments: Tensor) -> Tensor:
-            return every_chain(state, list(arguments[: len(others)]), list(arguments[len(others) :]))
+            return every_chain(state, list(arguments[:num_fixed]), list(arguments[num_fixed:]))
 
         return function
 
@@ -88,7 +92,7 @@ class Program:
         Args:
             module: in eval mode.
             state: ``[chain, weight]``.
-            rest: the values of :func:`constants` that the chains do not move.
+            rest: from :func:`fixed_arguments`.
             batch: shared by all chains, or with a leading axis of chains.
             gradient: the gradient of the mean loss ``[chain, weight]``; else the losses ``[chain, sample(, token)]``.
             shared: whether the batch is shared by all chains.
@@ -110,6 +114,18 @@ def constants(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by name, detached: what a traced graph must be given anew at each probe."""
     named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     return {name: value.detach() for name, value in named.items()}
+
+
+def _others(module: nn.Module, moving: Sequence[Entries]) -> dict[str, Tensor]:
+    """Those of :func:`constants` that do not move, or in part only."""
+    whole = {it.name for it in moving if it.index is None}
+    return {name: value for name, value in constants(module).items() if name not in whole}
+
+
+def fixed_arguments(module: nn.Module, moving: Sequence[Entries]) -> list[Tensor]:
+    """Arguments of the graphs that stay as they are during a probe: values at w*, and where entries go in them."""
+    indices = [it.index for it in moving if it.index is not None]
+    return [*_others(module, moving).values(), *indices]
 
 
 class BatchedEngine:
@@ -138,8 +154,7 @@ class BatchedEngine:
         """
         self._program = program
         self._module = module
-        moving = set(weights.leaves)
-        self._rest = [value for name, value in constants(module).items() if name not in moving]
+        self._rest = fixed_arguments(module, weights.entries)
         self._sampling = sampling
         self._observed = observed
         self._mask = mask

@@ -15,7 +15,9 @@ from stagewise.sampling.batched import BatchedEngine, Program
 from stagewise.sampling.choice import EngineChoice
 from stagewise.sampling.config import Drift, EngineName, SGLDConfig
 from stagewise.sampling.ekfac import EKFAC, ekfac_preconditioner
+from stagewise.sampling.ekfac_checks import refuse_masks
 from stagewise.sampling.engine import Engine
+from stagewise.sampling.entries import Masks, one_selection
 from stagewise.sampling.gradients import DriftGradient
 from stagewise.sampling.observed import chunks
 from stagewise.sampling.preconditioners import AdamMoments, Preconditioner
@@ -32,7 +34,7 @@ class ChainSampler:
     """Chains around whatever weights a module has, probe after probe; keeps what is worth keeping in between.
 
     The module is left bit for bit as it was: chains run on a copy of the trainable parameters, in eval mode, with
-    random numbers of their own. Frozen parameters, and those that ``config.parameters`` leaves out, stay at w*.
+    random numbers of their own. Frozen parameters, and what ``config.parameters`` or ``masks`` leave out, stay at w*.
 
     Attributes:
         engine: which engine runs the chains; None until it has been chosen.
@@ -50,6 +52,7 @@ class ChainSampler:
         forward_context: ForwardContext = nullcontext,
         reduce: Reduce | None = None,
         engine: EngineName | None = None,
+        masks: Masks | None = None,
     ) -> None:
         """Nothing is run yet.
 
@@ -64,11 +67,18 @@ class ChainSampler:
                 caches casts of weights, and the weights move.
             reduce: makes features of each draw's losses as they come; token losses are then not kept.
             engine: the engine that ``auto`` once chose, so that a resumed run goes on with it.
+            masks: parameter name to bool mask of its shape: the chains move the entries where it is True, and all else
+                stays at w* bit for bit. Every figure that is taken over weights is then taken over those alone. In
+                place of ``config.parameters``; None moves all. See :mod:`stagewise.lm.components` for those of a head.
 
         Raises:
-            InputError: no trainable parameter, a pattern that matches none, or parameters on several devices.
+            InputError: no trainable parameter, a pattern that matches none, masks that do not fit or stand beside
+                ``config.parameters`` or EK-FAC, or parameters on several devices.
         """
-        FlatWeights(module, config.parameters)  # refuses what cannot be sampled, before any run
+        self._selection = one_selection(config.parameters, masks)
+        weights = FlatWeights(module, self._selection)  # refuses what cannot be sampled, before any run
+        if isinstance(config.preconditioner, EKFAC):
+            refuse_masks(weights.entries)
         self._module = module
         self._loss_fn = loss_fn
         self._chunks = chunks(observed, chunk_size)
@@ -81,7 +91,7 @@ class ChainSampler:
         half |= any(value.dtype in (torch.float16, torch.bfloat16) for value in module.parameters())
         self._choice = EngineChoice(
             config.engine if engine is None else engine,
-            lambda **how: Program(loss_fn, config.parameters, forward_context, **how),
+            lambda **how: Program(loss_fn, self._selection, forward_context, **how),
             batch_size=config.batch_size if config.batch_size < num_samples(sampling) else None,
             half_precision=half,
         )
@@ -120,7 +130,7 @@ class ChainSampler:
             LossContractError: the loss is not of the contract's shape.
         """
         self._config.numbers()
-        weights = FlatWeights(self._module, self._config.parameters)
+        weights = FlatWeights(self._module, self._selection)
         fixed: Preconditioner | None = None
         failure: str | None = None
         try:
@@ -188,7 +198,8 @@ class ChainSampler:
     ) -> Preconditioner | None:
         settings = self._config.preconditioner
         if isinstance(settings, AdamMoments):
-            return settings.build(weights.leaves, second_moments, weights.anchor)
+            moments = weights.gather(second_moments)
+            return settings.build(weights.gather(weights.leaves), moments, weights.anchor)
         if isinstance(settings, EKFAC):
             _, localization = self._config.numbers()
             return ekfac_preconditioner(
@@ -198,7 +209,7 @@ class ChainSampler:
                 self._sampling,
                 nbeta=self._config.nbeta,
                 localization=localization + self._config.nbeta * self._config.weight_decay,
-                parameters=self._config.parameters,
+                parameters=self._selection,
             )
         return None
 
@@ -249,12 +260,13 @@ def run_chains(
     second_moments: Mapping[str, Tensor] | None = None,
     reduce: Reduce | None = None,
     on_draw: OnDraw | None = None,
+    masks: Masks | None = None,
 ) -> Trace:
     """One run of a :class:`ChainSampler`, for a single look; arguments are explained there.
 
     Raises:
         InputError: ``lr`` or ``localization`` is still ``auto``; no trainable parameter, a pattern that matches none,
-            parameters on several devices, or an engine that cannot run this module.
+            masks that do not fit, parameters on several devices, or an engine that cannot run this module.
         LossContractError: the loss is not of the contract's shape.
     """
     sampler = ChainSampler(
@@ -266,5 +278,6 @@ def run_chains(
         chunk_size=chunk_size,
         forward_context=forward_context,
         reduce=reduce,
+        masks=masks,
     )
     return sampler.run(step, second_moments, on_draw=on_draw)

@@ -15,6 +15,7 @@ from stagewise.batches import Batch, num_samples
 from stagewise.errors import InputError
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import Losses, LossFn, evaluate
+from stagewise.sampling.entries import Selection
 from stagewise.sampling.hessian import HessianProducts
 from stagewise.sampling.weights import FlatWeights
 
@@ -125,7 +126,7 @@ def measure_curvature(
     loss_fn: LossFn,
     batch: Batch,
     *,
-    parameters: list[str] | None = None,
+    parameters: Selection = None,
     root: Root | None = None,
     nbeta: float = 1.0,
     localization: float = 0.0,
@@ -145,7 +146,8 @@ def measure_curvature(
         module: its current weights are where the Hessian is taken.
         loss_fn: per-sample loss, see :mod:`stagewise.losses`; needs second derivatives.
         batch: what the loss is averaged over, on the module's device.
-        parameters: patterns of parameter names, as in the sampler; all trainable ones if None.
+        parameters: patterns of parameter names, or masks, as in the sampler; all trainable ones if None. H is that of
+            the weights that move.
         root: R, where the chain has a preconditioner P = R R^T; its transpose is taken by differentiation.
         nbeta: factor of H.
         localization: added to the diagonal before R.
@@ -157,8 +159,8 @@ def measure_curvature(
         forward_context: entered around each forward pass. Not autocast: products in half precision are too rough.
 
     Raises:
-        InputError: a setting out of range, an empty batch, a pattern that matches nothing, or a loss without second
-            derivatives.
+        InputError: a setting out of range, an empty batch, a pattern that matches nothing, masks that do not fit, or a
+            loss without second derivatives.
         FloatingPointError: a product is not finite.
         ArithmeticError: no convergence.
 

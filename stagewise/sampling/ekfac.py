@@ -1,7 +1,6 @@
 """Chains preconditioned by curvature: EK-FAC factors of the module, from curvlinops."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -12,9 +11,9 @@ from stagewise.batches import Batch, num_samples
 from stagewise.errors import InputError, require
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import LossFn
-from stagewise.sampling.ekfac_checks import Loss, check_parameters, hooks_restored, loss_factor
+from stagewise.sampling.ekfac_checks import Loss, check_parameters, hooks_restored, loss_factor, refuse_masks
+from stagewise.sampling.entries import Selection, moved_entries, trainable
 from stagewise.sampling.kronecker import KroneckerBlock, KroneckerPreconditioner
-from stagewise.sampling.weights import trainable
 
 FisherType = Literal["type-2", "mc"]
 
@@ -77,7 +76,7 @@ def ekfac_preconditioner(
     *,
     nbeta: float,
     localization: float,
-    parameters: Sequence[str] | None = None,
+    parameters: Selection = None,
     chunk_size: int | None = None,
 ) -> KroneckerPreconditioner:
     """Build P at the current weights of ``module``, which is left bit for bit as it was.
@@ -89,11 +88,12 @@ def ekfac_preconditioner(
         sampling: the whole set (x, y) behind the target's mean loss, on the module's device.
         nbeta: of the chain.
         localization: of the chain; any further constant precision of the target is to be added to it.
-        parameters: patterns of the parameters that the chain moves; all trainable ones if None.
+        parameters: patterns of the parameters that the chain moves, or masks that are all True; all trainable ones if
+            None.
         chunk_size: samples for each forward pass; all at once if None.
 
     Returns:
-        P over the flat weights in the order of :func:`~stagewise.sampling.weights.trainable`.
+        P over the flat weights in the order of :func:`~stagewise.sampling.entries.trainable`.
 
     Raises:
         InputError: curvlinops is missing, or the module, the batch or the loss does not fit; says what to do.
@@ -105,6 +105,7 @@ def ekfac_preconditioner(
         "localization > 0 with EKFAC",
         "it bounds the step in directions without curvature",
     )
+    refuse_masks(moved_entries(module, parameters))
     leaves = {name: value.clone().requires_grad_() for name, value in trainable(module, parameters).items()}
     check_parameters(module, leaves)
 

@@ -1,6 +1,6 @@
 """Whether EK-FAC factors fit a module, a batch and a loss."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from stagewise.batches import Batch
 from stagewise.errors import InputError
 from stagewise.losses import LossFn, evaluate
+from stagewise.sampling.entries import Entries
 
 Loss = Literal["cross_entropy", "mse"]
 
@@ -46,6 +47,20 @@ def check_parameters(module: nn.Module, leaves: dict[str, Tensor]) -> None:
         if value.dtype not in (torch.float32, torch.float64):
             raise InputError(
                 f"got parameter {name!r} of {value.dtype} with EKFAC; expected float32 or float64; {remedy}"
+            )
+
+
+def refuse_masks(entries: Sequence[Entries]) -> None:
+    """Refuse chains that move a part of a parameter: the Kronecker eigenbasis of a layer mixes all of its weights.
+
+    Raises:
+        InputError: a mask that is not all True.
+    """
+    for it in entries:
+        if it.index is not None:
+            raise InputError(
+                f"got a mask that moves {it.size} of {it.shape.numel()} entries of {it.name!r} with EKFAC; expected "
+                "whole parameters; take another preconditioner, or a component that is made of whole ones"
             )
 
 

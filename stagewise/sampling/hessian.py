@@ -33,6 +33,7 @@ class HessianProducts:
             batch: what the loss is averaged over.
             chunk_size: samples for each double backward pass, which bounds memory; all at once if None.
         """
+        self._weights = weights
         self._leaves = list(weights.leaves.values())
         self._evaluate = evaluate_batch
         self._chunks = chunks(batch, chunk_size)
@@ -61,15 +62,13 @@ class HessianProducts:
         Raises:
             FloatingPointError: the product is not finite.
         """
-        parts = vector.split([leaf.numel() for leaf in self._leaves])
+        parts = self._weights.spread(vector)
         total, count = torch.zeros_like(vector), 0
         for chunk in self._chunks:
             slopes, num_losses = self._slopes(chunk) if self._kept is None else self._kept
             count += num_losses
             # A loss linear in a weight has a slope without a graph, and no curvature there.
-            curved = [
-                (s, part.view_as(s).to(s.dtype)) for s, part in zip(slopes, parts, strict=True) if s.requires_grad
-            ]
+            curved = [(s, part.to(s.dtype)) for s, part in zip(slopes, parts, strict=True) if s.requires_grad]
             if not curved:
                 continue
             outputs, directions = zip(*curved, strict=True)
@@ -81,8 +80,7 @@ class HessianProducts:
                 allow_unused=True,
                 materialize_grads=True,
             )
-            dense = (part.to_dense() if part.is_sparse else part for part in found)
-            total += torch.cat([part.reshape(-1).to(total.dtype) for part in dense])
+            total += self._weights.flat(found)
         if not torch.isfinite(total).all():
             raise FloatingPointError("a Hessian-vector product was not finite")
         return total / count

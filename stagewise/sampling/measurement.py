@@ -15,6 +15,7 @@ from stagewise.sampling.calibration import propose
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.curvature import Curvature, Root, measure_curvature
 from stagewise.sampling.ekfac import EKFAC, ekfac_preconditioner
+from stagewise.sampling.entries import Masks, Selection, one_selection
 from stagewise.sampling.preconditioners import AdamMoments, Preconditioner, RMSprop, RunningRMSprop
 from stagewise.sampling.weights import FlatWeights
 
@@ -58,6 +59,7 @@ class Landscape:
         seed: of start vector and minibatches.
         forward_context: entered around each forward pass; not autocast.
         second_moments: Adam's, by parameter name, for the preconditioner that uses them.
+        masks: which entries of which parameters the chains move, as in the sampler; curvature is that of these.
     """
 
     loss_fn: LossFn
@@ -68,6 +70,7 @@ class Landscape:
     seed: int = 0
     forward_context: ForwardContext = nullcontext
     second_moments: Mapping[str, Tensor] = field(default_factory=dict)
+    masks: Masks | None = None
 
     def measure(self, module: nn.Module, config: SGLDConfig, step: int = 0) -> Measurement:
         """Measure at the weights that ``module`` has now, which is left as it was.
@@ -89,8 +92,9 @@ class Landscape:
         if isinstance(settings, RMSprop):
             return self._rmsprop(settings, module, config)
         if isinstance(settings, AdamMoments):
-            weights = FlatWeights(module, config.parameters)
-            return settings.build(weights.leaves, self.second_moments, weights.anchor)
+            weights = FlatWeights(module, self._selection(config))
+            moments = weights.gather(self.second_moments)
+            return settings.build(weights.gather(weights.leaves), moments, weights.anchor)
         if isinstance(settings, EKFAC):
             return ekfac_preconditioner(
                 settings,
@@ -99,9 +103,12 @@ class Landscape:
                 self.sampling,
                 nbeta=config.nbeta,
                 localization=float(config.localization) + config.nbeta * config.weight_decay,
-                parameters=config.parameters,
+                parameters=self._selection(config),
             )
         return None
+
+    def _selection(self, config: SGLDConfig) -> Selection:
+        return one_selection(config.parameters, self.masks)
 
     def _curvature(self, module: nn.Module, config: SGLDConfig, step: int, root: Root | None) -> Curvature:
         # Weight decay adds to every direction of H.
@@ -113,7 +120,7 @@ class Landscape:
             module,
             self.loss_fn,
             take(self.sampling, slice(0, self.num_samples)),
-            parameters=config.parameters,
+            parameters=self._selection(config),
             root=root,
             # A minibatch at a time: second derivatives take a few times the memory of a training step.
             chunk_size=config.batch_size,
@@ -130,7 +137,7 @@ class Landscape:
 
         Gradients grow as the chain leaves w*, and P falls; but the first steps are taken with a P like this.
         """
-        weights = FlatWeights(module, config.parameters)
+        weights = FlatWeights(module, self._selection(config))
         adapting = RunningRMSprop(settings, weights.state)
         generator = np.random.default_rng(self.seed)
         size = num_samples(self.sampling)

@@ -104,8 +104,8 @@ class RunningRMSprop:
 class AdamMoments:
     """Diagonal preconditioner from the training optimizer's own second moments, frozen: no burn-in, no extra gradient.
 
-    P = s / (sqrt(v) + eps s), v Adam's bias-corrected second moments and s their root mean over all weights, so that P
-    is near 1 for a typical weight and at most 1 / eps, and ``lr`` keeps the meaning that it has without it.
+    P = s / (sqrt(v) + eps s), v Adam's bias-corrected second moments and s their root mean over the weights that move,
+    so that P is near 1 for a typical weight and at most 1 / eps, and ``lr`` keeps the meaning that it has without it.
 
     Attributes:
         eps: floor of sqrt(v) relative to s; weights whose gradients are much smaller move 1 / eps times faster.
@@ -123,9 +123,9 @@ class AdamMoments:
         """P over the flat weights.
 
         Args:
-            names: parameters that the chain moves, in order.
-            second_moments: v by parameter name; a missing one counts as zero (no gradient yet). With none at all, as
-                before the first optimizer step, P is 1.
+            names: what the chain moves of each parameter, in order, of any shape.
+            second_moments: v of the same, by parameter name; a missing one counts as zero (no gradient yet). With none
+                at all, as before the first optimizer step, P is 1.
             like: flat weights ``[weight]``, for device and type.
         """
         parts = [second_moments.get(name, torch.zeros_like(value)) for name, value in names.items()]

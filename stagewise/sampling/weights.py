@@ -1,75 +1,65 @@
 """The weights of a chain, flat."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
 
 from stagewise.errors import InputError
-
-
-def trainable(module: nn.Module, patterns: Sequence[str] | None = None) -> dict[str, Tensor]:
-    """Trainable parameters by name, detached; those that a pattern matches, in the module's order.
-
-    Raises:
-        InputError: no trainable parameter, or a pattern that matches none.
-    """
-    parameters = {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
-    if not parameters:
-        raise InputError("got a module without trainable parameters; expected at least one; unfreeze a part of it")
-    if patterns is None:
-        return parameters
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in parameters):
-            raise InputError(
-                f"got parameters={pattern!r}, which matches no trainable parameter; expected a pattern such as "
-                f"{next(iter(parameters))!r} or '*{next(iter(parameters)).split('.')[-1]}'; see named_parameters()"
-            )
-    return {name: value for name, value in parameters.items() if any(fnmatchcase(name, it) for it in patterns)}
+from stagewise.sampling.entries import Selection, moved_entries, trainable
 
 
 class FlatWeights:
-    """The parameters that a chain moves in one buffer, and leaf tensors that look into it.
+    """The weights that a chain moves in one buffer, and leaf tensors for the module to compute with.
+
+    A parameter that moves as a whole is a view of the buffer. Of one that moves in part, the buffer holds the entries
+    that move, and nothing else: whatever is done to the flat weights, the others stay at w* bit for bit.
 
     Attributes:
+        entries: what the buffer holds of each parameter, in order.
         anchor: ``[weight]``, the training weights w*.
         state: ``[weight]``, the chain's weights, changed in place.
         leaves: by parameter name, what the module computes with.
     """
 
-    def __init__(self, module: nn.Module, patterns: Sequence[str] | None = None) -> None:
+    def __init__(self, module: nn.Module, selection: Selection = None) -> None:
         """Start at the weights that the module has now.
 
         Args:
             module: its trainable parameters are copied.
-            patterns: names of the parameters to move, ``*`` matches anything; all trainable ones if None.
+            selection: names of the parameters to move, ``*`` matches anything, or masks; all trainable ones if None.
 
         Raises:
-            InputError: no trainable parameter, a pattern that matches none, or parameters on several devices.
+            InputError: no trainable parameter, a pattern that matches none, masks that do not fit, or parameters on
+                several devices.
         """
-        parameters = trainable(module, patterns)
+        parameters = trainable(module, selection)
         devices = {value.device for value in parameters.values()}
         if len(devices) > 1:
             raise InputError(f"got parameters on {sorted(map(str, devices))}; expected one device; place it on one")
         dtype = torch.float64 if any(value.dtype == torch.float64 for value in parameters.values()) else torch.float32
-        self.anchor = torch.cat([value.reshape(-1).to(dtype) for value in parameters.values()])
+        self.entries = moved_entries(module, selection)
+        self.anchor = torch.cat([it.take(parameters[it.name]).to(dtype) for it in self.entries])
         self.state = self.anchor.clone()
-        parts = self.state.split([value.numel() for value in parameters.values()])
-        self._views = [part.view(value.shape) for part, value in zip(parts, parameters.values(), strict=True)]
-        # Half-precision parameters get leaves of their own: noise smaller than their rounding lives in `state`.
-        self.leaves = {
-            name: (view.detach() if view.dtype == value.dtype else value.clone()).requires_grad_()
-            for (name, value), view in zip(parameters.items(), self._views, strict=True)
-        }
+        self._parts = self.state.split([it.size for it in self.entries])
+        self.leaves: dict[str, Tensor] = {}
+        self._copies = []
+        for it, part in zip(self.entries, self._parts, strict=True):
+            value = parameters[it.name]
+            if it.index is None and value.dtype == dtype:
+                leaf = part.view(value.shape).detach()
+            else:
+                # Half-precision parameters get leaves of their own: noise smaller than their rounding lives in `state`.
+                leaf = value.clone() if it.index is None else value.clone(memory_format=torch.contiguous_format)
+                self._copies.append((it, leaf, part))
+            self.leaves[it.name] = leaf.requires_grad_()
 
     def publish(self) -> None:
         """Bring leaves that are copies up to date with the buffer."""
         with torch.no_grad():
-            for leaf, view in zip(self.leaves.values(), self._views, strict=True):
-                if leaf.dtype != view.dtype:
-                    leaf.copy_(view)
+            for it, leaf, part in self._copies:
+                it.write_(leaf, part)
 
     @contextmanager
     def at_anchor(self) -> Iterator[None]:
@@ -87,8 +77,21 @@ class FlatWeights:
         self.state.copy_(self.anchor)
         self.publish()
 
+    def flat(self, parts: Sequence[Tensor]) -> Tensor:
+        """``[weight]`` of tensors in the shapes and the order of the leaves."""
+        dense = (part.to_dense() if part.is_sparse else part for part in parts)
+        return torch.cat([it.take(part).to(self.state.dtype) for it, part in zip(self.entries, dense, strict=True)])
+
+    def spread(self, vector: Tensor) -> list[Tensor]:
+        """A vector ``[weight]`` in the shapes of the leaves, zero where a weight does not move."""
+        parts = vector.split([it.size for it in self.entries])
+        return [it.spread(part) for it, part in zip(self.entries, parts, strict=True)]
+
+    def gather(self, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of tensors by parameter name: the entries ``[entry]`` that move; those of other parameters are left out."""
+        return {it.name: it.take(named[it.name]) for it in self.entries if it.name in named}
+
     def gradient(self, loss: Tensor) -> Tensor:
         """Flat gradient ``[weight]``; zero for parameters that the loss does not use."""
-        parts = torch.autograd.grad(loss, list(self.leaves.values()), allow_unused=True, materialize_grads=True)
-        dense = (part.to_dense() if part.is_sparse else part for part in parts)
-        return torch.cat([part.reshape(-1).to(self.state.dtype) for part in dense])
+        leaves = list(self.leaves.values())
+        return self.flat(torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True))

@@ -14,7 +14,8 @@ from stagewise.probes.prober import Prober
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import RMSprop, SGLDConfig
 from stagewise.sampling.data import ProbeData
-from tests.sampling.test_chains import squared
+from tests.sampling.test_chains import regression, squared
+from tests.sampling.test_masks import Rest
 
 SGLD = SGLDConfig(lr=1e-3, nbeta=10, localization=10, num_chains=3, num_draws=8, batch_size=4, engine="sequential")
 
@@ -243,3 +244,38 @@ def test_rms_gradient_is_held_against_the_eps_of_rmsprop(case, monkeypatch):
     assert "minibatch_noise" in result.attrs["flags"]
     plain, _ = prober(module, batch).probe(module, 1)
     assert np.isnan(plain["gradient_over_eps"])
+
+
+def test_masked_probes_are_those_of_the_model_whose_other_weights_are_constants():
+    batch = regression(num=12)
+    module = nn.Linear(3, 1, bias=False).double()
+    masks = {"weight": torch.tensor([[True, False, True]])}
+    data = ProbeData(batch, groups={"few": torch.arange(12) < 4, "rest": torch.arange(12) >= 4})
+    found = []
+    for of, given in ((module, masks), (Rest(module.weight, 1), None)):
+        config = ProbeConfig(damped_influence=True)
+        watcher = Prober(of, squared, data, sgld=SGLD, config=config, masks=given)
+        watcher.probe(of, 10)
+        with torch.no_grad():
+            of.weight[0, 0] += 1.0
+        found.append(watcher.probe(of, 20)[0])
+    assert [it.attrs["moved_weights"] for it in found] == [2, 2]
+    for name in ("bif", "group_bif", "group_bif_se", "graddot", "damped_influence", "signal", "end_distance"):
+        np.testing.assert_allclose(found[0][name], found[1][name], rtol=1e-4, atol=1e-9)
+
+
+def test_masks_are_part_of_the_fingerprint(case):
+    module, batch = case
+    prints = []
+    for masks in (None, {"0.bias": torch.arange(4) < 2}, {"0.bias": torch.arange(4) < 3}):
+        watcher = Prober(module, squared, ProbeData(batch), sgld=SGLD, config=ProbeConfig(), masks=masks)
+        prints.append(watcher.fingerprint())
+    assert "masks" not in prints[0]
+    assert prints[1].pop("masks") != prints[2].pop("masks")
+    assert prints[0] == prints[1] == prints[2]
+
+
+def test_masks_that_do_not_fit_are_refused(case):
+    module, batch = case
+    with pytest.raises(InputError, match="which the module does not have"):
+        Prober(module, squared, ProbeData(batch), sgld=SGLD, config=ProbeConfig(), masks={"1.bias": torch.ones(1)})

@@ -15,7 +15,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 from stagewise.errors import InputError
 from stagewise.losses import evaluate
 from stagewise.sampling.curvature import measure_curvature
-from stagewise.sampling.weights import trainable
+from stagewise.sampling.entries import trainable
 
 
 def squared(module, batch):

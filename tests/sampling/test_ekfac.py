@@ -12,7 +12,7 @@ from stagewise.errors import InputError
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.ekfac import EKFAC, ekfac_preconditioner
-from stagewise.sampling.weights import trainable
+from stagewise.sampling.entries import trainable
 
 curvlinops = pytest.importorskip("curvlinops")
 

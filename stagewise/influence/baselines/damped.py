@@ -1,7 +1,7 @@
 """The damped influence function of small models: what -nbeta times the covariance tends to."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -16,6 +16,7 @@ from stagewise.influence.baselines.hessian import dense_hessian, solve_by_produc
 from stagewise.influence.groups import Groups
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import Losses, LossFn, evaluate
+from stagewise.sampling.entries import Selection
 from stagewise.sampling.hessian import HessianProducts
 from stagewise.sampling.weights import FlatWeights
 
@@ -34,7 +35,7 @@ def damped_influence(
     sampling: Batch,
     nbeta: float,
     localization: float,
-    parameters: Sequence[str] | None = None,
+    parameters: Selection = None,
     dense_limit: int = 1000,
     rtol: float = 1e-5,
     chunk_size: int | None = None,
@@ -58,7 +59,7 @@ def damped_influence(
         sampling: batch that L is the mean over, on the module's device.
         nbeta: of the chains that this is compared with.
         localization: of the same chains.
-        parameters: patterns of parameter names, as in the sampler; all trainable ones if None.
+        parameters: patterns of parameter names, or masks, as in the sampler; all trainable ones if None.
         dense_limit: up to so many weights the Hessian is formed.
         rtol: relative residual at which conjugate gradients stop.
         chunk_size: samples of the sampling set for each double backward pass; all at once if None.
@@ -92,7 +93,7 @@ def damped_influence(
         leaves = list(weights.leaves.values())
         for sample, gradients in group_gradients(module, loss_fn, observed, held, leaves, forward_context):
             for group, gradient in gradients.items():
-                vectors[group, sample] = torch.cat([part.flatten().double() for part in gradient]).cpu().numpy()
+                vectors[group, sample] = weights.flat(gradient).double().cpu().numpy()
         rows = vectors.reshape(-1, vectors.shape[-1])
         if not np.isfinite(rows).all():
             raise InputError("got gradients that are not finite; expected finite ones; mask or mend the observed set")

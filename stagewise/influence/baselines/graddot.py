@@ -1,6 +1,6 @@
 """The gradient dot product: what BIF tends to at strong localization."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -13,7 +13,7 @@ from stagewise.influence.baselines.gradients import group_gradients
 from stagewise.influence.groups import Groups
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import LossFn
-from stagewise.sampling.weights import trainable
+from stagewise.sampling.entries import Selection, moved_entries, trainable
 
 SIGN = "positive = helpful: a gradient step on sample i lowers the loss of sample j"
 """Sign of the gradient dot product, and of TracIn."""
@@ -28,7 +28,7 @@ def gradient_dot(
     observed: Batch,
     groups: Groups,
     *,
-    parameters: Sequence[str] | None = None,
+    parameters: Selection = None,
     forward_context: Callable[[], AbstractContextManager] = nullcontext,
 ) -> NDArray[np.float64]:
     """Mean gradient dot product over the pairs of losses of two groups in different samples.
@@ -42,25 +42,29 @@ def gradient_dot(
         loss_fn: per-sample loss.
         observed: batch on the module's device.
         groups: over that batch.
-        parameters: patterns of parameter names, as in the sampler; all trainable ones if None.
+        parameters: patterns of parameter names, or masks, as in the sampler; all trainable ones if None.
         forward_context: entered around each forward pass (autocast).
 
     Returns:
         ``[group, group]``, nats^2 per squared weight unit; NaN where two groups have no pair in different samples.
 
     Raises:
-        InputError: no trainable parameter, or a pattern that matches none.
+        InputError: no trainable parameter, a pattern that matches none, or masks that do not fit.
 
     Source: GradSim; one checkpoint of TracIn (Pruthi et al. 2020) at learning rate 1.
     """
     leaves = {name: value.clone().requires_grad_() for name, value in trainable(module, parameters).items()}
+    moved = moved_entries(module, parameters)
     size = len(groups)
 
     def products() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         total: dict[int, list[Tensor]] = {}
         same_sample = np.zeros((size, size))
         tensors = list(leaves.values())
-        for _, gradients in group_gradients(module, loss_fn, observed, groups, tensors, forward_context):
+        for _, found in group_gradients(module, loss_fn, observed, groups, tensors, forward_context):
+            gradients = {
+                group: [it.take(part) for it, part in zip(moved, parts, strict=True)] for group, parts in found.items()
+            }
             same_sample += _dots(gradients, size)
             for group, gradient in gradients.items():
                 if group in total:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stagewise.experiments.intervention.results import Summary
-from stagewise.experiments.toy.figures.style import label, new_figure
+from stagewise.reporting.style import label, new_figure
 
 
 def _rows(axes: Axes, values: Mapping[str, Mapping[str, Any] | None]) -> None:

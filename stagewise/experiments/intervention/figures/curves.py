@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from stagewise.experiments.intervention.cell import Cell
 from stagewise.experiments.intervention.results import Summary, by_arm
-from stagewise.experiments.toy.figures.style import label, new_figure
+from stagewise.reporting.style import label, new_figure
 
 _COLORS = {"none": "#000000", "inside": "#D55E00", "earliest": "#0072B2", "after": "#009E73", "live": "#CC79A7"}
 

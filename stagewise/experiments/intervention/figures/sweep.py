@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from stagewise.experiments.intervention.results import Summary
-from stagewise.experiments.toy.figures.style import label, new_figure
+from stagewise.reporting.style import label, new_figure
 
 _MARKS = {"onset": ("#009E73", "influence onset"), "t25": ("#E69F00", "score .25"), "t50": ("#CC79A7", "score .5")}
 

@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from stagewise.experiments.toy.config import ToyConfig
 from stagewise.experiments.toy.figures.pairs import scatter_pairs
 from stagewise.experiments.toy.figures.seeds import count_seeds, dots_of_seeds, say_range, share_axis, values_of
-from stagewise.experiments.toy.figures.style import SMALL, label, method_name, new_figure
+from stagewise.experiments.toy.figures.style import method_name
 from stagewise.experiments.toy.stages import METHODS
 from stagewise.experiments.toy.validation import SeedResult
+from stagewise.reporting.style import SMALL, label, new_figure
 
 PANELS = {
     "local Gaussian": "sgld_gaussian_r",

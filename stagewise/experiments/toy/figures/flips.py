@@ -9,17 +9,10 @@ from matplotlib.figure import Figure
 from stagewise.experiments.toy.config import ToyConfig
 from stagewise.experiments.toy.figures.pairs import relations_of
 from stagewise.experiments.toy.figures.seeds import count_seeds
-from stagewise.experiments.toy.figures.style import (
-    METHOD_LOOKS,
-    SMALL,
-    TRUE_TRANSITION,
-    label,
-    method_name,
-    new_figure,
-    step_axis,
-)
+from stagewise.experiments.toy.figures.style import METHOD_LOOKS, TRUE_TRANSITION, method_name
 from stagewise.experiments.toy.stages import CHAINS, METHODS, PairFlips
 from stagewise.experiments.toy.validation import SeedResult
+from stagewise.reporting.style import SMALL, label, new_figure, step_axis
 
 
 def _spread(count: int) -> np.ndarray:

@@ -6,16 +6,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from stagewise.experiments.toy.config import ToyConfig
-from stagewise.experiments.toy.figures.style import (
-    SMALL,
-    TRUE_TRANSITION,
-    label,
-    mark_transitions,
-    new_figure,
-    probed_axis,
-    shades,
-)
+from stagewise.experiments.toy.figures.style import TRUE_TRANSITION, mark_transitions, probed_axis
 from stagewise.experiments.toy.validation import SeedResult
+from stagewise.reporting.style import SMALL, label, new_figure, shades
 
 
 def _words(group: Sequence[int], strength: float) -> str:

@@ -9,14 +9,8 @@ from numpy.typing import NDArray
 
 from stagewise.experiments.toy.config import ToyConfig
 from stagewise.experiments.toy.figures.seeds import count_seeds, say_range
-from stagewise.experiments.toy.figures.style import (
-    SMALL,
-    label,
-    new_figure,
-    shades,
-    step_axis,
-)
 from stagewise.experiments.toy.validation import SeedResult
+from stagewise.reporting.style import SMALL, label, new_figure, shades, step_axis
 from stagewise.toy.hierarchy import Hierarchy
 
 BRANCH_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#6A3D9A")

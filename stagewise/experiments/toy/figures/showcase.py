@@ -12,16 +12,13 @@ from stagewise.experiments.toy.figures.style import (
     CLOSED_FORM,
     GRADIENT_DOT,
     METHOD_LOOKS,
-    SMALL,
-    label,
-    mark_sides,
     mark_transitions,
     method_name,
-    new_figure,
     probed_axis,
 )
 from stagewise.experiments.toy.stages import CHAINS, METHODS, method_curves
 from stagewise.experiments.toy.validation import SeedResult
+from stagewise.reporting.style import SMALL, label, mark_sides, new_figure
 
 Array = NDArray[np.float64]
 

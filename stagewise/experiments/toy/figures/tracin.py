@@ -10,8 +10,9 @@ from stagewise.experiments.toy.agreement import cancellation
 from stagewise.experiments.toy.config import ToyConfig
 from stagewise.experiments.toy.figures.pairs import RELATION_COLOURS, at_relation, relations_of
 from stagewise.experiments.toy.figures.seeds import count_seeds, dots_of_seeds, share_axis
-from stagewise.experiments.toy.figures.style import SMALL, label, mark_transitions, new_figure, probed_axis
+from stagewise.experiments.toy.figures.style import mark_transitions, probed_axis
 from stagewise.experiments.toy.validation import SeedResult
+from stagewise.reporting.style import SMALL, label, new_figure
 
 
 def _draw_sums(axes: Axes, result: SeedResult, config: ToyConfig) -> None:

@@ -9,16 +9,10 @@ from matplotlib.figure import Figure
 from stagewise.experiments.toy.agreement import off_diagonal
 from stagewise.experiments.toy.config import ToyConfig
 from stagewise.experiments.toy.figures.seeds import count_seeds, say_range
-from stagewise.experiments.toy.figures.style import (
-    NORMAL,
-    SMALL,
-    label,
-    mark_transitions,
-    new_figure,
-    probed_axis,
-)
+from stagewise.experiments.toy.figures.style import mark_transitions, probed_axis
 from stagewise.experiments.toy.stages import BETWEEN, LOSSES, NORM, signals
 from stagewise.experiments.toy.validation import SeedResult
+from stagewise.reporting.style import NORMAL, SMALL, label, new_figure
 
 PART_COLOURS = {"within": "#0072B2", "drift": "#999999", "between": "#D55E00", "total": "#000000"}
 SIGNAL_COLOURS = {BETWEEN: "#D55E00", LOSSES: "#8C6D31", NORM: "#0072B2"}

@@ -11,8 +11,8 @@ from stagewise.experiments.toy.ablation import READINGS, window_influence
 from stagewise.experiments.toy.config import ToyConfig
 from stagewise.experiments.toy.figures.pairs import RELATION_COLOURS, relations_of, scatter_pairs
 from stagewise.experiments.toy.figures.seeds import count_seeds, dots_of_seeds, say_range, share_axis, values_of
-from stagewise.experiments.toy.figures.style import SMALL, label, new_figure, shades
 from stagewise.experiments.toy.validation import SeedResult
+from stagewise.reporting.style import SMALL, label, new_figure, shades
 
 READING_WORDS = {
     "window_end": "at the window's end",

@@ -1,50 +1,6 @@
-import numpy as np
-import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from stagewise.experiments.toy.figures.style import mark_sides, mark_transitions, round_steps, step_axis
-
-
-@pytest.mark.parametrize(
-    ("first", "last", "expected"),
-    [
-        (200, 3800, [200, 500, 1000, 2000]),
-        (1, 1000, [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]),
-        (300, 900, [300, 400, 500, 700]),
-        (1000, 1350, [1000, 1100, 1200, 1300]),
-        (41, 42, [41, 42]),
-        (137.5, 137.9, [138, 138]),
-    ],
-)
-def test_ticks_are_round_and_three_or_more_where_there_is_room(first, last, expected):
-    assert round_steps(first, last) == expected
-
-
-@pytest.mark.parametrize("vertical", [False, True])
-def test_a_step_axis_is_logarithmic_with_plain_words(vertical):
-    figure = Figure()
-    axes = figure.subplots()
-    step_axis(axes, 200, 3800, vertical=vertical)
-    FigureCanvasAgg(figure).draw()
-    axis = axes.yaxis if vertical else axes.xaxis
-    other = axes.xaxis if vertical else axes.yaxis
-    assert axis.get_scale() == "log"
-    assert other.get_scale() == "linear"
-    assert [it.get_text() for it in axis.get_ticklabels()] == ["200", "500", "1,000", "2,000"]
-    assert len(axis.get_minorticklocs()) == 0
-    assert axis.get_view_interval() == pytest.approx([200, 3800])
-
-
-def test_helpful_is_below_the_zero_line_and_harmful_above():
-    axes = Figure().subplots()
-    axes.set_ylim(-1, 3)
-    mark_sides(axes)
-    places = {it.get_text(): it.get_position()[1] for it in axes.texts}
-    assert places["helpful"] < 0.25 < places["harmful"]
-    assert any(np.allclose(line.get_ydata(), 0) for line in axes.lines)
-    shade = axes.patches[0].get_extents().transformed(axes.transData.inverted())
-    assert (shade.y0, shade.y1) == pytest.approx((-1, 0))
+from stagewise.experiments.toy.figures.style import mark_transitions
 
 
 def test_transitions_are_lines_of_which_one_has_a_label(results):

@@ -1,0 +1,209 @@
+"""Parts of a causal language model as masks over its weights: which data moves this head, this layer?
+
+A chain that moves only the weights of one part (``masks`` of :class:`~stagewise.sampling.chains.ChainSampler` and
+:class:`~stagewise.probes.prober.Prober`) gives influence by way of that part.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from stagewise.errors import InputError, require
+from stagewise.lm.layout import SUPPORTED, attention, layers, output_projection
+from stagewise.losses import causal_lm_name
+
+Kind = Literal["heads", "key_value_groups", "attention", "mlp", "layers"]
+"""What a model can be divided into."""
+
+_NAME = re.compile(r"layer(\d+)(?:\.(head|group)(\d+)|\.(attention|mlp))?")
+
+_Places = list[tuple[nn.Parameter, int, Iterable[tuple[int, int]]]]
+"""Parameter, axis, and spans along it."""
+
+
+def components(module: nn.Module, kind: Kind = "heads") -> list[str]:
+    """Names of the parts of a model.
+
+    Args:
+        module: Hugging Face causal language model of an architecture in :data:`~stagewise.lm.layout.SUPPORTED`, or a
+            module that holds one.
+        kind: ``heads``: ``layer0.head1``; ``key_value_groups``: ``layer0.group1``, the heads that share keys and
+            values (without grouped queries a group is a head); ``attention`` and ``mlp``: ``layer0.attention``,
+            ``layer0.mlp``; ``layers``: ``layer0``, all of a layer, its norms included.
+
+    Returns:
+        In the order of layers and heads; :func:`component_masks` takes them.
+
+    Raises:
+        InputError: no such model in the module, an architecture of unknown layout, or an unknown kind.
+    """
+    model, _ = _find(module)
+    require(kind in get_args(Kind), "kind", repr(kind), f"one of {get_args(Kind)}", "'heads' is the default")
+    rows = [f"layer{layer}" for layer in range(len(layers(model)))]
+    if kind == "layers":
+        return rows
+    if kind in ("attention", "mlp"):
+        return [f"{row}.{kind}" for row in rows]
+    count, part = (model.config.num_attention_heads, "head") if kind == "heads" else (_num_groups(model), "group")
+    return [f"{row}.{part}{number}" for row in rows for number in range(count)]
+
+
+def component_masks(module: nn.Module, name: str) -> dict[str, Tensor]:
+    """The masks of a part by its name, e.g. ``layer1.head0``; see :func:`components` for the names.
+
+    Returns:
+        Parameter name of ``module`` to bool mask of that parameter's shape, on its device; parameters without an entry
+        in the part are left out.
+
+    Raises:
+        InputError: as :func:`components` does, or a name of no part of the model.
+    """
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise InputError(
+            f"got component {name!r}; expected a name such as 'layer0', 'layer0.head1', 'layer0.group1', "
+            "'layer0.attention' or 'layer0.mlp'; see stagewise.lm.components"
+        )
+    layer, (divided, number, whole) = int(found[1]), found.groups()[1:]
+    if divided == "head":
+        return head_mask(module, layer, int(number))
+    if divided == "group":
+        return key_value_group_mask(module, layer, int(number))
+    return _whole_mask(module, layer, whole)
+
+
+def head_mask(module: nn.Module, layer: int, head: int) -> dict[str, Tensor]:
+    """What belongs to one attention head alone.
+
+    Its rows of query, key and value (weights and biases) and its columns of the output projection. Not in it: the bias
+    of the output projection, norms and rotary settings, which all heads of a layer share; and, with grouped queries,
+    the key and value that it shares with other heads: a head then is its query and its output, and
+    :func:`key_value_group_mask` is the smallest part that keys and values belong to.
+
+    Args:
+        module: Hugging Face causal language model of an architecture in :data:`~stagewise.lm.layout.SUPPORTED`, or a
+            module that holds one.
+        layer: number of the layer.
+        head: number of the head in it.
+
+    Returns:
+        As :func:`component_masks`.
+
+    Raises:
+        InputError: no such model in the module, an architecture of unknown layout, or no such head.
+    """
+    model, names = _find(module)
+    _check("layer", layer, len(layers(model)))
+    _check("head", head, model.config.num_attention_heads)
+    own = _num_groups(model) == model.config.num_attention_heads
+    return _masks(names, _places(model, layer, range(head, head + 1), head if own else None))
+
+
+def key_value_group_mask(module: nn.Module, layer: int, group: int) -> dict[str, Tensor]:
+    """The heads that share one key and value, with both; otherwise as :func:`head_mask`, which it is without sharing.
+
+    Args:
+        module: as in :func:`head_mask`.
+        layer: number of the layer.
+        group: number of the key-value head.
+
+    Raises:
+        InputError: as :func:`head_mask` does.
+    """
+    model, names = _find(module)
+    _check("layer", layer, len(layers(model)))
+    _check("group", group, _num_groups(model))
+    size = model.config.num_attention_heads // _num_groups(model)
+    return _masks(names, _places(model, layer, range(group * size, (group + 1) * size), group))
+
+
+def layer_mask(module: nn.Module, layer: int) -> dict[str, Tensor]:
+    """All of a layer: attention, MLP and norms; all True.
+
+    Args:
+        module: as in :func:`head_mask`.
+        layer: number of the layer.
+
+    Raises:
+        InputError: as :func:`head_mask` does.
+    """
+    return _whole_mask(module, layer, None)
+
+
+def _whole_mask(module: nn.Module, layer: int, part: str | None) -> dict[str, Tensor]:
+    model, names = _find(module)
+    _check("layer", layer, len(layers(model)))
+    block = layers(model)[layer]
+    parts: dict[str | None, Callable[[], Any]] = {
+        None: lambda: block,
+        "attention": lambda: attention(model, layer),
+        "mlp": lambda: block.mlp,
+    }
+    return {names[id(it)]: torch.ones_like(it, dtype=torch.bool) for it in parts[part]().parameters()}
+
+
+def _find(module: nn.Module) -> tuple[Any, dict[int, str]]:
+    """The language model in a module, and the names that the module has for its parameters."""
+    name = causal_lm_name(module)
+    if name is None:
+        raise InputError(
+            f"got {type(module).__name__}, which holds no Hugging Face causal language model; expected one; components "
+            "are known for its architectures alone: give masks of your own"
+        )
+    model: Any = module.get_submodule(name)
+    if model.config.model_type not in SUPPORTED:
+        raise InputError(
+            f"got an architecture {model.config.model_type!r}; expected one of {', '.join(SUPPORTED)}, whose heads are "
+            "known; give masks of your own for this model"
+        )
+    return model, {id(it): known for known, it in module.named_parameters()}
+
+
+def _check(name: str, value: int, count: int) -> None:
+    require(0 <= value < count, name, value, f"0 to {count - 1}", "choose one that the model has")
+
+
+def _num_groups(model: Any) -> int:
+    """Key-value heads."""
+    heads = model.config.num_attention_heads
+    return getattr(model.config, "num_key_value_heads", None) or heads
+
+
+def _places(model: Any, layer: int, heads: range, group: int | None) -> _Places:
+    """Where some heads that lie side by side are, with the keys and values of one group, or with none."""
+    block: Any = attention(model, layer)
+    out: Any = output_projection(model, layer)
+    count, width = model.config.num_attention_heads, model.config.hidden_size
+    rows_in = model.config.model_type == "gpt2"  # its weights are [input, output]
+    size = out.weight.shape[0 if rows_in else 1] // count
+    span = (heads.start * size, heads.stop * size)
+    places: _Places = [(out.weight, 0 if rows_in else 1, [span])]
+    if rows_in:
+        # All queries, then all keys, then all values.
+        spans = [(part * width + span[0], part * width + span[1]) for part in range(3)]
+        return places + [(it, it.dim() - 1, spans) for it in _weights(block.c_attn)]
+    if model.config.model_type == "gpt_neox":
+        # Query, key and value of a head lie side by side.
+        return places + [(it, 0, [(3 * span[0], 3 * span[1])]) for it in _weights(block.query_key_value)]
+    places += [(it, 0, [span]) for it in _weights(block.q_proj)]
+    if group is not None:
+        shared = [*_weights(block.k_proj), *_weights(block.v_proj)]
+        places += [(it, 0, [(group * size, (group + 1) * size)]) for it in shared]
+    return places
+
+
+def _weights(linear: Any) -> list[nn.Parameter]:
+    return [it for it in (linear.weight, linear.bias) if it is not None]
+
+
+def _masks(names: dict[int, str], places: _Places) -> dict[str, Tensor]:
+    masks = {}
+    for parameter, axis, spans in places:
+        mask = torch.zeros_like(parameter, dtype=torch.bool)
+        for start, stop in spans:
+            mask.narrow(axis, start, stop - start).fill_(True)
+        masks[names[id(parameter)]] = mask
+    return masks

@@ -1,0 +1,88 @@
+"""What figures share: sizes, axes of training steps, and the line between helpful and harmful."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+SMALL, NORMAL, LARGE = 8.5, 9.5, 11.0
+"""Font sizes, points."""
+
+
+def new_figure(width: float, height: float, title: str) -> Figure:
+    """A figure that places its panels itself.
+
+    Args:
+        width: inches.
+        height: inches.
+        title: what is shown, over all panels.
+    """
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle(title, fontsize=LARGE)
+    return figure
+
+
+def label(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
+    """Set the words of a panel, in sizes that can be read."""
+    axes.set_title(title, fontsize=NORMAL)
+    axes.set_xlabel(x, fontsize=NORMAL)
+    axes.set_ylabel(y, fontsize=NORMAL)
+    axes.tick_params(labelsize=SMALL)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_offset_text().set_fontsize(SMALL)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def round_steps(first: float, last: float) -> list[int]:
+    """Ticks of a logarithmic axis: 1, 2 and 5 times powers of ten, and more where fewer than three of them fit."""
+    powers = range(int(np.log10(last)) + 1)
+    found: list[int] = []
+    for digits in ((10, 20, 50), (10, 15, 20, 30, 40, 50, 70), range(10, 100)):
+        steps = sorted({digit * 10**power // 10 for power in powers for digit in digits} - {0})
+        found = [step for step in steps if first <= step <= last]
+        if len(found) >= 3:
+            break
+    return found or [round(first), round(last)]
+
+
+def step_axis(axes: Axes, first: float, last: float, *, vertical: bool = False) -> None:
+    """Make an axis one of training steps on a log scale, with ticks such as 500 and 1,000."""
+    axis = axes.yaxis if vertical else axes.xaxis
+    if vertical:
+        axes.set_yscale("log")
+        axes.set_ylim(first, last)
+    else:
+        axes.set_xscale("log")
+        axes.set_xlim(first, last)
+    axis.set_major_locator(FixedLocator(round_steps(first, last)))
+    axis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def mark_sides(axes: Axes) -> None:
+    """The zero line; words on either side of it, and a light shade where influence is helpful."""
+    low, high = axes.get_ylim()
+    low, high = min(low, -0.02 * abs(high)), max(high, 0.02 * abs(low))
+    axes.axhspan(low, 0, color="#EAF3EA", zorder=0, linewidth=0)
+    axes.axhline(0, color="#333333", linewidth=0.8, zorder=1)
+    axes.set_ylim(low, high)
+    for place, edge, words in ((0.98, "top", "harmful"), (0.03, "bottom", "helpful")):
+        axes.text(
+            0.008,
+            place,
+            words,
+            transform=axes.transAxes,
+            va=edge,
+            fontsize=SMALL,
+            color="#666666",
+            style="italic",
+            bbox={"facecolor": "white", "alpha": 0.6, "linewidth": 0, "pad": 1},
+        )
+
+
+def shades(count: int) -> list[Any]:
+    """So many colours from dark to light."""
+    return [colormaps["viridis"](place) for place in np.linspace(0, 0.86, count)]

@@ -1,0 +1,143 @@
+"""Which entries of a module's parameters a chain moves."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from stagewise.errors import InputError
+
+Masks = Mapping[str, Tensor]
+"""Parameter name to bool mask of the parameter's shape: True where the chain moves. Others stay at w*."""
+
+Selection = Sequence[str] | Masks | None
+"""Patterns of parameter names (``*`` matches anything), or masks; None is all trainable parameters."""
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The entries of one parameter that a chain moves: a stretch of its flat weights.
+
+    Attributes:
+        name: of the parameter.
+        shape: of the parameter.
+        dtype: of the parameter.
+        index: ``[entry]``, int64, increasing: places in the flattened parameter; None where all of it moves.
+    """
+
+    name: str
+    shape: torch.Size
+    dtype: torch.dtype
+    index: Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return self.shape.numel() if self.index is None else len(self.index)
+
+    def take(self, whole: Tensor) -> Tensor:
+        """The entries ``[entry]`` of a tensor of the parameter's shape."""
+        flat = whole.reshape(-1)
+        return flat if self.index is None else flat[self.index]
+
+    def spread(self, part: Tensor) -> Tensor:
+        """Entries ``[entry]`` in a tensor of the parameter's shape, zero elsewhere."""
+        if self.index is None:
+            return part.view(self.shape)
+        return part.new_zeros(self.shape.numel()).scatter(0, self.index, part).view(self.shape)
+
+    def write_(self, leaf: Tensor, part: Tensor) -> None:
+        """Copy entries ``[entry]`` into a tensor of the parameter's shape, contiguous where they are not all of it."""
+        if self.index is None:
+            leaf.copy_(part.view(self.shape))
+        else:
+            leaf.view(-1).index_copy_(0, self.index, part.to(leaf.dtype))
+
+
+def one_selection(parameters: Sequence[str] | None, masks: Masks | None) -> Selection:
+    """What a chain moves, where it may be told in two ways.
+
+    Args:
+        parameters: patterns, of the sampler's settings.
+        masks: by parameter name.
+
+    Raises:
+        InputError: both are given.
+    """
+    if parameters is not None and masks is not None:
+        raise InputError(
+            f"got masks together with parameters={list(parameters)}; expected one of the two; set parameters to null: "
+            "masks name the parameters that move"
+        )
+    return parameters if masks is None else masks
+
+
+def trainable(module: nn.Module, selection: Selection = None) -> dict[str, Tensor]:
+    """Trainable parameters by name, detached; those that are selected, wholly or in part, in the module's order.
+
+    Raises:
+        InputError: no trainable parameter, a pattern that matches none, or masks that do not fit.
+    """
+    parameters = {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
+    if not parameters:
+        raise InputError("got a module without trainable parameters; expected at least one; unfreeze a part of it")
+    if selection is None:
+        return parameters
+    if isinstance(selection, Mapping):
+        _check_masks(module, parameters, selection)
+        return {name: value for name, value in parameters.items() if name in selection and selection[name].any()}
+    for pattern in selection:
+        if not any(fnmatchcase(name, pattern) for name in parameters):
+            raise InputError(
+                f"got parameters={pattern!r}, which matches no trainable parameter; expected a pattern such as "
+                f"{next(iter(parameters))!r} or '*{next(iter(parameters)).split('.')[-1]}'; see named_parameters()"
+            )
+    return {name: value for name, value in parameters.items() if any(fnmatchcase(name, it) for it in selection)}
+
+
+def moved_entries(module: nn.Module, selection: Selection = None) -> list[Entries]:
+    """What is selected of each parameter, in the order of the flat weights; a mask that is all True moves all of it.
+
+    Raises:
+        InputError: as :func:`trainable` does.
+    """
+    masks = selection if isinstance(selection, Mapping) else {}
+    found = []
+    for name, value in trainable(module, selection).items():
+        mask = masks.get(name)
+        index = None
+        if mask is not None and not mask.all():
+            index = mask.reshape(-1).nonzero().flatten().to(value.device)
+        found.append(Entries(name, value.shape, value.dtype, index))
+    return found
+
+
+def masks_digest(masks: Masks) -> str:
+    """Text that differs where masks differ in what they select."""
+    digest = hashlib.sha256()
+    for name in sorted(name for name, mask in masks.items() if mask.any()):
+        digest.update(name.encode())
+        digest.update(masks[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check_masks(module: nn.Module, parameters: Mapping[str, Tensor], masks: Masks) -> None:
+    for name, mask in masks.items():
+        if name not in parameters:
+            frozen = name in dict(module.named_parameters())
+            why = "which is frozen" if frozen else "which the module does not have"
+            raise InputError(
+                f"got a mask for {name!r}, {why}; expected a trainable parameter such as {next(iter(parameters))!r}; "
+                + ("leave it out or unfreeze it" if frozen else "see named_parameters()")
+            )
+        shape = parameters[name].shape
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != shape:
+            got = f"{list(mask.shape)}, {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
+            raise InputError(
+                f"got a mask of {got} for {name!r}; expected a bool tensor {list(shape)}; True marks what moves"
+            )
+    if not any(mask.any() for mask in masks.values()):
+        raise InputError("got masks that select nothing; expected at least one True; None moves all weights")
