@@ -18,6 +18,8 @@ from stagewise.losses import causal_lm_name
 Kind = Literal["heads", "key_value_groups", "attention", "mlp", "layers"]
 """What a model can be divided into."""
 
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
 _NAME = re.compile(r"layer(\d+)(?:\.(head|group)(\d+)|\.(attention|mlp))?")
 
 _Places = list[tuple[nn.Parameter, int, Iterable[tuple[int, int]]]]
@@ -49,6 +51,11 @@ def components(module: nn.Module, kind: Kind = "heads") -> list[str]:
         return [f"{row}.{kind}" for row in rows]
     count, part = (model.config.num_attention_heads, "head") if kind == "heads" else (_num_groups(model), "group")
     return [f"{row}.{part}{number}" for row in rows for number in range(count)]
+
+
+def is_component_name(name: str) -> bool:
+    """Whether a name can be that of a part of some model, as ``layer0.head1`` is."""
+    return _NAME.fullmatch(name) is not None
 
 
 def component_masks(module: nn.Module, name: str) -> dict[str, Tensor]:

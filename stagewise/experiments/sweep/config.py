@@ -7,6 +7,8 @@ from typing import Any
 from stagewise.errors import InputError, require
 from stagewise.experiments.sharing import Backend
 from stagewise.experiments.sweep.components import ALL, check_component
+from stagewise.lm.classes.reading import read_specs
+from stagewise.lm.classes.spec import ClassSpec
 from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.preconditioners import AdamMoments
@@ -34,6 +36,9 @@ class TextSettings:
         seed: of both choices.
         tokenizer: name or folder of a Hugging Face tokenizer, or its ``tokenizer.json``; that of the checkpoints if
             None.
+        classes: token groups: names of default classes, or name to class, see :mod:`stagewise.lm.classes`. Classes
+            without a token among the observed ones are refused. ``induction``, ``delimiter`` and ``rest`` if None.
+        complements: with classes, also a group ``not_<name>`` for each.
         text_column: of a Hugging Face data set.
         config_name: of a Hugging Face data set that has several configurations.
         split: of a Hugging Face data set.
@@ -50,6 +55,8 @@ class TextSettings:
     held_out_fraction: float = 0.1
     seed: int = 0
     tokenizer: str | None = None
+    classes: dict[str, ClassSpec | str] | list[str] | None = None
+    complements: bool = False
     text_column: str = "text"
     config_name: str | None = None
     split: str = "train"
@@ -65,6 +72,15 @@ class TextSettings:
         require(0 < share < 1, "held_out_fraction", share, "more than 0 and less than 1", "0.1 is usual")
         most = self.max_documents
         require(most is None or most >= 1, "max_documents", most, "an integer >= 1, or null", "2000 is usual")
+        if self.classes is not None:
+            read_specs(self.classes, complements=self.complements)
+        require(
+            self.classes is not None or not self.complements,
+            "complements",
+            self.complements,
+            "classes to complement",
+            "name some in data.classes",
+        )
 
 
 @dataclass(frozen=True)
@@ -112,7 +128,9 @@ class SweepConfig:
         probe: the measurement. The reference of a checkpoint is the one before it in the sweep that has draws:
             ``reference_ratio`` stays as it is; ``check_curvature`` and ``draw_matrices`` have no part in a sweep.
         circuits: scores of attention heads.
-        components: which weights chains move, see :mod:`stagewise.experiments.sweep.components`.
+        components: which weights chains move: ``all``, a part of the model (``layer0.head1``), or a kind of part
+            (``heads``, ``layers``, ...) for all of that kind, see :mod:`stagewise.lm.components`. Each has chains of
+            its own.
         device: ``auto`` (a GPU where there is one), or as torch names it.
         precision: see :class:`Precision`.
         num_workers: processes that share the checkpoints. One fetches the next checkpoint while it computes.

@@ -12,6 +12,9 @@ from torch import Tensor
 from stagewise.errors import InputError
 from stagewise.experiments.sweep.config import SweepConfig, TextSettings
 from stagewise.experiments.sweep.sources import Checkpoints, Limits, told
+from stagewise.lm.classes.bigrams import BigramTable
+from stagewise.lm.classes.groups import class_groups
+from stagewise.lm.classes.reading import read_specs
 from stagewise.lm.corpus import END_OF_TEXT, load_documents
 from stagewise.lm.data import OBSERVED, SAMPLING
 from stagewise.lm.text import hold_out
@@ -103,17 +106,28 @@ def token_rows(documents: Sequence[str], tokenizer: Any, context: int) -> Tensor
     return rows if first is None else torch.cat([torch.full((num, 1), first), rows], dim=1)
 
 
-def groups_of(ids: Tensor, tokenizer: Any) -> dict[str, Tensor]:
-    """Token groups of the observed sequences; those without a token are left out.
+def groups_of(ids: Tensor, tokenizer: Any, settings: TextSettings, corpus: Tensor) -> dict[str, Tensor]:
+    """Token groups of the observed sequences.
 
     Args:
         ids: token ids ``[sample, position]``.
         tokenizer: Hugging Face tokenizer.
+        settings: they name the classes.
+        corpus: token ids ``[sample, position]`` that bigrams are counted in, for classes that ask for rare ones.
 
     Returns:
-        Name to mask ``[sample, position - 1]``, bool; entry k speaks of token k + 1.
+        Name to mask ``[sample, position - 1]``, bool; entry k speaks of token k + 1. Of the groups that there are
+        without ``classes``, those without a token are left out.
+
+    Raises:
+        InputError: a class of ``classes`` has no token.
     """
-    return {name: mask for name, mask in text_groups(ids, tokenizer).items() if mask.any()}
+    if settings.classes is None:
+        return {name: mask for name, mask in text_groups(ids, tokenizer).items() if mask.any()}
+    specs = read_specs(settings.classes, complements=settings.complements)
+    rare = any(spec.max_bigram_frequency is not None for spec in specs.values())
+    bigrams = BigramTable.count(corpus) if rare else None
+    return class_groups(ids, tokenizer, specs, bigrams=bigrams, complements=settings.complements)
 
 
 def _drawn(rows: Tensor, num: int, settings: TextSettings, stream: int, what: str) -> Tensor:
@@ -148,7 +162,9 @@ def sweep_data(config: SweepConfig, tokenizer: Any) -> ProbeData:
     held_rows, driving_rows = (token_rows(it, tokenizer, settings.context) for it in (held, driving))
     observed = _drawn(held_rows, settings.num_observed, settings, OBSERVED, "num_observed")
     sampling = _drawn(driving_rows, settings.num_sampling, settings, SAMPLING, "num_sampling")
-    return ProbeData({"input_ids": observed}, {"input_ids": sampling}, groups_of(observed, tokenizer))
+    return ProbeData(
+        {"input_ids": observed}, {"input_ids": sampling}, groups_of(observed, tokenizer, settings, driving_rows)
+    )
 
 
 def data_hash(data: ProbeData) -> str:

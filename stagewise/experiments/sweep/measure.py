@@ -13,7 +13,7 @@ from torch import nn
 from stagewise.errors import InputError
 from stagewise.experiments.sweep.cell import Cell, write_cell
 from stagewise.experiments.sweep.circuits import measure_circuits
-from stagewise.experiments.sweep.components import ALL, chains_of
+from stagewise.experiments.sweep.components import ALL, masks_of
 from stagewise.experiments.sweep.config import Precision, SweepConfig
 from stagewise.losses import resolve_loss
 from stagewise.probes.prober import Prober
@@ -62,10 +62,11 @@ def make_prober(config: SweepConfig, data: ProbeData, module: nn.Module, compone
         module,
         resolve_loss(module),
         data,
-        sgld=chains_of(component, config.sgld),
+        sgld=config.sgld,
         config=config.probe,
         device=device_of(config),
         forward_context=forward_context(config),
+        masks=masks_of(component, module),
     )
 
 

@@ -9,7 +9,7 @@ import xarray as xr
 
 from stagewise.experiments.replacing import replacing
 from stagewise.experiments.sweep.cell import Cell, read_cell
-from stagewise.experiments.sweep.components import ALL, chains_of
+from stagewise.experiments.sweep.components import ALL
 from stagewise.experiments.sweep.study import Sweep
 from stagewise.experiments.sweep.tables import (
     CIRCUIT_COLUMNS,
@@ -20,15 +20,18 @@ from stagewise.experiments.sweep.tables import (
     group_rows,
     write_table,
 )
+from stagewise.influence.component_table import component_table, write_component_csv
 from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups
 from stagewise.influence.positions import Positions
 from stagewise.probes.assembly import assemble
 from stagewise.probes.record import Record
-from stagewise.reporting.store import STORE_NAME, ProbeStore, write_summary
+from stagewise.reporting.store import STORE_NAME, ProbeStore, open_run, write_summary
 from stagewise.reporting.summary import build_summary
 
 _COMPONENTS = "components"
+COMPONENTS_NAME = "components.csv"
+"""Influence within phases by way of each head or other part, where such were asked for."""
 
 
 @dataclass
@@ -77,12 +80,16 @@ def write_results(sweep: Sweep) -> list[Path]:
         InputError: a cell that cannot be read.
     """
     output, tables = Path(sweep.config.output), _Tables()
-    written = [path for name in sweep.config.components for path in _write_component(sweep, name, tables)]
+    written = [path for name in sweep.components for path in _write_component(sweep, name, tables)]
     written.append(write_table(output / GROUPS_NAME, GROUP_COLUMNS, tables.groups))
     if tables.circuits:
         written.append(write_table(output / CIRCUITS_NAME, CIRCUIT_COLUMNS, tables.circuits))
     else:
         (output / CIRCUITS_NAME).unlink(missing_ok=True)
+    parts = [name for name in sweep.components if name != ALL]
+    if parts:
+        runs = {name: open_run(run_folder(output, name)) for name in parts}
+        written.append(write_component_csv(output / COMPONENTS_NAME, component_table(runs)))
     return written
 
 
@@ -105,7 +112,7 @@ def _write_component(sweep: Sweep, component: str, tables: _Tables) -> list[Path
                 tables.circuits += circuit_rows(cell.step, cell.circuits)
                 if cell.circuits.note:
                     notes.setdefault(cell.circuits.note, []).append(cell.step)
-    summary = build_summary(record, config=chains_of(component, sweep.config.sgld), probe=sweep.config.probe)
+    summary = build_summary(record, config=sweep.config.sgld, probe=sweep.config.probe)
     return [folder / STORE_NAME, write_summary(folder, {**summary, "sweep": _facts(sweep, component, notes)})]
 
 

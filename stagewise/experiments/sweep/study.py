@@ -13,6 +13,7 @@ from stagewise.errors import InputError
 from stagewise.experiments.settings import SETTINGS_NAME, check_same_settings, plain_settings
 from stagewise.experiments.sharing import Backend, Progress, Report, check_output, register, shared
 from stagewise.experiments.sweep.cell import has_cells, is_finished
+from stagewise.experiments.sweep.components import expand, needs_model
 from stagewise.experiments.sweep.config import SweepConfig
 from stagewise.experiments.sweep.data import check_fit, data_hash, first_token, load_tokenizer, sweep_data
 from stagewise.experiments.sweep.estimate import describe_cost, estimate
@@ -40,6 +41,7 @@ class Sweep:
         config: its settings.
         source: of its checkpoints.
         steps: training steps, increasing.
+        components: whose chains, each by its own name.
         data: observed and sampling sequences, with groups.
         bos_token_id: what the tokenizer puts before a text; None where it puts nothing.
     """
@@ -47,6 +49,7 @@ class Sweep:
     config: SweepConfig
     source: Checkpoints
     steps: tuple[int, ...]
+    components: tuple[str, ...]
     data: ProbeData
     bos_token_id: int | None
 
@@ -60,7 +63,9 @@ def cell_settings(config: SweepConfig, data: ProbeData) -> dict[str, Any]:
 
 
 def prepare_sweep(config: SweepConfig) -> Sweep:
-    """Refuse what can be refused without weights, and make the data; nothing is written.
+    """Refuse what can be refused beforehand, and make the data; nothing is written.
+
+    Weights are loaded only where components are asked for: the first checkpoint tells which ones there are.
 
     Args:
         config: of the sweep.
@@ -84,9 +89,12 @@ def prepare_sweep(config: SweepConfig) -> Sweep:
         tokenizer = load_tokenizer(config, source)
         check_fit(config, tokenizer, limits)
         data = sweep_data(config, tokenizer)
+        names = tuple(config.components)
+        if needs_model(names):
+            names = expand(names, source.load(steps[0]))
     if has_cells(output):
         check_same_settings(output, cell_settings(config, data))
-    return Sweep(config, source, tuple(steps), data, first_token(tokenizer))
+    return Sweep(config, source, tuple(steps), names, data, first_token(tokenizer))
 
 
 def run_cells(sweep: Sweep, progress: Progress = print) -> None:
@@ -100,10 +108,10 @@ def run_cells(sweep: Sweep, progress: Progress = print) -> None:
         InputError: a checkpoint that cannot be loaded or measured.
     """
     config, output = sweep.config, Path(sweep.config.output)
-    wanted = len(sweep.steps) * len(config.components)
+    wanted = len(sweep.steps) * len(sweep.components)
     tasks: list[Task] = []
     for step in sweep.steps:
-        missing = tuple(name for name in config.components if not is_finished(output, step, name))
+        missing = tuple(name for name in sweep.components if not is_finished(output, step, name))
         if missing:
             tasks.append((step, missing))
     left = sum(len(components) for _, components in tasks)

@@ -7,6 +7,7 @@ from stagewise.errors import InputError
 from stagewise.experiments.sweep.config import TextSettings
 from stagewise.experiments.sweep.data import data_hash, first_token, groups_of, sweep_data, token_rows
 from stagewise.lm.text import hold_out
+from stagewise.lm.classes.spec import ClassSpec
 from tests.experiments.sweep.tiny import text, tiny_config, tokenizer
 
 
@@ -54,8 +55,31 @@ def test_the_hash_sees_groups(tmp_path):
 def test_groups_without_a_token_are_left_out():
     it = tokenizer()
     ids = torch.tensor([it("alpha beta gamma delta")["input_ids"][:3]])
-    assert "delimiter" not in groups_of(ids, it)
-    assert all(mask.any() for mask in groups_of(ids, it).values())
+    found = groups_of(ids, it, TextSettings(), ids)
+    assert "delimiter" not in found
+    assert all(mask.any() for mask in found.values())
+
+
+def test_classes_are_the_groups_where_they_are_named_with_complements(tmp_path):
+    rare = ClassSpec(predicate="stagewise.lm.classes.predicates.induction", max_bigram_frequency=1e-9)
+    settings = {"context": 16, "num_observed": 4, "num_sampling": 8}
+    given = TextSettings(
+        **settings, classes={"numeric": "numeric", "word": ClassSpec(pattern="[a-z]")}, complements=True
+    )
+    data = sweep_data(tiny_config(tmp_path, "any", data=given), tokenizer())
+    assert list(data.groups) == ["numeric", "word", "not_numeric", "not_word"]
+    assert torch.equal(data.groups["numeric"], ~data.groups["not_numeric"])
+    # Bigrams are counted in the text that drives the chains: none is as rare as that.
+    with pytest.raises(InputError, match="'rare', which matches none"):
+        sweep_data(tiny_config(tmp_path, "any", data=TextSettings(**settings, classes={"rare": rare})), tokenizer())
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"), [({"classes": ["verbs"]}, "class 'verbs'"), ({"complements": True}, "classes to complement")]
+)
+def test_unknown_classes_are_refused_at_once(changed, words):
+    with pytest.raises(InputError, match=words):
+        TextSettings(**changed)
 
 
 def test_too_little_text_is_refused_with_the_figures(tmp_path):
