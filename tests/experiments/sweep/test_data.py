@@ -6,8 +6,8 @@ import torch
 from stagewise.errors import InputError
 from stagewise.experiments.sweep.config import TextSettings
 from stagewise.experiments.sweep.data import data_hash, first_token, groups_of, sweep_data, token_rows
-from stagewise.lm.text import hold_out
 from stagewise.lm.classes.spec import ClassSpec
+from stagewise.lm.text import hold_out
 from tests.experiments.sweep.tiny import text, tiny_config, tokenizer
 
 
