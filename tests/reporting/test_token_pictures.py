@@ -163,7 +163,7 @@ def test_what_does_not_fit_is_refused(bif, changes, words):
     given = {"tokens": TEXTS, "query": QUERY, **changes}
     with pytest.raises(InputError, match=words):
         TokenInfluence.of(bif, **given)
-    with pytest.raises(InputError, match="expected .sample, token, sample_j, token_j."):
+    with pytest.raises(InputError, match=r"expected \[sample, token, sample_j, token_j\]"):
         TokenInfluence.of(bif[0, 1], TEXTS, QUERY)
     with pytest.raises(InputError, match=r"got samples=\[2\]"):
         token_html(TokenInfluence.of(bif, TEXTS, QUERY), samples=[2])
