@@ -15,8 +15,7 @@ def check_unchanged(before: Mapping[str, str], now: Mapping[str, str]) -> None:
     Raises:
         InputError: they differ.
     """
-    for name in dict.fromkeys([*now, *before]):
-        value = now.get(name)
+    for name, value in now.items():
         if before.get(name) != value:
             what = "other data" if name == "data" else f"{name} {value}"
             was = "" if name == "data" else f" ({before.get(name)})"

@@ -38,6 +38,9 @@ CHANGES = "intervention/changes"
 
 RUN_SUMMARY = "run/summary"
 
+TOKENS = "influence/tokens"
+"""Text: the tokens that influence one token most."""
+
 
 def influence(part: str, group: str, group_j: str) -> str:
     """BIF between two groups, nats^2, negative = helpful; ``part`` as in :data:`~stagewise.influence.split.PARTS`."""
@@ -62,6 +65,16 @@ def trace(part: str) -> str:
 def matrix(part: str) -> str:
     """Image of the BIF between samples."""
     return f"influence/matrix/{part}"
+
+
+def class_maps(part: str) -> str:
+    """Image of the influence of classes on each other at some steps of a run."""
+    return f"influence/classes/{part}"
+
+
+def curves(part: str) -> str:
+    """Image of the group influence over a run, with intervals."""
+    return f"influence/curves/{part}"
 
 
 def gradient_dot(group: str, group_j: str) -> str:

@@ -10,7 +10,10 @@ from torch.utils.tensorboard import SummaryWriter
 from stagewise.influence.groups import Groups
 from stagewise.influence.split import PARTS
 from stagewise.reporting import tags
+from stagewise.reporting.class_maps import class_maps
 from stagewise.reporting.figures import matrix_figure, rasterize
+from stagewise.reporting.influence_curves import influence_curves
+from stagewise.reporting.token_influence import TokenInfluence, token_markdown
 
 
 def _exactly(tag: str) -> str:
@@ -67,6 +70,31 @@ def write_matrices(writers: Sequence[SummaryWriter], probe: xr.Dataset) -> None:
         image = rasterize(matrix_figure(probe["bif"].sel(part=part).values, title, "nats^2"))
         for writer in writers:
             writer.add_image(tags.matrix(part), image, global_step=step, dataformats="HWC")
+
+
+def write_run_pictures(writers: Sequence[SummaryWriter], run: xr.Dataset, *, part: str = "within") -> None:
+    """Images of a whole run, at its last step: class maps, and curves with their intervals.
+
+    Args:
+        writers: of the run.
+        run: as :func:`stagewise.reporting.store.open_run` returns it.
+        part: ``within``, ``drift``, ``between`` or ``total``.
+    """
+    if not writers:
+        return
+    step = int(run["step"].values[-1])
+    for tag, figure in (
+        (tags.class_maps(part), class_maps(run, part=part)),
+        (tags.curves(part), influence_curves(run, part=part)),
+    ):
+        image = rasterize(figure)
+        for writer in writers:
+            writer.add_image(tag, image, global_step=step, dataformats="HWC")
+
+
+def write_token_influence(writers: Iterable[SummaryWriter], influence: TokenInfluence, step: int) -> None:
+    """The tokens that influence one token most, as a table under the Text tab; colours are in the HTML page alone."""
+    write_text(writers, tags.TOKENS, token_markdown(influence), step)
 
 
 def write_text(writers: Iterable[SummaryWriter], tag: str, text: str, step: int) -> None:

@@ -7,9 +7,18 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.influence.groups import Groups
+from stagewise.influence.tokens import token_bif
 from stagewise.reporting.figures import matrix_figure, rasterize
 from stagewise.reporting.scalars import probe_scalars
-from stagewise.reporting.tensorboard import write_layout, write_matrices, write_text
+from stagewise.reporting.tensorboard import (
+    write_layout,
+    write_matrices,
+    write_run_pictures,
+    write_text,
+    write_token_influence,
+)
+from stagewise.reporting.token_influence import TokenInfluence
+from tests.reporting.test_run_pictures import a_run
 from tests.reporting.test_scalars import two_probes
 
 
@@ -77,3 +86,17 @@ def test_matrix_of_one_sample_or_all_zeros_is_drawn():
         assert pixels.dtype == np.uint8
         assert pixels.shape[2] == 3
         assert pixels.std() > 0
+
+
+def test_pictures_of_a_run_stand_at_its_last_step(tmp_path):
+    influence = TokenInfluence.of(token_bif(np.random.default_rng(0).normal(size=(2, 9, 1, 3))), [["x"] * 4], (0, 1))
+    with SummaryWriter(tmp_path) as writer:
+        write_run_pictures([writer], a_run(), part="total")
+        write_token_influence([writer], influence, 7)
+    write_run_pictures([], a_run())
+    events = events_of(tmp_path)
+    assert [image.step for image in events.Images("influence/classes/total")] == [50]
+    assert [image.step for image in events.Images("influence/curves/total")] == [50]
+    (text,) = events.Tensors("influence/tokens/text_summary")
+    assert text.step == 7
+    assert "negative = helpful" in text.tensor_proto.string_val[0].decode()

@@ -1,0 +1,154 @@
+"""Curves of group influence over a run, with intervals over chains and changes of sign."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
+
+from stagewise.errors import InputError, require
+from stagewise.influence.chain_counts import chain_counts, interval_factor
+from stagewise.phases.flips import SignFlip, find_flips, sure_limit
+from stagewise.reporting.style import NORMAL, SMALL, label, mark_sides, new_figure, step_axis
+
+_COLUMNS = 3
+_MOST_PAIRS = 9
+_LOG_RATIO = 50
+"""Last step over the first one above zero beyond which probes that get sparser are shown on a logarithmic axis."""
+
+_CURVE, _FLIP = "#0072B2", "#D55E00"
+
+
+def curve_pairs(run: xr.Dataset) -> list[tuple[str, str]]:
+    """Pairs that are shown unless others are asked for: all, where they are at most nine, or each class with itself.
+
+    Those without a pair of losses in different samples are left out.
+    """
+    names = [str(name) for name in run["group"].values]
+    known = run["group_bif"].notnull().any([it for it in run["group_bif"].dims if it not in ("group", "group_j")])
+    pairs = [(name, other) for place, name in enumerate(names) for other in names[place:]]
+    pairs = [(name, other) for name, other in pairs if bool(known.sel(group=name, group_j=other))]
+    return pairs if len(pairs) <= _MOST_PAIRS else [(name, other) for name, other in pairs if name == other]
+
+
+def influence_curves(
+    run: xr.Dataset,
+    pairs: Sequence[tuple[str, str]] | None = None,
+    *,
+    part: str = "within",
+    confidence: float = 0.95,
+    min_z: float = 3.0,
+) -> Figure:
+    """Group influence over training, a panel for each pair of classes, negative = helpful.
+
+    The band is Student's interval from the jackknife error over chains. Where a curve surely changes its sign, see
+    :func:`stagewise.phases.flips.find_flips`, a line stands at the crossing, in a band from the last probe that is
+    surely of the old sign to the first that is surely of the new one.
+
+    Args:
+        run: as :func:`stagewise.reporting.store.open_run` returns it.
+        pairs: of classes; see :func:`curve_pairs` for those that are shown if None.
+        part: ``within``, ``drift``, ``between`` or ``total``.
+        confidence: of the band, 0 to 1.
+        min_z: standard errors beyond which a value is sure for a change of sign, as if errors were known: with few
+            chains as many more as are passed as rarely.
+
+    Raises:
+        InputError: no such part or pair, no pair at all, no group influence, or a setting out of range.
+    """
+    if "group_bif" not in run or "step" not in run.dims:
+        raise InputError("got a data set that is not a run with group_bif; expected what open_run returns")
+    parts = [str(it) for it in run["part"].values]
+    require(part in parts, "part", repr(part), f"one of {', '.join(parts)}", "'within' is the default")
+    sure_limit(min_z)  # refuses before anything is drawn
+    chosen = curve_pairs(run) if pairs is None else list(pairs)
+    names = {str(name) for name in run["group"].values}
+    unknown = [pair for pair in chosen if not set(pair) <= names]
+    if unknown or not chosen:
+        raise InputError(f"got pairs {unknown or chosen}; expected pairs of the groups {', '.join(sorted(names))}")
+    steps = run["step"].values
+    factor = interval_factor(run, confidence).values
+    columns = min(_COLUMNS, len(chosen))
+    rows = -(-len(chosen) // columns)
+    title = (
+        f"Group influence over training, {part} part: negative = helpful\n"
+        f"band: {100 * confidence:g} % interval over chains; dashed: sure change of sign, between the probes shaded"
+    )
+    figure = new_figure(max(8.4, 3.5 * columns), 0.9 + 2.3 * rows, title)
+    panels = figure.subplots(rows, columns, sharex=True, squeeze=False)
+    for place, (axes, (name, other)) in enumerate(zip(panels.flat, chosen, strict=False)):
+        curve = run[["group_bif", "group_bif_se"]].sel(part=part, group=name, group_j=other)
+        values, errors = curve["group_bif"].values, curve["group_bif_se"].values
+        axes.plot(steps, values, color=_CURVE, linewidth=1.4, marker="o", markersize=2.6, zorder=3)
+        half = np.nan_to_num(factor * errors)
+        axes.fill_between(steps, values - half, values + half, color=_CURVE, alpha=0.2, linewidth=0, zorder=2)
+        label(axes, title=f"{name} ~ {other}", y="BIF (nats²)" if place % columns == 0 else "")
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+        mark_sides(axes)
+        for flip in sure_flips(run, name, other, part=part, min_z=min_z):
+            _mark_flip(axes, flip)
+        bottom = place + columns >= len(chosen)
+        axes.tick_params(labelbottom=bottom)
+        axes.set_xlabel("training step" if bottom else "", fontsize=NORMAL)
+    _set_step_axis(panels.flat[0], steps)
+    for axes in panels.flat[len(chosen) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def sure_flips(
+    run: xr.Dataset, group: str, group_j: str, *, part: str = "within", min_z: float = 3.0
+) -> list[SignFlip]:
+    """Changes of sign of the influence of two classes of a run, by as many degrees of freedom as it has chains less 1.
+
+    A probe that lost chains has fewer: the smallest number of the probes counts for all of them. Probes with a single
+    chain, which have no error, are left out.
+
+    Args:
+        run: as :func:`stagewise.reporting.store.open_run` returns it.
+        group: one class.
+        group_j: the other one.
+        part: ``within``, ``drift``, ``between`` or ``total``.
+        min_z: see :func:`stagewise.phases.flips.find_flips`.
+    """
+    counts = np.broadcast_to(chain_counts(run).values, run["step"].shape)
+    usable = counts >= 2
+    if not usable.any():
+        return []
+    curve = run[["group_bif", "group_bif_se"]].sel(part=part, group=group, group_j=group_j).isel(step=usable)
+    degrees = float(counts[usable].min()) - 1
+    return find_flips(
+        curve["step"].values, curve["group_bif"].values, curve["group_bif_se"].values, min_z=min_z, degrees=degrees
+    )
+
+
+def _mark_flip(axes: Axes, flip: SignFlip) -> None:
+    axes.axvspan(flip.earliest, flip.latest, color=_FLIP, alpha=0.12, linewidth=0, zorder=0.6)
+    axes.axvline(flip.step, color=_FLIP, linewidth=1.1, linestyle="--", zorder=2.5)
+    axes.text(
+        flip.step,
+        0.97,
+        f" {flip.step:,.0f}",
+        transform=axes.get_xaxis_transform(),
+        va="top",
+        fontsize=SMALL,
+        color=_FLIP,
+    )
+
+
+def _set_step_axis(axes: Axes, steps: np.ndarray) -> None:
+    """Logarithmic where probes get sparser over decades, without the initial weights; else linear."""
+    above = steps[steps > 0]
+    sparser = len(above) >= 3 and above[-1] >= _LOG_RATIO * above[0] and np.diff(above)[-1] > 2 * np.diff(above)[0]
+    if sparser and len(above) == len(steps):
+        step_axis(axes, float(above[0]) / 1.05, float(above[-1]) * 1.05)
+    elif sparser:
+        # A logarithm has no place for step 0.
+        axes.set_xscale("symlog", linthresh=float(above[0]), linscale=0.4)
+        axes.set_xlim(0, float(above[-1]) * 1.05)
+        axes.xaxis.set_major_locator(FixedLocator([0, *(10.0**power for power in range(int(np.log10(above[-1])) + 1))]))
+        axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
+    else:
+        axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")

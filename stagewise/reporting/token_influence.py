@@ -1,0 +1,143 @@
+"""Influence of the tokens of some texts on one of them: what pictures of it are made from."""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from stagewise.errors import InputError, require
+from stagewise.influence.bif import UNITS
+
+VISIBLE = {" ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍", "\u00a0": "⍽"}
+"""Signs that stand for white space."""
+
+_PERCENTILE = 99
+
+
+@dataclass(frozen=True)
+class TokenInfluence:
+    """Influence of every token of some texts on the loss of one of their tokens, the query.
+
+    Attributes:
+        values: ``[sample, token]``, negative = helpful: more weight on the token lowers the loss of the query. NaN
+            where a token has no loss, as the first of a text.
+        tokens: decoded tokens of each sample, as many as ``values`` has.
+        sample: of the query.
+        token: its place in the text.
+        limit: absolute value of the full colours, above 0.
+        units: of the values and the limit.
+    """
+
+    values: NDArray[np.float64]
+    tokens: tuple[tuple[str, ...], ...]
+    sample: int
+    token: int
+    limit: float
+    units: str
+
+    @classmethod
+    def of(
+        cls,
+        bif: xr.DataArray,
+        tokens: Sequence[Sequence[str]],
+        query: tuple[int, int],
+        *,
+        limit: float | None = None,
+    ) -> "TokenInfluence":
+        """Take the row of one token.
+
+        Args:
+            bif: ``[sample, token, sample_j, token_j]``, as :func:`stagewise.influence.tokens.token_bif` makes it.
+            tokens: decoded tokens of each sample. One more than the losses of a sample: the texts of a causal language
+                model, whose loss k is that of token k + 1; as many: token k belongs to loss k.
+            query: its sample, and its place in that sample's ``tokens``.
+            limit: of the colours; the 99th percentile of the absolute values if None. The query's influence on itself,
+                which exceeds all others, does not count, nor do losses that are masked or do not move (exactly zero).
+
+        Raises:
+            InputError: an array of other axes, tokens that do not fit it, a query that has no loss, or a limit that is
+                not positive.
+        """
+        if bif.dims != ("sample", "token", "sample_j", "token_j"):
+            raise InputError(
+                f"got influence over {list(bif.dims)}; expected [sample, token, sample_j, token_j]; use token_bif"
+            )
+        num_samples, num_losses = bif.shape[:2]
+        lengths = sorted({len(row) for row in tokens})
+        if len(tokens) != num_samples or lengths not in ([num_losses], [num_losses + 1]):
+            raise InputError(
+                f"got {len(tokens)} texts of {lengths} tokens for {num_samples} samples of {num_losses} losses; "
+                "expected as many texts, each of as many tokens or one more; decode the ids of the observed set one by "
+                "one"
+            )
+        first = lengths[0] - num_losses
+        sample, token = query
+        if not (0 <= sample < num_samples and first <= token < lengths[0]):
+            raise InputError(
+                f"got the query {query}; expected a sample from 0 to {num_samples - 1} and a token from {first} to "
+                f"{lengths[0] - 1}"
+            )
+        require(limit is None or limit > 0, "limit", limit, "a number above 0", "leave it out for the 99th percentile")
+        values = np.full((num_samples, lengths[0]), np.nan)
+        values[:, first:] = bif.values[sample, token - first]
+        others = np.abs(values)
+        others[sample, token] = 0.0
+        moving = others[others > 0]
+        found = float(np.percentile(moving, _PERCENTILE)) if len(moving) else 1.0
+        kept = tuple(tuple(str(it) for it in row) for row in tokens)
+        return cls(values, kept, sample, token, limit or found, str(bif.attrs.get("units", UNITS)))
+
+    def extremes(self, count: int) -> list[tuple[int, int, float]]:
+        """Sample, token and value of the ``count`` most helpful and most harmful tokens, most helpful first."""
+        values = self.values.copy()
+        values[self.sample, self.token] = np.nan
+        places = [(int(row), int(column)) for row, column in np.argwhere(np.nan_to_num(values) != 0)]
+        ranked = sorted(places, key=lambda place: values[place])
+        helpful = [place for place in ranked if values[place] < 0][:count]
+        harmful = [place for place in ranked if values[place] > 0][-count:]
+        return [(*place, float(values[place])) for place in helpful + harmful]
+
+
+def visible(token: str) -> str:
+    """A token with its white space made visible: ``·`` for a space, ``⏎``, ``⇥``; control characters by their code."""
+    shown = (VISIBLE.get(it) or (it if it.isprintable() else it.encode("unicode_escape").decode()) for it in token)
+    return "".join(shown) or "∅"
+
+
+def token_markdown(influence: TokenInfluence, *, count: int = 10, context: int = 4) -> str:
+    """The most helpful and the most harmful tokens as a Markdown table, for TensorBoard, which shows no colours.
+
+    Args:
+        influence: what is shown.
+        count: tokens of each sign, at most.
+        context: tokens before each that are shown with it.
+    """
+    query = _quoted(influence, influence.sample, influence.token, context)
+    units = influence.units.replace("^2", "²")
+    lines = [
+        f"Influence on the loss of {query} (sample {influence.sample}, token {influence.token}); "
+        "negative = helpful: more weight on a token lowers that loss.",
+        "",
+        f"| influence ({units}) | | sample | token | text |",
+        "|---:|---|---:|---:|---|",
+    ]
+    for sample, token, value in influence.extremes(count):
+        side = "helpful" if value < 0 else "harmful"
+        text = _quoted(influence, sample, token, context)
+        lines.append(f"| {value:.3g} | {side} | {sample} | {token} | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(influence: TokenInfluence, sample: int, token: int, context: int) -> str:
+    """A token in bold with those before it, safe in a Markdown table."""
+
+    def safe(text: str) -> str:
+        plain = html.escape(visible(text))
+        return "".join(f"&#{ord(it)};" if it in "|*_`[]\\~#" else it for it in plain)
+
+    row = influence.tokens[sample]
+    before = "".join(safe(it) for it in row[max(0, token - context) : token])
+    return f"{before}<b>{safe(row[token])}</b>"
