@@ -13,6 +13,7 @@ _COMMANDS = {
     "calibrate": "train without probes, and find sampler settings for the run",
     "detect": "list the transition windows of a finished run: stagewise detect RUN",
     "intervene": "does reweighting samples inside a window speed an induction head? arms, seeds, intervals",
+    "report": "sign changes, curves and heat maps of a finished run: stagewise report RUN",
     "toy": "influence from chains, held against exact methods in a network whose stages are known",
 }
 
@@ -62,6 +63,10 @@ def _run(given: Sequence[str]) -> None:
         from stagewise.cli.intervene import run_intervene
 
         run_intervene(given)
+    elif given[0] == "report":
+        from stagewise.cli.report import run_report
+
+        run_report(given)
     elif given[0] == "toy":
         from stagewise.cli.toy import run_toy
 
