@@ -71,9 +71,9 @@ def _scores(run: xr.Dataset, scores: list[Score]) -> str:
         if not found:
             parts.append(f"While {score.name} rises there are no probes around it.")
             continue
-        said = [
-            f"{it.group} {it.before:+.2e} to {it.after:+.2e} (z {it.z:+.1f})" for it in found if it.sure
-        ] or ["none beyond its errors"]
+        said = [f"{it.group} {it.before:+.2e} to {it.after:+.2e} (z {it.z:+.1f})" for it in found if it.sure] or [
+            "none beyond its errors"
+        ]
         still = [it.group for it in found if not it.sure]
         parts.append(
             f"**While {score.name} rises**, steps {rise[0]:,} to {rise[1]:,}, the influence of these groups on "

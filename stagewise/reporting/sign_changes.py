@@ -65,13 +65,15 @@ class SignChanges:
         """A sentence with the numbers of curves and of changes, and a table where there are any."""
         sure = sum(it.over_all for it in self.found)
         said = (
-            f"{self.num_curves} curves of {self.num_probes} probes were looked at. In a curve that is nothing but noise "
-            f"a change is found with probability {self.chance:g} or less, so about {self.chance * self.num_curves:.1f} "
-            "of the changes below may be chance. "
+            f"{self.num_curves} curves of {self.num_probes} probes were looked at. In a curve of noise alone a change "
+            f"is found with probability {self.chance:g} or less, so that {self.chance * self.num_curves:.1f} changes "
+            "are to be expected by chance. "
         )
         if not self.found:
             return said + "**No sign change was found.**"
-        said += f"**{len(self.found)} found**, of which {sure} also stand at that probability for *all curves together*."
+        said += (
+            f"**{len(self.found)} found**, of which {sure} also stand at that probability for *all curves together*."
+        )
         header = "| part | influence | turns | at step | between | z before, after | all curves |"
         rows = [
             f"| {it.part} | {it.group} ~ {it.group_j} | {it.flip.words} | {it.flip.step:,.0f} | "
