@@ -14,6 +14,7 @@ _COMMANDS = {
     "detect": "list the transition windows of a finished run: stagewise detect RUN",
     "intervene": "does reweighting samples inside a window speed an induction head? arms, seeds, intervals",
     "sweep": "influence over the saved checkpoints of a Hugging Face causal language model",
+    "report": "sign changes, curves and heat maps of a finished run: stagewise report RUN",
     "toy": "influence from chains, held against exact methods in a network whose stages are known",
 }
 
@@ -67,6 +68,10 @@ def _run(given: Sequence[str]) -> None:
         from stagewise.cli.sweep import run_sweep
 
         run_sweep(given)
+    elif given[0] == "report":
+        from stagewise.cli.report import run_report
+
+        run_report(given)
     elif given[0] == "toy":
         from stagewise.cli.toy import run_toy
 

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, stdtrit
+from scipy.optimize import brentq
+from scipy.special import ndtr, ndtri, stdtrit
 
 from stagewise.errors import InputError, require
 
@@ -125,6 +126,37 @@ def find_flips(
             )
         )
     return flips
+
+
+def min_z_for_chance(num_probes: int, chance: float) -> float:
+    """The ``min_z`` at which noise alone makes :func:`find_flips` see a flip with a given probability.
+
+    For a curve of zero with independent, normal noise at each probe: 1 - 2 (1 - p/2)^n + (1 - p)^n is solved for p, the
+    probability that a probe is sure. Noise that probes share makes flips rarer.
+
+    Args:
+        num_probes: of the curve, n.
+        chance: probability of at least one flip, in (0, .5]; of m curves together, divide it by m (Bonferroni).
+
+    Returns:
+        Standard errors, as if they were known; ``degrees`` of :func:`find_flips` does the rest.
+
+    Raises:
+        InputError: fewer than two probes, or a chance out of range.
+    """
+    require(num_probes >= 2, "num_probes", num_probes, "2 or more", "a flip has two sides")
+    require(0 < chance <= 0.5, "chance", chance, "a probability in (0, 0.5]", "0.05 is usual")
+
+    def excess(log_p: float) -> float:
+        p = math.exp(log_p)
+        # expm1 and log1p: differences of numbers near 1.
+        one_side, either = (math.expm1(num_probes * math.log1p(-share)) for share in (p / 2, p))
+        return either - 2 * one_side - chance
+
+    # Two probes that are always sure have opposite signs half of the time.
+    if excess(math.log1p(-1e-12)) < 0:
+        return 1e-3
+    return -float(ndtri(math.exp(brentq(excess, -60.0, math.log1p(-1e-12))) / 2))
 
 
 def sure_limit(min_z: float, degrees: float | None = None) -> float:

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from stagewise.errors import InputError
-from stagewise.phases.flips import SignFlip, find_flips
+from stagewise.phases.flips import SignFlip, find_flips, min_z_for_chance
 
 STEPS = np.unique(np.rint(np.geomspace(10, 3000, 60)).astype(int))
 
@@ -196,3 +196,28 @@ def test_a_flip_that_is_none_is_refused(bad):
     assert SignFlip(**flip).words == "helpful, then harmful"
     with pytest.raises(InputError, match=r"got .*; expected "):
         SignFlip(**{**flip, **bad})
+
+
+@pytest.mark.parametrize(("num_probes", "chance"), [(2, 0.05), (45, 0.05), (45, 0.001), (10, 0.4)])
+def test_noise_makes_a_flip_with_the_chance_that_was_asked_for(num_probes, chance):
+    """The truth: among curves of noise, those that are sure on both sides somewhere."""
+    limit = min_z_for_chance(num_probes, chance)
+    noise = np.random.default_rng(3).standard_normal((200_000, num_probes))
+    share = ((noise > limit).any(axis=1) & (noise < -limit).any(axis=1)).mean()
+    assert share == pytest.approx(chance, abs=4 * np.sqrt(chance / len(noise)))
+
+
+def test_the_limit_for_a_chance_is_the_one_that_find_flips_goes_by():
+    limit = min_z_for_chance(30, 0.2)
+    noise = np.random.default_rng(4).standard_normal((2_000, 30))
+    steps = np.arange(1, 31)
+    share = np.mean([bool(find_flips(steps, row, np.ones(30), min_z=limit)) for row in noise])
+    assert share == pytest.approx(0.2, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("num_probes", "chance", "words"), [(1, 0.05, "num_probes=1"), (9, 0.0, "chance"), (9, 0.6, "chance")]
+)
+def test_a_chance_that_cannot_be_is_refused(num_probes, chance, words):
+    with pytest.raises(InputError, match=words):
+        min_z_for_chance(num_probes, chance)

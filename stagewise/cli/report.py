@@ -1,0 +1,57 @@
+"""``stagewise report RUN``: sign changes, curves, heat maps and scores of a run or a sweep, in words and pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from stagewise.errors import InputError
+from stagewise.reporting.run_report import write_run_report
+from stagewise.reporting.store import STORE_NAME, open_run
+
+FOLDER_NAME = "report"
+
+
+def report_parser() -> ArgumentParser:
+    """The run and the settings."""
+    parser = ArgumentParser(prog="stagewise report", exit_on_error=False, description=__doc__)
+    parser.add_argument("-c", "--config", action="config", help="a YAML file with these settings")
+    parser.add_argument("run", type=str, help="log directory of a run or output of a sweep, or its influence.zarr")
+    parser.add_argument(
+        "--chance",
+        type=float,
+        default=0.05,
+        help="probability with which noise alone makes a sign change in a curve",
+    )
+    parser.add_argument(
+        "--output", type=str | None, default=None, help=f"folder to write; {FOLDER_NAME} in the run's if not given"
+    )
+    return parser
+
+
+def run_report(arguments: Sequence[str]) -> Path:
+    """Parse, open the run, write and print.
+
+    Args:
+        arguments: ``report``, the run and its options.
+
+    Returns:
+        The folder with the report.
+
+    Raises:
+        InputError: there is no run, it has a single probe, or a setting is unusable.
+        jsonargparse.ArgumentError: the options could not be parsed.
+    """
+    parsed = report_parser().parse_args(list(arguments[1:]))
+    given = Path(parsed.run)
+    run = open_run(given)
+    if run.sizes["step"] < 2:
+        raise InputError(f"got {given} with a single probe; expected two or more: a report is of changes; probe more")
+    folder = given.parent if given.name == STORE_NAME else given
+    output = Path(parsed.output) if parsed.output is not None else folder / FOLDER_NAME
+    if output.exists() and not output.is_dir():
+        raise InputError(f"got output={output}, which is a file; expected a folder; choose another --output")
+    report, changes = write_run_report(folder, run, output, chance=parsed.chance)
+    print(changes.markdown())
+    print(f"\nWritten: {report}")
+    return output

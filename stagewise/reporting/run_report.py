@@ -1,0 +1,131 @@
+"""A run in words and pictures: what its influence curves show, and what they do not."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from stagewise.influence.bif import SIGN
+from stagewise.reporting.class_maps import class_maps
+from stagewise.reporting.files import write_json, write_text_file
+from stagewise.reporting.influence_curves import influence_curves
+from stagewise.reporting.moving_groups import moves
+from stagewise.reporting.scores import Score, read_scores
+from stagewise.reporting.sign_changes import SignChanges, find_sign_changes
+from stagewise.reporting.summary import flag_line
+
+REPORT_NAME, CHANGES_NAME = "report.md", "sign_changes.json"
+
+_UNITS = {"icl_score": " nats", "loss_gap": " nats"}
+
+
+def _about(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
+    sgld = run.attrs["sgld"]
+    steps = run["step"].values
+    lines = [
+        f"{len(steps)} probes, steps {steps[0]:,} to {steps[-1]:,}; {sgld['num_chains']} chains x {sgld['num_draws']} "
+        f"draws; nbeta {sgld['nbeta']:g}, localization {sgld['localization']:g}, lr {sgld['lr']:g}, seed "
+        f"{sgld['seed']}; stagewise {run.attrs['version']}.",
+        f"**BIF(A, B)** = minus the covariance of the losses of A and B over the draws, nats², mean over pairs of "
+        f"losses in different samples; {SIGN}. Errors are jackknife errors over chains, read by Student's t.",
+    ]
+    if "flags" in summary:
+        lines.append(f"Flagged: {flag_line(summary['flags'], summary['probes_flagged'], summary['probes'])}")
+    else:
+        lines.append("The run has no summary.json: it has not ended, or was cut off.")
+    return "\n\n".join(lines)
+
+
+def _windows(summary: Mapping[str, Any]) -> str:
+    rows = summary.get("transitions", [])
+    if not rows:
+        return "No transition window was found in the between part."
+    lines = ["| start | peak | end | signal at peak (nats) |", "|---|---|---|---|"]
+    return "\n".join([*lines, *(f"| {it['start']} | {it['peak']} | {it['end']} | {it['value']:.3g} |" for it in rows)])
+
+
+def _score_line(score: Score) -> str:
+    unit = _UNITS.get(score.name, "")
+    rise = score.rise()
+    when = "-" if rise is None else f"{rise[0]:,} to {rise[1]:,}"
+    low, high = int(np.argmin(score.values)), int(np.argmax(score.values))
+    return (
+        f"| {score.name} | {score.values[0]:.3f}{unit} | {score.values[-1]:.3f}{unit} | {score.values[low]:.3f} at "
+        f"{score.steps[low]:,} | {score.values[high]:.3f} at {score.steps[high]:,} | {when} |"
+    )
+
+
+def _scores(run: xr.Dataset, scores: list[Score]) -> str:
+    if not scores:
+        return "No score of heads was measured (`InductionCallback`, or a sweep with circuits)."
+    lines = ["| score | first | last | lowest | highest | rises (1/4 to 3/4 of its way) |", "|---|---|---|---|---|---|"]
+    parts = ["\n".join([*lines, *map(_score_line, scores)])]
+    for score in scores:
+        rise = score.rise()
+        if score.name not in ("prefix_matching", "previous_token") or rise is None:
+            continue
+        found = moves(run, *rise)
+        if not found:
+            parts.append(f"While {score.name} rises there are no probes around it.")
+            continue
+        said = [f"{it.group} {it.before:+.2e} to {it.after:+.2e} (z {it.z:+.1f})" for it in found if it.sure] or [
+            "none beyond its errors"
+        ]
+        still = [it.group for it in found if not it.sure]
+        parts.append(
+            f"**While {score.name} rises**, steps {rise[0]:,} to {rise[1]:,}, the influence of these groups on "
+            f"themselves changes (within, nats²): {'; '.join(said)}."
+            + (f" Not told from noise: {', '.join(still)}." if still else "")
+        )
+    return "\n\n".join(parts)
+
+
+def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: float = 0.05) -> tuple[Path, SignChanges]:
+    """Write ``report.md``, its figures and ``sign_changes.json``.
+
+    Args:
+        folder: of the run, where its scores are looked for.
+        run: as :func:`stagewise.reporting.store.open_run` returns it, with group influence and two probes or more.
+        output: folder for the files.
+        chance: see :func:`~stagewise.reporting.sign_changes.find_sign_changes`.
+
+    Returns:
+        Path of the report, and the sign changes.
+
+    Raises:
+        InputError: no group influence, or a single probe.
+    """
+    summary = json.loads(run.attrs.get("summary", "{}"))
+    changes = find_sign_changes(run, chance=chance)
+    figures = {
+        "curves_within": influence_curves(run, part="within"),
+        "curves_total": influence_curves(run, part="total"),
+        "classes_within": class_maps(run, part="within"),
+    }
+    captions = {
+        "curves_within": "Influence of groups on each other, within the present phase.",
+        "curves_total": "The same, total: with the change of the mean losses since the reference probe.",
+        "classes_within": "Influence of each group on each other one, at some probes.",
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    pictures = []
+    for name, figure in figures.items():
+        figure.savefig(output / f"{name}.png", dpi=110)
+        pictures.append(f"![{captions[name]}]({name}.png)\n\n*{captions[name]}*")
+    write_json(
+        output / CHANGES_NAME,
+        {
+            "sign": SIGN,
+            "chance_of_one_curve": changes.chance,
+            "curves": changes.num_curves,
+            "probes": changes.num_probes,
+            "changes": [it.record() for it in changes.found],
+        },
+    )
+    parts = ["# What the influence of this run shows", _about(run, summary)]
+    parts += ["## Sign changes", changes.markdown(), "## Heads", _scores(run, read_scores(folder))]
+    parts += ["## Transition windows", _windows(summary), "## Curves", *pictures]
+    return write_text_file(output / REPORT_NAME, "\n\n".join(parts) + "\n"), changes

@@ -1,0 +1,50 @@
+"""``stagewise report``, in-process."""
+
+import pytest
+
+from stagewise.cli.main import main
+from stagewise.reporting.store import ProbeStore
+from tests.reporting.flipping_run import flipping_run
+
+
+@pytest.fixture
+def run(tmp_path):
+    store, whole = ProbeStore(tmp_path / "run" / "influence.zarr"), flipping_run()
+    for step in whole["step"].values.tolist():
+        probe = whole.sel(step=step, drop=True)
+        probe.attrs |= {"step": step, "reference_step": step}
+        del probe.attrs["summary"]
+        store.write(probe)
+    return tmp_path / "run"
+
+
+def test_report_writes_into_the_run_and_prints_the_sign_changes(run, capsys):
+    assert main(["report", str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert "helpful, then harmful" in printed
+    assert (run / "report" / "report.md").is_file()
+    # The store itself will do, and another folder.
+    assert main(["report", str(run / "influence.zarr"), "--output", str(run / "other"), "--chance", "0.01"]) == 0
+    assert "probability 0.01 or less" in (run / "other" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], "where no influence.zarr is"),
+        (["run", "--chance", "0.9"], "chance"),
+        (["run", "--output", "taken"], "which is a file"),
+        (["single"], "a single probe"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(run, tmp_path, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("mine")
+    probe = flipping_run().isel(step=0, drop=True)
+    probe.attrs |= {"step": 100, "reference_step": 100}
+    ProbeStore(tmp_path / "single" / "influence.zarr").write(probe)
+    assert main(["report", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert not (run / "report").exists()

@@ -1,0 +1,62 @@
+import json
+
+import pytest
+
+from stagewise.errors import InputError
+from stagewise.phases.flips import find_flips, min_z_for_chance
+from stagewise.reporting.sign_changes import find_sign_changes
+from tests.reporting.flipping_run import STEPS, flipping_run
+
+
+def test_the_curve_that_turns_is_found_in_both_parts_and_the_noise_is_not():
+    changes = find_sign_changes(flipping_run())
+    assert [(it.part, it.group, it.group_j) for it in changes.found] == [
+        ("within", "cat", "cat"), ("total", "cat", "cat")
+    ]  # fmt: skip
+    assert changes.num_curves == 6  # two parts of three pairs
+    assert changes.num_probes == len(STEPS)
+    for it in changes.found:
+        assert it.flip.words == "helpful, then harmful"
+        assert 500 < it.flip.step < 600
+        assert it.over_all
+
+
+def test_the_limit_is_that_of_the_chance_with_students_t_over_chains():
+    run = flipping_run(error=0.4, chains=4)
+    limit = min_z_for_chance(len(STEPS), 0.05)
+    values, errors = (
+        run[name].sel(part="within", group="cat", group_j="cat").values for name in ("group_bif", "group_bif_se")
+    )
+    by_hand = find_flips(STEPS, values, errors, min_z=limit, degrees=3)
+    found = [it.flip for it in find_sign_changes(run).found if it.part == "within"]
+    assert found == by_hand
+
+
+def test_what_stands_alone_need_not_stand_among_all_curves():
+    error = 1 / 3.6  # beyond the limit of one curve with 199 chains, not beyond that of six
+    changes = find_sign_changes(flipping_run(error=error, chains=200))
+    assert [it.over_all for it in changes.found] == [False, False]
+    assert all(it.over_all for it in find_sign_changes(flipping_run(error=error / 2, chains=200)).found)
+
+
+def test_words_say_how_many_may_be_chance():
+    said = find_sign_changes(flipping_run(), chance=0.1).markdown()
+    assert "6 curves of 10 probes" in said
+    assert "0.6 changes are to be expected by chance" in said
+    assert "| within | cat ~ cat | helpful, then harmful |" in said
+    none = find_sign_changes(flipping_run(), [("dog", "dog")]).markdown()
+    assert "**No sign change was found.**" in none
+
+
+def test_records_are_plain_json():
+    (first, _) = find_sign_changes(flipping_run()).found
+    record = json.loads(json.dumps(first.record(), allow_nan=False))
+    assert record["group"] == "cat"
+    assert record["earliest"] < record["step"] < record["latest"]
+
+
+def test_unknown_groups_and_other_data_are_refused():
+    with pytest.raises(InputError, match="cow"):
+        find_sign_changes(flipping_run(), [("cat", "cow")])
+    with pytest.raises(InputError, match="not a run"):
+        find_sign_changes(flipping_run().drop_vars("group_bif"))
