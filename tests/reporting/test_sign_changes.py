@@ -33,8 +33,9 @@ def test_the_limit_is_that_of_the_chance_with_students_t_over_chains():
 
 
 def test_what_stands_alone_need_not_stand_among_all_curves():
-    error = 1 / 3.6  # beyond the limit of one curve with 199 chains, not beyond that of six
-    changes = find_sign_changes(flipping_run(error=error, chains=200))
+    one, six = (min_z_for_chance(len(STEPS), chance) for chance in (0.05, 0.05 / 6))
+    error = 2 / (one + six)  # the curve begins at -1 and ends at 1
+    changes = find_sign_changes(flipping_run(error=error, chains=2000))
     assert [it.over_all for it in changes.found] == [False, False]
     assert all(it.over_all for it in find_sign_changes(flipping_run(error=error / 2, chains=200)).found)
 
