@@ -14,7 +14,8 @@ from stagewise.experiments.intervention.cell import Cell, cell_name, read_cell, 
 from stagewise.experiments.intervention.cell_report import CellReport
 from stagewise.experiments.intervention.config import InterventionConfig
 from stagewise.experiments.intervention.settings import check_settings
-from stagewise.experiments.intervention.training import checkpoint_folder, grouped_loader, run_folder, train_cell
+from stagewise.experiments.intervention.supply import check_data
+from stagewise.experiments.intervention.training import checkpoint_folder, run_folder, train_cell
 from stagewise.experiments.replacing import replacing
 from stagewise.experiments.sharing import Progress, check_output, register, shared
 from stagewise.phases.live_signal import live_signals
@@ -43,12 +44,7 @@ def _check(config: InterventionConfig) -> None:
         build_module(config.model)
     data = build_data(config.data, seed=config.seeds[0])
     check_groups(config, data.probe_data().groups)
-    steps = len(grouped_loader(data, config, config.seeds[0], str(Arm.none)))
-    if steps < config.training.max_steps:
-        raise InputError(
-            f"got data for {steps} steps; expected enough for training.max_steps={config.training.max_steps}, so that "
-            "no sample comes twice; raise data.init_args.num_sequences"
-        )
+    check_data(config)
 
 
 def check_groups(config: InterventionConfig, groups: Iterable[str]) -> None:

@@ -205,3 +205,13 @@ def test_settings_are_plain_json(study):
     settings = json.loads((Path(config.output) / "settings.json").read_text())
     assert settings["training"]["max_steps"] == 20
     assert "seeds" not in settings
+
+
+@pytest.mark.parametrize("arms", [["inside"], ["random"], ["whole"]])
+def test_data_that_a_window_would_use_up_are_refused_before_the_work(tmp_path, arms):
+    """160 sequences are enough for 20 steps of 8, and not for a window in which a quarter of them is drawn more."""
+    data = {**DATA, "init_args": {**DATA["init_args"], "num_sequences": 160}}
+    with pytest.raises(InputError, match=r"samples .*, of which an epoch needs .* raise data.init_args.num_sequences"):
+        run_cells(tiny_config(tmp_path / "out", data=data, arms=arms), silent)
+    assert not (tmp_path / "out").exists()
+    run_cells(tiny_config(tmp_path / "even", data=data, arms=["none", "placebo"]), silent)
