@@ -54,7 +54,7 @@ def test_language_models_are_probed_by_token_and_group(tmp_path, kind):
     trainer = fit(tmp_path, kind, [callback, InductionCallback(every_n_steps=2)])
     run = open_run(trainer.log_dir, trace=True)
     assert run["step"].values.tolist() == [1, 3, 4]
-    assert run["group"].values.tolist() == ["induction", "background"]
+    assert run["group"].values.tolist() == ["induction", "background", "first_copy"]
     assert run["loss"].dims == ("step", "chain", "draw", "sample", "token")
     assert run["loss"].shape[1:] == (3, 4, 10, 23)
     parts = run["group_bif"].sel(part=["within", "drift", "between"]).sum("part")

@@ -131,6 +131,8 @@ class SweepConfig:
         components: which weights chains move: ``all``, a part of the model (``layer0.head1``), or a kind of part
             (``heads``, ``layers``, ...) for all of that kind, see :mod:`stagewise.lm.components`. Each has chains of
             its own.
+        query: [sample, token]: text coloured by the influence of its tokens on this one, an HTML page in ``tokens`` for
+            each checkpoint; the sample is one of ``probe.token_samples``, and the token its place in it, from 1 on.
         device: ``auto`` (a GPU where there is one), or as torch names it.
         precision: see :class:`Precision`.
         num_workers: processes that share the checkpoints. One fetches the next checkpoint while it computes.
@@ -153,6 +155,7 @@ class SweepConfig:
     probe: ProbeConfig = ProbeConfig(chunk_size=8, save_trace=False)
     circuits: CircuitSettings = CircuitSettings()
     components: list[str] = field(default_factory=lambda: [ALL])
+    query: list[int] | None = None
     device: str = "auto"
     precision: Precision = Precision.full
     num_workers: int = 1
@@ -171,6 +174,7 @@ class SweepConfig:
         for component in self.components:
             check_component(component)
         self._check_sampler()
+        self._check_query()
         usual = ProbeConfig().reference_ratio
         require(
             self.probe.reference_ratio == usual,
@@ -181,6 +185,20 @@ class SweepConfig:
         )
         if self.model is not None and "class_path" not in self.model:
             raise InputError(f"got model {self.model}; expected class_path and init_args; see configs/induction.yaml")
+
+    def _check_query(self) -> None:
+        query, chosen = self.query, self.probe.token_samples or []
+        if query is None:
+            return
+        good = len(query) == 2 and query[0] in chosen and 1 <= query[1] < self.data.context
+        require(
+            good,
+            "query",
+            query,
+            f"[sample, token], the sample one of probe.token_samples={chosen}, the token from 1 to "
+            f"{self.data.context - 1}",
+            "set probe.token_samples, and choose a token of one of them",
+        )
 
     def _check_sampler(self) -> None:
         """Each checkpoint is computed on its own: nothing can be settled at the first one."""

@@ -15,6 +15,7 @@ from stagewise.experiments.sweep.sources import Checkpoints, Limits, told
 from stagewise.lm.classes.bigrams import BigramTable
 from stagewise.lm.classes.groups import class_groups
 from stagewise.lm.classes.reading import read_specs
+from stagewise.lm.classes.vocabulary import read_vocabulary
 from stagewise.lm.corpus import END_OF_TEXT, load_documents
 from stagewise.lm.data import OBSERVED, SAMPLING
 from stagewise.lm.text import hold_out
@@ -165,6 +166,20 @@ def sweep_data(config: SweepConfig, tokenizer: Any) -> ProbeData:
     return ProbeData(
         {"input_ids": observed}, {"input_ids": sampling}, groups_of(observed, tokenizer, settings, driving_rows)
     )
+
+
+def decoded(ids: Tensor, tokenizer: Any, samples: Sequence[int]) -> tuple[tuple[str, ...], ...]:
+    """Tokens of some sequences, each as it stands in text.
+
+    Args:
+        ids: token ids ``[sample, position]``.
+        tokenizer: Hugging Face tokenizer.
+        samples: which sequences; those that there are not are left to the check of the probe.
+    """
+    if not samples:
+        return ()
+    strings = read_vocabulary(tokenizer).strings
+    return tuple(tuple(strings[token] for token in ids[sample].tolist()) for sample in samples if sample < len(ids))
 
 
 def data_hash(data: ProbeData) -> str:

@@ -10,6 +10,7 @@ import xarray as xr
 from stagewise.experiments.replacing import replacing
 from stagewise.experiments.sweep.cell import Cell, read_cell
 from stagewise.experiments.sweep.components import ALL
+from stagewise.experiments.sweep.pages import write_token_pages
 from stagewise.experiments.sweep.study import Sweep
 from stagewise.experiments.sweep.tables import (
     CIRCUIT_COLUMNS,
@@ -86,6 +87,8 @@ def write_results(sweep: Sweep) -> list[Path]:
         written.append(write_table(output / CIRCUITS_NAME, CIRCUIT_COLUMNS, tables.circuits))
     else:
         (output / CIRCUITS_NAME).unlink(missing_ok=True)
+    if ALL in sweep.components:
+        written += write_token_pages(sweep, run_folder(output, ALL))
     parts = [name for name in sweep.components if name != ALL]
     if parts:
         runs = {name: open_run(run_folder(output, name)) for name in parts}

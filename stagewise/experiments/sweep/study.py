@@ -15,7 +15,7 @@ from stagewise.experiments.sharing import Backend, Progress, Report, check_outpu
 from stagewise.experiments.sweep.cell import has_cells, is_finished
 from stagewise.experiments.sweep.components import expand, needs_model
 from stagewise.experiments.sweep.config import SweepConfig
-from stagewise.experiments.sweep.data import check_fit, data_hash, first_token, load_tokenizer, sweep_data
+from stagewise.experiments.sweep.data import check_fit, data_hash, decoded, first_token, load_tokenizer, sweep_data
 from stagewise.experiments.sweep.estimate import describe_cost, estimate
 from stagewise.experiments.sweep.finding import check_limits, chosen_steps, find_checkpoints
 from stagewise.experiments.sweep.measure import compute, device_of, make_prober, measure_cells
@@ -23,7 +23,7 @@ from stagewise.experiments.sweep.sources import Checkpoints
 from stagewise.reporting.store import STORE_NAME
 from stagewise.sampling.data import ProbeData
 
-_FREE = ("steps", "output", "components", "num_workers", "backend", "cache_dir")
+_FREE = ("steps", "output", "components", "query", "num_workers", "backend", "cache_dir")
 """Settings that say which cells there are and where they run, not what a cell is."""
 
 _FREE_PROBE = ("centering", "min_prominence", "memory_limit_gib")
@@ -44,6 +44,7 @@ class Sweep:
         components: whose chains, each by its own name.
         data: observed and sampling sequences, with groups.
         bos_token_id: what the tokenizer puts before a text; None where it puts nothing.
+        texts: the tokens of each of ``probe.token_samples``, as they stand in text.
     """
 
     config: SweepConfig
@@ -52,6 +53,7 @@ class Sweep:
     components: tuple[str, ...]
     data: ProbeData
     bos_token_id: int | None
+    texts: tuple[tuple[str, ...], ...]
 
 
 def cell_settings(config: SweepConfig, data: ProbeData) -> dict[str, Any]:
@@ -94,7 +96,8 @@ def prepare_sweep(config: SweepConfig) -> Sweep:
             names = expand(names, source.load(steps[0]))
     if has_cells(output):
         check_same_settings(output, cell_settings(config, data))
-    return Sweep(config, source, tuple(steps), names, data, first_token(tokenizer))
+    texts = decoded(data.observed["input_ids"], tokenizer, config.probe.token_samples or ())
+    return Sweep(config, source, tuple(steps), names, data, first_token(tokenizer), texts)
 
 
 def run_cells(sweep: Sweep, progress: Progress = print) -> None:
