@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -119,6 +120,8 @@ def run_cells(config: InterventionConfig, progress: Progress = print) -> list[Ce
         torch.set_num_threads(threads)
     for seed in config.seeds:
         shutil.rmtree(checkpoint_folder(output, seed), ignore_errors=True)
+    with suppress(OSError):  # another study may still be there
+        checkpoint_folder(output, 0).parent.rmdir()
     return [cell for cell in cells.values() if cell is not None]
 
 

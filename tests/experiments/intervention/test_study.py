@@ -105,7 +105,7 @@ def test_a_branch_equals_the_run_from_the_start(study, tmp_path):
 
 def test_checkpoints_are_gone_and_no_unfinished_folder_is_left(study):
     config, _ = study
-    assert not list(Path(config.output).rglob("*.ckpt"))
+    assert not (Path(config.output) / "checkpoints").exists()
     assert not list(Path(config.output).rglob("*.unfinished"))
 
 
