@@ -7,17 +7,24 @@ from pathlib import Path
 import lightning
 import pytest
 import torch
+import yaml
 
+import stagewise
 from tests.callbacks.interventions import Numbered, Weighing
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def python_blocks():
+    section = README.split("## Reweight inside windows")[1].split("\n## ")[0]
+    return re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
 
 
 def test_the_example_of_the_readme_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    section = README.split("## Reweight inside windows")[1].split("\n## ")[0]
-    (code,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    code, _ = python_blocks()
     num = 32 * 800
     is_repeat = torch.arange(num) % 4 == 0
     names = {"L": lightning, "dataset": Numbered(num), "is_repeat": is_repeat, "module": Weighing()}
@@ -28,6 +35,16 @@ def test_the_example_of_the_readme_works(tmp_path, monkeypatch):
     changes = [(it["step"], it["weights"]["repeats"]) for it in found["changes"]]
     assert changes == [(300, 4.0), (400, 1.0)]
     assert found["budget"]["groups"]["repeats"] == pytest.approx(100 * (4 / 1.75 - 1))
+
+
+def test_the_live_example_is_the_detector_of_the_experiment():
+    _, code = python_blocks()
+    callback = eval(code, vars(stagewise))
+    settings = yaml.safe_load((ROOT / "configs" / "intervention.yaml").read_text())
+    assert callback._live_windows._signal == settings["live"]["signal"]
+    # Direction and length aside, which the signal and the arm set.
+    for name in ("min_z", "num_probes"):
+        assert getattr(callback._live_windows._config, name) == settings["live"]["detector"][name]
 
 
 def test_the_lines_for_third_party_modules_are_those_that_the_tests_use():
