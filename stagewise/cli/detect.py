@@ -16,7 +16,7 @@ from stagewise.phases.live_signal import CONTRAST
 from stagewise.phases.offline import MIN_PROMINENCE
 from stagewise.phases.online import DetectorConfig
 from stagewise.phases.signal_table import signal_table
-from stagewise.reporting.files import write_json
+from stagewise.reporting.files import refuse_below_file, write_json
 from stagewise.reporting.store import STORE_NAME, open_run
 from stagewise.reporting.windows import transitions, window_record, window_table
 
@@ -82,8 +82,8 @@ def run_detect(arguments: Sequence[str]) -> Path:
     parsed = detect_parser().parse_args(list(arguments[1:]))
     config = DetectorConfig(**parsed.detector.as_dict())
     folder = Path(parsed.run)
-    run = open_run(folder)
     output = _output(parsed.output, folder)
+    run = open_run(folder)
     min_prominence = _run_prominence(run) if parsed.min_prominence is None else parsed.min_prominence
     signals = None if parsed.signal is None else _listed(parsed.signal)
     contrasts = [_pair(name.removeprefix(CONTRAST)) for name in signals or () if name.startswith(CONTRAST)]
@@ -128,6 +128,7 @@ def _output(given: str | None, run: Path) -> Path:
         return (run.parent if run.name == STORE_NAME else run) / WINDOWS_NAME
     if Path(given).is_dir():
         raise InputError(f"got output={given}, a folder; expected a file, such as {Path(given) / WINDOWS_NAME}")
+    refuse_below_file(Path(given))
     return Path(given)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from stagewise.errors import InputError
+from stagewise.reporting.files import refuse_below_file
 from stagewise.reporting.run_report import write_run_report
 from stagewise.reporting.store import STORE_NAME, open_run
 
@@ -44,13 +45,14 @@ def run_report(arguments: Sequence[str]) -> Path:
     """
     parsed = report_parser().parse_args(list(arguments[1:]))
     given = Path(parsed.run)
-    run = open_run(given)
-    if run.sizes["step"] < 2:
-        raise InputError(f"got {given} with a single probe; expected two or more: a report is of changes; probe more")
     folder = given.parent if given.name == STORE_NAME else given
     output = Path(parsed.output) if parsed.output is not None else folder / FOLDER_NAME
     if output.exists() and not output.is_dir():
         raise InputError(f"got output={output}, which is a file; expected a folder; choose another --output")
+    refuse_below_file(output)
+    run = open_run(given)
+    if run.sizes["step"] < 2:
+        raise InputError(f"got {given} with a single probe; expected two or more: a report is of changes; probe more")
     report, changes = write_run_report(folder, run, output, chance=parsed.chance)
     print(changes.markdown())
     print(f"\nWritten: {report}")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from joblib import Parallel, delayed, parallel_config
 
 from stagewise.errors import InputError
+from stagewise.reporting.files import refuse_below_file
 
 T = TypeVar("T")
 
@@ -25,11 +26,12 @@ class Backend(StrEnum):
 
 
 def check_output(output: Path) -> None:
-    """Refuse to write where a file is.
+    """Refuse to write where a file is, or below one.
 
     Raises:
-        InputError: it is a file.
+        InputError: it is a file, or one is in the way.
     """
+    refuse_below_file(output)
     if output.exists() and not output.is_dir():
         raise InputError(f"got output {output}, which is a file; expected a folder; choose another --output")
 

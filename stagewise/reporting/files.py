@@ -4,6 +4,24 @@ import json
 from pathlib import Path
 from typing import Any
 
+from stagewise.errors import InputError
+
+
+def refuse_below_file(path: Path) -> None:
+    """Refuse a path that cannot be made, since what should be a folder above it is a file.
+
+    Args:
+        path: of a file or a folder to be written.
+
+    Raises:
+        InputError: naming the file in the way.
+    """
+    for parent in path.parents:
+        if parent.exists():
+            if not parent.is_dir():
+                raise InputError(f"got output {path}, but {parent} is a file; expected a folder there; choose another")
+            return
+
 
 def write_text_file(path: Path, text: str) -> Path:
     """Write aside and rename; returns the path."""

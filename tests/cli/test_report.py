@@ -34,6 +34,7 @@ def test_report_writes_into_the_run_and_prints_the_sign_changes(run, capsys):
         (["nowhere"], "where no influence.zarr is"),
         (["run", "--chance", "0.9"], "chance"),
         (["run", "--output", "taken"], "which is a file"),
+        (["run", "--output", "taken/below"], "taken is a file"),
         (["single"], "a single probe"),
     ],
 )

@@ -18,7 +18,7 @@ class Arm(StrEnum):
         far_before: it starts ``lead`` steps before it.
         earliest: it starts with training.
         after: it starts at the peak of the group's influence.
-        whole: every step, with a factor that moves as much mass in all.
+        whole: every step up to the end, with a factor that moves as much mass in all.
         random: at the onset, but for random samples, as many as the group has.
         placebo: weights stay 1, the order of the samples is another one.
         live: the online detector opens the window while the model trains.
@@ -77,12 +77,13 @@ def place(name: str, timeline: Mapping[str, int | None], *, length: int, lead: i
 
     Args:
         name: of the arm, or of an arm of the sweep.
-        timeline: of the observed run: ``onset``, ``within_onset`` and ``peak``, training steps; None where not found.
+        timeline: of the observed run: ``onset``, ``within_onset``, ``peak`` and ``first_probe``, training steps; None
+            where not found.
         length: of the window, training steps.
         lead: steps by which ``far_before`` starts before the onset.
         max_steps: of the run.
     """
-    start = sweep_start(name)
+    start, note = sweep_start(name), ""
     if start is None:
         arm = Arm(name)
         if arm in (Arm.none, Arm.placebo, Arm.live):
@@ -96,9 +97,10 @@ def place(name: str, timeline: Mapping[str, int | None], *, length: int, lead: i
             found = timeline[needed]
             if found is None:
                 return Placed(None, f"the observed run has no {needed}", possible=False)
+            if arm is not Arm.after and found == timeline.get("first_probe"):
+                note = "the onset is at the first probe: it may lie before it"
             shift = {Arm.just_before: -length, Arm.far_before: -lead}.get(arm, 0)
             start = found + shift
-    note = ""
     if start < 0:
         note, start = f"the window would start at step {start}; it starts at 0", 0
     if start >= max_steps:

@@ -34,8 +34,8 @@ class Cell:
         branched_at: training step up to which the run is that of the arm ``none``, and was not computed again; 0 where
             it was trained from the start.
         seconds: it took, wall clock.
-        timeline: for the arm that is observed, what its probes saw: ``onset``, ``within_onset`` and ``peak``, and
-            ``end``, training steps; None where not found.
+        timeline: for the arm that is observed, what its probes saw: ``first_probe``, ``onset``, ``within_onset``,
+            ``peak`` and ``end``, training steps; None where not found.
     """
 
     seed: int

@@ -20,8 +20,12 @@ class Answer(NamedTuple):
 
 
 def verdict(found: Mapping[str, Any]) -> int | None:
-    """1 or -1 where both intervals lie on one side of 0, 0 where one of them does not, None for a single seed."""
-    if found["low"] is None:
+    """1 or -1 where both intervals lie on one side of 0, 0 where one of them does not.
+
+    None for a single seed, and where all seeds have one value other than 0: measured every few steps, they have no
+    spread to go by.
+    """
+    if found["low"] is None or (found["low"] == found["high"] and found["mean"] != 0):
         return None
     low, high = min(found["low"], found["t_low"]), max(found["high"], found["t_high"])
     return 1 if low > 0 else -1 if high < 0 else 0
@@ -100,7 +104,7 @@ def _mechanisms(found: Summary) -> list[str]:
 
 def _costs(found: Summary) -> list[str]:
     said = []
-    for name in ("inside", "far_before", "live"):
+    for name in ("inside", "far_before", "live", "after", "placebo"):
         arm = found["arms"].get(name)
         if arm and arm["head_rise"] and arm["head_rise"]["low"] is not None:
             words = {1: "more", -1: "less", 0: "neither surely more nor surely less"}[verdict(arm["head_rise"]) or 0]
@@ -114,6 +118,8 @@ def _costs(found: Summary) -> list[str]:
             ]
             shown = say_interval(arm["background_loss"], "+.4f")
             said.append(f"`{name}` {words} background loss at the end: {shown} nats per token.")
+    if "placebo" in found["arms"]:
+        said.append("What the `placebo` changes is chance: no smaller change means anything.")
     return said
 
 

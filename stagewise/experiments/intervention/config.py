@@ -1,5 +1,6 @@
 """Settings of the intervention experiment."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,7 +125,8 @@ class WeightSettings:
         good = bool(self.mechanisms) and len(set(self.mechanisms)) == len(self.mechanisms)
         good = good and set(self.mechanisms) <= set(known)
         require(good, "mechanisms", self.mechanisms, f"one or both of {known}", "see configs/intervention.yaml")
-        require(self.factor >= 0 and self.factor != 1, "factor", self.factor, "0 or more, and not 1", "4 is usual")
+        good = math.isfinite(self.factor) and self.factor >= 0 and self.factor != 1
+        require(good, "factor", self.factor, "0 or more, finite, and not 1", "4 is usual")
         for name in ("length", "lead"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer >= 1", "see the configuration")
 
@@ -188,6 +190,13 @@ class InterventionConfig:
         good = set(self.arms) <= set(known) and len(set(self.arms)) == len(self.arms)
         require(good, "arms", self.arms, f"some of {known}, each once", "see configs/intervention.yaml")
         last = self.training.max_steps - self.weights.length
+        require(
+            last >= 0,
+            "weights.length",
+            self.weights.length,
+            f"at most training.max_steps={self.training.max_steps}",
+            "100 of 1,600 is usual",
+        )
         good = len(set(self.sweep)) == len(self.sweep) and all(0 <= start <= last for start in self.sweep)
         require(
             good,

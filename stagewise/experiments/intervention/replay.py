@@ -39,15 +39,18 @@ def replayed_signals(config: InterventionConfig) -> list[str]:
     return list(dict.fromkeys([config.live.signal, *others]))
 
 
-def first_window(table: xr.Dataset, signal: str, detector: DetectorConfig) -> int | None:
+def first_window(table: xr.Dataset, signal: str, detector: DetectorConfig, *, start: int | None = None) -> int | None:
     """Training step at which the online detector opens its first window on a signal; None for none.
 
     Args:
         table: of the signals of a run.
         signal: one of them.
         detector: settings; the direction is that of the signal.
+        start: training step before which probes are not looked at; None looks at all.
     """
     row = table.sel(signal=signal)
+    if start is not None:
+        row = row.sel(step=row["step"] >= start)
     online = OnlineDetector(replace(detector, direction=Direction(row["direction"].item())))
     for step, value, error in zip(row["step"].values, row["value"].values, row["error"].values, strict=True):
         online.update(int(step), float(value), float(error))
@@ -78,7 +81,7 @@ def detector_table(config: InterventionConfig, cells: Sequence[Cell], *, early_s
     found: dict[str, Any] = {}
     for signal in replayed_signals(config) if runs else ():
         starts = {
-            seed: first_window(table, signal, config.live.detector)
+            seed: first_window(table, signal, config.live.detector, start=all_known(table, replayed_signals(config)))
             for seed, (_, table) in runs.items()
             if signal in table["signal"].values
         }
@@ -93,6 +96,18 @@ def detector_table(config: InterventionConfig, cells: Sequence[Cell], *, early_s
             "n": len(both),
         }
     return found
+
+
+def all_known(table: xr.Dataset, signals: Sequence[str]) -> int:
+    """Training step of the first probe at which every signal is known: changes since a reference come later.
+
+    Args:
+        table: of the signals of a run.
+        signals: names; those that the table does not have are passed over.
+    """
+    present = [name for name in signals if name in table["signal"].values]
+    known = np.isfinite(table["value"].sel(signal=present).values).all(axis=0)
+    return int(table["step"].values[int(np.argmax(known))])
 
 
 def _before(start: int | None, step: float | None) -> bool:

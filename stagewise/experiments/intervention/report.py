@@ -37,8 +37,10 @@ _ARMS = """* `none`: no weights; it is observed, and tells the other arms where 
 
 
 _DETECTOR = (
-    "Replayed on the undisturbed runs, with the same settings: the step at which its first window opens. A window "
-    "should open before the prefix score passes .25 (t25), and not before half of the way to .5 (t50)."
+    "Replayed on the undisturbed runs, with the same settings, which suit the signal of `live`: the step at which its "
+    "first window opens. All signals are looked at from the first probe at which each is known. A window should open "
+    "before the prefix score passes .25 (t25), and not before half of the way to .5 (t50). That is about timing: what "
+    "a window at that step saves, the sweep tells."
 )
 
 
@@ -66,7 +68,8 @@ def _set_up(config: InterventionConfig, found: Summary) -> str:
         "the steps of `none`. *Mean score*: area under the prefix score up to the end, per step. *Background loss*: "
         "at the end, held-out sequences, arm minus none, nats per token, positive = worse. *Head rise*: how far the "
         "induction loss rises at the end when the output of the best head is set to zero, arm minus none, nats per "
-        "token, positive = the head bears more. *Budget*: mass that the weights moved, in steps.\n\n"
+        "token, positive = the head bears more. *Budget*: mass that the weights moved up to the end, in steps. *Steps "
+        "used*: of the window, those before the arm's own head: what comes later cannot hasten it.\n\n"
         f"**Onset**: {_onset_words(weights.group, weights.onset)}. It is found afterwards, in the whole run. For "
         f"`inside_within`: {_onset_words(weights.group, weights.within_onset)}.\n\n"
         "Intervals in brackets: 95 % percentile bootstrap over seeds, a little narrow for few seeds. Words such as "

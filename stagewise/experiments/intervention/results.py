@@ -31,7 +31,8 @@ UNITS = {
     "seed, where the head of none has settled",
     "background_loss": "nats per token at the end, arm minus none; positive = worse; so are final_losses",
     "head_rise": "nats per token by which the loss rises without the best head, arm minus none; positive = bears more",
-    "budget": "steps; sum over steps of the mass that the weights moved",
+    "budget": "steps; sum over steps of the mass that the weights moved, up to the end",
+    "steps_used": "steps of the window before the head of the arm",
 }
 
 Summary = dict[str, Any]
@@ -90,6 +91,15 @@ def _saved(none: BySeed, arm: BySeed, name: str) -> tuple[dict[int, float], list
     return saved, censored
 
 
+def _used(cell: Cell) -> float | None:
+    """Steps of the windows before the head of the cell; up to the end where it forms none."""
+    if cell.curve is None or not cell.windows:
+        return None
+    head = cell.curve.score_step
+    until = cell.end if head is None else head
+    return float(sum(max(0, min(end, until) - start) for start, end in cell.windows))
+
+
 def _median(values: Sequence[float]) -> dict[str, float] | None:
     if not values:
         return None
@@ -119,6 +129,7 @@ def _arm(none: BySeed, arm: BySeed) -> dict[str, Any]:
         "head_rise": _said(_difference(none, run, lambda cell: cell.ablation.rise if cell.ablation else None)),
         "head_rise_absolute": _said(rises),
         "budget": _said({seed: cell.moved for seed, cell in sorted(run.items())}),
+        "steps_used": _said({seed: used for seed, cell in sorted(run.items()) if (used := _used(cell)) is not None}),
         "window_start": _median([cell.windows[0][0] for cell in run.values() if cell.windows]),
         "notes": {str(seed): cell.note for seed, cell in sorted(arm.items()) if cell.note},
         "not_run": sorted(seed for seed, cell in arm.items() if cell.curve is None),
@@ -231,8 +242,13 @@ def summarize(config: InterventionConfig, cells: Sequence[Cell]) -> Summary:
     none = grouped.get(str(Arm.none), {})
     if not none:
         raise InputError(f"got cells of {sorted(grouped)}; expected some of the arm none; run it first")
-    arms = {name: _arm(none, found) for name, found in grouped.items() if name != Arm.none}
     left_out = [seed for seed, cell in sorted(none.items()) if cell.curve is None or cell.curve.score_step is None]
+    kept = {seed: cell for seed, cell in none.items() if seed not in left_out}
+    arms = {
+        name: _arm(kept, {seed: cell for seed, cell in found.items() if seed not in left_out})
+        for name, found in grouped.items()
+        if name != Arm.none
+    }
     seeds = sorted({cell.seed for cell in cells})
     return {
         "version": __version__,

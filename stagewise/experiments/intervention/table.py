@@ -67,10 +67,11 @@ def costs_table(found: Summary) -> str:
             say_interval(arm["background_loss"], "+.4f"),
             say_interval(arm["head_rise"], "+.3f"),
             "-" if arm["budget"] is None else f"{arm['budget']['mean']:.1f}",
+            "-" if arm["steps_used"] is None else f"{arm['steps_used']['mean']:.0f}",
         ]
         for name, arm in found["arms"].items()
     ]
-    return _lines(["arm", "mean score", "background loss", "head rise", "budget"], rows)
+    return _lines(["arm", "mean score", "background loss", "head rise", "budget", "steps used"], rows)
 
 
 def cells_table(found: Summary) -> str:

@@ -51,7 +51,8 @@ def onset_step(run: xr.Dataset, group: str, against: str, *, part: str, ratio: f
         ratio: so many times the other one.
 
     Returns:
-        Training step of the first probe of that run; None where not even the peak exceeds it.
+        Training step of the first probe of that run; None where not even the peak exceeds it. The first probe of
+        all where that exceeds it too: the onset may then lie before it.
     """
     peak = peak_step(run, group, part)
     if peak is None:

@@ -103,19 +103,21 @@ def _intervention(
             signal=config.live.signal,
             max_windows=1,
         )
+    assert placed.span is not None
     factor = weights.factor
     if arm == Arm.whole:
-        factor = spread_factor(
-            factor, loader.strata.share(group), length=weights.length, max_steps=config.training.max_steps
-        )
-    assert placed.span is not None
+        factor = spread_factor(factor, loader.strata.share(group), length=weights.length, max_steps=placed.span.end)
     policy = ConstantFactor({RANDOM_GROUP if arm == Arm.random else group: factor})
     return InterventionCallback([placed.span], policy, mechanism=mechanism)
 
 
 def _timeline(folder: Path, config: InterventionConfig, end: int) -> dict[str, int | None]:
     run, weights = open_run(folder), config.weights
-    found = {"end": end, "peak": peak_step(run, weights.group, weights.onset.part)}
+    found = {
+        "end": end,
+        "first_probe": int(run["step"].values[0]),
+        "peak": peak_step(run, weights.group, weights.onset.part),
+    }
     for name, onset in (("onset", weights.onset), ("within_onset", weights.within_onset)):
         found[name] = onset_step(run, weights.group, onset.against, part=onset.part, ratio=onset.ratio)
     return found

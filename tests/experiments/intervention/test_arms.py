@@ -57,6 +57,13 @@ def test_a_window_beyond_the_end_is_cut_off_and_said():
     assert "cut off" in placed.note
 
 
+@pytest.mark.parametrize("name", ["inside", "just_before", "random", "inside_within"])
+def test_an_onset_that_may_lie_before_the_first_probe_is_said(name):
+    placed = span(name, {"onset": 450, "within_onset": 450, "peak": 450, "first_probe": 450})
+    assert "may lie before it" in placed.note
+    assert not span("after", {"onset": 450, "peak": 450, "first_probe": 450}).note
+
+
 @pytest.mark.parametrize("name", ["inside", "just_before", "far_before", "random"])
 def test_arms_that_need_an_onset_cannot_be_run_without(name):
     placed = span(name, {"onset": None, "peak": 700})

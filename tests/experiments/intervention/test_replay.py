@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import xarray as xr
 
 from stagewise.experiments.intervention.config import LiveSettings
-from stagewise.experiments.intervention.replay import detector_table, replayed_signals
+from stagewise.experiments.intervention.replay import all_known, detector_table, first_window, replayed_signals
 from stagewise.experiments.intervention.study import run_cells
 from stagewise.phases.online import DetectorConfig, Direction
 from stagewise.probes.schedule import ProbeSchedule
@@ -48,6 +50,23 @@ def test_every_signal_is_replayed_with_its_own_direction(study):
     assert list(found) == replayed_signals(config)
     assert {"between", "losses_alone", "within/induction~induction", "group_loss/induction"} <= set(found)
     assert all(it["n"] == 0 for it in found.values())  # no head forms in 20 steps: nothing is counted
+
+
+def test_all_signals_are_looked_at_from_the_first_probe_at_which_each_is_known():
+    """A signal that is known earlier would open earlier, and be called too early for it."""
+    steps = np.arange(10, 200, 10)
+    value = np.stack([np.r_[np.full(4, np.nan), np.zeros(15)], np.r_[np.zeros(3), -1.0, np.zeros(15)]])
+    table = xr.Dataset(
+        {"value": (("signal", "step"), value), "error": (("signal", "step"), np.zeros(value.shape))},
+        coords={
+            "signal": ["late", "early"],
+            "step": steps,
+            "direction": ("signal", np.array(["falling", "falling"], dtype=object)),
+        },
+    )
+    assert first_window(table, "early", EAGER) == 40
+    assert first_window(table, "early", EAGER, start=all_known(table, ["late", "early", "absent"])) is None
+    assert all_known(table, ["late", "early"]) == 50
 
 
 def test_without_stored_runs_there_is_no_table(tmp_path):

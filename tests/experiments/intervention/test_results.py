@@ -39,6 +39,20 @@ def test_accelerations_and_differences_are_those_built_in():
     assert pairs["inside", "inside_loss"]["difference"]["mean"] == 50
 
 
+def test_steps_of_a_window_count_up_to_the_head_of_the_arm():
+    some = [
+        fake_cell(1, "none", 600),
+        fake_cell(1, "inside", 550, windows=[(500, 600)]),
+        fake_cell(1, "just_before", 560, windows=[(400, 500)]),
+        fake_cell(1, "after", 600, windows=[(700, 800)]),
+        fake_cell(1, "live", None, windows=[(1150, 1250)]),
+        fake_cell(1, "placebo", 600),
+    ]
+    arms = summarize(config_of([1]), some)["arms"]
+    used = {name: arm["steps_used"] and arm["steps_used"]["mean"] for name, arm in arms.items()}
+    assert used == {"inside": 50, "just_before": 100, "after": 0, "live": 50, "placebo": None}
+
+
 def test_sweep_has_earliest_at_zero():
     sweep = summarize(config_of(SEEDS), cells())["sweep"]["sampling"]
     assert [(it["start"], it["acceleration"]["mean"]) for it in sweep] == [(0, 100), (200, 30)]

@@ -34,6 +34,12 @@ def test_censored_and_single_seeds_claim_nothing():
     assert "`inside` cannot be told from `earliest`" in said(found([400, None], [500, 510]))
 
 
+def test_seeds_without_any_spread_claim_nothing_unless_all_are_zero():
+    """Steps are measured every ten: equal values are no proof of certainty."""
+    assert "`inside` cannot be told" in said(found([400, 400], [500, 510]))
+    assert "`inside` makes no difference" in said(found([600, 600], [500, 510]))
+
+
 def test_questions_without_cells_are_not_asked():
     questions = [it.question for it in answers(found([400, 410], [500, 500]))]
     assert "Can a detector find it while the model trains?" not in questions
