@@ -103,8 +103,8 @@ def test_a_dropped_chain_flags_its_probe(tmp_path):
 def test_probe_that_is_not_finite_is_kept_apart_and_training_goes_on(tmp_path, monkeypatch):
     real = ChainSampler.run
 
-    def broken_at_4(self, step, *args):
-        trace = real(self, step, *args)
+    def broken_at_4(self, step, *args, **settings):
+        trace = real(self, step, *args, **settings)
         if step == 4:
             trace.loss[0, 2, 5] = np.nan
         return trace
