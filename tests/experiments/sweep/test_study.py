@@ -180,10 +180,10 @@ def test_centring_can_be_changed_afterwards(finished, tmp_path):
 def test_a_checkpoint_whose_chains_all_fail_is_left_out_and_is_no_reference(checkpoints, tmp_path, monkeypatch):
     real = ChainSampler.run
 
-    def wild_at_2(self, step=0, second_moments=None):
+    def wild_at_2(self, step=0, second_moments=None, **settings):
         if step == 2:
             self.settle(replace(self._config, lr=0.03, nbeta=1e7))
-        return real(self, step, second_moments)
+        return real(self, step, second_moments, **settings)
 
     monkeypatch.setattr(ChainSampler, "run", wild_at_2)
     config = tiny_config(tmp_path, checkpoints, circuits=NO_CIRCUITS)
