@@ -1,6 +1,5 @@
 """One probe: chains, diagnostics, influence, baseline and signal, as one data set."""
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -13,7 +12,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from stagewise._version import __version__
-from stagewise.batches import num_samples, take, tensors, to_device
+from stagewise.batches import num_samples, take, to_device
 from stagewise.errors import LossContractError
 from stagewise.influence.features import Features, Reducer
 from stagewise.influence.groups import Groups
@@ -24,6 +23,7 @@ from stagewise.losses import LossFn, check_finite, check_loss, evaluate
 from stagewise.probes.assembly import Measured, assemble
 from stagewise.probes.baselines import Baselines
 from stagewise.probes.config import ProbeConfig
+from stagewise.probes.data_digest import data_digest
 from stagewise.probes.flags import Flag, find_flags
 from stagewise.probes.memory import check_memory
 from stagewise.probes.references import References
@@ -246,16 +246,11 @@ class Prober:
 
     def fingerprint(self) -> dict[str, str]:
         """What must stay the same over a run for its probes to compare: settings and data, as text."""
-        data = hashlib.sha256()
-        for batch in (self._observed, self._sampling):
-            for tensor in tensors(batch):
-                data.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        data.update(repr((self._reduced.names, self._reduced.counts.tolist())).encode())
         found = {
             "sgld": repr(self._sgld),
             "centering": str(self._config.centering),
             "reference_ratio": repr(self._config.reference_ratio),
-            "data": data.hexdigest(),
+            "data": data_digest((self._observed, self._sampling), self._reduced),
         }
         return found if self._masks is None else found | {"masks": masks_digest(self._masks)}
 
