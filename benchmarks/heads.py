@@ -55,7 +55,7 @@ def name_of(table: torch.Tensor) -> str:
     return f"layer{layer}.head{head}"
 
 
-def measure(config: dict, seed: int, *, every: int, settle: int, probes: int) -> dict:
+def measure(config: dict, seed: int, *, every: int, settle: int, probes: int, chains: int) -> dict:
     torch.manual_seed(seed)
     module = CausalLM(**config["model"]["init_args"])
     data = SyntheticData(**{**config["data"]["init_args"], "seed": seed})
@@ -77,7 +77,7 @@ def measure(config: dict, seed: int, *, every: int, settle: int, probes: int) ->
     if keeper.formed is None:
         return {"seed": seed, "formed": None}
     steps = [step for step, score in keeper.prefix.items() if score > 0.25][:probes]
-    sgld = SGLDConfig(**{**config["influence"]["sgld"], "seed": seed})
+    sgld = SGLDConfig(**{**config["influence"]["sgld"], "seed": seed, "num_chains": chains})
     probe_config = ProbeConfig(save_trace=False, check_curvature=False)
     runs: dict[str, xr.Dataset] = {}
     module.eval()
@@ -117,7 +117,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[21, 22, 23, 24, 25])
     parser.add_argument("--every", type=int, default=20, help="steps between scores, and between probes")
     parser.add_argument("--settle", type=int, default=60, help="steps that are trained beyond a score of .5")
-    parser.add_argument("--probes", type=int, default=5, help="probes of each head, at most")
+    parser.add_argument("--probes", type=int, default=3, help="probes of each head, at most")
+    parser.add_argument("--chains", type=int, default=16, help="of each probe: with few the heads are not told apart")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -127,7 +128,14 @@ def main() -> None:
     rows = []
     for seed in arguments.seeds:
         start = time.perf_counter()
-        row = measure(config, seed, every=arguments.every, settle=arguments.settle, probes=arguments.probes)
+        row = measure(
+            config,
+            seed,
+            every=arguments.every,
+            settle=arguments.settle,
+            probes=arguments.probes,
+            chains=arguments.chains,
+        )
         rows.append(row)
         if row["formed"] is None:
             print(f"seed {seed}: no head formed", flush=True)
