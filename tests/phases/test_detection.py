@@ -55,7 +55,7 @@ def test_online_windows_are_what_the_detector_finds_probe_by_probe_in_each_direc
     assert {"between", "losses_alone", "total/early~early", "within/early~early"} <= {it.signal for it in found}
     for name in map(str, table["signal"].values):
         row = table.sel(signal=name)
-        direction = "falling" if "~" in name else "rising"
+        direction = "falling" if "~" in name or name.startswith("group_loss/") else "rising"
         detector = OnlineDetector(replace(config, direction=direction))
         for step, value, error in zip(STEPS, row["value"].values, row["error"].values, strict=True):
             detector.update(int(step), value, error)
