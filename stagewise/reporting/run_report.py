@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.influence.bif import SIGN
 from stagewise.reporting.class_maps import class_maps
@@ -16,6 +17,7 @@ from stagewise.reporting.moving_groups import moves
 from stagewise.reporting.scores import Score, read_scores
 from stagewise.reporting.sign_changes import SignChanges, find_sign_changes
 from stagewise.reporting.summary import flag_line
+from stagewise.reporting.tensorboard import write_run_pictures
 
 REPORT_NAME, CHANGES_NAME = "report.md", "sign_changes.json"
 
@@ -83,8 +85,17 @@ def _scores(run: xr.Dataset, scores: list[Score]) -> str:
     return "\n\n".join(parts)
 
 
+def _write_events(output: Path, run: xr.Dataset) -> None:
+    """Images for TensorBoard, in place of those of an earlier report."""
+    for earlier in output.glob("events.out.tfevents.*"):
+        earlier.unlink()
+    with SummaryWriter(str(output)) as writer:
+        for part in ("within", "total"):
+            write_run_pictures([writer], run, part=part)
+
+
 def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: float = 0.05) -> tuple[Path, SignChanges]:
-    """Write ``report.md``, its figures and ``sign_changes.json``.
+    """Write ``report.md``, its figures and ``sign_changes.json``, and the figures for TensorBoard.
 
     Args:
         folder: of the run, where its scores are looked for.
@@ -115,6 +126,7 @@ def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: flo
     for name, figure in figures.items():
         figure.savefig(output / f"{name}.png", dpi=110)
         pictures.append(f"![{captions[name]}]({name}.png)\n\n*{captions[name]}*")
+    _write_events(output, run)
     write_json(
         output / CHANGES_NAME,
         {

@@ -1,5 +1,6 @@
 import json
 
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.reporting.run_report import write_run_report
@@ -23,6 +24,12 @@ def test_the_report_says_what_turns_when_heads_rise_and_what_moves_with_them(tmp
     for picture in (tmp_path / "out").glob("*.png"):
         assert f"({picture.name})" in text
     assert len(list((tmp_path / "out").glob("*.png"))) == 3
+    events = EventAccumulator(str(tmp_path / "out"), size_guidance={"images": 0})
+    events.Reload()
+    assert len(events.Tags()["images"]) == 4
+    # Again: the images of the first report are gone.
+    write_run_report(tmp_path, flipping_run(), tmp_path / "out")
+    assert len(list((tmp_path / "out").glob("events*"))) == 1
     written = json.loads((tmp_path / "out" / "sign_changes.json").read_text())
     assert [it["part"] for it in written["changes"]] == ["within", "total"]
 

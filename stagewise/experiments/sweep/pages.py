@@ -1,10 +1,16 @@
-"""Pages of a sweep that show text coloured by the influence of its tokens on one of them, one for each checkpoint."""
+"""Pages of a sweep that show text coloured by the influence of its tokens on one of them, one for each checkpoint.
+
+TensorBoard has the strongest tokens as a table, under its Text tab.
+"""
 
 from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.experiments.replacing import replacing
 from stagewise.experiments.sweep.study import Sweep
 from stagewise.reporting.store import open_run
+from stagewise.reporting.tensorboard import write_token_influence
 from stagewise.reporting.token_html import write_token_html
 from stagewise.reporting.token_influence import TokenInfluence
 
@@ -33,9 +39,12 @@ def write_token_pages(sweep: Sweep, run_folder: Path) -> list[Path]:
     folder = run_folder / _FOLDER
     with replacing(folder) as fresh:
         fresh.mkdir()
-        for step in run["step"].values.tolist():
-            values = run.sel(step=step, drop=True).rename(axes)
-            values = values.transpose("sample", "token", "sample_j", "token_j")
-            influence = TokenInfluence.of(values, sweep.texts, (chosen.index(query[0]), query[1]))
-            write_token_html(fresh / f"step{step}.html", influence, title=f"Token influence at step {step:,}, {_PART}")
+        with SummaryWriter(str(fresh)) as writer:
+            for step in run["step"].values.tolist():
+                values = run.sel(step=step, drop=True).rename(axes)
+                values = values.transpose("sample", "token", "sample_j", "token_j")
+                influence = TokenInfluence.of(values, sweep.texts, (chosen.index(query[0]), query[1]))
+                title = f"Token influence at step {step:,}, {_PART}"
+                write_token_html(fresh / f"step{step}.html", influence, title=title)
+                write_token_influence([writer], influence, step)
     return [folder]

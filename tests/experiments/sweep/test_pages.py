@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from stagewise.errors import InputError
 from stagewise.experiments.sweep.config import CircuitSettings
@@ -22,6 +23,10 @@ def test_each_checkpoint_has_a_page_of_the_chosen_texts_with_the_query_outlined(
     assert "".join(sweep.texts[1]) == tokenizer().decode(ids)
     run = open_run(config.output, trace=True)["token_bif"]
     assert run["chosen"].values.tolist() == [1, 3]
+    events = EventAccumulator(str(Path(config.output) / "tokens"))
+    events.Reload()
+    (tag,) = events.Tags()["tensors"]
+    assert [it.step for it in events.Tensors(tag)] == [1, 2]
     for step in (1, 2):
         page = (Path(config.output) / "tokens" / f"step{step}.html").read_text()
         assert page.count('class="query"') == 1
