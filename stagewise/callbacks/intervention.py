@@ -45,8 +45,7 @@ class InterventionCallback(Callback):
 
     Windows are known before training, or *live*: a detector opens and closes them at the probes of the trainer's
     ``InfluenceCallback``, or something else calls :meth:`open` and :meth:`close`. Fixed windows act exactly at their
-    steps. A live change of sampling shows as many batches late as workers have prefetched; the log
-    tells how many.
+    steps. A live change of sampling shows as many batches late as workers have prefetched, which the log tells.
 
     ``intervention/active`` and ``intervention/weight/<group>`` go to every logger at each change; every change and the
     budget to TensorBoard's text page and to ``<log_dir>/intervention.json`` at the end, also after an exception. With
