@@ -84,7 +84,8 @@ def influence_curves(
         axes.plot(steps, values, color=_CURVE, linewidth=1.4, marker="o", markersize=2.6, zorder=3)
         half = np.nan_to_num(factor * errors)
         axes.fill_between(steps, values - half, values + half, color=_CURVE, alpha=0.2, linewidth=0, zorder=2)
-        label(axes, title=f"{name} ~ {other}", y="BIF (nats²)" if place % columns == 0 else "")
+        pair = name if name == other else f"{name} ~ {other}"
+        label(axes, title=pair, y="BIF (nats²)" if place % columns == 0 else "")
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
         mark_sides(axes)
         for flip in sure_flips(run, name, other, part=part, min_z=min_z):

@@ -90,8 +90,7 @@ def _write_events(output: Path, run: xr.Dataset) -> None:
     for earlier in output.glob("events.out.tfevents.*"):
         earlier.unlink()
     with SummaryWriter(str(output)) as writer:
-        for part in ("within", "total"):
-            write_run_pictures([writer], run, part=part)
+        write_run_pictures([writer], run)
 
 
 def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: float = 0.05) -> tuple[Path, SignChanges]:
@@ -113,12 +112,10 @@ def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: flo
     changes = find_sign_changes(run, chance=chance)
     figures = {
         "curves_within": influence_curves(run, part="within"),
-        "curves_total": influence_curves(run, part="total"),
         "classes_within": class_maps(run, part="within"),
     }
     captions = {
         "curves_within": "Influence of groups on each other, within the present phase.",
-        "curves_total": "The same, total: with the change of the mean losses since the reference probe.",
         "classes_within": "Influence of each group on each other one, at some probes.",
     }
     output.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,9 @@
-"""Sign changes of the influence of groups over a run, with the chance that noise alone makes one."""
+"""Sign changes of the influence of groups over a run, with the chance that noise alone makes one.
+
+Of the part within phases alone. The sign of between, and with it that of total, is that of the product of two losses'
+changes since the reference probe: between probes that lie close it turns with the noise of training, which all chains
+share and no error over chains shows.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,23 +15,18 @@ from stagewise.errors import InputError, require
 from stagewise.phases.flips import SignFlip, min_z_for_chance
 from stagewise.reporting.influence_curves import sure_flips
 
-PARTS = ("within", "total")
-"""Parts that are looked at: between has one sign by construction where two losses move together."""
-
 
 @dataclass(frozen=True)
 class SignChange:
     """A curve that changes its sign.
 
     Attributes:
-        part: of the influence.
         group: whose weight.
         group_j: whose loss.
         flip: where, and how surely.
         over_all: whether it also stands where noise is to make a change in *any* curve with that probability.
     """
 
-    part: str
     group: str
     group_j: str
     flip: SignFlip
@@ -36,7 +36,6 @@ class SignChange:
         """Plain data for JSON."""
         flip = {name: value for name, value in asdict(self.flip).items() if abs(value) != float("inf")}
         return {
-            "part": self.part,
             "group": self.group,
             "group_j": self.group_j,
             "words": self.flip.words,
@@ -50,7 +49,7 @@ class SignChanges:
     """All sign changes of a run.
 
     Attributes:
-        found: by part and pair, in order of steps.
+        found: by pair, in order of steps.
         num_curves: curves that were looked at.
         num_probes: of each.
         chance: that noise alone makes a change in one curve.
@@ -65,8 +64,9 @@ class SignChanges:
         """A sentence with the numbers of curves and of changes, and a table where there are any."""
         sure = sum(it.over_all for it in self.found)
         said = (
-            f"{self.num_curves} curves of {self.num_probes} probes were looked at. In a curve of noise alone a change "
-            f"is found with probability {self.chance:g} or less, so that {self.chance * self.num_curves:.1f} changes "
+            f"{self.num_curves} curves of {self.num_probes} probes, within part, were looked at. In a curve of noise "
+            f"alone a change is found with probability {self.chance:g} or less, so that "
+            f"{self.chance * self.num_curves:.1f} changes "
             "are to be expected by chance. "
         )
         if not self.found:
@@ -74,14 +74,14 @@ class SignChanges:
         said += (
             f"**{len(self.found)} found**, of which {sure} also stand at that probability for *all curves together*."
         )
-        header = "| part | influence | turns | at step | between | z before, after | all curves |"
+        header = "| influence | turns | at step | between | z before, after | all curves |"
         rows = [
-            f"| {it.part} | {it.group} ~ {it.group_j} | {it.flip.words} | {it.flip.step:,.0f} | "
+            f"| {it.group} ~ {it.group_j} | {it.flip.words} | {it.flip.step:,.0f} | "
             f"{it.flip.earliest:,} to {it.flip.latest:,} | {it.flip.z_before:+.1f}, {it.flip.z_after:+.1f} | "
             f"{'yes' if it.over_all else '-'} |"
             for it in self.found
         ]
-        return "\n".join([said, "", header, "|---|---|---|---|---|---|---|", *rows])
+        return "\n".join([said, "", header, "|---|---|---|---|---|---|", *rows])
 
 
 def find_sign_changes(
@@ -109,15 +109,14 @@ def find_sign_changes(
         chosen = list(pairs)
         unknown = sorted({name for pair in chosen for name in pair} - set(names))
         require(not unknown, "groups", unknown, f"some of {names}", "name groups of this run")
-    num_probes, num_curves = run.sizes["step"], len(chosen) * len(PARTS)
+    num_probes, num_curves = run.sizes["step"], len(chosen)
     one_curve = min_z_for_chance(num_probes, chance)
     all_curves = min_z_for_chance(num_probes, chance / max(1, num_curves))
     found = []
-    for part in PARTS:
-        for group, group_j in chosen:
-            surer = sure_flips(run, group, group_j, part=part, min_z=all_curves)
-            for flip in sure_flips(run, group, group_j, part=part, min_z=one_curve):
-                # Stricter limits keep fewer probes on each side: the same flip has wider bounds there.
-                over_all = any(it.earliest <= flip.earliest and flip.latest <= it.latest for it in surer)
-                found.append(SignChange(part, group, group_j, flip, over_all))
+    for group, group_j in chosen:
+        surer = sure_flips(run, group, group_j, min_z=all_curves)
+        for flip in sure_flips(run, group, group_j, min_z=one_curve):
+            # Stricter limits keep fewer probes on each side: the same flip has wider bounds there.
+            over_all = any(it.earliest <= flip.earliest and flip.latest <= it.latest for it in surer)
+            found.append(SignChange(group, group_j, flip, over_all))
     return SignChanges(tuple(found), num_curves, num_probes, chance)

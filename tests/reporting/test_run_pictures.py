@@ -108,7 +108,7 @@ def test_a_sure_change_of_sign_is_marked_where_it_is_found():
     (want,) = find_flips(curve["step"], curve["group_bif"], curve["group_bif_se"], degrees=3)
     assert sure_flips(run, "a", "a") == [want]
     figure = influence_curves(run, [("a", "a"), ("a", "b")])
-    axes = panel(figure, "a ~ a")
+    axes = panel(figure, "a")
     dashed = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"]
     assert dashed == [want.step]
     spans = [patch for patch in axes.patches if patch.get_x() == want.earliest]

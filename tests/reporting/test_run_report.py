@@ -13,7 +13,7 @@ def test_the_report_says_what_turns_when_heads_rise_and_what_moves_with_them(tmp
             writer.add_scalar("induction/previous_token", value, step)
     path, changes = write_run_report(tmp_path, flipping_run(), tmp_path / "out")
     text = path.read_text()
-    assert len(changes.found) == 2
+    assert len(changes.found) == 1
     assert "helpful, then harmful" in text
     assert "**While previous_token rises**, steps 300 to 800" in text
     assert "cat -5.56e-01 to +5.56e-01 (z +7.9)" in text
@@ -23,15 +23,15 @@ def test_the_report_says_what_turns_when_heads_rise_and_what_moves_with_them(tmp
     assert "8 chains x 5 draws; nbeta 10, localization 100, lr 0.0001, seed 3" in text
     for picture in (tmp_path / "out").glob("*.png"):
         assert f"({picture.name})" in text
-    assert len(list((tmp_path / "out").glob("*.png"))) == 3
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2
     events = EventAccumulator(str(tmp_path / "out"), size_guidance={"images": 0})
     events.Reload()
-    assert len(events.Tags()["images"]) == 4
+    assert len(events.Tags()["images"]) == 2
     # Again: the images of the first report are gone.
     write_run_report(tmp_path, flipping_run(), tmp_path / "out")
     assert len(list((tmp_path / "out").glob("events*"))) == 1
     written = json.loads((tmp_path / "out" / "sign_changes.json").read_text())
-    assert [it["part"] for it in written["changes"]] == ["within", "total"]
+    assert [it["group"] for it in written["changes"]] == ["cat"]
 
 
 def test_what_is_not_there_is_said(tmp_path):
