@@ -57,6 +57,7 @@ def test_a_sweep_is_computed_written_and_read_by_detect(folder, tmp_path, capsys
         "summary.json",
         "groups.csv",
         "circuits.csv",
+        "classes.md",
     }
     assert main(["detect", str(output)]) == 0
     assert "3 probes, steps 2 to 128." in capsys.readouterr().out

@@ -120,7 +120,8 @@ class SweepConfig:
             folder of them, with ``step=<k>`` in their names or ``global_step`` inside.
         corpus: ``stdlib``, a text file or a folder of them, or the name of a Hugging Face data set.
         steps: which checkpoints, training steps; all that are in the folder if None. A hub name needs them.
-        output: folder for cells, ``influence.zarr``, ``summary.json``, ``groups.csv`` and ``circuits.csv``.
+        output: folder for cells, ``influence.zarr``, ``summary.json``, ``groups.csv``, ``circuits.csv`` and
+            ``classes.md``.
         model: ``class_path`` and ``init_args`` of a LightningModule with a Hugging Face causal language model, for
             ``.ckpt`` files.
         data: the sequences.

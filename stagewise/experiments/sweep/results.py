@@ -25,12 +25,17 @@ from stagewise.influence.component_table import component_table, write_component
 from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups
 from stagewise.influence.positions import Positions
+from stagewise.lm.classes.coverage import class_coverage
 from stagewise.probes.assembly import assemble
 from stagewise.probes.record import Record
+from stagewise.reporting.files import write_text_file
 from stagewise.reporting.store import STORE_NAME, ProbeStore, open_run, write_summary
 from stagewise.reporting.summary import build_summary
 
 _COMPONENTS = "components"
+CLASSES_NAME = "classes.md"
+"""How many observed tokens each class holds, and how many each two share."""
+
 COMPONENTS_NAME = "components.csv"
 """Influence within phases by way of each head or other part, where such were asked for."""
 
@@ -83,6 +88,10 @@ def write_results(sweep: Sweep) -> list[Path]:
     output, tables = Path(sweep.config.output), _Tables()
     written = [path for name in sweep.components for path in _write_component(sweep, name, tables)]
     written.append(write_table(output / GROUPS_NAME, GROUP_COLUMNS, tables.groups))
+    coverage = class_coverage(sweep.data.groups)
+    written.append(
+        write_text_file(output / CLASSES_NAME, f"# Tokens of the observed classes\n\n{coverage.markdown()}\n")
+    )
     if tables.circuits:
         written.append(write_table(output / CIRCUITS_NAME, CIRCUIT_COLUMNS, tables.circuits))
     else:

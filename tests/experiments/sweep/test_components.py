@@ -51,6 +51,13 @@ def test_a_component_has_the_chains_of_its_masks(finished):
     assert found.attrs["moved_weights"] == sum(int(mask.sum()) for mask in masks.values())
 
 
+def test_the_coverage_of_the_classes_is_told(finished):
+    config, sweep = finished
+    text = (Path(config.output) / "classes.md").read_text()
+    rest = int(sweep.data.groups["rest"].sum())
+    assert f"| rest | {rest} |" in text
+
+
 def test_the_table_has_each_component_at_each_step(finished):
     config, sweep = finished
     table = pd.read_csv(Path(config.output) / "components.csv")
