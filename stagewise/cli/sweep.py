@@ -30,7 +30,7 @@ def run_sweep(arguments: Sequence[str]) -> Path:
         arguments: ``sweep`` and its options.
 
     Returns:
-        The folder with ``influence.zarr``, ``summary.json`` and the tables.
+        The folder with the tables; with ``influence.zarr`` and ``summary.json`` where ``all`` is a component.
 
     Raises:
         InputError: checkpoints, corpus or a setting that cannot be used.

@@ -73,7 +73,7 @@ def memory_needed(
     return {name: size / _GIB for name, size in needed.items() if size > 0}
 
 
-def check_memory(config: ProbeConfig, sgld: SGLDConfig, *, loss_shape: Sequence[int], num_groups: int) -> None:
+def check_memory(config: ProbeConfig, sgld: SGLDConfig, *, loss_shape: Sequence[int], num_groups: int) -> float:
     """Refuse what needs more memory than the limit, and say which product it is and what to change.
 
     Args:
@@ -81,6 +81,9 @@ def check_memory(config: ProbeConfig, sgld: SGLDConfig, *, loss_shape: Sequence[
         sgld: how many draws.
         loss_shape: of the losses of the observed set, ``[sample]`` or ``[sample, token]``.
         num_groups: groups, at least the one of everything.
+
+    Returns:
+        What all products together need, GiB.
 
     Raises:
         InputError: all products together need more than the limit; or products of tokens where there are none, or of
@@ -109,7 +112,7 @@ def check_memory(config: ProbeConfig, sgld: SGLDConfig, *, loss_shape: Sequence[
     )
     total = sum(needed.values())
     if total <= config.memory_limit_gib:
-        return
+        return total
     largest = sorted(needed, key=lambda name: -needed[name])
     listed = ", ".join(f"{name} {needed[name]:.2g}" for name in largest if needed[name] >= 0.01 * total)
     raise InputError(

@@ -43,7 +43,8 @@ _VARIABLES = {"drift": "chain_drift", "distance": "end_distance"}
 class Prober:
     """Measures influence at whatever weights a module has, against its own earlier probes.
 
-    Use it without a Trainer by calling :meth:`probe` at increasing steps. The module is left bit for bit as it was.
+    Without a Trainer call :meth:`probe` at increasing steps. The module is left bit for bit as it was. The attribute
+    ``memory_gib`` says what draws and products need beside the chains.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Prober:
         self._forward_context = forward_context
         self._masks = masks
         self._references = References(config.reference_ratio) if references is None else references
-        self._check_memory(module, max(1, len(data.groups)))
+        self.memory_gib = self._check_memory(module, max(1, len(data.groups)))
         mask = self._check(module)
         self.groups = Groups({name: group.cpu().numpy() for name, group in data.groups.items()}, mask)
         bins = config.position_bins
@@ -151,12 +152,12 @@ class Prober:
             )
         return np.concatenate(masks)
 
-    def _check_memory(self, module: nn.Module, num_groups: int) -> None:
+    def _check_memory(self, module: nn.Module, num_groups: int) -> float:
         """Refuse before the work: one sample tells how many losses there are."""
         with untouched(module), self._forward_context(), torch.no_grad():
             one = evaluate(self._loss_fn, module, take(self._observed, slice(0, 1))).values
         shape = (num_samples(self._observed), *one.shape[1:])
-        check_memory(self._config, self._sgld, loss_shape=shape, num_groups=num_groups)
+        return check_memory(self._config, self._sgld, loss_shape=shape, num_groups=num_groups)
 
     def probe(
         self,
@@ -179,8 +180,7 @@ class Prober:
             signal and diagnostics beside it, influence by position and between tokens where it was asked for, and what
             the probe is flagged for: ``flagged``, the number, ``flag_names``, and the attribute ``flags``, name to
             words), or None where every chain failed; and the trace. A probe with a severe flag has no signal and is no
-            reference; others are used as they are. The attribute ``moved_weights`` tells how many weights the chains
-            move.
+            reference; others are used as they are. ``moved_weights`` tells how many weights the chains move.
         """
         measured, trace = self.measure(module, step, second_moments=second_moments, lr=lr)
         if measured is None:

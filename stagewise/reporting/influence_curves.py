@@ -114,15 +114,25 @@ def sure_flips(
         part: ``within``, ``drift``, ``between`` or ``total``.
         min_z: see :func:`stagewise.phases.flips.find_flips`.
     """
-    counts = np.broadcast_to(chain_counts(run).values, run["step"].shape)
-    usable = counts >= 2
-    if not usable.any():
+    degrees = flip_degrees(run)
+    if degrees is None:
         return []
+    usable = np.broadcast_to(chain_counts(run).values, run["step"].shape) >= 2
     curve = run[["group_bif", "group_bif_se"]].sel(part=part, group=group, group_j=group_j).isel(step=usable)
-    degrees = float(counts[usable].min()) - 1
     return find_flips(
         curve["step"].values, curve["group_bif"].values, curve["group_bif_se"].values, min_z=min_z, degrees=degrees
     )
+
+
+def flip_degrees(run: xr.Dataset) -> float | None:
+    """Degrees of freedom that :func:`sure_flips` goes by; None where no probe has two chains.
+
+    Args:
+        run: as :func:`stagewise.reporting.store.open_run` returns it.
+    """
+    counts = np.broadcast_to(chain_counts(run).values, run["step"].shape)
+    usable = counts[counts >= 2]
+    return float(usable.min()) - 1 if usable.size else None
 
 
 def _mark_flip(axes: Axes, flip: SignFlip) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import xarray as xr
 
 from stagewise.errors import InputError, require
-from stagewise.phases.flips import SignFlip, min_z_for_chance
-from stagewise.reporting.influence_curves import sure_flips
+from stagewise.phases.flips import SignFlip, min_z_for_chance, sure_limit
+from stagewise.reporting.influence_curves import flip_degrees, sure_flips
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class SignChange:
         group: whose weight.
         group_j: whose loss.
         flip: where, and how surely.
-        over_all: whether it also stands where noise is to make a change in *any* curve with that probability.
+        over_all: whether both sides are also sure where noise is to make a change in *any* curve with that probability.
     """
 
     group: str
@@ -111,12 +111,10 @@ def find_sign_changes(
         require(not unknown, "groups", unknown, f"some of {names}", "name groups of this run")
     num_probes, num_curves = run.sizes["step"], len(chosen)
     one_curve = min_z_for_chance(num_probes, chance)
-    all_curves = min_z_for_chance(num_probes, chance / max(1, num_curves))
+    strict = sure_limit(min_z_for_chance(num_probes, chance / max(1, num_curves)), flip_degrees(run))
     found = []
     for group, group_j in chosen:
-        surer = sure_flips(run, group, group_j, min_z=all_curves)
         for flip in sure_flips(run, group, group_j, min_z=one_curve):
-            # Stricter limits keep fewer probes on each side: the same flip has wider bounds there.
-            over_all = any(it.earliest <= flip.earliest and flip.latest <= it.latest for it in surer)
+            over_all = min(abs(flip.z_before), abs(flip.z_after)) > strict
             found.append(SignChange(group, group_j, flip, over_all))
     return SignChanges(tuple(found), num_curves, num_probes, chance)

@@ -1,9 +1,10 @@
 import json
 
+import numpy as np
 import pytest
 
 from stagewise.errors import InputError
-from stagewise.phases.flips import find_flips, min_z_for_chance
+from stagewise.phases.flips import find_flips, min_z_for_chance, sure_limit
 from stagewise.reporting.sign_changes import find_sign_changes
 from tests.reporting.flipping_run import STEPS, flipping_run
 
@@ -67,3 +68,18 @@ def test_the_sign_of_total_is_not_looked_at():
     run["group_bif"].loc[{"part": "total"}] *= -5
     run["group_bif"].loc[{"part": "within", "group": "cat"}] = -1.0
     assert find_sign_changes(run).found == ()
+
+
+def test_a_flip_between_weak_stretches_does_not_stand_over_all_curves():
+    """Between two stretches that are sure in any case lie two weak ones: no side of theirs is that sure."""
+    run = flipping_run(error=1.0, chains=4)
+    values = np.zeros(len(STEPS))
+    limits = [sure_limit(min_z_for_chance(len(STEPS), chance), 3) for chance in (0.05, 0.05 / 3)]
+    weak = sum(limits) / 2
+    values[[0, 3, 6, 9]] = 10 * weak, -weak, weak, -10 * weak
+    run["group_bif"].loc[{"part": "within", "group": "cat", "group_j": "cat"}] = values
+    found = find_sign_changes(run).found
+    assert [it.flip.words for it in found] == [
+        "harmful, then helpful", "helpful, then harmful", "harmful, then helpful"
+    ]  # fmt: skip
+    assert [it.over_all for it in found] == [False, False, False]

@@ -50,6 +50,12 @@ def is_finished(output: Path, step: int, component: str) -> bool:
     return cell_folder(output, step, component).is_dir()
 
 
+def components_of(output: Path) -> list[str]:
+    """Components that have any cell, by name."""
+    folder = output / _FOLDER
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
 def has_cells(output: Path) -> bool:
     """Whether there is any cell."""
     return any((output / _FOLDER).glob(f"*/step*/{_CELL}"))

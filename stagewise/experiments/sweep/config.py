@@ -121,7 +121,8 @@ class SweepConfig:
         corpus: ``stdlib``, a text file or a folder of them, or the name of a Hugging Face data set.
         steps: which checkpoints, training steps; all that are in the folder if None. A hub name needs them.
         output: folder for cells, ``influence.zarr``, ``summary.json``, ``groups.csv``, ``circuits.csv`` and
-            ``classes.md``.
+            ``classes.md``. The store, the summary and the scores of heads come with the component ``all``; those of
+            another one are in ``components/<name>``.
         model: ``class_path`` and ``init_args`` of a LightningModule with a Hugging Face causal language model, for
             ``.ckpt`` files.
         data: the sequences.
@@ -191,6 +192,7 @@ class SweepConfig:
         query, chosen = self.query, self.probe.token_samples or []
         if query is None:
             return
+        require(ALL in self.components, "components", self.components, f"{ALL!r} among them, for a query", "add it")
         good = len(query) == 2 and query[0] in chosen and 1 <= query[1] < self.data.context
         require(
             good,

@@ -1,6 +1,6 @@
 """From cells to results: each checkpoint is split against the one before it, in one pass over the steps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import xarray as xr
 
 from stagewise.experiments.replacing import replacing
-from stagewise.experiments.sweep.cell import Cell, read_cell
+from stagewise.experiments.sweep.cell import Cell, components_of, is_finished, read_cell
 from stagewise.experiments.sweep.components import ALL
 from stagewise.experiments.sweep.pages import write_token_pages
 from stagewise.experiments.sweep.study import Sweep
@@ -86,7 +86,9 @@ def write_results(sweep: Sweep) -> list[Path]:
         InputError: a cell that cannot be read.
     """
     output, tables = Path(sweep.config.output), _Tables()
-    written = [path for name in sweep.components for path in _write_component(sweep, name, tables)]
+    # Tables are of all that is there: components of an earlier call, too.
+    names = list(dict.fromkeys([*sweep.components, *_finished(output, sweep.steps)]))
+    written = [path for name in names for path in _write_component(sweep, name, tables)]
     written.append(write_table(output / GROUPS_NAME, GROUP_COLUMNS, tables.groups))
     coverage = class_coverage(sweep.data.groups)
     written.append(
@@ -96,13 +98,21 @@ def write_results(sweep: Sweep) -> list[Path]:
         written.append(write_table(output / CIRCUITS_NAME, CIRCUIT_COLUMNS, tables.circuits))
     else:
         (output / CIRCUITS_NAME).unlink(missing_ok=True)
-    if ALL in sweep.components:
+    probed = [name for name in names if ProbeStore(run_folder(output, name) / STORE_NAME).steps()]
+    if ALL in probed:
         written += write_token_pages(sweep, run_folder(output, ALL))
-    parts = [name for name in sweep.components if name != ALL]
-    if parts:
-        runs = {name: open_run(run_folder(output, name)) for name in parts}
+    # A component that lost its chains at a step has none of its numbers there.
+    steps = list(sweep.steps)
+    wanted = ["group_bif", "group_bif_se", "chains_dropped"]
+    runs = {name: open_run(run_folder(output, name))[wanted].reindex(step=steps) for name in probed if name != ALL}
+    if runs:
         written.append(write_component_csv(output / COMPONENTS_NAME, component_table(runs)))
     return written
+
+
+def _finished(output: Path, steps: Sequence[int]) -> list[str]:
+    """Components that have a cell at each step."""
+    return [name for name in components_of(output) if all(is_finished(output, step, name) for step in steps)]
 
 
 def _write_component(sweep: Sweep, component: str, tables: _Tables) -> list[Path]:

@@ -128,8 +128,9 @@ def run_cells(sweep: Sweep, progress: Progress = print) -> None:
             # Popped where it is used, so that no frame holds a checkpoint that is done with.
             loaded = [sweep.source.load(tasks[0][0]).to(device_of(config))]
             # Refuses what the chains cannot be run with, before anything is written.
-            make_prober(config, sweep.data, loaded[0], tasks[0][1][0])
-            progress(describe_cost(estimate(config, sweep.data, loaded[0]), left, config))
+            prober = make_prober(config, sweep.data, loaded[0], tasks[0][1][0])
+            cost = describe_cost(estimate(config, sweep.data, loaded[0]), left, config)
+            progress(f"{cost}; draws and products need {prober.memory_gib:.2g} GiB beside the chains")
             if not has_cells(output):
                 (output / SETTINGS_NAME).unlink(missing_ok=True)
             check_same_settings(output, cell_settings(config, sweep.data))

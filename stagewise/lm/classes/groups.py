@@ -73,7 +73,11 @@ def class_masks(
     masks = {name: members(name, spec, text) for name, spec in named.items()}
     if complements:
         ordinary = ~text.special[:, 1:]
-        masks |= {complement_name(name): ordinary & ~mask for name, mask in masks.items()}
+        for name, spec in named.items():
+            others = ordinary & ~masks[name]
+            if spec.followed_by is not None or spec.not_followed_by is not None:
+                others[:, -1] = False  # what follows is not known, so neither is whether it is of the class
+            masks[complement_name(name)] = others
     return masks
 
 
@@ -107,7 +111,8 @@ def class_groups(
         specs: names of :data:`~stagewise.lm.classes.defaults.DEFAULT_CLASSES`, or name to class: a ``ClassSpec``, the
             same as a plain mapping, or the name of a default class.
         bigrams: of a corpus, for classes with ``max_bigram_frequency``.
-        complements: also give ``not_<name>`` for each class: all other targets that are not special.
+        complements: also give ``not_<name>`` for each class: all other targets that are not special, but the last of a
+            row where the class asks for what follows.
 
     Returns:
         Name to mask ``[sample, position - 1]``, bool, in the order of ``specs``, complements last.

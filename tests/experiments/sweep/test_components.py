@@ -1,5 +1,6 @@
 """Cells by component: against a prober with the masks of the part."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from stagewise.errors import InputError
+from stagewise.experiments.sweep.cell import read_cell, write_cell
 from stagewise.experiments.sweep.components import expand
 from stagewise.experiments.sweep.config import CircuitSettings
 from stagewise.experiments.sweep.results import run_folder, write_results
@@ -77,3 +79,39 @@ def test_a_part_that_the_model_does_not_have_is_refused_before_anything_is_writt
     assert not Path(config.output).exists()
     assert expand(["all"], model()) == ("all",)
     assert prepare_sweep(replace(config, components=["layer1"])).components == ("layer1",)
+
+
+def test_a_component_that_lost_its_chains_at_a_step_has_no_numbers_there(finished, tmp_path):
+    config, sweep = finished
+    output = tmp_path / "out"
+    shutil.copytree(config.output, output)
+    lost = replace(read_cell(output, 2, "layer0.head0"), measured=None, dropped={0: "diverged", 1: "diverged"})
+    write_cell(output, lost)
+    write_results(replace(sweep, config=replace(config, output=str(output))))
+    table = pd.read_csv(output / "components.csv").set_index(["component", "step"])
+    assert table.loc[("layer0.head0", 2), "group_bif"].isna().all()
+    assert table.loc[("layer0.head0", 1), "group_bif"].notna().any()
+    assert table.loc[("layer0.head1", 2), "group_bif"].notna().any()
+    # All of them at every step: the component is left out, and nothing fails.
+    write_cell(output, replace(lost, step=1))
+    write_results(replace(sweep, config=replace(config, output=str(output))))
+    assert "layer0.head0" not in set(pd.read_csv(output / "components.csv")["component"])
+
+
+def test_components_of_an_earlier_call_stay_in_the_tables(checkpoints, tmp_path):
+    config = tiny_config(tmp_path, checkpoints, steps=[1, 2])
+    for components in (["all"], ["layer1.head0"]):
+        sweep = prepare_sweep(replace(config, components=components))
+        run_cells(sweep, lambda _: None)
+        write_results(sweep)
+    groups = pd.read_csv(Path(config.output) / "groups.csv")
+    assert set(groups["component"]) == {"all", "layer1.head0"}
+    assert (Path(config.output) / "circuits.csv").is_file()
+    assert set(pd.read_csv(Path(config.output) / "components.csv")["component"]) == {"layer1.head0"}
+
+
+def test_a_query_needs_the_component_whose_chains_move_all(checkpoints, tmp_path):
+    given = tiny_config(tmp_path, checkpoints)
+    probe = replace(given.probe, token_samples=[1])
+    with pytest.raises(InputError, match="'all' among them, for a query"):
+        replace(given, probe=probe, query=[1, 3], components=["heads"])
