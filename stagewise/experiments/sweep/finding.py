@@ -4,13 +4,13 @@ from pathlib import Path
 
 from stagewise.errors import InputError
 from stagewise.experiments.sweep.config import SweepConfig
+from stagewise.experiments.sweep.lightning_files import lightning_files
 from stagewise.experiments.sweep.sources import (
     Checkpoints,
     FolderCheckpoints,
     HubCheckpoints,
     LightningCheckpoints,
     Limits,
-    lightning_files,
 )
 
 _SHOWN = 12

@@ -1,6 +1,5 @@
 """Where checkpoints come from: a folder or the hub in Hugging Face's layout, or Lightning's files."""
 
-import pickle
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,12 +13,13 @@ from torch import nn
 
 from stagewise.errors import InputError
 from stagewise.experiments.building import build_module
+from stagewise.experiments.sweep.file_identity import file_identity
+from stagewise.experiments.sweep.lightning_files import read_lightning
 from stagewise.losses import causal_lm_name
 
 T = TypeVar("T")
 
 _FOLDER = re.compile(r"step(\d+)")
-_FILE = re.compile(r"step=(\d+)")
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,10 @@ class Checkpoints(Protocol):
         Raises:
             InputError: there is no such checkpoint, or it cannot be loaded whole.
         """
+        ...
+
+    def identity(self, step: int) -> str:
+        """What changes when the weights at a step are replaced by others: of files names, sizes and times."""
         ...
 
     def tokenizer(self) -> tuple[str, dict[str, Any]] | None:
@@ -133,6 +137,10 @@ class FolderCheckpoints:
         found = [_FOLDER.fullmatch(path.name) for path in self.folder.iterdir() if path.is_dir()]
         return sorted(int(match[1]) for match in found if match)
 
+    def identity(self, step: int) -> str:
+        """See :class:`Checkpoints`."""
+        return file_identity((self.folder / f"step{step}").iterdir())
+
     def _place(self, step: int) -> tuple[str, str, str]:
         path = str(self.folder / f"step{step}")
         return path, f"checkpoint {path}", "expected what save_pretrained writes; save it again, or leave the step out"
@@ -181,6 +189,10 @@ class HubCheckpoints:
             "expected a local folder, or a model on the Hugging Face hub with a revision for each step; check the "
             "name, --steps and the connection",
         )
+
+    def identity(self, step: int) -> str:
+        """The revision: what it stands for does not change."""
+        return f"{self.name} step{step}"
 
     def _where(self, step: int) -> dict[str, Any]:
         return {"revision": f"step{step}", "cache_dir": self.cache_dir}
@@ -240,48 +252,10 @@ class LightningCheckpoints:
             ) from error
         return module.float()
 
+    def identity(self, step: int) -> str:
+        """See :class:`Checkpoints`."""
+        return file_identity([self.files[step]])
+
     def tokenizer(self) -> None:
         """Not in the file."""
         return None
-
-
-def read_lightning(path: Path) -> dict[str, Any]:
-    """Content of a Lightning checkpoint: tensors and plain Python.
-
-    Raises:
-        InputError: it cannot be read, or holds other objects.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(
-            f"got checkpoint {path}, which cannot be read ({str(error).splitlines()[0]}); expected one that Lightning "
-            "saved, with tensors and plain Python alone; save it with save_weights_only"
-        ) from error
-    if not isinstance(content, dict):
-        raise InputError(f"got checkpoint {path}, which holds a {type(content).__name__}; expected one of Lightning")
-    return content
-
-
-def lightning_files(paths: list[Path]) -> dict[int, Path]:
-    """Training step to file: by ``step=<k>`` in the name, else by ``global_step`` inside.
-
-    Where a file without a step in its name (``last.ckpt``) is of the step of another, the other one is taken.
-
-    Raises:
-        InputError: a file without a step, or two of the same one.
-    """
-    named: dict[int, Path] = {}
-    inside: dict[int, Path] = {}
-    for path in sorted(paths):
-        match = _FILE.search(path.stem)
-        found = named if match else inside
-        step = int(match[1]) if match else read_lightning(path).get("global_step")
-        if not isinstance(step, int):
-            raise InputError(f"got checkpoint {path} without a step; expected step=<k> in its name; rename it")
-        if step in found:
-            raise InputError(
-                f"got two checkpoints of step {step}, {found[step]} and {path}; expected one run; name its own folder"
-            )
-        found[step] = path
-    return inside | named

@@ -18,6 +18,7 @@ from stagewise.experiments.sweep.config import SweepConfig
 from stagewise.experiments.sweep.data import check_fit, data_hash, decoded, first_token, load_tokenizer, sweep_data
 from stagewise.experiments.sweep.estimate import describe_cost, estimate
 from stagewise.experiments.sweep.finding import check_limits, chosen_steps, find_checkpoints
+from stagewise.experiments.sweep.identities import check_same_checkpoints, note_checkpoints
 from stagewise.experiments.sweep.measure import compute, device_of, make_prober, measure_cells
 from stagewise.experiments.sweep.sources import Checkpoints
 from stagewise.reporting.store import STORE_NAME
@@ -108,9 +109,10 @@ def run_cells(sweep: Sweep, progress: Progress = print) -> None:
         progress: told the cost, and one line for each cell that ends.
 
     Raises:
-        InputError: a checkpoint that cannot be loaded or measured.
+        InputError: a checkpoint that cannot be loaded or measured, or whose files have changed since its cells.
     """
     config, output = sweep.config, Path(sweep.config.output)
+    check_same_checkpoints(output, sweep.source, sweep.steps)
     wanted = len(sweep.steps) * len(sweep.components)
     tasks: list[Task] = []
     for step in sweep.steps:
@@ -131,6 +133,7 @@ def run_cells(sweep: Sweep, progress: Progress = print) -> None:
             prober = make_prober(config, sweep.data, loaded[0], tasks[0][1][0])
             cost = describe_cost(estimate(config, sweep.data, loaded[0]), left, config)
             progress(f"{cost}; draws and products need {prober.memory_gib:.2g} GiB beside the chains")
+            note_checkpoints(output, sweep.source, sweep.steps)
             if not has_cells(output):
                 (output / SETTINGS_NAME).unlink(missing_ok=True)
             check_same_settings(output, cell_settings(config, sweep.data))

@@ -8,8 +8,9 @@ import torch
 
 from stagewise.errors import InputError
 from stagewise.experiments.sweep.finding import check_limits, chosen_steps, find_checkpoints
+from stagewise.experiments.sweep.lightning_files import lightning_files
 from stagewise.experiments.sweep.results import write_results
-from stagewise.experiments.sweep.sources import FolderCheckpoints, HubCheckpoints, Limits, lightning_files
+from stagewise.experiments.sweep.sources import FolderCheckpoints, HubCheckpoints, Limits
 from stagewise.experiments.sweep.study import prepare_sweep, run_cells
 from stagewise.lm.module import CausalLM
 from stagewise.losses import causal_lm_loss
