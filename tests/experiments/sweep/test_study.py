@@ -1,5 +1,4 @@
 import json
-import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import xarray as xr
 from stagewise.errors import InputError
 from stagewise.experiments.sharing import Backend
 from stagewise.experiments.sweep import study
-from stagewise.experiments.sweep.cell import cell_folder, is_finished, read_cell
+from stagewise.experiments.sweep.cell import cell_folder, read_cell
 from stagewise.experiments.sweep.config import CircuitSettings, Precision
 from stagewise.experiments.sweep.results import write_results
 from stagewise.experiments.sweep.sources import FolderCheckpoints
@@ -21,7 +20,7 @@ from stagewise.probes.config import ProbeConfig
 from stagewise.reporting.store import open_run
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import SGLDConfig
-from tests.experiments.sweep.tiny import SGLD, save_checkpoints, tiny_config, tokenizer
+from tests.experiments.sweep.tiny import SGLD, tiny_config, tokenizer
 
 NO_CIRCUITS = CircuitSettings(enabled=False)
 
@@ -287,20 +286,3 @@ def test_a_cell_that_cannot_be_read_is_named(checkpoints, tmp_path):
 def test_settings_out_of_range_are_refused(checkpoints, tmp_path, changed, words):
     with pytest.raises(InputError, match=words):
         tiny_config(tmp_path, checkpoints, **changed)
-
-
-def test_checkpoints_whose_files_have_changed_are_not_mixed_with_cells_of_the_old_ones(checkpoints, tmp_path):
-    folder = tmp_path / "checkpoints"
-    shutil.copytree(checkpoints, folder)
-    config = tiny_config(tmp_path, folder, steps=[1, 2], circuits=NO_CIRCUITS)
-    run(config)
-    save_checkpoints(folder, steps=[2, 4], family="gpt_neox")
-    with pytest.raises(InputError, match="got checkpoint step2, whose files have changed"):
-        run(replace(config, steps=[1, 2, 4]))
-    assert not is_finished(Path(config.output), 4, "all")
-    with pytest.raises(InputError, match="got checkpoint step2"):  # also where no cell is missing
-        run(config)
-    # Those that have not changed go on.
-    lines: list[str] = []
-    run(replace(config, steps=[1, 4]), lines.append)
-    assert lines[0] == "1 of 2 cells are there already"
