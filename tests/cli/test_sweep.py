@@ -52,6 +52,7 @@ def test_a_sweep_is_computed_written_and_read_by_detect(folder, tmp_path, capsys
     assert (run.attrs["nbeta"], run.attrs["localization"]) == (30, 300)
     assert {path.name for path in output.iterdir()} == {
         "cells",
+        "circuits",
         "settings.json",
         "influence.zarr",
         "summary.json",

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,6 @@ import xarray as xr
 
 from stagewise.errors import InputError
 from stagewise.experiments.replacing import replacing
-from stagewise.experiments.sweep.circuits import Circuits
 from stagewise.influence.features import Features
 from stagewise.probes.assembly import Measured
 from stagewise.reporting.files import write_json
@@ -28,7 +27,6 @@ class Cell:
         component: its name.
         measured: draws and diagnostics; None where every chain failed.
         dropped: number of each chain that failed, with the reason.
-        circuits: scores of heads; None where they were not asked for.
         seconds: it took, wall clock.
     """
 
@@ -36,7 +34,6 @@ class Cell:
     component: str
     measured: Measured | None
     dropped: Mapping[int, str]
-    circuits: Circuits | None
     seconds: float
 
 
@@ -73,7 +70,6 @@ def write_cell(output: Path, cell: Cell) -> Path:
             "component": cell.component,
             "usable": None if measured is None else measured.usable,
             "dropped": {str(chain): why for chain, why in cell.dropped.items()},
-            "circuits": None if cell.circuits is None else asdict(cell.circuits),
             "seconds": cell.seconds,
         }
         write_json(folder / _CELL, content)
@@ -93,7 +89,6 @@ def read_cell(output: Path, step: int, component: str) -> Cell:
     folder = cell_folder(output, step, component)
     try:
         content = json.loads((folder / _CELL).read_text())
-        circuits = content["circuits"]
         measured = None
         if content["usable"] is not None:
             with np.load(folder / _FEATURES) as kept:
@@ -106,7 +101,6 @@ def read_cell(output: Path, step: int, component: str) -> Cell:
             component=content["component"],
             measured=measured,
             dropped={int(chain): why for chain, why in content["dropped"].items()},
-            circuits=None if circuits is None else _circuits(circuits),
             seconds=content["seconds"],
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -115,8 +109,3 @@ def read_cell(output: Path, step: int, component: str) -> Cell:
             f"got {folder}, which is no finished cell ({type(error).__name__}: {words}); expected one that this "
             "command wrote; delete it, and it is computed again"
         ) from error
-
-
-def _circuits(content: dict) -> Circuits:
-    tables = {name: tuple(tuple(row) for row in table) for name, table in content["tables"].items()}
-    return Circuits(tables, content["scores"], content["note"])

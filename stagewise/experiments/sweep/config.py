@@ -121,15 +121,15 @@ class SweepConfig:
         corpus: ``stdlib``, a text file or a folder of them, or the name of a Hugging Face data set.
         steps: which checkpoints, training steps; all that are in the folder if None. A hub name needs them.
         output: folder for cells, ``influence.zarr``, ``summary.json``, ``groups.csv``, ``circuits.csv`` and
-            ``classes.md``. The store, the summary and the scores of heads come with the component ``all``; those of
-            another one are in ``components/<name>``.
+            ``classes.md``. The store and the summary come with the component ``all``; those of another one are in
+            ``components/<name>``.
         model: ``class_path`` and ``init_args`` of a LightningModule with a Hugging Face causal language model, for
             ``.ckpt`` files.
         data: the sequences.
         sgld: the sampler, the same at all checkpoints; its numbers are needed, and its engine.
         probe: the measurement. The reference of a checkpoint is the one before it in the sweep that has draws:
             ``reference_ratio`` stays as it is; ``check_curvature`` and ``draw_matrices`` have no part in a sweep.
-        circuits: scores of attention heads.
+        circuits: scores of attention heads, whichever components there are.
         components: which weights chains move: ``all``, a part of the model (``layer0.head1``), or a kind of part
             (``heads``, ``layers``, ...) for all of that kind, see :mod:`stagewise.lm.components`. Each has chains of
             its own.

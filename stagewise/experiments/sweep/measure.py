@@ -12,7 +12,7 @@ from torch import nn
 
 from stagewise.errors import InputError
 from stagewise.experiments.sweep.cell import Cell, write_cell
-from stagewise.experiments.sweep.circuits import measure_circuits
+from stagewise.experiments.sweep.circuits import are_measured, measure_circuits, write_circuits
 from stagewise.experiments.sweep.components import ALL, masks_of
 from stagewise.experiments.sweep.config import Precision, SweepConfig
 from stagewise.losses import resolve_loss
@@ -79,7 +79,7 @@ def measure_cells(
     *,
     bos_token_id: int | None = None,
 ) -> Iterator[str]:
-    """Compute and keep the cells of a checkpoint; each is told in words as it ends.
+    """Compute and keep the scores of heads and the cells of a checkpoint; each cell is told in words as it ends.
 
     Args:
         config: of the sweep.
@@ -93,17 +93,18 @@ def measure_cells(
         InputError: the loss of the checkpoint cannot be used.
     """
     module.to(device_of(config))
+    output = Path(config.output)
+    if config.circuits.enabled and not are_measured(output, step):
+        write_circuits(output, step, measure_circuits(module, config.circuits, bos_token_id=bos_token_id))
     for component in components:
         began = time.monotonic()
         try:
             measured, trace = make_prober(config, data, module, component).measure(module, step)
         except InputError as error:
             raise InputError(f"at step {step}: {error}") from error
-        asked = config.circuits.enabled and component == ALL
-        circuits = measure_circuits(module, config.circuits, bos_token_id=bos_token_id) if asked else None
         seconds = time.monotonic() - began
-        cell = Cell(step, component, measured, dict(trace.dropped), circuits, seconds)
-        write_cell(Path(config.output), cell)
+        cell = Cell(step, component, measured, dict(trace.dropped), seconds)
+        write_cell(output, cell)
         yield describe(cell)
 
 

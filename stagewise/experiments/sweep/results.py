@@ -1,7 +1,6 @@
 """From cells to results: each checkpoint is split against the one before it, in one pass over the steps."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import xarray as xr
 
 from stagewise.experiments.replacing import replacing
 from stagewise.experiments.sweep.cell import Cell, components_of, is_finished, read_cell
+from stagewise.experiments.sweep.circuits import Circuits, are_measured, read_circuits
 from stagewise.experiments.sweep.components import ALL
 from stagewise.experiments.sweep.pages import write_token_pages
 from stagewise.experiments.sweep.study import Sweep
@@ -38,13 +38,6 @@ CLASSES_NAME = "classes.md"
 
 COMPONENTS_NAME = "components.csv"
 """Influence within phases by way of each head or other part, where such were asked for."""
-
-
-@dataclass
-class _Tables:
-    groups: list[list[Any]] = field(default_factory=list)
-    circuits: list[list[Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 def run_folder(output: Path, component: str) -> Path:
@@ -85,17 +78,20 @@ def write_results(sweep: Sweep) -> list[Path]:
     Raises:
         InputError: a cell that cannot be read.
     """
-    output, tables = Path(sweep.config.output), _Tables()
+    output = Path(sweep.config.output)
+    circuits = {step: read_circuits(output, step) for step in sweep.steps if are_measured(output, step)}
     # Tables are of all that is there: components of an earlier call, too.
     names = list(dict.fromkeys([*sweep.components, *_finished(output, sweep.steps)]))
-    written = [path for name in names for path in _write_component(sweep, name, tables)]
-    written.append(write_table(output / GROUPS_NAME, GROUP_COLUMNS, tables.groups))
+    groups: list[list[Any]] = []
+    written = [path for name in names for path in _write_component(sweep, name, circuits, groups)]
+    written.append(write_table(output / GROUPS_NAME, GROUP_COLUMNS, groups))
     coverage = class_coverage(sweep.data.groups)
     written.append(
         write_text_file(output / CLASSES_NAME, f"# Tokens of the observed classes\n\n{coverage.markdown()}\n")
     )
-    if tables.circuits:
-        written.append(write_table(output / CIRCUITS_NAME, CIRCUIT_COLUMNS, tables.circuits))
+    heads = [row for step, found in circuits.items() for row in circuit_rows(step, found)]
+    if heads:
+        written.append(write_table(output / CIRCUITS_NAME, CIRCUIT_COLUMNS, heads))
     else:
         (output / CIRCUITS_NAME).unlink(missing_ok=True)
     probed = [name for name in names if ProbeStore(run_folder(output, name) / STORE_NAME).steps()]
@@ -115,10 +111,12 @@ def _finished(output: Path, steps: Sequence[int]) -> list[str]:
     return [name for name in components_of(output) if all(is_finished(output, step, name) for step in steps)]
 
 
-def _write_component(sweep: Sweep, component: str, tables: _Tables) -> list[Path]:
+def _write_component(
+    sweep: Sweep, component: str, circuits: Mapping[int, Circuits], groups: list[list[Any]]
+) -> list[Path]:
+    """Write a store and its summary, and add its lines to those of ``groups``."""
     folder, record = run_folder(Path(sweep.config.output), component), Record()
     folder.mkdir(parents=True, exist_ok=True)
-    notes: dict[str, list[int]] = {}
     with replacing(folder / STORE_NAME) as store:
         writer = ProbeStore(store)
         store.mkdir()
@@ -129,18 +127,18 @@ def _write_component(sweep: Sweep, component: str, tables: _Tables) -> list[Path
                 assert cell.measured is not None
                 writer.write(probe)
                 chains, draws = cell.measured.features.samples.shape[:2]
-                tables.groups += group_rows(probe, component, num_chains=chains, num_draws=draws)
-            if cell.circuits is not None:
-                tables.circuits += circuit_rows(cell.step, cell.circuits)
-                if cell.circuits.note:
-                    notes.setdefault(cell.circuits.note, []).append(cell.step)
+                groups += group_rows(probe, component, num_chains=chains, num_draws=draws)
     summary = build_summary(record, config=sweep.config.sgld, probe=sweep.config.probe)
-    return [folder / STORE_NAME, write_summary(folder, {**summary, "sweep": _facts(sweep, component, notes)})]
+    return [folder / STORE_NAME, write_summary(folder, {**summary, "sweep": _facts(sweep, component, circuits)})]
 
 
-def _facts(sweep: Sweep, component: str, notes: dict[str, list[int]]) -> dict[str, Any]:
+def _facts(sweep: Sweep, component: str, circuits: Mapping[int, Circuits]) -> dict[str, Any]:
     """What the summary of a sweep says beside that of a run."""
     config, data = sweep.config, sweep.data
+    notes: dict[str, list[int]] = {}
+    for step, found in circuits.items():
+        if found.note:
+            notes.setdefault(found.note, []).append(step)
     return {
         "component": component,
         "checkpoints": config.checkpoints,

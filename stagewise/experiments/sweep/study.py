@@ -13,6 +13,7 @@ from stagewise.errors import InputError
 from stagewise.experiments.settings import SETTINGS_NAME, check_same_settings, plain_settings
 from stagewise.experiments.sharing import Backend, Progress, Report, check_output, register, shared
 from stagewise.experiments.sweep.cell import has_cells, is_finished
+from stagewise.experiments.sweep.circuits import are_measured, has_circuits
 from stagewise.experiments.sweep.components import expand, needs_model
 from stagewise.experiments.sweep.config import SweepConfig
 from stagewise.experiments.sweep.data import check_fit, data_hash, decoded, first_token, load_tokenizer, sweep_data
@@ -31,7 +32,7 @@ _FREE_PROBE = ("centering", "min_prominence", "memory_limit_gib")
 """What only the assembly asks for, or nothing but a refusal depends on."""
 
 Task = tuple[int, tuple[str, ...]]
-"""Training step, and the components that are missing there."""
+"""Training step, and the components that are missing there; none where only scores of heads are."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,10 @@ def cell_settings(config: SweepConfig, data: ProbeData) -> dict[str, Any]:
     return {**content, "device": device_of(config).type, "data_sha256": data_hash(data)}
 
 
+def _has_results(output: Path) -> bool:
+    return has_cells(output) or has_circuits(output)
+
+
 def prepare_sweep(config: SweepConfig) -> Sweep:
     """Refuse what can be refused beforehand, and make the data; nothing is written.
 
@@ -95,7 +100,7 @@ def prepare_sweep(config: SweepConfig) -> Sweep:
         names = tuple(config.components)
         if needs_model(names):
             names = expand(names, source.load(steps[0]))
-    if has_cells(output):
+    if _has_results(output):
         check_same_settings(output, cell_settings(config, data))
     texts = decoded(data.observed["input_ids"], tokenizer, config.probe.token_samples or ())
     return Sweep(config, source, tuple(steps), names, data, first_token(tokenizer), texts)
@@ -117,7 +122,7 @@ def run_cells(sweep: Sweep, progress: Progress = print) -> None:
     tasks: list[Task] = []
     for step in sweep.steps:
         missing = tuple(name for name in sweep.components if not is_finished(output, step, name))
-        if missing:
+        if missing or (config.circuits.enabled and not are_measured(output, step)):
             tasks.append((step, missing))
     left = sum(len(components) for _, components in tasks)
     if left < wanted:
@@ -130,11 +135,12 @@ def run_cells(sweep: Sweep, progress: Progress = print) -> None:
             # Popped where it is used, so that no frame holds a checkpoint that is done with.
             loaded = [sweep.source.load(tasks[0][0]).to(device_of(config))]
             # Refuses what the chains cannot be run with, before anything is written.
-            prober = make_prober(config, sweep.data, loaded[0], tasks[0][1][0])
-            cost = describe_cost(estimate(config, sweep.data, loaded[0]), left, config)
-            progress(f"{cost}; draws and products need {prober.memory_gib:.2g} GiB beside the chains")
+            prober = make_prober(config, sweep.data, loaded[0], sweep.components[0])
+            if left:
+                cost = describe_cost(estimate(config, sweep.data, loaded[0]), left, config)
+                progress(f"{cost}; draws and products need {prober.memory_gib:.2g} GiB beside the chains")
             note_checkpoints(output, sweep.source, sweep.steps)
-            if not has_cells(output):
+            if not _has_results(output):
                 (output / SETTINGS_NAME).unlink(missing_ok=True)
             check_same_settings(output, cell_settings(config, sweep.data))
             report = Report(progress, wanted, wanted - left)

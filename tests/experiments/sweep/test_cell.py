@@ -1,12 +1,9 @@
-import json
-
 import numpy as np
 import pytest
 import xarray as xr
 
 from stagewise.errors import InputError
 from stagewise.experiments.sweep.cell import Cell, cell_folder, has_cells, is_finished, read_cell, write_cell
-from stagewise.experiments.sweep.circuits import Circuits
 from stagewise.influence.features import Features
 from stagewise.probes.assembly import Measured
 
@@ -29,13 +26,11 @@ def measured():
 
 
 def cell(**changed):
-    circuits = Circuits({"copying": ((0.1 + 0.2, None), (-1.0, 1.0))}, {"icl_score": -0.3, "loss_gap": None})
     given = {
         "step": 7,
         "component": "all",
         "measured": measured(),
         "dropped": {1: "rose"},
-        "circuits": circuits,
         "seconds": 1.5,
     }
     return Cell(**{**given, **changed})
@@ -45,7 +40,7 @@ def test_a_cell_is_read_as_it_was_written_to_the_last_bit(tmp_path):
     written = cell()
     write_cell(tmp_path, written)
     found = read_cell(tmp_path, 7, "all")
-    assert (found.dropped, found.circuits, found.seconds) == (written.dropped, written.circuits, written.seconds)
+    assert (found.dropped, found.seconds) == (written.dropped, written.seconds)
     for name in ("samples", "groups"):
         np.testing.assert_array_equal(getattr(found.measured.features, name), getattr(written.measured.features, name))
     assert (found.measured.step, found.measured.features.chains) == (7, (0, 3))
@@ -53,7 +48,7 @@ def test_a_cell_is_read_as_it_was_written_to_the_last_bit(tmp_path):
 
 
 def test_a_cell_without_draws_is_finished_too(tmp_path):
-    write_cell(tmp_path, cell(measured=None, circuits=None))
+    write_cell(tmp_path, cell(measured=None))
     assert is_finished(tmp_path, 7, "all")
     assert read_cell(tmp_path, 7, "all").measured is None
 
@@ -78,15 +73,10 @@ def test_a_cell_that_fails_on_the_way_is_not_there(tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("*.unfinished"))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"circuits": null, "usable": true}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"usable": true}'])
 def test_a_folder_that_is_no_cell_is_named(tmp_path, text):
     folder = cell_folder(tmp_path, 7, "all")
     folder.mkdir(parents=True)
     (folder / "cell.json").write_text(text)
     with pytest.raises(InputError, match=r"step7, which is no finished cell.*delete it"):
         read_cell(tmp_path, 7, "all")
-
-
-def test_its_words_are_plain_json(tmp_path):
-    content = json.loads((write_cell(tmp_path, cell()) / "cell.json").read_text())
-    assert content["circuits"]["tables"]["copying"][0] == [0.1 + 0.2, None]

@@ -1,10 +1,13 @@
 import csv
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from stagewise.errors import InputError
 from stagewise.experiments.sweep import measure
 from stagewise.experiments.sweep.circuits import Circuits
 from stagewise.experiments.sweep.results import write_results
@@ -86,3 +89,41 @@ def test_without_attention_there_is_no_table_and_a_note(checkpoints, tmp_path, m
     assert not (tmp_path / "out" / "circuits.csv").exists()
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["sweep"]["circuits_left_out"] == [{"why": "it returns none", "steps": [1, 4]}]
+
+
+@pytest.mark.parametrize("components", [["layer0.head1"], ["layer0.head1", "all"]])
+def test_scores_of_heads_are_measured_once_for_each_checkpoint_whatever_the_components(
+    output, checkpoints, tmp_path, monkeypatch, components
+):
+    real, calls = measure.measure_circuits, []
+
+    def counted(module, settings, **given):
+        calls.append(settings)
+        return real(module, settings, **given)
+
+    monkeypatch.setattr(measure, "measure_circuits", counted)
+    config = tiny_config(tmp_path, checkpoints, components=components)
+    for _ in range(2):
+        sweep = prepare_sweep(config)
+        run_cells(sweep, lambda _: None)
+        write_results(sweep)
+    assert len(calls) == 3
+    assert rows_of(tmp_path / "out" / "circuits.csv") == rows_of(output / "circuits.csv")
+
+
+def test_scores_of_heads_whose_file_was_deleted_are_measured_again(output, checkpoints, tmp_path):
+    sweep = prepare_sweep(tiny_config(tmp_path, checkpoints))
+    run_cells(sweep, lambda _: None)
+    (tmp_path / "out" / "circuits" / "step2.json").unlink()
+    run_cells(sweep, lambda _: None)
+    write_results(sweep)
+    assert rows_of(tmp_path / "out" / "circuits.csv") == rows_of(output / "circuits.csv")
+
+
+def test_scores_of_heads_of_other_settings_are_not_gone_on_with(checkpoints, tmp_path):
+    config = tiny_config(tmp_path, checkpoints)
+    run_cells(prepare_sweep(config), lambda _: None)
+    # As a sweep leaves it that was killed before its first cell was whole.
+    shutil.rmtree(tmp_path / "out" / "cells")
+    with pytest.raises(InputError, match=r"circuits\.seed"):
+        prepare_sweep(replace(config, circuits=replace(config.circuits, seed=5)))
