@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -22,22 +22,18 @@ from stagewise.isolation import untouched, with_weights
 from stagewise.losses import LossFn, check_finite, check_loss, evaluate
 from stagewise.probes.assembly import Measured, assemble
 from stagewise.probes.baselines import Baselines
+from stagewise.probes.chain_facts import add_diagnostics, add_trace
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.data_digest import data_digest
-from stagewise.probes.flags import Flag, find_flags
 from stagewise.probes.memory import check_memory
 from stagewise.probes.references import References
 from stagewise.sampling.chains import ChainSampler
-from stagewise.sampling.config import EngineName, RMSprop, SGLDConfig
+from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.data import ProbeData
-from stagewise.sampling.diagnostics import diagnose
 from stagewise.sampling.entries import Masks, masks_digest, one_selection
 from stagewise.sampling.observed import chunks
 from stagewise.sampling.trace import Trace
 from stagewise.sampling.weights import FlatWeights
-
-_VARIABLES = {"drift": "chain_drift", "distance": "end_distance"}
-"""Diagnostics whose own name means something else in a data set."""
 
 
 class Prober:
@@ -222,8 +218,8 @@ class Prober:
             own = own.assign(tokens.influence(trace.chains))
         for name, variable in self.baselines.measure(module, step, lr).items():
             own[name] = variable
-        flags = self._add_diagnostics(own, trace, features)
-        self._add_trace(own, trace)
+        flags = add_diagnostics(own, trace, features, self.groups, sgld=self._sgld, config=self._config)
+        add_trace(own, trace, keep_draws=self._config.save_trace)
         own.attrs |= self._settings() | {"engine": str(trace.engine)}
         own["seconds"] = time.perf_counter() - start
         return Measured(features, own, usable=not any(flag.severe for flag in flags)), trace
@@ -253,39 +249,6 @@ class Prober:
             "data": data_digest((self._observed, self._sampling), self._reduced),
         }
         return found if self._masks is None else found | {"masks": masks_digest(self._masks)}
-
-    def _add_diagnostics(self, result: xr.Dataset, trace: Trace, features: Features) -> list[Flag]:
-        preconditioner = self._sgld.preconditioner
-        counts = self.groups.counts
-        own = features.groups[:, :, : counts.size]  # without the bins
-        sums = own.reshape(*own.shape[:2], *counts.shape).sum(axis=-1)
-        found = diagnose(
-            trace,
-            group_losses=sums / counts.sum(axis=1),
-            rmsprop_eps=preconditioner.eps if isinstance(preconditioner, RMSprop) else None,
-        )
-        if "graddot" in result and not np.isfinite(result["graddot"].values[self.groups.has_pairs]).all():
-            found = replace(found, finite=False)
-        for field in fields(found):
-            if field.name == "finite":  # a flag
-                continue
-            value = getattr(found, field.name)
-            result[_VARIABLES.get(field.name, field.name)] = float("nan") if value is None else value
-        result["chains_dropped"] = len(trace.dropped)
-        flags = find_flags(found, self._config.thresholds, nbeta=self._sgld.nbeta, chains_dropped=len(trace.dropped))
-        result["flagged"] = len(flags)
-        result["flag_names"] = ((), np.array(", ".join(flag.name for flag in flags), dtype=object))
-        result.attrs["flags"] = {flag.name: flag.words for flag in flags}
-        return flags
-
-    def _add_trace(self, result: xr.Dataset, trace: Trace) -> None:
-        axes = ("sample", "token")[: trace.mask.ndim]
-        result["anchor_loss"] = (axes, trace.anchor_loss, {"units": "nats"})
-        result["mask"] = (axes, trace.mask)
-        if self._config.save_trace:
-            result["loss"] = (("chain", "draw", *axes), trace.loss, {"units": "nats"})
-            result["distance"] = (("chain", "draw"), trace.distance)
-            result.coords["chain"] = list(trace.chains)
 
     def _settings(self) -> dict[str, Any]:
         sgld = self._sgld

@@ -1,0 +1,66 @@
+"""What the chains of a probe tell of themselves, as variables of its data set: diagnostics, flags, the trace."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import xarray as xr
+
+from stagewise.influence.features import Features
+from stagewise.influence.groups import Groups
+from stagewise.probes.config import ProbeConfig
+from stagewise.probes.flags import Flag, find_flags
+from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.diagnostics import diagnose
+from stagewise.sampling.preconditioners import RMSprop
+from stagewise.sampling.trace import Trace
+
+_VARIABLES = {"drift": "chain_drift", "distance": "end_distance"}
+"""Diagnostics whose own name means something else in a data set."""
+
+
+def add_diagnostics(
+    result: xr.Dataset, trace: Trace, features: Features, groups: Groups, *, sgld: SGLDConfig, config: ProbeConfig
+) -> list[Flag]:
+    """Add diagnostics and flags; returns the flags.
+
+    Args:
+        result: gains a variable for each diagnostic, ``flagged``, ``flag_names`` and the attribute ``flags``.
+        trace: of the probe.
+        features: its draws, reduced to the groups, and to bins after them.
+        groups: the groups alone.
+        sgld: the sampler.
+        config: gives the thresholds of the flags.
+    """
+    counts = groups.counts
+    own = features.groups[:, :, : counts.size]  # without the bins
+    sums = own.reshape(*own.shape[:2], *counts.shape).sum(axis=-1)
+    preconditioner = sgld.preconditioner
+    found = diagnose(
+        trace,
+        group_losses=sums / counts.sum(axis=1),
+        rmsprop_eps=preconditioner.eps if isinstance(preconditioner, RMSprop) else None,
+    )
+    if "graddot" in result and not np.isfinite(result["graddot"].values[groups.has_pairs]).all():
+        found = replace(found, finite=False)
+    for field in fields(found):
+        if field.name == "finite":  # a flag
+            continue
+        value = getattr(found, field.name)
+        result[_VARIABLES.get(field.name, field.name)] = float("nan") if value is None else value
+    result["chains_dropped"] = len(trace.dropped)
+    flags = find_flags(found, config.thresholds, nbeta=sgld.nbeta, chains_dropped=len(trace.dropped))
+    result["flagged"] = len(flags)
+    result["flag_names"] = ((), np.array(", ".join(flag.name for flag in flags), dtype=object))
+    result.attrs["flags"] = {flag.name: flag.words for flag in flags}
+    return flags
+
+
+def add_trace(result: xr.Dataset, trace: Trace, *, keep_draws: bool) -> None:
+    """Add the losses at the training weights and where there are any; with ``keep_draws``, those of each draw."""
+    axes = ("sample", "token")[: trace.mask.ndim]
+    result["anchor_loss"] = (axes, trace.anchor_loss, {"units": "nats"})
+    result["mask"] = (axes, trace.mask)
+    if keep_draws:
+        result["loss"] = (("chain", "draw", *axes), trace.loss, {"units": "nats"})
+        result["distance"] = (("chain", "draw"), trace.distance)
+        result.coords["chain"] = list(trace.chains)
