@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule
 
 from stagewise.cli.training import prepare
 from stagewise.experiments.sweep.config import SweepConfig
+from stagewise.experiments.sweep.ranks import agreed, joined_ranks
 from stagewise.experiments.sweep.results import write_results
 from stagewise.experiments.sweep.study import prepare_sweep, run_cells
 
@@ -43,9 +44,11 @@ def run_sweep(arguments: Sequence[str]) -> Path:
     values.pop("config")
     model = parsed.get("model")
     config = SweepConfig(**{**values, "model": None if model is None else model.as_dict()})
-    sweep = prepare_sweep(config)
-    # Flushed: a sweep is long, and its output often a file.
-    run_cells(sweep, partial(print, flush=True))
-    written = write_results(sweep)
-    print(f"\nWritten: {', '.join(map(str, written))}")
+    with joined_ranks() as share:
+        sweep = agreed(share, lambda: prepare_sweep(config, share))
+        # Flushed: a sweep is long, and its output often a file.
+        run_cells(sweep, partial(print, flush=True), share)
+        if share.is_first:
+            written = write_results(sweep)
+            print(f"\nWritten: {', '.join(map(str, written))}")
     return Path(config.output)

@@ -111,6 +111,27 @@ class TokenSums:
             self._chains[chain] = _ChainSums(flat)
         self._chains[chain].add(flat)
 
+    def merge(self, others: "Sequence[TokenSums]") -> None:
+        """Take in the chains of others, which took in the same rows.
+
+        Args:
+            others: with chains of their own; this one may be among them.
+
+        Raises:
+            InputError: other rows, or losses of another shape.
+        """
+        for other in others:
+            if other is self or not other._chains:
+                continue
+            same = other._samples == self._samples and self._shape in (None, other._shape)
+            if not same:
+                raise InputError(
+                    f"got sums of samples {other._samples}, shape {other._shape}; expected {self._samples}, "
+                    f"{self._shape}; take in the same losses in each"
+                )
+            self._shape = other._shape
+            self._chains.update(other._chains)
+
     def influence(self, chains: Sequence[int] | None = None) -> xr.Dataset:
         """BIF between all pairs of the chosen losses, those of one sequence included.
 

@@ -32,7 +32,8 @@ from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.entries import Masks, masks_digest, one_selection
 from stagewise.sampling.observed import chunks
-from stagewise.sampling.trace import Trace
+from stagewise.sampling.share import ALONE, ChainShare
+from stagewise.sampling.trace import Trace, merge_traces
 from stagewise.sampling.weights import FlatWeights
 
 
@@ -56,6 +57,7 @@ class Prober:
         forward_context: Callable[[], AbstractContextManager] = nullcontext,
         engine: EngineName | None = None,
         masks: Masks | None = None,
+        share: ChainShare = ALONE,
     ) -> None:
         """Check everything that can be checked before the first probe.
 
@@ -72,11 +74,13 @@ class Prober:
             masks: parameter name to bool mask of its shape: chains and baselines move the entries where it is True and
                 leave all else at w*, so that influence is that of one component. In place of ``sgld.parameters``; None
                 for all weights. :func:`stagewise.lm.components.component_masks` makes those of a head or a layer.
+            share: where several processes share the chains of each probe, at the same weights: which of them this one
+                runs. All of them then have all draws, and the same results.
 
         Raises:
             LossContractError: the loss breaks its contract.
             InputError: a parameter pattern matches nothing; masks, groups, position bins or chosen samples do not fit;
-                or what is asked for needs more memory than allowed.
+                there are fewer chains than processes; or what is asked for needs more memory than allowed.
         """
         device = device or next(module.parameters()).device
         self._loss_fn = loss_fn
@@ -86,6 +90,7 @@ class Prober:
         self._config = config
         self._forward_context = forward_context
         self._masks = masks
+        self._share, self._numbers = share, share.numbers(sgld.num_chains)
         self._references = References(config.reference_ratio) if references is None else references
         self.memory_gib = self._check_memory(module, max(1, len(data.groups)))
         mask = self._check(module)
@@ -209,7 +214,10 @@ class Prober:
         start = time.perf_counter()
         chosen = self._config.token_samples
         tokens = None if chosen is None else TokenSums(chosen)
-        trace = self._sampler.run(step, second_moments, on_draw=tokens)
+        trace = self._sampler.run(step, second_moments, on_draw=tokens, numbers=self._numbers)
+        trace = merge_traces(self._share.gather(trace))
+        if tokens is not None:
+            tokens.merge(self._share.gather(tokens))
         if not trace.chains:
             return None, trace
         features = Features.of(trace, self._reduced)

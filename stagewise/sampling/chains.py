@@ -115,6 +115,7 @@ class ChainSampler:
         second_moments: Mapping[str, Tensor] | None = None,
         *,
         on_draw: OnDraw | None = None,
+        numbers: Sequence[int] | None = None,
     ) -> Trace:
         """Sample around the weights that the module has now, and record the losses of the observed set.
 
@@ -123,6 +124,8 @@ class ChainSampler:
             second_moments: Adam's, by parameter name, for the preconditioner that uses them.
             on_draw: is given the number of each chain and the losses ``[sample(, token)]`` of each of its draws as they
                 come, beside what is recorded; e.g. :class:`~stagewise.influence.token_sums.TokenSums`.
+            numbers: which of the ``config.num_chains`` chains are run, increasing; all if None. What a chain draws does
+                not depend on which others run beside it.
 
         Raises:
             InputError: ``lr`` or ``localization`` is still ``auto``, or an engine was asked for that cannot run this
@@ -130,6 +133,7 @@ class ChainSampler:
             LossContractError: the loss is not of the contract's shape.
         """
         self._config.numbers()
+        chains = range(self._config.num_chains) if numbers is None else numbers
         weights = FlatWeights(self._module, self._selection)
         fixed: Preconditioner | None = None
         failure: str | None = None
@@ -139,7 +143,7 @@ class ChainSampler:
             failure = f"the preconditioner's factors have no eigenvectors ({error})"
         with untouched(self._module), torch.enable_grad():
             return with_weights(
-                self._module, weights.leaves, lambda: self._sample(weights, fixed, step, failure, on_draw)
+                self._module, weights.leaves, lambda: self._sample(weights, fixed, step, failure, on_draw, chains)
             )
 
     def _sample(
@@ -149,11 +153,11 @@ class ChainSampler:
         step: int,
         failure: str | None,
         on_draw: OnDraw | None,
+        chains: Sequence[int],
     ) -> Trace:
         config = self._config
         sequential = SequentialEngine(weights, self._evaluate, self._sampling, self._chunks)
         anchor = sequential.anchor_losses()
-        chains = range(config.num_chains)
         if not torch.isfinite(anchor.values).all():
             failure = "the loss at the training weights is not finite"
         if failure is not None:
@@ -164,14 +168,11 @@ class ChainSampler:
         slope = sequential.slope(config.batch_size) if needs_slope else None
 
         def batched(program: Program) -> BatchedEngine:
-            return BatchedEngine(
-                program, self._module, weights, config.num_chains, self._sampling, self._chunks, anchor.mask
-            )
+            return BatchedEngine(program, self._module, weights, len(chains), self._sampling, self._chunks, anchor.mask)
 
-        def run(engine: Engine, numbers: Sequence[int]) -> Walk:
+        def run(engine: Engine, numbers: Sequence[int], *, measure_noise: bool) -> Walk:
             estimate = DriftGradient(config.drift, engine, weight_decay=config.weight_decay, slope=slope)
             streams = Streams(config, numbers, step, weights.anchor, batch)
-            # One chain after the other, the first tells: each would cost a gradient of its own.
             return walk(
                 engine,
                 estimate,
@@ -182,14 +183,15 @@ class ChainSampler:
                 reduce=self._reduce,
                 on_draw=on_draw,
                 numbers=numbers,
-                measure_noise=numbers[0] == 0,
+                measure_noise=measure_noise,
             )
 
         together = self._choice.engine(sequential, batched, anchor)
         if together is not None:
-            walks = [(list(chains), run(together, chains))]
+            walks = [(list(chains), run(together, chains, measure_noise=True))]
         else:
-            walks = [([chain], run(sequential, [chain])) for chain in chains]
+            # The first chain tells the noise: each would cost a gradient of its own.
+            walks = [([chain], run(sequential, [chain], measure_noise=chain == 0)) for chain in chains]
         dropped = {numbers[row]: why for numbers, done in walks for row, why in done.failed.items()}
         return self._trace(walks, dropped, anchor, step)
 

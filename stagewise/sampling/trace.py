@@ -1,6 +1,7 @@
 """What the chains of one probe leave behind."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,3 +52,34 @@ class Trace:
     def mean_anchor_loss(self) -> float:
         """Mean loss at the training weights, nats (per token for token losses)."""
         return float(self.anchor_loss.sum(dtype=np.float64) / self.mask.sum())
+
+
+def merge_traces(parts: Sequence[Trace]) -> Trace:
+    """The trace of all chains, from traces of some of them around the same weights.
+
+    Args:
+        parts: of different chains, with the same observed set, step and number of draws.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    place = np.argsort([number for part in parts for number in part.chains], kind="stable")
+
+    def joined(arrays: Sequence[NDArray]) -> NDArray:
+        return np.concatenate(arrays)[place]
+
+    reduced = [part.reduced for part in parts if part.reduced is not None]
+    rms = [part.gradient_rms for part in parts if part.gradient_rms is not None]
+    told = [part for part in parts if part.minibatch_noise is not None]
+    noise = None if not told else told[0].minibatch_noise
+    if len(told) > 1:  # a batch of chains in each: the mean over all of them
+        noise = float(np.average([it.minibatch_noise for it in told], weights=[len(it.chains) for it in told]))
+    return replace(
+        parts[0],
+        loss=joined([part.loss for part in parts]),
+        distance=joined([part.distance for part in parts]),
+        chains=tuple(sorted(number for part in parts for number in part.chains)),
+        dropped=dict(sorted((number, why) for part in parts for number, why in part.dropped.items())),
+        gradient_rms=joined(rms) if rms else None,
+        minibatch_noise=noise,
+        reduced=joined(reduced) if reduced else None,
+    )

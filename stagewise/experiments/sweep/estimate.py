@@ -1,5 +1,6 @@
 """What a sweep will cost, told before it starts."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -107,21 +108,25 @@ def estimate(config: SweepConfig, data: ProbeData, module: nn.Module) -> Cost:
     )
 
 
-def describe_cost(cost: Cost, num_cells: int, config: SweepConfig) -> str:
+def describe_cost(cost: Cost, num_cells: int, config: SweepConfig, *, num_ranks: int = 1) -> str:
     """The cost in words.
 
     Args:
         cost: of one cell.
         num_cells: to be computed.
         config: of the sweep.
+        num_ranks: processes that share the chains of a cell.
     """
     sgld = config.sgld
-    workers = min(config.num_workers, num_cells)
-    shared = "" if workers == 1 else f", at best, shared by {workers} processes"
+    speed: float = min(config.num_workers, num_cells)
+    shared = "" if speed == 1 else f", at best, shared by {speed} processes"
+    if num_ranks > 1:
+        speed = sgld.num_chains / math.ceil(sgld.num_chains / num_ranks)
+        shared = f", at best, the chains of each shared by {num_ranks} processes"
     return (
         f"{num_cells} cells of {cost.parameters:,} parameters, each {sgld.num_chains} chains x {sgld.num_draws} draws: "
         f"{cost.gradients} gradients of {cost.gradient_tokens:,} tokens and {cost.records} evaluations of "
         f"{cost.record_tokens:,}; about {cost.flops:.1e} FLOPs a cell, {num_cells * cost.flops:.1e} in all. On "
         f"{device_of(config)} about {cost.seconds:.3g} s a cell by one timed step, "
-        f"{num_cells * cost.seconds / workers / 3600:.2f} hours in all{shared}; diagnostics and downloads come on top"
+        f"{num_cells * cost.seconds / speed / 3600:.2f} hours in all{shared}; diagnostics and downloads come on top"
     )

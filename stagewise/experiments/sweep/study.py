@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stagewise.errors import InputError
+from stagewise.errors import InputError, require
 from stagewise.experiments.settings import SETTINGS_NAME, check_same_settings, plain_settings
 from stagewise.experiments.sharing import Backend, Progress, Report, check_output, register, shared
 from stagewise.experiments.sweep.cell import has_cells, is_finished
@@ -21,9 +21,11 @@ from stagewise.experiments.sweep.estimate import describe_cost, estimate
 from stagewise.experiments.sweep.finding import check_limits, chosen_steps, find_checkpoints
 from stagewise.experiments.sweep.identities import check_same_checkpoints, note_checkpoints
 from stagewise.experiments.sweep.measure import compute, device_of, make_prober, measure_cells
+from stagewise.experiments.sweep.ranks import agreed
 from stagewise.experiments.sweep.sources import Checkpoints
 from stagewise.reporting.store import STORE_NAME
 from stagewise.sampling.data import ProbeData
+from stagewise.sampling.share import ALONE, ChainShare
 
 _FREE = ("steps", "output", "components", "query", "num_workers", "backend", "cache_dir")
 """Settings that say which cells there are and where they run, not what a cell is."""
@@ -70,17 +72,27 @@ def _has_results(output: Path) -> bool:
     return has_cells(output) or has_circuits(output)
 
 
-def prepare_sweep(config: SweepConfig) -> Sweep:
+def prepare_sweep(config: SweepConfig, share: ChainShare = ALONE) -> Sweep:
     """Refuse what can be refused beforehand, and make the data; nothing is written.
 
     Weights are loaded only where components are asked for: the first checkpoint tells which ones there are.
 
     Args:
         config: of the sweep.
+        share: of this process, where torchrun started several.
 
     Raises:
         InputError: checkpoints, tokenizer, corpus or settings that cannot be used, or ``output`` holds something else.
     """
+    share.numbers(config.sgld.num_chains)
+    one = config.num_workers == 1 and config.backend is Backend.loky
+    require(
+        one or share.world_size == 1,
+        "num_workers, backend",
+        (config.num_workers, str(config.backend)),
+        "1 and loky under torchrun, whose processes share the chains of each checkpoint",
+        "leave both out, or start the sweep without torchrun to share the checkpoints",
+    )
     output = Path(config.output)
     check_output(output)
     if (output / STORE_NAME).exists() and not (output / SETTINGS_NAME).exists():
@@ -106,24 +118,43 @@ def prepare_sweep(config: SweepConfig) -> Sweep:
     return Sweep(config, source, tuple(steps), names, data, first_token(tokenizer), texts)
 
 
-def run_cells(sweep: Sweep, progress: Progress = print) -> None:
-    """Compute every cell that is not there yet; each is written as it ends, so that a killed sweep goes on.
-
-    Args:
-        sweep: that was found fit to run.
-        progress: told the cost, and one line for each cell that ends.
-
-    Raises:
-        InputError: a checkpoint that cannot be loaded or measured, or whose files have changed since its cells.
-    """
+def _plan(sweep: Sweep) -> list[Task]:
+    """What is missing; refuses checkpoints that have changed since their cells."""
     config, output = sweep.config, Path(sweep.config.output)
     check_same_checkpoints(output, sweep.source, sweep.steps)
-    wanted = len(sweep.steps) * len(sweep.components)
     tasks: list[Task] = []
     for step in sweep.steps:
         missing = tuple(name for name in sweep.components if not is_finished(output, step, name))
         if missing or (config.circuits.enabled and not are_measured(output, step)):
             tasks.append((step, missing))
+    return tasks
+
+
+def _note_settings(sweep: Sweep) -> None:
+    """Write what the cells will depend on, before the first of them."""
+    config, output = sweep.config, Path(sweep.config.output)
+    note_checkpoints(output, sweep.source, sweep.steps)
+    if not _has_results(output):
+        (output / SETTINGS_NAME).unlink(missing_ok=True)
+    check_same_settings(output, cell_settings(config, sweep.data))
+
+
+def run_cells(sweep: Sweep, progress: Progress = print, share: ChainShare = ALONE) -> None:
+    """Compute every cell that is not there yet; each is written as it ends, so that a killed sweep goes on.
+
+    Args:
+        sweep: that was found fit to run.
+        progress: told the cost, and one line for each cell that ends; in the first process alone.
+        share: which chains of each cell this process runs; the first process decides what is missing, and writes.
+
+    Raises:
+        InputError: a checkpoint that cannot be loaded or measured, or whose files have changed since its cells.
+    """
+    config = sweep.config
+    if not share.is_first:
+        progress = _silent
+    wanted = len(sweep.steps) * len(sweep.components)
+    tasks: list[Task] = share.gather(agreed(share, lambda: _plan(sweep) if share.is_first else []))[0]
     left = sum(len(components) for _, components in tasks)
     if left < wanted:
         progress(f"{wanted - left} of {wanted} cells are there already")
@@ -133,29 +164,31 @@ def run_cells(sweep: Sweep, progress: Progress = print) -> None:
     try:
         with torch.random.fork_rng():
             # Popped where it is used, so that no frame holds a checkpoint that is done with.
-            loaded = [sweep.source.load(tasks[0][0]).to(device_of(config))]
+            loaded = agreed(share, lambda: [sweep.source.load(tasks[0][0]).to(device_of(config))])
             # Refuses what the chains cannot be run with, before anything is written.
-            prober = make_prober(config, sweep.data, loaded[0], sweep.components[0])
-            if left:
-                cost = describe_cost(estimate(config, sweep.data, loaded[0]), left, config)
-                progress(f"{cost}; draws and products need {prober.memory_gib:.2g} GiB beside the chains")
-            note_checkpoints(output, sweep.source, sweep.steps)
-            if not _has_results(output):
-                (output / SETTINGS_NAME).unlink(missing_ok=True)
-            check_same_settings(output, cell_settings(config, sweep.data))
+            prober = agreed(share, lambda: make_prober(config, sweep.data, loaded[0], sweep.components[0], share))
+            if left and share.is_first:
+                cost = estimate(config, sweep.data, loaded[0])
+                words = describe_cost(cost, left, config, num_ranks=share.world_size)
+                progress(f"{words}; draws and products need {prober.memory_gib:.2g} GiB beside the chains")
+            agreed(share, lambda: _note_settings(sweep) if share.is_first else None)
             report = Report(progress, wanted, wanted - left)
-            for words in _computed(sweep, tasks, loaded):
+            for words in _computed(sweep, tasks, loaded, share):
                 report(words)
     finally:
         torch.set_num_threads(threads)
 
 
-def _computed(sweep: Sweep, tasks: Sequence[Task], loaded: list[nn.Module]) -> Iterator[str]:
+def _silent(_: str) -> None:
+    pass
+
+
+def _computed(sweep: Sweep, tasks: Sequence[Task], loaded: list[nn.Module], share: ChainShare) -> Iterator[str]:
     """Cells in words, as they end; ``loaded`` holds the first checkpoint."""
     config, bos = sweep.config, sweep.bos_token_id
     if config.num_workers == 1 and config.backend is Backend.loky:
         for step, components, module in _ahead(sweep.source, tasks, loaded):
-            yield from measure_cells(config, sweep.data, module, step, components, bos_token_id=bos)
+            yield from measure_cells(config, sweep.data, module, step, components, bos_token_id=bos, share=share)
         return
     loaded.clear()
     threads = max(1, torch.get_num_threads() // config.num_workers)

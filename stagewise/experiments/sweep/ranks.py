@@ -1,0 +1,72 @@
+"""The processes that torchrun started: they share the chains of each cell, and the first of them writes."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+
+from stagewise.errors import InputError
+from stagewise.sampling.share import ALONE, ChainShare
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(days=1)
+"""A process waits for the slowest chains of a cell; torchrun ends it where another one fails."""
+
+
+def local_rank() -> int | None:
+    """Number of this process on its machine, where torchrun started it; else None."""
+    return int(os.environ["LOCAL_RANK"]) if dist.is_torchelastic_launched() else None
+
+
+@contextmanager
+def joined_ranks() -> Iterator[ChainShare]:
+    """This process's share of the chains: all of them, unless torchrun started it beside others.
+
+    Draws travel over gloo, by way of the CPU: they are few beside what is computed for them.
+    """
+    if not dist.is_torchelastic_launched():
+        yield ALONE
+        return
+    dist.init_process_group("gloo", timeout=_PATIENCE)
+    try:
+        yield ChainShare(dist.get_rank(), dist.get_world_size(), _gathered)
+    finally:
+        dist.destroy_process_group()
+
+
+def _gathered(mine: Any) -> list[Any]:
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, mine)
+    return found
+
+
+def agreed(share: ChainShare, work: Callable[[], T]) -> T:
+    """Do something that may be refused in all processes, and go on only where it was refused in none.
+
+    Also a barrier: none goes on before all have ended it.
+
+    Args:
+        share: of this process.
+        work: what to do; returns what this process finds.
+
+    Raises:
+        InputError: in the first process: the first refusal.
+        SystemExit: in the others, with status 2: one line is enough.
+    """
+    found, refusal = None, None
+    try:
+        found = work()
+    except InputError as error:
+        if share.world_size == 1:
+            raise
+        refusal = str(error)
+    refusals = [it for it in share.gather(refusal) if it is not None]
+    if refusals and share.is_first:
+        raise InputError(refusals[0])
+    if refusals:
+        raise SystemExit(2)
+    return found  # type: ignore[return-value]

@@ -1,0 +1,63 @@
+"""The chains of a probe, shared out to several processes that hold the same weights."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from stagewise.errors import require
+
+
+def _alone(mine: Any) -> list[Any]:
+    return [mine]
+
+
+@dataclass(frozen=True)
+class ChainShare:
+    """Which chains a process runs, and how it comes by those of the others.
+
+    A chain draws from streams of its own, so that it matters to no figure where it runs. All processes call the same
+    things in the same order.
+
+    Attributes:
+        rank: number of this process, from 0.
+        world_size: of how many.
+        gather: takes what this process has, and returns what all have, in the order of their ranks, to each of them.
+
+    Raises:
+        InputError: a rank that is not below the world size.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    gather: Callable[[Any], list[Any]] = _alone
+
+    def __post_init__(self) -> None:
+        good = 0 <= self.rank < self.world_size
+        require(good, "rank", self.rank, f"0 to {self.world_size - 1}", "number the processes from 0")
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def numbers(self, num_chains: int) -> range:
+        """Chains that this process runs.
+
+        Args:
+            num_chains: of the sampler, one for each process or more.
+
+        Raises:
+            InputError: fewer chains than processes.
+        """
+        require(
+            num_chains >= self.world_size,
+            "num_chains",
+            num_chains,
+            f"at least one for each of {self.world_size} processes",
+            "start fewer processes, or run more chains",
+        )
+        return range(self.rank, num_chains, self.world_size)
+
+
+ALONE = ChainShare()
+"""One process that runs all chains."""
