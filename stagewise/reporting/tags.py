@@ -40,6 +40,8 @@ RUN_SUMMARY = "run/summary"
 
 TOKENS = "influence/tokens"
 """Text: the tokens that influence one token most."""
+TOKEN_COLOURS = "influence/token_colours"
+"""Image of text coloured by the influence of its tokens on one of them."""
 
 
 def influence(part: str, group: str, group_j: str) -> str:

@@ -13,6 +13,7 @@ from stagewise.reporting import tags
 from stagewise.reporting.class_maps import class_maps
 from stagewise.reporting.figures import matrix_figure, rasterize
 from stagewise.reporting.influence_curves import influence_curves
+from stagewise.reporting.token_figure import token_figure
 from stagewise.reporting.token_influence import TokenInfluence, token_markdown
 
 
@@ -92,9 +93,23 @@ def write_run_pictures(writers: Sequence[SummaryWriter], run: xr.Dataset, *, par
             writer.add_image(tag, image, global_step=step, dataformats="HWC")
 
 
-def write_token_influence(writers: Iterable[SummaryWriter], influence: TokenInfluence, step: int) -> None:
-    """The tokens that influence one token most, as a table under the Text tab; colours are in the HTML page alone."""
+def write_token_influence(
+    writers: Sequence[SummaryWriter], influence: TokenInfluence, step: int, *, title: str | None = None
+) -> None:
+    """The tokens that influence one token most: the coloured text as an image, and a table under the Text tab.
+
+    Args:
+        writers: of the run.
+        influence: what is shown.
+        step: of the probe.
+        title: of the image; the step if None.
+    """
+    if not writers:
+        return
     write_text(writers, tags.TOKENS, token_markdown(influence), step)
+    image = rasterize(token_figure(influence, title=title or f"Token influence at step {step:,}"))
+    for writer in writers:
+        writer.add_image(tags.TOKEN_COLOURS, image, global_step=step, dataformats="HWC")
 
 
 def write_text(writers: Iterable[SummaryWriter], tag: str, text: str, step: int) -> None:

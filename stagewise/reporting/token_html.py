@@ -6,13 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stagewise.errors import require
-from stagewise.influence.bif import UNITS
 from stagewise.reporting.files import write_text_file
+from stagewise.reporting.token_colours import HARMFUL, HELPFUL, background, is_dark
 from stagewise.reporting.token_influence import VISIBLE, TokenInfluence, visible
-
-_HELPFUL, _HARMFUL = (33, 102, 172), (178, 24, 43)
-"""Full colours, red green blue; white is zero."""
 
 _STYLE = """
 body { background: #fff; color: #111; font: 15px/1.9 sans-serif; max-width: 62em; margin: 2em auto; padding: 0 1em; }
@@ -40,28 +36,21 @@ def token_html(
     Raises:
         InputError: a sample that there is not.
     """
-    count = len(influence.tokens)
-    rest = [it for it in range(count) if it != influence.sample]
-    chosen = [influence.sample, *rest] if samples is None else list(samples)
-    wrong = [it for it in chosen if not 0 <= it < count]
-    require(not wrong, "samples", wrong, f"0 to {count - 1}", "choose some that were observed")
+    chosen = influence.shown_samples(samples)
     query = html.escape(visible(influence.tokens[influence.sample][influence.token]))
     own = influence.values[influence.sample, influence.token]
-    beyond = np.abs(influence.values) > influence.limit
-    beyond[influence.sample, influence.token] = False
     edge = f"{influence.limit:.3g}"
-    moment = f"covariance, {_unit(influence)}" if influence.units == UNITS else "correlation, a pure number"
     words = [
         f"Influence of each token on the loss of token {influence.token} of sample {influence.sample}, "
         f"<b>{query}</b>, which is outlined.",
         "<b>Blue = negative = helpful</b>: more weight on a token lowers the loss of the outlined one. <b>Red = "
         "positive = harmful</b>. White: none. Grey letters: no loss.",
-        f'-{edge} helpful <span class="bar"></span> harmful +{edge} (minus the {moment}).',
-        f"Tokens beyond these limits, which have their colours: {int(beyond.sum())}; beside them the outlined one, "
+        f'-{edge} helpful <span class="bar"></span> harmful +{edge} (minus the {influence.measure}).',
+        f"Tokens beyond these limits, which have their colours: {influence.num_beyond}; beside them the outlined one, "
         f"whose influence on itself is {own:.3g}. Influence within the outlined token's own text is of one sequence on "
         "itself: read the other texts.",
     ]
-    style = _STYLE.replace("rgb HELPFUL", f"rgb{_HELPFUL}").replace("rgb HARMFUL", f"rgb{_HARMFUL}")
+    style = _STYLE.replace("rgb HELPFUL", f"rgb{HELPFUL}").replace("rgb HARMFUL", f"rgb{HARMFUL}")
     body = [f"<h1>{html.escape(title)}</h1>", *(f"<p>{it}</p>" for it in words)]
     for sample in chosen:
         mark = ", with the outlined token" if sample == influence.sample else ""
@@ -98,7 +87,7 @@ def _text(influence: TokenInfluence, sample: int) -> str:
         else:
             side = "" if value == 0 else " helpful" if value < 0 else " harmful"
             mark = ' class="query"' if (sample, token) == (influence.sample, influence.token) else ""
-            about = html.escape(f"{place}: {value:.3g} {_unit(influence)}{side}")
+            about = html.escape(f"{place}: {value:.3g} {influence.printed_units}{side}")
             found.append(f'<span{mark} style="{_colours(value / influence.limit)}" title="{about}">{shown}</span>')
         if "\n" in text:
             found.append("\n")
@@ -106,12 +95,6 @@ def _text(influence: TokenInfluence, sample: int) -> str:
 
 
 def _colours(share: float) -> str:
-    """Background for -1 to 1, clipped, and letters that can be read on it."""
-    full, size = (_HELPFUL if share < 0 else _HARMFUL), min(1.0, abs(share))
-    red, green, blue = (round(255 + size * (it - 255)) for it in full)
-    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 140
-    return f"background:#{red:02x}{green:02x}{blue:02x}" + (";color:#fff" if dark else "")
-
-
-def _unit(influence: TokenInfluence) -> str:
-    return influence.units.replace("^2", "²")
+    """Background, and letters that can be read on it."""
+    red, green, blue = colour = background(share)
+    return f"background:#{red:02x}{green:02x}{blue:02x}" + (";color:#fff" if is_dark(colour) else "")

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from stagewise.errors import InputError, require
 from stagewise.influence.bif import UNITS
 
-VISIBLE = {" ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍", "\u00a0": "⍽"}
-"""Signs that stand for white space."""
+VISIBLE = {" ": "·", "\n": "⏎", "\t": "⇥", "\r": "←", "\u00a0": "⍽"}
+"""Signs that stand for white space; the fonts that matplotlib brings have all of them."""
 
 _PERCENTILE = 99
 
@@ -90,6 +90,37 @@ class TokenInfluence:
         kept = tuple(tuple(str(it) for it in row) for row in tokens)
         return cls(values, kept, sample, token, limit or found, str(bif.attrs.get("units", UNITS)))
 
+    @property
+    def printed_units(self) -> str:
+        """Units as they are printed."""
+        return self.units.replace("^2", "²")
+
+    @property
+    def measure(self) -> str:
+        """What the values are minus of, with its unit."""
+        return f"covariance, {self.printed_units}" if self.units == UNITS else "correlation, a pure number"
+
+    @property
+    def num_beyond(self) -> int:
+        """How many tokens beside the query exceed the limit, and so have its colours."""
+        beyond = np.abs(self.values) > self.limit
+        beyond[self.sample, self.token] = False
+        return int(beyond.sum())
+
+    def shown_samples(self, samples: Sequence[int] | None) -> list[int]:
+        """Samples of a picture, in its order: those asked for, or all, that of the query first.
+
+        Raises:
+            InputError: a sample that there is not, or none.
+        """
+        count = len(self.tokens)
+        if samples is None:
+            return [self.sample, *(it for it in range(count) if it != self.sample)]
+        wrong = [it for it in samples if not 0 <= it < count]
+        require(not wrong, "samples", wrong, f"0 to {count - 1}", "choose some that were observed")
+        require(len(samples) > 0, "samples", "[]", "at least one", "leave it out for all")
+        return list(samples)
+
     def extremes(self, count: int) -> list[tuple[int, int, float]]:
         """Sample, token and value of the ``count`` most helpful and most harmful tokens, most helpful first."""
         values = self.values.copy()
@@ -108,7 +139,9 @@ def visible(token: str) -> str:
 
 
 def token_markdown(influence: TokenInfluence, *, count: int = 10, context: int = 4) -> str:
-    """The most helpful and the most harmful tokens as a Markdown table, for TensorBoard, which shows no colours.
+    """The most helpful and the most harmful tokens as a Markdown table, for TensorBoard's Text tab.
+
+    That tab shows no colours; :func:`stagewise.reporting.token_figure.token_figure` has them.
 
     Args:
         influence: what is shown.
@@ -116,12 +149,11 @@ def token_markdown(influence: TokenInfluence, *, count: int = 10, context: int =
         context: tokens before each that are shown with it.
     """
     query = _quoted(influence, influence.sample, influence.token, context)
-    units = influence.units.replace("^2", "²")
     lines = [
         f"Influence on the loss of {query} (sample {influence.sample}, token {influence.token}); "
         "negative = helpful: more weight on a token lowers that loss.",
         "",
-        f"| influence ({units}) | | sample | token | text |",
+        f"| influence ({influence.printed_units}) | | sample | token | text |",
         "|---:|---|---:|---:|---|",
     ]
     for sample, token, value in influence.extremes(count):

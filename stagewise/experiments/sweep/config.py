@@ -134,7 +134,8 @@ class SweepConfig:
             (``heads``, ``layers``, ...) for all of that kind, see :mod:`stagewise.lm.components`. Each has chains of
             its own.
         query: [sample, token]: text coloured by the influence of its tokens on this one, an HTML page in ``tokens`` for
-            each checkpoint; the sample is one of ``probe.token_samples``, and the token its place in it, from 1 on.
+            each checkpoint, and an image in TensorBoard; the sample is one of ``probe.token_samples``, and the token
+            its place in it, from 1 on.
         device: ``auto`` (a GPU where there is one), or as torch names it.
         precision: see :class:`Precision`.
         num_workers: processes that share the checkpoints. One fetches the next checkpoint while it computes.

@@ -1,6 +1,6 @@
 """Pages of a sweep that show text coloured by the influence of its tokens on one of them, one for each checkpoint.
 
-TensorBoard has the strongest tokens as a table, under its Text tab.
+TensorBoard has the coloured text as an image, and the strongest tokens as a table under its Text tab.
 """
 
 from pathlib import Path
@@ -46,5 +46,5 @@ def write_token_pages(sweep: Sweep, run_folder: Path) -> list[Path]:
                 influence = TokenInfluence.of(values, sweep.texts, (chosen.index(query[0]), query[1]))
                 title = f"Token influence at step {step:,}, {_PART}"
                 write_token_html(fresh / f"step{step}.html", influence, title=title)
-                write_token_influence([writer], influence, step)
+                write_token_influence([writer], influence, step, title=title)
     return [folder]

@@ -27,6 +27,8 @@ def test_each_checkpoint_has_a_page_of_the_chosen_texts_with_the_query_outlined(
     events.Reload()
     (tag,) = events.Tags()["tensors"]
     assert [it.step for it in events.Tensors(tag)] == [1, 2]
+    assert events.Tags()["images"] == ["influence/token_colours"]
+    assert [it.step for it in events.Images("influence/token_colours")] == [1, 2]
     for step in (1, 2):
         page = (Path(config.output) / "tokens" / f"step{step}.html").read_text()
         assert page.count('class="query"') == 1
