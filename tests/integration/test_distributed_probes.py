@@ -1,0 +1,55 @@
+"""Probes on two processes leave the run as it is, and find what one process finds at the same weights."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import stagewise
+from stagewise.probes.config import ProbeConfig
+from stagewise.probes.prober import Prober
+from stagewise.sampling.data import ProbeData
+from tests.callbacks.runs import SGLD, Regression, regression_data
+
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
+
+
+def two_ranks(folder, *, probing):
+    """Weights of each rank along the run."""
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.integration.two_probing_ranks", str(folder), str(probing)],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [torch.load(folder / f"rank{rank}.pt") for rank in (0, 1)]
+
+
+def test_probes_under_ddp_change_no_bit_of_the_run_and_are_those_of_one_process(tmp_path):
+    plain, probed = (two_ranks(tmp_path / str(probing), probing=probing) for probing in (False, True))
+    for left, right in zip([*plain, probed[0]], [*probed, probed[1]], strict=True):
+        assert len(left) == len(right) == 7
+        for one, other in zip(left, right, strict=True):
+            assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not torch.equal(plain[0][0]["layer.weight"], plain[0][6]["layer.weight"])
+
+    (store,) = (tmp_path / "True").rglob("influence.zarr")  # one rank writes
+    run = stagewise.open_run(store.parent)
+    assert run["step"].values.tolist() == [2, 4, 6]
+    x, y = regression_data().tensors
+    data = ProbeData(observed=(x[:64], y[:64]), sampling=(x, y))
+    module = Regression()
+    prober = Prober(module, Regression.per_sample_loss, data, sgld=SGLD, config=ProbeConfig())
+    for step in (2, 4, 6):
+        module.load_state_dict(probed[0][step])
+        expected, _ = prober.probe(module, step)
+        np.testing.assert_array_equal(run["group_bif"].sel(step=step), expected["group_bif"])
+        np.testing.assert_array_equal(run["bif"].sel(step=step), expected["bif"])
