@@ -17,7 +17,7 @@ from stagewise.sampling.preconditioners import AdamMoments
 class Precision(StrEnum):
     """Arithmetic of forward passes; weights and draws are float32, whatever the checkpoint was saved in.
 
-    Members are named as Lightning names them.
+    In YAML ``full`` or ``bf16``; their values are Lightning's names.
     """
 
     full = "32-true"
