@@ -124,7 +124,7 @@ class CalibrationRun(Callback):
         self._look_if_due(trainer, pl_module)
 
     def _sources(self, trainer: Trainer, module: LightningModule) -> tuple[LossFn, ProbeData, Landscape]:
-        loss_fn, data = self._influence.loss_and_data(trainer, module)
+        loss_fn, data = self._influence.sources.loss_and_data(trainer, module)
         sgld, limit = self._influence.sgld, self._influence.probe.memory_limit_gib
         landscape = curvature_landscape(
             trainer, module, loss_fn, data, sgld, limit, num_samples=self._settings.num_samples

@@ -13,8 +13,8 @@ from stagewise.batches import Batch
 from stagewise.callbacks.calibration import SettingsWatch
 from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_first_skip, warn_of_new_flags
 from stagewise.callbacks.outcome import write_outcome
-from stagewise.callbacks.probe_data import find_probe_data, in_precision_of
 from stagewise.callbacks.probe_listeners import Listener, ProbeListeners
+from stagewise.callbacks.probe_sources import ProbeSources
 from stagewise.callbacks.probe_values import log_values, probe_values
 from stagewise.callbacks.progress import show_on_bar
 from stagewise.callbacks.resume import check_unchanged
@@ -29,7 +29,7 @@ from stagewise.callbacks.trainer_facts import (
     writers,
 )
 from stagewise.influence.groups import Groups
-from stagewise.losses import LossFn, resolve_loss
+from stagewise.losses import LossFn
 from stagewise.probes.baselines import Baselines
 from stagewise.probes.budget import Stopwatch, affords
 from stagewise.probes.config import ProbeConfig
@@ -41,7 +41,6 @@ from stagewise.reporting import tags
 from stagewise.reporting.store import STORE_NAME, ProbeStore
 from stagewise.reporting.tensorboard import write_layout, write_matrices
 from stagewise.sampling.config import EngineName, SGLDConfig
-from stagewise.sampling.data import ProbeData
 from stagewise.sampling.preconditioners import AdamMoments
 
 
@@ -91,10 +90,7 @@ class InfluenceCallback(Callback):
         self.schedule = schedule
         self.sgld = sgld
         self.probe = probe
-        self._observed = observed
-        self._sampling = sampling
-        self._groups = groups
-        self._loss_fn = loss_fn
+        self.sources = ProbeSources(observed, sampling, groups, loss_fn)
         self._output_dir = output_dir
         self.enabled = enabled
         self._record = Record()
@@ -144,7 +140,7 @@ class InfluenceCallback(Callback):
             # First attached to a run that goes on: steps before this session are not due.
             self._record.last_step = trainer.global_step - 1
         with metrics_refused(pl_module):
-            loss_fn, data = self.loss_and_data(trainer, pl_module)
+            loss_fn, data = self.sources.loss_and_data(trainer, pl_module)
             self.sgld = self._watch.start(loss_fn, data)
             prober = Prober(
                 pl_module,
@@ -213,13 +209,6 @@ class InfluenceCallback(Callback):
         self._references.load_state_dict(state_dict["references"])
         self._watch.load_state_dict(state_dict["watch"])
         self._resumed = {name: state_dict[name] for name in ("folder", "fingerprint", "engine", "baselines")}
-
-    # Setting up
-
-    def loss_and_data(self, trainer: Trainer, module: LightningModule) -> tuple[LossFn, ProbeData]:
-        """The per-sample loss and the data that probes of this trainer use."""
-        data = find_probe_data(trainer, module, self._observed, self._sampling, self._groups)
-        return resolve_loss(module, self._loss_fn), in_precision_of(trainer, data)
 
     # Probing
 
