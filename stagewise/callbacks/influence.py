@@ -11,8 +11,9 @@ from torch.utils.data import Dataset
 
 from stagewise.batches import Batch
 from stagewise.callbacks.calibration import SettingsWatch
-from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_first_skip, warn_of_new_flags
+from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_new_flags
 from stagewise.callbacks.outcome import write_outcome
+from stagewise.callbacks.probe_budget import within_budget
 from stagewise.callbacks.probe_listeners import Listener, ProbeListeners
 from stagewise.callbacks.probe_sources import ProbeSources
 from stagewise.callbacks.probe_values import log_values, probe_values
@@ -31,13 +32,12 @@ from stagewise.callbacks.trainer_facts import (
 from stagewise.influence.groups import Groups
 from stagewise.losses import LossFn
 from stagewise.probes.baselines import Baselines
-from stagewise.probes.budget import Stopwatch, affords
+from stagewise.probes.budget import Stopwatch
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.prober import Prober
 from stagewise.probes.record import Record
 from stagewise.probes.references import References
 from stagewise.probes.schedule import ProbeSchedule
-from stagewise.reporting import tags
 from stagewise.reporting.store import STORE_NAME, ProbeStore
 from stagewise.reporting.tensorboard import write_layout, write_matrices
 from stagewise.sampling.config import EngineName, SGLDConfig
@@ -216,30 +216,15 @@ class InfluenceCallback(Callback):
         step = trainer.global_step
         previous = self._record.last_step
         if step != previous and self.schedule.due(previous, step):
-            if self._within_budget(trainer):
+            self._count_training_time()
+            if within_budget(trainer, self._record, self.schedule.max_overhead, step=step):
                 self._run_probe(trainer, module, step)
-            else:
-                self._skip_probe(trainer, step)
         # After the probe: one that was interrupted is due again when the run is resumed.
         self._record.last_step = step
-
-    def _within_budget(self, trainer: Trainer) -> bool:
-        if self.schedule.max_overhead is None:
-            return True
-        self._count_training_time()
-        # Every rank has a clock of its own: one decides, so that all of them probe or none does.
-        return bool(trainer.strategy.broadcast(affords(self._record, self.schedule.max_overhead)))
-
-    def _skip_probe(self, trainer: Trainer, step: int) -> None:
-        assert self.schedule.max_overhead is not None
-        self._record.skipped_steps.append(step)
-        warn_of_first_skip(step, self.schedule.max_overhead, self._record)
-        log_values(trainer, {tags.SKIPPED: float(len(self._record.skipped_steps))}, step)
 
     def _run_probe(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         assert self._prober is not None
         assert self._folder is not None
-        self._count_training_time()
         finished = False
         try:
             with metrics_refused(module):
