@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from stagewise.batches import Batch
 from stagewise.callbacks.calibration import SettingsWatch
+from stagewise.callbacks.component import masks_of_component
 from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_new_flags
 from stagewise.callbacks.outcome import write_outcome
 from stagewise.callbacks.probe_budget import within_budget
@@ -67,6 +68,7 @@ class InfluenceCallback(Callback):
         sampling: Dataset | Batch | None = None,
         groups: Mapping[str, Tensor] | None = None,
         loss_fn: LossFn | None = None,
+        component: str | None = None,
         output_dir: str | None = None,
         enabled: bool = True,
     ) -> None:
@@ -83,6 +85,9 @@ class InfluenceCallback(Callback):
             groups: name to bool mask over the observed set, ``[sample]`` or ``[sample, token]``; one sample is enough.
             loss_fn: ``loss_fn(module, batch)``, unreduced; if not given, the module's ``per_sample_loss(batch)`` or its
                 Hugging Face causal language model.
+            component: a part of a language model, such as ``layer0.head1``, see
+                :func:`stagewise.lm.components.components`: chains, baselines and curvature are those of its weights
+                alone. None for all that ``sgld.parameters`` names.
             output_dir: where the files go, instead of ``trainer.log_dir`` (for loggers whose runs share one:
                 ``<log_dir>/<name>/<version>``); :attr:`folder` tells.
             enabled: False switches the callback off, for a run without it from the same configuration.
@@ -90,6 +95,7 @@ class InfluenceCallback(Callback):
         self.schedule = schedule
         self.sgld = sgld
         self.probe = probe
+        self.component = component
         self.sources = ProbeSources(observed, sampling, groups, loss_fn)
         self._output_dir = output_dir
         self.enabled = enabled
@@ -141,7 +147,8 @@ class InfluenceCallback(Callback):
             self._record.last_step = trainer.global_step - 1
         with metrics_refused(pl_module):
             loss_fn, data = self.sources.loss_and_data(trainer, pl_module)
-            self.sgld = self._watch.start(loss_fn, data)
+            masks = masks_of_component(self.component, pl_module, self.sgld)
+            self.sgld = self._watch.start(loss_fn, data, masks)
             prober = Prober(
                 pl_module,
                 loss_fn,
@@ -152,9 +159,10 @@ class InfluenceCallback(Callback):
                 device=pl_module.device,
                 forward_context=forward_context(trainer),
                 engine=None if resumed is None or resumed["engine"] is None else EngineName(resumed["engine"]),
+                masks=masks,
             )
             self._second_moments(trainer, pl_module)
-        self._fingerprint = prober.fingerprint()
+        self._fingerprint = prober.fingerprint() | self._named
         if resumed is not None:
             check_unchanged(resumed["fingerprint"], self._fingerprint)
             if resumed["baselines"] is not None:
@@ -232,14 +240,16 @@ class InfluenceCallback(Callback):
                 sgld = self._watch.before_probe(trainer, module, step, moments)
                 if sgld != self.sgld:
                     self.sgld = sgld
-                    self._fingerprint = self._prober.settle(sgld)
+                    self._fingerprint = self._prober.settle(sgld) | self._named
                 show_on_bar(trainer, f"probing step {step} ...")
                 result, trace = self._prober.probe(module, step, second_moments=moments, lr=learning_rate(trainer))
             self._engine = self._prober.engine and str(self._prober.engine)
             self._record.add(step, result, chains_dropped=len(trace.dropped))
-            if result is not None and trainer.is_global_zero:
-                ProbeStore(self._folder / STORE_NAME).write(result)
-                write_matrices(writers(trainer) if self.probe.draw_matrices else (), result)
+            if result is not None:
+                result.attrs |= self._named
+                if trainer.is_global_zero:
+                    ProbeStore(self._folder / STORE_NAME).write(result)
+                    write_matrices(writers(trainer) if self.probe.draw_matrices else (), result)
             finished = True
         finally:
             self._record.add_probe_time(self._stopwatch.lap(), finished=finished)
@@ -251,6 +261,11 @@ class InfluenceCallback(Callback):
         log_values(trainer, values, step)
         show_on_bar(trainer, f"{len(self._record.steps)} probes, {self._record.probe_seconds:.0f} s")
         self._listeners.tell(step, result)
+
+    @property
+    def _named(self) -> dict[str, str]:
+        """The component, as results have it, and the fingerprint beside its masks."""
+        return {} if self.component is None else {"component": self.component}
 
     def _second_moments(self, trainer: Trainer, module: LightningModule) -> dict[str, Tensor] | None:
         return second_moments(trainer, module) if isinstance(self.sgld.preconditioner, AdamMoments) else None
@@ -269,5 +284,12 @@ class InfluenceCallback(Callback):
         self._prober = None
         if not trainer.is_global_zero:
             return
-        budget = self.schedule.max_overhead
-        write_outcome(trainer, self._folder, self._record, config=self.sgld, probe=self.probe, max_overhead=budget)
+        write_outcome(
+            trainer,
+            self._folder,
+            self._record,
+            config=self.sgld,
+            probe=self.probe,
+            max_overhead=self.schedule.max_overhead,
+            component=self.component,
+        )

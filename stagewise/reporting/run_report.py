@@ -34,6 +34,10 @@ def _about(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
         f"**BIF(A, B)** = minus the covariance of the losses of A and B over the draws, nats², mean over pairs of "
         f"losses in different samples; {SIGN}. Errors are jackknife errors over chains, read by Student's t.",
     ]
+    component = run.attrs.get("component", summary.get("component"))
+    if component is not None:
+        number = f" ({run.attrs['moved_weights']:,} of them)" if "moved_weights" in run.attrs else ""
+        lines.append(f"**Chains move the weights of {component} alone**{number}: influence is that by way of it.")
     if "flags" in summary:
         lines.append(f"Flagged: {flag_line(summary['flags'], summary['probes_flagged'], summary['probes'])}")
     else:

@@ -118,6 +118,7 @@ def _finished(output: Path, steps: Sequence[int]) -> list[str]:
 def _write_component(sweep: Sweep, component: str, tables: _Tables) -> list[Path]:
     folder, record = run_folder(Path(sweep.config.output), component), Record()
     folder.mkdir(parents=True, exist_ok=True)
+    named = None if component == ALL else component
     notes: dict[str, list[int]] = {}
     with replacing(folder / STORE_NAME) as store:
         writer = ProbeStore(store)
@@ -127,6 +128,7 @@ def _write_component(sweep: Sweep, component: str, tables: _Tables) -> list[Path
             record.add_probe_time(cell.seconds, finished=True)
             if probe is not None:
                 assert cell.measured is not None
+                probe.attrs |= {} if named is None else {"component": named}
                 writer.write(probe)
                 chains, draws = cell.measured.features.samples.shape[:2]
                 tables.groups += group_rows(probe, component, num_chains=chains, num_draws=draws)
@@ -134,7 +136,7 @@ def _write_component(sweep: Sweep, component: str, tables: _Tables) -> list[Path
                 tables.circuits += circuit_rows(cell.step, cell.circuits)
                 if cell.circuits.note:
                     notes.setdefault(cell.circuits.note, []).append(cell.step)
-    summary = build_summary(record, config=sweep.config.sgld, probe=sweep.config.probe)
+    summary = build_summary(record, config=sweep.config.sgld, probe=sweep.config.probe, component=named)
     return [folder / STORE_NAME, write_summary(folder, {**summary, "sweep": _facts(sweep, component, notes)})]
 
 
