@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from stagewise.batches import Batch
 from stagewise.callbacks.calibration import SettingsWatch
 from stagewise.callbacks.component import masks_of_component
+from stagewise.callbacks.group_coverage import write_group_coverage
 from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_new_flags
 from stagewise.callbacks.outcome import write_outcome
 from stagewise.callbacks.probe_budget import within_budget
@@ -177,6 +178,7 @@ class InfluenceCallback(Callback):
         self._prober = prober
         if trainer.is_global_zero:
             write_layout(writers(trainer), prober.groups)
+            write_group_coverage(trainer, self._folder, data.groups, prober.groups)
         self._stopwatch.lap()
         self._probe_if_due(trainer, pl_module)
 

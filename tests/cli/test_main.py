@@ -78,6 +78,8 @@ def test_chains_move_the_component_of_the_configuration_and_the_report_says_so(c
     assert main(["report", str(run_of(tmp_path))]) == 0
     report = (run_of(tmp_path) / "report" / "report.md").read_text()
     assert "**Chains move the weights of layer0.head1 alone** (536 of them)" in report
+    # The groups of the data module.
+    assert (run_of(tmp_path) / "classes.md").read_text() in report.replace("\n## Tokens", "\n# Tokens")
 
 
 def test_the_callback_can_be_switched_off(config, tmp_path):

@@ -28,14 +28,11 @@ from stagewise.influence.positions import Positions
 from stagewise.lm.classes.coverage import class_coverage
 from stagewise.probes.assembly import assemble
 from stagewise.probes.record import Record
-from stagewise.reporting.files import write_text_file
+from stagewise.reporting.classes_page import classes_page, write_classes_page
 from stagewise.reporting.store import STORE_NAME, ProbeStore, open_run, write_summary
 from stagewise.reporting.summary import build_summary
 
 _COMPONENTS = "components"
-CLASSES_NAME = "classes.md"
-"""How many observed tokens each class holds, and how many each two share."""
-
 COMPONENTS_NAME = "components.csv"
 """Influence within phases by way of each head or other part, where such were asked for."""
 
@@ -91,9 +88,7 @@ def write_results(sweep: Sweep) -> list[Path]:
     written = [path for name in names for path in _write_component(sweep, name, tables)]
     written.append(write_table(output / GROUPS_NAME, GROUP_COLUMNS, tables.groups))
     coverage = class_coverage(sweep.data.groups)
-    written.append(
-        write_text_file(output / CLASSES_NAME, f"# Tokens of the observed classes\n\n{coverage.markdown()}\n")
-    )
+    written.append(write_classes_page(output, classes_page(coverage.markdown(), unit=coverage.unit)))
     if tables.circuits:
         written.append(write_table(output / CIRCUITS_NAME, CIRCUIT_COLUMNS, tables.circuits))
     else:

@@ -93,6 +93,7 @@ def test_a_sweep_equals_the_callback_bit_for_bit(trained, layout, tmp_path):
     assert set(found.data_vars) | left_out == set(expected.data_vars) | left_out
     for name in set(found.variables) - left_out:
         np.testing.assert_array_equal(found[name].values, expected[name].values, err_msg=name)
+    assert (folder / "run" / "classes.md").read_bytes() == (Path(config.output) / "classes.md").read_bytes()
     assert expected.attrs.get("component", ALL) == component
     differing = {name for name in expected.attrs if found.attrs.get(name) != expected.attrs[name]}
     assert differing <= {"summary"}
