@@ -17,7 +17,7 @@ from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.calibration import EARLY_GROWTH
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
-from stagewise.sampling.entries import trainable
+from stagewise.sampling.entries import Masks, moved_entries, one_selection
 from stagewise.sampling.findings import Severity, check_settings
 from stagewise.sampling.measurement import FINE_SAMPLES, Landscape, Measurement, settle
 
@@ -38,6 +38,7 @@ def curvature_landscape(
     sgld: SGLDConfig,
     limit_gib: float,
     *,
+    masks: Masks | None = None,
     num_samples: int = COARSE_SAMPLES,
 ) -> Landscape:
     """What the curvature of a run is measured on: the first samples of its sampling set, in full precision.
@@ -49,17 +50,19 @@ def curvature_landscape(
         data: of the probes.
         sgld: gives the seed and the parameters.
         limit_gib: memory that Lanczos vectors may take; there are fewer of them for large models.
+        masks: which entries the chains move, in place of the sampler's parameters.
         num_samples: samples to measure on.
 
     Raises:
         InputError: not even six vectors fit.
     """
-    gib = 4 * sum(value.numel() for value in trainable(module, sgld.parameters).values()) / 2**30
+    moved = moved_entries(module, one_selection(sgld.parameters, masks))
+    gib = 4 * sum(it.size for it in moved) / 2**30
     vectors = min(_MOST_VECTORS, int(limit_gib / gib))
     if vectors < _FEWEST_VECTORS:
         raise InputError(
             f"got weights of {gib:.2g} GiB, of which Lanczos needs {_FEWEST_VECTORS} copies; expected at most "
-            f"memory_limit_gib={limit_gib:g}; raise the limit, or give sgld.parameters to move fewer weights"
+            f"memory_limit_gib={limit_gib:g}; raise the limit, or move fewer weights by sgld.parameters or component"
         )
     samples = data.observed if data.sampling is None else data.sampling
     # Products in half precision are too rough for Lanczos.
@@ -71,6 +74,7 @@ def curvature_landscape(
         num_vectors=vectors,
         seed=sgld.seed,
         forward_context=nullcontext if mixed else trainer.precision_plugin.forward_context,
+        masks=masks,
     )
 
 
@@ -91,6 +95,7 @@ class SettingsWatch:
         self._config, self._probe = config, probe
         self._loss_fn: LossFn | None = None
         self._data: ProbeData | None = None
+        self._masks: Masks | None = None
         self.restart()
 
     def restart(self) -> None:
@@ -106,9 +111,9 @@ class SettingsWatch:
         known = {name: value for name, value in self._settled.items() if getattr(self._config, name) == "auto"}
         return replace(self._config, **known)  # type: ignore[arg-type]
 
-    def start(self, loss_fn: LossFn, data: ProbeData) -> SGLDConfig:
-        """Take note of what the probes of a run will look at; returns :attr:`config`."""
-        self._loss_fn, self._data = loss_fn, data
+    def start(self, loss_fn: LossFn, data: ProbeData, masks: Masks | None = None) -> SGLDConfig:
+        """Take note of what the probes of a run will look at and move; returns :attr:`config`."""
+        self._loss_fn, self._data, self._masks = loss_fn, data, masks
         return self.config
 
     def before_probe(
@@ -136,7 +141,9 @@ class SettingsWatch:
             assert self._loss_fn is not None
             assert self._data is not None
             limit = self._probe.memory_limit_gib
-            landscape = curvature_landscape(trainer, module, self._loss_fn, self._data, config, limit)
+            landscape = curvature_landscape(
+                trainer, module, self._loss_fn, self._data, config, limit, masks=self._masks
+            )
             landscape = replace(landscape, second_moments=second_moments or {})
             if unsettled:
                 self._settle(trainer, module, config, replace(landscape, num_samples=FINE_SAMPLES), step)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stagewise.batches import to_device
 from stagewise.callbacks.calibration import curvature_landscape
+from stagewise.callbacks.component import masks_of_component
 from stagewise.callbacks.influence import InfluenceCallback
 from stagewise.callbacks.progress import show_on_bar
 from stagewise.callbacks.silence import metrics_refused
@@ -107,8 +108,10 @@ class CalibrationRun(Callback):
         """Settle the steps, and look at the initial weights where they are among them.
 
         Raises:
-            InputError: the run has no end that can be told, or ends before its first probe.
+            InputError: the run has no end that can be told, or ends before its first probe; or a component that cannot
+                be moved.
         """
+        masks_of_component(self._influence.component, pl_module, self._influence.sgld)
         last = max_steps(trainer)
         if last == float("inf"):
             raise InputError("got a run without an end; expected one; set --trainer.max_steps")
@@ -124,10 +127,11 @@ class CalibrationRun(Callback):
         self._look_if_due(trainer, pl_module)
 
     def _sources(self, trainer: Trainer, module: LightningModule) -> tuple[LossFn, ProbeData, Landscape]:
-        loss_fn, data = self._influence.loss_and_data(trainer, module)
+        loss_fn, data = self._influence.sources.loss_and_data(trainer, module)
         sgld, limit = self._influence.sgld, self._influence.probe.memory_limit_gib
+        masks = masks_of_component(self._influence.component, module, sgld)
         landscape = curvature_landscape(
-            trainer, module, loss_fn, data, sgld, limit, num_samples=self._settings.num_samples
+            trainer, module, loss_fn, data, sgld, limit, masks=masks, num_samples=self._settings.num_samples
         )
         return loss_fn, data, landscape
 
@@ -186,6 +190,7 @@ class CalibrationRun(Callback):
             )
         return Calibration(
             given=given,
+            component=self._influence.component,
             proposed=proposed,
             proposal=proposal,
             raised=raised,
@@ -215,7 +220,7 @@ class CalibrationRun(Callback):
 
     def _traces(self, trainer: Trainer, module: LightningModule, config: SGLDConfig) -> list[Trace]:
         """Short chains at each of the kept checkpoints."""
-        loss_fn, data, _ = self._sources(trainer, module)
+        loss_fn, data, landscape = self._sources(trainer, module)
         observed = to_device(data.observed, module.device)
         sampling = observed if data.sampling is None else to_device(data.sampling, module.device)
         traces = []
@@ -235,6 +240,7 @@ class CalibrationRun(Callback):
                     chunk_size=self._influence.probe.chunk_size,
                     forward_context=forward_context(trainer),
                     second_moments=moments,
+                    masks=landscape.masks,
                 )
             )
         return traces

@@ -11,10 +11,13 @@ from torch.utils.data import Dataset
 
 from stagewise.batches import Batch
 from stagewise.callbacks.calibration import SettingsWatch
-from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_first_skip, warn_of_new_flags
+from stagewise.callbacks.component import masks_of_component
+from stagewise.callbacks.group_coverage import write_group_coverage
+from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_new_flags
 from stagewise.callbacks.outcome import write_outcome
-from stagewise.callbacks.probe_data import find_probe_data, in_precision_of
+from stagewise.callbacks.probe_budget import within_budget
 from stagewise.callbacks.probe_listeners import Listener, ProbeListeners
+from stagewise.callbacks.probe_sources import ProbeSources
 from stagewise.callbacks.probe_values import log_values, probe_values
 from stagewise.callbacks.progress import show_on_bar
 from stagewise.callbacks.resume import check_unchanged
@@ -29,19 +32,17 @@ from stagewise.callbacks.trainer_facts import (
     writers,
 )
 from stagewise.influence.groups import Groups
-from stagewise.losses import LossFn, resolve_loss
+from stagewise.losses import LossFn
 from stagewise.probes.baselines import Baselines
-from stagewise.probes.budget import Stopwatch, affords
+from stagewise.probes.budget import Stopwatch
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.prober import Prober
 from stagewise.probes.record import Record
 from stagewise.probes.references import References
 from stagewise.probes.schedule import ProbeSchedule
-from stagewise.reporting import tags
 from stagewise.reporting.store import STORE_NAME, ProbeStore
 from stagewise.reporting.tensorboard import write_layout, write_matrices
 from stagewise.sampling.config import EngineName, SGLDConfig
-from stagewise.sampling.data import ProbeData
 from stagewise.sampling.preconditioners import AdamMoments
 
 
@@ -68,6 +69,7 @@ class InfluenceCallback(Callback):
         sampling: Dataset | Batch | None = None,
         groups: Mapping[str, Tensor] | None = None,
         loss_fn: LossFn | None = None,
+        component: str | None = None,
         output_dir: str | None = None,
         enabled: bool = True,
     ) -> None:
@@ -84,6 +86,9 @@ class InfluenceCallback(Callback):
             groups: name to bool mask over the observed set, ``[sample]`` or ``[sample, token]``; one sample is enough.
             loss_fn: ``loss_fn(module, batch)``, unreduced; if not given, the module's ``per_sample_loss(batch)`` or its
                 Hugging Face causal language model.
+            component: a part of a language model, such as ``layer0.head1``, see
+                :func:`stagewise.lm.components.components`: chains, baselines and curvature are those of its weights
+                alone. None for all that ``sgld.parameters`` names.
             output_dir: where the files go, instead of ``trainer.log_dir`` (for loggers whose runs share one:
                 ``<log_dir>/<name>/<version>``); :attr:`folder` tells.
             enabled: False switches the callback off, for a run without it from the same configuration.
@@ -91,10 +96,8 @@ class InfluenceCallback(Callback):
         self.schedule = schedule
         self.sgld = sgld
         self.probe = probe
-        self._observed = observed
-        self._sampling = sampling
-        self._groups = groups
-        self._loss_fn = loss_fn
+        self.component = component
+        self.sources = ProbeSources(observed, sampling, groups, loss_fn)
         self._output_dir = output_dir
         self.enabled = enabled
         self._record = Record()
@@ -144,8 +147,9 @@ class InfluenceCallback(Callback):
             # First attached to a run that goes on: steps before this session are not due.
             self._record.last_step = trainer.global_step - 1
         with metrics_refused(pl_module):
-            loss_fn, data = self.loss_and_data(trainer, pl_module)
-            self.sgld = self._watch.start(loss_fn, data)
+            loss_fn, data = self.sources.loss_and_data(trainer, pl_module)
+            masks = masks_of_component(self.component, pl_module, self.sgld)
+            self.sgld = self._watch.start(loss_fn, data, masks)
             prober = Prober(
                 pl_module,
                 loss_fn,
@@ -156,9 +160,10 @@ class InfluenceCallback(Callback):
                 device=pl_module.device,
                 forward_context=forward_context(trainer),
                 engine=None if resumed is None or resumed["engine"] is None else EngineName(resumed["engine"]),
+                masks=masks,
             )
             self._second_moments(trainer, pl_module)
-        self._fingerprint = prober.fingerprint()
+        self._fingerprint = prober.fingerprint() | self._named
         if resumed is not None:
             check_unchanged(resumed["fingerprint"], self._fingerprint)
             if resumed["baselines"] is not None:
@@ -173,6 +178,7 @@ class InfluenceCallback(Callback):
         self._prober = prober
         if trainer.is_global_zero:
             write_layout(writers(trainer), prober.groups)
+            write_group_coverage(trainer, self._folder, data.groups, prober.groups)
         self._stopwatch.lap()
         self._probe_if_due(trainer, pl_module)
 
@@ -214,43 +220,21 @@ class InfluenceCallback(Callback):
         self._watch.load_state_dict(state_dict["watch"])
         self._resumed = {name: state_dict[name] for name in ("folder", "fingerprint", "engine", "baselines")}
 
-    # Setting up
-
-    def loss_and_data(self, trainer: Trainer, module: LightningModule) -> tuple[LossFn, ProbeData]:
-        """The per-sample loss and the data that probes of this trainer use."""
-        data = find_probe_data(trainer, module, self._observed, self._sampling, self._groups)
-        return resolve_loss(module, self._loss_fn), in_precision_of(trainer, data)
-
     # Probing
 
     def _probe_if_due(self, trainer: Trainer, module: LightningModule) -> None:
         step = trainer.global_step
         previous = self._record.last_step
         if step != previous and self.schedule.due(previous, step):
-            if self._within_budget(trainer):
+            self._count_training_time()
+            if within_budget(trainer, self._record, self.schedule.max_overhead, step=step):
                 self._run_probe(trainer, module, step)
-            else:
-                self._skip_probe(trainer, step)
         # After the probe: one that was interrupted is due again when the run is resumed.
         self._record.last_step = step
-
-    def _within_budget(self, trainer: Trainer) -> bool:
-        if self.schedule.max_overhead is None:
-            return True
-        self._count_training_time()
-        # Every rank has a clock of its own: one decides, so that all of them probe or none does.
-        return bool(trainer.strategy.broadcast(affords(self._record, self.schedule.max_overhead)))
-
-    def _skip_probe(self, trainer: Trainer, step: int) -> None:
-        assert self.schedule.max_overhead is not None
-        self._record.skipped_steps.append(step)
-        warn_of_first_skip(step, self.schedule.max_overhead, self._record)
-        log_values(trainer, {tags.SKIPPED: float(len(self._record.skipped_steps))}, step)
 
     def _run_probe(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         assert self._prober is not None
         assert self._folder is not None
-        self._count_training_time()
         finished = False
         try:
             with metrics_refused(module):
@@ -258,14 +242,16 @@ class InfluenceCallback(Callback):
                 sgld = self._watch.before_probe(trainer, module, step, moments)
                 if sgld != self.sgld:
                     self.sgld = sgld
-                    self._fingerprint = self._prober.settle(sgld)
+                    self._fingerprint = self._prober.settle(sgld) | self._named
                 show_on_bar(trainer, f"probing step {step} ...")
                 result, trace = self._prober.probe(module, step, second_moments=moments, lr=learning_rate(trainer))
             self._engine = self._prober.engine and str(self._prober.engine)
             self._record.add(step, result, chains_dropped=len(trace.dropped))
-            if result is not None and trainer.is_global_zero:
-                ProbeStore(self._folder / STORE_NAME).write(result)
-                write_matrices(writers(trainer) if self.probe.draw_matrices else (), result)
+            if result is not None:
+                result.attrs |= self._named
+                if trainer.is_global_zero:
+                    ProbeStore(self._folder / STORE_NAME).write(result)
+                    write_matrices(writers(trainer) if self.probe.draw_matrices else (), result)
             finished = True
         finally:
             self._record.add_probe_time(self._stopwatch.lap(), finished=finished)
@@ -277,6 +263,11 @@ class InfluenceCallback(Callback):
         log_values(trainer, values, step)
         show_on_bar(trainer, f"{len(self._record.steps)} probes, {self._record.probe_seconds:.0f} s")
         self._listeners.tell(step, result)
+
+    @property
+    def _named(self) -> dict[str, str]:
+        """The component, as results have it, and the fingerprint beside its masks."""
+        return {} if self.component is None else {"component": self.component}
 
     def _second_moments(self, trainer: Trainer, module: LightningModule) -> dict[str, Tensor] | None:
         return second_moments(trainer, module) if isinstance(self.sgld.preconditioner, AdamMoments) else None
@@ -295,5 +286,12 @@ class InfluenceCallback(Callback):
         self._prober = None
         if not trainer.is_global_zero:
             return
-        budget = self.schedule.max_overhead
-        write_outcome(trainer, self._folder, self._record, config=self.sgld, probe=self.probe, max_overhead=budget)
+        write_outcome(
+            trainer,
+            self._folder,
+            self._record,
+            config=self.sgld,
+            probe=self.probe,
+            max_overhead=self.schedule.max_overhead,
+            component=self.component,
+        )

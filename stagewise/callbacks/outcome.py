@@ -24,6 +24,7 @@ def write_outcome(
     config: SGLDConfig,
     probe: ProbeConfig,
     max_overhead: float | None,
+    component: str | None = None,
 ) -> None:
     """Detect windows, write ``summary.json`` and the text page, and say where things are; on rank zero.
 
@@ -34,9 +35,10 @@ def write_outcome(
         config: sampler settings of the run.
         probe: the measurement.
         max_overhead: budget of the schedule; None without one.
+        component: whose weights the chains move; None for all.
     """
     warn_of_counts(record, max_overhead)
-    summary = build_summary(record, config=config, probe=probe, max_overhead=max_overhead)
+    summary = build_summary(record, config=config, probe=probe, max_overhead=max_overhead, component=component)
     path = write_summary(folder, summary)
     write_text(writers(trainer), tags.RUN_SUMMARY, summary_markdown(summary), trainer.global_step)
     windows = record.windows(min_prominence=probe.min_prominence)

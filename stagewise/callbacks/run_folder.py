@@ -7,6 +7,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from stagewise.errors import InputError
+from stagewise.reporting.classes_page import CLASSES_NAME
 from stagewise.reporting.store import STORE_NAME, SUMMARY_NAME, ProbeStore
 
 
@@ -54,7 +55,8 @@ def open_run_folder(trainer: Trainer, output_dir: str | None, *, resumed: bool, 
     if not trainer.is_global_zero:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / SUMMARY_NAME).unlink(missing_ok=True)
+    for stale in (SUMMARY_NAME, CLASSES_NAME):
+        (folder / stale).unlink(missing_ok=True)
     step = trainer.global_step
     store.drop_after(step)
     past = None if earlier is None else Path(earlier)

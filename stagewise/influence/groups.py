@@ -22,6 +22,7 @@ class Groups:
     Attributes:
         names: the groups, in order.
         masks: bool ``[group, sample]`` or ``[group, sample, token]``, which losses each group holds.
+        present: bool ``[sample]`` or ``[sample, token]``, where there is a loss.
         counts: ``[group, sample]``, how many losses of a group a sample holds.
         num_pairs: ``[group, group]``, pairs of losses in different samples.
         has_pairs: bool ``[group, group]``, where there is one. Every group has a pair with some group.
@@ -39,7 +40,7 @@ class Groups:
         """
         present = np.asarray(loss_mask, dtype=bool)
         named = {name: np.asarray(mask, dtype=bool) for name, mask in masks.items()} or {"all": present}
-        self.names = tuple(named)
+        self.names, self.present = tuple(named), present
         self.masks = np.zeros((len(named), *present.shape), dtype=bool)
         for row, (name, mask) in enumerate(named.items()):
             if mask.ndim < present.ndim:

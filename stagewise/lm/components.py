@@ -158,13 +158,13 @@ def _find(module: nn.Module) -> tuple[Any, dict[int, str]]:
     if name is None:
         raise InputError(
             f"got {type(module).__name__}, which holds no Hugging Face causal language model; expected one; components "
-            "are known for its architectures alone: give masks of your own"
+            "are known for its architectures alone: leave the component out, or give a Prober masks of your own"
         )
     model: Any = module.get_submodule(name)
     if model.config.model_type not in SUPPORTED:
         raise InputError(
             f"got an architecture {model.config.model_type!r}; expected one of {', '.join(SUPPORTED)}, whose heads are "
-            "known; give masks of your own for this model"
+            "known; leave the component out, or give a Prober masks of your own for this model"
         )
     return model, {id(it): known for known, it in module.named_parameters()}
 

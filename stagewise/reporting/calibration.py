@@ -33,6 +33,7 @@ class Calibration:
         findings: what is wrong with the given settings; empty where they are sound, or still ``auto``.
         traces: of chains at the proposed settings, at the same steps.
         verdicts: what is to be said of each trace; None where all its chains diverged.
+        component: of a language model, whose weights alone are moved and measured; None for all.
     """
 
     given: SGLDConfig
@@ -43,12 +44,14 @@ class Calibration:
     findings: list[Finding]
     traces: list[Trace]
     verdicts: list[TraceVerdict | None]
+    component: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The content of ``calibration.json``."""
         return {
             "version": __version__,
             "given": asdict(self.given),
+            "component": self.component,
             "proposed": asdict(self.proposed),
             "proposal": asdict(self.proposal),
             "raised": self.raised,
@@ -79,7 +82,8 @@ class Calibration:
 
     def explain(self) -> str:
         """All of it in words."""
-        lines = ["Curvature of the mean loss (nats per squared weight):"]
+        where = "" if self.component is None else f" over the weights of {self.component}"
+        lines = [f"Curvature of the mean loss{where} (nats per squared weight):"]
         lines += [
             f"  step {it.plain.step}: {it.plain.lam_min:.3g} to {it.plain.lam_max:.3g} "
             f"(within {it.plain.residual:.1g}, {it.plain.num_products} Hessian-vector products)"

@@ -11,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.influence.bif import SIGN
 from stagewise.reporting.class_maps import class_maps
+from stagewise.reporting.classes_page import classes_section
 from stagewise.reporting.files import write_json, write_text_file
 from stagewise.reporting.influence_curves import influence_curves
 from stagewise.reporting.moving_groups import moves
@@ -34,6 +35,10 @@ def _about(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
         f"**BIF(A, B)** = minus the covariance of the losses of A and B over the draws, nats², mean over pairs of "
         f"losses in different samples; {SIGN}. Errors are jackknife errors over chains, read by Student's t.",
     ]
+    component = run.attrs.get("component", summary.get("component"))
+    if component is not None:
+        number = f" ({run.attrs['moved_weights']:,} of them)" if "moved_weights" in run.attrs else ""
+        lines.append(f"**Chains move the weights of {component} alone**{number}: influence is that by way of it.")
     if "flags" in summary:
         lines.append(f"Flagged: {flag_line(summary['flags'], summary['probes_flagged'], summary['probes'])}")
     else:
@@ -136,5 +141,8 @@ def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: flo
     )
     parts = ["# What the influence of this run shows", _about(run, summary)]
     parts += ["## Sign changes", changes.markdown(), "## Heads", _scores(run, read_scores(folder))]
-    parts += ["## Transition windows", _windows(summary), "## Curves", *pictures]
+    parts += ["## Transition windows", _windows(summary)]
+    classes = classes_section(folder)
+    parts += [] if classes is None else [classes]
+    parts += ["## Curves", *pictures]
     return write_text_file(output / REPORT_NAME, "\n\n".join(parts) + "\n"), changes

@@ -17,7 +17,12 @@ _STEPS_SHOWN = 20
 
 
 def build_summary(
-    record: Record, *, config: SGLDConfig, probe: ProbeConfig, max_overhead: float | None = None
+    record: Record,
+    *,
+    config: SGLDConfig,
+    probe: ProbeConfig,
+    max_overhead: float | None = None,
+    component: str | None = None,
 ) -> dict[str, Any]:
     """The content of ``summary.json``.
 
@@ -26,6 +31,7 @@ def build_summary(
         config: sampler settings of the run.
         probe: the measurement, for its centring and the least prominence of a transition.
         max_overhead: budget of the schedule, probe seconds over training seconds; None without one.
+        component: of a language model, whose weights alone the chains move; None where they move all.
     """
     return {
         "version": __version__,
@@ -50,6 +56,7 @@ def build_summary(
         "localization": config.localization,
         "lr": config.lr,
         "sgld": asdict(config),
+        "component": component,
         "centering": str(probe.centering),
         "min_prominence": probe.min_prominence,
         "sign": SIGN,
@@ -96,6 +103,8 @@ def summary_markdown(summary: Mapping[str, Any]) -> str:
         f"**Flagged**: {flag_line(summary['flags'], summary['probes_flagged'], summary['probes'])}",
         "",
     ]
+    if summary["component"] is not None:
+        lines += [f"**Component**: chains move the weights of {summary['component']} alone.", ""]
     if summary["max_overhead"] is not None:
         lines += [f"**Skipped** to stay within max_overhead {summary['max_overhead']:g}: {_skipped(summary)}.", ""]
     if summary["transitions"]:

@@ -37,6 +37,8 @@ CHANGES = "intervention/changes"
 """Text: every change of weights, and the budget."""
 
 RUN_SUMMARY = "run/summary"
+CLASSES = "run/classes"
+"""Text: how many losses each group holds, and how many each two share."""
 
 TOKENS = "influence/tokens"
 """Text: the tokens that influence one token most."""

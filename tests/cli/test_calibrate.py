@@ -120,6 +120,7 @@ def test_preconditioned_chain_is_calibrated_by_its_own_curvature(config, tmp_pat
         (["--influence.schedule.at_steps", "[9]"], "expected probes within the run"),
         (["--influence.sgld.lr", "fast"], "lr"),
         (["--influence.sgld.nbeta", "0"], "nbeta=0"),
+        (["--influence.component", "layer0.head2"], "got head=2; expected 0 to 1"),
     ],
 )
 def test_a_mistake_is_answered_by_one_line_and_status_2(config, capsys, arguments, words):  # noqa: F811
@@ -127,6 +128,13 @@ def test_a_mistake_is_answered_by_one_line_and_status_2(config, capsys, argument
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("stagewise calibrate: ")]
     assert len(lines) == 1
     assert words in lines[0]
+
+
+def test_the_curvature_is_that_of_the_component(config, tmp_path, capsys):  # noqa: F811
+    assert main(["calibrate", "-c", str(config), *SMALL, "--influence.component", "layer0.head1"]) == 0
+    found = json.loads((folder_of(tmp_path) / "calibration.json").read_text())
+    assert found["component"] == "layer0.head1"
+    assert "Curvature of the mean loss over the weights of layer0.head1" in capsys.readouterr().out
 
 
 def test_configuration_is_needed(capsys):

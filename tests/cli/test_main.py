@@ -63,6 +63,25 @@ def test_limits_and_budget_are_settings(config, tmp_path):
     assert summary["flags"]["sample_ess"] == 2
 
 
+@pytest.mark.parametrize("way", ["key", "flag"])
+def test_chains_move_the_component_of_the_configuration_and_the_report_says_so(config, tmp_path, capsys, way):
+    settings = yaml.safe_load(config.read_text())
+    if way == "key":
+        settings["influence"]["component"] = "layer0.head1"
+        config.write_text(yaml.safe_dump(settings))
+    override = [] if way == "key" else ["--influence.component", "layer0.head1"]
+    assert main(["fit", "-c", str(config), *override]) == 0
+    run = open_run(run_of(tmp_path))
+    assert run.attrs["component"] == "layer0.head1"
+    # Width 16, 2 heads: 3 x 8 rows of 16 with their biases, and 8 columns of 16.
+    assert run.attrs["moved_weights"] == 3 * 8 * 17 + 8 * 16
+    assert main(["report", str(run_of(tmp_path))]) == 0
+    report = (run_of(tmp_path) / "report" / "report.md").read_text()
+    assert "**Chains move the weights of layer0.head1 alone** (536 of them)" in report
+    # The groups of the data module.
+    assert (run_of(tmp_path) / "classes.md").read_text() in report.replace("\n## Tokens", "\n# Tokens")
+
+
 def test_the_callback_can_be_switched_off(config, tmp_path):
     assert main(["fit", "-c", str(config), "--influence.enabled", "false"]) == 0
     assert not (run_of(tmp_path) / "influence.zarr").exists()
@@ -112,6 +131,12 @@ MISTAKES = {
     "data setting": (["--data.init_args.context", "12"], "segments"),
     "trainer setting": (["--trainer.devices", "0"], "devices"),
     "missing checkpoint": (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt"),
+    "component of no model": (["--influence.component", "heads"], "got component 'heads'; expected a name such as"),
+    "component that is not there": (["--influence.component", "layer0.head2"], "got head=2; expected 0 to 1"),
+    "component beside parameters": (
+        ["--influence.component", "layer0", "--influence.sgld.parameters", "['*dense*']"],
+        "set sgld.parameters to null, or component",
+    ),
     "empty observed set": (["--data.init_args.num_observed", "0"], "num_observed 0; expected 1 or more"),
 }
 

@@ -1,8 +1,11 @@
 import json
 
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
+from stagewise.lm.classes import class_coverage
+from stagewise.reporting.classes_page import classes_page, write_classes_page
 from stagewise.reporting.run_report import write_run_report
 from tests.reporting.flipping_run import flipping_run
 
@@ -34,6 +37,27 @@ def test_the_report_says_what_turns_when_heads_rise_and_what_moves_with_them(tmp
     assert [it["group"] for it in written["changes"]] == ["cat"]
 
 
+def test_coverage_of_the_groups_is_a_section_where_the_run_has_it(tmp_path):
+    tables = class_coverage({"cat": torch.tensor([True, False]), "dog": torch.tensor([True, True])}).markdown()
+    page = classes_page(tables, unit="samples")
+    write_classes_page(tmp_path, page)
+    path, _ = write_run_report(tmp_path, flipping_run(), tmp_path / "out")
+    text = path.read_text()
+    assert f"\n\n#{page}" in text
+    assert "\n## Samples of the observed groups\n\n| group | samples | share |" in text
+
+
+def test_a_component_is_named_whether_the_run_has_ended_or_not(tmp_path):
+    run = flipping_run(with_summary=False)
+    run.attrs |= {"component": "layer0.head1", "moved_weights": 1536}
+    path, _ = write_run_report(tmp_path, run, tmp_path / "out")
+    assert "**Chains move the weights of layer0.head1 alone** (1,536 of them)" in path.read_text()
+    run = flipping_run()
+    run.attrs["summary"] = json.dumps(json.loads(run.attrs["summary"]) | {"component": "layer1"})
+    path, _ = write_run_report(tmp_path, run, tmp_path / "out")
+    assert "**Chains move the weights of layer1 alone**: influence" in path.read_text()
+
+
 def test_what_is_not_there_is_said(tmp_path):
     path, _ = write_run_report(tmp_path, flipping_run(error=9.0, with_summary=False), tmp_path / "out")
     text = path.read_text()
@@ -41,3 +65,5 @@ def test_what_is_not_there_is_said(tmp_path):
     assert "No score of heads was measured" in text
     assert "No transition window was found" in text
     assert "has no summary.json" in text
+    assert "of the observed" not in text
+    assert "Chains move" not in text

@@ -28,14 +28,11 @@ from stagewise.influence.positions import Positions
 from stagewise.lm.classes.coverage import class_coverage
 from stagewise.probes.assembly import assemble
 from stagewise.probes.record import Record
-from stagewise.reporting.files import write_text_file
+from stagewise.reporting.classes_page import classes_page, write_classes_page
 from stagewise.reporting.store import STORE_NAME, ProbeStore, open_run, write_summary
 from stagewise.reporting.summary import build_summary
 
 _COMPONENTS = "components"
-CLASSES_NAME = "classes.md"
-"""How many observed tokens each class holds, and how many each two share."""
-
 COMPONENTS_NAME = "components.csv"
 """Influence within phases by way of each head or other part, where such were asked for."""
 
@@ -86,9 +83,7 @@ def write_results(sweep: Sweep) -> list[Path]:
     written = [path for name in names for path in _write_component(sweep, name, circuits, groups)]
     written.append(write_table(output / GROUPS_NAME, GROUP_COLUMNS, groups))
     coverage = class_coverage(sweep.data.groups)
-    written.append(
-        write_text_file(output / CLASSES_NAME, f"# Tokens of the observed classes\n\n{coverage.markdown()}\n")
-    )
+    written.append(write_classes_page(output, classes_page(coverage.markdown(), unit=coverage.unit)))
     heads = [row for step, found in circuits.items() for row in circuit_rows(step, found)]
     if heads:
         written.append(write_table(output / CIRCUITS_NAME, CIRCUIT_COLUMNS, heads))
@@ -117,6 +112,7 @@ def _write_component(
     """Write a store and its summary, and add its lines to those of ``groups``."""
     folder, record = run_folder(Path(sweep.config.output), component), Record()
     folder.mkdir(parents=True, exist_ok=True)
+    named = None if component == ALL else component
     with replacing(folder / STORE_NAME) as store:
         writer = ProbeStore(store)
         store.mkdir()
@@ -125,10 +121,11 @@ def _write_component(
             record.add_probe_time(cell.seconds, finished=True)
             if probe is not None:
                 assert cell.measured is not None
+                probe.attrs |= {} if named is None else {"component": named}
                 writer.write(probe)
                 chains, draws = cell.measured.features.samples.shape[:2]
                 groups += group_rows(probe, component, num_chains=chains, num_draws=draws)
-    summary = build_summary(record, config=sweep.config.sgld, probe=sweep.config.probe)
+    summary = build_summary(record, config=sweep.config.sgld, probe=sweep.config.probe, component=named)
     return [folder / STORE_NAME, write_summary(folder, {**summary, "sweep": _facts(sweep, component, circuits)})]
 
 

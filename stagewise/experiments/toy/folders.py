@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stagewise.errors import InputError
+from stagewise.reporting.classes_page import CLASSES_NAME
 from stagewise.reporting.store import STORE_NAME, SUMMARY_NAME
 
 CURVES_NAME = "curves.zarr"
 
-_OURS = {STORE_NAME, SUMMARY_NAME, CURVES_NAME, "hparams.yaml"}
+_OURS = {STORE_NAME, SUMMARY_NAME, CLASSES_NAME, CURVES_NAME, "hparams.yaml"}
 _EVENTS = "events.out.tfevents."
 
 
 def seed_folder(output: Path, seed: int) -> Path:
-    """Where the run of a seed is: event files, ``influence.zarr``, ``summary.json`` and ``curves.zarr``."""
+    """Where a seed's run is: event files, ``influence.zarr``, ``summary.json``, ``classes.md``, ``curves.zarr``."""
     return output / f"seed-{seed}"
 
 

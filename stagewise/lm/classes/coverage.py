@@ -1,4 +1,4 @@
-"""How much of the targets the classes cover, and where they overlap."""
+"""How much of the targets, or of the samples, the classes cover, and where they overlap."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,12 @@ from torch import Tensor
 from stagewise.errors import InputError
 from stagewise.lm.classes.reading import complement_name
 
+_MOST_PAIRED = 64
+"""Beyond so many classes the overlap of each two is no table to read."""
+
+_CHUNK = 4096
+"""Targets that are multiplied at a time: memory does not grow with their number."""
+
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     rule = ["---", *["---:"] * (len(header) - 1)]
@@ -19,7 +25,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Coverage:
-    """Counts of targets by class.
+    """Counts of targets by class, or of samples where classes are sets of whole samples.
 
     Attributes:
         names: the classes, in order, complements left out.
@@ -27,6 +33,7 @@ class Coverage:
         overlap: int64 ``[class, class]``: targets in both; on the diagonal, targets in the class.
         in_none: targets in no class.
         in_several: targets in two classes or more.
+        unit: what is counted, ``targets`` or ``samples``.
     """
 
     names: tuple[str, ...]
@@ -34,6 +41,7 @@ class Coverage:
     overlap: NDArray[np.int64]
     in_none: int
     in_several: int
+    unit: str = "targets"
 
     @property
     def shares(self) -> dict[str, float]:
@@ -41,14 +49,19 @@ class Coverage:
         return {name: int(self.overlap[row, row]) / self.num_targets for row, name in enumerate(self.names)}
 
     def markdown(self) -> str:
-        """Two Markdown tables: counts and shares of targets; and how many targets each two classes share."""
+        """Two Markdown tables: counts and shares of targets; and how many targets each two classes share.
+
+        The second is left out beyond 64 classes.
+        """
         counts = {name: int(self.overlap[row, row]) for row, name in enumerate(self.names)}
-        counts |= {"*in none*": self.in_none, "*in several*": self.in_several, "*all targets*": self.num_targets}
+        counts |= {"*in none*": self.in_none, "*in several*": self.in_several, f"*all {self.unit}*": self.num_targets}
         first = [[name, str(count), f"{count / self.num_targets:.1%}"] for name, count in counts.items()]
-        second = [[name, *map(str, row)] for name, row in zip(self.names, self.overlap.tolist(), strict=True)]
-        return "\n\n".join(
-            [_table(["class", "targets", "share"], first), _table(["in both", *self.names], second)],
-        )
+        kind = "class" if self.unit == "targets" else "group"
+        tables = [_table([kind, self.unit, "share"], first)]
+        if len(self.names) <= _MOST_PAIRED:
+            second = [[name, *map(str, row)] for name, row in zip(self.names, self.overlap.tolist(), strict=True)]
+            tables.append(_table(["in both", *self.names], second))
+        return "\n\n".join(tables)
 
 
 def class_coverage(groups: Mapping[str, Tensor], *, among: Tensor | None = None) -> Coverage:
@@ -57,8 +70,9 @@ def class_coverage(groups: Mapping[str, Tensor], *, among: Tensor | None = None)
     A mask ``not_<name>`` beside ``<name>`` is its complement and is left out: with it every target would have a class.
 
     Args:
-        groups: name to bool ``[sample, position - 1]``, as of :func:`~stagewise.lm.classes.groups.class_groups`.
-        among: bool ``[sample, position - 1]``, targets to look at, such as those that are no padding; all if None.
+        groups: name to bool ``[sample, position - 1]``, as of :func:`~stagewise.lm.classes.groups.class_groups`; or
+            to bool ``[sample]``: samples are counted then.
+        among: bool of the same shape, targets to look at, such as those that are no padding; all if None.
 
     Raises:
         InputError: no class, masks of different shapes, or no target.
@@ -69,18 +83,25 @@ def class_coverage(groups: Mapping[str, Tensor], *, among: Tensor | None = None)
         raise InputError("got no class; expected one or more")
     shapes = {tuple(mask.shape) for mask in masks.values()} | (set() if among is None else {tuple(among.shape)})
     if len(shapes) > 1:
-        raise InputError(f"got masks of shapes {sorted(shapes)}; expected one shape, [sample, position - 1]")
+        raise InputError(
+            f"got masks of shapes {sorted(shapes)}; expected one shape, [sample, position - 1] or [sample]"
+        )
     stacked = torch.stack([mask.flatten() for mask in masks.values()])
     if among is not None:
         stacked = stacked[:, among.flatten().to(stacked.device)]
     if not stacked.shape[1]:
         raise InputError("got no target; expected one or more")
-    held = stacked.cpu().numpy().astype(np.int64)
+    held = stacked.cpu().numpy()
     number = held.sum(axis=0)
+    overlap = np.zeros((len(masks), len(masks)))
+    for part in np.array_split(held, held.shape[1] // _CHUNK + 1, axis=1):
+        counts = part.astype(np.float64)  # exact, and far faster than products of integers
+        overlap += counts @ counts.T
     return Coverage(
         names=tuple(masks),
         num_targets=held.shape[1],
-        overlap=held @ held.T,
+        overlap=overlap.astype(np.int64),
         in_none=int((number == 0).sum()),
         in_several=int((number > 1).sum()),
+        unit="samples" if all(mask.dim() == 1 for mask in masks.values()) else "targets",
     )

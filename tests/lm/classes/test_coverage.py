@@ -50,6 +50,28 @@ def test_markdown_says_counts_and_shares():
     ]
 
 
+def test_groups_of_whole_samples_are_counted_in_samples():
+    groups = {"a": torch.tensor([True, True, False]), "b": torch.tensor([False, True, False])}
+    found = class_coverage(groups)
+    assert (found.unit, found.num_targets, found.overlap.tolist()) == ("samples", 3, [[2, 1], [1, 1]])
+    lines = found.markdown().splitlines()
+    assert lines[0] == "| group | samples | share |"
+    assert "| *all samples* | 3 | 100.0% |" in lines
+
+
+def test_more_targets_than_are_multiplied_at_a_time_are_all_counted():
+    groups = _random("a", "b", shape=(90, 100))
+    both = int((groups["a"] & groups["b"]).sum())
+    assert class_coverage(groups).overlap[0, 1] == both
+
+
+@pytest.mark.parametrize(("number", "paired"), [(64, True), (65, False)])
+def test_very_many_classes_are_counted_but_not_paired(number, paired):
+    text = class_coverage({f"c{row}": torch.arange(number) == row for row in range(number)}).markdown()
+    assert f"| c{number - 1} | 1 |" in text
+    assert ("in both" in text) == paired
+
+
 @pytest.mark.parametrize(
     ("groups", "among", "message"),
     [

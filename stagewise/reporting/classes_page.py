@@ -1,0 +1,30 @@
+"""The page that tells how many losses each observed group holds, and how many each two share."""
+
+from pathlib import Path
+
+from stagewise.reporting.files import write_text_file
+
+CLASSES_NAME = "classes.md"
+"""Its name in the folder of a run or a sweep."""
+
+
+def classes_page(tables: str, *, unit: str) -> str:
+    """The page as Markdown.
+
+    Args:
+        tables: as :meth:`stagewise.lm.classes.Coverage.markdown` makes them.
+        unit: what they count: ``targets`` (of tokens) or ``samples``.
+    """
+    heading = "Tokens of the observed classes" if unit == "targets" else f"{unit.capitalize()} of the observed groups"
+    return f"# {heading}\n\n{tables}\n"
+
+
+def write_classes_page(folder: Path, page: str) -> Path:
+    """Write it whole or not at all; returns its path."""
+    return write_text_file(folder / CLASSES_NAME, page)
+
+
+def classes_section(folder: Path) -> str | None:
+    """The page of a run as a section of its report; None where there is none."""
+    path = folder / CLASSES_NAME
+    return f"#{path.read_text(encoding='utf-8').strip()}" if path.is_file() else None
