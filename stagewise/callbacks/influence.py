@@ -88,7 +88,8 @@ class InfluenceCallback(Callback):
                 Hugging Face causal language model.
             component: a part of a language model, such as ``layer0.head1``, see
                 :func:`stagewise.lm.components.components`: chains, baselines and curvature are those of its weights
-                alone. None for all that ``sgld.parameters`` names.
+                alone. None for all that ``sgld.parameters`` names. A run has one callback; a sweep over its checkpoints
+                has several components.
             output_dir: where the files go, instead of ``trainer.log_dir`` (for loggers whose runs share one:
                 ``<log_dir>/<name>/<version>``); :attr:`folder` tells.
             enabled: False switches the callback off, for a run without it from the same configuration.

@@ -56,8 +56,8 @@ def copying_scores(model: Any) -> Tensor | None:
         model: Hugging Face causal language model.
 
     Returns:
-        ``[layer, head]``, -1 (a head that lowers the logit of what it attends to) to 1 (a copier), float32 on the CPU;
-        None for architectures not in ``SUPPORTED``.
+        ``[layer, head]``, -1 (a head that lowers the logit of what it attends to) to 1 (a copier), float32 on the CPU,
+        NaN where weights are not finite; None for architectures not in ``SUPPORTED``.
     """
     if model.config.model_type not in SUPPORTED:
         return None
@@ -72,6 +72,10 @@ def copying_scores(model: Any) -> Tensor | None:
             centred = embedding - embedding.mean(dim=1, keepdim=True) if isinstance(first, nn.LayerNorm) else embedding
             # W_V W_E W_U W_O has the eigenvalues of W_U W_O W_V W_E other than zero, in head size instead of tokens.
             small = (value.float() @ (centred * first.weight).T) @ (unembedding @ out.float())
-            values = torch.linalg.eigvals(small.cpu())
-            rows.append(values.real.sum(dim=1) / values.abs().sum(dim=1))
+            # LAPACK may end the process where it meets a NaN.
+            finite = small.isfinite().all(dim=(1, 2)).cpu()
+            values = torch.linalg.eigvals(small.cpu()[finite])
+            row = torch.full((len(small),), torch.nan)
+            row[finite] = values.real.sum(dim=1) / values.abs().sum(dim=1)
+            rows.append(row)
     return torch.stack(rows)

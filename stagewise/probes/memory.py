@@ -12,6 +12,8 @@ _GIB = 2**30
 _FLOAT64 = 8
 _SCRATCH = 8
 """Copies of a probe's reduced draws while it is measured, beside those kept as references (measured: 4 to 6)."""
+_COPIES_MOVING = 3
+"""Of what one process sends to the first, while it comes and is read (measured)."""
 _SAMPLE_MATRICES = 50
 """Matrices over samples: four parts of influence, correlation and both errors, and what the jackknife works with."""
 
@@ -34,6 +36,7 @@ def memory_needed(
     num_positions: int = 0,
     num_token_samples: int = 0,
     save_trace: bool = True,
+    num_processes: int = 1,
 ) -> dict[str, float]:
     """GiB that a probe holds at its peak, for each product that it is asked for.
 
@@ -49,6 +52,7 @@ def memory_needed(
         num_positions: position bins.
         num_token_samples: sequences chosen for token x token.
         save_trace: whether every draw's losses are kept.
+        num_processes: that share the chains: the first one takes in those of the others.
 
     Returns:
         ``trace``: draws in float32 and, for diagnostics, in float64. ``sample x sample``, ``group x group`` (with the
@@ -63,17 +67,22 @@ def memory_needed(
     masks = (_FLOAT64 + 1) * losses
     pairs = (num_token_samples * num_tokens) ** 2
     rows = 128 * num_token_samples * num_tokens
+    moving = 0 if num_processes == 1 else _COPIES_MOVING * math.ceil(num_chains / num_processes)
+    moving_draws = moving * num_draws
+    features += _FLOAT64 * moving_draws * num_samples
     needed = {
-        "trace": 12 * draws * kept,
+        "trace": 12 * draws * kept + 4 * moving_draws * kept,
         "sample x sample": _FLOAT64 * (_SAMPLE_MATRICES + 2 * num_chains) * num_samples**2,
         "group x group": (features + masks) * (1 + num_groups),
         "group x position": (features + masks) * num_positions,
-        "token x token": (_FLOAT64 * num_chains + 48) * pairs + _FLOAT64 * (3 * num_chains + 50) * rows,
+        "token x token": (_FLOAT64 * (num_chains + moving) + 48) * pairs + _FLOAT64 * (3 * num_chains + 50) * rows,
     }
     return {name: size / _GIB for name, size in needed.items() if size > 0}
 
 
-def check_memory(config: ProbeConfig, sgld: SGLDConfig, *, loss_shape: Sequence[int], num_groups: int) -> float:
+def check_memory(
+    config: ProbeConfig, sgld: SGLDConfig, *, loss_shape: Sequence[int], num_groups: int, num_processes: int = 1
+) -> float:
     """Refuse what needs more memory than the limit, and say which product it is and what to change.
 
     Args:
@@ -81,6 +90,7 @@ def check_memory(config: ProbeConfig, sgld: SGLDConfig, *, loss_shape: Sequence[
         sgld: how many draws.
         loss_shape: of the losses of the observed set, ``[sample]`` or ``[sample, token]``.
         num_groups: groups, at least the one of everything.
+        num_processes: that share the chains.
 
     Returns:
         What all products together need, GiB.
@@ -109,6 +119,7 @@ def check_memory(config: ProbeConfig, sgld: SGLDConfig, *, loss_shape: Sequence[
         num_positions=0 if bins is None else bins if isinstance(bins, int) else len(bins) - 1,
         num_token_samples=len(chosen),
         save_trace=config.save_trace,
+        num_processes=num_processes,
     )
     total = sum(needed.values())
     if total <= config.memory_limit_gib:

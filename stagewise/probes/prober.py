@@ -75,7 +75,7 @@ class Prober:
                 leave all else at w*, so that influence is that of one component. In place of ``sgld.parameters``; None
                 for all weights. :func:`stagewise.lm.components.component_masks` makes those of a head or a layer.
             share: where several processes share the chains of each probe, at the same weights: which of them this one
-                runs. All of them then have all draws, and the same results.
+                runs. The first process then has all draws, and the results; the others have none.
 
         Raises:
             LossContractError: the loss breaks its contract.
@@ -158,7 +158,9 @@ class Prober:
         with untouched(module), self._forward_context(), torch.no_grad():
             one = evaluate(self._loss_fn, module, take(self._observed, slice(0, 1))).values
         shape = (num_samples(self._observed), *one.shape[1:])
-        return check_memory(self._config, self._sgld, loss_shape=shape, num_groups=num_groups)
+        return check_memory(
+            self._config, self._sgld, loss_shape=shape, num_groups=num_groups, num_processes=self._share.world_size
+        )
 
     def probe(
         self,
@@ -209,15 +211,20 @@ class Prober:
             lr: as :meth:`probe` takes it.
 
         Returns:
-            What was measured, None where every chain failed; and the trace.
+            What was measured, None where every chain failed, and in a process that is not the first of those that
+            share the chains; and the trace, there of its own chains.
         """
         start = time.perf_counter()
         chosen = self._config.token_samples
         tokens = None if chosen is None else TokenSums(chosen)
         trace = self._sampler.run(step, second_moments, on_draw=tokens, numbers=self._numbers)
-        trace = merge_traces(self._share.gather(trace))
-        if tokens is not None:
-            tokens.merge(self._share.gather(tokens))
+        traces = self._share.collect(trace)
+        sums = None if tokens is None else self._share.collect(tokens)
+        if traces is None:
+            return None, trace
+        trace = merge_traces(traces)
+        if tokens is not None and sums is not None:
+            tokens.merge(sums)
         if not trace.chains:
             return None, trace
         features = Features.of(trace, self._reduced)

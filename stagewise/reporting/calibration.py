@@ -75,8 +75,9 @@ class Calibration:
         """The proposed settings, to paste into a configuration."""
         lr, localization = self.proposed.numbers()
         # With a point: YAML reads 1e-05 as text.
+        part = "" if self.component is None else f"  component: {self.component}\n"
         return (
-            f"influence:\n  sgld:\n    lr: {lr:.1e}\n    nbeta: {self.proposed.nbeta:g}\n"
+            f"influence:\n{part}  sgld:\n    lr: {lr:.1e}\n    nbeta: {self.proposed.nbeta:g}\n"
             f"    localization: {localization:g}\n"
         )
 

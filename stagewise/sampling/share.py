@@ -21,7 +21,8 @@ class ChainShare:
     Attributes:
         rank: number of this process, from 0.
         world_size: of how many.
-        gather: takes what this process has, and returns what all have, in the order of their ranks, to each of them.
+        gather: takes what this process has, and returns what all have, in the order of their ranks; small things.
+        collect: the same, to the first process alone; None to the others.
 
     Raises:
         InputError: a rank that is not below the world size.
@@ -30,6 +31,7 @@ class ChainShare:
     rank: int = 0
     world_size: int = 1
     gather: Callable[[Any], list[Any]] = _alone
+    collect: Callable[[Any], list[Any] | None] = _alone
 
     def __post_init__(self) -> None:
         good = 0 <= self.rank < self.world_size

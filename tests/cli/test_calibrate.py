@@ -134,7 +134,9 @@ def test_the_curvature_is_that_of_the_component(config, tmp_path, capsys):  # no
     assert main(["calibrate", "-c", str(config), *SMALL, "--influence.component", "layer0.head1"]) == 0
     found = json.loads((folder_of(tmp_path) / "calibration.json").read_text())
     assert found["component"] == "layer0.head1"
-    assert "Curvature of the mean loss over the weights of layer0.head1" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Curvature of the mean loss over the weights of layer0.head1" in said
+    assert "influence:\n  component: layer0.head1\n  sgld:\n" in said  # to paste: settings of this component alone
 
 
 def test_configuration_is_needed(capsys):

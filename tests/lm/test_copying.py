@@ -80,3 +80,18 @@ def test_an_architecture_of_unknown_layout_has_no_score():
         )
         is None
     )
+
+
+def test_weights_that_are_not_finite_give_no_number_and_end_no_process():
+    """LAPACK ends the process at some NaN."""
+    it = build_model("gpt_neox", config=COMMON, init_std=0.3)
+    with torch.no_grad():
+        it.get_input_embeddings().weight[0] = torch.nan
+    scores = copying_scores(it)
+    assert scores.isnan().all()
+    with torch.no_grad():
+        it.get_input_embeddings().weight[0] = 0.0
+        it.gpt_neox.layers[1].attention.dense.weight[0] = torch.inf
+    scores = copying_scores(it)
+    assert scores[0].isfinite().all()
+    assert scores[1].isnan().all()

@@ -114,3 +114,13 @@ def test_products_of_tokens_need_tokens(settings):
 def test_samples_that_are_not_observed_cannot_be_chosen():
     with pytest.raises(InputError, match="positions below 64"):
         check_memory(ProbeConfig(token_samples=[3, 64]), SGLDConfig(), loss_shape=(64, 8), num_groups=1)
+
+
+def test_what_comes_from_other_processes_is_stated_with_the_share_of_one():
+    chosen = {**SIZES, "num_token_samples": 1}
+    alone, two, four = (memory_needed(**chosen, num_processes=number) for number in (1, 2, 4))
+    share = 8 * 511**2 / GIB
+    assert two["token x token"] - alone["token x token"] == pytest.approx(3 * 2 * share)
+    assert four["token x token"] - alone["token x token"] == pytest.approx(3 * 1 * share)
+    assert two["trace"] - alone["trace"] == pytest.approx(3 * 2 * 4 * 100 * 64 * 511 / GIB)
+    assert two["sample x sample"] == alone["sample x sample"]

@@ -1,10 +1,8 @@
-"""Scores of attention heads at a checkpoint, where the model shows its attention; measured once, and kept on disk."""
+"""Scores of attention heads at a checkpoint, where the model shows its attention."""
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +12,12 @@ from stagewise.experiments.sweep.config import CircuitSettings
 from stagewise.isolation import untouched
 from stagewise.lm.induction import induction_scores, repeated_random
 from stagewise.losses import causal_lm_name
-from stagewise.reporting.files import write_json
 
 TABLES = ("prefix_matching", "previous_token", "copying")
 """Scores of heads, see :mod:`stagewise.lm.induction`."""
 
 SCORES = ("icl_score", "loss_gap")
 """Scores of the whole model on the same sequences, nats per token; negative where the context helps."""
-
-_FOLDER = "circuits"
 
 Table = tuple[tuple[float | None, ...], ...]
 
@@ -80,41 +75,3 @@ def measure_circuits(module: nn.Module, settings: CircuitSettings, *, bos_token_
     return Circuits(
         {name: _rows(table) for name, table in tables.items()}, {name: _finite(scores[name]) for name in SCORES}
     )
-
-
-def _path(output: Path, step: int) -> Path:
-    return output / _FOLDER / f"step{step}.json"
-
-
-def are_measured(output: Path, step: int) -> bool:
-    """Whether the scores of a checkpoint are there."""
-    return _path(output, step).is_file()
-
-
-def has_circuits(output: Path) -> bool:
-    """Whether those of any checkpoint are there."""
-    return any((output / _FOLDER).glob("step*.json"))
-
-
-def write_circuits(output: Path, step: int, circuits: Circuits) -> Path:
-    """Keep the scores of a checkpoint, whole or not at all; returns their path."""
-    return write_json(_path(output, step), asdict(circuits))
-
-
-def read_circuits(output: Path, step: int) -> Circuits:
-    """The scores of a checkpoint.
-
-    Raises:
-        InputError: they are not there, or not such as :func:`write_circuits` wrote.
-    """
-    path = _path(output, step)
-    try:
-        content = json.loads(path.read_text())
-        tables = {name: tuple(tuple(row) for row in table) for name, table in content["tables"].items()}
-        return Circuits(tables, dict(content["scores"]), str(content["note"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        words = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"got {path}, which are no scores of heads ({type(error).__name__}: {words}); expected those that this "
-            "command wrote; delete the file, and they are measured again"
-        ) from error

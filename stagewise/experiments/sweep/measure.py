@@ -1,8 +1,9 @@
 """Computes cells: the chains of each component at one checkpoint."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,30 @@ from torch import nn
 
 from stagewise.errors import InputError
 from stagewise.experiments.sweep.cell import Cell, write_cell
-from stagewise.experiments.sweep.circuits import are_measured, measure_circuits, write_circuits
+from stagewise.experiments.sweep.circuit_files import Key, write_circuits
+from stagewise.experiments.sweep.circuits import measure_circuits
 from stagewise.experiments.sweep.components import ALL, masks_of
 from stagewise.experiments.sweep.config import Precision, SweepConfig
-from stagewise.experiments.sweep.ranks import local_rank
+from stagewise.experiments.sweep.ranks import agreed, local_rank
 from stagewise.losses import resolve_loss
 from stagewise.probes.prober import Prober
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.share import ALONE, ChainShare
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be computed at a checkpoint.
+
+    Attributes:
+        step: training step.
+        components: whose cells are missing.
+        circuits: key of the scores of heads, where they are asked for and missing; else None.
+    """
+
+    step: int
+    components: tuple[str, ...]
+    circuits: Key | None = None
 
 
 def device_of(config: SweepConfig) -> torch.device:
@@ -82,13 +99,12 @@ def measure_cells(
     config: SweepConfig,
     data: ProbeData,
     module: nn.Module,
-    step: int,
-    components: Sequence[str],
+    task: Task,
     *,
     bos_token_id: int | None = None,
     share: ChainShare = ALONE,
 ) -> Iterator[str]:
-    """Compute and keep the scores of heads and the cells of a checkpoint; each cell is told in words as it ends.
+    """Compute and keep the cells of a checkpoint, then scores of heads; each cell is told in words as it ends.
 
     Where processes share the chains, all of them call this, and the first one keeps and tells.
 
@@ -96,8 +112,7 @@ def measure_cells(
         config: of the sweep.
         data: of the sweep.
         module: the checkpoint, on any device.
-        step: training step.
-        components: whose cells are missing.
+        task: what is missing.
         bos_token_id: what the tokenizer puts before a text.
         share: which of the chains this process runs.
 
@@ -105,35 +120,40 @@ def measure_cells(
         InputError: the loss of the checkpoint cannot be used.
     """
     module.to(device_of(config))
-    output = Path(config.output)
-    if share.is_first and config.circuits.enabled and not are_measured(output, step):
-        write_circuits(output, step, measure_circuits(module, config.circuits, bos_token_id=bos_token_id))
-    for component in components:
-        began = time.monotonic()
+    output, step = Path(config.output), task.step
+
+    def prober(component: str) -> Prober:
         try:
-            measured, trace = make_prober(config, data, module, component, share).measure(module, step)
+            return make_prober(config, data, module, component, share)
         except InputError as error:
             raise InputError(f"at step {step}: {error}") from error
+
+    for component in task.components:
+        began = time.monotonic()
+        measured, trace = agreed(share, partial(prober, component)).measure(module, step)
         if not share.is_first:
             continue
         seconds = time.monotonic() - began
         cell = Cell(step, component, measured, dict(trace.dropped), seconds)
         write_cell(output, cell)
         yield describe(cell)
+    # Last: of weights whose loss can be used.
+    if share.is_first and task.circuits is not None:
+        circuits = measure_circuits(module, config.circuits, bos_token_id=bos_token_id)
+        write_circuits(output, step, task.circuits, circuits)
 
 
 def compute(
     config: SweepConfig,
     source: Any,
     data: ProbeData,
-    step: int,
-    components: Sequence[str],
+    task: Task,
     bos_token_id: int | None,
     threads: int,
 ) -> list[str]:
     """Load a checkpoint in a process of its own and compute its cells; returns them in words."""
     torch.set_num_threads(threads)
-    return list(measure_cells(config, data, source.load(step), step, components, bos_token_id=bos_token_id))
+    return list(measure_cells(config, data, source.load(task.step), task, bos_token_id=bos_token_id))
 
 
 def describe(cell: Cell) -> str:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -33,15 +33,39 @@ def joined_ranks() -> Iterator[ChainShare]:
         return
     dist.init_process_group("gloo", timeout=_PATIENCE)
     try:
-        yield ChainShare(dist.get_rank(), dist.get_world_size(), _gathered)
+        yield ChainShare(dist.get_rank(), dist.get_world_size(), _gathered, _collected)
     finally:
         dist.destroy_process_group()
 
 
+@contextmanager
+def _others_alive() -> Iterator[None]:
+    """Gloo's word for a process that has gone is long, and says nothing of why."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise SystemExit("stagewise: another process of this sweep has ended; see what it said") from error
+
+
 def _gathered(mine: Any) -> list[Any]:
     found: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, mine)
+    with _others_alive():
+        dist.all_gather_object(found, mine)
     return found
+
+
+def _collected(mine: Any) -> list[Any] | None:
+    """One after the other, so that what is on its way is that of one process."""
+    with _others_alive():
+        if dist.get_rank() != 0:
+            dist.send_object_list([mine], dst=0)
+            return None
+        found = [mine]
+        for rank in range(1, dist.get_world_size()):
+            box = [None]
+            dist.recv_object_list(box, src=rank)
+            found.append(box[0])
+        return found
 
 
 def agreed(share: ChainShare, work: Callable[[], T]) -> T:
@@ -68,5 +92,7 @@ def agreed(share: ChainShare, work: Callable[[], T]) -> T:
     if refusals and share.is_first:
         raise InputError(refusals[0])
     if refusals:
+        with suppress(SystemExit):
+            share.gather(None)  # until the first has said it: torchrun ends it when another one ends
         raise SystemExit(2)
     return found  # type: ignore[return-value]

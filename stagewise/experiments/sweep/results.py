@@ -8,7 +8,8 @@ import xarray as xr
 
 from stagewise.experiments.replacing import replacing
 from stagewise.experiments.sweep.cell import Cell, components_of, is_finished, read_cell
-from stagewise.experiments.sweep.circuits import Circuits, are_measured, read_circuits
+from stagewise.experiments.sweep.circuit_files import read_circuits
+from stagewise.experiments.sweep.circuits import Circuits
 from stagewise.experiments.sweep.components import ALL
 from stagewise.experiments.sweep.pages import write_token_pages
 from stagewise.experiments.sweep.study import Sweep
@@ -76,7 +77,9 @@ def write_results(sweep: Sweep) -> list[Path]:
         InputError: a cell that cannot be read.
     """
     output = Path(sweep.config.output)
-    circuits = {step: read_circuits(output, step) for step in sweep.steps if are_measured(output, step)}
+    asked = sweep.steps if sweep.config.circuits.enabled else ()
+    read = {step: read_circuits(output, step, sweep.circuits_key(step)) for step in asked}
+    circuits = {step: found for step, found in read.items() if found is not None}
     # Tables are of all that is there: components of an earlier call, too.
     names = list(dict.fromkeys([*sweep.components, *_finished(output, sweep.steps)]))
     groups: list[list[Any]] = []
@@ -98,6 +101,8 @@ def write_results(sweep: Sweep) -> list[Path]:
     runs = {name: open_run(run_folder(output, name))[wanted].reindex(step=steps) for name in probed if name != ALL}
     if runs:
         written.append(write_component_csv(output / COMPONENTS_NAME, component_table(runs)))
+    else:
+        (output / COMPONENTS_NAME).unlink(missing_ok=True)
     return written
 
 

@@ -13,28 +13,25 @@ from stagewise.errors import InputError, require
 from stagewise.experiments.settings import SETTINGS_NAME, check_same_settings, plain_settings
 from stagewise.experiments.sharing import Backend, Progress, Report, check_output, register, shared
 from stagewise.experiments.sweep.cell import has_cells, is_finished
-from stagewise.experiments.sweep.circuits import are_measured, has_circuits
+from stagewise.experiments.sweep.circuit_files import Key, circuits_key, read_circuits
 from stagewise.experiments.sweep.components import expand, needs_model
 from stagewise.experiments.sweep.config import SweepConfig
 from stagewise.experiments.sweep.data import check_fit, data_hash, decoded, first_token, load_tokenizer, sweep_data
 from stagewise.experiments.sweep.estimate import describe_cost, estimate
 from stagewise.experiments.sweep.finding import check_limits, chosen_steps, find_checkpoints
 from stagewise.experiments.sweep.identities import check_same_checkpoints, note_checkpoints
-from stagewise.experiments.sweep.measure import compute, device_of, make_prober, measure_cells
+from stagewise.experiments.sweep.measure import Task, compute, device_of, make_prober, measure_cells
 from stagewise.experiments.sweep.ranks import agreed
 from stagewise.experiments.sweep.sources import Checkpoints
 from stagewise.reporting.store import STORE_NAME
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.share import ALONE, ChainShare
 
-_FREE = ("steps", "output", "components", "query", "num_workers", "backend", "cache_dir")
+_FREE = ("steps", "output", "components", "circuits", "query", "num_workers", "backend", "cache_dir")
 """Settings that say which cells there are and where they run, not what a cell is."""
 
 _FREE_PROBE = ("centering", "min_prominence", "memory_limit_gib")
 """What only the assembly asks for, or nothing but a refusal depends on."""
-
-Task = tuple[int, tuple[str, ...]]
-"""Training step, and the components that are missing there; none where only scores of heads are."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +56,11 @@ class Sweep:
     bos_token_id: int | None
     texts: tuple[tuple[str, ...], ...]
 
+    def circuits_key(self, step: int) -> Key:
+        """What the scores of heads at a step are measured on."""
+        identity = self.source.identity(step)
+        return circuits_key(self.config.circuits, bos_token_id=self.bos_token_id, checkpoint=identity)
+
 
 def cell_settings(config: SweepConfig, data: ProbeData) -> dict[str, Any]:
     """Everything that a cell's result depends on, as plain data."""
@@ -66,10 +68,6 @@ def cell_settings(config: SweepConfig, data: ProbeData) -> dict[str, Any]:
     content["probe"] = {name: value for name, value in content["probe"].items() if name not in _FREE_PROBE}
     # Noise is drawn on the device: another kind of it gives other draws.
     return {**content, "device": device_of(config).type, "data_sha256": data_hash(data)}
-
-
-def _has_results(output: Path) -> bool:
-    return has_cells(output) or has_circuits(output)
 
 
 def prepare_sweep(config: SweepConfig, share: ChainShare = ALONE) -> Sweep:
@@ -112,7 +110,7 @@ def prepare_sweep(config: SweepConfig, share: ChainShare = ALONE) -> Sweep:
         names = tuple(config.components)
         if needs_model(names):
             names = expand(names, source.load(steps[0]))
-    if _has_results(output):
+    if has_cells(output):
         check_same_settings(output, cell_settings(config, data))
     texts = decoded(data.observed["input_ids"], tokenizer, config.probe.token_samples or ())
     return Sweep(config, source, tuple(steps), names, data, first_token(tokenizer), texts)
@@ -125,8 +123,11 @@ def _plan(sweep: Sweep) -> list[Task]:
     tasks: list[Task] = []
     for step in sweep.steps:
         missing = tuple(name for name in sweep.components if not is_finished(output, step, name))
-        if missing or (config.circuits.enabled and not are_measured(output, step)):
-            tasks.append((step, missing))
+        key = sweep.circuits_key(step) if config.circuits.enabled else None
+        if key is not None and read_circuits(output, step, key) is not None:
+            key = None
+        if missing or key is not None:
+            tasks.append(Task(step, missing, key))
     return tasks
 
 
@@ -134,7 +135,7 @@ def _note_settings(sweep: Sweep) -> None:
     """Write what the cells will depend on, before the first of them."""
     config, output = sweep.config, Path(sweep.config.output)
     note_checkpoints(output, sweep.source, sweep.steps)
-    if not _has_results(output):
+    if not has_cells(output):
         (output / SETTINGS_NAME).unlink(missing_ok=True)
     check_same_settings(output, cell_settings(config, sweep.data))
 
@@ -155,7 +156,7 @@ def run_cells(sweep: Sweep, progress: Progress = print, share: ChainShare = ALON
         progress = _silent
     wanted = len(sweep.steps) * len(sweep.components)
     tasks: list[Task] = share.gather(agreed(share, lambda: _plan(sweep) if share.is_first else []))[0]
-    left = sum(len(components) for _, components in tasks)
+    left = sum(len(task.components) for task in tasks)
     if left < wanted:
         progress(f"{wanted - left} of {wanted} cells are there already")
     if not tasks:
@@ -164,7 +165,7 @@ def run_cells(sweep: Sweep, progress: Progress = print, share: ChainShare = ALON
     try:
         with torch.random.fork_rng():
             # Popped where it is used, so that no frame holds a checkpoint that is done with.
-            loaded = agreed(share, lambda: [sweep.source.load(tasks[0][0]).to(device_of(config))])
+            loaded = agreed(share, lambda: [sweep.source.load(tasks[0].step).to(device_of(config))])
             # Refuses what the chains cannot be run with, before anything is written.
             prober = agreed(share, lambda: make_prober(config, sweep.data, loaded[0], sweep.components[0], share))
             if left and share.is_first:
@@ -187,28 +188,26 @@ def _computed(sweep: Sweep, tasks: Sequence[Task], loaded: list[nn.Module], shar
     """Cells in words, as they end; ``loaded`` holds the first checkpoint."""
     config, bos = sweep.config, sweep.bos_token_id
     if config.num_workers == 1 and config.backend is Backend.loky:
-        for step, components, module in _ahead(sweep.source, tasks, loaded):
-            yield from measure_cells(config, sweep.data, module, step, components, bos_token_id=bos, share=share)
+        for task, module in _ahead(sweep.source, tasks, loaded):
+            yield from measure_cells(config, sweep.data, module, task, bos_token_id=bos, share=share)
         return
     loaded.clear()
     threads = max(1, torch.get_num_threads() // config.num_workers)
-    work = [(config, sweep.source, sweep.data, step, components, bos, threads) for step, components in tasks]
+    work = [(config, sweep.source, sweep.data, task, bos, threads) for task in tasks]
     for done in shared(compute, work, num_workers=config.num_workers, backend=config.backend):
         yield from done
 
 
-def _ahead(
-    source: Checkpoints, tasks: Sequence[Task], loaded: list[nn.Module]
-) -> Iterator[tuple[int, tuple[str, ...], nn.Module]]:
+def _ahead(source: Checkpoints, tasks: Sequence[Task], loaded: list[nn.Module]) -> Iterator[tuple[Task, nn.Module]]:
     """Each task with its checkpoint; while one is computed, a thread fetches the next, so that two are held."""
     pool = ThreadPoolExecutor(max_workers=1)
     try:
         module = loaded.pop()
-        for place, (step, components) in enumerate(tasks):
+        for place, task in enumerate(tasks):
             coming: Future[nn.Module] | None = None
             if place + 1 < len(tasks):
-                coming = pool.submit(source.load, tasks[place + 1][0])
-            yield step, components, module
+                coming = pool.submit(source.load, tasks[place + 1].step)
+            yield task, module
             if coming is not None:
                 module = coming.result()
     finally:

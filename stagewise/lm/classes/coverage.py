@@ -20,7 +20,8 @@ _CHUNK = 4096
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
+    safe = [[cell.replace("|", "\\|") for cell in row] for row in [header, rule, *rows]]
+    return "\n".join("| " + " | ".join(row) + " |" for row in safe)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,13 +15,14 @@ import yaml
 from stagewise.errors import InputError
 from stagewise.experiments.settings import plain_settings
 from stagewise.experiments.sharing import Backend
-from stagewise.experiments.sweep.measure import device_of
+from stagewise.experiments.sweep import ranks
+from stagewise.experiments.sweep.measure import Task, device_of, measure_cells
 from stagewise.experiments.sweep.ranks import agreed, joined_ranks
 from stagewise.experiments.sweep.results import write_results
 from stagewise.experiments.sweep.study import prepare_sweep, run_cells
 from stagewise.reporting.store import open_run
 from stagewise.sampling.share import ALONE, ChainShare
-from tests.experiments.sweep.tiny import SGLD, tiny_config
+from tests.experiments.sweep.tiny import SGLD, model, tiny_config
 
 TORCHRUN = [
     *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"),
@@ -147,6 +148,35 @@ def test_a_refusal_of_any_process_ends_all_and_the_first_says_it(rank):
                 agreed(share, work)
             assert caught.value.code == 2
     assert agreed(ChainShare(rank, 2, lambda mine: [mine] * 2), lambda: "fine") == "fine"
+
+
+def test_a_cell_that_one_process_refuses_is_refused_in_all(config, tmp_path):
+    """Before any waits for the draws of the others."""
+
+    def gather(mine):
+        return [mine, "at step 1: got what the other refuses"]
+
+    def never(mine):
+        pytest.fail("waits for draws")
+
+    sweep = prepare_sweep(replace(config, output=str(tmp_path / "out")))
+    cells = measure_cells(sweep.config, sweep.data, model(), Task(1, ("all",)), share=ChainShare(0, 2, gather, never))
+    with pytest.raises(InputError, match="what the other refuses"):
+        next(cells)
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_process_that_has_gone_is_told_in_one_line(monkeypatch):
+    def gone(*_, **__):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer")
+
+    monkeypatch.setattr(ranks.dist, "get_rank", lambda: 1)
+    monkeypatch.setattr(ranks.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(ranks.dist, "all_gather_object", gone)
+    monkeypatch.setattr(ranks.dist, "send_object_list", gone)
+    for exchange in (ranks._gathered, ranks._collected):
+        with pytest.raises(SystemExit, match="another process of this sweep has ended"):
+            exchange("mine")
 
 
 def test_alone_a_refusal_is_the_error_itself():

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stagewise.errors import InputError
 from stagewise.experiments.sweep import measure
 from stagewise.experiments.sweep.circuits import Circuits
+from stagewise.experiments.sweep.config import CircuitSettings
 from stagewise.experiments.sweep.results import write_results
 from stagewise.experiments.sweep.study import prepare_sweep, run_cells
 from stagewise.experiments.sweep.tables import CIRCUIT_COLUMNS, GROUP_COLUMNS, circuit_rows
 from stagewise.reporting.store import open_run
-from tests.experiments.sweep.tiny import tiny_config
+from tests.experiments.sweep.tiny import model, tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +91,9 @@ def test_without_attention_there_is_no_table_and_a_note(checkpoints, tmp_path, m
     assert summary["sweep"]["circuits_left_out"] == [{"why": "it returns none", "steps": [1, 4]}]
 
 
-@pytest.mark.parametrize("components", [["layer0.head1"], ["layer0.head1", "all"]])
-def test_scores_of_heads_are_measured_once_for_each_checkpoint_whatever_the_components(
-    output, checkpoints, tmp_path, monkeypatch, components
-):
+@pytest.fixture
+def measured(monkeypatch):
+    """Settings of each measurement of the scores of heads."""
     real, calls = measure.measure_circuits, []
 
     def counted(module, settings, **given):
@@ -102,28 +101,58 @@ def test_scores_of_heads_are_measured_once_for_each_checkpoint_whatever_the_comp
         return real(module, settings, **given)
 
     monkeypatch.setattr(measure, "measure_circuits", counted)
-    config = tiny_config(tmp_path, checkpoints, components=components)
-    for _ in range(2):
-        sweep = prepare_sweep(config)
-        run_cells(sweep, lambda _: None)
-        write_results(sweep)
-    assert len(calls) == 3
-    assert rows_of(tmp_path / "out" / "circuits.csv") == rows_of(output / "circuits.csv")
+    return calls
 
 
-def test_scores_of_heads_whose_file_was_deleted_are_measured_again(output, checkpoints, tmp_path):
-    sweep = prepare_sweep(tiny_config(tmp_path, checkpoints))
-    run_cells(sweep, lambda _: None)
-    (tmp_path / "out" / "circuits" / "step2.json").unlink()
+def results(config):
+    sweep = prepare_sweep(config)
     run_cells(sweep, lambda _: None)
     write_results(sweep)
+
+
+def test_scores_of_heads_are_measured_once_for_each_checkpoint_whatever_the_components(
+    output, checkpoints, tmp_path, measured
+):
+    for components in (["layer0.head1"], ["layer0.head1", "all"], ["all", "layer1"]):
+        results(tiny_config(tmp_path, checkpoints, components=components))
+        assert rows_of(tmp_path / "out" / "circuits.csv") == rows_of(output / "circuits.csv")
+    assert len(measured) == 3
+
+
+def test_scores_of_heads_whose_file_was_deleted_are_measured_again(output, checkpoints, tmp_path, measured):
+    config = tiny_config(tmp_path, checkpoints)
+    results(config)
+    (tmp_path / "out" / "circuits" / "step2.json").unlink()
+    results(config)
+    assert len(measured) == 4
     assert rows_of(tmp_path / "out" / "circuits.csv") == rows_of(output / "circuits.csv")
 
 
-def test_scores_of_heads_of_other_settings_are_not_gone_on_with(checkpoints, tmp_path):
-    config = tiny_config(tmp_path, checkpoints)
-    run_cells(prepare_sweep(config), lambda _: None)
-    # As a sweep leaves it that was killed before its first cell was whole.
-    shutil.rmtree(tmp_path / "out" / "cells")
-    with pytest.raises(InputError, match=r"circuits\.seed"):
-        prepare_sweep(replace(config, circuits=replace(config.circuits, seed=5)))
+def test_scores_of_heads_can_be_asked_for_otherwise_later_and_cells_stay(checkpoints, tmp_path, measured):
+    off = tiny_config(tmp_path, checkpoints, circuits=CircuitSettings(enabled=False))
+    one, two = (replace(off, circuits=CircuitSettings(num_sequences=2, segment_length=4, seed=it)) for it in (0, 1))
+    tables = []
+    for config in (off, one, two):
+        results(config)
+        path = tmp_path / "out" / "circuits.csv"
+        tables.append(path.read_text() if path.exists() else None)
+    assert [it.seed for it in measured] == [0, 0, 0, 1, 1, 1]
+    assert tables[0] is None
+    assert tables[1] != tables[2]
+    results(off)
+    assert not path.exists()
+
+
+def test_scores_of_heads_of_a_checkpoint_that_was_replaced_are_measured_again(checkpoints, tmp_path):
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(checkpoints, folder)
+    config = tiny_config(tmp_path, folder, steps=[1, 2])
+    results(config)
+    before = rows_of(tmp_path / "out" / "circuits.csv")
+    # As a sweep leaves it that was killed after the scores, or one whose broken cell was deleted.
+    shutil.rmtree(tmp_path / "out" / "cells" / "all" / "step2")
+    model(seed=9).save_pretrained(folder / "step2")
+    results(config)
+    after = rows_of(tmp_path / "out" / "circuits.csv")
+    assert [row for row in after if row["step"] == "1"] == [row for row in before if row["step"] == "1"]
+    assert not any(row in before for row in after if row["step"] == "2")

@@ -11,7 +11,7 @@ import xarray as xr
 from stagewise.errors import InputError
 from stagewise.experiments.sharing import Backend
 from stagewise.experiments.sweep import study
-from stagewise.experiments.sweep.cell import cell_folder, read_cell
+from stagewise.experiments.sweep.cell import cell_folder, is_finished, read_cell
 from stagewise.experiments.sweep.config import CircuitSettings, Precision
 from stagewise.experiments.sweep.results import write_results
 from stagewise.experiments.sweep.sources import FolderCheckpoints
@@ -20,7 +20,7 @@ from stagewise.probes.config import ProbeConfig
 from stagewise.reporting.store import open_run
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import SGLDConfig
-from tests.experiments.sweep.tiny import SGLD, tiny_config, tokenizer
+from tests.experiments.sweep.tiny import SGLD, model, save_checkpoints, tiny_config, tokenizer
 
 NO_CIRCUITS = CircuitSettings(enabled=False)
 
@@ -130,10 +130,10 @@ def test_the_next_checkpoint_is_fetched_in_a_thread_while_one_is_computed(checkp
             fetched.set()
         return found
 
-    def waiting(config, data, module, step, components, **settings):
-        if step == 1:
+    def waiting(config, data, module, task, **settings):
+        if task.step == 1:
             assert fetched.wait(30)  # without the thread nobody would ever fetch it
-        return measure(config, data, module, step, components, **settings)
+        return measure(config, data, module, task, **settings)
 
     monkeypatch.setattr(FolderCheckpoints, "load", noted_load)
     monkeypatch.setattr(study, "measure_cells", waiting)
@@ -154,7 +154,6 @@ def test_other_settings_and_other_data_are_refused(finished, tmp_path):
     for changed, words in (
         ({"sgld": replace(SGLD, nbeta=3.0)}, r"sgld.nbeta 3.0 \(was 10.0\)"),
         ({"data": replace(config.data, seed=4)}, r"data.seed 4 \(was 0\)"),
-        ({"circuits": NO_CIRCUITS}, "circuits.enabled"),
     ):
         with pytest.raises(InputError, match=words):
             prepare_sweep(replace(config, **changed))
@@ -268,6 +267,19 @@ def test_a_cell_that_cannot_be_read_is_named(checkpoints, tmp_path):
     (cell_folder(Path(config.output), 1, "all") / "cell.json").write_text("{")
     with pytest.raises(InputError, match="delete it"):
         run(config)
+
+
+def test_a_checkpoint_whose_weights_are_not_finite_is_refused_by_its_step_and_earlier_cells_stay(tmp_path):
+    folder = save_checkpoints(tmp_path / "checkpoints", steps=[1, 2])
+    broken = model(seed=2)
+    with torch.no_grad():
+        next(broken.parameters()).fill_(torch.nan)
+    broken.save_pretrained(folder / "step2")
+    with pytest.raises(InputError, match=r"at step 2: got .* not finite"):
+        run(tiny_config(tmp_path, folder))
+    assert is_finished(tmp_path / "out", 1, "all")
+    assert not is_finished(tmp_path / "out", 2, "all")
+    assert [path.name for path in (tmp_path / "out" / "circuits").iterdir()] == ["step1.json"]
 
 
 @pytest.mark.parametrize(

@@ -84,3 +84,8 @@ def test_very_many_classes_are_counted_but_not_paired(number, paired):
 def test_masks_that_do_not_fit_are_refused(groups, among, message):
     with pytest.raises(InputError, match=message):
         class_coverage(groups, among=among)
+
+
+def test_a_name_with_a_bar_breaks_no_table():
+    lines = class_coverage({"a|b": torch.tensor([True, False])}).markdown().splitlines()
+    assert any(line.startswith(r"| a\|b | 1 |") for line in lines)
