@@ -121,16 +121,13 @@ def measure_cells(
     """
     module.to(device_of(config))
     output, step = Path(config.output), task.step
-
-    def prober(component: str) -> Prober:
-        try:
-            return make_prober(config, data, module, component, share)
-        except InputError as error:
-            raise InputError(f"at step {step}: {error}") from error
-
     for component in task.components:
         began = time.monotonic()
-        measured, trace = agreed(share, partial(prober, component)).measure(module, step)
+        try:
+            prober = agreed(share, partial(make_prober, config, data, module, component, share))
+            measured, trace = prober.measure(module, step)
+        except InputError as error:
+            raise InputError(f"at step {step}: {error}") from error
         if not share.is_first:
             continue
         seconds = time.monotonic() - began

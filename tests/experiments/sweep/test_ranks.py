@@ -154,14 +154,14 @@ def test_a_cell_that_one_process_refuses_is_refused_in_all(config, tmp_path):
     """Before any waits for the draws of the others."""
 
     def gather(mine):
-        return [mine, "at step 1: got what the other refuses"]
+        return [mine, "got what the other refuses"]
 
     def never(mine):
         pytest.fail("waits for draws")
 
     sweep = prepare_sweep(replace(config, output=str(tmp_path / "out")))
     cells = measure_cells(sweep.config, sweep.data, model(), Task(1, ("all",)), share=ChainShare(0, 2, gather, never))
-    with pytest.raises(InputError, match="what the other refuses"):
+    with pytest.raises(InputError, match="at step 1: got what the other refuses"):
         next(cells)
     assert not (tmp_path / "out").exists()
 

@@ -282,6 +282,15 @@ def test_a_checkpoint_whose_weights_are_not_finite_is_refused_by_its_step_and_ea
     assert [path.name for path in (tmp_path / "out" / "circuits").iterdir()] == ["step1.json"]
 
 
+def test_an_engine_that_cannot_run_the_model_is_refused_with_the_step(checkpoints, tmp_path, monkeypatch):
+    def cannot(*_, **__):
+        raise InputError("got engine=batched, which cannot run this module")
+
+    monkeypatch.setattr(ChainSampler, "run", cannot)
+    with pytest.raises(InputError, match="at step 1: got engine=batched"):
+        run(tiny_config(tmp_path, checkpoints))
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
