@@ -1,27 +1,17 @@
 """Two processes see disjoint shards of one reweighted order."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from tests.callbacks.interventions import intervention, loader, train
+from tests.integration.ranks import run_module
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
 
 def two_ranks(folder, *, use_distributed_sampler):
-    return subprocess.run(
-        [sys.executable, "-m", "tests.integration.two_ranks", str(folder), str(use_distributed_sampler)],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return run_module("two_ranks", str(folder), str(use_distributed_sampler))
 
 
 def test_two_ranks_share_the_order_of_one_process(tmp_path):

@@ -1,10 +1,5 @@
 """Probes on two processes leave the run as it is, and find what one process finds at the same weights."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -14,6 +9,7 @@ from stagewise.probes.config import ProbeConfig
 from stagewise.probes.prober import Prober
 from stagewise.sampling.data import ProbeData
 from tests.callbacks.runs import SGLD, Regression, regression_data
+from tests.integration.ranks import run_module
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
@@ -21,14 +17,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 def two_ranks(folder, *, probing):
     """Weights of each rank along the run."""
     folder.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.integration.two_probing_ranks", str(folder), str(probing)],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_module("two_probing_ranks", str(folder), str(probing))
     assert done.returncode == 0, done.stderr[-3000:]
     return [torch.load(folder / f"rank{rank}.pt") for rank in (0, 1)]
 

@@ -18,11 +18,10 @@ from stagewise.experiments.sharing import Backend
 from stagewise.experiments.sweep import ranks
 from stagewise.experiments.sweep.measure import Task, device_of, measure_cells
 from stagewise.experiments.sweep.ranks import agreed, joined_ranks
-from stagewise.experiments.sweep.results import write_results
-from stagewise.experiments.sweep.study import prepare_sweep, run_cells
+from stagewise.experiments.sweep.study import prepare_sweep
 from stagewise.reporting.store import open_run
 from stagewise.sampling.share import ALONE, ChainShare
-from tests.experiments.sweep.tiny import SGLD, model, tiny_config
+from tests.experiments.sweep.tiny import SGLD, model, swept, tiny_config
 
 TORCHRUN = [
     *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"),
@@ -52,9 +51,8 @@ def ended(process):
 
 
 def in_one_process(config):
-    sweep, lines = prepare_sweep(config), []
-    run_cells(sweep, lines.append)
-    write_results(sweep)
+    lines: list[str] = []
+    swept(config, lines.append)
     return lines
 
 

@@ -14,7 +14,7 @@ from stagewise.experiments.sweep.results import write_results
 from stagewise.experiments.sweep.study import prepare_sweep, run_cells
 from stagewise.experiments.sweep.tables import CIRCUIT_COLUMNS, GROUP_COLUMNS, circuit_rows
 from stagewise.reporting.store import open_run
-from tests.experiments.sweep.tiny import model, tiny_config
+from tests.experiments.sweep.tiny import model, swept, tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -104,26 +104,20 @@ def measured(monkeypatch):
     return calls
 
 
-def results(config):
-    sweep = prepare_sweep(config)
-    run_cells(sweep, lambda _: None)
-    write_results(sweep)
-
-
 def test_scores_of_heads_are_measured_once_for_each_checkpoint_whatever_the_components(
     output, checkpoints, tmp_path, measured
 ):
     for components in (["layer0.head1"], ["layer0.head1", "all"], ["all", "layer1"]):
-        results(tiny_config(tmp_path, checkpoints, components=components))
+        swept(tiny_config(tmp_path, checkpoints, components=components))
         assert rows_of(tmp_path / "out" / "circuits.csv") == rows_of(output / "circuits.csv")
     assert len(measured) == 3
 
 
 def test_scores_of_heads_whose_file_was_deleted_are_measured_again(output, checkpoints, tmp_path, measured):
     config = tiny_config(tmp_path, checkpoints)
-    results(config)
+    swept(config)
     (tmp_path / "out" / "circuits" / "step2.json").unlink()
-    results(config)
+    swept(config)
     assert len(measured) == 4
     assert rows_of(tmp_path / "out" / "circuits.csv") == rows_of(output / "circuits.csv")
 
@@ -133,13 +127,13 @@ def test_scores_of_heads_can_be_asked_for_otherwise_later_and_cells_stay(checkpo
     one, two = (replace(off, circuits=CircuitSettings(num_sequences=2, segment_length=4, seed=it)) for it in (0, 1))
     tables = []
     for config in (off, one, two):
-        results(config)
+        swept(config)
         path = tmp_path / "out" / "circuits.csv"
         tables.append(path.read_text() if path.exists() else None)
     assert [it.seed for it in measured] == [0, 0, 0, 1, 1, 1]
     assert tables[0] is None
     assert tables[1] != tables[2]
-    results(off)
+    swept(off)
     assert not path.exists()
 
 
@@ -147,12 +141,12 @@ def test_scores_of_heads_of_a_checkpoint_that_was_replaced_are_measured_again(ch
     folder = tmp_path / "checkpoints"
     shutil.copytree(checkpoints, folder)
     config = tiny_config(tmp_path, folder, steps=[1, 2])
-    results(config)
+    swept(config)
     before = rows_of(tmp_path / "out" / "circuits.csv")
     # As a sweep leaves it that was killed after the scores, or one whose broken cell was deleted.
     shutil.rmtree(tmp_path / "out" / "cells" / "all" / "step2")
     model(seed=9).save_pretrained(folder / "step2")
-    results(config)
+    swept(config)
     after = rows_of(tmp_path / "out" / "circuits.csv")
     assert [row for row in after if row["step"] == "1"] == [row for row in before if row["step"] == "1"]
     assert not any(row in before for row in after if row["step"] == "2")

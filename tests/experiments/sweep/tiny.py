@@ -6,7 +6,10 @@ from typing import Any
 
 import torch
 
+from stagewise.experiments.sharing import Progress
 from stagewise.experiments.sweep.config import CircuitSettings, SweepConfig, TextSettings
+from stagewise.experiments.sweep.results import write_results
+from stagewise.experiments.sweep.study import Sweep, prepare_sweep, run_cells
 from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.config import EngineName, SGLDConfig
 
@@ -94,3 +97,11 @@ def tiny_config(folder: Path, checkpoints: Path | str, **changed: Any) -> SweepC
         "device": "cpu",
     }
     return SweepConfig(**{**given, **changed})
+
+
+def swept(config: SweepConfig, progress: Progress = lambda _: None) -> Sweep:
+    """All of the command but its parser."""
+    sweep = prepare_sweep(config)
+    run_cells(sweep, progress)
+    write_results(sweep)
+    return sweep
