@@ -49,8 +49,9 @@ def damped_influence(
     loss L, with the pull towards the present weights in place.
 
     H is the exact Hessian of L and g the gradients of the recorded losses, both without the decay of weights: dense up
-    to ``dense_limit`` weights, by conjugate gradients over Hessian-vector products beyond. Memory is two gradients in float64 for each sample and group; cost beyond the limit is some tens of
-    double backward passes over the sampling set for each of them: for small models.
+    to ``dense_limit`` weights, by conjugate gradients over Hessian-vector products beyond. Memory is two gradients in
+    float64 for each sample and group; cost beyond the limit is some tens of double backward passes over the sampling
+    set for each of them: for small models.
 
     Args:
         module: left bit for bit as it was; evaluated at its current weights, in eval mode.
@@ -102,9 +103,7 @@ def damped_influence(
         vectors = np.zeros((*held.counts.shape, weights.state.numel()))
         leaves = list(weights.leaves.values())
         singles = list(np.arange(held.counts.shape[1])[:, None])
-        for sample, group, found in group_gradients(
-            module, loss_fn, observed, held, leaves, forward_context, singles
-        ):
+        for sample, group, found in group_gradients(module, loss_fn, observed, held, leaves, forward_context, singles):
             vectors[group, sample] = weights.flat(found).double().cpu().numpy()
         rows = vectors.reshape(-1, vectors.shape[-1])
         if not np.isfinite(rows).all():

@@ -41,7 +41,7 @@ def assign_folds(counts: Counts, num_folds: int | None = None) -> NDArray[np.int
     if num_folds is None or num_folds >= len(used):
         folds[used] = np.arange(len(used))
         return folds
-    sizes = held.sum(axis=1)
+    sizes, totals = held.sum(axis=1), np.asarray(counts).sum(axis=1)
     alone = held[sizes == 1].any(axis=0)
     # [fold, group] losses, [fold] samples, and whether the fold has a sample that is the only one of some group.
     losses, samples, has_alone = np.zeros((num_folds, len(held))), np.zeros(num_folds), np.zeros(num_folds, dtype=bool)
@@ -58,7 +58,9 @@ def assign_folds(counts: Counts, num_folds: int | None = None) -> NDArray[np.int
                 allowed &= ~has_alone
             if allowed.any():
                 free = np.flatnonzero(allowed)
-                fold = free[np.lexsort((samples[free], losses[free, group]))[0]]
+                # Pairs within the fold are lost: as small a share of those of each group as may be.
+                lost = losses[np.ix_(free, mine)] @ (counts[mine, sample] / totals[mine] ** 2)
+                fold = free[np.lexsort((samples[free], lost))[0]]
             else:
                 fold = len(samples)
                 losses = np.vstack([losses, np.zeros(len(held))])

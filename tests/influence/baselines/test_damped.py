@@ -207,7 +207,9 @@ def test_module_is_left_as_it_was():
     assert module.training
 
 
-@pytest.mark.parametrize("bad", [{"nbeta": 0.0}, {"nbeta": float("nan")}, {"localization": -1.0}, {"weight_decay": -0.1}, {"rtol": 0.0}])
+@pytest.mark.parametrize(
+    "bad", [{"nbeta": 0.0}, {"nbeta": float("nan")}, {"localization": -1.0}, {"weight_decay": -0.1}, {"rtol": 0.0}]
+)
 def test_bad_settings_are_refused(bad):
     with pytest.raises(InputError, match=r"got .*; expected "):
         damped_influence(linear(), squared, (X, Y), None, **{**SETTINGS, **bad})

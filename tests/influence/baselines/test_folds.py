@@ -9,7 +9,9 @@ from stagewise.influence.groups import Groups
 def random_counts(seed, num_groups=6, num_samples=20, chance=0.3):
     """Groups from a single sample to many."""
     generator = np.random.default_rng(seed)
-    counts = generator.integers(1, 9, (num_groups, num_samples)) * (generator.random((num_groups, num_samples)) < chance)
+    counts = generator.integers(1, 9, (num_groups, num_samples)) * (
+        generator.random((num_groups, num_samples)) < chance
+    )
     for row, size in enumerate((1, 1, 2, 3)):
         counts[row] = 0
         counts[row, generator.choice(num_samples, size, replace=False)] = 4
@@ -38,13 +40,13 @@ def test_pairs_are_those_of_a_plain_loop():
     assert np.array_equal(pairs_between(counts, folds), want)
 
 
-def test_folds_are_as_many_as_asked_for_and_of_a_size_with_a_share_of_each_group():
+def test_folds_are_as_many_as_asked_for_and_of_like_size_with_a_share_of_each_group():
     generator = np.random.default_rng(0)
     counts = generator.poisson(3.0, (11, 64))
     counts[0] = np.arange(64) < 8  # a rare one
     folds = assign_folds(counts, 4)
     assert folds.max() == 3
-    assert np.bincount(folds).max() - np.bincount(folds).min() <= 2
+    assert 12 <= np.bincount(folds).min() <= np.bincount(folds).max() <= 20
     by_fold = np.stack([counts[:, folds == fold].sum(axis=1) for fold in range(4)], axis=1)
     assert by_fold[0].tolist() == [2, 2, 2, 2]
     assert (by_fold.max(axis=1) < 1.5 * by_fold.min(axis=1)).all()
