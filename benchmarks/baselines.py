@@ -8,9 +8,11 @@ such classes have). The unit is a probe: what a draw of one chain costs in plain
 a minibatch and a forward pass of the observed set, timed on one draw, times 400.
 
 *folds*: as a probe measures it. *all pairs*: one fold for each sample, as many backward passes as samples have groups;
-timed on ``--samples`` of them. Process CPU time on one thread; on a GPU (``--device cuda``) wall-clock time.
+timed on ``--samples`` of them. Each is called once in each round, after a draw that warms up. Process CPU time on one
+thread; on a GPU (``--device cuda``) wall-clock time.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +20,7 @@ from statistics import median
 
 import numpy as np
 import torch
-from harness import Row, arguments, compare, device_clock, report, single_thread
+from harness import Row, arguments, device_clock, report, single_thread
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from stagewise.influence.baselines.graddot import gradient_dot
@@ -58,7 +60,7 @@ def draw(model: GPTNeoXForCausalLM, ids: torch.Tensor, minibatch: torch.Tensor) 
 
 
 def main() -> None:
-    options = arguments(__doc__, rounds=3, device="cpu", samples=8, folds="2,4,8")
+    options = arguments(__doc__, rounds=1, device="cpu", samples=4, folds="4,8")
     single_thread()
     torch.manual_seed(0)
     model = pythia_14m().to(options.device)
@@ -82,7 +84,14 @@ def main() -> None:
         "all pairs": partial(gradient_dot, model, causal_lm_loss, ids[: options.samples], few),
     }
     clock = device_clock if options.device == "cuda" else time.process_time
-    times = compare(runs, options.rounds, clock=clock, least_seconds=0.0)
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    runs["draw"]()
+    for _ in range(options.rounds):
+        for name, run in runs.items():
+            start = clock()
+            run()
+            times[name].append(clock() - start)
+            print(f"{name}: {times[name][-1]:.2f} s", file=sys.stderr, flush=True)
     probe = [seconds * CHAINS * DRAWS for seconds in times.pop("draw")]
     times["all pairs"] = [seconds * SAMPLES / options.samples for seconds in times["all pairs"]]
     case = f"Pythia-14m shape, {SAMPLES} x {LENGTH} tokens, {len(groups)} groups, {CHAINS} chains x {DRAWS} draws"

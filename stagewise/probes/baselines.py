@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ class Baselines:
             found["damped_influence"] = self._damped(module)
         return found
 
-    @property
+    @cached_property
     def _pairs(self) -> str:
         """Which pairs of losses are meant over, in words."""
         folds = assign_folds(self._groups.counts, self._config.gradient_dot_folds)

@@ -73,6 +73,24 @@ def test_products_are_over_the_folds_and_chunks_of_the_settings_and_say_so(case)
         assert found.attrs["pairs"] == words
 
 
+def test_products_keep_within_the_memory_limit_and_are_what_they_are_without(monkeypatch):
+    module, batch = nn.Linear(40_000, 1), (torch.randn(4, 40_000), torch.randn(4, 1))
+    gentle = replace(SGLD, lr=1e-6)
+    blocks = []
+    real = graddot.gradient_dot
+    monkeypatch.setattr(
+        graddot, "gradient_dot", lambda *args, **kwargs: blocks.append(kwargs["block_size"]) or real(*args, **kwargs)
+    )
+    whole = prober(module, batch, gentle)
+    limit = whole.memory_gib - 100_000 / 2**30
+    bounded = prober(module, batch, gentle, memory_limit_gib=limit)
+    assert bounded.memory_gib == pytest.approx(limit, rel=1e-4)
+    first, second = (it.baselines.measure(module, 1, None)["graddot"][1] for it in (whole, bounded))
+    np.testing.assert_allclose(first, second, rtol=1e-4)
+    assert blocks[0] is None
+    assert blocks[1] == pytest.approx(40_001 - 100_000 / 8, abs=2)
+
+
 def test_damped_influence_is_measured_where_it_is_asked_for(case):
     module, batch = case
     watcher = prober(module, batch, damped_influence=True)
