@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from stagewise.callbacks.influence import InfluenceCallback
@@ -56,11 +56,12 @@ def cli_settings() -> dict[str, Any]:
     }
 
 
-def run_trainer(arguments: Sequence[str]) -> Any:
+def run_trainer(arguments: Sequence[str], callbacks: Sequence[Callback] = ()) -> Any:
     """Parse, build and run.
 
     Args:
         arguments: the command (``fit`` or ``validate``) and its options.
+        callbacks: further ones, beside those of the configuration.
 
     Returns:
         The command line object, with ``trainer``, ``model`` and ``datamodule``.
@@ -75,6 +76,7 @@ def run_trainer(arguments: Sequence[str]) -> Any:
         LightningDataModule,
         # A run resumed in its own directory writes its configuration again.
         save_config_kwargs={"overwrite": True},
+        trainer_defaults={"callbacks": list(callbacks)},
         args=list(arguments),
         **cli_settings(),
     )

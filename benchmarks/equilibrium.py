@@ -1,0 +1,272 @@
+"""Is the influence that the demo shows the posterior's? Its own settings against long chains, on seeds not used to choose.
+
+    python benchmarks/equilibrium.py --seeds 11 12 13 14 15 --json benchmarks/results/equilibrium.json
+
+Trains `configs/induction.yaml` without probes for each seed and keeps the weights of some steps. At each of them, for
+each pair of groups:
+
+- truth: the within part of long chains, with half of the step, twice the steps between draws and minibatches twice as
+  large, and other random numbers; its error is a jackknife over chains;
+- estimates: probes with the configuration's own settings, once for each sampler seed;
+- control: the same without any loss (nbeta 0).
+
+Printed: ratios of the mean estimate to the truth over the pairs that the truth tells from zero, how many signs are
+right, how often the interval of a single probe holds the truth, how many probes are flagged and why, effective draws
+for each draw. Then, on seed 1 at step 540: bias, spread and root mean square error of single estimates, with the
+demo's settings, with settings of the cost of the probe that the demo had before, and with that probe itself (Euler
+steps from the training weights, no burn-in).
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback
+from scipy.special import stdtrit
+
+from stagewise.cli.training import run_trainer
+from stagewise.influence.group_influence import group_influence
+from stagewise.influence.groups import Groups
+from stagewise.influence.split import Centering
+from stagewise.losses import resolve_loss
+from stagewise.probes.config import ProbeConfig
+from stagewise.probes.prober import Prober
+from stagewise.sampling.chains import run_chains
+from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.options import Drift, Integrator, Start
+
+CONFIG = "configs/induction.yaml"
+TOLD_FROM_ZERO = 4.0
+"""|truth| over its error from which a pair counts: its ratio is then known to a quarter."""
+
+BEFORE = {
+    "lr": 1e-4,
+    "num_chains": 4,
+    "num_draws": 20,
+    "num_burnin_steps": 0,
+    "num_steps_bw_draws": 1,
+    "integrator": Integrator.euler,
+    "start": Start.anchor,
+    "drift": Drift.plain,
+}
+"""What the demo's probes were before."""
+
+EQUAL_COST = {"num_chains": 4, "num_draws": 9}
+"""The demo's settings with fewer chains and draws, at about the cost of a probe as it was before."""
+
+
+class KeepWeights(Callback):
+    """Copies of the weights at some steps."""
+
+    def __init__(self, steps: Sequence[int]) -> None:
+        self.steps = set(steps)
+        self.kept: dict[int, dict[str, torch.Tensor]] = {}
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        if trainer.global_step in self.steps:
+            self.kept[trainer.global_step] = {name: value.clone() for name, value in pl_module.state_dict().items()}
+
+
+class Demo:
+    """The demo's model at some steps of one seed, with its probe data and settings."""
+
+    def __init__(self, seed: int, steps: Sequence[int], config: str = CONFIG) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            keep = KeepWeights(steps)
+            cli = run_trainer(
+                ["fit", "-c", config, "--influence.enabled", "false", "--seed_everything", str(seed)]
+                + ["--data.init_args.seed", str(seed), "--trainer.logger.init_args.save_dir", folder]
+                + ["--trainer.max_steps", str(max(steps)), "--trainer.enable_progress_bar", "false"],
+                callbacks=[keep],
+            )
+        self.module, self.data, self.kept = cli.model.eval(), cli.datamodule.probe_data(), keep.kept
+        influence = next(it for it in cli.trainer.callbacks if type(it).__name__ == "InfluenceCallback")
+        self.sgld: SGLDConfig = influence.sgld
+        self.probe: ProbeConfig = replace(influence.probe, save_trace=False, draw_matrices=False)
+        self.loss_fn = resolve_loss(self.module)
+
+    def at(self, step: int) -> None:
+        self.module.load_state_dict(self.kept[step])
+
+    def estimate(self, step: int, sgld: SGLDConfig) -> dict[str, Any]:
+        """One probe, and its CPU seconds."""
+        self.at(step)
+        prober = Prober(self.module, self.loss_fn, self.data, sgld=sgld, config=self.probe)
+        start = time.process_time()
+        result, _ = prober.probe(self.module, step)
+        seconds = time.process_time() - start
+        assert result is not None
+        within = result.sel(part="within")
+        return {
+            "value": within["group_bif"].values,
+            "error": within["group_bif_se"].values,
+            "flags": str(result["flag_names"].values),
+            "ess_per_draw": float(result["ess_groups"]) / (sgld.num_chains * sgld.num_draws),
+            "seconds": seconds,
+        }
+
+    def truth(self, step: int, draws: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        """Within part of long chains ``[group, group]``, its error, and the names of the groups."""
+        self.at(step)
+        lr, _ = self.sgld.numbers()
+        long = replace(
+            self.sgld,
+            lr=lr / 2,
+            num_chains=8,
+            num_draws=draws // 8,
+            num_burnin_steps=20,
+            num_steps_bw_draws=2 * self.sgld.steps_bw_draws,
+            batch_size=2 * self.sgld.batch_size,
+            seed=10_000,
+        )
+        trace = run_chains(
+            self.module, self.loss_fn, observed=self.data.observed, sampling=self.data.sampling, config=long, step=step
+        )
+        groups = Groups({name: mask.numpy() for name, mask in self.data.groups.items()}, trace.mask)
+        found = group_influence(groups.sums(trace.loss), None, groups, centering=Centering.pooled)
+        return found["group_bif"][0], found["group_bif_se"][0], groups.names
+
+
+def compare(demo: Demo, seed: int, step: int, sampler_seeds: int, truth_draws: int) -> dict[str, Any]:
+    """One checkpoint: estimates of several sampler seeds, and the control, against the truth."""
+    truth, truth_error, names = demo.truth(step, truth_draws)
+    found = [demo.estimate(step, replace(demo.sgld, seed=100 + it)) for it in range(sampler_seeds)]
+    control = [demo.estimate(step, replace(demo.sgld, seed=100 + it, nbeta=0.0)) for it in range(sampler_seeds)]
+    values, errors = (np.array([it[name] for it in found]) for name in ("value", "error"))
+    controls = np.array([it["value"] for it in control])
+    factor = stdtrit(demo.sgld.num_chains - 1, 0.975)
+    pairs = []
+    for row, left in enumerate(names):
+        for column in range(row, len(names)):
+            at = (row, column)
+            one = values[:, row, column]
+            half = factor * np.hypot(errors[:, row, column], truth_error[at])
+            pairs.append(
+                {
+                    "pair": f"{left}~{names[column]}",
+                    "truth": truth[at],
+                    "truth_error": truth_error[at],
+                    "mean": one.mean(),
+                    "mean_error": one.std(ddof=1) / np.sqrt(len(one)),
+                    "spread": one.std(ddof=1) / abs(truth[at]),
+                    "ratio": one.mean() / truth[at],
+                    "control_ratio": controls[:, row, column].mean() / truth[at],
+                    "told": bool(abs(truth[at]) > TOLD_FROM_ZERO * truth_error[at]),
+                    "covered": float((abs(one - truth[at]) <= half).mean()),
+                }
+            )
+    return {
+        "seed": seed,
+        "step": step,
+        "pairs": pairs,
+        "flags": [it["flags"] for it in found],
+        "ess_per_draw": float(np.median([it["ess_per_draw"] for it in found])),
+        "seconds": float(np.median([it["seconds"] for it in found])),
+    }
+
+
+def single_estimates(demo: Demo, step: int, repetitions: int, truth_draws: int) -> list[dict[str, Any]]:
+    """Bias, spread and error of one estimate of the first two groups with themselves, by settings."""
+    truth, truth_error, names = demo.truth(step, truth_draws)
+    rows = []
+    variants = {
+        "demo": {},
+        "the same at the cost of a probe as it was": EQUAL_COST,
+        "probe as it was: Euler from w*, no burn-in": BEFORE,
+    }
+    for label, changes in variants.items():
+        found = [
+            demo.estimate(step, replace(demo.sgld, **changes, seed=200 + it))  # type: ignore[arg-type]
+            for it in range(repetitions)
+        ]
+        row: dict[str, Any] = {"settings": label, "seconds": float(np.median([it["seconds"] for it in found]))}
+        for group in range(2):
+            values = np.array([it["value"][group, group] for it in found]) / truth[group, group]
+            row[f"{names[group]}~{names[group]}"] = {
+                "ratio": values.mean(),
+                "spread": values.std(ddof=1),
+                "rmse": float(np.sqrt(np.mean((values - 1) ** 2))),
+                "truth_relative_error": abs(truth_error[group, group] / truth[group, group]),
+            }
+        rows.append(row)
+    return rows
+
+
+def summarise(checkpoints: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures to reach, over all checkpoints."""
+    told = [pair for it in checkpoints for pair in it["pairs"] if pair["told"]]
+    ratios = np.array([pair["ratio"] for pair in told])
+    flags = [flag for it in checkpoints for flag in it["flags"]]
+    return {
+        "pairs_told_from_zero": len(told),
+        "pairs": sum(len(it["pairs"]) for it in checkpoints),
+        "ratio_median": float(np.median(ratios)),
+        "ratio_lowest": float(ratios.min()),
+        "ratio_highest": float(ratios.max()),
+        "within_.6_to_1.6": int(((ratios > 0.6) & (ratios < 1.6)).sum()),
+        "signs_right": int((ratios > 0).sum()),
+        "control_ratio_median": float(np.median([pair["control_ratio"] for pair in told])),
+        "coverage_all_pairs": float(np.mean([pair["covered"] for it in checkpoints for pair in it["pairs"]])),
+        "coverage_of_groups_with_themselves": float(
+            np.mean([p["covered"] for it in checkpoints for p in it["pairs"] if len(set(p["pair"].split("~"))) == 1])
+        ),
+        "probes": len(flags),
+        "probes_flagged": sum(flag != "" for flag in flags),
+        "flags": sorted({name for flag in flags for name in flag.split(", ") if name}),
+        "ess_per_draw_median": float(np.median([it["ess_per_draw"] for it in checkpoints])),
+        "seconds_median": float(np.median([it["seconds"] for it in checkpoints])),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13, 14, 15])
+    parser.add_argument("--steps", type=int, nargs="+", default=[400, 500, 620])
+    parser.add_argument("--sampler-seeds", type=int, default=8)
+    parser.add_argument("--truth-draws", type=int, default=960, help="of the long chains, in all")
+    parser.add_argument("--single-seed", type=int, default=1)
+    parser.add_argument("--single-step", type=int, default=540)
+    parser.add_argument("--repetitions", type=int, default=12)
+    parser.add_argument("--config", default=CONFIG)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+
+    checkpoints = []
+    for seed in arguments.seeds:
+        demo = Demo(seed, arguments.steps, arguments.config)
+        for step in arguments.steps:
+            found = compare(demo, seed, step, arguments.sampler_seeds, arguments.truth_draws)
+            checkpoints.append(found)
+            for pair in found["pairs"]:
+                print(
+                    f"seed {seed} step {step} {pair['pair']}: truth {pair['truth']:.2e} +- {pair['truth_error']:.1e}, "
+                    f"mean {pair['mean']:.2e} +- {pair['mean_error']:.1e}, ratio {pair['ratio']:.2f}"
+                    f"{'' if pair['told'] else ' (not told from zero)'}, control {pair['control_ratio']:.2f}, "
+                    f"covered {pair['covered']:.2f}",
+                    flush=True,
+                )
+    report: dict[str, Any] = {"checkpoints": checkpoints}
+    if checkpoints:
+        report |= {"summary": summarise(checkpoints), "settings": asdict(demo.sgld)}
+        print(json.dumps(report["summary"], indent=2))
+    if arguments.repetitions:
+        demo = Demo(arguments.single_seed, [arguments.single_step], arguments.config)
+        report["single"] = single_estimates(
+            demo, arguments.single_step, arguments.repetitions, 2 * arguments.truth_draws
+        )
+        for row in report["single"]:
+            print(json.dumps(row))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=2, default=float) + "\n")
+
+
+if __name__ == "__main__":
+    main()
