@@ -202,8 +202,8 @@ def llc_remarks(found: xr.Dataset, *, nbeta: float) -> list[str]:
         return ["got losses that are not finite; expected finite ones; lower lr"]
     if value <= 0:
         return [
-            f"got a learning coefficient of {value:.3g}, not above 0: the loss slopes at these weights and the chains go "
-            "on training; read its changes alone, or set drift to tilted, or raise localization"
+            f"got a learning coefficient of {value:.3g}, not above 0: the loss slopes at these weights and the chains "
+            "go on training; read its changes alone, or set drift to tilted, or raise localization"
         ]
     if share > LOCALIZED_LIMIT:
         return [

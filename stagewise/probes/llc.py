@@ -149,8 +149,8 @@ class LearningCoefficient:
             limit = self._config.thresholds.rhat_max
             if limit is not None and rhat > limit:
                 remarks.append(
-                    f"got R-hat {rhat:.3g} of a mean loss; expected at most {limit:g}; raise probe.llc.num_burnin_steps "
-                    "or probe.llc.num_draws"
+                    f"got R-hat {rhat:.3g} of a mean loss; expected at most {limit:g}; raise "
+                    "probe.llc.num_burnin_steps or probe.llc.num_draws"
                 )
             if trace.dropped:
                 remarks.append(f"got {len(trace.dropped)} chains that diverged; expected none; lower probe.llc.lr")
