@@ -114,6 +114,7 @@ def run_detect(arguments: Sequence[str]) -> Path:
         "signals": [str(name) for name in table["signal"].values],
         "windows": [window_record(window) for window in found],
         "transitions": transitions(found),
+        "chance": parsed.chance,
         "stage_boundaries": boundary_records(boundaries),
     }
     write_json(output, content)

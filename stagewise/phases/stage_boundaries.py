@@ -103,9 +103,9 @@ def find_boundaries(
     require(0 < chance < 1, "chance", chance, "a probability in (0, 1)", "0.05 is usual")
     require(num_resamples >= 100, "num_resamples", num_resamples, "100 or more", "1000 is usual")
     known = np.isfinite(value) & np.isfinite(error)
-    at, value, error = at[known], value[known], _pooled(error[known])
-    if len(at) < 3:
+    if known.sum() < 3:
         return []
+    at, value, error = at[known], value[known], _pooled(error[known])
     generator = np.random.default_rng(seed)
     limit = _noise_limit(error, degrees, chance, num_resamples, generator)
     turns = _turns(value, error, limit)

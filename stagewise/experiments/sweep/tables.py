@@ -34,10 +34,10 @@ GROUP_COLUMNS = (
     "reference_step",
     "flags",
 )
-"""``bif`` and ``se`` in nats^2, negative = helpful; ``z`` and ``correlation`` are pure numbers of the same sign. ``llc``
-is the local learning coefficient of ``group``, ``llc_all`` that of all losses, each with its error over chains, and
-``llc_localized_share`` tells how much of the latter is the localization's: the same in all lines of a step, a component
-and a group. Empty where undefined. ``reference_step`` is the step itself where there is no reference."""
+"""``bif`` and ``se`` in nats^2, negative = helpful; ``z`` and ``correlation`` are pure numbers of the same sign.
+``llc`` is the local learning coefficient of ``group``, ``llc_all`` that of all losses, each with its error over chains,
+and ``llc_localized_share`` tells how much of the latter is the localization's: the same in all lines of a step, a
+component and a group. Empty where undefined. ``reference_step`` is the step itself where there is no reference."""
 
 CIRCUIT_COLUMNS = ("step", "layer", "head", *TABLES, *SCORES)
 """Scores of heads, 0 to 1, copying -1 to 1; then scores of the whole model, nats per token, the same in all lines of a
