@@ -19,7 +19,8 @@ from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.entries import Masks, moved_entries, one_selection
 from stagewise.sampling.findings import Severity, check_settings
-from stagewise.sampling.measurement import FINE_SAMPLES, Landscape, Measurement, settle
+from stagewise.sampling.measurement import FINE_SAMPLES, Landscape, Measurement
+from stagewise.sampling.settling import settle
 
 RECHECK_RATIO = 3
 """Curvature is looked at again at the first probe whose step is so many times that of the last look."""
@@ -101,7 +102,7 @@ class SettingsWatch:
     def restart(self) -> None:
         """Forget another run."""
         self._check = self._probe.check_curvature
-        self._settled: dict[str, float] = {}
+        self._settled: dict[str, Any] = {}
         self._last_look = -1
         self._told: list[str] = []
 
@@ -109,7 +110,7 @@ class SettingsWatch:
     def config(self) -> SGLDConfig:
         """The settings, with numbers in place of ``auto`` as soon as they are known."""
         known = {name: value for name, value in self._settled.items() if getattr(self._config, name) == "auto"}
-        return replace(self._config, **known)  # type: ignore[arg-type]
+        return replace(self._config, **known)
 
     def start(self, loss_fn: LossFn, data: ProbeData, masks: Masks | None = None) -> SGLDConfig:
         """Take note of what the probes of a run will look at and move; returns :attr:`config`."""
@@ -131,10 +132,13 @@ class SettingsWatch:
             InputError: ``auto`` cannot be settled.
         """
         config = self.config
-        unsettled = "auto" in (config.lr, config.localization)
+        if not (self._check or "auto" in (config.lr, config.localization)):
+            self._settled |= config.fallbacks()
+            return self.config
+        unsettled = bool(config.unsettled)
         first = self._last_look < 0
         due = first or step >= max(RECHECK_RATIO * self._last_look, self._last_look + 1)
-        if not (unsettled or (self._check and due)):
+        if not (unsettled or due):
             return config
         show_on_bar(trainer, f"measuring curvature at step {step} ...")
         try:
@@ -152,11 +156,12 @@ class SettingsWatch:
         except (InputError, ArithmeticError, RuntimeError) as error:
             # Training goes on without the check; a fault of the loss itself shows again in the probe.
             reason = str(error).splitlines()[0]
-            if unsettled:
+            if "auto" in (config.lr, config.localization):
                 raise InputError(
                     f"got lr={config.lr!r} and localization={config.localization!r}, but the curvature at step {step} "
                     f"could not be measured ({reason}); expected numbers for this module; set both"
                 ) from error
+            self._settled = config.fallbacks()
             self._check = False
             rank_zero_info(f"stagewise: the sampler's settings were not checked against the curvature: {reason}")
         self._last_look = step
@@ -167,12 +172,12 @@ class SettingsWatch:
     ) -> None:
         settled, measured = settle(config, landscape, module, growth=EARLY_GROWTH, step=step)
         # One answer for all ranks: it goes into the settings of the run.
-        lr, localization = trainer.strategy.broadcast(settled.numbers())
-        self._settled = {"lr": lr, "localization": localization}
+        found = {name: getattr(settled, name) for name in config.unsettled}
+        self._settled = trainer.strategy.broadcast(found | {"drift": str(settled.drift)})
         rank_zero_info(
             f"stagewise: at step {step} curvature goes from {measured.plain.lam_min:.3g} to "
-            f"{measured.plain.lam_max:.3g}; settled lr {lr:g} and localization {localization:g} at nbeta "
-            f"{config.nbeta:g}, fixed from now on. One checkpoint does not know the whole run: curvature was taken "
+            f"{measured.plain.lam_max:.3g}; the sampler goes on with (to paste) "
+            f"{self.config.one_line()}. One checkpoint does not know the whole run: curvature was taken "
             f"{EARLY_GROWTH:g} times as large; `stagewise calibrate` looks at all of it"
         )
         self._tell(self.config, measured, first=True)

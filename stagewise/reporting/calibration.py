@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from stagewise._version import __version__
 from stagewise.sampling.calibration import Proposal
 from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.findings import STABLE, Finding
+from stagewise.sampling.findings import Finding
 from stagewise.sampling.loss_trace import TraceVerdict
 from stagewise.sampling.measurement import Measurement
+from stagewise.sampling.relaxation import STABLE
 from stagewise.sampling.trace import Trace
 
 _CHAINS = "#0072b2"

@@ -7,15 +7,18 @@ from dataclasses import dataclass, replace
 from stagewise.errors import InputError
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.curvature import Curvature
+from stagewise.sampling.options import Integrator
 
-STEP_LIMIT = 0.3
-"""lr * (nbeta * lam_max + localization) that is aimed at: the steepest direction is then 8 % too wide."""
+STEP_AIM = {Integrator.leimkuhler_matthews: 2.5, Integrator.euler: 0.3}
+"""lr * (nbeta * lam_max + localization) that is aimed at. Between 2 and 3 the second-order integrator is exact, draws
+are nearly independent, and there is room up to 4; the Euler step is 8 % too wide at .3."""
 
 LOCALIZATION_MARGIN = 1.5
 """Localization that is aimed at, over nbeta * |lam_min|."""
 
-FLOOR_SHARE = 0.05
-"""Least localization that is aimed at, over nbeta * lam_max: flat directions then forget within about 140 steps."""
+FLOOR_SHARE = 0.5
+"""Least localization that is aimed at, over nbeta * lam_max: a step that suits the steepest direction then makes draws
+forget in flat ones too, within three steps, and two thirds of what holds a chain in the former is the loss."""
 
 EARLY_GROWTH = 2.0
 """By how much the curvature is expected to grow where one early checkpoint has to speak for the whole run."""
@@ -34,6 +37,7 @@ class Proposal:
         lam_max_total: largest curvature that a step meets: nbeta * lam_max + localization, or that of the
             preconditioned chain.
         growth: what curvature was multiplied by.
+        step_aim: lr * lam_max_total that was aimed at.
     """
 
     lr: float
@@ -43,6 +47,7 @@ class Proposal:
     lam_min: float
     lam_max_total: float
     growth: float
+    step_aim: float
 
     def explain(self) -> str:
         """What the rules ask for and what the two figures make of it, with numbers."""
@@ -54,7 +59,7 @@ class Proposal:
             f"{LOCALIZATION_MARGIN * pull:.3g} for a proper posterior and {FLOOR_SHARE:g} x nbeta x lam_max = "
             f"{floor:.3g} for flat directions to forget their start; lr {self.lr:.3g}, which makes lr x "
             f"(curvature of the steepest direction, {self.lam_max_total:.3g}) = {self.lr * self.lam_max_total:.2f} "
-            f"(aim: {STEP_LIMIT:g}).{grown}"
+            f"(aim: {self.step_aim:g}).{grown}"
         )
 
 
@@ -76,10 +81,10 @@ def propose(
     steepest: Sequence[float] = (),
     keep: bool = False,
 ) -> Proposal:
-    """Settings with lr * lam_max_total <= .3 and localization > nbeta * |lam_min| at every checkpoint.
+    """Settings with lr * lam_max_total <= 2.5 (Euler: .3) and localization > nbeta * |lam_min| at every checkpoint.
 
     lam_max_total = nbeta * lam_max + localization. Localization is 1.5 times what the most negative curvature asks for,
-    and at least nbeta * lam_max / 20. nbeta stays as it is: all of this scales with it.
+    and at least nbeta * lam_max / 2. nbeta stays as it is: all of this scales with it.
 
     Args:
         config: gives nbeta.
@@ -117,8 +122,9 @@ def propose(
             f"got curvatures from {low:.3g} to {high:.3g} and localization {localization:g}, which leave the loss "
             "flat; expected a loss that depends on the weights; set lr and localization to numbers"
         )
-    lr = two_digits(STEP_LIMIT / total, up=False) if config.lr == "auto" or not keep else config.lr
-    return Proposal(lr, config.nbeta, localization, high, low, total, growth)
+    aim = STEP_AIM[config.integrator]
+    lr = two_digits(aim / total, up=False) if config.lr == "auto" or not keep else config.lr
+    return Proposal(lr, config.nbeta, localization, high, low, total, growth, aim)
 
 
 def apply(config: SGLDConfig, proposal: Proposal) -> SGLDConfig:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,16 +19,25 @@ from stagewise.sampling.ekfac import EKFAC, ekfac_preconditioner
 from stagewise.sampling.ekfac_checks import refuse_masks
 from stagewise.sampling.engine import Engine
 from stagewise.sampling.entries import Masks, one_selection
-from stagewise.sampling.gradients import DriftGradient
+from stagewise.sampling.gradients import KEPT_BYTES, DriftGradient, anchor_gradients
 from stagewise.sampling.observed import chunks
 from stagewise.sampling.preconditioners import AdamMoments, Preconditioner
 from stagewise.sampling.sequential import SequentialEngine
-from stagewise.sampling.streams import Streams
+from stagewise.sampling.streams import Streams, partition
 from stagewise.sampling.trace import Trace
 from stagewise.sampling.walk import OnDraw, Reduce, Walk, walk
 from stagewise.sampling.weights import FlatWeights
 
 ForwardContext = Callable[[], AbstractContextManager]
+
+
+class _Drive(NamedTuple):
+    """How the gradient of a probe is estimated; see :class:`~stagewise.sampling.gradients.DriftGradient`."""
+
+    drift: Drift
+    slope: Tensor | None = None
+    kept: Tensor | None = None
+    choices: Tensor | None = None
 
 
 class ChainSampler:
@@ -102,7 +112,7 @@ class ChainSampler:
         return self._choice.name
 
     def settle(self, config: SGLDConfig) -> None:
-        """Take settings that differ from those given in ``lr`` and ``localization`` only."""
+        """Take settings that differ from those given only in what was ``auto``."""
         self._config = config
 
     def _evaluate(self, batch: Batch) -> Losses:
@@ -162,21 +172,22 @@ class ChainSampler:
             failure = "the loss at the training weights is not finite"
         if failure is not None:
             return self._trace([], dict.fromkeys(chains, failure), anchor, step)
-        batch = num_samples(self._sampling)
-        needs_slope = config.drift is Drift.control_variate and config.batch_size < batch
-        needs_slope |= config.drift is Drift.tilted and config.batch_size >= batch
-        slope = sequential.slope(config.batch_size) if needs_slope else None
 
         def batched(program: Program) -> BatchedEngine:
             return BatchedEngine(program, self._module, weights, len(chains), self._sampling, self._chunks, anchor.mask)
 
+        together = self._choice.engine(sequential, batched, anchor)
+        drive = self._drive(sequential, sequential if together is None else together, len(chains))
+
         def run(engine: Engine, numbers: Sequence[int], *, measure_noise: bool) -> Walk:
-            estimate = DriftGradient(config.drift, engine, weight_decay=config.weight_decay, slope=slope)
-            streams = Streams(config, numbers, step, weights.anchor, batch)
+            estimate = DriftGradient(
+                drive.drift, engine, weight_decay=config.weight_decay, slope=drive.slope, kept=drive.kept
+            )
+            size = num_samples(self._sampling)
             return walk(
                 engine,
                 estimate,
-                streams,
+                Streams(config, numbers, step, weights.anchor, size, drive.choices),
                 config,
                 anchor=anchor,
                 fixed=fixed,
@@ -186,7 +197,6 @@ class ChainSampler:
                 measure_noise=measure_noise,
             )
 
-        together = self._choice.engine(sequential, batched, anchor)
         if together is not None:
             walks = [(list(chains), run(together, chains, measure_noise=True))]
         else:
@@ -194,6 +204,23 @@ class ChainSampler:
             walks = [([chain], run(sequential, [chain], measure_noise=chain == 0)) for chain in chains]
         dropped = {numbers[row]: why for numbers, done in walks for row, why in done.failed.items()}
         return self._trace(walks, dropped, anchor, step)
+
+    def _drive(self, sequential: SequentialEngine, engine: Engine, num_chains: int) -> "_Drive":
+        """What the gradient estimates of a probe have in common, evaluated at w*."""
+        config, size = self._config, num_samples(self._sampling)
+        drift = Drift.control_variate if config.drift is Drift.auto else config.drift
+        if drift is Drift.plain:
+            return _Drive(drift)
+        if config.batch_size >= size:
+            return _Drive(drift, slope=sequential.slope(config.batch_size) if drift is Drift.tilted else None)
+        choices = partition(config, size)
+        fits = len(choices) * engine.anchor.numel() * engine.anchor.element_size() <= KEPT_BYTES
+        # Control variates need a pass over the whole set in any case.
+        pays = drift is Drift.control_variate or len(choices) <= num_chains * config.num_steps
+        if fits and pays:
+            kept = anchor_gradients(engine, choices)
+            return _Drive(drift, slope=kept.mean(dim=0), kept=kept, choices=choices)
+        return _Drive(drift, slope=sequential.slope(config.batch_size) if drift is Drift.control_variate else None)
 
     def _fixed_preconditioner(
         self, weights: FlatWeights, second_moments: Mapping[str, Tensor]

@@ -2,44 +2,25 @@
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from stagewise.errors import InputError, require
 from stagewise.sampling.ekfac import EKFAC
+from stagewise.sampling.options import Drift, EngineName, Integrator, Start
 from stagewise.sampling.preconditioners import AdamMoments, RMSprop
+from stagewise.sampling.relaxation import STABLE, relaxation_steps
+
+_ADAPTING_STEPS = 100
+"""Burn-in of RMSprop where none is given."""
+
+_LONGEST_BURNIN = 500
+
+_USUAL_REACH = 0.8
+"""lr * localization that a burn-in is made for as long as one of the two is unknown."""
 
 
 def _is_count(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-class Drift(StrEnum):
-    """Which gradient drives the chain, see :class:`~stagewise.sampling.gradients.DriftGradient`.
-
-    Members are named as the YAML writes them:
-        plain: the minibatch gradient. Away from a minimum the chain also goes on training.
-        control_variate: the same target with less minibatch noise; twice the gradients.
-        tilted: the target without its slope at w*: no sliding; twice the gradients.
-    """
-
-    plain = "plain"
-    control_variate = "control_variate"
-    tilted = "tilted"
-
-
-class EngineName(StrEnum):
-    """How the chains of a probe are run. Draws agree between engines up to float rounding.
-
-    Members are named as the YAML writes them:
-        auto: the faster by a timed step of each, kept for the run.
-        sequential: one chain after the other; any module.
-        batched: all chains in one ``vmap``, traced once and kept over probes; for small models.
-    """
-
-    auto = "auto"
-    sequential = "sequential"
-    batched = "batched"
 
 
 @dataclass(frozen=True)
@@ -49,14 +30,20 @@ class SGLDConfig:
     The target is p(w) ~ exp(-nbeta L(w) - (localization / 2) |w - w*|^2), L the mean loss in nats (mean over tokens for
     token losses). Keep one setting for a whole run: curves at different settings do not compare.
 
+    ``SGLDConfig()`` suits itself: the callback settles what is ``auto`` at its first probe, from measured curvature and
+    from the heat of minibatches in the steepest directions, prints it as one line to paste, and goes on with it. See
+    :func:`stagewise.sampling.settling.settle` for the rules and what was tried.
+
     Attributes:
-        lr: step size epsilon, in squared weight units; ``auto`` has the callback calibrate it at its first probe.
+        lr: step size epsilon, in squared weight units; or ``auto``.
         nbeta: inverse temperature times the number of samples (devinterp 2 writes ``n_beta``); 0 is a negative control.
         localization: precision g of the Gaussian that holds the chain near w* (devinterp: gamma); or ``auto``.
-        num_chains: chains for each probe.
+        num_chains: chains for each probe. More, shorter chains give narrower intervals at equal cost: Student's factor
+            is 3.2 for 4 chains, 2.4 for 8, 2.1 for 16; each pays its own burn-in.
         num_draws: recorded draws for each chain.
-        num_burnin_steps: steps before the first draw.
-        num_steps_bw_draws: steps for each draw.
+        num_burnin_steps: steps before the first draw; or ``auto``: until a displacement has shrunk to a tenth in the
+            slowest direction, see :attr:`burnin_steps`.
+        num_steps_bw_draws: steps for each draw; or ``auto``: 1, unless a settled step is short.
         batch_size: samples of the sampling set for each gradient.
         seed: of the noise and the minibatches; chain c uses the streams (seed, c).
         common_noise: the same streams at every probe (common random numbers), which makes curves over training
@@ -64,6 +51,8 @@ class SGLDConfig:
         preconditioner: None is plain SGLD; :class:`~stagewise.sampling.preconditioners.RMSprop`,
             :class:`~stagewise.sampling.preconditioners.AdamMoments` or :class:`~stagewise.sampling.ekfac.EKFAC`.
         drift: which gradient drives the chain.
+        integrator: how a chain steps; ``euler`` repeats published runs.
+        start: where a chain starts; ``anchor`` repeats published runs.
         parameters: patterns of parameter names (``*`` matches anything) that the chain moves; the others stay at w*.
             None moves all trainable ones.
         max_loss_rise: a chain whose mean observed loss rises by more than this over that at w* has diverged and is
@@ -76,18 +65,20 @@ class SGLDConfig:
         InputError: a value out of range.
     """
 
-    lr: float | Literal["auto"] = 5e-5
+    lr: float | Literal["auto"] = "auto"
     nbeta: float = 300.0
-    localization: float | Literal["auto"] = 2000.0
-    num_chains: int = 2
-    num_draws: int = 40
-    num_burnin_steps: int = 0
-    num_steps_bw_draws: int = 1
+    localization: float | Literal["auto"] = "auto"
+    num_chains: int = 8
+    num_draws: int = 16
+    num_burnin_steps: int | Literal["auto"] = "auto"
+    num_steps_bw_draws: int | Literal["auto"] = "auto"
     batch_size: int = 32
     seed: int = 0
     common_noise: bool = True
     preconditioner: RMSprop | AdamMoments | EKFAC | None = None
-    drift: Drift = Drift.plain
+    drift: Drift = Drift.auto
+    integrator: Integrator = Integrator.leimkuhler_matthews
+    start: Start = Start.gaussian
     parameters: list[str] | None = None
     max_loss_rise: float = 10.0
     weight_decay: float = 0.0
@@ -95,7 +86,8 @@ class SGLDConfig:
 
     def __post_init__(self) -> None:
         finite = math.isfinite
-        for name, kind in (("drift", Drift), ("engine", EngineName)):
+        kinds = {"drift": Drift, "engine": EngineName, "integrator": Integrator, "start": Start}
+        for name, kind in kinds.items():
             value = getattr(self, name)
             known = [member.value for member in kind]
             require(value in known, name, value, f"one of {known}", f"{known[0]} is the default")
@@ -117,12 +109,19 @@ class SGLDConfig:
             )
         if self.lr != "auto" and self.localization != "auto":
             require(
-                self.lr * self.localization < 4 or self.preconditioner is not None,
+                self.lr * self.localization < STABLE or self.preconditioner is not None,
                 "lr * localization",
                 self.lr * self.localization,
                 "less than 4 (the chain is unstable beyond)",
                 f"set lr below {0.3 / max(self.localization, 1e-12):.3g}",
             )
+        require(
+            self.localization != 0 or self.start is not Start.gaussian,
+            "localization",
+            self.localization,
+            "localization > 0 with start 'gaussian', which draws from N(w*, 1 / localization)",
+            "set start to anchor, or localization to a number above 0",
+        )
         require(
             self.nbeta > 0 or self.localization != "auto",
             "localization='auto' with nbeta",
@@ -134,16 +133,10 @@ class SGLDConfig:
         require(
             _is_count(self.num_draws, 2), "num_draws", self.num_draws, "an integer >= 2", "a covariance needs draws"
         )
-        require(
-            _is_count(self.num_burnin_steps, 0), "num_burnin_steps", self.num_burnin_steps, "an integer >= 0", "try 0"
-        )
-        require(
-            _is_count(self.num_steps_bw_draws, 1),
-            "num_steps_bw_draws",
-            self.num_steps_bw_draws,
-            "an integer >= 1",
-            "1 records every step",
-        )
+        for name, least in (("num_burnin_steps", 0), ("num_steps_bw_draws", 1)):
+            value = getattr(self, name)
+            counts = value == "auto" or _is_count(value, least)
+            require(counts, name, repr(value), f"an integer >= {least}, or 'auto'", "auto follows from the step")
         require(_is_count(self.batch_size, 1), "batch_size", self.batch_size, "an integer >= 1", "32 is usual")
         require(_is_count(self.seed, 0), "seed", self.seed, "an integer >= 0", "0 will do")
         require(
@@ -161,7 +154,7 @@ class SGLDConfig:
             "10 nats is ample",
         )
         require(
-            not (isinstance(self.preconditioner, RMSprop) and self.preconditioner.frozen) or self.num_burnin_steps > 0,
+            not (isinstance(self.preconditioner, RMSprop) and self.preconditioner.frozen) or self.num_burnin_steps != 0,
             "num_burnin_steps",
             self.num_burnin_steps,
             "at least one burn-in step with a preconditioner, which is adapted there and then frozen",
@@ -176,9 +169,57 @@ class SGLDConfig:
         )
 
     @property
+    def burnin_steps(self) -> int:
+        """Steps before the first draw: ``num_burnin_steps``, or what follows from the step.
+
+        Until a displacement has shrunk to a tenth where localization alone holds the chain, which is slowest, and 500
+        at most; 100 with RMSprop, which adapts there; with EK-FAC ``lr`` itself is the rate. For as long as ``lr`` or
+        ``localization`` is ``auto`` this is what is usual once they are settled.
+        """
+        if self.num_burnin_steps != "auto":
+            return self.num_burnin_steps
+        if isinstance(self.preconditioner, RMSprop):
+            return _ADAPTING_STEPS
+        if self.lr == "auto" or self.localization == "auto":
+            return relaxation_steps(_USUAL_REACH)
+        reach = self.lr * (1.0 if isinstance(self.preconditioner, EKFAC) else self.localization)
+        if not 0 < reach < STABLE:
+            return 0
+        return min(relaxation_steps(reach), _LONGEST_BURNIN)
+
+    @property
+    def steps_bw_draws(self) -> int:
+        """Steps for each draw: ``num_steps_bw_draws``, 1 where it is ``auto``."""
+        return 1 if self.num_steps_bw_draws == "auto" else self.num_steps_bw_draws
+
+    @property
     def num_steps(self) -> int:
         """Gradient steps of one chain."""
-        return self.num_burnin_steps + self.num_draws * self.num_steps_bw_draws
+        return self.burnin_steps + self.num_draws * self.steps_bw_draws
+
+    @property
+    def unsettled(self) -> tuple[str, ...]:
+        """Names of the settings that are ``auto`` and that a probe needs a look at the curvature for."""
+        names = ("lr", "localization", "drift", "num_burnin_steps", "num_steps_bw_draws")
+        return tuple(name for name in names if getattr(self, name) == "auto")
+
+    def fallbacks(self) -> dict[str, Any]:
+        """What chains take for those of :attr:`unsettled` that need not be numbers, where nothing settles them."""
+        taken = {
+            "drift": str(Drift.control_variate),
+            "num_burnin_steps": self.burnin_steps,
+            "num_steps_bw_draws": self.steps_bw_draws,
+        }
+        return {name: value for name, value in taken.items() if name in self.unsettled}
+
+    def one_line(self) -> str:
+        """The settings that :func:`~stagewise.sampling.settling.settle` finds, as one line of YAML to paste."""
+        names = ("lr", "nbeta", "localization", "num_chains", "num_draws", "num_burnin_steps", "num_steps_bw_draws")
+        told = {name: getattr(self, name) for name in (*names, "batch_size", "drift")}
+        listed = ", ".join(
+            f"{name}: {value:g}" if isinstance(value, float) else f"{name}: {value}" for name, value in told.items()
+        )
+        return f"sgld: {{{listed}}}"
 
     def numbers(self) -> tuple[float, float]:
         """``lr`` and ``localization``, once both are numbers.
@@ -189,6 +230,6 @@ class SGLDConfig:
         if self.lr == "auto" or self.localization == "auto":
             raise InputError(
                 f"got lr={self.lr!r} and localization={self.localization!r}; expected numbers where chains run; let "
-                "InfluenceCallback settle them at its first probe, or stagewise.sampling.measurement.settle"
+                "InfluenceCallback settle them at its first probe, or stagewise.sampling.settling.settle"
             )
         return self.lr, self.localization

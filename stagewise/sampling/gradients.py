@@ -1,9 +1,30 @@
 """Estimators of the gradient that drives a chain: plain, control variates, tilted."""
 
+import torch
 from torch import Tensor
 
-from stagewise.sampling.config import Drift
 from stagewise.sampling.engine import Engine
+from stagewise.sampling.options import Drift
+from stagewise.sampling.streams import Minibatches
+
+KEPT_BYTES = 2**28
+"""Minibatch gradients at w* are kept where they take no more memory than this, a quarter of a GiB."""
+
+
+def anchor_gradients(engine: Engine, choices: Tensor) -> Tensor:
+    """Gradient of each minibatch of a partition at w*, ``[minibatch, weight]``, nats per weight.
+
+    Args:
+        engine: evaluates as many of them at once as it has chains.
+        choices: samples ``[minibatch, sample]``.
+    """
+    chains = len(engine.state)
+    kept = engine.anchor.new_empty(len(choices), len(engine.anchor))
+    for start in range(0, len(choices), chains):
+        numbers = torch.arange(start, start + chains) % len(choices)
+        count = min(chains, len(choices) - start)
+        kept[start : start + count] = engine.anchor_gradient(choices[numbers])[:count]
+    return kept
 
 
 class DriftGradient:
@@ -16,30 +37,41 @@ class DriftGradient:
     Source: control variates, Baker et al. 2019.
     """
 
-    def __init__(self, drift: Drift, engine: Engine, *, weight_decay: float = 0.0, slope: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        drift: Drift,
+        engine: Engine,
+        *,
+        weight_decay: float = 0.0,
+        slope: Tensor | None = None,
+        kept: Tensor | None = None,
+    ) -> None:
         """Set up for the chains of an engine.
 
         Args:
-            drift: which estimator.
+            drift: which estimator; not ``auto``.
             engine: evaluates the chains.
             weight_decay: coefficient of |w|^2 / 2 in the mean loss.
             slope: full gradient of L at w*, ``[weight]``. Control variates need it; so does tilting where the minibatch
                 is the whole sampling set, which is then not evaluated twice.
+            kept: from :func:`anchor_gradients`, ``[minibatch, weight]``, so that a step takes one gradient and not two;
+                minibatches then carry their numbers.
         """
         self._drift = drift
         self._engine = engine
         self._weight_decay = weight_decay
         self._slope = slope
+        self._kept = kept
 
-    def __call__(self, rows: Tensor | None) -> Tensor:
-        """Estimate from minibatches at the chains' present weights.
-
-        Args:
-            rows: samples ``[chain, sample]``; None is the whole sampling set.
-        """
+    def __call__(self, minibatches: Minibatches) -> Tensor:
+        """Estimate from minibatches at the chains' present weights."""
+        rows, numbers = minibatches
         gradient = self._engine.gradient(rows)
         if self._drift is not Drift.plain and rows is not None:
-            gradient -= self._engine.anchor_gradient(rows)
+            if self._kept is not None and numbers is not None:
+                gradient -= self._kept[numbers.to(self._kept.device)]
+            else:
+                gradient -= self._engine.anchor_gradient(rows)
             if self._drift is Drift.control_variate:
                 gradient += self._known_slope()
         elif self._drift is Drift.tilted:

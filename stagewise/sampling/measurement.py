@@ -1,8 +1,8 @@
-"""The curvature that a sampler meets at one checkpoint, and settings made from it."""
+"""The curvature that a sampler meets at one checkpoint."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from stagewise.batches import Batch, num_samples, take
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import LossFn, evaluate
-from stagewise.sampling.calibration import propose
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.curvature import Curvature, Root, measure_curvature
 from stagewise.sampling.ekfac import EKFAC, ekfac_preconditioner
@@ -81,18 +80,18 @@ class Landscape:
             InputError, FloatingPointError, ArithmeticError: as :func:`measure_curvature` does.
         """
         plain = self._curvature(module, config, step, None)
-        preconditioner = None if config.localization == "auto" else self._preconditioner(module, config)
+        preconditioner = None if config.localization == "auto" else self.preconditioner(module, config)
         if preconditioner is None:
             return Measurement(plain)
         return Measurement(plain, self._curvature(module, config, step, preconditioner.root_times))
 
-    def _preconditioner(self, module: nn.Module, config: SGLDConfig) -> Preconditioner | None:
-        """P of the first steps of a chain; None without one."""
+    def preconditioner(self, module: nn.Module, config: SGLDConfig) -> Preconditioner | None:
+        """P of the first steps of a chain, once ``config.localization`` is a number; None without one."""
         settings = config.preconditioner
         if isinstance(settings, RMSprop):
             return self._rmsprop(settings, module, config)
         if isinstance(settings, AdamMoments):
-            weights = FlatWeights(module, self._selection(config))
+            weights = FlatWeights(module, self.selection(config))
             moments = weights.gather(self.second_moments)
             return settings.build(weights.gather(weights.leaves), moments, weights.anchor)
         if isinstance(settings, EKFAC):
@@ -103,11 +102,12 @@ class Landscape:
                 self.sampling,
                 nbeta=config.nbeta,
                 localization=float(config.localization) + config.nbeta * config.weight_decay,
-                parameters=self._selection(config),
+                parameters=self.selection(config),
             )
         return None
 
-    def _selection(self, config: SGLDConfig) -> Selection:
+    def selection(self, config: SGLDConfig) -> Selection:
+        """Which entries of which parameters the chains move."""
         return one_selection(config.parameters, self.masks)
 
     def _curvature(self, module: nn.Module, config: SGLDConfig, step: int, root: Root | None) -> Curvature:
@@ -120,7 +120,7 @@ class Landscape:
             module,
             self.loss_fn,
             take(self.sampling, slice(0, self.num_samples)),
-            parameters=self._selection(config),
+            parameters=self.selection(config),
             root=root,
             # A minibatch at a time: second derivatives take a few times the memory of a training step.
             chunk_size=config.batch_size,
@@ -137,13 +137,13 @@ class Landscape:
 
         Gradients grow as the chain leaves w*, and P falls; but the first steps are taken with a P like this.
         """
-        weights = FlatWeights(module, self._selection(config))
+        weights = FlatWeights(module, self.selection(config))
         adapting = RunningRMSprop(settings, weights.state)
         generator = np.random.default_rng(self.seed)
         size = num_samples(self.sampling)
 
         def body() -> Preconditioner:
-            for _ in range(min(config.num_burnin_steps or _MOST_GRADIENTS, _MOST_GRADIENTS)):
+            for _ in range(min(config.burnin_steps or _MOST_GRADIENTS, _MOST_GRADIENTS)):
                 index = generator.permutation(size)[: config.batch_size]
                 with self.forward_context():
                     losses = evaluate(self.loss_fn, module, take(self.sampling, torch.from_numpy(index)))
@@ -152,42 +152,3 @@ class Landscape:
 
         with untouched(module), torch.enable_grad():
             return with_weights(module, weights.leaves, body)
-
-
-def settle(
-    config: SGLDConfig, landscape: Landscape, module: nn.Module, *, growth: float = 1.0, step: int = 0
-) -> tuple[SGLDConfig, Measurement]:
-    """Replace ``auto`` in the settings by numbers that suit the weights which ``module`` has now.
-
-    Args:
-        config: the settings; numbers among them are kept.
-        landscape: what to measure on.
-        module: at the checkpoint; left as it was.
-        growth: factor on the measured curvature, for later checkpoints, see :func:`propose`.
-        step: training step of the checkpoint.
-
-    Returns:
-        The settings, with numbers, and the curvature at the checkpoint.
-
-    Raises:
-        InputError, FloatingPointError, ArithmeticError: as :func:`measure_curvature` and :func:`propose` do.
-    """
-    measured = landscape.measure(module, config, step)
-    if config.localization == "auto":
-        proposal = propose(replace(config, lr="auto"), [measured.plain], growth=growth, keep=True)
-        config = replace(config, localization=proposal.localization)
-        if config.preconditioner is not None:
-            measured = landscape.measure(module, config, step)
-    if config.lr == "auto":
-        steepest = []
-        if measured.preconditioned is not None:
-            # Only H is expected to grow, not the localization beside it.
-            grown = (
-                measured
-                if growth == 1
-                else landscape.measure(module, replace(config, nbeta=growth * config.nbeta), step)
-            )
-            assert grown.preconditioned is not None
-            steepest = [grown.preconditioned.lam_max]
-        config = replace(config, lr=propose(config, [measured.plain], growth=growth, steepest=steepest, keep=True).lr)
-    return config, measured

@@ -1,14 +1,16 @@
 """Random streams of the chains: every number comes from a stated seed."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.options import Integrator, Start
 
-_NOISE, _BATCHES = 0, 1
+_NOISE, _BATCHES, _PARTITION = 0, 1, 2
 
 _BLOCK_STEPS = 16
 _BLOCK_NUMBERS = 2**20
@@ -32,10 +34,46 @@ def chain_streams(
     return _generator(device, _NOISE, *key), _generator(torch.device("cpu"), _BATCHES, *key)
 
 
+class Minibatches(NamedTuple):
+    """One minibatch for each chain.
+
+    Attributes:
+        rows: samples of the sampling set ``[chain, sample]``, on the CPU; None where each is the whole set.
+        numbers: ``[chain]``, their places in the partition they were chosen from; None where they were drawn anew.
+    """
+
+    rows: Tensor | None
+    numbers: Tensor | None = None
+
+
+def partition(config: SGLDConfig, num_sampling: int) -> Tensor:
+    """The sampling set in random minibatches of one size, the same at every probe.
+
+    Args:
+        config: seed and ``batch_size``; the minibatches are a little smaller where it does not divide the set.
+        num_sampling: samples of the sampling set.
+
+    Returns:
+        Samples ``[minibatch, sample]``, each once; up to one more for each minibatch twice, where it does not work out.
+    """
+    number = -(-num_sampling // config.batch_size)
+    size = -(-num_sampling // number)
+    order = torch.randperm(num_sampling, generator=_generator(torch.device("cpu"), _PARTITION, config.seed))
+    return torch.cat([order, order[: number * size - num_sampling]]).view(number, size)
+
+
 class Streams:
     """Noise and minibatches of some chains, step by step; what one chain gets does not depend on the others."""
 
-    def __init__(self, config: SGLDConfig, chains: Sequence[int], step: int, like: Tensor, num_sampling: int) -> None:
+    def __init__(
+        self,
+        config: SGLDConfig,
+        chains: Sequence[int],
+        step: int,
+        like: Tensor,
+        num_sampling: int,
+        choices: Tensor | None = None,
+    ) -> None:
         """Start the streams.
 
         Args:
@@ -44,17 +82,22 @@ class Streams:
             step: training step.
             like: flat weights ``[weight]``, for size, device and type of the noise.
             num_sampling: samples of the sampling set.
+            choices: from :func:`partition`, to choose minibatches from; None draws them anew at each step.
         """
         streams = [chain_streams(config, chain, step, like.device) for chain in chains]
         self._noise, self._batches = zip(*streams, strict=True)
-        self._left = config.num_steps
+        averaged = config.integrator is Integrator.leimkuhler_matthews
+        self._left = config.num_steps + int(averaged) + int(config.start is Start.gaussian)
         self._position = self._block_steps = min(_BLOCK_STEPS, max(1, _BLOCK_NUMBERS // len(like)))
         self._block = like.new_empty(len(streams), self._block_steps, len(like))
+        self._kept = like.new_empty(len(streams), len(like)) if averaged else None
+        self._last: Tensor | None = None
         self._num_sampling = num_sampling
         self._batch_size = config.batch_size
+        self._choices = choices
 
     def noise(self) -> Tensor:
-        """Standard normal ``[chain, weight]`` for the next step; overwritten later."""
+        """Standard normal ``[chain, weight]``, the next; overwritten later."""
         if self._position == self._block_steps:
             self._position = 0
             for block, generator in zip(self._block, self._noise, strict=True):
@@ -63,9 +106,23 @@ class Streams:
         self._left -= 1
         return self._block[:, self._position - 1]
 
-    def rows(self) -> Tensor | None:
-        """Samples of the next minibatches ``[chain, sample]``, on the CPU; None where each is the whole set."""
+    def two_noises(self) -> tuple[Tensor, Tensor]:
+        """That of the step before and the next: what the integrator of Leimkuhler and Matthews averages."""
+        assert self._kept is not None
+        last = self.noise() if self._last is None else self._last
+        if self._position == self._block_steps:
+            # The next block overwrites it.
+            last = self._kept.copy_(last)
+        self._last = self.noise()
+        return last, self._last
+
+    def minibatches(self) -> Minibatches:
+        """The next minibatches."""
         if self._batch_size >= self._num_sampling:
-            return None
+            return Minibatches(None)
+        if self._choices is not None:
+            number = len(self._choices)
+            numbers = torch.cat([torch.randint(number, (1,), generator=generator) for generator in self._batches])
+            return Minibatches(self._choices[numbers], numbers)
         permutations = [torch.randperm(self._num_sampling, generator=generator) for generator in self._batches]
-        return torch.stack([order[: self._batch_size] for order in permutations])
+        return Minibatches(torch.stack([order[: self._batch_size] for order in permutations]))

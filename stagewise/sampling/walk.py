@@ -11,9 +11,12 @@ from torch import Tensor
 
 from stagewise.losses import Losses
 from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.ekfac import EKFAC
 from stagewise.sampling.engine import Engine
 from stagewise.sampling.gradients import DriftGradient
+from stagewise.sampling.heat import NUM_GRADIENTS, minibatch_heat
 from stagewise.sampling.kernel import sgld_step_
+from stagewise.sampling.options import Integrator, Start
 from stagewise.sampling.preconditioners import Preconditioner, RMSprop, RunningRMSprop
 from stagewise.sampling.streams import Streams
 
@@ -37,7 +40,7 @@ class Walk:
         reduced: ``[chain, draw, feature]``, or None.
         distance: ``[chain, draw]``, |w - w*|.
         gradient_rms: ``[chain]``, root mean square of the gradient estimates over steps and weights, nats per weight.
-        minibatch_noise: ``[chain]``, variance that minibatches add to a step over that of the injected noise.
+        minibatch_noise: ``[chain]``, see :func:`~stagewise.sampling.heat.minibatch_heat`; NaN where not measured.
         failed: position of each chain that failed, with the reason.
     """
 
@@ -100,7 +103,7 @@ def walk(
     numbers: Sequence[int] | None = None,
     measure_noise: bool = True,
 ) -> Walk:
-    """Run the chains of an engine from w*, all of them in step.
+    """Run the chains of an engine, all of them in step.
 
     Args:
         engine: evaluates the chains; its state is moved.
@@ -112,12 +115,13 @@ def walk(
         reduce: makes features of each draw's losses, so that no token losses are kept.
         on_draw: is given each draw's losses as they come.
         numbers: of the chains, for ``on_draw``; 0, 1, ... if None.
-        measure_noise: spend one more gradient on the minibatch noise; it is NaN if not.
+        measure_noise: spend some more gradients on the heat of the minibatches; it is NaN if not.
     """
     num_chains, num_weights = engine.state.shape
+    burnin, spacing = config.burnin_steps, config.steps_bw_draws
     lr, localization = config.numbers()
-    engine.state.copy_(engine.anchor.expand_as(engine.state))
-    engine.moved()
+    averaged = config.integrator is Integrator.leimkuhler_matthews
+    _start_(engine, streams, config, fixed)
     recorder = _Recorder(numbers or range(num_chains), config.num_draws, anchor, reduce, on_draw)
     distance = torch.empty((num_chains, config.num_draws), dtype=torch.float32)
     norms = engine.state.new_zeros(config.num_steps, num_chains)
@@ -128,28 +132,30 @@ def walk(
     failed: dict[int, str] = {}
     checked = 0
     for index in range(config.num_steps):
-        gradient = estimate(streams.rows())
+        gradient = estimate(streams.minibatches())
         norms[index] = torch.linalg.vector_norm(gradient, dim=1)
-        burning_in = index < config.num_burnin_steps
+        burning_in = index < burnin
         if adapting is not None and rms_settings is not None and (burning_in or not rms_settings.frozen):
             adapting.update(gradient)
             preconditioner = adapting.preconditioner()
         if measure_noise and index == config.num_steps - 1:
-            excess = _minibatch_noise(estimate, streams.rows(), gradient, preconditioner, config)
+            excess = _minibatch_noise(estimate, streams, gradient, preconditioner, config)
+        noise, following = streams.two_noises() if averaged else (streams.noise(), None)
         sgld_step_(
             engine.state,
             engine.anchor,
             gradient,
-            streams.noise(),
+            noise,
             lr=lr,
             nbeta=config.nbeta,
             localization=localization,
             preconditioner=preconditioner,
+            next_noise=following,
         )
         engine.moved()
-        draw, between = divmod(index - config.num_burnin_steps, config.num_steps_bw_draws)
-        records = not burning_in and between == config.num_steps_bw_draws - 1
-        if not (records or index == config.num_burnin_steps - 1):
+        draw, between = divmod(index - burnin, spacing)
+        records = not burning_in and between == spacing - 1
+        if not (records or index == burnin - 1):
             continue
         _note_failed_gradients(norms, checked, index + 1, config.num_steps, failed)
         checked = index + 1
@@ -173,6 +179,19 @@ def walk(
     )
 
 
+def _start_(engine: Engine, streams: Streams, config: SGLDConfig, fixed: Preconditioner | None) -> None:
+    """Put the chains where they start."""
+    engine.state.copy_(engine.anchor.expand_as(engine.state))
+    if config.start is Start.gaussian:
+        noise = streams.noise()
+        if isinstance(config.preconditioner, EKFAC) and fixed is not None:
+            engine.state.add_(fixed.root_times(noise))
+        else:
+            _, localization = config.numbers()
+            engine.state.add_(noise, alpha=1 / math.sqrt(localization))
+    engine.moved()
+
+
 def _note_failed_gradients(norms: Tensor, start: int, end: int, num_steps: int, failed: dict[int, str]) -> None:
     """Look for gradients that were not finite since the last look: on a GPU each look waits for the device."""
     if math.isfinite(float(norms[start:end].sum())):
@@ -185,16 +204,15 @@ def _note_failed_gradients(norms: Tensor, start: int, end: int, num_steps: int, 
 
 def _minibatch_noise(
     estimate: DriftGradient,
-    rows: Tensor | None,
+    streams: Streams,
     gradient: Tensor,
     preconditioner: Preconditioner | None,
     config: SGLDConfig,
 ) -> Tensor:
-    """Heat ``[chain]``: lr nbeta^2 tr(P Var g) / (4 weights), Var g from a second minibatch at the same weights."""
-    if rows is None:
+    """Heat ``[chain]`` at the chains' present weights, where they have the gradient ``gradient``."""
+    minibatches = [streams.minibatches() for _ in range(NUM_GRADIENTS - 1)]
+    if minibatches[0].rows is None:
         return gradient.new_zeros(len(gradient))
-    difference = estimate(rows) - gradient
-    scaled = difference if preconditioner is None else preconditioner.times(difference)
-    variance = (difference * scaled).mean(dim=1) / 2
     lr, _ = config.numbers()
-    return variance * (lr * config.nbeta**2 / 4)
+    gradients = [gradient, *(estimate(it) for it in minibatches)]
+    return minibatch_heat(gradients, lr=lr, nbeta=config.nbeta, preconditioner=preconditioner)
