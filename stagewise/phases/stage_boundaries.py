@@ -20,6 +20,10 @@ _POOLED = 5
 """Errors over a few chains are unsure: variances are means over so many neighbouring probes."""
 
 
+_MOST_SCORES = 2**18
+"""Scores held at once."""
+
+
 class Turn(StrEnum):
     """How a curve turns."""
 
@@ -176,9 +180,9 @@ def _pooled(errors: Array) -> Array:
 
 
 def _scores(value: Array, error: Array) -> Array:
-    """``[probe, probe]``: how far the first is above the second, in standard errors; 0 for what is equal."""
-    difference = value[:, None] - value[None]
-    scale = np.hypot(error[:, None], error[None])
+    """``[..., probe, probe]``: how far the first is above the second, in standard errors; 0 for what is equal."""
+    difference = value[..., :, None] - value[..., None, :]
+    scale = np.hypot(error[..., :, None], error[..., None, :])
     scores = np.copysign(np.inf, difference)
     np.divide(difference, scale, out=scores, where=scale > 0)
     scores[difference == 0] = 0.0
@@ -196,12 +200,14 @@ def _noise_limit(
         errors = _pooled(error * np.sqrt(generator.chisquare(degrees, (count, size)) / degrees))
     largest = np.zeros(count)
     before = np.tri(size, k=-1, dtype=bool)
-    for row in range(count):
-        scores = _scores(values[row], errors[row])
+    together = max(1, _MOST_SCORES // size**2)
+    for first in range(0, count, together):
+        rows = slice(first, first + together)
+        scores = _scores(values[rows], errors[rows])
         for side in (scores, -scores):
-            left = np.where(before, side, -np.inf).max(axis=1)
-            right = np.where(before.T, side, -np.inf).max(axis=1)
-            largest[row] = max(largest[row], np.minimum(left, right).max())
+            left = np.where(before, side, -np.inf).max(axis=-1)
+            right = np.where(before.T, side, -np.inf).max(axis=-1)
+            largest[rows] = np.maximum(largest[rows], np.minimum(left, right).max(axis=-1))
     return float(np.quantile(largest, 1 - chance, method="higher"))
 
 
