@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from stagewise.batches import Batch, tensors
+from stagewise.batches import Batch, num_samples, tensors
 from stagewise.isolation import with_weights
 from stagewise.losses import Losses, LossFn, evaluate
 from stagewise.sampling.entries import Entries, Selection, moved_entries
@@ -174,6 +174,19 @@ class BatchedEngine:
     def anchor_gradient(self, rows: Tensor | None) -> Tensor:
         """See :class:`~stagewise.sampling.engine.Engine`."""
         return self._gradient(self._anchors, rows)
+
+    def observed_gradient(self) -> Tensor:
+        """See :class:`~stagewise.sampling.engine.Engine`."""
+        total, start = torch.zeros_like(self.state), 0
+        for chunk in self._observed:
+            graph = self._graph(chunk, gradient=True, shared=True)
+            end = start + num_samples(chunk)
+            # The graph has the mean over the chunk.
+            share = self._mask[start:end].sum() / self._mask.sum()
+            with torch.no_grad():
+                total += graph(self.state, *self._rest, *tensors(chunk)) * share.to(total)
+            start = end
+        return total
 
     def _gradient(self, state: Tensor, rows: Tensor | None) -> Tensor:
         batch = self._sampling

@@ -31,6 +31,9 @@ class Engine(Protocol):
     def anchor_gradient(self, rows: Tensor | None) -> Tensor:
         """The same at w*, ``[chain, weight]``."""
 
+    def observed_gradient(self) -> Tensor:
+        """Gradient ``[chain, weight]`` of the mean loss of the observed set at each chain's weights."""
+
     def losses(self) -> Tensor:
         """Losses of the observed set at each chain's weights, ``[chain, sample(, token)]``, zero where masked."""
 

@@ -52,6 +52,15 @@ class SequentialEngine:
         with self._weights.at_anchor():
             return self.gradient(rows)
 
+    def observed_gradient(self) -> Tensor:
+        """See :class:`~stagewise.sampling.engine.Engine`."""
+        total, count = torch.zeros_like(self.anchor), 0
+        for chunk in self._observed:
+            losses = self._evaluate(chunk)
+            total += self._weights.gradient(losses.values.sum())
+            count += int(losses.mask.sum())
+        return (total / count).unsqueeze(0)
+
     def slope(self, batch_size: int) -> Tensor:
         """Gradient ``[weight]`` of the mean loss over the sampling set at w*: chunk means weighted by their samples.
 

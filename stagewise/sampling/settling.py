@@ -134,6 +134,7 @@ def measure_heat(
     def body() -> dict[Drift, list[float]]:
         found: dict[Drift, list[float]] = {drift: [] for drift in drifts}
         for _ in range(_PLACES):
+            order = torch.randperm(size, generator=batches)
             rows = [torch.randperm(size, generator=batches)[: config.batch_size] for _ in range(NUM_GRADIENTS)]
             weights.reset()
             at_anchor = torch.stack([gradient(it) for it in rows])
@@ -144,10 +145,12 @@ def measure_heat(
                 weights.state.add_(displaced, alpha=localization**-0.5)
             weights.publish()
             here = torch.stack([gradient(it) for it in rows])
+            parts = order.split(config.batch_size)
+            direction = torch.stack([gradient(it) * (len(it) / size) for it in parts]).sum(dim=0)
             for drift in drifts:
-                estimates = here if drift is Drift.plain else here - at_anchor + at_anchor.mean(dim=0)
+                estimates = here if drift is Drift.plain else here - at_anchor
                 heat = minibatch_heat(
-                    [it[None] for it in estimates], lr=lr, nbeta=config.nbeta, preconditioner=preconditioner
+                    list(estimates), direction, lr=lr, nbeta=config.nbeta, preconditioner=preconditioner
                 )
                 found[drift].append(float(heat))
         return found

@@ -20,8 +20,9 @@ class Trace:
         dropped: number of each chain that failed, with the reason.
         step: training step of the weights.
         gradient_rms: ``[chain]``, root mean square over steps and weights of the gradient estimates, nats per weight.
-        minibatch_noise: variance that minibatches add to a step over that of the injected noise, mean over weights, at
-            the last step of the first chain or of all of a batch; well below 1 where the chain is not heated.
+        minibatch_noise: variance that minibatches add to a step over that of the injected noise, along the gradient of
+            the observed losses, at the last step of the first chain or of all of a batch, see
+            :func:`~stagewise.sampling.heat.minibatch_heat`; well below 1 where the chain is not heated.
         reduced: ``[chain, draw, feature]``, what the sampler's ``reduce`` made of each draw's losses; ``loss`` is then
             ``[chain, draw, sample]``, summed over tokens, also where ``mask`` has tokens.
         engine: the engine that ran the chains.

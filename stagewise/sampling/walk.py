@@ -139,7 +139,7 @@ def walk(
             adapting.update(gradient)
             preconditioner = adapting.preconditioner()
         if measure_noise and index == config.num_steps - 1:
-            excess = _minibatch_noise(estimate, streams, gradient, preconditioner, config)
+            excess = _minibatch_noise(engine, estimate, streams, gradient, preconditioner, config)
         noise, following = streams.two_noises() if averaged else (streams.noise(), None)
         sgld_step_(
             engine.state,
@@ -203,16 +203,18 @@ def _note_failed_gradients(norms: Tensor, start: int, end: int, num_steps: int, 
 
 
 def _minibatch_noise(
+    engine: Engine,
     estimate: DriftGradient,
     streams: Streams,
     gradient: Tensor,
     preconditioner: Preconditioner | None,
     config: SGLDConfig,
 ) -> Tensor:
-    """Heat ``[chain]`` at the chains' present weights, where they have the gradient ``gradient``."""
+    """Heat ``[chain]`` at the chains' present weights, for which ``gradient`` is one estimate."""
     minibatches = [streams.minibatches() for _ in range(NUM_GRADIENTS - 1)]
     if minibatches[0].rows is None:
         return gradient.new_zeros(len(gradient))
     lr, _ = config.numbers()
     gradients = [gradient, *(estimate(it) for it in minibatches)]
-    return minibatch_heat(gradients, lr=lr, nbeta=config.nbeta, preconditioner=preconditioner)
+    direction = engine.observed_gradient()
+    return minibatch_heat(gradients, direction, lr=lr, nbeta=config.nbeta, preconditioner=preconditioner)
