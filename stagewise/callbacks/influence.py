@@ -7,12 +7,14 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from stagewise.batches import Batch
 from stagewise.callbacks.calibration import SettingsWatch
 from stagewise.callbacks.component import masks_of_component
 from stagewise.callbacks.group_coverage import write_group_coverage
+from stagewise.callbacks.learning_rates import LearningRates
 from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_new_flags
 from stagewise.callbacks.outcome import write_outcome
 from stagewise.callbacks.probe_budget import within_budget
@@ -25,12 +27,12 @@ from stagewise.callbacks.run_folder import open_run_folder
 from stagewise.callbacks.silence import metrics_refused
 from stagewise.callbacks.trainer_facts import (
     forward_context,
-    learning_rate,
     max_steps,
     refuse_sharding,
     second_moments,
     writers,
 )
+from stagewise.errors import InputError
 from stagewise.influence.groups import Groups
 from stagewise.losses import LossFn
 from stagewise.probes.baselines import Baselines
@@ -103,6 +105,7 @@ class InfluenceCallback(Callback):
         self.enabled = enabled
         self._record = Record()
         self._references = References(self.probe.reference_ratio)
+        self._rates = LearningRates()
         self._watch = SettingsWatch(sgld, probe)
         self._resumed: dict[str, Any] | None = None
         self._prober: Prober | None = None
@@ -141,6 +144,8 @@ class InfluenceCallback(Callback):
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.schedule.check(max_steps(trainer))
         resumed, self._resumed = self._resumed, None
+        if resumed is None:
+            self._rates = LearningRates()
         if trainer.global_step == 0 and resumed is None:
             self._record, self._references = Record(), References(self.probe.reference_ratio)
             self._watch.restart()
@@ -167,7 +172,7 @@ class InfluenceCallback(Callback):
         self._fingerprint = prober.fingerprint() | self._named
         if resumed is not None:
             check_unchanged(resumed["fingerprint"], self._fingerprint)
-            if resumed["baselines"] is not None:
+            if resumed["baselines"] is not None and "lr_sum" in resumed["baselines"]:
                 prober.baselines.load_state_dict(resumed["baselines"])
         self._baselines = prober.baselines
         self._folder = open_run_folder(
@@ -190,6 +195,11 @@ class InfluenceCallback(Callback):
         if self._prober is not None:
             self._probe_if_due(trainer, pl_module)
 
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Take in the learning rate of the step that is about to be made, for TracIn."""
+        if self._prober is not None and self.probe.gradient_dot:
+            self._rates.before_step(trainer, optimizer)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Detect windows and write the summary."""
         self._finish(trainer)
@@ -208,6 +218,7 @@ class InfluenceCallback(Callback):
             "record": self._record.state_dict(),
             "references": self._references.state_dict(),
             "watch": self._watch.state_dict(),
+            "rates": self._rates.state_dict(),
             "fingerprint": dict(self._fingerprint),
             "folder": None if self._folder is None else str(self._folder.resolve()),
             "engine": self._engine,
@@ -215,10 +226,21 @@ class InfluenceCallback(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up where a checkpoint left off."""
+        """Take up where a checkpoint left off.
+
+        Raises:
+            InputError: TracIn is asked for, and the checkpoint does not know the learning rates of its steps.
+        """
         self._record = Record.from_state_dict(state_dict["record"])
         self._references.load_state_dict(state_dict["references"])
         self._watch.load_state_dict(state_dict["watch"])
+        if "rates" in state_dict:
+            self._rates.load_state_dict(state_dict["rates"])
+        elif self.probe.gradient_dot:
+            raise InputError(
+                "got a checkpoint of an older stagewise, without the learning rates of its steps, which TracIn needs; "
+                "expected one of this version; set probe.gradient_dot to false, or start a new run"
+            )
         self._resumed = {name: state_dict[name] for name in ("folder", "fingerprint", "engine", "baselines")}
 
     # Probing
@@ -245,7 +267,7 @@ class InfluenceCallback(Callback):
                     self.sgld = sgld
                     self._fingerprint = self._prober.settle(sgld) | self._named
                 show_on_bar(trainer, f"probing step {step} ...")
-                result, trace = self._prober.probe(module, step, second_moments=moments, lr=learning_rate(trainer))
+                result, trace = self._prober.probe(module, step, second_moments=moments, lr_sum=self._rates.total)
             self._engine = self._prober.engine and str(self._prober.engine)
             self._record.add(step, result, chains_dropped=len(trace.dropped))
             if result is not None:

@@ -1,5 +1,6 @@
 """What the callbacks ask of a Trainer."""
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -8,6 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.errors import InputError
@@ -63,11 +65,25 @@ def second_moments(trainer: Trainer, module: LightningModule) -> dict[str, Tenso
     return found
 
 
-def learning_rate(trainer: Trainer) -> float:
-    """Learning rate of the step that was just made; over several parameter groups, their mean by weights."""
-    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-    sizes = [sum(parameter.numel() for parameter in group["params"]) for group in groups]
-    return sum(float(group["lr"]) * size for group, size in zip(groups, sizes, strict=True)) / max(1, sum(sizes))
+def learning_rate(trainer: Trainer, optimizer: Optimizer) -> float:
+    """Learning rate that an optimizer has now, as a mean over all weights that the run trains.
+
+    Over several parameter groups, their mean by weights. Weights that only other optimizers move count with a rate of
+    zero: with two optimizers in turn, the rates of both steps add up to the mean rate of all weights. NaN for an
+    optimizer without a rate.
+
+    Args:
+        trainer: holds all optimizers.
+        optimizer: one of them.
+    """
+    groups = optimizer.param_groups
+    rates = [float(group.get("lr", math.nan)) for group in groups]
+    if len(trainer.optimizers) == 1 and len(set(rates)) == 1:
+        return rates[0]
+    every = {it for other in trainer.optimizers for group in other.param_groups for it in group["params"]}
+    sizes = [sum(it.numel() for it in group["params"]) for group in groups]
+    moved = sum(rate * size for rate, size in zip(rates, sizes, strict=True))
+    return moved / max(1, sum(it.numel() for it in every))
 
 
 def max_steps(trainer: Trainer) -> float:

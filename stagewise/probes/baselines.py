@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import nn
 from stagewise.batches import Batch
 from stagewise.errors import InputError
 from stagewise.influence.baselines import damped, graddot, tracin
+from stagewise.influence.baselines.folds import assign_folds
 from stagewise.influence.bif import SIGN
 from stagewise.influence.groups import Groups
 from stagewise.losses import LossFn
@@ -36,6 +38,7 @@ class Baselines:
         config: ProbeConfig,
         forward_context: Callable[[], AbstractContextManager] = nullcontext,
         masks: Masks | None = None,
+        gradient_block: int | None = None,
     ) -> None:
         """Start before the first probe.
 
@@ -48,6 +51,7 @@ class Baselines:
             config: which baselines are asked for.
             forward_context: entered around each forward pass (autocast).
             masks: what the chains move, in place of the sampler's parameters.
+            gradient_block: weights whose gradients are held at once; all if None.
         """
         self._loss_fn = loss_fn
         self._observed = observed
@@ -58,24 +62,25 @@ class Baselines:
         self._forward_context = forward_context
         self._selection = one_selection(sgld.parameters, masks)
         self._tracin = tracin.TracIn()
-        self._last_step = 0
+        self._gradient_block = gradient_block
+        self._last_step, self._lr_sum = 0, 0.0
 
     def settle(self, sgld: SGLDConfig) -> None:
         """Take settings with numbers in place of ``auto``."""
         self._sgld = sgld
 
-    def measure(self, module: nn.Module, step: int, lr: float | None) -> Variables:
+    def measure(self, module: nn.Module, step: int, lr_sum: float | None) -> Variables:
         """Variables of a probe's data set, ``[group, group_j]``.
 
         ``graddot`` and ``tracin``: positive = helpful; ``damped_influence``: negative = helpful. All are NaN where two
         groups have no pair of losses in different samples. TracIn begins with the first probe after the first training
         step, and leaves out probes with a gradient that is not finite. The damped influence function is NaN, and says
-        why in its attribute ``refused``, where H + (localization / nbeta) I is not positive definite.
+        why in its attribute ``refused``, where H + (weight_decay + localization / nbeta) I is not positive definite.
 
         Args:
             module: at the weights to look at.
             step: training step.
-            lr: learning rate of training since the last probe; without it there is no TracIn.
+            lr_sum: learning rates of training, summed over all its steps so far; without it there is no TracIn.
         """
         found: Variables = {}
         if self._config.gradient_dot:
@@ -84,18 +89,29 @@ class Baselines:
                 self._loss_fn,
                 self._observed,
                 self._groups,
+                num_folds=self._config.gradient_dot_folds,
+                chunk_size=self._config.chunk_size,
+                block_size=self._gradient_block,
                 parameters=self._selection,
                 forward_context=self._forward_context,
             )
-            found["graddot"] = (_AXES, dot, {"units": graddot.UNITS, "sign": graddot.SIGN})
+            found["graddot"] = (_AXES, dot, {"units": graddot.UNITS, "sign": graddot.SIGN, "pairs": self._pairs})
             defined = self._groups.has_pairs
-            if lr is not None and step > self._last_step and np.isfinite(dot[defined]).all():
-                total = self._tracin.add(dot, lr=lr, num_steps=step - self._last_step, defined=defined)
-                found["tracin"] = (_AXES, total, {"units": tracin.UNITS, "sign": graddot.SIGN})
-                self._last_step = step
+            finite = np.isfinite(dot[defined]).all()
+            if lr_sum is not None and np.isfinite(lr_sum) and step > self._last_step and finite:
+                total = self._tracin.add(dot, lr_sum=lr_sum - self._lr_sum, defined=defined)
+                found["tracin"] = (_AXES, total, {"units": tracin.UNITS, "sign": graddot.SIGN, "pairs": self._pairs})
+                self._last_step, self._lr_sum = step, lr_sum
         if self._config.damped_influence:
             found["damped_influence"] = self._damped(module)
         return found
+
+    @cached_property
+    def _pairs(self) -> str:
+        """Which pairs of losses are meant over, in words."""
+        folds = assign_folds(self._groups.counts, self._config.gradient_dot_folds)
+        num = folds.max() + 1
+        return "in different samples" if num == (folds >= 0).sum() else f"in different folds of {num}"
 
     def _damped(self, module: nn.Module) -> tuple[tuple[str, str], np.ndarray, dict[str, str]]:
         attributes = {"units": damped.UNITS, "sign": SIGN}
@@ -109,6 +125,7 @@ class Baselines:
                 sampling=self._sampling,
                 nbeta=self._sgld.nbeta,
                 localization=localization,
+                weight_decay=self._sgld.weight_decay,
                 parameters=self._selection,
                 chunk_size=self._config.chunk_size,
             )
@@ -119,9 +136,9 @@ class Baselines:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain Python."""
-        return {"tracin": self._tracin.state_dict(), "last_step": self._last_step}
+        return {"tracin": self._tracin.state_dict(), "last_step": self._last_step, "lr_sum": self._lr_sum}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """What :meth:`state_dict` saved."""
         self._tracin.load_state_dict(state["tracin"])
-        self._last_step = state["last_step"]
+        self._last_step, self._lr_sum = state["last_step"], state["lr_sum"]

@@ -21,6 +21,9 @@ class ProbeConfig:
             :class:`~stagewise.probes.references.References`.
         centering: around which means the within part is taken, see :class:`~stagewise.influence.split.Centering`.
         gradient_dot: also measure the gradient dot product between groups, and TracIn as its sum over the run.
+        gradient_dot_folds: over the pairs of losses in different folds of the observed set, so many of them, or as many
+            as keep a pair of every two groups, see :func:`~stagewise.influence.baselines.graddot.gradient_dot`. Null
+            takes all pairs in different samples, with one backward pass for each sample and group.
         damped_influence: also measure the damped influence function between groups, for small models: tens of double
             backward passes for each sample and group beyond 1,000 weights.
         chunk_size: samples of the observed set for each forward pass; all at once if None.
@@ -50,6 +53,7 @@ class ProbeConfig:
     reference_ratio: float = 1.15
     centering: Centering = Centering.chain
     gradient_dot: bool = True
+    gradient_dot_folds: int | None = 4
     damped_influence: bool = False
     chunk_size: int | None = None
     save_trace: bool = True
@@ -67,6 +71,14 @@ class ProbeConfig:
             raise InputError(f"got reference_ratio={self.reference_ratio}; expected more than 1; 1.15 is usual")
         if self.chunk_size is not None and self.chunk_size < 1:
             raise InputError(f"got chunk_size={self.chunk_size}; expected an integer >= 1, or null for all at once")
+        folds = self.gradient_dot_folds
+        require(
+            folds is None or folds >= 2,
+            "gradient_dot_folds",
+            folds,
+            "2 or more, or null for all pairs",
+            "4 is the default",
+        )
         bins = self.position_bins
         require(
             bins is None or (bins >= 1 if isinstance(bins, int) else len(bins) >= 2),

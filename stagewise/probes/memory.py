@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from stagewise.errors import InputError
+from stagewise.influence.baselines.graddot import VECTORS
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.references import MAX_CACHED
 from stagewise.sampling.config import SGLDConfig
@@ -16,6 +17,8 @@ _COPIES_MOVING = 3
 """Of what one process sends to the first, while it comes and is read (measured)."""
 _SAMPLE_MATRICES = 50
 """Matrices over samples: four parts of influence, correlation and both errors, and what the jackknife works with."""
+_LEAST_SHARE = 1 / 16
+"""Of the limit, for the gradients of groups, however much the other products need."""
 
 _ADVICE = {
     "trace": "set save_trace to false, observe fewer samples, or draw less",
@@ -131,3 +134,32 @@ def check_memory(
         f"draws, which needs about {total:.2g} GiB ({listed}); expected at most "
         f"memory_limit_gib={config.memory_limit_gib:g}; {_ADVICE[largest[0]]}, or raise the limit"
     )
+
+
+def gradient_memory(
+    config: ProbeConfig, others_gib: float, *, num_groups: int, num_weights: int, weight_bytes: int = 4
+) -> tuple[int | None, float]:
+    """How many weights' gradients are held at once for dot products between groups.
+
+    They get what the other products leave of the limit, a sixteenth of it at least. Where that is not enough for all
+    weights, they are taken in blocks, each with passes of its own: nothing is refused for them.
+
+    Args:
+        config: the limit, and whether there are dot products at all.
+        others_gib: what the other products need, see :func:`check_memory`.
+        num_groups: groups, at least the one of everything.
+        num_weights: that chains move.
+        weight_bytes: of an entry of a gradient, 4 or 8.
+
+    Returns:
+        The size of a block, None for all weights at once; and what it needs where the module is, GiB: two gradients for
+        each group.
+    """
+    if not config.gradient_dot:
+        return None, 0.0
+    for_each = VECTORS * weight_bytes * num_groups / _GIB
+    room = max(config.memory_limit_gib - others_gib, _LEAST_SHARE * config.memory_limit_gib)
+    if for_each * num_weights <= room:
+        return None, for_each * num_weights
+    block = max(1, int(room / for_each))
+    return block, for_each * block

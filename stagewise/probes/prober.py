@@ -26,12 +26,12 @@ from stagewise.probes.chain_facts import add_diagnostics, add_trace
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.data_digest import data_digest
 from stagewise.probes.llc import LearningCoefficient
-from stagewise.probes.memory import check_memory
+from stagewise.probes.memory import check_memory, gradient_memory
 from stagewise.probes.references import References
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.data import ProbeData
-from stagewise.sampling.entries import Masks, masks_digest, one_selection
+from stagewise.sampling.entries import Masks, masks_digest, moved_entries, one_selection
 from stagewise.sampling.observed import chunks
 from stagewise.sampling.share import ALONE, ChainShare
 from stagewise.sampling.trace import Trace, merge_traces
@@ -93,7 +93,7 @@ class Prober:
         self._masks = masks
         self._share, self._numbers = share, share.numbers(sgld.num_chains)
         self._references = References(config.reference_ratio) if references is None else references
-        self.memory_gib = self._check_memory(module, max(1, len(data.groups)))
+        self.memory_gib, gradient_block = self._check_memory(module, max(1, len(data.groups)))
         mask = self._check(module)
         self.groups = Groups({name: group.cpu().numpy() for name, group in data.groups.items()}, mask)
         bins = config.position_bins
@@ -109,6 +109,7 @@ class Prober:
             config=config,
             forward_context=forward_context,
             masks=masks,
+            gradient_block=gradient_block,
         )
         self._llc = LearningCoefficient(
             module,
@@ -166,14 +167,23 @@ class Prober:
             )
         return np.concatenate(masks)
 
-    def _check_memory(self, module: nn.Module, num_groups: int) -> float:
-        """Refuse before the work: one sample tells how many losses there are."""
+    def _check_memory(self, module: nn.Module, num_groups: int) -> tuple[float, int | None]:
+        """Refuse before the work: one sample tells how many losses there are. GiB, and weights in a gradient block."""
         with untouched(module), self._forward_context(), torch.no_grad():
             one = evaluate(self._loss_fn, module, take(self._observed, slice(0, 1))).values
         shape = (num_samples(self._observed), *one.shape[1:])
-        return check_memory(
+        others = check_memory(
             self._config, self._sgld, loss_shape=shape, num_groups=num_groups, num_processes=self._share.world_size
         )
+        moved = moved_entries(module, one_selection(self._sgld.parameters, self._masks))
+        block, gib = gradient_memory(
+            self._config,
+            others,
+            num_groups=num_groups,
+            num_weights=sum(entries.size for entries in moved),
+            weight_bytes=max(4, *(entries.dtype.itemsize for entries in moved)),
+        )
+        return others + gib, block
 
     def probe(
         self,
@@ -181,7 +191,7 @@ class Prober:
         step: int,
         *,
         second_moments: Mapping[str, Tensor] | None = None,
-        lr: float | None = None,
+        lr_sum: float | None = None,
     ) -> tuple[xr.Dataset | None, Trace]:
         """Probe the weights that the module has now: :meth:`measure`, then :meth:`assemble` with the own reference.
 
@@ -189,7 +199,8 @@ class Prober:
             module: the module that the prober was made for.
             step: training step, larger than that of any earlier probe.
             second_moments: Adam's, by parameter name, for the preconditioner that uses them.
-            lr: learning rate of training, for TracIn; without it there is none.
+            lr_sum: learning rates of training, summed over all its steps so far, for TracIn, which weighs a probe with
+                what has been added since the one before; without it there is none.
 
         Returns:
             The data set of the probe (see :func:`stagewise.influence.bif.bif` for influence; the trace, baseline,
@@ -199,7 +210,7 @@ class Prober:
             chain failed; and the trace. A probe with a severe flag has no signal and is no
             reference; others are used as they are. ``moved_weights`` tells how many weights the chains move.
         """
-        measured, trace = self.measure(module, step, second_moments=second_moments, lr=lr)
+        measured, trace = self.measure(module, step, second_moments=second_moments, lr_sum=lr_sum)
         if measured is None:
             return None, trace
         result = self.assemble(measured, self._references.for_step(step))
@@ -214,7 +225,7 @@ class Prober:
         step: int,
         *,
         second_moments: Mapping[str, Tensor] | None = None,
-        lr: float | None = None,
+        lr_sum: float | None = None,
     ) -> tuple[Measured | None, Trace]:
         """What a probe finds at its own weights: chains, diagnostics, flags, baselines. No other probe is looked at.
 
@@ -222,7 +233,7 @@ class Prober:
             module: the module that the prober was made for.
             step: training step.
             second_moments: as :meth:`probe` takes them.
-            lr: as :meth:`probe` takes it.
+            lr_sum: as :meth:`probe` takes it.
 
         Returns:
             What was measured, None where every chain failed, and in a process that is not the first of those that
@@ -248,7 +259,7 @@ class Prober:
             own = own.assign(tokens.influence(trace.chains))
         if self._config.llc.enabled:
             own = own.assign(self._llc.measure(trace, features, own_llc))
-        for name, variable in self.baselines.measure(module, step, lr).items():
+        for name, variable in self.baselines.measure(module, step, lr_sum).items():
             own[name] = variable
         flags = add_diagnostics(own, trace, features, self.groups, sgld=self._sgld, config=self._config)
         add_trace(own, trace, keep_draws=self._config.save_trace)

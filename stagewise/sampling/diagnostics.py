@@ -1,11 +1,13 @@
 """Whether the chains of a probe can be believed."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from arviz_stats.base import array_stats
 from numpy.typing import NDArray
+from scipy.special import fdtri
 
 from stagewise.sampling.trace import Trace
 
@@ -24,6 +26,9 @@ class Diagnostics:
         rhat_max: largest rank-normalised split R-hat over samples (1 = chains agree); None below 4 draws.
         ess_min: smallest bulk effective sample size over samples, in draws, all chains together; None below 4 draws.
         rhat_groups: largest R-hat over the mean losses of groups, which is what a run reports first.
+        rhat_max_chance: what ``rhat_max`` of so many independent draws exceeds in one of a hundred probes, see
+            :func:`rhat_by_chance`; None below 4 draws.
+        rhat_groups_chance: the same for ``rhat_groups``.
         ess_groups: smallest bulk effective sample size over the mean losses of groups, in draws.
         mcse_mean: Monte-Carlo standard error of the mean of the mean loss, over the posterior standard deviation of the
             mean loss; a pure number, 1 / sqrt(effective draws).
@@ -48,6 +53,8 @@ class Diagnostics:
     rhat_max: float | None = None
     ess_min: float | None = None
     rhat_groups: float | None = None
+    rhat_max_chance: float | None = None
+    rhat_groups_chance: float | None = None
     ess_groups: float | None = None
     mcse_mean: float | None = None
     mcse_max: float | None = None
@@ -58,6 +65,26 @@ class Diagnostics:
     distance: float | None = None
     gradient_over_eps: float | None = None
     minibatch_noise: float | None = None
+
+
+def rhat_by_chance(num_chains: int, num_draws: int, num_curves: int) -> float:
+    """What the largest R-hat of independent draws exceeds in one of a hundred cases.
+
+    A fixed limit flags short chains that agree perfectly: split R-hat squared is (n - 1 + F) / n, F the ratio of the
+    mean squares between and within the 2 C half chains of n draws, which follows Fisher's F for independent draws.
+    Rank-normalised R-hat is the larger of two such, for location and for spread.
+
+    Args:
+        num_chains: C.
+        num_draws: of each chain; 4 or more.
+        num_curves: that the largest is taken over.
+
+    Source: Gelman and Rubin 1992, analysis of variance; Bonferroni over curves.
+    """
+    halves, length = 2 * num_chains, num_draws // 2
+    level = 0.01 / (2 * num_curves)
+    ratio = float(fdtri(halves - 1, halves * (length - 1), 1 - level))
+    return math.sqrt((length - 1 + ratio) / length)
 
 
 def _halves_share(curve: Array) -> float:
@@ -137,6 +164,8 @@ def diagnose(trace: Trace, *, group_losses: Array | None = None, rmsprop_eps: fl
     mean = curve[:, :, None]
     groups = mean if group_losses is None else group_losses
     chain_share, draw_share = label_shares(losses) or (None, None)
+    num_chains, num_draws, num_samples = losses.shape
+    enough = num_draws >= _MIN_DRAWS
     gradient_over_eps = None
     if trace.gradient_rms is not None and rmsprop_eps is not None:
         gradient_over_eps = float(np.sqrt(np.mean(trace.gradient_rms**2))) / rmsprop_eps
@@ -145,6 +174,8 @@ def diagnose(trace: Trace, *, group_losses: Array | None = None, rmsprop_eps: fl
         rhat_max=_worst(array_stats.rhat, np.max, losses),
         ess_min=_worst(array_stats.ess, np.min, losses),
         rhat_groups=_worst(array_stats.rhat, np.max, groups),
+        rhat_max_chance=rhat_by_chance(num_chains, num_draws, num_samples) if enough else None,
+        rhat_groups_chance=rhat_by_chance(num_chains, num_draws, groups.shape[2]) if enough else None,
         ess_groups=_worst(array_stats.ess, np.min, groups),
         mcse_mean=_worst(_relative_error, np.max, mean),
         mcse_max=_worst(_relative_error, np.max, losses),

@@ -18,8 +18,11 @@ _BLOCK_NUMBERS = 2**20
 dispatch. Part of what a seed means: another block gives other draws."""
 
 
-def _generator(device: torch.device, *key: int) -> torch.Generator:
-    state = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+def _generator(device: torch.device, key: tuple[int, ...], step: int | None) -> torch.Generator:
+    # A step is no further number of the key: a SeedSequence does not see zeros at its end, so that step 0 would have
+    # the stream without a step. With a spawn key it fills the key up first.
+    spawned = () if step is None else (step,)
+    state = int(np.random.SeedSequence(key, spawn_key=spawned).generate_state(1, np.uint64)[0])
     return torch.Generator(device=device).manual_seed(state >> 1)
 
 
@@ -28,10 +31,11 @@ def chain_streams(
 ) -> tuple[torch.Generator, torch.Generator]:
     """Generators of one chain: noise (on ``device``) and minibatches (on the CPU).
 
-    Keyed by (seed, chain), and by the training step too where ``common_noise`` is off. Chains differ in both.
+    Keyed by (seed, chain), and by the training step too where ``common_noise`` is off: those are streams of their own
+    at step 0 as well. Chains differ in both.
     """
-    key = (config.seed, chain) if config.common_noise else (config.seed, chain, step)
-    return _generator(device, _NOISE, *key), _generator(torch.device("cpu"), _BATCHES, *key)
+    key, at = (config.seed, chain), None if config.common_noise else step
+    return _generator(device, (_NOISE, *key), at), _generator(torch.device("cpu"), (_BATCHES, *key), at)
 
 
 class Minibatches(NamedTuple):

@@ -48,7 +48,7 @@ def test_probes_are_those_of_a_prober_with_the_masks_of_the_component_bit_for_bi
     prober = Prober(module, resolve_loss(module), data, sgld=SGLD, config=EVERYTHING, masks=masks)
     for step in (2, 4, 6):
         module.load_state_dict(weights.at[step])
-        alone, _ = prober.probe(module, step, lr=0.01)
+        alone, _ = prober.probe(module, step, lr_sum=sum([0.01] * step))
         here = found.sel(step=step)
         assert {"graddot", "tracin", "damped_influence", "loss", "group_bif"} <= set(alone.data_vars)
         for name in set(alone.data_vars) - {"seconds"}:

@@ -6,22 +6,30 @@ from stagewise.errors import InputError
 from stagewise.phases.false_alarms import false_alarm_rate
 from stagewise.phases.online import DetectorConfig
 
+AT_ONCE = {"min_z": 2.75, "num_probes": 1, "max_length": 100}
 DOCUMENTED = [
-    ("rising", 0.0, math.nan, 0.001),
-    ("rising", 0.7, math.nan, 0.035),
-    ("falling", 0.7, math.nan, 0.035),
-    ("rising", 0.7, 1.0, 0.005),
-    ("either", 0.7, math.nan, 0.077),
-    ("rising", 0.9, math.nan, 0.095),
+    ({}, 0.0, math.nan, 0.001),
+    ({}, 0.7, math.nan, 0.035),
+    ({"direction": "falling"}, 0.7, math.nan, 0.035),
+    ({}, 0.7, 1.0, 0.005),
+    ({"direction": "either"}, 0.7, math.nan, 0.077),
+    ({}, 0.9, math.nan, 0.095),
+    (AT_ONCE, 0.0, math.nan, 0.22),
+    (AT_ONCE, 0.0, 1.0, 0.14),
+    (AT_ONCE, 0.7, math.nan, 0.24),
+    ({**AT_ONCE, "direction": "falling"}, 0.7, math.nan, 0.24),
+    ({**AT_ONCE, "max_length": 4}, 0.9, math.nan, 0.30),
+    (AT_ONCE, 0.9, 1.0, 0.05),
+    ({**AT_ONCE, "direction": "either"}, 0.7, math.nan, 0.47),
+    ({**AT_ONCE, "direction": "either"}, 0.9, 1.0, 0.11),
 ]
 
 
-@pytest.mark.parametrize(("direction", "autocorrelation", "error", "rate"), DOCUMENTED)
-def test_rates_on_a_plateau_are_those_that_are_documented(direction, autocorrelation, error, rate):
+@pytest.mark.parametrize(("settings", "autocorrelation", "error", "rate"), DOCUMENTED)
+def test_rates_on_a_plateau_are_those_that_are_documented(settings, autocorrelation, error, rate):
     num_runs = 800
-    found = false_alarm_rate(
-        DetectorConfig(direction=direction), autocorrelation=autocorrelation, error=error, num_runs=num_runs, seed=2
-    )
+    config = DetectorConfig(**settings)
+    found = false_alarm_rate(config, autocorrelation=autocorrelation, error=error, num_runs=num_runs, seed=2)
     # Counts of rare windows are Poisson, here and in the documented numbers.
     expected = rate * num_runs
     assert abs(found * num_runs - expected) <= 3.5 * math.sqrt(expected * 1.5) + 1

@@ -38,8 +38,8 @@ def test_assembled_later_it_is_the_probe_bit_for_bit(case, settings):
     watcher, later = prober(module, batch, **settings), prober(module, batch, **settings)
     probes, measured = [], []
     for step in (1, 2, 4):
-        probes.append(watcher.probe(module, step, lr=0.1)[0])
-        measured.append(later.measure(module, step, lr=0.1)[0])
+        probes.append(watcher.probe(module, step, lr_sum=0.1 * step)[0])
+        measured.append(later.measure(module, step, lr_sum=0.1 * step)[0])
         move(module)
     references = [None, *(it.features for it in measured[:-1])]
     for probe, it, reference in zip(probes, measured, references, strict=True):

@@ -3,8 +3,10 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from stagewise.errors import InputError
+from stagewise.influence.baselines import gradient_dot
 from stagewise.influence.bif import bif
 from stagewise.influence.features import Features, Reducer
 from stagewise.influence.groups import Groups
@@ -12,7 +14,7 @@ from stagewise.influence.positions import Positions
 from stagewise.influence.sample_influence import sample_influence
 from stagewise.influence.token_sums import TokenSums
 from stagewise.probes.config import ProbeConfig
-from stagewise.probes.memory import check_memory, memory_needed
+from stagewise.probes.memory import check_memory, gradient_memory, memory_needed
 from stagewise.probes.references import MAX_CACHED
 from stagewise.sampling.config import SGLDConfig
 
@@ -124,3 +126,43 @@ def test_what_comes_from_other_processes_is_stated_with_the_share_of_one():
     assert four["token x token"] - alone["token x token"] == pytest.approx(3 * 1 * share)
     assert two["trace"] - alone["trace"] == pytest.approx(3 * 2 * 4 * 100 * 64 * 511 / GIB)
     assert two["sample x sample"] == alone["sample x sample"]
+
+
+def test_gradients_of_groups_get_what_the_rest_leaves_and_are_cut_into_blocks_of_that():
+    sizes = {"num_groups": 10, "num_weights": 10**7}
+    whole = 2 * 4 * 10 * 10**7 / GIB
+    assert gradient_memory(ProbeConfig(), 1.0, **sizes) == (None, pytest.approx(whole))
+    assert gradient_memory(ProbeConfig(), 1.0, **sizes, weight_bytes=8) == (None, pytest.approx(2 * whole))
+    block, gib = gradient_memory(ProbeConfig(memory_limit_gib=1.0), 0.6, **sizes)
+    assert block == int(0.4 * GIB / 80)
+    assert gib == pytest.approx(0.4)
+    _, least = gradient_memory(ProbeConfig(memory_limit_gib=1.0), 0.99, **sizes)
+    assert least == pytest.approx(1 / 16)
+    assert gradient_memory(ProbeConfig(gradient_dot=False), 1.0, **sizes) == (None, 0.0)
+
+
+def test_gradient_products_hold_what_is_stated():
+    module = torch.nn.Sequential(torch.nn.Linear(400, 1000), torch.nn.Linear(1000, 400))
+    batch = torch.randn(4, 400)
+    groups = Groups({f"g{row}": np.arange(4) != row % 4 for row in range(12)}, np.ones(4, dtype=bool))
+    weights = sum(it.numel() for it in module.parameters())
+
+    def largest(block):
+        """Bytes of the largest tensor that is made in one piece."""
+        made = []
+
+        class Watch(TorchDispatchMode):
+            def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+                answer = function(*args, **(kwargs or {}))
+                if function is torch.ops.aten.zeros.default:
+                    made.append(answer.numel() * answer.element_size())
+                return answer
+
+        with Watch():
+            gradient_dot(module, lambda m, x: m(x).square().mean(1), batch, groups, num_folds=2, block_size=block)
+        return made
+
+    for limit in (4.0, 0.02):
+        block, gib = gradient_memory(ProbeConfig(memory_limit_gib=limit), 0.0, num_groups=12, num_weights=weights)
+        made = [size for size in largest(block) if size > 10_000]
+        assert sum(sorted(made)[-2:]) == pytest.approx(gib * GIB, rel=1e-3)

@@ -212,7 +212,7 @@ def test_product_of_groups_without_a_pair_is_no_reason_for_a_flag(case, monkeypa
     module, batch = case
     single = {f"g{row}": torch.arange(10) == row for row in range(10)}
     watcher = prober(module, batch, ProbeConfig(damped_influence=True), groups=single)
-    result, _ = watcher.probe(module, 10, lr=0.1)
+    result, _ = watcher.probe(module, 10, lr_sum=0.1)
     plain, _ = prober(module, batch).probe(module, 10)
     assert set(result.attrs["flags"]) == set(plain.attrs["flags"])
     for name in ("graddot", "tracin", "damped_influence"):
@@ -220,7 +220,7 @@ def test_product_of_groups_without_a_pair_is_no_reason_for_a_flag(case, monkeypa
     wrong = result["graddot"].values.copy()
     wrong[3, 4] = np.nan
     monkeypatch.setattr(graddot, "gradient_dot", lambda *args, **kwargs: wrong)
-    assert list(watcher.probe(module, 20, lr=0.1)[0].attrs["flags"]) == ["not_finite"]
+    assert list(watcher.probe(module, 20, lr_sum=0.2)[0].attrs["flags"]) == ["not_finite"]
 
 
 def test_thresholds_are_settings_of_the_probe(case):

@@ -3,7 +3,7 @@ import pytest
 from arviz_stats.base import array_stats
 
 from stagewise.influence.split import Centering, split
-from stagewise.sampling.diagnostics import Diagnostics, diagnose, label_shares
+from stagewise.sampling.diagnostics import Diagnostics, diagnose, label_shares, rhat_by_chance
 from stagewise.sampling.trace import Trace
 
 
@@ -174,3 +174,13 @@ def test_what_is_not_finite_is_said_and_nothing_is_made_of_it(bad):
     loss[1, 4, 2] = bad
     assert diagnose(trace_of(loss)) == Diagnostics(finite=False)
     assert not diagnose(trace_of(noise(2, 10, 3), distance=np.full((2, 10), bad, dtype=np.float32))).finite
+
+
+@pytest.mark.parametrize(("num_chains", "num_draws", "num_curves"), [(8, 12, 3), (4, 20, 1), (2, 40, 5)])
+def test_rhat_of_independent_draws_exceeds_its_limit_by_chance_in_one_of_a_hundred_probes(
+    num_chains, num_draws, num_curves
+):
+    draws = np.random.default_rng(0).standard_normal((num_chains, num_draws, num_curves * 600))
+    rhat = array_stats.rhat(draws, chain_axis=0, draw_axis=1).reshape(600, num_curves).max(axis=1)
+    exceeded = float((rhat > rhat_by_chance(num_chains, num_draws, num_curves)).mean())
+    assert 0.001 <= exceeded <= 0.025

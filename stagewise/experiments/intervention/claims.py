@@ -20,15 +20,14 @@ class Answer(NamedTuple):
 
 
 def verdict(found: Mapping[str, Any]) -> int | None:
-    """1 or -1 where both intervals lie on one side of 0, 0 where one of them does not.
+    """1 or -1 where the interval lies on one side of 0, 0 where it does not.
 
     None for a single seed, and where all seeds have one value other than 0: measured every few steps, they have no
     spread to go by.
     """
     if found["low"] is None or (found["low"] == found["high"] and found["mean"] != 0):
         return None
-    low, high = min(found["low"], found["t_low"]), max(found["high"], found["t_high"])
-    return 1 if low > 0 else -1 if high < 0 else 0
+    return 1 if found["low"] > 0 else -1 if found["high"] < 0 else 0
 
 
 def speed(name: str, arm: Mapping[str, Any]) -> str:

@@ -72,9 +72,8 @@ def _set_up(config: InterventionConfig, found: Summary) -> str:
         "used*: of the window, those before the arm's own head: what comes later cannot hasten it.\n\n"
         f"**Onset**: {_onset_words(weights.group, weights.onset)}. It is found afterwards, in the whole run. For "
         f"`inside_within`: {_onset_words(weights.group, weights.within_onset)}.\n\n"
-        "Intervals in brackets: 95 % percentile bootstrap over seeds, a little narrow for few seeds. Words such as "
-        "*beats* ask that this and Student's t interval both leave out 0; there are many of them, and none is "
-        "corrected for that."
+        "Intervals in brackets: 95 % over seeds, by Student's t. Words such as *beats* ask that the interval leaves "
+        "out 0; there are many of them, and none is corrected for that."
     )
 
 

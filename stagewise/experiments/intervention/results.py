@@ -14,7 +14,7 @@ from stagewise.experiments.intervention.cell import Cell
 from stagewise.experiments.intervention.config import InterventionConfig
 from stagewise.experiments.intervention.outcomes import GAP_THRESHOLD, SCORE_THRESHOLD
 from stagewise.experiments.intervention.replay import detector_table
-from stagewise.experiments.intervention.statistics import RESAMPLES, SEED, interval_over_seeds
+from stagewise.experiments.intervention.statistics import interval_over_seeds, renewed
 from stagewise.experiments.intervention.table_file import write_cells_parquet
 from stagewise.reporting.files import write_json
 
@@ -34,6 +34,8 @@ UNITS = {
     "budget": "steps; sum over steps of the mass that the weights moved, up to the end",
     "steps_used": "steps of the window before the head of the arm",
 }
+
+INTERVALS = "low, high: 95 % Student t over seeds"
 
 Summary = dict[str, Any]
 """The content of ``results.json``."""
@@ -136,6 +138,10 @@ def _arm(none: BySeed, arm: BySeed) -> dict[str, Any]:
     }
 
 
+def _excludes_zero(found: Mapping[str, Any]) -> bool:
+    return found["low"] is not None and (found["low"] > 0 or found["high"] < 0)
+
+
 def _comparison(first: str, second: str, arms: Mapping[str, Any]) -> dict[str, Any] | None:
     one, two = arms[first]["acceleration"], arms[second]["acceleration"]
     if one is None or two is None:
@@ -144,15 +150,12 @@ def _comparison(first: str, second: str, arms: Mapping[str, Any]) -> dict[str, A
     found = _said({int(seed): one["per_seed"][seed] - two["per_seed"][seed] for seed in shared})
     if found is None:
         return None
-    low, high = found["low"], found["high"]
-    t_low, t_high = found["t_low"], found["t_high"]
     return {
         "first": first,
         "second": second,
         "difference": found,
         "censored": sorted({*arms[first]["censored"], *arms[second]["censored"]} & {int(seed) for seed in shared}),
-        "excludes_zero": low is not None and (low > 0 or high < 0),
-        "t_excludes_zero": t_low is not None and (t_low > 0 or t_high < 0),
+        "excludes_zero": _excludes_zero(found),
     }
 
 
@@ -254,8 +257,7 @@ def summarize(config: InterventionConfig, cells: Sequence[Cell]) -> Summary:
         "version": __version__,
         "sign": SIGN,
         "units": UNITS,
-        "intervals": f"low, high: 95 % percentile bootstrap over seeds, {RESAMPLES} resamples, seed {SEED}; "
-        "t_low, t_high: 95 % Student t",
+        "intervals": INTERVALS,
         "settings": _settings(config),
         "seeds": seeds,
         "left_out": left_out,
@@ -270,6 +272,19 @@ def summarize(config: InterventionConfig, cells: Sequence[Cell]) -> Summary:
         "windows": _windows(none),
         "live": {n: _live(none, grouped[n], arms[n]["acceleration"]) for n in ("live", "live_loss") if n in grouped},
     }
+
+
+def with_intervals_anew(found: Summary) -> Summary:
+    """Results of an earlier version with today's intervals, from the values of seeds that are stored in them.
+
+    Args:
+        found: content of a ``results.json``.
+    """
+    again = {**renewed(found), "intervals": INTERVALS}
+    for it in again["comparisons"]:
+        it.pop("t_excludes_zero", None)
+        it["excludes_zero"] = _excludes_zero(it["difference"])
+    return again
 
 
 def _settings(config: InterventionConfig) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from stagewise.experiments.intervention.results import Summary
 
 
 def say_interval(found: Mapping[str, Any] | None, form: str = "+.0f") -> str:
-    """``+70 [+60, +80]``: mean over seeds and 95 % bootstrap interval; ``-`` where there is none."""
+    """``+70 [+60, +80]``: mean over seeds and 95 % t interval; ``-`` where there is none."""
     if found is None:
         return "-"
     mean = f"{found['mean']:{form}}"
@@ -100,10 +100,9 @@ def comparisons_table(found: Summary) -> str:
     rows = []
     for it in found["comparisons"]:
         both = it["difference"]
-        student = "-" if both["t_low"] is None else f"[{both['t_low']:+.0f}, {both['t_high']:+.0f}]"
         censored = ", ".join(map(str, it["censored"])) or "-"
-        rows.append([it["first"], it["second"], say_interval(both), student, str(both["n"]), censored])
-    return _lines(["first", "second", "difference", "Student t", "n", "censored"], rows)
+        rows.append([it["first"], it["second"], say_interval(both), str(both["n"]), censored])
+    return _lines(["first", "second", "difference", "n", "censored"], rows)
 
 
 def detector_markdown(found: Summary) -> str:

@@ -35,21 +35,23 @@ def damped_influence(
     sampling: Batch,
     nbeta: float,
     localization: float,
+    weight_decay: float = 0.0,
     parameters: Selection = None,
     dense_limit: int = 1000,
     rtol: float = 1e-5,
     chunk_size: int | None = None,
     forward_context: Callable[[], AbstractContextManager] = nullcontext,
 ) -> Array:
-    """-g_j^T (H + (localization / nbeta) I)^-1 g_i, at the module's weights.
+    """-g_j^T (H + (weight_decay + localization / nbeta) I)^-1 g_i, at the module's weights.
 
     To first order in the fluctuations this is -nbeta Cov(l_i, l_j) of the local posterior: nbeta times BIF, with its
     sign (*negative* = helpful). It is the change of l_j, in nats, for each unit of weight that l_i gets in the mean
     loss L, with the pull towards the present weights in place.
 
-    H is the exact Hessian of L, dense up to ``dense_limit`` weights and by conjugate gradients over Hessian-vector
-    products beyond. Memory is two gradients in float64 for each sample and group; cost beyond the limit is some tens of
-    double backward passes over the sampling set for each of them: for small models.
+    H is the exact Hessian of L and g the gradients of the recorded losses, both without the decay of weights: dense up
+    to ``dense_limit`` weights, by conjugate gradients over Hessian-vector products beyond. Memory is two gradients in
+    float64 for each sample and group; cost beyond the limit is some tens of double backward passes over the sampling
+    set for each of them: for small models.
 
     Args:
         module: left bit for bit as it was; evaluated at its current weights, in eval mode.
@@ -59,6 +61,7 @@ def damped_influence(
         sampling: batch that L is the mean over, on the module's device.
         nbeta: of the chains that this is compared with.
         localization: of the same chains.
+        weight_decay: of the same chains: the coefficient of |w|^2 / 2 beside L in their target.
         parameters: patterns of parameter names, or masks, as in the sampler; all trainable ones if None.
         dense_limit: up to so many weights the Hessian is formed.
         rtol: relative residual at which conjugate gradients stop.
@@ -76,9 +79,17 @@ def damped_influence(
 
     Source: Koh and Liang 2017; damping from the localized posterior as in Kreer et al., arXiv 2509.26544.
     """
-    for name, value, sound in (("nbeta", nbeta, nbeta > 0), ("localization", localization, localization >= 0)):
+    for name, value, sound in (
+        ("nbeta", nbeta, nbeta > 0),
+        ("localization", localization, localization >= 0),
+        ("weight_decay", weight_decay, weight_decay >= 0),
+    ):
         if not (sound and math.isfinite(value)):
-            raise InputError(f"got {name}={value}; expected a finite nbeta > 0 and localization >= 0")
+            raise InputError(
+                f"got {name}={value}; expected a finite nbeta > 0, localization >= 0 and weight_decay >= 0; pass those "
+                "of the chains"
+            )
+    damping = localization / nbeta + weight_decay
     if not 0 < rtol < 1:
         raise InputError(f"got rtol={rtol}; expected 0 < rtol < 1; 1e-5 is usual")
     weights = FlatWeights(module, parameters)
@@ -91,17 +102,17 @@ def damped_influence(
         held = _everything(evaluate_batch, observed) if groups is None else groups
         vectors = np.zeros((*held.counts.shape, weights.state.numel()))
         leaves = list(weights.leaves.values())
-        for sample, gradients in group_gradients(module, loss_fn, observed, held, leaves, forward_context):
-            for group, gradient in gradients.items():
-                vectors[group, sample] = weights.flat(gradient).double().cpu().numpy()
+        singles = list(np.arange(held.counts.shape[1])[:, None])
+        for sample, group, found in group_gradients(module, loss_fn, observed, held, leaves, forward_context, singles):
+            vectors[group, sample] = weights.flat(found).double().cpu().numpy()
         rows = vectors.reshape(-1, vectors.shape[-1])
         if not np.isfinite(rows).all():
             raise InputError("got gradients that are not finite; expected finite ones; mask or mend the observed set")
         product = HessianProducts(weights, evaluate_batch, sampling, chunk_size)
         if rows.shape[1] <= dense_limit:
-            solved = solve_dense(dense_hessian(product, weights.state), localization / nbeta, rows)
+            solved = solve_dense(dense_hessian(product, weights.state), damping, rows)
         else:
-            solved = solve_by_products(product, localization / nbeta, rows, weights.state, rtol)
+            solved = solve_by_products(product, damping, rows, weights.state, rtol)
         return rows, solved
 
     try:

@@ -1,6 +1,6 @@
 """The gradient dot product: what BIF tends to at strong localization."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -9,17 +9,25 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stagewise.batches import Batch
+from stagewise.errors import require
+from stagewise.influence.baselines.folds import assign_folds, pairs_between
 from stagewise.influence.baselines.gradients import group_gradients
 from stagewise.influence.groups import Groups
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import LossFn
-from stagewise.sampling.entries import Selection, moved_entries, trainable
+from stagewise.sampling.entries import Entries, Selection, moved_entries, trainable
 
 SIGN = "positive = helpful: a gradient step on sample i lowers the loss of sample j"
 """Sign of the gradient dot product, and of TracIn."""
 
 UNITS = "nats^2 per squared weight"
 """Unit of the gradient dot product."""
+
+VECTORS = 2
+"""Gradients that are held for each group: the sum over the folds so far, and that of one fold."""
+
+_CAST = 2**22
+"""Entries of a gradient that are taken into double precision at once."""
 
 
 def gradient_dot(
@@ -28,20 +36,33 @@ def gradient_dot(
     observed: Batch,
     groups: Groups,
     *,
+    num_folds: int | None = None,
+    chunk_size: int | None = None,
+    block_size: int | None = None,
     parameters: Selection = None,
     forward_context: Callable[[], AbstractContextManager] = nullcontext,
 ) -> NDArray[np.float64]:
-    """Mean gradient dot product over the pairs of losses of two groups in different samples.
+    """Mean gradient dot product over the pairs of losses of two groups in different folds of the observed set.
 
     At strong localization g, BIF tends to minus this over g. Here *positive* = helpful: a gradient step on one lowers
-    the loss of the other. One forward pass for each sample and one backward pass for each group that it holds; memory
-    is two gradients for each group.
+    the loss of the other.
+
+    With one fold for each sample (``num_folds=None``) these are all pairs in different samples, as influence has them.
+    With F folds of equal size they are 1 - 1/F of them, about, in F times as many backward passes as there are groups
+    instead of one for each sample and group. Which samples share a fold depends on ``groups`` alone; every two groups
+    that have a pair keep some, for which there may be more folds than asked for, see
+    :func:`~stagewise.influence.baselines.folds.assign_folds`.
+
+    Memory is two gradients for each group, in float32 or float64, and one more; ``block_size`` bounds the former.
 
     Args:
         module: left bit for bit as it was; evaluated at its current weights, in eval mode.
         loss_fn: per-sample loss.
         observed: batch on the module's device.
         groups: over that batch.
+        num_folds: into so many folds the observed set is cut; None for all pairs in different samples.
+        chunk_size: samples of a fold for each forward pass; a fold at once if None.
+        block_size: weights whose gradients are held at once. Each block takes all passes anew. All weights if None.
         parameters: patterns of parameter names, or masks, as in the sampler; all trainable ones if None.
         forward_context: entered around each forward pass (autocast).
 
@@ -49,43 +70,104 @@ def gradient_dot(
         ``[group, group]``, nats^2 per squared weight unit; NaN where two groups have no pair in different samples.
 
     Raises:
-        InputError: no trainable parameter, a pattern that matches none, or masks that do not fit.
+        InputError: fewer than two folds, a size below 1, no trainable parameter, a pattern that matches none, or masks
+            that do not fit.
 
-    Source: GradSim; one checkpoint of TracIn (Pruthi et al. 2020) at learning rate 1.
+    Source: GradSim; one checkpoint of TracIn (Pruthi et al. 2020) at learning rate 1. Folds: the sum over folds a != b
+    of G_a[g] . G_b[h], where G_a[g] is the gradient of the summed losses of group g in fold a.
     """
+    for name, size in (("chunk_size", chunk_size), ("block_size", block_size)):
+        require(size is None or size >= 1, name, size, "an integer >= 1, or None for all at once", "raise it")
+    folds = assign_folds(groups.counts, num_folds)
+    fold_of, parts = _parts(folds, chunk_size)
     leaves = {name: value.clone().requires_grad_() for name, value in trainable(module, parameters).items()}
     moved = moved_entries(module, parameters)
-    size = len(groups)
+    blocks = list(_blocks(moved, block_size))
 
-    def products() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        total: dict[int, list[Tensor]] = {}
-        same_sample = np.zeros((size, size))
-        tensors = list(leaves.values())
-        for _, found in group_gradients(module, loss_fn, observed, groups, tensors, forward_context):
-            gradients = {
-                group: [it.take(part) for it, part in zip(moved, parts, strict=True)] for group, parts in found.items()
-            }
-            same_sample += _dots(gradients, size)
-            for group, gradient in gradients.items():
-                if group in total:
-                    torch._foreach_add_(total[group], gradient)
-                else:
-                    total[group] = gradient
-        return _dots(total, size), same_sample
+    def products() -> NDArray[np.float64]:
+        total = np.zeros((len(groups), len(groups)))
+        for block in blocks:
+            touched = [leaves[entries.name] for entries, _ in block]
+            found = group_gradients(module, loss_fn, observed, groups, touched, forward_context, parts)
+            total += _between_folds(found, fold_of, block, len(groups), touched[0])
+        return total
 
     with untouched(module), torch.enable_grad():
-        everything, same_sample = with_weights(module, leaves, products)
-    return groups.per_pair(everything - same_sample)
+        sums = with_weights(module, leaves, products)
+    pairs = pairs_between(groups.counts, folds)
+    return np.divide(sums, pairs, out=np.full(sums.shape, np.nan), where=pairs > 0)
 
 
-def _dots(gradients: dict[int, list[Tensor]], size: int) -> NDArray[np.float64]:
-    """``[group, group]`` dot products, each pair taken once; zero for groups without a gradient."""
-    dots = np.zeros((size, size))
-    for row, left in gradients.items():
-        for column, right in gradients.items():
-            if row <= column:
-                dots[row, column] = dots[column, row] = sum(
-                    float(torch.dot(a.flatten().double(), b.flatten().double()))
-                    for a, b in zip(left, right, strict=True)
-                )
-    return dots
+Block = list[tuple[Entries, slice]]
+"""Stretches of the entries of parameters."""
+
+
+def _blocks(moved: Sequence[Entries], block_size: int | None) -> Iterator[Block]:
+    """All entries, in order, in blocks of at most ``block_size`` and of one type."""
+    block: Block = []
+    room = limit = sum(entries.size for entries in moved) if block_size is None else block_size
+    for entries in moved:
+        start = 0
+        while start < entries.size:
+            if block and (room == 0 or block[0][0].dtype != entries.dtype):
+                yield block
+                block, room = [], limit
+            stop = min(entries.size, start + room)
+            block.append((entries, slice(start, stop)))
+            room -= stop - start
+            start = stop
+    if block:
+        yield block
+
+
+def _parts(folds: NDArray[np.int64], chunk_size: int | None) -> tuple[list[int], list[NDArray[np.int64]]]:
+    """The fold of each chunk, and its samples; fold after fold."""
+    fold_of, parts = [], []
+    for fold in range(folds.max() + 1):
+        samples = np.flatnonzero(folds == fold)
+        size = chunk_size or len(samples)
+        for start in range(0, len(samples), size):
+            fold_of.append(fold)
+            parts.append(samples[start : start + size])
+    return fold_of, parts
+
+
+def _between_folds(
+    found: Iterator[tuple[int, int, list[Tensor]]], fold_of: Sequence[int], block: Block, size: int, like: Tensor
+) -> NDArray[np.float64]:
+    """``[group, group]``: sum of G_a[g] . G_b[h] over folds a != b and the entries of a block."""
+    width = sum(stretch.stop - stretch.start for _, stretch in block)
+    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+    earlier, here = (torch.zeros(size, width, dtype=dtype, device=like.device) for _ in range(VECTORS))
+    products = np.zeros((size, size))
+    current = 0
+
+    def close_fold() -> None:
+        nonlocal products
+        if current > 0:
+            products += _products(earlier, here)
+        earlier.add_(here)
+        here.zero_()
+
+    for part, group, gradients in found:
+        if fold_of[part] != current:
+            close_fold()
+            current = fold_of[part]
+        at = 0
+        for (entries, stretch), gradient in zip(block, gradients, strict=True):
+            taken = entries.take(gradient)[stretch]
+            here[group, at : at + len(taken)] += taken
+            at += len(taken)
+    close_fold()
+    # Each pair of folds was taken in one order.
+    return products + products.T
+
+
+def _products(left: Tensor, right: Tensor) -> NDArray[np.float64]:
+    """``[row, row]`` dot products in double precision, a stretch at a time."""
+    size = max(1, _CAST // len(left))
+    total = torch.zeros(len(left), len(right), dtype=torch.float64, device=left.device)
+    for start in range(0, left.shape[1], size):
+        columns = slice(start, start + size)
+        total += left[:, columns].double() @ right[:, columns].double().T
+    return total.cpu().numpy()

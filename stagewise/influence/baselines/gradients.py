@@ -1,12 +1,14 @@
-"""Gradients of the losses of groups, sample by sample."""
+"""Gradients of the losses of groups, over parts of the observed set."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stagewise.batches import Batch, num_samples, take
+from stagewise.batches import Batch, take
 from stagewise.influence.groups import Groups
 from stagewise.losses import LossFn, evaluate
 
@@ -20,10 +22,11 @@ def group_gradients(
     groups: Groups,
     leaves: list[Tensor],
     forward_context: ForwardContext,
-) -> Iterator[tuple[int, dict[int, list[Tensor]]]]:
-    """For each sample: the gradient of the summed losses of each group that it holds.
+    parts: Sequence[NDArray[np.int64]],
+) -> Iterator[tuple[int, int, list[Tensor]]]:
+    """For each part of the observed set: the gradient of the summed losses of each group that it holds.
 
-    One forward pass for each sample and one backward pass for each of its groups.
+    One forward pass for each part and one backward pass for each of its groups; one gradient is held at a time.
 
     Args:
         module: holds ``leaves`` as its parameters while this runs.
@@ -32,26 +35,24 @@ def group_gradients(
         groups: over that batch.
         leaves: what to differentiate by.
         forward_context: entered around each forward pass.
+        parts: samples of each part, by their positions in the batch.
 
     Yields:
-        The sample, and by group one tensor for each leaf, nats per weight.
+        The number of the part, the group, and one tensor for each leaf, nats per weight.
     """
-    for sample in range(num_samples(observed)):
-        held = [group for group in range(len(groups)) if groups.counts[group, sample]]
+    for part, samples in enumerate(parts):
+        held = np.flatnonzero(groups.counts[:, samples].any(axis=1)).tolist()
         if not held:
             continue
         with forward_context():
-            losses = evaluate(loss_fn, module, take(observed, slice(sample, sample + 1))).values[0]
-        gradients = {}
+            losses = evaluate(loss_fn, module, take(observed, torch.from_numpy(samples))).values
         for group in held:
-            mask = torch.as_tensor(groups.masks[group, sample]).to(losses.device)
-            gradients[group] = list(
-                torch.autograd.grad(
-                    (losses * mask).sum(),
-                    leaves,
-                    retain_graph=group != held[-1],
-                    allow_unused=True,
-                    materialize_grads=True,
-                )
+            mask = torch.as_tensor(groups.masks[group, samples]).to(losses.device)
+            found = torch.autograd.grad(
+                (losses * mask).sum(),
+                leaves,
+                retain_graph=group != held[-1],
+                allow_unused=True,
+                materialize_grads=True,
             )
-        yield sample, gradients
+            yield part, group, list(found)

@@ -14,15 +14,15 @@ UNITS = "nats"
 
 
 class TracIn:
-    """Running sum over probes of learning rate x steps x gradient dot product.
+    """Running sum over probes of learning rates x gradient dot product.
 
     To first order in the learning rate of plain SGD: by how many nats the loss of j fell over the run because of steps
     on i, had each step been taken on the loss of i alone. In a mean over n losses each has 1/n of that. *Positive* =
     helpful. With momentum or Adam, which move the weights otherwise than by the learning rate times the gradient, it is
     a ranking and not an amount of nats.
 
-    A probe stands for the steps since the one before it. Contributions of opposite sign cancel over a run: look at the
-    gradient dot product of each probe beside it.
+    A probe stands for the steps since the one before it, each with the learning rate that it was made with.
+    Contributions of opposite sign cancel over a run: look at the gradient dot product of each probe beside it.
 
     Source: Pruthi et al. 2020, TracInCP.
     """
@@ -36,16 +36,14 @@ class TracIn:
         """``[group, group]`` so far, nats; None before the first probe."""
         return None if self._total is None else self._total.copy()
 
-    def add(
-        self, dot: ArrayLike, *, lr: float, num_steps: int, defined: ArrayLike | None = None
-    ) -> NDArray[np.float64]:
+    def add(self, dot: ArrayLike, *, lr_sum: float, defined: ArrayLike | None = None) -> NDArray[np.float64]:
         """Take in one probe.
 
         Args:
             dot: ``[group, group]`` or ``[sample, sample]``, gradient dot products at the probe, nats^2 per squared
                 weight.
-            lr: learning rate of training over these steps, squared weights per nat.
-            num_steps: training steps since the probe before, or since the start.
+            lr_sum: learning rates of training, summed over the steps since the probe before, or since the start;
+                squared weights per nat.
             defined: bool of the same shape, where there is a product, see
                 :attr:`~stagewise.influence.groups.Groups.has_pairs`: NaN is expected elsewhere. Everywhere if None.
 
@@ -54,7 +52,7 @@ class TracIn:
 
         Raises:
             InputError: a product that is not finite where it is defined, or not NaN where it is not; one of another
-                shape than before, a negative rate, or no step.
+                shape than before, or a negative sum of rates.
         """
         products = np.asarray(dot, dtype=np.float64)
         there = np.ones(products.shape, dtype=bool) if defined is None else np.asarray(defined, dtype=bool)
@@ -75,11 +73,12 @@ class TracIn:
                 f"got gradient dot products of shape {list(products.shape)}; expected {list(self._total.shape)} as at "
                 "the probe before; keep groups and observed set for a whole run"
             )
-        if not (np.isfinite(lr) and lr >= 0):
-            raise InputError(f"got lr={lr}; expected a finite learning rate >= 0; read it from the optimizer")
-        if num_steps < 1:
-            raise InputError(f"got num_steps={num_steps}; expected at least one training step since the last probe")
-        self._total = lr * num_steps * products + (0.0 if self._total is None else self._total)
+        if not (np.isfinite(lr_sum) and lr_sum >= 0):
+            raise InputError(
+                f"got lr_sum={lr_sum}; expected a finite sum of learning rates >= 0; add up those of the steps made "
+                "since the last probe"
+            )
+        self._total = lr_sum * products + (0.0 if self._total is None else self._total)
         return self._total.copy()
 
     def state_dict(self) -> dict[str, Any]:

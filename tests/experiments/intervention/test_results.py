@@ -6,7 +6,7 @@ import pytest
 from pyarrow import parquet
 
 from stagewise.errors import InputError
-from stagewise.experiments.intervention.results import summarize, write_results
+from stagewise.experiments.intervention.results import summarize, with_intervals_anew, write_results
 from tests.experiments.intervention.fake_cells import config_of, fake_cell
 
 SEEDS = (1, 2, 3)
@@ -109,3 +109,16 @@ def test_cell_twice_and_no_run_without_weights_are_refused():
         summarize(config_of([1]), [fake_cell(1, "none", 600)] * 2)
     with pytest.raises(InputError, match="none"):
         summarize(config_of([1]), [fake_cell(1, "inside", 600)])
+
+
+def test_stored_results_get_their_intervals_and_what_follows_from_them_anew():
+    found = summarize(config_of(SEEDS), cells())
+    stored = json.loads(json.dumps(found))
+    stored["intervals"] = "low, high: something else"
+    for it in stored["comparisons"]:
+        it["difference"] |= {"low": -1.0, "high": 1.0, "t_low": -2.0, "t_high": 2.0}
+        it |= {"excludes_zero": False, "t_excludes_zero": False}
+    stored["arms"]["inside"]["acceleration"]["low"] = -1e6
+    again = with_intervals_anew(stored)
+    assert again == json.loads(json.dumps(found))
+    assert any(it["excludes_zero"] for it in again["comparisons"])

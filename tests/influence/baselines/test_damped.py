@@ -43,6 +43,19 @@ def test_linear_regression_has_a_closed_form(way, localization, nbeta):
     assert (np.diag(got) < 0).all()  # more weight on a sample lowers its own loss: negative = helpful
 
 
+@pytest.mark.parametrize("way", [DENSE, BY_PRODUCTS])
+def test_weight_decay_of_the_chains_target_is_part_of_its_curvature(way):
+    """-nbeta Cov of the Gaussian exp(-nbeta (L + decay |w|^2 / 2) - (g / 2) |w - w*|^2), losses being linear."""
+    module = linear()
+    precision = 40.0 * ((X.T @ X).numpy() / 12 + 0.8 * np.eye(3)) + 12.0 * np.eye(3)
+    gradients = ((X @ module.weight.T - Y) * X).detach().numpy()
+    want = -40.0 * gradients @ np.linalg.inv(precision) @ gradients.T
+    got = damped_influence(module, squared, (X, Y), None, weight_decay=0.8, **SETTINGS, **way)
+    np.testing.assert_allclose(got, want, rtol=1e-7)
+    without = damped_influence(module, squared, (X, Y), None, **SETTINGS, **way)
+    assert (np.diag(without) < np.diag(want)).all()  # too large without it
+
+
 def test_group_influence_is_the_mean_over_pairs_of_different_samples():
     module = linear()
     matrix = closed_form(module, 12.0, 40.0)
@@ -194,7 +207,9 @@ def test_module_is_left_as_it_was():
     assert module.training
 
 
-@pytest.mark.parametrize("bad", [{"nbeta": 0.0}, {"nbeta": float("nan")}, {"localization": -1.0}, {"rtol": 0.0}])
+@pytest.mark.parametrize(
+    "bad", [{"nbeta": 0.0}, {"nbeta": float("nan")}, {"localization": -1.0}, {"weight_decay": -0.1}, {"rtol": 0.0}]
+)
 def test_bad_settings_are_refused(bad):
     with pytest.raises(InputError, match=r"got .*; expected "):
         damped_influence(linear(), squared, (X, Y), None, **{**SETTINGS, **bad})

@@ -5,6 +5,7 @@ from torch import nn
 
 from stagewise.errors import InputError
 from stagewise.influence.baselines import gradient_dot
+from stagewise.influence.baselines.folds import assign_folds
 from stagewise.influence.bif import bif
 from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups
@@ -69,6 +70,109 @@ def test_tokens_of_a_language_model_equal_a_loop_over_token_gradients():
                 if a[0] != b[0]
             ]
             assert got[row, column] == pytest.approx(np.mean(dots), rel=1e-4, abs=1e-7)
+
+
+def tokens(seed=2):
+    """Two layers, losses [sample, token], eight samples; groups that overlap, lie in few samples, or in one."""
+    generator = torch.Generator().manual_seed(seed)
+    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 5)).double()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    x, y = (torch.randn(8, size, generator=generator, dtype=torch.float64) for size in (3, 5))
+    chosen = torch.rand(3, 8, 5, generator=generator).numpy() < 0.4
+    masks = dict(zip("abc", chosen, strict=True))
+    masks["b"] = masks["b"] & (np.arange(8) < 3)[:, None]
+    masks["one"], masks["other"] = ((np.arange(8) == row)[:, None].repeat(5, axis=1) for row in (4, 5))
+    return module, (x, y), Groups(masks, np.ones((8, 5), dtype=bool))
+
+
+def token_losses(module, batch):
+    return (module(batch[0]) - batch[1]) ** 2 / 2
+
+
+def plain_double_loop(module, batch, groups, folds):
+    """Over all pairs of losses in different folds, one gradient for each loss."""
+    parameters = list(module.parameters())
+    rows = {}
+    for place in np.argwhere(groups.masks.any(axis=0)):
+        sample, token = place.tolist()
+        loss = token_losses(module, batch)[sample, token]
+        rows[sample, token] = torch.cat([it.flatten() for it in torch.autograd.grad(loss, parameters)]).numpy()
+    found = np.full((len(groups), len(groups)), np.nan)
+    for row, column in np.ndindex(*found.shape):
+        dots = [
+            rows[tuple(i)] @ rows[tuple(j)]
+            for i in np.argwhere(groups.masks[row]).tolist()
+            for j in np.argwhere(groups.masks[column]).tolist()
+            if folds[i[0]] != folds[j[0]]
+        ]
+        if dots:
+            found[row, column] = np.mean(dots)
+    return found
+
+
+@pytest.mark.parametrize("num_folds", [None, 2, 3, 4, 8])
+@pytest.mark.parametrize("how", [{}, {"chunk_size": 2}, {"block_size": 7}, {"chunk_size": 1, "block_size": 1}])
+def test_folds_give_the_plain_double_loop_over_pairs_in_different_folds(num_folds, how):
+    module, batch, groups = tokens()
+    folds = assign_folds(groups.counts, num_folds)
+    got = gradient_dot(module, token_losses, batch, groups, num_folds=num_folds, **how)
+    np.testing.assert_allclose(got, plain_double_loop(module, batch, groups, folds), rtol=1e-10)
+    assert np.array_equal(np.isfinite(got), groups.has_pairs)
+
+
+def test_one_fold_for_each_sample_gives_all_pairs_in_different_samples():
+    module, batch, groups = tokens()
+    want = plain_double_loop(module, batch, groups, np.arange(8))
+    for num_folds in (None, 8, 50):
+        got = gradient_dot(module, token_losses, batch, groups, num_folds=num_folds)
+        np.testing.assert_allclose(got, want, rtol=1e-10)
+    assert np.isnan(got[3, 3])
+    assert np.isfinite(got[3, 4])
+
+
+def test_samples_without_a_group_are_not_looked_at():
+    module, (x, y), _ = tokens()
+    masks = {"a": (np.arange(8) < 4)[:, None].repeat(5, axis=1)}
+    x[5] = float("nan")
+    got = gradient_dot(module, token_losses, (x, y), Groups(masks, np.ones((8, 5), dtype=bool)), num_folds=2)
+    assert np.isfinite(got).all()
+
+
+def test_half_precision_weights_are_added_up_in_single_precision():
+    module, (x, y), groups = tokens()
+    want = gradient_dot(module, token_losses, (x, y), groups, num_folds=4)
+    half = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 5)).bfloat16()
+    half.load_state_dict(module.state_dict())
+    half[0].float()  # a block is of one type
+
+    def losses(module, batch):
+        hidden = torch.tanh(module[0](batch[0].float()))
+        return (module[2](hidden.bfloat16()).float() - batch[1].float()) ** 2 / 2
+
+    got = gradient_dot(half, losses, (x, y), groups, num_folds=4)
+    there = np.isfinite(want)
+    np.testing.assert_allclose(got[there], want[there], rtol=0.1, atol=0.05)
+
+
+def test_passes_are_one_for_each_fold_and_group_in_place_of_each_sample_and_group(monkeypatch):
+    module, batch, groups = tokens()
+    calls = []
+    real = torch.autograd.grad
+    monkeypatch.setattr(torch.autograd, "grad", lambda *args, **kwargs: calls.append(1) or real(*args, **kwargs))
+    gradient_dot(module, token_losses, batch, groups, num_folds=2)
+    few = len(calls)
+    gradient_dot(module, token_losses, batch, groups)
+    assert few <= 2 * len(groups)
+    assert len(calls) - few == int((groups.counts > 0).sum())
+
+
+@pytest.mark.parametrize("bad", [{"num_folds": 1}, {"chunk_size": 0}, {"block_size": 0}])
+def test_bad_sizes_are_refused(bad):
+    module, batch, groups = tokens()
+    with pytest.raises(InputError, match=r"got .*; expected "):
+        gradient_dot(module, token_losses, batch, groups, **bad)
 
 
 def test_only_the_parameters_that_a_pattern_matches_count():

@@ -25,7 +25,7 @@ def train(rates, every):
         module.zero_grad()
         squared(module, (X[:7], Y[:7])).mean().backward()
         if step % every == 0:
-            tracin.add(gradient_dot(module, squared, (X, Y), GROUPS), lr=rate, num_steps=every)
+            tracin.add(gradient_dot(module, squared, (X, Y), GROUPS), lr_sum=sum(rates[step - every : step]))
         with torch.no_grad():
             module.weight -= rate * module.weight.grad
         checkpoints.append(module.weight.detach().clone())
@@ -58,12 +58,12 @@ def test_a_resumed_sum_goes_on_where_it_was():
     dots = generator.normal(size=(4, 2, 2))
     straight, resumed = TracIn(), TracIn()
     for dot in dots[:2]:
-        straight.add(dot, lr=0.1, num_steps=3)
+        straight.add(dot, lr_sum=0.3)
     resumed.load_state_dict(straight.state_dict())
     assert np.array_equal(resumed.total, straight.total)
     for dot in dots[2:]:
-        straight.add(dot, lr=0.2, num_steps=1)
-        resumed.add(dot, lr=0.2, num_steps=1)
+        straight.add(dot, lr_sum=0.2)
+        resumed.add(dot, lr_sum=0.2)
     assert np.array_equal(resumed.total, straight.total)
     np.testing.assert_allclose(resumed.total, np.tensordot([0.3, 0.3, 0.2, 0.2], dots, axes=1))
 
@@ -73,9 +73,9 @@ def test_groups_without_a_pair_stay_nan_through_the_run_and_a_checkpoint():
     module = nn.Linear(3, 1, bias=False).double()
     dot = gradient_dot(module, squared, (X, Y), singles)
     tracin, resumed = TracIn(), TracIn()
-    tracin.add(dot, lr=0.1, num_steps=3, defined=singles.has_pairs)
+    tracin.add(dot, lr_sum=0.3, defined=singles.has_pairs)
     resumed.load_state_dict(tracin.state_dict())
-    total = resumed.add(dot, lr=0.2, num_steps=1, defined=singles.has_pairs)
+    total = resumed.add(dot, lr_sum=0.2, defined=singles.has_pairs)
     np.testing.assert_allclose(total, 0.5 * dot)
     assert np.isnan(total).tolist() == [[True, False, False], [False, True, False], [False] * 3]
 
@@ -93,7 +93,7 @@ def test_groups_without_a_pair_stay_nan_through_the_run_and_a_checkpoint():
 def test_nan_belongs_where_there_is_no_pair_and_nowhere_else(dot, defined):
     tracin = TracIn()
     with pytest.raises(InputError, match=r"got .*; expected "):
-        tracin.add(dot, lr=0.1, num_steps=1, defined=defined)
+        tracin.add(dot, lr_sum=0.1, defined=defined)
     assert tracin.total is None
 
 
@@ -105,7 +105,7 @@ def test_a_fresh_sum_survives_a_checkpoint():
 
 def test_the_sum_cannot_be_changed_from_outside():
     tracin = TracIn()
-    tracin.add(np.eye(2), lr=1.0, num_steps=1)[:] = 7.0
+    tracin.add(np.eye(2), lr_sum=1.0)[:] = 7.0
     tracin.total[:] = 7.0
     assert np.array_equal(tracin.total, np.eye(2))
 
@@ -115,14 +115,13 @@ def test_the_sum_cannot_be_changed_from_outside():
     [
         {"dot": np.full((2, 2), np.nan)},
         {"dot": np.eye(3)},
-        {"lr": -0.1},
-        {"lr": float("inf")},
-        {"num_steps": 0},
+        {"lr_sum": -0.1},
+        {"lr_sum": float("inf")},
     ],
 )
 def test_bad_input_is_refused_and_leaves_the_sum_as_it_was(bad):
     tracin = TracIn()
-    tracin.add(np.eye(2), lr=1.0, num_steps=1)
+    tracin.add(np.eye(2), lr_sum=1.0)
     with pytest.raises(InputError, match=r"got .*; expected "):
-        tracin.add(**{"dot": np.eye(2), "lr": 0.1, "num_steps": 1, **bad})
+        tracin.add(**{"dot": np.eye(2), "lr_sum": 0.1, **bad})
     assert np.array_equal(tracin.total, np.eye(2))

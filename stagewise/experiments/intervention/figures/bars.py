@@ -39,7 +39,7 @@ def acceleration_figure(found: Summary) -> Figure | None:
     figure = new_figure(8.2, 1.6 + 0.32 * len(values), "How much earlier the head forms")
     axes = figure.subplots()
     _rows(axes, values)
-    label(axes, x="training steps saved against none; dots: seeds, diamond: mean, bar: 95 % bootstrap")
+    label(axes, x="training steps saved against none; dots: seeds, diamond: mean, bar: 95 % t interval")
     return figure
 
 

@@ -24,7 +24,7 @@ def sweep_figure(found: Summary) -> Figure | None:
             axes.plot(*zip(*points, strict=True), color="#56B4E9", linewidth=0.7, alpha=0.8)
         ends = [[it["acceleration"][end] for it in sweep] for end in ("low", "high")]
         low, high = ([np.nan if value is None else value for value in row] for row in ends)
-        axes.fill_between(starts, low, high, color="#0072B2", alpha=0.25, linewidth=0, label="95 % bootstrap")
+        axes.fill_between(starts, low, high, color="#0072B2", alpha=0.25, linewidth=0, label="95 % t interval")
         axes.plot(starts, [it["acceleration"]["mean"] for it in sweep], "o-", color="#0072B2", label="mean")
         for name, (color, words) in _MARKS.items():
             steps = [it[name] for it in found["windows"].values() if it[name] is not None]
