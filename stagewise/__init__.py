@@ -6,6 +6,7 @@ from stagewise.callbacks.influence import InfluenceCallback
 from stagewise.callbacks.intervention import InterventionCallback
 from stagewise.errors import InputError, LossContractError
 from stagewise.influence.intervals import t_interval
+from stagewise.influence.llc import learning_coefficients
 from stagewise.influence.position_influence import position_influence
 from stagewise.influence.split import Centering
 from stagewise.influence.token_sums import TokenSums
@@ -23,6 +24,7 @@ from stagewise.phases.two_phase import TwoPhaseReading, two_phase
 from stagewise.phases.window import Window
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.flags import Thresholds
+from stagewise.probes.llc_config import LLCConfig
 from stagewise.probes.prober import Prober
 from stagewise.probes.schedule import LogSpaced, ProbeSchedule
 from stagewise.reporting.store import open_run
@@ -47,6 +49,7 @@ __all__ = [
     "InfluenceCallback",
     "InputError",
     "InterventionCallback",
+    "LLCConfig",
     "LogSpaced",
     "LossContractError",
     "OnlineDetector",
@@ -70,6 +73,7 @@ __all__ = [
     "causal_lm_loss",
     "find_flips",
     "find_windows",
+    "learning_coefficients",
     "match_windows",
     "open_run",
     "position_influence",

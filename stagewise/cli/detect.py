@@ -1,7 +1,7 @@
 """``stagewise detect``: the transition windows of a finished run, with what they rest on."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from stagewise.phases.detection import FoundWindow, detect
 from stagewise.phases.live_signal import CONTRAST
 from stagewise.phases.offline import MIN_PROMINENCE
 from stagewise.phases.online import DetectorConfig
-from stagewise.phases.signal_table import signal_table
+from stagewise.phases.signal_table import is_llc, signal_table
+from stagewise.phases.stage_boundaries import StageBoundary, stage_boundaries
 from stagewise.reporting.files import refuse_below_file, write_json
+from stagewise.reporting.stage_boundaries import boundary_records, boundary_table
 from stagewise.reporting.store import STORE_NAME, open_run
 from stagewise.reporting.windows import transitions, window_record, window_table
 
@@ -37,7 +39,7 @@ def detect_parser() -> ArgumentParser:
         type=list[str] | str | None,
         default=None,
         help="signals to look at, one or [a,b], and contrast/A~B; offline between and losses_alone, online all, if "
-        "not given",
+        "not given. For llc and llc/<group> stage boundaries are told: where the learning coefficient turns",
     )
     parser.add_argument(
         "--pairs",
@@ -51,6 +53,12 @@ def detect_parser() -> ArgumentParser:
         default=None,
         help=f"offline: least prominence of a peak, as a fraction of the largest value; that of the run, or "
         f"{MIN_PROMINENCE}, if not given",
+    )
+    parser.add_argument(
+        "--chance",
+        type=float,
+        default=0.05,
+        help="probability with which noise alone makes a stage boundary in a learning coefficient",
     )
     parser.add_argument(
         "--online",
@@ -97,6 +105,8 @@ def run_detect(arguments: Sequence[str]) -> Path:
         online=config if parsed.online else None,
         num_critical=parsed.num_critical,
     )
+    coefficients = [name for name in signals or () if is_llc(name)]
+    boundaries = stage_boundaries(run, coefficients, chance=parsed.chance)
     content = {
         "version": __version__,
         "min_prominence": min_prominence,
@@ -104,9 +114,11 @@ def run_detect(arguments: Sequence[str]) -> Path:
         "signals": [str(name) for name in table["signal"].values],
         "windows": [window_record(window) for window in found],
         "transitions": transitions(found),
+        "chance": parsed.chance,
+        "stage_boundaries": boundary_records(boundaries),
     }
     write_json(output, content)
-    print(_words(run, found))
+    print(_words(run, found, boundaries))
     print(f"Written: {output}")
     return output
 
@@ -142,12 +154,15 @@ def _settings(config: DetectorConfig) -> dict[str, Any]:
     return {name: value for name, value in asdict(config).items() if name != "direction"}
 
 
-def _words(run: xr.Dataset, found: Sequence[FoundWindow]) -> str:
+def _words(run: xr.Dataset, found: Sequence[FoundWindow], boundaries: Mapping[str, Sequence[StageBoundary]]) -> str:
     steps = run["step"].values
     lines = [f"{len(steps)} probes, steps {steps[0]} to {steps[-1]}.", ""]
     if found:
         lines += [window_table(found), ""]
         lines.append(_LEGEND)
-    else:
+    elif not boundaries:
         lines.append("No window was found.")
+    if boundaries:
+        lines += [""] if found else []
+        lines += ["Stage boundaries, where d llc / d log t changes sign beyond its errors:", boundary_table(boundaries)]
     return "\n".join(lines)

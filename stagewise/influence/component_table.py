@@ -15,6 +15,9 @@ from stagewise.influence.chain_counts import chain_counts
 _AXES = ("component", "group", "group_j", "step")
 _SETTINGS = ("nbeta", "localization", "centering")
 
+COEFFICIENTS = ("group_llc", "group_llc_se", "llc", "llc_se", "llc_localized_share")
+"""Learning coefficients in a table, of groups and of all losses, see :mod:`stagewise.influence.llc`."""
+
 
 def component_table(results: Mapping[str, xr.Dataset], *, part: str = "within") -> xr.Dataset:
     """Put the group influence of chains that moved different parts of a model side by side.
@@ -31,7 +34,9 @@ def component_table(results: Mapping[str, xr.Dataset], *, part: str = "within") 
     Returns:
         Data set over ``component``, ``group``, ``group_j`` and ``step``: ``group_bif`` (minus the covariance, nats^2,
         negative = helpful), ``group_bif_se`` (jackknife over chains, nats^2; NaN where unknown), ``chains`` [component,
-        step] that the error is from, and ``moved_weights`` [component], 0 where the result does not tell.
+        step] that the error is from, ``moved_weights`` [component], 0 where the result does not tell, and the (weight-
+        and data-refined) learning coefficients: ``group_llc``, ``group_llc_se`` [component, group, step], and ``llc``,
+        ``llc_se``, ``llc_localized_share`` [component, step]; NaN where a result has none.
 
     Raises:
         InputError: no component, no such part, or results that do not fit together.
@@ -70,6 +75,10 @@ def component_table(results: Mapping[str, xr.Dataset], *, part: str = "within") 
         attrs={"part": part, "sign": SIGN, "units": UNITS}
         | {name: first.attrs[name] for name in _SETTINGS if name in first.attrs},
     )
+    for variable in COEFFICIENTS:
+        axes = ("component", "group", "step") if variable.startswith("group") else ("component", "step")
+        rows = xr.concat([run[variable] for run in runs.values()], dim=names.rename("component"))
+        table[variable] = (axes, rows.transpose(*axes).values, {"units": "1"})
     for name in ("group_bif", "group_bif_se"):
         table[name].attrs = {"sign": SIGN, "units": UNITS}
     return table
@@ -79,7 +88,9 @@ def write_component_csv(path: Path, table: xr.Dataset) -> Path:
     """Write a table as CSV, aside and renamed; returns the path.
 
     Columns: component, group, group_j, step, group_bif (nats^2, negative = helpful), group_bif_se, chains,
-    moved_weights; the numbers of each (component, group, group_j, step) in a row, empty where unknown.
+    moved_weights, and the learning coefficients, pure numbers: group_llc and group_llc_se of ``group``, llc, llc_se and
+    llc_localized_share of all losses; the numbers of each (component, group, group_j, step) in a row, empty where
+    unknown.
 
     Args:
         path: of the file.
@@ -88,7 +99,7 @@ def write_component_csv(path: Path, table: xr.Dataset) -> Path:
     rows = table.reset_coords(drop=True).to_dataframe(dim_order=list(_AXES)).reset_index()
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.unfinished")
-    rows[[*_AXES, "group_bif", "group_bif_se", "chains", "moved_weights"]].to_csv(aside, index=False)
+    rows[[*_AXES, "group_bif", "group_bif_se", "chains", "moved_weights", *COEFFICIENTS]].to_csv(aside, index=False)
     aside.rename(path)
     return path
 
@@ -176,6 +187,11 @@ def _over_steps(name: str, run: xr.Dataset, part: str) -> xr.Dataset:
     parts = [str(it) for it in run["part"].values]
     require(part in parts, "part", repr(part), f"one of {', '.join(parts)}", "'within' is the default")
     chosen = run[["group_bif", "group_bif_se"]].sel(part=part, drop=True).assign(chains=chain_counts(run))
+    for variable in COEFFICIENTS:
+        # Runs of an earlier version have none, nor have those that leave it out.
+        like = run["group_bif"].isel(part=0, group_j=0, drop=True)
+        like = like if variable.startswith("group") else like.isel(group=0, drop=True)
+        chosen[variable] = run[variable] if variable in run else xr.full_like(like, np.nan)
     if "step" not in chosen.dims:
         chosen = chosen.drop_vars("step", errors="ignore").expand_dims(step=[int(run.attrs["step"])])
     return chosen

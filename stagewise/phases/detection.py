@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stagewise.errors import InputError, require
 from stagewise.phases.offline import MIN_PROMINENCE, find_windows
 from stagewise.phases.online import DetectorConfig, Direction, OnlineDetector
-from stagewise.phases.signal_table import BETWEEN, LOSSES, mean_losses
+from stagewise.phases.signal_table import BETWEEN, LOSSES, is_llc, mean_losses
 from stagewise.phases.two_phase import TwoPhaseReading, two_phase
 
 Array = NDArray[np.float64]
@@ -90,6 +90,8 @@ def detect(
         run: as :func:`stagewise.reporting.store.open_run` returns it.
         table: of its signals, see :func:`~stagewise.phases.signal_table.signal_table`.
         signals: names of those to look at; if None, offline between and the baseline of losses alone, online all.
+            Learning coefficients have no offline windows, but stages, see
+            :func:`~stagewise.phases.stage_boundaries.stage_boundaries`.
         min_prominence: of the offline detector, see :func:`~stagewise.phases.offline.find_windows`.
         online: settings of the online detector; its direction is that of each signal. None leaves it out.
         num_critical: so many critical samples.
@@ -113,6 +115,8 @@ def detect(
         (Method.online, [] if online is None else present if chosen is None else chosen),
     ):
         for name in names:
+            if method is Method.offline and is_llc(name):
+                continue
             row = table.sel(signal=name)
             if method is Method.offline:
                 spans = _offline(row, min_prominence)

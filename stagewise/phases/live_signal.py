@@ -11,10 +11,13 @@ from stagewise.errors import InputError
 from stagewise.phases.online import Direction
 from stagewise.phases.signal_table import (
     BETWEEN,
+    LLC,
     LOSSES,
     PARTS,
     contrast_signal,
     group_signal,
+    is_llc,
+    llc_signal,
     pair_signal,
     sample_losses,
 )
@@ -44,14 +47,15 @@ UNKNOWN = LiveValue(float("nan"), float("nan"))
 def live_signals(groups: Sequence[str]) -> list[str]:
     """Names of the signals that can be read live.
 
-    ``between``, ``losses_alone``, ``group_loss/A``, ``contrast/A~B``, ``within/A~B`` and ``total/A~B``.
+    ``between``, ``losses_alone``, ``group_loss/A``, ``contrast/A~B``, ``within/A~B``, ``total/A~B``, ``llc`` and
+    ``llc/A``.
 
     Args:
         groups: names of the groups over the observed set.
     """
     pairs = [pair_signal(part, first, second) for part in PARTS for first in groups for second in groups]
     contrasts = [contrast_signal(first, second) for first, second in permutations(groups, 2)]
-    return [BETWEEN, LOSSES, *map(group_signal, groups), *contrasts, *pairs]
+    return [BETWEEN, LOSSES, *map(group_signal, groups), *contrasts, *pairs, LLC, *map(llc_signal, groups)]
 
 
 def needs_earlier(signal: str) -> bool:
@@ -61,7 +65,7 @@ def needs_earlier(signal: str) -> bool:
 
 def direction_of(signal: str) -> Direction:
     """The way in which a transition moves a signal."""
-    return Direction.rising if signal in (BETWEEN, LOSSES) else Direction.falling
+    return Direction.rising if signal in (BETWEEN, LOSSES) or is_llc(signal) else Direction.falling
 
 
 def live_signal(probe: xr.Dataset, signal: str, earlier: LossesByStep) -> LiveValue:
@@ -78,6 +82,10 @@ def live_signal(probe: xr.Dataset, signal: str, earlier: LossesByStep) -> LiveVa
     """
     if signal == BETWEEN:
         return LiveValue(float(probe["signal"]), float(probe["signal_se"]))
+    if is_llc(signal) and "llc" not in probe:
+        raise InputError(f"got signal {signal!r} with probes that do not measure it; set probe.llc.enabled to true")
+    if signal == LLC:
+        return LiveValue(float(probe["llc"]), float(probe["llc_se"]))
     before = None
     if probe.attrs["reference_step"] != probe.attrs["step"]:
         before = earlier.get(int(probe.attrs["reference_step"]))
@@ -89,6 +97,9 @@ def live_signal(probe: xr.Dataset, signal: str, earlier: LossesByStep) -> LiveVa
     for group in names:
         if signal == group_signal(group):
             return LiveValue(float(probe["group_loss"].sel(group=group)), UNKNOWN.error)
+        if signal == llc_signal(group):
+            own = probe[["group_llc", "group_llc_se"]].sel(group=group)
+            return LiveValue(float(own["group_llc"]), float(own["group_llc_se"]))
         for group_j in names:
             if signal == contrast_signal(group, group_j):
                 if before is None:

@@ -15,6 +15,7 @@ BETWEEN = "between"
 LOSSES = "losses_alone"
 GROUP_LOSSES = "group_losses_alone"
 CHAIN_SHARE = "chain_share"
+LLC = "llc"
 
 PARTS = ("within", "total")
 """Parts of group influence that are signals; between is the square of a loss difference."""
@@ -33,6 +34,16 @@ def group_signal(group: str) -> str:
 def contrast_signal(group: str, group_j: str) -> str:
     """Name of the loss of a group against that of another one in the table."""
     return f"contrast/{group}~{group_j}"
+
+
+def llc_signal(group: str) -> str:
+    """Name of the learning coefficient of a group in the table, as in its TensorBoard tag."""
+    return f"llc/{group}"
+
+
+def is_llc(signal: str) -> bool:
+    """Whether a signal is a learning coefficient, see :mod:`stagewise.phases.stage_boundaries`."""
+    return signal == LLC or signal.startswith("llc/")
 
 
 def signal_table(
@@ -64,10 +75,13 @@ def signal_table(
           weights, nats; falling. What noise does to both is not in it: B is best a control in the same sequences, as
           ``first_copy`` is for ``induction``. It needs no chain. NaN without a reference.
         - ``within/A~B``, ``total/A~B``: group influence, nats^2, negative = helpful; falling.
+        - ``llc``, ``llc/A``: local learning coefficient of all losses and of a group, where the run has them, a pure
+          number, see :mod:`stagewise.influence.llc`; rising, as what a model has learnt takes hold, though stages may
+          fall too: see :func:`~stagewise.phases.stage_boundaries.find_boundaries`.
         - ``chain_share``: share of the losses' variance that belongs to which chain a draw is from; rising. It says
           that chains disagree, in a transition or because they are too short.
 
-        Losses and the chain share have no error; that of influence is a jackknife over chains.
+        Losses and the chain share have no error; those of influence and of the learning coefficient are over chains.
 
     Raises:
         InputError: a pair with a group that the run does not have, or without losses in two samples.
@@ -89,6 +103,11 @@ def signal_table(
             at = {"part": part, "group": group, "group_j": group_j}
             value, error = run["group_bif"].sel(at).values, run["group_bif_se"].sel(at).values
             rows[pair_signal(part, group, group_j)] = (value, error, Direction.falling, "nats^2")
+    if "llc" in run:
+        rows[LLC] = (run["llc"].values, run["llc_se"].values, Direction.rising, "1")
+        for group in run["group"].values:
+            own = run[["group_llc", "group_llc_se"]].sel(group=group)
+            rows[llc_signal(group)] = (own["group_llc"].values, own["group_llc_se"].values, Direction.rising, "1")
     if "chain_share" in run:
         rows[CHAIN_SHARE] = (run["chain_share"].values, None, Direction.rising, "1")
     unknown = np.full(run.sizes["step"], np.nan)

@@ -6,6 +6,7 @@ from stagewise.errors import InputError, require
 from stagewise.influence.split import Centering
 from stagewise.phases.offline import MIN_PROMINENCE
 from stagewise.probes.flags import Thresholds
+from stagewise.probes.llc_config import LLCConfig
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class ProbeConfig:
         min_prominence: least prominence of a transition's peak, as a fraction of the largest signal of the run, see
             :func:`~stagewise.phases.offline.find_windows`. Windows are found when the run ends, from all its probes: a
             resumed run may have another value.
+        llc: how the local learning coefficient is measured: from the draws of influence unless it has settings of its
+            own, see :class:`~stagewise.probes.llc_config.LLCConfig`.
 
     Raises:
         InputError: a value out of range.
@@ -61,6 +64,7 @@ class ProbeConfig:
     thresholds: Thresholds = field(default_factory=Thresholds)
     check_curvature: bool = True
     min_prominence: float = MIN_PROMINENCE
+    llc: LLCConfig = field(default_factory=LLCConfig)
 
     def __post_init__(self) -> None:
         if not self.reference_ratio > 1:

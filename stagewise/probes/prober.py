@@ -25,6 +25,7 @@ from stagewise.probes.baselines import Baselines
 from stagewise.probes.chain_facts import add_diagnostics, add_trace
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.data_digest import data_digest
+from stagewise.probes.llc import LearningCoefficient
 from stagewise.probes.memory import check_memory, gradient_memory
 from stagewise.probes.references import References
 from stagewise.sampling.chains import ChainSampler
@@ -110,6 +111,18 @@ class Prober:
             masks=masks,
             gradient_block=gradient_block,
         )
+        self._llc = LearningCoefficient(
+            module,
+            loss_fn,
+            self._observed,
+            self._sampling,
+            self.groups,
+            sgld=sgld,
+            config=config,
+            forward_context=forward_context,
+            masks=masks,
+            share=share,
+        )
         self._sampler = ChainSampler(
             module,
             loss_fn,
@@ -191,9 +204,10 @@ class Prober:
 
         Returns:
             The data set of the probe (see :func:`stagewise.influence.bif.bif` for influence; the trace, baseline,
-            signal and diagnostics beside it, influence by position and between tokens where it was asked for, and what
-            the probe is flagged for: ``flagged``, the number, ``flag_names``, and the attribute ``flags``, name to
-            words), or None where every chain failed; and the trace. A probe with a severe flag has no signal and is no
+            signal and diagnostics beside it, the learning coefficient, see :func:`stagewise.influence.llc.llc`,
+            influence by position and between tokens where it was asked for, and what the probe is flagged for:
+            ``flagged``, the number, ``flag_names``, and the attribute ``flags``, name to words), or None where every
+            chain failed; and the trace. A probe with a severe flag has no signal and is no
             reference; others are used as they are. ``moved_weights`` tells how many weights the chains move.
         """
         measured, trace = self.measure(module, step, second_moments=second_moments, lr_sum=lr_sum)
@@ -231,6 +245,7 @@ class Prober:
         trace = self._sampler.run(step, second_moments, on_draw=tokens, numbers=self._numbers)
         traces = self._share.collect(trace)
         sums = None if tokens is None else self._share.collect(tokens)
+        own_llc = self._llc.run(step, second_moments, engine=self.engine)
         if traces is None:
             return None, trace
         trace = merge_traces(traces)
@@ -242,6 +257,8 @@ class Prober:
         own = xr.Dataset({"group_loss": ("group", self.groups.means(trace.anchor_loss), {"units": "nats"})})
         if tokens is not None:
             own = own.assign(tokens.influence(trace.chains))
+        if self._config.llc.enabled:
+            own = own.assign(self._llc.measure(trace, features, own_llc))
         for name, variable in self.baselines.measure(module, step, lr_sum).items():
             own[name] = variable
         flags = add_diagnostics(own, trace, features, self.groups, sgld=self._sgld, config=self._config)
@@ -264,6 +281,7 @@ class Prober:
         self._sgld = sgld
         self._sampler.settle(sgld)
         self.baselines.settle(sgld)
+        self._llc.settle(sgld)
         return self.fingerprint()
 
     def fingerprint(self) -> dict[str, str]:
@@ -274,6 +292,7 @@ class Prober:
             "reference_ratio": repr(self._config.reference_ratio),
             "data": data_digest((self._observed, self._sampling), self._reduced),
         }
+        found |= self._llc.fingerprint()
         return found if self._masks is None else found | {"masks": masks_digest(self._masks)}
 
     def _settings(self) -> dict[str, Any]:

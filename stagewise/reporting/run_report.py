@@ -14,6 +14,7 @@ from stagewise.reporting.class_maps import class_maps
 from stagewise.reporting.classes_page import classes_section
 from stagewise.reporting.files import write_json, write_text_file
 from stagewise.reporting.influence_curves import influence_curves
+from stagewise.reporting.llc_curves import has_llc, llc_curves, llc_words
 from stagewise.reporting.moving_groups import moves
 from stagewise.reporting.scores import Score, read_scores
 from stagewise.reporting.sign_changes import SignChanges, find_sign_changes
@@ -105,7 +106,7 @@ def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: flo
         folder: of the run, where its scores are looked for.
         run: as :func:`stagewise.reporting.store.open_run` returns it, with group influence and two probes or more.
         output: folder for the files.
-        chance: see :func:`~stagewise.reporting.sign_changes.find_sign_changes`.
+        chance: see :func:`~stagewise.reporting.sign_changes.find_sign_changes`; also that of a stage boundary.
 
     Returns:
         Path of the report, and the sign changes.
@@ -123,6 +124,9 @@ def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: flo
         "curves_within": "Influence of groups on each other, within the present phase.",
         "classes_within": "Influence of each group on each other one, at some probes.",
     }
+    if has_llc(run):
+        figures["llc"] = llc_curves(run)
+        captions["llc"] = "Local learning coefficient of all losses and of each group."
     output.mkdir(parents=True, exist_ok=True)
     pictures = []
     for name, figure in figures.items():
@@ -141,6 +145,8 @@ def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: flo
     )
     parts = ["# What the influence of this run shows", _about(run, summary)]
     parts += ["## Sign changes", changes.markdown(), "## Heads", _scores(run, read_scores(folder))]
+    if has_llc(run):
+        parts += ["## Learning coefficient", llc_words(run, chance=chance), pictures.pop()]
     parts += ["## Transition windows", _windows(summary)]
     classes = classes_section(folder)
     parts += [] if classes is None else [classes]

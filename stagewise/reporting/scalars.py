@@ -44,6 +44,20 @@ _BASELINES = {
 _NEED_REFERENCE = frozenset({"between_share", "flip_fraction", "z_median", "signal", "signal_threshold"})
 
 
+_LLC = {"llc_localized_share": tags.LLC_LOCALIZED, "llc_seconds": tags.LLC_SECONDS}
+
+
+def llc_scalars(probe: xr.Dataset) -> dict[str, float]:
+    """Learning coefficients by tag, those of all losses under ``all``; none where they were not measured."""
+    if "llc" not in probe:
+        return {}
+    values = {tags.LLC_ALL: float(probe["llc"]), tags.llc_error("all"): float(probe["llc_se"])}
+    for row, name in enumerate(probe["group"].values):
+        values[tags.llc(str(name))] = float(probe["group_llc"][row])
+        values[tags.llc_error(str(name))] = float(probe["group_llc_se"][row])
+    return values | {tag: float(probe[name]) for name, tag in _LLC.items() if name in probe}
+
+
 def _pairs(probe: xr.Dataset) -> Iterator[tuple[int, int, str, str]]:
     names = [str(name) for name in probe["group"].values]
     for row, name in enumerate(names):
@@ -78,6 +92,7 @@ def probe_scalars(probe: xr.Dataset) -> dict[str, float]:
                 values[pair_tag(name, other)] = float(matrix[row, column])
     for row, name in enumerate(probe["group"].values):
         values[tags.group_loss(str(name))] = float(probe["group_loss"][row])
+    values |= llc_scalars(probe)
     for name, tag in _SCALARS.items():
         if has_reference or name not in _NEED_REFERENCE:
             values[tag] = float(probe[name])

@@ -31,6 +31,15 @@ SIGNAL = "transition/signal"
 THRESHOLD = "transition/threshold"
 IN_WINDOW = "transition/in_window"
 
+LLC_ALL = "llc/all"
+"""Local learning coefficient of the mean loss of all, a number; of a group of this name where there is one."""
+LLC_LOCALIZED = "sampler/llc_localized_share"
+"""Share of the learning coefficient that is the localization's, see :mod:`stagewise.influence.llc`."""
+LLC_SECONDS = "sampler/llc_seconds"
+"""Time of chains of its own."""
+LLC_CURVES = "llc_curves"
+"""Image of the learning coefficients over a run, with intervals."""
+
 ACTIVE = "intervention/active"
 """1 while a window of an intervention is open, else 0; also 1 with weights of 1, in a placebo."""
 CHANGES = "intervention/changes"
@@ -99,6 +108,16 @@ def damped_influence(group: str, group_j: str) -> str:
 def group_loss(group: str) -> str:
     """Mean loss of a group at the training weights, nats."""
     return f"influence/loss/{group}"
+
+
+def llc(group: str) -> str:
+    """Local learning coefficient of a group, nbeta times the rise of its mean loss, a pure number."""
+    return f"llc/{group}"
+
+
+def llc_error(group: str) -> str:
+    """Standard error of :func:`llc` over chains, a pure number."""
+    return f"llc_se/{group}"
 
 
 def induction(score: str) -> str:

@@ -13,6 +13,7 @@ from stagewise.reporting import tags
 from stagewise.reporting.class_maps import class_maps
 from stagewise.reporting.figures import matrix_figure, rasterize
 from stagewise.reporting.influence_curves import influence_curves
+from stagewise.reporting.llc_curves import has_llc, llc_curves
 from stagewise.reporting.token_figure import token_figure
 from stagewise.reporting.token_influence import TokenInfluence, token_markdown
 
@@ -27,7 +28,7 @@ def write_layout(writers: Iterable[SummaryWriter], groups: Groups) -> None:
 
     The within part first, where signs flip: of all pairs of groups together, then of each two that have pairs of losses
     in different samples. Then all parts of each two: between is often so large that it hides the others. Last the
-    signal and the losses.
+    signal, the losses and the learning coefficients.
     """
     pairs = [(groups.names[row], groups.names[column]) for row, column in np.argwhere(np.triu(groups.has_pairs))]
     within = {(name, other): _exactly(tags.influence("within", name, other)) for name, other in pairs}
@@ -52,6 +53,10 @@ def write_layout(writers: Iterable[SummaryWriter], groups: Groups) -> None:
                 [_exactly(tags.SIGNAL), _exactly(tags.THRESHOLD)],
             ],
             "loss of each group (nats)": ["Multiline", [_exactly(tags.group_loss(name)) for name in groups.names]],
+            "local learning coefficient, all and each group": [
+                "Multiline",
+                [_exactly(tag) for tag in dict.fromkeys([tags.LLC_ALL, *map(tags.llc, groups.names)])],
+            ],
         },
     }
     for writer in writers:
@@ -74,7 +79,7 @@ def write_matrices(writers: Sequence[SummaryWriter], probe: xr.Dataset) -> None:
 
 
 def write_run_pictures(writers: Sequence[SummaryWriter], run: xr.Dataset, *, part: str = "within") -> None:
-    """Images of a whole run, at its last step: class maps, and curves with their intervals.
+    """Images of a whole run, at its last step: class maps, and curves of influence and LLC with their intervals.
 
     Args:
         writers: of the run.
@@ -84,10 +89,13 @@ def write_run_pictures(writers: Sequence[SummaryWriter], run: xr.Dataset, *, par
     if not writers:
         return
     step = int(run["step"].values[-1])
-    for tag, figure in (
+    figures = [
         (tags.class_maps(part), class_maps(run, part=part)),
         (tags.curves(part), influence_curves(run, part=part)),
-    ):
+    ]
+    if has_llc(run):
+        figures.append((tags.LLC_CURVES, llc_curves(run)))
+    for tag, figure in figures:
         image = rasterize(figure)
         for writer in writers:
             writer.add_image(tag, image, global_step=step, dataformats="HWC")

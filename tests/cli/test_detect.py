@@ -138,3 +138,19 @@ def test_path_without_a_run_is_refused_with_status_2(run_folder, tmp_path, capsy
         assert words in line
     assert main(["detect", str(run_folder), "--output", str(tmp_path)]) == 2
     assert "a folder; expected a file" in capsys.readouterr().err
+
+
+def test_learning_coefficients_are_told_by_their_stage_boundaries(run_folder, tmp_path, capsys):
+    content = detect(run_folder, tmp_path, "--signal", "[llc,llc/late]", "--chance", "0.01", "--online")
+    assert {it["detector"] for it in content["windows"]} <= {"online"}
+    assert content["chance"] == 0.01
+    assert [(it["signal"], it["kind"]) for it in content["stage_boundaries"]] == [
+        ("llc", "maximum"),
+        ("llc/late", "maximum"),
+    ]
+    for it in content["stage_boundaries"]:
+        assert it["earliest"] < MIDDLE < it["latest"]
+    printed = capsys.readouterr().out
+    assert "Stage boundaries, where d llc / d log t changes sign beyond its errors:" in printed
+    (line,) = [line for line in printed.splitlines() if line.startswith("llc/late")]
+    assert f"{content['stage_boundaries'][1]['step']:,}" in line.split()

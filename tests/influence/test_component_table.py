@@ -9,7 +9,7 @@ from torch import nn
 
 from stagewise.errors import InputError
 from stagewise.influence.chain_counts import chain_counts, interval_factor
-from stagewise.influence.component_table import component_table, leading_component, write_component_csv
+from stagewise.influence.component_table import COEFFICIENTS, component_table, leading_component, write_component_csv
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.prober import Prober
 from stagewise.reporting.store import STORE_NAME, ProbeStore, open_run
@@ -86,6 +86,12 @@ def test_probes_alone_make_a_table_of_one_step_and_runs_on_disk_of_several(tmp_p
     np.testing.assert_allclose(single["group_bif"], table["group_bif"].sel(step=[2]))
     want = probes["row1"]["group_bif"].sel(part="within", group="few", group_j="rest")
     assert float(single["group_bif"].sel(component="row1", group="few", group_j="rest").item()) == float(want)
+    llc = [
+        float(probes["row1"][name].isel(group=0) if "group" in name else probes["row1"][name]) for name in COEFFICIENTS
+    ]
+    own = single.sel(component="row1", group="few").isel(step=0)
+    np.testing.assert_array_equal([float(own[name]) for name in COEFFICIENTS], llc)
+    assert float(own["llc"]) != float(single["llc"].sel(component="row0").item())
     assert (
         single["group_bif"].sel(component="row0").values.tolist()
         != single["group_bif"].sel(component="row1").values.tolist()
@@ -106,6 +112,7 @@ def test_the_file_has_a_row_for_each_number(results, tmp_path):
         got = float(row["group_bif"] or "nan")
         np.testing.assert_equal(got, want["group_bif"].item())
         assert float(row["group_bif_se"]) == want["group_bif_se"].item()
+        assert all(row[name] == "" for name in COEFFICIENTS)  # these results have none
     assert sum(row["group_bif"] == "" for row in rows) == 1
     assert {float(row["chains"]) for row in rows if row["component"] == "layer0.head1"} == {3.0}
 

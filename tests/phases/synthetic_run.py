@@ -5,6 +5,7 @@ import numpy as np
 from stagewise.influence.bif import bif
 from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups
+from stagewise.influence.llc import llc, mean_losses_of
 from stagewise.phases.signal import between_signal
 from stagewise.probes.references import References
 from stagewise.reporting.store import ProbeStore
@@ -39,6 +40,11 @@ def write_run(folder, *, steps=STEPS, seed=0):
             signal = between_signal(probe["shift"], probe["shift_se"], float(probe["shift_norm_se"]))
         for name, value in zip(("signal", "signal_se", "signal_threshold"), signal, strict=True):
             probe[name] = value
+        # A learning coefficient that rises to a maximum at MIDDLE and falls again.
+        peak = np.exp(-(((np.log(step) - np.log(MIDDLE)) / 0.3) ** 2))
+        anchor = losses_at(step) - 0.02 - 0.3 * peak
+        means = np.array([anchor.mean(), *GROUPS.means(anchor)])
+        probe = probe.assign(llc(mean_losses_of(features, GROUPS), means, GROUPS, nbeta=30.0))
         probe["anchor_loss"] = ("sample", losses_at(step).astype(np.float32))
         probe["group_loss"] = ("group", GROUPS.means(losses_at(step)))
         probe["chain_share"] = abs(0.02 * rng.standard_normal())

@@ -41,6 +41,7 @@ def test_each_signal_has_its_direction_unit_and_errors_where_known(run):
         "total/early~early": influence,
         "within/late~late": influence,
         "total/late~late": influence,
+        **dict.fromkeys(("llc", "llc/early", "llc/late"), ("rising", "1", True)),
         "chain_share": ("rising", "1", False),
     }
     assert table["step"].values.tolist() == STEPS.tolist()

@@ -88,8 +88,10 @@ def estimate(config: SweepConfig, data: ProbeData, module: nn.Module) -> Cost:
     """
     sgld = config.sgld
     twice = 1 if sgld.drift is Drift.plain else 2
-    gradients = twice * sgld.num_chains * sgld.num_steps
-    records = sgld.num_chains * sgld.num_draws
+    own = config.probe.llc.own_sgld(sgld)
+    samplers = [sgld] if own is None else [sgld, own]
+    gradients = sum(twice * it.num_chains * it.num_steps for it in samplers)
+    records = sum(it.num_chains * it.num_draws for it in samplers)
     context = config.data.context
     gradient_tokens = min(sgld.batch_size, num_samples(data.sampling)) * context
     record_tokens = num_samples(data.observed) * context

@@ -22,7 +22,7 @@ from stagewise.experiments.sweep.tables import (
     group_rows,
     write_table,
 )
-from stagewise.influence.component_table import component_table, write_component_csv
+from stagewise.influence.component_table import COEFFICIENTS, component_table, write_component_csv
 from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups
 from stagewise.influence.positions import Positions
@@ -97,8 +97,9 @@ def write_results(sweep: Sweep) -> list[Path]:
         written += write_token_pages(sweep, run_folder(output, ALL))
     # A component that lost its chains at a step has none of its numbers there.
     steps = list(sweep.steps)
-    wanted = ["group_bif", "group_bif_se", "chains_dropped"]
-    runs = {name: open_run(run_folder(output, name))[wanted].reindex(step=steps) for name in probed if name != ALL}
+    stores = {name: open_run(run_folder(output, name)) for name in probed if name != ALL}
+    wanted = ["group_bif", "group_bif_se", "chains_dropped", *COEFFICIENTS]
+    runs = {name: run[[it for it in wanted if it in run]].reindex(step=steps) for name, run in stores.items()}
     if runs:
         written.append(write_component_csv(output / COMPONENTS_NAME, component_table(runs)))
     else:

@@ -24,13 +24,20 @@ GROUP_COLUMNS = (
     "se",
     "z",
     "correlation",
+    "llc",
+    "llc_se",
+    "llc_all",
+    "llc_all_se",
+    "llc_localized_share",
     "num_chains",
     "num_draws",
     "reference_step",
     "flags",
 )
-"""``bif`` and ``se`` in nats^2, negative = helpful; ``z`` and ``correlation`` are pure numbers of the same sign. Empty
-where undefined. ``reference_step`` is the step itself where there is no reference."""
+"""``bif`` and ``se`` in nats^2, negative = helpful; ``z`` and ``correlation`` are pure numbers of the same sign.
+``llc`` is the local learning coefficient of ``group``, ``llc_all`` that of all losses, each with its error over chains,
+and ``llc_localized_share`` tells how much of the latter is the localization's: the same in all lines of a step, a
+component and a group. Empty where undefined. ``reference_step`` is the step itself where there is no reference."""
 
 CIRCUIT_COLUMNS = ("step", "layer", "head", *TABLES, *SCORES)
 """Scores of heads, 0 to 1, copying -1 to 1; then scores of the whole model, nats per token, the same in all lines of a
@@ -42,6 +49,16 @@ _VALUES = {
     "z": "group_bif_z",
     "correlation": "group_bif_correlation",
 }
+
+
+_LLC = ("llc", "llc_se", "llc_localized_share")
+
+
+def _llc_cells(probe: xr.Dataset, group: int) -> list[str]:
+    """Learning coefficients in the order of the columns; empty where they were not measured."""
+    value, error, share = (float(probe[name]) if name in probe else None for name in _LLC)
+    own = [float(probe[f"group_{name}"][group]) if name in probe else None for name in _LLC[:2]]
+    return [_cell(it) for it in (*own, value, error, share)]
 
 
 def group_rows(probe: xr.Dataset, component: str, *, num_chains: int, num_draws: int) -> list[list[Any]]:
@@ -56,11 +73,13 @@ def group_rows(probe: xr.Dataset, component: str, *, num_chains: int, num_draws:
     step, reference = int(probe.attrs["step"]), int(probe.attrs["reference_step"])
     flags = " ".join(probe.attrs["flags"])
     values = {name: probe[variable].transpose("part", "group", "group_j").values for name, variable in _VALUES.items()}
+    coefficients = [_llc_cells(probe, row) for row in range(probe.sizes["group"])]
     parts, groups = ([str(name) for name in probe[axis].values] for axis in ("part", "group"))
     return [
         [
             *(step, component, part, group, group_j),
             *(_cell(values[name][row, i, j]) for name in _VALUES),
+            *coefficients[i],
             *(num_chains, num_draws, reference, flags),
         ]
         for row, part in enumerate(parts)

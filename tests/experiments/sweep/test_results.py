@@ -44,6 +44,15 @@ def test_the_table_of_groups_holds_every_number_of_the_store(output):
         for column, name in columns.items():
             expected = float(probe[name].sel(place))
             assert row[column] == "" if np.isnan(expected) else float(row[column]) == expected
+        own = probe.sel(group=row["group"])
+        for column, value in {
+            "llc": own["group_llc"],
+            "llc_se": own["group_llc_se"],
+            "llc_all": probe["llc"],
+            "llc_all_se": probe["llc_se"],
+            "llc_localized_share": probe["llc_localized_share"],
+        }.items():
+            assert row[column] == "" if np.isnan(value) else float(row[column]) == float(value)
         assert int(row["reference_step"]) == int(probe["reference_step"])
         assert row["flags"].split() == str(probe["flag_names"].item()).split(", ")
         assert (row["component"], row["num_chains"], row["num_draws"]) == ("all", "2", "3")

@@ -1,0 +1,230 @@
+"""Boundaries between stages: where a curve over training, as of the learning coefficient, turns beyond its errors."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from stagewise.errors import InputError, require
+from stagewise.phases.signal_table import LLC, llc_signal
+
+Array = NDArray[np.float64]
+
+LEVEL = 0.95
+"""Of the intervals."""
+
+_POOLED = 5
+"""Errors over a few chains are unsure: variances are means over so many neighbouring probes."""
+
+
+_MOST_SCORES = 2**18
+"""Scores held at once."""
+
+
+class Turn(StrEnum):
+    """How a curve turns."""
+
+    maximum = "maximum"
+    minimum = "minimum"
+
+
+@dataclass(frozen=True)
+class StageBoundary:
+    """A probe at which a curve surely turns: its slope, by the step or by its logarithm, changes sign.
+
+    Attributes:
+        kind: from rising to falling (maximum), or from falling to rising (minimum).
+        step: training step of the extreme value.
+        earliest: training step of the 95 % interval's lower end; the probe before it at least, since the slope changes
+            between probes.
+        latest: its upper end.
+        value: of the curve at the extreme, in its unit.
+        significance: how far the curve moves towards the boundary and away from it, the smaller of the two, in standard
+            errors of the difference.
+    """
+
+    kind: Turn
+    step: int
+    earliest: int
+    latest: int
+    value: float
+    significance: float
+
+
+def find_boundaries(
+    steps: ArrayLike,
+    values: ArrayLike,
+    errors: ArrayLike,
+    *,
+    degrees: float | None = None,
+    chance: float = 0.05,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> list[StageBoundary]:
+    """Find where a curve turns, and between which steps.
+
+    The curve is followed from its start: a rise has ended once the curve has fallen below its highest point by more
+    than ``limit`` standard errors of the difference, a fall likewise. The first movement begins at no boundary, and the
+    last ends at none. The limit is that which curves of pure noise around a constant, with the same errors, pass on
+    both sides of one of their points with probability ``chance``: seldom enough that a curve without a turn shows one
+    with that probability at most (a curve with a trend more rarely). It is found from ``num_resamples`` such curves.
+
+    The interval of a boundary is that of the extreme's place, between the boundaries beside it, in ``num_resamples``
+    curves with noise of the errors' size added to the measured one.
+
+    Noise is taken to be independent between probes. With common random numbers (the default of the chains) it is partly
+    shared, and differences are surer than this says: fewer boundaries are found, and intervals are wider, than could
+    be.
+
+    Args:
+        steps: ``[probe]``, increasing.
+        values: ``[probe]``, any unit; probes that are not finite are left out.
+        errors: ``[probe]``, standard errors; probes with NaN are left out.
+        degrees: degrees of freedom of the errors, chains - 1 for errors over chains; None takes them as known.
+        chance: probability of any boundary in a curve without one, in (0, 1).
+        num_resamples: so many curves for the limit and for the intervals.
+        seed: of the noise.
+
+    Returns:
+        The boundaries in order, maxima and minima in turn; none with fewer than three probes.
+
+    Raises:
+        InputError: lengths differ, steps do not increase, a negative error, or a setting out of range.
+
+    Source: the parametric bootstrap, Efron 1985.
+    """
+    at, value, error = (np.asarray(given, dtype=np.float64) for given in (steps, values, errors))
+    if at.ndim != 1 or not at.shape == value.shape == error.shape or (np.diff(at) <= 0).any():
+        raise InputError(
+            f"got steps {list(at.shape)}, values {list(value.shape)} and errors {list(error.shape)}; expected equal "
+            "lengths, and steps that increase"
+        )
+    require(not (error < 0).any(), "errors", float(np.nanmin(error, initial=0.0)), "0 or more", "NaN is for unknown")
+    require(degrees is None or degrees > 0, "degrees", degrees, "more than 0, or None", "chains - 1 is usual")
+    require(0 < chance < 1, "chance", chance, "a probability in (0, 1)", "0.05 is usual")
+    require(num_resamples >= 100, "num_resamples", num_resamples, "100 or more", "1000 is usual")
+    known = np.isfinite(value) & np.isfinite(error)
+    if known.sum() < 3:
+        return []
+    at, value, error = at[known], value[known], _pooled(error[known])
+    generator = np.random.default_rng(seed)
+    limit = _noise_limit(error, degrees, chance, num_resamples, generator)
+    turns = _turns(value, error, limit)
+    noise = generator.standard_normal((num_resamples, len(at)))
+    if degrees is not None:
+        noise = generator.standard_t(degrees, (num_resamples, len(at)))
+    curves = value + error * noise
+    edges = [0, *(place for place, _ in turns), len(at) - 1]
+    found = []
+    for row, (place, side) in enumerate(turns):
+        first, last = edges[row], edges[row + 2]
+        places = first + np.argmax(side * curves[:, first : last + 1], axis=1)
+        low, high = np.quantile(places, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")
+        moved = side * _scores(value, error)[place]
+        found.append(
+            StageBoundary(
+                kind=Turn.maximum if side > 0 else Turn.minimum,
+                step=int(at[place]),
+                earliest=int(at[max(min(int(low), place) - 1, 0)]),
+                latest=int(at[min(max(int(high), place) + 1, len(at) - 1)]),
+                value=float(value[place]),
+                significance=float(min(moved[first:place].max(), moved[place + 1 : last + 1].max())),
+            )
+        )
+    return found
+
+
+def stage_boundaries(
+    run: xr.Dataset, signals: Iterable[str] | None = None, *, chance: float = 0.05, seed: int = 0
+) -> dict[str, list[StageBoundary]]:
+    """Boundaries in the learning coefficients of a run, by signal.
+
+    Degrees of freedom are those of the probe with the fewest chains; probes with a single one are left out.
+
+    Args:
+        run: as :func:`stagewise.reporting.store.open_run` returns it.
+        signals: ``llc`` and ``llc/<group>``; all of them if None.
+        chance: see :func:`find_boundaries`.
+        seed: of the noise, the same for each signal.
+
+    Raises:
+        InputError: as :func:`find_boundaries` does, the run has no learning coefficient, or not that one.
+    """
+    curves = {}
+    if "llc" in run:
+        curves[LLC] = run["llc"].values, run["llc_se"].values
+        for group in run["group"].values:
+            own = run[["group_llc", "group_llc_se"]].sel(group=group)
+            curves[llc_signal(str(group))] = own["group_llc"].values, own["group_llc_se"].values
+    found = {}
+    for name in dict.fromkeys(curves if signals is None else signals):
+        require(name in curves, "signal", repr(name), f"one of {list(curves)}", "measure it with probe.llc.enabled")
+        chains = run["llc_chains"].values
+        usable = chains >= 2
+        degrees = float(chains[usable].min()) - 1 if usable.any() else None
+        value, error = (it[usable] for it in curves[name])
+        steps = run["step"].values[usable]
+        found[name] = find_boundaries(steps, value, error, degrees=degrees, chance=chance, seed=seed)
+    return found
+
+
+def _pooled(errors: Array) -> Array:
+    """Errors ``[..., probe]`` whose variances are means over neighbours; fewer at the ends."""
+    window = np.ones(min(_POOLED, 2 * ((errors.shape[-1] - 1) // 2) + 1))
+    counts = np.convolve(np.ones(errors.shape[-1]), window, mode="same")
+    sums = np.apply_along_axis(np.convolve, -1, errors**2, window, mode="same")
+    return np.sqrt(sums / counts)
+
+
+def _scores(value: Array, error: Array) -> Array:
+    """``[..., probe, probe]``: how far the first is above the second, in standard errors; 0 for what is equal."""
+    difference = value[..., :, None] - value[..., None, :]
+    scale = np.hypot(error[..., :, None], error[..., None, :])
+    scores = np.copysign(np.inf, difference)
+    np.divide(difference, scale, out=scores, where=scale > 0)
+    scores[difference == 0] = 0.0
+    return scores
+
+
+def _noise_limit(
+    error: Array, degrees: float | None, chance: float, count: int, generator: np.random.Generator
+) -> float:
+    """Score that noise around a constant passes on both sides of one of its points with a probability."""
+    size = len(error)
+    values = error * generator.standard_normal((count, size))
+    errors = np.broadcast_to(error, values.shape)
+    if degrees is not None:
+        errors = _pooled(error * np.sqrt(generator.chisquare(degrees, (count, size)) / degrees))
+    largest = np.zeros(count)
+    before = np.tri(size, k=-1, dtype=bool)
+    together = max(1, _MOST_SCORES // size**2)
+    for first in range(0, count, together):
+        rows = slice(first, first + together)
+        scores = _scores(values[rows], errors[rows])
+        for side in (scores, -scores):
+            left = np.where(before, side, -np.inf).max(axis=-1)
+            right = np.where(before.T, side, -np.inf).max(axis=-1)
+            largest[rows] = np.maximum(largest[rows], np.minimum(left, right).max(axis=-1))
+    return float(np.quantile(largest, 1 - chance, method="higher"))
+
+
+def _turns(value: Array, error: Array, limit: float) -> list[tuple[int, int]]:
+    """Places of the sure turns, 1 for a maximum and -1 for a minimum, in turn."""
+    scores = _scores(value, error)
+    turns: list[tuple[int, int]] = []
+    start, way = 0, 0
+    for place in range(1, len(value)):
+        leg = np.arange(start, place)
+        for side in (1, -1):
+            far = leg[side * scores[leg, place] > limit]
+            if way == -side or not len(far):
+                continue
+            extreme = int(far[np.argmax(side * value[far])])
+            if way == side:
+                turns.append((extreme, side))
+            start, way = extreme, -side
+            break
+    return turns

@@ -1,0 +1,181 @@
+"""The local learning coefficient of each probe: from the draws of influence, or from chains of its own."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+import xarray as xr
+from arviz_stats.base import array_stats
+from torch import Tensor, nn
+
+from stagewise.batches import Batch
+from stagewise.influence.features import Features
+from stagewise.influence.groups import Groups
+from stagewise.influence.llc import MeanLosses, llc, llc_remarks, mean_losses_of
+from stagewise.losses import LossFn
+from stagewise.probes.config import ProbeConfig
+from stagewise.sampling.chains import ChainSampler
+from stagewise.sampling.config import EngineName, SGLDConfig
+from stagewise.sampling.entries import Masks
+from stagewise.sampling.share import ALONE, ChainShare
+from stagewise.sampling.trace import Trace, merge_traces
+
+_MIN_DRAWS = 4
+"""Below this many draws R-hat and the effective sample size of split chains are undefined."""
+
+
+class LearningCoefficient:
+    """Measures it, probe after probe.
+
+    Chains of its own draw from the same streams of random numbers as those of influence, run in the same engine, and
+    are shared out to the same processes.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        loss_fn: LossFn,
+        observed: Batch,
+        sampling: Batch,
+        groups: Groups,
+        *,
+        sgld: SGLDConfig,
+        config: ProbeConfig,
+        forward_context: Callable[[], AbstractContextManager] = nullcontext,
+        masks: Masks | None = None,
+        share: ChainShare = ALONE,
+    ) -> None:
+        """Nothing is run yet.
+
+        Args:
+            module: what will be probed.
+            loss_fn: per-sample loss.
+            observed: batch on the module's device.
+            sampling: batch that drives the chains.
+            groups: over the observed set.
+            sgld: the sampler of influence.
+            config: of the measurement.
+            forward_context: entered around each forward pass (autocast).
+            masks: what the chains move, in place of the sampler's parameters.
+            share: which of the chains this process runs.
+
+        Raises:
+            InputError: settings of its own that do not fit to those of influence, or fewer chains than processes.
+        """
+        self._module, self._loss_fn = module, loss_fn
+        self._observed, self._sampling = observed, sampling
+        self._groups, self._means = groups, MeanLosses(groups)
+        self._config, self._sgld = config, sgld
+        self._forward_context, self._masks, self._share = forward_context, masks, share
+        self.own = config.llc.own_sgld(sgld)
+        self._numbers = None if self.own is None else share.numbers(self.own.num_chains)
+        self._sampler: ChainSampler | None = None
+
+    def settle(self, sgld: SGLDConfig) -> None:
+        """Take settings of influence with numbers in place of ``auto``."""
+        self._sgld = sgld
+        self.own = self._config.llc.own_sgld(sgld)
+        if self.own is not None and self._sampler is not None:
+            self._sampler.settle(self.own)
+
+    def run(
+        self, step: int, second_moments: Mapping[str, Tensor] | None, *, engine: EngineName | None
+    ) -> tuple[Trace, float] | None:
+        """Run its own chains, where there are such; all processes that share them must call this.
+
+        Args:
+            step: training step.
+            second_moments: Adam's, by parameter name, for the preconditioner that uses them.
+            engine: which ran the chains of influence: the same runs these, so that a resumed run equals one that went
+                on.
+
+        Returns:
+            The trace of all its chains, and the seconds that they took; None without own chains, and in a process that
+            is not the first.
+        """
+        if self.own is None:
+            return None
+        start = time.perf_counter()
+        if self._sampler is None:
+            self._sampler = ChainSampler(
+                self._module,
+                self._loss_fn,
+                observed=self._observed,
+                sampling=self._sampling,
+                config=self.own,
+                chunk_size=self._config.chunk_size,
+                forward_context=self._forward_context,
+                reduce=self._means,
+                engine=engine,
+                masks=self._masks,
+            )
+        traces = self._share.collect(self._sampler.run(step, second_moments, numbers=self._numbers))
+        return None if traces is None else (merge_traces(traces), time.perf_counter() - start)
+
+    def measure(self, trace: Trace, features: Features, own: tuple[Trace, float] | None) -> xr.Dataset:
+        """Variables of a probe's data set.
+
+        Args:
+            trace: of influence, with at least one chain.
+            features: its draws, reduced to groups.
+            own: from :meth:`run`.
+
+        Returns:
+            See :func:`stagewise.influence.llc.llc`, and ``llc_note``: what stands in the way of reading it, in words;
+            empty if nothing. The settings of the chains are attributes of ``llc``. With own chains also ``llc_rhat``
+            and ``llc_ess`` (the worst of all losses and groups), ``llc_chains_dropped`` and ``llc_seconds``; values are
+            NaN where all own chains failed.
+        """
+        sgld = self._sgld if self.own is None else self.own
+        if own is None:
+            losses = mean_losses_of(features, self._groups)
+        else:
+            trace, seconds = own
+            losses = trace.reduced if trace.reduced is not None else np.empty((0, sgld.num_draws, 0))
+        anchor = self._means(torch.from_numpy(trace.anchor_loss)).numpy()
+        failed = not len(losses)
+        if failed:
+            losses = np.full((1, sgld.num_draws, len(anchor)), np.nan)
+        found = llc(losses, anchor, self._groups, nbeta=sgld.nbeta)
+        remarks = llc_remarks(found, nbeta=sgld.nbeta)
+        if own is not None:
+            rhat, ess = (np.nan, np.nan) if failed else _mixing(losses)
+            found["llc_rhat"] = ((), rhat, {"long_name": "largest R-hat of the mean losses", "units": "1"})
+            found["llc_ess"] = ((), ess, {"long_name": "fewest effective draws of the mean losses", "units": "draws"})
+            found["llc_chains_dropped"] = len(trace.dropped)
+            found["llc_seconds"] = ((), seconds, {"long_name": "time of its own chains", "units": "s"})
+            limit = self._config.thresholds.rhat_max
+            if limit is not None and rhat > limit:
+                remarks.append(
+                    f"got R-hat {rhat:.3g} of a mean loss; expected at most {limit:g}; raise "
+                    "probe.llc.num_burnin_steps or probe.llc.num_draws"
+                )
+            if trace.dropped:
+                remarks.append(f"got {len(trace.dropped)} chains that diverged; expected none; lower probe.llc.lr")
+        if failed:
+            found["llc_chains"] = 0
+        found["llc_note"] = ((), np.array("; ".join(remarks), dtype=object))
+        found["llc"].attrs |= {
+            "chains": "those of influence" if own is None else "its own",
+            "nbeta": sgld.nbeta,
+            "localization": sgld.localization,
+            "lr": sgld.lr,
+        }
+        return found
+
+    def fingerprint(self) -> dict[str, str]:
+        """Settings of its own chains as text; nothing where it has none, since its values then hang on no others."""
+        return {} if self.own is None else {"llc": repr(self.own)}
+
+
+def _mixing(losses: np.ndarray) -> tuple[float, float]:
+    """Largest R-hat and smallest bulk effective sample size of ``[chain, draw, curve]``; NaN where undefined."""
+    moving = losses[:, :, losses.std(axis=(0, 1)) > 0]
+    if losses.shape[1] < _MIN_DRAWS or not moving.shape[2]:
+        return np.nan, np.nan
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rhat = array_stats.rhat(moving, chain_axis=0, draw_axis=1)
+        ess = array_stats.ess(moving, chain_axis=0, draw_axis=1)
+    return float(np.max(rhat)), float(np.min(ess))

@@ -1,0 +1,125 @@
+"""Curves of the local learning coefficient over a run, with intervals over chains, and what they say in words."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.special import stdtrit
+
+from stagewise.errors import InputError
+from stagewise.influence.llc import LOCALIZED_LIMIT
+from stagewise.phases.stage_boundaries import stage_boundaries
+from stagewise.reporting.influence_curves import run_step_axis
+from stagewise.reporting.stage_boundaries import boundary_markdown
+from stagewise.reporting.style import NORMAL, label, new_figure
+
+_COLUMNS = 3
+_MOST_GROUPS = 11
+_CURVE, _LOCALIZED = "#0072B2", "#D55E00"
+
+
+def has_llc(run: xr.Dataset) -> bool:
+    """Whether the probes of a run measured it."""
+    return "llc" in run and bool(np.isfinite(run["llc"].values).any())
+
+
+def llc_curves(run: xr.Dataset, *, confidence: float = 0.95) -> Figure:
+    """Learning coefficients over training: of all losses, then of each group, a panel each.
+
+    The band is Student's interval from the error over chains. Points are open where the localized share is above .5:
+    the height there is mostly the localization's. The first eleven groups are shown.
+
+    Args:
+        run: as :func:`stagewise.reporting.store.open_run` returns it.
+        confidence: of the band, 0 to 1.
+
+    Raises:
+        InputError: the run has no learning coefficient, or a confidence out of range.
+    """
+    if not has_llc(run) or "step" not in run.dims:
+        raise InputError("got a data set that is not a run with llc; expected what open_run returns; probe.llc.enabled")
+    if not 0 < confidence < 1:
+        raise InputError(f"got confidence={confidence}; expected 0 < confidence < 1; 0.95 is usual")
+    steps = run["step"].values
+    degrees = run["llc_chains"].values - 1.0
+    factor = stdtrit(np.where(degrees > 0, degrees, np.nan), (1 + confidence) / 2)
+    curves = {"all losses": [run[f"llc{end}"].values for end in ("", "_se", "_localized_share")]}
+    for name in run["group"].values[:_MOST_GROUPS]:
+        own = run[["group_llc", "group_llc_se", "group_llc_localized_share"]].sel(group=name)
+        curves[str(name)] = [own[f"group_llc{end}"].values for end in ("", "_se", "_localized_share")]
+    columns = min(_COLUMNS, len(curves))
+    rows = -(-len(curves) // columns)
+    title = (
+        "Local learning coefficient over training\n"
+        f"band: {100 * confidence:g} % interval over chains; open points: mostly the localization's"
+    )
+    figure = new_figure(max(8.4, 3.5 * columns), 0.9 + 2.3 * rows, title)
+    panels = figure.subplots(rows, columns, sharex=True, squeeze=False)
+    for place, (axes, (name, (values, errors, shares))) in enumerate(zip(panels.flat, curves.items(), strict=False)):
+        _draw(axes, steps, values, np.nan_to_num(factor * errors), shares > LOCALIZED_LIMIT)
+        label(axes, title=name, y="LLC" if place % columns == 0 else "")
+        bottom = place + columns >= len(curves)
+        axes.tick_params(labelbottom=bottom)
+        axes.set_xlabel("training step" if bottom else "", fontsize=NORMAL)
+    run_step_axis(panels.flat[0], steps)
+    for axes in panels.flat[len(curves) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def _draw(axes: Axes, steps: np.ndarray, values: np.ndarray, half: np.ndarray, localized: np.ndarray) -> None:
+    axes.plot(steps, values, color=_CURVE, linewidth=1.4, zorder=3)
+    axes.plot(steps[~localized], values[~localized], "o", color=_CURVE, markersize=3, zorder=4)
+    axes.plot(
+        steps[localized], values[localized], "o", color=_LOCALIZED, markerfacecolor="white", markersize=3.4, zorder=4
+    )
+    axes.fill_between(steps, values - half, values + half, color=_CURVE, alpha=0.2, linewidth=0, zorder=2)
+    axes.axhline(0, color="#333333", linewidth=0.8, zorder=1)
+
+
+def llc_words(run: xr.Dataset, *, chance: float = 0.05) -> str:
+    """What the learning coefficients of a run show, and what stands in their way, as Markdown.
+
+    Args:
+        run: as :func:`stagewise.reporting.store.open_run` returns it.
+        chance: probability with which noise alone makes a stage boundary in a curve.
+    """
+    values, errors, shares = (run[name].values for name in ("llc", "llc_se", "llc_localized_share"))
+    steps, known = run["step"].values, np.isfinite(values)
+    first, last = (np.flatnonzero(known)[place] for place in (0, -1))
+    about = run["llc"].attrs
+    settings = ", ".join(f"{name} {about[name]:g}" for name in ("nbeta", "localization", "lr") if name in about)
+    lines = [
+        "lambda_hat = nbeta (E[L] - L(w*)), a pure number, L the mean loss of all or of a group. "
+        f"Chains: {about.get('chains', 'those of influence')} ({settings}).",
+        f"All losses: {values[first]:.3g} +- {errors[first]:.2g} at step {steps[first]:,}, {values[last]:.3g} +- "
+        f"{errors[last]:.2g} at step {steps[last]:,} (standard errors over chains).",
+        _localized_line(shares, known),
+    ]
+    below = int((values[known] <= 0).sum())
+    if below:
+        lines.append(
+            f"At {below} of {known.sum()} probes it is not above 0: the loss slopes at the weights and chains go on "
+            "training; read changes, not heights, there."
+        )
+    if len(steps) >= 3:
+        found = stage_boundaries(run, chance=chance)
+        lines += [
+            "**Stage boundaries**, where d llc / d log t changes sign beyond its errors:",
+            boundary_markdown(found),
+        ]
+    return "\n\n".join(lines)
+
+
+def _localized_line(shares: np.ndarray, known: np.ndarray) -> str:
+    told = np.isfinite(shares)
+    if not told.any():
+        return "Localized share: not known."
+    dominated = int((shares[told] > LOCALIZED_LIMIT).sum())
+    line = f"Localized share (d log llc / d log nbeta, 0 = none): median {np.median(shares[told]):.2g}"
+    if not dominated:
+        return f"{line}; at no probe above {LOCALIZED_LIMIT:g}."
+    return (
+        f"{line}; above {LOCALIZED_LIMIT:g} at {dominated} of {known.sum()} probes: **the height there is mostly the "
+        "localization's**. Settings of its own help: raise `probe.llc.nbeta`, or lower `probe.llc.localization`."
+    )

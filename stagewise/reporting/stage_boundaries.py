@@ -1,0 +1,79 @@
+"""Boundaries between stages as plain data and as tables."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stagewise.phases.stage_boundaries import LEVEL, StageBoundary
+
+_HEADER = ("signal", "turns at", "kind", f"{LEVEL:.0%} interval".replace("%", " %"), "value", "significance")
+
+
+def boundary_records(found: Mapping[str, Sequence[StageBoundary]]) -> list[dict[str, Any]]:
+    """Boundaries for JSON; None for a significance that is not finite.
+
+    Args:
+        found: by signal, as :func:`~stagewise.phases.stage_boundaries.stage_boundaries` has them.
+    """
+    return [
+        {
+            "signal": signal,
+            "kind": str(it.kind),
+            "step": it.step,
+            "earliest": it.earliest,
+            "latest": it.latest,
+            "value": it.value,
+            "significance": it.significance if math.isfinite(it.significance) else None,
+        }
+        for signal, boundaries in found.items()
+        for it in boundaries
+    ]
+
+
+def boundary_rows(found: Mapping[str, Sequence[StageBoundary]]) -> list[tuple[str, ...]]:
+    """Header and cells of a table, as text.
+
+    Args:
+        found: by signal.
+    """
+    cells = [
+        (
+            signal,
+            f"{it.step:,}",
+            str(it.kind),
+            f"{it.earliest:,} to {it.latest:,}",
+            f"{it.value:.3g}",
+            f"{it.significance:.1f}",
+        )
+        for signal, boundaries in found.items()
+        for it in boundaries
+    ]
+    return [_HEADER, *cells]
+
+
+def boundary_table(found: Mapping[str, Sequence[StageBoundary]]) -> str:
+    """Boundaries as lines of text, columns aligned; a sentence where there is none.
+
+    Args:
+        found: by signal.
+    """
+    rows = boundary_rows(found)
+    if len(rows) == 1:
+        return f"No stage boundary was found in {', '.join(found)}: no turn beyond its errors."
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def boundary_markdown(found: Mapping[str, Sequence[StageBoundary]]) -> str:
+    """The same in Markdown.
+
+    Args:
+        found: by signal.
+    """
+    rows = boundary_rows(found)
+    if len(rows) == 1:
+        return boundary_table(found)
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], f"|{'---|' * len(_HEADER)}", *lines[1:]])
