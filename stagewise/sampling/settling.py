@@ -118,7 +118,8 @@ def measure_heat(
         drifts: which gradients to look at; ``tilted`` has the heat of ``control_variate``.
 
     Returns:
-        For each of them the median over a few places drawn from N(w*, 1 / localization), a pure number.
+        For each of them the median over a few places drawn from N(w*, 1 / localization), a pure number; at w* itself
+        where localization is 0.
     """
     lr, localization = config.numbers()
     weights = FlatWeights(module, landscape.selection(config))
@@ -140,7 +141,7 @@ def measure_heat(
             displaced = torch.empty_like(weights.state).normal_(generator=noise)
             if isinstance(config.preconditioner, EKFAC) and preconditioner is not None:
                 weights.state.add_(preconditioner.root_times(displaced))
-            else:
+            elif localization > 0:
                 weights.state.add_(displaced, alpha=localization**-0.5)
             weights.publish()
             here = torch.stack([gradient(it) for it in rows])
