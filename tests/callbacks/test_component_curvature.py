@@ -13,7 +13,8 @@ from stagewise.lm.components import component_masks
 from stagewise.losses import causal_lm_loss
 from stagewise.sampling.calibration import EARLY_GROWTH
 from stagewise.sampling.chains import run_chains
-from stagewise.sampling.measurement import FINE_SAMPLES, Landscape, settle
+from stagewise.sampling.measurement import FINE_SAMPLES, Landscape
+from stagewise.sampling.settling import settle
 from stagewise.sampling.preconditioners import RMSprop
 from tests.callbacks.language_runs import AUTO, HEAD, SCHEDULE, SGLD, fit, language_model, rows
 
