@@ -229,7 +229,9 @@ class SGLDConfig:
 
     def one_line(self) -> str:
         """The settings as one line of YAML to paste: what is often set, and whatever is not the default."""
-        usual = "lr nbeta localization num_chains num_draws num_burnin_steps num_steps_bw_draws batch_size drift".split()
+        usual = (
+            "lr nbeta localization num_chains num_draws num_burnin_steps num_steps_bw_draws batch_size drift".split()
+        )
         others = [it.name for it in fields(self) if it.name not in usual and getattr(self, it.name) != it.default]
         return f"sgld: {{{', '.join(f'{name}: {_as_yaml(getattr(self, name))}' for name in (*usual, *others))}}}"
 

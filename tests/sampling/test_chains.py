@@ -64,8 +64,9 @@ ENGINES = [EngineName.sequential, EngineName.batched]
 
 
 @pytest.mark.parametrize("published", [False, True])
+@pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_draws_equal_a_plain_loop(engine, published):
+def test_draws_equal_a_plain_loop(engine, plain, published):
     """The default integrator and start, and those of published runs."""
     x, y = regression(num=12)
     module = linear(x, y).float()
@@ -80,7 +81,7 @@ def test_draws_equal_a_plain_loop(engine, published):
         num_steps_bw_draws=2,
         batch_size=5,
         seed=3,
-        preconditioner=RMSprop(alpha=0.8, eps=0.1),
+        preconditioner=None if plain else RMSprop(alpha=0.8, eps=0.1),
         drift="plain",
         weight_decay=0.3,
         engine=engine,
@@ -90,10 +91,11 @@ def test_draws_equal_a_plain_loop(engine, published):
     for chain in range(2):
         noise_stream, batch_stream = chain_streams(config, chain, 9, torch.device("cpu"))
         w = anchor = module.weight.detach().clone()
-        running = RunningRMSprop(config.preconditioner, anchor.flatten())
+        running = RunningRMSprop(RMSprop(alpha=0.8, eps=0.1), anchor.flatten())
         noises = torch.empty(config.num_steps + (0 if published else 2), 3).normal_(generator=noise_stream)
         if not published:
-            w = anchor + noises[0] / 30**0.5
+            share = config.lr * 30 / 4 if plain else 0.0
+            w = anchor + ((1 - share) ** 0.5 * noises[0] + share**0.5 * noises[1]) / 30**0.5
             noises = (noises[1:-1] + noises[2:]) / 2
         recorded = []
         for index in range(config.num_steps):
@@ -101,7 +103,7 @@ def test_draws_equal_a_plain_loop(engine, published):
             gradient = ((batch[0][rows] @ w.T - batch[1][rows]) * batch[0][rows]).mean(0, keepdim=True) + 0.3 * w
             if index < 3:
                 running.update(gradient.flatten())
-            p = running.preconditioner().diagonal.view(1, 3)
+            p = torch.ones(1, 3) if plain else running.preconditioner().diagonal.view(1, 3)
             noise = noises[index].view(1, 3)
             w = w - config.lr / 2 * p * (50 * gradient + 30 * (w - anchor)) + (config.lr * p).sqrt() * noise
             if index >= 3 and (index - 3) % 2 == 1:
@@ -165,7 +167,9 @@ def test_result_does_not_depend_on_the_chunk_size(case):
     module, batch = case
     whole = run(module, batch, small()).loss
     for chunk_size in (1, 3, 100):
-        np.testing.assert_allclose(run(module, batch, small(), chunk_size=chunk_size).loss, whole, rtol=1e-5)
+        found = run(module, batch, small(), chunk_size=chunk_size).loss
+        # Squares of residuals near zero are rounded by more than their own size would let expect.
+        np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-7)
 
 
 def test_frozen_parameters_stay_and_are_no_part_of_the_chain(case):
