@@ -11,6 +11,7 @@ from stagewise.losses import causal_lm_loss
 from stagewise.sampling import choice
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.ekfac import EKFAC
 from stagewise.sampling.preconditioners import AdamMoments, RMSprop
 
 
@@ -77,6 +78,41 @@ def test_engines_give_the_same_draws(changes):
     traces = [sampler(module, engine, **changes).run(3, moments) for engine in ("sequential", "batched")]
     assert [trace.engine for trace in traces] == ["sequential", "batched"]
     assert_same_draws(*traces)
+
+
+@pytest.mark.parametrize("drift", ["plain", "control_variate", "tilted", "auto"])
+@pytest.mark.parametrize("integrator", ["leimkuhler_matthews", "euler"])
+@pytest.mark.parametrize("start", ["gaussian", "anchor"])
+def test_engines_give_the_same_draws_with_each_drift_integrator_and_start(drift, integrator, start):
+    """Twelve samples in minibatches of five: a partition of four each."""
+    changes = {"drift": drift, "integrator": integrator, "start": start, "batch_size": 5, "lr": 2e-2}
+    module = Net()
+    traces = [sampler(module, engine, **changes).run(2) for engine in ("sequential", "batched")]
+    assert_same_draws(*traces)
+    assert traces[0].minibatch_noise > 0
+
+
+def test_engines_give_the_same_draws_with_ekfac():
+    pytest.importorskip("curvlinops")
+    module = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 4))
+
+    def half_squared(module, batch):
+        return squared(module, batch)
+
+    changes = {"preconditioner": EKFAC(loss="mse"), "lr": 0.8, "weight_decay": 0.1}
+    traces = [sampler(module, engine, half_squared, **changes).run() for engine in ("sequential", "batched")]
+    assert_same_draws(*traces)
+
+
+@pytest.mark.parametrize("engine", ["sequential", "batched"])
+@pytest.mark.parametrize("drift", ["plain", "control_variate", "tilted"])
+def test_some_of_the_chains_are_those_of_the_whole_run(engine, drift):
+    module = Net()
+    changes = {"drift": drift, "num_chains": 5, "batch_size": 5}
+    whole = sampler(module, engine, **changes).run(4)
+    some = sampler(module, engine, **changes).run(4, numbers=[1, 4])
+    assert some.chains == (1, 4)
+    np.testing.assert_allclose(some.loss, whole.loss[[1, 4]], rtol=0 if engine == "sequential" else 1e-5)
 
 
 def test_engines_give_the_same_draws_in_chunks_and_in_double_precision():

@@ -89,6 +89,13 @@ def test_batched_chains_in_shares_are_those_of_one_batch_up_to_rounding():
     check_same(shared(2, config), sampler(config).run(7), exact=False)
 
 
+@pytest.mark.parametrize("drift", ["plain", "control_variate", "tilted"])
+@pytest.mark.parametrize("integrator", ["leimkuhler_matthews", "euler"])
+def test_chains_in_shares_agree_with_each_drift_and_integrator(drift, integrator):
+    config = replace(CONFIG, drift=drift, integrator=integrator)
+    check_same(shared(3, config), sampler(config).run(7))
+
+
 @pytest.mark.parametrize("common_noise", [True, False])
 def test_chains_in_shares_agree_without_common_noise_too(common_noise):
     config = replace(CONFIG, common_noise=common_noise)

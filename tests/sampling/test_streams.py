@@ -1,6 +1,7 @@
 """Noise and minibatches: what comes when, and what it does not depend on."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def test_each_noise_comes_twice_and_is_the_next_normal_of_its_chain(monkeypatch,
     assert found._block_steps == block
     start = found.noise().clone()
     pairs = [tuple(it.clone() for it in found.two_noises()) for _ in range(CONFIG.num_steps)]
-    for (_, following), (last, _) in zip(pairs, pairs[1:], strict=False):
+    for (_, following), (last, _) in pairwise(pairs):
         assert torch.equal(following, last)
     numbers = torch.stack([start, pairs[0][0], *(it[1] for it in pairs)])
     assert len(numbers) == CONFIG.num_steps + 2
@@ -103,6 +104,19 @@ def test_a_partition_holds_each_sample_and_as_few_as_possible_twice(size, batch_
     assert (number - 1) * batch_size < size <= number * width
     # A sample that comes twice never does in one minibatch.
     assert all(len(set(row)) == width for row in found.tolist())
+
+
+def test_noise_of_partitions_is_on_average_that_of_minibatches_drawn_anew():
+    """Variance of a minibatch mean, drawn without replacement: S^2 / b (1 - b / n)."""
+    values = torch.randn(40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = []
+    for seed in range(400):
+        means = values[partition(replace(CONFIG, batch_size=5, seed=seed), 40)].mean(dim=1)
+        assert float(means.mean()) == pytest.approx(float(values.mean()), abs=1e-12)
+        found.append(float(means.var(correction=0)))
+    # One partition of eight is off by a half; 400 by a fortieth.
+    assert np.mean(found) == pytest.approx(float(values.var()) / 5 * (1 - 5 / 40), rel=0.1)
+    assert 0.3 < np.std(found) / np.mean(found) < 0.7
 
 
 def test_a_partition_is_told_by_its_seed_alone():
