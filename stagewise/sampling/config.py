@@ -229,9 +229,8 @@ class SGLDConfig:
 
     def one_line(self) -> str:
         """The settings as one line of YAML to paste: what is often set, and whatever is not the default."""
-        usual = (
-            "lr nbeta localization num_chains num_draws num_burnin_steps num_steps_bw_draws batch_size drift".split()
-        )
+        target, steps = ("lr", "nbeta", "localization"), ("num_burnin_steps", "num_steps_bw_draws")
+        usual = (*target, "num_chains", "num_draws", *steps, "batch_size", "drift")
         others = [it.name for it in fields(self) if it.name not in usual and getattr(self, it.name) != it.default]
         return f"sgld: {{{', '.join(f'{name}: {_as_yaml(getattr(self, name))}' for name in (*usual, *others))}}}"
 
