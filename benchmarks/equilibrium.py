@@ -1,4 +1,4 @@
-"""Is the influence that the demo shows the posterior's? Its own settings against long chains, on seeds not used to choose.
+"""Is the influence that the demo shows the posterior's? Its settings against long chains, on seeds not used to choose.
 
     python benchmarks/equilibrium.py --seeds 11 12 13 14 15 --json benchmarks/results/equilibrium.json
 
@@ -70,6 +70,7 @@ class KeepWeights(Callback):
         self.kept: dict[int, dict[str, torch.Tensor]] = {}
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        """Keep them where the step is one of those."""
         if trainer.global_step in self.steps:
             self.kept[trainer.global_step] = {name: value.clone() for name, value in pl_module.state_dict().items()}
 
@@ -80,11 +81,16 @@ class Demo:
     def __init__(self, seed: int, steps: Sequence[int], config: str = CONFIG) -> None:
         with tempfile.TemporaryDirectory() as folder:
             keep = KeepWeights(steps)
+            changes = {
+                "influence.enabled": "false",
+                "seed_everything": seed,
+                "data.init_args.seed": seed,
+                "trainer.logger.init_args.save_dir": folder,
+                "trainer.max_steps": max(steps),
+                "trainer.enable_progress_bar": "false",
+            }
             cli = run_trainer(
-                ["fit", "-c", config, "--influence.enabled", "false", "--seed_everything", str(seed)]
-                + ["--data.init_args.seed", str(seed), "--trainer.logger.init_args.save_dir", folder]
-                + ["--trainer.max_steps", str(max(steps)), "--trainer.enable_progress_bar", "false"],
-                callbacks=[keep],
+                ["fit", "-c", config, *(f"--{name}={value}" for name, value in changes.items())], callbacks=[keep]
             )
         self.module, self.data, self.kept = cli.model.eval(), cli.datamodule.probe_data(), keep.kept
         influence = next(it for it in cli.trainer.callbacks if type(it).__name__ == "InfluenceCallback")
@@ -93,6 +99,7 @@ class Demo:
         self.loss_fn = resolve_loss(self.module)
 
     def at(self, step: int) -> None:
+        """Give the model the weights of a step."""
         self.module.load_state_dict(self.kept[step])
 
     def estimate(self, step: int, sgld: SGLDConfig) -> dict[str, Any]:

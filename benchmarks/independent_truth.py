@@ -38,6 +38,7 @@ class Chains:
         self.shapes, self.heads, self.base = shapes, heads, base
 
     def unpack(self, flat: Tensor) -> dict[str, Tensor]:
+        """Weights by name, each with an axis of chains in front."""
         parts = flat.split([shape.numel() for shape in self.shapes.values()], dim=1)
         return {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 

@@ -161,7 +161,7 @@ class SettingsWatch:
                     f"got lr={config.lr!r} and localization={config.localization!r}, but the curvature at step {step} "
                     f"could not be measured ({reason}); expected numbers for this module; set both"
                 ) from error
-            self._settled = config.fallbacks()
+            self._settled |= config.fallbacks()
             self._check = False
             rank_zero_info(f"stagewise: the sampler's settings were not checked against the curvature: {reason}")
         self._last_look = step

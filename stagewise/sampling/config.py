@@ -1,7 +1,8 @@
 """Settings of the local chains."""
 
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
 from stagewise.errors import InputError, require
@@ -21,6 +22,20 @@ _USUAL_REACH = 0.8
 
 def _is_count(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _as_yaml(value: object) -> str:
+    """One value in flow style; a preconditioner by its class."""
+    if isinstance(value, bool) or value is None or isinstance(value, list):
+        return json.dumps(value)
+    if isinstance(value, float):
+        text = f"{value:g}" if float(f"{value:g}") == value else repr(value)
+        # 1e-05 is a string to many readers of YAML.
+        return text.replace("e", ".0e") if "e" in text and "." not in text else text
+    if is_dataclass(value):
+        inner = ", ".join(f"{it.name}: {_as_yaml(getattr(value, it.name))}" for it in fields(value))
+        return f"{{class_path: {type(value).__module__}.{type(value).__name__}, init_args: {{{inner}}}}}"
+    return str(value)
 
 
 @dataclass(frozen=True)
@@ -69,7 +84,7 @@ class SGLDConfig:
     nbeta: float = 300.0
     localization: float | Literal["auto"] = "auto"
     num_chains: int = 8
-    num_draws: int = 16
+    num_draws: int = 10
     num_burnin_steps: int | Literal["auto"] = "auto"
     num_steps_bw_draws: int | Literal["auto"] = "auto"
     batch_size: int = 32
@@ -213,13 +228,11 @@ class SGLDConfig:
         return {name: value for name, value in taken.items() if name in self.unsettled}
 
     def one_line(self) -> str:
-        """The settings that :func:`~stagewise.sampling.settling.settle` finds, as one line of YAML to paste."""
-        names = ("lr", "nbeta", "localization", "num_chains", "num_draws", "num_burnin_steps", "num_steps_bw_draws")
-        told = {name: getattr(self, name) for name in (*names, "batch_size", "drift")}
-        listed = ", ".join(
-            f"{name}: {value:g}" if isinstance(value, float) else f"{name}: {value}" for name, value in told.items()
-        )
-        return f"sgld: {{{listed}}}"
+        """The settings as one line of YAML to paste: what is often set, and whatever is not the default."""
+        target, steps = ("lr", "nbeta", "localization"), ("num_burnin_steps", "num_steps_bw_draws")
+        usual = (*target, "num_chains", "num_draws", *steps, "batch_size", "drift")
+        others = [it.name for it in fields(self) if it.name not in usual and getattr(self, it.name) != it.default]
+        return f"sgld: {{{', '.join(f'{name}: {_as_yaml(getattr(self, name))}' for name in (*usual, *others))}}}"
 
     def numbers(self) -> tuple[float, float]:
         """``lr`` and ``localization``, once both are numbers.

@@ -32,10 +32,10 @@ def relaxation_steps(reach: float, left: float = LEFT_AT_START) -> int:
     return 1 if factor <= left else math.ceil(math.log(left) / math.log(factor) - 1e-9)
 
 
-def effective_share(reach: float, spacing: int = 1) -> float:
-    """Effective draws of a covariance for each draw of the second-order integrator, in one Gaussian direction.
+def draw_correlation(reach: float, spacing: int = 1) -> float:
+    """Correlation of two successive draws of the second-order integrator in one Gaussian direction.
 
-    The lag-k correlation is a^(k - 1) (1 + a) / 2 with a = 1 - reach / 2, that of a product of two such its square.
+    a^(spacing - 1) (1 + a) / 2 with a = 1 - reach / 2; that of draws further apart falls by a^spacing each.
 
     Args:
         reach: lr times the curvature of the target.
@@ -44,5 +44,4 @@ def effective_share(reach: float, spacing: int = 1) -> float:
     Source: autocorrelation of the step of Leimkuhler and Matthews 2013, arXiv 1203.5428, for a quadratic.
     """
     a = 1 - reach / 2
-    first = a ** (spacing - 1) * (1 + a) / 2
-    return 1 / (1 + 2 * first**2 / (1 - a ** (2 * spacing)))
+    return a ** (spacing - 1) * (1 + a) / 2

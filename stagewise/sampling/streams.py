@@ -62,7 +62,7 @@ def partition(config: SGLDConfig, num_sampling: int) -> Tensor:
     """
     number = -(-num_sampling // config.batch_size)
     size = -(-num_sampling // number)
-    order = torch.randperm(num_sampling, generator=_generator(torch.device("cpu"), _PARTITION, config.seed))
+    order = torch.randperm(num_sampling, generator=_generator(torch.device("cpu"), (_PARTITION, config.seed), None))
     return torch.cat([order, order[: number * size - num_sampling]]).view(number, size)
 
 
@@ -110,10 +110,16 @@ class Streams:
         self._left -= 1
         return self._block[:, self._position - 1]
 
+    def upcoming(self) -> Tensor:
+        """What the first of :meth:`two_noises` will be, before the first step."""
+        if self._last is None:
+            self._last = self.noise()
+        return self._last
+
     def two_noises(self) -> tuple[Tensor, Tensor]:
         """That of the step before and the next: what the integrator of Leimkuhler and Matthews averages."""
         assert self._kept is not None
-        last = self.noise() if self._last is None else self._last
+        last = self.upcoming()
         if self._position == self._block_steps:
             # The next block overwrites it.
             last = self._kept.copy_(last)

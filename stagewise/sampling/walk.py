@@ -180,15 +180,24 @@ def walk(
 
 
 def _start_(engine: Engine, streams: Streams, config: SGLDConfig, fixed: Preconditioner | None) -> None:
-    """Put the chains where they start."""
+    """Put the chains where they start.
+
+    A weight of the second-order chain goes with the noise of its next step: their covariance is half the root of lr P.
+    So does the start, so that a Gaussian target is in equilibrium from the first draw on.
+    """
     engine.state.copy_(engine.anchor.expand_as(engine.state))
     if config.start is Start.gaussian:
-        noise = streams.noise()
-        if isinstance(config.preconditioner, EKFAC) and fixed is not None:
-            engine.state.add_(fixed.root_times(noise))
+        lr, localization = config.numbers()
+        whitened = isinstance(config.preconditioner, EKFAC) and fixed is not None
+        share = lr / 4 * (1.0 if whitened else localization)
+        start = streams.noise()
+        averaged = config.integrator is Integrator.leimkuhler_matthews
+        if averaged and share < 1 and (whitened or config.preconditioner is None):
+            start = start * math.sqrt(1 - share) + streams.upcoming() * math.sqrt(share)
+        if whitened and fixed is not None:
+            engine.state.add_(fixed.root_times(start))
         else:
-            _, localization = config.numbers()
-            engine.state.add_(noise, alpha=1 / math.sqrt(localization))
+            engine.state.add_(start, alpha=1 / math.sqrt(localization))
     engine.moved()
 
 

@@ -20,7 +20,18 @@ CONFIG = {
     "max_position_embeddings": CONTEXT,
 }
 HEAD = "layer1.head0"
-SGLD = SGLDConfig(lr=1e-3, nbeta=10, localization=20, num_chains=2, num_draws=4, batch_size=8, engine="sequential")
+SGLD = SGLDConfig(
+    lr=1e-3,
+    nbeta=10,
+    localization=20,
+    num_chains=2,
+    num_draws=4,
+    batch_size=8,
+    engine="sequential",
+    num_burnin_steps=2,
+    num_steps_bw_draws=1,
+    drift="plain",
+)
 AUTO = replace(SGLD, lr="auto", localization="auto")
 SCHEDULE = ProbeSchedule(every_n_steps=2)
 

@@ -8,7 +8,18 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from stagewise import ProbeSchedule, SGLDConfig
 
-SGLD = SGLDConfig(lr=1e-3, nbeta=10, localization=20, num_chains=3, num_draws=5, batch_size=8, engine="sequential")
+SGLD = SGLDConfig(
+    lr=1e-3,
+    nbeta=10,
+    localization=20,
+    num_chains=3,
+    num_draws=5,
+    batch_size=8,
+    engine="sequential",
+    num_burnin_steps=2,
+    num_steps_bw_draws=1,
+    drift="plain",
+)
 EVERY_2 = ProbeSchedule(every_n_steps=2)
 
 

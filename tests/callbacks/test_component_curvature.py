@@ -13,8 +13,9 @@ from stagewise.lm.components import component_masks
 from stagewise.losses import causal_lm_loss
 from stagewise.sampling.calibration import EARLY_GROWTH
 from stagewise.sampling.chains import run_chains
-from stagewise.sampling.measurement import FINE_SAMPLES, Landscape, settle
+from stagewise.sampling.measurement import FINE_SAMPLES, Landscape
 from stagewise.sampling.preconditioners import RMSprop
+from stagewise.sampling.settling import settle
 from tests.callbacks.language_runs import AUTO, HEAD, SCHEDULE, SGLD, fit, language_model, rows
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -131,7 +132,17 @@ def test_auto_is_settled_by_the_curvature_of_the_component(tmp_path, sgld):
 
 def test_lanczos_vectors_are_counted_by_the_weights_that_move(tmp_path, caplog):
     """Six copies of all 1,408 weights take 34 kB, of a head's 140 they take 3.4 kB; two draws take less than either."""
-    sgld = SGLDConfig(lr=1e-4, nbeta=10, localization=20, num_chains=1, num_draws=2, batch_size=4)
+    sgld = SGLDConfig(
+        lr=1e-4,
+        nbeta=10,
+        localization=20,
+        num_chains=1,
+        num_draws=2,
+        batch_size=4,
+        num_burnin_steps=2,
+        num_steps_bw_draws=1,
+        drift="plain",
+    )
     observed = {"input_ids": rows()[:2]}
     probe = ProbeConfig(memory_limit_gib=12e3 / 2**30, draw_matrices=False, save_trace=False)
 

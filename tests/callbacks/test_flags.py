@@ -70,7 +70,14 @@ def test_flags_are_in_the_files_and_the_curves(tmp_path):
 
 def test_believable_probes_are_not_mentioned(tmp_path):
     settled = SGLDConfig(
-        lr=2e-3, nbeta=10, localization=200, num_chains=4, num_draws=60, num_burnin_steps=30, num_steps_bw_draws=4
+        lr=2e-3,
+        nbeta=10,
+        localization=200,
+        num_chains=4,
+        num_draws=60,
+        num_burnin_steps=30,
+        num_steps_bw_draws=4,
+        drift="plain",
     )
     trainer, messages = fit_and_listen(
         tmp_path, settled, ProbeConfig(thresholds=Thresholds(loss_fall_max=None)), max_steps=2

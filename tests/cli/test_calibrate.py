@@ -34,7 +34,7 @@ def test_settings_are_proposed_that_hold_at_the_steps_looked_at(calibrated, tmp_
     lr, nbeta, localization = (found["proposed"][name] for name in ("lr", "nbeta", "localization"))
     assert nbeta == 300
     for it in found["curvatures"]:
-        assert lr * (nbeta * it["plain"]["lam_max"] + localization) <= 0.3
+        assert lr * (nbeta * it["plain"]["lam_max"] + localization) <= 2.5
         assert localization > nbeta * abs(min(0, it["plain"]["lam_min"]))
     assert [len(it["mean_loss"]) for it in found["traces"]] == [2, 2]
     assert all(len(chain) == 8 for it in found["traces"] for chain in it["mean_loss"])
@@ -95,7 +95,7 @@ def test_large_rise_raises_the_localization_once(config, tmp_path, capsys):  # n
     lr, nbeta, localization = (found["proposed"][name] for name in ("lr", "nbeta", "localization"))
     assert str(f"to {localization:g}") in found["raised"]
     for it in found["curvatures"]:
-        assert lr * (nbeta * it["plain"]["lam_max"] + localization) <= 0.3
+        assert lr * (nbeta * it["plain"]["lam_max"] + localization) <= 2.5
 
 
 def test_preconditioned_chain_is_calibrated_by_its_own_curvature(config, tmp_path):  # noqa: F811
@@ -105,7 +105,7 @@ def test_preconditioned_chain_is_calibrated_by_its_own_curvature(config, tmp_pat
     assert main(["calibrate", "-c", str(config), *SMALL]) == 0
     found = json.loads((folder_of(tmp_path) / "calibration.json").read_text())
     for it in found["curvatures"]:
-        assert found["proposed"]["lr"] * it["preconditioned"]["lam_max"] <= 0.3
+        assert found["proposed"]["lr"] * it["preconditioned"]["lam_max"] <= 2.5
         # P is at least 1 and at most 1 / eps.
         assert it["preconditioned"]["lam_max"] > it["plain"]["lam_max"]
 

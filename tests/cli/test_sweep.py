@@ -21,7 +21,7 @@ PUBLISHED = {"14m": 1e-3, "70m": 3e-4, "160m": 1e-4, "410m": 1e-4, "1b": 3e-5, "
 
 SMALL = """
 data: {context: 16, num_observed: 4, num_sampling: 8}
-sgld: {lr: 1.0e-4, num_chains: 2, num_draws: 3, batch_size: 4}
+sgld: {lr: 1.0e-4, num_chains: 2, num_draws: 3, num_burnin_steps: 2, num_steps_bw_draws: 1, batch_size: 4, drift: plain}
 circuits: {num_sequences: 2, segment_length: 4}
 device: cpu
 """

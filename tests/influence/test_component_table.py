@@ -67,7 +67,17 @@ def test_probes_alone_make_a_table_of_one_step_and_runs_on_disk_of_several(tmp_p
     module = nn.Linear(3, 2)
     batch = (torch.randn(8, 3), torch.randn(8, 2))
     groups = {"few": torch.arange(8) < 3, "rest": torch.arange(8) >= 3}
-    sgld = SGLDConfig(lr=1e-3, nbeta=10, localization=10, num_chains=3, num_draws=5, batch_size=4)
+    sgld = SGLDConfig(
+        lr=1e-3,
+        nbeta=10,
+        localization=10,
+        num_chains=3,
+        num_draws=5,
+        batch_size=4,
+        num_burnin_steps=2,
+        num_steps_bw_draws=1,
+        drift="plain",
+    )
     runs, probes = {}, {}
     for row in range(2):
         masks = {"weight": torch.arange(2)[:, None].expand(2, 3) == row}

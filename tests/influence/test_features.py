@@ -70,7 +70,17 @@ def test_chains_that_reduce_as_they_go_give_the_features_of_their_trace(engine):
         return (module(batch[0]) - batch[1]).square(), batch[2]
 
     settings = {"observed": batch, "sampling": batch}
-    config = SGLDConfig(lr=1e-3, nbeta=30, localization=50, num_draws=7, batch_size=3, engine=engine)
+    config = SGLDConfig(
+        lr=1e-3,
+        nbeta=30,
+        localization=50,
+        num_draws=7,
+        batch_size=3,
+        engine=engine,
+        num_burnin_steps=2,
+        num_steps_bw_draws=1,
+        drift="plain",
+    )
     kept = ChainSampler(module, tokens, config=config, **settings).run(step=4)
     streamed = ChainSampler(module, tokens, config=config, reduce=Reducer(GROUPS), **settings).run(step=4)
     assert kept.loss.ndim == 4

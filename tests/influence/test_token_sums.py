@@ -178,7 +178,18 @@ def test_chains_feed_it_beside_whatever_else_is_recorded(engine, reduced):
         return (module(batch[0]) - batch[1]).square(), batch[2]
 
     groups = Groups({}, mask.numpy())
-    config = SGLDConfig(lr=1e-3, nbeta=30, localization=50, num_chains=3, num_draws=20, batch_size=3, engine=engine)
+    config = SGLDConfig(
+        lr=1e-3,
+        nbeta=30,
+        localization=50,
+        num_chains=3,
+        num_draws=20,
+        batch_size=3,
+        engine=engine,
+        num_burnin_steps=2,
+        num_steps_bw_draws=1,
+        drift="plain",
+    )
     settings = {"observed": batch, "sampling": batch, "config": config}
     kept = ChainSampler(module, tokens, **settings).run(step=4)
     sums = TokenSums([1, 4])

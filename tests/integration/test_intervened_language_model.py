@@ -22,7 +22,18 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 IDS = torch.randint(64, (200, 12), generator=torch.Generator().manual_seed(0))
 GROUPS = {"first": torch.arange(200) % 5 == 0}
 WEIGHTS = {"first": 6.0}
-SGLD = SGLDConfig(lr=1e-4, nbeta=10, localization=100, num_chains=2, num_draws=2, batch_size=8, engine="sequential")
+SGLD = SGLDConfig(
+    lr=1e-4,
+    nbeta=10,
+    localization=100,
+    num_chains=2,
+    num_draws=2,
+    batch_size=8,
+    engine="sequential",
+    num_burnin_steps=2,
+    num_steps_bw_draws=1,
+    drift="plain",
+)
 
 
 def train(folder, callbacks, groups=GROUPS):

@@ -19,7 +19,17 @@ SIZES = {
     "gpt2": {"n_embd": 16, "n_layer": 1, "n_head": 2},
     "llama": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32},
 }
-SGLD = SGLDConfig(lr=5e-5, nbeta=30, localization=2000, num_chains=3, num_draws=4, batch_size=4)
+SGLD = SGLDConfig(
+    lr=5e-5,
+    nbeta=30,
+    localization=2000,
+    num_chains=3,
+    num_draws=4,
+    batch_size=4,
+    num_burnin_steps=2,
+    num_steps_bw_draws=1,
+    drift="plain",
+)
 
 
 def fit(folder, kind, callbacks, max_steps=4):

@@ -14,7 +14,18 @@ from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
 from tests.sampling.test_chains import squared
 
-SGLD = SGLDConfig(lr=1e-3, nbeta=10, localization=10, num_chains=2, num_draws=4, batch_size=4, engine="sequential")
+SGLD = SGLDConfig(
+    lr=1e-3,
+    nbeta=10,
+    localization=10,
+    num_chains=2,
+    num_draws=4,
+    batch_size=4,
+    engine="sequential",
+    num_burnin_steps=2,
+    num_steps_bw_draws=1,
+    drift="plain",
+)
 
 
 @pytest.fixture

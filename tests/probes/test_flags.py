@@ -119,7 +119,8 @@ def test_chains_without_burn_in_are_flagged_for_their_slide():
     torch.manual_seed(0)
     module = nn.Linear(3, 1)
     batch = (torch.randn(20, 3), 3 + torch.randn(20, 1))
-    sgld = SGLDConfig(lr=2e-3, nbeta=30.0, localization=1.0, num_chains=4, num_draws=60, batch_size=20)
+    settings = {"lr": 2e-3, "nbeta": 30.0, "localization": 1.0, "num_chains": 4, "num_draws": 60, "batch_size": 20}
+    sgld = SGLDConfig(**settings, num_burnin_steps=0, start="anchor")
     probe, _ = Prober(module, squared, ProbeData(batch), sgld=sgld, config=ProbeConfig()).probe(module, 1)
     assert {"rhat", "draw_share", "drift", "loss_fall"} <= set(probe.attrs["flags"])
 

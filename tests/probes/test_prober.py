@@ -17,7 +17,18 @@ from stagewise.sampling.data import ProbeData
 from tests.sampling.test_chains import regression, squared
 from tests.sampling.test_masks import Rest
 
-SGLD = SGLDConfig(lr=1e-3, nbeta=10, localization=10, num_chains=3, num_draws=8, batch_size=4, engine="sequential")
+SGLD = SGLDConfig(
+    lr=1e-3,
+    nbeta=10,
+    localization=10,
+    num_chains=3,
+    num_draws=8,
+    batch_size=4,
+    engine="sequential",
+    num_burnin_steps=2,
+    num_steps_bw_draws=1,
+    drift="plain",
+)
 
 
 @pytest.fixture
@@ -83,7 +94,7 @@ def test_probe_whose_chains_all_diverge_is_none_and_no_reference(case):
     watcher = prober(module, batch, sgld=SGLDConfig(lr=3.0, nbeta=1e4, localization=1.0, num_draws=5))
     result, trace = watcher.probe(module, 1)
     assert result is None
-    assert len(trace.dropped) == 2
+    assert len(trace.dropped) == 8
 
 
 def test_loss_is_checked_before_the_first_probe(case):

@@ -17,7 +17,18 @@ from stagewise.reporting.store import ProbeStore, open_run
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
 
-SGLD = SGLDConfig(lr=1e-3, nbeta=10, localization=10, num_chains=4, num_draws=20, batch_size=4, engine="sequential")
+SGLD = SGLDConfig(
+    lr=1e-3,
+    nbeta=10,
+    localization=10,
+    num_chains=4,
+    num_draws=20,
+    batch_size=4,
+    engine="sequential",
+    num_burnin_steps=2,
+    num_steps_bw_draws=1,
+    drift="plain",
+)
 BOTH = {"position_bins": [0, 2, 6], "token_samples": [7, 2]}
 GENERATOR = torch.Generator().manual_seed(0)
 MASK = torch.rand(10, 6, generator=GENERATOR) < 0.9

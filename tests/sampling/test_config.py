@@ -25,6 +25,13 @@ from stagewise.sampling.preconditioners import RMSprop
         {"preconditioner": RMSprop(), "num_burnin_steps": 0},
         {"weight_decay": -0.1},
         {"drift": "plane"},
+        {"integrator": "leapfrog"},
+        {"start": "origin"},
+        {"num_burnin_steps": "few"},
+        {"num_steps_bw_draws": 1.5},
+        {"num_burnin_steps": True},
+        {"localization": 0.0},
+        {"nbeta": 0.0},
         {"engine": "fast"},
     ],
 )
@@ -34,11 +41,11 @@ def test_bad_settings_are_refused_with_got_expected_and_advice(bad):
 
 
 def test_burnin_is_asked_for_only_where_the_preconditioner_is_frozen_after_it():
-    assert SGLDConfig(preconditioner=RMSprop(frozen=False)).num_burnin_steps == 0
+    assert SGLDConfig(preconditioner=RMSprop(frozen=False), num_burnin_steps=0).burnin_steps == 0
 
 
 def test_negative_control_and_no_localization_are_allowed():
-    assert SGLDConfig(nbeta=0.0, localization=0.0).nbeta == 0
+    assert SGLDConfig(nbeta=0.0, localization=0.0, start="anchor").nbeta == 0
 
 
 def test_num_steps_counts_burnin_and_thinning():

@@ -13,6 +13,7 @@ from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.ekfac import EKFAC, ekfac_preconditioner
 from stagewise.sampling.entries import trainable
+from stagewise.sampling.options import Integrator
 
 curvlinops = pytest.importorskip("curvlinops")
 
@@ -157,8 +158,9 @@ def test_stationary_covariance_of_a_gaussian_is_the_posterior_with_one_known_inf
     )
 
 
+@pytest.mark.parametrize("integrator", Integrator)
 @pytest.mark.parametrize("engine", ["sequential", "batched"])
-def test_chains_at_steps_of_order_one_sample_the_exact_posterior(engine):
+def test_chains_at_steps_of_order_one_sample_the_exact_posterior(engine, integrator):
     """Bayesian linear regression with weight decay in the target; losses are quadratic in a Gaussian."""
     x, y = targets(num=20, outputs=1)
     decay, precision = 0.1, NBETA * x.T @ x / len(x) + (LOCALIZATION + NBETA * 0.1) * torch.eye(4, dtype=x.dtype)
@@ -166,7 +168,7 @@ def test_chains_at_steps_of_order_one_sample_the_exact_posterior(engine):
     # The mode of the decayed loss, so that the chain starts where it stays.
     ridge = x.T @ x / len(x) + decay * torch.eye(4, dtype=x.dtype)
     module.weight.data = torch.linalg.solve(ridge, x.T @ y / len(x)).T
-    lr = 0.4
+    lr = 0.6
     config = SGLDConfig(
         lr=lr,
         nbeta=NBETA,
@@ -178,10 +180,11 @@ def test_chains_at_steps_of_order_one_sample_the_exact_posterior(engine):
         batch_size=20,
         preconditioner=EKFAC(loss="mse"),
         engine=engine,
+        integrator=integrator,
     )
     trace = run_chains(module, half_squared, observed=(x, y), sampling=(x, y), config=config)
     got = np.cov(trace.sample_losses().reshape(-1, 20).T)
-    posterior = torch.linalg.inv(precision) / (1 - lr / 4)
+    posterior = torch.linalg.inv(precision) / (1 - lr / 4 if integrator is Integrator.euler else 1)
     slopes = (x @ module.weight.T - y) * x
     want = (slopes @ posterior @ slopes.T + (x @ posterior @ x.T) ** 2 / 2).detach().numpy()
     assert np.corrcoef(got.ravel(), want.ravel())[0, 1] > 0.97

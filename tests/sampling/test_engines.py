@@ -11,6 +11,7 @@ from stagewise.losses import causal_lm_loss
 from stagewise.sampling import choice
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.ekfac import EKFAC
 from stagewise.sampling.preconditioners import AdamMoments, RMSprop
 
 
@@ -39,7 +40,7 @@ X, Y = torch.randn(2, 12, 4, generator=torch.Generator().manual_seed(0))
 
 def sampler(module, engine, loss=squared, batch=(X, Y), chunk_size=None, **changes):
     settings = {"lr": 1e-3, "nbeta": 20, "localization": 20, "num_chains": 3, "num_draws": 5, "batch_size": 4}
-    config = SGLDConfig(**{**settings, "engine": engine, **changes})
+    config = SGLDConfig(**{**settings, "num_burnin_steps": 2, "engine": engine, **changes})
     return ChainSampler(module, loss, observed=batch, sampling=batch, config=config, chunk_size=chunk_size)
 
 
@@ -59,7 +60,12 @@ def assert_same_draws(left, right, tolerance=1e-5):
         {"batch_size": 40, "drift": "tilted"},
         {"drift": "tilted", "weight_decay": 0.1},
         {"drift": "control_variate", "num_burnin_steps": 3, "num_steps_bw_draws": 2},
+        {"drift": "plain", "batch_size": 5},
+        {"drift": "plain", "integrator": "euler", "start": "anchor"},
+        {"drift": "control_variate", "batch_size": 5},
+        {"drift": "tilted", "integrator": "euler"},
         {"preconditioner": RMSprop(alpha=0.8, eps=0.05), "num_burnin_steps": 4},
+        {"preconditioner": RMSprop(alpha=0.8, eps=0.05), "drift": "plain", "weight_decay": 0.2, "start": "anchor"},
         {"preconditioner": RMSprop(frozen=False, initial=1)},
         {"preconditioner": AdamMoments()},
         {"parameters": ["norm.*"], "nbeta": 0},
@@ -72,6 +78,41 @@ def test_engines_give_the_same_draws(changes):
     traces = [sampler(module, engine, **changes).run(3, moments) for engine in ("sequential", "batched")]
     assert [trace.engine for trace in traces] == ["sequential", "batched"]
     assert_same_draws(*traces)
+
+
+@pytest.mark.parametrize("drift", ["plain", "control_variate", "tilted", "auto"])
+@pytest.mark.parametrize("integrator", ["leimkuhler_matthews", "euler"])
+@pytest.mark.parametrize("start", ["gaussian", "anchor"])
+def test_engines_give_the_same_draws_with_each_drift_integrator_and_start(drift, integrator, start):
+    """Twelve samples in minibatches of five: a partition of four each."""
+    changes = {"drift": drift, "integrator": integrator, "start": start, "batch_size": 5, "lr": 2e-2}
+    module = Net()
+    traces = [sampler(module, engine, **changes).run(2) for engine in ("sequential", "batched")]
+    assert_same_draws(*traces)
+    assert traces[0].minibatch_noise > 0
+
+
+def test_engines_give_the_same_draws_with_ekfac():
+    pytest.importorskip("curvlinops")
+    module = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 4))
+
+    def half_squared(module, batch):
+        return squared(module, batch)
+
+    changes = {"preconditioner": EKFAC(loss="mse"), "lr": 0.8, "weight_decay": 0.1}
+    traces = [sampler(module, engine, half_squared, **changes).run() for engine in ("sequential", "batched")]
+    assert_same_draws(*traces)
+
+
+@pytest.mark.parametrize("engine", ["sequential", "batched"])
+@pytest.mark.parametrize("drift", ["plain", "control_variate", "tilted"])
+def test_some_of_the_chains_are_those_of_the_whole_run(engine, drift):
+    module = Net()
+    changes = {"drift": drift, "num_chains": 5, "batch_size": 5}
+    whole = sampler(module, engine, **changes).run(4)
+    some = sampler(module, engine, **changes).run(4, numbers=[1, 4])
+    assert some.chains == (1, 4)
+    np.testing.assert_allclose(some.loss, whole.loss[[1, 4]], rtol=0 if engine == "sequential" else 1e-5)
 
 
 def test_engines_give_the_same_draws_in_chunks_and_in_double_precision():
@@ -202,7 +243,7 @@ def test_auto_does_not_try_to_batch_long_steps(monkeypatch):
 
 def test_resumed_run_goes_on_with_the_engine_that_auto_chose():
     module = Net()
-    config = SGLDConfig(num_draws=2, batch_size=4)
+    config = SGLDConfig(lr=1e-2, localization=20, num_draws=2, batch_size=4, num_burnin_steps=1)
     resumed = ChainSampler(module, squared, observed=(X, Y), sampling=(X, Y), config=config, engine="batched")
     assert resumed.engine == "batched"
     assert resumed.run().engine == "batched"
@@ -242,7 +283,8 @@ def test_losses_are_reduced_as_they_come(engine):
     def tokens(module, batch):
         return (module(batch[0]) - batch[1]) ** 2
 
-    config = SGLDConfig(num_draws=4, batch_size=4, engine=engine)
+    settings = {"lr": 1e-2, "nbeta": 20, "localization": 20, "num_chains": 2, "num_draws": 4}
+    config = SGLDConfig(**settings, num_burnin_steps=1, batch_size=4, engine=engine)
     data = {"observed": (X, Y), "sampling": (X, Y), "config": config}
     whole = ChainSampler(module, tokens, **data).run()
     reduced = ChainSampler(module, tokens, **data, reduce=lambda losses: losses[:, :2].double().sum(1)).run()
@@ -254,12 +296,16 @@ def test_losses_are_reduced_as_they_come(engine):
 
 @pytest.mark.parametrize("engine", ["sequential", "batched"])
 def test_minibatch_noise_is_the_heat_of_the_gradient_variance(engine):
-    """Least squares: the variance of a minibatch gradient in closed form, at nearly the minimum."""
+    """Least squares: the variance of a minibatch gradient in closed form, at nearly the minimum.
+
+    It is nearly the same in all three directions, so that it does not matter along which it is taken.
+    """
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(400, 3, generator=generator), torch.randn(400, 1, generator=generator)
     module = nn.Linear(3, 1, bias=False)
     module.weight.data = torch.linalg.lstsq(x, y).solution.T
-    settings = {"lr": 1e-6, "nbeta": 300, "localization": 1.0, "num_draws": 2, "num_chains": 300, "batch_size": 5}
+    settings = {"lr": 1e-6, "nbeta": 300, "localization": 1.0, "num_draws": 2, "num_burnin_steps": 0, "batch_size": 5}
+    settings |= {"start": "anchor", "drift": "plain"}
     gradients = (x @ module.weight.data.T - y) * x
     # Without replacement.
     variance = gradients.var(dim=0).mean() / 5 * (1 - 5 / 400)

@@ -36,7 +36,7 @@ SETTINGS = [
 
 def config(engine="sequential", **changes):
     settings = {"lr": 1e-3, "nbeta": 20, "localization": 20, "num_chains": 3, "num_draws": 6, "batch_size": 4}
-    return SGLDConfig(**{**settings, "engine": engine, **changes})
+    return SGLDConfig(**{**settings, "num_burnin_steps": 2, "engine": engine, **changes})
 
 
 def run(module, batch, settings, loss=squared, moments=None, masks=None):

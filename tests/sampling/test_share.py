@@ -16,8 +16,18 @@ from stagewise.sampling.share import ALONE, ChainShare
 from stagewise.sampling.trace import merge_traces
 
 CONFIG = SGLDConfig(
-    lr=1e-3, nbeta=5.0, localization=10.0, num_chains=5, num_draws=4, batch_size=3, engine=EngineName.sequential
+    lr=1e-2,
+    nbeta=5.0,
+    localization=10.0,
+    num_chains=5,
+    num_draws=4,
+    num_burnin_steps=1,
+    batch_size=3,
+    engine=EngineName.sequential,
 )
+
+NOISE_ALONE = replace(CONFIG, nbeta=0.0)
+"""Losses rise: no chain goes on training."""
 
 
 def squared(module, batch):
@@ -79,6 +89,13 @@ def test_batched_chains_in_shares_are_those_of_one_batch_up_to_rounding():
     check_same(shared(2, config), sampler(config).run(7), exact=False)
 
 
+@pytest.mark.parametrize("drift", ["plain", "control_variate", "tilted"])
+@pytest.mark.parametrize("integrator", ["leimkuhler_matthews", "euler"])
+def test_chains_in_shares_agree_with_each_drift_and_integrator(drift, integrator):
+    config = replace(CONFIG, drift=drift, integrator=integrator)
+    check_same(shared(3, config), sampler(config).run(7))
+
+
 @pytest.mark.parametrize("common_noise", [True, False])
 def test_chains_in_shares_agree_without_common_noise_too(common_noise):
     config = replace(CONFIG, common_noise=common_noise)
@@ -86,18 +103,18 @@ def test_chains_in_shares_agree_without_common_noise_too(common_noise):
 
 
 def test_a_chain_that_fails_is_dropped_by_its_number_whoever_runs_it():
-    rises = sampler().run(7)
+    rises = sampler(NOISE_ALONE).run(7)
     worst = (rises.mean_loss() - rises.mean_anchor_loss()).max(axis=1)
-    config = replace(CONFIG, max_loss_rise=float(np.sort(worst)[-2:].mean()))
+    config = replace(NOISE_ALONE, max_loss_rise=float(np.sort(worst)[-2:].mean()))
     alone = sampler(config).run(7)
     assert list(alone.dropped) == [int(np.argmax(worst))]
     check_same(shared(3, config), alone)
 
 
 def test_a_share_that_lost_all_its_chains_leaves_those_of_the_others():
-    rises = sampler().run(7)
+    rises = sampler(NOISE_ALONE).run(7)
     worst = (rises.mean_loss() - rises.mean_anchor_loss()).max(axis=1)
-    config = replace(CONFIG, max_loss_rise=float(np.sort(worst)[-2:].mean()))
+    config = replace(NOISE_ALONE, max_loss_rise=float(np.sort(worst)[-2:].mean()))
     check_same(shared(5, config, reduce=summed), sampler(config, reduce=summed).run(7))
     wild = shared(5, replace(CONFIG, lr=0.1, nbeta=1e9))
     assert (wild.chains, list(wild.dropped)) == ((), [0, 1, 2, 3, 4])

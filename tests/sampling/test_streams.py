@@ -1,38 +1,151 @@
+"""Noise and minibatches: what comes when, and what it does not depend on."""
+
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
 
+from stagewise.sampling import streams as streams_file
+from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.streams import chain_streams
+from stagewise.sampling.streams import Streams, chain_streams, partition
+from tests.sampling.test_chains import squared
 
-CPU = torch.device("cpu")
-
-
-def firsts(chain, step, **settings):
-    """First numbers of both streams of a chain."""
-    noise, batches = chain_streams(SGLDConfig(**settings), chain, step, CPU)
-    return [tuple(torch.randn(4, generator=it).tolist()) for it in (noise, batches)]
+CONFIG = SGLDConfig(lr=1e-3, localization=10.0, num_draws=40, num_burnin_steps=1, batch_size=4, seed=5)
 
 
-@pytest.mark.parametrize(("seed", "chain"), [(0, 0), (0, 3), (7, 0), (2**40, 5)])
-def test_common_streams_are_those_of_seed_and_chain_whatever_the_step(seed, chain):
-    """What a seed means stays: the state is that of numpy's SeedSequence of (kind, seed, chain)."""
-    for kind, got in enumerate(firsts(chain, 11, seed=seed)):
-        state = int(np.random.SeedSequence((kind, seed, chain)).generate_state(1, np.uint64)[0])
-        want = torch.randn(4, generator=torch.Generator().manual_seed(state >> 1))
-        assert got == tuple(want.tolist())
-    assert firsts(chain, 11, seed=seed) == firsts(chain, 0, seed=seed)
+def streams(config=CONFIG, chains=(0, 1, 2), step=0, weights=7, size=10, choices=None):
+    return Streams(config, chains, step, torch.zeros(weights), size, choices)
 
 
-def test_no_two_chains_seeds_steps_and_kinds_share_a_stream():
-    """Step 0 and common streams among them: a zero at the end of a key is easily lost."""
-    found = [it for seed in range(3) for chain in range(3) for it in firsts(chain, 0, seed=seed)]
-    for step in range(4):
-        for seed in range(3):
-            for chain in range(3):
-                found += firsts(chain, step, seed=seed, common_noise=False)
-    assert len(set(found)) == len(found) == 3 * 3 * 2 * 5
+@pytest.mark.parametrize("block", [1, 2, 16])
+def test_each_noise_comes_twice_and_is_the_next_normal_of_its_chain(monkeypatch, block):
+    """Over the borders of blocks too: large models draw one step at a time."""
+    monkeypatch.setattr(streams_file, "_BLOCK_NUMBERS", 7 * block)
+    found = streams()
+    assert found._block_steps == block
+    start = found.noise().clone()
+    pairs = [tuple(it.clone() for it in found.two_noises()) for _ in range(CONFIG.num_steps)]
+    for (_, following), (last, _) in pairwise(pairs):
+        assert torch.equal(following, last)
+    numbers = torch.stack([start, pairs[0][0], *(it[1] for it in pairs)])
+    assert len(numbers) == CONFIG.num_steps + 2
+    for chain in range(3):
+        generator, _ = chain_streams(CONFIG, chain, 0, torch.device("cpu"))
+        want = []
+        while len(want) < len(numbers):
+            want += torch.empty(min(block, len(numbers) - len(want)), 7).normal_(generator=generator)
+        torch.testing.assert_close(numbers[:, chain], torch.stack(want), rtol=0, atol=0)
 
 
-def test_streams_of_a_step_are_the_same_when_asked_for_again():
-    assert firsts(1, 0, common_noise=False) == firsts(1, 0, common_noise=False)
+@pytest.mark.parametrize("block", [1, 16])
+def test_a_look_at_the_upcoming_noise_changes_nothing(monkeypatch, block):
+    monkeypatch.setattr(streams_file, "_BLOCK_NUMBERS", 7 * block)
+    one, other = streams(), streams()
+    assert torch.equal(one.noise().clone(), other.noise().clone())
+    seen = one.upcoming().clone()
+    assert torch.equal(one.upcoming(), seen)
+    for number in range(20):
+        got, want = ([it.clone() for it in found.two_noises()] for found in (one, other))
+        assert torch.equal(got[0], want[0])
+        assert torch.equal(got[1], want[1])
+        assert torch.equal(got[0], seen) == (number == 0)
+
+
+@pytest.mark.parametrize("kind", ["anew", "partition"])
+def test_what_a_chain_gets_does_not_depend_on_the_others(kind):
+    choices = partition(CONFIG, 10) if kind == "partition" else None
+    together, alone = streams(choices=choices), streams(chains=[1], choices=choices)
+    for _ in range(20):
+        assert torch.equal(together.noise()[1], alone.noise()[0])
+        many, one = together.minibatches(), alone.minibatches()
+        assert torch.equal(many.rows[1], one.rows[0])
+        assert (many.numbers is None) == (one.numbers is None) == (kind == "anew")
+
+
+def test_minibatches_of_a_partition_are_named_by_their_numbers_and_all_come():
+    choices = partition(CONFIG, 10)
+    found = streams(choices=choices)
+    seen = set()
+    for _ in range(60):
+        rows, numbers = found.minibatches()
+        assert torch.equal(rows, choices[numbers])
+        seen |= set(numbers.tolist())
+    assert seen == set(range(len(choices)))
+
+
+def test_minibatches_drawn_anew_hold_no_sample_twice():
+    found = streams()
+    drawn = torch.cat([found.minibatches().rows for _ in range(50)])
+    assert drawn.shape == (150, 4)
+    assert all(len(set(row)) == 4 for row in drawn.tolist())
+    assert set(drawn.flatten().tolist()) == set(range(10))
+
+
+def test_whole_batches_are_no_choice():
+    assert streams(size=4).minibatches() == (None, None)
+    assert streams(size=3, choices=torch.zeros(1, 3, dtype=torch.long)).minibatches() == (None, None)
+
+
+@given(st.integers(1, 300), st.integers(1, 64), st.integers(0, 3))
+def test_a_partition_holds_each_sample_and_as_few_as_possible_twice(size, batch_size, seed):
+    found = partition(replace(CONFIG, batch_size=batch_size, seed=seed), size)
+    number, width = found.shape
+    counts = np.bincount(found.flatten().numpy(), minlength=size)
+    assert counts.shape == (size,)
+    assert set(counts) <= {1, 2}
+    assert counts.sum() - size < number
+    assert width <= batch_size
+    assert (number - 1) * batch_size < size <= number * width
+    # A sample that comes twice never does in one minibatch.
+    assert all(len(set(row)) == width for row in found.tolist())
+
+
+def test_noise_of_partitions_is_on_average_that_of_minibatches_drawn_anew():
+    """Variance of a minibatch mean, drawn without replacement: S^2 / b (1 - b / n)."""
+    values = torch.randn(40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = []
+    for seed in range(400):
+        means = values[partition(replace(CONFIG, batch_size=5, seed=seed), 40)].mean(dim=1)
+        assert float(means.mean()) == pytest.approx(float(values.mean()), abs=1e-12)
+        found.append(float(means.var(correction=0)))
+    # One partition of eight is off by a half; 400 by a fortieth.
+    assert np.mean(found) == pytest.approx(float(values.var()) / 5 * (1 - 5 / 40), rel=0.1)
+    assert 0.3 < np.std(found) / np.mean(found) < 0.7
+
+
+def test_a_partition_is_told_by_its_seed_alone():
+    assert torch.equal(partition(CONFIG, 50), partition(replace(CONFIG, common_noise=False, lr=1e-4), 50))
+    assert not torch.equal(partition(CONFIG, 50), partition(replace(CONFIG, seed=6), 50))
+    torch.manual_seed(9)
+    assert torch.equal(partition(CONFIG, 50), partition(CONFIG, 50))
+
+
+@pytest.mark.parametrize("drift", ["plain", "control_variate", "tilted"])
+def test_chains_without_loss_draw_the_same_noise_as_those_with_it(drift):
+    """A coupled control: next to no loss gives next to no difference, with the same seed."""
+    module = nn.Linear(5, 1)
+    batch = (torch.randn(10, 5), torch.randn(10, 1))
+    config = SGLDConfig(
+        lr=0.1, nbeta=0.0, localization=10.0, num_chains=2, num_draws=5, batch_size=4, drift=drift, engine="sequential"
+    )
+    control, coupled, apart = (
+        run_chains(module, squared, observed=batch, sampling=batch, config=it).loss
+        for it in (config, replace(config, nbeta=1e-3), replace(config, nbeta=1e-3, seed=1))
+    )
+    np.testing.assert_allclose(coupled, control, rtol=1e-2, atol=1e-3)
+    assert not np.array_equal(coupled, control)
+    assert np.abs(apart - control).max() > 0.1
+
+
+def test_streams_follow_the_training_step_only_without_common_noise():
+    for common in (True, False):
+        config = replace(CONFIG, common_noise=common)
+        one, other = streams(config, step=1), streams(config, step=2)
+        assert torch.equal(one.noise(), other.noise()) == common
+        assert torch.equal(one.minibatches().rows, other.minibatches().rows) == common

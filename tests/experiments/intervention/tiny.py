@@ -54,7 +54,17 @@ def tiny_config(output, **changed) -> InterventionConfig:
         "training": TrainingSettings(max_steps=20, settle_steps=5, measure_every=5, num_evaluation=4, branch_every=5),
         "influence": InfluenceSettings(
             schedule=ProbeSchedule(every_n_steps=5),
-            sgld=SGLDConfig(1e-4, 10.0, 100.0, num_chains=2, num_draws=3, engine=EngineName.sequential),
+            sgld=SGLDConfig(
+                1e-4,
+                10.0,
+                100.0,
+                num_chains=2,
+                num_draws=3,
+                engine=EngineName.sequential,
+                num_burnin_steps=2,
+                num_steps_bw_draws=1,
+                drift="plain",
+            ),
             probe=ProbeConfig(draw_matrices=False),
         ),
         # So low that some probe is the onset, whatever the chains say.

@@ -11,7 +11,7 @@ from stagewise.experiments.sweep.config import CircuitSettings, SweepConfig, Tex
 from stagewise.experiments.sweep.results import write_results
 from stagewise.experiments.sweep.study import Sweep, prepare_sweep, run_cells
 from stagewise.probes.config import ProbeConfig
-from stagewise.sampling.config import EngineName, SGLDConfig
+from stagewise.sampling.config import Drift, EngineName, SGLDConfig
 
 VOCAB = 320
 SIZE = {
@@ -30,7 +30,16 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gemma": SIZE | {"num_key_value_heads": 1, "head_dim": 8},
 }
 SGLD = SGLDConfig(
-    lr=1e-4, nbeta=10.0, localization=100.0, num_chains=2, num_draws=3, batch_size=4, engine=EngineName.sequential
+    lr=1e-4,
+    nbeta=10.0,
+    localization=100.0,
+    num_chains=2,
+    num_draws=3,
+    num_burnin_steps=2,
+    num_steps_bw_draws=1,
+    batch_size=4,
+    drift=Drift.plain,
+    engine=EngineName.sequential,
 )
 
 
