@@ -119,7 +119,7 @@ def measure_heat(
         drifts: which gradients to look at; ``tilted`` has the heat of ``control_variate``.
 
     Returns:
-        For each of them the median over a few places drawn from N(w*, 1 / localization), a pure number; at w* itself
+        For each of them the mean over a few places drawn from N(w*, 1 / localization), a pure number; at w* itself
         where localization is 0.
     """
     lr, localization = config.numbers()
@@ -159,7 +159,7 @@ def measure_heat(
 
     with untouched(module), torch.enable_grad():
         found = with_weights(module, weights.leaves, body)
-    return {drift: float(torch.tensor(values).median()) for drift, values in found.items()}
+    return {drift: sum(values) / len(values) for drift, values in found.items()}
 
 
 def _settle_steps(config: SGLDConfig, measured: Measurement, growth: float) -> SGLDConfig:

@@ -32,67 +32,65 @@ def case():
     return mean, root, root @ root.T
 
 
-def heat(gradients, **more):
-    return minibatch_heat(gradients, lr=LR, nbeta=NBETA, **more)
+def heat(gradients, direction, **more):
+    return minibatch_heat(gradients, direction.expand_as(gradients[0]), lr=LR, nbeta=NBETA, **more)
 
 
-def test_heat_is_the_variance_of_the_noise_along_the_gradient(case):
+@pytest.mark.parametrize("number", [2, NUM_GRADIENTS])
+@pytest.mark.parametrize("length", [1.0, 30.0])
+def test_heat_is_the_variance_of_the_noise_in_the_direction_whatever_its_length(case, number, length):
     mean, root, covariance = case
-    mean = 30 * mean  # well above its noise
     along = mean / mean.norm()
-    found = heat(estimates(mean, root))
+    found = heat(estimates(mean, root, number=number), length * mean)
     assert found.shape == (20_000,)
     assert float(found.mean()) == pytest.approx(FACTOR * float(along @ covariance @ along), rel=0.02)
 
 
-@pytest.mark.parametrize("number", [3, NUM_GRADIENTS])
-def test_noise_in_the_direction_takes_its_part_in_it_where_there_is_little_gradient(case, number):
-    """Means of numerator and denominator: m' S m + tr S^2 over m' m + tr S."""
+def test_direction_need_not_be_that_of_the_gradients(case):
     mean, root, covariance = case
-    gradients = estimates(mean, root, number=number)
-    length = torch.stack(gradients).square().sum(dim=-1).mean(dim=0)
-    found = float((heat(gradients) * length).mean() / length.mean())
-    top = mean @ covariance @ mean + (covariance @ covariance).trace()
-    assert found == pytest.approx(FACTOR * float(top / (mean @ mean + covariance.trace())), rel=0.03)
+    along = torch.zeros(6, dtype=torch.float64)
+    along[2] = 1
+    assert float(heat(estimates(mean, root), along).mean()) == pytest.approx(FACTOR * float(covariance[2, 2]), rel=0.02)
 
 
 @pytest.mark.parametrize("name", ["diagonal", "kronecker"])
-def test_preconditioned_heat_is_along_what_the_step_makes_of_the_gradient(case, name):
-    """m' P S P m over m' P m."""
-    _, root, covariance = case
+def test_preconditioned_heat_is_along_what_the_step_makes_of_the_direction(case, name):
+    """u' P S P u over u' P u."""
+    mean, root, covariance = case
     p = preconditioners()[name]
     matrix = p.times(torch.eye(6, dtype=torch.float64))
-    mean = torch.tensor([30.0, 0, 0, 0, 0, 10], dtype=torch.float64)
-    want = float(mean @ matrix @ covariance @ matrix @ mean / (mean @ matrix @ mean))
-    assert float(heat(estimates(mean, root), preconditioner=p).mean()) == pytest.approx(FACTOR * want, rel=0.02)
+    u = torch.tensor([3.0, 0, 0, 0, 0, 1], dtype=torch.float64)
+    want = float(u @ matrix @ covariance @ matrix @ u / (u @ matrix @ u))
+    assert float(heat(estimates(mean, root), u, preconditioner=p).mean()) == pytest.approx(FACTOR * want, rel=0.02)
 
 
 def test_a_diagonal_for_each_chain_is_its_own(case):
     mean, root, _ = case
     gradients = estimates(mean, root, repetitions=2)
-    both = heat(gradients, preconditioner=Diagonal(torch.tensor([[1.0] * 6, [2.0] * 6], dtype=torch.float64)))
-    torch.testing.assert_close(both, heat(gradients) * torch.tensor([1.0, 2.0], dtype=torch.float64))
+    both = heat(gradients, mean, preconditioner=Diagonal(torch.tensor([[1.0] * 6, [2.0] * 6], dtype=torch.float64)))
+    torch.testing.assert_close(both, heat(gradients, mean) * torch.tensor([1.0, 2.0], dtype=torch.float64))
 
 
 def test_heat_follows_the_step_and_the_square_of_nbeta(case):
     mean, root, _ = case
     gradients = estimates(mean, root, repetitions=3)
-    torch.testing.assert_close(minibatch_heat(gradients, lr=3 * LR, nbeta=NBETA), 3 * heat(gradients))
-    torch.testing.assert_close(minibatch_heat(gradients, lr=LR, nbeta=2 * NBETA), 4 * heat(gradients))
-    assert minibatch_heat(gradients, lr=LR, nbeta=0).tolist() == [0, 0, 0]
+    at = mean.expand_as(gradients[0])
+    torch.testing.assert_close(minibatch_heat(gradients, at, lr=3 * LR, nbeta=NBETA), 3 * heat(gradients, mean))
+    torch.testing.assert_close(minibatch_heat(gradients, at, lr=LR, nbeta=2 * NBETA), 4 * heat(gradients, mean))
+    assert minibatch_heat(gradients, at, lr=LR, nbeta=0).tolist() == [0, 0, 0]
 
 
-def test_equal_estimates_are_cold_and_so_is_no_gradient():
+def test_equal_estimates_are_cold_and_so_is_no_direction():
     gradient = torch.randn(2, 5)
-    assert heat([gradient] * 4).tolist() == [0, 0]
-    assert heat([torch.zeros(2, 5)] * 3).tolist() == [0, 0]
+    assert heat([gradient] * 4, torch.ones(5)).tolist() == [0, 0]
+    assert heat([torch.randn(2, 5) for _ in range(3)], torch.zeros(5)).tolist() == [0, 0]
 
 
 def test_estimates_are_left_as_they_are(case):
     mean, root, _ = case
     gradients = estimates(mean, root, repetitions=2)
     before = [it.clone() for it in gradients]
-    heat(gradients)
+    heat(gradients, mean)
     assert all(torch.equal(one, other) for one, other in zip(gradients, before, strict=True))
 
 
@@ -105,7 +103,7 @@ def test_noise_in_the_one_direction_where_losses_move_is_seen_where_a_mean_over_
     gradients = list(mean + noise @ root.T)
     over_weights = FACTOR * float(torch.stack(gradients).var(dim=0).mean())
     assert over_weights == pytest.approx(FACTOR / size, rel=0.1)
-    assert float(heat(gradients).mean()) == pytest.approx(FACTOR, rel=0.1)
+    assert float(heat(gradients, mean).mean()) == pytest.approx(FACTOR, rel=0.1)
 
 
 def test_heat_that_a_probe_tells_is_what_the_variance_of_a_loss_is_too_large_by():
