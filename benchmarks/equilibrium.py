@@ -6,7 +6,9 @@ Trains `configs/induction.yaml` without probes for each seed and keeps the weigh
 each pair of groups:
 
 - truth: the within part of long chains, with half of the step, twice the steps between draws and minibatches twice as
-  large, and other random numbers; its error is a jackknife over chains;
+  large, and other random numbers; its error is a jackknife over chains. Or, with --truth, that of
+  `independent_truth.py`, a program that shares no code with stagewise, for the same weights and data: --export FOLDER
+  writes what it needs, and a digest of weights and data tells that they are the same;
 - estimates: probes with the configuration's own settings, once for each sampler seed;
 - control: the same without any loss (nbeta 0).
 
@@ -18,10 +20,11 @@ steps from the training weights, no burn-in).
 """
 
 import argparse
+import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +38,7 @@ from stagewise.cli.training import run_trainer
 from stagewise.influence.group_influence import group_influence
 from stagewise.influence.groups import Groups
 from stagewise.influence.split import Centering
-from stagewise.losses import resolve_loss
+from stagewise.losses import evaluate, resolve_loss
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.prober import Prober
 from stagewise.sampling.chains import run_chains
@@ -58,6 +61,9 @@ BEFORE = {
 }
 """What the demo's probes were before."""
 
+Truth = Callable[[int], tuple[np.ndarray, np.ndarray, tuple[str, ...]]]
+"""Of a step: influence ``[group, group]``, its error, and the names of the groups."""
+
 EQUAL_COST = {"num_chains": 4, "num_draws": 9}
 """The demo's settings with fewer chains and draws, at about the cost of a probe as it was before."""
 
@@ -73,6 +79,14 @@ class KeepWeights(Callback):
         """Keep them where the step is one of those."""
         if trainer.global_step in self.steps:
             self.kept[trainer.global_step] = {name: value.clone() for name, value in pl_module.state_dict().items()}
+
+
+def digest(tensors: Sequence[torch.Tensor]) -> str:
+    """Text that differs where weights or data do."""
+    found = hashlib.sha256()
+    for it in tensors:
+        found.update(it.detach().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 class Demo:
@@ -101,6 +115,44 @@ class Demo:
     def at(self, step: int) -> None:
         """Give the model the weights of a step."""
         self.module.load_state_dict(self.kept[step])
+
+    def digest(self) -> str:
+        """Of the weights that the model has now, and of the data of its probes."""
+        return digest([*self.module.parameters(), self.data.observed["input_ids"], self.data.sampling["input_ids"]])
+
+    def export(self, step: int, path: Path) -> None:
+        """What `independent_truth.py` needs of a checkpoint."""
+        self.at(step)
+        config = self.module.model.config
+        with torch.no_grad():
+            losses = evaluate(self.loss_fn, self.module, self.data.observed).values
+        lr, localization = self.sgld.numbers()
+        torch.save(
+            {
+                "weights": {name.removeprefix("model."): it.detach() for name, it in self.module.named_parameters()},
+                "heads": config.num_attention_heads,
+                "rope_base": config.rope_parameters["rope_theta"],
+                "observed": self.data.observed["input_ids"],
+                "sampling": self.data.sampling["input_ids"],
+                "losses": losses,
+                "masks": torch.stack(list(self.data.groups.values())),
+                "groups": list(self.data.groups),
+                "nbeta": self.sgld.nbeta,
+                "localization": localization,
+                "lr": lr,
+                "digest": self.digest(),
+            },
+            path,
+        )
+
+    def known_truth(self, step: int, rows: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        """That of the independent program, for the weights of a step."""
+        self.at(step)
+        mine = self.digest()
+        found = [it for it in rows if it["digest"] == mine and it["integrator"] == "leimkuhler_matthews"]
+        if not found or found[0]["groups"] != list(self.data.groups):
+            raise SystemExit(f"got no truth for weights and data {mine} of step {step}; export and compute them anew")
+        return np.array(found[0]["influence"]), np.array(found[0]["error"]), tuple(found[0]["groups"])
 
     def estimate(self, step: int, sgld: SGLDConfig) -> dict[str, Any]:
         """One probe, and its CPU seconds."""
@@ -141,9 +193,9 @@ class Demo:
         return found["group_bif"][0], found["group_bif_se"][0], groups.names
 
 
-def compare(demo: Demo, seed: int, step: int, sampler_seeds: int, truth_draws: int) -> dict[str, Any]:
+def compare(demo: Demo, seed: int, step: int, sampler_seeds: int, truth_of: Truth) -> dict[str, Any]:
     """One checkpoint: estimates of several sampler seeds, and the control, against the truth."""
-    truth, truth_error, names = demo.truth(step, truth_draws)
+    truth, truth_error, names = truth_of(step)
     found = [demo.estimate(step, replace(demo.sgld, seed=100 + it)) for it in range(sampler_seeds)]
     control = [demo.estimate(step, replace(demo.sgld, seed=100 + it, nbeta=0.0)) for it in range(sampler_seeds)]
     values, errors = (np.array([it[name] for it in found]) for name in ("value", "error"))
@@ -179,9 +231,9 @@ def compare(demo: Demo, seed: int, step: int, sampler_seeds: int, truth_draws: i
     }
 
 
-def single_estimates(demo: Demo, step: int, repetitions: int, truth_draws: int) -> list[dict[str, Any]]:
+def single_estimates(demo: Demo, step: int, repetitions: int, truth_of: Truth) -> list[dict[str, Any]]:
     """Bias, spread and error of one estimate of the first two groups with themselves, by settings."""
-    truth, truth_error, names = demo.truth(step, truth_draws)
+    truth, truth_error, names = truth_of(step)
     rows = []
     variants = {
         "demo": {},
@@ -242,15 +294,32 @@ def main() -> None:
     parser.add_argument("--single-step", type=int, default=540)
     parser.add_argument("--repetitions", type=int, default=12)
     parser.add_argument("--config", default=CONFIG)
+    parser.add_argument("--truth", type=Path, help="JSON of independent_truth.py, in place of long chains")
+    parser.add_argument("--export", type=Path, help="write the checkpoints for independent_truth.py, and end")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    known = None if arguments.truth is None else json.loads(arguments.truth.read_text())
+
+    def truth_of(demo: Demo, draws: int) -> Truth:
+        if known is None:
+            return lambda step: demo.truth(step, draws)
+        return lambda step: demo.known_truth(step, known)
+
+    if arguments.export is not None:
+        arguments.export.mkdir(parents=True, exist_ok=True)
+        steps = {seed: arguments.steps for seed in arguments.seeds} | {arguments.single_seed: [arguments.single_step]}
+        for seed, those in steps.items():
+            demo = Demo(seed, those, arguments.config)
+            for step in those:
+                demo.export(step, arguments.export / f"seed{seed}_step{step}.pt")
+        return
 
     checkpoints = []
     for seed in arguments.seeds:
         demo = Demo(seed, arguments.steps, arguments.config)
         for step in arguments.steps:
-            found = compare(demo, seed, step, arguments.sampler_seeds, arguments.truth_draws)
+            found = compare(demo, seed, step, arguments.sampler_seeds, truth_of(demo, arguments.truth_draws))
             checkpoints.append(found)
             for pair in found["pairs"]:
                 print(
@@ -267,7 +336,7 @@ def main() -> None:
     if arguments.repetitions:
         demo = Demo(arguments.single_seed, [arguments.single_step], arguments.config)
         report["single"] = single_estimates(
-            demo, arguments.single_step, arguments.repetitions, 2 * arguments.truth_draws
+            demo, arguments.single_step, arguments.repetitions, truth_of(demo, 2 * arguments.truth_draws)
         )
         for row in report["single"]:
             print(json.dumps(row))

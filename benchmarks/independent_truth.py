@@ -165,6 +165,7 @@ def main() -> None:
             rows.append(
                 {
                     "checkpoint": path.stem,
+                    "digest": found["digest"],
                     "integrator": name,
                     "groups": found["groups"],
                     "influence": value.tolist(),

@@ -66,7 +66,9 @@ class InfluenceSettings:
     """
 
     schedule: ProbeSchedule = ProbeSchedule(log_spaced=LogSpaced(200, 1600, 48))
-    sgld: SGLDConfig = SGLDConfig(lr=1e-4, nbeta=300.0, localization=2000.0, num_draws=20, engine=EngineName.sequential)
+    sgld: SGLDConfig = SGLDConfig(
+        lr=8e-4, nbeta=300.0, localization=2000.0, num_steps_bw_draws=2, engine=EngineName.sequential
+    )
     probe: ProbeConfig = ProbeConfig(reference_ratio=1.2, draw_matrices=False)
 
 

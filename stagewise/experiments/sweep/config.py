@@ -153,7 +153,7 @@ class SweepConfig:
     model: dict[str, Any] | None = None
     data: TextSettings = TextSettings()
     sgld: SGLDConfig = SGLDConfig(
-        lr=1e-4, nbeta=30.0, localization=300.0, num_chains=4, num_draws=100, engine=EngineName.sequential
+        lr=1e-3, nbeta=30.0, localization=300.0, num_chains=4, num_draws=100, engine=EngineName.sequential
     )
     probe: ProbeConfig = ProbeConfig(chunk_size=8, save_trace=False)
     circuits: CircuitSettings = CircuitSettings()

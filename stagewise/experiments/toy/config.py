@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from stagewise.errors import InputError, require
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.schedule import LogSpaced, ProbeSchedule
-from stagewise.sampling.config import EngineName, SGLDConfig
+from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.options import Drift, EngineName
 from stagewise.toy.hierarchy import Hierarchy
 
 
@@ -50,13 +51,15 @@ class InfluenceSettings:
 
     schedule: ProbeSchedule = ProbeSchedule(log_spaced=LogSpaced(200, 3800, 60))
     sgld: SGLDConfig = SGLDConfig(
-        lr=3e-5,
+        lr=1.5e-4,
         nbeta=3000.0,
         localization=10000.0,
         num_chains=32,
         num_draws=400,
-        num_burnin_steps=20,
+        num_burnin_steps=5,
+        num_steps_bw_draws=1,
         batch_size=64,
+        drift=Drift.plain,
         engine=EngineName.batched,
     )
     probe: ProbeConfig = ProbeConfig(reference_ratio=1.04, min_prominence=0.01, draw_matrices=False)
