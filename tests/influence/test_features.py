@@ -74,6 +74,7 @@ def test_chains_that_reduce_as_they_go_give_the_features_of_their_trace(engine):
         lr=1e-3,
         nbeta=30,
         localization=50,
+        num_chains=2,
         num_draws=7,
         batch_size=3,
         engine=engine,
