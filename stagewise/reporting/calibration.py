@@ -11,10 +11,9 @@ from matplotlib.figure import Figure
 from stagewise._version import __version__
 from stagewise.sampling.calibration import Proposal
 from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.findings import Finding
+from stagewise.sampling.findings import STEP_TOLERATED, Finding
 from stagewise.sampling.loss_trace import TraceVerdict
 from stagewise.sampling.measurement import Measurement
-from stagewise.sampling.relaxation import STABLE
 from stagewise.sampling.trace import Trace
 
 _CHAINS = "#0072b2"
@@ -140,9 +139,8 @@ def _draw_curvature(axes: Axes, measurements: Sequence[Measurement], proposed: S
         floor = -localization / proposed.nbeta
         axes.axhline(floor, color=_SADDLE, linestyle=":", label="no posterior below")
         if proposed.preconditioner is None:
-            # 4 is far off the plot; the bias is what limits the step.
-            ceiling = (0.1 * STABLE / lr - localization) / proposed.nbeta
-            axes.axhline(ceiling, color=_STEEP, linestyle=":", label="variance 11 % too large above")
+            ceiling = (STEP_TOLERATED[proposed.integrator] / lr - localization) / proposed.nbeta
+            axes.axhline(ceiling, color=_STEEP, linestyle=":", label="lr too large above")
     if min(steps) > 0:
         axes.set_xscale("log")
         axes.set_xticks(steps, [str(step) for step in steps])
