@@ -10,7 +10,7 @@ each pair of groups:
   `independent_truth.py`, a program that shares no code with stagewise, for the same weights and data: --export FOLDER
   writes what it needs, and a digest of weights and data tells that they are the same;
 - estimates: probes with the configuration's own settings, once for each sampler seed;
-- control: the same without any loss (nbeta 0).
+- control: the same without any loss (nbeta 0), for a few of them.
 
 Printed: ratios of the mean estimate to the truth over the pairs that the truth tells from zero, how many signs are
 right, how often the interval of a single probe holds the truth, how many probes are flagged and why, effective draws
@@ -64,8 +64,11 @@ BEFORE = {
 Truth = Callable[[int], tuple[np.ndarray, np.ndarray, tuple[str, ...]]]
 """Of a step: influence ``[group, group]``, its error, and the names of the groups."""
 
-EQUAL_COST = {"num_chains": 4, "num_draws": 9}
-"""The demo's settings with fewer chains and draws, at about the cost of a probe as it was before."""
+CONTROLS = 4
+"""Sampler seeds of the control."""
+
+EQUAL_COST = {"num_draws": 8, "num_steps_bw_draws": 1, "num_burnin_steps": 2}
+"""The demo's settings with fewer steps and draws, at about the cost of a probe as it was before."""
 
 
 class KeepWeights(Callback):
@@ -197,7 +200,7 @@ def compare(demo: Demo, seed: int, step: int, sampler_seeds: int, truth_of: Trut
     """One checkpoint: estimates of several sampler seeds, and the control, against the truth."""
     truth, truth_error, names = truth_of(step)
     found = [demo.estimate(step, replace(demo.sgld, seed=100 + it)) for it in range(sampler_seeds)]
-    control = [demo.estimate(step, replace(demo.sgld, seed=100 + it, nbeta=0.0)) for it in range(sampler_seeds)]
+    control = [demo.estimate(step, replace(demo.sgld, seed=100 + it, nbeta=0.0)) for it in range(CONTROLS)]
     values, errors = (np.array([it[name] for it in found]) for name in ("value", "error"))
     controls = np.array([it["value"] for it in control])
     factor = stdtrit(demo.sgld.num_chains - 1, 0.975)
