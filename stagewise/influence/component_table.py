@@ -10,7 +10,7 @@ import xarray as xr
 
 from stagewise.errors import InputError, require
 from stagewise.influence.bif import SIGN, UNITS
-from stagewise.influence.chain_counts import chain_counts
+from stagewise.influence.chain_counts import chain_counts, equilibrated_probes
 
 _AXES = ("component", "group", "group_j", "step")
 _SETTINGS = ("nbeta", "localization", "centering")
@@ -30,8 +30,9 @@ def component_table(results: Mapping[str, xr.Dataset], *, part: str = "within") 
 
     Returns:
         Data set over ``component``, ``group``, ``group_j`` and ``step``: ``group_bif`` (minus the covariance, nats^2,
-        negative = helpful), ``group_bif_se`` (jackknife over chains, nats^2; NaN where unknown), ``chains`` [component,
-        step] that the error is from, and ``moved_weights`` [component], 0 where the result does not tell.
+        negative = helpful), ``group_bif_se`` (jackknife over chains, nats^2; NaN where unknown or out of equilibrium),
+        ``chains`` [component, step] that the error is from, and ``moved_weights`` [component], 0 where the result does
+        not tell.
 
     Raises:
         InputError: no component, no such part, or results that do not fit together.
@@ -176,6 +177,7 @@ def _over_steps(name: str, run: xr.Dataset, part: str) -> xr.Dataset:
     parts = [str(it) for it in run["part"].values]
     require(part in parts, "part", repr(part), f"one of {', '.join(parts)}", "'within' is the default")
     chosen = run[["group_bif", "group_bif_se"]].sel(part=part, drop=True).assign(chains=chain_counts(run))
+    chosen["group_bif_se"] = chosen["group_bif_se"].where(equilibrated_probes(run))
     if "step" not in chosen.dims:
         chosen = chosen.drop_vars("step", errors="ignore").expand_dims(step=[int(run.attrs["step"])])
     return chosen

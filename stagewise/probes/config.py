@@ -18,7 +18,9 @@ class ProbeConfig:
             than this, so that the distance to the reference stays the same. Where probes lie closer than a sixteenth
             of it (late in a long run with probes every n steps), not all of them are kept as references, see
             :class:`~stagewise.probes.references.References`.
-        centering: around which means the within part is taken, see :class:`~stagewise.influence.split.Centering`.
+        centering: around which means the within part is taken, see :class:`~stagewise.influence.split.Centering`: the
+            pooled one is unbiased in equilibrium but for a factor 1 - 1 / effective draws; that of each chain is too
+            low where chains are short.
         gradient_dot: also measure the gradient dot product between groups, and TracIn as its sum over the run.
         damped_influence: also measure the damped influence function between groups, for small models: tens of double
             backward passes for each sample and group beyond 1,000 weights.
@@ -45,7 +47,7 @@ class ProbeConfig:
     """
 
     reference_ratio: float = 1.15
-    centering: Centering = Centering.chain
+    centering: Centering = Centering.pooled
     gradient_dot: bool = True
     damped_influence: bool = False
     chunk_size: int | None = None

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from stagewise.probes.baselines import Baselines
 from stagewise.probes.chain_facts import add_diagnostics, add_trace
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.data_digest import data_digest
+from stagewise.probes.flags import in_equilibrium
 from stagewise.probes.memory import check_memory
 from stagewise.probes.references import References
 from stagewise.sampling.chains import ChainSampler
@@ -182,8 +183,9 @@ class Prober:
             The data set of the probe (see :func:`stagewise.influence.bif.bif` for influence; the trace, baseline,
             signal and diagnostics beside it, influence by position and between tokens where it was asked for, and what
             the probe is flagged for: ``flagged``, the number, ``flag_names``, and the attribute ``flags``, name to
-            words), or None where every chain failed; and the trace. A probe with a severe flag has no signal and is no
-            reference; others are used as they are. ``moved_weights`` tells how many weights the chains move.
+            words; ``equilibrated``, 0 where flags say that its chains are not), or None where every chain failed; and
+            the trace. A probe with a severe flag has no signal and is no reference; others are used as they are.
+            ``moved_weights`` tells how many weights the chains move.
         """
         measured, trace = self.measure(module, step, second_moments=second_moments, lr=lr)
         if measured is None:
@@ -234,6 +236,7 @@ class Prober:
         for name, variable in self.baselines.measure(module, step, lr).items():
             own[name] = variable
         flags = add_diagnostics(own, trace, features, self.groups, sgld=self._sgld, config=self._config)
+        features = replace(features, equilibrated=in_equilibrium(flags))
         add_trace(own, trace, keep_draws=self._config.save_trace)
         own.attrs |= self._settings() | {"engine": str(trace.engine)}
         own["seconds"] = time.perf_counter() - start

@@ -76,7 +76,7 @@ def _scores(run: xr.Dataset, scores: list[Score]) -> str:
             continue
         found = moves(run, *rise)
         if not found:
-            parts.append(f"While {score.name} rises there are no probes around it.")
+            parts.append(f"While {score.name} rises there are no probes in equilibrium around it.")
             continue
         said = [f"{it.group} {it.before:+.2e} to {it.after:+.2e} (z {it.z:+.1f})" for it in found if it.sure] or [
             "none beyond its errors"

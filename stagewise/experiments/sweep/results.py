@@ -97,8 +97,9 @@ def write_results(sweep: Sweep) -> list[Path]:
         written += write_token_pages(sweep, run_folder(output, ALL))
     # A component that lost its chains at a step has none of its numbers there.
     steps = list(sweep.steps)
-    wanted = ["group_bif", "group_bif_se", "chains_dropped"]
-    runs = {name: open_run(run_folder(output, name))[wanted].reindex(step=steps) for name in probed if name != ALL}
+    wanted = ["group_bif", "group_bif_se", "chains_dropped", "chains_common", "equilibrated", "reference_equilibrated"]
+    opened = {name: open_run(run_folder(output, name)) for name in probed if name != ALL}
+    runs = {name: run[[it for it in wanted if it in run]].reindex(step=steps) for name, run in opened.items()}
     if runs:
         written.append(write_component_csv(output / COMPONENTS_NAME, component_table(runs)))
     else:
@@ -128,8 +129,7 @@ def _write_component(
                 assert cell.measured is not None
                 probe.attrs |= {} if named is None else {"component": named}
                 writer.write(probe)
-                chains, draws = cell.measured.features.samples.shape[:2]
-                groups += group_rows(probe, component, num_chains=chains, num_draws=draws)
+                groups += group_rows(probe, component, num_draws=cell.measured.features.samples.shape[1])
     summary = build_summary(record, config=sweep.config.sgld, probe=sweep.config.probe, component=named)
     return [folder / STORE_NAME, write_summary(folder, {**summary, "sweep": _facts(sweep, component, circuits)})]
 

@@ -10,6 +10,7 @@ from typing import Any
 import xarray as xr
 
 from stagewise.experiments.sweep.circuits import SCORES, TABLES, Circuits
+from stagewise.influence.chain_counts import chain_counts, equilibrated_probes
 from stagewise.reporting.files import write_text_file
 
 GROUPS_NAME, CIRCUITS_NAME = "groups.csv", "circuits.csv"
@@ -27,10 +28,12 @@ GROUP_COLUMNS = (
     "num_chains",
     "num_draws",
     "reference_step",
+    "equilibrated",
     "flags",
 )
 """``bif`` and ``se`` in nats^2, negative = helpful; ``z`` and ``correlation`` are pure numbers of the same sign. Empty
-where undefined. ``reference_step`` is the step itself where there is no reference."""
+where undefined, ``z`` also where ``equilibrated`` is 0: the chains of the checkpoint or of its reference are not.
+``num_chains`` are those that both have in common. ``reference_step`` is the step itself where there is no reference."""
 
 CIRCUIT_COLUMNS = ("step", "layer", "head", *TABLES, *SCORES)
 """Scores of heads, 0 to 1, copying -1 to 1; then scores of the whole model, nats per token, the same in all lines of a
@@ -44,24 +47,24 @@ _VALUES = {
 }
 
 
-def group_rows(probe: xr.Dataset, component: str, *, num_chains: int, num_draws: int) -> list[list[Any]]:
+def group_rows(probe: xr.Dataset, component: str, *, num_draws: int) -> list[list[Any]]:
     """Lines of one checkpoint: each part of each ordered pair of groups.
 
     Args:
         probe: its data set.
         component: whose chains.
-        num_chains: that were kept.
-        num_draws: of each.
+        num_draws: of each chain.
     """
     step, reference = int(probe.attrs["step"]), int(probe.attrs["reference_step"])
     flags = " ".join(probe.attrs["flags"])
+    num_chains, settled = int(chain_counts(probe)), int(equilibrated_probes(probe))
     values = {name: probe[variable].transpose("part", "group", "group_j").values for name, variable in _VALUES.items()}
     parts, groups = ([str(name) for name in probe[axis].values] for axis in ("part", "group"))
     return [
         [
             *(step, component, part, group, group_j),
             *(_cell(values[name][row, i, j]) for name in _VALUES),
-            *(num_chains, num_draws, reference, flags),
+            *(num_chains, num_draws, reference, settled, flags),
         ]
         for row, part in enumerate(parts)
         for i, group in enumerate(groups)
