@@ -38,6 +38,10 @@ class ProbeConfig:
         thresholds: limits beyond which a probe is flagged.
         check_curvature: hold the sampler's settings against the curvature of the loss at the first probe, and at a few
             later ones, and warn where they do not suit it. A look costs some 30 Hessian-vector products.
+        control_every: at every so many probes, the first one included, the chains are run once more without the loss
+            (nbeta 0) from the same noise: what influence remains says nothing about the loss beyond its gradients, see
+            :func:`~stagewise.influence.control.control_influence`. It needs no gradients, and costs noise and forward
+            passes over the observed set. None leaves it out.
         min_prominence: least prominence of a transition's peak, as a fraction of the largest signal of the run, see
             :func:`~stagewise.phases.offline.find_windows`. Windows are found when the run ends, from all its probes: a
             resumed run may have another value.
@@ -58,6 +62,7 @@ class ProbeConfig:
     memory_limit_gib: float = 4.0
     thresholds: Thresholds = field(default_factory=Thresholds)
     check_curvature: bool = True
+    control_every: int | None = None
     min_prominence: float = MIN_PROMINENCE
 
     def __post_init__(self) -> None:
@@ -83,6 +88,14 @@ class ProbeConfig:
         )
         if not self.memory_limit_gib > 0:
             raise InputError(f"got memory_limit_gib={self.memory_limit_gib}; expected more than 0")
+        every = self.control_every
+        require(
+            every is None or (isinstance(every, int) and not isinstance(every, bool) and every >= 1),
+            "control_every",
+            every,
+            "a number of probes >= 1, or null for no control",
+            "5 is usual",
+        )
         require(
             0 < self.min_prominence <= 1,
             "min_prominence",

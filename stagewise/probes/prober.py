@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from stagewise._version import __version__
 from stagewise.batches import num_samples, take, to_device
 from stagewise.errors import LossContractError
+from stagewise.influence.control import control_influence
 from stagewise.influence.features import Features, Reducer
 from stagewise.influence.groups import Groups
 from stagewise.influence.positions import Positions
@@ -110,6 +111,7 @@ class Prober:
             forward_context=forward_context,
             masks=masks,
         )
+        self._num_probes = 0
         self._sampler = ChainSampler(
             module,
             loss_fn,
@@ -170,6 +172,7 @@ class Prober:
         *,
         second_moments: Mapping[str, Tensor] | None = None,
         lr: float | None = None,
+        number: int | None = None,
     ) -> tuple[xr.Dataset | None, Trace]:
         """Probe the weights that the module has now: :meth:`measure`, then :meth:`assemble` with the own reference.
 
@@ -178,6 +181,7 @@ class Prober:
             step: training step, larger than that of any earlier probe.
             second_moments: Adam's, by parameter name, for the preconditioner that uses them.
             lr: learning rate of training, for TracIn; without it there is none.
+            number: of this probe in its run, from 0, which tells when a control is due; counted if None.
 
         Returns:
             The data set of the probe (see :func:`stagewise.influence.bif.bif` for influence; the trace, baseline,
@@ -185,9 +189,10 @@ class Prober:
             the probe is flagged for: ``flagged``, the number, ``flag_names``, and the attribute ``flags``, name to
             words; ``equilibrated``, 0 where flags say that its chains are not), or None where every chain failed; and
             the trace. A probe with a severe flag has no signal and is no reference; others are used as they are.
-            ``moved_weights`` tells how many weights the chains move.
+            ``moved_weights`` tells how many weights the chains move. Where a control is due, what
+            :func:`~stagewise.influence.control.control_influence` returns is in it too.
         """
-        measured, trace = self.measure(module, step, second_moments=second_moments, lr=lr)
+        measured, trace = self.measure(module, step, second_moments=second_moments, lr=lr, number=number)
         if measured is None:
             return None, trace
         result = self.assemble(measured, self._references.for_step(step))
@@ -203,6 +208,7 @@ class Prober:
         *,
         second_moments: Mapping[str, Tensor] | None = None,
         lr: float | None = None,
+        number: int | None = None,
     ) -> tuple[Measured | None, Trace]:
         """What a probe finds at its own weights: chains, diagnostics, flags, baselines. No other probe is looked at.
 
@@ -211,6 +217,7 @@ class Prober:
             step: training step.
             second_moments: as :meth:`probe` takes them.
             lr: as :meth:`probe` takes it.
+            number: as :meth:`probe` takes it.
 
         Returns:
             What was measured, None where every chain failed, and in a process that is not the first of those that
@@ -222,6 +229,9 @@ class Prober:
         trace = self._sampler.run(step, second_moments, on_draw=tokens, numbers=self._numbers)
         traces = self._share.collect(trace)
         sums = None if tokens is None else self._share.collect(tokens)
+        controls = None
+        if self._control_due(number):
+            controls = self._share.collect(self._control(step, second_moments))
         if traces is None:
             return None, trace
         trace = merge_traces(traces)
@@ -235,12 +245,28 @@ class Prober:
             own = own.assign(tokens.influence(trace.chains))
         for name, variable in self.baselines.measure(module, step, lr).items():
             own[name] = variable
+        if controls is not None:
+            control = Features.of(merge_traces(controls), self._reduced)
+            own = own.assign(control_influence(features, control, self.groups, centering=self._config.centering))
         flags = add_diagnostics(own, trace, features, self.groups, sgld=self._sgld, config=self._config)
         features = replace(features, equilibrated=in_equilibrium(flags))
         add_trace(own, trace, keep_draws=self._config.save_trace)
         own.attrs |= self._settings() | {"engine": str(trace.engine)}
         own["seconds"] = time.perf_counter() - start
         return Measured(features, own, usable=not any(flag.severe for flag in flags)), trace
+
+    def _control_due(self, number: int | None) -> bool:
+        """Counts the probes."""
+        number = self._num_probes if number is None else number
+        self._num_probes = number + 1
+        every = self._config.control_every
+        return every is not None and number % every == 0
+
+    def _control(self, step: int, second_moments: Mapping[str, Tensor] | None) -> Trace:
+        """The chains of this process without the loss, their draws reduced even where those of the probe are kept."""
+        return self._sampler.run(
+            step, second_moments, numbers=self._numbers, control=True, reduce=Reducer(self._reduced)
+        )
 
     def assemble(self, measured: Measured, reference: Features | None) -> xr.Dataset:
         """Influence of what was measured, split against a reference, as one data set; needs no module.

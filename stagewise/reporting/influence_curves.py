@@ -119,6 +119,9 @@ def _draw_curve(axes: Axes, steps: np.ndarray, values: np.ndarray, half: np.ndar
     axes.plot(steps, known, color=_CURVE, linewidth=1.4, marker="o", markersize=2.6, zorder=3)
     half = np.where(settled, np.nan_to_num(half), np.nan)
     axes.fill_between(steps, values - half, values + half, color=_CURVE, alpha=0.2, linewidth=0, zorder=2)
+    # Between two probes out of equilibrium a band has no width.
+    alone = settled & ~np.concatenate([[False], settled[:-1]]) & ~np.concatenate([settled[1:], [False]])
+    axes.vlines(steps[alone], (values - half)[alone], (values + half)[alone], color=_CURVE, alpha=0.3, linewidth=3)
 
 
 def sure_flips(

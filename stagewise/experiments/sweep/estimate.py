@@ -89,7 +89,8 @@ def estimate(config: SweepConfig, data: ProbeData, module: nn.Module) -> Cost:
     sgld = config.sgld
     twice = 1 if sgld.drift is Drift.plain else 2
     gradients = twice * sgld.num_chains * sgld.num_steps
-    records = sgld.num_chains * sgld.num_draws
+    controlled = config.probe.control_every is not None
+    records = sgld.num_chains * sgld.num_draws * (2 if controlled else 1)
     context = config.data.context
     gradient_tokens = min(sgld.batch_size, num_samples(data.sampling)) * context
     record_tokens = num_samples(data.observed) * context
