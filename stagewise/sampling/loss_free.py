@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from stagewise.errors import require
 from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.ekfac import EKFAC
 from stagewise.sampling.preconditioners import RMSprop
 
 
@@ -12,8 +11,7 @@ def loss_free(config: SGLDConfig) -> SGLDConfig:
     """The same sampler with nbeta 0: its target is N(w*, 1 / localization) alone.
 
     The same seed and the same numbers of steps: its chains get the noise of those they control, number for number, and
-    start at the same places. An EK-FAC preconditioner is 1 / localization where there is no loss: that is a step of
-    lr / localization without one, so that no factors are computed.
+    start alike. EK-FAC is then 1 / localization in its own eigenbasis, so that noise means the same directions.
 
     Args:
         config: the settings, with numbers.
@@ -21,12 +19,11 @@ def loss_free(config: SGLDConfig) -> SGLDConfig:
     Raises:
         InputError: ``lr`` or ``localization`` is still ``auto``, or ``localization`` is 0: nothing then holds a chain.
     """
-    lr, localization = config.numbers()
+    _, localization = config.numbers()
     require(localization > 0, "localization", localization, "localization > 0 for a control without the loss", "set it")
-    same_steps = {"num_burnin_steps": config.burnin_steps, "num_steps_bw_draws": config.steps_bw_draws}
-    if isinstance(config.preconditioner, EKFAC):
-        return replace(config, nbeta=0.0, lr=lr / localization, preconditioner=None, **same_steps)
-    return replace(config, nbeta=0.0, **same_steps)
+    return replace(
+        config, nbeta=0.0, num_burnin_steps=config.burnin_steps, num_steps_bw_draws=config.steps_bw_draws
+    )  # fmt: skip
 
 
 def needs_gradients(config: SGLDConfig) -> bool:

@@ -84,7 +84,7 @@ def test_the_control_gets_the_noise_of_the_chains_that_it_controls(changes):
     assert np.abs(control.loss - run(replace(CONFIG, **changes)).loss).max() > 1e-3
 
 
-def test_under_ekfac_it_is_the_chain_of_factors_that_vanish():
+def test_under_ekfac_noise_means_the_same_directions():
     config = replace(CONFIG, preconditioner=EKFAC(loss="mse"), lr=0.3, drift="plain")
     faint = run(replace(config, nbeta=1e-9))
     np.testing.assert_allclose(run(config, control=True).distance, faint.distance, rtol=1e-4)
@@ -102,7 +102,6 @@ def test_automatic_steps_stay_those_of_the_chains():
     config = replace(CONFIG, num_burnin_steps="auto", num_steps_bw_draws="auto")
     free = loss_free(config)
     assert (free.num_steps, free.seed, free.lr, free.localization) == (config.num_steps, 0, 0.02, 50.0)
-    assert loss_free(replace(config, preconditioner=EKFAC())).lr == pytest.approx(0.02 / 50)
 
 
 def test_chains_may_be_some_of_all_and_reduced_as_they_come():
