@@ -101,7 +101,7 @@ def influence_curves(
         bottom = place + columns >= len(chosen)
         axes.tick_params(labelbottom=bottom)
         axes.set_xlabel("training step" if bottom else "", fontsize=NORMAL)
-    _set_step_axis(panels.flat[0], steps)
+    set_step_axis(panels.flat[0], steps)
     for axes in panels.flat[len(chosen) :]:
         axes.set_visible(False)
     why = unsettled_words(run)
@@ -179,7 +179,7 @@ def _mark_flip(axes: Axes, flip: SignFlip) -> None:
     )
 
 
-def _set_step_axis(axes: Axes, steps: np.ndarray) -> None:
+def set_step_axis(axes: Axes, steps: np.ndarray) -> None:
     """Logarithmic where probes get sparser over decades, without the initial weights; else linear."""
     above = steps[steps > 0]
     sparser = len(above) >= 3 and above[-1] >= _LOG_RATIO * above[0] and np.diff(above)[-1] > 2 * np.diff(above)[0]

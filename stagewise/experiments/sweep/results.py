@@ -32,6 +32,7 @@ from stagewise.probes.record import Record
 from stagewise.reporting.classes_page import classes_page, write_classes_page
 from stagewise.reporting.store import STORE_NAME, ProbeStore, open_run, write_summary
 from stagewise.reporting.summary import build_summary
+from stagewise.reporting.verdict import VARIABLES, judge
 
 _COMPONENTS = "components"
 COMPONENTS_NAME = "components.csv"
@@ -130,7 +131,11 @@ def _write_component(
                 probe.attrs |= {} if named is None else {"component": named}
                 writer.write(probe)
                 groups += group_rows(probe, component, num_draws=cell.measured.features.samples.shape[1])
-    summary = build_summary(record, config=sweep.config.sgld, probe=sweep.config.probe, component=named)
+    settings = sweep.config.probe
+    windows = len(record.windows(min_prominence=settings.min_prominence))
+    run = open_run(folder, variables=VARIABLES) if record.steps else None
+    verdict = judge(run, windows=windows, thresholds=settings.thresholds, flags=record.flags)
+    summary = build_summary(record, config=sweep.config.sgld, probe=settings, component=named, verdict=verdict)
     return [folder / STORE_NAME, write_summary(folder, {**summary, "sweep": _facts(sweep, component, circuits)})]
 
 
