@@ -154,6 +154,14 @@ def control_findings(run: xr.Dataset, confidence: float = 0.95) -> ControlFindin
             continue
         alike = sure & ~differs & control_sure & (np.sign(probe) == np.sign(control))
         ratio = float(np.median(control[sure] / probe[sure])) if sure.any() else float("nan")
-        counts = (int(it.sum()) for it in (np.isfinite(probe), sure, sure & differs, alike))
-        pairs.append(ControlledPair(group, group_j, *counts, ratio))
+        pair = ControlledPair(
+            group,
+            group_j,
+            probes=int(np.isfinite(probe).sum()),
+            effects=int(sure.sum()),
+            beyond=int((sure & differs).sum()),
+            alike=int(alike.sum()),
+            ratio=ratio,
+        )
+        pairs.append(pair)
     return ControlFindings(tuple(pairs), confidence)

@@ -75,7 +75,17 @@ def control_curves(run: xr.Dataset, *, confidence: float = 0.95) -> Figure:
         Line2D([], [], color=_CONTROL, marker="D", markersize=4, linestyle="--", label="without the loss"),
     ]
     if not settled.all():
-        looks_open = {"marker": "o", "markerfacecolor": "white", "linestyle": "", "markersize": 4}
-        handles.append(Line2D([], [], color=_PROBE, label="open: out of equilibrium, no interval", **looks_open))
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=_PROBE,
+                marker="o",
+                markerfacecolor="white",
+                linestyle="",
+                markersize=4,
+                label="open: out of equilibrium, no interval",
+            )
+        )
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=SMALL)
     return figure

@@ -10,13 +10,16 @@ from stagewise.reporting.control import ControlFindings
 from stagewise.reporting.run_figures import RunFigures
 from stagewise.sampling.relaxation import relaxation_steps
 
+_CAUSES = ("not_finite", "loss_fall", "slide", "drift", "draw_share", "chain_share", "rhat")
+"""Flags of chains out of equilibrium, causes before what they show in: the first of equally frequent ones counts."""
+
 _TROUBLED = 0.2
 """Share of the probes from which on a fault is one of the run."""
 
 _COOL = 0.1
 """Heat of minibatches to aim at, half of what flags a probe."""
 
-_MOST_TIMES = 8
+_MOST_TIMES = 4
 """More chains than so many times as many are not asked for at once."""
 
 
@@ -76,7 +79,7 @@ def best_remedy(
     if unsettled and (max(unsettled.values()) if share_settled is None else probes * (1 - share_settled)) > (
         _TROUBLED * probes
     ):
-        found = _to_equilibrium(max(unsettled, key=lambda name: unsettled[name]), figures)
+        found = _to_equilibrium(max(_CAUSES, key=lambda name: unsettled.get(name, 0)), figures)
         if found is not None:
             return found
     limit = limits.minibatch_noise_max
@@ -94,7 +97,9 @@ def best_remedy(
         return Remedy("sgld.num_chains", math.ceil(figures.chains * times), figures.chains, why)
     if figures.told_share is not None and figures.wide is not None and figures.wide > 1:
         times = min(_MOST_TIMES, max(1.5, figures.wide**2))
-        why = f"half an interval is {figures.wide:.2g} times the influence in the median: most signs are not told"
+        why = (
+            f"half an interval is {figures.wide:.2g} times the influence in the median; what is near zero stays untold"
+        )
         return Remedy("sgld.num_chains", math.ceil(figures.chains * times), figures.chains, why)
     alike = control is not None and 2 * control.total("alike") > control.total("effects")
     if alike and isinstance(localization, int | float):

@@ -59,13 +59,11 @@ def run_figures(run: xr.Dataset) -> RunFigures:
     sgld = run.attrs.get("sgld", run.attrs)
     inside = settled if settled.any() else np.ones_like(settled)
     within = run[["group_bif", "group_bif_se"]].sel(part="within")
-    half = np.abs(within["group_bif_se"] * interval_factor(run))
+    half = within["group_bif_se"] * interval_factor(run)
     told_pairs, shares, widths = [], [], []
     for group, group_j in group_pairs(run):
-        value, margin = (
-            it.sel(group=group, group_j=group_j).broadcast_like(run["step"]).values
-            for it in (within["group_bif"], half)
-        )
+        at = {"group": group, "group_j": group_j}
+        value, margin = (it.sel(at).broadcast_like(run["step"]).values for it in (within["group_bif"], half))
         known = np.isfinite(value) & np.isfinite(margin)
         if not known.any():
             continue

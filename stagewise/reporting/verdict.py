@@ -141,7 +141,8 @@ def judge(
     """
     limits = thresholds or Thresholds()
     counted = ({} if run is None else flag_counts(run)) if flags is None else flags
-    told = {name: (count, remedy(name)) for name, count in counted.items()}
+    ordered = sorted(counted.items(), key=lambda it: (-it[1], it[0]))
+    told = {name: (count, remedy(name)) for name, count in ordered}
     if run is None or "group_bif" not in run:
         nothing = Reading(Answer.no, "No probe with group influence was kept")
         return Verdict(nothing, nothing, nothing, nothing, None, told, 0)

@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from stagewise.probes.flags import Thresholds, remedy
+from stagewise.probes.flags import EQUILIBRIUM_FLAGS, Thresholds, remedy
+from stagewise.reporting.remedies import _CAUSES
 from stagewise.reporting.run_figures import run_figures
 from stagewise.reporting.run_report import write_run_report
 from stagewise.reporting.verdict import Answer, judge
@@ -176,3 +177,9 @@ def test_the_report_begins_with_the_verdict_that_the_run_wrote_or_with_one_of_it
     run.attrs["summary"] = json.dumps(json.loads(run.attrs["summary"]) | {"verdict": {"text": "As it was told."}})
     path, _ = write_run_report(tmp_path, run, tmp_path / "out")
     assert "## Verdict\n\nAs it was told.\n\n## The run" in path.read_text()
+
+
+def test_every_flag_of_equilibrium_has_its_place_among_the_causes():
+    assert set(_CAUSES) == EQUILIBRIUM_FLAGS
+    # Of equally frequent ones, that which the others show in.
+    assert judge(run_of(unsettled=6, flag="rhat, loss_fall, slide"), windows=2).best.setting == "sgld.localization"

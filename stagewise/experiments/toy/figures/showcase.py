@@ -59,8 +59,16 @@ def _draw_pair(axes: Axes, result: SeedResult, config: ToyConfig, item: int, oth
     unsettled = np.isnan(error)
     if unsettled.any():
         steps = result.chains["step"].values[unsettled]
-        looks = {"color": "black", "markerfacecolor": "white", "markersize": 4, "zorder": 4}
-        axes.plot(steps, bif[unsettled] / _largest(bif), "o", label="out of equilibrium: no errors, no signs", **looks)
+        axes.plot(
+            steps,
+            bif[unsettled] / _largest(bif),
+            "o",
+            color="black",
+            markerfacecolor="white",
+            markersize=4,
+            zorder=4,
+            label="out of equilibrium: no errors, no signs",
+        )
     mark_transitions(axes, result)
     # All of the band, unless errors dwarf the curve.
     bottom, top = np.nanmin(low, initial=-1.05), np.nanmax(high, initial=1.05)
