@@ -41,7 +41,8 @@ class ProbeConfig:
         control_every: at every so many probes, the first one included, the chains are run once more without the loss
             (nbeta 0) from the same noise: what influence remains says nothing about the loss beyond its gradients, see
             :func:`~stagewise.influence.control.control_influence`. It needs no gradients, and costs noise and forward
-            passes over the observed set. None leaves it out.
+            passes over the observed set, in the time of the probe: a budget of the schedule takes a probe to cost what
+            the one before it did, with its control or without. None leaves it out.
         min_prominence: least prominence of a transition's peak, as a fraction of the largest signal of the run, see
             :func:`~stagewise.phases.offline.find_windows`. Windows are found when the run ends, from all its probes: a
             resumed run may have another value.

@@ -92,7 +92,7 @@ class _Check:
 
 _MORE = "raise sgld.num_chains, sgld.num_draws or sgld.num_steps_bw_draws"
 _SETTLE = "raise sgld.num_burnin_steps, or set sgld.start to gaussian"
-_MIX = "raise sgld.num_steps_bw_draws, or sgld.lr up to 2.5 over the steepest curvature"
+_MIX = "raise sgld.num_draws or sgld.num_steps_bw_draws, or sgld.lr up to 2.5 over the steepest curvature"
 
 _CHECKS = (
     _Check("rhat", "rhat_max", "R-hat of the mean loss of a group", f"{_SETTLE}; {_MIX}"),
