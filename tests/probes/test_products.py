@@ -1,6 +1,6 @@
 """What a probe measures beside samples and groups, from one set of chains."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -12,13 +12,16 @@ from stagewise.influence.position_influence import position_influence
 from stagewise.influence.split import Centering
 from stagewise.influence.tokens import token_bif
 from stagewise.probes.config import ProbeConfig
+from stagewise.probes.flags import Thresholds
 from stagewise.probes.prober import Prober
 from stagewise.reporting.store import ProbeStore, open_run
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
 
 SGLD = SGLDConfig(lr=1e-3, nbeta=10, localization=10, num_chains=4, num_draws=20, batch_size=4, engine="sequential")
-BOTH = {"position_bins": [0, 2, 6], "token_samples": [7, 2]}
+OFF = Thresholds(**{field.name: None for field in fields(Thresholds)})
+"""Few draws: whether z-scores are shown is another matter."""
+BOTH = {"position_bins": [0, 2, 6], "token_samples": [7, 2], "thresholds": OFF}
 GENERATOR = torch.Generator().manual_seed(0)
 MASK = torch.rand(10, 6, generator=GENERATOR) < 0.9
 BATCH = (torch.randn(10, 3, generator=GENERATOR), torch.randn(10, 6, generator=GENERATOR), MASK)
