@@ -183,7 +183,7 @@ class InfluenceCallback(Callback):
         )
         self._prober = prober
         if trainer.is_global_zero:
-            write_layout(writers(trainer), prober.groups)
+            write_layout(writers(trainer), prober.groups, control=self.probe.control_every is not None)
             write_group_coverage(trainer, self._folder, data.groups, prober.groups)
         self._stopwatch.lap()
         self._probe_if_due(trainer, pl_module)
@@ -267,7 +267,10 @@ class InfluenceCallback(Callback):
                     self.sgld = sgld
                     self._fingerprint = self._prober.settle(sgld) | self._named
                 show_on_bar(trainer, f"probing step {step} ...")
-                result, trace = self._prober.probe(module, step, second_moments=moments, lr_sum=self._rates.total)
+                number = len(self._record.steps) + len(self._record.failed_steps)
+                result, trace = self._prober.probe(
+                    module, step, second_moments=moments, lr_sum=self._rates.total, number=number
+                )
             self._engine = self._prober.engine and str(self._prober.engine)
             self._record.add(step, result, chains_dropped=len(trace.dropped))
             if result is not None:

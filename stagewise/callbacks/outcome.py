@@ -10,9 +10,10 @@ from stagewise.callbacks.trainer_facts import writers
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.record import Record
 from stagewise.reporting import tags
-from stagewise.reporting.store import write_summary
+from stagewise.reporting.store import open_run, write_summary
 from stagewise.reporting.summary import build_summary, summary_markdown
 from stagewise.reporting.tensorboard import write_text
+from stagewise.reporting.verdict import VARIABLES, Verdict, judge
 from stagewise.sampling.config import SGLDConfig
 
 
@@ -26,7 +27,7 @@ def write_outcome(
     max_overhead: float | None,
     component: str | None = None,
 ) -> None:
-    """Detect windows, write ``summary.json`` and the text page, and say where things are; on rank zero.
+    """Detect windows, judge the run, write ``summary.json`` and the text page, and say where things are; on rank zero.
 
     Args:
         trainer: whose TensorBoard gets the text page and the windows.
@@ -38,7 +39,10 @@ def write_outcome(
         component: whose weights the chains move; None for all.
     """
     warn_of_counts(record, max_overhead)
-    summary = build_summary(record, config=config, probe=probe, max_overhead=max_overhead, component=component)
+    verdict = _verdict(folder, record, probe)
+    summary = build_summary(
+        record, config=config, probe=probe, max_overhead=max_overhead, component=component, verdict=verdict
+    )
     path = write_summary(folder, summary)
     write_text(writers(trainer), tags.RUN_SUMMARY, summary_markdown(summary), trainer.global_step)
     windows = record.windows(min_prominence=probe.min_prominence)
@@ -51,3 +55,10 @@ def write_outcome(
         f"stagewise: {len(record.steps)} probes in {record.probe_seconds:.1f} s; windows at "
         f"{[window.peak for window in windows]}; results in {path.parent}"
     )
+    rank_zero_info(f"stagewise: {verdict.text()}")
+
+
+def _verdict(folder: Path, record: Record, probe: ProbeConfig) -> Verdict:
+    run = open_run(folder, variables=VARIABLES) if record.steps else None
+    windows = len(record.windows(min_prominence=probe.min_prominence))
+    return judge(run, windows=windows, thresholds=probe.thresholds, flags=record.flags)

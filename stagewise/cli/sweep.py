@@ -1,5 +1,6 @@
 """``stagewise sweep``: influence over the saved checkpoints of a causal language model."""
 
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from stagewise.experiments.sweep.config import SweepConfig
 from stagewise.experiments.sweep.ranks import agreed, joined_ranks
 from stagewise.experiments.sweep.results import write_results
 from stagewise.experiments.sweep.study import prepare_sweep, run_cells
+from stagewise.reporting.store import SUMMARY_NAME
 
 
 def sweep_parser() -> ArgumentParser:
@@ -50,5 +52,13 @@ def run_sweep(arguments: Sequence[str]) -> Path:
         run_cells(sweep, partial(print, flush=True), share)
         if share.is_first:
             written = write_results(sweep)
+            _print_verdict([path for path in written if path.name == SUMMARY_NAME])
             print(f"\nWritten: {', '.join(map(str, written))}")
     return Path(config.output)
+
+
+def _print_verdict(summaries: Sequence[Path]) -> None:
+    """Of the first component; those of the others are in their summaries."""
+    first = json.loads(summaries[0].read_text())
+    more = f"; {len(summaries) - 1} more in summary.json of each" if len(summaries) > 1 else ""
+    print(f"\nVerdict on component {first['sweep']['component']}{more}\n{first['verdict']['text']}")

@@ -59,14 +59,14 @@ def bif(
     groups: Groups,
     *,
     positions: Positions | None = None,
-    centering: Centering = Centering.chain,
+    centering: Centering = Centering.pooled,
 ) -> xr.Dataset:
     """Influence over samples and groups, with its split, its errors and the change since the reference.
 
     Args:
         current: draws at the current weights.
         reference: draws at the reference probe. Chains that both kept are used. Without a reference, or without a
-            common chain, the probe is its own reference: between is exactly zero, and there is no z-score.
+            common chain, the probe is its own reference: between is exactly zero, and there is no z-score of it.
         groups: as the features were reduced with.
         positions: bins beside the groups, where the features were reduced with its joint groups.
         centering: see :class:`~stagewise.influence.split.Centering`.
@@ -82,13 +82,19 @@ def bif(
           and says what those cover.
         - ``bif_se``, ``bif_correlation_se``: the same for samples.
         - ``group_bif_z``: group_bif / group_bif_se, a pure number with the sign of influence; beyond about 2 a group
-          influence is told from zero. With C chains it follows Student's t with C - 1 degrees of freedom at best. NaN
-          where the error is unknown.
+          influence is told from zero. With C chains it follows Student's t with C - 1 degrees of freedom at best, C
+          being ``chains_common``. NaN where the error is unknown, and where the chains of the probe or those of its
+          reference have not reached equilibrium (every part rests on the draws of both): no error over chains knows of
+          a posterior that none of them has reached.
+        - ``chains_common``: chains that the probe and its reference both kept, which all of this is from; those of the
+          probe without a reference.
+        - ``reference_equilibrated``: whether the chains of the reference have reached equilibrium, 1 or 0; NaN where
+          there is none or nobody looked.
         - ``shift``, ``shift_se`` [sample]: mean loss now minus at the reference, nats; negative = learnt.
         - ``shift_norm_se``: standard error of the length of the shift, nats; NaN with one chain.
         - ``between_share``: trace of between over trace of total; noise alone gives about 1 / (2 effective draws).
         - ``flip_fraction``: share of pairs of different samples in which total and within differ in sign.
-        - ``z_median``: median absolute shift / shift_se; NaN with one chain.
+        - ``z_median``: median absolute shift / shift_se; NaN with one chain and out of equilibrium.
         - ``position_bif`` and what belongs to it, only with positions: see
           :func:`~stagewise.influence.position_influence.position_influence`.
 
@@ -109,6 +115,10 @@ def bif(
     shifts = (current.samples - (current.samples if past is None else past)).mean(axis=1)
     shift = shifts.mean(axis=0)
     shift_se = None if reference is None else mean_error(shifts)
+    told = None if reference is None else reference.equilibrated
+    settled = current.equilibrated is not False and told is not False
+    if not settled:
+        grouped["group_bif_z"] = _missing(grouped["group_bif_z"])
     within, between, total = (sampled["bif"][PARTS.index(part)] for part in ("within", "between", "total"))
     off_diagonal = ~np.eye(len(total), dtype=bool)
     flips = np.sign(total) != np.sign(within)
@@ -122,7 +132,9 @@ def bif(
             "shift_norm_se": np.nan if shift_se is None else length_error(shifts),
             "between_share": float(np.trace(between) / np.trace(total)) if np.trace(total) < 0 else 0.0,
             "flip_fraction": float(flips[off_diagonal].mean()) if off_diagonal.any() else 0.0,
-            "z_median": np.nan if shift_se is None else _median_z(shift, shift_se),
+            "z_median": _median_z(shift, shift_se) if settled and shift_se is not None else np.nan,
+            "chains_common": len(current.chains),
+            "reference_equilibrated": np.nan if told is None else float(told),
         },
         coords={
             "part": ("part", _names(PARTS)),

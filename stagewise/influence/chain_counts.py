@@ -1,4 +1,4 @@
-"""How many chains the errors of a run rest on."""
+"""How many chains the errors of a run rest on, and at which probes they mean anything."""
 
 import numpy as np
 import xarray as xr
@@ -8,13 +8,18 @@ from stagewise.errors import InputError
 
 
 def chain_counts(run: xr.Dataset) -> xr.DataArray:
-    """Chains that each probe kept.
+    """Chains that the influence of each probe, of every part, and its errors are from.
+
+    Those that the probe has in common with its reference: noise is common to a chain and itself at the reference, so
+    that all parts of the split, within too, are taken over the same chains at both probes (see
+    :func:`stagewise.influence.bif.bif`).
 
     Args:
         run: data set of one probe, or of a run as :func:`stagewise.reporting.store.open_run` returns it.
 
     Returns:
-        ``[step]``, or a number for one probe: the chains of the settings, less those that were dropped.
+        ``[step]``, or a number for one probe: ``chains_common``; where it is not told, as in results of earlier
+        versions, the chains of the settings less those that the probe itself dropped.
 
     Raises:
         InputError: the data set does not tell its settings.
@@ -26,7 +31,27 @@ def chain_counts(run: xr.Dataset) -> xr.DataArray:
             "pass what Prober.probe or open_run returns"
         )
     dropped = run["chains_dropped"].fillna(settings["num_chains"]) if "chains_dropped" in run else xr.DataArray(0.0)
-    return settings["num_chains"] - dropped
+    kept = settings["num_chains"] - dropped
+    return run["chains_common"].fillna(kept) if "chains_common" in run else kept
+
+
+def equilibrated_probes(run: xr.Dataset) -> xr.DataArray:
+    """Where the chains have reached equilibrium, at the probe and at its reference: all parts rest on both.
+
+    Elsewhere no z, no interval and no change of sign is to be told: errors over chains do not know of a posterior that
+    none of them has reached.
+
+    Args:
+        run: as in :func:`chain_counts`.
+
+    Returns:
+        Bool ``[step]``, or one for a single probe; True where nobody looked, as in results of earlier versions.
+    """
+    found = xr.DataArray(True)
+    for name in ("equilibrated", "reference_equilibrated"):
+        if name in run:
+            found = found & (run[name] != 0)
+    return found
 
 
 def interval_factor(run: xr.Dataset, confidence: float = 0.95) -> xr.DataArray:
@@ -38,7 +63,8 @@ def interval_factor(run: xr.Dataset, confidence: float = 0.95) -> xr.DataArray:
 
     Returns:
         ``[step]``, or a number for one probe: the quantile of Student's t with one degree of freedom less than chains,
-        3.18 for 4 chains and .95; NaN with fewer than two chains.
+        3.18 for 4 chains and .95; NaN with fewer than two chains, and where the chains of the probe or of its reference
+        have not reached equilibrium.
 
     Raises:
         InputError: as :func:`chain_counts` does, or ``confidence`` outside of (0, 1).
@@ -48,4 +74,5 @@ def interval_factor(run: xr.Dataset, confidence: float = 0.95) -> xr.DataArray:
     if not 0 < confidence < 1:
         raise InputError(f"got confidence={confidence}; expected 0 < confidence < 1; 0.95 is usual")
     degrees = chain_counts(run) - 1
-    return xr.apply_ufunc(stdtrit, degrees.where(degrees > 0, np.nan), (1 + confidence) / 2)
+    factor = xr.apply_ufunc(stdtrit, degrees.where(degrees > 0, np.nan), (1 + confidence) / 2)
+    return factor.where(equilibrated_probes(run))

@@ -10,7 +10,7 @@ import xarray as xr
 
 from stagewise.errors import InputError, require
 from stagewise.influence.bif import SIGN, UNITS
-from stagewise.influence.chain_counts import chain_counts
+from stagewise.influence.chain_counts import chain_counts, equilibrated_probes
 
 _AXES = ("component", "group", "group_j", "step")
 _SETTINGS = ("nbeta", "localization", "centering")
@@ -33,10 +33,10 @@ def component_table(results: Mapping[str, xr.Dataset], *, part: str = "within") 
 
     Returns:
         Data set over ``component``, ``group``, ``group_j`` and ``step``: ``group_bif`` (minus the covariance, nats^2,
-        negative = helpful), ``group_bif_se`` (jackknife over chains, nats^2; NaN where unknown), ``chains`` [component,
-        step] that the error is from, ``moved_weights`` [component], 0 where the result does not tell, and the (weight-
-        and data-refined) learning coefficients: ``group_llc``, ``group_llc_se`` [component, group, step], and ``llc``,
-        ``llc_se``, ``llc_localized_share`` [component, step]; NaN where a result has none.
+        negative = helpful), ``group_bif_se`` (jackknife over chains, nats^2; NaN where unknown or out of equilibrium),
+        ``chains`` [component, step] that the error is from, ``moved_weights`` [component], 0 where the result does not
+        tell, and the (weight- and data-refined) learning coefficients: ``group_llc``, ``group_llc_se`` [component,
+        group, step], and ``llc``, ``llc_se``, ``llc_localized_share`` [component, step]; NaN where a result has none.
 
     Raises:
         InputError: no component, no such part, or results that do not fit together.
@@ -187,6 +187,7 @@ def _over_steps(name: str, run: xr.Dataset, part: str) -> xr.Dataset:
     parts = [str(it) for it in run["part"].values]
     require(part in parts, "part", repr(part), f"one of {', '.join(parts)}", "'within' is the default")
     chosen = run[["group_bif", "group_bif_se"]].sel(part=part, drop=True).assign(chains=chain_counts(run))
+    chosen["group_bif_se"] = chosen["group_bif_se"].where(equilibrated_probes(run))
     for variable in COEFFICIENTS:
         # Runs of an earlier version have none, nor have those that leave it out.
         like = run["group_bif"].isel(part=0, group_j=0, drop=True)

@@ -56,12 +56,14 @@ class Features:
         chains: numbers of the chains, in the order of the first axis.
         samples: ``[chain, draw, sample]``.
         groups: ``[chain, draw, group * sample]``.
+        equilibrated: whether the chains have reached equilibrium, by their diagnostics; None where nobody looked.
     """
 
     step: int
     chains: tuple[int, ...]
     samples: Array
     groups: Array
+    equilibrated: bool | None = None
 
     @classmethod
     def of(cls, trace: Trace, groups: Groups) -> "Features":
@@ -81,7 +83,7 @@ class Features:
     def only(self, chains: tuple[int, ...]) -> "Features":
         """The same draws of some of the chains."""
         rows = [self.chains.index(chain) for chain in chains]
-        return Features(self.step, chains, self.samples[rows], self.groups[rows])
+        return Features(self.step, chains, self.samples[rows], self.groups[rows], self.equilibrated)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain Python, as checkpoints opened with ``weights_only=True`` need."""
@@ -90,9 +92,16 @@ class Features:
             "chains": list(self.chains),
             "samples": torch.from_numpy(self.samples),
             "groups": torch.from_numpy(self.groups),
+            "equilibrated": self.equilibrated,
         }
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "Features":
         """What :meth:`state_dict` saved."""
-        return cls(state["step"], tuple(state["chains"]), state["samples"].numpy(), state["groups"].numpy())
+        return cls(
+            state["step"],
+            tuple(state["chains"]),
+            state["samples"].numpy(),
+            state["groups"].numpy(),
+            state.get("equilibrated"),  # checkpoints of earlier versions do not tell
+        )

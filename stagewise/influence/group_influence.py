@@ -17,7 +17,7 @@ def _mean_square(draws: Array) -> Array:
 
 
 def group_influence(
-    current: Array, reference: Array | None, groups: Groups, *, centering: Centering = Centering.chain
+    current: Array, reference: Array | None, groups: Groups, *, centering: Centering = Centering.pooled
 ) -> dict[str, Array]:
     """Group BIF by part, with its error over chains.
 
@@ -28,7 +28,8 @@ def group_influence(
         current: ``[chain, draw, group * sample]``, sums of the losses of each group in each sample, nats.
         reference: the same chains at the reference probe, or None.
         groups: as the sums were taken with.
-        centering: see :class:`~stagewise.influence.split.Centering`.
+        centering: see :class:`~stagewise.influence.split.Centering`; the pooled within part is unbiased in
+            equilibrium but for a factor 1 - 1 / effective draws, all chains together.
 
     Returns:
         Arrays ``[part, group, group]``, negative = helpful. All are NaN where two groups have no pair of losses in

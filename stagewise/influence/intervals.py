@@ -13,9 +13,10 @@ def t_interval(value: ArrayLike, error: ArrayLike, num_chains: int, *, level: fl
     """Student-t interval of an estimate over chains, with one degree of freedom less than chains.
 
     What it covers: the covariance of the posterior that the chains sample, as endless chains would show it, where it is
-    made for *total* (without a reference that is within + drift) or for its correlation. Of intervals of 95 %, .92 to
-    .95 held the truth with 4 to 8 chains of 5 to 11 effective draws each, .85 to .89 with 1 or 2 effective draws a
-    chain, .94 to .95 in all of these for the correlation (AR(1) losses with factors of classes, 200 repetitions).
+    made for *total* (without a reference that is within + drift, and within itself where draws are centred by the
+    pooled mean, as is the default) or for its correlation. Of intervals of 95 %, .92 to .95 held the truth with 4 to 8
+    chains of 5 to 11 effective draws each, .85 to .89 with 1 or 2 effective draws a chain, .94 to .95 in all of these
+    for the correlation (AR(1) losses with factors of classes, 200 repetitions).
 
     What it does not cover: *within* with chain centring and short chains. A chain of T draws with autocorrelation time
     tau shows only 1 - 2 tau / T of the fluctuation around its own mean, the rest is in the drift; the interval is one
@@ -26,7 +27,8 @@ def t_interval(value: ArrayLike, error: ArrayLike, num_chains: int, *, level: fl
     Args:
         value: estimates of any shape and unit, e.g. ``group_bif``.
         error: the same shape, jackknife standard errors over the same chains, e.g. ``group_bif_se``.
-        num_chains: chains behind the errors.
+        num_chains: chains behind the errors: ``chains_common`` of a probe, since those that the reference dropped have
+            no part in them.
         level: probability that the interval holds the truth.
 
     Returns:

@@ -20,7 +20,7 @@ def position_influence(
     bins: int | list[int] = 8,
     *,
     reference: Floats | None = None,
-    centering: Centering = Centering.chain,
+    centering: Centering = Centering.pooled,
 ) -> xr.Dataset:
     """Influence of each group on the losses at bins of positions, with errors over chains.
 

@@ -12,14 +12,15 @@ _TOTAL = PARTS.index("total")
 
 
 def sample_influence(
-    current: Array, reference: Array | None, *, centering: Centering = Centering.chain
+    current: Array, reference: Array | None, *, centering: Centering = Centering.pooled
 ) -> dict[str, Array]:
     """BIF of each pair of samples by part, with its error over chains.
 
     Args:
         current: ``[chain, draw, sample]``, nats.
         reference: the same chains at the reference probe, or None.
-        centering: see :class:`~stagewise.influence.split.Centering`.
+        centering: see :class:`~stagewise.influence.split.Centering`; the pooled within part is unbiased in
+            equilibrium but for a factor 1 - 1 / effective draws, all chains together.
 
     Returns:
         Arrays ``[part, sample, sample]``, negative = helpful: ``bif`` (nats^2), ``bif_correlation`` (every part divided

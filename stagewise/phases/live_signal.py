@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from stagewise.errors import InputError
+from stagewise.influence.chain_counts import equilibrated_probes
 from stagewise.phases.online import Direction
 from stagewise.phases.signal_table import (
     BETWEEN,
@@ -109,7 +110,8 @@ def live_signal(probe: xr.Dataset, signal: str, earlier: LossesByStep) -> LiveVa
             for part in PARTS:
                 if signal == pair_signal(part, group, group_j):
                     at = {"part": part, "group": group, "group_j": group_j}
-                    return LiveValue(float(probe["group_bif"].sel(at)), float(probe["group_bif_se"].sel(at)))
+                    error = float(probe["group_bif_se"].sel(at)) if equilibrated_probes(probe) else UNKNOWN.error
+                    return LiveValue(float(probe["group_bif"].sel(at)), error)
     raise InputError(f"got signal {signal!r}; expected one of {live_signals(names)}; name a signal of these probes")
 
 

@@ -7,6 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stagewise.errors import InputError
+from stagewise.influence.chain_counts import equilibrated_probes
 from stagewise.phases.online import Direction
 
 Array = NDArray[np.float64]
@@ -81,7 +82,8 @@ def signal_table(
         - ``chain_share``: share of the losses' variance that belongs to which chain a draw is from; rising. It says
           that chains disagree, in a transition or because they are too short.
 
-        Losses and the chain share have no error; those of influence and of the learning coefficient are over chains.
+        Losses and the chain share have no error; those of influence and of the learning coefficient are over chains,
+        that of influence unknown where the chains of the probe or of its reference are out of equilibrium.
 
     Raises:
         InputError: a pair with a group that the run does not have, or without losses in two samples.
@@ -98,10 +100,11 @@ def signal_table(
         _check_groups(run, (group, group_j))
         gap = run["group_loss"].sel(group=group).values - run["group_loss"].sel(group=group_j).values
         rows[contrast_signal(group, group_j)] = (_since_reference(run, gap), None, Direction.falling, "nats")
+    settled = equilibrated_probes(run)
     for group, group_j in _chosen(run, pairs):
         for part in PARTS:
             at = {"part": part, "group": group, "group_j": group_j}
-            value, error = run["group_bif"].sel(at).values, run["group_bif_se"].sel(at).values
+            value, error = run["group_bif"].sel(at).values, run["group_bif_se"].where(settled).sel(at).values
             rows[pair_signal(part, group, group_j)] = (value, error, Direction.falling, "nats^2")
     if "llc" in run:
         rows[LLC] = (run["llc"].values, run["llc_se"].values, Direction.rising, "1")

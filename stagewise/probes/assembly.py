@@ -41,7 +41,7 @@ def assemble(
     groups: Groups,
     *,
     positions: Positions | None = None,
-    centering: Centering = Centering.chain,
+    centering: Centering = Centering.pooled,
 ) -> xr.Dataset:
     """The data set of a probe: influence split against a reference, the signal, and what the probe measured.
 
@@ -57,7 +57,9 @@ def assemble(
     """
     start = time.perf_counter()
     result = bif(measured.features, reference, groups, positions=positions, centering=centering)
-    _add_signal(result, usable=measured.usable)
+    told = None if reference is None else reference.equilibrated
+    settled = measured.features.equilibrated is not False and told is not False
+    _add_signal(result, usable=measured.usable, settled=settled)
     for name, variable in measured.own.variables.items():
         if name in measured.own.coords:
             result.coords[name] = variable
@@ -68,13 +70,16 @@ def assemble(
     return result
 
 
-def _add_signal(result: xr.Dataset, *, usable: bool) -> None:
+def _add_signal(result: xr.Dataset, *, usable: bool, settled: bool) -> None:
+    """``settled``: whether the chains are in equilibrium, here and at the reference; else the signal has no error."""
     undefined = Signal(np.nan, np.nan, np.nan)
     has_reference = result.attrs["reference_step"] != result.attrs["step"]
     signal = undefined
     if has_reference and usable:
         shift, error = result["shift"].values, result["shift_se"].values
         signal = between_signal(shift, error, float(result["shift_norm_se"]))
+        if not settled:
+            signal = signal._replace(error=np.nan)
     result["signal"] = signal.value
     result["signal_se"] = signal.error
     result["signal_threshold"] = signal.threshold

@@ -8,7 +8,7 @@ import xarray as xr
 from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups
 from stagewise.probes.config import ProbeConfig
-from stagewise.probes.flags import Flag, find_flags
+from stagewise.probes.flags import Flag, find_flags, in_equilibrium
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.diagnostics import diagnose
 from stagewise.sampling.preconditioners import RMSprop
@@ -24,7 +24,8 @@ def add_diagnostics(
     """Add diagnostics and flags; returns the flags.
 
     Args:
-        result: gains a variable for each diagnostic, ``flagged``, ``flag_names`` and the attribute ``flags``.
+        result: gains a variable for each diagnostic, ``flagged``, ``flag_names``, ``equilibrated`` (0 where one of
+            :data:`~stagewise.probes.flags.EQUILIBRIUM_FLAGS` is raised, else 1) and the attribute ``flags``.
         trace: of the probe.
         features: its draws, reduced to the groups, and to bins after them.
         groups: the groups alone.
@@ -50,6 +51,7 @@ def add_diagnostics(
     result["chains_dropped"] = len(trace.dropped)
     flags = find_flags(found, config.thresholds, nbeta=sgld.nbeta, chains_dropped=len(trace.dropped))
     result["flagged"] = len(flags)
+    result["equilibrated"] = int(in_equilibrium(flags))
     result["flag_names"] = ((), np.array(", ".join(flag.name for flag in flags), dtype=object))
     result.attrs["flags"] = {flag.name: flag.words for flag in flags}
     return flags

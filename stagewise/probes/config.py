@@ -19,7 +19,9 @@ class ProbeConfig:
             than this, so that the distance to the reference stays the same. Where probes lie closer than a sixteenth
             of it (late in a long run with probes every n steps), not all of them are kept as references, see
             :class:`~stagewise.probes.references.References`.
-        centering: around which means the within part is taken, see :class:`~stagewise.influence.split.Centering`.
+        centering: around which means the within part is taken, see :class:`~stagewise.influence.split.Centering`: the
+            pooled one is unbiased in equilibrium but for a factor 1 - 1 / effective draws; that of each chain is too
+            low where chains are short.
         gradient_dot: also measure the gradient dot product between groups, and TracIn as its sum over the run.
         gradient_dot_folds: over the pairs of losses in different folds of the observed set, so many of them, or as many
             as keep a pair of every two groups, see :func:`~stagewise.influence.baselines.graddot.gradient_dot`. Null
@@ -40,6 +42,11 @@ class ProbeConfig:
         thresholds: limits beyond which a probe is flagged.
         check_curvature: hold the sampler's settings against the curvature of the loss at the first probe, and at a few
             later ones, and warn where they do not suit it. A look costs some 30 Hessian-vector products.
+        control_every: at every so many probes, the first one included, the chains are run once more without the loss
+            (nbeta 0) from the same noise: what influence remains says nothing about the loss beyond its gradients, see
+            :func:`~stagewise.influence.control.control_influence`. It needs no gradients, and costs noise and forward
+            passes over the observed set, in the time of the probe: a budget of the schedule takes a probe to cost what
+            the one before it did, with its control or without. None leaves it out.
         min_prominence: least prominence of a transition's peak, as a fraction of the largest signal of the run, see
             :func:`~stagewise.phases.offline.find_windows`. Windows are found when the run ends, from all its probes: a
             resumed run may have another value.
@@ -51,7 +58,7 @@ class ProbeConfig:
     """
 
     reference_ratio: float = 1.15
-    centering: Centering = Centering.chain
+    centering: Centering = Centering.pooled
     gradient_dot: bool = True
     gradient_dot_folds: int | None = 4
     damped_influence: bool = False
@@ -63,6 +70,7 @@ class ProbeConfig:
     memory_limit_gib: float = 4.0
     thresholds: Thresholds = field(default_factory=Thresholds)
     check_curvature: bool = True
+    control_every: int | None = None
     min_prominence: float = MIN_PROMINENCE
     llc: LLCConfig = field(default_factory=LLCConfig)
 
@@ -97,6 +105,14 @@ class ProbeConfig:
         )
         if not self.memory_limit_gib > 0:
             raise InputError(f"got memory_limit_gib={self.memory_limit_gib}; expected more than 0")
+        every = self.control_every
+        require(
+            every is None or (isinstance(every, int) and not isinstance(every, bool) and every >= 1),
+            "control_every",
+            every,
+            "a number of probes >= 1, or null for no control",
+            "5 is usual",
+        )
         require(
             0 < self.min_prominence <= 1,
             "min_prominence",

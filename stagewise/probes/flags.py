@@ -1,7 +1,7 @@
 """When a probe is flagged: limits with their reasons, and what the user is told."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
 from stagewise.errors import InputError
@@ -28,6 +28,8 @@ class Thresholds:
             within part is not equilibrated.
         draw_share_max: share that belongs to the draw index, a common slide; the same limit.
         drift_max: share of the mean loss's variance between the halves of the chains; a straight slide has .75.
+        slide_chance_min: chance that chains without a slide change so much from the first to the second half of their
+            draws, see :func:`~stagewise.sampling.diagnostics.slide_chance`: so rarely is a probe flagged by accident.
         loss_rise_max: rise of the mean loss over that at the training weights, nats (per token for token losses). .05
             to .3 are useful; 1 nat is another place than the weights that train. Not asked of the negative control
             (nbeta 0), which does not see the loss.
@@ -47,6 +49,7 @@ class Thresholds:
     chain_share_max: float | None = 0.2
     draw_share_max: float | None = 0.2
     drift_max: float | None = 0.5
+    slide_chance_min: float | None = 0.01
     loss_rise_max: float | None = 1.0
     loss_fall_max: float | None = 0.05
     minibatch_noise_max: float | None = 0.2
@@ -89,11 +92,12 @@ class _Check:
     is_minimum: bool = False
 
 
-_MORE = "raise sgld.num_draws or sgld.num_steps_bw_draws"
-_SETTLE = "raise sgld.num_burnin_steps, or sgld.lr while lr * curvature stays below .3"
+_MORE = "raise sgld.num_chains, sgld.num_draws or sgld.num_steps_bw_draws"
+_SETTLE = "raise sgld.num_burnin_steps, or set sgld.start to gaussian"
+_MIX = "raise sgld.num_draws or sgld.num_steps_bw_draws, or sgld.lr up to 2.5 over the steepest curvature"
 
 _CHECKS = (
-    _Check("rhat", "rhat_max", "R-hat of the mean loss of a group", f"{_SETTLE}; {_MORE}"),
+    _Check("rhat", "rhat_max", "R-hat of the mean loss of a group", f"{_SETTLE}; {_MIX}"),
     _Check("ess", "ess_min", "effective draws of the mean loss of a group", _MORE, is_minimum=True),
     _Check("sample_rhat", "sample_rhat_max", "R-hat of the worst sample's loss", f"believe groups only, or {_MORE}"),
     _Check(
@@ -103,14 +107,21 @@ _CHECKS = (
         f"believe groups only, or {_MORE}",
         is_minimum=True,
     ),
-    _Check("chain_share", "chain_share_max", "share of the losses' variance between chains", f"{_MORE}; {_SETTLE}"),
+    _Check("chain_share", "chain_share_max", "share of the losses' variance between chains", f"{_MIX}; {_SETTLE}"),
     _Check(
         "draw_share",
         "draw_share_max",
         "share of the losses' variance in a slide common to the chains",
-        "raise sgld.num_burnin_steps, or set probe.centering to step",
+        f"{_SETTLE}; probe.centering step takes a common slide off",
     ),
     _Check("drift", "drift_max", "share of the mean loss's variance between halves of the chains", _SETTLE),
+    _Check(
+        "slide",
+        "slide_chance_min",
+        "chance of such a change of a group's mean loss from the first to the second half of the draws",
+        _SETTLE,
+        is_minimum=True,
+    ),
     _Check(
         "loss_rise",
         "loss_rise_max",
@@ -127,13 +138,35 @@ _CHECKS = (
         "minibatch_noise",
         "minibatch_noise_max",
         "variance of minibatch noise over that of the injected noise",
-        "lower sgld.lr, raise sgld.batch_size, or set sgld.drift to control_variate",
+        "set sgld.drift to control_variate, raise sgld.batch_size, or lower sgld.lr",
     ),
     _Check("chains_dropped", "chains_dropped_max", "chains that diverged", "lower sgld.lr or raise sgld.localization"),
 )
 
 FLAG_NAMES = ("not_finite", *(check.name for check in _CHECKS))
 """Every kind of flag."""
+
+EQUILIBRIUM_FLAGS = frozenset({"not_finite", "rhat", "chain_share", "draw_share", "drift", "slide", "loss_fall"})
+"""Flags of chains that have not reached equilibrium, or go on training: no z, no interval and no sign change is told of
+such a probe. The other flags tell of noise (effective draws, single samples), of a bias that is stated (heat), or of
+chains that went too far, and leave intervals as they are."""
+
+_NOT_FINITE = "lower sgld.lr, or look at the model"
+
+
+def remedy(flag: str) -> str:
+    """What to set against a kind of flag.
+
+    Args:
+        flag: one of :data:`FLAG_NAMES`.
+
+    Raises:
+        InputError: no such flag.
+    """
+    advice = {"not_finite": _NOT_FINITE} | {check.name: check.advice for check in _CHECKS}
+    if flag not in advice:
+        raise InputError(f"got flag {flag!r}; expected one of {', '.join(FLAG_NAMES)}; look at FLAG_NAMES")
+    return advice[flag]
 
 
 def find_flags(found: Diagnostics, thresholds: Thresholds, *, nbeta: float, chains_dropped: int = 0) -> list[Flag]:
@@ -152,7 +185,7 @@ def find_flags(found: Diagnostics, thresholds: Thresholds, *, nbeta: float, chai
         Flags, the severe one alone.
     """
     if not found.finite:
-        words = "got losses or gradients that are not finite; expected finite ones; lower sgld.lr, or look at the model"
+        words = f"got losses or gradients that are not finite; expected finite ones; {_NOT_FINITE}"
         return [Flag("not_finite", words, severe=True)]
     rise = found.loss_rise
     values: Mapping[str, float | None] = {
@@ -163,6 +196,7 @@ def find_flags(found: Diagnostics, thresholds: Thresholds, *, nbeta: float, chai
         "chain_share": found.chain_share,
         "draw_share": found.draw_share,
         "drift": found.drift,
+        "slide": found.slide_chance,
         "loss_rise": rise if nbeta > 0 else None,
         "loss_fall": None if rise is None else -rise,
         "minibatch_noise": found.minibatch_noise,
@@ -183,3 +217,8 @@ def find_flags(found: Diagnostics, thresholds: Thresholds, *, nbeta: float, chai
         elif not (value >= limit if check.is_minimum else value <= limit):
             flags.append(Flag(check.name, f"got {check.measures} {value:.3g}; expected {expected}"))
     return flags
+
+
+def in_equilibrium(flags: Iterable[Flag]) -> bool:
+    """Whether none of the flags of a probe says that its chains have not reached equilibrium."""
+    return not any(flag.name in EQUILIBRIUM_FLAGS for flag in flags)

@@ -13,6 +13,8 @@ _GIB = 2**30
 _FLOAT64 = 8
 _SCRATCH = 8
 """Copies of a probe's reduced draws while it is measured, beside those kept as references (measured: 4 to 6)."""
+_CONTROL = 4
+"""Copies of the control's reduced draws, and of those of the probe that are held against them."""
 _COPIES_MOVING = 3
 """Of what one process sends to the first, while it comes and is read (measured)."""
 _SAMPLE_MATRICES = 50
@@ -40,6 +42,7 @@ def memory_needed(
     num_token_samples: int = 0,
     save_trace: bool = True,
     num_processes: int = 1,
+    control: bool = False,
 ) -> dict[str, float]:
     """GiB that a probe holds at its peak, for each product that it is asked for.
 
@@ -56,6 +59,7 @@ def memory_needed(
         num_token_samples: sequences chosen for token x token.
         save_trace: whether every draw's losses are kept.
         num_processes: that share the chains: the first one takes in those of the others.
+        control: whether the chains are run once more without the loss; their draws are reduced as they come.
 
     Returns:
         ``trace``: draws in float32 and, for diagnostics, in float64. ``sample x sample``, ``group x group`` (with the
@@ -66,7 +70,7 @@ def memory_needed(
     draws = num_chains * num_draws
     kept = num_samples * (num_tokens if save_trace else 1)
     losses = num_samples * num_tokens
-    features = _FLOAT64 * (MAX_CACHED + _SCRATCH) * draws * num_samples
+    features = _FLOAT64 * (MAX_CACHED + _SCRATCH + _CONTROL * control) * draws * num_samples
     masks = (_FLOAT64 + 1) * losses
     pairs = (num_token_samples * num_tokens) ** 2
     rows = 128 * num_token_samples * num_tokens
@@ -123,6 +127,7 @@ def check_memory(
         num_token_samples=len(chosen),
         save_trace=config.save_trace,
         num_processes=num_processes,
+        control=config.control_every is not None,
     )
     total = sum(needed.values())
     if total <= config.memory_limit_gib:

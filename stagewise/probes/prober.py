@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from stagewise._version import __version__
 from stagewise.batches import num_samples, take, to_device
 from stagewise.errors import LossContractError
+from stagewise.influence.control import control_influence
 from stagewise.influence.features import Features, Reducer
 from stagewise.influence.groups import Groups
 from stagewise.influence.positions import Positions
@@ -25,6 +26,7 @@ from stagewise.probes.baselines import Baselines
 from stagewise.probes.chain_facts import add_diagnostics, add_trace
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.data_digest import data_digest
+from stagewise.probes.flags import in_equilibrium
 from stagewise.probes.llc import LearningCoefficient
 from stagewise.probes.memory import check_memory, gradient_memory
 from stagewise.probes.references import References
@@ -123,6 +125,7 @@ class Prober:
             masks=masks,
             share=share,
         )
+        self._num_probes = 0
         self._sampler = ChainSampler(
             module,
             loss_fn,
@@ -192,6 +195,7 @@ class Prober:
         *,
         second_moments: Mapping[str, Tensor] | None = None,
         lr_sum: float | None = None,
+        number: int | None = None,
     ) -> tuple[xr.Dataset | None, Trace]:
         """Probe the weights that the module has now: :meth:`measure`, then :meth:`assemble` with the own reference.
 
@@ -201,16 +205,19 @@ class Prober:
             second_moments: Adam's, by parameter name, for the preconditioner that uses them.
             lr_sum: learning rates of training, summed over all its steps so far, for TracIn, which weighs a probe with
                 what has been added since the one before; without it there is none.
+            number: of this probe in its run, from 0, which tells when a control is due; counted if None.
 
         Returns:
             The data set of the probe (see :func:`stagewise.influence.bif.bif` for influence; the trace, baseline,
             signal and diagnostics beside it, the learning coefficient, see :func:`stagewise.influence.llc.llc`,
             influence by position and between tokens where it was asked for, and what the probe is flagged for:
-            ``flagged``, the number, ``flag_names``, and the attribute ``flags``, name to words), or None where every
-            chain failed; and the trace. A probe with a severe flag has no signal and is no
-            reference; others are used as they are. ``moved_weights`` tells how many weights the chains move.
+            ``flagged``, the number, ``flag_names``, and the attribute ``flags``, name to words; ``equilibrated``, 0
+            where flags say that its chains are not), or None where every chain failed; and the trace. A probe with a
+            severe flag has no signal and is no reference; others are used as they are. ``moved_weights`` tells how many
+            weights the chains move. Where a control is due, what
+            :func:`~stagewise.influence.control.control_influence` returns is in it too.
         """
-        measured, trace = self.measure(module, step, second_moments=second_moments, lr_sum=lr_sum)
+        measured, trace = self.measure(module, step, second_moments=second_moments, lr_sum=lr_sum, number=number)
         if measured is None:
             return None, trace
         result = self.assemble(measured, self._references.for_step(step))
@@ -226,6 +233,7 @@ class Prober:
         *,
         second_moments: Mapping[str, Tensor] | None = None,
         lr_sum: float | None = None,
+        number: int | None = None,
     ) -> tuple[Measured | None, Trace]:
         """What a probe finds at its own weights: chains, diagnostics, flags, baselines. No other probe is looked at.
 
@@ -234,6 +242,7 @@ class Prober:
             step: training step.
             second_moments: as :meth:`probe` takes them.
             lr_sum: as :meth:`probe` takes it.
+            number: as :meth:`probe` takes it.
 
         Returns:
             What was measured, None where every chain failed, and in a process that is not the first of those that
@@ -246,6 +255,9 @@ class Prober:
         traces = self._share.collect(trace)
         sums = None if tokens is None else self._share.collect(tokens)
         own_llc = self._llc.run(step, second_moments, engine=self.engine)
+        controls = None
+        if self._control_due(number):
+            controls = self._share.collect(self._control(step, second_moments))
         if traces is None:
             return None, trace
         trace = merge_traces(traces)
@@ -261,11 +273,28 @@ class Prober:
             own = own.assign(self._llc.measure(trace, features, own_llc))
         for name, variable in self.baselines.measure(module, step, lr_sum).items():
             own[name] = variable
+        if controls is not None:
+            control = Features.of(merge_traces(controls), self._reduced)
+            own = own.assign(control_influence(features, control, self.groups, centering=self._config.centering))
         flags = add_diagnostics(own, trace, features, self.groups, sgld=self._sgld, config=self._config)
+        features = replace(features, equilibrated=in_equilibrium(flags))
         add_trace(own, trace, keep_draws=self._config.save_trace)
         own.attrs |= self._settings() | {"engine": str(trace.engine)}
         own["seconds"] = time.perf_counter() - start
         return Measured(features, own, usable=not any(flag.severe for flag in flags)), trace
+
+    def _control_due(self, number: int | None) -> bool:
+        """Counts the probes."""
+        number = self._num_probes if number is None else number
+        self._num_probes = number + 1
+        every = self._config.control_every
+        return every is not None and number % every == 0
+
+    def _control(self, step: int, second_moments: Mapping[str, Tensor] | None) -> Trace:
+        """The chains of this process without the loss, their draws reduced even where those of the probe are kept."""
+        return self._sampler.run(
+            step, second_moments, numbers=self._numbers, control=True, reduce=Reducer(self._reduced)
+        )
 
     def assemble(self, measured: Measured, reference: Features | None) -> xr.Dataset:
         """Influence of what was measured, split against a reference, as one data set; needs no module.

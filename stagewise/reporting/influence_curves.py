@@ -1,16 +1,19 @@
 """Curves of group influence over a run, with intervals over chains and changes of sign."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
 from stagewise.errors import InputError, require
 from stagewise.influence.chain_counts import chain_counts, interval_factor
 from stagewise.phases.flips import SignFlip, find_flips, sure_limit
+from stagewise.reporting.equilibrium import settled_probes, unsettled_words
 from stagewise.reporting.style import NORMAL, SMALL, label, mark_sides, new_figure, step_axis
 
 _COLUMNS = 3
@@ -19,6 +22,11 @@ _LOG_RATIO = 50
 """Last step over the first one above zero beyond which probes that get sparser are shown on a logarithmic axis."""
 
 _CURVE, _FLIP = "#0072B2", "#D55E00"
+_OPEN: dict[str, Any] = {
+    "color": _CURVE, "linewidth": 0.9, "linestyle": (0, (3, 2)), "marker": "o", "markersize": 3.6,
+    "markerfacecolor": "white", "markeredgewidth": 0.8, "zorder": 2.8,
+}  # fmt: skip
+"""Of a curve where its chains are out of equilibrium."""
 
 
 def curve_pairs(run: xr.Dataset) -> list[tuple[str, str]]:
@@ -43,7 +51,9 @@ def influence_curves(
 ) -> Figure:
     """Group influence over training, a panel for each pair of classes, negative = helpful.
 
-    The band is Student's interval from the jackknife error over chains. Where a curve surely changes its sign, see
+    The band is Student's interval from the jackknife error over chains. Where the chains of a probe or of its reference
+    have not reached equilibrium the curve is dashed with open marks, without a band, and no change of sign rests on it;
+    the legend says why. Where a curve surely changes its sign, see
     :func:`stagewise.phases.flips.find_flips`, a line stands at the crossing, in a band from the last probe that is
     surely of the old sign to the first that is surely of the new one.
 
@@ -69,7 +79,7 @@ def influence_curves(
     if unknown or not chosen:
         raise InputError(f"got pairs {unknown or chosen}; expected pairs of the groups {', '.join(sorted(names))}")
     steps = run["step"].values
-    factor = interval_factor(run, confidence).values
+    factor, settled = interval_factor(run, confidence).values, settled_probes(run)
     columns = min(_COLUMNS, len(chosen))
     rows = -(-len(chosen) // columns)
     title = (
@@ -81,9 +91,7 @@ def influence_curves(
     for place, (axes, (name, other)) in enumerate(zip(panels.flat, chosen, strict=False)):
         curve = run[["group_bif", "group_bif_se"]].sel(part=part, group=name, group_j=other)
         values, errors = curve["group_bif"].values, curve["group_bif_se"].values
-        axes.plot(steps, values, color=_CURVE, linewidth=1.4, marker="o", markersize=2.6, zorder=3)
-        half = np.nan_to_num(factor * errors)
-        axes.fill_between(steps, values - half, values + half, color=_CURVE, alpha=0.2, linewidth=0, zorder=2)
+        _draw_curve(axes, steps, values, factor * errors, settled)
         pair = name if name == other else f"{name} ~ {other}"
         label(axes, title=pair, y="BIF (nats²)" if place % columns == 0 else "")
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
@@ -93,10 +101,27 @@ def influence_curves(
         bottom = place + columns >= len(chosen)
         axes.tick_params(labelbottom=bottom)
         axes.set_xlabel("training step" if bottom else "", fontsize=NORMAL)
-    run_step_axis(panels.flat[0], steps)
+    set_step_axis(panels.flat[0], steps)
     for axes in panels.flat[len(chosen) :]:
         axes.set_visible(False)
+    why = unsettled_words(run)
+    if why is not None:
+        open_mark = Line2D([], [], **_OPEN)
+        figure.legend([open_mark], [f"{why}: no interval, no sign"], loc="outside lower center", fontsize=SMALL)
     return figure
+
+
+def _draw_curve(axes: Axes, steps: np.ndarray, values: np.ndarray, half: np.ndarray, settled: np.ndarray) -> None:
+    """One curve with its band; ``[step]`` each."""
+    known = np.where(settled, values, np.nan)
+    if not settled.all():
+        axes.plot(steps, values, **_OPEN)  # under the filled marks
+    axes.plot(steps, known, color=_CURVE, linewidth=1.4, marker="o", markersize=2.6, zorder=3)
+    half = np.where(settled, np.nan_to_num(half), np.nan)
+    axes.fill_between(steps, values - half, values + half, color=_CURVE, alpha=0.2, linewidth=0, zorder=2)
+    # Between two probes out of equilibrium a band has no width.
+    alone = settled & ~np.concatenate([[False], settled[:-1]]) & ~np.concatenate([settled[1:], [False]])
+    axes.vlines(steps[alone], (values - half)[alone], (values + half)[alone], color=_CURVE, alpha=0.3, linewidth=3)
 
 
 def sure_flips(
@@ -105,7 +130,8 @@ def sure_flips(
     """Changes of sign of the influence of two classes of a run, by as many degrees of freedom as it has chains less 1.
 
     A probe that lost chains has fewer: the smallest number of the probes counts for all of them. Probes with a single
-    chain, which have no error, are left out.
+    chain, which have no error, are left out, and so are those out of equilibrium, see
+    :func:`~stagewise.influence.chain_counts.equilibrated_probes`.
 
     Args:
         run: as :func:`stagewise.reporting.store.open_run` returns it.
@@ -117,7 +143,7 @@ def sure_flips(
     degrees = flip_degrees(run)
     if degrees is None:
         return []
-    usable = np.broadcast_to(chain_counts(run).values, run["step"].shape) >= 2
+    usable = _usable(run)
     curve = run[["group_bif", "group_bif_se"]].sel(part=part, group=group, group_j=group_j).isel(step=usable)
     return find_flips(
         curve["step"].values, curve["group_bif"].values, curve["group_bif_se"].values, min_z=min_z, degrees=degrees
@@ -125,14 +151,18 @@ def sure_flips(
 
 
 def flip_degrees(run: xr.Dataset) -> float | None:
-    """Degrees of freedom that :func:`sure_flips` goes by; None where no probe has two chains.
+    """Degrees of freedom that :func:`sure_flips` goes by; None where no probe in equilibrium has two chains.
 
     Args:
         run: as :func:`stagewise.reporting.store.open_run` returns it.
     """
-    counts = np.broadcast_to(chain_counts(run).values, run["step"].shape)
-    usable = counts[counts >= 2]
-    return float(usable.min()) - 1 if usable.size else None
+    counts = np.broadcast_to(chain_counts(run).values, run["step"].shape)[_usable(run)]
+    return float(counts.min()) - 1 if counts.size else None
+
+
+def _usable(run: xr.Dataset) -> np.ndarray:
+    """``[step]``: probes that have an error which means something."""
+    return (np.broadcast_to(chain_counts(run).values, run["step"].shape) >= 2) & settled_probes(run)
 
 
 def _mark_flip(axes: Axes, flip: SignFlip) -> None:
@@ -149,7 +179,7 @@ def _mark_flip(axes: Axes, flip: SignFlip) -> None:
     )
 
 
-def run_step_axis(axes: Axes, steps: np.ndarray) -> None:
+def set_step_axis(axes: Axes, steps: np.ndarray) -> None:
     """Logarithmic where probes get sparser over decades, without the initial weights; else linear."""
     above = steps[steps > 0]
     sparser = len(above) >= 3 and above[-1] >= _LOG_RATIO * above[0] and np.diff(above)[-1] > 2 * np.diff(above)[0]

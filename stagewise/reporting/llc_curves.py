@@ -9,12 +9,15 @@ from scipy.special import stdtrit
 from stagewise.errors import InputError
 from stagewise.influence.llc import LOCALIZED_LIMIT
 from stagewise.phases.stage_boundaries import stage_boundaries
-from stagewise.reporting.influence_curves import run_step_axis
+from stagewise.reporting.influence_curves import set_step_axis
 from stagewise.reporting.stage_boundaries import boundary_markdown
 from stagewise.reporting.style import NORMAL, label, new_figure
 
 _COLUMNS = 3
 _MOST_GROUPS = 11
+_RHAT_LIMIT = 1.1
+"""Of chains of their own; those of influence have flags."""
+
 _CURVE, _LOCALIZED = "#0072B2", "#D55E00"
 
 
@@ -26,7 +29,8 @@ def has_llc(run: xr.Dataset) -> bool:
 def llc_curves(run: xr.Dataset, *, confidence: float = 0.95) -> Figure:
     """Learning coefficients over training: of all losses, then of each group, a panel each.
 
-    The band is Student's interval from the error over chains. Points are open where the localized share is above .5:
+    The band is Student's interval from the error over chains; there is none where the chains have not reached
+    equilibrium. Points are open where the localized share is above .5:
     the height there is mostly the localization's. The first eleven groups are shown.
 
     Args:
@@ -43,6 +47,7 @@ def llc_curves(run: xr.Dataset, *, confidence: float = 0.95) -> Figure:
     steps = run["step"].values
     degrees = run["llc_chains"].values - 1.0
     factor = stdtrit(np.where(degrees > 0, degrees, np.nan), (1 + confidence) / 2)
+    factor = np.where(_settled(run), factor, np.nan)
     curves = {"all losses": [run[f"llc{end}"].values for end in ("", "_se", "_localized_share")]}
     for name in run["group"].values[:_MOST_GROUPS]:
         own = run[["group_llc", "group_llc_se", "group_llc_localized_share"]].sel(group=name)
@@ -56,15 +61,22 @@ def llc_curves(run: xr.Dataset, *, confidence: float = 0.95) -> Figure:
     figure = new_figure(max(8.4, 3.5 * columns), 0.9 + 2.3 * rows, title)
     panels = figure.subplots(rows, columns, sharex=True, squeeze=False)
     for place, (axes, (name, (values, errors, shares))) in enumerate(zip(panels.flat, curves.items(), strict=False)):
-        _draw(axes, steps, values, np.nan_to_num(factor * errors), shares > LOCALIZED_LIMIT)
+        _draw(axes, steps, values, factor * errors, shares > LOCALIZED_LIMIT)
         label(axes, title=name, y="LLC" if place % columns == 0 else "")
         bottom = place + columns >= len(curves)
         axes.tick_params(labelbottom=bottom)
         axes.set_xlabel("training step" if bottom else "", fontsize=NORMAL)
-    run_step_axis(panels.flat[0], steps)
+    set_step_axis(panels.flat[0], steps)
     for axes in panels.flat[len(curves) :]:
         axes.set_visible(False)
     return figure
+
+
+def _settled(run: xr.Dataset) -> np.ndarray:
+    """Bool ``[step]``: whether the chains that the learning coefficients are from have reached equilibrium."""
+    if "llc_rhat" in run:
+        return ~(run["llc_rhat"].values > _RHAT_LIMIT)
+    return run["equilibrated"].values != 0 if "equilibrated" in run else np.ones(run.sizes["step"], dtype=bool)
 
 
 def _draw(axes: Axes, steps: np.ndarray, values: np.ndarray, half: np.ndarray, localized: np.ndarray) -> None:

@@ -7,6 +7,7 @@ import xarray as xr
 
 from stagewise.influence.chain_counts import chain_counts
 from stagewise.phases.flips import sure_limit
+from stagewise.reporting.equilibrium import settled_probes
 
 _MIN_Z = 2.0
 
@@ -40,14 +41,15 @@ def moves(run: xr.Dataset, start: int, end: int, *, part: str = "within") -> lis
         part: of the influence.
 
     Returns:
-        Groups that have an error at both probes; none where the probes do not reach around the interval.
+        Groups that have an error at both probes; none where the probes do not reach around the interval, or the chains
+        of one of them are out of equilibrium.
     """
     steps = run["step"].values
     if not steps[0] <= start < end <= steps[-1]:
         return []
     places = [int(np.searchsorted(steps, start, side="right")) - 1, int(np.searchsorted(steps, end))]
     chains = np.broadcast_to(chain_counts(run).values, steps.shape)[places]
-    if chains.min() < 2:
+    if chains.min() < 2 or not settled_probes(run)[places].all():
         return []
     limit = sure_limit(_MIN_Z, float(chains.min()) - 1)
     found = []

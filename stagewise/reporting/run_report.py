@@ -10,8 +10,11 @@ import xarray as xr
 from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.influence.bif import SIGN
+from stagewise.probes.flags import FLAG_NAMES
 from stagewise.reporting.class_maps import class_maps
 from stagewise.reporting.classes_page import classes_section
+from stagewise.reporting.control import ControlFindings, control_findings
+from stagewise.reporting.control_curves import control_curves
 from stagewise.reporting.files import write_json, write_text_file
 from stagewise.reporting.influence_curves import influence_curves
 from stagewise.reporting.llc_curves import has_llc, llc_curves, llc_words
@@ -20,6 +23,7 @@ from stagewise.reporting.scores import Score, read_scores
 from stagewise.reporting.sign_changes import SignChanges, find_sign_changes
 from stagewise.reporting.summary import flag_line
 from stagewise.reporting.tensorboard import write_run_pictures
+from stagewise.reporting.verdict import judge
 
 REPORT_NAME, CHANGES_NAME = "report.md", "sign_changes.json"
 
@@ -45,6 +49,28 @@ def _about(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
     else:
         lines.append("The run has no summary.json: it has not ended, or was cut off.")
     return "\n\n".join(lines)
+
+
+def verdict_text(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
+    """The verdict of a run: that of its summary; judged now where it has none, as runs of earlier versions.
+
+    Args:
+        run: as :func:`stagewise.reporting.store.open_run` returns it.
+        summary: the content of its ``summary.json``; empty where there is none.
+    """
+    written = summary.get("verdict")
+    if written is not None:
+        return str(written["text"])
+    flags = {name: count for name, count in summary.get("flags", {}).items() if name in FLAG_NAMES}
+    return judge(run, windows=len(summary.get("transitions", [])), flags=flags or None).text()
+
+
+def _control(control: ControlFindings | None, picture: str | None) -> list[str]:
+    if control is None or picture is None:
+        return [
+            "No loss-free control was run: set `probe.control_every` to see which effects survive without the loss."
+        ]
+    return [control.markdown(), picture]
 
 
 def _windows(summary: Mapping[str, Any]) -> str:
@@ -77,7 +103,7 @@ def _scores(run: xr.Dataset, scores: list[Score]) -> str:
             continue
         found = moves(run, *rise)
         if not found:
-            parts.append(f"While {score.name} rises there are no probes around it.")
+            parts.append(f"While {score.name} rises there are no probes in equilibrium around it.")
             continue
         said = [f"{it.group} {it.before:+.2e} to {it.after:+.2e} (z {it.z:+.1f})" for it in found if it.sure] or [
             "none beyond its errors"
@@ -116,11 +142,16 @@ def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: flo
     """
     summary = json.loads(run.attrs.get("summary", "{}"))
     changes = find_sign_changes(run, chance=chance)
+    verdict = verdict_text(run, summary)
     figures = {
         "curves_within": influence_curves(run, part="within"),
         "classes_within": class_maps(run, part="within"),
     }
+    control = control_findings(run)
+    if control is not None:
+        figures["control"] = control_curves(run)
     captions = {
+        "control": "Influence within each probe, and of chains without the loss, from the same noise.",
         "curves_within": "Influence of groups on each other, within the present phase.",
         "classes_within": "Influence of each group on each other one, at some probes.",
     }
@@ -128,10 +159,11 @@ def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: flo
         figures["llc"] = llc_curves(run)
         captions["llc"] = "Local learning coefficient of all losses and of each group."
     output.mkdir(parents=True, exist_ok=True)
-    pictures = []
+    pictures = {}
+    (output / "control.png").unlink(missing_ok=True)
     for name, figure in figures.items():
         figure.savefig(output / f"{name}.png", dpi=110)
-        pictures.append(f"![{captions[name]}]({name}.png)\n\n*{captions[name]}*")
+        pictures[name] = f"![{captions[name]}]({name}.png)\n\n*{captions[name]}*"
     _write_events(output, run)
     write_json(
         output / CHANGES_NAME,
@@ -143,12 +175,13 @@ def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: flo
             "changes": [it.record() for it in changes.found],
         },
     )
-    parts = ["# What the influence of this run shows", _about(run, summary)]
+    parts = ["# What the influence of this run shows", "## Verdict", verdict, "## The run", _about(run, summary)]
     parts += ["## Sign changes", changes.markdown(), "## Heads", _scores(run, read_scores(folder))]
     if has_llc(run):
-        parts += ["## Learning coefficient", llc_words(run, chance=chance), pictures.pop()]
+        parts += ["## Learning coefficient", llc_words(run, chance=chance), pictures.pop("llc")]
+    parts += ["## Loss-free control", *_control(control, pictures.pop("control", None))]
     parts += ["## Transition windows", _windows(summary)]
     classes = classes_section(folder)
     parts += [] if classes is None else [classes]
-    parts += ["## Curves", *pictures]
+    parts += ["## Curves", *pictures.values()]
     return write_text_file(output / REPORT_NAME, "\n\n".join(parts) + "\n"), changes

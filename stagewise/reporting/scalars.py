@@ -37,6 +37,7 @@ _INFLUENCE = {
     "group_bif_z": tags.influence_z,
 }
 _BASELINES = {
+    "control_group_bif": tags.control,
     "graddot": tags.gradient_dot,
     "tracin": tags.tracin,
     "damped_influence": tags.damped_influence,
@@ -66,7 +67,7 @@ def _pairs(probe: xr.Dataset) -> Iterator[tuple[int, int, str, str]]:
 
 
 def probe_scalars(probe: xr.Dataset) -> dict[str, float]:
-    """Scalars to log for a probe: unordered group pairs, traces, baseline, losses, diagnostics.
+    """Scalars to log for a probe: unordered group pairs, traces, baselines, control, losses, diagnostics.
 
     What is undefined is left out: the between and total parts before there is a reference, errors with one chain,
     groups that have no pair of losses in different samples. A probe that is not finite is flagged

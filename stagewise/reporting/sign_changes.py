@@ -13,6 +13,7 @@ import xarray as xr
 
 from stagewise.errors import InputError, require
 from stagewise.phases.flips import SignFlip, min_z_for_chance, sure_limit
+from stagewise.reporting.equilibrium import unsettled_words
 from stagewise.reporting.influence_curves import flip_degrees, sure_flips
 
 
@@ -51,14 +52,16 @@ class SignChanges:
     Attributes:
         found: by pair, in order of steps.
         num_curves: curves that were looked at.
-        num_probes: of each.
+        num_probes: of each, those out of equilibrium too.
         chance: that noise alone makes a change in one curve.
+        left_out: why probes out of equilibrium were not looked at; None where there are none.
     """
 
     found: tuple[SignChange, ...]
     num_curves: int
     num_probes: int
     chance: float
+    left_out: str | None = None
 
     def markdown(self) -> str:
         """A sentence with the numbers of curves and of changes, and a table where there are any."""
@@ -69,6 +72,8 @@ class SignChanges:
             f"{self.chance * self.num_curves:.1f} changes "
             "are to be expected by chance. "
         )
+        if self.left_out is not None:
+            said += f"No change rests on the {self.left_out}. "
         if not self.found:
             return said + "**No sign change was found.**"
         said += (
@@ -117,4 +122,4 @@ def find_sign_changes(
         for flip in sure_flips(run, group, group_j, min_z=one_curve):
             over_all = min(abs(flip.z_before), abs(flip.z_after)) > strict
             found.append(SignChange(group, group_j, flip, over_all))
-    return SignChanges(tuple(found), num_curves, num_probes, chance)
+    return SignChanges(tuple(found), num_curves, num_probes, chance, unsettled_words(run))

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import xarray as xr
@@ -89,13 +90,14 @@ def _locate(path: Path) -> Path:
     raise InputError(f"got {path}, where no {STORE_NAME} is; expected the log directory of a run with probes{hint}")
 
 
-def open_run(path: str | Path, *, trace: bool = False) -> xr.Dataset:
+def open_run(path: str | Path, *, trace: bool = False, variables: Collection[str] | None = None) -> xr.Dataset:
     """Open the probes of a run as one data set.
 
     Args:
         path: log directory of the run, or its ``influence.zarr``.
         trace: also load the recorded losses of every draw (``loss``) and the influence between tokens (``token_bif``),
             which are by far the largest parts.
+        variables: only these of the data sets, where they have them; all if None.
 
     Returns:
         Data set with the axis ``step`` in front of the axes of each probe. Influence is minus the covariance in nats^2,
@@ -115,6 +117,8 @@ def open_run(path: str | Path, *, trace: bool = False) -> xr.Dataset:
         if not trace:
             probe = probe.drop_vars(["loss", "distance"], errors="ignore")
             probe = probe.drop_dims(["chain", "token_part"], errors="ignore")
+        if variables is not None:
+            probe = probe[[name for name in probe.data_vars if name in variables]]
         # Zarr lists variables in no fixed order.
         probe = probe[sorted(probe.data_vars)]
         probes.append(probe.load().expand_dims(step=[step]).assign_coords(reference_step=("step", [_reference(probe)])))

@@ -8,6 +8,7 @@ from stagewise._version import __version__
 from stagewise.influence.bif import SIGN, UNITS
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.record import Record
+from stagewise.reporting.verdict import Verdict
 from stagewise.sampling.config import SGLDConfig
 
 SIGNAL_NAME = "sqrt_between_norm"
@@ -23,6 +24,7 @@ def build_summary(
     probe: ProbeConfig,
     max_overhead: float | None = None,
     component: str | None = None,
+    verdict: Verdict | None = None,
 ) -> dict[str, Any]:
     """The content of ``summary.json``.
 
@@ -32,6 +34,7 @@ def build_summary(
         probe: the measurement, for its centring and the least prominence of a transition.
         max_overhead: budget of the schedule, probe seconds over training seconds; None without one.
         component: of a language model, whose weights alone the chains move; None where they move all.
+        verdict: what can be read off the curves; None where nobody judged.
     """
     return {
         "version": __version__,
@@ -61,6 +64,7 @@ def build_summary(
         "min_prominence": probe.min_prominence,
         "sign": SIGN,
         "units": UNITS,
+        "verdict": None if verdict is None else verdict.record(),
     }
 
 
@@ -87,9 +91,11 @@ def _skipped(summary: Mapping[str, Any]) -> str:
 
 
 def summary_markdown(summary: Mapping[str, Any]) -> str:
-    """The summary as text for TensorBoard: settings, probes, a table of windows."""
+    """The summary as text for TensorBoard: the verdict, settings, probes, a table of windows."""
     overhead = summary["overhead"]
-    lines = [
+    verdict = summary.get("verdict")
+    lines = [] if verdict is None else [verdict["text"], ""]
+    lines += [
         f"**BIF**: minus the covariance of losses over the draws, {summary['units']}; {summary['sign']}.",
         "",
         f"**Sampler**: nbeta {summary['nbeta']:g}, localization {summary['localization']:g}, lr {summary['lr']:g}, "

@@ -95,6 +95,11 @@ def gradient_dot(group: str, group_j: str) -> str:
     return f"baseline/graddot/{group}~{group_j}"
 
 
+def control(group: str, group_j: str) -> str:
+    """BIF between two groups from chains without the loss (nbeta 0), within, nats^2, negative = helpful."""
+    return f"control/{group}~{group_j}"
+
+
 def tracin(group: str, group_j: str) -> str:
     """TracIn between two groups over the run so far, nats, positive = helpful."""
     return f"baseline/tracin/{group}~{group_j}"

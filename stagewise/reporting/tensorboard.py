@@ -23,12 +23,17 @@ def _exactly(tag: str) -> str:
     return f"^{re.escape(tag)}$"
 
 
-def write_layout(writers: Iterable[SummaryWriter], groups: Groups) -> None:
+def write_layout(writers: Iterable[SummaryWriter], groups: Groups, *, control: bool = False) -> None:
     """Charts of the custom-scalars page.
 
     The within part first, where signs flip: of all pairs of groups together, then of each two that have pairs of losses
     in different samples. Then all parts of each two: between is often so large that it hides the others. Last the
     signal, the losses and the learning coefficients.
+
+    Args:
+        writers: of the run.
+        groups: over the observed set.
+        control: whether the run has loss-free controls, which then stand in the charts of two groups.
     """
     pairs = [(groups.names[row], groups.names[column]) for row, column in np.argwhere(np.triu(groups.has_pairs))]
     within = {(name, other): _exactly(tags.influence("within", name, other)) for name, other in pairs}
@@ -37,7 +42,10 @@ def write_layout(writers: Iterable[SummaryWriter], groups: Groups) -> None:
             "BIF within, all pairs (nats^2, negative = helpful)": ["Multiline", list(within.values())]
         }
         | {
-            f"BIF within, {name} ~ {other} (nats^2, negative = helpful)": ["Multiline", [tag]]
+            f"BIF within, {name} ~ {other} (nats^2, negative = helpful)": [
+                "Multiline",
+                [tag, *([_exactly(tags.control(name, other))] if control else [])],
+            ]
             for (name, other), tag in within.items()
         },
         "influence, all parts": {

@@ -20,6 +20,7 @@ from stagewise.sampling.ekfac_checks import refuse_masks
 from stagewise.sampling.engine import Engine
 from stagewise.sampling.entries import Masks, one_selection
 from stagewise.sampling.gradients import KEPT_BYTES, DriftGradient, anchor_gradients
+from stagewise.sampling.loss_free import loss_free, needs_gradients
 from stagewise.sampling.observed import chunks
 from stagewise.sampling.preconditioners import AdamMoments, Preconditioner
 from stagewise.sampling.sequential import SequentialEngine
@@ -29,6 +30,14 @@ from stagewise.sampling.walk import OnDraw, Reduce, Walk, walk
 from stagewise.sampling.weights import FlatWeights
 
 ForwardContext = Callable[[], AbstractContextManager]
+
+
+class _Target(NamedTuple):
+    """What a run of chains samples, and what becomes of its draws."""
+
+    config: SGLDConfig
+    reduce: Reduce | None
+    on_draw: OnDraw | None
 
 
 class _Drive(NamedTuple):
@@ -126,6 +135,8 @@ class ChainSampler:
         *,
         on_draw: OnDraw | None = None,
         numbers: Sequence[int] | None = None,
+        control: bool = False,
+        reduce: Reduce | None = None,
     ) -> Trace:
         """Sample around the weights that the module has now, and record the losses of the observed set.
 
@@ -136,6 +147,8 @@ class ChainSampler:
                 come, beside what is recorded; e.g. :class:`~stagewise.influence.token_sums.TokenSums`.
             numbers: which of the ``config.num_chains`` chains are run, increasing; all if None. What a chain draws does
                 not depend on which others run beside it.
+            control: run without the loss, from the same noise, see :func:`~stagewise.sampling.loss_free.loss_free`.
+            reduce: in place of that of the sampler, for this run.
 
         Raises:
             InputError: ``lr`` or ``localization`` is still ``auto``, or an engine was asked for that cannot run this
@@ -143,17 +156,19 @@ class ChainSampler:
             LossContractError: the loss is not of the contract's shape.
         """
         self._config.numbers()
-        chains = range(self._config.num_chains) if numbers is None else numbers
+        config = loss_free(self._config) if control else self._config
+        target = _Target(config, self._reduce if reduce is None else reduce, on_draw)
+        chains = range(config.num_chains) if numbers is None else numbers
         weights = FlatWeights(self._module, self._selection)
         fixed: Preconditioner | None = None
         failure: str | None = None
         try:
-            fixed = self._fixed_preconditioner(weights, second_moments or {})
+            fixed = self._fixed_preconditioner(config, weights, second_moments or {})
         except torch.linalg.LinAlgError as error:  # a bad moment of training, which must not end it
             failure = f"the preconditioner's factors have no eigenvectors ({error})"
         with untouched(self._module), torch.enable_grad():
             return with_weights(
-                self._module, weights.leaves, lambda: self._sample(weights, fixed, step, failure, on_draw, chains)
+                self._module, weights.leaves, lambda: self._sample(weights, fixed, step, failure, target, chains)
             )
 
     def _sample(
@@ -162,22 +177,22 @@ class ChainSampler:
         fixed: Preconditioner | None,
         step: int,
         failure: str | None,
-        on_draw: OnDraw | None,
+        target: _Target,
         chains: Sequence[int],
     ) -> Trace:
-        config = self._config
+        config = target.config
         sequential = SequentialEngine(weights, self._evaluate, self._sampling, self._chunks)
         anchor = sequential.anchor_losses()
         if not torch.isfinite(anchor.values).all():
             failure = "the loss at the training weights is not finite"
         if failure is not None:
-            return self._trace([], dict.fromkeys(chains, failure), anchor, step)
+            return self._trace([], dict.fromkeys(chains, failure), anchor, step, target)
 
         def batched(program: Program) -> BatchedEngine:
             return BatchedEngine(program, self._module, weights, len(chains), self._sampling, self._chunks, anchor.mask)
 
         together = self._choice.engine(sequential, batched, anchor)
-        drive = self._drive(sequential, sequential if together is None else together, len(chains))
+        drive = self._drive(config, sequential, sequential if together is None else together, len(chains))
 
         def run(engine: Engine, numbers: Sequence[int], *, measure_noise: bool) -> Walk:
             estimate = DriftGradient(
@@ -191,8 +206,8 @@ class ChainSampler:
                 config,
                 anchor=anchor,
                 fixed=fixed,
-                reduce=self._reduce,
-                on_draw=on_draw,
+                reduce=target.reduce,
+                on_draw=target.on_draw,
                 numbers=numbers,
                 measure_noise=measure_noise,
             )
@@ -203,14 +218,14 @@ class ChainSampler:
             # The first chain tells the noise: each would cost a gradient of its own.
             walks = [([chain], run(sequential, [chain], measure_noise=chain == 0)) for chain in chains]
         dropped = {numbers[row]: why for numbers, done in walks for row, why in done.failed.items()}
-        return self._trace(walks, dropped, anchor, step)
+        return self._trace(walks, dropped, anchor, step, target)
 
-    def _drive(self, sequential: SequentialEngine, engine: Engine, num_chains: int) -> "_Drive":
+    def _drive(self, config: SGLDConfig, sequential: SequentialEngine, engine: Engine, num_chains: int) -> "_Drive":
         """What the gradient estimates of a probe have in common, evaluated at w*."""
-        config, size = self._config, num_samples(self._sampling)
+        size = num_samples(self._sampling)
         drift = Drift.control_variate if config.drift is Drift.auto else config.drift
-        if drift is Drift.plain:
-            return _Drive(drift)
+        if drift is Drift.plain or not needs_gradients(config):
+            return _Drive(Drift.plain)
         if config.batch_size >= size:
             return _Drive(drift, slope=sequential.slope(config.batch_size) if drift is Drift.tilted else None)
         choices = partition(config, size)
@@ -223,32 +238,37 @@ class ChainSampler:
         return _Drive(drift, slope=sequential.slope(config.batch_size) if drift is Drift.control_variate else None)
 
     def _fixed_preconditioner(
-        self, weights: FlatWeights, second_moments: Mapping[str, Tensor]
+        self, config: SGLDConfig, weights: FlatWeights, second_moments: Mapping[str, Tensor]
     ) -> Preconditioner | None:
-        settings = self._config.preconditioner
+        settings = config.preconditioner
         if isinstance(settings, AdamMoments):
             moments = weights.gather(second_moments)
             return settings.build(weights.gather(weights.leaves), moments, weights.anchor)
         if isinstance(settings, EKFAC):
-            _, localization = self._config.numbers()
+            _, localization = config.numbers()
             return ekfac_preconditioner(
                 settings,
                 self._module,
                 self._loss_fn,
                 self._sampling,
-                nbeta=self._config.nbeta,
-                localization=localization + self._config.nbeta * self._config.weight_decay,
+                nbeta=config.nbeta,
+                localization=localization + config.nbeta * config.weight_decay,
                 parameters=self._selection,
             )
         return None
 
     def _trace(
-        self, walks: Sequence[tuple[list[int], Walk]], dropped: dict[int, str], anchor: Losses, step: int
+        self,
+        walks: Sequence[tuple[list[int], Walk]],
+        dropped: dict[int, str],
+        anchor: Losses,
+        step: int,
+        target: _Target,
     ) -> Trace:
-        config = self._config
+        config = target.config
         kept = [(done, row, number) for numbers, done in walks for row, number in enumerate(numbers)]
         kept = [(done, row, number) for done, row, number in kept if number not in dropped]
-        shape = anchor.values.shape if self._reduce is None else anchor.values.shape[:1]
+        shape = anchor.values.shape if target.reduce is None else anchor.values.shape[:1]
         none = np.empty((0, config.num_draws), dtype=np.float32)
         reduced = [done.reduced[row] for done, row, _ in kept if done.reduced is not None]
         return Trace(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from arviz_stats.base import array_stats
 from numpy.typing import NDArray
-from scipy.special import fdtri
+from scipy.special import fdtri, stdtr
 
 from stagewise.sampling.trace import Trace
 
@@ -35,6 +35,8 @@ class Diagnostics:
         mcse_max: the same of the worst sample.
         drift: share of the mean loss's variance within chains that lies between their first and second halves, 0 to 1;
             large when the chains are still on their way: .75 for a straight slide.
+        slide_chance: chance of so large a change of some group's mean loss from the first to the second half of the
+            draws where chains do not slide, see :func:`slide_chance`; None with one chain.
         loss_rise: mean loss over the second halves minus mean loss at the training weights, nats (per token for token
             losses). Positive where the chain explores a basin, negative where it goes on training.
         chain_share: share of the pooled variance of the losses, summed over samples, that belongs to *which chain* a
@@ -59,6 +61,7 @@ class Diagnostics:
     mcse_mean: float | None = None
     mcse_max: float | None = None
     drift: float | None = None
+    slide_chance: float | None = None
     loss_rise: float | None = None
     chain_share: float | None = None
     draw_share: float | None = None
@@ -95,6 +98,39 @@ def _halves_share(curve: Array) -> float:
     between = np.mean(centred[:, :half].mean(axis=1) ** 2)
     total = np.mean(centred**2)
     return float(between / total) if total > 0 else 0.0
+
+
+def slide_chance(curves: Array) -> float | None:
+    """Chance of a change from the first to the second half of the draws as large as that seen, where none slides.
+
+    Of each curve the mean over its second half less that over its first is taken for each chain; the mean of these
+    differences over chains, in units of its own error over chains, follows Student's t with as many degrees of freedom
+    as there are chains less one, however few draws there are and however correlated they are in a chain. Over curves
+    the smallest of the two-sided chances counts, times the number of curves (Bonferroni): a limit of .01 is passed by
+    chains in equilibrium once in a hundred probes or more rarely. With common noise over probes such an accident
+    repeats itself at neighbouring ones.
+
+    Args:
+        curves: ``[chain, draw, curve]``, nats.
+
+    Returns:
+        0 to 1; None with one chain or one draw. Curves that never move are passed over.
+
+    Source: Student 1908; first against last part of a chain, Geweke 1992.
+    """
+    num_chains, num_draws, _ = curves.shape
+    half = num_draws // 2
+    if num_chains < 2 or half < 1:
+        return None
+    moved = curves[:, num_draws - half :].mean(axis=1) - curves[:, :half].mean(axis=1)
+    moved = moved[:, curves.std(axis=(0, 1)) > 0]
+    if not moved.shape[1]:
+        return 1.0
+    error = moved.std(axis=0, ddof=1) / np.sqrt(num_chains)
+    mean = np.abs(moved.mean(axis=0))
+    # Chains that move alike to the last bit slide for sure.
+    score = np.divide(mean, error, out=np.where(mean > 0, np.inf, 0.0), where=error > 0)
+    return min(1.0, float((2 * stdtr(num_chains - 1, -score)).min()) * moved.shape[1])
 
 
 def label_shares(losses: Array) -> tuple[float, float] | None:
@@ -180,6 +216,7 @@ def diagnose(trace: Trace, *, group_losses: Array | None = None, rmsprop_eps: fl
         mcse_mean=_worst(_relative_error, np.max, mean),
         mcse_max=_worst(_relative_error, np.max, losses),
         drift=_halves_share(curve),
+        slide_chance=slide_chance(groups),
         loss_rise=float(curve[:, curve.shape[1] // 2 :].mean() - trace.mean_anchor_loss()),
         chain_share=chain_share,
         draw_share=draw_share,

@@ -16,6 +16,7 @@ from stagewise.sampling.engine import Engine
 from stagewise.sampling.gradients import DriftGradient
 from stagewise.sampling.heat import NUM_GRADIENTS, minibatch_heat
 from stagewise.sampling.kernel import sgld_step_
+from stagewise.sampling.loss_free import needs_gradients
 from stagewise.sampling.options import Integrator, Start
 from stagewise.sampling.preconditioners import Preconditioner, RMSprop, RunningRMSprop
 from stagewise.sampling.streams import Streams
@@ -39,7 +40,8 @@ class Walk:
         loss: ``[chain, draw, sample(, token)]``, nats; summed over tokens where the losses were reduced.
         reduced: ``[chain, draw, feature]``, or None.
         distance: ``[chain, draw]``, |w - w*|.
-        gradient_rms: ``[chain]``, root mean square of the gradient estimates over steps and weights, nats per weight.
+        gradient_rms: ``[chain]``, root mean square of the gradient estimates over steps and weights, nats per weight;
+            NaN where gradients have no say in the draws (nbeta 0) and were not evaluated.
         minibatch_noise: ``[chain]``, see :func:`~stagewise.sampling.heat.minibatch_heat`; NaN where not measured.
         failed: position of each chain that failed, with the reason.
     """
@@ -105,6 +107,9 @@ def walk(
 ) -> Walk:
     """Run the chains of an engine, all of them in step.
 
+    With nbeta 0, unless a preconditioner adapts to gradients, none is evaluated: the draws are those of gradients times
+    zero, bit for bit, at the cost of noise and of the losses that are recorded.
+
     Args:
         engine: evaluates the chains; its state is moved.
         estimate: of the gradient.
@@ -128,17 +133,20 @@ def walk(
     rms_settings = config.preconditioner if isinstance(config.preconditioner, RMSprop) else None
     adapting = None if rms_settings is None else RunningRMSprop(rms_settings, engine.state)
     preconditioner = fixed
-    excess = engine.state.new_full((num_chains,), math.nan)
+    evaluates = needs_gradients(config)
+    nothing = engine.state.new_zeros(() if evaluates else engine.state.shape)
+    excess = engine.state.new_full((num_chains,), math.nan if evaluates else 0.0)
     failed: dict[int, str] = {}
     checked = 0
     for index in range(config.num_steps):
-        gradient = estimate(streams.minibatches())
+        # Without any say in the draws they are not evaluated, and cannot fail.
+        gradient = estimate(streams.minibatches()) if evaluates else nothing.zero_()
         norms[index] = torch.linalg.vector_norm(gradient, dim=1)
         burning_in = index < burnin
         if adapting is not None and rms_settings is not None and (burning_in or not rms_settings.frozen):
             adapting.update(gradient)
             preconditioner = adapting.preconditioner()
-        if measure_noise and index == config.num_steps - 1:
+        if measure_noise and evaluates and index == config.num_steps - 1:
             excess = _minibatch_noise(engine, estimate, streams, gradient, preconditioner, config)
         noise, following = streams.two_noises() if averaged else (streams.noise(), None)
         sgld_step_(
@@ -173,7 +181,7 @@ def walk(
         loss=recorder.loss.numpy(),
         reduced=None if recorder.reduced is None else recorder.reduced.numpy(),
         distance=distance.numpy(),
-        gradient_rms=rms.cpu().numpy(),
+        gradient_rms=rms.cpu().numpy() if evaluates else np.full(num_chains, math.nan),
         minibatch_noise=excess.double().cpu().numpy(),
         failed=failed,
     )

@@ -58,7 +58,8 @@ def test_errors_over_chains_of_within_are_those_of_a_mean():
         float(bif(current.only((chain,)), None, GROUPS)["group_bif"].sel(part="within", group="a", group_j="b"))
         for chain in range(4)
     ]
-    got = float(bif(current, None, GROUPS)["group_bif_se"].sel(part="within", group="a", group_j="b"))
+    chain = bif(current, None, GROUPS, centering=Centering.chain)
+    got = float(chain["group_bif_se"].sel(part="within", group="a", group_j="b"))
     assert got == pytest.approx(np.std(alone, ddof=1) / 2)
 
 
@@ -72,7 +73,10 @@ def test_errors_of_correlations_stand_beside_them():
 
 def test_z_scores_stand_beside_the_errors_with_the_sign_of_influence():
     result = bif(features(1, 20, common=2.0), features(2, 10, common=2.0), GROUPS)
-    np.testing.assert_allclose(result["group_bif_z"], result["group_bif"] / result["group_bif_se"])
+    known = result.sel(part=["within", "between", "total"])
+    np.testing.assert_allclose(known["group_bif_z"], known["group_bif"] / known["group_bif_se"])
+    # The drift of pooled draws is zero by construction.
+    assert not result["group_bif_z"].sel(part="drift").any()
     assert (result["group_bif_z"].sel(part="within") < -2).all()
     assert result["group_bif_z"].attrs == {"sign": SIGN, "units": "1"}
 

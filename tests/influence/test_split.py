@@ -83,3 +83,20 @@ def test_pooling_leaves_no_drift():
 
 def test_parts_are_named_in_order():
     assert tuple(split(draws(1, 3, 1)).parts()) == PARTS == ("within", "drift", "between", "total")
+
+
+def test_pooled_centring_is_unbiased_in_equilibrium_where_that_of_short_chains_is_far_too_low():
+    generator, phi = np.random.default_rng(5), 0.9
+    found = {centering: [] for centering in (Centering.pooled, Centering.chain)}
+    for _ in range(400):
+        chains = generator.normal(size=(8, 20, 1))
+        for draw in range(1, 20):
+            chains[:, draw] = phi * chains[:, draw - 1] + np.sqrt(1 - phi**2) * chains[:, draw]
+        for centering, values in found.items():
+            values.append(split(chains, centering=centering).within.item())
+    # Variance of the mean of 20 such draws, .55; of eight chains, an eighth of it.
+    lags = np.arange(1, 20)
+    of_mean = (20 + 2 * ((20 - lags) * phi**lags).sum()) / 400
+    assert np.mean(found[Centering.chain]) == pytest.approx(1 - of_mean, abs=0.03)
+    assert 1 - of_mean == pytest.approx(0.45, abs=0.01)
+    assert np.mean(found[Centering.pooled]) == pytest.approx(1 - of_mean / 8, abs=0.04)

@@ -82,7 +82,8 @@ def test_all_parts_and_their_jackknife_equal_a_loop_that_leaves_one_chain_out():
 def test_parts_are_those_of_the_split_over_the_chains_that_were_kept():
     loss = trace()
     got = fed(loss).influence([2, 0])
-    parts = split(loss[[0, 2]].astype(np.float64).reshape(2, DRAWS, 12)).parts()
+    draws = loss[[0, 2]].astype(np.float64).reshape(2, DRAWS, 12)
+    parts = split(draws, centering=Centering.chain).parts()
     for part in TOKEN_PARTS:
         np.testing.assert_allclose(flat(got["token_bif"], part), -parts[part], atol=1e-6)
 

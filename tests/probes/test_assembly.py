@@ -54,7 +54,7 @@ def test_assembled_later_it_is_the_probe_bit_for_bit(case, settings):
         move(module)
     references = [None, *(it.features for it in measured[:-1])]
     for probe, it, reference in zip(probes, measured, references, strict=True):
-        found = assemble(it, reference, later.groups, centering=settings.get("centering", Centering.chain))
+        found = assemble(it, reference, later.groups, centering=settings.get("centering", Centering.pooled))
         xr.testing.assert_identical(found.drop_vars("seconds"), probe.drop_vars("seconds"))
         assert found["seconds"] > 0
 

@@ -1,12 +1,13 @@
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from stagewise.errors import InputError
 from stagewise.probes.config import ProbeConfig
-from stagewise.probes.flags import FLAG_NAMES, Thresholds, find_flags
+from stagewise.probes.flags import EQUILIBRIUM_FLAGS, FLAG_NAMES, Thresholds, find_flags, in_equilibrium, remedy
 from stagewise.probes.prober import Prober
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
@@ -22,6 +23,7 @@ GOOD = Diagnostics(
     mcse_mean=0.05,
     mcse_max=0.1,
     drift=0.02,
+    slide_chance=0.4,
     loss_rise=0.1,
     chain_share=0.01,
     draw_share=0.01,
@@ -48,6 +50,7 @@ BAD = [
     ("chain_share", "chain_share_max", {"chain_share": 0.21}),
     ("draw_share", "draw_share_max", {"draw_share": 0.21}),
     ("drift", "drift_max", {"drift": 0.6}),
+    ("slide", "slide_chance_min", {"slide_chance": 0.009}),
     ("loss_rise", "loss_rise_max", {"loss_rise": 1.1}),
     ("loss_fall", "loss_fall_max", {"loss_rise": -0.06}),
     ("minibatch_noise", "minibatch_noise_max", {"minibatch_noise": 0.3}),
@@ -131,3 +134,48 @@ def test_chains_without_burn_in_are_flagged_for_their_slide():
 def test_limits_that_mean_nothing_are_refused(bad):
     with pytest.raises(InputError, match=r"got thresholds\..*; expected .*null"):
         Thresholds(**bad)
+
+
+@pytest.mark.parametrize(("name", "change"), [(name, change) for name, _, change in BAD])
+def test_only_flags_of_the_way_to_equilibrium_say_that_chains_are_not_there(name, change):
+    flags = find_flags(replace(GOOD, **change), DEFAULTS, nbeta=30.0)
+    noise_or_stated = {"ess", "sample_ess", "sample_rhat", "minibatch_noise", "loss_rise"}
+    assert in_equilibrium(flags) == (name in noise_or_stated) == (name not in EQUILIBRIUM_FLAGS)
+
+
+def test_what_is_not_finite_is_out_of_equilibrium_and_a_limit_that_is_off_is_not_asked():
+    assert not in_equilibrium(find_flags(Diagnostics(finite=False), DEFAULTS, nbeta=30.0))
+    assert in_equilibrium(find_flags(replace(GOOD, rhat_groups=3.0), Thresholds(rhat_max=None), nbeta=30.0))
+    assert in_equilibrium(find_flags(GOOD, DEFAULTS, nbeta=30.0, chains_dropped=2))
+
+
+@pytest.mark.parametrize("name", FLAG_NAMES)
+def test_every_flag_has_a_remedy_of_settings_that_there_are(name):
+    settings = {f"sgld.{field.name}" for field in fields(SGLDConfig)} | {"probe.centering"}
+    named = [word.strip(",;") for word in remedy(name).split() if word.startswith(("sgld.", "probe."))]
+    assert set(named) <= settings
+    assert named or name in ("sample_rhat", "sample_ess")
+
+
+def test_unknown_flags_have_no_remedy():
+    with pytest.raises(InputError, match="got flag 'heat'; expected one of not_finite, rhat"):
+        remedy("heat")
+
+
+def test_chains_from_the_weights_without_burn_in_have_neither_z_nor_equilibrium():
+    torch.manual_seed(0)
+    module = nn.Linear(3, 1)
+    batch = (torch.randn(20, 3), 3 + torch.randn(20, 1))
+    sgld = SGLDConfig(
+        lr=2e-3, nbeta=30.0, localization=1.0, num_chains=4, num_draws=60, batch_size=20, num_burnin_steps=0,
+        start="anchor",
+    )  # fmt: skip
+    prober = Prober(module, squared, ProbeData(batch), sgld=sgld, config=ProbeConfig())
+    probe, _ = prober.probe(module, 1)
+    assert int(probe["equilibrated"]) == 0
+    assert "slide" in probe.attrs["flags"]
+    assert probe["group_bif_z"].isnull().all()
+    later, _ = prober.probe(module, 5)
+    assert int(later["reference_equilibrated"]) == 0
+    assert np.isfinite(later["signal"])
+    assert np.isnan(later["signal_se"])

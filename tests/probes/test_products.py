@@ -1,6 +1,6 @@
 """What a probe measures beside samples and groups, from one set of chains."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from stagewise.influence.position_influence import position_influence
 from stagewise.influence.split import Centering
 from stagewise.influence.tokens import token_bif
 from stagewise.probes.config import ProbeConfig
+from stagewise.probes.flags import Thresholds
 from stagewise.probes.prober import Prober
 from stagewise.reporting.store import ProbeStore, open_run
 from stagewise.sampling.config import SGLDConfig
@@ -29,7 +30,9 @@ SGLD = SGLDConfig(
     num_steps_bw_draws=1,
     drift="plain",
 )
-BOTH = {"position_bins": [0, 2, 6], "token_samples": [7, 2]}
+OFF = Thresholds(**{field.name: None for field in fields(Thresholds)})
+"""Few draws: whether z-scores are shown is another matter."""
+BOTH = {"position_bins": [0, 2, 6], "token_samples": [7, 2], "thresholds": OFF}
 GENERATOR = torch.Generator().manual_seed(0)
 MASK = torch.rand(10, 6, generator=GENERATOR) < 0.9
 BATCH = (torch.randn(10, 3, generator=GENERATOR), torch.randn(10, 6, generator=GENERATOR), MASK)
@@ -84,7 +87,7 @@ def test_chains_that_keep_no_trace_give_all_products_that_a_trace_gives(engine, 
 
 
 def test_what_is_asked_for_beside_changes_nothing_else(more):
-    _, _, plain = probes(ProbeConfig())
+    _, _, plain = probes(ProbeConfig(thresholds=OFF))
     _, _, more = more
     assert set(more.data_vars) - set(plain.data_vars) == {
         f"{name}{end}"

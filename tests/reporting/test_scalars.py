@@ -1,14 +1,19 @@
 import math
+from dataclasses import fields
 
 import pytest
 import torch
 
 from stagewise.probes.config import ProbeConfig
+from stagewise.probes.flags import Thresholds
 from stagewise.probes.prober import Prober
 from stagewise.reporting.scalars import probe_scalars
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
 from tests.sampling.test_chains import squared
+
+OFF = Thresholds(**{field.name: None for field in fields(Thresholds)})
+"""Few draws: whether z-scores are shown is another matter."""
 
 
 def two_probes(num_chains):
@@ -17,7 +22,7 @@ def two_probes(num_chains):
     groups = {"a": torch.arange(6) < 3, "b": torch.arange(6) >= 3}
     data = ProbeData((torch.randn(6, 3), torch.randn(6, 1)), groups=groups)
     sgld = SGLDConfig(lr=1e-3, nbeta=10, localization=10, num_chains=num_chains, num_draws=8)
-    prober = Prober(module, squared, data, sgld=sgld, config=ProbeConfig())
+    prober = Prober(module, squared, data, sgld=sgld, config=ProbeConfig(thresholds=OFF))
     first = prober.probe(module, 1)[0]
     with torch.no_grad():
         module.bias += 1

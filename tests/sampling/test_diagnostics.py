@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 from arviz_stats.base import array_stats
+from scipy.stats import ttest_1samp
 
 from stagewise.influence.split import Centering, split
-from stagewise.sampling.diagnostics import Diagnostics, diagnose, label_shares, rhat_by_chance
+from stagewise.sampling.diagnostics import Diagnostics, diagnose, label_shares, rhat_by_chance, slide_chance
 from stagewise.sampling.trace import Trace
 
 
@@ -184,3 +185,51 @@ def test_rhat_of_independent_draws_exceeds_its_limit_by_chance_in_one_of_a_hundr
     rhat = array_stats.rhat(draws, chain_axis=0, draw_axis=1).reshape(600, num_curves).max(axis=1)
     exceeded = float((rhat > rhat_by_chance(num_chains, num_draws, num_curves)).mean())
     assert 0.001 <= exceeded <= 0.025
+
+
+def chains_of(num_chains, num_draws, num_curves, phi, rng):
+    """Stationary AR(1) chains of unit variance, the curves of a chain correlated."""
+    shocks = rng.normal(size=(num_chains, num_draws, num_curves)) + rng.normal(size=(num_chains, num_draws, 1))
+    shocks /= np.sqrt(2)
+    chains = shocks.copy()
+    for draw in range(1, num_draws):
+        chains[:, draw] = phi * chains[:, draw - 1] + np.sqrt(1 - phi**2) * shocks[:, draw]
+    return chains
+
+
+def test_slide_chance_is_that_of_a_t_test_of_the_halves_over_chains():
+    curves = noise(5, 7, 3, seed=4)
+    curves[:, :, 2] += np.linspace(0, 2, 7)
+    # Of seven draws the middle one belongs to neither half.
+    moved = curves[:, 4:].mean(axis=1) - curves[:, :3].mean(axis=1)
+    want = 3 * ttest_1samp(moved, 0.0, axis=0).pvalue.min()
+    assert slide_chance(curves) == pytest.approx(want)
+    # A loss that never moves is no further chance.
+    still = np.concatenate([curves, np.full((5, 7, 1), 2.5)], axis=2)
+    assert slide_chance(still) == pytest.approx(want)
+
+
+@pytest.mark.parametrize(("num_chains", "num_draws", "phi"), [(4, 12, 0.0), (8, 16, 0.3), (3, 4, 0.9), (8, 2, 0.5)])
+def test_chains_in_equilibrium_seldom_seem_to_slide_however_few_draws_and_however_correlated(
+    num_chains, num_draws, phi
+):
+    rng = np.random.default_rng(1)
+    found = [slide_chance(chains_of(num_chains, num_draws, 3, phi, rng)) for _ in range(2000)]
+    for level in (0.01, 0.1):
+        # Three standard errors of a share over 2,000 repetitions.
+        assert np.mean(np.array(found) < level) <= level + 3 * np.sqrt(level / 2000)
+
+
+def test_a_slide_of_a_standard_deviation_is_seen_with_few_draws():
+    rng = np.random.default_rng(2)
+    slide = np.exp(-np.arange(12) / 4)[None, :, None] * 2.0
+    found = [slide_chance(chains_of(8, 12, 3, 0.0, rng) + slide) for _ in range(200)]
+    assert np.mean(np.array(found) < 0.01) > 0.8
+
+
+def test_slide_needs_two_chains_and_two_draws_and_certainty_is_zero():
+    assert slide_chance(noise(1, 20, 2)) is None
+    assert slide_chance(noise(4, 1, 2)) is None
+    assert slide_chance(np.ones((3, 6, 2))) == 1.0
+    assert slide_chance(np.broadcast_to(np.arange(6.0)[None, :, None], (3, 6, 1))) == 0.0
+    assert diagnose(trace_of(noise(3, 20, 4))).slide_chance > 0.01

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +95,8 @@ def read_cell(output: Path, step: int, component: str) -> Cell:
                 chains = tuple(int(chain) for chain in kept["chains"])
                 features = Features(step, chains, kept["samples"], kept["groups"])
             own = xr.open_zarr(folder / _OWN, consolidated=False, chunks=None).load()
+            if "equilibrated" in own:  # cells of earlier versions do not tell
+                features = replace(features, equilibrated=bool(own["equilibrated"]))
             measured = Measured(features, own, usable=content["usable"])
         return Cell(
             step=content["step"],

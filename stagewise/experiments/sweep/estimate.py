@@ -92,6 +92,8 @@ def estimate(config: SweepConfig, data: ProbeData, module: nn.Module) -> Cost:
     samplers = [sgld] if own is None else [sgld, own]
     gradients = sum(twice * it.num_chains * it.num_steps for it in samplers)
     records = sum(it.num_chains * it.num_draws for it in samplers)
+    if config.probe.control_every is not None:
+        records += sgld.num_chains * sgld.num_draws
     context = config.data.context
     gradient_tokens = min(sgld.batch_size, num_samples(data.sampling)) * context
     record_tokens = num_samples(data.observed) * context

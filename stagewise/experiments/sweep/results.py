@@ -32,6 +32,7 @@ from stagewise.probes.record import Record
 from stagewise.reporting.classes_page import classes_page, write_classes_page
 from stagewise.reporting.store import STORE_NAME, ProbeStore, open_run, write_summary
 from stagewise.reporting.summary import build_summary
+from stagewise.reporting.verdict import VARIABLES, judge
 
 _COMPONENTS = "components"
 COMPONENTS_NAME = "components.csv"
@@ -98,7 +99,8 @@ def write_results(sweep: Sweep) -> list[Path]:
     # A component that lost its chains at a step has none of its numbers there.
     steps = list(sweep.steps)
     stores = {name: open_run(run_folder(output, name)) for name in probed if name != ALL}
-    wanted = ["group_bif", "group_bif_se", "chains_dropped", *COEFFICIENTS]
+    wanted = ["group_bif", "group_bif_se", "chains_dropped", "chains_common", "equilibrated", "reference_equilibrated"]
+    wanted += COEFFICIENTS
     runs = {name: run[[it for it in wanted if it in run]].reindex(step=steps) for name, run in stores.items()}
     if runs:
         written.append(write_component_csv(output / COMPONENTS_NAME, component_table(runs)))
@@ -129,9 +131,12 @@ def _write_component(
                 assert cell.measured is not None
                 probe.attrs |= {} if named is None else {"component": named}
                 writer.write(probe)
-                chains, draws = cell.measured.features.samples.shape[:2]
-                groups += group_rows(probe, component, num_chains=chains, num_draws=draws)
-    summary = build_summary(record, config=sweep.config.sgld, probe=sweep.config.probe, component=named)
+                groups += group_rows(probe, component, num_draws=cell.measured.features.samples.shape[1])
+    settings = sweep.config.probe
+    windows = len(record.windows(min_prominence=settings.min_prominence))
+    run = open_run(folder, variables=VARIABLES) if record.steps else None
+    verdict = judge(run, windows=windows, thresholds=settings.thresholds, flags=record.flags)
+    summary = build_summary(record, config=sweep.config.sgld, probe=settings, component=named, verdict=verdict)
     return [folder / STORE_NAME, write_summary(folder, {**summary, "sweep": _facts(sweep, component, circuits)})]
 
 

@@ -83,6 +83,14 @@ def prepare_sweep(config: SweepConfig, share: ChainShare = ALONE) -> Sweep:
         InputError: checkpoints, tokenizer, corpus or settings that cannot be used, or ``output`` holds something else.
     """
     share.numbers(config.sgld.num_chains)
+    every = config.probe.control_every
+    require(
+        every in (None, 1),
+        "probe.control_every",
+        every,
+        "1 or null in a sweep, where no cell knows of the others",
+        "1 runs a control at each checkpoint",
+    )
     one = config.num_workers == 1 and config.backend is Backend.loky
     require(
         one or share.world_size == 1,

@@ -10,6 +10,7 @@ from typing import Any
 import xarray as xr
 
 from stagewise.experiments.sweep.circuits import SCORES, TABLES, Circuits
+from stagewise.influence.chain_counts import chain_counts, equilibrated_probes
 from stagewise.reporting.files import write_text_file
 
 GROUPS_NAME, CIRCUITS_NAME = "groups.csv", "circuits.csv"
@@ -32,12 +33,15 @@ GROUP_COLUMNS = (
     "num_chains",
     "num_draws",
     "reference_step",
+    "equilibrated",
     "flags",
 )
 """``bif`` and ``se`` in nats^2, negative = helpful; ``z`` and ``correlation`` are pure numbers of the same sign.
 ``llc`` is the local learning coefficient of ``group``, ``llc_all`` that of all losses, each with its error over chains,
 and ``llc_localized_share`` tells how much of the latter is the localization's: the same in all lines of a step, a
-component and a group. Empty where undefined. ``reference_step`` is the step itself where there is no reference."""
+component and a group. Empty where undefined, ``z`` also where ``equilibrated`` is 0: the chains of the checkpoint or of
+its reference are not. ``num_chains`` are those that both have in common. ``reference_step`` is the step itself where
+there is no reference."""
 
 CIRCUIT_COLUMNS = ("step", "layer", "head", *TABLES, *SCORES)
 """Scores of heads, 0 to 1, copying -1 to 1; then scores of the whole model, nats per token, the same in all lines of a
@@ -61,17 +65,17 @@ def _llc_cells(probe: xr.Dataset, group: int) -> list[str]:
     return [_cell(it) for it in (*own, value, error, share)]
 
 
-def group_rows(probe: xr.Dataset, component: str, *, num_chains: int, num_draws: int) -> list[list[Any]]:
+def group_rows(probe: xr.Dataset, component: str, *, num_draws: int) -> list[list[Any]]:
     """Lines of one checkpoint: each part of each ordered pair of groups.
 
     Args:
         probe: its data set.
         component: whose chains.
-        num_chains: that were kept.
-        num_draws: of each.
+        num_draws: of each chain.
     """
     step, reference = int(probe.attrs["step"]), int(probe.attrs["reference_step"])
     flags = " ".join(probe.attrs["flags"])
+    num_chains, settled = int(chain_counts(probe)), int(equilibrated_probes(probe))
     values = {name: probe[variable].transpose("part", "group", "group_j").values for name, variable in _VALUES.items()}
     coefficients = [_llc_cells(probe, row) for row in range(probe.sizes["group"])]
     parts, groups = ([str(name) for name in probe[axis].values] for axis in ("part", "group"))
@@ -80,7 +84,7 @@ def group_rows(probe: xr.Dataset, component: str, *, num_chains: int, num_draws:
             *(step, component, part, group, group_j),
             *(_cell(values[name][row, i, j]) for name in _VALUES),
             *coefficients[i],
-            *(num_chains, num_draws, reference, flags),
+            *(num_chains, num_draws, reference, settled, flags),
         ]
         for row, part in enumerate(parts)
         for i, group in enumerate(groups)

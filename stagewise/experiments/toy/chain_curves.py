@@ -20,9 +20,10 @@ def _chain_influence(losses: Array) -> Array:
     return -np.einsum("cdi,cdj->cij", centred, centred) / losses.shape[1]
 
 
-def _error(by_chain: Array) -> Array:
-    """``[step, ...]``: standard error of the mean over the chains of ``[step, chain, ...]``."""
-    return np.asarray(by_chain.std(axis=1, ddof=1) / np.sqrt(by_chain.shape[1]))
+def _error(by_chain: Array, settled: NDArray[np.bool_]) -> Array:
+    """``[step, ...]``: standard error of the mean over the chains of ``[step, chain, ...]``; NaN where not settled."""
+    error = by_chain.std(axis=1, ddof=1) / np.sqrt(by_chain.shape[1])
+    return np.where(settled.reshape(-1, *[1] * (error.ndim - 1)), error, np.nan)
 
 
 def _of_relations(hierarchy: Hierarchy) -> dict[str, NDArray[np.bool_]]:
@@ -44,7 +45,7 @@ def chain_curves(folder: Path, hierarchy: Hierarchy) -> xr.Dataset:
         Over ``step`` (of the probe), ``item``, ``item_j``, ``part``, ``relation``:
 
         - ``bif``, ``bif_se`` [step, item, item_j]: of the draws of the probe alone, around the mean of each chain;
-          nats^2, negative = helpful; standard error over chains.
+          nats^2, negative = helpful; standard error over chains, NaN where the probe's chains are out of equilibrium.
         - ``relation_bif``, ``relation_bif_se`` [step, relation]: mean over the pairs of a relation, same error.
         - ``parts`` [step, part, item, item_j]: the callback's split against the reference probe, nats^2.
         - ``graddot``, ``tracin`` [step, item, item_j]: positive = helpful; nats^2 per squared weight, nats.
@@ -58,6 +59,7 @@ def chain_curves(folder: Path, hierarchy: Hierarchy) -> xr.Dataset:
     summary = json.loads(run.attrs["summary"])
     losses = run["loss"].transpose("step", "chain", "draw", "sample").values.astype(np.float64)
     by_chain = np.stack([_chain_influence(probe) for probe in losses])
+    settled = run["equilibrated"].values != 0 if "equilibrated" in run else np.ones(len(losses), dtype=bool)
     relations = _of_relations(hierarchy)
     means = np.stack([by_chain[:, :, pairs].mean(axis=-1) for pairs in relations.values()], axis=-1)
     names = np.array(hierarchy.items, dtype=object)
@@ -65,9 +67,9 @@ def chain_curves(folder: Path, hierarchy: Hierarchy) -> xr.Dataset:
     return xr.Dataset(
         {
             "bif": (pairs, by_chain.mean(axis=1)),
-            "bif_se": (pairs, _error(by_chain)),
+            "bif_se": (pairs, _error(by_chain, settled)),
             "relation_bif": (("step", "relation"), means.mean(axis=1)),
-            "relation_bif_se": (("step", "relation"), _error(means)),
+            "relation_bif_se": (("step", "relation"), _error(means, settled)),
             "parts": (("step", "part", "item", "item_j"), run["bif"].sel(part=list(PARTS)).values),
             "graddot": (pairs, run["graddot"].values),
             "tracin": (pairs, run["tracin"].values),

@@ -56,9 +56,23 @@ def _draw_pair(axes: Axes, result: SeedResult, config: ToyConfig, item: int, oth
     axes.fill_between(
         result.chains["step"].values, low, high, color="black", alpha=0.15, linewidth=0, label="± 2 standard errors"
     )
+    unsettled = np.isnan(error)
+    if unsettled.any():
+        steps = result.chains["step"].values[unsettled]
+        axes.plot(
+            steps,
+            bif[unsettled] / _largest(bif),
+            "o",
+            color="black",
+            markerfacecolor="white",
+            markersize=4,
+            zorder=4,
+            label="out of equilibrium: no errors, no signs",
+        )
     mark_transitions(axes, result)
     # All of the band, unless errors dwarf the curve.
-    axes.set_ylim(max(-1.8, min(-1.1, low.min() - 0.05)), min(1.8, max(1.1, high.max() + 0.05)))
+    bottom, top = np.nanmin(low, initial=-1.05), np.nanmax(high, initial=1.05)
+    axes.set_ylim(max(-1.8, bottom - 0.05), min(1.8, top + 0.05))
     mark_sides(axes)
 
 

@@ -1,0 +1,75 @@
+"""Group influence beside that of chains which do not see the loss, from the same noise."""
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from stagewise.influence.bif import SIGN, UNITS
+from stagewise.influence.chain_splits import ChainSplits, error_over_chains, signed
+from stagewise.influence.features import Features
+from stagewise.influence.groups import Groups
+from stagewise.influence.split import PARTS, Centering
+
+Array = NDArray[np.float64]
+
+_WITHIN = PARTS.index("within")
+_AXES = ("group", "group_j")
+
+
+def control_influence(
+    probe: Features, control: Features, groups: Groups, *, centering: Centering = Centering.pooled
+) -> xr.Dataset:
+    """Influence of a probe at its own weights, of its loss-free control, and their difference chain by chain.
+
+    The control's draws are those of N(w*, 1 / localization): its influence is minus the gradient dot product over
+    localization, up to second order in the displacement. What a probe shows beyond it is the work of the landscape.
+    Chain c of both gets the same noise, so that the difference is told far better than its two sides.
+
+    Args:
+        probe: draws at the present weights.
+        control: of the same chains without the loss, see :func:`stagewise.sampling.loss_free.loss_free`; reduced alike.
+        groups: as the features were reduced with; bins of positions may follow them in the features.
+        centering: see :class:`~stagewise.influence.split.Centering`.
+
+    Returns:
+        Over ``group``, ``group_j``, all of the within part without a reference, over the chains that both kept, nats^2,
+        negative = helpful; NaN where two groups have no pair of losses in different samples, or no chain is common:
+
+        - ``control_group_bif``, ``control_group_bif_se``: of the control, and its jackknife error over chains; NaN with
+          too few of them.
+        - ``control_probe_bif``, ``control_probe_bif_se``: of the probe.
+        - ``control_difference``, ``control_difference_se``: probe less control, and the jackknife error of this
+          difference, both chains c left out together. It follows Student's t with one degree of freedom less than
+          ``control_chains``, the number of chains.
+
+    Source: negative control, Hitchcock and Hoogland, arXiv 2507.21449; paired jackknife, Quenouille 1956, Tukey 1958.
+    """
+    common = tuple(chain for chain in probe.chains if chain in control.chains)
+    size = groups.counts.size  # without the bins
+    names = np.array(groups.names, dtype=object)
+    found: dict[str, Array] = {}
+    if common:
+        draws = [it.only(common).groups[:, :, :size] for it in (probe, control)]
+        over = [ChainSplits(it, None, centering=centering, moment=groups.pair_means) for it in draws]
+        whole = list(range(len(common)))
+
+        def one(side: int, chains: list[int]) -> Array:
+            return np.asarray(signed(over[side](chains))[_WITHIN])
+
+        estimates = {
+            "control_group_bif": lambda chains: one(1, chains),
+            "control_probe_bif": lambda chains: one(0, chains),
+            "control_difference": lambda chains: one(0, chains) - one(1, chains),
+        }
+        for name, estimate in estimates.items():
+            value = estimate(whole)
+            found[name] = value
+            found[f"{name}_se"] = error_over_chains(estimate, value, len(common), centering)
+    else:
+        for name in ("control_group_bif", "control_probe_bif", "control_difference"):
+            found[name] = found[f"{name}_se"] = np.full((len(names), len(names)), np.nan)
+    return xr.Dataset(
+        {name: (_AXES, value, {"sign": SIGN, "units": UNITS}) for name, value in found.items()}
+        | {"control_chains": len(common)},
+        coords={axis: (axis, names) for axis in _AXES},
+    )
