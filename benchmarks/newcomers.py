@@ -9,6 +9,7 @@ flags go by.
 """
 
 import argparse
+import itertools
 import json
 import sysconfig
 import tempfile
@@ -31,7 +32,7 @@ class Classifier(L.LightningModule):
     def __init__(self, *widths: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in itertools.pairwise(widths):
             layers += [nn.Linear(before, after), nn.ReLU()]
         self.net = nn.Sequential(*layers[:-1])
 
