@@ -64,10 +64,10 @@ BEFORE = {
 Truth = Callable[[int], tuple[np.ndarray, np.ndarray, tuple[str, ...]]]
 """Of a step: influence ``[group, group]``, its error, and the names of the groups."""
 
-CONTROLS = 4
+CONTROLS = 3
 """Sampler seeds of the control."""
 
-EQUAL_COST = {"num_draws": 8, "num_steps_bw_draws": 1, "num_burnin_steps": 2}
+EQUAL_COST = {"num_draws": 8, "num_steps_bw_draws": 1, "num_burnin_steps": 2, "batch_size": 16}
 """The demo's settings with fewer steps and draws, at about the cost of a probe as it was before."""
 
 
