@@ -8,14 +8,41 @@ import json
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 from induction_seeds import PREFIX, passes, read
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import stagewise
+from stagewise.influence.chain_counts import equilibrated_probes, interval_factor
 
-INDUCTION, BACKGROUND = "#d55e00", "#0072b2"
+INDUCTION, BACKGROUND, BOTH = "#d55e00", "#0072b2", "#009e73"
+PAIRS = {
+    ("induction", "induction"): INDUCTION,
+    ("induction", "background"): BOTH,
+    ("background", "background"): BACKGROUND,
+}
+
+
+def draw_influence(axes: Axes, run: xr.Dataset) -> None:
+    """Within part with 95 % intervals over chains, open where out of equilibrium; crosses: the loss-free control."""
+    steps, settled = run["step"].values, equilibrated_probes(run).values
+    factor = interval_factor(run).values
+    for (group, other), colour in PAIRS.items():
+        value = 1e3 * run["group_bif"].sel(part="within", group=group, group_j=other).values
+        half = 1e3 * factor * run["group_bif_se"].sel(part="within", group=group, group_j=other).values
+        axes.plot(steps, value, color=colour, label=f"{group} ~ {other}")
+        axes.plot(steps[settled], value[settled], ".", color=colour)
+        axes.plot(steps[~settled], value[~settled], "o", color=colour, markerfacecolor="white", markersize=4)
+        axes.fill_between(steps, value - half, value + half, color=colour, alpha=0.18, linewidth=0)
+        if "control_group_bif" in run:
+            control = 1e3 * run["control_group_bif"].sel(group=group, group_j=other).values
+            axes.plot(steps, control, "x", color=colour, markersize=5)
+    axes.axhline(0, color="grey", linewidth=0.6)
+    axes.set(ylabel="BIF, within (10$^{-3}$ nats$^2$)\nnegative = helpful")
+    axes.legend(loc="lower left", fontsize=8)
 
 
 def draw(folder: Path) -> Figure:
@@ -35,19 +62,13 @@ def draw(folder: Path) -> Figure:
     loss = top.twinx()
     for name, colour in (("induction", INDUCTION), ("background", BACKGROUND)):
         loss.plot(steps, run["group_loss"].sel(group=name), color=colour, label=f"loss of {name} tokens")
-        within = run["group_bif"].sel(part="within", group=name, group_j=name) * 1e3
-        error = run["group_bif_se"].sel(part="within", group=name, group_j=name) * 1e3
-        middle.plot(steps, within, color=colour, marker=".", label=f"{name} ~ {name}")
-        middle.fill_between(steps, within - error, within + error, color=colour, alpha=0.2, linewidth=0)
     loss.set(ylabel="loss (nats per token)", ylim=(0, None))
     lines = top.get_lines() + loss.get_lines()
     top.legend(lines, [line.get_label() for line in lines], loc="lower left", bbox_to_anchor=(0.01, 0.14), fontsize=8)
-    middle.axhline(0, color="grey", linewidth=0.6)
-    middle.set(ylabel="BIF, within (10$^{-3}$ nats$^2$)\nnegative = helpful")
-    middle.legend(loc="lower left", fontsize=8)
+    draw_influence(middle, run)
     middle.set_title(
-        f"{sgld['num_chains']} chains x {sgld['num_draws']} draws at each of {len(steps)} probes; bands: 1 standard "
-        "error over chains",
+        f"{sgld['num_chains']} chains x {sgld['num_draws']} draws at each of {len(steps)} probes; bands: 95 % over chains, "
+        "open: not in equilibrium; crosses: chains without the loss",
         fontsize=9,
     )
     signal, error = run["signal"].values, run["signal_se"].values
