@@ -160,7 +160,7 @@ class BatchedEngine:
         self._mask = mask
         self.anchor = weights.anchor
         self.state = weights.anchor.repeat(num_chains, 1)
-        self._gradients: Callable[..., Tensor] | None = None
+        self._gradients: dict[int | None, Callable[..., Tensor]] = {}
         self._recorded: list[tuple[Callable[..., Tensor], list[Tensor]]] | None = None
         self._anchors = weights.anchor.repeat(num_chains, 1)
 
@@ -193,10 +193,11 @@ class BatchedEngine:
         if rows is not None:
             rows = rows.to(state.device)
             batch = apply_to_collection(batch, Tensor, lambda tensor: tensor[rows] if tensor.dim() else tensor)
-        if self._gradients is None:
-            self._gradients = self._graph(batch, gradient=True, shared=rows is None)
+        size = None if rows is None else rows.shape[1]
+        if size not in self._gradients:
+            self._gradients[size] = self._graph(batch, gradient=True, shared=rows is None)
         with torch.no_grad():
-            return self._gradients(state, *self._rest, *tensors(batch))
+            return self._gradients[size](state, *self._rest, *tensors(batch))
 
     def losses(self) -> Tensor:
         """See :class:`~stagewise.sampling.engine.Engine`."""
