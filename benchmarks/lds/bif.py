@@ -47,9 +47,9 @@ class Chains:
     drift: Drift = Drift.tilted
     preconditioner: RMSprop | EKFAC | None = None
     batch_size: int | None = 32
-    num_chains: int = 16
-    num_draws: int = 400
-    num_burnin_steps: int = 5
+    num_chains: int = 32
+    num_draws: int = 200
+    num_burnin_steps: int = 10
     num_steps_bw_draws: int = 1
 
     def but(self, **changes: object) -> "Chains":
