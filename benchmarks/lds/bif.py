@@ -2,17 +2,20 @@
 
 import sys
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jvp
 
 from lds.sets import Split
 from stagewise.sampling.chains import run_chains
-from stagewise.sampling.config import Drift, EngineName, SGLDConfig
+from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.ekfac import EKFAC
+from stagewise.sampling.measurement import Landscape
+from stagewise.sampling.options import Drift, Integrator, Start
 from stagewise.sampling.preconditioners import RMSprop
+from stagewise.sampling.settling import settle
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,13 @@ class Chains:
     """What is sampled, and how.
 
     Attributes:
-        nbeta_per_sample: nbeta over the number of training samples; 1 is the posterior of the set, 10 a colder one.
+        nbeta_per_sample: nbeta over the number of training samples; 1 is the posterior of the set, 30 a colder one.
         damping: precision around w* over nbeta, all in all: localization / nbeta, plus the weight decay where the
             target has it.
-        step: lr times the largest eigenvalue of P^(1/2) (nbeta H + g) P^(1/2), estimated; with EK-FAC lr itself.
+        lr: step size; ``auto`` is what stagewise settles at the checkpoint: 2.5 over the measured largest eigenvalue of
+            P^(1/2) (nbeta H + g) P^(1/2), less where minibatches are hot. With EK-FAC it has no unit.
+        integrator: how a chain steps.
+        start: where a chain starts.
         drift: which gradient drives the chains.
         preconditioner: None, RMSprop or EKFAC.
         batch_size: None is the full batch.
@@ -33,16 +39,18 @@ class Chains:
         num_steps_bw_draws: steps for each draw.
     """
 
-    nbeta_per_sample: float = 10.0
-    damping: float = 0.05
-    step: float = 0.3
+    nbeta_per_sample: float = 30.0
+    damping: float = 0.03
+    lr: float | Literal["auto"] = "auto"
+    integrator: Integrator = Integrator.leimkuhler_matthews
+    start: Start = Start.gaussian
     drift: Drift = Drift.tilted
     preconditioner: RMSprop | EKFAC | None = None
     batch_size: int | None = 32
-    num_chains: int = 16
-    num_draws: int = 250
-    num_burnin_steps: int = 100
-    num_steps_bw_draws: int = 4
+    num_chains: int = 32
+    num_draws: int = 200
+    num_burnin_steps: int = 10
+    num_steps_bw_draws: int = 1
 
     def but(self, **changes: object) -> "Chains":
         """The same with other settings."""
@@ -54,37 +62,14 @@ def cross_entropy(module: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     return F.cross_entropy(module(batch[0]), batch[1], reduction="none")
 
 
-def largest_curvature(module: nn.Module, split: Split, iterations: int = 15) -> float:
-    """Largest Hessian eigenvalue of the mean training loss, by power iteration."""
-    weights = {name: value.detach() for name, value in module.named_parameters()}
-    generator = torch.Generator().manual_seed(0)
-    vector = {name: torch.randn(value.shape, generator=generator) for name, value in weights.items()}
-
-    def loss(parameters: dict[str, Tensor]) -> Tensor:
-        return F.cross_entropy(functional_call(module, parameters, (split.train[0],)), split.train[1])
-
-    size = 0.0
-    for _ in range(iterations):
-        length = torch.cat([part.flatten() for part in vector.values()]).norm()
-        vector = {name: part / length for name, part in vector.items()}
-        vector = jvp(grad(loss), (weights,), (vector,))[1]
-        size = float(torch.cat([part.flatten() for part in vector.values()]).norm())
-    return size
-
-
 def bif(module: nn.Module, split: Split, chains: Chains, weight_decay: float) -> Tensor:
     """Minus the covariance of training and test losses over all draws, ``[train, test]``, nats^2."""
     num_train = len(split.train[0])
     nbeta = num_train * chains.nbeta_per_sample
     # A tilted chain has no slope at w*: there the decay is a part of the localization. Others need it in the target.
-    decay = 0.0 if chains.drift is Drift.tilted else min(weight_decay, chains.damping)
-    lr = chains.step
-    if not isinstance(chains.preconditioner, EKFAC):
-        lr /= nbeta * (largest_curvature(module, split) + chains.damping)
-    if isinstance(chains.preconditioner, RMSprop):
-        lr *= chains.preconditioner.eps
+    decay = 0.0 if chains.drift is Drift.tilted else min(weight_decay, chains.damping / 2)
     config = SGLDConfig(
-        lr=lr,
+        lr=chains.lr,
         nbeta=nbeta,
         localization=nbeta * (chains.damping - decay),
         weight_decay=decay,
@@ -95,12 +80,16 @@ def bif(module: nn.Module, split: Split, chains: Chains, weight_decay: float) ->
         batch_size=chains.batch_size or num_train,
         preconditioner=chains.preconditioner,
         drift=chains.drift,
+        integrator=chains.integrator,
+        start=chains.start,
         engine=EngineName.batched,
     )
+    if config.unsettled:
+        config, _ = settle(config, Landscape(cross_entropy, split.train, num_samples=num_train), module)
     observed = (torch.cat([split.train[0], split.test[0]]), torch.cat([split.train[1], split.test[1]]))
     trace = run_chains(module, cross_entropy, observed=observed, sampling=split.train, config=config)
     if trace.dropped:
-        print(f"{split.name}, {chains}: dropped {trace.dropped}", file=sys.stderr)
+        print(f"{split.name}, {chains}, lr {config.lr}: dropped {trace.dropped}", file=sys.stderr)
     losses = trace.sample_losses().reshape(-1, len(observed[0]))
     centred = losses - losses.mean(axis=0)
     return -torch.from_numpy(centred[:, :num_train].T @ centred[:, num_train:] / len(losses))

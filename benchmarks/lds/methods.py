@@ -10,8 +10,8 @@ from lds.bif import Chains, bif
 from lds.retraining import Training
 from lds.rivals import damped_influence, ekfac_influence, gradient_dot, tracin
 from lds.sets import Split
-from stagewise.sampling.config import Drift
 from stagewise.sampling.ekfac import EKFAC
+from stagewise.sampling.options import Drift, Integrator, Start
 from stagewise.sampling.preconditioners import RMSprop
 
 
@@ -48,8 +48,9 @@ def _at(early: float, late: float) -> Callable[[Checkpoint], float]:
 def _bif(chains: Chains) -> Method:
     def method(checkpoint: Checkpoint) -> Tensor:
         # Later on, cold: at nbeta = n the losses rise by as much as they are, and the covariance leaves the linear
-        # response that retraining shows, most of all with wrong labels. In the first steps, hot and wide: there the
-        # average over a neighbourhood predicts networks of other seeds better than the slopes of one.
+        # response that retraining shows, most of all with wrong labels; and there long steps meet curvature that was
+        # not measured at w*. In the first steps, hot and wide: there the average over a neighbourhood predicts
+        # networks of other seeds better than the slopes of one.
         set_up = chains.but(nbeta_per_sample=0.1, damping=0.3) if checkpoint.early else chains
         return bif(checkpoint.module, checkpoint.split, set_up, checkpoint.training.weight_decay)
 
@@ -67,22 +68,35 @@ def rivals() -> dict[str, Method]:
     }
 
 
+def published() -> Chains:
+    """The Euler step from w*, with EK-FAC, as it was chosen for it."""
+    return Chains(
+        nbeta_per_sample=10,
+        lr=0.25,
+        integrator=Integrator.euler,
+        start=Start.anchor,
+        preconditioner=EKFAC(),
+        batch_size=None,
+        num_chains=16,
+        num_draws=250,
+        num_burnin_steps=40,
+        num_steps_bw_draws=4,
+    )
+
+
 def samplers() -> dict[str, Method]:
     """BIF with each sampler and drift at one budget, and the best of them at several, by name."""
-    plain = Chains(nbeta_per_sample=10, damping=0.03, step=1.0)
-    rmsprop = plain.but(preconditioner=RMSprop(eps=0.1), num_burnin_steps=200)
-    ekfac = plain.but(preconditioner=EKFAC(), batch_size=None, step=0.25, num_burnin_steps=40)
-    methods = {}
-    for name, chains in (("SGLD", plain), ("RMSprop", rmsprop), ("EK-FAC", ekfac)):
-        for drift in Drift:
-            if chains.batch_size is None and drift is Drift.control_variate:
-                continue  # With the full batch it is the plain drift.
-            # Minibatch noise heats the plain drift, the more the colder the target.
-            heated = drift is Drift.plain and chains.batch_size is not None
-            nbeta = 3.0 if heated else chains.nbeta_per_sample
-            methods[f"BIF, {name}, {drift}"] = chains.but(drift=drift, nbeta_per_sample=nbeta)
-    for draws in (60, 500):
-        methods[f"BIF, EK-FAC, tilted, 16 x {draws * 4} steps"] = ekfac.but(num_draws=draws)
+    sgld = Chains(nbeta_per_sample=10, num_chains=16, num_draws=250, num_burnin_steps=100, num_steps_bw_draws=4)
+    ekfac = Chains(preconditioner=EKFAC(), batch_size=None)
+    methods = {"BIF, Euler from w*, EK-FAC, tilted, 16 x 1000 steps": published()}
+    for drift in (Drift.plain, Drift.control_variate, Drift.tilted):
+        methods[f"BIF, SGLD, {drift}, 16 x 1000 steps"] = sgld.but(drift=drift)
+    methods["BIF, SGLD, tilted, full batch, 16 x 1000 steps"] = sgld.but(batch_size=None)
+    rmsprop = sgld.but(preconditioner=RMSprop(eps=0.1), num_burnin_steps=200)
+    methods["BIF, RMSprop, tilted, 16 x 1000 steps"] = rmsprop
+    methods["BIF, EK-FAC, plain, 32 x 200 steps"] = ekfac.but(drift=Drift.plain)
+    for draws in (50, 100, 200, 400):
+        methods[f"BIF, EK-FAC, tilted, 32 x {draws} steps"] = ekfac.but(num_draws=draws)
     return {name: _bif(chains) for name, chains in methods.items()}
 
 
@@ -102,17 +116,18 @@ def candidates() -> dict[str, Method]:
     for damping in (0.01, 0.02, 0.03, 0.1, 0.3, 1.0):
         methods[f"EK-FAC influence, damping {damping}"] = factored(damping)
         methods[f"exact Gauss-Newton influence, damping {damping}"] = exact(damping)
-    full = Chains(preconditioner=EKFAC(), batch_size=None, num_burnin_steps=40)
-    for drift, nbeta, damping in itertools.product((Drift.plain, Drift.tilted), (0.1, 1.0, 10.0), (0.03, 0.1, 0.3)):
-        chains = full.but(drift=drift, nbeta_per_sample=nbeta, damping=damping, step=0.25)
-        methods[f"BIF, EK-FAC, {drift}, nbeta {nbeta} n, damping {damping}"] = chosen(chains)
-    methods["BIF, EK-FAC, tilted, nbeta 10 n, damping 0.03, step 0.5"] = chosen(
-        full.but(nbeta_per_sample=10, damping=0.03, step=0.5)
-    )
-    for drift, nbeta, step in itertools.product(Drift, (1.0, 3.0, 10.0), (0.3, 1.0)):
-        chains = Chains(nbeta, 0.03, step, drift)
-        methods[f"BIF, SGLD, {drift}, nbeta {nbeta} n, step {step}"] = chosen(chains)
-    for eps, step in itertools.product((0.1, 0.01, 0.001), (0.3, 1.0)):
-        chains = Chains(10, 0.03, step, preconditioner=RMSprop(eps=eps), num_burnin_steps=200)
-        methods[f"BIF, RMSprop, tilted, eps {eps}, step {step}"] = chosen(chains)
+    full = Chains(preconditioner=EKFAC(), batch_size=None)
+    for nbeta, damping in itertools.product((0.1, 3.0, 10.0, 30.0, 100.0), (0.02, 0.03, 0.05, 0.1, 0.3)):
+        methods[f"BIF, EK-FAC, tilted, nbeta {nbeta} n, damping {damping}"] = chosen(
+            full.but(nbeta_per_sample=nbeta, damping=damping)
+        )
+    methods["BIF, EK-FAC, plain"] = chosen(full.but(drift=Drift.plain))
+    methods["BIF, EK-FAC, 16 chains x 400"] = chosen(full.but(num_chains=16, num_draws=400))
+    methods["BIF, Euler from w*, EK-FAC"] = chosen(published())
+    sgld = Chains(num_chains=16, num_draws=250, num_burnin_steps=100, num_steps_bw_draws=4)
+    for drift, nbeta in itertools.product((Drift.plain, Drift.control_variate, Drift.tilted), (3.0, 10.0, 30.0)):
+        methods[f"BIF, SGLD, {drift}, nbeta {nbeta} n"] = chosen(sgld.but(drift=drift, nbeta_per_sample=nbeta))
+    for eps in (0.1, 0.01):
+        chains = sgld.but(nbeta_per_sample=10, preconditioner=RMSprop(eps=eps), num_burnin_steps=200)
+        methods[f"BIF, RMSprop, tilted, eps {eps}"] = chosen(chains)
     return methods

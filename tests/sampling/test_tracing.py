@@ -51,3 +51,33 @@ def test_graph_that_writes_in_place_is_left_as_it_was_recorded():
 def test_control_flow_on_values_is_not_traced():
     with pytest.raises(RuntimeError, match="data-dependent"):
         trace(lambda x: x * 2 if x.sum() > 0 else x, [torch.randn(3)])
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "turned"),
+    [
+        ((6, 3), -1, True),
+        ((6, 3), 1, True),
+        ((6, 3), 0, False),
+        ((2, 6, 15), 2, True),
+        ((6, 16), 1, False),
+        ((3,), 0, False),
+    ],
+)
+def test_log_softmax_over_few_classes_is_taken_along_another_axis_and_stays_what_it_is(shape, axis, turned):
+    def function(x):
+        return torch.func.grad(lambda at: (at.log_softmax(axis) * torch.arange(at.numel()).view(at.shape)).sum())(x)
+
+    graph = trace(function, [torch.randn(shape, dtype=torch.float64)])
+    axes = {node.args[i] % len(shape) for node in graph.graph.nodes for i in (1, 2) if softmax_axis(node) == i}
+    assert axes == {len(shape) - 2 if turned else axis % len(shape)}
+    x = torch.randn(shape, dtype=torch.float64)
+    torch.testing.assert_close(graph(x), function(x))
+    # By hand: of sum_k c_k log p_k it is c - p sum_k c_k.
+    c = torch.arange(x.numel(), dtype=x.dtype).view(shape)
+    torch.testing.assert_close(graph(x), c - x.softmax(axis) * c.sum(axis, keepdim=True))
+
+
+def softmax_axis(node):
+    """Which argument of a log softmax is its axis."""
+    return {"aten._log_softmax.default": 1, "aten._log_softmax_backward_data.default": 2}.get(str(node.target))
