@@ -82,6 +82,11 @@ def flag_line(flags: Mapping[str, int], flagged: int, probes: int) -> str:
     return f"{flagged} of {probes} probes ({kinds})."
 
 
+def _number(value: float | str) -> str:
+    """A setting; a run that ended before its first probe still has ``auto``."""
+    return value if isinstance(value, str) else f"{value:g}"
+
+
 def _skipped(summary: Mapping[str, Any]) -> str:
     steps = summary["skipped_steps"]
     if not steps:
@@ -98,7 +103,8 @@ def summary_markdown(summary: Mapping[str, Any]) -> str:
     lines += [
         f"**BIF**: minus the covariance of losses over the draws, {summary['units']}; {summary['sign']}.",
         "",
-        f"**Sampler**: nbeta {summary['nbeta']:g}, localization {summary['localization']:g}, lr {summary['lr']:g}, "
+        f"**Sampler**: nbeta {summary['nbeta']:g}, localization {_number(summary['localization'])}, "
+        f"lr {_number(summary['lr'])}, "
         f"{summary['sgld']['num_chains']} chains x {summary['sgld']['num_draws']} draws, centred by "
         f"{summary['centering']}, seed {summary['sgld']['seed']}.",
         "",

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 
-from stagewise import InfluenceCallback, InputError, SGLDConfig, open_run
+from stagewise import InfluenceCallback, InputError, ProbeSchedule, SGLDConfig, open_run
 from tests.callbacks.runs import (
     EVERY_2,
     SGLD,
@@ -94,6 +94,18 @@ def test_csv_logger_gets_the_scalars(tmp_path):
     logger = pl.loggers.CSVLogger(tmp_path)
     fit(tmp_path, Regression(), regression_data(), InfluenceCallback(EVERY_2, SGLD), logger=logger)
     assert "influence/within/all~all" in (tmp_path / "lightning_logs" / "version_0" / "metrics.csv").read_text()
+
+
+def test_a_run_that_stops_before_its_first_probe_ends_well_with_a_summary(tmp_path):
+    class Stops(pl.Callback):
+        def on_train_batch_end(self, trainer, *args):
+            trainer.should_stop = True
+
+    callback = InfluenceCallback(ProbeSchedule(at_steps=[5]), SGLDConfig())
+    trainer = fit(tmp_path, Regression(), regression_data(), callback, callbacks=[Stops()])
+    assert trainer.global_step < 5
+    summary = json.loads((tmp_path / "lightning_logs" / "version_0" / "summary.json").read_text())
+    assert (summary["probes"], summary["lr"], summary["localization"]) == (0, "auto", "auto")
 
 
 def test_diverging_chain_is_reported_dropped_and_counted_and_training_goes_on(tmp_path):

@@ -28,8 +28,9 @@ def calibrated(config, tmp_path, capsys):  # noqa: F811
     return json.loads((folder_of(tmp_path) / "calibration.json").read_text()), capsys.readouterr().out
 
 
-def test_settings_are_proposed_that_hold_at_the_steps_looked_at(calibrated, tmp_path):
+def test_settings_are_proposed_that_hold_at_the_steps_looked_at(calibrated, config):  # noqa: F811
     found, said = calibrated
+    given = yaml.safe_load(config.read_text())["influence"]["sgld"]
     assert [it["plain"]["step"] for it in found["curvatures"]] == [2, 4]
     lr, nbeta, localization = (found["proposed"][name] for name in ("lr", "nbeta", "localization"))
     assert nbeta == 300
@@ -38,7 +39,8 @@ def test_settings_are_proposed_that_hold_at_the_steps_looked_at(calibrated, tmp_
         assert localization > nbeta * abs(min(0, it["plain"]["lam_min"]))
     assert [len(it["mean_loss"]) for it in found["traces"]] == [2, 2]
     assert all(len(chain) == 8 for it in found["traces"] for chain in it["mean_loss"])
-    for words in ("Curvature of the mean loss", "Given: lr 0.0001, nbeta 300", "Proposed: localization", "step 4: "):
+    told = f"Given: lr {given['lr']:g}, nbeta 300, localization {given['localization']:g}"
+    for words in ("Curvature of the mean loss", told, "Proposed: localization", "step 4: "):
         assert words in said
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 
@@ -77,8 +78,8 @@ def test_chosen_pairs_are_signals(run_folder, tmp_path):
     assert trough["height"] < 0
 
 
-def test_prominence_is_that_of_the_run_unless_given(tmp_path):
-    folder = write_run(tmp_path / "run")
+def test_prominence_is_that_of_the_run_unless_given(run_folder, tmp_path):
+    folder = shutil.copytree(run_folder, tmp_path / "run")
     run = open_run(folder)
     known = run["signal"].notnull().values
     steps, values, errors = (run[name].values[known] for name in ("step", "signal", "signal_se"))

@@ -33,6 +33,13 @@ def test_centring_is_that_of_the_run():
     assert summary_of(Record(), probe=ProbeConfig(centering=Centering.step))["centering"] == "step"
 
 
+def test_settings_are_told_as_numbers_or_as_still_auto_where_no_probe_settled_them():
+    text = summary_markdown(summary_of(Record()))
+    assert "nbeta 300, localization auto, lr auto, 8 chains x 10 draws" in text
+    text = summary_markdown(summary_of(Record(), config=SGLDConfig(lr=1e-4, localization=2000.0)))
+    assert "localization 2000, lr 0.0001, " in text
+
+
 def test_flags_are_listed_from_the_most_frequent_on():
     assert flag_line({"ess": 1, "rhat": 3, "drift": 1}, 3, 7) == "3 of 7 probes (rhat 3, drift 1, ess 1)."
 

@@ -149,8 +149,11 @@ class ToyConfig:
         sgld = self.influence.sgld
         sgld.numbers()
         require(sgld.num_chains >= 3, "num_chains", sgld.num_chains, "3 or more, for errors over chains", "32 is usual")
+        # Every minibatch is the whole set: all drifts but the tilted one are then the plain gradient.
+        drift = Drift.plain if sgld.drift is not Drift.tilted else sgld.drift
+        found = {"drift": drift, "weight_decay": sgld.weight_decay, "parameters": sgld.parameters}
         for name, usable in (("drift", "plain"), ("weight_decay", 0.0), ("parameters", None)):
-            value = getattr(sgld, name)
+            value = found[name]
             require(
                 value == usable,
                 f"influence.sgld.{name}",

@@ -46,7 +46,9 @@ def finished(checkpoints, tmp_path_factory):
 
 def test_cost_is_told_first_then_one_line_for_each_cell(finished):
     _, _, lines = finished
-    assert lines[0].startswith("3 cells of 14,720 parameters, each 2 chains x 3 draws: 6 gradients of 64 tokens")
+    # Two chains of two steps of burn-in and three draws.
+    start = "3 cells of 14,720 parameters, each 2 chains x 3 draws: 10 gradients of 64 tokens and 6 evaluations of 64;"
+    assert lines[0].startswith(start)
     assert [line[:13] for line in lines[1:]] == ["[1/3] step 1:", "[2/3] step 2:", "[3/3] step 4:"]
 
 

@@ -11,6 +11,8 @@ from stagewise.probes.schedule import LogSpaced, ProbeSchedule
 from stagewise.sampling.config import SGLDConfig
 from tests.experiments.toy.small import small_config
 
+SGLD = SGLDConfig(lr=3e-5, localization=1e4, num_chains=4)
+
 
 def test_probed_steps_are_those_of_the_schedule():
     assert small_config().probed_steps == LogSpaced(20, 200, 8).steps()
@@ -39,12 +41,12 @@ def test_experiments_that_cannot_be_run_are_refused(changes, words):
         ({"schedule": ProbeSchedule(every_n_steps=10)}, "listed steps"),
         ({"schedule": ProbeSchedule(at_steps=[0, 10, 20, 30])}, "from 1 on"),
         ({"schedule": ProbeSchedule(at_steps=[10, 20, 30, 150], max_overhead=0.5)}, "max_overhead"),
-        ({"sgld": SGLDConfig(num_chains=2)}, "3 or more"),
-        ({"sgld": SGLDConfig(num_chains=4, batch_size=2)}, "all 3 items"),
-        ({"sgld": SGLDConfig(num_chains=4, lr="auto")}, "numbers"),
-        ({"sgld": SGLDConfig(num_chains=4, drift="tilted")}, "plain loss"),
-        ({"sgld": SGLDConfig(num_chains=4, weight_decay=0.1)}, "plain loss"),
-        ({"sgld": SGLDConfig(num_chains=4, parameters=["first*"])}, "all weights"),
+        ({"sgld": replace(SGLD, num_chains=2)}, "3 or more"),
+        ({"sgld": replace(SGLD, batch_size=2)}, "all 3 items"),
+        ({"sgld": replace(SGLD, lr="auto")}, "numbers"),
+        ({"sgld": replace(SGLD, drift="tilted")}, "plain loss"),
+        ({"sgld": replace(SGLD, weight_decay=0.1)}, "plain loss"),
+        ({"sgld": replace(SGLD, parameters=["first*"])}, "all weights"),
         ({"probe": ProbeConfig(save_trace=False)}, "read from the draws"),
         ({"probe": ProbeConfig(gradient_dot=False)}, "baseline of every comparison"),
     ],
@@ -52,6 +54,14 @@ def test_experiments_that_cannot_be_run_are_refused(changes, words):
 def test_probes_that_cannot_be_compared_are_refused(influence, words):
     with pytest.raises(InputError, match=words):
         small_config(influence=replace(small_config().influence, **influence))
+
+
+@pytest.mark.parametrize("drift", ["auto", "plain", "control_variate"])
+def test_drifts_that_are_the_plain_gradient_where_a_minibatch_is_the_whole_set_are_taken(drift):
+    """test_gradients holds that they are."""
+    influence = small_config().influence
+    sgld = replace(influence.sgld, drift=drift)
+    assert small_config(influence=replace(influence, sgld=sgld)).influence.sgld.drift == drift
 
 
 @pytest.mark.parametrize(
