@@ -128,7 +128,8 @@ def test_callback_metrics_gain_nothing_outside_the_callbacks_own_tags(tmp_path):
     assert all(torch.equal(watched[name], value) for name, value in alone.items())
     added = set(watched) - set(alone)
     assert "influence/within/all~all" in added
-    assert all(name.startswith(("influence/", "sampler/", "transition/", "baseline/")) for name in added)
+    owned = ("influence/", "sampler/", "transition/", "baseline/", "llc/", "llc_se/")
+    assert all(name.startswith(owned) for name in added)
 
 
 class Boom(Exception):
