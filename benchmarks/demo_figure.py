@@ -67,8 +67,8 @@ def draw(folder: Path) -> Figure:
     top.legend(lines, [line.get_label() for line in lines], loc="lower left", bbox_to_anchor=(0.01, 0.14), fontsize=8)
     draw_influence(middle, run)
     middle.set_title(
-        f"{sgld['num_chains']} chains x {sgld['num_draws']} draws at each of {len(steps)} probes; bands: 95 % over chains; "
-        "crosses: without the loss",
+        f"{sgld['num_chains']} chains x {sgld['num_draws']} draws at each of {len(steps)} probes; bands: 95 % over "
+        "chains; crosses: without the loss",
         fontsize=9,
     )
     signal, error = run["signal"].values, run["signal_se"].values
