@@ -9,6 +9,7 @@ from arviz_stats.base import array_stats
 from numpy.typing import NDArray
 from scipy.special import fdtri, stdtr
 
+from stagewise.sampling.relaxation import CORRELATION_AIM
 from stagewise.sampling.trace import Trace
 
 Array = NDArray[np.float64]
@@ -26,7 +27,7 @@ class Diagnostics:
         rhat_max: largest rank-normalised split R-hat over samples (1 = chains agree); None below 4 draws.
         ess_min: smallest bulk effective sample size over samples, in draws, all chains together; None below 4 draws.
         rhat_groups: largest R-hat over the mean losses of groups, which is what a run reports first.
-        rhat_max_chance: what ``rhat_max`` of so many independent draws exceeds in one of a hundred probes, see
+        rhat_max_chance: what ``rhat_max`` of so many draws in equilibrium exceeds in one of a hundred probes, see
             :func:`rhat_by_chance`; None below 4 draws.
         rhat_groups_chance: the same for ``rhat_groups``.
         ess_groups: smallest bulk effective sample size over the mean losses of groups, in draws.
@@ -70,23 +71,27 @@ class Diagnostics:
     minibatch_noise: float | None = None
 
 
-def rhat_by_chance(num_chains: int, num_draws: int, num_curves: int) -> float:
-    """What the largest R-hat of independent draws exceeds in one of a hundred cases.
+def rhat_by_chance(num_chains: int, num_draws: int, num_curves: int, *, correlation: float = CORRELATION_AIM) -> float:
+    """What the largest R-hat of chains in equilibrium exceeds in about one of a hundred cases.
 
     A fixed limit flags short chains that agree perfectly: split R-hat squared is (n - 1 + F) / n, F the ratio of the
     mean squares between and within the 2 C half chains of n draws, which follows Fisher's F for independent draws.
+    Correlated draws have a larger F in equilibrium too: by t (n - 1) / (n - t), with t = 1 + 2 sum (1 - k / n) rho^k.
     Rank-normalised R-hat is the larger of two such, for location and for spread.
 
     Args:
         num_chains: C.
         num_draws: of each chain; 4 or more.
         num_curves: that the largest is taken over.
+        correlation: rho of successive draws in equilibrium; what :func:`~stagewise.sampling.settling.settle` lets pass.
 
     Source: Gelman and Rubin 1992, analysis of variance; Bonferroni over curves.
     """
     halves, length = 2 * num_chains, num_draws // 2
     level = 0.01 / (2 * num_curves)
-    ratio = float(fdtri(halves - 1, halves * (length - 1), 1 - level))
+    lags = np.arange(1, length)
+    longer = 1 + 2 * float(((1 - lags / length) * correlation**lags).sum())
+    ratio = float(fdtri(halves - 1, halves * (length - 1), 1 - level)) * longer * (length - 1) / (length - longer)
     return math.sqrt((length - 1 + ratio) / length)
 
 

@@ -5,6 +5,10 @@ import math
 STABLE = 4.0
 """A direction is stable where lr times its curvature is below this."""
 
+CORRELATION_AIM = 0.2
+"""Correlation of successive draws that is let pass where localization alone holds the chain. Effective draws for the
+time change little from one step between draws to six, while R-hat of short chains wants independent draws."""
+
 LEFT_AT_START = 0.1
 """Share of a displacement that a burn-in leaves in the slowest direction."""
 

@@ -15,7 +15,7 @@ from stagewise.sampling.heat import NUM_GRADIENTS, minibatch_heat
 from stagewise.sampling.measurement import Landscape, Measurement
 from stagewise.sampling.options import Drift, Integrator
 from stagewise.sampling.preconditioners import Preconditioner
-from stagewise.sampling.relaxation import STABLE, draw_correlation, relaxation_steps
+from stagewise.sampling.relaxation import CORRELATION_AIM, STABLE, draw_correlation, relaxation_steps
 from stagewise.sampling.weights import FlatWeights
 
 HEAT_AIM = 0.1
@@ -23,10 +23,6 @@ HEAT_AIM = 0.1
 
 _PLACES = 4
 """Places around w* that the heat is measured at."""
-
-CORRELATION_AIM = 0.2
-"""Correlation of successive draws that is let pass where localization alone holds the chain. Effective draws for the
-time change little from one step between draws to six, while R-hat of short chains wants independent draws."""
 
 _MOST_STEPS_BW_DRAWS = 8
 

@@ -177,14 +177,19 @@ def test_what_is_not_finite_is_said_and_nothing_is_made_of_it(bad):
     assert not diagnose(trace_of(noise(2, 10, 3), distance=np.full((2, 10), bad, dtype=np.float32))).finite
 
 
-@pytest.mark.parametrize(("num_chains", "num_draws", "num_curves"), [(8, 12, 3), (4, 20, 1), (2, 40, 5)])
-def test_rhat_of_independent_draws_exceeds_its_limit_by_chance_in_one_of_a_hundred_probes(
-    num_chains, num_draws, num_curves
+@pytest.mark.parametrize("correlation", [0.0, 0.2, 0.4])
+@pytest.mark.parametrize(("num_chains", "num_draws", "num_curves"), [(8, 12, 3), (4, 20, 1), (2, 40, 5), (8, 10, 8)])
+def test_rhat_of_chains_in_equilibrium_exceeds_its_limit_by_chance_in_about_one_of_a_hundred_probes(
+    num_chains, num_draws, num_curves, correlation
 ):
     draws = np.random.default_rng(0).standard_normal((num_chains, num_draws, num_curves * 600))
+    for draw in range(1, num_draws):
+        draws[:, draw] = correlation * draws[:, draw - 1] + np.sqrt(1 - correlation**2) * draws[:, draw]
     rhat = array_stats.rhat(draws, chain_axis=0, draw_axis=1).reshape(600, num_curves).max(axis=1)
-    exceeded = float((rhat > rhat_by_chance(num_chains, num_draws, num_curves)).mean())
-    assert 0.001 <= exceeded <= 0.025
+    exceeded = float((rhat > rhat_by_chance(num_chains, num_draws, num_curves, correlation=correlation)).mean())
+    # Bonferroni and Fisher's F for correlated draws err to the safe side.
+    assert exceeded <= 0.025
+    assert float((rhat > 0.97 * rhat_by_chance(num_chains, num_draws, num_curves, correlation=correlation)).mean()) > 0
 
 
 def chains_of(num_chains, num_draws, num_curves, phi, rng):
