@@ -127,7 +127,7 @@ def test_no_localization_is_refused_where_the_start_needs_one():
 def test_burnin_follows_from_the_step_unless_it_is_given(settings, steps):
     config = SGLDConfig(**settings)
     assert config.burnin_steps == steps
-    assert config.num_steps == steps + 16
+    assert config.num_steps == steps + config.num_draws
     reach = settings.get("lr", 0) * settings.get("localization", 0)
     if config.preconditioner is None and reach > 0 and steps < 500 and config.num_burnin_steps == "auto":
         assert abs(1 - reach / 2) ** steps <= 0.1
