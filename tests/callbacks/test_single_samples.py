@@ -2,6 +2,7 @@
 
 import csv
 import warnings
+from dataclasses import fields
 
 import lightning.pytorch as pl
 import numpy as np
@@ -11,11 +12,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 
 from stagewise import InfluenceCallback, InputError, ProbeConfig, open_run
+from stagewise.probes.flags import Thresholds
 from tests.callbacks.runs import EVERY_2, SGLD, Regression, X, Y, fit, regression_data
 
 NAMES = ["dog", "sparrow", "trout", "oak"]
 GROUPS = {name: torch.arange(len(NAMES)) == row for row, name in enumerate(NAMES)}
 OFF_DIAGONAL = ~np.eye(len(NAMES), dtype=bool)
+OFF = Thresholds(**{field.name: None for field in fields(Thresholds)})
+"""Few draws: whether z-scores are shown is another matter."""
 VARIABLES = ("group_bif", "group_bif_se", "group_bif_z", "group_bif_correlation", "graddot", "tracin")
 
 
@@ -23,7 +27,7 @@ def train(folder, groups):
     """One run with a TensorBoard and a CSV logger; their folders."""
     loggers = [pl.loggers.TensorBoardLogger(folder, "tensorboard"), pl.loggers.CSVLogger(folder, "csv")]
     callback = InfluenceCallback(
-        EVERY_2, SGLD, ProbeConfig(damped_influence=True), observed=(X[:4], Y[:4]), groups=groups
+        EVERY_2, SGLD, ProbeConfig(damped_influence=True, thresholds=OFF), observed=(X[:4], Y[:4]), groups=groups
     )
     torch.manual_seed(0)  # the weights are drawn before ``fit`` seeds
     with warnings.catch_warnings(record=True) as caught:
