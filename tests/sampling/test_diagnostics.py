@@ -188,6 +188,8 @@ def test_rhat_of_chains_in_equilibrium_exceeds_its_limit_by_chance_in_about_one_
     rhat = array_stats.rhat(draws, chain_axis=0, draw_axis=1).reshape(600, num_curves).max(axis=1)
     exceeded = float((rhat > rhat_by_chance(num_chains, num_draws, num_curves, correlation=correlation)).mean())
     # Bonferroni and Fisher's F for correlated draws err to the safe side.
+    if correlation == 0 and num_curves < 8:
+        assert exceeded >= 0.001
     assert exceeded <= 0.025
     assert float((rhat > 0.97 * rhat_by_chance(num_chains, num_draws, num_curves, correlation=correlation)).mean()) > 0
 
