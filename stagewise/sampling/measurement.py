@@ -71,15 +71,24 @@ class Landscape:
     second_moments: Mapping[str, Tensor] = field(default_factory=dict)
     masks: Masks | None = None
 
-    def measure(self, module: nn.Module, config: SGLDConfig, step: int = 0) -> Measurement:
+    def measure(
+        self, module: nn.Module, config: SGLDConfig, step: int = 0, *, plain: Curvature | None = None
+    ) -> Measurement:
         """Measure at the weights that ``module`` has now, which is left as it was.
 
         The preconditioned curvature is left out while ``config.localization`` is ``auto``.
 
+        Args:
+            module: at the checkpoint.
+            config: whose target and preconditioner count.
+            step: training step of the checkpoint.
+            plain: curvature without preconditioner, where it has been measured already; taken over.
+
         Raises:
             InputError, FloatingPointError, ArithmeticError: as :func:`measure_curvature` does.
         """
-        plain = self._curvature(module, config, step, None)
+        if plain is None:
+            plain = self._curvature(module, config, step, None)
         preconditioner = None if config.localization == "auto" else self.preconditioner(module, config)
         if preconditioner is None:
             return Measurement(plain)

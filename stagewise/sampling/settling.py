@@ -70,17 +70,16 @@ def settle(
         proposal = propose(replace(config, lr="auto"), [measured.plain], growth=growth, keep=True)
         config = replace(config, localization=proposal.localization)
         if config.preconditioner is not None:
-            measured = landscape.measure(module, config, step)
+            measured = landscape.measure(module, config, step, plain=measured.plain)
     free = config.lr == "auto"
     if free:
         steepest = []
         if measured.preconditioned is not None:
             # Only H is expected to grow, not the localization beside it.
-            grown = (
-                measured
-                if growth == 1
-                else landscape.measure(module, replace(config, nbeta=growth * config.nbeta), step)
-            )
+            grown = measured
+            if growth != 1:
+                steeper = replace(config, nbeta=growth * config.nbeta)
+                grown = landscape.measure(module, steeper, step, plain=measured.plain)
             assert grown.preconditioned is not None
             steepest = [grown.preconditioned.lam_max]
         config = replace(config, lr=propose(config, [measured.plain], growth=growth, steepest=steepest, keep=True).lr)

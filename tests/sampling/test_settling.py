@@ -222,6 +222,20 @@ def test_ekfac_is_settled_by_the_curvature_of_its_own_chain():
     assert memory(settled.lr) ** 2 <= 0.1 < memory(settled.lr)
 
 
+@pytest.mark.parametrize("growth", [1.0, 2.0])
+def test_the_plain_curvature_is_measured_once(growth, monkeypatch):
+    roots = []
+    measure = Landscape._curvature
+
+    def counted(self, module, config, step, root):
+        roots.append(root)
+        return measure(self, module, config, step, root)
+
+    monkeypatch.setattr(Landscape, "_curvature", counted)
+    one(replace(SMALL, preconditioner=RMSprop()), growth=growth)
+    assert sum(root is None for root in roots) == 1
+
+
 def test_heat_is_measured_without_localization_too():
     settled = one(replace(SMALL, lr=1e-3, localization=0.0, start="anchor"))
     assert settled.localization == 0
