@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo toy intervention test lint bench clean
+.PHONY: demo toy intervention test test-slow test-all lint bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,7 +30,12 @@ intervention: $(VENV)/.installed
 	$(BIN)/stagewise intervene -c configs/intervention.yaml
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2
+
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pytest -m slow --numprocesses 2
+
+test-all: test test-slow
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
