@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
@@ -14,12 +14,13 @@ from stagewise.batches import Batch
 from stagewise.callbacks.calibration import SettingsWatch
 from stagewise.callbacks.component import masks_of_component
 from stagewise.callbacks.group_coverage import write_group_coverage
+from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.learning_rates import LearningRates
 from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_new_flags
 from stagewise.callbacks.outcome import write_outcome
 from stagewise.callbacks.probe_budget import within_budget
 from stagewise.callbacks.probe_listeners import Listener, ProbeListeners
-from stagewise.callbacks.probe_sources import ProbeSources
+from stagewise.callbacks.probe_sources import FirstBatch, ProbeSources
 from stagewise.callbacks.probe_values import log_values, probe_values
 from stagewise.callbacks.progress import show_on_bar
 from stagewise.callbacks.resume import check_unchanged
@@ -48,7 +49,7 @@ from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.preconditioners import AdamMoments
 
 
-class InfluenceCallback(Callback):
+class InfluenceCallback(HostCallback):
     """Runs local SGLD chains at scheduled steps and logs the Bayesian influence function with its split.
 
     Influence is minus the covariance of losses over the draws, in nats^2: *negative = helpful*. Results go to every
@@ -109,6 +110,7 @@ class InfluenceCallback(Callback):
         self._watch = SettingsWatch(sgld, probe)
         self._resumed: dict[str, Any] | None = None
         self._prober: Prober | None = None
+        self._first_batch: FirstBatch | None = None
         self._folder: Path | None = None
         self._fingerprint: dict[str, str] = {}
         self._engine: str | None = None
@@ -153,7 +155,7 @@ class InfluenceCallback(Callback):
             # First attached to a run that goes on: steps before this session are not due.
             self._record.last_step = trainer.global_step - 1
         with metrics_refused(pl_module):
-            loss_fn, data = self.sources.loss_and_data(trainer, pl_module)
+            loss_fn, data, self._first_batch = self.sources.settled(trainer, pl_module)
             masks = masks_of_component(self.component, pl_module, self.sgld)
             self.sgld = self._watch.start(loss_fn, data, masks)
             prober = Prober(
@@ -187,6 +189,12 @@ class InfluenceCallback(Callback):
             write_group_coverage(trainer, self._folder, data.groups, prober.groups)
         self._stopwatch.lap()
         self._probe_if_due(trainer, pl_module)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Before the first step: refuse probes of batches of another structure than training has."""
+        first, self._first_batch = self._first_batch, None
+        if first is not None:
+            first.check(batch)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
+from stagewise.callbacks.hosts import is_a
 from stagewise.errors import InputError
 from stagewise.reporting.classes_page import CLASSES_NAME
 from stagewise.reporting.store import STORE_NAME, SUMMARY_NAME, ProbeStore
@@ -20,7 +20,7 @@ def default_folder(trainer: Trainer) -> Path:
     # `log_dir` is a broadcast: every rank reads it.
     folder = Path(trainer.log_dir or trainer.default_root_dir)
     logger = trainer.logger
-    if logger is None or isinstance(logger, (TensorBoardLogger, CSVLogger)):
+    if logger is None or is_a(logger, "TensorBoardLogger", "CSVLogger"):
         return folder
     version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
     own = None if logger.version is None else folder / str(logger.name) / version

@@ -1,0 +1,33 @@
+"""Both packages that Lightning comes in: ``lightning.pytorch`` and ``pytorch_lightning`` have classes of their own."""
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch import Callback
+
+_PACKAGES = ("lightning.pytorch.", "pytorch_lightning.")
+
+if TYPE_CHECKING or find_spec("pytorch_lightning") is None:
+
+    class HostCallback(Callback):
+        """What the callbacks of this package are: callbacks of every Lightning that is installed."""
+
+else:
+    from pytorch_lightning import Callback as OtherCallback
+
+    class HostCallback(Callback, OtherCallback):
+        """What the callbacks of this package are: callbacks of every Lightning that is installed."""
+
+
+def is_a(value: Any, *names: str) -> bool:
+    """Whether a value is an instance of one of Lightning's classes, by name, of either package.
+
+    Args:
+        value: a logger, strategy, callback or exception.
+        names: such as ``TensorBoardLogger``.
+    """
+    return any(kind.__name__ in names and _of_lightning(kind) for kind in type(value).__mro__)
+
+
+def _of_lightning(kind: type) -> bool:
+    return kind.__module__.startswith((*_PACKAGES, "lightning.fabric.", "lightning_fabric."))
