@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
@@ -52,6 +51,10 @@ class CollatedLoss:
                 "and samples by index; draw a fixed list of samples from a stream and pass that"
             )
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "CollatedLoss":
+        """Itself: the data set is only read, and a copy of it would not be known for that of the training loader."""
+        return self
+
     def __call__(self, module: nn.Module, index: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Losses of the samples ``index [k]``, ``[k]`` or with more axes behind; or losses and mask.
 
@@ -84,7 +87,3 @@ class CollatedLoss:
                 f"expected 0 to {len(self.dataset) - 1}; choose others"
             )
         return numbers
-
-    def first_indices(self, limit: int) -> Tensor:
-        """The first indices of the data set, int64 ``[at most limit]``."""
-        return torch.arange(min(limit, len(self.dataset)))

@@ -68,7 +68,7 @@ def is_container(value: object) -> bool:
     return is_dataclass(value) and not isinstance(value, type)
 
 
-def holds_data(value: object, depth: int = 2) -> bool:
+def holds_data(value: object, depth: int = 4) -> bool:
     """Whether something that is no tensor, array or container may hold data of samples: a length, or tensors in it."""
     if isinstance(value, _ATOMS) or (callable(value) and not hasattr(value, "__len__")):
         return False

@@ -1,9 +1,12 @@
 """Both packages that Lightning comes in: ``lightning.pytorch`` and ``pytorch_lightning`` have classes of their own."""
 
+import logging
+import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback
+from lightning_utilities.core import rank_zero
 
 _PACKAGES = ("lightning.pytorch.", "pytorch_lightning.")
 
@@ -14,6 +17,11 @@ if TYPE_CHECKING or find_spec("pytorch_lightning") is None:
 
 else:
     from pytorch_lightning import Callback as OtherCallback
+
+    # Each package takes over the log of both when it is imported: it stays with the one that the user imported first.
+    _order = list(sys.modules)
+    _first = min(("lightning.pytorch", "pytorch_lightning"), key=_order.index)
+    rank_zero.log = logging.getLogger(f"{_first}.utilities.rank_zero")
 
     class HostCallback(Callback, OtherCallback):
         """What the callbacks of this package are: callbacks of every Lightning that is installed."""

@@ -24,7 +24,7 @@ from stagewise.callbacks.probe_sources import FirstBatch, ProbeSources
 from stagewise.callbacks.probe_values import log_values, probe_values
 from stagewise.callbacks.progress import show_on_bar
 from stagewise.callbacks.resume import check_unchanged
-from stagewise.callbacks.run_folder import open_run_folder
+from stagewise.callbacks.run_folder import KnownFolder, open_run_folder
 from stagewise.callbacks.silence import metrics_refused
 from stagewise.callbacks.trainer_facts import (
     forward_context,
@@ -82,13 +82,16 @@ class InfluenceCallback(HostCallback):
             schedule: when to probe; every 50 steps by default.
             sgld: the sampler.
             probe: the measurement.
-            observed: data set or batch whose losses are recorded. If not given: the data module's ``probe_data()``,
-                else the first 64 samples of the training set.
-            sampling: data set or batch whose minibatches drive the gradient. If not given: the first 1,024 samples of
-                the training set.
-            groups: name to bool mask over the observed set, ``[sample]`` or ``[sample, token]``; one sample is enough.
+            observed: data set or batch whose losses are recorded, as the training loader would give it: transfer hooks
+                are applied to it. If not given: the data module's ``probe_data()``, else 64 samples that the training
+                loader draws, which are the first ones of its set where it loads the whole of it.
+            sampling: data set or batch whose minibatches drive the gradient. If not given: 1,024 samples likewise;
+                where none can be drawn (a stream), the observed set.
+            groups: name to bool mask over the observed set, ``[sample]``, ``[sample, token]`` or of the shape of the
+                losses; one sample is enough.
             loss_fn: ``loss_fn(module, batch)``, unreduced; if not given, the module's ``per_sample_loss(batch)`` or its
-                Hugging Face causal language model.
+                Hugging Face causal language model. :class:`~stagewise.collated_loss.CollatedLoss` for batches that
+                cannot be cut into samples.
             component: a part of a language model, such as ``layer0.head1``, see
                 :func:`stagewise.lm.components.components`: chains, baselines and curvature are those of its weights
                 alone. None for all that ``sgld.parameters`` names. A run has one callback; a sweep over its checkpoints
@@ -112,6 +115,7 @@ class InfluenceCallback(HostCallback):
         self._prober: Prober | None = None
         self._first_batch: FirstBatch | None = None
         self._folder: Path | None = None
+        self._known = KnownFolder()
         self._fingerprint: dict[str, str] = {}
         self._engine: str | None = None
         self._baselines: Baselines | None = None
@@ -120,8 +124,11 @@ class InfluenceCallback(HostCallback):
 
     @property
     def folder(self) -> Path | None:
-        """Where the files of the run are; None before training starts."""
-        return self._folder
+        """Where the files of the run are; None before training starts.
+
+        Where a deep copy of this callback trained, and not the callback itself, the folder of the copy that did last.
+        """
+        return self._known.path if self._folder is None else self._folder
 
     @property
     def groups(self) -> Groups | None:
@@ -183,6 +190,7 @@ class InfluenceCallback(HostCallback):
             resumed=resumed is not None,
             earlier=None if resumed is None else resumed["folder"],
         )
+        self._known.path = self._folder
         self._prober = prober
         if trainer.is_global_zero:
             write_layout(writers(trainer), prober.groups, control=self.probe.control_every is not None)

@@ -1,6 +1,7 @@
 """Where the files of a run go, and what is there already."""
 
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
@@ -9,6 +10,21 @@ from stagewise.callbacks.hosts import is_a
 from stagewise.errors import InputError
 from stagewise.reporting.classes_page import CLASSES_NAME
 from stagewise.reporting.store import STORE_NAME, SUMMARY_NAME, ProbeStore
+
+
+class KnownFolder:
+    """The folder of the last run, known to a callback and to all its deep copies.
+
+    Some libraries train a deep copy of the callback that they are given: the given one then tells the copy's folder.
+    """
+
+    def __init__(self) -> None:
+        """No run yet."""
+        self.path: Path | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "KnownFolder":
+        """Itself."""
+        return self
 
 
 def default_folder(trainer: Trainer) -> Path:

@@ -1,11 +1,13 @@
 """Where the observed set, the sampling set and the groups come from."""
 
+from dataclasses import replace
+
 import lightning.pytorch as pl
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from stagewise import InfluenceCallback, InputError, ProbeData, open_run
+from stagewise import InfluenceCallback, InputError, ProbeData, ReweightedLoader, open_run
 from tests.callbacks.runs import EVERY_2, SGLD, Regression, X, Y, fit, regression_data
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -75,3 +77,138 @@ def test_arguments_go_before_what_the_data_module_brings(tmp_path):
 def test_data_module_that_brings_something_else_is_refused(tmp_path):
     with pytest.raises(InputError, match="ProbeData"):
         fit_with(tmp_path, WithProbeData("nothing"))
+
+
+class Counted(torch.utils.data.Dataset):
+    """Each sample's target is its number."""
+
+    def __len__(self):
+        return 300
+
+    def __getitem__(self, index):
+        return torch.full((3,), index / 300), torch.tensor([float(index)])
+
+
+def seen_by_probes(folder, loader, **settings):
+    """Numbers of the observed and the driving samples, as the loss gets them."""
+    seen = {}
+    callback = InfluenceCallback(EVERY_2, SGLD, **settings)
+
+    class Spy(pl.Callback):
+        def on_train_start(self, trainer, module):
+            prober = callback._prober
+            seen["observed"] = prober._observed[1].flatten().int().tolist()
+            seen["sampling"] = prober._sampling[1].flatten().int().tolist()
+
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=2,
+        callbacks=[callback, Spy()],
+        default_root_dir=folder,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(Regression(), loader)
+    run = open_run(trainer.log_dir)
+    assert run.sizes["sample"] == len(seen["observed"])
+    return seen
+
+
+def test_probes_look_at_what_the_sampler_of_training_draws(tmp_path):
+    sampler = torch.utils.data.SubsetRandomSampler(range(100, 200))
+    seen = seen_by_probes(tmp_path, DataLoader(Counted(), 8, sampler=sampler))
+    assert seen == {"observed": list(range(100, 164)), "sampling": list(range(100, 200))}
+
+
+def test_probes_of_a_reweighted_loader_are_those_of_the_whole_set(tmp_path):
+    loader = ReweightedLoader(Counted(), {"even": torch.arange(300) % 2 == 0}, 8)
+    seen = seen_by_probes(tmp_path, loader)
+    assert seen == {"observed": list(range(64)), "sampling": list(range(300))}
+
+
+def test_order_of_training_is_the_same_with_a_sampler_of_ones_own(tmp_path):
+    from tests.loading.test_draw import Shuffled
+
+    orders = []
+    for callbacks in ([], [InfluenceCallback(EVERY_2, SGLD)]):
+        order = []
+
+        class Witness(pl.Callback):
+            def on_train_batch_start(self, trainer, module, batch, batch_idx, order=order):
+                order.append(batch[1].flatten().tolist())
+
+        pl.seed_everything(3, verbose=False)
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            max_steps=12,
+            callbacks=[*callbacks, Witness()],
+            default_root_dir=tmp_path / str(len(callbacks)),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+        )
+        trainer.fit(Regression(), DataLoader(Counted(), 8, sampler=Shuffled(50, 110)))
+        orders.append(order)
+    assert orders[0] == orders[1]
+    assert len(orders[0]) == 12
+
+
+def test_stream_with_an_observed_set_says_what_drives_the_chains(tmp_path):
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(regression_data())
+
+    with pytest.warns(UserWarning, match=r"no sampling= is given.*a stream, Stream.*the observed set alone drive"):
+        fit_stream(tmp_path, Stream(), observed=(X[:9], Y[:9]))
+    with pytest.raises(InputError, match=r"got an iterable data set.*as sampling= what drives the chains"):
+        fit_stream(tmp_path, regression_data(), observed=Stream())
+
+
+def fit_stream(folder, dataset, **settings):
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        callbacks=[InfluenceCallback(EVERY_2, SGLD, **settings)],
+        default_root_dir=folder,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    )
+    trainer.fit(Regression(), DataLoader(dataset, 8))
+    return trainer
+
+
+def test_stream_without_a_length_and_max_epochs_is_a_run_of_unknown_length(tmp_path):
+    """Lightning estimates -1 steps for it, which no schedule would fit into."""
+    from stagewise.callbacks.trainer_facts import max_steps
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(regression_data())
+
+    trainer = fit_stream(tmp_path, Stream(), observed=(X[:9], Y[:9]))
+    assert open_run(trainer.log_dir)["step"].values.tolist() == [2, 4, 6, 8, 10]
+    assert max_steps(trainer) == float("inf")
+
+
+def test_names_beside_the_tensors_stay_with_their_samples(tmp_path):
+    names = [f"s{index}" for index in range(80)]
+    samples = [(*pair, name) for pair, name in zip(regression_data(), names, strict=True)]
+    wrong = []
+
+    def loss_fn(module, batch):
+        x, y, held = batch
+        where = [names.index(name) for name in held]
+        wrong.extend(name for name, row, at in zip(held, x, where, strict=True) if not torch.equal(row, X[at]))
+        return module.per_sample_loss((x, y))
+
+    callback = InfluenceCallback(EVERY_2, replace(SGLD, engine="auto"), loss_fn=loss_fn)
+    run = open_run(fit(tmp_path, Regression(), samples, callback).log_dir)
+    assert run.sizes["sample"] == 64
+    assert wrong == []
+    with pytest.raises(InputError, match=r"lists or arrays beside its tensors.*set engine to sequential"):
+        fit(
+            tmp_path / "batched",
+            Regression(),
+            samples,
+            InfluenceCallback(EVERY_2, replace(SGLD, engine="batched"), loss_fn=loss_fn),
+        )
