@@ -70,15 +70,8 @@ def find_probe_data(
         InputError: nothing usable was found, or transfer hooks that are random or mix samples.
     """
     datamodule = trainer.datamodule  # type: ignore[attr-defined]
-    kept = dict(vars(datamodule)) if datamodule is not None else {}
     with untouched(module), generators_kept(module, datamodule, observed, sampling):
-        try:
-            return _find(trainer, module, observed, sampling, groups, loss_fn)
-        finally:
-            # What hooks set in the data module.
-            if datamodule is not None:
-                vars(datamodule).clear()
-                vars(datamodule).update(kept)
+        return _find(trainer, module, observed, sampling, groups, loss_fn)
 
 
 def _find(
@@ -117,6 +110,7 @@ def _find(
             sampling = _read(sampling, collate_fn)
         elif draw is not None:
             sampling = draw(NUM_SAMPLING, False)
+            _refuse_indices_alone(observed, sampling)
         else:
             rank_zero_warn(
                 f"stagewise: no sampling= is given, and none can be drawn from the training data ({_loaded(loader)}), "
@@ -148,6 +142,22 @@ def _read(data: Dataset | Batch, collate_fn: Callable | None) -> Batch:
     if isinstance(data, Tensor):
         return as_batch(data)
     return data
+
+
+def _refuse_indices_alone(observed: Batch, drawn: Batch) -> None:
+    """One loss function takes both sets: indices to observe go with indices to sample.
+
+    Raises:
+        InputError: indices are observed, and the sampling set drawn from the training loader is a batch.
+    """
+    if isinstance(observed, Tensor) and observed.dim() == 1 and not observed.is_floating_point():
+        if isinstance(drawn, Tensor) and drawn.dim() == 1:
+            return
+        raise InputError(
+            f"got observed={observed.dtype} {list(observed.shape)}, as indices are, and no sampling=, which the training "
+            "loader gives as a batch; expected indices in both; add sampling=torch.arange(...), or pass "
+            "loss_fn=stagewise.CollatedLoss(dataset, loss_fn, collate_fn)"
+        )
 
 
 def _loaded(loader: Any) -> str:

@@ -7,7 +7,16 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from stagewise import InfluenceCallback, InputError, ProbeData, ReweightedLoader, open_run
+from stagewise import (
+    CollatedLoss,
+    InfluenceCallback,
+    InputError,
+    ProbeData,
+    ProbeSchedule,
+    ReweightedLoader,
+    SGLDConfig,
+    open_run,
+)
 from tests.callbacks.runs import EVERY_2, SGLD, Regression, X, Y, fit, regression_data
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -212,3 +221,87 @@ def test_names_beside_the_tensors_stay_with_their_samples(tmp_path):
             samples,
             InfluenceCallback(EVERY_2, replace(SGLD, engine="batched"), loss_fn=loss_fn),
         )
+
+
+RAGGED = [(torch.full((1 + index % 4, 3), index / 80), torch.tensor([1.0])) for index in range(80)]
+
+
+def collate_ragged(samples):
+    return [x for x, _ in samples], torch.stack([y for _, y in samples])
+
+
+class Pooled(Regression):
+    """Takes a list of sets of unequal size, which cannot be cut into samples."""
+
+    def per_sample_loss(self, batch):
+        means = torch.stack([self.layer(x).mean() for x in batch[0]])
+        return (means - batch[1][:, 0]).square()
+
+
+def fit_ragged(folder, callback):
+    pl.seed_everything(1, verbose=False)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=4,
+        callbacks=[callback],
+        default_root_dir=folder,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    )
+    sampler = torch.utils.data.SubsetRandomSampler(range(20, 80))
+    module = Pooled()
+    trainer.fit(module, DataLoader(RAGGED, 8, sampler=sampler, collate_fn=collate_ragged))
+    return module, open_run(trainer.log_dir)
+
+
+def test_ragged_lists_are_refused_with_the_way_that_works_and_that_way_works(tmp_path):
+    with pytest.raises(InputError, match=r"leading sizes.*loss_fn=stagewise.CollatedLoss\(dataset"):
+        fit_ragged(tmp_path, InfluenceCallback(EVERY_2, SGLD))
+    loss_fn = CollatedLoss(RAGGED, collate_fn=collate_ragged)
+    module, drawn = fit_ragged(tmp_path, InfluenceCallback(EVERY_2, SGLD, loss_fn=loss_fn))
+    expected = module.per_sample_loss(collate_ragged(RAGGED[20:80])).detach()
+    torch.testing.assert_close(torch.from_numpy(drawn["anchor_loss"].values[-1]), expected)
+
+
+def test_indices_with_any_loss_that_collates_them(tmp_path):
+    def loss_fn(module, index):
+        return module.per_sample_loss(collate_ragged([RAGGED[i] for i in index]))
+
+    groups = {"first": torch.arange(10) < 5, "last": torch.arange(10) >= 5}
+    index = torch.arange(30, 40)
+    callback = InfluenceCallback(
+        EVERY_2, SGLD, observed=index, sampling=torch.arange(20, 80), groups=groups, loss_fn=loss_fn
+    )
+    module, run = fit_ragged(tmp_path, callback)
+    torch.testing.assert_close(torch.from_numpy(run["anchor_loss"].values[-1]), loss_fn(module, index).detach())
+    assert run["group"].values.tolist() == ["first", "last"]
+    with pytest.raises(InputError, match=r"as indices are, and no sampling=.*expected indices in both"):
+        fit_indices_alone(tmp_path / "alone", loss_fn)
+
+
+def fit_indices_alone(folder, loss_fn):
+    callback = InfluenceCallback(EVERY_2, SGLD, observed=torch.arange(9), loss_fn=loss_fn)
+    fit(folder, Regression(), regression_data(), callback)
+
+
+def test_settings_are_settled_and_curvature_is_calibrated_over_collated_indices(tmp_path):
+    from stagewise.callbacks.calibration_run import CalibrationRun, CalibrationSettings
+
+    loss_fn = CollatedLoss(RAGGED, collate_fn=collate_ragged)
+    auto = SGLDConfig(num_chains=2, num_draws=8, batch_size=8)
+    callback = InfluenceCallback(ProbeSchedule(at_steps=[2]), auto, loss_fn=loss_fn)
+    fit_ragged(tmp_path / "auto", callback)
+    assert isinstance(callback.sgld.lr, float)
+    influence = InfluenceCallback(EVERY_2, auto, loss_fn=loss_fn)
+    calibration = CalibrationRun(influence, CalibrationSettings(num_steps=2, num_chains=2, num_draws=8))
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=4,
+        callbacks=[calibration],
+        default_root_dir=tmp_path,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    )
+    trainer.fit(Pooled(), DataLoader(RAGGED, 8, collate_fn=collate_ragged))
+    assert calibration.result.proposal.localization > 0
+    assert len(calibration.result.traces) == 2
