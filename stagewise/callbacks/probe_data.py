@@ -154,8 +154,8 @@ def _refuse_indices_alone(observed: Batch, drawn: Batch) -> None:
         if isinstance(drawn, Tensor) and drawn.dim() == 1:
             return
         raise InputError(
-            f"got observed={observed.dtype} {list(observed.shape)}, as indices are, and no sampling=, which the training "
-            "loader gives as a batch; expected indices in both; add sampling=torch.arange(...), or pass "
+            f"got observed={observed.dtype} {list(observed.shape)}, as indices are, and no sampling=, which the "
+            "training loader gives as a batch; expected indices in both; add sampling=torch.arange(...), or pass "
             "loss_fn=stagewise.CollatedLoss(dataset, loss_fn, collate_fn)"
         )
 

@@ -60,7 +60,8 @@ def _attributes_kept(*owners: Any) -> Iterator[None]:
 def checked_transfer(trainer: Trainer, module: LightningModule, batch: Batch) -> Batch:
     """:func:`transfer`, with the transfer hooks held to what a probe needs, on copies of the batch.
 
-    Attributes that hooks set in the module or the data module are put back; what they change in place is not. To be called where random states are put back afterwards; the module is expected in eval mode.
+    Attributes that hooks set in the module or the data module are put back; what they change in place is not. To be
+    called where random states are put back afterwards; the module is expected in eval mode.
 
     Raises:
         InputError: a hook fails on the batch, gives other numbers with other random states, or gives a sample other

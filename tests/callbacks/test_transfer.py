@@ -224,8 +224,9 @@ def test_a_hook_may_bring_the_batch_into_form(tmp_path):
 
 
 def test_data_that_a_hook_cannot_take_is_refused(tmp_path):
+    index = torch.arange(5)
     with pytest.raises(InputError, match=r"Stacking.on_before_batch_transfer cannot take .TypeError.*CollatedLoss"):
-        fit(tmp_path, initial(Stacking), [InfluenceCallback(AT_START, SGLD, observed=torch.arange(5))])
+        fit(tmp_path, initial(Stacking), [InfluenceCallback(AT_START, SGLD, observed=index, sampling=index)])
 
 
 def test_collated_indices_go_through_the_hooks_when_they_are_collated(tmp_path):
