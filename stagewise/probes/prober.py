@@ -220,7 +220,8 @@ class Prober:
             ``flagged``, the number, ``flag_names``, and the attribute ``flags``, name to words; ``equilibrated``, 0
             where flags say that its chains are not), or None where every chain failed; and the trace. A probe with a
             severe flag has no signal and is no reference; others are used as they are. ``moved_weights`` tells how many
-            weights the chains move. Where a control is due, what
+            weights the chains move; ``token_axes`` the sizes of the axes that dense losses have behind the sample's,
+            see :func:`stagewise.probes.axes.in_axes`. Where a control is due, what
             :func:`~stagewise.influence.control.control_influence` returns is in it too.
         """
         measured, trace = self.measure(module, step, second_moments=second_moments, lr_sum=lr_sum, number=number)

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from stagewise import InputError, LossContractError, ProbeConfig, Prober, SGLDConfig
+from stagewise import InputError, LossContractError, ProbeConfig, Prober, SGLDConfig, open_run
 from stagewise.losses import evaluate
 from stagewise.probes.axes import in_axes
+from stagewise.reporting.store import ProbeStore
 from stagewise.sampling.data import ProbeData
 
 X = torch.randn(10, 1, 4, 6, generator=torch.Generator().manual_seed(0))
@@ -91,3 +92,18 @@ def test_losses_that_are_not_dense_have_no_axes():
     _, result = probe(flat, {})
     with pytest.raises(InputError, match="expected a variable over tokens"):
         in_axes(result, "anchor_loss")
+
+
+def test_shape_is_kept_on_disk_and_over_a_run(tmp_path):
+    module = nn.Conv2d(1, 1, 3, padding=1)
+    prober = Prober(module, dense, ProbeData((X, MASK), None, {"top": TOP}), sgld=SGLD, config=ProbeConfig())
+    store = ProbeStore(tmp_path / "influence.zarr")
+    losses = []
+    for step in (1, 2):
+        with torch.no_grad():
+            module.weight.mul_(1.1)
+        losses.append(torch.where(MASK, module(X)[:, 0].detach().square(), 0.0).numpy())
+        store.write(prober.probe(module, step)[0])
+    run = open_run(tmp_path)
+    assert list(run.attrs["token_axes"]) == [4, 6]
+    np.testing.assert_allclose(in_axes(run, "anchor_loss"), np.stack(losses), rtol=1e-5)
