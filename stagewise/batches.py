@@ -20,7 +20,7 @@ Batch = Any
 * Lists and tuples of strings, numbers or other things without data are *columns*, with one entry a sample.
 * Lists and tuples that hold a tensor, an array or a container are *structure*, as ``(x, y)`` is, however long they are;
   so are mappings, named tuples and dataclasses. A list of one tensor for each sample is therefore not a batch.
-* None, single strings and numbers belong to the batch as a whole.
+* None, single strings and numbers, and names of columns (a pandas ``Index``) belong to the batch as a whole.
 
 All else that holds data (graphs, packed sequences, ragged lists, objects with tensors or a length) cannot be cut into
 samples and is refused; :class:`~stagewise.collated_loss.CollatedLoss` works with it.

@@ -46,13 +46,13 @@ def is_column(value: object) -> bool:
     """Whether a value is a list or tuple with one entry a sample: strings, numbers, or other things without data.
 
     Zero-dimensional tensors and arrays count as numbers. A list or tuple that holds a tensor with axes, an array with
-    axes, or a container is structure. So is a named tuple.
+    axes, or a container is structure. So are a named tuple and what holds nothing but None.
     """
     if isinstance(value, range):
         return True
     if not isinstance(value, (list, tuple)) or hasattr(value, "_fields") or not value:
         return False
-    return all(_is_entry(it) for it in value)
+    return all(_is_entry(it) for it in value) and any(it is not None for it in value)
 
 
 def _is_entry(value: object) -> bool:
@@ -74,6 +74,8 @@ def holds_data(value: object, depth: int = 4) -> bool:
         return False
     if isinstance(value, (Tensor, np.ndarray)):
         return True
+    if any(kind.__name__ == "Index" and kind.__module__.split(".")[0] == "pandas" for kind in type(value).__mro__):
+        return False  # names of columns
     if isinstance(value, (Mapping, list, tuple)) and not isinstance(value, PackedSequence):
         inside: Any = value.values() if isinstance(value, Mapping) else value
         return depth > 0 and any(holds_data(it, depth - 1) for it in inside)

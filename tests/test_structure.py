@@ -162,6 +162,18 @@ def test_objects_without_data_belong_to_the_whole_batch():
     assert take({"x": torch.arange(6), "settings": settings, "f": len}, ROWS)["settings"] is settings
 
 
+def test_names_of_columns_as_pandas_has_them_and_lists_of_none_belong_to_the_whole_batch():
+    """As in batches of neuralforecast."""
+    pandas = pytest.importorskip("pandas")
+    batch = {"temporal": torch.zeros(6, 4, 3), "cols": pandas.Index(["y", "a", "b"]), "static": (None, None)}
+    part = take(batch, ROWS)
+    assert part["temporal"].shape == (2, 4, 3)
+    assert part["cols"] is batch["cols"]
+    assert part["static"] == (None, None)
+    with pytest.raises(InputError, match=r"DataFrame at batch\['table'\]"):
+        num_samples({"x": torch.zeros(6), "table": pandas.DataFrame({"a": range(6)})})
+
+
 def test_batch_of_columns_alone_has_their_length():
     assert num_samples({"text": ["a", "b", "c"], "label": (0, 1, 1)}) == 3
 
