@@ -4,6 +4,7 @@ from stagewise._version import __version__
 from stagewise.callbacks.induction import InductionCallback
 from stagewise.callbacks.influence import InfluenceCallback
 from stagewise.callbacks.intervention import InterventionCallback
+from stagewise.collated_loss import CollatedLoss
 from stagewise.errors import InputError, LossContractError
 from stagewise.influence.intervals import t_interval
 from stagewise.influence.llc import learning_coefficients
@@ -39,6 +40,7 @@ __all__ = [
     "AdamMoments",
     "Centering",
     "ChainSampler",
+    "CollatedLoss",
     "ConstantFactor",
     "DetectorConfig",
     "Direction",

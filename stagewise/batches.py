@@ -1,62 +1,179 @@
 """Batches of any nested structure: their size, parts of them, and a data set as one batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import Dataset, IterableDataset, default_collate
 
 from stagewise.errors import InputError
+from stagewise.structure import INDICES, Path, chosen, each_tensor, holds_data, is_column, leaves, mapped, named, where
+from stagewise.structure import tensors as tensors
 
 Batch = Any
-"""What a loss function takes: a tensor, or tuples, lists and mappings of tensors that share their leading size."""
+"""What a loss function takes: nested tensors and the like that share their leading size, the number of samples.
+
+* Tensors and numpy arrays have the samples on their first axis; those without axes belong to the batch as a whole.
+* Lists and tuples of strings, numbers or other things without data are *columns*, with one entry a sample.
+* Lists and tuples that hold a tensor, an array or a container are *structure*, as ``(x, y)`` is, however long they are;
+  so are mappings, named tuples and dataclasses. A list of one tensor for each sample is therefore not a batch.
+* None, single strings and numbers, and names of columns (a pandas ``Index``) belong to the batch as a whole.
+
+All else that holds data (graphs, packed sequences, ragged lists, objects with tensors or a length) cannot be cut into
+samples and is refused; :class:`~stagewise.collated_loss.CollatedLoss` works with it.
+"""
 
 
-def tensors(batch: Batch) -> list[Tensor]:
-    """All tensors of a batch, in order."""
-    found: list[Tensor] = []
-    apply_to_collection(batch, Tensor, found.append)
-    return found
+def _sized(batch: Batch) -> Iterator[tuple[Path, Any, int]]:
+    """Leaves with an entry for each sample: where, what, and how many.
+
+    Raises:
+        InputError: a leaf that cannot be cut into samples.
+    """
+    for path, leaf in leaves(batch):
+        if isinstance(leaf, Tensor) and not leaf.is_nested:
+            if leaf.dim():
+                yield path, leaf, len(leaf)
+        elif isinstance(leaf, np.ndarray):
+            if leaf.ndim:
+                yield path, leaf, len(leaf)
+        elif is_column(leaf):
+            if len(leaf):
+                yield path, leaf, len(leaf)
+        elif isinstance(leaf, (list, tuple)) and not isinstance(leaf, PackedSequence):
+            continue  # empty
+        elif isinstance(leaf, Tensor) or holds_data(leaf):
+            raise InputError(
+                f"got a {named(leaf)} at {where(path)}, which cannot be cut into samples; expected tensors [sample, "
+                f"...] and lists of one string or number a sample; {INDICES}"
+            )
 
 
 def num_samples(batch: Batch) -> int:
-    """Leading size shared by all tensors of a batch.
+    """Leading size shared by all that has one: tensors and arrays with axes, and columns.
 
     Args:
-        batch: nested tensors, each of shape ``[sample, ...]``; zero-dimensional tensors are passed over.
+        batch: see :data:`Batch`.
 
     Raises:
-        InputError: no tensor was found, or leading sizes differ.
+        InputError: nothing has a leading size, leading sizes differ, or something cannot be cut into samples.
     """
-    sizes = [len(tensor) for tensor in tensors(batch) if tensor.dim()]
-    if not sizes:
+    size = None
+    for _, _, length in _sized(batch):
+        if size is None:
+            size = length
+        elif size != length:
+            raise InputError(_different(batch))
+    if size is None:
         raise InputError(
             f"got a batch without tensors ({type(batch).__name__}); expected tensors of shape [sample, ...]; "
             "pass the batch as your loss function takes it"
         )
-    if len(set(sizes)) > 1:
-        raise InputError(
-            f"got tensors of leading sizes {sorted(set(sizes))} in one batch; expected one leading size, the number of "
-            "samples; pad or stack them"
-        )
-    return sizes[0]
+    return size
+
+
+def _different(batch: Batch) -> str:
+    found = [(path, leaf, length) for path, leaf, length in _sized(batch)]
+    sizes = sorted({length for *_, length in found})
+    listed = ", ".join(
+        f"{where(path)} {list(leaf.shape) if isinstance(leaf, (Tensor, np.ndarray)) else f'{length} entries'}"
+        for path, leaf, length in found[:6]
+    )
+    return (
+        f"got leading sizes {sizes} in one batch ({listed}{', ...' if len(found) > 6 else ''}); expected one leading "
+        f"size, the number of samples; pad or stack what is ragged, leave out what is not of samples, or {INDICES}"
+    )
 
 
 def take(batch: Batch, index: Tensor | slice) -> Batch:
     """Samples of a batch, in its own structure.
 
     Args:
-        batch: nested tensors of shape ``[sample, ...]``.
+        batch: see :data:`Batch`.
         index: integer tensor ``[k]`` or a slice.
+
+    Raises:
+        InputError: as :func:`num_samples`.
     """
-    return apply_to_collection(batch, Tensor, lambda tensor: tensor[index] if tensor.dim() else tensor)
+    num_samples(batch)
+
+    def of_leaf(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            if leaf.dim() == 0:
+                return leaf
+            if leaf.layout is not torch.strided:
+                rows = torch.arange(len(leaf))[index] if isinstance(index, slice) else index
+                return leaf.index_select(0, rows.to(leaf.device))
+            return leaf[index]
+        if isinstance(leaf, np.ndarray) and leaf.ndim:
+            return leaf[index if isinstance(index, slice) else index.cpu().numpy()]
+        return chosen(leaf, index) if is_column(leaf) else leaf
+
+    return mapped(batch, of_leaf)
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Batches of one structure as a single one, sample after sample; what belongs to a whole batch is of the first.
+
+    Raises:
+        InputError: they differ in structure, or in more than their leading size.
+    """
+    if len(batches) == 1:
+        return batches[0]
+    parts = [list(leaves(batch)) for batch in batches]
+    places = [[path for path, _ in part] for part in parts]
+    if any(other != places[0] for other in places):
+        raise InputError("got batches of different structure; expected one structure; give observed= and sampling=")
+    columns = iter(zip(*([leaf for _, leaf in part] for part in parts), strict=True))
+
+    def of_leaf(first: Any) -> Any:
+        held = list(next(columns))
+        try:
+            if isinstance(first, Tensor) and first.dim():
+                return torch.cat(held)
+            if isinstance(first, np.ndarray) and first.ndim:
+                return np.concatenate(held)
+            if is_column(first):
+                return type(first)(it for column in held for it in column) if not isinstance(first, range) else held
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise InputError(
+                f"got batches that cannot be put together ({str(error).splitlines()[0]}); expected one shape of "
+                "sample; give observed= and sampling="
+            ) from error
+        return first
+
+    return mapped(batches[0], of_leaf)
+
+
+def has_columns(batch: Batch) -> bool:
+    """Whether a batch has something for each sample that is no tensor: arrays, or lists of strings or numbers."""
+    return any(not isinstance(leaf, Tensor) for _, leaf, _ in _sized(batch))
+
+
+def plain_parts(batch: Batch) -> str:
+    """Everything in a batch that is no tensor, as text: what a traced program takes for constant."""
+    return repr([(path, leaf) for path, leaf in leaves(batch) if not isinstance(leaf, Tensor)])
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """A batch with its tensors on ``device``."""
-    return apply_to_collection(batch, Tensor, lambda tensor: tensor.to(device))
+    return each_tensor(batch, lambda tensor: tensor.to(device))
+
+
+def collated(dataset: Any, indices: Sequence[Any], collate_fn: Callable[[list[Any]], Batch] | None = None) -> Batch:
+    """Samples of a map-style data set as one batch, fetched as a ``DataLoader`` fetches them.
+
+    Args:
+        dataset: has samples by index; one with ``__getitems__`` is asked once for them all.
+        indices: of the samples.
+        collate_fn: how samples become a batch; torch's default if not given.
+    """
+    fetch = getattr(dataset, "__getitems__", None)
+    samples = fetch(list(indices)) if fetch is not None else [dataset[index] for index in indices]
+    return (collate_fn or default_collate)(samples)
 
 
 def first_samples(
@@ -74,16 +191,14 @@ def first_samples(
     """
     if not hasattr(dataset, "__len__") or isinstance(dataset, IterableDataset):
         raise InputError(
-            f"got an iterable data set ({type(dataset).__name__}) ; expected a map-style data set or a "
-            "batch; draw a fixed set of samples from it and pass that"
+            f"got an iterable data set ({type(dataset).__name__}); expected a map-style data set or a batch; draw a "
+            "fixed set of samples from it and pass that, as observed= what is recorded, as sampling= what drives the "
+            "chains"
         )
     size = len(dataset) if limit is None else min(limit, len(dataset))
     if size == 0:
         raise InputError(f"got an empty data set ({type(dataset).__name__}); expected at least one sample")
-    # As a DataLoader fetches: a data set may answer for many samples at once, and its collate function counts on it.
-    fetch = getattr(dataset, "__getitems__", None)
-    samples = fetch(list(range(size))) if fetch is not None else [dataset[index] for index in range(size)]
-    return (collate_fn or default_collate)(samples)
+    return collated(dataset, range(size), collate_fn)
 
 
 def as_batch(data: Dataset | Batch, collate_fn: Callable[[list[Any]], Batch] | None = None) -> Batch:

@@ -13,7 +13,7 @@ from stagewise.batches import Batch, num_samples
 from stagewise.errors import LossContractError
 
 LossFn = Callable[[nn.Module, Batch], "Tensor | tuple[Tensor, Tensor]"]
-"""``loss_fn(module, batch)`` returns ``[sample]`` or ``[sample, token]`` losses, or ``(losses, mask)``."""
+"""``loss_fn(module, batch)`` returns ``[sample]``, ``[sample, token]`` or denser losses, or ``(losses, mask)``."""
 
 _EXAMPLE = (
     "per_sample_loss(self, batch) -> Tensor [sample], e.g. "
@@ -27,10 +27,13 @@ class Losses(NamedTuple):
     Attributes:
         values: ``[sample]`` or ``[sample, token]``, float32 or float64, nats; zero where masked.
         mask: the same shape, bool; False where there is no loss (padding, ignored labels).
+        axes: sizes of the axes behind the sample's that the loss function gave, such as (height, width) of a dense
+            loss; their product is the number of tokens.
     """
 
     values: Tensor
     mask: Tensor
+    axes: tuple[int, ...] = ()
 
     def mean(self) -> Tensor:
         """Mean over what the mask keeps: the loss that training minimises, and L in the sampler's target."""
@@ -44,6 +47,9 @@ class Losses(NamedTuple):
 def evaluate(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
     """Call a loss function and bring its answer into one form.
 
+    Losses with more axes, as ``[sample, height, width]``, become ``[sample, token]``, in row-major order, and so does
+    their mask.
+
     Raises:
         LossContractError: the answer is reduced, has the wrong leading size, or is not a tensor.
     """
@@ -52,10 +58,10 @@ def evaluate(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
     size = num_samples(batch)
     if not isinstance(values, Tensor):
         raise LossContractError(f"got a loss of type {type(values).__name__}; expected a tensor; return {_EXAMPLE}")
-    if values.dim() not in (1, 2) or len(values) != size:
+    if values.dim() == 0 or len(values) != size:
         raise LossContractError(
-            f"got a loss of shape {list(values.shape)} for a batch of {size} samples; expected [{size}] or "
-            f"[{size}, token]; leave it unreduced (reduction='none'): {_EXAMPLE}"
+            f"got a loss of shape {list(values.shape)} for a batch of {size} samples; expected [{size}], "
+            f"[{size}, token] or more axes behind; leave it unreduced (reduction='none'): {_EXAMPLE}"
         )
     if mask is None:
         mask = torch.ones_like(values, dtype=torch.bool)
@@ -68,7 +74,10 @@ def evaluate(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
         values = torch.where(mask, values, 0.0)
     if values.dtype in (torch.float16, torch.bfloat16):
         values = values.float()
-    return Losses(values, mask)
+    axes = tuple(values.shape[1:])
+    if len(axes) > 1:
+        values, mask = values.flatten(1), mask.flatten(1)
+    return Losses(values, mask, axes)
 
 
 def check_loss(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:

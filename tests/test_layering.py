@@ -10,7 +10,10 @@ PACKAGE = Path(__file__).parents[1] / "stagewise"
 FLOORS = {
     "errors": 0,
     "dotted_path": 0,
+    "structure": 0,
     "batches": 0,
+    "collated_loss": 0,
+    "generators": 0,
     "losses": 0,
     "isolation": 0,
     "loading": 1,

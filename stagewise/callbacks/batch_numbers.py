@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
+from stagewise.callbacks.hosts import is_a
 from stagewise.errors import InputError
 
 
@@ -32,7 +32,7 @@ class BatchNumbers:
                 "got a module with manual optimization, whose steps cannot be told from batches; expected automatic "
                 "optimization; use mechanism='loss'"
             )
-        if any(isinstance(callback, GradientAccumulationScheduler) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        if any(is_a(callback, "GradientAccumulationScheduler") for callback in trainer.callbacks):  # type: ignore[attr-defined]
             raise InputError(
                 "got a GradientAccumulationScheduler; expected the same accumulation over the whole run; set "
                 "accumulate_grad_batches of the Trainer instead"

@@ -6,6 +6,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from stagewise.callbacks.hosts import HostCallback
 from stagewise.errors import InputError
 from stagewise.isolation import untouched
 from stagewise.lm.induction import induction_scores, repeated_random
@@ -13,7 +14,7 @@ from stagewise.losses import causal_lm_name
 from stagewise.reporting import tags
 
 
-class InductionCallback(pl.Callback):
+class InductionCallback(HostCallback):
     """Logs ``induction/{prefix_matching,previous_token,icl_score,loss_gap,copying}`` every few steps.
 
     The scores come from fixed sequences of repeated random tokens, drawn once from an own seed; see

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
@@ -14,16 +14,17 @@ from stagewise.batches import Batch
 from stagewise.callbacks.calibration import SettingsWatch
 from stagewise.callbacks.component import masks_of_component
 from stagewise.callbacks.group_coverage import write_group_coverage
+from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.learning_rates import LearningRates
 from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_new_flags
 from stagewise.callbacks.outcome import write_outcome
 from stagewise.callbacks.probe_budget import within_budget
 from stagewise.callbacks.probe_listeners import Listener, ProbeListeners
-from stagewise.callbacks.probe_sources import ProbeSources
+from stagewise.callbacks.probe_sources import FirstBatch, ProbeSources
 from stagewise.callbacks.probe_values import log_values, probe_values
 from stagewise.callbacks.progress import show_on_bar
 from stagewise.callbacks.resume import check_unchanged
-from stagewise.callbacks.run_folder import open_run_folder
+from stagewise.callbacks.run_folder import KnownFolder, open_run_folder
 from stagewise.callbacks.silence import metrics_refused
 from stagewise.callbacks.trainer_facts import (
     forward_context,
@@ -48,7 +49,7 @@ from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.preconditioners import AdamMoments
 
 
-class InfluenceCallback(Callback):
+class InfluenceCallback(HostCallback):
     """Runs local SGLD chains at scheduled steps and logs the Bayesian influence function with its split.
 
     Influence is minus the covariance of losses over the draws, in nats^2: *negative = helpful*. Results go to every
@@ -81,13 +82,16 @@ class InfluenceCallback(Callback):
             schedule: when to probe; every 50 steps by default.
             sgld: the sampler.
             probe: the measurement.
-            observed: data set or batch whose losses are recorded. If not given: the data module's ``probe_data()``,
-                else the first 64 samples of the training set.
-            sampling: data set or batch whose minibatches drive the gradient. If not given: the first 1,024 samples of
-                the training set.
-            groups: name to bool mask over the observed set, ``[sample]`` or ``[sample, token]``; one sample is enough.
+            observed: data set or batch whose losses are recorded, as the training loader would give it: transfer hooks
+                are applied to it. If not given: the data module's ``probe_data()``, else 64 samples that the training
+                loader draws, which are the first ones of its set where it loads the whole of it.
+            sampling: data set or batch whose minibatches drive the gradient. If not given: 1,024 samples likewise;
+                where none can be drawn (a stream), the observed set.
+            groups: name to bool mask over the observed set, ``[sample]``, ``[sample, token]`` or of the shape of the
+                losses; one sample is enough.
             loss_fn: ``loss_fn(module, batch)``, unreduced; if not given, the module's ``per_sample_loss(batch)`` or its
-                Hugging Face causal language model.
+                Hugging Face causal language model. :class:`~stagewise.collated_loss.CollatedLoss` for batches that
+                cannot be cut into samples.
             component: a part of a language model, such as ``layer0.head1``, see
                 :func:`stagewise.lm.components.components`: chains, baselines and curvature are those of its weights
                 alone. None for all that ``sgld.parameters`` names. A run has one callback; a sweep over its checkpoints
@@ -109,7 +113,9 @@ class InfluenceCallback(Callback):
         self._watch = SettingsWatch(sgld, probe)
         self._resumed: dict[str, Any] | None = None
         self._prober: Prober | None = None
+        self._first_batch: FirstBatch | None = None
         self._folder: Path | None = None
+        self._known = KnownFolder()
         self._fingerprint: dict[str, str] = {}
         self._engine: str | None = None
         self._baselines: Baselines | None = None
@@ -118,8 +124,11 @@ class InfluenceCallback(Callback):
 
     @property
     def folder(self) -> Path | None:
-        """Where the files of the run are; None before training starts."""
-        return self._folder
+        """Where the files of the run are; None before training starts.
+
+        Where a deep copy of this callback trained, and not the callback itself, the folder of the copy that did last.
+        """
+        return self._known.path if self._folder is None else self._folder
 
     @property
     def groups(self) -> Groups | None:
@@ -153,7 +162,7 @@ class InfluenceCallback(Callback):
             # First attached to a run that goes on: steps before this session are not due.
             self._record.last_step = trainer.global_step - 1
         with metrics_refused(pl_module):
-            loss_fn, data = self.sources.loss_and_data(trainer, pl_module)
+            loss_fn, data, self._first_batch = self.sources.settled(trainer, pl_module)
             masks = masks_of_component(self.component, pl_module, self.sgld)
             self.sgld = self._watch.start(loss_fn, data, masks)
             prober = Prober(
@@ -181,12 +190,19 @@ class InfluenceCallback(Callback):
             resumed=resumed is not None,
             earlier=None if resumed is None else resumed["folder"],
         )
+        self._known.path = self._folder
         self._prober = prober
         if trainer.is_global_zero:
             write_layout(writers(trainer), prober.groups, control=self.probe.control_every is not None)
             write_group_coverage(trainer, self._folder, data.groups, prober.groups)
         self._stopwatch.lap()
         self._probe_if_due(trainer, pl_module)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Before the first step: refuse probes of batches of another structure than training has."""
+        first, self._first_batch = self._first_batch, None
+        if first is not None:
+            first.check(batch)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import ArrayLike
 
+from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.intervention_plan import (
     Mechanism,
     Windows,
@@ -40,7 +41,7 @@ from stagewise.reporting.intervention import FILE_NAME, build_report, report_mar
 from stagewise.reporting.tensorboard import write_text
 
 
-class InterventionCallback(Callback):
+class InterventionCallback(HostCallback):
     """Changes the weights of groups of training samples inside windows, with the mass of the data preserved.
 
     Windows are known before training, or *live*: a detector opens and closes them at the probes of the trainer's

@@ -1,14 +1,30 @@
 """Where the files of a run go, and what is there already."""
 
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
+from stagewise.callbacks.hosts import is_a
 from stagewise.errors import InputError
 from stagewise.reporting.classes_page import CLASSES_NAME
 from stagewise.reporting.store import STORE_NAME, SUMMARY_NAME, ProbeStore
+
+
+class KnownFolder:
+    """The folder of the last run, known to a callback and to all its deep copies.
+
+    Some libraries train a deep copy of the callback that they are given: the given one then tells the copy's folder.
+    """
+
+    def __init__(self) -> None:
+        """No run yet."""
+        self.path: Path | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "KnownFolder":
+        """Itself."""
+        return self
 
 
 def default_folder(trainer: Trainer) -> Path:
@@ -20,7 +36,7 @@ def default_folder(trainer: Trainer) -> Path:
     # `log_dir` is a broadcast: every rank reads it.
     folder = Path(trainer.log_dir or trainer.default_root_dir)
     logger = trainer.logger
-    if logger is None or isinstance(logger, (TensorBoardLogger, CSVLogger)):
+    if logger is None or is_a(logger, "TensorBoardLogger", "CSVLogger"):
         return folder
     version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
     own = None if logger.version is None else folder / str(logger.name) / version

@@ -3,18 +3,17 @@
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
+from stagewise.callbacks.hosts import is_a
 from stagewise.errors import InputError
 
-_SHARDING = (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)
+_SHARDING = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
 
 
 def refuse_sharding(trainer: Trainer) -> None:
@@ -23,7 +22,7 @@ def refuse_sharding(trainer: Trainer) -> None:
     Raises:
         InputError: such a strategy.
     """
-    if isinstance(trainer.strategy, _SHARDING):
+    if is_a(trainer.strategy, *_SHARDING):
         raise InputError(
             f"got {type(trainer.strategy).__name__}, which shards the weights; expected a strategy that keeps them "
             "whole (single device, DDP); set InfluenceCallback(enabled=False) to train without probes"
@@ -32,7 +31,8 @@ def refuse_sharding(trainer: Trainer) -> None:
 
 def writers(trainer: Trainer) -> list[SummaryWriter]:
     """TensorBoard writers behind the trainer's loggers."""
-    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+    loggers: list[Any] = trainer.loggers
+    return [logger.experiment for logger in loggers if is_a(logger, "TensorBoardLogger")]
 
 
 def forward_context(trainer: Trainer) -> Callable[[], AbstractContextManager]:
@@ -92,6 +92,10 @@ def max_steps(trainer: Trainer) -> float:
     if not trainer.lightning_module.automatic_optimization:
         return limit
     try:
-        return min(limit, trainer.estimated_stepping_batches)
-    except MisconfigurationException:  # accumulation that changes on the way
-        return limit
+        estimated = trainer.estimated_stepping_batches
+    except Exception as error:
+        if not is_a(error, "MisconfigurationException"):
+            raise
+        return limit  # accumulation that changes on the way
+    # A stream without a length: Lightning then answers with `max_steps`, -1 where there is none.
+    return limit if estimated < 0 else min(limit, estimated)

@@ -3,14 +3,16 @@
 import hashlib
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 
 from stagewise.batches import Batch, tensors
 from stagewise.influence.groups import Groups
+from stagewise.structure import is_column, leaves
 
 
 def data_digest(batches: Iterable[Batch], groups: Groups) -> str:
-    """SHA-256 of the bytes of all tensors, and of the names and sizes of the groups.
+    """SHA-256 of the bytes of all tensors, of arrays and columns, and of the names and sizes of the groups.
 
     Args:
         batches: of samples, on any device.
@@ -20,5 +22,10 @@ def data_digest(batches: Iterable[Batch], groups: Groups) -> str:
     for batch in batches:
         for tensor in tensors(batch):
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        for _, leaf in leaves(batch):
+            if isinstance(leaf, np.ndarray) and leaf.dtype != object:
+                digest.update(np.ascontiguousarray(leaf).tobytes())
+            elif isinstance(leaf, np.ndarray) or is_column(leaf):
+                digest.update(repr(list(leaf)).encode())
     digest.update(repr((groups.names, groups.counts.tolist())).encode())
     return digest.hexdigest()

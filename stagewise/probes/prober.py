@@ -22,8 +22,10 @@ from stagewise.influence.token_sums import TokenSums
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import LossFn, check_finite, check_loss, evaluate
 from stagewise.probes.assembly import Measured, assemble
+from stagewise.probes.axes import TOKEN_AXES, flat_masks
 from stagewise.probes.baselines import Baselines
 from stagewise.probes.chain_facts import add_diagnostics, add_trace
+from stagewise.probes.chunking import check_chunking
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.data_digest import data_digest
 from stagewise.probes.flags import in_equilibrium
@@ -97,7 +99,7 @@ class Prober:
         self._references = References(config.reference_ratio) if references is None else references
         self.memory_gib, gradient_block = self._check_memory(module, max(1, len(data.groups)))
         mask = self._check(module)
-        self.groups = Groups({name: group.cpu().numpy() for name, group in data.groups.items()}, mask)
+        self.groups = Groups(flat_masks(data.groups, self._axes), mask)
         bins = config.position_bins
         self._positions = None if bins is None else Positions(self.groups, mask, bins)
         # What draws are reduced to: the groups, then the bins.
@@ -148,10 +150,13 @@ class Prober:
         """Check the loss on the whole observed set, chunk by chunk; returns the loss mask."""
         masks = []
         with untouched(module), self._forward_context(), torch.no_grad():
-            for chunk in chunks(self._observed, self._config.chunk_size):
+            parts = chunks(self._observed, self._config.chunk_size)
+            for number, chunk in enumerate(parts):
                 losses = evaluate(self._loss_fn, module, chunk)
                 check_finite(losses)
                 masks.append(losses.mask.cpu().numpy())
+                if number == 0:
+                    check_chunking(self._loss_fn, module, self._observed, losses)
         minibatch = take(self._sampling, slice(0, self._sgld.batch_size))
         weights = FlatWeights(module, one_selection(self._sgld.parameters, self._masks))
         self._moved_weights = len(weights.anchor)
@@ -173,7 +178,8 @@ class Prober:
     def _check_memory(self, module: nn.Module, num_groups: int) -> tuple[float, int | None]:
         """Refuse before the work: one sample tells how many losses there are. GiB, and weights in a gradient block."""
         with untouched(module), self._forward_context(), torch.no_grad():
-            one = evaluate(self._loss_fn, module, take(self._observed, slice(0, 1))).values
+            first = evaluate(self._loss_fn, module, take(self._observed, slice(0, 1)))
+            one, self._axes = first.values, first.axes
         shape = (num_samples(self._observed), *one.shape[1:])
         others = check_memory(
             self._config, self._sgld, loss_shape=shape, num_groups=num_groups, num_processes=self._share.world_size
@@ -214,7 +220,8 @@ class Prober:
             ``flagged``, the number, ``flag_names``, and the attribute ``flags``, name to words; ``equilibrated``, 0
             where flags say that its chains are not), or None where every chain failed; and the trace. A probe with a
             severe flag has no signal and is no reference; others are used as they are. ``moved_weights`` tells how many
-            weights the chains move. Where a control is due, what
+            weights the chains move; ``token_axes`` the sizes of the axes that dense losses have behind the sample's,
+            see :func:`stagewise.probes.axes.in_axes`. Where a control is due, what
             :func:`~stagewise.influence.control.control_influence` returns is in it too.
         """
         measured, trace = self.measure(module, step, second_moments=second_moments, lr_sum=lr_sum, number=number)
@@ -327,6 +334,7 @@ class Prober:
     def _settings(self) -> dict[str, Any]:
         sgld = self._sgld
         return {
+            **({TOKEN_AXES: list(self._axes)} if len(self._axes) > 1 else {}),
             "version": __version__,
             "nbeta": sgld.nbeta,
             "localization": sgld.localization,

@@ -5,23 +5,24 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 from torch.func import grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from stagewise.batches import Batch, num_samples, tensors
+from stagewise.batches import Batch, has_columns, num_samples, plain_parts, tensors
+from stagewise.errors import InputError
 from stagewise.isolation import with_weights
 from stagewise.losses import Losses, LossFn, evaluate
 from stagewise.sampling.entries import Entries, Selection, moved_entries
 from stagewise.sampling.tracing import trace
 from stagewise.sampling.weights import FlatWeights
+from stagewise.structure import each_tensor
 
 
 def _rebuilt(batch: Batch, values: Sequence[Tensor]) -> Batch:
     """A batch of the same structure that holds ``values``."""
     following = iter(values)
-    return apply_to_collection(batch, Tensor, lambda _: next(following))
+    return each_tensor(batch, lambda _: next(following))
 
 
 class Program:
@@ -98,7 +99,7 @@ class Program:
             shared: whether the batch is shared by all chains.
         """
         arguments = [state, *rest, *tensors(batch)]
-        key = (gradient, shared, *((tensor.shape, tensor.dtype) for tensor in arguments))
+        key = (gradient, shared, plain_parts(batch), *((tensor.shape, tensor.dtype) for tensor in arguments))
         graph = self._graphs.get(key)
         if graph is None:
             graph = self._function(module, batch, gradient=gradient, shared=shared)
@@ -151,7 +152,12 @@ class BatchedEngine:
             sampling: the sampling set.
             observed: the observed set, in chunks.
             mask: where the observed set has a loss.
+
+        Raises:
+            InputError: a batch with something for each sample that is no tensor, which no graph can take.
         """
+        if any(has_columns(batch) for batch in (sampling, *observed)):
+            raise InputError("got a batch with lists or arrays beside its tensors; expected tensors alone")
         self._program = program
         self._module = module
         self._rest = fixed_arguments(module, weights.entries)
@@ -192,7 +198,7 @@ class BatchedEngine:
         batch = self._sampling
         if rows is not None:
             rows = rows.to(state.device)
-            batch = apply_to_collection(batch, Tensor, lambda tensor: tensor[rows] if tensor.dim() else tensor)
+            batch = each_tensor(batch, lambda tensor: tensor[rows] if tensor.dim() else tensor)
         # Minibatches of a partition may be smaller than those that the engine was tried with.
         size = None if rows is None else rows.shape[1]
         if size not in self._gradients:

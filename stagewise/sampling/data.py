@@ -19,8 +19,9 @@ class ProbeData:
     Attributes:
         observed: batch whose losses are recorded at every draw.
         sampling: batch whose minibatches drive the gradient; the observed set where it is None.
-        groups: name to bool mask, ``[sample]`` or ``[sample, token]`` as the losses are; groups may overlap and need
-            not cover everything; a group may hold a single sample. Without groups there is one, ``all``.
+        groups: name to bool mask, ``[sample]`` or of the shape of the losses (``[sample, token]``, or
+            ``[sample, height, width]`` and the like, flattened or not); groups may overlap and need not cover
+            everything; a group may hold a single sample. Without groups there is one, ``all``.
 
     Raises:
         InputError: an empty set, or a mask that selects nothing or has the wrong leading size.
@@ -37,11 +38,11 @@ class ProbeData:
         if self.sampling is not None and num_samples(self.sampling) == 0:
             raise InputError("got an empty sampling set; expected at least one sample, or None for the observed set")
         for name, mask in self.groups.items():
-            if not isinstance(mask, Tensor) or mask.dim() not in (1, 2) or len(mask) != size:
+            if not isinstance(mask, Tensor) or mask.dim() == 0 or len(mask) != size:
                 shape = list(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
                 raise InputError(
-                    f"got group {name!r} of shape {shape}; expected a bool mask [{size}] or [{size}, token] over the "
-                    "observed set"
+                    f"got group {name!r} of shape {shape}; expected a bool mask [{size}] or [{size}, token] (or "
+                    "more axes, as the losses have) over the observed set"
                 )
             if not torch.any(mask):
                 raise InputError(

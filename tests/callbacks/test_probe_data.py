@@ -1,11 +1,22 @@
 """Where the observed set, the sampling set and the groups come from."""
 
+from dataclasses import replace
+
 import lightning.pytorch as pl
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from stagewise import InfluenceCallback, InputError, ProbeData, open_run
+from stagewise import (
+    CollatedLoss,
+    InfluenceCallback,
+    InputError,
+    ProbeData,
+    ProbeSchedule,
+    ReweightedLoader,
+    SGLDConfig,
+    open_run,
+)
 from tests.callbacks.runs import EVERY_2, SGLD, Regression, X, Y, fit, regression_data
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -75,3 +86,222 @@ def test_arguments_go_before_what_the_data_module_brings(tmp_path):
 def test_data_module_that_brings_something_else_is_refused(tmp_path):
     with pytest.raises(InputError, match="ProbeData"):
         fit_with(tmp_path, WithProbeData("nothing"))
+
+
+class Counted(torch.utils.data.Dataset):
+    """Each sample's target is its number."""
+
+    def __len__(self):
+        return 300
+
+    def __getitem__(self, index):
+        return torch.full((3,), index / 300), torch.tensor([float(index)])
+
+
+def seen_by_probes(folder, loader, **settings):
+    """Numbers of the observed and the driving samples, as the loss gets them."""
+    seen = {}
+    callback = InfluenceCallback(EVERY_2, SGLD, **settings)
+
+    class Spy(pl.Callback):
+        def on_train_start(self, trainer, module):
+            prober = callback._prober
+            seen["observed"] = prober._observed[1].flatten().int().tolist()
+            seen["sampling"] = prober._sampling[1].flatten().int().tolist()
+
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=2,
+        callbacks=[callback, Spy()],
+        default_root_dir=folder,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(Regression(), loader)
+    run = open_run(trainer.log_dir)
+    assert run.sizes["sample"] == len(seen["observed"])
+    return seen
+
+
+def test_probes_look_at_what_the_sampler_of_training_draws(tmp_path):
+    sampler = torch.utils.data.SubsetRandomSampler(range(100, 200))
+    seen = seen_by_probes(tmp_path, DataLoader(Counted(), 8, sampler=sampler))
+    assert seen == {"observed": list(range(100, 164)), "sampling": list(range(100, 200))}
+
+
+def test_probes_of_a_reweighted_loader_are_those_of_the_whole_set(tmp_path):
+    loader = ReweightedLoader(Counted(), {"even": torch.arange(300) % 2 == 0}, 8)
+    seen = seen_by_probes(tmp_path, loader)
+    assert seen == {"observed": list(range(64)), "sampling": list(range(300))}
+
+
+def test_order_of_training_is_the_same_with_a_sampler_of_ones_own(tmp_path):
+    from tests.loading.test_draw import Shuffled
+
+    orders = []
+    for callbacks in ([], [InfluenceCallback(EVERY_2, SGLD)]):
+        order = []
+
+        class Witness(pl.Callback):
+            def on_train_batch_start(self, trainer, module, batch, batch_idx, order=order):
+                order.append(batch[1].flatten().tolist())
+
+        pl.seed_everything(3, verbose=False)
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            max_steps=12,
+            callbacks=[*callbacks, Witness()],
+            default_root_dir=tmp_path / str(len(callbacks)),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+        )
+        trainer.fit(Regression(), DataLoader(Counted(), 8, sampler=Shuffled(50, 110)))
+        orders.append(order)
+    assert orders[0] == orders[1]
+    assert len(orders[0]) == 12
+
+
+def test_stream_with_an_observed_set_says_what_drives_the_chains(tmp_path):
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(regression_data())
+
+    with pytest.warns(UserWarning, match=r"no sampling= is given.*a stream, Stream.*the observed set alone drive"):
+        fit_stream(tmp_path, Stream(), observed=(X[:9], Y[:9]))
+    with pytest.raises(InputError, match=r"got an iterable data set.*as sampling= what drives the chains"):
+        fit_stream(tmp_path, regression_data(), observed=Stream())
+
+
+def fit_stream(folder, dataset, **settings):
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        callbacks=[InfluenceCallback(EVERY_2, SGLD, **settings)],
+        default_root_dir=folder,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    )
+    trainer.fit(Regression(), DataLoader(dataset, 8))
+    return trainer
+
+
+def test_stream_without_a_length_and_max_epochs_is_a_run_of_unknown_length(tmp_path):
+    """Lightning estimates -1 steps for it, which no schedule would fit into."""
+    from stagewise.callbacks.trainer_facts import max_steps
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(regression_data())
+
+    trainer = fit_stream(tmp_path, Stream(), observed=(X[:9], Y[:9]))
+    assert open_run(trainer.log_dir)["step"].values.tolist() == [2, 4, 6, 8, 10]
+    assert max_steps(trainer) == float("inf")
+
+
+def test_names_beside_the_tensors_stay_with_their_samples(tmp_path):
+    names = [f"s{index}" for index in range(80)]
+    samples = [(*pair, name) for pair, name in zip(regression_data(), names, strict=True)]
+    wrong = []
+
+    def loss_fn(module, batch):
+        x, y, held = batch
+        where = [names.index(name) for name in held]
+        wrong.extend(name for name, row, at in zip(held, x, where, strict=True) if not torch.equal(row, X[at]))
+        return module.per_sample_loss((x, y))
+
+    callback = InfluenceCallback(EVERY_2, replace(SGLD, engine="auto"), loss_fn=loss_fn)
+    run = open_run(fit(tmp_path, Regression(), samples, callback).log_dir)
+    assert run.sizes["sample"] == 64
+    assert wrong == []
+    with pytest.raises(InputError, match=r"lists or arrays beside its tensors.*set engine to sequential"):
+        fit(
+            tmp_path / "batched",
+            Regression(),
+            samples,
+            InfluenceCallback(EVERY_2, replace(SGLD, engine="batched"), loss_fn=loss_fn),
+        )
+
+
+RAGGED = [(torch.full((1 + index % 4, 3), index / 80), torch.tensor([1.0])) for index in range(80)]
+
+
+def collate_ragged(samples):
+    return [x for x, _ in samples], torch.stack([y for _, y in samples])
+
+
+class Pooled(Regression):
+    """Takes a list of sets of unequal size, which cannot be cut into samples."""
+
+    def per_sample_loss(self, batch):
+        means = torch.stack([self.layer(x).mean() for x in batch[0]])
+        return (means - batch[1][:, 0]).square()
+
+
+def fit_ragged(folder, callback):
+    pl.seed_everything(1, verbose=False)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=4,
+        callbacks=[callback],
+        default_root_dir=folder,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    )
+    sampler = torch.utils.data.SubsetRandomSampler(range(20, 80))
+    module = Pooled()
+    trainer.fit(module, DataLoader(RAGGED, 8, sampler=sampler, collate_fn=collate_ragged))
+    return module, open_run(trainer.log_dir)
+
+
+def test_ragged_lists_are_refused_with_the_way_that_works_and_that_way_works(tmp_path):
+    with pytest.raises(InputError, match=r"leading sizes.*loss_fn=stagewise.CollatedLoss\(dataset"):
+        fit_ragged(tmp_path, InfluenceCallback(EVERY_2, SGLD))
+    loss_fn = CollatedLoss(RAGGED, collate_fn=collate_ragged)
+    module, drawn = fit_ragged(tmp_path, InfluenceCallback(EVERY_2, SGLD, loss_fn=loss_fn))
+    expected = module.per_sample_loss(collate_ragged(RAGGED[20:80])).detach()
+    torch.testing.assert_close(torch.from_numpy(drawn["anchor_loss"].values[-1]), expected)
+
+
+def test_indices_with_any_loss_that_collates_them(tmp_path):
+    def loss_fn(module, index):
+        return module.per_sample_loss(collate_ragged([RAGGED[i] for i in index]))
+
+    groups = {"first": torch.arange(10) < 5, "last": torch.arange(10) >= 5}
+    index = torch.arange(30, 40)
+    callback = InfluenceCallback(
+        EVERY_2, SGLD, observed=index, sampling=torch.arange(20, 80), groups=groups, loss_fn=loss_fn
+    )
+    module, run = fit_ragged(tmp_path, callback)
+    torch.testing.assert_close(torch.from_numpy(run["anchor_loss"].values[-1]), loss_fn(module, index).detach())
+    assert run["group"].values.tolist() == ["first", "last"]
+    with pytest.raises(InputError, match=r"as indices are, and no sampling=.*expected indices in both"):
+        fit_indices_alone(tmp_path / "alone", loss_fn)
+
+
+def fit_indices_alone(folder, loss_fn):
+    callback = InfluenceCallback(EVERY_2, SGLD, observed=torch.arange(9), loss_fn=loss_fn)
+    fit(folder, Regression(), regression_data(), callback)
+
+
+def test_settings_are_settled_and_curvature_is_calibrated_over_collated_indices(tmp_path):
+    from stagewise.callbacks.calibration_run import CalibrationRun, CalibrationSettings
+
+    loss_fn = CollatedLoss(RAGGED, collate_fn=collate_ragged)
+    auto = SGLDConfig(num_chains=2, num_draws=8, batch_size=8)
+    callback = InfluenceCallback(ProbeSchedule(at_steps=[2]), auto, loss_fn=loss_fn)
+    fit_ragged(tmp_path / "auto", callback)
+    assert isinstance(callback.sgld.lr, float)
+    influence = InfluenceCallback(EVERY_2, auto, loss_fn=loss_fn)
+    calibration = CalibrationRun(influence, CalibrationSettings(num_steps=2, num_chains=2, num_draws=8))
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=4,
+        callbacks=[calibration],
+        default_root_dir=tmp_path,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    )
+    trainer.fit(Pooled(), DataLoader(RAGGED, 8, collate_fn=collate_ragged))
+    assert calibration.result.proposal.localization > 0
+    assert len(calibration.result.traces) == 2

@@ -1,0 +1,81 @@
+"""The first batch that trains, held against the one that is probed: the same structure, or the user hears of it."""
+
+import numbers
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+
+from stagewise.batches import Batch
+from stagewise.errors import InputError
+from stagewise.structure import is_column, leaves, named, where
+
+
+class Strictness(StrEnum):
+    """What a difference in structure leads to."""
+
+    refuse = "refuse"
+    """Where the probes drew their data from the training loader."""
+    warn = "warn"
+    """Where the user gave the data, and the module brings the loss."""
+    ignore = "ignore"
+    """Where the user gave both."""
+
+
+def describe(batch: Batch) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Leaves by place: kind in words, and the sizes of the axes behind the samples'."""
+    return {where(path): _kind(leaf) for path, leaf in leaves(batch)}
+
+
+def _kind(leaf: Any) -> tuple[str, tuple[int, ...]]:
+    if isinstance(leaf, (Tensor, np.ndarray)):
+        what = "tensor" if isinstance(leaf, Tensor) else "array"
+        return f"a {str(leaf.dtype).removeprefix('torch.')} {what} with {leaf.ndim} axes", tuple(leaf.shape[1:])
+    if isinstance(leaf, numbers.Number):
+        return "a number", ()
+    if is_column(leaf):
+        return "a list", ()
+    return ("None" if leaf is None else f"a {named(leaf)}"), ()
+
+
+def difference(probed: Mapping[str, tuple[str, Any]], training: Mapping[str, tuple[str, Any]]) -> str | None:
+    """What tells two batches apart in places, types and numbers of axes, in words; None where nothing does."""
+    for place in [*training, *probed]:
+        ours, theirs = (it.get(place, ("nothing", ()))[0] for it in (probed, training))
+        if ours != theirs:
+            return f"{place} is {ours} in the probes and {theirs} in training"
+    return None
+
+
+def check_first_batch(probed: Batch, training: Batch, strictness: Strictness) -> None:
+    """Hold the probed batch against the first batch of training, both as the module gets them.
+
+    Raises:
+        InputError: a difference in structure, where that is to be refused.
+    """
+    if strictness is Strictness.ignore or training is None:
+        return
+    ours, theirs = describe(probed), describe(training)
+    words = difference(ours, theirs)
+    if words is None:
+        sizes = [place for place in ours if ours[place][1] != theirs[place][1]]
+        if sizes:
+            place = sizes[0]
+            rank_zero_info(
+                f"stagewise: {place} has axes {list(ours[place][1])} behind the samples' in the probes and "
+                f"{list(theirs[place][1])} in the first batch of training, as padding to the longest makes them"
+            )
+        return
+    if strictness is Strictness.warn:
+        rank_zero_warn(
+            f"stagewise: {words}; give observed= and sampling= as the training loader gives its batches, unless the "
+            "loss takes both"
+        )
+        return
+    raise InputError(
+        f"got a probed batch unlike the first batch of training: {words}; expected the same structure; give "
+        "observed= and sampling= as the training loader gives its batches, with a loss_fn that takes them"
+    )

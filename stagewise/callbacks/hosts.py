@@ -1,0 +1,41 @@
+"""Both packages that Lightning comes in: ``lightning.pytorch`` and ``pytorch_lightning`` have classes of their own."""
+
+import logging
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch import Callback
+from lightning_utilities.core import rank_zero
+
+_PACKAGES = ("lightning.pytorch.", "pytorch_lightning.")
+
+if TYPE_CHECKING or find_spec("pytorch_lightning") is None:
+
+    class HostCallback(Callback):
+        """What the callbacks of this package are: callbacks of every Lightning that is installed."""
+
+else:
+    from pytorch_lightning import Callback as OtherCallback
+
+    # Each package takes over the log of both when it is imported: it stays with the one that the user imported first.
+    _order = list(sys.modules)
+    _first = min(("lightning.pytorch", "pytorch_lightning"), key=_order.index)
+    rank_zero.log = logging.getLogger(f"{_first}.utilities.rank_zero")
+
+    class HostCallback(Callback, OtherCallback):
+        """What the callbacks of this package are: callbacks of every Lightning that is installed."""
+
+
+def is_a(value: Any, *names: str) -> bool:
+    """Whether a value is an instance of one of Lightning's classes, by name, of either package.
+
+    Args:
+        value: a logger, strategy, callback or exception.
+        names: such as ``TensorBoardLogger``.
+    """
+    return any(kind.__name__ in names and _of_lightning(kind) for kind in type(value).__mro__)
+
+
+def _of_lightning(kind: type) -> bool:
+    return kind.__module__.startswith((*_PACKAGES, "lightning.fabric.", "lightning_fabric."))

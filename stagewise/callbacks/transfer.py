@@ -1,0 +1,144 @@
+"""The way of a batch from the loader to the module: precision, the transfer hooks, the device."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from stagewise.batches import Batch, num_samples, take
+from stagewise.errors import InputError
+from stagewise.generators import find_generators, seed_generators, seed_global_states
+from stagewise.structure import leaves, where
+
+_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+_TOLERANCE = 1e-3
+"""Between a sample's numbers in two batches, relative to 1 + |number|."""
+
+
+def transfer(trainer: Trainer, module: LightningModule, batch: Batch) -> Batch:
+    """A batch as ``training_step`` would get it from the trainer's loop."""
+    batch = trainer.precision_plugin.convert_input(batch)
+    batch = module._on_before_batch_transfer(batch, dataloader_idx=0)
+    return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+
+
+def own_hooks(trainer: Trainer) -> list[str]:
+    """The transfer hooks that the module or the data module overrides, each with its owner."""
+    selector = trainer._data_connector._datahook_selector
+    assert selector is not None
+    found = []
+    for name in _HOOKS:
+        # The data module's goes before the module's. Asked without the selector, which would warn once more.
+        for owner in (selector.datamodule, selector.model):
+            made_by = getattr(getattr(owner, name, None), "__module__", None) or ""
+            if owner is not None and not made_by.startswith(("lightning.pytorch.core.", "pytorch_lightning.core.")):
+                found.append(f"{type(owner).__name__}.{name}")
+                break
+    return found
+
+
+@contextmanager
+def _attributes_kept(*owners: Any) -> Iterator[None]:
+    """Put attributes back that the body sets, such as a count of batches."""
+    kept = [(vars(owner), dict(vars(owner))) for owner in owners if owner is not None]
+    try:
+        yield
+    finally:
+        for now, before in kept:
+            for name in [*now, *before]:
+                if name not in before:
+                    now.pop(name, None)
+                elif now.get(name) is not before[name]:
+                    now[name] = before[name]
+
+
+def checked_transfer(trainer: Trainer, module: LightningModule, batch: Batch) -> Batch:
+    """:func:`transfer`, with the transfer hooks held to what a probe needs, on copies of the batch.
+
+    Attributes that hooks set in the module or the data module are put back; what they change in place is not. To be
+    called where random states are put back afterwards; the module is expected in eval mode.
+
+    Raises:
+        InputError: a hook fails on the batch, gives other numbers with other random states, or gives a sample other
+            numbers in another batch.
+    """
+    hooks = own_hooks(trainer)
+    if not hooks:
+        return transfer(trainer, module, batch)
+    with _attributes_kept(module, trainer.datamodule):  # type: ignore[attr-defined]
+        return _held(trainer, module, batch, hooks)
+
+
+def _held(trainer: Trainer, module: LightningModule, batch: Batch, hooks: Sequence[str]) -> Batch:
+    named = " and ".join(hooks)
+    generators = find_generators(module, trainer.datamodule)  # type: ignore[attr-defined]
+
+    def passed(part: Batch, seed: int) -> Batch:
+        seed_global_states(seed)
+        for generator in generators:
+            seed_generators(generator, seed)
+        try:
+            return transfer(trainer, module, copy.deepcopy(part))
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"got data of the probes that {named} cannot take ({type(error).__name__}: {error}); expected a batch "
+                "as the training loader gives it; pass such a batch, or indices with loss_fn=stagewise.CollatedLoss"
+            ) from error
+
+    first = passed(batch, 0)
+    place = _differing(first, passed(batch, 1), 0.0)
+    if place is not None:
+        raise InputError(
+            f"got random numbers from {named} ({place} differs between two passes); expected the same batch each "
+            "time; keep augmentation behind `if self.training:` of the module, which is False in a probe, or give "
+            "data to observe and a loss_fn that need no augmentation"
+        )
+    place = _mixed(first, batch, lambda part: passed(part, 0))
+    if place is not None:
+        raise InputError(
+            f"got samples from {named} that depend on their batch ({place} differs in a smaller batch); expected each "
+            "sample to be handled for itself; use fixed statistics in place of those of the batch"
+        )
+    return first
+
+
+def _mixed(whole: Batch, batch: Batch, passed: Callable[[Batch], Batch]) -> str | None:
+    """Where samples of the first half come out differently without the second half; None where they do not."""
+    try:
+        size = num_samples(whole)
+        if size < 2 or num_samples(batch) != size:
+            return None
+        half = slice(0, (size + 1) // 2)
+        part = take(batch, half)
+    except InputError:  # cut into samples by the hook itself
+        return None
+    return _differing(take(whole, half), passed(part), _TOLERANCE)
+
+
+def _differing(left: Batch, right: Batch, tolerance: float) -> str | None:
+    """Where two batches differ by more than ``tolerance * (1 + |number|)``; shapes may differ if it is above 0."""
+    for (path, first), (_, second) in zip(leaves(left), leaves(right), strict=False):
+        pair = tuple(torch.as_tensor(it) if _numeric(it) else it for it in (first, second))
+        if not all(isinstance(it, Tensor) for it in pair):
+            continue
+        if pair[0].shape != pair[1].shape:
+            # Another length: trimmed padding, say.
+            if tolerance:
+                continue
+            return where(path)
+        a, b = (it.to_dense().double() if not it.is_complex() else torch.view_as_real(it) for it in pair)
+        unequal = (a - b).abs() > tolerance * (1 + b.abs())
+        if (unequal | (a.isnan() != b.isnan())).any():
+            return where(path)
+    return None
+
+
+def _numeric(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "biufc"

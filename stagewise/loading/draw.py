@@ -1,0 +1,198 @@
+"""What a training loader draws, read without moving it."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+)
+
+from stagewise.batches import Batch, collated, joined, num_samples, take
+from stagewise.errors import InputError
+from stagewise.generators import generators_kept, global_seed, seed_generators
+from stagewise.loading.order import EpochBatches
+from stagewise.structure import named
+
+SEED = 0
+"""Of whatever a sampler draws at random when it is read."""
+
+_EPOCHS = 10
+"""At most so many passes over a sampler for the number of samples that is asked for."""
+
+_GIVE_DATA = "give the probes their data: observed= (what is recorded) and sampling= (what drives the chains)"
+
+
+def has_samples(loader: Any) -> bool:
+    """Whether a loader has one map-style data set behind it."""
+    dataset = getattr(loader, "dataset", None)
+    if isinstance(dataset, IterableDataset):
+        return False
+    return hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+
+
+def draw_batch(loader: Any, limit: int, *, distinct: bool) -> Batch:
+    """Samples that a loader draws, as one batch, by its sampler, its ``collate_fn`` and its form of a batch.
+
+    The loader, its sampler and all random states stay where they are; samples are fetched in this process.
+
+    Args:
+        loader: with a map-style data set.
+        limit: at most so many samples.
+        distinct: each sample once, also where the sampler draws with replacement.
+
+    Returns:
+        See :func:`draw_indices` for which. With ``batch_size=None`` items of the data set are batches: as many of the
+        first ones as give ``limit`` samples, put together.
+
+    Raises:
+        InputError: a sampler that cannot be read without moving it, a sample that cannot be fetched here, or batches
+            that cannot be put together.
+    """
+    dataset, collate_fn = loader.dataset, getattr(loader, "collate_fn", None)
+    with generators_kept(dataset):
+        try:
+            if _items_are_batches(loader):
+                return _whole_batches(loader, limit, distinct=distinct)
+            return collated(dataset, draw_indices(loader, limit, distinct=distinct), collate_fn)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"got {named(dataset)}, from which samples cannot be fetched in this process ({type(error).__name__}: "
+                f"{error}); expected one that needs no worker; {_GIVE_DATA}"
+            ) from error
+
+
+def draw_indices(loader: Any, limit: int, *, distinct: bool) -> list[Any]:
+    """Which samples a loader draws, by index.
+
+    * Over a whole data set, in order or shuffled, by torch's samplers, those of Lightning under DDP or the loaders of
+      this package: the first ones of the set.
+    * By ``SubsetRandomSampler``: the first of its indices.
+    * By any other sampler or batch sampler: the first that a copy of it draws, from random states seeded with
+      :data:`SEED` and in epoch 0; up to ten epochs where it draws with replacement. Every rank gets the same.
+
+    Args:
+        loader: with a map-style data set.
+        limit: at most so many.
+        distinct: each index once.
+
+    Raises:
+        InputError: there is none, or a sampler cannot be read without moving it.
+    """
+    dataset = loader.dataset
+    batches = getattr(loader, "batch_sampler", None)
+    if batches is None or type(batches) is BatchSampler:
+        sampler = getattr(loader, "sampler", None) if batches is None else batches.sampler
+        found = _of_sampler(sampler, dataset, limit, distinct=distinct)
+    elif isinstance(batches, EpochBatches):
+        found = list(range(min(limit, len(dataset))))
+    else:
+        found = _of_copy(batches, dataset, limit, distinct=distinct, batched=True)
+    if not found:
+        raise InputError(f"got an empty data set ({type(dataset).__name__}); expected at least one sample")
+    return found
+
+
+def _of_sampler(sampler: Any, dataset: Any, limit: int, *, distinct: bool) -> list[Any]:
+    if sampler is None:
+        return list(range(min(limit, len(dataset))))
+    if type(sampler) in (SequentialSampler, RandomSampler):
+        return list(range(min(limit, len(sampler.data_source))))
+    if type(sampler) is DistributedSampler:
+        return list(range(min(limit, len(sampler.dataset))))  # type: ignore[arg-type]
+    if isinstance(sampler, DistributedSampler) and type(sampler).__name__ == "DistributedSamplerWrapper":
+        return _of_sampler(sampler.dataset._sampler, dataset, limit, distinct=distinct)  # type: ignore[attr-defined]
+    if type(sampler) is SubsetRandomSampler:
+        sampler = sampler.indices
+    if isinstance(sampler, (list, tuple, range, Tensor, np.ndarray)):
+        indices = [_plain(index) for index in sampler]
+        return list(dict.fromkeys(indices) if distinct else indices)[:limit]
+    return _of_copy(sampler, dataset, limit, distinct=distinct, batched=False)
+
+
+def _of_copy(sampler: Any, dataset: Any, limit: int, *, distinct: bool, batched: bool) -> list[Any]:
+    """The first indices of a sampler of any kind, drawn from a copy."""
+    try:
+        with global_seed(SEED):
+            return _first(_copied(sampler, dataset), limit, distinct=distinct, batched=batched)
+    except Exception as error:
+        raise InputError(
+            f"got {named(sampler)} for training, which cannot be read without moving it ({type(error).__name__}: "
+            f"{error}); expected a sampler that can be copied and iterated again; {_GIVE_DATA}"
+        ) from error
+
+
+def _copied(sampler: Any, dataset: Any) -> Any:
+    if isinstance(sampler, Iterator):
+        raise TypeError("it is an iterator, which is used up by reading")
+    # The data set is shared: it may be large.
+    shared = [dataset, *(it for it in getattr(sampler, "__dict__", {}).values() if isinstance(it, Dataset))]
+    twin = copy.deepcopy(sampler, {id(it): it for it in shared})
+    seed_generators(twin, SEED)
+    return twin
+
+
+def _first(sampler: Any, limit: int, *, distinct: bool, batched: bool) -> list[Any]:
+    found: list[Any] = []
+    seen: set[Any] = set()
+    for epoch in range(_EPOCHS):
+        for owner in (sampler, getattr(sampler, "sampler", None)):
+            if callable(getattr(owner, "set_epoch", None)):
+                owner.set_epoch(epoch)  # type: ignore[union-attr]
+        known, drawn = len(seen), 0
+        # A sampler may go on forever.
+        for entry in islice(iter(sampler), 100 * limit):
+            for index in map(_plain, entry if batched else (entry,)):
+                drawn += 1
+                key = repr(index) if isinstance(index, list) else index
+                if not (distinct and key in seen):
+                    found.append(index)
+                seen.add(key)
+                if len(found) == limit:
+                    return found
+        # An epoch without repetition is all there is; another one would only tell it again.
+        if drawn == len(seen) - known or len(seen) == known:
+            break
+    return found
+
+
+def _plain(index: Any) -> Any:
+    """An index as Python has it."""
+    return index.item() if isinstance(index, (Tensor, np.generic)) else index
+
+
+def _items_are_batches(loader: Any) -> bool:
+    return hasattr(loader, "batch_sampler") and loader.batch_sampler is None and loader.batch_size is None
+
+
+def _whole_batches(loader: Any, limit: int, *, distinct: bool) -> Batch:
+    sampler, dataset = loader.sampler, loader.dataset
+    batches: list[Batch] = []
+    total = 0
+    for index in _items(sampler, dataset, limit, distinct=distinct):
+        batches.append(loader.collate_fn(dataset[index]))
+        total += num_samples(batches[-1])
+        if total >= limit:
+            break
+    if total == 0:
+        raise InputError(f"got an empty data set ({type(dataset).__name__}); expected at least one sample")
+    return take(joined(batches), slice(0, limit))
+
+
+def _items(sampler: Any, dataset: Any, limit: int, *, distinct: bool) -> Sequence[Any]:
+    """Numbers of batches, or whatever the data set takes for a batch, such as lists of indices."""
+    if isinstance(sampler, BatchSampler):
+        inner = _of_sampler(sampler.sampler, dataset, limit, distinct=distinct)
+        return [inner[start : start + sampler.batch_size] for start in range(0, len(inner), sampler.batch_size)]
+    return _of_sampler(sampler, dataset, limit, distinct=distinct)
