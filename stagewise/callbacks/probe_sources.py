@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from stagewise.batches import Batch
 from stagewise.callbacks.probe_data import find_probe_data, in_precision_of
+from stagewise.isolation import unmoved
 from stagewise.losses import LossFn, resolve_loss
 from stagewise.sampling.data import ProbeData
 
@@ -31,7 +32,7 @@ class ProbeSources:
     loss_fn: LossFn | None = None
 
     def loss_and_data(self, trainer: Trainer, module: LightningModule) -> tuple[LossFn, ProbeData]:
-        """The per-sample loss and the data that probes of this trainer use.
+        """The per-sample loss and the data that probes of this trainer use; random generators in the data stay put.
 
         Args:
             trainer: at the start of training, with its loader set up.
@@ -40,5 +41,15 @@ class ProbeSources:
         Raises:
             InputError: no data that can be used, or a module without a per-sample loss.
         """
-        data = find_probe_data(trainer, module, self.observed, self.sampling, self.groups)
+        loader = trainer.train_dataloader
+        owner = trainer.datamodule  # type: ignore[attr-defined]
+        read = (
+            getattr(loader, "dataset", None),
+            getattr(loader, "collate_fn", None),
+            self.observed,
+            self.sampling,
+            None if owner is None else vars(owner),
+        )
+        with unmoved(*read):
+            data = find_probe_data(trainer, module, self.observed, self.sampling, self.groups)
         return resolve_loss(module, self.loss_fn), in_precision_of(trainer, data)

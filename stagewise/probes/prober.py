@@ -95,8 +95,10 @@ class Prober:
         self._masks = masks
         self._share, self._numbers = share, share.numbers(sgld.num_chains)
         self._references = References(config.reference_ratio) if references is None else references
-        self.memory_gib, gradient_block = self._check_memory(module, max(1, len(data.groups)))
-        mask = self._check(module)
+        # Once for a run with checksums: what a loss does to a module without autograd's knowing, it does each time.
+        with untouched(module, checksums=True):
+            self.memory_gib, gradient_block = self._check_memory(module, max(1, len(data.groups)))
+            mask = self._check(module)
         self.groups = Groups({name: group.cpu().numpy() for name, group in data.groups.items()}, mask)
         bins = config.position_bins
         self._positions = None if bins is None else Positions(self.groups, mask, bins)
@@ -147,21 +149,25 @@ class Prober:
     def _check(self, module: nn.Module) -> np.ndarray:
         """Check the loss on the whole observed set, chunk by chunk; returns the loss mask."""
         masks = []
-        with untouched(module), self._forward_context(), torch.no_grad():
-            for chunk in chunks(self._observed, self._config.chunk_size):
-                losses = evaluate(self._loss_fn, module, chunk)
-                check_finite(losses)
-                masks.append(losses.mask.cpu().numpy())
         minibatch = take(self._sampling, slice(0, self._sgld.batch_size))
         weights = FlatWeights(module, one_selection(self._sgld.parameters, self._masks))
         self._moved_weights = len(weights.anchor)
+
+        def observe() -> None:
+            with self._forward_context(), torch.no_grad():
+                for chunk in chunks(self._observed, self._config.chunk_size):
+                    losses = evaluate(self._loss_fn, module, chunk)
+                    check_finite(losses)
+                    masks.append(losses.mask.cpu().numpy())
 
         def gradient() -> Tensor:
             with self._forward_context():
                 losses = check_loss(self._loss_fn, module, minibatch)
             return weights.gradient(losses.mean())
 
-        with untouched(module), torch.enable_grad():
+        # As in a probe: a forward pass that writes to weights (a largest norm) writes to those of the chain.
+        with_weights(module, weights.leaves, observe)
+        with torch.enable_grad():
             found = with_weights(module, weights.leaves, gradient)
         if not torch.isfinite(found).all():
             raise LossContractError(
@@ -172,9 +178,13 @@ class Prober:
 
     def _check_memory(self, module: nn.Module, num_groups: int) -> tuple[float, int | None]:
         """Refuse before the work: one sample tells how many losses there are. GiB, and weights in a gradient block."""
-        with untouched(module), self._forward_context(), torch.no_grad():
-            one = evaluate(self._loss_fn, module, take(self._observed, slice(0, 1))).values
-        shape = (num_samples(self._observed), *one.shape[1:])
+        weights = FlatWeights(module, one_selection(self._sgld.parameters, self._masks))
+
+        def one_sample() -> Tensor:
+            with self._forward_context(), torch.no_grad():
+                return evaluate(self._loss_fn, module, take(self._observed, slice(0, 1))).values
+
+        shape = (num_samples(self._observed), *with_weights(module, weights.leaves, one_sample).shape[1:])
         others = check_memory(
             self._config, self._sgld, loss_shape=shape, num_groups=num_groups, num_processes=self._share.world_size
         )

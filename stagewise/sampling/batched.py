@@ -11,7 +11,7 @@ from torch.func import grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stagewise.batches import Batch, num_samples, tensors
-from stagewise.isolation import with_weights
+from stagewise.isolation import restored, with_weights
 from stagewise.losses import Losses, LossFn, evaluate
 from stagewise.sampling.entries import Entries, Selection, moved_entries
 from stagewise.sampling.tracing import trace
@@ -82,7 +82,12 @@ class Program:
         def function(state: Tensor, *arguments: Tensor) -> Tensor:
             return every_chain(state, list(arguments[:num_fixed]), list(arguments[num_fixed:]))
 
-        return function
+        def guarded(state: Tensor, *arguments: Tensor) -> Tensor:
+            # What forward keeps in attributes belongs to a transformation that ends here.
+            with restored(module):
+                return function(state, *arguments)
+
+        return function if self._traced else guarded
 
     def graph(
         self, module: nn.Module, state: Tensor, rest: Sequence[Tensor], batch: Batch, *, gradient: bool, shared: bool
@@ -105,7 +110,9 @@ class Program:
             # Fused attention has no batching rule: without this each chain is looped over.
             with sdpa_kernel(SDPBackend.MATH):
                 if self._traced:
-                    graph = trace(graph, arguments)
+                    # What forward keeps in attributes is a tensor without values there.
+                    with restored(module):
+                        graph = trace(graph, arguments)
             self._graphs[key] = graph
         return graph
 
