@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import nn
 
+import stagewise.isolation.containers as containers
 from stagewise.errors import InputError
-from stagewise.isolation import containers
 from stagewise.isolation.tensors import Memory, TensorRecord, checksum, has_storage, storage_key
 from stagewise.isolation.walk import Found, walk
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from stagewise.isolation import containers
+import stagewise.isolation.containers as containers
 from stagewise.isolation.containers import Contents, Kind
 
 DEEPEST = 4
