@@ -38,7 +38,8 @@ def untouched(module: nn.Module, *, checksums: bool = False) -> Iterator[None]:
     Restored on every way out: train and eval flags of each submodule (``module.train()`` would wake parts that were
     frozen in eval mode), everything that :class:`~stagewise.isolation.snapshot.Snapshot` sees, and the global random
     states of torch (CPU and CUDA), numpy and ``random``. Parameters are not copied: evaluate other weights through
-    :func:`~stagewise.isolation.with_weights`. Embeddings give dense gradients inside.
+    :func:`~stagewise.isolation.with_weights`. Inside, ``grad`` of all parameters is None, and embeddings give dense
+    gradients.
 
     Args:
         module: any module.
@@ -52,6 +53,9 @@ def untouched(module: nn.Module, *, checksums: bool = False) -> Iterator[None]:
     with global_random_restored(), restored(module, checksums=checksums):
         try:
             # Not `module.eval()`: an overridden `train()` may do more than set flags (LoRA merges its weights there).
+            for parameter in module.parameters():
+                # Put back with the rest: a loss that calls backward() would add to it.
+                parameter.grad = None
             for child in module.modules():
                 child.training = False
                 if isinstance(child, nn.Embedding | nn.EmbeddingBag):

@@ -60,7 +60,9 @@ class Snapshot:
             for place in state.places
             if isinstance(place.value, nn.Embedding | nn.EmbeddingBag) and place.value.max_norm is not None
         }
-        self._weights = state.parameters - renormed
+        # Parameters that no module has registered (of a moving average kept in a list) are copied.
+        registered = root.parameters() if isinstance(root, nn.Module) else ()
+        self._weights = {id(it) for it in registered} - renormed
         uncopied = {storage_key(found.value) for found in plain if id(found.value) in self._weights}
         for found in plain:
             if storage_key(found.value) not in uncopied:

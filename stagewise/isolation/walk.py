@@ -120,7 +120,6 @@ class State:
     Attributes:
         places: containers, each before what it leads to.
         tensors: every tensor.
-        parameters: ids of those that a module has registered as parameters, or that are ``nn.Parameter``.
         random: generators of random numbers.
         arrays: of numpy.
         iterators: what hands out values one after the other.
@@ -129,7 +128,6 @@ class State:
     def __init__(self) -> None:
         self.places: list[Place] = []
         self.tensors: list[Found] = []
-        self.parameters: set[int] = set()
         self.random: list[Found] = []
         self.arrays: list[Found] = []
         self.iterators: list[Found] = []
@@ -200,8 +198,6 @@ class _Walk:
             if self._data:
                 return
             state.tensors.append(Found(value, parent, key))
-            if isinstance(value, nn.Parameter) or (parent >= 0 and state.places[parent].key == "_parameters"):
-                state.parameters.add(id(value))
         elif isinstance(value, nn.Module):
             self._seen[id(value)] = value
             if not isinstance(value, torch.jit.ScriptModule):

@@ -177,14 +177,15 @@ class Prober:
         return np.concatenate(masks)
 
     def _check_memory(self, module: nn.Module, num_groups: int) -> tuple[float, int | None]:
-        """Refuse before the work: one sample tells how many losses there are. GiB, and weights in a gradient block."""
-        weights = FlatWeights(module, one_selection(self._sgld.parameters, self._masks))
+        """Refuse before the work: two samples tell how many losses each has. GiB, and weights in a gradient block."""
+        leaves = FlatWeights(module, one_selection(self._sgld.parameters, self._masks)).leaves
 
-        def one_sample() -> Tensor:
+        def few_losses() -> Tensor:
             with self._forward_context(), torch.no_grad():
-                return evaluate(self._loss_fn, module, take(self._observed, slice(0, 1))).values
+                # Not one: a norm over the batch that is always on refuses that.
+                return evaluate(self._loss_fn, module, take(self._observed, slice(0, 2))).values
 
-        shape = (num_samples(self._observed), *with_weights(module, weights.leaves, one_sample).shape[1:])
+        shape = (num_samples(self._observed), *with_weights(module, leaves, few_losses).shape[1:])
         others = check_memory(
             self._config, self._sgld, loss_shape=shape, num_groups=num_groups, num_processes=self._share.world_size
         )
