@@ -29,14 +29,15 @@ def _refuse_update(name: str) -> Callable[..., None]:
 
 @contextmanager
 def metrics_refused(module: LightningModule) -> Iterator[None]:
-    """Make ``module.log``, ``module.log_dict`` and ``update`` of torchmetrics metrics of the module raise in the body.
+    """Make ``module.log``, ``module.log_dict``, and updates of the module's torchmetrics metrics, raise in the body.
 
     Raises:
         LossContractError: the body logs, or updates a metric of the module.
     """
     held = {name: child for name, child in module.named_modules() if isinstance(child, Metric)}
     refusals: list[tuple[nn.Module, str, Any]] = [(module, "log", _refuse), (module, "log_dict", _refuse)]
-    refusals += [(metric, "update", _refuse_update(name)) for name, metric in held.items()]
+    # A metric's forward clears its state before it calls update.
+    refusals += [(it, way, _refuse_update(name)) for name, it in held.items() for way in ("update", "forward")]
     before = [(owner, dict(vars(owner))) for owner, _, _ in refusals]
     for owner, name, refusal in refusals:
         vars(owner)[name] = refusal

@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from stagewise.batches import Batch, num_samples, tensors
 from stagewise.isolation import restored, with_weights
 from stagewise.losses import Losses, LossFn, evaluate
+from stagewise.sampling.dense_embeddings import DenseEmbeddings
 from stagewise.sampling.entries import Entries, Selection, moved_entries
 from stagewise.sampling.tracing import trace
 from stagewise.sampling.weights import FlatWeights
@@ -111,7 +112,7 @@ class Program:
             with sdpa_kernel(SDPBackend.MATH):
                 if self._traced:
                     # What forward keeps in attributes is a tensor without values there.
-                    with restored(module):
+                    with restored(module), DenseEmbeddings():
                         graph = trace(graph, arguments)
             self._graphs[key] = graph
         return graph
