@@ -279,8 +279,8 @@ class Merging(nn.Module):
         return self.base(x) if self.merged else self.base(x) + self.up(self.down(x))
 
 
-class Prototypes(nn.Module):
-    """Normalizes its own weights in each forward pass."""
+class Clipped(nn.Module):
+    """Clips its own weights in each forward pass."""
 
     def __init__(self):
         super().__init__()
@@ -288,7 +288,7 @@ class Prototypes(nn.Module):
 
     def forward(self, x):
         with torch.no_grad():
-            self.a.weight.copy_(F.normalize(self.a.weight))
+            self.a.weight.clamp_(-0.2, 0.2)
         return self.a(x)
 
 
@@ -345,7 +345,7 @@ PARTS = {
     "generators": Generators,
     "average": Average,
     "merging": Merging,
-    "prototypes": Prototypes,
+    "clipped": Clipped,
     "sparse": SparseBag,
     "sparse with a largest norm": lambda: SparseBag(max_norm=0.5),
     "frozen with a largest norm": lambda: SparseBag(max_norm=0.5, frozen=True),

@@ -128,7 +128,8 @@ def watcher(engine, **probe):
         num_steps_bw_draws=1,
         drift="plain",
     )
-    config = ProbeConfig(check_curvature=False, **({"gradient_dot": False, "llc": LLCConfig(enabled=False)} | probe))
+    few = {"check_curvature": False, "gradient_dot": False, "llc": LLCConfig(enabled=False)}
+    config = ProbeConfig(**(few | probe))
     return InfluenceCallback(ProbeSchedule(at_steps=[0, 2, 3]), sgld, config)
 
 
@@ -164,6 +165,12 @@ def test_each_part_trains_as_if_nobody_looked(tmp_path, name):
     hold_together(tmp_path, [name], "auto")
 
 
+@pytest.mark.parametrize("name", ["sparse", "sparse with a largest norm", "two names"])
+@pytest.mark.filterwarnings("ignore")
+def test_so_do_all_baselines_of_it(tmp_path, name):
+    hold_together(tmp_path, [name], "sequential", gradient_dot=True, llc=LLCConfig(enabled=True), check_curvature=True)
+
+
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.filterwarnings("ignore")
@@ -191,7 +198,7 @@ def test_modules_of_random_parts_train_as_if_nobody_looked(tmp_path_factory, nam
 
 
 @pytest.mark.slow
-@settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(names=several, engine=st.sampled_from(ENGINES), dot=st.booleans(), llc=st.booleans())
 @pytest.mark.filterwarnings("ignore")
 def test_many_modules_of_random_parts_and_all_that_a_probe_measures(tmp_path_factory, names, engine, dot, llc):

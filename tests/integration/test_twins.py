@@ -13,6 +13,7 @@ from stagewise.influence.groups import Groups
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.curvature import measure_curvature
+from stagewise.sampling.ekfac import EKFAC, ekfac_preconditioner
 
 NBETA, LOCALIZATION = 20.0, 30.0
 
@@ -165,3 +166,35 @@ def test_twins_have_the_same_numbers(twin, measure):
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6)
     assert [id(it) for it in module.parameters()] == own
+
+
+class TwoLayers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(5)
+        self.a, self.b = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.b(self.a(x).tanh())
+
+
+class TwoLayersByOtherNames(TwoLayers):
+    def __init__(self):
+        super().__init__()
+        self.head, self.layers = self.b, nn.ModuleList([self.a, self.b])
+
+    def forward(self, x):
+        return self.head(self.layers[0](x).tanh())
+
+
+def test_curvature_factors_are_those_of_the_layers_whatever_their_names():
+    pytest.importorskip("curvlinops")
+    generator = torch.Generator().manual_seed(1)
+    batch = torch.randn(30, 4, generator=generator), torch.randint(0, 3, (30,), generator=generator)
+    found = []
+    for module in (TwoLayersByOtherNames(), TwoLayers()):
+        own = [id(it) for it in module.parameters()]
+        preconditioner = ekfac_preconditioner(EKFAC(), module, loss_fn, batch, nbeta=NBETA, localization=LOCALIZATION)
+        found.append(preconditioner.times(torch.eye(sum(it.numel() for it in module.parameters()))))
+        assert [id(it) for it in module.parameters()] == own
+    torch.testing.assert_close(*found)
