@@ -89,8 +89,9 @@ def check_loss(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
         LossContractError: what was got, what was expected, what to do.
     """
     with torch.enable_grad():
-        losses = evaluate(loss_fn, module, batch)
         again = evaluate(loss_fn, module, batch)
+        # The last of the two has the gradient: a forward pass may write to weights that the one before has saved.
+        losses = evaluate(loss_fn, module, batch)
     check_finite(losses)
     if not losses.values.requires_grad:
         raise LossContractError(

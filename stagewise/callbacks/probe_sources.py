@@ -52,7 +52,7 @@ class ProbeSources:
     loss_fn: LossFn | None = None
 
     def loss_and_data(self, trainer: Trainer, module: LightningModule) -> tuple[LossFn, ProbeData]:
-        """The per-sample loss and the data that probes of this trainer use.
+        """The per-sample loss and the data that probes of this trainer use; random generators in the data stay put.
 
         Args:
             trainer: at the start of training, with its loader set up.

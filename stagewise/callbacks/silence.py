@@ -1,10 +1,11 @@
 """Refuse logging and metric updates inside a per-sample loss: a probe must leave nothing in the run's own metrics."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from lightning.pytorch import LightningModule
+from torch import nn
 from torchmetrics import Metric
 
 from stagewise.errors import LossContractError
@@ -16,26 +17,35 @@ def _refuse(*args: Any, **kwargs: Any) -> None:
     )
 
 
+def _refuse_update(name: str) -> Callable[..., None]:
+    def update(*args: Any, **kwargs: Any) -> None:
+        raise LossContractError(
+            f"got a per-sample loss that updates the metric {name!r}; expected one that only computes; update metrics "
+            "in training_step instead"
+        )
+
+    return update
+
+
 @contextmanager
 def metrics_refused(module: LightningModule) -> Iterator[None]:
-    """Make ``module.log`` and ``module.log_dict`` raise inside the body, and look for updated metric objects after it.
+    """Make ``module.log``, ``module.log_dict``, and updates of the module's torchmetrics metrics, raise in the body.
 
     Raises:
-        LossContractError: the body logs, or updates a torchmetrics metric of the module.
+        LossContractError: the body logs, or updates a metric of the module.
     """
-    metrics = {name: child for name, child in module.named_modules() if isinstance(child, Metric)}
-    before = {name: metric.update_count for name, metric in metrics.items()}
-    own: dict[str, Any] = {name: vars(module)[name] for name in ("log", "log_dict") if name in vars(module)}
-    vars(module).update(log=_refuse, log_dict=_refuse)
+    held = {name: child for name, child in module.named_modules() if isinstance(child, Metric)}
+    refusals: list[tuple[nn.Module, str, Any]] = [(module, "log", _refuse), (module, "log_dict", _refuse)]
+    # A metric's forward clears its state before it calls update.
+    refusals += [(it, way, _refuse_update(name)) for name, it in held.items() for way in ("update", "forward")]
+    before = [(owner, dict(vars(owner))) for owner, _, _ in refusals]
+    for owner, name, refusal in refusals:
+        vars(owner)[name] = refusal
     try:
         yield
     finally:
-        for name in ("log", "log_dict"):
-            del vars(module)[name]
-        vars(module).update(own)
-    updated = [name for name, metric in metrics.items() if metric.update_count != before[name]]
-    if updated:
-        raise LossContractError(
-            f"got a per-sample loss that updates the metric {updated[0]!r}; expected one that only computes; update "
-            "metrics in training_step instead"
-        )
+        for (owner, name, _), (_, own) in zip(refusals, before, strict=True):
+            if name in own:
+                vars(owner)[name] = own[name]
+            else:
+                del vars(owner)[name]

@@ -20,7 +20,7 @@ from stagewise.influence.groups import Groups
 from stagewise.influence.positions import Positions
 from stagewise.influence.token_sums import TokenSums
 from stagewise.isolation import untouched, with_weights
-from stagewise.losses import LossFn, check_finite, check_loss, evaluate
+from stagewise.losses import Losses, LossFn, check_finite, check_loss, evaluate
 from stagewise.probes.assembly import Measured, assemble
 from stagewise.probes.axes import TOKEN_AXES, flat_masks
 from stagewise.probes.baselines import Baselines
@@ -97,8 +97,10 @@ class Prober:
         self._masks = masks
         self._share, self._numbers = share, share.numbers(sgld.num_chains)
         self._references = References(config.reference_ratio) if references is None else references
-        self.memory_gib, gradient_block = self._check_memory(module, max(1, len(data.groups)))
-        mask = self._check(module)
+        # Once for a run with checksums: what a loss does to a module without autograd's knowing, it does each time.
+        with untouched(module, checksums=True):
+            self.memory_gib, gradient_block = self._check_memory(module, max(1, len(data.groups)))
+            mask = self._check(module)
         self.groups = Groups(flat_masks(data.groups, self._axes), mask)
         bins = config.position_bins
         self._positions = None if bins is None else Positions(self.groups, mask, bins)
@@ -149,24 +151,27 @@ class Prober:
     def _check(self, module: nn.Module) -> np.ndarray:
         """Check the loss on the whole observed set, chunk by chunk; returns the loss mask."""
         masks = []
-        with untouched(module), self._forward_context(), torch.no_grad():
-            parts = chunks(self._observed, self._config.chunk_size)
-            for number, chunk in enumerate(parts):
-                losses = evaluate(self._loss_fn, module, chunk)
-                check_finite(losses)
-                masks.append(losses.mask.cpu().numpy())
-                if number == 0:
-                    check_chunking(self._loss_fn, module, self._observed, losses)
         minibatch = take(self._sampling, slice(0, self._sgld.batch_size))
         weights = FlatWeights(module, one_selection(self._sgld.parameters, self._masks))
         self._moved_weights = len(weights.anchor)
+
+        def observe() -> None:
+            with self._forward_context(), torch.no_grad():
+                for number, chunk in enumerate(chunks(self._observed, self._config.chunk_size)):
+                    losses = evaluate(self._loss_fn, module, chunk)
+                    check_finite(losses)
+                    masks.append(losses.mask.cpu().numpy())
+                    if number == 0:
+                        check_chunking(self._loss_fn, module, self._observed, losses)
 
         def gradient() -> Tensor:
             with self._forward_context():
                 losses = check_loss(self._loss_fn, module, minibatch)
             return weights.gradient(losses.mean())
 
-        with untouched(module), torch.enable_grad():
+        # As in a probe: a forward pass that writes to weights (a largest norm) writes to those of the chain.
+        with_weights(module, weights.leaves, observe)
+        with torch.enable_grad():
             found = with_weights(module, weights.leaves, gradient)
         if not torch.isfinite(found).all():
             raise LossContractError(
@@ -176,11 +181,17 @@ class Prober:
         return np.concatenate(masks)
 
     def _check_memory(self, module: nn.Module, num_groups: int) -> tuple[float, int | None]:
-        """Refuse before the work: one sample tells how many losses there are. GiB, and weights in a gradient block."""
-        with untouched(module), self._forward_context(), torch.no_grad():
-            first = evaluate(self._loss_fn, module, take(self._observed, slice(0, 1)))
-            one, self._axes = first.values, first.axes
-        shape = (num_samples(self._observed), *one.shape[1:])
+        """Refuse before the work: two samples tell how many losses each has. GiB, and weights in a gradient block."""
+        leaves = FlatWeights(module, one_selection(self._sgld.parameters, self._masks)).leaves
+
+        def few_losses() -> Losses:
+            with self._forward_context(), torch.no_grad():
+                # Not one: a norm over the batch that is always on refuses that.
+                return evaluate(self._loss_fn, module, take(self._observed, slice(0, 2)))
+
+        few = with_weights(module, leaves, few_losses)
+        self._axes = few.axes
+        shape = (num_samples(self._observed), *few.values.shape[1:])
         others = check_memory(
             self._config, self._sgld, loss_shape=shape, num_groups=num_groups, num_processes=self._share.world_size
         )

@@ -11,8 +11,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stagewise.batches import Batch, has_columns, num_samples, plain_parts, tensors
 from stagewise.errors import InputError
-from stagewise.isolation import with_weights
+from stagewise.isolation import restored, with_weights
 from stagewise.losses import Losses, LossFn, evaluate
+from stagewise.sampling.dense_embeddings import DenseEmbeddings
 from stagewise.sampling.entries import Entries, Selection, moved_entries
 from stagewise.sampling.tracing import trace
 from stagewise.sampling.weights import FlatWeights
@@ -83,7 +84,12 @@ class Program:
         def function(state: Tensor, *arguments: Tensor) -> Tensor:
             return every_chain(state, list(arguments[:num_fixed]), list(arguments[num_fixed:]))
 
-        return function
+        def guarded(state: Tensor, *arguments: Tensor) -> Tensor:
+            # What forward keeps in attributes belongs to a transformation that ends here.
+            with restored(module):
+                return function(state, *arguments)
+
+        return function if self._traced else guarded
 
     def graph(
         self, module: nn.Module, state: Tensor, rest: Sequence[Tensor], batch: Batch, *, gradient: bool, shared: bool
@@ -106,7 +112,9 @@ class Program:
             # Fused attention has no batching rule: without this each chain is looped over.
             with sdpa_kernel(SDPBackend.MATH):
                 if self._traced:
-                    graph = trace(graph, arguments)
+                    # What forward keeps in attributes is a tensor without values there.
+                    with restored(module), DenseEmbeddings():
+                        graph = trace(graph, arguments)
             self._graphs[key] = graph
         return graph
 

@@ -31,8 +31,10 @@ def check_parameters(module: nn.Module, leaves: dict[str, Tensor]) -> None:
     """
     remedy = "leave it at w* by SGLDConfig(parameters=[...]), or take another preconditioner"
     names: dict[int, list[str]] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
+    # Each module once: a layer under two names is one layer.
+    for prefix, layer in module.named_modules():
+        for name, parameter in layer.named_parameters(prefix, recurse=False, remove_duplicate=False):
+            names.setdefault(id(parameter), []).append(name)
     tied = {name: group for group in names.values() if len(group) > 1 for name in group}
     for name, value in leaves.items():
         owner, _, kind = name.rpartition(".")

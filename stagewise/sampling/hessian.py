@@ -8,6 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stagewise.batches import Batch
 from stagewise.losses import Losses
+from stagewise.sampling.dense_embeddings import DenseEmbeddings
 from stagewise.sampling.observed import chunks
 from stagewise.sampling.weights import FlatWeights
 
@@ -42,8 +43,8 @@ class HessianProducts:
 
     def _slopes(self, chunk: Batch) -> tuple[list[Tensor], int]:
         """Gradient of the summed losses of a chunk, one tensor for each leaf, with its graph; and how many losses."""
-        # Fused attention has no second derivative.
-        with sdpa_kernel(SDPBackend.MATH):
+        # Fused attention and bags of embeddings have no second derivative.
+        with sdpa_kernel(SDPBackend.MATH), DenseEmbeddings():
             losses = self._evaluate(chunk)
             slopes = torch.autograd.grad(
                 losses.values.sum(), self._leaves, create_graph=True, allow_unused=True, materialize_grads=True

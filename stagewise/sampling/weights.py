@@ -48,7 +48,9 @@ class FlatWeights:
         for it, part in zip(self.entries, self._parts, strict=True):
             value = parameters[it.name]
             if it.index is None and value.dtype == dtype:
-                leaf = part.view(value.shape).detach()
+                # `data`: each leaf counts its own writes, or a forward pass that writes to one weight would seem to
+                # autograd to have written to all.
+                leaf = part.view(value.shape).data
             else:
                 # Half-precision parameters get leaves of their own: noise smaller than their rounding lives in `state`.
                 leaf = value.clone() if it.index is None else value.clone(memory_format=torch.contiguous_format)

@@ -55,4 +55,5 @@ def group_gradients(
                 allow_unused=True,
                 materialize_grads=True,
             )
-            yield part, group, list(found)
+            # An embedding may give sparse gradients, whatever its module says.
+            yield part, group, [it.to_dense() if it.is_sparse else it for it in found]

@@ -1,0 +1,179 @@
+"""The mutable objects that hold references: what they hold, and how to put it back."""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from types import FunctionType
+from typing import Any, NamedTuple
+
+Contents = dict[Any, Any] | list[Any]
+"""A shallow copy: by key in their order, or in sequence."""
+
+
+class Kind(NamedTuple):
+    """How one kind of container is read and written.
+
+    Attributes:
+        read: a shallow copy of what it holds.
+        write: make it hold exactly that, in that order.
+        put: one value under one key, where the kind has keys.
+        step: how a key is written behind the container's own name.
+    """
+
+    read: Callable[[Any], Contents]
+    write: Callable[[Any, Any], None]
+    put: Callable[[Any, Any, Any], None] | None
+    step: Callable[[Any], str]
+
+
+def same(left: Contents, right: Contents) -> bool:
+    """Whether two copies hold the very same objects, in the same order."""
+    if len(left) != len(right):
+        return False
+    if isinstance(left, dict) and isinstance(right, dict):
+        return same_keys(left, right) and _all_are(left.values(), right.values())
+    return _all_are(left, right)
+
+
+def same_keys(left: dict[Any, Any], right: dict[Any, Any]) -> bool:
+    """Whether two dictionaries have the same keys in the same order."""
+    return len(left) == len(right) and all(a is b or a == b for a, b in zip(left, right, strict=True))
+
+
+def _all_are(left: Iterable[Any], right: Iterable[Any]) -> bool:
+    return all(a is b for a, b in zip(left, right, strict=True))
+
+
+def _read_dict(owner: Any) -> Contents:
+    # The plain methods: a subclass may compute in its own.
+    return dict(OrderedDict.items(owner) if isinstance(owner, OrderedDict) else dict.items(owner))
+
+
+def _write_dict(owner: Any, contents: dict[Any, Any]) -> None:
+    plain: Any = OrderedDict if isinstance(owner, OrderedDict) else dict
+    now = _read_dict(owner)
+    assert isinstance(now, dict)
+    if same_keys(now, contents):
+        for key, value in contents.items():
+            if now[key] is not value:
+                plain.__setitem__(owner, key, value)
+    else:
+        plain.clear(owner)
+        for key, value in contents.items():
+            plain.__setitem__(owner, key, value)
+
+
+def _put_in_dict(owner: Any, key: Any, value: Any) -> None:
+    (OrderedDict if isinstance(owner, OrderedDict) else dict).__setitem__(owner, key, value)
+
+
+def _write_list(owner: Any, contents: list[Any]) -> None:
+    list.__setitem__(owner, slice(None), contents)
+
+
+def _write_set(owner: Any, contents: list[Any]) -> None:
+    set.clear(owner)
+    set.update(owner, contents)
+
+
+def _write_deque(owner: Any, contents: list[Any]) -> None:
+    owner.clear()
+    owner.extend(contents)
+
+
+def _slot_names(owner: Any) -> list[str]:
+    names: list[str] = []
+    for cls in type(owner).__mro__:
+        slots = vars(cls).get("__slots__", ())
+        slots = (slots,) if isinstance(slots, str) else tuple(slots)
+        private = (
+            f"_{cls.__name__.lstrip('_')}{it}" if it.startswith("__") and it[-2:] != "__" else it for it in slots
+        )
+        names += [name for name in private if name not in ("__dict__", "__weakref__")]
+    return names
+
+
+def _read_slots(owner: Any) -> Contents:
+    found = {}
+    for name in _slot_names(owner):
+        try:
+            found[name] = object.__getattribute__(owner, name)
+        except AttributeError:
+            continue
+    return found
+
+
+def _write_slots(owner: Any, contents: dict[str, Any]) -> None:
+    for name in _slot_names(owner):
+        if name in contents:
+            object.__setattr__(owner, name, contents[name])
+        elif hasattr(owner, name):
+            object.__delattr__(owner, name)
+
+
+def _read_cells(owner: FunctionType) -> Contents:
+    found = {}
+    for name, cell in zip(owner.__code__.co_freevars, owner.__closure__ or (), strict=True):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+    return found
+
+
+def _put_in_cell(owner: FunctionType, name: str, value: Any) -> None:
+    (owner.__closure__ or ())[owner.__code__.co_freevars.index(name)].cell_contents = value
+
+
+def _write_cells(owner: FunctionType, contents: dict[str, Any]) -> None:
+    for name, value in contents.items():
+        _put_in_cell(owner, name, value)
+
+
+def _read_class(owner: type) -> Contents:
+    return dict(vars(owner))
+
+
+def _write_class(owner: type, contents: dict[str, Any]) -> None:
+    now = dict(vars(owner))
+    for name, value in contents.items():
+        if now.get(name, now) is not value:
+            type.__setattr__(owner, name, value)
+    for name in now:
+        if name not in contents:
+            type.__delattr__(owner, name)
+
+
+def _dotted(key: Any) -> str:
+    return f".{key}"
+
+
+def _indexed(key: Any) -> str:
+    return f"[{key!r}]" if isinstance(key, str | int | bool | float | tuple) else f"[{type(key).__name__}]"
+
+
+def _anonymous(key: Any) -> str:
+    return "{...}"
+
+
+def _of_attributes(owner: Any) -> dict[str, Any]:
+    return owner.__dict__
+
+
+ATTRIBUTES = Kind(
+    read=lambda owner: dict(_of_attributes(owner)),
+    write=lambda owner, contents: _write_dict(_of_attributes(owner), contents),
+    put=lambda owner, key, value: _put_in_dict(_of_attributes(owner), key, value),
+    step=_dotted,
+)
+"""What ``vars`` shows of an object."""
+
+DICT = Kind(read=_read_dict, write=_write_dict, put=_put_in_dict, step=_indexed)
+LIST = Kind(read=lambda owner: list(list.__iter__(owner)), write=_write_list, put=list.__setitem__, step=_indexed)
+SET = Kind(read=lambda owner: list(set.__iter__(owner)), write=_write_set, put=None, step=_anonymous)
+DEQUE = Kind(read=lambda owner: list(deque.__iter__(owner)), write=_write_deque, put=deque.__setitem__, step=_indexed)
+SLOTS = Kind(read=_read_slots, write=_write_slots, put=object.__setattr__, step=_dotted)
+CELLS = Kind(read=_read_cells, write=_write_cells, put=_put_in_cell, step=lambda key: f".<{key}>")
+"""What a function has closed over."""
+
+CLASS = Kind(read=_read_class, write=_write_class, put=type.__setattr__, step=_dotted)
+"""What a class shares between its instances."""

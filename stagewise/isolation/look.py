@@ -1,0 +1,85 @@
+"""Look at a module without leaving a trace: all of it and the random states as they were, also after an exception."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from stagewise.errors import InputError
+from stagewise.isolation.snapshot import restored
+from stagewise.isolation.tensors import is_lazy
+
+
+@contextmanager
+def global_random_restored() -> Iterator[None]:
+    """Put back the global random states of torch (CPU and CUDA), numpy and ``random`` after the body."""
+    torch_state = torch.get_rng_state()
+    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+    # The legacy state is what `np.random.*` functions and Lightning's own seeding share.
+    numpy_state = np.random.get_state()  # noqa: NPY002
+    python_state = random.getstate()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(torch_state)
+        if cuda_states is not None:
+            torch.cuda.set_rng_state_all(cuda_states)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)
+
+
+@contextmanager
+def untouched(module: nn.Module, *, checksums: bool = False) -> Iterator[None]:
+    """Put ``module`` in eval mode for a look, then leave it bit for bit as it was.
+
+    Restored on every way out: train and eval flags of each submodule (``module.train()`` would wake parts that were
+    frozen in eval mode), everything that :class:`~stagewise.isolation.snapshot.Snapshot` sees, and the global random
+    states of torch (CPU and CUDA), numpy and ``random``. Parameters are not copied: evaluate other weights through
+    :func:`~stagewise.isolation.with_weights`. Inside, ``grad`` of all parameters is None, and embeddings give dense
+    gradients.
+
+    Args:
+        module: any module.
+        checksums: also see writes to parameters that autograd does not count; reads all parameters twice.
+
+    Raises:
+        InputError: a parameter or buffer has no shape yet, or the body changed what cannot be put back.
+    """
+    refuse_lazy(module)
+    flags = [(child, child.training) for child in module.modules()]
+    with global_random_restored(), restored(module, checksums=checksums):
+        try:
+            # Not `module.eval()`: an overridden `train()` may do more than set flags (LoRA merges its weights there).
+            for parameter in module.parameters():
+                # Put back with the rest: a loss that calls backward() would add to it.
+                parameter.grad = None
+            for child in module.modules():
+                child.training = False
+                if isinstance(child, nn.Embedding | nn.EmbeddingBag):
+                    # Sparse gradients have no second derivative and no dot product; the numbers are the same.
+                    child.sparse = False
+            yield
+        finally:
+            # Scripted modules keep theirs where no attribute leads.
+            for child, training in flags:
+                child.training = training
+
+
+def refuse_lazy(module: nn.Module) -> None:
+    """Refuse parameters and buffers whose shape the first batch will tell.
+
+    Raises:
+        InputError: there is one; it is named.
+    """
+    named = [*module.named_parameters(), *module.named_buffers()]
+    lazy = [name for name, value in named if is_lazy(value)]
+    if lazy:
+        more = "" if len(lazy) == 1 else f" and {len(lazy) - 1} more"
+        raise InputError(
+            f"got {lazy[0]!r}{more} without a shape: a lazy module that has seen no batch; expected shapes before "
+            "training starts, or a probe would draw the initial weights; run one batch through the module before fit, "
+            "e.g. self(self.example_input_array) at the end of __init__"
+        )

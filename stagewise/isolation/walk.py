@@ -1,0 +1,282 @@
+"""All state that an object leads to: attributes, containers, closures of hooks, tensors, random generators.
+
+What is no part of a module is not entered: trainers, loggers, optimizers, loaders, data sets, files, threads.
+"""
+
+import functools
+import random
+import sys
+import types
+import weakref
+from collections import deque
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+import stagewise.isolation.containers as containers
+from stagewise.isolation.containers import Contents, Kind
+
+DEEPEST = 4
+"""Objects of unknown classes, one inside the other, that are entered."""
+
+_LEAVES = (
+    types.NoneType, bool, int, float, complex, str, bytes, type, range, slice, torch.dtype, torch.device, torch.Size,
+    torch.layout, torch.memory_format, types.ModuleType, types.BuiltinFunctionType, types.EllipsisType,
+    types.CodeType, property,
+)  # fmt: skip
+LEAVES = frozenset(_LEAVES)
+"""Exact types of values that hold nothing that could change."""
+
+_STANDARD = sys.stdlib_module_names - {"__main__"}
+_OPEN_ROOTS = frozenset(
+    {"builtins", "abc", "typing", "typing_extensions", "collections", "types", "functools", "argparse"}
+)
+_CLOSED_ROOTS = frozenset(
+    {
+        "lightning",
+        "pytorch_lightning",
+        "lightning_fabric",
+        "lightning_utilities",
+        "tensorboard",
+        "wandb",
+        "mlflow",
+        "numpy",
+    }
+)
+_OPEN_IN_TORCH = ("torch.nn.", "torch.distributions.")
+_OPEN_IN_TORCH_DATA = ("torch.utils.data.dataset", "torch.utils.data.sampler")
+
+_RANDOM = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator)
+
+_SHARED = (Tensor, list, dict, set, deque, tuple, np.ndarray, *_RANDOM)
+"""What is looked at of a class attribute that stays in its place; any may be put in another's."""
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_open(cls: type, data: bool) -> bool:
+    """Whether attributes of an object of this class are looked at."""
+    if issubclass(cls, Enum | BaseException):
+        return False
+    for base in cls.__mro__:
+        name = base.__module__
+        root = name.partition(".")[0]
+        if root == "torch":
+            if not (name.startswith(_OPEN_IN_TORCH) or (data and name.startswith(_OPEN_IN_TORCH_DATA))):
+                return False
+        elif root in _CLOSED_ROOTS or (root in _STANDARD and root not in _OPEN_ROOTS):
+            return False
+    return True
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_iterator(cls: type) -> bool:
+    return hasattr(cls, "__next__") and cls.__module__ in ("builtins", "itertools")
+
+
+@functools.lru_cache(maxsize=4096)
+def _own_classes(cls: type) -> tuple[type, ...]:
+    """Classes of a module that are not a library's: what they hold is shared state."""
+    libraries = {"torch", "lightning", "pytorch_lightning", "torchmetrics", "transformers"} | _STANDARD
+    return tuple(base for base in cls.__mro__ if base.__module__.partition(".")[0] not in libraries)
+
+
+class Found:
+    """One object, and how it is reached.
+
+    Attributes:
+        value: the object.
+        parent: number of the place that leads to it, -1 for the root.
+        key: under which the place holds it.
+    """
+
+    __slots__ = ("key", "parent", "value")
+
+    def __init__(self, value: Any, parent: int, key: Any) -> None:
+        self.value, self.parent, self.key = value, parent, key
+
+
+class Place(Found):
+    """A container on the way, with what it held when it was found.
+
+    Attributes:
+        kind: how it is read and written; None for a tuple or a frozen set, which cannot change.
+        contents: a shallow copy.
+    """
+
+    __slots__ = ("contents", "kind")
+
+    def __init__(self, value: Any, parent: int, key: Any, kind: Kind | None, contents: Contents) -> None:
+        super().__init__(value, parent, key)
+        self.kind, self.contents = kind, contents
+
+
+class State:
+    """Everything that a module or a data set leads to, each object once.
+
+    Attributes:
+        places: containers, each before what it leads to.
+        tensors: every tensor.
+        random: generators of random numbers.
+        arrays: of numpy.
+        iterators: what hands out values one after the other.
+    """
+
+    def __init__(self) -> None:
+        self.places: list[Place] = []
+        self.tensors: list[Found] = []
+        self.random: list[Found] = []
+        self.arrays: list[Found] = []
+        self.iterators: list[Found] = []
+
+    def name(self, found: Found) -> str:
+        """How the object is reached from the root, as one would write it: ``encoder.cache[0]``."""
+        steps: list[str] = []
+        while found.parent >= 0:
+            place = self.places[found.parent]
+            kind = place.kind
+            if kind is None:
+                steps.append(f"[{found.key}]" if isinstance(place.value, tuple) else "{...}")
+            elif kind is containers.DICT and place.key in ("_modules", "_parameters", "_buffers"):
+                # As named_parameters() has it, not as the dictionaries inside a module are called.
+                steps.append(f".{found.key}")
+                place = self.places[place.parent]
+            else:
+                steps.append(kind.step(found.key))
+            found = place
+        return "".join(reversed(steps)).lstrip(".")
+
+
+def walk(root: object, *, data: bool = False) -> State:
+    """Find all state that ``root`` leads to.
+
+    Args:
+        root: a module, or a data set.
+        data: ``root`` is a data set: data sets and samplers inside it are entered, and long containers, tensors and
+            arrays, which are data, are not looked at.
+    """
+    return _Walk(data).run(root)
+
+
+_LONGEST_IN_DATA = 1000
+
+
+class _Walk:
+    def __init__(self, data: bool) -> None:
+        self._data = data
+        self._deepest = 2 * DEEPEST if data else DEEPEST  # subsets of subsets, with transforms of transforms
+        self._state = State()
+        self._seen: dict[Any, Any] = {}  # holds what it has seen, so that no id is used twice
+        self._pending: deque[tuple[Any, int, Any, int]] = deque()
+
+    def run(self, root: object) -> State:
+        self._pending.append((root, -1, "", 0))
+        while self._pending:
+            self._visit(*self._pending.popleft())
+        return self._state
+
+    def _place(self, value: Any, parent: int, key: Any, kind: Kind | None, depth: int, contents: Contents) -> None:
+        number = len(self._state.places)
+        if self._data and len(contents) > _LONGEST_IN_DATA:
+            return
+        self._state.places.append(Place(value, parent, key, kind, contents))
+        items = contents.items() if isinstance(contents, dict) else enumerate(contents)
+        pending, seen = self._pending, self._seen
+        for name, held in items:
+            if type(held) not in LEAVES and id(held) not in seen:
+                pending.append((held, number, name, depth))
+
+    def _visit(self, value: Any, parent: int, key: Any, depth: int) -> None:
+        if id(value) in self._seen:
+            return
+        state = self._state
+        if isinstance(value, Tensor):
+            self._seen[id(value)] = value
+            if self._data:
+                return
+            state.tensors.append(Found(value, parent, key))
+        elif isinstance(value, nn.Module):
+            self._seen[id(value)] = value
+            if not isinstance(value, torch.jit.ScriptModule):
+                self._place(value, parent, key, containers.ATTRIBUTES, depth, dict(value.__dict__))
+                self._classes(type(value), parent, key, depth)
+        else:
+            self._other(value, parent, key, depth)
+
+    def _classes(self, cls: type, parent: int, key: Any, depth: int) -> None:
+        for base in _own_classes(cls):
+            if id(base) not in self._seen:
+                self._seen[id(base)] = base
+                contents = containers.CLASS.read(base)
+                assert isinstance(contents, dict)
+                number = len(self._state.places)
+                self._state.places.append(Place(base, parent, key, containers.CLASS, contents))
+                for name, held in contents.items():
+                    # Methods and descriptors hold no state of their own worth the way.
+                    if isinstance(held, _SHARED):
+                        self._pending.append((held, number, name, depth))
+
+    def _other(self, value: Any, parent: int, key: Any, depth: int) -> None:
+        cls: Any = type(value)
+        state, seen = self._state, self._seen
+        kind = _kind(value)
+        if kind is not None:
+            seen[id(value)] = value
+            self._place(value, parent, key, kind, depth, kind.read(value))
+            if hasattr(value, "__dict__") and value.__dict__:
+                self._place(value, parent, key, containers.ATTRIBUTES, depth, dict(value.__dict__))
+        elif isinstance(value, tuple | frozenset):
+            seen[id(value)] = value
+            self._place(value, parent, key, None, depth, list(value))
+        elif isinstance(value, _RANDOM):
+            seen[id(value)] = value
+            state.random.append(Found(value, parent, key))
+        elif isinstance(value, np.ndarray):
+            seen[id(value)] = value
+            # A mapped file is data, and as large as the disk.
+            if not (self._data or isinstance(value, np.memmap)):
+                state.arrays.append(Found(value, parent, key))
+        elif _is_iterator(cls):
+            seen[id(value)] = value
+            state.iterators.append(Found(value, parent, key))
+        elif depth < self._deepest and not isinstance(value, type | weakref.ref):
+            self._object(value, parent, key, depth + 1)
+
+    def _object(self, value: Any, parent: int, key: Any, depth: int) -> None:
+        cls: Any = type(value)
+        if cls is types.FunctionType:
+            self._seen[id(value)] = value
+            if value.__closure__:
+                self._place(value, parent, key, containers.CELLS, depth, containers.CELLS.read(value))
+            if value.__dict__:
+                self._place(value, parent, key, containers.ATTRIBUTES, depth, dict(value.__dict__))
+            defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
+            if any(type(it) not in LEAVES for it in defaults):
+                self._place(defaults, parent, key, None, depth, list(defaults))
+        elif cls is types.MethodType:
+            self._seen[id(value)] = value
+            self._pending.append((value.__self__, parent, key, depth))
+            self._pending.append((value.__func__, parent, key, depth))
+        elif isinstance(value, functools.partial):
+            self._seen[id(value)] = value
+            self._place(value, parent, key, None, depth, [value.func, *value.args, *value.keywords.values()])
+        elif _is_open(cls, self._data) and (self._data or not isinstance(value, Dataset)):
+            self._seen[id(value)] = value
+            if hasattr(value, "__dict__"):
+                self._place(value, parent, key, containers.ATTRIBUTES, depth, dict(value.__dict__))
+            slots = containers.SLOTS.read(value)
+            if slots:
+                self._place(value, parent, key, containers.SLOTS, depth, slots)
+
+
+def _kind(value: Any) -> Kind | None:
+    if isinstance(value, dict):
+        return containers.DICT
+    if isinstance(value, list):
+        return containers.LIST
+    if isinstance(value, set):
+        return containers.SET
+    return containers.DEQUE if isinstance(value, deque) else None
