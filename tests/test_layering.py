@@ -11,6 +11,8 @@ FLOORS = {
     "errors": 0,
     "dotted_path": 0,
     "batches": 0,
+    "causal_lm": 0,
+    "language_models": 0,
     "losses": 0,
     "isolation": 0,
     "loading": 1,

@@ -12,7 +12,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from stagewise._version import __version__
-from stagewise.batches import num_samples, take, to_device
+from stagewise.batches import Batch, num_samples, take, to_device
 from stagewise.errors import LossContractError
 from stagewise.influence.control import control_influence
 from stagewise.influence.features import Features, Reducer
@@ -20,7 +20,7 @@ from stagewise.influence.groups import Groups
 from stagewise.influence.positions import Positions
 from stagewise.influence.token_sums import TokenSums
 from stagewise.isolation import untouched, with_weights
-from stagewise.losses import LossFn, check_finite, check_loss, evaluate
+from stagewise.losses import LossFn, check_finite, check_loss, check_some, evaluate
 from stagewise.probes.assembly import Measured, assemble
 from stagewise.probes.baselines import Baselines
 from stagewise.probes.chain_facts import add_diagnostics, add_trace
@@ -146,13 +146,14 @@ class Prober:
 
     def _check(self, module: nn.Module) -> np.ndarray:
         """Check the loss on the whole observed set, chunk by chunk; returns the loss mask."""
-        masks = []
+        masks: list[Tensor] = []
         with untouched(module), self._forward_context(), torch.no_grad():
             for chunk in chunks(self._observed, self._config.chunk_size):
                 losses = evaluate(self._loss_fn, module, chunk)
-                check_finite(losses)
-                masks.append(losses.mask.cpu().numpy())
-        minibatch = take(self._sampling, slice(0, self._sgld.batch_size))
+                check_finite(losses, "the observed set", sum(map(len, masks)))
+                masks.append(losses.mask.cpu())
+            minibatch = self._first_with_loss(module)
+        check_some(torch.cat(masks), "an observed set (observed)")
         weights = FlatWeights(module, one_selection(self._sgld.parameters, self._masks))
         self._moved_weights = len(weights.anchor)
 
@@ -168,7 +169,19 @@ class Prober:
                 "got a gradient that is not finite from a finite loss; expected finite gradients; look for square "
                 "roots, norms and logarithms at zero"
             )
-        return np.concatenate(masks)
+        return torch.cat(masks).numpy()
+
+    def _first_with_loss(self, module: nn.Module) -> Batch:
+        """The first minibatch of the sampling set in which the mask leaves a loss: in some, every label is ignored."""
+        masks: list[Tensor] = []
+        for batch in chunks(self._sampling, self._sgld.batch_size):
+            losses = evaluate(self._loss_fn, module, batch)
+            check_finite(losses, "the sampling set", sum(map(len, masks)))
+            if losses.mask.any():
+                return batch
+            masks.append(losses.mask)
+        check_some(torch.cat(masks), "a sampling set (sampling)")
+        raise AssertionError
 
     def _check_memory(self, module: nn.Module, num_groups: int) -> tuple[float, int | None]:
         """Refuse before the work: one sample tells how many losses there are. GiB, and weights in a gradient block."""

@@ -15,7 +15,7 @@ from stagewise.errors import InputError
 from stagewise.experiments.building import build_module
 from stagewise.experiments.sweep.file_identity import file_identity
 from stagewise.experiments.sweep.lightning_files import read_lightning
-from stagewise.losses import causal_lm_name
+from stagewise.language_models import causal_lm_name
 
 T = TypeVar("T")
 
