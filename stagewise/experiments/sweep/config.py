@@ -39,11 +39,11 @@ class TextSettings:
         classes: token groups: names of default classes, or name to class, see :mod:`stagewise.lm.classes`. Classes
             without a token among the observed ones are refused. ``induction``, ``delimiter`` and ``rest`` if None.
         complements: with classes, also a group ``not_<name>`` for each.
-        text_column: of a Hugging Face data set.
+        text_column: of a table or a Hugging Face data set.
         config_name: of a Hugging Face data set that has several configurations.
-        split: of a Hugging Face data set.
+        split: of a Hugging Face data set, or of tables whose names speak of splits.
         streaming: read a Hugging Face data set over the network as needed.
-        max_documents: at most so many documents of a Hugging Face data set.
+        max_documents: at most so many rows of tables or of a Hugging Face data set.
 
     Raises:
         InputError: a value out of range.
@@ -118,7 +118,9 @@ class SweepConfig:
         checkpoints: name on the Hugging Face hub, whose revisions are ``step<k>``; a folder with one subfolder
             ``step<k>`` for each checkpoint, as ``save_pretrained`` writes them; or a Lightning ``.ckpt`` file or a
             folder of them, with ``step=<k>`` in their names or ``global_step`` inside.
-        corpus: ``stdlib``, a text file or a folder of them, or the name of a Hugging Face data set.
+        corpus: ``stdlib``; a text file, a table (JSON lines, CSV, Parquet, Arrow), a folder of either, a data set as
+            ``save_to_disk`` wrote it, or a pattern, see :func:`stagewise.lm.local_files.local_documents`; or the name
+            of a Hugging Face data set.
         steps: which checkpoints, training steps; all that are in the folder if None. A hub name needs them.
         output: folder for cells, ``influence.zarr``, ``summary.json``, ``groups.csv``, ``circuits.csv`` and
             ``classes.md``. The store and the summary come with the component ``all``; those of another one are in
