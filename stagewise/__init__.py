@@ -4,6 +4,7 @@ from stagewise._version import __version__
 from stagewise.callbacks.induction import InductionCallback
 from stagewise.callbacks.influence import InfluenceCallback
 from stagewise.callbacks.intervention import InterventionCallback
+from stagewise.causal_lm import causal_lm_loss
 from stagewise.collated_loss import CollatedLoss
 from stagewise.errors import InputError, LossContractError
 from stagewise.influence.intervals import t_interval
@@ -15,7 +16,6 @@ from stagewise.interventions.grouped_rows import GroupedRows
 from stagewise.interventions.loader import ReweightedLoader
 from stagewise.interventions.policy import ConstantFactor, ProportionalToInfluence
 from stagewise.interventions.span import Span
-from stagewise.losses import causal_lm_loss
 from stagewise.phases.flips import SignFlip, find_flips
 from stagewise.phases.matching import WindowMatch, match_windows
 from stagewise.phases.offline import find_windows

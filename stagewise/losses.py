@@ -1,16 +1,15 @@
 """The loss contract: unreduced losses in nats, ``[sample]`` or ``[sample, token]``, from any module."""
 
-import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from stagewise.batches import Batch, num_samples
+from stagewise.causal_lm import causal_lm_loss
 from stagewise.errors import LossContractError
+from stagewise.language_models import other_language_model, trained_causal_lm
 
 LossFn = Callable[[nn.Module, Batch], "Tensor | tuple[Tensor, Tensor]"]
 """``loss_fn(module, batch)`` returns ``[sample]``, ``[sample, token]`` or denser losses, or ``(losses, mask)``."""
@@ -19,6 +18,9 @@ _EXAMPLE = (
     "per_sample_loss(self, batch) -> Tensor [sample], e.g. "
     "`x, y = batch; return F.cross_entropy(self(x), y, reduction='none')`"
 )
+
+
+_SHOWN = 8
 
 
 class Losses(NamedTuple):
@@ -36,8 +38,8 @@ class Losses(NamedTuple):
     axes: tuple[int, ...] = ()
 
     def mean(self) -> Tensor:
-        """Mean over what the mask keeps: the loss that training minimises, and L in the sampler's target."""
-        return self.values.sum() / self.mask.sum()
+        """Mean over what the mask keeps: the loss that training minimises, and L in the sampler's target; 0 of none."""
+        return self.values.sum() / self.mask.sum().clamp(min=1)
 
     def per_sample(self) -> Tensor:
         """``[sample]``: token losses summed, so that a sequence loss is minus its log likelihood in nats."""
@@ -93,6 +95,7 @@ def check_loss(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
         # The last of the two has the gradient: a forward pass may write to weights that the one before has saved.
         losses = evaluate(loss_fn, module, batch)
     check_finite(losses)
+    check_some(losses.mask)
     if not losses.values.requires_grad:
         raise LossContractError(
             "got a loss without a gradient; expected one that depends on trainable parameters; "
@@ -106,87 +109,58 @@ def check_loss(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
     return losses
 
 
-def check_finite(losses: Losses) -> None:
-    """Refuse losses that are not finite, or a mask that leaves none.
+def check_finite(losses: Losses, where: str = "a batch", start: int = 0) -> None:
+    """Refuse losses that are not finite.
+
+    Args:
+        losses: of a batch, or of a part of a set.
+        where: which set, for the message.
+        start: number of its first sample in that set.
+
+    Raises:
+        LossContractError: which samples, what was expected, what to do.
+    """
+    bad = ~torch.isfinite(losses.values)
+    if not bad.any():
+        return
+    rows = (bad.flatten(1).any(dim=1) if bad.dim() > 1 else bad).nonzero().flatten().add(start).tolist()
+    shown = ", ".join(map(str, rows[:_SHOWN])) + (", ..." if len(rows) > _SHOWN else "")
+    raise LossContractError(
+        f"got {int(bad.sum())} losses of {bad.numel()} that are not finite, in samples {shown} of {where}; expected "
+        "finite nats; mask them out by returning (losses, mask), or mend the batch"
+    )
+
+
+def check_some(mask: Tensor, where: str = "a batch") -> None:
+    """Refuse a set without any loss; single samples may have none.
+
+    Args:
+        mask: where there is a loss.
+        where: which set, for the message.
 
     Raises:
         LossContractError: what was got, what was expected, what to do.
     """
-    if not torch.isfinite(losses.values).all():
-        bad = int((~torch.isfinite(losses.values)).sum())
+    if not mask.any():
         raise LossContractError(
-            f"got {bad} losses of {losses.values.numel()} that are not finite; expected finite nats; "
-            "mask them out by returning (losses, mask), or mend the batch"
+            f"got {where} of {len(mask)} samples with a mask that leaves no loss at all; expected at least one True; "
+            "give samples that have labels"
         )
-    if not losses.mask.any():
-        raise LossContractError("got a mask that leaves no loss at all; expected at least one True")
-
-
-def causal_lm_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Next-token losses of a Hugging Face causal language model.
-
-    Args:
-        model: called with ``input_ids`` (and ``attention_mask`` where the batch has one), returns ``.logits``.
-        batch: token ids ``[sample, position]``, or a mapping with ``input_ids`` and, optionally, ``attention_mask``
-            and ``labels`` (-100 = ignored; not shifted).
-
-    Returns:
-        Losses and mask, both ``[sample, position - 1]``; entry k is the loss in nats of token k + 1 given tokens 0..k.
-    """
-    fields = {"input_ids": batch} if isinstance(batch, Tensor) else batch
-    ids = fields["input_ids"]
-    attention = fields.get("attention_mask")
-    inputs = {"input_ids": ids} if attention is None else {"input_ids": ids, "attention_mask": attention}
-    if get_proxy_mode() is not None:
-        inputs["attention_mask"] = _causal_mask(model, ids, attention)
-    logits = model(**inputs, use_cache=False).logits
-    labels = fields.get("labels", ids)
-    if attention is not None:
-        labels = labels.masked_fill(attention == 0, -100)
-    # Shifting the targets, not the logits, saves a copy of the logits.
-    targets = F.pad(labels[:, 1:], (0, 1), value=-100)
-    losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none", ignore_index=-100)
-    return losses.view(ids.shape)[:, :-1], (targets != -100)[:, :-1]
-
-
-def _causal_mask(model: nn.Module, ids: Tensor, attention: Tensor | None) -> Tensor:
-    """What is added to attention scores ``[sample, 1, position, position]``, for a model that is being traced.
-
-    The model's own way to its mask looks at values. Where it would have made another mask (sliding windows), its losses
-    differ, which the batched engine checks.
-    """
-    length = ids.shape[1]
-    visible = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril().expand(len(ids), 1, -1, -1)
-    if attention is not None:
-        visible = visible & attention.bool()[:, None, None, :]
-    dtype = next(model.parameters()).dtype
-    return torch.zeros((), dtype=dtype, device=ids.device).masked_fill(~visible, torch.finfo(dtype).min)
 
 
 def _own_loss(module: nn.Module, batch: Batch) -> "Tensor | tuple[Tensor, Tensor]":
     return module.per_sample_loss(batch)  # type: ignore[operator]
 
 
-def causal_lm_name(module: nn.Module) -> str | None:
-    """Name of the Hugging Face causal language model in a module: '' for the module itself, None without one."""
-    if "transformers" not in sys.modules:
-        return None
-    from transformers import PreTrainedModel
-
-    for name, child in module.named_modules():
-        if isinstance(child, PreTrainedModel) and child.get_output_embeddings() is not None:
-            return name
-    return None
-
-
 def resolve_loss(module: nn.Module, loss_fn: LossFn | None = None) -> LossFn:
     """Find the per-sample loss of a module.
 
     In this order: ``loss_fn``; the module's own ``per_sample_loss(batch)``; a Hugging Face causal language model, as
-    the module itself or inside it.
+    the module itself or inside it, see :func:`~stagewise.language_models.causal_lm_name`.
 
     Raises:
-        LossContractError: (a ``TypeError``) none of the three was found.
+        LossContractError: (a ``TypeError``) none of the three was found, or there are several language models, or
+            trainable weights beside one.
     """
     if loss_fn is not None:
         if not callable(loss_fn):
@@ -196,9 +170,12 @@ def resolve_loss(module: nn.Module, loss_fn: LossFn | None = None) -> LossFn:
         return loss_fn
     if callable(getattr(module, "per_sample_loss", None)):
         return _own_loss
-    name = causal_lm_name(module)
+    name = trained_causal_lm(module)
     if name is not None:
         return lambda owner, batch: causal_lm_loss(owner.get_submodule(name), batch)
+    other = other_language_model(module)
+    if other is not None:
+        raise LossContractError(f"got {type(module).__name__} with {other}")
     raise LossContractError(
         f"got {type(module).__name__}, which has no per-sample loss; expected one of three: an argument "
         f"loss_fn(module, batch), a Hugging Face causal language model, or a method on the module: {_EXAMPLE}"

@@ -14,6 +14,8 @@ FLOORS = {
     "batches": 0,
     "collated_loss": 0,
     "generators": 0,
+    "causal_lm": 0,
+    "language_models": 0,
     "losses": 0,
     "isolation": 0,
     "loading": 1,

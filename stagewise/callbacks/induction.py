@@ -9,8 +9,8 @@ from torch import Tensor
 from stagewise.callbacks.hosts import HostCallback
 from stagewise.errors import InputError
 from stagewise.isolation import untouched
+from stagewise.language_models import causal_lm_name
 from stagewise.lm.induction import induction_scores, repeated_random
-from stagewise.losses import causal_lm_name
 from stagewise.reporting import tags
 
 

@@ -6,7 +6,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningModule
 
 from stagewise.errors import InputError
-from stagewise.losses import causal_lm_name
+from stagewise.language_models import causal_lm_name
 
 T = TypeVar("T")
 

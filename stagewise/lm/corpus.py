@@ -1,4 +1,4 @@
-"""Text to train on: the standard library's own sources, local files, or a Hugging Face data set; and its tokenizer."""
+"""Text to train on: the standard library's own sources, files, or a Hugging Face data set; and its tokenizer."""
 
 import hashlib
 import os
@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from stagewise.errors import InputError
+from stagewise.lm.local_files import column_texts, is_known, local_documents
 
 END_OF_TEXT = "<|endoftext|>"
-_TEXT_SUFFIXES = {".txt", ".md", ".rst", ".py", ".json", ".csv", ".html", ".tex"}
+_OF_FILES = ("text_column", "split", "max_documents")
 # Third-party packages, test suites (broken on purpose in part), and tables of character codes.
 _SKIPPED = {
     "site-packages",
@@ -54,22 +55,6 @@ def stdlib_documents() -> list[str]:
     return documents
 
 
-def local_documents(path: Path) -> list[str]:
-    """A text file as one document, or the text files below a folder, in the order of their paths.
-
-    Raises:
-        InputError: no text file is there.
-    """
-    if path.is_file():
-        documents = _read([path])
-    else:
-        found = [item for item in path.rglob("*") if item.is_file() and item.suffix.lower() in _TEXT_SUFFIXES]
-        documents = _read(sorted(found, key=lambda item: item.relative_to(path).as_posix()))
-    if not documents:
-        raise InputError(f"got no text in {path}; expected files that end in one of {sorted(_TEXT_SUFFIXES)}")
-    return documents
-
-
 def hub_documents(
     name: str,
     *,
@@ -96,27 +81,30 @@ def hub_documents(
 
     try:
         rows = datasets.load_dataset(name, config_name, split=split, streaming=streaming)
-        texts = [row[text_column] for row in islice(rows, max_documents)]
-    except KeyError as error:
-        raise InputError(
-            f"got text_column {text_column!r}, which data set {name!r} lacks; expected one of its columns; "
-            "set text_column"
-        ) from error
+        texts = list(column_texts(islice(rows, max_documents), text_column, f"data set {name!r}"))
+    except InputError:
+        raise
     except Exception as error:  # datasets raises its own, the hub's and the network's kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"got corpus {name!r}, which is neither 'stdlib' nor a path here and cannot be loaded as a Hugging Face "
             f"data set ({reason}); expected one of the three; check the name and the connection"
         ) from error
-    return list(dict.fromkeys(text for text in texts if isinstance(text, str) and text.strip()))
+    documents = list(dict.fromkeys(text for text in texts if text.strip()))
+    if not documents:
+        raise InputError(
+            f"got data set {name!r} without any text; expected some in text_column {text_column!r}; set it"
+        )
+    return documents
 
 
-def load_documents(corpus: str, **hub_settings: Any) -> list[str]:
+def load_documents(corpus: str, **settings: Any) -> list[str]:
     """Documents of a corpus, without duplicates, in an order that does not change.
 
     Args:
-        corpus: ``stdlib``, the path of a file or folder, or the name of a Hugging Face data set.
-        **hub_settings: arguments of :func:`hub_documents`.
+        corpus: ``stdlib``; the path of a file or folder, or a pattern, see
+            :func:`stagewise.lm.local_files.local_documents`; or the name of a Hugging Face data set.
+        **settings: arguments of :func:`hub_documents`; ``text_column``, ``split`` and ``max_documents`` also of files.
 
     Raises:
         InputError: nothing of that name, or no text in it.
@@ -124,11 +112,14 @@ def load_documents(corpus: str, **hub_settings: Any) -> list[str]:
     if corpus == "stdlib":
         return stdlib_documents()
     path = Path(corpus).expanduser()
-    if path.exists():
-        return local_documents(path)
-    if path.is_absolute() or corpus.startswith((".", "~")):
-        raise InputError(f"got corpus {corpus!r}, a path that does not exist; expected a text file or a folder of them")
-    return hub_documents(corpus, **hub_settings)
+    is_pattern = bool(set(corpus) & set("*?["))
+    if path.exists() or is_pattern:
+        return local_documents(path, **{name: settings[name] for name in _OF_FILES if name in settings})
+    if path.is_absolute() or corpus.startswith((".", "~")) or is_known(corpus):
+        raise InputError(
+            f"got corpus {corpus!r}, a path that does not exist; expected a file of text, a table, or a folder of them"
+        )
+    return hub_documents(corpus, **settings)
 
 
 def content_hash(documents: Sequence[str]) -> str:

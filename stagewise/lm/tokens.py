@@ -78,8 +78,12 @@ def vocabulary_mask(tokens: list[str], members: frozenset[str] = DELIMITERS) -> 
 
 
 def decoded_vocabulary(tokenizer: Any) -> list[str]:
-    """The string of each token id of a Hugging Face tokenizer, in order of ids."""
-    return [tokenizer.decode([index], clean_up_tokenization_spaces=False) for index in range(len(tokenizer))]
+    """The string of each token id of a Hugging Face tokenizer, in order of ids; '' for ids that no token has."""
+    there = set(tokenizer.get_vocab().values())
+    return [
+        tokenizer.decode([index], clean_up_tokenization_spaces=False) if index in there else ""
+        for index in range(max(there, default=-1) + 1)
+    ]
 
 
 def delimiter_targets(ids: Tensor, tokenizer: Any) -> Tensor:

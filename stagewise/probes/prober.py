@@ -12,7 +12,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from stagewise._version import __version__
-from stagewise.batches import num_samples, take, to_device
+from stagewise.batches import Batch, num_samples, take, to_device
 from stagewise.errors import LossContractError
 from stagewise.influence.control import control_influence
 from stagewise.influence.features import Features, Reducer
@@ -20,7 +20,7 @@ from stagewise.influence.groups import Groups
 from stagewise.influence.positions import Positions
 from stagewise.influence.token_sums import TokenSums
 from stagewise.isolation import untouched, with_weights
-from stagewise.losses import Losses, LossFn, check_finite, check_loss, evaluate
+from stagewise.losses import Losses, LossFn, check_finite, check_loss, check_some, evaluate
 from stagewise.probes.assembly import Measured, assemble
 from stagewise.probes.axes import TOKEN_AXES, flat_masks
 from stagewise.probes.baselines import Baselines
@@ -150,19 +150,20 @@ class Prober:
 
     def _check(self, module: nn.Module) -> np.ndarray:
         """Check the loss on the whole observed set, chunk by chunk; returns the loss mask."""
-        masks = []
-        minibatch = take(self._sampling, slice(0, self._sgld.batch_size))
+        masks: list[Tensor] = []
         weights = FlatWeights(module, one_selection(self._sgld.parameters, self._masks))
         self._moved_weights = len(weights.anchor)
 
-        def observe() -> None:
+        def observe() -> Batch:
             with self._forward_context(), torch.no_grad():
-                for number, chunk in enumerate(chunks(self._observed, self._config.chunk_size)):
+                for chunk in chunks(self._observed, self._config.chunk_size):
                     losses = evaluate(self._loss_fn, module, chunk)
-                    check_finite(losses)
-                    masks.append(losses.mask.cpu().numpy())
-                    if number == 0:
+                    check_finite(losses, "the observed set", sum(map(len, masks)))
+                    if not masks:
                         check_chunking(self._loss_fn, module, self._observed, losses)
+                    masks.append(losses.mask.cpu())
+                check_some(torch.cat(masks), "an observed set (observed)")
+                return self._first_with_loss(module)
 
         def gradient() -> Tensor:
             with self._forward_context():
@@ -170,7 +171,7 @@ class Prober:
             return weights.gradient(losses.mean())
 
         # As in a probe: a forward pass that writes to weights (a largest norm) writes to those of the chain.
-        with_weights(module, weights.leaves, observe)
+        minibatch = with_weights(module, weights.leaves, observe)
         with torch.enable_grad():
             found = with_weights(module, weights.leaves, gradient)
         if not torch.isfinite(found).all():
@@ -178,7 +179,19 @@ class Prober:
                 "got a gradient that is not finite from a finite loss; expected finite gradients; look for square "
                 "roots, norms and logarithms at zero"
             )
-        return np.concatenate(masks)
+        return torch.cat(masks).numpy()
+
+    def _first_with_loss(self, module: nn.Module) -> Batch:
+        """The first minibatch of the sampling set in which the mask leaves a loss: in some, every label is ignored."""
+        masks: list[Tensor] = []
+        for batch in chunks(self._sampling, self._sgld.batch_size):
+            losses = evaluate(self._loss_fn, module, batch)
+            check_finite(losses, "the sampling set", sum(map(len, masks)))
+            if losses.mask.any():
+                return batch
+            masks.append(losses.mask)
+        check_some(torch.cat(masks), "a sampling set (sampling)")
+        raise AssertionError("check_some has refused")
 
     def _check_memory(self, module: nn.Module, num_groups: int) -> tuple[float, int | None]:
         """Refuse before the work: two samples tell how many losses each has. GiB, and weights in a gradient block."""

@@ -4,7 +4,9 @@ A traced graph runs without autograd, modules or checks; what is left is the cos
 backward passes of ``torch.func`` leave many views that change nothing and chains that compute constants.
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,6 +28,21 @@ _LARGEST_CONSTANT = 2**20
 """Numbers. Larger constants are computed each time instead of being kept."""
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What cannot be traced is raised; torch also prints it, as an error with a traceback of its own."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+
+    def silent(_: logging.LogRecord) -> bool:
+        return False
+
+    logger.addFilter(silent)
+    try:
+        yield
+    finally:
+        logger.removeFilter(silent)
+
+
 def trace(function: Callable[..., Tensor], arguments: list[Tensor]) -> GraphModule:
     """The operations of ``function`` on tensors of these shapes, as a function of the same arguments.
 
@@ -33,7 +50,8 @@ def trace(function: Callable[..., Tensor], arguments: list[Tensor]) -> GraphModu
         RuntimeError: control flow depends on values, or tensors take part that are no arguments.
     """
     # Fake tensors: faster to trace, and tensors that are no arguments are refused instead of becoming constants.
-    graph = make_fx(function, decomposition_table=_DECOMPOSITIONS, tracing_mode="fake")(*arguments)
+    with _quiet():
+        graph = make_fx(function, decomposition_table=_DECOMPOSITIONS, tracing_mode="fake")(*arguments)
     if not any(_mutates(node) for node in graph.graph.nodes):
         _fold_constants(graph)
         _drop_idle(graph)

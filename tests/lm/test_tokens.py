@@ -38,6 +38,9 @@ class _Letters:
     def __len__(self):
         return len(self.words)
 
+    def get_vocab(self):
+        return {word: index for index, word in enumerate(self.words)}
+
     def decode(self, ids, **_):
         return "".join(self.words[i] for i in ids)
 

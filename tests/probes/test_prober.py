@@ -290,3 +290,48 @@ def test_masks_that_do_not_fit_are_refused(case):
     module, batch = case
     with pytest.raises(InputError, match="which the module does not have"):
         Prober(module, squared, ProbeData(batch), sgld=SGLD, config=ProbeConfig(), masks={"1.bias": torch.ones(1)})
+
+
+def masked_squared(module, batch):
+    return squared(module, batch[:2]), batch[2]
+
+
+@pytest.mark.parametrize("masked", [[0, 1, 2, 3], [9], [0, 4, 5, 6, 7, 8, 9]])
+@pytest.mark.parametrize("chunk_size", [None, 1, 4])
+def test_samples_without_any_loss_are_fine_wherever_they_stand(case, masked, chunk_size):
+    """A whole chunk, or the first minibatch, may be masked; influence of the others does not depend on chunks."""
+    module, (x, y) = case
+    keep = torch.ones(10, dtype=torch.bool)
+    keep[masked] = False
+    data, config = ProbeData((x, y, keep)), ProbeConfig(chunk_size=chunk_size)
+    result, trace = Prober(module, masked_squared, data, sgld=SGLD, config=config).probe(module, 1)
+    whole, _ = Prober(module, masked_squared, data, sgld=SGLD, config=ProbeConfig()).probe(module, 1)
+    assert len(trace.chains) == 3
+    assert np.array_equal(trace.mask, keep.numpy())
+    assert (trace.loss[:, :, ~keep.numpy()] == 0).all()
+    assert (trace.loss[:, :, keep.numpy()] > 0).all()
+    total = result["bif"].sel(part="total").values
+    assert np.isfinite(total).all()
+    np.testing.assert_allclose(total, whole["bif"].sel(part="total").values, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("which", "words"), [("observed", "an observed set .observed. of 10 samples"), ("sampling", "a sampling set")]
+)
+def test_a_set_without_any_loss_is_refused_by_its_setting(case, which, words):
+    module, (x, y) = case
+    none = (x, y, torch.zeros(10, dtype=torch.bool))
+    every = (x, y, torch.ones(10, dtype=torch.bool))
+    data = ProbeData(none, every) if which == "observed" else ProbeData(every, none)
+    with pytest.raises(LossContractError, match=words + r".*no loss at all"):
+        Prober(module, masked_squared, data, sgld=SGLD, config=ProbeConfig(chunk_size=3))
+
+
+@pytest.mark.parametrize(("which", "row"), [("observed", 7), ("sampling", 2)])
+def test_a_loss_that_is_not_finite_is_named_by_its_sample_and_set(case, which, row):
+    module, (x, y) = case
+    bad = y.clone()
+    bad[row] = torch.nan
+    data = ProbeData((x, bad), (x, y)) if which == "observed" else ProbeData((x, y), (x, bad))
+    with pytest.raises(LossContractError, match=f"in samples {row} of the {which} set"):
+        Prober(module, squared, data, sgld=SGLD, config=ProbeConfig(chunk_size=3))

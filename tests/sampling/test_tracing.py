@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 import torch
 from torch.func import grad, vmap
@@ -81,3 +83,13 @@ def test_log_softmax_over_few_classes_is_taken_along_another_axis_and_stays_what
 def softmax_axis(node):
     """Which argument of a log softmax is its axis."""
     return {"aten._log_softmax.default": 1, "aten._log_softmax_backward_data.default": 2}.get(str(node.target))
+
+
+def test_what_cannot_be_traced_is_raised_and_not_printed_beside(caplog):
+    """As a mixture of experts cannot be; torch logs such failures with a traceback, as errors."""
+    name = "torch._subclasses.fake_tensor"
+    with pytest.raises(RuntimeError, match="dimensions of tensors must match"):
+        trace(lambda x: torch.cat([x, x[None, None]]), [torch.randn(4, 3)])
+    assert not [it for it in caplog.records if it.name == name]
+    logging.getLogger(name).error("heard again")
+    assert [it.message for it in caplog.records if it.name == name] == ["heard again"]

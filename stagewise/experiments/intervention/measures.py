@@ -8,8 +8,9 @@ from torch import Tensor
 
 from stagewise.batches import num_samples, take
 from stagewise.experiments.intervention.outcomes import Ablation
+from stagewise.language_models import causal_lm_name
 from stagewise.lm.ablation import head_ablated
-from stagewise.losses import causal_lm_name, evaluate, resolve_loss
+from stagewise.losses import evaluate, resolve_loss
 from stagewise.sampling.data import ProbeData
 
 _BATCH = 64

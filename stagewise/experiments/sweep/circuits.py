@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from stagewise.errors import InputError
 from stagewise.experiments.sweep.config import CircuitSettings
 from stagewise.isolation import untouched
+from stagewise.language_models import causal_lm_name
 from stagewise.lm.induction import induction_scores, repeated_random
-from stagewise.losses import causal_lm_name
 
 TABLES = ("prefix_matching", "previous_token", "copying")
 """Scores of heads, see :mod:`stagewise.lm.induction`."""

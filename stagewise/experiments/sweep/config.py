@@ -7,6 +7,7 @@ from typing import Any
 from stagewise.errors import InputError, require
 from stagewise.experiments.sharing import Backend
 from stagewise.experiments.sweep.components import ALL, check_component
+from stagewise.experiments.sweep.step_names import check_pattern
 from stagewise.lm.classes.reading import read_specs
 from stagewise.lm.classes.spec import ClassSpec
 from stagewise.probes.config import ProbeConfig
@@ -39,11 +40,11 @@ class TextSettings:
         classes: token groups: names of default classes, or name to class, see :mod:`stagewise.lm.classes`. Classes
             without a token among the observed ones are refused. ``induction``, ``delimiter`` and ``rest`` if None.
         complements: with classes, also a group ``not_<name>`` for each.
-        text_column: of a Hugging Face data set.
+        text_column: of a table or a Hugging Face data set.
         config_name: of a Hugging Face data set that has several configurations.
-        split: of a Hugging Face data set.
+        split: of a Hugging Face data set, or of tables whose names speak of splits.
         streaming: read a Hugging Face data set over the network as needed.
-        max_documents: at most so many documents of a Hugging Face data set.
+        max_documents: at most so many rows of tables or of a Hugging Face data set.
 
     Raises:
         InputError: a value out of range.
@@ -115,10 +116,13 @@ class SweepConfig:
     """A sweep.
 
     Attributes:
-        checkpoints: name on the Hugging Face hub, whose revisions are ``step<k>``; a folder with one subfolder
-            ``step<k>`` for each checkpoint, as ``save_pretrained`` writes them; or a Lightning ``.ckpt`` file or a
-            folder of them, with ``step=<k>`` in their names or ``global_step`` inside.
-        corpus: ``stdlib``, a text file or a folder of them, or the name of a Hugging Face data set.
+        checkpoints: name on the Hugging Face hub, whose revisions are ``step<k>``; a folder with one subfolder for each
+            checkpoint, as ``save_pretrained`` writes them, with the step in its name (``step<k>``, ``checkpoint-<k>``,
+            ``global_step<k>``, ...); or a Lightning ``.ckpt`` file or a folder of them, with ``step=<k>`` in their
+            names or ``global_step`` inside.
+        corpus: ``stdlib``; a text file, a table (JSON lines, CSV, Parquet, Arrow), a folder of either, a data set as
+            ``save_to_disk`` wrote it, or a pattern, see :func:`stagewise.lm.local_files.local_documents`; or the name
+            of a Hugging Face data set.
         steps: which checkpoints, training steps; all that are in the folder if None. A hub name needs them.
         output: folder for cells, ``influence.zarr``, ``summary.json``, ``groups.csv``, ``circuits.csv`` and
             ``classes.md``. The store and the summary come with the component ``all``; those of another one are in
@@ -141,6 +145,9 @@ class SweepConfig:
         num_workers: processes that share the checkpoints. One fetches the next checkpoint while it computes.
         backend: where the processes run.
         cache_dir: where models are downloaded to; that of the Hugging Face libraries if None.
+        step_pattern: regular expression for whole names of folders, or of files without their ending, whose one group
+            is the step; for names that the usual rule does not tell, see
+            :func:`~stagewise.experiments.sweep.step_names.step_of`, or to take some of the folders.
 
     Raises:
         InputError: a value out of range, or settings that would differ between checkpoints.
@@ -164,8 +171,11 @@ class SweepConfig:
     num_workers: int = 1
     backend: Backend = Backend.loky
     cache_dir: str | None = None
+    step_pattern: str | None = None
 
     def __post_init__(self) -> None:
+        if self.step_pattern is not None:
+            check_pattern(self.step_pattern)
         for name in ("checkpoints", "corpus", "output"):
             require(bool(getattr(self, name)), name, repr(getattr(self, name)), "a name or path", "see configs/")
         steps = self.steps

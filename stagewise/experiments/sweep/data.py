@@ -56,26 +56,41 @@ def load_tokenizer(config: SweepConfig, source: Checkpoints) -> Any:
     return told(lambda: AutoTokenizer.from_pretrained(place, **settings), what, advice)
 
 
-def check_fit(config: SweepConfig, tokenizer: Any, limits: Limits) -> None:
-    """Refuse tokens and sequences that the model cannot read.
+def check_context(config: SweepConfig, limits: Limits) -> None:
+    """Refuse sequences that the model cannot read.
 
     Args:
         config: of the sweep.
-        tokenizer: of the sweep.
         limits: of the model.
 
     Raises:
-        InputError: the vocabulary is larger than the embedding, or sequences are longer than the context.
+        InputError: sequences are longer than the context.
     """
-    if len(tokenizer) > limits.vocab_size:
-        raise InputError(
-            f"got a tokenizer of {len(tokenizer)} tokens for a model with an embedding of {limits.vocab_size}; "
-            "expected the tokenizer that the model was trained with; set data.tokenizer"
-        )
     if limits.context is not None and config.data.context > limits.context:
         raise InputError(
             f"got data.context={config.data.context}; expected at most {limits.context}, the context of the model; "
             "lower it"
+        )
+
+
+def check_tokens(ids: Tensor, tokenizer: Any, vocab_size: int) -> None:
+    """Refuse tokens that the model has no embedding of; that the tokenizer knows such ones is nothing.
+
+    Args:
+        ids: of a corpus, of any shape.
+        tokenizer: that made them.
+        vocab_size: of the model.
+
+    Raises:
+        InputError: some are beyond the embedding; one is named.
+    """
+    beyond = ids[ids >= vocab_size]
+    if len(beyond):
+        first = int(beyond[0])
+        raise InputError(
+            f"got a corpus with {len(beyond)} tokens beyond the model's embedding of {vocab_size}, such as "
+            f"{tokenizer.convert_ids_to_tokens(first)!r} (id {first}); expected the tokenizer that the model was "
+            "trained with; set data.tokenizer, or take such tokens out of the text"
         )
 
 
@@ -140,15 +155,16 @@ def _drawn(rows: Tensor, num: int, settings: TextSettings, stream: int, what: st
     return rows[torch.randperm(len(rows), generator=seeded(settings.seed, stream))[:num]]
 
 
-def sweep_data(config: SweepConfig, tokenizer: Any) -> ProbeData:
+def sweep_data(config: SweepConfig, tokenizer: Any, limits: Limits | None = None) -> ProbeData:
     """Observed and sampling sequences, from different documents, with the groups of the observed ones.
 
     Args:
         config: of the sweep.
         tokenizer: of the sweep.
+        limits: of the model; its tokens are not looked at if None.
 
     Raises:
-        InputError: the corpus cannot be had, or is too small.
+        InputError: the corpus cannot be had, is too small, or holds tokens that the model does not know.
     """
     settings = config.data
     documents = load_documents(
@@ -161,6 +177,9 @@ def sweep_data(config: SweepConfig, tokenizer: Any) -> ProbeData:
     )
     driving, held = hold_out(documents, settings.held_out_fraction)
     held_rows, driving_rows = (token_rows(it, tokenizer, settings.context) for it in (held, driving))
+    if limits is not None:
+        for rows in (held_rows, driving_rows):
+            check_tokens(rows, tokenizer, limits.vocab_size)
     observed = _drawn(held_rows, settings.num_observed, settings, OBSERVED, "num_observed")
     sampling = _drawn(driving_rows, settings.num_sampling, settings, SAMPLING, "num_sampling")
     return ProbeData(

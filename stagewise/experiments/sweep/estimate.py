@@ -11,7 +11,8 @@ from stagewise.batches import num_samples, take, to_device
 from stagewise.experiments.sweep.config import SweepConfig
 from stagewise.experiments.sweep.measure import device_of, forward_context
 from stagewise.isolation import untouched
-from stagewise.losses import causal_lm_name, evaluate, resolve_loss
+from stagewise.language_models import causal_lm_name
+from stagewise.losses import evaluate, resolve_loss
 from stagewise.sampling.config import Drift
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.observed import chunks

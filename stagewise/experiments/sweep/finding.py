@@ -31,8 +31,8 @@ def find_checkpoints(config: SweepConfig) -> Checkpoints:
     if not path.exists():
         if path.is_absolute() or given.startswith((".", "~")) or path.suffix == ".ckpt":
             raise InputError(
-                f"got checkpoints {given!r}, a path that does not exist; expected a folder with subfolders step<k>, "
-                ".ckpt files, or a name on the Hugging Face hub"
+                f"got checkpoints {given!r}, a path that does not exist; expected a folder with subfolders such as "
+                "step<k> or checkpoint-<k>, .ckpt files, or a name on the Hugging Face hub"
             )
         if config.steps is None:
             raise InputError(
@@ -40,22 +40,42 @@ def find_checkpoints(config: SweepConfig) -> Checkpoints:
                 'expected which of its revisions; e.g. --steps "[1,2,4,8]"'
             )
         return HubCheckpoints(given, tuple(config.steps), config.cache_dir)
+    pattern = config.step_pattern
     if path.is_dir():
-        folder = FolderCheckpoints(path)
+        folder = FolderCheckpoints(path, pattern)
         if folder.steps():
             return folder
     files = [path] if path.is_file() else list(path.rglob("*.ckpt"))
     if not files or (path.is_file() and path.suffix != ".ckpt"):
-        raise InputError(
-            f"got checkpoints {given!r}, in which there is none; expected subfolders step<k> as save_pretrained writes "
-            "them, or .ckpt files of Lightning"
-        )
+        raise InputError(_nothing(path, given, pattern))
     if config.model is None:
         raise InputError(
             f"got .ckpt files in {given!r} without a model description; expected model with class_path and init_args, "
             "as in configs/induction.yaml; give the configuration that they were trained with"
         )
-    return LightningCheckpoints(lightning_files(files), config.model)
+    return LightningCheckpoints(lightning_files(files, pattern), config.model)
+
+
+def _nothing(path: Path, given: str, pattern: str | None) -> str:
+    """Why nothing was found, in one line."""
+    start = f"got checkpoints {given!r}, in which there is none"
+    if path.is_file():
+        return f"{start}: it is a {path.suffix or 'file'}; expected a folder, or a .ckpt file of Lightning"
+    if (path / "config.json").is_file():
+        return (
+            f"{start}: it is a checkpoint itself; expected the folder above, with one subfolder for each step; name "
+            f"{path.resolve().parent}"
+        )
+    names = sorted(it.name + ("/" if it.is_dir() else "") for it in path.iterdir())
+    there = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    found = f", but {there}" if names else ", and nothing else"
+    if pattern is not None:
+        return f"{start} whose name is {pattern!r}{found}; expected some; correct step_pattern"
+    return (
+        f"{start}{found}; expected subfolders with their step in their names (step<k>, step_<k>, checkpoint-<k>, "
+        "global_step<k>, iter_<k>, ...), each as save_pretrained writes it, or .ckpt files of Lightning; rename them, "
+        r"or set step_pattern to a regular expression, e.g. 'model_e\d+_s(\d+)'"
+    )
 
 
 def chosen_steps(source: Checkpoints, asked: list[int] | None) -> list[int]:

@@ -1,6 +1,5 @@
 """Where checkpoints come from: a folder or the hub in Hugging Face's layout, or Lightning's files."""
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,12 +13,21 @@ from torch import nn
 from stagewise.errors import InputError
 from stagewise.experiments.building import build_module
 from stagewise.experiments.sweep.file_identity import file_identity
-from stagewise.experiments.sweep.lightning_files import read_lightning
-from stagewise.losses import causal_lm_name
+from stagewise.experiments.sweep.lightning_files import lightning_weights
+from stagewise.experiments.sweep.step_names import step_of
+from stagewise.language_models import causal_lm_name, is_causal_architecture
 
 T = TypeVar("T")
 
-_FOLDER = re.compile(r"step(\d+)")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "vocab.txt",
+)
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,24 @@ def told(call: Callable[[], T], what: str, advice: str) -> T:
         ) from error
 
 
+def refuse_other_models(config: Any, what: str) -> None:
+    """Refuse a checkpoint that ``AutoModelForCausalLM`` would load though it is of another kind of model.
+
+    Args:
+        config: of the checkpoint.
+        what: it is, for the message.
+
+    Raises:
+        InputError: it was saved from a masked or a sequence-to-sequence language model.
+    """
+    saved = getattr(config, "architectures", None) or []
+    told_of = [is_causal_architecture(name) for name in saved]
+    if False in told_of and True not in told_of:
+        raise InputError(
+            f"got {what} of a {', '.join(saved)}; expected a causal language model; a sweep knows no other loss"
+        )
+
+
 @contextmanager
 def _without_bars() -> Iterator[None]:
     """No bar for the weights of each checkpoint: they would drown the lines of progress. Downloads have others."""
@@ -124,25 +150,51 @@ def _pretrained(place: str, what: str, advice: str, **settings: Any) -> nn.Modul
 
 @dataclass(frozen=True)
 class FolderCheckpoints:
-    """A folder with subfolders ``step<k>``, each as ``save_pretrained`` writes it.
+    """A folder with one subfolder for each checkpoint, as ``save_pretrained`` writes it, its step in its name.
 
     Attributes:
         folder: that holds them.
+        pattern: regular expression whose group is the step in a name; None for the rule of
+            :func:`~stagewise.experiments.sweep.step_names.step_of`.
+
+    Raises:
+        InputError: two subfolders of one step.
     """
 
     folder: Path
+    pattern: str | None = None
+
+    @cached_property
+    def places(self) -> dict[int, Path]:
+        """Training step to subfolder."""
+        found: dict[int, Path] = {}
+        for path in sorted(it for it in self.folder.iterdir() if it.is_dir()):
+            sure = (path / "config.json").is_file()
+            step = step_of(path.name, self.pattern, any_number=sure)
+            if step is None:
+                continue
+            if step in found:
+                raise InputError(
+                    f"got two checkpoints of step {step}, {found[step].name} and {path.name} in {self.folder}; "
+                    "expected one run; set step_pattern to a regular expression for names of that one, e.g. "
+                    "'checkpoint-(\\d+)'"
+                )
+            found[step] = path
+        return found
 
     def steps(self) -> list[int]:
         """Training steps of the subfolders, increasing."""
-        found = [_FOLDER.fullmatch(path.name) for path in self.folder.iterdir() if path.is_dir()]
-        return sorted(int(match[1]) for match in found if match)
+        return sorted(self.places)
+
+    def _folder(self, step: int) -> Path:
+        return self.places.get(step, self.folder / f"step{step}")
 
     def identity(self, step: int) -> str:
         """See :class:`Checkpoints`."""
-        return file_identity((self.folder / f"step{step}").iterdir())
+        return file_identity(self._folder(step).iterdir())
 
     def _place(self, step: int) -> tuple[str, str, str]:
-        path = str(self.folder / f"step{step}")
+        path = str(self._folder(step))
         return path, f"checkpoint {path}", "expected what save_pretrained writes; save it again, or leave the step out"
 
     def limits(self, step: int) -> Limits:
@@ -150,7 +202,9 @@ class FolderCheckpoints:
         from transformers import AutoConfig
 
         path, *words = self._place(step)
-        return Limits.of(told(lambda: AutoConfig.from_pretrained(path, local_files_only=True), *words))
+        config = told(lambda: AutoConfig.from_pretrained(path, local_files_only=True), *words)
+        refuse_other_models(config, words[0])
+        return Limits.of(config)
 
     def load(self, step: int) -> nn.Module:
         """See :class:`Checkpoints`."""
@@ -158,8 +212,8 @@ class FolderCheckpoints:
 
     def tokenizer(self) -> tuple[str, dict[str, Any]] | None:
         """In the folder itself, or beside the weights of the first checkpoint that has one."""
-        for place in (self.folder, *(self.folder / f"step{step}" for step in self.steps())):
-            if any((place / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+        for place in (self.folder, *(self.places[step] for step in self.steps())):
+            if any((place / name).is_file() for name in _TOKENIZER_FILES):
                 return str(place), {"local_files_only": True}
         return None
 
@@ -202,7 +256,9 @@ class HubCheckpoints:
         from transformers import AutoConfig
 
         name, *words = self._place(step)
-        return Limits.of(told(lambda: AutoConfig.from_pretrained(name, **self._where(step)), *words))
+        config = told(lambda: AutoConfig.from_pretrained(name, **self._where(step)), *words)
+        refuse_other_models(config, words[0])
+        return Limits.of(config)
 
     def load(self, step: int) -> nn.Module:
         """See :class:`Checkpoints`."""
@@ -241,7 +297,7 @@ class LightningCheckpoints:
     def load(self, step: int) -> nn.Module:
         """See :class:`Checkpoints`."""
         module = build_module(self.model)
-        state = read_lightning(self.files[step]).get("state_dict", {})
+        state = lightning_weights(self.files[step])
         try:
             module.load_state_dict(state)
         except RuntimeError as error:

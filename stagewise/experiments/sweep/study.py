@@ -16,7 +16,7 @@ from stagewise.experiments.sweep.cell import has_cells, is_finished
 from stagewise.experiments.sweep.circuit_files import Key, circuits_key, read_circuits
 from stagewise.experiments.sweep.components import expand, needs_model
 from stagewise.experiments.sweep.config import SweepConfig
-from stagewise.experiments.sweep.data import check_fit, data_hash, decoded, first_token, load_tokenizer, sweep_data
+from stagewise.experiments.sweep.data import check_context, data_hash, decoded, first_token, load_tokenizer, sweep_data
 from stagewise.experiments.sweep.estimate import describe_cost, estimate
 from stagewise.experiments.sweep.finding import check_limits, chosen_steps, find_checkpoints
 from stagewise.experiments.sweep.identities import check_same_checkpoints, note_checkpoints
@@ -27,7 +27,7 @@ from stagewise.reporting.store import STORE_NAME
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.share import ALONE, ChainShare
 
-_FREE = ("steps", "output", "components", "circuits", "query", "num_workers", "backend", "cache_dir")
+_FREE = ("steps", "output", "components", "circuits", "query", "num_workers", "backend", "cache_dir", "step_pattern")
 """Settings that say which cells there are and where they run, not what a cell is."""
 
 _FREE_PROBE = ("centering", "min_prominence", "memory_limit_gib")
@@ -113,8 +113,8 @@ def prepare_sweep(config: SweepConfig, share: ChainShare = ALONE) -> Sweep:
         steps = chosen_steps(source, config.steps)
         limits = check_limits(source, steps)
         tokenizer = load_tokenizer(config, source)
-        check_fit(config, tokenizer, limits)
-        data = sweep_data(config, tokenizer)
+        check_context(config, limits)
+        data = sweep_data(config, tokenizer, limits)
         names = tuple(config.components)
         if needs_model(names):
             names = expand(names, source.load(steps[0]))

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from stagewise.causal_lm import causal_lm_loss
 from stagewise.experiments.sweep.data import sweep_data
 from stagewise.experiments.sweep.estimate import describe_cost, estimate, matrix_parameters
-from stagewise.losses import causal_lm_loss
 from tests.experiments.sweep.tiny import FAMILIES, SGLD, model, tiny_config, tokenizer
 
 

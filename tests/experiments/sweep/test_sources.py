@@ -6,6 +6,7 @@ import huggingface_hub
 import pytest
 import torch
 
+from stagewise.causal_lm import causal_lm_loss
 from stagewise.errors import InputError
 from stagewise.experiments.sweep.finding import check_limits, chosen_steps, find_checkpoints
 from stagewise.experiments.sweep.lightning_files import lightning_files
@@ -13,7 +14,6 @@ from stagewise.experiments.sweep.results import write_results
 from stagewise.experiments.sweep.sources import FolderCheckpoints, HubCheckpoints, Limits
 from stagewise.experiments.sweep.study import prepare_sweep, run_cells
 from stagewise.lm.module import CausalLM
-from stagewise.losses import causal_lm_loss
 from stagewise.reporting.store import open_run
 from tests.experiments.sweep.tiny import FAMILIES, VOCAB, model, save_checkpoints, tiny_config, tokenizer
 
