@@ -13,7 +13,6 @@ FLOORS = {
     "structure": 0,
     "batches": 0,
     "collated_loss": 0,
-    "generators": 0,
     "causal_lm": 0,
     "language_models": 0,
     "losses": 0,

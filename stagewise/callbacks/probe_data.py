@@ -14,8 +14,7 @@ from stagewise.batches import Batch, as_batch, first_samples
 from stagewise.callbacks.transfer import checked_transfer
 from stagewise.collated_loss import CollatedLoss
 from stagewise.errors import InputError
-from stagewise.generators import generators_kept
-from stagewise.isolation import untouched
+from stagewise.isolation import unmoved, untouched
 from stagewise.loading.draw import draw_batch, draw_indices, has_samples
 from stagewise.sampling.data import ProbeData
 
@@ -56,7 +55,8 @@ def find_probe_data(
     trainer's precision and the transfer hooks of module and data module once, before training, in eval mode. Indices
     for a :class:`~stagewise.collated_loss.CollatedLoss` do not: what is collated from them does, at each look.
 
-    Generators of a training set (its attributes) are put back after it is read; other state of its own is not.
+    What reading moves in data sets, in the data module or in transfer hooks is put back, see
+    :func:`stagewise.isolation.reading.unmoved`.
 
     Args:
         trainer: at the start of training, with its loader set up.
@@ -69,8 +69,7 @@ def find_probe_data(
     Raises:
         InputError: nothing usable was found, or transfer hooks that are random or mix samples.
     """
-    datamodule = trainer.datamodule  # type: ignore[attr-defined]
-    with untouched(module), generators_kept(module, datamodule, observed, sampling):
+    with untouched(module), unmoved(_attributes(trainer), observed, sampling):
         return _find(trainer, module, observed, sampling, groups, loss_fn)
 
 
@@ -123,6 +122,12 @@ def _find(
     return Found(ProbeData(observed=observed, sampling=sampling, groups=groups or {}), drawn)
 
 
+def _attributes(trainer: Trainer) -> dict[str, Any] | None:
+    """Of the data module, None without one."""
+    datamodule = trainer.datamodule  # type: ignore[attr-defined]
+    return None if datamodule is None else vars(datamodule)
+
+
 def _drawer(loader: Any, loss_fn: Any) -> Callable[[int, bool], Batch] | None:
     """Draws so many samples, each once or not; None where the training data cannot be drawn from."""
     if isinstance(loss_fn, CollatedLoss):
@@ -137,7 +142,7 @@ def _drawer(loader: Any, loss_fn: Any) -> Callable[[int, bool], Batch] | None:
 def _read(data: Dataset | Batch, collate_fn: Callable | None) -> Batch:
     """A data set as one batch; a batch as it is, which a transfer hook may have to bring into form first."""
     if isinstance(data, Dataset) or hasattr(data, "__getitems__"):
-        with generators_kept(data):
+        with unmoved(data, collate_fn):
             return first_samples(data, collate_fn=collate_fn)
     if isinstance(data, Tensor):
         return as_batch(data)
@@ -172,6 +177,6 @@ def collated_like_training(trainer: Trainer, module: LightningModule, loss_fn: C
     Raises:
         InputError: as :func:`~stagewise.callbacks.transfer.checked_transfer`.
     """
-    with untouched(module), generators_kept(module, trainer.datamodule, loss_fn.dataset):  # type: ignore[attr-defined]
+    with untouched(module), unmoved(_attributes(trainer), loss_fn.dataset, loss_fn.collate_fn):
         plain = replace(loss_fn, transfer=lambda batch: checked_transfer(trainer, module, batch))
         return plain.batch(module, data.observed[:2])

@@ -1,8 +1,7 @@
 """The way of a batch from the loader to the module: precision, the transfer hooks, the device."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from stagewise.batches import Batch, num_samples, take
 from stagewise.errors import InputError
-from stagewise.generators import find_generators, seed_generators, seed_global_states
+from stagewise.isolation.seeding import find_generators, seed_generators, seed_global_states
 from stagewise.structure import leaves, where
 
 _HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
@@ -42,26 +41,11 @@ def own_hooks(trainer: Trainer) -> list[str]:
     return found
 
 
-@contextmanager
-def _attributes_kept(*owners: Any) -> Iterator[None]:
-    """Put attributes back that the body sets, such as a count of batches."""
-    kept = [(vars(owner), dict(vars(owner))) for owner in owners if owner is not None]
-    try:
-        yield
-    finally:
-        for now, before in kept:
-            for name in [*now, *before]:
-                if name not in before:
-                    now.pop(name, None)
-                elif now.get(name) is not before[name]:
-                    now[name] = before[name]
-
-
 def checked_transfer(trainer: Trainer, module: LightningModule, batch: Batch) -> Batch:
     """:func:`transfer`, with the transfer hooks held to what a probe needs, on copies of the batch.
 
-    Attributes that hooks set in the module or the data module are put back; what they change in place is not. To be
-    called where random states are put back afterwards; the module is expected in eval mode.
+    To be called where the module, the data module and random states are put back afterwards, with the module in eval
+    mode.
 
     Raises:
         InputError: a hook fails on the batch, gives other numbers with other random states, or gives a sample other
@@ -70,13 +54,13 @@ def checked_transfer(trainer: Trainer, module: LightningModule, batch: Batch) ->
     hooks = own_hooks(trainer)
     if not hooks:
         return transfer(trainer, module, batch)
-    with _attributes_kept(module, trainer.datamodule):  # type: ignore[attr-defined]
-        return _held(trainer, module, batch, hooks)
+    return _held(trainer, module, batch, hooks)
 
 
 def _held(trainer: Trainer, module: LightningModule, batch: Batch, hooks: Sequence[str]) -> Batch:
     named = " and ".join(hooks)
-    generators = find_generators(module, trainer.datamodule)  # type: ignore[attr-defined]
+    owners = (module, trainer.datamodule)  # type: ignore[attr-defined]
+    generators = [it for owner in owners if owner is not None for it in find_generators(vars(owner))]
 
     def passed(part: Batch, seed: int) -> Batch:
         seed_global_states(seed)

@@ -19,7 +19,8 @@ from torch.utils.data import (
 
 from stagewise.batches import Batch, collated, joined, num_samples, take
 from stagewise.errors import InputError
-from stagewise.generators import generators_kept, global_seed, seed_generators
+from stagewise.isolation import unmoved
+from stagewise.isolation.seeding import global_seed, seed_generators
 from stagewise.loading.order import EpochBatches
 from stagewise.structure import named
 
@@ -59,7 +60,7 @@ def draw_batch(loader: Any, limit: int, *, distinct: bool) -> Batch:
             that cannot be put together.
     """
     dataset, collate_fn = loader.dataset, getattr(loader, "collate_fn", None)
-    with generators_kept(dataset):
+    with unmoved(dataset, collate_fn):
         try:
             if _items_are_batches(loader):
                 return _whole_batches(loader, limit, distinct=distinct)

@@ -1,0 +1,52 @@
+"""Seed what draws at random: the global states, and generators that an object holds."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from stagewise.isolation.look import global_random_restored
+from stagewise.isolation.walk import walk
+
+
+def find_generators(owner: Any) -> list[Any]:
+    """Generators of torch, numpy and ``random`` that an object leads to, see :func:`stagewise.isolation.walk.walk`."""
+    return [found.value for found in walk(owner, data=True).random]
+
+
+def seed_generators(owner: Any, seed: int) -> None:
+    """Seed every generator that an object leads to, or is, with the same seed."""
+    for generator in find_generators(owner):
+        if isinstance(generator, torch.Generator):
+            generator.manual_seed(seed)
+        elif isinstance(generator, np.random.Generator):
+            generator.bit_generator.state = type(generator.bit_generator)(seed).state
+        elif isinstance(generator, np.random.BitGenerator):
+            generator.state = type(generator)(seed).state
+        else:
+            generator.seed(seed)
+
+
+def seed_global_states(seed: int) -> None:
+    """Seed torch (CPU, and CUDA where it is in use), numpy and ``random``; for a body that puts them back."""
+    # Not `torch.manual_seed`: where CUDA is not in use yet, the seed would be kept for when it is.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    random.seed(seed)
+
+
+@contextmanager
+def global_seed(seed: int) -> Iterator[None]:
+    """Seed the global states inside the body; they are put back on every way out.
+
+    Args:
+        seed: of all of them.
+    """
+    with global_random_restored():
+        seed_global_states(seed)
+        yield
