@@ -2,7 +2,6 @@
 
 import logging
 import sys
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback
@@ -10,20 +9,24 @@ from lightning_utilities.core import rank_zero
 
 _PACKAGES = ("lightning.pytorch.", "pytorch_lightning.")
 
-if TYPE_CHECKING or find_spec("pytorch_lightning") is None:
+if TYPE_CHECKING:
 
     class HostCallback(Callback):
         """What the callbacks of this package are: callbacks of every Lightning that is installed."""
 
 else:
-    from pytorch_lightning import Callback as OtherCallback
+    try:
+        from pytorch_lightning import Callback as OtherCallback
+    except Exception:  # not installed, or not in working order, which is no matter for this package
+        _BASES = (Callback,)
+    else:
+        _BASES = (Callback, OtherCallback)
+        # Each takes over the log of both when it is imported: it stays with the one that the user imported first.
+        _order = list(sys.modules)
+        _first = min(("lightning.pytorch", "pytorch_lightning"), key=_order.index)
+        rank_zero.log = logging.getLogger(f"{_first}.utilities.rank_zero")
 
-    # Each package takes over the log of both when it is imported: it stays with the one that the user imported first.
-    _order = list(sys.modules)
-    _first = min(("lightning.pytorch", "pytorch_lightning"), key=_order.index)
-    rank_zero.log = logging.getLogger(f"{_first}.utilities.rank_zero")
-
-    class HostCallback(Callback, OtherCallback):
+    class HostCallback(*_BASES):
         """What the callbacks of this package are: callbacks of every Lightning that is installed."""
 
 

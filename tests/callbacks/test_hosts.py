@@ -189,6 +189,7 @@ def test_a_single_callback_needs_no_list(tmp_path, name):
     assert open_run(callback.folder)["step"].values.tolist() == [2, 4, 6]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTS)
 def test_resumed_run_equals_one_that_went_on(tmp_path, name):
     callbacks = importlib.import_module(f"{HOSTS[name].__name__}.callbacks")
@@ -285,3 +286,13 @@ def test_log_stays_with_the_package_that_was_imported_first(first):
     words = f"import {first}, stagewise; from lightning_utilities.core import rank_zero; print(rank_zero.log.name)"
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"{first}.utilities.rank_zero"
+
+
+@pytest.mark.slow
+def test_package_works_where_the_other_lightning_is_missing_or_broken():
+    words = (
+        "import sys; sys.modules['pytorch_lightning'] = None; import stagewise, lightning.pytorch as pl; "
+        "print(isinstance(stagewise.InfluenceCallback(), pl.Callback))"
+    )
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
