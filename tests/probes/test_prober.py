@@ -119,7 +119,7 @@ def test_memory_is_refused_before_the_set_is_evaluated(case):
 
     with pytest.raises(InputError, match="GiB"):
         Prober(module, counted, ProbeData(batch), sgld=SGLD, config=ProbeConfig(memory_limit_gib=1e-6))
-    assert sizes == [1]
+    assert sizes == [2]
 
 
 @pytest.mark.parametrize(

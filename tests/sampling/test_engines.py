@@ -9,7 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForC
 from stagewise.errors import InputError
 from stagewise.losses import causal_lm_loss
 from stagewise.sampling import choice
-from stagewise.sampling.chains import ChainSampler
+from stagewise.sampling.chains import ChainSampler, run_chains
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.ekfac import EKFAC
 from stagewise.sampling.preconditioners import AdamMoments, RMSprop
@@ -319,3 +319,40 @@ def test_minibatch_noise_is_the_heat_of_the_gradient_variance(engine):
 
 def test_whole_batches_have_no_minibatch_noise():
     assert sampler(nn.Linear(4, 4), "batched", batch_size=12).run().minibatch_noise == 0
+
+
+class Remembering(nn.Module):
+    """Keeps what it computes in a forward pass, and makes a mask in the first one."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.mask, self.last, self.all = nn.Linear(4, 3), None, None, []
+
+    def forward(self, x):
+        if self.mask is None:
+            self.mask = torch.ones(x.shape[-1])
+        self.last = self.layer(x * self.mask)
+        self.all.append(self.last)
+        return self.last
+
+
+@pytest.mark.parametrize("engine", ["batched", "auto"])
+def test_what_forward_keeps_is_never_a_tensor_of_a_trace(engine):
+    torch.manual_seed(0)
+    module = Remembering()
+    x, y = torch.randn(8, 4), torch.randint(0, 3, (8,))
+    found = {}
+    for name in ("sequential", engine):
+        settings = {"num_chains": 2, "num_draws": 3, "batch_size": 4, "num_burnin_steps": 1, "num_steps_bw_draws": 1}
+        config = SGLDConfig(lr=1e-3, nbeta=10, localization=20, engine=name, **settings)
+        trace = run_chains(
+            module,
+            lambda m, batch: nn.functional.cross_entropy(m(batch[0]), batch[1], reduction="none"),
+            observed=(x, y),
+            sampling=(x, y),
+            config=config,
+        )
+        found[name] = trace.loss
+        assert not trace.dropped
+        assert (module.mask, module.last, module.all) == (None, None, [])
+    np.testing.assert_allclose(found[engine], found["sequential"], rtol=1e-4, atol=1e-5)
