@@ -96,6 +96,17 @@ class Snapshot:
                 lost.append(Lost(self._state.name(found), "was advanced", "keep a number in its place and add to that"))
         return lost
 
+    def changed(self) -> list[str]:
+        """Attributes and entries of containers that are other objects now, as they are reached from the module."""
+        names = []
+        for number, place in enumerate(self._state.places):
+            if place.kind is None:
+                continue
+            now = place.kind.read(place.value)
+            if not containers.same(now, place.contents):
+                names += [self._state.name(Found(None, number, key)) for key in _differing(place.contents, now)]
+        return names
+
     def _restore_tensor(self, found: Found, record: TensorRecord) -> list[Lost]:
         is_weight = id(found.value) in self._weights
         name = self._state.name(found)
@@ -127,6 +138,12 @@ def _same_array(left: "np.ndarray[Any, Any]", right: "np.ndarray[Any, Any]") -> 
     if left.dtype.hasobject:
         return all(a is b for a, b in zip(left.flat, right.flat, strict=True))
     return left.tobytes() == right.tobytes()
+
+
+def _differing(before: containers.Contents, now: containers.Contents) -> list[Any]:
+    """Keys or places at which two copies of a container do not hold the same object."""
+    left, right = (it if isinstance(it, dict) else dict(enumerate(it)) for it in (before, now))
+    return [key for key in {**left, **right} if key not in left or key not in right or left[key] is not right[key]]
 
 
 def _random_state(generator: Any) -> Any:

@@ -32,6 +32,7 @@ from stagewise.probes.flags import in_equilibrium
 from stagewise.probes.llc import LearningCoefficient
 from stagewise.probes.memory import check_memory, gradient_memory
 from stagewise.probes.references import References
+from stagewise.probes.stale import check_stale
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.data import ProbeData
@@ -179,6 +180,8 @@ class Prober:
                 "got a gradient that is not finite from a finite loss; expected finite gradients; look for square "
                 "roots, norms and logarithms at zero"
             )
+        with self._forward_context():
+            check_stale(self._loss_fn, module, minibatch, one_selection(self._sgld.parameters, self._masks))
         return torch.cat(masks).numpy()
 
     def _first_with_loss(self, module: nn.Module) -> Batch:
