@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from stagewise.batches import take, to_device
+from stagewise.callbacks.faults import OtherRankError, worst_of_ranks
 from stagewise.callbacks.progress import show_on_bar
 from stagewise.errors import InputError
 from stagewise.losses import LossFn
@@ -170,7 +171,14 @@ class SettingsWatch:
     def _settle(
         self, trainer: Trainer, module: LightningModule, config: SGLDConfig, landscape: Landscape, step: int
     ) -> None:
-        settled, measured = settle(config, landscape, module, growth=EARLY_GROWTH, step=step)
+        error: Exception | None = None
+        try:
+            settled, measured = settle(config, landscape, module, growth=EARLY_GROWTH, step=step)
+        except Exception as raised:
+            error = raised
+        # Before the broadcast below, which a rank that has failed would never reach.
+        if worst_of_ranks(trainer, error) is not None:
+            raise error or OtherRankError("the curvature could not be measured on another rank")
         # One answer for all ranks: it goes into the settings of the run.
         found = {name: getattr(settled, name) for name in config.unsettled}
         self._settled = trainer.strategy.broadcast(found | {"drift": str(settled.drift)})

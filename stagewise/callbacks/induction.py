@@ -6,7 +6,9 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from stagewise.callbacks.faults import PROBE, Faults, OnError
 from stagewise.callbacks.hosts import HostCallback
+from stagewise.callbacks.probe_values import log_values
 from stagewise.errors import InputError
 from stagewise.isolation import untouched
 from stagewise.language_models import causal_lm_name
@@ -34,6 +36,7 @@ class InductionCallback(HostCallback):
         copies: int = 4,
         bos_token_id: int | None = None,
         seed: int = 0,
+        on_error: OnError = "warn",
     ) -> None:
         """Set cadence and probe sequences.
 
@@ -45,6 +48,7 @@ class InductionCallback(HostCallback):
             copies: how often the segment appears.
             bos_token_id: token put first; None for models trained without one.
             seed: of the probe sequences.
+            on_error: ``"warn"`` tells of a fault once and trains on, ``"raise"`` ends the run with it.
 
         Raises:
             InputError: a setting is below 1.
@@ -60,6 +64,7 @@ class InductionCallback(HostCallback):
         self._ids = torch.empty(0, dtype=torch.int64)
         self._length = 0
         self._last_step = -1
+        self._faults = Faults(on_error)
 
     def due(self, step: int) -> bool:
         """Whether the weights after ``step`` updates are to be probed; override for another schedule."""
@@ -103,10 +108,10 @@ class InductionCallback(HostCallback):
         if step == self._last_step or not self.due(step):
             return
         self._last_step = step
-        values = {tags.induction(name): value for name, value in self._scores(trainer, pl_module).items()}
-        for logger in trainer.loggers:
-            logger.log_metrics(values, step=step)
-        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
+        with self._faults.contained(PROBE, step):
+            scores = self._scores(trainer, pl_module)
+            values = {tags.induction(name): value for name, value in scores.items()}
+            log_values(trainer, values, step, self._faults)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Probe the initial weights."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
@@ -11,8 +12,20 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from stagewise.batches import Batch
+from stagewise.callbacks.buffers import rank_zero_buffers
 from stagewise.callbacks.calibration import SettingsWatch
 from stagewise.callbacks.component import masks_of_component
+from stagewise.callbacks.faults import (
+    LOGGER,
+    OTHER_RANK,
+    OUT_OF_MEMORY,
+    PROBE,
+    Faults,
+    OnError,
+    OtherRankError,
+    free_memory,
+    worst_of_ranks,
+)
 from stagewise.callbacks.group_coverage import write_group_coverage
 from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.learning_rates import LearningRates
@@ -47,6 +60,7 @@ from stagewise.reporting.store import STORE_NAME, ProbeStore
 from stagewise.reporting.tensorboard import write_layout, write_matrices
 from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.preconditioners import AdamMoments
+from stagewise.sampling.trace import Trace
 
 
 class InfluenceCallback(HostCallback):
@@ -74,6 +88,7 @@ class InfluenceCallback(HostCallback):
         loss_fn: LossFn | None = None,
         component: str | None = None,
         output_dir: str | None = None,
+        on_error: OnError = "warn",
         enabled: bool = True,
     ) -> None:
         """Nothing is looked at before training starts.
@@ -98,6 +113,10 @@ class InfluenceCallback(HostCallback):
                 has several components.
             output_dir: where the files go, instead of ``trainer.log_dir`` (for loggers whose runs share one:
                 ``<log_dir>/<name>/<version>``); :attr:`folder` tells.
+            on_error: what to do about a fault inside a probe (a full disk, a logger that raises, too little memory, an
+                error in the loss): ``"warn"`` tells of it once, counts it in ``summary.json`` (``probes_failed``, by
+                kind) and trains on; ``"raise"`` ends the run with it. Bad settings are refused before the first step
+                either way.
             enabled: False switches the callback off, for a run without it from the same configuration.
         """
         self.schedule = schedule
@@ -108,6 +127,7 @@ class InfluenceCallback(HostCallback):
         self._output_dir = output_dir
         self.enabled = enabled
         self._record = Record()
+        self._faults = Faults(on_error)
         self._references = References(self.probe.reference_ratio)
         self._rates = LearningRates()
         self._watch = SettingsWatch(sgld, probe)
@@ -161,6 +181,7 @@ class InfluenceCallback(HostCallback):
         elif self._record.last_step < 0:
             # First attached to a run that goes on: steps before this session are not due.
             self._record.last_step = trainer.global_step - 1
+        self._faults.record = self._record
         with metrics_refused(pl_module):
             loss_fn, data, self._first_batch = self.sources.settled(trainer, pl_module)
             masks = masks_of_component(self.component, pl_module, self.sgld)
@@ -193,10 +214,15 @@ class InfluenceCallback(HostCallback):
         self._known.path = self._folder
         self._prober = prober
         if trainer.is_global_zero:
-            write_layout(writers(trainer), prober.groups, control=self.probe.control_every is not None)
-            write_group_coverage(trainer, self._folder, data.groups, prober.groups)
+            with self._faults.contained(LOGGER, trainer.global_step):
+                write_layout(writers(trainer), prober.groups, control=self.probe.control_every is not None)
+                write_group_coverage(trainer, self._folder, data.groups, prober.groups)
         self._stopwatch.lap()
-        self._probe_if_due(trainer, pl_module)
+        self._faults.starting = True
+        try:
+            self._probe_if_due(trainer, pl_module)
+        finally:
+            self._faults.starting = False
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Before the first step: refuse probes of batches of another structure than training has."""
@@ -214,7 +240,8 @@ class InfluenceCallback(HostCallback):
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Take in the learning rate of the step that is about to be made, for TracIn."""
         if self._prober is not None and self.probe.gradient_dot:
-            self._rates.before_step(trainer, optimizer)
+            with self._faults.contained(PROBE, trainer.global_step):
+                self._rates.before_step(trainer, optimizer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Detect windows and write the summary."""
@@ -266,45 +293,86 @@ class InfluenceCallback(HostCallback):
         previous = self._record.last_step
         if step != previous and self.schedule.due(previous, step):
             self._count_training_time()
-            if within_budget(trainer, self._record, self.schedule.max_overhead, step=step):
+            if within_budget(trainer, self._record, self.schedule.max_overhead, step=step, faults=self._faults):
                 self._run_probe(trainer, module, step)
         # After the probe: one that was interrupted is due again when the run is resumed.
         self._record.last_step = step
 
     def _run_probe(self, trainer: Trainer, module: LightningModule, step: int) -> None:
+        found = None
+        try:
+            found = self._measure(trainer, module, step)
+            if found is not None:
+                self._keep(trainer, step, *found)
+        finally:
+            self._record.add_probe_time(self._stopwatch.lap(), finished=found is not None)
+        if found is not None:
+            self._tell(trainer, step, *found)
+        else:
+            self._listeners.tell(step, None, self._faults)
+
+    def _measure(self, trainer: Trainer, module: LightningModule, step: int) -> tuple[xr.Dataset | None, Trace] | None:
+        """A probe's data set (None where all its chains failed) and its trace; None where it failed, on any rank."""
+        assert self._prober is not None
+        number = self._record.num_attempts
+        mark = self._prober.mark()
+        for last in (False, True):
+            error: Exception | None = None
+            try:
+                with metrics_refused(module), rank_zero_buffers(trainer, module):
+                    return_value = self._probe(trainer, module, step, number)
+            except Exception as raised:
+                error = raised
+            worst = worst_of_ranks(trainer, error)
+            if worst is None:
+                return return_value
+            self._prober.return_to(mark)
+            if error is not None and self._faults.goes_on(error):
+                raise error
+            free_memory()
+            if last or worst != OUT_OF_MEMORY or not self._prober.halve_chunks():
+                break
+        other = OtherRankError("see there")
+        self._faults.take(error or other, PROBE if error is not None else OTHER_RANK, step)
+        return None
+
+    def _probe(
+        self, trainer: Trainer, module: LightningModule, step: int, number: int
+    ) -> tuple[xr.Dataset | None, Trace]:
+        assert self._prober is not None
+        moments = self._second_moments(trainer, module)
+        sgld = self._watch.before_probe(trainer, module, step, moments)
+        if sgld != self.sgld:
+            self.sgld = sgld
+            self._fingerprint = self._prober.settle(sgld) | self._named
+        show_on_bar(trainer, f"probing step {step} ...")
+        return self._prober.probe(module, step, second_moments=moments, lr_sum=self._rates.total, number=number)
+
+    def _keep(self, trainer: Trainer, step: int, result: xr.Dataset | None, trace: Trace) -> None:
+        """Count the probe, and write it."""
         assert self._prober is not None
         assert self._folder is not None
-        finished = False
-        try:
-            with metrics_refused(module):
-                moments = self._second_moments(trainer, module)
-                sgld = self._watch.before_probe(trainer, module, step, moments)
-                if sgld != self.sgld:
-                    self.sgld = sgld
-                    self._fingerprint = self._prober.settle(sgld) | self._named
-                show_on_bar(trainer, f"probing step {step} ...")
-                number = len(self._record.steps) + len(self._record.failed_steps)
-                result, trace = self._prober.probe(
-                    module, step, second_moments=moments, lr_sum=self._rates.total, number=number
-                )
-            self._engine = self._prober.engine and str(self._prober.engine)
-            self._record.add(step, result, chains_dropped=len(trace.dropped))
-            if result is not None:
-                result.attrs |= self._named
-                if trainer.is_global_zero:
-                    ProbeStore(self._folder / STORE_NAME).write(result)
-                    write_matrices(writers(trainer) if self.probe.draw_matrices else (), result)
-            finished = True
-        finally:
-            self._record.add_probe_time(self._stopwatch.lap(), finished=finished)
+        self._engine = self._prober.engine and str(self._prober.engine)
+        self._record.add(step, result, chains_dropped=len(trace.dropped))
+        if result is None:
+            return
+        result.attrs |= self._named
+        if trainer.is_global_zero:
+            with self._faults.contained(PROBE, step):
+                ProbeStore(self._folder / STORE_NAME).write(result)
+            with self._faults.contained(LOGGER, step):
+                write_matrices(writers(trainer) if self.probe.draw_matrices else (), result)
+
+    def _tell(self, trainer: Trainer, step: int, result: xr.Dataset | None, trace: Trace) -> None:
+        """Warnings, scalars, and those that listen."""
         warn_of_dropped_chains(trace, lost=result is None)
         if result is not None:
             warn_of_new_flags(step, result.attrs["flags"], self._record)
         budgeted = self.schedule.max_overhead is not None
         values = probe_values(result, self._record, chains_dropped=len(trace.dropped), budgeted=budgeted)
-        log_values(trainer, values, step)
+        log_values(trainer, values, step, self._faults)
         show_on_bar(trainer, f"{len(self._record.steps)} probes, {self._record.probe_seconds:.0f} s")
-        self._listeners.tell(step, result)
+        self._listeners.tell(step, result, self._faults)
 
     @property
     def _named(self) -> dict[str, str]:
@@ -336,4 +404,5 @@ class InfluenceCallback(HostCallback):
             probe=self.probe,
             max_overhead=self.schedule.max_overhead,
             component=self.component,
+            faults=self._faults,
         )

@@ -3,15 +3,16 @@
 from pathlib import Path
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from stagewise.callbacks.faults import LOGGER, PROBE, Faults
 from stagewise.callbacks.notices import warn_of_counts
 from stagewise.callbacks.trainer_facts import writers
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.record import Record
 from stagewise.reporting import tags
 from stagewise.reporting.store import open_run, write_summary
-from stagewise.reporting.summary import build_summary, summary_markdown
+from stagewise.reporting.summary import build_summary, failures, summary_markdown
 from stagewise.reporting.tensorboard import write_text
 from stagewise.reporting.verdict import VARIABLES, Verdict, judge
 from stagewise.sampling.config import SGLDConfig
@@ -26,6 +27,7 @@ def write_outcome(
     probe: ProbeConfig,
     max_overhead: float | None,
     component: str | None = None,
+    faults: Faults,
 ) -> None:
     """Detect windows, judge the run, write ``summary.json`` and the text page, and say where things are; on rank zero.
 
@@ -37,25 +39,35 @@ def write_outcome(
         probe: the measurement.
         max_overhead: budget of the schedule; None without one.
         component: whose weights the chains move; None for all.
+        faults: takes in what goes wrong in one part, so that the others are written.
     """
+    step = trainer.global_step
     warn_of_counts(record, max_overhead)
-    verdict = _verdict(folder, record, probe)
+    verdict = None
+    with faults.contained(PROBE, step):
+        verdict = _verdict(folder, record, probe)
     summary = build_summary(
         record, config=config, probe=probe, max_overhead=max_overhead, component=component, verdict=verdict
     )
-    path = write_summary(folder, summary)
-    write_text(writers(trainer), tags.RUN_SUMMARY, summary_markdown(summary), trainer.global_step)
+    with faults.contained(PROBE, step):
+        write_summary(folder, summary)
     windows = record.windows(min_prominence=probe.min_prominence)
-    for step in record.steps:
-        inside = any(window.start <= step <= window.end for window in windows)
-        # Steps that have passed: other loggers would drop them.
-        for writer in writers(trainer):
-            writer.add_scalar(tags.IN_WINDOW, float(inside), global_step=step)
+    with faults.contained(LOGGER, step):
+        write_text(writers(trainer), tags.RUN_SUMMARY, summary_markdown(summary), step)
+        for at in record.steps:
+            inside = any(window.start <= at <= window.end for window in windows)
+            # Steps that have passed: other loggers would drop them.
+            for writer in writers(trainer):
+                writer.add_scalar(tags.IN_WINDOW, float(inside), global_step=at)
+    failed = {kind: count for kind, count in failures(record).items() if count}
+    if failed:
+        rank_zero_warn(f"stagewise: failed while training went on: {', '.join(f'{k} {n}' for k, n in failed.items())}")
     rank_zero_info(
         f"stagewise: {len(record.steps)} probes in {record.probe_seconds:.1f} s; windows at "
-        f"{[window.peak for window in windows]}; results in {path.parent}"
+        f"{[window.peak for window in windows]}; results in {folder}"
     )
-    rank_zero_info(f"stagewise: {verdict.text()}")
+    if verdict is not None:
+        rank_zero_info(f"stagewise: {verdict.text()}")
 
 
 def _verdict(folder: Path, record: Record, probe: ProbeConfig) -> Verdict:

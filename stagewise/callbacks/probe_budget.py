@@ -2,6 +2,7 @@
 
 from lightning.pytorch import Trainer
 
+from stagewise.callbacks.faults import Faults
 from stagewise.callbacks.notices import warn_of_first_skip
 from stagewise.callbacks.probe_values import log_values
 from stagewise.probes.budget import affords
@@ -9,7 +10,7 @@ from stagewise.probes.record import Record
 from stagewise.reporting import tags
 
 
-def within_budget(trainer: Trainer, record: Record, max_overhead: float | None, *, step: int) -> bool:
+def within_budget(trainer: Trainer, record: Record, max_overhead: float | None, *, step: int, faults: Faults) -> bool:
     """Whether the budget allows the probe at a step; one that it does not is counted and told of.
 
     Args:
@@ -17,6 +18,7 @@ def within_budget(trainer: Trainer, record: Record, max_overhead: float | None, 
         record: of the run, with all seconds of training up to now.
         max_overhead: probe seconds over training seconds, at most; None without a budget.
         step: at which a probe is due.
+        faults: takes in what a logger raises.
     """
     if max_overhead is None:
         return True
@@ -25,5 +27,5 @@ def within_budget(trainer: Trainer, record: Record, max_overhead: float | None, 
         return True
     record.skipped_steps.append(step)
     warn_of_first_skip(step, max_overhead, record)
-    log_values(trainer, {tags.SKIPPED: float(len(record.skipped_steps))}, step)
+    log_values(trainer, {tags.SKIPPED: float(len(record.skipped_steps))}, step, faults)
     return False

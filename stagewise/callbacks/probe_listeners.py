@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import xarray as xr
 
+from stagewise.callbacks.faults import LISTENER, Faults
+
 Listener = Callable[[int, xr.Dataset | None], None]
 """Called with a probe's training step and its data set, None where all chains failed; it must not change either."""
 
@@ -25,7 +27,14 @@ class ProbeListeners:
         if listener in self._listeners:
             self._listeners.remove(listener)
 
-    def tell(self, step: int, result: xr.Dataset | None) -> None:
-        """Tell all of a probe; what one raises goes on."""
+    def tell(self, step: int, result: xr.Dataset | None, faults: Faults) -> None:
+        """Tell all of a probe.
+
+        Args:
+            step: of the probe.
+            result: its data set; None where it failed.
+            faults: takes in what one of them raises.
+        """
         for listener in tuple(self._listeners):
-            listener(step, result)
+            with faults.contained(LISTENER, step):
+                listener(step, result)

@@ -6,6 +6,7 @@ import torch
 import xarray as xr
 from lightning.pytorch import Trainer
 
+from stagewise.callbacks.faults import LOGGER, Faults
 from stagewise.probes.record import Record
 from stagewise.reporting import tags
 from stagewise.reporting.scalars import probe_scalars
@@ -29,8 +30,16 @@ def probe_values(result: xr.Dataset | None, record: Record, *, chains_dropped: i
     return values
 
 
-def log_values(trainer: Trainer, values: Mapping[str, float], step: int) -> None:
-    """Give values to every logger at a training step, and to what other callbacks monitor."""
+def log_values(trainer: Trainer, values: Mapping[str, float], step: int, faults: Faults) -> None:
+    """Give values to every logger at a training step, and to what other callbacks monitor.
+
+    Args:
+        trainer: of the run.
+        values: by tag.
+        step: of training.
+        faults: takes in what a logger raises; the others get the values all the same.
+    """
     for logger in trainer.loggers:
-        logger.log_metrics(dict(values), step=step)
+        with faults.contained(LOGGER, step):
+            logger.log_metrics(dict(values), step=step)
     trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in values.items()})

@@ -1,5 +1,6 @@
 """Where the files of a run go, and what is there already."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,18 @@ def default_folder(trainer: Trainer) -> Path:
     return folder if own is None else own
 
 
+def _unwritable(trainer: Trainer, folder: Path) -> str:
+    """Make the folder, on rank zero, and try it; why it cannot be written to, empty if it can."""
+    if not trainer.is_global_zero:
+        return ""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return str(error)
+
+
 def open_run_folder(trainer: Trainer, output_dir: str | None, *, resumed: bool, earlier: str | None) -> Path:
     """Settle the folder of the run and make its store ready for the probes to come.
 
@@ -62,7 +75,12 @@ def open_run_folder(trainer: Trainer, output_dir: str | None, *, resumed: bool, 
     folder = Path(output_dir) if output_dir else default
     store = ProbeStore(folder / STORE_NAME)
     # Decided by one rank, so that all of them refuse.
-    taken = trainer.strategy.broadcast(bool(store.steps()))
+    taken, unwritable = trainer.strategy.broadcast((bool(store.steps()), _unwritable(trainer, folder)))
+    if unwritable:
+        raise InputError(
+            f"got the folder {folder} for results, which cannot be written to ({unwritable}); expected one that can; "
+            "set output_dir, or the logger's save_dir"
+        )
     if trainer.global_step == 0 and not resumed and taken:
         raise InputError(
             f"got {store.path}, which already holds {len(store.steps())} probes of another run; expected a fresh "
@@ -70,7 +88,6 @@ def open_run_folder(trainer: Trainer, output_dir: str | None, *, resumed: bool, 
         )
     if not trainer.is_global_zero:
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
     for stale in (SUMMARY_NAME, CLASSES_NAME):
         (folder / stale).unlink(missing_ok=True)
     step = trainer.global_step

@@ -69,6 +69,10 @@ class Baselines:
         """Take settings with numbers in place of ``auto``."""
         self._sgld = sgld
 
+    def rechunk(self, config: ProbeConfig) -> None:
+        """Take a configuration with another ``chunk_size``."""
+        self._config = config
+
     def measure(self, module: nn.Module, step: int, lr_sum: float | None) -> Variables:
         """Variables of a probe's data set, ``[group, group_j]``.
 

@@ -80,6 +80,12 @@ class LearningCoefficient:
         if self.own is not None and self._sampler is not None:
             self._sampler.settle(self.own)
 
+    def rechunk(self, config: ProbeConfig) -> None:
+        """Take a configuration with another ``chunk_size``."""
+        self._config = config
+        if self._sampler is not None and config.chunk_size is not None:
+            self._sampler.rechunk(config.chunk_size)
+
     def run(
         self, step: int, second_moments: Mapping[str, Tensor] | None, *, engine: EngineName | None
     ) -> tuple[Trace, float] | None:

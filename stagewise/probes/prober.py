@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,6 +42,14 @@ from stagewise.sampling.observed import chunks
 from stagewise.sampling.share import ALONE, ChainShare
 from stagewise.sampling.trace import Trace, merge_traces
 from stagewise.sampling.weights import FlatWeights
+
+
+class Mark(NamedTuple):
+    """A place to return to, see :meth:`Prober.mark`."""
+
+    references: list[Features]
+    baselines: dict[str, Any]
+    num_probes: int
 
 
 class Prober:
@@ -338,6 +347,27 @@ class Prober:
             reference: draws of an earlier probe that has no severe flag; None for a probe without one.
         """
         return assemble(measured, reference, self.groups, positions=self._positions, centering=self._config.centering)
+
+    def halve_chunks(self) -> bool:
+        """Halve the chunks of the observed set, to need less memory; False where they are of one sample already."""
+        now = min(self._config.chunk_size or num_samples(self._observed), num_samples(self._observed))
+        if now == 1:
+            return False
+        self._config = replace(self._config, chunk_size=(now + 1) // 2)
+        self._sampler.rechunk((now + 1) // 2)
+        self.baselines.rechunk(self._config)
+        self._llc.rechunk(self._config)
+        return True
+
+    def mark(self) -> Mark:
+        """What a probe adds to, for :meth:`return_to`."""
+        return Mark(self._references.mark(), deepcopy(self.baselines.state_dict()), self._num_probes)
+
+    def return_to(self, mark: Mark) -> None:
+        """Be as before a probe that failed, here or on another rank."""
+        self._references.return_to(mark.references)
+        self.baselines.load_state_dict(mark.baselines)
+        self._num_probes = mark.num_probes
 
     def settle(self, sgld: SGLDConfig) -> dict[str, str]:
         """Take numbers in place of ``auto``; returns the fingerprint, which holds them from now on."""

@@ -23,6 +23,8 @@ class Record:
         failed_steps: training steps of probes that lost all their chains.
         chains_dropped: chains that failed, over all probes.
         skipped_steps: training steps at which a probe was due that the budget did not allow.
+        faults: how often something else went wrong, by kind, see :mod:`stagewise.callbacks.faults`.
+        faulty_steps: training steps at which it did.
         flags: how many probes were flagged, for each kind of flag that occurred.
         flagged_steps: training steps of the probes with a flag.
         probe_seconds: time spent in probes.
@@ -37,6 +39,8 @@ class Record:
     failed_steps: list[int] = field(default_factory=list)
     chains_dropped: int = 0
     skipped_steps: list[int] = field(default_factory=list)
+    faults: dict[str, int] = field(default_factory=dict)
+    faulty_steps: list[int] = field(default_factory=list)
     flags: dict[str, int] = field(default_factory=dict)
     flagged_steps: list[int] = field(default_factory=list)
     probe_seconds: float = 0.0
@@ -57,6 +61,18 @@ class Record:
             self.flagged_steps.append(step)
         for name in names:
             self.flags[name] = self.flags.get(name, 0) + 1
+
+    def add_fault(self, kind: str, step: int) -> int:
+        """Count a fault; returns how many of its kind there are now."""
+        self.faults[kind] = self.faults.get(kind, 0) + 1
+        if step not in self.faulty_steps:
+            self.faulty_steps.append(step)
+        return self.faults[kind]
+
+    @property
+    def num_attempts(self) -> int:
+        """Probes that were begun: what a schedule of controls counts."""
+        return len({*self.steps, *self.failed_steps, *self.faulty_steps})
 
     def add_probe_time(self, seconds: float, *, finished: bool) -> None:
         """Count the time of a probe; one that finished tells what the next one costs."""

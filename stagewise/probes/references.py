@@ -42,6 +42,14 @@ class References:
         if not self._kept or step >= self._kept[-1].step * self._ratio ** (1 / _RESOLUTION):
             self._kept.append(features)
 
+    def mark(self) -> list[Features]:
+        """What is cached, for :meth:`return_to`."""
+        return list(self._kept)
+
+    def return_to(self, mark: list[Features]) -> None:
+        """Forget what came after a mark."""
+        self._kept = list(mark)
+
     def state_dict(self) -> list[dict[str, Any]]:
         """Tensors and plain Python."""
         return [features.state_dict() for features in self._kept]

@@ -42,6 +42,8 @@ def build_summary(
         "probe_steps": record.steps,
         "failed_steps": record.failed_steps,
         "chains_dropped": record.chains_dropped,
+        "probes_failed": failures(record),
+        "faulty_steps": record.faulty_steps,
         "probes_flagged": len(record.flagged_steps),
         "flagged_steps": record.flagged_steps,
         "flags": record.flags,
@@ -66,6 +68,12 @@ def build_summary(
         "units": UNITS,
         "verdict": None if verdict is None else verdict.record(),
     }
+
+
+def failures(record: Record) -> dict[str, int]:
+    """What went wrong, by kind, to how often: ``chains`` for probes that lost all their chains, then the faults."""
+    lost = {"chains": len(record.failed_steps)} if record.failed_steps else {}
+    return lost | record.faults
 
 
 def flag_line(flags: Mapping[str, int], flagged: int, probes: int) -> str:
@@ -115,6 +123,9 @@ def summary_markdown(summary: Mapping[str, Any]) -> str:
         f"**Flagged**: {flag_line(summary['flags'], summary['probes_flagged'], summary['probes'])}",
         "",
     ]
+    if summary["probes_failed"]:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in summary["probes_failed"].items())
+        lines += [f"**Failed**: {kinds}; training went on.", ""]
     if summary["component"] is not None:
         lines += [f"**Component**: chains move the weights of {summary['component']} alone.", ""]
     if summary["max_overhead"] is not None:

@@ -100,6 +100,7 @@ class ChainSampler:
             refuse_masks(weights.entries)
         self._module = module
         self._loss_fn = loss_fn
+        self._observed = observed
         self._chunks = chunks(observed, chunk_size)
         self._sampling = sampling
         self._config = config
@@ -123,6 +124,10 @@ class ChainSampler:
     def settle(self, config: SGLDConfig) -> None:
         """Take settings that differ from those given only in what was ``auto``."""
         self._config = config
+
+    def rechunk(self, chunk_size: int) -> None:
+        """Pass the observed set in chunks of so many samples from now on; draws agree up to rounding."""
+        self._chunks = chunks(self._observed, chunk_size)
 
     def _evaluate(self, batch: Batch) -> Losses:
         with self._forward_context():
