@@ -30,7 +30,8 @@ ARGUMENTS = {"loss_fn": loss_fn, "observed": windows, "sampling": windows}
 
 
 def own_loss(module, batch):
-    module.windows_batch_size = None
+    # All windows, and none that reaches beyond the series.
+    module.windows_batch_size, module.padder_train = None, torch.nn.Identity()
     return module.training_step(batch, 0)
 
 
