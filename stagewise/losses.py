@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +49,7 @@ def evaluate(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
     """
     answer = loss_fn(module, batch)
     values, mask = answer if isinstance(answer, tuple) else (answer, None)
+    values, mask = _plain(values), _plain(mask)
     size = num_samples(batch)
     if not isinstance(values, Tensor):
         raise LossContractError(f"got a loss of type {type(values).__name__}; expected a tensor; return {_EXAMPLE}")
@@ -69,6 +70,17 @@ def evaluate(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
     if values.dtype in (torch.float16, torch.bfloat16):
         values = values.float()
     return Losses(values, mask)
+
+
+def _plain(answer: Any) -> Any:
+    """A tensor without its subclass (a MetaTensor): gradients take on the loss's class, and index as it pleases.
+
+    A subclass that dispatches, as that of a trace, is what it has to be.
+    """
+    own = isinstance(answer, Tensor) and type(answer) is not Tensor
+    if own and type(answer).__torch_dispatch__ is Tensor.__torch_dispatch__:
+        return answer.as_subclass(Tensor)
+    return answer
 
 
 def check_loss(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:

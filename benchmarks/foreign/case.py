@@ -43,7 +43,9 @@ def glue_of(case: str) -> Glue:
     lines = (CASES / f"{case}.py").read_text().splitlines()
     marks = [number for number, line in enumerate(lines) if line.strip() in (_BEGIN, _END)]
     if len(marks) != 2 or [lines[mark].strip() for mark in marks] != [_BEGIN, _END]:
-        raise ValueError(f"got {len(marks)} glue markers in {case}.py; expected `{_BEGIN}` and then `{_END}`, once each")
+        raise ValueError(
+            f"got {len(marks)} glue markers in {case}.py; expected `{_BEGIN}` and then `{_END}`, once each"
+        )
     inside = lines[marks[0] + 1 : marks[1]]
     kept = [line for line in inside if line.strip() and not line.strip().startswith("#")]
     return Glue("\n".join(inside).strip("\n"), len(kept))

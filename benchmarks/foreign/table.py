@@ -5,20 +5,22 @@ from typing import Any
 
 _HEAD = """# Modules of other packages
 
-What it takes to attach `InfluenceCallback` to a `LightningModule` that somebody else wrote, and whether training stays what it was. This page is
-written by
+What it takes to attach `InfluenceCallback` to a `LightningModule` that somebody else wrote, and whether training stays
+what it was. This page is written by
 
 ```bash
-python benchmarks/foreign/run.py --json benchmarks/results/foreign.json --markdown docs/foreign.md
+make foreign
 ```
 
-which installs each package into an environment of its own and trains it on synthetic data twice from the same seeds, {steps} steps, without and with
-probes (at two steps, 2 chains of 4 draws). See [`benchmarks/foreign/`](../benchmarks/foreign/): one file for each row.
+which installs each package into an environment of its own and trains it on synthetic data twice from the same seeds,
+{steps} steps, without and with probes (at two steps, 2 chains of 4 draws). There is one file for each row in
+[`benchmarks/foreign/cases/`](../benchmarks/foreign/cases/).
 
-* **attaches**: weights, buffers, optimizer state, the loss of every step and the random states of torch, numpy and Python are the same in every bit;
-  the probes are there and finite; and their mean loss at the last step is the package's own training loss on the same samples, to a part in 10,000.
+* **attaches**: weights, buffers, optimizer state, the loss of every step and the random states of torch, numpy and
+  Python are the same in every bit; the probes are there and finite; and their mean loss at the last step is the
+  package's own training loss, in eval mode, on the same samples, to a part in 10,000.
 * **refused**: an error before the first step says why, and training was not touched.
-* **Glue**: the lines to write beside the one that makes the callback, `InfluenceCallback(schedule, sgld, ...)`; they stand below the table.
+* **Glue**: the lines to write beside the one that makes the callback. Both stand below the table.
 """
 
 

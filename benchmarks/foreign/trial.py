@@ -47,9 +47,11 @@ class Recorder(L.Callback):
         return self
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Note that training has begun: an error from here on is no refusal."""
         (self.folder / "started").touch()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Keep the first batch, and the loss of each step."""
         if self.first_batch is None:
             # Not before the step: callbacks of a package may transform the batch in place.
             self.first_batch = copy.deepcopy(batch)
@@ -57,6 +59,7 @@ class Recorder(L.Callback):
         self.losses.append(float(loss))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Write everything that training ended with; then, with probes, the package's own loss."""
         if trainer.global_step != STEPS:
             raise RuntimeError(f"got {trainer.global_step} steps; expected {STEPS}: mend train() of the case")
         final = {
@@ -67,7 +70,7 @@ class Recorder(L.Callback):
             "state_dict": dict(pl_module.state_dict()),
             "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
             "torch random state": torch.get_rng_state(),
-            "numpy random state": str(np.random.get_state()),
+            "numpy random state": str(np.random.get_state()),  # noqa: NPY002
             "python random state": str(random.getstate()),
         }
         torch.save(_plain(final), self.folder / "final.pt")
@@ -117,6 +120,24 @@ def probed(folder: Path) -> dict[str, Any]:
     }
 
 
+def run(name: str, folder: Path, *, probes: bool) -> None:
+    """Train a case once; its files go into ``folder``, which becomes the working directory."""
+    case = load_case(name)
+    os.chdir(folder)
+    callbacks: list[L.Callback] = [Recorder(case, folder, probes=probes)]
+    if probes:
+        from stagewise import InfluenceCallback, ProbeSchedule, SGLDConfig
+
+        sgld = SGLDConfig(
+            lr=1e-6, nbeta=100.0, localization=1e4, num_chains=2, num_draws=4, num_burnin_steps=2, batch_size=8
+        )
+        callbacks.append(InfluenceCallback(ProbeSchedule(every_n_steps=PROBE_EVERY), sgld, **case.ARGUMENTS))
+    L.seed_everything(7)
+    case.train(callbacks)
+    if probes:
+        (folder / "probes.json").write_text(json.dumps(probed(folder)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case")
@@ -127,21 +148,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     L.seed_everything(5)
-    case = load_case(options.case)
-    os.chdir(folder)
-    callbacks: list[L.Callback] = [Recorder(case, folder, probes=options.probes)]
-    if options.probes:
-        from stagewise import InfluenceCallback, ProbeSchedule, SGLDConfig
-
-        sgld = SGLDConfig(
-            lr=1e-6, nbeta=100.0, localization=1e4, num_chains=2, num_draws=4, num_burnin_steps=2, batch_size=8
-        )
-        callbacks.append(InfluenceCallback(ProbeSchedule(every_n_steps=PROBE_EVERY), sgld, **case.ARGUMENTS))
-    L.seed_everything(7)
     try:
-        case.train(callbacks)
-        if options.probes:
-            (folder / "probes.json").write_text(json.dumps(probed(folder)))
+        run(options.case, folder, probes=options.probes)
     except Exception as error:
         traceback.print_exc()
         told = {"type": type(error).__name__, "message": str(error), "started": (folder / "started").exists()}

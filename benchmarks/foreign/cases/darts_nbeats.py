@@ -15,6 +15,8 @@ series = TimeSeries.from_values(values.astype(np.float32))
 # glue
 def loss_fn(module, batch):
     return (module(batch.to_module_input()).prediction[..., 0] - batch.future_target).square().mean((1, 2))
+
+
 # end of glue
 
 

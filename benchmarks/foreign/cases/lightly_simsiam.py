@@ -37,6 +37,8 @@ class SimSiam(L.LightningModule):
 def loss_fn(module, batch):
     (z0, p0), (z1, p1) = module(batch[0]), module(batch[1])
     return -0.5 * (F.cosine_similarity(z0, p1) + F.cosine_similarity(z1, p0))
+
+
 # end of glue
 
 

@@ -29,6 +29,8 @@ class Pretraining(L.LightningModule):
 # glue
 def loss_fn(module, batch):
     return F.cross_entropy(module.model(batch[:, :-1]).transpose(1, 2), batch[:, 1:], reduction="none")
+
+
 # end of glue
 
 

@@ -34,6 +34,8 @@ class Segmenter(L.LightningModule):
 # glue
 def loss_fn(module, batch):
     return DiceLoss(sigmoid=True, reduction="none")(module.model(batch["image"]), batch["label"]).flatten()
+
+
 # end of glue
 
 

@@ -38,6 +38,8 @@ loader = dataset.to_dataloader(train=True, batch_size=64, shuffle=False)
 # glue
 def loss_fn(module, batch):
     return module.loss.loss(module(batch[0])["prediction"], batch[1][0]).mean(-1)
+
+
 # end of glue
 
 

@@ -7,7 +7,8 @@ from pytorch_tabular import TabularModel
 from pytorch_tabular.config import DataConfig, OptimizerConfig, TrainerConfig
 from pytorch_tabular.models import CategoryEmbeddingModelConfig
 
-REQUIRES = ("pytorch-tabular==1.2.0",)
+# It imports requests, which it does not name.
+REQUIRES = ("pytorch-tabular==1.2.0", "requests")
 TRAINED = "CategoryEmbeddingModel, regression, TabularModel.fit"
 
 rng = np.random.default_rng(1)
@@ -18,6 +19,8 @@ frame["price"] = frame["size"] + (frame["kind"] == "a") + 0.1 * rng.normal(size=
 # glue
 def loss_fn(module, batch):
     return F.mse_loss(module(batch)["logits"], batch["target"], reduction="none")
+
+
 # end of glue
 
 

@@ -19,6 +19,8 @@ def loss_fn(module, batch):
     torch.manual_seed(0)
     _, _, losses = module.forward(batch, loss_kwargs={"kl_weight": 1.0})
     return losses.reconstruction_loss["reconstruction_loss"] + losses.kl_local["kl_divergence_z"]
+
+
 # end of glue
 
 

@@ -30,6 +30,8 @@ class Segmenter(L.LightningModule):
 # glue
 def loss_fn(module, batch):
     return F.cross_entropy(module.model(batch[0]), batch[1], reduction="none")
+
+
 # end of glue
 
 

@@ -42,6 +42,8 @@ class Classifier(L.LightningModule):
 # glue
 def loss_fn(module, batch):
     return F.cross_entropy(module.model(**batch).logits, batch["labels"], reduction="none")
+
+
 # end of glue
 
 
