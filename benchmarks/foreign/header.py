@@ -26,6 +26,7 @@ class Header:
 
     @property
     def package(self) -> str:
+        """Distribution name of the package."""
         return re.split(r"[\[=<>~!;]", self.requires[0])[0]
 
 
