@@ -9,7 +9,7 @@ from lightly.models.modules import SimSiamPredictionHead, SimSiamProjectionHead
 from torch.utils.data import DataLoader, TensorDataset
 
 REQUIRES = ("lightly==1.6.0", "torch==2.14.1", "torchvision==0.29.1")
-TRAINED = "SimSiam on resnet18, 16 pairs of views, batch normalisation"
+TRAINED = "SimSiam on torchvision's ShuffleNet, 16 pairs of views, batch normalisation"
 
 views = torch.rand(2, 16, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
@@ -17,12 +17,12 @@ views = torch.rand(2, 16, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 class SimSiam(L.LightningModule):
     def __init__(self):
         super().__init__()
-        self.backbone = torch.nn.Sequential(*list(torchvision.models.resnet18().children())[:-1])
-        self.projection, self.prediction = SimSiamProjectionHead(512, 32, 32), SimSiamPredictionHead(32, 16, 32)
+        self.backbone = torchvision.models.shufflenet_v2_x0_5(num_classes=64)
+        self.projection, self.prediction = SimSiamProjectionHead(64, 32, 32), SimSiamPredictionHead(32, 16, 32)
         self.criterion = NegativeCosineSimilarity()
 
     def forward(self, images):
-        projected = self.projection(self.backbone(images).flatten(1))
+        projected = self.projection(self.backbone(images))
         return projected.detach(), self.prediction(projected)
 
     def training_step(self, batch, batch_idx):

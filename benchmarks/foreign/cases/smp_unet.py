@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 REQUIRES = ("segmentation-models-pytorch==0.6.0", "torch==2.14.1", "torchvision==0.29.1")
-TRAINED = "Unet on resnet18, losses [sample, height, width], 8 images"
+TRAINED = "Unet on MobileNet V2, losses [sample, height, width], 8 images"
 
 generator = torch.Generator().manual_seed(1)
 images = torch.rand(8, 3, 32, 32, generator=generator)
@@ -18,7 +18,7 @@ class Segmenter(L.LightningModule):
     def __init__(self):
         super().__init__()
         widths = (32, 16, 8)
-        self.model = smp.Unet("resnet18", encoder_weights=None, encoder_depth=3, decoder_channels=widths, classes=2)
+        self.model = smp.Unet("mobilenet_v2", encoder_weights=None, encoder_depth=3, decoder_channels=widths, classes=2)
 
     def training_step(self, batch, batch_idx):
         return F.cross_entropy(self.model(batch[0]), batch[1])

@@ -8,7 +8,7 @@ from torchgeo.datasets import NonGeoDataset
 from torchgeo.trainers import ClassificationTask
 
 REQUIRES = ("torchgeo==0.8.1", "torch==2.14.1", "torchvision==0.29.1")
-TRAINED = "ClassificationTask (resnet18) with NonGeoDataModule, kornia in on_after_batch_transfer"
+TRAINED = "ClassificationTask (MobileNet V3) with NonGeoDataModule, kornia in on_after_batch_transfer"
 
 
 class Scenes(NonGeoDataset):
@@ -35,6 +35,6 @@ ARGUMENTS = {"loss_fn": loss_fn}
 
 
 def train(callbacks):
-    task = ClassificationTask(model="resnet18", weights=None, in_channels=3, num_classes=3)
+    task = ClassificationTask(model="mobilenetv3_small_050", weights=None, in_channels=3, num_classes=3)
     trainer = L.Trainer(max_steps=8, limit_val_batches=0, callbacks=callbacks, accelerator="cpu")
     trainer.fit(task, datamodule=NonGeoDataModule(Scenes, batch_size=16))
