@@ -40,7 +40,7 @@ def test_a_case_without_its_two_markers_is_refused(harness, tmp_path, monkeypatc
     case = harness("case")
     monkeypatch.setattr(case, "CASES", tmp_path)
     (tmp_path / "one.py").write_text(text)
-    with pytest.raises(ValueError, match="glue markers in one.py"):
+    with pytest.raises(ValueError, match=r"glue markers in one\.py"):
         case.glue_of("one")
 
 
