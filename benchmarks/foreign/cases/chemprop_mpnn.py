@@ -1,8 +1,9 @@
 """chemprop: a message-passing network on molecules."""
 
 import lightning as L
-import torch
 from chemprop import data, models, nn
+
+from stagewise import CollatedLoss
 
 REQUIRES = ("chemprop==2.3.1",)
 TRAINED = "MPNN on 24 molecules, batches of nested graphs"
@@ -14,15 +15,13 @@ loader = data.build_dataloader(dataset, batch_size=24, shuffle=False)
 
 
 # glue
-def loss_fn(module, index):
-    batch = data.collate_batch([dataset[int(number)] for number in index])
+def loss_fn(module, batch):
     return (module.predictor.train_step(module.fingerprint(*batch[:3])) - batch.Y).square()
 
 
-samples = torch.arange(len(dataset))
 # end of glue
 
-ARGUMENTS = {"loss_fn": loss_fn, "observed": samples, "sampling": samples}
+ARGUMENTS = {"loss_fn": CollatedLoss(dataset, loss_fn, data.collate_batch)}
 
 
 def train(callbacks):

@@ -7,6 +7,8 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 from torch_geometric.nn import GCNConv, global_mean_pool
 
+from stagewise import CollatedLoss
+
 REQUIRES = ("torch-geometric==2.8.1",)
 TRAINED = "GCN classifier, 32 graphs of 4 to 8 nodes"
 
@@ -39,15 +41,13 @@ class Classifier(L.LightningModule):
 
 
 # glue
-def loss_fn(module, index):
-    batch = Batch.from_data_list([graphs[int(number)] for number in index])
+def loss_fn(module, batch):
     return F.cross_entropy(module(batch), batch.y, reduction="none")
 
 
-samples = torch.arange(len(graphs))
 # end of glue
 
-ARGUMENTS = {"loss_fn": loss_fn, "observed": samples, "sampling": samples}
+ARGUMENTS = {"loss_fn": CollatedLoss(graphs, loss_fn, Batch.from_data_list)}
 
 
 def train(callbacks):
