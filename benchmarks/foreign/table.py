@@ -13,14 +13,17 @@ make foreign
 ```
 
 which installs each package into an environment of its own and trains it on synthetic data twice from the same seeds,
-{steps} steps, without and with probes (at two steps, 2 chains of 4 draws). There is one file for each row in
+{steps} steps, without and with probes (at two steps, 2 chains of 4 draws). Each row has its file in
 [`benchmarks/foreign/cases/`](../benchmarks/foreign/cases/).
 
 * **attaches**: weights, buffers, optimizer state, the loss of every step and the random states of torch, numpy and
   Python are the same in every bit; the probes are there and finite; and their mean loss at the last step is the
   package's own training loss, in eval mode, on the same samples, to a part in 10,000.
 * **refused**: an error before the first step says why, and training was not touched.
-* **Glue**: the lines to write beside the one that makes the callback. Both stand below the table.
+* **Glue**: the lines to write beside imports and the line that makes the callback. They stand below the table.
+
+Without the callback's `observed` it looks at the training samples that the loader draws first. What *another callback*
+does to a batch before a training step (anomalib's pre-processor) it does not see: the glue has to do the same.
 """
 
 
@@ -40,7 +43,8 @@ def _row(row: Mapping[str, Any]) -> str:
     told = " ".join(str(row["message"]).split()).replace("|", "\\|")
     verdict = f"**{row['verdict']}**" + (f": {told}" if told else "")
     limits = f" {row['limits']}" if row["limits"] else ""
-    cells = (_package(row), row["trained"], str(row["glue_lines"]), same, verdict + limits)
+    file = f"[{row['trained']}](../benchmarks/foreign/cases/{row['case']}.py)"
+    cells = (_package(row), file, str(row["glue_lines"]), same, verdict + limits)
     return "| " + " | ".join(cells) + " |"
 
 
@@ -53,4 +57,4 @@ def _package(row: Mapping[str, Any]) -> str:
 def _glue(row: Mapping[str, Any]) -> list[str]:
     made = f"InfluenceCallback(schedule, sgld{', ' if row['arguments'] else ''}{row['arguments']})"
     title = f"**{_package(row)}**: {row['trained']}"
-    return [title, "", "```python", *([row["glue"]] if row["glue"] else []), made, "```", ""]
+    return [title, "", "```python", *([row["glue"], "", ""] if row["glue"] else []), made, "```", ""]
