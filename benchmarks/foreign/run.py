@@ -47,21 +47,34 @@ def run_case(name: str, envs: Path, base: Path | None) -> dict:
     offline = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "Agg", "WANDB_MODE": "offline"}
     surroundings = os.environ | threads | offline | {"PYTHONPATH": str(REPOSITORY), "PYTHONHASHSEED": "0"}
     work = Path(tempfile.mkdtemp(prefix=f"foreign_{name}_"))
-    for way, more in (("plain", []), ("probed", ["--probes"])):
+
+    def trained(way: str, *more: str) -> None:
+        """One training in a fresh process; what it wrote is in ``work / way``."""
         begun = time.perf_counter()
         (work / way).mkdir()
         with (work / way / "output.txt").open("w") as output:
             command = [python, HERE / "trial.py", name, work / way, *more]
-            try:
-                subprocess.run(command, env=surroundings, stdout=output, stderr=output, timeout=TRIAL_SECONDS)
-            except subprocess.TimeoutExpired:
-                return row | {"verdict": "fails", "message": f"{way} training took more than {TRIAL_SECONDS} s"}
+            subprocess.run(command, env=surroundings, stdout=output, stderr=output, timeout=TRIAL_SECONDS)
         row[f"{way}_seconds"] = round(time.perf_counter() - begun, 1)
-    command = [python, HERE / "verdict.py", work / "plain", work / "probed"]
-    done = subprocess.run(command, env=surroundings, capture_output=True, text=True)
-    if done.returncode:
-        return row | {"verdict": "fails", "message": done.stderr.strip().splitlines()[-1]}
-    row |= json.loads(done.stdout)
+
+    def held(one: str, other: str, *more: str) -> dict:
+        """Two trainings against each other."""
+        command = [python, HERE / "verdict.py", work / one, work / other, *more]
+        done = subprocess.run(command, env=surroundings, capture_output=True, text=True)
+        return json.loads(done.stdout) if done.returncode == 0 else {"verdict": "fails", "message": done.stderr}
+
+    try:
+        trained("plain")
+        trained("probed", "--probes")
+        found = held("plain", "probed")
+        if found["verdict"] == "changes training":
+            trained("again")
+            if held("plain", "again", "--bits").get("where") is not None:
+                message = "the package's own training is not the same twice from the same seeds"
+                found = {"verdict": "not run", "message": message}
+    except subprocess.TimeoutExpired:
+        found = {"verdict": "fails", "message": f"a training took more than {TRIAL_SECONDS} s"}
+    row |= found
     if row["verdict"] in FINE:
         shutil.rmtree(work)
     else:

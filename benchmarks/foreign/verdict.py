@@ -1,4 +1,7 @@
-"""Holds two trainings of a case against each other: ``verdict.py PLAIN PROBED`` prints a JSON object."""
+"""Holds two trainings of a case against each other: ``verdict.py PLAIN PROBED [--bits]`` prints a JSON object.
+
+With ``--bits`` only where the two differ, ``where``, or null: for two plain trainings.
+"""
 
 import json
 import sys
@@ -74,4 +77,8 @@ def _error(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(verdict(Path(sys.argv[1]), Path(sys.argv[2]))))
+    one, other = Path(sys.argv[1]), Path(sys.argv[2])
+    if "--bits" in sys.argv:
+        print(json.dumps({"where": difference(torch.load(one / "final.pt"), torch.load(other / "final.pt"))}))
+    else:
+        print(json.dumps(verdict(one, other)))
