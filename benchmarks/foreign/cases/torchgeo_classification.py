@@ -7,7 +7,8 @@ from torchgeo.datamodules import NonGeoDataModule
 from torchgeo.datasets import NonGeoDataset
 from torchgeo.trainers import ClassificationTask
 
-REQUIRES = ("torchgeo==0.8.1", "torch==2.14.1", "torchvision==0.29.1")
+# It imports requests, which it does not name.
+REQUIRES = ("torchgeo==0.8.1", "requests", "torch==2.14.1", "torchvision==0.29.1")
 TRAINED = "ClassificationTask (MobileNet V3) with NonGeoDataModule, kornia in on_after_batch_transfer"
 
 
