@@ -37,5 +37,5 @@ ARGUMENTS = {"loss_fn": loss_fn}
 
 def train(callbacks):
     task = ClassificationTask(model="mobilenetv3_small_050", weights=None, in_channels=3, num_classes=3)
-    trainer = L.Trainer(max_steps=8, limit_val_batches=0, callbacks=callbacks, accelerator="cpu")
+    trainer = L.Trainer(max_steps=8, callbacks=callbacks, accelerator="cpu")
     trainer.fit(task, datamodule=NonGeoDataModule(Scenes, batch_size=16))
