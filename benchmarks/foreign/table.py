@@ -42,7 +42,7 @@ def _row(row: Mapping[str, Any]) -> str:
     same = {True: "yes", False: "**no**"}.get(row.get("identical"), "")
     told = " ".join(str(row["message"]).split()).replace("|", "\\|")
     verdict = f"**{row['verdict']}**" + (f": {told}" if told else "")
-    limits = f" {row['limits']}" if row["limits"] else ""
+    limits = f". {row['limits']}" if row["limits"] and not told else f" {row['limits']}" if row["limits"] else ""
     file = f"[{row['trained']}](../benchmarks/foreign/cases/{row['case']}.py)"
     cells = (_package(row), file, str(row["glue_lines"]), same, verdict + limits)
     return "| " + " | ".join(cells) + " |"
