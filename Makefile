@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo toy intervention test test-slow test-all lint bench clean
+.PHONY: demo toy intervention test test-slow test-all lint bench foreign clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -47,6 +47,10 @@ bench: $(VENV)/.rivals
 	for name in engines covariance accuracy datamodeling classes heads baselines newcomers equilibrium; do \
 		$(BIN)/python benchmarks/$$name.py --json benchmarks/results/$$name.json || exit 1; \
 	done
+
+# Installs some twenty packages, each into an environment of its own under .foreign: gigabytes, and the better part of an hour.
+foreign: $(VENV)/.installed
+	$(BIN)/python benchmarks/foreign/run.py --json benchmarks/results/foreign.json --markdown docs/foreign.md
 
 clean:
 	rm -rf $(VENV) runs

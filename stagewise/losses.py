@@ -1,7 +1,7 @@
 """The loss contract: unreduced losses in nats, ``[sample]`` or ``[sample, token]``, from any module."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,7 @@ def evaluate(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
     """
     answer = loss_fn(module, batch)
     values, mask = answer if isinstance(answer, tuple) else (answer, None)
+    values, mask = _plain(values), _plain(mask)
     size = num_samples(batch)
     if not isinstance(values, Tensor):
         raise LossContractError(f"got a loss of type {type(values).__name__}; expected a tensor; return {_EXAMPLE}")
@@ -80,6 +81,17 @@ def evaluate(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
     if len(axes) > 1:
         values, mask = values.flatten(1), mask.flatten(1)
     return Losses(values, mask, axes)
+
+
+def _plain(answer: Any) -> Any:
+    """A tensor without its subclass (a MetaTensor): gradients take on the loss's class, and index as it pleases.
+
+    A subclass that dispatches, as that of a trace, is what it has to be.
+    """
+    own = isinstance(answer, Tensor) and type(answer) is not Tensor
+    if own and type(answer).__torch_dispatch__ is Tensor.__torch_dispatch__:
+        return answer.as_subclass(Tensor)
+    return answer
 
 
 def check_loss(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:

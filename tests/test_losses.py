@@ -101,3 +101,26 @@ def test_the_mean_of_no_loss_is_zero_with_a_gradient_of_zero():
     losses.mean().backward()
     assert losses.mean() == 0
     assert (values.grad == 0).all()
+
+
+class Named(torch.Tensor):
+    """As monai's MetaTensor: everything that is computed with it is of its class, and it cannot be indexed."""
+
+    def __getitem__(self, index):
+        raise ValueError("of no use to index")
+
+
+def test_losses_and_gradients_of_a_tensor_subclass_are_plain_tensors():
+    module = nn.Linear(3, 1)
+    mask = torch.tensor([True, False, True, True, True, True]).as_subclass(Named)
+
+    def of_subclass(module, batch):
+        return squared(module, (batch[0].as_subclass(Named), batch[1])), mask
+
+    losses = evaluate(of_subclass, module, (X, Y))
+    assert type(losses.values) is type(losses.mask) is torch.Tensor
+    (gradient,) = torch.autograd.grad(losses.mean(), [module.weight])
+    assert type(gradient) is torch.Tensor
+    kept = torch.tensor([0, 2, 3, 4, 5])
+    plain = torch.autograd.grad(squared(module, (X[kept], Y[kept])).mean(), [module.weight])[0]
+    torch.testing.assert_close(gradient, plain)

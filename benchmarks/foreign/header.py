@@ -1,0 +1,57 @@
+"""What a case file says of itself, read without running it: its package is not in the environment that asks."""
+
+import ast
+import re
+from dataclasses import dataclass
+
+from case import CASES
+
+
+@dataclass(frozen=True)
+class Header:
+    """Of one case.
+
+    Attributes:
+        requires: what pip installs.
+        package: name of the distribution, which is the first of them.
+        trained: what is trained.
+        arguments: names of what the callback is given, as written.
+        limits: words for the table; empty where there are none.
+    """
+
+    requires: tuple[str, ...]
+    trained: str
+    arguments: str
+    limits: str
+
+    @property
+    def package(self) -> str:
+        """Distribution name of the package."""
+        return re.split(r"[\[=<>~!;]", self.requires[0])[0]
+
+
+def header(case: str) -> Header:
+    """Read ``REQUIRES``, ``TRAINED``, ``ARGUMENTS`` and ``LIMITS`` of a case.
+
+    Raises:
+        ValueError: one of the first three is missing.
+    """
+    tree = ast.parse((CASES / f"{case}.py").read_text())
+    found = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    missing = {"REQUIRES", "TRAINED", "ARGUMENTS"} - set(found)
+    if missing:
+        raise ValueError(f"got {case}.py without {', '.join(sorted(missing))}; expected them at its top level")
+    arguments = found["ARGUMENTS"]
+    names = [f"{key.value}={ast.unparse(value)}" for key, value in zip(arguments.keys, arguments.values, strict=True)]
+    return Header(
+        requires=ast.literal_eval(found["REQUIRES"]),
+        trained=ast.literal_eval(found["TRAINED"]),
+        arguments=", ".join(names),
+        limits=ast.literal_eval(found["LIMITS"]) if "LIMITS" in found else "",
+    )
