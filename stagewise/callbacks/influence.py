@@ -12,23 +12,14 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from stagewise.batches import Batch
-from stagewise.callbacks.buffers import rank_zero_buffers
+from stagewise.callbacks.attempt import attempt
 from stagewise.callbacks.calibration import SettingsWatch
 from stagewise.callbacks.component import masks_of_component
-from stagewise.callbacks.faults import (
-    LOGGER,
-    OTHER_RANK,
-    OUT_OF_MEMORY,
-    PROBE,
-    Faults,
-    OnError,
-    OtherRankError,
-    free_memory,
-    worst_of_ranks,
-)
+from stagewise.callbacks.faults import LOGGER, PROBE, Faults, OnError
 from stagewise.callbacks.group_coverage import write_group_coverage
 from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.learning_rates import LearningRates
+from stagewise.callbacks.loss_identity import loss_identity
 from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_new_flags
 from stagewise.callbacks.outcome import write_outcome
 from stagewise.callbacks.probe_budget import within_budget
@@ -36,7 +27,7 @@ from stagewise.callbacks.probe_listeners import Listener, ProbeListeners
 from stagewise.callbacks.probe_sources import FirstBatch, ProbeSources
 from stagewise.callbacks.probe_values import log_values, probe_values
 from stagewise.callbacks.progress import show_on_bar
-from stagewise.callbacks.resume import check_unchanged
+from stagewise.callbacks.resume import baselines_of, check_unchanged, note_changes, note_pause, noted_settings
 from stagewise.callbacks.run_folder import KnownFolder, open_run_folder
 from stagewise.callbacks.silence import metrics_refused
 from stagewise.callbacks.trainer_facts import (
@@ -137,6 +128,8 @@ class InfluenceCallback(HostCallback):
         self._folder: Path | None = None
         self._known = KnownFolder()
         self._fingerprint: dict[str, str] = {}
+        self._identity: dict[str, str] = {}
+        self._passed_on: dict[str, Any] = {}
         self._engine: str | None = None
         self._baselines: Baselines | None = None
         self._stopwatch = Stopwatch()
@@ -181,6 +174,9 @@ class InfluenceCallback(HostCallback):
         elif self._record.last_step < 0:
             # First attached to a run that goes on: steps before this session are not due.
             self._record.last_step = trainer.global_step - 1
+        elif resumed is not None and resumed.get("paused"):
+            note_pause(self._record, trainer.global_step)
+            self._rates.lose()
         self._faults.record = self._record
         with metrics_refused(pl_module):
             loss_fn, data, self._first_batch = self.sources.settled(trainer, pl_module)
@@ -199,9 +195,17 @@ class InfluenceCallback(HostCallback):
                 masks=masks,
             )
             self._second_moments(trainer, pl_module)
-        self._fingerprint = prober.fingerprint() | self._named
+        own = getattr(pl_module, "per_sample_loss", None)
+        self._identity = {
+            "loss": loss_identity(loss_fn if self.sources.loss_fn is not None or own is None else own),
+            "baselines": baselines_of(self.probe),
+        } | self._named
+        self._fingerprint = prober.fingerprint() | self._identity
         if resumed is not None:
             check_unchanged(resumed["fingerprint"], self._fingerprint)
+            self._record.changes += note_changes(
+                resumed.get("noted", {}), noted_settings(self.schedule, self.probe), trainer.global_step
+            )
             if resumed["baselines"] is not None and "lr_sum" in resumed["baselines"]:
                 prober.baselines.load_state_dict(resumed["baselines"])
         self._baselines = prober.baselines
@@ -255,7 +259,12 @@ class InfluenceCallback(HostCallback):
             rank_zero_warn(f"stagewise: the summary could not be written: {error}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain Python: what a resumed run needs to equal an uninterrupted one."""
+        """Tensors and plain Python: what a resumed run needs to equal an uninterrupted one.
+
+        Where it is switched off, what it was resumed with is passed on as it came.
+        """
+        if not self.enabled:
+            return self._passed_on | ({"paused": True} if self._passed_on else {})
         self._count_training_time()
         return {
             "record": self._record.state_dict(),
@@ -263,6 +272,7 @@ class InfluenceCallback(HostCallback):
             "watch": self._watch.state_dict(),
             "rates": self._rates.state_dict(),
             "fingerprint": dict(self._fingerprint),
+            "noted": noted_settings(self.schedule, self.probe),
             "folder": None if self._folder is None else str(self._folder.resolve()),
             "engine": self._engine,
             "baselines": None if self._baselines is None else self._baselines.state_dict(),
@@ -274,6 +284,9 @@ class InfluenceCallback(HostCallback):
         Raises:
             InputError: TracIn is asked for, and the checkpoint does not know the learning rates of its steps.
         """
+        self._passed_on = dict(state_dict)
+        if not self.enabled or not state_dict:
+            return
         self._record = Record.from_state_dict(state_dict["record"])
         self._references.load_state_dict(state_dict["references"])
         self._watch.load_state_dict(state_dict["watch"])
@@ -284,7 +297,8 @@ class InfluenceCallback(HostCallback):
                 "got a checkpoint of an older stagewise, without the learning rates of its steps, which TracIn needs; "
                 "expected one of this version; set probe.gradient_dot to false, or start a new run"
             )
-        self._resumed = {name: state_dict[name] for name in ("folder", "fingerprint", "engine", "baselines")}
+        names = ("folder", "fingerprint", "engine", "baselines", "noted", "paused")
+        self._resumed = {name: state_dict[name] for name in names if name in state_dict}
 
     # Probing
 
@@ -299,9 +313,12 @@ class InfluenceCallback(HostCallback):
         self._record.last_step = step
 
     def _run_probe(self, trainer: Trainer, module: LightningModule, step: int) -> None:
-        found = None
+        assert self._prober is not None
+        found, number = None, self._record.num_attempts
         try:
-            found = self._measure(trainer, module, step)
+            found = attempt(
+                trainer, module, self._prober, self._faults, step, lambda: self._probe(trainer, module, step, number)
+            )
             if found is not None:
                 self._keep(trainer, step, *found)
         finally:
@@ -311,31 +328,6 @@ class InfluenceCallback(HostCallback):
         else:
             self._listeners.tell(step, None, self._faults)
 
-    def _measure(self, trainer: Trainer, module: LightningModule, step: int) -> tuple[xr.Dataset | None, Trace] | None:
-        """A probe's data set (None where all its chains failed) and its trace; None where it failed, on any rank."""
-        assert self._prober is not None
-        number = self._record.num_attempts
-        mark = self._prober.mark()
-        for last in (False, True):
-            error: Exception | None = None
-            try:
-                with metrics_refused(module), rank_zero_buffers(trainer, module):
-                    return_value = self._probe(trainer, module, step, number)
-            except Exception as raised:
-                error = raised
-            worst = worst_of_ranks(trainer, error)
-            if worst is None:
-                return return_value
-            self._prober.return_to(mark)
-            if error is not None and self._faults.goes_on(error):
-                raise error
-            free_memory()
-            if last or worst != OUT_OF_MEMORY or not self._prober.halve_chunks():
-                break
-        other = OtherRankError("see there")
-        self._faults.take(error or other, PROBE if error is not None else OTHER_RANK, step)
-        return None
-
     def _probe(
         self, trainer: Trainer, module: LightningModule, step: int, number: int
     ) -> tuple[xr.Dataset | None, Trace]:
@@ -344,7 +336,7 @@ class InfluenceCallback(HostCallback):
         sgld = self._watch.before_probe(trainer, module, step, moments)
         if sgld != self.sgld:
             self.sgld = sgld
-            self._fingerprint = self._prober.settle(sgld) | self._named
+            self._fingerprint = self._prober.settle(sgld) | self._identity
         show_on_bar(trainer, f"probing step {step} ...")
         return self._prober.probe(module, step, second_moments=moments, lr_sum=self._rates.total, number=number)
 

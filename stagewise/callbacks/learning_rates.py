@@ -1,5 +1,6 @@
 """The learning rates of the steps of a run, added up as they are made."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,6 +41,10 @@ class LearningRates:
             self._made += self._rate
             self._step = trainer.global_step
         self._rate = learning_rate(trainer, optimizer)
+
+    def lose(self) -> None:
+        """Steps were made that nobody read the rate of: the sum is unknown (NaN) from now on."""
+        self._made = math.nan
 
     def state_dict(self) -> dict[str, Any]:
         """Plain Python."""

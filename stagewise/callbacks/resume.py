@@ -1,8 +1,67 @@
-"""What a resumed run must have in common with its checkpoint."""
+"""What a resumed run must have in common with its checkpoint, and what is only noted.
+
+The rule: what the numbers of a probe depend on (data, loss, sampler, centring, reference ratio, component, learning
+coefficient, baselines) is refused where it has changed. What tells when to probe, what is drawn and where a flag is set
+is taken as it is now, told, and kept in ``summary.json`` (``changes``).
+"""
 
 from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from stagewise.errors import InputError
+from stagewise.probes.config import ProbeConfig
+from stagewise.probes.record import Record
+from stagewise.probes.schedule import ProbeSchedule
+
+_LATER = ("loss", "baselines")
+"""What checkpoints of older versions do not tell."""
+
+
+def baselines_of(probe: ProbeConfig) -> str:
+    """Which baselines a run has, as text for its fingerprint."""
+    folds = probe.gradient_dot_folds if probe.gradient_dot else None
+    return f"gradient_dot={probe.gradient_dot} folds={folds} damped_influence={probe.damped_influence}"
+
+
+def noted_settings(schedule: ProbeSchedule, probe: ProbeConfig) -> dict[str, str]:
+    """Settings whose change is noted and not refused, as text by name."""
+    names = ("thresholds", "control_every", "min_prominence", "save_trace", "draw_matrices", "check_curvature")
+    return {"schedule": repr(schedule)} | {f"probe.{name}": repr(getattr(probe, name)) for name in names}
+
+
+def note_changes(before: Mapping[str, str], now: Mapping[str, str], step: int) -> list[dict[str, Any]]:
+    """Tell what has changed at a resume, for :attr:`stagewise.probes.record.Record.changes`.
+
+    Args:
+        before: :func:`noted_settings` in the checkpoint.
+        now: of the run.
+        step: at which it goes on.
+    """
+    changes: list[dict[str, Any]] = []
+    for name, value in now.items():
+        if name in before and before[name] != value:
+            changes.append({"step": step, "setting": name, "before": before[name], "now": value})
+            rank_zero_info(f"stagewise: from step {step} on {name} is {value}, no longer {before[name]}")
+    return changes
+
+
+def note_pause(record: Record, step: int) -> None:
+    """Take note of steps that were trained with the callback switched off.
+
+    Args:
+        record: of the run, as it was before them.
+        step: at which it goes on.
+    """
+    rank_zero_warn(
+        f"stagewise: steps {record.last_step + 1} to {step} were trained with the callback switched off; probes go on "
+        "from here, without TracIn, which needs the learning rate of every step"
+    )
+    record.changes.append(
+        {"step": step, "setting": "enabled", "before": f"False from {record.last_step}", "now": "True"}
+    )
+    record.last_step = step - 1
 
 
 def check_unchanged(before: Mapping[str, str], now: Mapping[str, str]) -> None:
@@ -19,6 +78,8 @@ def check_unchanged(before: Mapping[str, str], now: Mapping[str, str]) -> None:
         # The component is a word for the masks: two names may stand for the same.
         if name == "component" or before.get(name) == now.get(name):
             continue
+        if name in _LATER and name not in before:
+            continue
         what, was = f"{name} {now.get(name)}", f" ({before.get(name)})"
         if name == "masks":
             now_moves, moved = _moves(now), _moves(before)
@@ -26,6 +87,8 @@ def check_unchanged(before: Mapping[str, str], now: Mapping[str, str]) -> None:
             what, was = f"component {now_moves}", f", {moved}{other}"
         elif name == "data":
             what, was = "other data", ""
+        elif name == "loss":
+            what, was = f"the loss {now.get(name)}", f", {before.get(name)}"
         raise InputError(
             f"got {what} for the probes of a resumed run; expected that of its checkpoint{was}; change it back, or "
             "start a new run"

@@ -25,6 +25,7 @@ class Record:
         skipped_steps: training steps at which a probe was due that the budget did not allow.
         faults: how often something else went wrong, by kind, see :mod:`stagewise.callbacks.faults`.
         faulty_steps: training steps at which it did.
+        changes: settings that were others after a resume: step, setting, before, now.
         flags: how many probes were flagged, for each kind of flag that occurred.
         flagged_steps: training steps of the probes with a flag.
         probe_seconds: time spent in probes.
@@ -41,6 +42,7 @@ class Record:
     skipped_steps: list[int] = field(default_factory=list)
     faults: dict[str, int] = field(default_factory=dict)
     faulty_steps: list[int] = field(default_factory=list)
+    changes: list[dict[str, Any]] = field(default_factory=list)
     flags: dict[str, int] = field(default_factory=dict)
     flagged_steps: list[int] = field(default_factory=list)
     probe_seconds: float = 0.0

@@ -44,6 +44,7 @@ def build_summary(
         "chains_dropped": record.chains_dropped,
         "probes_failed": failures(record),
         "faulty_steps": record.faulty_steps,
+        "changes": record.changes,
         "probes_flagged": len(record.flagged_steps),
         "flagged_steps": record.flagged_steps,
         "flags": record.flags,
