@@ -140,7 +140,7 @@ def test_probe_that_was_interrupted_is_made_up_for_after_the_resume(tmp_path):
         return module.per_sample_loss(batch)
 
     def train(ckpt_path=None):
-        callback = InfluenceCallback(ProbeSchedule(every_n_steps=2), SGLD, loss_fn=fails_once)
+        callback = InfluenceCallback(ProbeSchedule(every_n_steps=2), SGLD, loss_fn=fails_once, on_error="raise")
         saver = ModelCheckpoint(tmp_path / "checkpoints", save_on_exception=True)
         trainer = pl.Trainer(accelerator="cpu", max_steps=8, callbacks=[callback, saver], default_root_dir=tmp_path)
         trainer.fit(Net(), DataLoader(data(), 8), ckpt_path=ckpt_path, weights_only=True)
