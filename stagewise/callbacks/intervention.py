@@ -104,6 +104,7 @@ class InterventionCallback(HostCallback):
         self._folder: Path | None = None
         self._state: dict[str, Any] | None = None
         self._announced = 0
+        self._told_of_others = False
         self._lines = StepLines()
 
     @property
@@ -205,6 +206,7 @@ class InterventionCallback(HostCallback):
         while self._announced < len(self._plan.changes) and self._plan.changes[self._announced].step <= step:
             self._announce(self._plan, self._plan.changes[self._announced])
             self._announced += 1
+        self._tell_of_others()
         weights = self._weights_now(self._plan, step)
         if self._reweighting is not None:
             self._reweighting.weights = weights
@@ -269,6 +271,16 @@ class InterventionCallback(HostCallback):
         if self._loader is not None:
             return self._loader.weights_of(self._loader.served - 1)
         return plan.weights_at(step)
+
+    def _tell_of_others(self) -> None:
+        """Once, where samples of a live window are used up."""
+        if self._loader is not None and self._loader.batches.replaced and not self._told_of_others:
+            self._told_of_others = True
+            rank_zero_warn(
+                "stagewise: got too few samples for the weights of a live window: others come in place of those that "
+                "are used up in this epoch, each once; give more data, make detector.max_length or weights smaller, or "
+                "set when_exhausted=repeat"
+            )
 
     def _announce(self, plan: Plan, change: Change) -> None:
         lag = 0 if self._loader is None or plan.fixed else self._loader.prefetch_lag

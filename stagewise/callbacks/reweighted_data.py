@@ -85,4 +85,5 @@ def follow_plan(trainer: Trainer, loader: ReweightedLoader, plan: Plan, *, max_s
             batches_per_epoch=numbers.per_epoch,
         )
     loader.weights_for = weights_for
+    loader.batches.live = not plan.fixed
     return numbers

@@ -19,10 +19,13 @@ class Exhausted(StrEnum):
     Members are named as the YAML writes them:
         refuse: an ``InputError``. Duplicated sequences damage induction heads, so that this is the default.
         repeat: its samples come again, in a new permutation; each is counted.
+        others: unused samples of whatever strata come in their place; each is counted. So live windows go on, whose
+            weights no check before training can know.
     """
 
     refuse = "refuse"
     repeat = "repeat"
+    others = "others"
 
 
 def _numbers(*key: int) -> np.random.Generator:
@@ -49,6 +52,7 @@ class Deck:
 
     Attributes:
         repeats: ``[stratum]``, how many samples were dealt again, with ``Exhausted.repeat``.
+        replaced: ``[stratum]``, how many were wanted and were others, with ``Exhausted.others``.
     """
 
     def __init__(self, strata: Strata, seed: int, epoch: int, *, exhausted: Exhausted = Exhausted.refuse) -> None:
@@ -69,6 +73,8 @@ class Deck:
         self._left = strata.counts.tolist()
         self._again: dict[int, Iterator[int]] = {}
         self.repeats: NDArray[np.int64] = np.zeros(len(strata), dtype=np.int64)
+        self.replaced: NDArray[np.int64] = np.zeros(len(strata), dtype=np.int64)
+        self._last_unused = len(self._order) - 1
 
     def skip(self, num: int) -> None:
         """Deal the first ``num`` slots as they are, before any other."""
@@ -118,8 +124,18 @@ class Deck:
                 f"{self._epoch}; expected fresh ones to the end of the epoch; give more data, make windows shorter or "
                 "weights smaller, train fewer batches an epoch, or set when_exhausted=repeat"
             )
+        if self._exhausted is Exhausted.others:
+            self.replaced[stratum] += 1
+            return self._any_from_the_end()
         self.repeats[stratum] += 1
         return next(self._again.setdefault(stratum, self._rounds(stratum)))
+
+    def _any_from_the_end(self) -> int:
+        """An unused sample of any stratum: there is one for every slot of the epoch."""
+        while self._used[self._last_unused]:
+            self._last_unused -= 1
+        self._used[self._last_unused] = True
+        return int(self._order[self._last_unused])
 
     def _rounds(self, stratum: int) -> Iterator[int]:
         """The samples of a stratum over and over, each round in a permutation of its own."""

@@ -35,6 +35,9 @@ class ReweightedBatches(EpochBatches):
         batch_size: samples in a batch of one rank.
         weights_for: asked for the weights of each new batch; None for weights of 1.
         when_exhausted: what to do where a stratum is used up.
+        live: whether weights are decided while training goes on: where a stratum is then used up and samples may not
+            come again, others come in its place, since a run must not end for that.
+        replaced: samples that were others for this reason, in all epochs drawn here.
         before: batches of the run before this epoch.
         drawn: number of the next batch of the run whose weights have not been asked for.
         history: every change of weights, as number of the batch in the run and weights of all groups.
@@ -81,6 +84,7 @@ class ReweightedBatches(EpochBatches):
             raise InputError(f"got when_exhausted={when_exhausted!r}; expected refuse or repeat") from None
         self._shard = None if rank is None or world_size is None else (rank, world_size)
         check_size(len(strata.labels), self.batch_size * self.shard[1])
+        self.live, self.replaced = False, 0
         self.before, self.drawn = 0, 0
         self.history: list[tuple[int, dict[str, float]]] = []
 
@@ -126,7 +130,9 @@ class ReweightedBatches(EpochBatches):
         size = self.batch_size * world_size
         check_size(len(self.strata.labels), size)
         first, self.skip = self.skip, 0
-        deck = Deck(self.strata, self.seed, self.epoch, exhausted=self.when_exhausted)
+        others = self.live and self.when_exhausted is Exhausted.refuse
+        deck = Deck(self.strata, self.seed, self.epoch, exhausted=Exhausted.others if others else self.when_exhausted)
+        counted = 0
         last: dict[str, float] | None = None
         for batch in range(len(self)):
             weights = self._ask(self.before + batch)
@@ -134,6 +140,8 @@ class ReweightedBatches(EpochBatches):
                 rho, last = self.strata.rho(weights), weights
             # Batches that are skipped are dealt too: which samples are left depends on them.
             samples = deck.deal(batch, size, rho)
+            total = int(deck.replaced.sum())
+            self.replaced, counted = self.replaced + total - counted, total
             if batch >= first:
                 yield samples[rank::world_size]
 

@@ -157,3 +157,15 @@ def test_resuming_with_another_detector_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"got detector .* and a checkpoint with"):
         train(tmp_path / "rest", [live(max_windows=2), probes()], loader(), ckpt_path=checkpoint)
     assert torch.load(checkpoint, weights_only=True)["callbacks"]["InterventionCallback"]["live"]["detector"]["window"]
+
+
+def test_a_live_window_that_runs_out_of_samples_goes_on_with_what_is_left(tmp_path):
+    """80 of 320 samples are even; with weight 1000 a window of 35 batches of 8 wants them all, and more."""
+    long = DetectorConfig(min_plateau=3, num_probes=1, min_z=0.05, max_length=35)
+    callback = live(policy=ConstantFactor({"even": 1000.0}), detector=long)
+    with pytest.warns(UserWarning, match="too few samples for the weights of a live window"):
+        _, found = train(tmp_path, [callback, probes()], loader(), max_steps=40)
+    seen = [it for _, batch in found.batches for it in batch]
+    assert sorted(seen) == list(range(320))  # each once, in an epoch of 40 batches
+    inside = [bool(EVEN[it]) for step, batch in found.batches if 4 <= step < 10 for it in batch]
+    assert sum(inside) / len(inside) > 0.9

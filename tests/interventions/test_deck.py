@@ -138,3 +138,22 @@ def test_skipping_equals_dealing_without_weights():
     rho = strata.rho({"a": 5.0})
     for batch in range(20, 60):
         assert dealt.deal(batch, SIZE, rho) == skipped.deal(batch, SIZE, rho)
+
+
+def test_where_a_stratum_is_used_up_others_take_its_place_each_once():
+    strata = _strata(320)
+    weights = {"a": 50.0}
+    batches = 320 // SIZE
+    with pytest.raises(InputError, match="all of them used"):
+        _deal(Deck(strata, 0, 0), strata, batches, lambda _: weights)
+    deck = Deck(strata, 0, 0, exhausted=Exhausted.others)
+    repeating = Deck(strata, 0, 0, exhausted=Exhausted.repeat)
+    seen = _flat(_deal(deck, strata, batches, lambda _: weights))
+    again = _flat(_deal(repeating, strata, batches, lambda _: weights))
+    assert sorted(seen) == list(range(320))
+    first = next(place for place, pair in enumerate(zip(seen, again, strict=True)) if pair[0] != pair[1])
+    inside = strata.members[strata.labels][:, strata.names.index("a")]
+    # Until then nothing is different; from then on what is left is drawn.
+    assert inside[seen[:first]].mean() > 0.8
+    assert deck.replaced.sum() > 0
+    assert deck.repeats.sum() == 0
