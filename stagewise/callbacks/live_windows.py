@@ -1,6 +1,6 @@
 """Windows of an intervention that a detector opens and closes while the run goes on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -27,6 +27,10 @@ from stagewise.phases.online import DetectorConfig, Direction, Event, EventKind,
 from stagewise.phases.signal_table import BETWEEN, LOSSES
 
 _OF_GROUPS = ("within/", "total/", "group_loss/", CONTRAST)
+
+
+def _own(value: Any) -> Any:
+    return value
 
 
 class Intervention(Protocol):
@@ -116,6 +120,7 @@ class LiveWindows:
         self._influence: InfluenceCallback | None = None
         self._target: Intervention | None = None
         self._checked = False
+        self._agreed: Callable[[Any], Any] = _own
 
     def __repr__(self) -> str:
         return f"{self._config}, signal={self._signal}, max_windows={self._max_windows}"
@@ -128,6 +133,7 @@ class LiveWindows:
         """
         self._influence, self._target, self._checked = find_influence(trainer), None, False
         self._pending.clear()
+        self._agreed = trainer.strategy.broadcast if trainer.world_size > 1 else _own
         self._influence.subscribe(self.hear)
 
     def start(self, target: Intervention, state: Mapping[str, Any] | None, step: int) -> None:
@@ -151,7 +157,7 @@ class LiveWindows:
 
     def end(self) -> None:
         """Hear no more."""
-        self._target = None
+        self._target, self._agreed = None, _own
         if self._influence is not None:
             self._influence.unsubscribe(self.hear)
 
@@ -181,6 +187,8 @@ class LiveWindows:
             table = InfluenceTable.from_probe(probe) if "group_bif" in probe else None
             if needs_earlier(self._signal):
                 self._earlier = remember(self._earlier, probe, self._signal)
+        # Rank zero decides: a last bit that differs must not open a window on one rank alone.
+        reading, table = self._agreed((reading, table))
         event = self._detector.update(step, reading.value, reading.error)
         words = f"{self._signal} {reading.value:.4g}"
         if event is not None and event.kind is EventKind.opened:
