@@ -95,7 +95,7 @@ def samplers() -> dict[str, Method]:
     rmsprop = sgld.but(preconditioner=RMSprop(eps=0.1), num_burnin_steps=200)
     methods["BIF, RMSprop, tilted, 16 x 1000 steps"] = rmsprop
     methods["BIF, EK-FAC, plain, 32 x 200 steps"] = ekfac.but(drift=Drift.plain)
-    for draws in (50, 100, 200, 400):
+    for draws in (50, 100, 200, 300, 400):
         methods[f"BIF, EK-FAC, tilted, 32 x {draws} steps"] = ekfac.but(num_draws=draws)
     return {name: _bif(chains) for name, chains in methods.items()}
 
