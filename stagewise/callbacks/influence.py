@@ -35,6 +35,7 @@ from stagewise.callbacks.trainer_facts import (
 )
 from stagewise.errors import InputError
 from stagewise.influence.groups import Groups
+from stagewise.influence.stored_matrices import to_store
 from stagewise.losses import LossFn
 from stagewise.probes.baselines import Baselines
 from stagewise.probes.budget import Stopwatch
@@ -292,7 +293,7 @@ class InfluenceCallback(HostCallback):
             if result is not None:
                 result.attrs |= self._named
                 if trainer.is_global_zero:
-                    ProbeStore(self._folder / STORE_NAME).write(result)
+                    ProbeStore(self._folder / STORE_NAME).write(to_store(result, self.probe.sample_matrices))
                     write_matrices(writers(trainer) if self.probe.draw_matrices else (), result)
             finished = True
         finally:
