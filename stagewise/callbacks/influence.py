@@ -45,7 +45,7 @@ from stagewise.probes.record import Record
 from stagewise.probes.references import References
 from stagewise.probes.schedule import ProbeSchedule
 from stagewise.reporting.store import STORE_NAME, ProbeStore
-from stagewise.reporting.tensorboard import write_layout, write_matrices
+from stagewise.reporting.tensorboard import images_due, write_layout, write_matrices
 from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.preconditioners import AdamMoments
 
@@ -294,7 +294,9 @@ class InfluenceCallback(HostCallback):
                 result.attrs |= self._named
                 if trainer.is_global_zero:
                     ProbeStore(self._folder / STORE_NAME).write(to_store(result, self.probe.sample_matrices))
-                    write_matrices(writers(trainer) if self.probe.draw_matrices else (), result)
+                    earlier = self._record.steps[-2] if len(self._record.steps) > 1 else None
+                    drawn = self.probe.draw_matrices and images_due(earlier, step)
+                    write_matrices(writers(trainer) if drawn else (), result)
             finished = True
         finally:
             self._record.add_probe_time(self._stopwatch.lap(), finished=finished)

@@ -40,7 +40,9 @@ class ProbeConfig:
         token_samples: also measure the influence between all tokens of these samples of the observed set, by their
             positions in it, with errors over chains, see :class:`~stagewise.influence.token_sums.TokenSums`: memory
             and disk grow with the square of their tokens, not with draws. None leaves it out.
-        draw_matrices: draw influence between samples as images for TensorBoard, .1 s for each of three parts.
+        draw_matrices: draw influence between samples as images for TensorBoard, .2 s for three parts; where probes lie
+            closer than 5 % of the step, not each of them is drawn, see
+            :func:`~stagewise.reporting.tensorboard.images_due`.
         memory_limit_gib: refuse, before training, what needs more for all that is asked for, see
             :func:`~stagewise.probes.memory.memory_needed`.
         thresholds: limits beyond which a probe is flagged.
