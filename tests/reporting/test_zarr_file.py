@@ -81,6 +81,7 @@ def test_the_library_reads_what_is_written_bit_for_bit_and_so_do_we(tmp_path, re
             assert variable.values.tobytes() == expected.values.tobytes(), name
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_what_the_library_writes_differently_is_left_to_it(tmp_path):
     path, values = tmp_path / "a.zip", np.arange(10.0)
     store = zarr.storage.ZipStore(path, mode="w")

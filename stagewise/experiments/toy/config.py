@@ -188,14 +188,14 @@ class ToyConfig:
             "save_trace",
             self.influence.probe.save_trace,
             "true, since influence is read from the draws",
-            "leave influence.probe.save_trace out",
+            "set influence.probe.save_trace to true",
         )
         require(
             self.influence.probe.sample_matrices is SampleMatrices.all,
             "sample_matrices",
             self.influence.probe.sample_matrices,
             "all, since every part is compared",
-            "leave influence.probe.sample_matrices out",
+            "set influence.probe.sample_matrices to all",
         )
         first, last = self.probed_steps[0], self.probed_steps[-1]
         if last > self.network.num_steps:

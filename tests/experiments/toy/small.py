@@ -30,7 +30,13 @@ def small_config(output="unused", **changes):
                 batch_size=8,
                 engine="batched",
             ),
-            probe=ProbeConfig(reference_ratio=1.2, min_prominence=0.05, draw_matrices=False),
+            probe=ProbeConfig(
+                reference_ratio=1.2,
+                min_prominence=0.05,
+                draw_matrices=False,
+                save_trace=True,
+                sample_matrices=SampleMatrices.all,
+            ),
         ),
         "retraining": RetrainingSettings(
             horizons=[5, 10], horizon=5, window_lengths=[10, 20], window_weights=[0.0, 2.0], num_windows=4
