@@ -1,4 +1,5 @@
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -111,7 +112,7 @@ def test_probes_that_lie_close_are_drawn_five_percent_apart_and_others_all():
     drawn = [step for step in close if images_due(step - 1, step)]
     assert len(drawn) < 150
     late = [step for step in drawn if step > 100]
-    assert all(1.04 < after / before < 1.07 for before, after in zip(late, late[1:], strict=False))
+    assert all(1.04 < after / before < 1.07 for before, after in pairwise(late))
     # Who is drawn depends on the two steps alone, so that a resumed run draws the same.
     assert images_due(None, 777)
 

@@ -1,6 +1,7 @@
 """A toy experiment of seconds: three items, a short run, few draws."""
 
 from stagewise.experiments.toy.config import InfluenceSettings, NetworkSettings, RetrainingSettings, ToyConfig
+from stagewise.influence.stored_matrices import SampleMatrices
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.schedule import LogSpaced, ProbeSchedule
 from stagewise.sampling.config import SGLDConfig
