@@ -44,7 +44,7 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.rivals
 	mkdir -p benchmarks/results
-	for name in engines covariance accuracy datamodeling classes heads baselines newcomers equilibrium; do \
+	for name in engines covariance accuracy datamodeling classes heads baselines newcomers equilibrium long_run; do \
 		$(BIN)/python benchmarks/$$name.py --json benchmarks/results/$$name.json || exit 1; \
 	done
 

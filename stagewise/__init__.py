@@ -11,6 +11,7 @@ from stagewise.influence.intervals import t_interval
 from stagewise.influence.llc import learning_coefficients
 from stagewise.influence.position_influence import position_influence
 from stagewise.influence.split import Centering
+from stagewise.influence.stored_matrices import SampleMatrices, sample_matrix
 from stagewise.influence.token_sums import TokenSums
 from stagewise.interventions.grouped_rows import GroupedRows
 from stagewise.interventions.loader import ReweightedLoader
@@ -64,6 +65,7 @@ __all__ = [
     "RMSprop",
     "ReweightedLoader",
     "SGLDConfig",
+    "SampleMatrices",
     "SignFlip",
     "Span",
     "Thresholds",
@@ -80,6 +82,7 @@ __all__ = [
     "open_run",
     "position_influence",
     "run_chains",
+    "sample_matrix",
     "signal_table",
     "t_interval",
     "two_phase",

@@ -11,6 +11,7 @@ FLOORS = {
     "errors": 0,
     "dotted_path": 0,
     "structure": 0,
+    "whole_file": 0,
     "batches": 0,
     "collated_loss": 0,
     "causal_lm": 0,

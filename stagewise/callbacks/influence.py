@@ -39,6 +39,7 @@ from stagewise.callbacks.trainer_facts import (
 )
 from stagewise.errors import InputError
 from stagewise.influence.groups import Groups
+from stagewise.influence.stored_matrices import to_store
 from stagewise.losses import LossFn
 from stagewise.probes.baselines import Baselines
 from stagewise.probes.budget import Stopwatch
@@ -48,7 +49,7 @@ from stagewise.probes.record import Record
 from stagewise.probes.references import References
 from stagewise.probes.schedule import ProbeSchedule
 from stagewise.reporting.store import STORE_NAME, ProbeStore
-from stagewise.reporting.tensorboard import write_layout, write_matrices
+from stagewise.reporting.tensorboard import images_due, write_layout, write_matrices
 from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.preconditioners import AdamMoments
 from stagewise.sampling.trace import Trace
@@ -351,9 +352,11 @@ class InfluenceCallback(HostCallback):
         result.attrs |= self._named
         if trainer.is_global_zero:
             with self._faults.contained(PROBE, step):
-                ProbeStore(self._folder / STORE_NAME).write(result)
+                ProbeStore(self._folder / STORE_NAME).write(to_store(result, self.probe.sample_matrices))
+            earlier = self._record.steps[-2] if len(self._record.steps) > 1 else None
+            drawn = self.probe.draw_matrices and images_due(earlier, step)
             with self._faults.contained(LOGGER, step):
-                write_matrices(writers(trainer) if self.probe.draw_matrices else (), result)
+                write_matrices(writers(trainer) if drawn else (), result)
 
     def _tell(self, trainer: Trainer, step: int, result: xr.Dataset | None, trace: Trace) -> None:
         """Warnings, scalars, and those that listen."""

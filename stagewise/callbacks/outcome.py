@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from stagewise.callbacks.faults import LOGGER, PROBE, Faults
 from stagewise.callbacks.notices import warn_of_counts
 from stagewise.callbacks.trainer_facts import writers
+from stagewise.errors import InputError
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.record import Record
 from stagewise.reporting import tags
@@ -71,6 +72,10 @@ def write_outcome(
 
 
 def _verdict(folder: Path, record: Record, probe: ProbeConfig) -> Verdict:
-    run = open_run(folder, variables=VARIABLES) if record.steps else None
+    try:
+        run = open_run(folder, variables=VARIABLES) if record.steps else None
+    except InputError as error:  # no probe that can be read: the run ends well all the same
+        rank_zero_warn(f"stagewise: the verdict is left out: {error}")
+        run = None
     windows = len(record.windows(min_prominence=probe.min_prominence))
     return judge(run, windows=windows, thresholds=probe.thresholds, flags=record.flags)

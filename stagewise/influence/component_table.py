@@ -11,6 +11,7 @@ import xarray as xr
 from stagewise.errors import InputError, require
 from stagewise.influence.bif import SIGN, UNITS
 from stagewise.influence.chain_counts import chain_counts, equilibrated_probes
+from stagewise.whole_file import whole_file
 
 _AXES = ("component", "group", "group_j", "step")
 _SETTINGS = ("nbeta", "localization", "centering")
@@ -97,10 +98,8 @@ def write_component_csv(path: Path, table: xr.Dataset) -> Path:
         table: from :func:`component_table`.
     """
     rows = table.reset_coords(drop=True).to_dataframe(dim_order=list(_AXES)).reset_index()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.unfinished")
-    rows[[*_AXES, "group_bif", "group_bif_se", "chains", "moved_weights", *COEFFICIENTS]].to_csv(aside, index=False)
-    aside.rename(path)
+    with whole_file(path) as aside:
+        rows[[*_AXES, "group_bif", "group_bif_se", "chains", "moved_weights", *COEFFICIENTS]].to_csv(aside, index=False)
     return path
 
 

@@ -59,29 +59,24 @@ def assemble(
     result = bif(measured.features, reference, groups, positions=positions, centering=centering)
     told = None if reference is None else reference.equilibrated
     settled = measured.features.equilibrated is not False and told is not False
-    _add_signal(result, usable=measured.usable, settled=settled)
-    for name, variable in measured.own.variables.items():
-        if name in measured.own.coords:
-            result.coords[name] = variable
-        else:
-            result[name] = variable
+    result = result.assign(_signal(result, usable=measured.usable, settled=settled))
+    own = measured.own.variables
+    # All at once: one by one, each costs a copy of all the others.
+    result = result.assign_coords({name: own[name] for name in measured.own.coords})
+    result = result.assign({name: own[name] for name in measured.own.data_vars})
     result.attrs |= measured.own.attrs
     result["seconds"] = result["seconds"] + (time.perf_counter() - start)
     return result
 
 
-def _add_signal(result: xr.Dataset, *, usable: bool, settled: bool) -> None:
+def _signal(result: xr.Dataset, *, usable: bool, settled: bool) -> dict[str, xr.Variable]:
     """``settled``: whether the chains are in equilibrium, here and at the reference; else the signal has no error."""
-    undefined = Signal(np.nan, np.nan, np.nan)
+    signal = Signal(np.nan, np.nan, np.nan)
     has_reference = result.attrs["reference_step"] != result.attrs["step"]
-    signal = undefined
     if has_reference and usable:
         shift, error = result["shift"].values, result["shift_se"].values
         signal = between_signal(shift, error, float(result["shift_norm_se"]))
         if not settled:
             signal = signal._replace(error=np.nan)
-    result["signal"] = signal.value
-    result["signal_se"] = signal.error
-    result["signal_threshold"] = signal.threshold
-    for name in ("signal", "signal_se", "signal_threshold"):
-        result[name].attrs = {"units": "nats"}
+    found = {"signal": signal.value, "signal_se": signal.error, "signal_threshold": signal.threshold}
+    return {name: xr.Variable((), value, {"units": "nats"}) for name, value in found.items()}

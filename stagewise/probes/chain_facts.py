@@ -1,6 +1,7 @@
 """What the chains of a probe tell of themselves, as variables of its data set: diagnostics, flags, the trace."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -43,16 +44,17 @@ def add_diagnostics(
     )
     if "graddot" in result and not np.isfinite(result["graddot"].values[groups.has_pairs]).all():
         found = replace(found, finite=False)
-    for field in fields(found):
-        if field.name == "finite":  # a flag
-            continue
-        value = getattr(found, field.name)
-        result[_VARIABLES.get(field.name, field.name)] = float("nan") if value is None else value
-    result["chains_dropped"] = len(trace.dropped)
+    values = {field.name: getattr(found, field.name) for field in fields(found) if field.name != "finite"}  # a flag
+    told: dict[str, Any] = {
+        _VARIABLES.get(name, name): float("nan") if value is None else value for name, value in values.items()
+    }
     flags = find_flags(found, config.thresholds, nbeta=sgld.nbeta, chains_dropped=len(trace.dropped))
-    result["flagged"] = len(flags)
-    result["equilibrated"] = int(in_equilibrium(flags))
-    result["flag_names"] = ((), np.array(", ".join(flag.name for flag in flags), dtype=object))
+    told["chains_dropped"] = len(trace.dropped)
+    told["flagged"] = len(flags)
+    told["equilibrated"] = int(in_equilibrium(flags))
+    told["flag_names"] = ((), np.array(", ".join(flag.name for flag in flags), dtype=object))
+    # All at once: one by one, each costs a copy of all the others.
+    result.update(told)
     result.attrs["flags"] = {flag.name: flag.words for flag in flags}
     return flags
 

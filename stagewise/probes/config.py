@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from stagewise.errors import InputError, require
 from stagewise.influence.split import Centering
+from stagewise.influence.stored_matrices import SampleMatrices
 from stagewise.phases.offline import MIN_PROMINENCE
 from stagewise.probes.flags import Thresholds
 from stagewise.probes.llc_config import LLCConfig
@@ -29,14 +30,19 @@ class ProbeConfig:
         damped_influence: also measure the damped influence function between groups, for small models: tens of double
             backward passes for each sample and group beyond 1,000 weights.
         chunk_size: samples of the observed set for each forward pass; all at once if None.
-        save_trace: keep every draw's losses on disk. If not, token losses are reduced to samples and groups as they
-            come, and memory does not grow with tokens.
+        save_trace: keep every draw's losses, in memory and on disk (``loss``, ``distance``). If not, token losses are
+            reduced to samples and groups as they come, and memory does not grow with tokens. Influence is the same.
+        sample_matrices: what is stored of the influence between samples, see
+            :class:`~stagewise.influence.stored_matrices.SampleMatrices`: the within part, rounded; ``all`` in full; or
+            ``none``. All that is computed of them has every digit. A resumed run may have another value.
         position_bins: also measure the influence of each group on the losses at bins of token positions: how many bins,
             or their edges, see :class:`~stagewise.influence.positions.Positions`. None leaves it out.
         token_samples: also measure the influence between all tokens of these samples of the observed set, by their
             positions in it, with errors over chains, see :class:`~stagewise.influence.token_sums.TokenSums`: memory
             and disk grow with the square of their tokens, not with draws. None leaves it out.
-        draw_matrices: draw influence between samples as images for TensorBoard, .1 s for each of three parts.
+        draw_matrices: draw influence between samples as images for TensorBoard, .2 s for three parts; where probes lie
+            closer than 5 % of the step, not each of them is drawn, see
+            :func:`~stagewise.reporting.tensorboard.images_due`.
         memory_limit_gib: refuse, before training, what needs more for all that is asked for, see
             :func:`~stagewise.probes.memory.memory_needed`.
         thresholds: limits beyond which a probe is flagged.
@@ -63,7 +69,8 @@ class ProbeConfig:
     gradient_dot_folds: int | None = 4
     damped_influence: bool = False
     chunk_size: int | None = None
-    save_trace: bool = True
+    save_trace: bool = False
+    sample_matrices: SampleMatrices = SampleMatrices.within
     position_bins: int | list[int] | None = None
     token_samples: list[int] | None = None
     draw_matrices: bool = True
@@ -75,6 +82,15 @@ class ProbeConfig:
     llc: LLCConfig = field(default_factory=LLCConfig)
 
     def __post_init__(self) -> None:
+        kept = self.sample_matrices
+        require(
+            kept in tuple(SampleMatrices),
+            "sample_matrices",
+            kept,
+            f"one of {', '.join(SampleMatrices)}",
+            "within is the default",
+        )
+        object.__setattr__(self, "sample_matrices", SampleMatrices(kept))
         if not self.reference_ratio > 1:
             raise InputError(f"got reference_ratio={self.reference_ratio}; expected more than 1; 1.15 is usual")
         if self.chunk_size is not None and self.chunk_size < 1:

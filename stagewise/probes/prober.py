@@ -314,8 +314,7 @@ class Prober:
             own = own.assign(tokens.influence(trace.chains))
         if self._config.llc.enabled:
             own = own.assign(self._llc.measure(trace, features, own_llc))
-        for name, variable in self.baselines.measure(module, step, lr_sum).items():
-            own[name] = variable
+        own = own.assign(self.baselines.measure(module, step, lr_sum))
         if controls is not None:
             control = Features.of(merge_traces(controls), self._reduced)
             own = own.assign(control_influence(features, control, self.groups, centering=self._config.centering))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from stagewise.errors import InputError
+from stagewise.whole_file import whole_file
 
 
 def refuse_below_file(path: Path) -> None:
@@ -24,11 +25,9 @@ def refuse_below_file(path: Path) -> None:
 
 
 def write_text_file(path: Path, text: str) -> Path:
-    """Write aside and rename; returns the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.unfinished")
-    aside.write_text(text, encoding="utf-8")
-    aside.rename(path)
+    """Write aside and rename, see :func:`stagewise.whole_file.whole_file`; returns the path."""
+    with whole_file(path) as aside:
+        aside.write_text(text, encoding="utf-8")
     return path
 
 

@@ -1,5 +1,6 @@
 """What TensorBoard shows beyond scalars: chart layout, matrices, text. Other loggers get the scalars alone."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 
@@ -11,7 +12,7 @@ from stagewise.influence.groups import Groups
 from stagewise.influence.split import PARTS
 from stagewise.reporting import tags
 from stagewise.reporting.class_maps import class_maps
-from stagewise.reporting.figures import matrix_figure, rasterize
+from stagewise.reporting.figures import matrix_figure, rasterize, show_matrix
 from stagewise.reporting.influence_curves import influence_curves
 from stagewise.reporting.llc_curves import has_llc, llc_curves
 from stagewise.reporting.token_figure import token_figure
@@ -71,17 +72,41 @@ def write_layout(writers: Iterable[SummaryWriter], groups: Groups, *, control: b
         writer.add_custom_scalars(layout)
 
 
+_SPACING = 1.05
+"""Images are at least about this factor apart in training steps: TensorBoard shows ten of a run."""
+
+
+def images_due(previous: int | None, step: int) -> bool:
+    """Whether a probe is drawn: always where probes lie 5 % apart or more, and so often where they lie closer.
+
+    Args:
+        previous: training step of the probe before it; None for the first.
+        step: of the probe.
+    """
+    return previous is None or _interval(previous) < _interval(step)
+
+
+def _interval(step: int) -> int:
+    return math.floor(math.log(step) / math.log(_SPACING)) if step > 0 else -1
+
+
 def write_matrices(writers: Sequence[SummaryWriter], probe: xr.Dataset) -> None:
     """Images of the BIF between samples, in the fixed order of the observed set."""
     if not writers:
         return
     step = int(probe.attrs["step"])
     has_reference = probe.attrs["reference_step"] != step
+    figure = None
     for part in tags.MATRIX_PARTS:
         if part != "within" and not has_reference:
             continue
         title = f"{part}, step {step}" + (f" against {probe.attrs['reference_step']}" if has_reference else "")
-        image = rasterize(matrix_figure(probe["bif"].sel(part=part).values, title, "nats^2"))
+        matrix = probe["bif"].values[PARTS.index(part)]
+        if figure is None:
+            figure = matrix_figure(matrix, title, "nats^2")
+        else:
+            show_matrix(figure, matrix, title)
+        image = rasterize(figure)
         for writer in writers:
             writer.add_image(tags.matrix(part), image, global_step=step, dataformats="HWC")
 

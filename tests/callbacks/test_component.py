@@ -22,7 +22,7 @@ from tests.callbacks.runs import fit as fit_regression
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 QUIET = ProbeConfig(draw_matrices=False)
-EVERYTHING = replace(QUIET, damped_influence=True)
+EVERYTHING = replace(QUIET, damped_influence=True, save_trace=True)
 
 
 class Weights(pl.Callback):

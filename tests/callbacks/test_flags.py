@@ -93,7 +93,7 @@ def test_probe_that_lost_all_its_chains_counts_as_flagged(tmp_path):
 
 def test_a_dropped_chain_flags_its_probe(tmp_path):
     """The limit on the rise lies between the rises of the chains."""
-    probe = ProbeConfig(thresholds=replace(ONLY_ESS, ess_min=None, loss_rise_max=None))
+    probe = ProbeConfig(thresholds=replace(ONLY_ESS, ess_min=None, loss_rise_max=None), save_trace=True)
     noisy = replace(SGLD, nbeta=0.0, lr=0.05)
     calm = open_run(fit_and_listen(tmp_path / "calm", noisy, probe, max_steps=2)[0].log_dir, trace=True)
     rises = (calm["loss"].mean("sample") - calm["anchor_loss"].mean("sample")).max("draw").values[0]

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 
-from stagewise import InfluenceCallback, InputError, ProbeSchedule, SGLDConfig, open_run
+from stagewise import InfluenceCallback, InputError, ProbeConfig, ProbeSchedule, SampleMatrices, SGLDConfig, open_run
 from tests.callbacks.runs import (
     EVERY_2,
     SGLD,
@@ -22,6 +22,8 @@ from tests.callbacks.runs import (
     focal_loss,
     regression_data,
 )
+
+FULL = ProbeConfig(save_trace=True, sample_matrices=SampleMatrices.all)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -36,7 +38,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
     ids=["regression", "classification with a custom loss", "frozen parts"],
 )
 def test_any_module_is_probed(tmp_path, module, dataset, loss_fn):
-    trainer = fit(tmp_path, module(), dataset, InfluenceCallback(EVERY_2, SGLD, loss_fn=loss_fn))
+    trainer = fit(tmp_path, module(), dataset, InfluenceCallback(EVERY_2, SGLD, FULL, loss_fn=loss_fn))
     run = open_run(trainer.log_dir, trace=True)
     assert run["step"].values.tolist() == [2, 4, 6]
     assert run["bif"].shape == (3, 4, 64, 64)

@@ -27,7 +27,11 @@ def train(folder, groups):
     """One run with a TensorBoard and a CSV logger; their folders."""
     loggers = [pl.loggers.TensorBoardLogger(folder, "tensorboard"), pl.loggers.CSVLogger(folder, "csv")]
     callback = InfluenceCallback(
-        EVERY_2, SGLD, ProbeConfig(damped_influence=True, thresholds=OFF), observed=(X[:4], Y[:4]), groups=groups
+        EVERY_2,
+        SGLD,
+        ProbeConfig(damped_influence=True, thresholds=OFF, sample_matrices="all"),
+        observed=(X[:4], Y[:4]),
+        groups=groups,
     )
     torch.manual_seed(0)  # the weights are drawn before ``fit`` seeds
     with warnings.catch_warnings(record=True) as caught:

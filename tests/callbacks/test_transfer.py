@@ -82,10 +82,7 @@ def fit(folder, module, callbacks, data=None, **settings):
 
 def anchor_loss(folder, module, data=None, schedule=AT_START, **arguments):
     trainer = fit(folder, module, [InfluenceCallback(schedule, SGLD, **arguments)], data)
-    store = f"{trainer.log_dir}/influence.zarr/step0"
-    import xarray as xr
-
-    return torch.from_numpy(xr.open_zarr(store, consolidated=False)["anchor_loss"].values)
+    return torch.from_numpy(open_run(trainer.log_dir)["anchor_loss"].sel(step=0).values)
 
 
 def initial(kind):

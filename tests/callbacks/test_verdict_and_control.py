@@ -83,7 +83,7 @@ def test_training_does_not_see_the_control(runs, tmp_path):
     for left, right in zip(whole.model.parameters(), bare.model.parameters(), strict=True):
         np.testing.assert_array_equal(left.detach(), right.detach())
     run, plain = open_run(whole.log_dir), open_run(bare.log_dir)
-    np.testing.assert_array_equal(run["bif"], plain["bif"])
+    np.testing.assert_array_equal(run["bif_within"], plain["bif_within"])
 
 
 def test_the_verdict_is_the_same_in_summary_terminal_tensorboard_and_report(runs, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import stagewise
+from stagewise.influence.stored_matrices import SampleMatrices, to_store
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.prober import Prober
 from stagewise.sampling.data import ProbeData
@@ -45,7 +46,8 @@ def test_probes_under_ddp_change_no_bit_of_the_run_and_are_those_of_one_process(
         module.load_state_dict(probed[0][step])
         expected, _ = prober.probe(module, step)
         np.testing.assert_array_equal(run["group_bif"].sel(step=step), expected["group_bif"])
-        np.testing.assert_array_equal(run["bif"].sel(step=step), expected["bif"])
+        stored = to_store(expected, SampleMatrices.within)
+        np.testing.assert_array_equal(run["bif_within"].sel(step=step), stored["bif_within"])
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,7 @@ def fit(folder, kind, callbacks, max_steps=4):
 
 @pytest.mark.parametrize("kind", SIZES)
 def test_language_models_are_probed_by_token_and_group(tmp_path, kind):
-    callback = InfluenceCallback(ProbeSchedule(at_steps=[1, 3, 4]), SGLD)
+    callback = InfluenceCallback(ProbeSchedule(at_steps=[1, 3, 4]), SGLD, ProbeConfig(save_trace=True))
     trainer = fit(tmp_path, kind, [callback, InductionCallback(every_n_steps=2)])
     run = open_run(trainer.log_dir, trace=True)
     assert run["step"].values.tolist() == [1, 3, 4]
@@ -74,7 +74,7 @@ def test_language_models_are_probed_by_token_and_group(tmp_path, kind):
 
 
 def test_event_file_and_summary_hold_what_the_contract_names(tmp_path):
-    callback = InfluenceCallback(ProbeSchedule(at_steps=[1, 3, 4]), SGLD, ProbeConfig(save_trace=False))
+    callback = InfluenceCallback(ProbeSchedule(at_steps=[1, 3, 4]), SGLD)
     trainer = fit(tmp_path, "gpt2", [callback])
     events = EventAccumulator(trainer.log_dir, size_guidance={"images": 0, "scalars": 0, "tensors": 0})
     events.Reload()

@@ -10,16 +10,18 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from stagewise import InfluenceCallback, InputError, ProbeSchedule, open_run
+from stagewise import InfluenceCallback, InputError, ProbeConfig, ProbeSchedule, SampleMatrices, open_run
 from stagewise.loading.loader import ResumableLoader
 from tests.integration.test_untouched import SGLD, Net, data
+
+FULL = ProbeConfig(save_trace=True, sample_matrices=SampleMatrices.all)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def fit(folder, max_steps, ckpt_path=None, version=None):
     pl.seed_everything(7, verbose=False)
-    callback = InfluenceCallback(ProbeSchedule(every_n_steps=2), SGLD)
+    callback = InfluenceCallback(ProbeSchedule(every_n_steps=2), SGLD, FULL)
     trainer = pl.Trainer(
         accelerator="cpu",
         max_steps=max_steps,
@@ -87,7 +89,7 @@ def test_deterministic_training_resumes_to_the_same_probes(tmp_path):
             accelerator="cpu",
             max_steps=20,
             callbacks=[
-                InfluenceCallback(ProbeSchedule(every_n_steps=4), SGLD),
+                InfluenceCallback(ProbeSchedule(every_n_steps=4), SGLD, FULL),
                 ModelCheckpoint(tmp_path / "checkpoints", every_n_train_steps=6, save_top_k=-1),
             ],
             default_root_dir=tmp_path,

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-import xarray as xr
 
 from stagewise.errors import InputError
 from stagewise.phases.live_signal import direction_of, live_signal, live_signals, remember
 from stagewise.phases.signal_table import signal_table
 from stagewise.reporting.store import open_run
+from stagewise.reporting.zarr_file import read_zarr_file
 from tests.phases.synthetic_run import STEPS, write_run
 
 
@@ -26,7 +26,7 @@ def test_live_values_are_those_of_the_table(folder, signal):
     row = signal_table(open_run(folder), pairs, contrasts=contrasts).sel(signal=signal)
     earlier, found = {}, []
     for step in STEPS:
-        probe = xr.open_zarr(folder / "influence.zarr", group=f"step{step}", consolidated=False).load()
+        probe = read_zarr_file(folder / "influence.zarr" / f"step{step}.zip")
         found.append(live_signal(probe, signal, earlier))
         earlier = remember(earlier, probe, signal)
     np.testing.assert_array_equal([it.value for it in found], row["value"])
@@ -37,6 +37,6 @@ def test_live_values_are_those_of_the_table(folder, signal):
 
 
 def test_unknown_signals_are_refused_by_name(folder):
-    probe = xr.open_zarr(folder / "influence.zarr", group="step50", consolidated=False).load()
+    probe = read_zarr_file(folder / "influence.zarr" / "step50.zip")
     with pytest.raises(InputError, match="got signal 'within/cats~cats'; expected one of"):
         live_signal(probe, "within/cats~cats", {})

@@ -89,10 +89,10 @@ def test_a_trace_is_stated_in_both_precisions_and_only_where_it_is_kept():
 @pytest.mark.parametrize(
     ("settings", "advice"),
     [
-        ({}, "trace .*; set save_trace to false"),
-        ({"save_trace": False}, "group x group .*; observe fewer"),
-        ({"save_trace": False, "position_bins": 64}, "group x position .*; ask for fewer position_bins"),
-        ({"save_trace": False, "token_samples": [0, 1, 2, 3]}, "token x token .*; choose fewer token_samples"),
+        ({"save_trace": True}, "trace .*; set save_trace to false"),
+        ({}, "group x group .*; observe fewer"),
+        ({"position_bins": 64}, "group x position .*; ask for fewer position_bins"),
+        ({"token_samples": [0, 1, 2, 3]}, "token x token .*; choose fewer token_samples"),
     ],
 )
 def test_what_needs_most_is_named_and_the_way_out_is_its_own(settings, advice):

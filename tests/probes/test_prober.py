@@ -40,7 +40,7 @@ def case():
 
 
 def prober(module, batch, config=None, sgld=SGLD, **data):
-    return Prober(module, squared, ProbeData(batch, **data), sgld=sgld, config=config or ProbeConfig())
+    return Prober(module, squared, ProbeData(batch, **data), sgld=sgld, config=config or ProbeConfig(save_trace=True))
 
 
 def test_probe_holds_what_the_contract_names(case):

@@ -62,13 +62,13 @@ def probes(config, sgld=SGLD):
 @pytest.fixture(scope="module")
 def more():
     """With a trace and all products."""
-    return probes(ProbeConfig(**BOTH))
+    return probes(ProbeConfig(**BOTH, save_trace=True))
 
 
 @pytest.mark.parametrize("engine", ["sequential", "batched"])
 def test_chains_that_keep_no_trace_give_all_products_that_a_trace_gives(engine, more):
     sgld = replace(SGLD, engine=engine)
-    watcher, first, second = more if engine == SGLD.engine else probes(ProbeConfig(**BOTH), sgld)
+    watcher, first, second = more if engine == SGLD.engine else probes(ProbeConfig(**BOTH, save_trace=True), sgld)
     _, _, streamed = probes(ProbeConfig(**BOTH, save_trace=False), sgld)
     assert "loss" not in streamed
     want = position_influence(
@@ -87,7 +87,7 @@ def test_chains_that_keep_no_trace_give_all_products_that_a_trace_gives(engine, 
 
 
 def test_what_is_asked_for_beside_changes_nothing_else(more):
-    _, _, plain = probes(ProbeConfig(thresholds=OFF))
+    _, _, plain = probes(ProbeConfig(thresholds=OFF, save_trace=True))
     _, _, more = more
     assert set(more.data_vars) - set(plain.data_vars) == {
         f"{name}{end}"

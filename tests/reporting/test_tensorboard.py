@@ -1,4 +1,5 @@
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.influence.groups import Groups
 from stagewise.influence.tokens import token_bif
-from stagewise.reporting.figures import matrix_figure, rasterize
+from stagewise.reporting.figures import matrix_figure, rasterize, show_matrix
 from stagewise.reporting.scalars import probe_scalars
 from stagewise.reporting.tensorboard import (
+    images_due,
     write_layout,
     write_matrices,
     write_run_pictures,
@@ -100,3 +102,24 @@ def test_pictures_of_a_run_stand_at_its_last_step(tmp_path):
     (text,) = events.Tensors("influence/tokens/text_summary")
     assert text.step == 7
     assert "negative = helpful" in text.tensor_proto.string_val[0].decode()
+
+
+def test_probes_that_lie_close_are_drawn_five_percent_apart_and_others_all():
+    wide = [round(10 * 1.08**number) for number in range(40)]
+    for steps in (wide, [0, 1, 2, 3, 500]):
+        assert all(images_due(earlier, step) for earlier, step in zip([None, *steps], steps, strict=False))
+    close = range(1, 1501)
+    drawn = [step for step in close if images_due(step - 1, step)]
+    assert len(drawn) < 150
+    late = [step for step in drawn if step > 100]
+    assert all(1.04 < after / before < 1.07 for before, after in pairwise(late))
+    # Who is drawn depends on the two steps alone, so that a resumed run draws the same.
+    assert images_due(None, 777)
+
+
+def test_a_heat_map_that_shows_another_matrix_is_that_of_the_other():
+    one, other = np.diag([-1.0, -2.0, 3.0]) + 0.5, np.arange(9.0).reshape(3, 3) - 4
+    figure = matrix_figure(one, "one", "nats^2")
+    rasterize(figure)
+    show_matrix(figure, other, "other")
+    np.testing.assert_array_equal(rasterize(figure), rasterize(matrix_figure(other, "other", "nats^2")))

@@ -8,6 +8,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from stagewise.experiments.intervention.cell import Cell
+from stagewise.whole_file import whole_file
 
 
 def _row(cell: Cell, groups: Sequence[str]) -> dict[str, Any]:
@@ -73,8 +74,6 @@ def write_cells_parquet(path: Path, cells: Sequence[Cell]) -> Path:
     groups = sorted({group for cell in cells for group in cell.final_losses})
     rows = [_row(cell, groups) for cell in sorted(cells, key=lambda cell: (cell.seed, cell.name))]
     schema = pa.schema([(column, _kind(column)) for column in rows[0]])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.unfinished")
-    parquet.write_table(pa.Table.from_pylist(rows, schema=schema), aside)
-    aside.rename(path)
+    with whole_file(path) as aside:
+        parquet.write_table(pa.Table.from_pylist(rows, schema=schema), aside)
     return path

@@ -162,7 +162,7 @@ class SweepConfig:
     sgld: SGLDConfig = SGLDConfig(
         lr=1e-3, nbeta=30.0, localization=300.0, num_chains=4, num_draws=100, engine=EngineName.sequential
     )
-    probe: ProbeConfig = ProbeConfig(chunk_size=8, save_trace=False)
+    probe: ProbeConfig = ProbeConfig(chunk_size=8)
     circuits: CircuitSettings = CircuitSettings()
     components: list[str] = field(default_factory=lambda: [ALL])
     query: list[int] | None = None

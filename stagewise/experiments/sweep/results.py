@@ -26,6 +26,7 @@ from stagewise.influence.component_table import COEFFICIENTS, component_table, w
 from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups
 from stagewise.influence.positions import Positions
+from stagewise.influence.stored_matrices import to_store
 from stagewise.lm.classes.coverage import class_coverage
 from stagewise.probes.assembly import assemble
 from stagewise.probes.record import Record
@@ -130,7 +131,7 @@ def _write_component(
             if probe is not None:
                 assert cell.measured is not None
                 probe.attrs |= {} if named is None else {"component": named}
-                writer.write(probe)
+                writer.write(to_store(probe, sweep.config.probe.sample_matrices))
                 groups += group_rows(probe, component, num_draws=cell.measured.features.samples.shape[1])
     settings = sweep.config.probe
     windows = len(record.windows(min_prominence=settings.min_prominence))

@@ -30,7 +30,7 @@ from stagewise.sampling.share import ALONE, ChainShare
 _FREE = ("steps", "output", "components", "circuits", "query", "num_workers", "backend", "cache_dir", "step_pattern")
 """Settings that say which cells there are and where they run, not what a cell is."""
 
-_FREE_PROBE = ("centering", "min_prominence", "memory_limit_gib")
+_FREE_PROBE = ("centering", "min_prominence", "memory_limit_gib", "sample_matrices")
 """What only the assembly asks for, or nothing but a refusal depends on."""
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from stagewise.errors import InputError, require
+from stagewise.influence.stored_matrices import SampleMatrices
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.schedule import LogSpaced, ProbeSchedule
 from stagewise.sampling.config import SGLDConfig
@@ -62,7 +63,13 @@ class InfluenceSettings:
         drift=Drift.plain,
         engine=EngineName.batched,
     )
-    probe: ProbeConfig = ProbeConfig(reference_ratio=1.04, min_prominence=0.01, draw_matrices=False)
+    probe: ProbeConfig = ProbeConfig(
+        reference_ratio=1.04,
+        min_prominence=0.01,
+        draw_matrices=False,
+        save_trace=True,
+        sample_matrices=SampleMatrices.all,
+    )
 
 
 @dataclass(frozen=True)
@@ -181,7 +188,14 @@ class ToyConfig:
             "save_trace",
             self.influence.probe.save_trace,
             "true, since influence is read from the draws",
-            "leave influence.probe.save_trace out",
+            "set influence.probe.save_trace to true",
+        )
+        require(
+            self.influence.probe.sample_matrices is SampleMatrices.all,
+            "sample_matrices",
+            self.influence.probe.sample_matrices,
+            "all, since every part is compared",
+            "set influence.probe.sample_matrices to all",
         )
         first, last = self.probed_steps[0], self.probed_steps[-1]
         if last > self.network.num_steps:

@@ -45,7 +45,7 @@ def trained(tmp_path_factory, request):
     """A run with the callback, and the settings of a sweep over its checkpoints."""
     component = request.param
     folder = tmp_path_factory.mktemp("trained")
-    probe = ProbeConfig(chunk_size=3, centering=Centering.step)
+    probe = ProbeConfig(chunk_size=3, centering=Centering.step, save_trace=True)
     config = tiny_config(folder, save_checkpoints(folder / "any", steps=[1]), probe=probe)
     data = prepare_sweep(config).data
     callback = InfluenceCallback(

@@ -197,7 +197,7 @@ def test_revisions_of_a_hub_model_are_its_checkpoints(tmp_path, offline):
         run_cells(sweep, silent)
         write_results(sweep)
         runs.append(open_run(config.output))
-    assert runs[0]["bif"].identical(runs[1]["bif"])
+    assert runs[0]["bif_within"].identical(runs[1]["bif_within"])
 
 
 def test_a_revision_that_is_not_there_is_named_before_the_work(tmp_path, offline):

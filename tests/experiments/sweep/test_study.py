@@ -106,7 +106,7 @@ def test_steps_can_be_added_between_and_left_out(checkpoints, finished, tmp_path
     same(run(replace(config, steps=[4, 2, 1]), lines.append), finished[1].copy())
     assert lines[0] == "2 of 3 cells are there already"
     assert run(replace(config, steps=[2]))["step"].values.tolist() == [2]
-    assert not (tmp_path / "out" / "influence.zarr" / "step4").exists()
+    assert not (tmp_path / "out" / "influence.zarr" / "step4.zip").exists()
 
 
 @pytest.mark.slow

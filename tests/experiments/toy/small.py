@@ -1,6 +1,7 @@
 """A toy experiment of seconds: three items, a short run, few draws."""
 
 from stagewise.experiments.toy.config import InfluenceSettings, NetworkSettings, RetrainingSettings, ToyConfig
+from stagewise.influence.stored_matrices import SampleMatrices
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.schedule import LogSpaced, ProbeSchedule
 from stagewise.sampling.config import SGLDConfig
@@ -30,7 +31,13 @@ def small_config(output="unused", **changes):
                 batch_size=8,
                 engine="batched",
             ),
-            probe=ProbeConfig(reference_ratio=1.2, min_prominence=0.05, draw_matrices=False),
+            probe=ProbeConfig(
+                reference_ratio=1.2,
+                min_prominence=0.05,
+                draw_matrices=False,
+                save_trace=True,
+                sample_matrices=SampleMatrices.all,
+            ),
         ),
         "retraining": RetrainingSettings(
             horizons=[5, 10], horizon=5, window_lengths=[10, 20], window_weights=[0.0, 2.0], num_windows=4

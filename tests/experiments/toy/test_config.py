@@ -48,6 +48,7 @@ def test_experiments_that_cannot_be_run_are_refused(changes, words):
         ({"sgld": replace(SGLD, weight_decay=0.1)}, "plain loss"),
         ({"sgld": replace(SGLD, parameters=["first*"])}, "all weights"),
         ({"probe": ProbeConfig(save_trace=False)}, "read from the draws"),
+        ({"probe": ProbeConfig(save_trace=True)}, "sample_matrices=within; expected all, since every part is compared"),
         ({"probe": ProbeConfig(gradient_dot=False)}, "baseline of every comparison"),
     ],
 )

@@ -1,0 +1,93 @@
+"""Which of a probe's sample matrices are kept on disk, and how many of their digits."""
+
+from enum import StrEnum
+
+import numpy as np
+import xarray as xr
+from numcodecs import BitRound
+from numpy.typing import NDArray
+
+from stagewise.errors import InputError
+from stagewise.influence.split import PARTS
+
+_MATRICES = ("bif", "bif_se", "bif_correlation", "bif_correlation_se")
+_PART = "within"
+
+_KEPT_BITS = {"bif": 10, "bif_se": 7}
+"""Of the mantissa of float32: values to 1 in 2,048, standard errors, which chains tell to a quarter, to 1 in 256."""
+
+
+class SampleMatrices(StrEnum):
+    """What is stored of the influence between samples; all of it is computed, and used, at each probe before that.
+
+    Attributes:
+        within: ``bif_within`` and ``bif_within_se`` ``[sample, sample_j]``, nats^2, float32 rounded to 11 and 8 binary
+            digits: influence to a relative 5e-4, its error to 4e-3. Sign and zero stay, from 1e-38 to 1e38 nats^2. The
+            between part is -1/4 of the product of ``shift`` with itself; drift, total and correlations are not kept.
+        all: ``bif``, ``bif_se``, ``bif_correlation`` and ``bif_correlation_se`` ``[part, sample, sample_j]`` in
+            float64: 128 bytes for each pair of samples.
+        none: nothing; all else of a probe is as it is.
+    """
+
+    within = "within"
+    all = "all"
+    none = "none"
+
+
+def to_store(probe: xr.Dataset, kept: SampleMatrices) -> xr.Dataset:
+    """A probe as it goes to disk.
+
+    Args:
+        probe: data set of one probe, see :func:`stagewise.influence.bif.bif`; not changed.
+        kept: of its sample matrices.
+    """
+    there = [name for name in _MATRICES if name in probe]
+    if kept is SampleMatrices.all or not there:
+        return probe
+    stored = probe.drop_vars(there)
+    if kept is SampleMatrices.none:
+        return stored
+    for name, bits in _KEPT_BITS.items():
+        matrix = probe[name].values[PARTS.index(_PART)]
+        digits = {"significant_bits": bits + 1}
+        stored[_name(name)] = (("sample", "sample_j"), _rounded(matrix, bits), probe[name].attrs | digits)
+    return stored
+
+
+def sample_matrix(run: xr.Dataset, part: str = _PART, *, error: bool = False) -> xr.DataArray:
+    """Influence between samples by part, however it was stored.
+
+    Args:
+        run: as :func:`stagewise.reporting.store.open_run` returns it, or one probe.
+        part: ``within``, ``drift``, ``between`` or ``total``.
+        error: its jackknife standard error instead.
+
+    Returns:
+        ``[(step,) sample, sample_j]``, nats^2, negative = helpful.
+
+    Raises:
+        InputError: an unknown part, or one that is not stored.
+    """
+    if part not in PARTS:
+        raise InputError(f"got part={part!r}; expected one of {', '.join(PARTS)}")
+    name = "bif_se" if error else "bif"
+    if name in run:
+        return run[name].sel(part=part, drop=True)
+    if part == _PART and _name(name) in run:
+        return run[_name(name)]
+    setting = SampleMatrices.within if part == _PART else SampleMatrices.all
+    raise InputError(
+        f"got a run without the {part} part of the influence between samples; expected it stored; set "
+        f"probe.sample_matrices: {setting} and train again"
+    )
+
+
+def _name(matrix: str) -> str:
+    return matrix.replace("bif", f"bif_{_PART}")
+
+
+def _rounded(values: NDArray[np.float64], bits: int) -> NDArray[np.float32]:
+    """Float32 with so many bits of the mantissa, to the nearest; what is not finite stays."""
+    single = values.astype(np.float32)
+    short = BitRound(bits).encode(single.copy()).view(np.float32)
+    return np.where(np.isfinite(single), short, single)

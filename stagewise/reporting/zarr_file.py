@@ -1,0 +1,176 @@
+"""One data set as one file: a Zarr 3 group in a zip archive, of single-chunk arrays.
+
+The library writes and reads an array at a time, some 2 ms each: .2 s for the 60 variables of a probe, in 130 files.
+Here all of it takes some ms. What is written is plain Zarr 3 with consolidated metadata, which any reader opens::
+
+    xarray.open_zarr(zarr.storage.ZipStore("step100.zip", mode="r"))
+
+and ``unzip step100.zip -d step100`` makes a folder that is a Zarr group.
+
+Source: Zarr core specification 3.0, https://zarr-specs.readthedocs.io/en/latest/v3/core/index.html.
+"""
+
+import json
+from collections.abc import Callable, Hashable
+from enum import Enum
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
+
+import numpy as np
+import xarray as xr
+from numcodecs import VLenUTF8, Zstd
+from numpy.typing import NDArray
+
+from stagewise.errors import InputError
+
+_ROOT = "zarr.json"
+_BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
+_TEXT = {"name": "vlen-utf8", "configuration": {}}
+_ZSTD_LEVEL = 5
+_ZSTD = {"name": "zstd", "configuration": {"level": _ZSTD_LEVEL, "checksum": False}}
+_TYPES = {np.dtype(name).name for name in ("bool", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")}
+_COORDINATES = "coordinates"
+"""Attribute that names the coordinates without a dimension of their own, as the CF conventions have it."""
+
+
+def write_zarr_file(path: Path, dataset: xr.Dataset) -> None:
+    """Write a data set of booleans, numbers and text to a new file.
+
+    A variable without axes is the fill value of an array that has no chunk, which the specification allows: half of the
+    variables of a probe then need no entry for their data.
+
+    Args:
+        path: of the file.
+        dataset: all in memory; attributes that JSON has words for, and arrays.
+
+    Raises:
+        InputError: a variable of another type.
+    """
+    documents: dict[str, dict[str, Any]] = {}
+    with ZipFile(path, "w") as archive:
+        for name, variable in dataset.variables.items():
+            document, chunk = _encode(str(name), variable)
+            documents[str(name)] = document
+            _add(archive, f"{name}/{_ROOT}", _json(document))
+            if chunk is not None:
+                _add(archive, "/".join([str(name), "c", *["0"] * variable.ndim]), chunk, packed=True)
+        beside = [str(name) for name in dataset.coords if name not in dataset.dims]
+        group = {
+            "attributes": dict(dataset.attrs) | ({_COORDINATES: " ".join(beside)} if beside else {}),
+            "zarr_format": 3,
+            "node_type": "group",
+            "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": documents},
+        }
+        _add(archive, _ROOT, _json(group))
+
+
+def read_zarr_file(path: Path, wanted: Callable[[str, tuple[Hashable, ...]], bool] | None = None) -> xr.Dataset:
+    """Read a file of :func:`write_zarr_file` into memory.
+
+    Args:
+        path: of the file.
+        wanted: of the name and the axes of a variable, whether it is read; all if None.
+
+    Raises:
+        InputError: the file holds arrays that this function does not write.
+        BadZipFile, KeyError, RuntimeError, ValueError: the file is cut short or damaged; entries have checksums.
+    """
+    with ZipFile(path) as archive:
+        group = json.loads(archive.read(_ROOT))
+        attributes = group["attributes"]
+        beside = attributes.pop(_COORDINATES, "").split()
+        variables = {
+            name: _decode(archive, name, document)
+            for name, document in group["consolidated_metadata"]["metadata"].items()
+            if wanted is None or wanted(name, tuple(document["dimension_names"]))
+        }
+    coordinates = {name for name in variables if name in beside or variables[name].dims == (name,)}
+    return xr.Dataset(
+        {name: variable for name, variable in variables.items() if name not in coordinates},
+        coords={name: variables[name] for name in variables if name in coordinates},
+        attrs=attributes,
+    )
+
+
+def _add(archive: ZipFile, name: str, content: bytes, *, packed: bool = False) -> None:
+    """``packed``: whether the content is compressed already. The same data give the same file: no time is told."""
+    entry = ZipInfo(name)
+    entry.external_attr = 0o644 << 16  # what `unzip` gives the file
+    archive.writestr(entry, content, compress_type=ZIP_STORED if packed else ZIP_DEFLATED)
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, default=_plain).encode()
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no word for, as xarray puts it."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Enum):
+        return value.value
+    raise TypeError(f"got an attribute of type {type(value).__name__}; expected text, numbers, lists or mappings")
+
+
+def _encode(name: str, variable: xr.Variable) -> tuple[dict[str, Any], bytes | None]:
+    """Metadata of an array, and its one chunk; none for a variable without axes or without entries."""
+    values = np.asarray(variable.values)
+    text = values.dtype.kind in "OUT"
+    if not text and values.dtype.name not in _TYPES:
+        raise InputError(
+            f"got variable {name} of type {values.dtype}; expected booleans, numbers or text; convert it before writing"
+        )
+    empty: Any = "" if text else _fill(np.zeros((), values.dtype))
+    if values.ndim == 0:
+        empty = str(values.item()) if text else _fill(values)
+    document = {
+        "shape": list(values.shape),
+        "data_type": "string" if text else values.dtype.name,
+        # A chunk has one entry at least, where an axis has none.
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [max(1, size) for size in values.shape]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": empty,
+        "codecs": [_TEXT if text else _BYTES, _ZSTD],
+        "attributes": dict(variable.attrs),
+        "dimension_names": list(variable.dims),
+        "zarr_format": 3,
+        "node_type": "array",
+        "storage_transformers": [],
+    }
+    if values.ndim == 0 or values.size == 0:
+        return document, None
+    raw = VLenUTF8().encode(values.astype(object)) if text else _little(values).tobytes()
+    return document, bytes(Zstd(_ZSTD_LEVEL).encode(raw))
+
+
+def _little(values: NDArray[Any]) -> NDArray[Any]:
+    return values.astype(values.dtype.newbyteorder("<"), copy=False)
+
+
+def _fill(value: NDArray[Any]) -> Any:
+    """A number as Zarr has fill values: floats that JSON has no word for by name."""
+    found = value.item()
+    if isinstance(found, float) and not np.isfinite(found):
+        return "NaN" if np.isnan(found) else "Infinity" if found > 0 else "-Infinity"
+    return found
+
+
+def _decode(archive: ZipFile, name: str, document: dict[str, Any]) -> xr.Variable:
+    shape, kind = tuple(document["shape"]), document["data_type"]
+    text = kind == "string"
+    single = [max(1, size) for size in shape] == document["chunk_grid"]["configuration"]["chunk_shape"]
+    codecs = [codec["name"] for codec in document["codecs"]]
+    if not single or codecs != ["vlen-utf8" if text else "bytes", "zstd"] or not (text or kind in _TYPES):
+        raise InputError(
+            f"got variable {name} in {archive.filename} of type {kind} with codecs {codecs}; expected one chunk as "
+            "stagewise writes it; open it with xarray.open_zarr"
+        )
+    dtype = np.dtype(object) if text else np.dtype(kind)
+    if not shape or 0 in shape:
+        # numpy reads "NaN" and "Infinity" by their names.
+        values = np.full(shape, document["fill_value"] if text else dtype.type(document["fill_value"]), dtype=dtype)
+    else:
+        raw = Zstd().decode(archive.read("/".join([name, "c", *["0"] * len(shape)])))
+        values = VLenUTF8().decode(raw) if text else np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype)
+    return xr.Variable(document["dimension_names"], values.reshape(shape), document["attributes"])
