@@ -1,6 +1,5 @@
 """``stagewise detect``: the transition windows of a finished run, with what they rest on."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ from stagewise.phases.stage_boundaries import StageBoundary, stage_boundaries
 from stagewise.reporting.files import refuse_below_file, write_json
 from stagewise.reporting.stage_boundaries import boundary_records, boundary_table
 from stagewise.reporting.store import STORE_NAME, open_run
+from stagewise.reporting.summary_file import summary_of
 from stagewise.reporting.windows import transitions, window_record, window_table
 
 WINDOWS_NAME = "windows.json"
@@ -146,7 +146,7 @@ def _output(given: str | None, run: Path) -> Path:
 
 def _run_prominence(run: xr.Dataset) -> float:
     """As in the summary of the run, so that without options both tell the same windows."""
-    summary = json.loads(run.attrs.get("summary", "{}"))
+    summary = summary_of(run)
     return float(summary.get("min_prominence", MIN_PROMINENCE))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from stagewise.bounds import settle_fields
 from stagewise.dotted_path import load_callable
 from stagewise.errors import InputError, require
 from stagewise.interventions.group_weights import GroupWeights, check_names, check_values, complete_weights
@@ -49,6 +50,7 @@ class ConstantFactor:
     weights: Mapping[str, float]
 
     def __post_init__(self) -> None:
+        settle_fields(self, leave=("weights",))
         require(bool(self.weights), "weights", self.weights, "at least one group", "name one, e.g. {induction: 4.0}")
         check_values(self.weights)
 
@@ -88,6 +90,7 @@ class ProportionalToInfluence:
     highest: float = field(default=4.0, kw_only=True)
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         sized = math.isfinite(self.strength) and self.strength != 0
         require(sized, "strength", self.strength, "a finite number, not 0", "3 gives the most helpful group weight 4")
         if not 0 <= self.lowest <= 1 <= self.highest < math.inf:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, stdtrit
 
+from stagewise.bounds import settle_fields
 from stagewise.errors import InputError, require
 
 Array = NDArray[np.float64]
@@ -40,6 +41,7 @@ class SignFlip:
     z_after: float
 
     def __post_init__(self) -> None:
+        settle_fields(self, leave=("z_before", "z_after"))
         signs = np.sign([self.before, self.z_before, self.after, self.z_after]).tolist()
         if signs not in ([-1, -1, 1, 1], [1, 1, -1, -1]):
             raise InputError(

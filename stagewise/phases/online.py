@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from stagewise.bounds import settle_fields
 from stagewise.errors import InputError, require
 from stagewise.phases.plateau import Plateau
 
@@ -56,6 +57,7 @@ class DetectorConfig:
     refractory: int = 0
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         choices = [it.value for it in Direction]
         require(self.direction in choices, "direction", repr(self.direction), f"one of {choices}", "choose one")
         object.__setattr__(self, "direction", Direction(self.direction))

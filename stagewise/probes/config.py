@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from stagewise.bounds import settle_fields
 from stagewise.errors import InputError, require
 from stagewise.influence.split import Centering
 from stagewise.phases.offline import MIN_PROMINENCE
@@ -75,6 +76,7 @@ class ProbeConfig:
     llc: LLCConfig = field(default_factory=LLCConfig)
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         if not self.reference_ratio > 1:
             raise InputError(f"got reference_ratio={self.reference_ratio}; expected more than 1; 1.15 is usual")
         if self.chunk_size is not None and self.chunk_size < 1:

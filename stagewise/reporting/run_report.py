@@ -1,6 +1,5 @@
 """A run in words and pictures: what its influence curves show, and what they do not."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from stagewise.reporting.moving_groups import moves
 from stagewise.reporting.scores import Score, read_scores
 from stagewise.reporting.sign_changes import SignChanges, find_sign_changes
 from stagewise.reporting.summary import flag_line
+from stagewise.reporting.summary_file import summary_of
 from stagewise.reporting.tensorboard import write_run_pictures
 from stagewise.reporting.verdict import judge
 
@@ -140,7 +140,7 @@ def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: flo
     Raises:
         InputError: no group influence, or a single probe.
     """
-    summary = json.loads(run.attrs.get("summary", "{}"))
+    summary = summary_of(run)
     changes = find_sign_changes(run, chance=chance)
     verdict = verdict_text(run, summary)
     figures = {

@@ -10,6 +10,7 @@ import zarr
 
 from stagewise.errors import InputError
 from stagewise.reporting.files import write_json
+from stagewise.reporting.summary_file import summary_text
 
 STORE_NAME = "influence.zarr"
 SUMMARY_NAME = "summary.json"
@@ -125,7 +126,7 @@ def open_run(path: str | Path, *, trace: bool = False, variables: Collection[str
     run = xr.concat(probes, dim="step", join="outer", combine_attrs="drop_conflicts", data_vars="all", coords="minimal")
     summary = store.parent / SUMMARY_NAME
     if summary.is_file():
-        run.attrs["summary"] = summary.read_text()
+        run.attrs["summary"] = summary_text(summary)
     return run
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from stagewise.bounds import settle_fields
 from stagewise.errors import InputError, require
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.schedule import LogSpaced, ProbeSchedule
@@ -33,6 +34,7 @@ class NetworkSettings:
     aligned_lr: float = 0.005
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         for name in ("hidden", "num_steps"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer >= 1", "see configs/toy.yaml")
         for name in ("init_std", "lr", "aligned_lr"):
@@ -64,6 +66,9 @@ class InfluenceSettings:
     )
     probe: ProbeConfig = ProbeConfig(reference_ratio=1.04, min_prominence=0.01, draw_matrices=False)
 
+    def __post_init__(self) -> None:
+        settle_fields(self)
+
 
 @dataclass(frozen=True)
 class RetrainingSettings:
@@ -91,6 +96,7 @@ class RetrainingSettings:
     gaussian_every: int = 3
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         require(
             self.horizon in self.horizons, "horizon", self.horizon, f"one of horizons={self.horizons}", "add it to them"
         )
@@ -142,6 +148,7 @@ class ToyConfig:
     retraining: RetrainingSettings = RetrainingSettings()
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         good = len(self.seeds) > 0 and len(set(self.seeds)) == len(self.seeds) and min(self.seeds) >= 0
         require(good, "seeds", self.seeds, "at least one seed >= 0, each once", 'e.g. --seeds "[11,12,13]"')
         require(self.num_workers >= 1, "num_workers", self.num_workers, "1 or more", "the number of cores is usual")

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from stagewise.bounds import settle_fields
 from stagewise.errors import InputError, require
 
 _PATTERNS = ("pattern", "followed_by", "not_followed_by", "preceded_by", "not_preceded_by")
@@ -42,6 +43,7 @@ class ClassSpec:
     max_bigram_frequency: float | None = None
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         if all(value is None for value in vars(self).values()):
             raise InputError(f"got a class without a condition; expected one or more of {', '.join(vars(self))}")
         for name in _PATTERNS:
