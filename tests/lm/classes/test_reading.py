@@ -55,7 +55,10 @@ def test_classes_are_named_by_lists_and_mappings():
         ({"mine": {"predicate": f"{HERE}.not_a_predicate"}}, r"which is a int; expected a function \(text\) -> bool"),
         ({"mine": {"pattern": "x", "max_bigram_frequency": 0.0}}, "got max_bigram_frequency=0.0"),
         ({"mine": {"pattern": "x", "max_bigram_frequency": 1.0}}, "got max_bigram_frequency=1.0"),
-        ({"mine": {"pattern": "x", "max_bigram_frequency": "1e-4"}}, "got max_bigram_frequency='1e-4'.*YAML takes 1.0e-4"),
+        (
+            {"mine": {"pattern": "x", "max_bigram_frequency": "1e-4"}},
+            "max_bigram_frequency='1e-4'.*YAML takes 1.0e-4",
+        ),
         ({"mine": {"pattern": "x", "max_bigram_frequency": float("nan")}}, "got max_bigram_frequency=nan"),
     ],
 )
