@@ -7,11 +7,13 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from stagewise.bounds import shown
 from stagewise.errors import InputError
+from stagewise.group_names import check_group_names
 from stagewise.interventions.influence_table import InfluenceTable
 from stagewise.interventions.loader import ReweightedLoader
 from stagewise.interventions.plan import Plan
-from stagewise.interventions.policy import ConstantFactor, Policy, check_policy, decide_weights, from_path
+from stagewise.interventions.policy import ConstantFactor, Policy, check_call, check_policy, decide_weights, from_path
 from stagewise.interventions.span import Part, Span, read_spans
 from stagewise.interventions.strata import Strata
 
@@ -89,11 +91,12 @@ def settle_policy(policy: Policy | str | None) -> Policy:
     """A policy as it is, or by its dotted path.
 
     Raises:
-        InputError: there is none, or it cannot be called.
+        InputError: there is none, or it cannot be called as a policy is.
     """
     found = from_path(policy) if isinstance(policy, str) else policy
     if not callable(found) or isinstance(found, type):
-        raise InputError(f"got policy {found!r}; expected one such as ConstantFactor({{'induction': 4.0}})")
+        raise InputError(f"got policy {shown(found)}; expected one such as ConstantFactor({{'induction': 4.0}})")
+    check_call(found)
     return found
 
 
@@ -116,17 +119,17 @@ def settle_groups(
         policy: asked last, where it is a ``ConstantFactor``.
 
     Raises:
-        InputError: nobody knows, or masks that do not fit.
+        InputError: nobody knows, names that cannot be shown, or masks that do not fit.
     """
     if isinstance(groups, Mapping):
         strata = Strata(groups)
         return strata.names, strata
     if groups is not None:
-        return tuple(groups), None
+        return check_group_names(groups), None
     if isinstance(loader, ReweightedLoader):
         return loader.strata.names, loader.strata
     if isinstance(policy, ConstantFactor):
-        return tuple(policy.weights), None
+        return check_group_names(policy.weights), None
     raise InputError(
         "got no groups; expected the names of those that the batches' masks tell; pass groups=['name', ...]"
     )

@@ -5,11 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from stagewise.bounds import settle_fields
-from stagewise.dotted_path import load_callable
+from stagewise.bounds import settle_fields, shown
+from stagewise.dotted_path import Call, check_arguments_of, load_callable
 from stagewise.errors import InputError, require
 from stagewise.interventions.group_weights import GroupWeights, check_names, check_values, complete_weights
 from stagewise.interventions.influence_table import InfluenceTable
+
+_SIGNATURE = "(names, *, window, step, influence) -> weights"
+_LIKE: Call = ((["a"],), {"window": 0, "step": 0, "influence": None})
+"""How a policy is called, with arguments of the right number and names."""
 
 
 class Policy(Protocol):
@@ -131,15 +135,24 @@ class ProportionalToInfluence:
 
 
 def from_path(path: str) -> Policy:
-    """A policy by its dotted path.
+    """A policy by its dotted path. Its module is imported, which runs the module: read settings of others first.
 
     Args:
         path: ``package.module.name`` of a function, or of a callable object.
 
     Raises:
-        InputError: there is no such module or name, or it cannot be called.
+        InputError: there is no such module or name, it fails, or what it has cannot be called as a policy is.
     """
-    return load_callable(path, kind="policy", signature="(names, *, window, step, influence) -> weights")
+    return load_callable(path, kind="policy", signature=_SIGNATURE, like=_LIKE)
+
+
+def check_call(policy: object) -> None:
+    """Before training: refuse what cannot be called as a policy is.
+
+    Raises:
+        InputError: it takes other arguments.
+    """
+    check_arguments_of(policy, words=f"policy {shown(policy)}", signature=_SIGNATURE, like=_LIKE)
 
 
 def check_policy(policy: Policy, names: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ import xarray as xr
 import zarr
 
 from stagewise.errors import InputError
+from stagewise.group_names import plain_names
 from stagewise.reporting.files import write_json
 from stagewise.reporting.summary_file import summary_text
 
@@ -132,6 +133,16 @@ def open_run(path: str | Path, *, trace: bool = False, variables: Collection[str
 
 def _reference(probe: xr.Dataset) -> int:
     return int(probe.attrs["reference_step"])
+
+
+def with_plain_names(run: xr.Dataset) -> xr.Dataset:
+    """A run whose group names can be shown in words and pictures: see :func:`~stagewise.group_names.plain_names`.
+
+    Args:
+        run: of others, or of an earlier version, as :func:`open_run` returns it.
+    """
+    axes = [axis for axis in ("group", "group_j") if axis in run.coords]
+    return run.assign_coords({axis: list(plain_names(run[axis].values.tolist())) for axis in axes})
 
 
 def write_summary(folder: Path, summary: dict) -> Path:

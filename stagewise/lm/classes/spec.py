@@ -26,7 +26,7 @@ class ClassSpec:
         preceded_by: of the token before it.
         not_preceded_by: a pattern that the token before it does not have.
         predicate: dotted path of a function from :class:`~stagewise.lm.classes.token_text.TokenText` to bool
-            ``[sample, position - 1]``.
+            ``[sample, position - 1]``. Its module is imported, which runs the module: read classes of others first.
         max_bigram_frequency: the pair of the token before it and the target makes up at most this share of the bigrams
             of a corpus, more than 0, less than 1; needs a
             :class:`~stagewise.lm.classes.bigrams.BigramTable`.
