@@ -9,7 +9,7 @@ import math
 import os
 import reprlib
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
 from functools import cache, wraps
@@ -17,11 +17,12 @@ from inspect import signature
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from stagewise.errors import InputError
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _MAX_BITS = 63
 """Beyond it a whole number fits no tensor index, no step and no seed."""
@@ -99,7 +100,7 @@ def _option(value: Any, options: tuple[Any, ...]) -> Any:
 
 
 def _items(value: Any, element: Any, kind: str) -> list[Any]:
-    listed = isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, (str, bytes, bytearray))
+    listed = isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray, Mapping))
     if not listed:
         raise _UnfitError(f"{kind} of {_expected(element)}")
     if isinstance(value, range) and len(value) > 10**6:
@@ -137,7 +138,8 @@ class _Nothing:
 _NOTHING = _Nothing()
 
 _SIMPLE: dict[Any, Callable[[Any], Any]] = {int: _whole, float: _number, bool: _truth, str: _text}
-_LISTS = {list, Sequence}
+_LISTS = {list, Sequence, Iterable, Collection}
+_ARRAY = set(get_args(ArrayLike))
 _MAPPINGS = {dict, Mapping}
 
 
@@ -159,6 +161,8 @@ def _settled(value: Any, hint: Any) -> Any:
     if origin is Annotated:
         return _settled(value, inner[0])
     if origin in (Union, types.UnionType):
+        if set(inner) >= _ARRAY:
+            return value
         return _any_of(value, inner)
     if origin is Literal:
         return _option(value, inner)
@@ -267,7 +271,7 @@ def settle_fields(settings: Any, *, prefix: str = "", leave: Iterable[str] = ())
     Raises:
         InputError: naming the first field that is of another type.
     """
-    kind = type(settings)
+    kind: Any = type(settings)
     hints, left = _hints(kind), set(leave)
     for field in fields(settings):
         if field.name not in left:
@@ -277,19 +281,23 @@ def settle_fields(settings: Any, *, prefix: str = "", leave: Iterable[str] = ())
                 object.__setattr__(settings, field.name, settled)
 
 
-def check_arguments(owner: str, function: Callable[..., Any], values: Mapping[str, Any]) -> None:
+def check_arguments(
+    owner: str, function: Callable[..., Any], values: Mapping[str, Any], *, leave: Iterable[str] = ()
+) -> None:
     """Hold the arguments of a constructor against its annotations; first in its body, with ``locals()``.
 
     Args:
         owner: name of the class, for messages.
         function: its ``__init__``.
         values: name to value; names without an annotation are passed over.
+        leave: arguments that are checked elsewhere.
 
     Raises:
         InputError: naming the first argument that is of another type.
     """
+    left = {"return", *leave}
     for name, hint in _hints(function).items():
-        if name in values and name != "return":
+        if name in values and name not in left:
             _settle(name, values[name], hint, owner)
 
 
@@ -307,3 +315,23 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         return function(*bound.args, **bound.kwargs)
 
     return call
+
+
+def float_array(name: str, value: ArrayLike) -> NDArray[np.float64]:
+    """Numbers of any shape as float64; NaN may be among them.
+
+    Args:
+        name: of the argument, for messages.
+        value: numbers, nested lists of them, an array, or a tensor in CPU memory.
+
+    Raises:
+        InputError: something else: text, truth values, complex numbers, None, rows of different lengths.
+    """
+    try:
+        found = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        why = " ".join(str(error).split())
+        raise InputError(f"got {name}={shown(value)} ({why}); expected an array of numbers; see its shape") from error
+    if found.dtype.kind not in "iuf" and found.size:
+        raise InputError(f"got {name}={shown(value)}; expected an array of numbers; leave out text, None and the like")
+    return found.astype(np.float64)

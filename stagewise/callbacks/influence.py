@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from stagewise.batches import Batch
+from stagewise.bounds import check_arguments
 from stagewise.callbacks.calibration import SettingsWatch
 from stagewise.callbacks.component import masks_of_component
 from stagewise.callbacks.group_coverage import write_group_coverage
@@ -100,6 +101,7 @@ class InfluenceCallback(HostCallback):
                 ``<log_dir>/<name>/<version>``); :attr:`folder` tells.
             enabled: False switches the callback off, for a run without it from the same configuration.
         """
+        check_arguments("InfluenceCallback", InfluenceCallback.__init__, locals())
         self.schedule = schedule
         self.sgld = sgld
         self.probe = probe

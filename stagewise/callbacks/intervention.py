@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import ArrayLike
 
+from stagewise.bounds import check_arguments
 from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.intervention_plan import (
     Mechanism,
@@ -91,6 +92,12 @@ class InterventionCallback(HostCallback):
         Raises:
             InputError: windows, policy or mechanism that cannot be used.
         """
+        check_arguments(
+            "InterventionCallback",
+            InterventionCallback.__init__,
+            locals(),
+            leave=("windows", "policy", "mechanism", "part"),
+        )
         self.mechanism = settle_mechanism(mechanism, groups)
         self.spans = settle_spans(windows, part=part, length=length, shift=shift)
         self.policy = settle_policy(policy)

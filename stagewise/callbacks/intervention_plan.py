@@ -74,6 +74,8 @@ def settle_spans(windows: Windows, *, part: Part | str, length: int | None, shif
         )
     if windows is None:
         return None
+    if not isinstance(windows, Sequence):
+        raise InputError(f"got windows={shown(windows)}; expected a list of spans, a path, or None for live windows")
     if not windows:
         raise InputError("got no window; expected at least one; give spans, a path, or None for live windows")
     spans = []

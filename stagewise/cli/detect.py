@@ -9,6 +9,7 @@ import xarray as xr
 from jsonargparse import ArgumentParser
 
 from stagewise._version import __version__
+from stagewise.cli.config_files import check_config_files
 from stagewise.errors import InputError
 from stagewise.phases.detection import FoundWindow, detect
 from stagewise.phases.live_signal import CONTRAST
@@ -87,6 +88,7 @@ def run_detect(arguments: Sequence[str]) -> Path:
         InputError: there is no run, or a setting is unusable.
         jsonargparse.ArgumentError: the options could not be parsed.
     """
+    check_config_files(arguments)
     parsed = detect_parser().parse_args(list(arguments[1:]))
     config = DetectorConfig(**parsed.detector.as_dict())
     folder = Path(parsed.run)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
+from stagewise.cli.config_files import check_config_files
 from stagewise.errors import InputError
 from stagewise.reporting.files import refuse_below_file
 from stagewise.reporting.run_report import verdict_text, write_run_report
@@ -44,6 +45,7 @@ def run_report(arguments: Sequence[str]) -> Path:
         InputError: there is no run, it has a single probe, or a setting is unusable.
         jsonargparse.ArgumentError: the options could not be parsed.
     """
+    check_config_files(arguments)
     parsed = report_parser().parse_args(list(arguments[1:]))
     given = Path(parsed.run)
     folder = given.parent if given.name == STORE_NAME else given

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from stagewise.bounds import settle_fields
+from stagewise.bounds import check_arguments, check_value, float_array, settle_fields, shown
 from stagewise.errors import InputError, require
 from stagewise.phases.plateau import Plateau
 
@@ -97,6 +97,9 @@ class OnlineWindow:
     peak_value: float
     z: float
 
+    def __post_init__(self) -> None:
+        settle_fields(self, leave=("z",))
+
     @property
     def height(self) -> float:
         """Peak less plateau, in the signal's unit; negative for one that fell."""
@@ -144,6 +147,7 @@ class OnlineDetector:
         Args:
             config: settings; the defaults if None.
         """
+        check_arguments("OnlineDetector", OnlineDetector.__init__, locals())
         self.config = DetectorConfig() if config is None else config
         self._last_step = -1
         self._plateau = Plateau()
@@ -177,6 +181,9 @@ class OnlineDetector:
         Raises:
             InputError: steps do not increase, or a negative error.
         """
+        step = check_value("step", step, int)
+        for name, given in (("value", value), ("error", error)):
+            require(float_array(name, given).ndim == 0, name, shown(given), "one number", "update once for each probe")
         if not step > self._last_step:
             raise InputError(f"got step={step} after step {self._last_step}; expected probes in order of training")
         require(not error < 0, "error", error, "0 or more, or NaN where it is not known", "pass a standard error")

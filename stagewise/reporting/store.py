@@ -8,6 +8,7 @@ from pathlib import Path
 import xarray as xr
 import zarr
 
+from stagewise.bounds import checked
 from stagewise.errors import InputError
 from stagewise.group_names import plain_names
 from stagewise.reporting.files import write_json
@@ -92,6 +93,7 @@ def _locate(path: Path) -> Path:
     raise InputError(f"got {path}, where no {STORE_NAME} is; expected the log directory of a run with probes{hint}")
 
 
+@checked
 def open_run(path: str | Path, *, trace: bool = False, variables: Collection[str] | None = None) -> xr.Dataset:
     """Open the probes of a run as one data set.
 
