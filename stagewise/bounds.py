@@ -14,12 +14,13 @@ from dataclasses import fields
 from enum import Enum
 from functools import cache, wraps
 from inspect import signature
+from itertools import islice
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stagewise.errors import InputError
+from stagewise.errors import InputError, require
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,8 +29,18 @@ _MAX_BITS = 63
 """Beyond it a whole number fits no tensor index, no step and no seed."""
 
 
+_MOST_ENTRIES = 10_000_000
+"""A longer list of settings is a slip, and may have no end."""
+
+
 class _UnfitError(Exception):
     """A value of another type than asked for; says what was expected."""
+
+
+_INFINITE = "may be infinite"
+
+MaybeInfinite = Annotated[float, _INFINITE]
+"""A number that may be infinite, but not NaN."""
 
 
 class _Words(reprlib.Repr):
@@ -86,10 +97,11 @@ def _text(value: Any) -> str:
 
 
 def _member(value: Any, kind: type[Enum]) -> Enum:
-    try:
-        return kind(value)
-    except ValueError:
-        raise _UnfitError(f"one of {[member.value for member in kind]}") from None
+    if isinstance(value, (str, int)) and not isinstance(value, bool):
+        for member in kind:
+            if member.value == value:
+                return member
+    raise _UnfitError(f"one of {[member.value for member in kind]}")
 
 
 def _option(value: Any, options: tuple[Any, ...]) -> Any:
@@ -103,12 +115,20 @@ def _items(value: Any, element: Any, kind: str) -> list[Any]:
     listed = isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray, Mapping))
     if not listed:
         raise _UnfitError(f"{kind} of {_expected(element)}")
-    if isinstance(value, range) and len(value) > 10**6:
-        raise _UnfitError(f"{kind} of at most a million entries")
+    too_many = _UnfitError(f"{kind} of at most {_MOST_ENTRIES:,} entries")
+    if _is_endless(value):
+        raise too_many
     try:
-        return [_settled(it, element) for it in value]
+        found = [_settled(it, element) for it in islice(value, _MOST_ENTRIES + 1)]
     except _UnfitError as unfit:
         raise _UnfitError(f"{kind}, each entry {unfit}") from None
+    if len(found) > _MOST_ENTRIES:
+        raise too_many
+    return found
+
+
+def _is_endless(value: object) -> bool:
+    return isinstance(value, range) and (value.stop - value.start) // value.step > _MOST_ENTRIES
 
 
 def _mapping(value: Any, key: Any, element: Any) -> Mapping[Any, Any]:
@@ -158,6 +178,8 @@ def _settled(value: Any, hint: Any) -> Any:
             return None
         raise _UnfitError("null")
     origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated and _INFINITE in inner[1:]:
+        return value if isinstance(value, float) and math.isinf(value) else _number(value)
     if origin is Annotated:
         return _settled(value, inner[0])
     if origin in (Union, types.UnionType):
@@ -327,6 +349,7 @@ def float_array(name: str, value: ArrayLike) -> NDArray[np.float64]:
     Raises:
         InputError: something else: text, truth values, complex numbers, None, rows of different lengths.
     """
+    require(not _is_endless(value), name, shown(value), f"at most {_MOST_ENTRIES:,} numbers", "see its shape")
     try:
         found = np.asarray(value)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:

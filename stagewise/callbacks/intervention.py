@@ -41,6 +41,9 @@ from stagewise.reporting.files import write_json
 from stagewise.reporting.intervention import FILE_NAME, build_report, report_markdown
 from stagewise.reporting.tensorboard import write_text
 
+_CHECKED = ("windows", "policy", "mechanism", "part")
+"""Arguments that are read, not only checked, each by its own function."""
+
 
 class InterventionCallback(HostCallback):
     """Changes the weights of groups of training samples inside windows, with the mass of the data preserved.
@@ -92,12 +95,7 @@ class InterventionCallback(HostCallback):
         Raises:
             InputError: windows, policy or mechanism that cannot be used.
         """
-        check_arguments(
-            "InterventionCallback",
-            InterventionCallback.__init__,
-            locals(),
-            leave=("windows", "policy", "mechanism", "part"),
-        )
+        check_arguments("InterventionCallback", InterventionCallback.__init__, locals(), leave=_CHECKED)
         self.mechanism = settle_mechanism(mechanism, groups)
         self.spans = settle_spans(windows, part=part, length=length, shift=shift)
         self.policy = settle_policy(policy)

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from stagewise.bounds import shown
+from stagewise.bounds import check_value, shown
 from stagewise.errors import InputError
 from stagewise.group_names import check_group_names
 from stagewise.interventions.influence_table import InfluenceTable
@@ -40,10 +40,7 @@ def settle_mechanism(mechanism: Mechanism | str, groups: object) -> Mechanism:
     Raises:
         InputError: no such way, or groups where the loader has them.
     """
-    try:
-        found = Mechanism(mechanism)
-    except ValueError:
-        raise InputError(f"got mechanism={mechanism!r}; expected sampling or loss") from None
+    found = check_value("mechanism", mechanism, Mechanism, advice="choose sampling or loss")
     if found is Mechanism.sampling and groups is not None:
         raise InputError("got groups with mechanism=sampling; expected none; the ReweightedLoader has them")
     return found
@@ -61,15 +58,12 @@ def settle_spans(windows: Windows, *, part: Part | str, length: int | None, shif
     Raises:
         InputError: no spans, options that say nothing here, or a file that cannot be used.
     """
+    part = check_value("part", part, Part, advice="choose one")
     if isinstance(windows, (str, Path)):
-        try:
-            which = Part(part)
-        except ValueError:
-            raise InputError(f"got part={part!r}; expected one of {', '.join(Part)}") from None
-        return read_spans(windows, part=which, length=length, shift=shift)
+        return read_spans(windows, part=part, length=length, shift=shift)
     if part != Part.window or length is not None or shift:
         raise InputError(
-            f"got part={part}, length={length}, shift={shift} without the path of an earlier run; expected the "
+            f"got part={shown(part)}, length={length}, shift={shift} without the path of an earlier run; expected the "
             "defaults; leave them out, or give windows as a path"
         )
     if windows is None:
@@ -85,7 +79,7 @@ def settle_spans(windows: Windows, *, part: Part | str, length: int | None, shif
         elif isinstance(window, (tuple, list)) and len(window) == 2:
             spans.append(Span(*window))
         else:
-            raise InputError(f"got window {window!r}; expected a Span or (start, end), training steps")
+            raise InputError(f"got window {shown(window)}; expected a Span or (start, end), training steps")
     return tuple(spans)
 
 

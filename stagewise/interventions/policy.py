@@ -8,6 +8,7 @@ from typing import Protocol
 from stagewise.bounds import settle_fields, shown
 from stagewise.dotted_path import Call, check_arguments_of, load_callable
 from stagewise.errors import InputError, require
+from stagewise.group_names import check_group_names
 from stagewise.interventions.group_weights import GroupWeights, check_names, check_values, complete_weights
 from stagewise.interventions.influence_table import InfluenceTable
 
@@ -54,9 +55,9 @@ class ConstantFactor:
     weights: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        settle_fields(self, leave=("weights",))
-        require(bool(self.weights), "weights", self.weights, "at least one group", "name one, e.g. {induction: 4.0}")
         check_values(self.weights)
+        check_group_names(self.weights)
+        require(bool(self.weights), "weights", self.weights, "at least one group", "name one, e.g. {induction: 4.0}")
 
     def check(self, names: Sequence[str]) -> None:
         """Refuse groups that do not exist."""

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, stdtrit
 
-from stagewise.bounds import checked, float_array, settle_fields
+from stagewise.bounds import MaybeInfinite, checked, float_array, settle_fields
 from stagewise.errors import InputError, require
 
 Array = NDArray[np.float64]
@@ -37,11 +37,11 @@ class SignFlip:
     latest: int
     before: float
     after: float
-    z_before: float
-    z_after: float
+    z_before: MaybeInfinite
+    z_after: MaybeInfinite
 
     def __post_init__(self) -> None:
-        settle_fields(self, leave=("z_before", "z_after"))
+        settle_fields(self)
         signs = np.sign([self.before, self.z_before, self.after, self.z_after]).tolist()
         if signs not in ([-1, -1, 1, 1], [1, 1, -1, -1]):
             raise InputError(

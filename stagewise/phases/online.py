@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from stagewise.bounds import check_arguments, check_value, float_array, settle_fields, shown
+from stagewise.bounds import MaybeInfinite, check_arguments, check_value, float_array, settle_fields, shown
 from stagewise.errors import InputError, require
 from stagewise.phases.plateau import Plateau
 
@@ -95,10 +95,10 @@ class OnlineWindow:
     plateau: float
     peak_step: int
     peak_value: float
-    z: float
+    z: MaybeInfinite
 
     def __post_init__(self) -> None:
-        settle_fields(self, leave=("z",))
+        settle_fields(self)
 
     @property
     def height(self) -> float:

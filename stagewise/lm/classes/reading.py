@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stagewise.bounds import shown
 from stagewise.dotted_path import load_callable
 from stagewise.errors import InputError
 from stagewise.group_names import check_group_names
@@ -64,8 +65,10 @@ def read_specs(specs: ClassSpecs, *, complements: bool = False) -> dict[str, Cla
         InputError: no class, an unknown or doubled name, one that cannot be shown, a default class's name for
             another class, or a class that cannot be.
     """
-    if isinstance(specs, str) or not isinstance(specs, (Mapping, Sequence)) or not specs:
-        raise InputError(f"got classes {specs!r}; expected a list of default classes, or a mapping of names to classes")
+    if isinstance(specs, (str, bytes, range)) or not isinstance(specs, (Mapping, Sequence)) or not specs:
+        raise InputError(
+            f"got classes {shown(specs)}; expected a list of default classes, or a mapping of names to classes"
+        )
     entries = list(specs.items()) if isinstance(specs, Mapping) else [(name, name) for name in specs]
     read: dict[str, ClassSpec] = {}
     check_group_names([name for name, _ in entries], kind="class")
