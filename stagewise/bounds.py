@@ -135,7 +135,11 @@ def _mapping(value: Any, key: Any, element: Any) -> Mapping[Any, Any]:
     if not isinstance(value, Mapping):
         raise _UnfitError(f"a mapping to {_expected(element)}")
     try:
-        found = {_settled(name, key): _settled(it, element) for name, it in value.items()}
+        names = [_settled(name, key) for name in value]
+    except _UnfitError as unfit:
+        raise _UnfitError(f"a mapping, each name {unfit}") from None
+    try:
+        found = dict(zip(names, (_settled(it, element) for it in value.values()), strict=True))
     except _UnfitError as unfit:
         raise _UnfitError(f"a mapping, each entry {unfit}") from None
     # As it was given where nothing had to be changed: some mappings are more than a dict.

@@ -45,10 +45,10 @@ def _read(name: str, given: object) -> ClassSpec:
         return _default(given)
     if not isinstance(given, Mapping):
         raise InputError(f"got class {name!r} as {type(given).__name__}; expected conditions or a default class's name")
-    unknown = sorted(set(given) - set(ClassSpec.__dataclass_fields__))
+    unknown = [key for key in given if key not in ClassSpec.__dataclass_fields__]
     if unknown:
         raise InputError(
-            f"got {', '.join(map(repr, unknown))} in class {name!r}; expected only "
+            f"got {', '.join(map(shown, unknown))} in class {name!r}; expected only "
             f"{', '.join(ClassSpec.__dataclass_fields__)}"
         )
     return ClassSpec(**given)
