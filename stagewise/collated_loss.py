@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from stagewise.batches import Batch, collated, to_device
+from stagewise.bounds import settle_fields
 from stagewise.errors import InputError
 from stagewise.losses import LossFn, resolve_loss
 
@@ -45,6 +46,7 @@ class CollatedLoss:
     transfer: Transfer | None = None
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         if not (hasattr(self.dataset, "__getitem__") and hasattr(self.dataset, "__len__")):
             raise InputError(
                 f"got a {type(self.dataset).__name__} for CollatedLoss; expected a map-style data set, with a length "

@@ -9,6 +9,10 @@ PACKAGE = Path(__file__).parents[1] / "stagewise"
 
 FLOORS = {
     "errors": 0,
+    "bounds": 0,
+    "group_names": 0,
+    "json_files": 0,
+    "patterns": 0,
     "dotted_path": 0,
     "structure": 0,
     "whole_file": 0,

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from stagewise.batches import to_device
+from stagewise.bounds import settle_fields
 from stagewise.callbacks.calibration import curvature_landscape
 from stagewise.callbacks.component import masks_of_component
 from stagewise.callbacks.influence import InfluenceCallback
@@ -56,6 +57,7 @@ class CalibrationSettings:
     output_dir: str | None = None
 
     def __post_init__(self) -> None:
+        settle_fields(self, prefix="calibration.")
         for name, least in (("num_steps", 1), ("num_samples", 1), ("num_chains", 1), ("num_draws", 8)):
             if getattr(self, name) < least:
                 raise InputError(f"got calibration.{name} {getattr(self, name)}; expected {least} or more")

@@ -6,6 +6,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from stagewise.bounds import check_arguments
 from stagewise.callbacks.faults import PROBE, Faults, OnError
 from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.probe_values import log_values
@@ -53,6 +54,7 @@ class InductionCallback(HostCallback):
         Raises:
             InputError: a setting is below 1.
         """
+        check_arguments("InductionCallback", InductionCallback.__init__, locals())
         for name, value in (("every_n_steps", every_n_steps), ("num_sequences", num_sequences), ("copies", copies)):
             if value < 1:
                 raise InputError(f"got {name} {value}; expected 1 or more")

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from stagewise.batches import Batch
+from stagewise.bounds import check_arguments
 from stagewise.callbacks.attempt import attempt
 from stagewise.callbacks.calibration import SettingsWatch
 from stagewise.callbacks.component import masks_of_component
@@ -111,6 +112,7 @@ class InfluenceCallback(HostCallback):
                 either way.
             enabled: False switches the callback off, for a run without it from the same configuration.
         """
+        check_arguments("InfluenceCallback", InfluenceCallback.__init__, locals())
         self.schedule = schedule
         self.sgld = sgld
         self.probe = probe

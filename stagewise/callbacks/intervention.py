@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import ArrayLike
 
+from stagewise.bounds import check_arguments
 from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.intervention_plan import (
     Mechanism,
@@ -39,6 +40,9 @@ from stagewise.reporting import tags
 from stagewise.reporting.files import write_json
 from stagewise.reporting.intervention import FILE_NAME, build_report, report_markdown
 from stagewise.reporting.tensorboard import write_text
+
+_CHECKED = ("windows", "policy", "mechanism", "part")
+"""Arguments that are read, not only checked, each by its own function."""
 
 
 class InterventionCallback(HostCallback):
@@ -91,6 +95,7 @@ class InterventionCallback(HostCallback):
         Raises:
             InputError: windows, policy or mechanism that cannot be used.
         """
+        check_arguments("InterventionCallback", InterventionCallback.__init__, locals(), leave=_CHECKED)
         self.mechanism = settle_mechanism(mechanism, groups)
         self.spans = settle_spans(windows, part=part, length=length, shift=shift)
         self.policy = settle_policy(policy)

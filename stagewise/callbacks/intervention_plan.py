@@ -7,11 +7,13 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from stagewise.bounds import check_value, shown
 from stagewise.errors import InputError
+from stagewise.group_names import check_group_names
 from stagewise.interventions.influence_table import InfluenceTable
 from stagewise.interventions.loader import ReweightedLoader
 from stagewise.interventions.plan import Plan
-from stagewise.interventions.policy import ConstantFactor, Policy, check_policy, decide_weights, from_path
+from stagewise.interventions.policy import ConstantFactor, Policy, check_call, check_policy, decide_weights, from_path
 from stagewise.interventions.span import Part, Span, read_spans
 from stagewise.interventions.strata import Strata
 
@@ -38,10 +40,7 @@ def settle_mechanism(mechanism: Mechanism | str, groups: object) -> Mechanism:
     Raises:
         InputError: no such way, or groups where the loader has them.
     """
-    try:
-        found = Mechanism(mechanism)
-    except ValueError:
-        raise InputError(f"got mechanism={mechanism!r}; expected sampling or loss") from None
+    found = check_value("mechanism", mechanism, Mechanism, advice="choose sampling or loss")
     if found is Mechanism.sampling and groups is not None:
         raise InputError("got groups with mechanism=sampling; expected none; the ReweightedLoader has them")
     return found
@@ -59,19 +58,18 @@ def settle_spans(windows: Windows, *, part: Part | str, length: int | None, shif
     Raises:
         InputError: no spans, options that say nothing here, or a file that cannot be used.
     """
+    part = check_value("part", part, Part, advice="choose one")
     if isinstance(windows, (str, Path)):
-        try:
-            which = Part(part)
-        except ValueError:
-            raise InputError(f"got part={part!r}; expected one of {', '.join(Part)}") from None
-        return read_spans(windows, part=which, length=length, shift=shift)
+        return read_spans(windows, part=part, length=length, shift=shift)
     if part != Part.window or length is not None or shift:
         raise InputError(
-            f"got part={part}, length={length}, shift={shift} without the path of an earlier run; expected the "
+            f"got part={shown(part)}, length={length}, shift={shift} without the path of an earlier run; expected the "
             "defaults; leave them out, or give windows as a path"
         )
     if windows is None:
         return None
+    if not isinstance(windows, Sequence):
+        raise InputError(f"got windows={shown(windows)}; expected a list of spans, a path, or None for live windows")
     if not windows:
         raise InputError("got no window; expected at least one; give spans, a path, or None for live windows")
     spans = []
@@ -81,7 +79,7 @@ def settle_spans(windows: Windows, *, part: Part | str, length: int | None, shif
         elif isinstance(window, (tuple, list)) and len(window) == 2:
             spans.append(Span(*window))
         else:
-            raise InputError(f"got window {window!r}; expected a Span or (start, end), training steps")
+            raise InputError(f"got window {shown(window)}; expected a Span or (start, end), training steps")
     return tuple(spans)
 
 
@@ -89,11 +87,12 @@ def settle_policy(policy: Policy | str | None) -> Policy:
     """A policy as it is, or by its dotted path.
 
     Raises:
-        InputError: there is none, or it cannot be called.
+        InputError: there is none, or it cannot be called as a policy is.
     """
     found = from_path(policy) if isinstance(policy, str) else policy
     if not callable(found) or isinstance(found, type):
-        raise InputError(f"got policy {found!r}; expected one such as ConstantFactor({{'induction': 4.0}})")
+        raise InputError(f"got policy {shown(found)}; expected one such as ConstantFactor({{'induction': 4.0}})")
+    check_call(found)
     return found
 
 
@@ -116,17 +115,17 @@ def settle_groups(
         policy: asked last, where it is a ``ConstantFactor``.
 
     Raises:
-        InputError: nobody knows, or masks that do not fit.
+        InputError: nobody knows, names that cannot be shown, or masks that do not fit.
     """
     if isinstance(groups, Mapping):
         strata = Strata(groups)
         return strata.names, strata
     if groups is not None:
-        return tuple(groups), None
+        return check_group_names(groups), None
     if isinstance(loader, ReweightedLoader):
         return loader.strata.names, loader.strata
     if isinstance(policy, ConstantFactor):
-        return tuple(policy.weights), None
+        return check_group_names(policy.weights), None
     raise InputError(
         "got no groups; expected the names of those that the batches' masks tell; pass groups=['name', ...]"
     )

@@ -1,6 +1,5 @@
 """``stagewise detect``: the transition windows of a finished run, with what they rest on."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ import xarray as xr
 from jsonargparse import ArgumentParser
 
 from stagewise._version import __version__
+from stagewise.cli.config_files import check_config_files
 from stagewise.errors import InputError
 from stagewise.phases.detection import FoundWindow, detect
 from stagewise.phases.live_signal import CONTRAST
@@ -20,6 +20,7 @@ from stagewise.phases.stage_boundaries import StageBoundary, stage_boundaries
 from stagewise.reporting.files import refuse_below_file, write_json
 from stagewise.reporting.stage_boundaries import boundary_records, boundary_table
 from stagewise.reporting.store import STORE_NAME, open_run
+from stagewise.reporting.summary_file import summary_of
 from stagewise.reporting.windows import transitions, window_record, window_table
 
 WINDOWS_NAME = "windows.json"
@@ -87,6 +88,7 @@ def run_detect(arguments: Sequence[str]) -> Path:
         InputError: there is no run, or a setting is unusable.
         jsonargparse.ArgumentError: the options could not be parsed.
     """
+    check_config_files(arguments)
     parsed = detect_parser().parse_args(list(arguments[1:]))
     config = DetectorConfig(**parsed.detector.as_dict())
     folder = Path(parsed.run)
@@ -146,7 +148,7 @@ def _output(given: str | None, run: Path) -> Path:
 
 def _run_prominence(run: xr.Dataset) -> float:
     """As in the summary of the run, so that without options both tell the same windows."""
-    summary = json.loads(run.attrs.get("summary", "{}"))
+    summary = summary_of(run)
     return float(summary.get("min_prominence", MIN_PROMINENCE))
 
 

@@ -1,5 +1,6 @@
 """The command ``stagewise``: one line for a user's mistake, exit status 2."""
 
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -17,6 +18,12 @@ _COMMANDS = {
     "report": "sign changes, curves and heat maps of a finished run: stagewise report RUN",
     "toy": "influence from chains, held against exact methods in a network whose stages are known",
 }
+
+
+_OF_PATHS = (ArgumentError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+"""Mistakes of the user: what jsonargparse refuses, and paths that lead nowhere or are closed."""
+
+_LONGEST_LINE = 2000
 
 
 def _usage() -> str:
@@ -38,7 +45,11 @@ def _mistake(error: BaseException) -> BaseException | None:
         link = link.__cause__ or link.__context__
     # Lightning's word for unusable Trainer settings, by name: importing Lightning takes seconds.
     foreign = type(error).__name__ == "MisconfigurationException"
-    return error if foreign or isinstance(error, (ArgumentError, FileNotFoundError)) else None
+    return error if foreign or isinstance(error, _OF_PATHS) or _is_long_name(error) else None
+
+
+def _is_long_name(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
 
 
 def _interrupted(command: str) -> int:
@@ -47,7 +58,10 @@ def _interrupted(command: str) -> int:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    """Nothing of a file's content moves the cursor, and no line is longer than a screen."""
+    words = "".join(it if it.isprintable() or it.isspace() else ascii(it)[1:-1] for it in str(error))
+    line = " ".join(words.split())
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 300]} ... {line[-200:]}"
 
 
 def _run(given: Sequence[str]) -> None:

@@ -1,15 +1,16 @@
 """``stagewise report RUN``: sign changes, curves, heat maps and scores of a run or a sweep, in words and pictures."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
+from stagewise.cli.config_files import check_config_files
 from stagewise.errors import InputError
 from stagewise.reporting.files import refuse_below_file
 from stagewise.reporting.run_report import verdict_text, write_run_report
 from stagewise.reporting.store import STORE_NAME, open_run
+from stagewise.reporting.summary_file import summary_of
 
 FOLDER_NAME = "report"
 
@@ -44,6 +45,7 @@ def run_report(arguments: Sequence[str]) -> Path:
         InputError: there is no run, it has a single probe, or a setting is unusable.
         jsonargparse.ArgumentError: the options could not be parsed.
     """
+    check_config_files(arguments)
     parsed = report_parser().parse_args(list(arguments[1:]))
     given = Path(parsed.run)
     folder = given.parent if given.name == STORE_NAME else given
@@ -55,7 +57,7 @@ def run_report(arguments: Sequence[str]) -> Path:
     if run.sizes["step"] < 2:
         raise InputError(f"got {given} with a single probe; expected two or more: a report is of changes; probe more")
     report, changes = write_run_report(folder, run, output, chance=parsed.chance)
-    print(verdict_text(run, json.loads(run.attrs.get("summary", "{}"))))
+    print(verdict_text(run, summary_of(run)))
     print(f"\n{changes.markdown()}")
     print(f"\nWritten: {report}")
     return output

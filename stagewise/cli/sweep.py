@@ -1,6 +1,5 @@
 """``stagewise sweep``: influence over the saved checkpoints of a causal language model."""
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from stagewise.experiments.sweep.config import SweepConfig
 from stagewise.experiments.sweep.ranks import agreed, joined_ranks
 from stagewise.experiments.sweep.results import write_results
 from stagewise.experiments.sweep.study import prepare_sweep, run_cells
+from stagewise.json_files import read_json
 from stagewise.reporting.store import SUMMARY_NAME
 
 
@@ -59,6 +59,6 @@ def run_sweep(arguments: Sequence[str]) -> Path:
 
 def _print_verdict(summaries: Sequence[Path]) -> None:
     """Of the first component; those of the others are in their summaries."""
-    first = json.loads(summaries[0].read_text())
+    first = read_json(summaries[0], what="the summary of the sweep", advice="sweep again")
     more = f"; {len(summaries) - 1} more in summary.json of each" if len(summaries) > 1 else ""
     print(f"\nVerdict on component {first['sweep']['component']}{more}\n{first['verdict']['text']}")

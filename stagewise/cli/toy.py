@@ -17,6 +17,7 @@ from stagewise.experiments.toy.validation import (
     write_flips,
     write_validation,
 )
+from stagewise.reporting.files import refuse_below_file
 
 
 def toy_parser() -> ArgumentParser:
@@ -46,6 +47,7 @@ def run_toy(arguments: Sequence[str]) -> Path:
     values = parser.instantiate_classes(parsed).as_dict()
     values.pop("config")
     config = ToyConfig(**values)
+    refuse_below_file(Path(config.output))
     results = run_seeds(config)
     output = Path(config.output)
     write_validation(output / VALIDATION_NAME, results, config)

@@ -2,15 +2,14 @@
 
 import logging
 from collections.abc import Sequence
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from stagewise.callbacks.influence import InfluenceCallback
-from stagewise.errors import InputError
+from stagewise.cli.config_files import check_config_files
+from stagewise.errors import InputError, require
 
 
 class StagewiseCLI(LightningCLI):
@@ -20,18 +19,22 @@ class StagewiseCLI(LightningCLI):
         """Give the callback a section of its own, so that each of its settings can be overridden by name."""
         parser.add_lightning_class_args(InfluenceCallback, "influence")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """As Lightning does; and refuse a seed that its generators would stumble over later.
+
+        Raises:
+            InputError: ``seed_everything`` is below 0, or 2^32 or more.
+        """
+        super().parse_arguments(parser, args)
+        seed = (self.config.get(self.config.get("subcommand")) or self.config).get("seed_everything")
+        good = seed is None or isinstance(seed, bool) or 0 <= seed < 2**32
+        require(good, "seed_everything", seed, "0 to 4294967295, or true for any", "42 will do")
+
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The two commands that need a Trainer."""
         skipped = {"model", "dataloaders", "datamodule"}
         return {"fit": skipped | {"train_dataloaders", "val_dataloaders"}, "validate": skipped}
-
-
-def _check_config_files(arguments: Sequence[str]) -> None:
-    """Refuse missing files by name: jsonargparse would answer with the usage of the whole command."""
-    for flag, value in pairwise(arguments):
-        if flag in ("-c", "--config") and not Path(value).is_file():
-            raise InputError(f"got -c {value}, which is no file; expected a YAML file such as configs/induction.yaml")
 
 
 def prepare(arguments: Sequence[str]) -> None:
@@ -40,7 +43,7 @@ def prepare(arguments: Sequence[str]) -> None:
     Raises:
         InputError: no configuration, or one that is no file.
     """
-    _check_config_files(arguments)
+    check_config_files(arguments)
     configured = any(it.startswith(("-c", "--config")) for it in arguments)
     if not configured and not {"-h", "--help", "--print_config"} & set(arguments):
         raise InputError(f"got no configuration; expected stagewise {arguments[0]} -c FILE; see configs/")

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from stagewise.errors import InputError
+from stagewise.json_files import read_json
 from stagewise.reporting.files import write_json
 
 SETTINGS_NAME = "settings.json"
@@ -78,13 +79,9 @@ def check_same_settings(output: Path, now: Mapping[str, Any]) -> None:
     if not path.is_file():
         write_json(path, dict(now))
         return
-    try:
-        before = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(
-            f"got {path}, which is no JSON ({error}); expected the settings of the cells beside it; choose another "
-            "--output, or delete the folder"
-        ) from error
+    before = read_json(
+        path, what="the settings of the cells beside it", advice="choose another --output, or delete the folder"
+    )
     found = _differences(before, now)
     if found:
         raise InputError(

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stagewise.errors import InputError
+from stagewise.group_names import check_group_names
 
 Array = NDArray[np.float64]
 
@@ -36,8 +37,10 @@ class Groups:
             loss_mask: bool ``[sample]`` or ``[sample, token]``, where there is a loss.
 
         Raises:
-            InputError: a mask has another shape or selects no loss, or all groups lie in one and the same sample.
+            InputError: a name that cannot be shown, see :func:`~stagewise.group_names.check_group_names`, a
+                mask that has another shape or selects no loss, or all groups lie in one and the same sample.
         """
+        check_group_names(masks)
         present = np.asarray(loss_mask, dtype=bool)
         named = {name: np.asarray(mask, dtype=bool) for name, mask in masks.items()} or {"all": present}
         self.names, self.present = tuple(named), present

@@ -4,11 +4,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
+from stagewise.bounds import checked, float_array
 from stagewise.errors import InputError, require
 
 Array = NDArray[np.float64]
 
 
+@checked
 def t_interval(value: ArrayLike, error: ArrayLike, num_chains: int, *, level: float = 0.95) -> tuple[Array, Array]:
     """Student-t interval of an estimate over chains, with one degree of freedom less than chains.
 
@@ -39,7 +41,7 @@ def t_interval(value: ArrayLike, error: ArrayLike, num_chains: int, *, level: fl
 
     Source: Student 1908; jackknife pseudo-values as independent ones, Tukey 1958.
     """
-    centre, half = np.asarray(value, dtype=np.float64), np.asarray(error, dtype=np.float64)
+    centre, half = float_array("value", value), float_array("error", error)
     require(num_chains >= 2, "num_chains", num_chains, "at least 2 chains", "one chain has no error; run more")
     require(0 < level < 1, "level", level, "a probability in (0, 1)", "0.95 is usual")
     if centre.shape != half.shape:

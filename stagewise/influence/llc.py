@@ -41,6 +41,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stagewise.bounds import checked, float_array
 from stagewise.errors import InputError
 from stagewise.influence.features import Features, Reducer
 from stagewise.influence.groups import Groups
@@ -74,6 +75,7 @@ class Coefficients:
     localized_share_error: Array
 
 
+@checked
 def learning_coefficients(losses: Array, anchor: Array, *, nbeta: float) -> Coefficients:
     """Coefficients of mean losses from their draws.
 
@@ -85,12 +87,13 @@ def learning_coefficients(losses: Array, anchor: Array, *, nbeta: float) -> Coef
     Raises:
         InputError: shapes that do not fit, or no chain.
     """
+    losses, anchor = float_array("losses", losses), float_array("anchor", anchor)
     if losses.ndim != 3 or not losses.shape[0] or anchor.shape != losses.shape[2:]:
         raise InputError(
             f"got losses {list(losses.shape)} and losses at w* {list(anchor.shape)}; expected [chain, draw, curve] of "
             "one chain or more, and [curve]"
         )
-    rises = losses.astype(np.float64) - anchor
+    rises = losses - anchor
     by_chain = nbeta * rises.mean(axis=1)
     value = by_chain.mean(axis=0)
     unknown = np.full(value.shape, np.nan)

@@ -5,6 +5,7 @@ import torch
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from stagewise.bounds import checked
 from stagewise.influence.bif import SIGN, UNITS, position_variables
 from stagewise.influence.features import Reducer
 from stagewise.influence.group_influence import group_influence
@@ -13,6 +14,7 @@ from stagewise.influence.positions import Positions
 from stagewise.influence.split import PARTS, Centering, Floats
 
 
+@checked
 def position_influence(
     loss: Floats,
     groups: Groups,

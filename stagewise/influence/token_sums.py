@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stagewise.bounds import check_arguments
 from stagewise.errors import InputError, require
 from stagewise.influence.bif import SIGN, UNITS
 from stagewise.influence.uncertainty import jackknife_error
@@ -78,6 +79,7 @@ class TokenSums:
         Raises:
             InputError: no row, a negative one, or one twice.
         """
+        check_arguments("TokenSums", TokenSums.__init__, locals())
         self._samples = None if samples is None else [int(sample) for sample in samples]
         if self._samples is not None:
             good = len(self._samples) > 0 and len(set(self._samples)) == len(self._samples) and min(self._samples) >= 0

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from numbers import Real
 
+from stagewise.bounds import shown
 from stagewise.errors import InputError
 
 GroupWeights = Mapping[str, float]
@@ -22,9 +23,10 @@ def check_values(weights: GroupWeights) -> dict[str, float]:
         )
     for name, weight in weights.items():
         number = isinstance(weight, Real) and not isinstance(weight, bool)
-        if not number or not math.isfinite(weight) or weight < 0:
+        # A whole number beyond any float is no weight, and math cannot look at it.
+        if not number or (isinstance(weight, int) and weight.bit_length() > 63) or not 0 <= weight < math.inf:
             raise InputError(
-                f"got weight {weight!r} for group {name!r}; expected a finite number of 0 or more; "
+                f"got weight {shown(weight)} for group {shown(name)}; expected a finite number of 0 or more; "
                 "1 leaves a group as it is, 0 leaves it out"
             )
     return {name: float(weight) for name, weight in weights.items()}

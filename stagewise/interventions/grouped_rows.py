@@ -8,7 +8,16 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from stagewise.errors import InputError
+from stagewise.bounds import check_arguments, shown
+from stagewise.errors import InputError, require
+from stagewise.group_names import check_group_names
+
+
+def _mask(name: str, given: ArrayLike) -> Tensor:
+    try:
+        return torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"got group {name!r} as {shown(given)}; expected torch.bool, one entry a sample") from error
 
 
 class GroupedRows(Dataset):
@@ -27,10 +36,14 @@ class GroupedRows(Dataset):
         Raises:
             InputError: groups do not fit the data set.
         """
+        check_arguments("GroupedRows", GroupedRows.__init__, locals(), leave=["dataset"])
+        sized = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+        require(sized, "dataset", shown(dataset), "a map-style data set, with a length and samples by index", "list it")
         self._dataset = dataset
-        self._groups: dict[str, Tensor] = {name: torch.as_tensor(mask) for name, mask in groups.items()}
+        check_group_names(groups)
+        self._groups: dict[str, Tensor] = {name: _mask(name, mask) for name, mask in groups.items()}
         for name, mask in self._groups.items():
-            if mask.dtype != torch.bool or len(mask) != len(self):
+            if mask.dtype != torch.bool or mask.dim() == 0 or len(mask) != len(self):
                 raise InputError(
                     f"got group {name!r} as {mask.dtype} {list(mask.shape)}; expected torch.bool with one entry for "
                     f"each of {len(self)} samples"

@@ -6,7 +6,8 @@ from typing import Any
 from numpy.typing import ArrayLike
 from torch.utils.data import Dataset
 
-from stagewise.errors import InputError
+from stagewise.bounds import check_arguments, shown
+from stagewise.errors import InputError, require
 from stagewise.interventions.budget import Budget, budget
 from stagewise.interventions.deck import Exhausted
 from stagewise.interventions.sampler import ReweightedBatches, WeightsFor
@@ -63,6 +64,10 @@ class ReweightedLoader(EpochLoader):
         Raises:
             InputError: groups do not fit the data set, there is less than one global batch, or a rank is none.
         """
+        check_arguments("ReweightedLoader", ReweightedLoader.__init__, locals(), leave=("dataset", "kwargs"))
+        sized = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+        require(sized, "dataset", shown(dataset), "a map-style data set, with a length and samples by index", "list it")
+        require(num_workers >= 0, "num_workers", num_workers, "0 or more", "0 loads in this process")
         strata = Strata(groups)
         size = len(dataset)  # type: ignore[arg-type]
         if len(strata.labels) != size:

@@ -5,10 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from stagewise.dotted_path import load_callable
+from stagewise.bounds import settle_fields, shown
+from stagewise.dotted_path import Call, check_arguments_of, load_callable
 from stagewise.errors import InputError, require
+from stagewise.group_names import check_group_names
 from stagewise.interventions.group_weights import GroupWeights, check_names, check_values, complete_weights
 from stagewise.interventions.influence_table import InfluenceTable
+
+_SIGNATURE = "(names, *, window, step, influence) -> weights"
+_LIKE: Call = ((["a"],), {"window": 0, "step": 0, "influence": None})
+"""How a policy is called, with arguments of the right number and names."""
 
 
 class Policy(Protocol):
@@ -49,8 +55,9 @@ class ConstantFactor:
     weights: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        require(bool(self.weights), "weights", self.weights, "at least one group", "name one, e.g. {induction: 4.0}")
         check_values(self.weights)
+        check_group_names(self.weights)
+        require(bool(self.weights), "weights", self.weights, "at least one group", "name one, e.g. {induction: 4.0}")
 
     def check(self, names: Sequence[str]) -> None:
         """Refuse groups that do not exist."""
@@ -88,6 +95,7 @@ class ProportionalToInfluence:
     highest: float = field(default=4.0, kw_only=True)
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         sized = math.isfinite(self.strength) and self.strength != 0
         require(sized, "strength", self.strength, "a finite number, not 0", "3 gives the most helpful group weight 4")
         if not 0 <= self.lowest <= 1 <= self.highest < math.inf:
@@ -128,15 +136,24 @@ class ProportionalToInfluence:
 
 
 def from_path(path: str) -> Policy:
-    """A policy by its dotted path.
+    """A policy by its dotted path. Its module is imported, which runs the module: read settings of others first.
 
     Args:
         path: ``package.module.name`` of a function, or of a callable object.
 
     Raises:
-        InputError: there is no such module or name, or it cannot be called.
+        InputError: there is no such module or name, it fails, or what it has cannot be called as a policy is.
     """
-    return load_callable(path, kind="policy", signature="(names, *, window, step, influence) -> weights")
+    return load_callable(path, kind="policy", signature=_SIGNATURE, like=_LIKE)
+
+
+def check_call(policy: object) -> None:
+    """Before training: refuse what cannot be called as a policy is.
+
+    Raises:
+        InputError: it takes other arguments.
+    """
+    check_arguments_of(policy, words=f"policy {shown(policy)}", signature=_SIGNATURE, like=_LIKE)
 
 
 def check_policy(policy: Policy, names: Sequence[str]) -> None:

@@ -69,7 +69,7 @@ class ReweightedBatches(EpochBatches):
             InputError: fewer samples than one global batch, or a rank that is none.
         """
         require(seed >= 0, "seed", seed, "an integer of 0 or more", "change it")
-        super().__init__(seed)
+        super().__init__(int(seed))
         if (rank is None) != (world_size is None) or (
             rank is not None and world_size is not None and not 0 <= rank < world_size
         ):

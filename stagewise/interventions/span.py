@@ -1,13 +1,15 @@
 """Spans of training in which weights are changed: given by hand, or read from a finished run."""
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+from stagewise.bounds import check_value, settle_fields
 from stagewise.errors import InputError, require
+from stagewise.json_files import read_json
 
 SUMMARY_NAME = "summary.json"
 
@@ -30,6 +32,7 @@ class Span:
     end: int
 
     def __post_init__(self) -> None:
+        settle_fields(self, prefix="span ")
         for name, value in (("start", self.start), ("end", self.end)):
             require(type(value) is int, f"span {name}", repr(value), "a whole training step", "pass an integer")
         require(self.start >= 0, "span", self, "a start of 0 or more", "shift it less, or leave it out")
@@ -136,19 +139,22 @@ def read_spans(
     return check_spans(spans)
 
 
+def _step(row: Mapping[str, Any], name: str, file: Path) -> int:
+    value = check_value(f"{name} of a transition in {file}", row.get(name), int, advice="name a finished run")
+    require(value >= 0, f"{name} of a transition in {file}", value, "a training step, 0 or more", "name a finished run")
+    return int(value)
+
+
 def _transitions(path: Path) -> list[tuple[int, int, int]]:
     """Start, peak and end of each window in a summary."""
     file = path / SUMMARY_NAME if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"got {path}, where no {SUMMARY_NAME} is; expected the log directory of a finished run")
-    try:
-        listed = json.loads(file.read_text())["transitions"]
-        windows = [(int(it["start"]), int(it["peak"]), int(it["end"])) for it in listed]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"got {file}, which is no summary of a run ({type(error).__name__}: {error}); expected JSON with "
-            "`transitions`, each with start, peak and end"
-        ) from error
+    what = "the summary of a run, with `transitions`, each with start, peak and end"
+    advice = "name the folder of a finished run"
+    content = read_json(file, what=what, advice=advice, keys=["transitions"])
+    listed = check_value(f"transitions of {file}", content["transitions"], list[Mapping[str, Any]], advice=advice)
+    windows = [(_step(row, "start", file), _step(row, "peak", file), _step(row, "end", file)) for row in listed]
     if not windows:
         raise InputError(
             f"got {file}, which has no transition window; expected at least one; lower probe.min_prominence, probe "

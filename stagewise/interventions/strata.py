@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stagewise.errors import InputError
+from stagewise.group_names import check_group_names
 from stagewise.interventions.group_weights import GroupWeights, complete_weights
 
 Array = NDArray[np.float64]
@@ -36,10 +37,11 @@ class Strata:
             present: bool, the same shape, where there is a loss; everywhere if None. Others are left out.
 
         Raises:
-            InputError: no group, one that is empty, or shapes that differ.
+            InputError: no group, a name that cannot be shown, one that is empty, or shapes that differ.
         """
         if not masks:
             raise InputError("got no groups; expected at least one, name to bool [sample]")
+        check_group_names(masks)
         named = {name: np.asarray(mask) for name, mask in masks.items()}
         shape = np.shape(present) if present is not None else next(iter(named.values())).shape
         for name, mask in named.items():

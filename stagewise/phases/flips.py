@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, stdtrit
 
+from stagewise.bounds import MaybeInfinite, checked, float_array, settle_fields
 from stagewise.errors import InputError, require
 
 Array = NDArray[np.float64]
@@ -36,10 +37,11 @@ class SignFlip:
     latest: int
     before: float
     after: float
-    z_before: float
-    z_after: float
+    z_before: MaybeInfinite
+    z_after: MaybeInfinite
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         signs = np.sign([self.before, self.z_before, self.after, self.z_after]).tolist()
         if signs not in ([-1, -1, 1, 1], [1, 1, -1, -1]):
             raise InputError(
@@ -58,6 +60,7 @@ class SignFlip:
         return "helpful, then harmful" if self.before < 0 else "harmful, then helpful"
 
 
+@checked
 def find_flips(
     steps: ArrayLike, values: ArrayLike, errors: ArrayLike, *, min_z: float = 3.0, degrees: float | None = None
 ) -> list[SignFlip]:
@@ -92,7 +95,9 @@ def find_flips(
 
     Source: Student's t for a mean over few chains, Student 1908.
     """
-    at, value, error = (np.asarray(given, dtype=np.float64) for given in (steps, values, errors))
+    at, value, error = (
+        float_array(name, given) for name, given in (("steps", steps), ("values", values), ("errors", errors))
+    )
     if at.ndim != 1 or not at.shape == value.shape == error.shape:
         raise InputError(
             f"got steps {list(at.shape)}, values {list(value.shape)} and errors {list(error.shape)}; expected equal "

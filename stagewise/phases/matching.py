@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
+from stagewise.bounds import checked, float_array
 from stagewise.errors import InputError, require
 from stagewise.phases.window import Window
 
@@ -31,6 +32,7 @@ class WindowMatch:
     pairs: tuple[tuple[int, int], ...]
 
 
+@checked
 def match_windows(windows: Sequence[Window], truth: ArrayLike, *, tolerance: float = 0.1) -> WindowMatch:
     """Match windows and known transitions one to one, by their peaks in the logarithm of the training step.
 
@@ -49,7 +51,7 @@ def match_windows(windows: Sequence[Window], truth: ArrayLike, *, tolerance: flo
 
     Source: the assignment problem, Kuhn 1955.
     """
-    known = np.asarray(truth, dtype=np.float64)
+    known = float_array("truth", truth)
     if known.ndim != 1:
         raise InputError(f"got truth of shape {list(known.shape)}; expected one training step for each transition")
     peaks = np.array([window.peak for window in windows], dtype=np.float64)

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.signal import find_peaks, peak_widths
 
+from stagewise.bounds import checked, float_array
 from stagewise.errors import InputError
 from stagewise.phases.window import Window
 
@@ -14,6 +15,7 @@ _NOISE_MULTIPLE = 3.0
 """A peak must stand out by so many standard errors, where they are known."""
 
 
+@checked
 def find_windows(
     steps: ArrayLike,
     values: ArrayLike,
@@ -38,8 +40,8 @@ def find_windows(
     Raises:
         InputError: lengths differ, steps do not increase, or values are not finite.
     """
-    at = np.asarray(steps, dtype=np.float64)
-    height = np.asarray(values, dtype=np.float64)
+    at = float_array("steps", steps)
+    height = float_array("values", values)
     if at.ndim != 1 or at.shape != height.shape:
         raise InputError(f"got steps {list(at.shape)} and values {list(height.shape)}; expected equal lengths")
     if (np.diff(at) <= 0).any():
@@ -52,7 +54,7 @@ def find_windows(
         return []
     noise = 0.0
     if errors is not None:
-        known = np.asarray(errors, dtype=np.float64)
+        known = float_array("errors", errors)
         known = known[np.isfinite(known)]
         noise = _NOISE_MULTIPLE * float(np.median(known)) if len(known) else 0.0
     peaks, found = find_peaks(height, prominence=max(min_prominence * float(height.max()), noise))

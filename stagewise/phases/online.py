@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from stagewise.bounds import MaybeInfinite, check_arguments, check_value, float_array, settle_fields, shown
 from stagewise.errors import InputError, require
 from stagewise.phases.plateau import Plateau
 
@@ -56,6 +57,7 @@ class DetectorConfig:
     refractory: int = 0
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         choices = [it.value for it in Direction]
         require(self.direction in choices, "direction", repr(self.direction), f"one of {choices}", "choose one")
         object.__setattr__(self, "direction", Direction(self.direction))
@@ -93,7 +95,10 @@ class OnlineWindow:
     plateau: float
     peak_step: int
     peak_value: float
-    z: float
+    z: MaybeInfinite
+
+    def __post_init__(self) -> None:
+        settle_fields(self)
 
     @property
     def height(self) -> float:
@@ -142,6 +147,7 @@ class OnlineDetector:
         Args:
             config: settings; the defaults if None.
         """
+        check_arguments("OnlineDetector", OnlineDetector.__init__, locals())
         self.config = DetectorConfig() if config is None else config
         self._last_step = -1
         self._plateau = Plateau()
@@ -175,6 +181,9 @@ class OnlineDetector:
         Raises:
             InputError: steps do not increase, or a negative error.
         """
+        step = check_value("step", step, int)
+        for name, given in (("value", value), ("error", error)):
+            require(float_array(name, given).ndim == 0, name, shown(given), "one number", "update once for each probe")
         if not step > self._last_step:
             raise InputError(f"got step={step} after step {self._last_step}; expected probes in order of training")
         require(not error < 0, "error", error, "0 or more, or NaN where it is not known", "pass a standard error")

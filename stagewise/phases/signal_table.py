@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from stagewise.bounds import checked
 from stagewise.errors import InputError
 from stagewise.influence.chain_counts import equilibrated_probes
 from stagewise.phases.online import Direction
@@ -47,6 +48,7 @@ def is_llc(signal: str) -> bool:
     return signal == LLC or signal.startswith("llc/")
 
 
+@checked
 def signal_table(
     run: xr.Dataset,
     pairs: Iterable[tuple[str, str]] | None = None,

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stagewise.bounds import checked, float_array
 from stagewise.errors import InputError
 
 Array = NDArray[np.float64]
@@ -26,6 +27,7 @@ class TwoPhaseReading(NamedTuple):
     length: float
 
 
+@checked
 def two_phase(means: ArrayLike) -> TwoPhaseReading:
     """Project the mean losses of a window's probes on the segment from its first probe, U, to its last, V.
 
@@ -39,7 +41,7 @@ def two_phase(means: ArrayLike) -> TwoPhaseReading:
     Raises:
         InputError: another shape, fewer than two probes, values that are not finite, or first and last probe alike.
     """
-    at = np.asarray(means, dtype=np.float64)
+    at = float_array("means", means)
     if at.ndim != 2 or len(at) < 2:
         raise InputError(f"got means of shape {list(at.shape)}; expected [probe, sample] with two probes or more")
     if not np.isfinite(at).all():

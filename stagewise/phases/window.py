@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from stagewise.bounds import settle_fields
+
 
 @dataclass(frozen=True)
 class Window:
@@ -20,3 +22,6 @@ class Window:
     end: int
     signal: float
     prominence: float
+
+    def __post_init__(self) -> None:
+        settle_fields(self)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from stagewise.bounds import settle_fields
 from stagewise.errors import InputError, require
 from stagewise.influence.split import Centering
 from stagewise.influence.stored_matrices import SampleMatrices
@@ -82,15 +83,7 @@ class ProbeConfig:
     llc: LLCConfig = field(default_factory=LLCConfig)
 
     def __post_init__(self) -> None:
-        kept = self.sample_matrices
-        require(
-            kept in tuple(SampleMatrices),
-            "sample_matrices",
-            kept,
-            f"one of {', '.join(SampleMatrices)}",
-            "within is the default",
-        )
-        object.__setattr__(self, "sample_matrices", SampleMatrices(kept))
+        settle_fields(self)
         if not self.reference_ratio > 1:
             raise InputError(f"got reference_ratio={self.reference_ratio}; expected more than 1; 1.15 is usual")
         if self.chunk_size is not None and self.chunk_size < 1:

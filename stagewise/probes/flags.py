@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
+from stagewise.bounds import settle_fields
 from stagewise.errors import InputError
 from stagewise.sampling.diagnostics import Diagnostics
 
@@ -58,6 +59,7 @@ class Thresholds:
     chains_dropped_max: int | None = 0
 
     def __post_init__(self) -> None:
+        settle_fields(self, prefix="thresholds.")
         for field in fields(self):
             limit = getattr(self, field.name)
             if limit is None:

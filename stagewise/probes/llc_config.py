@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from stagewise.bounds import settle_fields
 from stagewise.errors import require
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.ekfac import EKFAC
@@ -48,6 +49,7 @@ class LLCConfig:
     num_steps_bw_draws: int | None = None
 
     def __post_init__(self) -> None:
+        settle_fields(self, prefix="llc.")
         for name, value in self.given().items():
             if name in _LEAST:
                 least = _LEAST[name]

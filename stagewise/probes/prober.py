@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stagewise._version import __version__
 from stagewise.batches import Batch, num_samples, take, to_device
+from stagewise.bounds import check_arguments
 from stagewise.errors import LossContractError
 from stagewise.influence.control import control_influence
 from stagewise.influence.features import Features, Reducer
@@ -97,6 +98,7 @@ class Prober:
             InputError: a parameter pattern matches nothing; masks, groups, position bins or chosen samples do not fit;
                 there are fewer chains than processes; or what is asked for needs more memory than allowed.
         """
+        check_arguments("Prober", Prober.__init__, locals(), leave=["device", "forward_context"])
         device = device or next(module.parameters()).device
         self._loss_fn = loss_fn
         self._observed = to_device(data.observed, device)

@@ -3,10 +3,17 @@
 import math
 from bisect import bisect_right
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from stagewise.errors import InputError
+from stagewise.bounds import settle_fields
+from stagewise.errors import InputError, require
+
+_MOST_STEPS = 100_000
+
+_LAST = 10**15
+"""Beyond it a step is no longer a whole float."""
 
 
 @dataclass(frozen=True)
@@ -16,10 +23,10 @@ class LogSpaced:
     Attributes:
         first: first step, at least 1.
         last: last step.
-        num: how many steps; fewer where neighbours round to the same step.
+        num: how many steps, at most 100,000; fewer where neighbours round to the same step.
 
     Raises:
-        InputError: an empty or reversed span.
+        InputError: an empty or reversed span, or so many steps that a list of them would not fit.
     """
 
     first: int
@@ -27,15 +34,23 @@ class LogSpaced:
     num: int
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         if not 1 <= self.first < self.last or self.num < 2:
             raise InputError(
                 f"got log_spaced first={self.first}, last={self.last}, num={self.num}; expected 1 <= first < last and "
                 "num >= 2"
             )
+        require(self.num <= _MOST_STEPS, "log_spaced num", self.num, f"at most {_MOST_STEPS:,} steps", "60 is usual")
+        require(self.last <= _LAST, "log_spaced last", self.last, f"at most {_LAST:,} steps", "see max_steps")
 
     def steps(self) -> list[int]:
         """The steps, increasing, each once."""
-        return [int(step) for step in np.unique(np.rint(np.geomspace(self.first, self.last, self.num)).astype(int))]
+        return list(self._steps)
+
+    @cached_property
+    def _steps(self) -> tuple[int, ...]:
+        """Once: a schedule is asked at every training step."""
+        return tuple(np.unique(np.rint(np.geomspace(self.first, self.last, self.num)).astype(np.int64)).tolist())
 
 
 DEFAULT_EVERY_N_STEPS = 50
@@ -65,6 +80,7 @@ class ProbeSchedule:
     max_overhead: float | None = None
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         ways = [name for name in ("every_n_steps", "at_steps", "log_spaced") if getattr(self, name) is not None]
         if len(ways) > 1:
             raise InputError(f"got a schedule with {' and '.join(ways)}; expected one of them; set the others to null")

@@ -27,4 +27,8 @@ def write_classes_page(folder: Path, page: str) -> Path:
 def classes_section(folder: Path) -> str | None:
     """The page of a run as a section of its report; None where there is none."""
     path = folder / CLASSES_NAME
-    return f"#{path.read_text(encoding='utf-8').strip()}" if path.is_file() else None
+    # Others may have written it: what is HTML in it is shown, not obeyed.
+    if not path.is_file():
+        return None
+    text = path.read_text(encoding="utf-8", errors="replace").strip()
+    return f"#{text.replace('<', '&lt;')}"

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from stagewise.group_names import markdown_text
 from stagewise.interventions.loader import ReweightedLoader
 from stagewise.interventions.plan import Plan
 from stagewise.interventions.strata import Strata
@@ -55,7 +56,7 @@ def build_report(
 
 def report_markdown(report: Mapping[str, Any]) -> str:
     """A report as text for TensorBoard: a table of changes, and the budget."""
-    lines = [f"**{report['mechanism']}**, {report['windows']} windows, policy {report['policy']}.", ""]
+    lines = [f"**{report['mechanism']}**, {report['windows']} windows, policy {markdown_text(report['policy'])}.", ""]
     if report["windows"] == "live" and report["prefetch_lag"]:
         lines += [f"Changes show in the data {report['prefetch_lag']} batches late, from prefetching workers.", ""]
     if report["changes"]:
@@ -63,9 +64,8 @@ def report_markdown(report: Mapping[str, Any]) -> str:
         lines += ["| step | window | " + " | ".join(names) + " | reason |", "|---" * (len(names) + 3) + "|"]
         for change in report["changes"]:
             weights = " | ".join(f"{change['weights'][name]:g}" for name in names)
-            lines.append(
-                f"| {change['step']} | {'open' if change['inside'] else '-'} | {weights} | {change['reason']} |"
-            )
+            state, reason = "open" if change["inside"] else "-", markdown_text(change["reason"])
+            lines.append(f"| {change['step']} | {state} | {weights} | {reason} |")
     else:
         lines.append("No window was opened.")
     found = report["budget"]

@@ -1,6 +1,5 @@
 """A run in words and pictures: what its influence curves show, and what they do not."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,9 @@ from stagewise.reporting.llc_curves import has_llc, llc_curves, llc_words
 from stagewise.reporting.moving_groups import moves
 from stagewise.reporting.scores import Score, read_scores
 from stagewise.reporting.sign_changes import SignChanges, find_sign_changes
+from stagewise.reporting.store import with_plain_names
 from stagewise.reporting.summary import flag_line
+from stagewise.reporting.summary_file import summary_of
 from stagewise.reporting.tensorboard import write_run_pictures
 from stagewise.reporting.verdict import judge
 
@@ -60,7 +61,7 @@ def verdict_text(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
     """
     written = summary.get("verdict")
     if written is not None:
-        return str(written["text"])
+        return str(written["text"]).replace("<", "&lt;")
     flags = {name: count for name, count in summary.get("flags", {}).items() if name in FLAG_NAMES}
     return judge(run, windows=len(summary.get("transitions", [])), flags=flags or None).text()
 
@@ -140,7 +141,8 @@ def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: flo
     Raises:
         InputError: no group influence, or a single probe.
     """
-    summary = json.loads(run.attrs.get("summary", "{}"))
+    summary = summary_of(run)
+    run = with_plain_names(run)
     changes = find_sign_changes(run, chance=chance)
     verdict = verdict_text(run, summary)
     figures = {

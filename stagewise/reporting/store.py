@@ -9,9 +9,12 @@ from typing import Literal
 
 import xarray as xr
 
-from stagewise.errors import InputError, require
+from stagewise.bounds import checked
+from stagewise.errors import InputError
+from stagewise.group_names import plain_names
 from stagewise.reporting.files import write_json
 from stagewise.reporting.probe_files import FORMAT_VERSION, VERSION, NewerFormat, probe_files, read_probe, refuse_newer
+from stagewise.reporting.summary_file import summary_text
 from stagewise.reporting.zarr_file import write_zarr_file
 from stagewise.whole_file import sync_folder, whole_file
 
@@ -144,6 +147,7 @@ def _locate(path: Path) -> Path:
     raise InputError(f"got {path}, where no {STORE_NAME} is; expected the log directory of a run with probes{hint}")
 
 
+@checked
 def open_run(
     path: str | Path,
     *,
@@ -171,7 +175,6 @@ def open_run(
         InputError: there is no store, or no probe in it that can be read; it was written by a newer version; a probe is
             damaged, with ``raise``; or there are neither draws nor tokens to load.
     """
-    require(damaged in ("skip", "raise"), "damaged", damaged, "skip or raise", "skip is the default")
     store = _locate(Path(path))
     refuse_newer(store, _version(store / _GROUP))
     files = probe_files(store)
@@ -207,7 +210,7 @@ def open_run(
     run = xr.concat(probes, dim="step", join="outer", combine_attrs="drop_conflicts", data_vars="all", coords="minimal")
     summary = store.parent / SUMMARY_NAME
     if summary.is_file():
-        run.attrs["summary"] = summary.read_text()
+        run.attrs["summary"] = summary_text(summary)
     return run
 
 
@@ -224,6 +227,16 @@ def _lacking(store: Path, found: int) -> list[str]:
 def _line(error: Exception) -> str:
     """The first line of what it says."""
     return (str(error).strip().splitlines() or ["no words"])[0][:200]
+
+
+def with_plain_names(run: xr.Dataset) -> xr.Dataset:
+    """A run whose group names can be shown in words and pictures: see :func:`~stagewise.group_names.plain_names`.
+
+    Args:
+        run: of others, or of an earlier version, as :func:`open_run` returns it.
+    """
+    axes = [axis for axis in ("group", "group_j") if axis in run.coords]
+    return run.assign_coords({axis: list(plain_names(run[axis].values.tolist())) for axis in axes})
 
 
 def write_summary(folder: Path, summary: dict) -> Path:

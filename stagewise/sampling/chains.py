@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stagewise.batches import Batch, num_samples
+from stagewise.bounds import check_arguments, checked
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import Losses, LossFn, evaluate
 from stagewise.sampling.batched import BatchedEngine, Program
@@ -94,6 +95,7 @@ class ChainSampler:
             InputError: no trainable parameter, a pattern that matches none, masks that do not fit or stand beside
                 ``config.parameters`` or EK-FAC, or parameters on several devices.
         """
+        check_arguments("ChainSampler", ChainSampler.__init__, locals(), leave=["forward_context"])
         self._selection = one_selection(config.parameters, masks)
         weights = FlatWeights(module, self._selection)  # refuses what cannot be sampled, before any run
         if isinstance(config.preconditioner, EKFAC):
@@ -301,6 +303,7 @@ def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(measured)) if measured else None
 
 
+@checked
 def run_chains(
     module: nn.Module,
     loss_fn: LossFn,

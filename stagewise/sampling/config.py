@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
+from stagewise.bounds import settle_fields
 from stagewise.errors import InputError, require
 from stagewise.sampling.ekfac import EKFAC
 from stagewise.sampling.options import Drift, EngineName, Integrator, Start
@@ -100,6 +101,7 @@ class SGLDConfig:
     engine: EngineName = EngineName.auto
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         finite = math.isfinite
         kinds = {"drift": Drift, "engine": EngineName, "integrator": Integrator, "start": Start}
         for name, kind in kinds.items():

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stagewise.batches import Batch, num_samples
 from stagewise.errors import InputError
+from stagewise.group_names import check_group_names
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class ProbeData:
             everything; a group may hold a single sample. Without groups there is one, ``all``.
 
     Raises:
-        InputError: an empty set, or a mask that selects nothing or has the wrong leading size.
+        InputError: an empty set, a name that cannot be shown, or a mask that selects nothing or has the wrong leading
+            size.
     """
 
     observed: Batch
@@ -32,6 +34,9 @@ class ProbeData:
     groups: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.groups, Mapping):
+            raise InputError(f"got groups as {type(self.groups).__name__}; expected a mapping of names to bool masks")
+        check_group_names(self.groups)
         size = num_samples(self.observed)
         if size == 0:
             raise InputError("got an empty observed set; expected at least one sample")
@@ -48,5 +53,3 @@ class ProbeData:
                 raise InputError(
                     f"got group {name!r} that selects nothing in the observed set; widen it or leave it out"
                 )
-            if "~" in name or "/" in name:
-                raise InputError(f"got group name {name!r}; expected one without '~' and '/', which tags use")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stagewise.batches import Batch, num_samples
+from stagewise.bounds import settle_fields
 from stagewise.errors import InputError, require
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import LossFn
@@ -54,6 +55,7 @@ class EKFAC:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         for name, known in (("loss", get_args(Loss)), ("fisher_type", get_args(FisherType))):
             value = getattr(self, name)
             require(value in known, name, repr(value), f"one of {known}", f"{known[0]!r} is the default")

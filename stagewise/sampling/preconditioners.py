@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from stagewise.bounds import settle_fields
 from stagewise.errors import require
 
 
@@ -67,6 +68,7 @@ class RMSprop:
     bias_correction: bool = True
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         require(0 <= self.alpha < 1, "alpha", self.alpha, "0 <= alpha < 1", "0.99 is usual")
         require(self.eps > 0 and math.isfinite(self.eps), "eps", self.eps, "eps > 0", "0.1 is usual")
         require(
@@ -117,6 +119,7 @@ class AdamMoments:
     eps: float = 0.1
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         require(self.eps > 0 and math.isfinite(self.eps), "eps", self.eps, "eps > 0", "0.1 is usual")
 
     def build(self, names: Mapping[str, Tensor], second_moments: Mapping[str, Tensor], like: Tensor) -> Diagonal:

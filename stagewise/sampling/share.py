@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from stagewise.bounds import settle_fields
 from stagewise.errors import require
 
 
@@ -34,6 +35,7 @@ class ChainShare:
     collect: Callable[[Any], list[Any] | None] = _alone
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         good = 0 <= self.rank < self.world_size
         require(good, "rank", self.rank, f"0 to {self.world_size - 1}", "number the processes from 0")
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stagewise.bounds import settle_fields
 from stagewise.errors import InputError, require
 from stagewise.toy.modes import Modes, modes_of
 from stagewise.toy.tree import Node, read_tree
@@ -64,6 +65,7 @@ class Hierarchy:
     root_property: bool = True
 
     def __post_init__(self) -> None:
+        settle_fields(self, leave=("tree",))
         require(
             isinstance(self.root_property, bool),
             "root_property",

@@ -67,9 +67,9 @@ def test_an_empty_onset_is_refused(tmp_path):
     ("content", "words"),
     [
         ({"transitions": []}, "no transition window"),
-        ({"probes": 3}, "no summary of a run .KeyError"),
-        ({"transitions": [{"start": 1}]}, "no summary of a run"),
-        ([], "no summary of a run"),
+        ({"probes": 3}, "has no 'transitions'; expected the summary of a run"),
+        ({"transitions": [{"start": 1}]}, "peak of a transition in .*=None; expected a whole number"),
+        ([], "a list at its top.*expected the summary of a run"),
     ],
 )
 def test_files_without_windows_are_refused(tmp_path, content, words):
@@ -82,7 +82,7 @@ def test_a_missing_or_broken_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no summary\.json is"):
         read_spans(tmp_path)
     (tmp_path / SUMMARY_NAME).write_text("{")
-    with pytest.raises(InputError, match="no summary of a run"):
+    with pytest.raises(InputError, match=r"no JSON \(line 1, column 2.*expected the summary of a run"):
         read_spans(tmp_path)
 
 

@@ -286,7 +286,7 @@ def test_a_run_of_damaged_probes_alone_is_refused(tmp_path, probes):
     cut_short(store.path / "step5.zip")
     with pytest.raises(InputError, match=r"step5\.zip, which cannot be read"):
         open_run(tmp_path)
-    with pytest.raises(InputError, match="damaged=warn; expected skip or raise"):
+    with pytest.raises(InputError, match="damaged=.warn.; expected one of"):
         open_run(tmp_path, damaged="warn")
 
 

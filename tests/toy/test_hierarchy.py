@@ -173,7 +173,7 @@ def test_bad_trees_are_refused_at_the_start(tree, message):
 
 
 def test_bad_settings_are_refused():
-    with pytest.raises(InputError, match="root_property=no"):
+    with pytest.raises(InputError, match="root_property='no'"):
         Hierarchy(root_property="no")
     for depth, branching in ((0, 2), (3, 1), (13, 2), (10**9, 3)):
         with pytest.raises(InputError, match="expected"):

@@ -1,14 +1,15 @@
 """One cell of the experiment: one arm of one seed, as it is kept on disk."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from stagewise._version import __version__
+from stagewise.bounds import settle_fields
 from stagewise.errors import InputError
 from stagewise.experiments.intervention.outcomes import Ablation, Curve
+from stagewise.json_files import read_json
 from stagewise.reporting.files import write_json
 
 _FOLDER = "cells"
@@ -88,15 +89,20 @@ def read_cell(output: Path, seed: int, name: str) -> Cell | None:
     path = cell_path(output, seed, name)
     if not path.is_file():
         return None
+    content: dict[str, Any] = read_json(path, what="a finished cell", advice="delete it, and it is computed again")
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
         content.pop("version")
         curve, ablation = content.pop("curve"), content.pop("ablation")
-        return Cell(
+        cell = Cell(
             **{**content, "windows": tuple((start, end) for start, end in content["windows"])},
             curve=None if curve is None else Curve(**{key: tuple(value) for key, value in curve.items()}),
             ablation=None if ablation is None else Ablation(**ablation),
         )
+        # Here, not where cells are made: a run whose losses are not finite is no file that others wrote.
+        for part in (cell, cell.curve, cell.ablation):
+            if part is not None:
+                settle_fields(part)
+        return cell
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"got {path}, which is no finished cell ({type(error).__name__}: {error}); expected one that this command "

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from stagewise.bounds import settle_fields
 from stagewise.errors import InputError, require
 from stagewise.experiments.intervention.arms import Arm, sweep_name
 from stagewise.experiments.sharing import Backend
@@ -39,6 +40,7 @@ class TrainingSettings:
     branch_every: int = 50
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         for name in ("max_steps", "settle_steps", "measure_every", "num_evaluation"):
             value = getattr(self, name)
             require(value >= 1, name, value, "an integer >= 1", "see configs/intervention.yaml")
@@ -71,6 +73,9 @@ class InfluenceSettings:
     )
     probe: ProbeConfig = ProbeConfig(reference_ratio=1.2, draw_matrices=False)
 
+    def __post_init__(self) -> None:
+        settle_fields(self)
+
 
 @dataclass(frozen=True)
 class OnsetSettings:
@@ -91,6 +96,7 @@ class OnsetSettings:
     ratio: float = 2.0
 
     def __post_init__(self) -> None:
+        settle_fields(self, prefix="onset.")
         parts = ["total", "within", "between"]
         require(self.part in parts, "onset.part", repr(self.part), f"one of {parts}", "total is usual")
         require(self.ratio > 0, "onset.ratio", self.ratio, "more than 0", "2 is usual")
@@ -123,6 +129,7 @@ class WeightSettings:
     within_onset: OnsetSettings = OnsetSettings(part="within", against="background", ratio=1.0)
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         known = ["sampling", "loss"]
         good = bool(self.mechanisms) and len(set(self.mechanisms)) == len(self.mechanisms)
         good = good and set(self.mechanisms) <= set(known)
@@ -145,6 +152,9 @@ class LiveSettings:
 
     signal: str = "within/induction~induction"
     detector: DetectorConfig = field(default_factory=lambda: DetectorConfig(direction=Direction.falling))
+
+    def __post_init__(self) -> None:
+        settle_fields(self)
 
 
 @dataclass(frozen=True)
@@ -184,6 +194,7 @@ class InterventionConfig:
     live: LiveSettings = field(default_factory=LiveSettings)
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         good = len(self.seeds) > 0 and len(set(self.seeds)) == len(self.seeds) and min(self.seeds) >= 0
         require(good, "seeds", self.seeds, "at least one seed >= 0, each once", 'e.g. --seeds "[1,2,3]"')
         require(self.num_workers >= 1, "num_workers", self.num_workers, "1 or more", "the number of cores is usual")

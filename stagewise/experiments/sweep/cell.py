@@ -1,9 +1,9 @@
 """One cell of a sweep: one component at one checkpoint, as it is kept on disk."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import xarray as xr
@@ -11,6 +11,7 @@ import xarray as xr
 from stagewise.errors import InputError
 from stagewise.experiments.replacing import replacing
 from stagewise.influence.features import Features
+from stagewise.json_files import read_json
 from stagewise.probes.assembly import Measured
 from stagewise.reporting.files import write_json
 
@@ -88,7 +89,7 @@ def read_cell(output: Path, step: int, component: str) -> Cell:
     """
     folder = cell_folder(output, step, component)
     try:
-        content = json.loads((folder / _CELL).read_text())
+        content = read_json(folder / _CELL, what="a finished cell", advice="delete its folder")
         measured = None
         if content["usable"] is not None:
             with np.load(folder / _FEATURES) as kept:
@@ -105,7 +106,7 @@ def read_cell(output: Path, step: int, component: str) -> Cell:
             dropped={int(chain): why for chain, why in content["dropped"].items()},
             seconds=content["seconds"],
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
         words = " ".join(str(error).split())[:200]
         raise InputError(
             f"got {folder}, which is no finished cell ({type(error).__name__}: {words}); expected one that this "

@@ -1,6 +1,5 @@
 """Scores of heads on disk: measured once for each checkpoint, and again where the checkpoint or the settings differ."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from stagewise.experiments.sweep.circuits import Circuits
 from stagewise.experiments.sweep.config import CircuitSettings
+from stagewise.json_files import read_json
 from stagewise.reporting.files import write_json
 
 _FOLDER = "circuits"
@@ -36,7 +36,7 @@ def write_circuits(output: Path, step: int, key: Key, circuits: Circuits) -> Pat
 def read_circuits(output: Path, step: int, key: Key) -> Circuits | None:
     """The scores of a checkpoint; None where there are none, none that can be read, or those of something else."""
     try:
-        content = json.loads(_path(output, step).read_text())
+        content = read_json(_path(output, step), what="scores of heads", advice="delete it")
         if content["measured_on"] != dict(key):
             return None
         tables = {name: tuple(tuple(row) for row in table) for name, table in content["tables"].items()}

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from stagewise.bounds import settle_fields
 from stagewise.errors import InputError, require
 from stagewise.experiments.sharing import Backend
 from stagewise.experiments.sweep.components import ALL, check_component
@@ -65,6 +66,7 @@ class TextSettings:
     max_documents: int | None = 2000
 
     def __post_init__(self) -> None:
+        settle_fields(self, leave=("classes",))
         for name, least in (("context", 2), ("num_observed", 2), ("num_sampling", 1)):
             value = getattr(self, name)
             require(value >= least, name, value, f"an integer >= {least}", "see configs/pythia-14m.yaml")
@@ -106,6 +108,7 @@ class CircuitSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        settle_fields(self, prefix="circuits.")
         for name, least in (("num_sequences", 1), ("segment_length", 2), ("copies", 2), ("seed", 0)):
             value = getattr(self, name)
             require(value >= least, f"circuits.{name}", value, f"an integer >= {least}", "see configs/pythia-14m.yaml")
@@ -174,6 +177,7 @@ class SweepConfig:
     step_pattern: str | None = None
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         if self.step_pattern is not None:
             check_pattern(self.step_pattern)
         for name in ("checkpoints", "corpus", "output"):

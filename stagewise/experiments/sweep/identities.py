@@ -1,11 +1,11 @@
 """Cells that are there were computed from checkpoints: are these still the same?"""
 
-import json
 from pathlib import Path
 
 from stagewise.errors import InputError
 from stagewise.experiments.sweep.cell import components_of, is_finished
 from stagewise.experiments.sweep.sources import Checkpoints
+from stagewise.json_files import read_json
 from stagewise.reporting.files import write_json
 
 _NAME = "cells/checkpoints.json"
@@ -47,9 +47,4 @@ def note_checkpoints(output: Path, source: Checkpoints, steps: tuple[int, ...]) 
 
 def _known(output: Path) -> dict[str, str]:
     path = output / _NAME
-    try:
-        return json.loads(path.read_text()) if path.is_file() else {}
-    except ValueError as error:
-        raise InputError(
-            f"got {path}, which is no JSON ({error}); expected what this command wrote; delete it"
-        ) from error
+    return read_json(path, what="what this command wrote", advice="delete it") if path.is_file() else {}

@@ -2,7 +2,10 @@
 
 import re
 
+import regex
+
 from stagewise.errors import require
+from stagewise.patterns import compiled, whole_match
 
 _NUMBER = r"(\d+)(?![\dA-Za-z]|\.\d)"
 """A whole number by itself: not the 4 of ``4B``, the 10 of ``10k`` or a part of ``0.5``."""
@@ -17,18 +20,19 @@ _WORDS = (
 _ALONE = re.compile(rf"(?<![\d.])(?<!\d[A-Za-z]){_NUMBER}")
 
 
-def check_pattern(pattern: str) -> None:
-    """Refuse what is no regular expression with one group.
+_MOST_DIGITS = 18
+
+
+def check_pattern(pattern: str) -> "regex.Pattern[str]":
+    """Refuse what is no regular expression with one group; returns it, compiled.
 
     Raises:
         InputError: with what was got.
     """
     expected, advice = "a regular expression with one group, the step", r"e.g. 'model_e\d+_s(\d+)'"
-    try:
-        groups = re.compile(pattern).groups
-    except re.error as error:
-        require(False, "step_pattern", f"{pattern!r} ({error})", expected, advice)
-    require(groups == 1, "step_pattern", repr(pattern), expected, advice)
+    known = compiled(pattern, name="step_pattern", expected=expected, advice=advice)
+    require(known.groups == 1, "step_pattern", repr(pattern), expected, advice)
+    return known
 
 
 def step_of(name: str, pattern: str | None = None, *, any_number: bool = False) -> int | None:
@@ -42,13 +46,21 @@ def step_of(name: str, pattern: str | None = None, *, any_number: bool = False) 
         name: of a folder or file, without the folders above.
         pattern: regular expression for the whole name; its one group is the step. In place of the rule above.
         any_number: whether a lone number without such a word is a step too (``500``, ``model_500``).
+
+    Raises:
+        InputError: the pattern is none, or was still at a name after a second.
     """
     if pattern is not None:
-        match = re.fullmatch(pattern, name)
-        return int(match[1]) if match and (match[1] or "").isdigit() else None
+        match = whole_match(check_pattern(pattern), name)
+        return _step(match[1] or "") if match else None
     for word in _WORDS:
         found = set(word.findall(name))
         if found:
-            return int(found.pop()) if len(found) == 1 else None
+            return _step(found.pop()) if len(found) == 1 else None
     found = set(_ALONE.findall(name)) if any_number else set()
-    return int(found.pop()) if len(found) == 1 else None
+    return _step(found.pop()) if len(found) == 1 else None
+
+
+def _step(digits: str) -> int | None:
+    """No run counts to a step of more digits."""
+    return int(digits) if digits.isdecimal() and len(digits) <= _MOST_DIGITS else None

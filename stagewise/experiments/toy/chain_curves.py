@@ -1,6 +1,5 @@
 """What the callback of a finished run measured: influence from chains, and the signal of transitions."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 
 from stagewise.influence.split import PARTS
 from stagewise.reporting.store import open_run
+from stagewise.reporting.summary_file import summary_of
 from stagewise.toy.hierarchy import Hierarchy
 
 Array = NDArray[np.float64]
@@ -56,7 +56,7 @@ def chain_curves(folder: Path, hierarchy: Hierarchy) -> xr.Dataset:
         ``probes_flagged``, ``flagged_steps``, ``flags``.
     """
     run = open_run(folder, trace=True)
-    summary = json.loads(run.attrs["summary"])
+    summary = summary_of(run)
     losses = run["loss"].transpose("step", "chain", "draw", "sample").values.astype(np.float64)
     by_chain = np.stack([_chain_influence(probe) for probe in losses])
     settled = run["equilibrated"].values != 0 if "equilibrated" in run else np.ones(len(losses), dtype=bool)

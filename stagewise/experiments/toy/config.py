@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from stagewise.bounds import settle_fields
 from stagewise.errors import InputError, require
 from stagewise.influence.stored_matrices import SampleMatrices
 from stagewise.probes.config import ProbeConfig
@@ -34,6 +35,7 @@ class NetworkSettings:
     aligned_lr: float = 0.005
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         for name in ("hidden", "num_steps"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer >= 1", "see configs/toy.yaml")
         for name in ("init_std", "lr", "aligned_lr"):
@@ -71,6 +73,9 @@ class InfluenceSettings:
         sample_matrices=SampleMatrices.all,
     )
 
+    def __post_init__(self) -> None:
+        settle_fields(self)
+
 
 @dataclass(frozen=True)
 class RetrainingSettings:
@@ -98,6 +103,7 @@ class RetrainingSettings:
     gaussian_every: int = 3
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         require(
             self.horizon in self.horizons, "horizon", self.horizon, f"one of horizons={self.horizons}", "add it to them"
         )
@@ -149,6 +155,7 @@ class ToyConfig:
     retraining: RetrainingSettings = RetrainingSettings()
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         good = len(self.seeds) > 0 and len(set(self.seeds)) == len(self.seeds) and min(self.seeds) >= 0
         require(good, "seeds", self.seeds, "at least one seed >= 0, each once", 'e.g. --seeds "[11,12,13]"')
         require(self.num_workers >= 1, "num_workers", self.num_workers, "1 or more", "the number of cores is usual")

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stagewise.bounds import shown
 from stagewise.dotted_path import load_callable
 from stagewise.errors import InputError
+from stagewise.group_names import check_group_names
 from stagewise.lm.classes.defaults import DEFAULT_CLASSES
 from stagewise.lm.classes.predicates import Predicate
 from stagewise.lm.classes.spec import ClassSpec
@@ -19,12 +21,12 @@ def complement_name(name: str) -> str:
 
 
 def load_predicate(path: str) -> Predicate:
-    """A predicate by its dotted path.
+    """A predicate by its dotted path. Its module is imported, which runs the module.
 
     Raises:
-        InputError: there is no such function.
+        InputError: there is no such function, its module fails, or it takes other arguments.
     """
-    return load_callable(path, kind="predicate", signature="(text) -> bool [sample, position - 1]")
+    return load_callable(path, kind="predicate", signature="(text) -> bool [sample, position - 1]", like=((None,), {}))
 
 
 def _default(name: str) -> ClassSpec:
@@ -43,18 +45,13 @@ def _read(name: str, given: object) -> ClassSpec:
         return _default(given)
     if not isinstance(given, Mapping):
         raise InputError(f"got class {name!r} as {type(given).__name__}; expected conditions or a default class's name")
-    unknown = sorted(set(given) - set(ClassSpec.__dataclass_fields__))
+    unknown = [key for key in given if key not in ClassSpec.__dataclass_fields__]
     if unknown:
         raise InputError(
-            f"got {', '.join(map(repr, unknown))} in class {name!r}; expected only "
+            f"got {', '.join(map(shown, unknown))} in class {name!r}; expected only "
             f"{', '.join(ClassSpec.__dataclass_fields__)}"
         )
     return ClassSpec(**given)
-
-
-def _check_name(name: object) -> None:
-    if not isinstance(name, str) or not name or "~" in name or "/" in name:
-        raise InputError(f"got class name {name!r}; expected a word without '~' and '/', which tags use")
 
 
 def read_specs(specs: ClassSpecs, *, complements: bool = False) -> dict[str, ClassSpec]:
@@ -65,17 +62,17 @@ def read_specs(specs: ClassSpecs, *, complements: bool = False) -> dict[str, Cla
         complements: whether the names of complements are taken too.
 
     Raises:
-        InputError: no class, an unknown or doubled name, a default class's name for another class, or a class that
-            cannot be.
+        InputError: no class, an unknown or doubled name, one that cannot be shown, a default class's name for
+            another class, or a class that cannot be.
     """
-    if isinstance(specs, str) or not isinstance(specs, (Mapping, Sequence)) or not specs:
-        raise InputError(f"got classes {specs!r}; expected a list of default classes, or a mapping of names to classes")
+    if isinstance(specs, (str, bytes, range)) or not isinstance(specs, (Mapping, Sequence)) or not specs:
+        raise InputError(
+            f"got classes {shown(specs)}; expected a list of default classes, or a mapping of names to classes"
+        )
     entries = list(specs.items()) if isinstance(specs, Mapping) else [(name, name) for name in specs]
     read: dict[str, ClassSpec] = {}
+    check_group_names([name for name, _ in entries], kind="class")
     for name, value in entries:
-        _check_name(name)
-        if name in read:
-            raise InputError(f"got class {name!r} twice; expected each name once; leave one out")
         read[name] = _read(name, value)
         if name in DEFAULT_CLASSES and read[name] != DEFAULT_CLASSES[name]:
             raise InputError(

@@ -1,9 +1,10 @@
 """One class of target tokens, as data."""
 
-import re
 from dataclasses import dataclass
 
+from stagewise.bounds import settle_fields
 from stagewise.errors import InputError, require
+from stagewise.patterns import compiled
 
 _PATTERNS = ("pattern", "followed_by", "not_followed_by", "preceded_by", "not_preceded_by")
 
@@ -12,10 +13,11 @@ _PATTERNS = ("pattern", "followed_by", "not_followed_by", "preceded_by", "not_pr
 class ClassSpec:
     r"""What makes a target token a member of a class: every condition that is given holds.
 
-    Patterns are regular expressions, searched for in the string of one token as it stands in text, say `` def``: anchor
+    Patterns are regular expressions, as the package ``regex`` reads them (as ``re`` does, and more), searched for in
+    the string of one token as it stands in text, say `` def``: anchor
     them with ``^`` and ``\Z`` (``$`` also holds before a last newline). Special tokens belong to no class and match no
     pattern. What follows the last token of a row is not known, so it is neither ``followed_by`` nor
-    ``not_followed_by`` anything.
+    ``not_followed_by`` anything. A pattern that searches a vocabulary for longer than 10 seconds is refused.
 
     Attributes:
         pattern: of the target token.
@@ -24,7 +26,7 @@ class ClassSpec:
         preceded_by: of the token before it.
         not_preceded_by: a pattern that the token before it does not have.
         predicate: dotted path of a function from :class:`~stagewise.lm.classes.token_text.TokenText` to bool
-            ``[sample, position - 1]``.
+            ``[sample, position - 1]``. Its module is imported, which runs the module: read classes of others first.
         max_bigram_frequency: the pair of the token before it and the target makes up at most this share of the bigrams
             of a corpus, more than 0, less than 1; needs a
             :class:`~stagewise.lm.classes.bigrams.BigramTable`.
@@ -42,17 +44,14 @@ class ClassSpec:
     max_bigram_frequency: float | None = None
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         if all(value is None for value in vars(self).values()):
             raise InputError(f"got a class without a condition; expected one or more of {', '.join(vars(self))}")
         for name in _PATTERNS:
             pattern = getattr(self, name)
-            try:
-                re.compile(pattern or "")
-            except (re.error, TypeError) as error:
-                raise InputError(
-                    f"got {name} {pattern!r}; expected a regular expression ({error}); escape brackets and the like "
-                    "with a backslash"
-                ) from error
+            if pattern is not None:
+                advice = "escape brackets and the like with a backslash"
+                compiled(pattern, name=name, expected="a regular expression", advice=advice)
         path, limit = self.predicate, self.max_bigram_frequency
         named = path is None or isinstance(path, str)
         require(named, "predicate", path, "a dotted path", "write package.module.function")

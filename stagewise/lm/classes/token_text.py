@@ -1,6 +1,5 @@
 """Rows of tokens together with their strings: what a class is asked about."""
 
-import re
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +9,7 @@ from stagewise.errors import InputError
 from stagewise.lm.classes.bigrams import BigramTable
 from stagewise.lm.classes.vocabulary import Vocabulary
 from stagewise.lm.tokens import check_ids
+from stagewise.patterns import compiled, found_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +62,16 @@ class TokenText:
         """Tokens in whose string a regular expression is found; a special token matches nothing.
 
         Args:
-            pattern: as of :mod:`re`, searched for.
+            pattern: searched for.
 
         Returns:
             ``[sample, position]``, bool.
+
+        Raises:
+            InputError: no regular expression, or one that searches for longer than 10 seconds.
         """
-        search = re.compile(pattern).search
+        known = compiled(pattern, expected="a regular expression", advice="escape brackets and the like")
         # Each kind of token is searched once: a batch holds few of a large vocabulary.
         kinds, place = self.ids.unique(return_inverse=True)
-        found = [bool(search(self.vocabulary.strings[index])) for index in kinds.tolist()]
+        found = found_in(known, (self.vocabulary.strings[index] for index in kinds.tolist()))
         return torch.tensor(found, device=self.ids.device)[place] & ~self.special

@@ -1,9 +1,12 @@
 import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stagewise.errors import InputError
 from stagewise.experiments.sweep.step_names import check_pattern, step_of
+from tests.outcomes import outcome
 
 NAMES = {
     "step500": 500,
@@ -73,3 +76,31 @@ def test_a_pattern_is_for_the_whole_name_and_goes_before_the_rule():
 def test_patterns_without_one_group_are_refused(pattern):
     with pytest.raises(InputError, match="step_pattern=" + re.escape(repr(pattern)) + ".*with one group"):
         check_pattern(pattern)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(max_size=30) | st.from_regex(r"(step|ckpt|iter|x)?[-_ =]?[0-9²٣]{1,8}[a-zB.k]?", fullmatch=True),
+    st.none() | st.sampled_from([r".*?(\d+).*", r"(.*)", r"a(b)?|(?:.*)"]),
+    st.booleans(),
+)
+def test_any_name_tells_a_step_or_none(name, pattern, any_number):
+    found = step_of(name, pattern, any_number=any_number)
+    assert found is None or (type(found) is int and 0 <= found < 10**18)
+
+
+def test_a_pattern_that_would_never_end_is_stopped_at_the_name():
+    with pytest.raises(InputError, match="repeats within repeats"):
+        step_of("a" * 70 + "!", r"(?:a|aa)+(\d)")
+
+
+def test_more_digits_than_a_step_has_are_none():
+    assert step_of("step" + "9" * 5000) is None
+    assert step_of("9" * 5000, r"(\d+)") is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("()[]ab\\d+*?|{}0", max_size=15))
+def test_any_text_is_a_step_pattern_or_refused(text):
+    found, refused = outcome(lambda: check_pattern(text))
+    assert refused is not None or found.groups == 1

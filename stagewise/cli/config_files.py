@@ -1,0 +1,99 @@
+"""Configuration files are looked at before anything is parsed from them: readable, small, a mapping."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import yaml
+
+from stagewise.errors import InputError
+
+_FLAGS = ("-c", "--config")
+_MOST_BYTES = 2**20
+_MOST_DEPTH = 50
+_MOST_NODES = 50_000
+"""With what aliases stand for: a few lines of them can stand for more than fits in memory."""
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def check_config_files(arguments: Sequence[str]) -> None:
+    """Refuse configuration files that cannot be one, by name and place: the parser would answer with its usage.
+
+    Args:
+        arguments: of the command line.
+
+    Raises:
+        InputError: a file that is missing, a folder, larger than a megabyte, no UTF-8 or no YAML, whose top is no
+            mapping, or that is nested deeper than 50 or stands for more than 50,000 values.
+    """
+    for flag, value in pairwise(arguments):
+        if flag in _FLAGS:
+            _check(value)
+    for argument in arguments:
+        if argument.startswith("--config="):
+            _check(argument.removeprefix("--config="))
+
+
+def _check(given: str) -> None:
+    path = Path(given)
+    try:
+        if not path.is_file():
+            raise InputError(f"got -c {given}, which is no file; expected a YAML file such as configs/induction.yaml")
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise _refusal(given, f"which has {size:,} bytes")
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise _refusal(given, f"which cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise _refusal(given, f"which is not UTF-8 at byte {error.start}") from error
+    fault = _fault(text)
+    if fault is not None:
+        raise _refusal(given, fault)
+
+
+def _refusal(given: str, why: str) -> InputError:
+    return InputError(f"got -c {given}, {why}; expected a YAML file such as configs/induction.yaml; correct it")
+
+
+def _fault(text: str) -> str | None:
+    """Why a text is no configuration. Event by event: nothing is built, and nothing is called by itself."""
+    sizes: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = []
+    top: str | None = None
+    try:
+        for event in yaml.parse(text, Loader=_LOADER):
+            if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
+                top = top or type(event).__name__.removesuffix("StartEvent").lower()
+                open_nodes.append((event.anchor, 1))
+                if len(open_nodes) > _MOST_DEPTH:
+                    return f"which is nested deeper than {_MOST_DEPTH} at line {event.start_mark.line + 1}"
+                continue
+            if isinstance(event, yaml.AliasEvent):
+                if event.anchor not in sizes:
+                    return f"in which *{event.anchor} at line {event.start_mark.line + 1} is not known there"
+                anchor, size = None, sizes[event.anchor]
+            elif isinstance(event, yaml.ScalarEvent):
+                top = top or "scalar"
+                anchor, size = event.anchor, 1
+            elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+                anchor, size = open_nodes.pop()
+            else:
+                continue
+            if anchor is not None:
+                sizes[anchor] = size
+            if open_nodes:
+                above, so_far = open_nodes.pop()
+                open_nodes.append((above, so_far + size))
+                if so_far + size > _MOST_NODES:
+                    return f"which stands for more than {_MOST_NODES:,} values at line {event.start_mark.line + 1}"
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1}: {error.problem})"
+        return f"which is no YAML{place}"
+    except (yaml.YAMLError, RecursionError) as error:
+        return f"which is no YAML ({' '.join(str(error).split())})"
+    if top is None:
+        return "which is empty"
+    return None if top == "mapping" else f"which holds a {'list' if top == 'sequence' else 'single value'} at its top"
