@@ -217,6 +217,8 @@ class InfluenceCallback(HostCallback):
             self._output_dir,
             resumed=resumed is not None,
             earlier=None if resumed is None else resumed["folder"],
+            steps=self._record.steps,
+            fingerprint=self._fingerprint,
         )
         self._known.path = self._folder
         self._prober = prober
@@ -252,12 +254,12 @@ class InfluenceCallback(HostCallback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Detect windows and write the summary."""
-        self._finish(trainer)
+        self._finish(trainer, complete=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Write the summary of what there is; the exception goes on."""
         try:
-            self._finish(trainer)
+            self._finish(trainer, complete=False)
         except Exception as error:
             rank_zero_warn(f"stagewise: the summary could not be written: {error}")
 
@@ -386,7 +388,7 @@ class InfluenceCallback(HostCallback):
 
     # Finishing
 
-    def _finish(self, trainer: Trainer) -> None:
+    def _finish(self, trainer: Trainer, *, complete: bool) -> None:
         if self._prober is None or self._folder is None:
             return
         self._count_training_time()
@@ -402,4 +404,5 @@ class InfluenceCallback(HostCallback):
             max_overhead=self.schedule.max_overhead,
             component=self.component,
             faults=self._faults,
+            complete=complete,
         )

@@ -29,6 +29,7 @@ def write_outcome(
     max_overhead: float | None,
     component: str | None = None,
     faults: Faults,
+    complete: bool = True,
 ) -> None:
     """Detect windows, judge the run, write ``summary.json`` and the text page, and say where things are; on rank zero.
 
@@ -40,6 +41,7 @@ def write_outcome(
         probe: the measurement.
         max_overhead: budget of the schedule; None without one.
         component: whose weights the chains move; None for all.
+        complete: whether the run has come to its end, and was not stopped by an error.
         faults: takes in what goes wrong in one part, so that the others are written.
     """
     step = trainer.global_step
@@ -48,7 +50,13 @@ def write_outcome(
     with faults.contained(PROBE, step):
         verdict = _verdict(folder, record, probe)
     summary = build_summary(
-        record, config=config, probe=probe, max_overhead=max_overhead, component=component, verdict=verdict
+        record,
+        config=config,
+        probe=probe,
+        max_overhead=max_overhead,
+        component=component,
+        verdict=verdict,
+        complete=complete,
     )
     with faults.contained(PROBE, step):
         write_summary(folder, summary)

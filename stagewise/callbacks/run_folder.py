@@ -1,15 +1,19 @@
 """Where the files of a run go, and what is there already."""
 
 import tempfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
+from stagewise._version import __version__
 from stagewise.callbacks.hosts import is_a
 from stagewise.errors import InputError
+from stagewise.json_files import read_json
 from stagewise.reporting.classes_page import CLASSES_NAME
+from stagewise.reporting.files import write_json
 from stagewise.reporting.store import STORE_NAME, SUMMARY_NAME, ProbeStore
 
 
@@ -46,6 +50,29 @@ def default_folder(trainer: Trainer) -> Path:
     return folder if own is None else own
 
 
+def _set_aside(store: ProbeStore, step: int, *, again: bool) -> None:
+    gone = store.set_aside_after(step)
+    if gone:
+        why = "this run starts again" if again else f"this run goes on from step {step}"
+        rank_zero_warn(
+            f"stagewise: {why}: {len(gone)} probes at steps {gone[0]} to {gone[-1]} are set aside in {store.aside}, each "
+            "until a probe at its step or a later one is there"
+        )
+
+
+def _did_not_end(folder: Path, fingerprint: Mapping[str, str]) -> bool:
+    """Whether the folder has a run with this fingerprint that has not come to its end."""
+    if not (folder / RUN_NAME).is_file():
+        return False
+    advice = "delete it, or choose another folder (output_dir, or the logger's version)"
+    before = read_json(folder / RUN_NAME, what="what a run was started with", advice=advice)
+    ended = False
+    if (folder / SUMMARY_NAME).is_file():
+        summary = read_json(folder / SUMMARY_NAME, what="the summary of a run", advice=advice)
+        ended = summary.get("complete") is not False
+    return not ended and before.get("fingerprint") == dict(fingerprint)
+
+
 def _unwritable(trainer: Trainer, folder: Path) -> str:
     """Make the folder, on rank zero, and try it; why it cannot be written to, empty if it can."""
     if not trainer.is_global_zero:
@@ -58,14 +85,32 @@ def _unwritable(trainer: Trainer, folder: Path) -> str:
         return str(error)
 
 
-def open_run_folder(trainer: Trainer, output_dir: str | None, *, resumed: bool, earlier: str | None) -> Path:
+RUN_NAME = "run.json"
+"""What a run was started with: its fingerprint, by which a run that starts again in its folder is known."""
+
+
+def open_run_folder(
+    trainer: Trainer,
+    output_dir: str | None,
+    *,
+    resumed: bool,
+    earlier: str | None,
+    steps: Collection[int],
+    fingerprint: Mapping[str, str],
+) -> Path:
     """Settle the folder of the run and make its store ready for the probes to come.
+
+    A fresh run is refused among the probes of another one. It is let in where it is the same run, with the same
+    fingerprint, that did not end: a job that was killed before its first checkpoint. Probes that are there then, and
+    those beyond the step that a run is resumed from, are set aside until the run has passed them.
 
     Args:
         trainer: at the start of training.
         output_dir: where the user wants the files; see :func:`default_folder` if None.
         resumed: whether the run goes on from a checkpoint with probes.
         earlier: folder of the run that is resumed; its probes are copied where this run has another.
+        steps: of the probes that the resumed run has made.
+        fingerprint: of the run.
 
     Raises:
         InputError: a fresh run would write among the probes of another one.
@@ -81,7 +126,8 @@ def open_run_folder(trainer: Trainer, output_dir: str | None, *, resumed: bool, 
             f"got the folder {folder} for results, which cannot be written to ({unwritable}); expected one that can; "
             "set output_dir, or the logger's save_dir"
         )
-    if trainer.global_step == 0 and not resumed and taken:
+    again = trainer.strategy.broadcast(_did_not_end(folder, fingerprint))
+    if trainer.global_step == 0 and not resumed and taken and not again:
         raise InputError(
             f"got {store.path}, which already holds {len(store.steps())} probes of another run; expected a fresh "
             "log directory; choose another (output_dir, or the logger's version), or resume with ckpt_path"
@@ -90,8 +136,11 @@ def open_run_folder(trainer: Trainer, output_dir: str | None, *, resumed: bool, 
         return folder
     for stale in (SUMMARY_NAME, CLASSES_NAME):
         (folder / stale).unlink(missing_ok=True)
-    step = trainer.global_step
-    store.drop_after(step)
+    step = trainer.global_step if resumed or trainer.global_step else -1
+    _set_aside(store, step, again=step < 0)
+    if resumed:
+        store.bring_back(steps)
+    write_json(folder / RUN_NAME, {"version": __version__, "fingerprint": dict(fingerprint)})
     past = None if earlier is None else Path(earlier)
     if past not in (None, folder.resolve()) and not store.adopt(past / STORE_NAME, step):
         rank_zero_warn(f"stagewise: the probes before step {step} are no longer in {past}")

@@ -64,6 +64,7 @@ class ProbeStore:
         # Of an earlier version: what is in the file goes before it, should this be as far as it gets.
         if earlier.exists():
             self._remove(earlier)
+        self._pass(step)
         return path
 
     def _prepare(self) -> None:
@@ -82,20 +83,57 @@ class ProbeStore:
         sync_folder(self.path)
         _delete(aside)
 
-    def drop_after(self, step: int) -> None:
-        """Remove probes of an abandoned future: those beyond ``step``, from which a run resumes.
+    @property
+    def aside(self) -> Path:
+        """Where probes are that :meth:`set_aside_after` has taken out of the store."""
+        return self.path.with_name(f"{self.path.name}.set_aside")
 
-        And what a kill has left of writing or removing one.
+    def set_aside_after(self, step: int) -> list[int]:
+        """Take out the probes beyond ``step``, from which a run resumes: they are of a future that it may not come to.
+
+        Each is deleted when the run has written a probe at its step or a later one, and not before. What a kill has
+        left of writing or removing one is removed.
+
+        Returns:
+            Steps of the probes that were taken out.
         """
         for left in (*self.path.glob("*.unfinished"), *self.path.parent.glob(f".{self.path.name}.step*")):
             if left.suffix in (".unfinished", ".removed"):
                 _delete(left)
-        for later, path in probe_files(self.path).items():
-            if later > step:
-                # First a folder that the file has replaced, which would come back without it.
-                for it in (path.with_suffix(""), path):
-                    if it.exists():
-                        self._remove(it)
+        later = {at: path for at, path in probe_files(self.path).items() if at > step}
+        for path in later.values():
+            replaced = path.with_suffix("")
+            if path != replaced and replaced.exists():
+                # A folder of an earlier version that the file has replaced would come back without it.
+                self._remove(replaced)
+            self.aside.mkdir(exist_ok=True)
+            _delete(self.aside / path.name)
+            path.rename(self.aside / path.name)
+        sync_folder(self.path)
+        return list(later)
+
+    def bring_back(self, steps: Collection[int]) -> list[int]:
+        """Put probes back that were set aside, where a run resumes behind them after all.
+
+        Args:
+            steps: of the probes that the run has made.
+
+        Returns:
+            Steps of those that were put back.
+        """
+        have = set(self.steps())
+        found = {at: path for at, path in probe_files(self.aside).items() if at in steps and at not in have}
+        for path in found.values():
+            path.rename(self.path / path.name)
+        return list(found)
+
+    def _pass(self, step: int) -> None:
+        """Delete what was set aside of this step and those before it."""
+        for at, path in probe_files(self.aside).items():
+            if at <= step:
+                _delete(path)
+        if self.aside.is_dir() and not any(self.aside.iterdir()):
+            self.aside.rmdir()
 
     def adopt(self, other: Path, step: int) -> bool:
         """Copy the probes up to ``step`` from the store of the run that is resumed; False if it has none.

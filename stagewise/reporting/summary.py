@@ -25,6 +25,7 @@ def build_summary(
     max_overhead: float | None = None,
     component: str | None = None,
     verdict: Verdict | None = None,
+    complete: bool = True,
 ) -> dict[str, Any]:
     """The content of ``summary.json``.
 
@@ -35,9 +36,11 @@ def build_summary(
         max_overhead: budget of the schedule, probe seconds over training seconds; None without one.
         component: of a language model, whose weights alone the chains move; None where they move all.
         verdict: what can be read off the curves; None where nobody judged.
+        complete: whether the run has come to its end.
     """
     return {
         "version": __version__,
+        "complete": complete,
         "probes": len(record.steps),
         "probe_steps": record.steps,
         "failed_steps": record.failed_steps,

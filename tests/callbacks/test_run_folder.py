@@ -1,12 +1,18 @@
 """Files of one run are apart from those of others, whatever the logger."""
 
 import copy
+import json
+from dataclasses import replace
 from pathlib import Path
 
+import lightning.pytorch as pl
+import numpy as np
 import pytest
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers.logger import Logger
+from torch.utils.data import DataLoader
 
-from stagewise import InfluenceCallback, InputError, open_run
+from stagewise import InfluenceCallback, InputError, ProbeConfig, open_run
 from tests.callbacks.interventions import intervention, train
 from tests.callbacks.runs import EVERY_2, SGLD, Regression, fit, regression_data
 
@@ -106,3 +112,107 @@ def test_an_intervention_is_copied_with_its_plan(tmp_path):
     again = copy.deepcopy(intervention())
     train(tmp_path / "again", [again])
     assert again.plan.state_dict() == trained.plan.state_dict()
+
+
+class Killed(BaseException):
+    """Ends a run without any callback's knowing, as SIGKILL does."""
+
+
+def killed_at(step, folder, **settings):
+    """A run that ends at a step, leaving what was written, and no summary."""
+
+    class Kill(pl.Callback):
+        def on_train_batch_end(self, trainer, module, *args):
+            if trainer.global_step == step:
+                callback._prober = None  # nothing is finished
+                raise Killed
+
+    callback = InfluenceCallback(EVERY_2, SGLD, output_dir=str(folder / "mine"), **settings)
+    with pytest.raises((Killed, SystemExit)):
+        fit(folder, Regression(), regression_data(), callback, max_steps=8, callbacks=[Kill()])
+
+
+def test_a_job_killed_before_its_first_checkpoint_starts_again_in_its_folder(tmp_path):
+    killed_at(5, tmp_path)
+    assert open_run(tmp_path / "mine")["step"].values.tolist() == [2, 4]
+    again = InfluenceCallback(EVERY_2, SGLD, output_dir=str(tmp_path / "mine"))
+    with pytest.warns(UserWarning, match="starts again: 2 probes at steps 2 to 4 are set aside"):
+        fit(tmp_path, Regression(), regression_data(), again, max_steps=8)
+    whole = InfluenceCallback(EVERY_2, SGLD, output_dir=str(tmp_path / "whole"))
+    fit(tmp_path, Regression(), regression_data(), whole, max_steps=8)
+    mine, other = (open_run(tmp_path / it)["group_bif"] for it in ("mine", "whole"))
+    assert mine["step"].values.tolist() == [2, 4, 6, 8]
+    np.testing.assert_array_equal(mine, other)
+    assert not (tmp_path / "mine" / "influence.zarr.set_aside").exists()
+    # It has ended now: another run in its folder would be mixed with it.
+    with pytest.raises(InputError, match="already holds 4 probes of another run"):
+        fit(tmp_path, Regression(), regression_data(), again, max_steps=8)
+
+
+def test_a_killed_job_with_other_settings_is_another_run(tmp_path):
+    killed_at(5, tmp_path)
+    other = InfluenceCallback(EVERY_2, replace(SGLD, seed=3), output_dir=str(tmp_path / "mine"))
+    with pytest.raises(InputError, match="already holds 2 probes of another run"):
+        fit(tmp_path, Regression(), regression_data(), other, max_steps=8)
+    assert open_run(tmp_path / "mine")["step"].values.tolist() == [2, 4]
+
+
+def resumable(folder, *, ckpt_path=None, max_steps=8, **settings):
+    callback = InfluenceCallback(EVERY_2, SGLD, output_dir=str(folder / "mine"), **settings)
+    pl.seed_everything(1, verbose=False)
+    saver = ModelCheckpoint(folder / "ckpt", every_n_train_steps=2, save_top_k=-1, filename="{step}")
+    trainer = pl.Trainer(
+        accelerator="cpu", max_steps=max_steps, callbacks=[callback, saver], default_root_dir=folder, logger=False
+    )
+    trainer.fit(Regression(), DataLoader(regression_data(), 8), ckpt_path=ckpt_path, weights_only=True)
+    return callback
+
+
+def test_resuming_from_an_older_checkpoint_sets_later_probes_aside_until_replaced(tmp_path):
+    resumable(tmp_path)
+    whole = open_run(tmp_path / "mine")["group_bif"]
+    with pytest.warns(UserWarning, match="goes on from step 4: 2 probes at steps 6 to 8 are set aside"):
+        resumable(tmp_path, ckpt_path=tmp_path / "ckpt" / "step=4.ckpt", max_steps=6)
+    assert open_run(tmp_path / "mine")["step"].values.tolist() == [2, 4, 6]
+    assert [it.name for it in (tmp_path / "mine" / "influence.zarr.set_aside").iterdir()] == ["step8.zip"]
+    # Behind it after all: from the later checkpoint.
+    resumable(tmp_path, ckpt_path=tmp_path / "ckpt" / "step=8.ckpt", max_steps=10)
+    run = open_run(tmp_path / "mine")["group_bif"]
+    assert run["step"].values.tolist() == [2, 4, 6, 8, 10]
+    np.testing.assert_array_equal(run.sel(step=[2, 4, 6, 8]), whole)
+
+
+def test_a_run_without_probes_for_a_while_passes_its_checkpoints_on(tmp_path):
+    resumable(tmp_path, max_steps=4)
+    resumable(tmp_path, ckpt_path=tmp_path / "ckpt" / "step=4.ckpt", max_steps=6, enabled=False)
+    with pytest.warns(UserWarning, match="steps 5 to 6 were trained with the callback switched off"):
+        callback = resumable(tmp_path, ckpt_path=tmp_path / "ckpt" / "step=6.ckpt", max_steps=10)
+    run = open_run(tmp_path / "mine")
+    # Step 6 is probed when the run goes on: its weights are there.
+    assert run["step"].values.tolist() == [2, 4, 6, 8, 10]
+    assert json.loads((callback.folder / "summary.json").read_text())["changes"][0]["setting"] == "enabled"
+    assert not np.isnan(run["tracin"].sel(step=4)).any()
+    assert np.isnan(run["tracin"].sel(step=[8, 10])).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        (
+            {"loss_fn": lambda module, batch: module.per_sample_loss(batch)},
+            "got the loss .* for the probes of a resumed",
+        ),
+        ({"probe": ProbeConfig(gradient_dot_folds=2)}, "got baselines gradient_dot=True folds=2"),
+        ({"probe": ProbeConfig(draw_matrices=False)}, None),
+    ],
+)
+def test_what_numbers_depend_on_is_refused_when_changed_and_all_else_is_noted(tmp_path, change, refused):
+    resumable(tmp_path, max_steps=4)
+    checkpoint = tmp_path / "ckpt" / "step=4.ckpt"
+    if refused is not None:
+        with pytest.raises(InputError, match=refused):
+            resumable(tmp_path, ckpt_path=checkpoint, **change)
+        return
+    callback = resumable(tmp_path, ckpt_path=checkpoint, **change)
+    (noted,) = json.loads((callback.folder / "summary.json").read_text())["changes"]
+    assert noted == {"step": 4, "setting": "probe.draw_matrices", "before": "True", "now": "False"}

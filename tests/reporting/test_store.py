@@ -127,7 +127,7 @@ def test_a_kill_at_any_step_of_a_write_loses_and_doubles_nothing(tmp_path, probe
     assert run["step"].values.tolist() == expected
     if len(expected) == 2:
         assert run["seconds"].values[1] == (77.0 if written else float(old["seconds"]))
-    store.drop_after(5)  # as a resumed run starts
+    store.set_aside_after(5)  # as a resumed run starts
     assert steps_of(tmp_path) == [5]
     store.write(new)
     assert steps_of(tmp_path) == [5, 10]
@@ -141,7 +141,7 @@ def test_what_a_killed_process_left_is_cleared_when_the_run_goes_on(tmp_path, pr
     shutil.copy(store.path / "step10.zip", tmp_path / ".influence.zarr.step200.zip.removed")
     (tmp_path / ".influence.zarr.step300.unfinished").mkdir()
     assert steps_of(tmp_path) == [5, 10, 100]
-    store.drop_after(100)
+    store.set_aside_after(100)
     assert [it.name for it in tmp_path.iterdir()] == ["influence.zarr"]
     assert not list(store.path.glob("*.unfinished"))
 
@@ -185,8 +185,25 @@ def test_abandoned_future_is_dropped_and_the_past_adopted(tmp_path, probes, fill
     assert new.adopt(old.path, 10)
     xr.testing.assert_equal(open_run(tmp_path / "new"), open_run(tmp_path / "old").sel(step=[5, 10]))
     assert not ProbeStore(tmp_path / "x.zarr").adopt(tmp_path / "nowhere", 10)
-    old.drop_after(5)
+    assert old.set_aside_after(5) == [10, 100]
     assert old.steps() == [5]
+
+
+@pytest.mark.parametrize("filler", [fill, fill_as_format_1])
+def test_what_is_set_aside_stays_until_the_run_has_passed_it_and_can_be_brought_back(tmp_path, probes, filler):
+    store = filler(tmp_path, probes)
+    whole = open_run(tmp_path)
+    assert store.set_aside_after(5) == [10, 100]
+    store.write(probes[1])  # step 10 again
+    assert store.steps() == [5, 10]
+    assert [it.stem for it in store.aside.iterdir()] == ["step100"]
+    assert store.bring_back([5, 10]) == []
+    assert store.bring_back([5, 10, 100]) == [100]
+    xr.testing.assert_equal(open_run(tmp_path), whole)
+    store.set_aside_after(5)
+    store.write(probes[2])
+    assert not store.aside.exists()
+    assert store.steps() == [5, 100]
 
 
 def test_a_store_of_format_1_opens_as_before_and_is_gone_on_with(tmp_path, probes):
@@ -286,7 +303,7 @@ def test_a_run_of_damaged_probes_alone_is_refused(tmp_path, probes):
     cut_short(store.path / "step5.zip")
     with pytest.raises(InputError, match=r"step5\.zip, which cannot be read"):
         open_run(tmp_path)
-    with pytest.raises(InputError, match="damaged=.warn.; expected one of"):
+    with pytest.raises(InputError, match=r"damaged='warn'; expected one of"):
         open_run(tmp_path, damaged="warn")
 
 
