@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from stagewise import EKFAC, AdamMoments, InfluenceCallback, InputError, ProbeConfig, open_run
+from stagewise import EKFAC, AdamMoments, InfluenceCallback, InputError, ProbeConfig, SampleMatrices, open_run
 from stagewise.callbacks.resume import check_unchanged
 from stagewise.lm.components import component_masks
 from stagewise.losses import resolve_loss
@@ -22,7 +22,7 @@ from tests.callbacks.runs import fit as fit_regression
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 QUIET = ProbeConfig(draw_matrices=False)
-EVERYTHING = replace(QUIET, damped_influence=True, save_trace=True)
+EVERYTHING = replace(QUIET, damped_influence=True, save_trace=True, sample_matrices=SampleMatrices.all)
 
 
 class Weights(pl.Callback):
@@ -113,7 +113,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(head_run, tmp_path):
     whole, checkpoint = head_run
     resumed = resumable(tmp_path, HEAD, max_steps=8, ckpt_path=checkpoint)
     assert resumed.log_dir != whole.log_dir
-    left, right = open_run(whole.log_dir, trace=True), open_run(resumed.log_dir, trace=True)
+    left, right = open_run(whole.log_dir), open_run(resumed.log_dir)
     assert right["step"].values.tolist() == [2, 4, 6, 8]
     for name in set(left.data_vars) - {"seconds"}:
         np.testing.assert_array_equal(left[name], right[name], err_msg=str(name))

@@ -176,7 +176,7 @@ def test_both_hosts_train_as_without_callbacks_and_write_the_same(tmp_path, kind
     if kind == "influence":
         assert "influence/matrix/within" in images
         assert any("run/summary" in text for text in texts)
-        np.testing.assert_array_equal(one[4]["bif"].values, two[4]["bif"].values)
+        np.testing.assert_array_equal(one[4]["bif_within"].values, two[4]["bif_within"].values)
         assert any(name.endswith("summary.json") for name in one[3])
 
 
