@@ -58,12 +58,12 @@ def settle_spans(windows: Windows, *, part: Part | str, length: int | None, shif
     Raises:
         InputError: no spans, options that say nothing here, or a file that cannot be used.
     """
-    part = check_value("part", part, Part, advice="choose one")
+    which: Part = check_value("part", part, Part, advice="choose one")
     if isinstance(windows, (str, Path)):
-        return read_spans(windows, part=part, length=length, shift=shift)
-    if part != Part.window or length is not None or shift:
+        return read_spans(windows, part=which, length=length, shift=shift)
+    if which != Part.window or length is not None or shift:
         raise InputError(
-            f"got part={shown(part)}, length={length}, shift={shift} without the path of an earlier run; expected the "
+            f"got part={which}, length={length}, shift={shift} without the path of an earlier run; expected the "
             "defaults; leave them out, or give windows as a path"
         )
     if windows is None:

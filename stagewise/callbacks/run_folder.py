@@ -55,8 +55,8 @@ def _set_aside(store: ProbeStore, step: int, *, again: bool) -> None:
     if gone:
         why = "this run starts again" if again else f"this run goes on from step {step}"
         rank_zero_warn(
-            f"stagewise: {why}: {len(gone)} probes at steps {gone[0]} to {gone[-1]} are set aside in {store.aside}, each "
-            "until a probe at its step or a later one is there"
+            f"stagewise: {why}: {len(gone)} probes at steps {gone[0]} to {gone[-1]} are set aside in {store.aside}, "
+            "each until a probe at its step or a later one is there"
         )
 
 

@@ -67,7 +67,7 @@ class ReweightedLoader(EpochLoader):
         check_arguments("ReweightedLoader", ReweightedLoader.__init__, locals(), leave=("dataset", "kwargs"))
         sized = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
         require(sized, "dataset", shown(dataset), "a map-style data set, with a length and samples by index", "list it")
-        require(num_workers >= 0, "num_workers", num_workers, "0 or more", "0 loads in this process")
+        require(0 <= num_workers <= 1024, "num_workers", num_workers, "0 to 1024", "0 loads in this process")
         strata = Strata(groups)
         size = len(dataset)  # type: ignore[arg-type]
         if len(strata.labels) != size:
