@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from stagewise.batches import Batch
-from stagewise.errors import LossContractError
+from stagewise.bounds import shown
+from stagewise.errors import LossContractError, require
 
 IGNORED = -100
 """The label of a token without a loss, as in ``transformers`` and ``torch.nn.functional.cross_entropy``."""
@@ -136,6 +137,7 @@ def causal_lm_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     Raises:
         LossContractError: a batch without ids, ids without labels that could be targets, or logits of another shape.
     """
+    require(isinstance(model, nn.Module), "model", shown(model), "a causal language model", "pass the module")
     it = _interface(model)
     fields = _fields(batch)
     labels = _labels(fields)

@@ -300,3 +300,16 @@ def test_public_calls_refuse_what_is_no_number(name):
         if isinstance(valid, (int, float)) and not isinstance(valid, bool):
             for bad in ("4", True, object(), 10**5000, 1j):
                 assert refusal(lambda argument=argument, bad=bad: call(**{**given, argument: bad})), (argument, bad)
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [("config", None), ("step", "a"), ("step", True), ("chunk_size", 0), ("chunk_size", True), ("observed", 5)],
+)
+def test_chains_refuse_bad_arguments_before_the_first_step(name, bad):
+    batch = (torch.zeros(4, 2),)
+    given = {"observed": batch, "sampling": batch, "config": stagewise.SGLDConfig(lr=1e-3, localization=10.0)}
+    module = torch.nn.Linear(2, 1)
+    assert refusal(lambda: stagewise.run_chains(module, lambda it, x: it(x[0])[:, 0] ** 2, **{**given, name: bad}))
+    assert refusal(lambda: stagewise.run_chains(None, lambda it, x: it(x[0])[:, 0] ** 2, **given))
+    assert refusal(lambda: stagewise.run_chains(module, "loss", **given))

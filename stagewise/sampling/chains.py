@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stagewise.batches import Batch, num_samples
 from stagewise.bounds import check_arguments, checked
+from stagewise.errors import require
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import Losses, LossFn, evaluate
 from stagewise.sampling.batched import BatchedEngine, Program
@@ -96,6 +97,8 @@ class ChainSampler:
                 ``config.parameters`` or EK-FAC, or parameters on several devices.
         """
         check_arguments("ChainSampler", ChainSampler.__init__, locals(), leave=["forward_context"])
+        good = chunk_size is None or chunk_size >= 1
+        require(good, "chunk_size", chunk_size, "an integer >= 1, or None for all at once", "8 is usual")
         self._selection = one_selection(config.parameters, masks)
         weights = FlatWeights(module, self._selection)  # refuses what cannot be sampled, before any run
         if isinstance(config.preconditioner, EKFAC):
