@@ -70,3 +70,9 @@ def build(name: str, **changed):
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter), alpha=0.2)
     return model
+
+
+def tiny_gpt2():
+    """A GPT-2 of one layer over 11 tokens, in eval mode."""
+    config = transformers.GPT2Config(vocab_size=11, n_embd=16, n_layer=1, n_head=2)
+    return transformers.GPT2LMHeadModel(config).eval()

@@ -118,7 +118,8 @@ def test_probe_that_is_not_finite_is_kept_apart_and_training_goes_on(tmp_path, m
 
     monkeypatch.setattr(ChainSampler, "run", broken_at_4)
     module = Regression()
-    trainer = fit(tmp_path, module, regression_data(), InfluenceCallback(EVERY_2, SGLD), 8)
+    callback = InfluenceCallback(EVERY_2, SGLD, ProbeConfig(save_trace=True))
+    trainer = fit(tmp_path, module, regression_data(), callback, 8)
     assert trainer.global_step == 8
     assert torch.isfinite(module.layer.weight).all()
     run = open_run(trainer.log_dir)

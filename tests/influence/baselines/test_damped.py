@@ -8,7 +8,7 @@ from stagewise.causal_lm import causal_lm_loss
 from stagewise.errors import InputError
 from stagewise.influence.baselines import damped_influence
 from stagewise.influence.groups import Groups
-from tests.test_losses import tiny_lm
+from tests.lm_families import tiny_gpt2
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(12, 3, generator=GENERATOR, dtype=torch.float64)
@@ -111,7 +111,7 @@ def test_it_is_the_first_order_response_of_the_localized_minimum_to_weight_on_a_
 
 def test_both_ways_and_every_chunk_size_agree_on_a_language_model():
     """Double backward through attention; tokens of one sequence are no pair; against torch.func's Hessian."""
-    model = tiny_lm("gpt2").double()
+    model = tiny_gpt2().double()
     patterns = ["*h.0.attn.c_attn.bias", "*ln_f*"]
     ids = torch.randint(0, 11, (4, 5), generator=torch.Generator().manual_seed(1))
     masks = {"early": np.array([[1, 1, 0, 0]] * 4, bool), "some": np.arange(4) < 3}

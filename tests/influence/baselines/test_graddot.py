@@ -12,7 +12,7 @@ from stagewise.influence.groups import Groups
 from stagewise.losses import causal_lm_loss
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import SGLDConfig
-from tests.test_losses import tiny_lm
+from tests.lm_families import tiny_gpt2
 
 
 def squared(module, batch):
@@ -49,7 +49,7 @@ def test_groups_of_one_sample_have_the_products_of_samples_and_none_with_themsel
 
 
 def test_tokens_of_a_language_model_equal_a_loop_over_token_gradients():
-    model = tiny_lm("gpt2")
+    model = tiny_gpt2()
     ids = torch.randint(0, 11, (3, 5), generator=torch.Generator().manual_seed(1))
     masks = {"early": np.array([[1, 1, 0, 0]] * 3, bool), "some": np.array([[0, 1, 1, 0], [0] * 4, [1, 0, 0, 1]], bool)}
     groups = Groups(masks, np.ones((3, 4), dtype=bool))
