@@ -1,4 +1,4 @@
-"""(j) A long run: is a probe as quick, and memory as small, at the end as at the start? What is left on disk?
+"""(k) A long run: is a probe as quick, and memory as small, at the end as at the start? What is left on disk?
 
 A tiny network is trained with a probe at every step. Then as many probes of the demo's sizes (128 samples of 31 losses,
 6 groups, 8 chains x 10 draws) are written to a store, every number of each perturbed, and the run is opened and judged.

@@ -1,0 +1,204 @@
+"""(l) A run that is killed at random moments: is anything lost, is anything half, and is the end the same?
+
+    python benchmarks/kills.py [--kills 200] [--seed 0] [--json FILE]
+
+A small network is trained with probes every second step and a checkpoint every third, in a process that is killed
+(SIGKILL) after a random time and started again: from its newest checkpoint, or in its folder from the start where it
+had none. So over and over until the run has ended, and with new runs until so many kills were made. After each kill the
+results are opened with ``damaged="raise"``. At the end the probes and the weights are held against those of a run that
+nobody killed, bit for bit.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from stagewise import InfluenceCallback, InputError, ProbeConfig, ProbeSchedule, SGLDConfig, open_run
+from stagewise.loading.loader import ResumableLoader
+
+STEPS, EVERY, SAVED_EVERY = 40, 2, 3
+SGLD = SGLDConfig(
+    lr=1e-3, nbeta=10, localization=20, num_chains=2, num_draws=4, num_burnin_steps=2, num_steps_bw_draws=1,
+    batch_size=8, drift="plain", engine="sequential",
+)  # fmt: skip
+LONGEST = 1.5
+"""Seconds after which a process is killed at the latest."""
+
+
+class _Net(pl.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def per_sample_loss(self, batch):
+        return F.mse_loss(self.body(batch[0]), batch[1], reduction="none").mean(dim=1)
+
+    def training_step(self, batch, batch_idx):
+        return self.per_sample_loss(batch).mean()
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), lr=1e-2)
+
+
+def train(folder: Path) -> None:
+    """Train to the end, from the newest checkpoint where there is one; its weights are the sign that it has ended."""
+    pl.seed_everything(1, verbose=False)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(96, 4, generator=generator)
+    loader = ResumableLoader(TensorDataset(x, x.sum(dim=1, keepdim=True)), batch_size=8, seed=3)
+    saved = sorted((folder / "checkpoints").glob("*.ckpt"), key=lambda it: int(it.stem))
+    influence = InfluenceCallback(
+        ProbeSchedule(every_n_steps=EVERY), SGLD, ProbeConfig(check_curvature=False), output_dir=str(folder / "run")
+    )
+    saver = ModelCheckpoint(
+        folder / "checkpoints",
+        every_n_train_steps=SAVED_EVERY,
+        save_top_k=-1,
+        filename="{step}",
+        auto_insert_metric_name=False,
+    )
+    trainer = pl.Trainer(
+        accelerator="cpu", max_steps=STEPS, max_epochs=-1, logger=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[influence, saver], default_root_dir=folder,
+    )  # fmt: skip
+    module = _Net()
+    trainer.fit(module, loader, ckpt_path=newest_whole(saved), weights_only=True)
+    torch.save(module.state_dict(), folder / "weights.unfinished")
+    os.replace(folder / "weights.unfinished", folder / "weights.pt")
+
+
+def newest_whole(saved: list[Path]) -> Path | None:
+    """The newest checkpoint that can be read: Lightning's own may be cut by a kill."""
+    for path in reversed(saved):
+        try:
+            torch.load(path, weights_only=True)
+        except Exception:
+            continue
+        return path
+    return None
+
+
+def started(folder: Path) -> int:
+    """A process that trains; everything is imported already, so that kills fall into training and not before it."""
+    child = os.fork()
+    if child == 0:
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)
+        log = os.open(folder / "stderr.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 2)
+        status = 1
+        try:
+            train(folder)
+            status = 0
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    return child
+
+
+def ended_within(child: int, seconds: float) -> bool:
+    """Wait for a process; kill it after so many seconds. Whether it came to its end."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            if status:
+                raise SystemExit(f"a process failed by itself, status {status}")
+            return True
+        time.sleep(0.002)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
+
+
+def probes_in(folder: Path) -> list[int]:
+    """Steps of the probes that can be read; raises where one is damaged."""
+    try:
+        return list(map(int, open_run(folder / "run", damaged="raise")["step"].values))
+    except InputError as error:
+        if "no influence.zarr" in str(error) or "no finished probe" in str(error):
+            return []
+        raise
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    moments = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        whole = Path(scratch) / "whole"
+        whole.mkdir()
+        if not ended_within(started(whole), 600):
+            raise SystemExit("the run that nobody kills did not end")
+        expected = open_run(whole / "run", damaged="raise")
+        weights = torch.load(whole / "weights.pt", weights_only=True)
+        kills = runs = half = lost = different = 0
+        while kills < options.kills:
+            folder = Path(scratch) / f"run{runs}"
+            folder.mkdir()
+            before: list[int] = []
+            ended = False
+            while not ended:
+                # No kill where enough were made: the run is to end.
+                limit = moments.uniform(0, LONGEST) if kills < options.kills else 600.0
+                ended = ended_within(started(folder), limit)
+                kills += not ended
+                try:
+                    now = probes_in(folder)
+                except InputError as error:
+                    half += 1
+                    print(f"half: {error}")
+                    now = []
+                # From an older checkpoint later probes are set aside until they are replaced.
+                aside = [int(it.stem[4:]) for it in (folder / "run").glob("influence.zarr.set_aside/step*.zip")]
+                gone = set(before) - set(now) - set(aside)
+                lost += len(gone)
+                if gone:
+                    print(f"lost: {sorted(gone)}")
+                before = sorted({*now, *aside})
+            run = open_run(folder / "run", damaged="raise")
+            same = all(np.array_equal(run[it], expected[it], equal_nan=True) for it in ("step", "group_bif", "tracin"))
+            found = torch.load(folder / "weights.pt", weights_only=True)
+            same &= all(torch.equal(value, found[name]) for name, value in weights.items())
+            different += not same
+            runs += 1
+            shutil.rmtree(folder)
+            print(
+                f"{kills} kills, {runs} runs ended: {lost} probes lost, {half} half, {different} runs ended otherwise"
+            )
+    row = {
+        "kills": kills,
+        "runs": runs,
+        "probes_lost": lost,
+        "half": half,
+        "different": different,
+        "seed": options.seed,
+    }
+    print(json.dumps(row, indent=2))
+    if options.json is not None:
+        options.json.write_text(json.dumps(row, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
