@@ -223,7 +223,10 @@ def test_auto_with_rmsprop_is_settled_by_the_preconditioned_curvature(tmp_path):
 
 def test_auto_that_cannot_be_settled_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"got lr='auto'.*could not be measured.*; expected numbers"):
-        train(tmp_path, Attends(), AUTO)
+        train(tmp_path, Attends(), AUTO, on_error="raise")
+    # After the first step a run is not ended for it.
+    told, _ = train(tmp_path / "on", Attends(), AUTO)
+    assert any("a probe failed at step 1: InputError: got lr='auto'" in str(it) for it in told)
 
 
 def large():
@@ -239,8 +242,9 @@ def test_weights_that_leave_no_memory_are_a_remark_for_a_check_and_a_refusal_for
     with caplog.at_level(logging.INFO):
         train(tmp_path, large(), replace(SOUND, num_draws=2, num_chains=1), probe=small, **few)
     assert any("memory_limit_gib" in it.getMessage() for it in caplog.records)
+    auto = replace(AUTO, num_draws=2, num_chains=1)
     with pytest.raises(InputError, match="memory_limit_gib"):
-        train(tmp_path / "auto", large(), replace(AUTO, num_draws=2, num_chains=1), probe=small, **few)
+        train(tmp_path / "auto", large(), auto, probe=small, on_error="raise", **few)
 
 
 def test_look_that_fails_later_keeps_what_was_settled(tmp_path, caplog, monkeypatch):
