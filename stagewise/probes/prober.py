@@ -191,8 +191,8 @@ class Prober:
                 "got a gradient that is not finite from a finite loss; expected finite gradients; look for square "
                 "roots, norms and logarithms at zero"
             )
-        with self._forward_context():
-            check_stale(self._loss_fn, module, minibatch, one_selection(self._sgld.parameters, self._masks))
+        selection = one_selection(self._sgld.parameters, self._masks)
+        check_stale(self._loss_fn, module, minibatch, selection, forward_context=self._forward_context)
         return torch.cat(masks).numpy()
 
     def _first_with_loss(self, module: nn.Module) -> Batch:

@@ -1,6 +1,7 @@
 """Losses that remember other weights are refused: a chain moves weights, and what came of them before is stale."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,14 @@ ROUNDING = 1e-2
 """Share of the change of the losses that accelerators may round otherwise; on a CPU none is let pass."""
 
 
-def check_stale(loss_fn: LossFn, module: nn.Module, batch: Batch, selection: Selection = None) -> None:
+def check_stale(
+    loss_fn: LossFn,
+    module: nn.Module,
+    batch: Batch,
+    selection: Selection = None,
+    *,
+    forward_context: Callable[[], AbstractContextManager] = nullcontext,
+) -> None:
     """Hold losses at displaced weights against those that the module gives after it has seen other weights.
 
     Args:
@@ -28,6 +36,7 @@ def check_stale(loss_fn: LossFn, module: nn.Module, batch: Batch, selection: Sel
         module: at w*, in eval mode; left as it was.
         batch: samples to look at.
         selection: which entries of which parameters chains move.
+        forward_context: entered around each forward pass: autocast keeps casts of weights until it is left.
 
     Raises:
         LossContractError: they differ, as where ``forward`` keeps what it has computed from the weights; what it has
@@ -35,7 +44,8 @@ def check_stale(loss_fn: LossFn, module: nn.Module, batch: Batch, selection: Sel
     """
 
     def losses() -> Tensor:
-        return evaluate(loss_fn, module, batch).values
+        with forward_context():
+            return evaluate(loss_fn, module, batch).values
 
     def seen(weights: FlatWeights, *, before: Callable[[], object] | None) -> tuple[Tensor, list[str]]:
         def body() -> tuple[Tensor, list[str]]:

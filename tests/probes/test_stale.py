@@ -1,5 +1,7 @@
 """A loss of weights that the module had before is refused; what only counts or is computed anew is not."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -70,3 +72,12 @@ def test_parametrizations_pass():
 
 def test_losses_without_a_value_at_displaced_weights_pass():
     check_stale(lambda module, batch: loss(module, batch) * float("nan"), Net(), BATCH)
+
+
+def test_what_autocast_keeps_of_weights_is_no_state_of_the_module():
+    """Casts are kept until autocast is left, as chains do after each forward pass."""
+    autocast = partial(torch.autocast, "cpu", torch.bfloat16)
+    module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1), nn.Flatten(0))
+    check_stale(loss, module, BATCH, forward_context=autocast)
+    with autocast(), pytest.raises(LossContractError):
+        check_stale(loss, module, BATCH)
