@@ -14,7 +14,7 @@ from stagewise.errors import InputError
 from stagewise.json_files import read_json
 from stagewise.reporting.classes_page import CLASSES_NAME
 from stagewise.reporting.files import write_json
-from stagewise.reporting.store import STORE_NAME, SUMMARY_NAME, ProbeStore
+from stagewise.reporting.store import RUN_NAME, STORE_NAME, SUMMARY_NAME, ProbeStore
 
 
 class KnownFolder:
@@ -83,10 +83,6 @@ def _unwritable(trainer: Trainer, folder: Path) -> str:
             return ""
     except OSError as error:
         return str(error)
-
-
-RUN_NAME = "run.json"
-"""What a run was started with: its fingerprint, by which a run that starts again in its folder is known."""
 
 
 def open_run_folder(

@@ -20,6 +20,8 @@ from stagewise.whole_file import sync_folder, whole_file
 
 STORE_NAME = "influence.zarr"
 SUMMARY_NAME = "summary.json"
+RUN_NAME = "run.json"
+"""What a run was started with: its fingerprint, by which a run that starts again in its folder is known."""
 
 _GROUP = "zarr.json"
 

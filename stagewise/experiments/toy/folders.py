@@ -5,11 +5,11 @@ from pathlib import Path
 
 from stagewise.errors import InputError
 from stagewise.reporting.classes_page import CLASSES_NAME
-from stagewise.reporting.store import STORE_NAME, SUMMARY_NAME
+from stagewise.reporting.store import RUN_NAME, STORE_NAME, SUMMARY_NAME
 
 CURVES_NAME = "curves.zarr"
 
-_OURS = {STORE_NAME, SUMMARY_NAME, CLASSES_NAME, CURVES_NAME, "hparams.yaml"}
+_OURS = {STORE_NAME, SUMMARY_NAME, RUN_NAME, CLASSES_NAME, CURVES_NAME, "hparams.yaml"}
 _EVENTS = "events.out.tfevents."
 
 
