@@ -201,7 +201,7 @@ class InfluenceCallback(HostCallback):
         own = getattr(pl_module, "per_sample_loss", None)
         self._identity = {
             "loss": loss_identity(loss_fn if self.sources.loss_fn is not None or own is None else own),
-            "baselines": baselines_of(self.probe),
+            **baselines_of(self.probe),
         } | self._named
         self._fingerprint = prober.fingerprint() | self._identity
         if resumed is not None:

@@ -1,8 +1,9 @@
 """What a resumed run must have in common with its checkpoint, and what is only noted.
 
 The rule: what the numbers of a probe depend on (data, loss, sampler, centring, reference ratio, component, learning
-coefficient, baselines) is refused where it has changed. What tells when to probe, what is drawn and where a flag is set
-is taken as it is now, told, and kept in ``summary.json`` (``changes``).
+coefficient, settings of baselines, a baseline more) is refused where it has changed. What tells when to probe, what is
+drawn, where a flag is set, and that a baseline is left out, is taken as it is now, told, and kept in ``summary.json``
+(``changes``).
 """
 
 from collections.abc import Mapping
@@ -15,19 +16,42 @@ from stagewise.probes.config import ProbeConfig
 from stagewise.probes.record import Record
 from stagewise.probes.schedule import ProbeSchedule
 
-_LATER = ("loss", "baselines")
-"""What checkpoints of older versions do not tell."""
+_BASELINE = "baseline "
+_NOTED = (
+    "gradient_dot",
+    "damped_influence",
+    "thresholds",
+    "control_every",
+    "min_prominence",
+    "save_trace",
+    "sample_matrices",
+    "draw_matrices",
+    "check_curvature",
+)
 
 
-def baselines_of(probe: ProbeConfig) -> str:
-    """Which baselines a run has, as text for its fingerprint."""
-    folds = probe.gradient_dot_folds if probe.gradient_dot else None
-    return f"gradient_dot={probe.gradient_dot} folds={folds} damped_influence={probe.damped_influence}"
+def baselines_of(probe: ProbeConfig) -> dict[str, str]:
+    """The baselines of a run, for its fingerprint: one that is left out has no entry."""
+    found = {}
+    if probe.gradient_dot:
+        found[f"{_BASELINE}gradient_dot"] = f"folds={probe.gradient_dot_folds}"
+    if probe.damped_influence:
+        found[f"{_BASELINE}damped_influence"] = "on"
+    return found
 
 
 def noted_settings(schedule: ProbeSchedule, probe: ProbeConfig) -> dict[str, str]:
     """Settings whose change is noted and not refused, as text by name."""
-    names = ("thresholds", "control_every", "min_prominence", "save_trace", "draw_matrices", "check_curvature")
+    names = (
+        "gradient_dot",
+        "damped_influence",
+        "thresholds",
+        "control_every",
+        "min_prominence",
+        "save_trace",
+        "draw_matrices",
+        "check_curvature",
+    )
     return {"schedule": repr(schedule)} | {f"probe.{name}": repr(getattr(probe, name)) for name in names}
 
 
@@ -78,7 +102,10 @@ def check_unchanged(before: Mapping[str, str], now: Mapping[str, str]) -> None:
         # The component is a word for the masks: two names may stand for the same.
         if name == "component" or before.get(name) == now.get(name):
             continue
-        if name in _LATER and name not in before:
+        # Checkpoints of older versions tell no loss. A baseline may be left out from now on.
+        if ("loss" not in before and (name == "loss" or name.startswith(_BASELINE))) or (
+            name.startswith(_BASELINE) and name not in now
+        ):
             continue
         what, was = f"{name} {now.get(name)}", f" ({before.get(name)})"
         if name == "masks":

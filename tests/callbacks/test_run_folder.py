@@ -202,7 +202,8 @@ def test_a_run_without_probes_for_a_while_passes_its_checkpoints_on(tmp_path):
             {"loss_fn": lambda module, batch: module.per_sample_loss(batch)},
             "got the loss .* for the probes",
         ),
-        ({"probe": ProbeConfig(gradient_dot_folds=2)}, "got baselines gradient_dot=True folds=2"),
+        ({"probe": ProbeConfig(gradient_dot_folds=2)}, "got baseline gradient_dot folds=2"),
+        ({"probe": ProbeConfig(damped_influence=True)}, "got baseline damped_influence on"),
         ({"probe": ProbeConfig(draw_matrices=False)}, None),
     ],
 )
