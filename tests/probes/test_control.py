@@ -141,7 +141,5 @@ def test_its_draws_are_counted_in_the_memory():
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, True])
 def test_control_every_counts_probes(bad):
-    with pytest.raises(
-        InputError, match=r"got control_every=.*; expected a (number of probes >= 1,|whole number) or null"
-    ):
+    with pytest.raises(InputError, match=r"got control_every=.*; expected a (number of probes|whole number).* null"):
         ProbeConfig(control_every=bad)
