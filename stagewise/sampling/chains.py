@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stagewise.batches import Batch, num_samples
+from stagewise.batches import Batch, has_columns, num_samples
 from stagewise.bounds import check_arguments, checked
-from stagewise.errors import require
+from stagewise.errors import InputError, require
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses import Losses, LossFn, evaluate
 from stagewise.sampling.batched import BatchedEngine, Program
@@ -103,6 +103,12 @@ class ChainSampler:
         weights = FlatWeights(module, self._selection)  # refuses what cannot be sampled, before any run
         if isinstance(config.preconditioner, EKFAC):
             refuse_masks(weights.entries)
+        if EngineName.batched in (config.engine, engine) and any(map(has_columns, (observed, sampling))):
+            # Before any run: after the first step a refusal would only cost the probes.
+            raise InputError(
+                "got engine='batched' and a batch with lists or arrays beside its tensors; expected tensors alone, which "
+                "is all that a graph takes; set engine to sequential"
+            )
         self._module = module
         self._loss_fn = loss_fn
         self._observed = observed
