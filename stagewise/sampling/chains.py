@@ -106,8 +106,8 @@ class ChainSampler:
         if EngineName.batched in (config.engine, engine) and any(map(has_columns, (observed, sampling))):
             # Before any run: after the first step a refusal would only cost the probes.
             raise InputError(
-                "got engine='batched' and a batch with lists or arrays beside its tensors; expected tensors alone, which "
-                "is all that a graph takes; set engine to sequential"
+                "got engine='batched' and a batch with lists or arrays beside its tensors; expected tensors alone, "
+                "which is all that a graph takes; set engine to sequential"
             )
         self._module = module
         self._loss_fn = loss_fn
