@@ -123,7 +123,8 @@ class Arming(pl.Callback):
     def on_train_batch_end(self, trainer, module, *args):
         if self.trouble is not None:
             self.trouble.armed = True
-        self.seen[trainer.global_step] = state(module, trainer)
+        # The first batch of a step: with accumulation others follow before the next one.
+        self.seen.setdefault(trainer.global_step, state(module, trainer))
 
     def on_exception(self, trainer, module, exception):
         self.at_the_end = state(module, trainer)
