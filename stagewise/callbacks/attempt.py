@@ -7,6 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from stagewise.callbacks.buffers import rank_zero_buffers
 from stagewise.callbacks.faults import (
+    ENDS,
     OTHER_RANK,
     OUT_OF_MEMORY,
     PROBE,
@@ -48,12 +49,12 @@ def attempt(
                 result = probe()
         except Exception as raised:
             error = raised
-        worst = worst_of_ranks(trainer, error)
+        worst = worst_of_ranks(trainer, error, ends=error is not None and faults.goes_on(error))
         if worst is None:
             return result
         prober.return_to(mark)
-        if error is not None and faults.goes_on(error):
-            raise error
+        if worst == ENDS:
+            raise error or OtherRankError("a probe failed on another rank, which ends the run; see its output")
         free_memory()
         if not (tries_left and worst == OUT_OF_MEMORY and prober.halve_chunks()):
             break

@@ -127,18 +127,23 @@ class OtherRankError(RuntimeError):
     """Stands for what went wrong on another rank."""
 
 
-def worst_of_ranks(trainer: Trainer, error: Exception | None) -> str | None:
+ENDS = "ends"
+"""Stands for a fault that ends the run."""
+
+
+def worst_of_ranks(trainer: Trainer, error: Exception | None, *, ends: bool = False) -> str | None:
     """What went wrong in a probe on any rank, so that all ranks go on alike; every rank must call this.
 
     Args:
         trainer: of the run.
         error: what was raised on this rank.
+        ends: whether that is to end the run: then on all ranks, so that none waits for another.
 
     Returns:
-        :data:`OUT_OF_MEMORY`, :data:`PROBE` for anything else, None where no rank failed.
+        :data:`ENDS`, :data:`OUT_OF_MEMORY`, :data:`PROBE` for anything else, None where no rank failed.
     """
-    codes: list[str | None] = [None, PROBE, OUT_OF_MEMORY]
-    own = 0 if error is None else 2 if kind_of(error, PROBE) == OUT_OF_MEMORY else 1
+    codes: list[str | None] = [None, PROBE, OUT_OF_MEMORY, ENDS]
+    own = 0 if error is None else 3 if ends else 2 if kind_of(error, PROBE) == OUT_OF_MEMORY else 1
     if trainer.world_size == 1:
         return codes[own]
     code = torch.tensor(float(own), device=trainer.strategy.root_device)
