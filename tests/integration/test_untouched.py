@@ -159,7 +159,7 @@ def test_a_probe_that_fails_or_is_interrupted_leaves_the_module_as_it_was(tmp_pa
             seen["flags_after"] = [child.training for child in module.modules()]
             seen["rng_after"] = torch.get_rng_state()
 
-    callback = InfluenceCallback(ProbeSchedule(at_steps=[4]), SGLD, loss_fn=loss_fn)
+    callback = InfluenceCallback(ProbeSchedule(at_steps=[4]), SGLD, loss_fn=loss_fn, on_error="raise")
     with pytest.raises((error, SystemExit)):
         fit(tmp_path, [Witness(), callback])
     assert seen["flags"] == seen["flags_after"]

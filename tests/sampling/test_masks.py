@@ -195,7 +195,7 @@ def test_chains_of_different_heads_differ_and_a_chain_of_a_later_layer_leaves_th
         ({"weigth": torch.ones(4, 4, dtype=torch.bool)}, r"'weigth', which the module does not have; .*'weight'"),
         ({"weight": torch.ones(4, dtype=torch.bool)}, r"got a mask of \[4\], torch.bool for 'weight'; .*\[4, 4\]"),
         ({"weight": torch.ones(4, 4)}, r"torch.float32 for 'weight'; expected a bool tensor"),
-        ({"weight": [True]}, "expected a mapping, each entry a Tensor"),
+        ({"weight": [True]}, "expected a (mapping, each entry a Tensor|bool tensor)"),
         ({"weight": torch.zeros(4, 4, dtype=torch.bool)}, "select nothing"),
         ({}, "select nothing"),
         ({"bias": torch.ones(4, dtype=torch.bool)}, "'bias', which is frozen; .*unfreeze"),
