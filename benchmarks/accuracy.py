@@ -20,14 +20,14 @@ from harness import Row, arguments, report, single_thread
 from scipy.stats import t as student
 from torch import nn
 
+from stagewise.calibration.landscape import Landscape
+from stagewise.calibration.resolve import settle
 from stagewise.influence.split import Centering
 from stagewise.influence.tokens import token_bif
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.ekfac import EKFAC
-from stagewise.sampling.measurement import Landscape
 from stagewise.sampling.options import Drift, Integrator, Start
-from stagewise.sampling.settling import settle
+from stagewise.sampling.preconditioners.ekfac import EKFAC
 
 FEATURES, SAMPLES, OBSERVED = 10, 200, 32
 NBETA, LOCALIZATION, CHAINS, BATCH = 200.0, 20.0, 4, 20

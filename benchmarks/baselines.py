@@ -25,7 +25,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from stagewise.influence.baselines.graddot import gradient_dot
 from stagewise.influence.groups import Groups
-from stagewise.losses import causal_lm_loss, evaluate
+from stagewise.losses.contract import causal_lm_loss, evaluate
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.memory import gradient_memory
 from stagewise.sampling.observed import chunks

@@ -27,7 +27,7 @@ from stagewise.influence.features import Features, Reducer
 from stagewise.influence.groups import Groups
 from stagewise.influence.positions import Positions
 from stagewise.influence.token_sums import TokenSums
-from stagewise.losses import causal_lm_loss, evaluate
+from stagewise.losses.contract import causal_lm_loss, evaluate
 from stagewise.probes.memory import memory_needed
 from stagewise.sampling.observed import chunks
 

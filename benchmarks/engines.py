@@ -29,7 +29,7 @@ from harness import Row, arguments, device_clock, report, single_thread
 from torch import Tensor, nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from stagewise.losses import causal_lm_loss, resolve_loss
+from stagewise.losses.contract import causal_lm_loss, resolve_loss
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, SGLDConfig
 

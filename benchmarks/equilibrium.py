@@ -38,7 +38,7 @@ from stagewise.cli.training import run_trainer
 from stagewise.influence.group_influence import group_influence
 from stagewise.influence.groups import Groups
 from stagewise.influence.split import Centering
-from stagewise.losses import evaluate, resolve_loss
+from stagewise.losses.contract import evaluate, resolve_loss
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.prober import Prober
 from stagewise.sampling.chains import run_chains

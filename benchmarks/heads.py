@@ -22,11 +22,11 @@ import xarray as xr
 import yaml
 
 from stagewise import InductionCallback, ProbeConfig, Prober, SGLDConfig
-from stagewise.influence.component_table import component_table, leading_component
 from stagewise.lm.components import component_masks, components
 from stagewise.lm.data import SyntheticData
 from stagewise.lm.module import CausalLM
-from stagewise.losses import resolve_loss
+from stagewise.losses.contract import resolve_loss
+from stagewise.runs.components import component_table, leading_component
 
 
 class Keeper(pl.Callback):

@@ -10,11 +10,11 @@ import argparse
 import json
 from pathlib import Path
 
-from stagewise.experiments.intervention.claims import answers
-from stagewise.experiments.intervention.figures.sweep import sweep_figure
-from stagewise.experiments.intervention.results import with_intervals_anew
-from stagewise.experiments.intervention.table import comparisons_table, results_markdown
-from stagewise.reporting.files import write_text_file
+from stagewise.files.writing import write_text_file
+from stagewise.studies.intervention.claims import answers
+from stagewise.studies.intervention.figures.sweep import sweep_figure
+from stagewise.studies.intervention.results import with_intervals_anew
+from stagewise.studies.intervention.table import comparisons_table, results_markdown
 
 
 def main() -> None:

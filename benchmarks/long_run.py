@@ -29,8 +29,8 @@ from stagewise import InfluenceCallback, ProbeConfig, ProbeSchedule, SGLDConfig,
 from stagewise.influence.stored_matrices import to_store
 from stagewise.probes.flags import Thresholds
 from stagewise.probes.prober import Prober
-from stagewise.reporting.store import STORE_NAME, ProbeStore
-from stagewise.reporting.verdict import VARIABLES, judge
+from stagewise.runs.store import STORE_NAME, ProbeStore
+from stagewise.runs.verdict import VARIABLES, judge
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.options import Drift, EngineName
 

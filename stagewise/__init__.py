@@ -4,8 +4,6 @@ from stagewise._version import __version__
 from stagewise.callbacks.induction import InductionCallback
 from stagewise.callbacks.influence import InfluenceCallback
 from stagewise.callbacks.intervention import InterventionCallback
-from stagewise.causal_lm import causal_lm_loss
-from stagewise.collated_loss import CollatedLoss
 from stagewise.errors import InputError, LossContractError
 from stagewise.influence.intervals import t_interval
 from stagewise.influence.llc import learning_coefficients
@@ -17,6 +15,8 @@ from stagewise.interventions.grouped_rows import GroupedRows
 from stagewise.interventions.loader import ReweightedLoader
 from stagewise.interventions.policy import ConstantFactor, ProportionalToInfluence
 from stagewise.interventions.span import Span
+from stagewise.losses.causal_lm import causal_lm_loss
+from stagewise.losses.collated import CollatedLoss
 from stagewise.phases.flips import SignFlip, find_flips
 from stagewise.phases.matching import WindowMatch, match_windows
 from stagewise.phases.offline import find_windows
@@ -29,12 +29,12 @@ from stagewise.probes.flags import Thresholds
 from stagewise.probes.llc_config import LLCConfig
 from stagewise.probes.prober import Prober
 from stagewise.probes.schedule import LogSpaced, ProbeSchedule
-from stagewise.reporting.store import open_run
+from stagewise.runs.store import open_run
 from stagewise.sampling.chains import ChainSampler, run_chains
 from stagewise.sampling.config import Drift, EngineName, SGLDConfig
 from stagewise.sampling.data import ProbeData
-from stagewise.sampling.ekfac import EKFAC
-from stagewise.sampling.preconditioners import AdamMoments, RMSprop
+from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
+from stagewise.sampling.preconditioners.ekfac import EKFAC
 
 __all__ = [
     "EKFAC",

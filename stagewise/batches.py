@@ -23,7 +23,7 @@ Batch = Any
 * None, single strings and numbers, and names of columns (a pandas ``Index``) belong to the batch as a whole.
 
 All else that holds data (graphs, packed sequences, ragged lists, objects with tensors or a length) cannot be cut into
-samples and is refused; :class:`~stagewise.collated_loss.CollatedLoss` works with it.
+samples and is refused; :class:`~stagewise.losses.collated.CollatedLoss` works with it.
 """
 
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 import stagewise
-from stagewise.callbacks.calibration_run import CalibrationSettings
-from stagewise.collated_loss import CollatedLoss
+from stagewise.callbacks.calibration import CalibrationSettings
 from stagewise.errors import InputError
-from stagewise.experiments.intervention import config as intervention
-from stagewise.experiments.sweep import config as sweep
-from stagewise.experiments.toy import config as toy
 from stagewise.lm.classes.spec import ClassSpec
+from stagewise.losses.collated import CollatedLoss
 from stagewise.sampling.share import ChainShare
+from stagewise.studies.intervention import config as intervention
+from stagewise.studies.toy import config as toy
+from stagewise.sweep import config as sweep
 from stagewise.toy.hierarchy import Hierarchy
 
 

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lds.sets import Split
+from stagewise.calibration.landscape import Landscape
+from stagewise.calibration.resolve import settle
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import EngineName, SGLDConfig
-from stagewise.sampling.ekfac import EKFAC
-from stagewise.sampling.measurement import Landscape
 from stagewise.sampling.options import Drift, Integrator, Start
-from stagewise.sampling.preconditioners import RMSprop
-from stagewise.sampling.settling import settle
+from stagewise.sampling.preconditioners.diagonal import RMSprop
+from stagewise.sampling.preconditioners.ekfac import EKFAC
 
 
 @dataclass(frozen=True)

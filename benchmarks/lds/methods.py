@@ -10,9 +10,9 @@ from lds.bif import Chains, bif
 from lds.retraining import Training
 from lds.rivals import damped_influence, ekfac_influence, gradient_dot, tracin
 from lds.sets import Split
-from stagewise.sampling.ekfac import EKFAC
 from stagewise.sampling.options import Drift, Integrator, Start
-from stagewise.sampling.preconditioners import RMSprop
+from stagewise.sampling.preconditioners.diagonal import RMSprop
+from stagewise.sampling.preconditioners.ekfac import EKFAC
 
 
 @dataclass(frozen=True)

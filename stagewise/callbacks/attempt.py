@@ -16,7 +16,7 @@ from stagewise.callbacks.faults import (
     free_memory,
     worst_of_ranks,
 )
-from stagewise.callbacks.silence import metrics_refused
+from stagewise.callbacks.no_logging import metrics_refused
 from stagewise.probes.prober import Prober
 
 T = TypeVar("T")

@@ -1,224 +1,255 @@
-"""Holds the sampler's settings against the curvature of the run, and settles ``auto`` at the first probe."""
+"""Measures curvature along a run, then tries the settings made from it on the checkpoints of that run."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from stagewise.batches import take, to_device
-from stagewise.callbacks.faults import OtherRankError, worst_of_ranks
+from stagewise.batches import to_device
+from stagewise.calibration.findings import Finding, check_settings
+from stagewise.calibration.landscape import Landscape, Measurement
+from stagewise.calibration.loss_traces import judge
+from stagewise.calibration.report import Calibration
+from stagewise.calibration.rules import Proposal, apply, propose, two_digits
+from stagewise.callbacks.component import masks_of_component
+from stagewise.callbacks.influence import InfluenceCallback
+from stagewise.callbacks.no_logging import metrics_refused
 from stagewise.callbacks.progress import show_on_bar
+from stagewise.callbacks.settings_watch import curvature_landscape
+from stagewise.callbacks.trainer_facts import forward_context, max_steps, second_moments
+from stagewise.checks.bounds import settle_fields
 from stagewise.errors import InputError
-from stagewise.losses import LossFn
-from stagewise.probes.config import ProbeConfig
-from stagewise.sampling.calibration import EARLY_GROWTH
+from stagewise.losses.contract import LossFn
+from stagewise.probes.schedule import ProbeSchedule
+from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
-from stagewise.sampling.entries import Masks, moved_entries, one_selection
-from stagewise.sampling.findings import Severity, check_settings
-from stagewise.sampling.measurement import FINE_SAMPLES, Landscape, Measurement
-from stagewise.sampling.settling import settle
-
-RECHECK_RATIO = 3
-"""Curvature is looked at again at the first probe whose step is so many times that of the last look."""
-
-COARSE_SAMPLES = 64
-"""Samples of a first look; see :data:`stagewise.sampling.measurement.FINE_SAMPLES`."""
-
-_FEWEST_VECTORS, _MOST_VECTORS = 6, 20
+from stagewise.sampling.preconditioners.diagonal import AdamMoments
+from stagewise.sampling.trace import Trace
 
 
-def curvature_landscape(
-    trainer: Trainer,
-    module: LightningModule,
-    loss_fn: LossFn,
-    data: ProbeData,
-    sgld: SGLDConfig,
-    limit_gib: float,
-    *,
-    masks: Masks | None = None,
-    num_samples: int = COARSE_SAMPLES,
-) -> Landscape:
-    """What the curvature of a run is measured on: the first samples of its sampling set, in full precision.
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """What ``stagewise calibrate`` looks at.
 
-    Args:
-        trainer: of the run.
-        module: on its device.
-        loss_fn: per-sample loss.
-        data: of the probes.
-        sgld: gives the seed and the parameters.
-        limit_gib: memory that Lanczos vectors may take; there are fewer of them for large models.
-        masks: which entries the chains move, in place of the sampler's parameters.
-        num_samples: samples to measure on.
+    Attributes:
+        num_steps: training steps to look at, evenly in log t from the first probe of the schedule to the end.
+        num_samples: samples of the sampling set that curvature is measured on. Few samples overstate it.
+        num_chains: chains for each loss trace.
+        num_draws: draws of each; at least 8. Take those of the run to see what its probes will see.
+        max_rise: localization is raised, once, where the loss rises by more than this over that at w*, nats (per token
+            for token losses): the chain is not local then. .05 to .3 is useful.
+        output_dir: where the files go, instead of a version of its own beside the versions of the run.
 
     Raises:
-        InputError: not even six vectors fit.
-    """
-    moved = moved_entries(module, one_selection(sgld.parameters, masks))
-    gib = 4 * sum(it.size for it in moved) / 2**30
-    vectors = min(_MOST_VECTORS, int(limit_gib / gib))
-    if vectors < _FEWEST_VECTORS:
-        raise InputError(
-            f"got weights of {gib:.2g} GiB, of which Lanczos needs {_FEWEST_VECTORS} copies; expected at most "
-            f"memory_limit_gib={limit_gib:g}; raise the limit, or move fewer weights by sgld.parameters or component"
-        )
-    samples = data.observed if data.sampling is None else data.sampling
-    # Products in half precision are too rough for Lanczos.
-    mixed = "mixed" in str(trainer.precision)
-    return Landscape(
-        loss_fn,
-        to_device(take(samples, slice(0, max(num_samples, FINE_SAMPLES))), module.device),
-        num_samples=num_samples,
-        num_vectors=vectors,
-        seed=sgld.seed,
-        forward_context=nullcontext if mixed else trainer.precision_plugin.forward_context,
-        masks=masks,
-    )
-
-
-class SettingsWatch:
-    """Looks at the curvature before some probes: settles ``auto``, and says what is wrong with the settings.
-
-    At the first probe, then at steps about three times apart. A first look takes few samples, which overstates
-    curvature; before anything is found wrong, a second takes more. Each kind of finding is told once a run.
+        InputError: a value out of range.
     """
 
-    def __init__(self, config: SGLDConfig, probe: ProbeConfig) -> None:
-        """Nothing is looked at yet.
+    num_steps: int = 5
+    num_samples: int = 256
+    num_chains: int = 4
+    num_draws: int = 60
+    max_rise: float = 0.3
+    output_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        settle_fields(self, prefix="calibration.")
+        for name, least in (("num_steps", 1), ("num_samples", 1), ("num_chains", 1), ("num_draws", 8)):
+            if getattr(self, name) < least:
+                raise InputError(f"got calibration.{name} {getattr(self, name)}; expected {least} or more")
+        if not self.max_rise > 0:
+            raise InputError(f"got calibration.max_rise {self.max_rise}; expected more than 0; .3 is usual")
+
+
+def _kept(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies in CPU memory."""
+    return {name: value.detach().cpu().clone() for name, value in tensors.items()}
+
+
+def calibration_steps(schedule: ProbeSchedule, last: int, num: int) -> list[int]:
+    """Steps evenly in log t from the first probe to ``last``; the last alone where one is asked for."""
+    first = next((step for step in range(last + 1) if schedule.due(step - 1, step)), last)
+    if num == 1:
+        return [last]
+    spaced = np.rint(np.geomspace(max(first, 1), last, num)).astype(int)
+    spaced[0] = first
+    return [int(step) for step in np.unique(spaced)]
+
+
+class CalibrationRun(Callback):
+    """Takes the place of the influence callback in a run whose settings are sought.
+
+    Curvature is measured at a few steps, without disturbing the training. The weights of these steps are kept in CPU
+    memory. When training ends, short chains run at each of them with the proposed settings.
+
+    Attributes:
+        result: what came of it; None until training ends.
+    """
+
+    def __init__(self, influence: InfluenceCallback, settings: CalibrationSettings) -> None:
+        """Nothing is looked at before training starts.
 
         Args:
-            config: the settings as they were given.
-            probe: whether to look where nothing is to be settled, and the memory that it may take.
+            influence: whose schedule, sampler, loss and data are meant; it does not run itself.
+            settings: what to look at.
         """
-        self._config, self._probe = config, probe
-        self._loss_fn: LossFn | None = None
-        self._data: ProbeData | None = None
-        self._masks: Masks | None = None
-        self.restart()
+        self.result: Calibration | None = None
+        self._influence = influence
+        self._settings = settings
+        self._steps: list[int] = []
+        self._weights: list[dict[str, Tensor]] = []
+        self._moments: list[dict[str, Tensor]] = []
+        self._measurements: list[Measurement] = []
+        self._last_step = -1
 
-    def restart(self) -> None:
-        """Forget another run."""
-        self._check = self._probe.check_curvature
-        self._settled: dict[str, Any] = {}
-        self._last_look = -1
-        self._told: list[str] = []
-
-    @property
-    def config(self) -> SGLDConfig:
-        """The settings, with numbers in place of ``auto`` as soon as they are known."""
-        known = {name: value for name, value in self._settled.items() if getattr(self._config, name) == "auto"}
-        return replace(self._config, **known)
-
-    def start(self, loss_fn: LossFn, data: ProbeData, masks: Masks | None = None) -> SGLDConfig:
-        """Take note of what the probes of a run will look at and move; returns :attr:`config`."""
-        self._loss_fn, self._data, self._masks = loss_fn, data, masks
-        return self.config
-
-    def before_probe(
-        self, trainer: Trainer, module: LightningModule, step: int, second_moments: Mapping[str, Tensor] | None = None
-    ) -> SGLDConfig:
-        """Settings for the probe at ``step``, after a look at the curvature where one is due.
-
-        Args:
-            trainer: of the run.
-            module: at the weights that will be probed.
-            step: training step.
-            second_moments: Adam's, by parameter name, for the preconditioner that uses them.
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Settle the steps, and look at the initial weights where they are among them.
 
         Raises:
-            InputError: ``auto`` cannot be settled.
+            InputError: the run has no end that can be told, or ends before its first probe; or a component that cannot
+                be moved.
         """
-        config = self.config
-        if not (self._check or "auto" in (config.lr, config.localization)):
-            self._settled |= config.fallbacks()
-            return self.config
-        unsettled = bool(config.unsettled)
-        first = self._last_look < 0
-        due = first or step >= max(RECHECK_RATIO * self._last_look, self._last_look + 1)
-        if not (unsettled or due):
-            return config
-        show_on_bar(trainer, f"measuring curvature at step {step} ...")
-        try:
-            assert self._loss_fn is not None
-            assert self._data is not None
-            limit = self._probe.memory_limit_gib
-            landscape = curvature_landscape(
-                trainer, module, self._loss_fn, self._data, config, limit, masks=self._masks
-            )
-            landscape = replace(landscape, second_moments=second_moments or {})
-            if unsettled:
-                self._settle(trainer, module, config, replace(landscape, num_samples=FINE_SAMPLES), step)
-            else:
-                self._look(module, config, landscape, step, first=first)
-        except (InputError, ArithmeticError, RuntimeError) as error:
-            # Training goes on without the check; a fault of the loss itself shows again in the probe.
-            reason = str(error).splitlines()[0]
-            if "auto" in (config.lr, config.localization):
-                raise InputError(
-                    f"got lr={config.lr!r} and localization={config.localization!r}, but the curvature at step {step} "
-                    f"could not be measured ({reason}); expected numbers for this module; set both"
-                ) from error
-            self._settled |= config.fallbacks()
-            self._check = False
-            rank_zero_info(f"stagewise: the sampler's settings were not checked against the curvature: {reason}")
-        self._last_look = step
-        return self.config
+        masks_of_component(self._influence.component, pl_module, self._influence.sgld)
+        last = max_steps(trainer)
+        if last == float("inf"):
+            raise InputError("got a run without an end; expected one; set --trainer.max_steps")
+        self._influence.schedule.check(last)
+        self._steps = calibration_steps(self._influence.schedule, int(last), self._settings.num_steps)
+        self._steps = [step for step in self._steps if step >= trainer.global_step]
+        self._look_if_due(trainer, pl_module)
 
-    def _settle(
-        self, trainer: Trainer, module: LightningModule, config: SGLDConfig, landscape: Landscape, step: int
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        error: Exception | None = None
-        try:
-            settled, measured = settle(config, landscape, module, growth=EARLY_GROWTH, step=step)
-        except Exception as raised:
-            error = raised
-        # Before the broadcast below, which a rank that has failed would never reach.
-        if worst_of_ranks(trainer, error) is not None:
-            raise error or OtherRankError("the curvature could not be measured on another rank")
-        # One answer for all ranks: it goes into the settings of the run.
-        found = {name: getattr(settled, name) for name in config.unsettled}
-        self._settled = trainer.strategy.broadcast(found | {"drift": str(settled.drift)})
-        rank_zero_info(
-            f"stagewise: at step {step} curvature goes from {measured.plain.lam_min:.3g} to "
-            f"{measured.plain.lam_max:.3g}; the sampler goes on with (to paste) "
-            f"{self.config.one_line()}. One checkpoint does not know the whole run: curvature was taken "
-            f"{EARLY_GROWTH:g} times as large; `stagewise calibrate` looks at all of it"
+        """Measure where a step is due."""
+        self._look_if_due(trainer, pl_module)
+
+    def _sources(self, trainer: Trainer, module: LightningModule) -> tuple[LossFn, ProbeData, Landscape]:
+        loss_fn, data = self._influence.sources.loss_and_data(trainer, module)
+        sgld, limit = self._influence.sgld, self._influence.probe.memory_limit_gib
+        masks = masks_of_component(self._influence.component, module, sgld)
+        landscape = curvature_landscape(
+            trainer, module, loss_fn, data, sgld, limit, masks=masks, num_samples=self._settings.num_samples
         )
-        self._tell(self.config, measured, first=True)
+        return loss_fn, data, landscape
 
-    def _look(
-        self, module: LightningModule, config: SGLDConfig, landscape: Landscape, step: int, *, first: bool
-    ) -> None:
-        measured = landscape.measure(module, config, step)
-        if _alarming(config, measured):
-            measured = replace(landscape, num_samples=FINE_SAMPLES).measure(module, config, step)
-        self._tell(config, measured, first=first)
+    def _look_if_due(self, trainer: Trainer, module: LightningModule) -> None:
+        step, previous = trainer.global_step, self._last_step
+        self._last_step = step
+        # One optimizer step may advance the count by more than one.
+        if step == previous or not any(previous < wanted <= step for wanted in self._steps):
+            return
+        show_on_bar(trainer, f"measuring curvature at step {step} ...")
+        with metrics_refused(module):
+            _, _, landscape = self._sources(trainer, module)
+            adam = isinstance(self._influence.sgld.preconditioner, AdamMoments)
+            moments = second_moments(trainer, module) if adam else {}
+            landscape = replace(landscape, second_moments=moments)
+            self._measurements.append(landscape.measure(module, self._influence.sgld, step))
+        self._weights.append(_kept(module.state_dict()))
+        self._moments.append(_kept(moments))
+        show_on_bar(trainer, f"curvature measured at {len(self._weights)} of {len(self._steps)} steps")
 
-    def _tell(self, config: SGLDConfig, measured: Measurement, *, first: bool) -> None:
-        for finding in check_settings(config, *measured.as_lists()):
-            if finding.name in self._told:
-                continue
-            self._told.append(finding.name)
-            if finding.severity is Severity.inform:
-                rank_zero_info(f"stagewise: {finding.text}")
-            else:
-                since = "" if first else "the sampler's settings no longer suit the run: "
-                rank_zero_warn(f"stagewise: {since}{finding.text}")
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Propose, and try at each of the kept checkpoints; the module gets its weights back."""
+        if not self._measurements:
+            return
+        final = {name: value.detach().clone() for name, value in pl_module.state_dict().items()}
+        try:
+            with metrics_refused(pl_module):
+                self.result = self._calibrate(trainer, pl_module)
+        finally:
+            pl_module.load_state_dict(final)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Plain Python: what was settled, looked at and told."""
-        return {"settled": dict(self._settled), "last_look": self._last_look, "told": list(self._told)}
+    def _calibrate(self, trainer: Trainer, module: LightningModule) -> Calibration:
+        given, limit = self._influence.sgld, self._settings.max_rise
+        proposal, measurements = self._propose(trainer, module, given)
+        raised = None
+        while True:
+            proposed = replace(
+                apply(given, proposal), num_chains=self._settings.num_chains, num_draws=self._settings.num_draws
+            )
+            traces = self._traces(trainer, module, proposed)
+            verdicts = [judge(trace) if trace.chains else None for trace in traces]
+            worst = max((it for it in verdicts if it is not None), key=lambda it: it.level, default=None)
+            if raised is not None and worst is not None:
+                raised += f"; it now rises by at most {worst.level:.2g}, at step {worst.step}"
+            if raised is not None or worst is None or worst.level <= limit:
+                break
+            # Most directions are flat: there the rise goes as 1 / localization.
+            localization = two_digits(proposal.localization * worst.level / limit, up=True)
+            raised = (
+                f"localization was raised from {proposal.localization:g} to {localization:g}, since the loss rose by "
+                f"{worst.level:.2g} nats at step {worst.step}; the aim is at most {limit:g}, which keeps chains local"
+            )
+            rank_zero_info(f"stagewise: {raised}; once more")
+            proposal, measurements = self._propose(
+                trainer, module, replace(given, localization=localization), keep=True
+            )
+        return Calibration(
+            given=given,
+            component=self._influence.component,
+            proposed=proposed,
+            proposal=proposal,
+            raised=raised,
+            measurements=measurements,
+            findings=self._findings(given),
+            traces=traces,
+            verdicts=verdicts,
+        )
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """What :meth:`state_dict` saved."""
-        self._settled, self._last_look = dict(state["settled"]), state["last_look"]
-        self._told = list(state["told"])
+    def _propose(
+        self, trainer: Trainer, module: LightningModule, given: SGLDConfig, *, keep: bool = False
+    ) -> tuple[Proposal, list[Measurement]]:
+        """Settings for all the steps; localization is that of ``given`` where it is kept."""
+        curvatures = [it.plain for it in self._measurements]
+        proposal = propose(replace(given, lr="auto"), curvatures, keep=keep)
+        if given.preconditioner is None:
+            return proposal, self._measurements
+        _, _, landscape = self._sources(trainer, module)
+        settled = replace(given, lr="auto", localization=proposal.localization)
+        measurements = []
+        for weights, moments, curvature in zip(self._weights, self._moments, curvatures, strict=True):
+            module.load_state_dict(weights)
+            here = replace(landscape, second_moments=moments)
+            measurements.append(here.measure(module, settled, curvature.step))
+        steepest = [it.preconditioned.lam_max for it in measurements if it.preconditioned is not None]
+        return propose(settled, curvatures, steepest=steepest, keep=True), measurements
 
+    def _traces(self, trainer: Trainer, module: LightningModule, config: SGLDConfig) -> list[Trace]:
+        """Short chains at each of the kept checkpoints."""
+        loss_fn, data, landscape = self._sources(trainer, module)
+        observed = to_device(data.observed, module.device)
+        sampling = observed if data.sampling is None else to_device(data.sampling, module.device)
+        traces = []
+        kept = zip(self._weights, self._moments, self._measurements, strict=True)
+        for number, (weights, moments, measured) in enumerate(kept, start=1):
+            step = measured.plain.step
+            rank_zero_info(f"stagewise: chains at step {step} ({number} of {len(self._weights)}) ...")
+            module.load_state_dict(weights)
+            traces.append(
+                run_chains(
+                    module,
+                    loss_fn,
+                    observed=observed,
+                    sampling=sampling,
+                    config=config,
+                    step=step,
+                    chunk_size=self._influence.probe.chunk_size,
+                    forward_context=forward_context(trainer),
+                    second_moments=moments,
+                    masks=landscape.masks,
+                )
+            )
+        return traces
 
-def _alarming(config: SGLDConfig, measured: Measurement) -> bool:
-    """Whether anything found is worse than a remark."""
-    return any(it.severity is not Severity.inform for it in check_settings(config, *measured.as_lists()))
+    def _findings(self, given: SGLDConfig) -> list[Finding]:
+        if "auto" in (given.lr, given.localization):
+            return []
+        plain = [it.plain for it in self._measurements]
+        preconditioned = [it.preconditioned for it in self._measurements if it.preconditioned is not None]
+        return check_settings(given, plain, preconditioned)

@@ -5,8 +5,8 @@ from torch import nn
 from stagewise.errors import InputError
 from stagewise.lm.components import component_masks
 from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.ekfac import EKFAC
-from stagewise.sampling.entries import Masks, trainable
+from stagewise.sampling.preconditioners.ekfac import EKFAC
+from stagewise.sampling.selection import Masks, trainable
 
 
 def masks_of_component(component: str | None, module: nn.Module, sgld: SGLDConfig) -> Masks | None:

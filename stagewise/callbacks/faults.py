@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from stagewise.errors import InputError
-from stagewise.probes.record import Record
+from stagewise.probes.history import Record
 
 OnError = Literal["warn", "raise"]
 """``warn``: tell of a fault inside a probe, count it and train on. ``raise``: end the run with it."""

@@ -6,14 +6,14 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from stagewise.bounds import check_arguments
 from stagewise.callbacks.faults import PROBE, Faults, OnError
 from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.probe_values import log_values
+from stagewise.checks.bounds import check_arguments
 from stagewise.errors import InputError
 from stagewise.isolation import untouched
-from stagewise.language_models import causal_lm_name
 from stagewise.lm.induction import induction_scores, repeated_random
+from stagewise.losses.language_models import causal_lm_name
 from stagewise.reporting import tags
 
 

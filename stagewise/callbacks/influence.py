@@ -12,15 +12,14 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from stagewise.batches import Batch
-from stagewise.bounds import check_arguments
 from stagewise.callbacks.attempt import attempt
-from stagewise.callbacks.calibration import SettingsWatch
 from stagewise.callbacks.component import masks_of_component
 from stagewise.callbacks.faults import LOGGER, PROBE, Faults, OnError
 from stagewise.callbacks.group_coverage import write_group_coverage
 from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.learning_rates import LearningRates
 from stagewise.callbacks.loss_identity import loss_identity
+from stagewise.callbacks.no_logging import metrics_refused
 from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_new_flags
 from stagewise.callbacks.outcome import write_outcome
 from stagewise.callbacks.probe_budget import within_budget
@@ -30,7 +29,7 @@ from stagewise.callbacks.probe_values import log_values, probe_values
 from stagewise.callbacks.progress import show_on_bar
 from stagewise.callbacks.resume import baselines_of, check_unchanged, note_changes, note_pause, noted_settings
 from stagewise.callbacks.run_folder import KnownFolder, open_run_folder
-from stagewise.callbacks.silence import metrics_refused
+from stagewise.callbacks.settings_watch import SettingsWatch
 from stagewise.callbacks.trainer_facts import (
     forward_context,
     max_steps,
@@ -38,21 +37,22 @@ from stagewise.callbacks.trainer_facts import (
     second_moments,
     writers,
 )
+from stagewise.checks.bounds import check_arguments
 from stagewise.errors import InputError
 from stagewise.influence.groups import Groups
 from stagewise.influence.stored_matrices import to_store
-from stagewise.losses import LossFn
+from stagewise.losses.contract import LossFn
 from stagewise.probes.baselines import Baselines
 from stagewise.probes.budget import Stopwatch
 from stagewise.probes.config import ProbeConfig
+from stagewise.probes.history import Record
 from stagewise.probes.prober import Prober
-from stagewise.probes.record import Record
 from stagewise.probes.references import References
 from stagewise.probes.schedule import ProbeSchedule
-from stagewise.reporting.store import STORE_NAME, ProbeStore
 from stagewise.reporting.tensorboard import images_due, write_layout, write_matrices
+from stagewise.runs.store import STORE_NAME, ProbeStore
 from stagewise.sampling.config import EngineName, SGLDConfig
-from stagewise.sampling.preconditioners import AdamMoments
+from stagewise.sampling.preconditioners.diagonal import AdamMoments
 from stagewise.sampling.trace import Trace
 
 
@@ -98,7 +98,7 @@ class InfluenceCallback(HostCallback):
             groups: name to bool mask over the observed set, ``[sample]``, ``[sample, token]`` or of the shape of the
                 losses; one sample is enough.
             loss_fn: ``loss_fn(module, batch)``, unreduced; if not given, the module's ``per_sample_loss(batch)`` or its
-                Hugging Face causal language model. :class:`~stagewise.collated_loss.CollatedLoss` for batches that
+                Hugging Face causal language model. :class:`~stagewise.losses.collated.CollatedLoss` for batches that
                 cannot be cut into samples.
             component: a part of a language model, such as ``layer0.head1``, see
                 :func:`stagewise.lm.components.components`: chains, baselines and curvature are those of its weights

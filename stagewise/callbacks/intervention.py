@@ -9,7 +9,6 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import ArrayLike
 
-from stagewise.bounds import check_arguments
 from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.intervention_plan import (
     Mechanism,
@@ -27,7 +26,9 @@ from stagewise.callbacks.reweighted_data import find_loader, follow_plan, refuse
 from stagewise.callbacks.run_folder import default_folder
 from stagewise.callbacks.step_lines import StepLines
 from stagewise.callbacks.trainer_facts import max_steps, writers
+from stagewise.checks.bounds import check_arguments
 from stagewise.errors import InputError
+from stagewise.files.writing import write_json
 from stagewise.interventions.influence_table import InfluenceTable
 from stagewise.interventions.loader import ReweightedLoader
 from stagewise.interventions.loss_reweighting import LossReweighting
@@ -37,7 +38,6 @@ from stagewise.interventions.span import Part
 from stagewise.interventions.strata import Strata
 from stagewise.phases.online import DetectorConfig
 from stagewise.reporting import tags
-from stagewise.reporting.files import write_json
 from stagewise.reporting.intervention import FILE_NAME, build_report, report_markdown
 from stagewise.reporting.tensorboard import write_text
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from stagewise.bounds import check_value, shown
+from stagewise.checks.bounds import check_value, shown
+from stagewise.checks.group_names import check_group_names
 from stagewise.errors import InputError
-from stagewise.group_names import check_group_names
 from stagewise.interventions.influence_table import InfluenceTable
 from stagewise.interventions.loader import ReweightedLoader
 from stagewise.interventions.plan import Plan

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from stagewise.probes.record import Record
+from stagewise.probes.history import Record
 from stagewise.reporting.summary import flag_line
 from stagewise.sampling.trace import Trace
 

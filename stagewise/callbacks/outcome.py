@@ -10,12 +10,12 @@ from stagewise.callbacks.notices import warn_of_counts
 from stagewise.callbacks.trainer_facts import writers
 from stagewise.errors import InputError
 from stagewise.probes.config import ProbeConfig
-from stagewise.probes.record import Record
+from stagewise.probes.history import Record
 from stagewise.reporting import tags
-from stagewise.reporting.store import open_run, write_summary
 from stagewise.reporting.summary import build_summary, failures, summary_markdown
 from stagewise.reporting.tensorboard import write_text
-from stagewise.reporting.verdict import VARIABLES, Verdict, judge
+from stagewise.runs.store import open_run, write_summary
+from stagewise.runs.verdict import VARIABLES, Verdict, judge
 from stagewise.sampling.config import SGLDConfig
 
 

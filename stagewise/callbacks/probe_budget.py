@@ -6,7 +6,7 @@ from stagewise.callbacks.faults import Faults
 from stagewise.callbacks.notices import warn_of_first_skip
 from stagewise.callbacks.probe_values import log_values
 from stagewise.probes.budget import affords
-from stagewise.probes.record import Record
+from stagewise.probes.history import Record
 from stagewise.reporting import tags
 
 

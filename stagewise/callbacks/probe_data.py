@@ -12,10 +12,10 @@ from torch.utils.data import Dataset
 
 from stagewise.batches import Batch, as_batch, first_samples
 from stagewise.callbacks.transfer import checked_transfer
-from stagewise.collated_loss import CollatedLoss
 from stagewise.errors import InputError
 from stagewise.isolation import unmoved, untouched
 from stagewise.loading.draw import draw_batch, draw_indices, has_samples
+from stagewise.losses.collated import CollatedLoss
 from stagewise.sampling.data import ProbeData
 
 NUM_OBSERVED = 64
@@ -53,7 +53,7 @@ def find_probe_data(
 
     Data sets and batches are taken as the training loader would give them, wherever they come from: they go through the
     trainer's precision and the transfer hooks of module and data module once, before training, in eval mode. Indices
-    for a :class:`~stagewise.collated_loss.CollatedLoss` do not: what is collated from them does, at each look.
+    for a :class:`~stagewise.losses.collated.CollatedLoss` do not: what is collated from them does, at each look.
 
     What reading moves in data sets, in the data module or in transfer hooks is put back, see
     :func:`stagewise.isolation.reading.unmoved`.

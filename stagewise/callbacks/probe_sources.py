@@ -12,8 +12,8 @@ from stagewise.batches import Batch
 from stagewise.callbacks.first_batch import Strictness, check_first_batch
 from stagewise.callbacks.probe_data import collated_like_training, find_probe_data
 from stagewise.callbacks.transfer import transfer
-from stagewise.collated_loss import CollatedLoss
-from stagewise.losses import LossFn, resolve_loss
+from stagewise.losses.collated import CollatedLoss
+from stagewise.losses.contract import LossFn, resolve_loss
 from stagewise.sampling.data import ProbeData
 
 

@@ -7,7 +7,7 @@ import xarray as xr
 from lightning.pytorch import Trainer
 
 from stagewise.callbacks.faults import LOGGER, Faults
-from stagewise.probes.record import Record
+from stagewise.probes.history import Record
 from stagewise.reporting import tags
 from stagewise.reporting.scalars import probe_scalars
 

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from stagewise.errors import InputError
 from stagewise.probes.config import ProbeConfig
-from stagewise.probes.record import Record
+from stagewise.probes.history import Record
 from stagewise.probes.schedule import ProbeSchedule
 
 _BASELINE = "baseline "
@@ -56,7 +56,7 @@ def noted_settings(schedule: ProbeSchedule, probe: ProbeConfig) -> dict[str, str
 
 
 def note_changes(before: Mapping[str, str], now: Mapping[str, str], step: int) -> list[dict[str, Any]]:
-    """Tell what has changed at a resume, for :attr:`stagewise.probes.record.Record.changes`.
+    """Tell what has changed at a resume, for :attr:`stagewise.probes.history.Record.changes`.
 
     Args:
         before: :func:`noted_settings` in the checkpoint.

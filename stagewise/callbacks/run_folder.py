@@ -11,10 +11,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 from stagewise._version import __version__
 from stagewise.callbacks.hosts import is_a
 from stagewise.errors import InputError
-from stagewise.json_files import read_json
+from stagewise.files.json_input import read_json
+from stagewise.files.writing import write_json
 from stagewise.reporting.classes_page import CLASSES_NAME
-from stagewise.reporting.files import write_json
-from stagewise.reporting.store import RUN_NAME, STORE_NAME, SUMMARY_NAME, ProbeStore
+from stagewise.runs.store import RUN_NAME, STORE_NAME, SUMMARY_NAME, ProbeStore
 
 
 class KnownFolder:

@@ -9,12 +9,12 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from stagewise.callbacks.calibration_run import CalibrationRun, CalibrationSettings
+from stagewise.calibration.report import Calibration, calibration_figure
+from stagewise.callbacks.calibration import CalibrationRun, CalibrationSettings
 from stagewise.callbacks.influence import InfluenceCallback
 from stagewise.cli.training import StagewiseCLI, cli_settings, prepare
 from stagewise.errors import InputError
-from stagewise.reporting.calibration import Calibration, calibration_figure
-from stagewise.reporting.files import write_json
+from stagewise.files.writing import write_json
 
 JSON_NAME, FIGURE_NAME = "calibration.json", "calibration.png"
 

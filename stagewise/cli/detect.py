@@ -11,17 +11,17 @@ from jsonargparse import ArgumentParser
 from stagewise._version import __version__
 from stagewise.cli.config_files import check_config_files
 from stagewise.errors import InputError
+from stagewise.files.writing import refuse_below_file, write_json
 from stagewise.phases.detection import FoundWindow, detect
 from stagewise.phases.live_signal import CONTRAST
 from stagewise.phases.offline import MIN_PROMINENCE
 from stagewise.phases.online import DetectorConfig
 from stagewise.phases.signal_table import is_llc, signal_table
 from stagewise.phases.stage_boundaries import StageBoundary, stage_boundaries
-from stagewise.reporting.files import refuse_below_file, write_json
 from stagewise.reporting.stage_boundaries import boundary_records, boundary_table
-from stagewise.reporting.store import STORE_NAME, open_run
-from stagewise.reporting.summary_file import summary_of
 from stagewise.reporting.windows import transitions, window_record, window_table
+from stagewise.runs.store import STORE_NAME, open_run
+from stagewise.runs.summary_file import summary_of
 
 WINDOWS_NAME = "windows.json"
 

@@ -8,12 +8,12 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningModule
 
 from stagewise.cli.training import prepare
-from stagewise.experiments.intervention.config import InterventionConfig
-from stagewise.experiments.intervention.report import write_report
-from stagewise.experiments.intervention.results import PARQUET_NAME, RESULTS_NAME, write_results
-from stagewise.experiments.intervention.study import run_cells
-from stagewise.experiments.intervention.table import results_markdown
 from stagewise.lm.data import SequenceData
+from stagewise.studies.intervention.config import InterventionConfig
+from stagewise.studies.intervention.report import write_report
+from stagewise.studies.intervention.results import PARQUET_NAME, RESULTS_NAME, write_results
+from stagewise.studies.intervention.study import run_cells
+from stagewise.studies.intervention.table import results_markdown
 
 
 def intervene_parser() -> ArgumentParser:

@@ -7,10 +7,10 @@ from jsonargparse import ArgumentParser
 
 from stagewise.cli.config_files import check_config_files
 from stagewise.errors import InputError
-from stagewise.reporting.files import refuse_below_file
+from stagewise.files.writing import refuse_below_file
 from stagewise.reporting.run_report import verdict_text, write_run_report
-from stagewise.reporting.store import STORE_NAME, open_run
-from stagewise.reporting.summary_file import summary_of
+from stagewise.runs.store import STORE_NAME, open_run
+from stagewise.runs.summary_file import summary_of
 
 FOLDER_NAME = "report"
 

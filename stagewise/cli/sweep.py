@@ -8,12 +8,12 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningModule
 
 from stagewise.cli.training import prepare
-from stagewise.experiments.sweep.config import SweepConfig
-from stagewise.experiments.sweep.ranks import agreed, joined_ranks
-from stagewise.experiments.sweep.results import write_results
-from stagewise.experiments.sweep.study import prepare_sweep, run_cells
-from stagewise.json_files import read_json
-from stagewise.reporting.store import SUMMARY_NAME
+from stagewise.files.json_input import read_json
+from stagewise.runs.store import SUMMARY_NAME
+from stagewise.sweep.config import SweepConfig
+from stagewise.sweep.ranks import agreed, joined_ranks
+from stagewise.sweep.results import write_results
+from stagewise.sweep.study import prepare_sweep, run_cells
 
 
 def sweep_parser() -> ArgumentParser:

@@ -6,18 +6,18 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from stagewise.cli.training import prepare
-from stagewise.experiments.toy.config import ToyConfig
-from stagewise.experiments.toy.report import write_report
-from stagewise.experiments.toy.study import run_seeds
-from stagewise.experiments.toy.table import validation_table
-from stagewise.experiments.toy.validation import (
+from stagewise.files.writing import refuse_below_file
+from stagewise.studies.toy.config import ToyConfig
+from stagewise.studies.toy.report import write_report
+from stagewise.studies.toy.study import run_seeds
+from stagewise.studies.toy.table import validation_table
+from stagewise.studies.toy.validation import (
     FLIPS_NAME,
     VALIDATION_NAME,
     summarize,
     write_flips,
     write_validation,
 )
-from stagewise.reporting.files import refuse_below_file
 
 
 def toy_parser() -> ArgumentParser:

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stagewise.checks.group_names import check_group_names
 from stagewise.errors import InputError
-from stagewise.group_names import check_group_names
 
 Array = NDArray[np.float64]
 
@@ -37,7 +37,7 @@ class Groups:
             loss_mask: bool ``[sample]`` or ``[sample, token]``, where there is a loss.
 
         Raises:
-            InputError: a name that cannot be shown, see :func:`~stagewise.group_names.check_group_names`, a
+            InputError: a name that cannot be shown, see :func:`~stagewise.checks.group_names.check_group_names`, a
                 mask that has another shape or selects no loss, or all groups lie in one and the same sample.
         """
         check_group_names(masks)

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
-from stagewise.bounds import checked, float_array
+from stagewise.checks.bounds import checked, float_array
 from stagewise.errors import InputError, require
 
 Array = NDArray[np.float64]

@@ -41,7 +41,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stagewise.bounds import checked, float_array
+from stagewise.checks.bounds import checked, float_array
 from stagewise.errors import InputError
 from stagewise.influence.features import Features, Reducer
 from stagewise.influence.groups import Groups

@@ -5,7 +5,7 @@ import torch
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from stagewise.bounds import checked
+from stagewise.checks.bounds import checked
 from stagewise.influence.bif import SIGN, UNITS, position_variables
 from stagewise.influence.features import Reducer
 from stagewise.influence.group_influence import group_influence

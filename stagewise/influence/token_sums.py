@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stagewise.bounds import check_arguments
+from stagewise.checks.bounds import check_arguments
 from stagewise.errors import InputError, require
 from stagewise.influence.bif import SIGN, UNITS
 from stagewise.influence.uncertainty import jackknife_error

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from numbers import Real
 
-from stagewise.bounds import shown
+from stagewise.checks.bounds import shown
 from stagewise.errors import InputError
 
 GroupWeights = Mapping[str, float]

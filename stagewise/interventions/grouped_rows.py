@@ -8,9 +8,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from stagewise.bounds import check_arguments, shown
+from stagewise.checks.bounds import check_arguments, shown
+from stagewise.checks.group_names import check_group_names
 from stagewise.errors import InputError, require
-from stagewise.group_names import check_group_names
 
 
 def _mask(name: str, given: ArrayLike) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 from torch.utils.data import Dataset
 
-from stagewise.bounds import check_arguments, shown
+from stagewise.checks.bounds import check_arguments, shown
 from stagewise.errors import InputError, require
 from stagewise.interventions.budget import Budget, budget
 from stagewise.interventions.deck import Exhausted

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from stagewise.interventions.group_weights import GroupWeights
 from stagewise.interventions.loss_weights import loss_weights, weighted_loss
-from stagewise.losses import Losses
+from stagewise.losses.contract import Losses
 
 
 class LossReweighting:

@@ -10,7 +10,7 @@ from torch import Tensor
 from stagewise.errors import InputError
 from stagewise.interventions.group_weights import GroupWeights, check_values
 from stagewise.interventions.strata import Strata
-from stagewise.losses import Losses
+from stagewise.losses.contract import Losses
 
 
 def sample_weights(strata: Strata, weights: GroupWeights) -> NDArray[np.float64]:

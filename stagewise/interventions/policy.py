@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from stagewise.bounds import settle_fields, shown
-from stagewise.dotted_path import Call, check_arguments_of, load_callable
+from stagewise.checks.bounds import settle_fields, shown
+from stagewise.checks.dotted_path import Call, check_arguments_of, load_callable
+from stagewise.checks.group_names import check_group_names
 from stagewise.errors import InputError, require
-from stagewise.group_names import check_group_names
 from stagewise.interventions.group_weights import GroupWeights, check_names, check_values, complete_weights
 from stagewise.interventions.influence_table import InfluenceTable
 

@@ -7,9 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from stagewise.bounds import check_value, settle_fields
+from stagewise.checks.bounds import check_value, settle_fields
 from stagewise.errors import InputError, require
-from stagewise.json_files import read_json
+from stagewise.files.json_input import read_json
 
 SUMMARY_NAME = "summary.json"
 

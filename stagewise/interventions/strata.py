@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stagewise.checks.group_names import check_group_names
 from stagewise.errors import InputError
-from stagewise.group_names import check_group_names
 from stagewise.interventions.group_weights import GroupWeights, complete_weights
 
 Array = NDArray[np.float64]

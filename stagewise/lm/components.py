@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from stagewise.errors import InputError, require
-from stagewise.language_models import causal_lm_name
 from stagewise.lm.layout import SUPPORTED, attention, layers, output_projection
+from stagewise.losses.language_models import causal_lm_name
 
 Kind = Literal["heads", "key_value_groups", "attention", "mlp", "layers"]
 """What a model can be divided into."""

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from stagewise.batches import Batch
-from stagewise.causal_lm import causal_lm_loss
 from stagewise.errors import InputError
+from stagewise.losses.causal_lm import causal_lm_loss
 
 
 def build_model(

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, stdtrit
 
-from stagewise.bounds import MaybeInfinite, checked, float_array, settle_fields
+from stagewise.checks.bounds import MaybeInfinite, checked, float_array, settle_fields
 from stagewise.errors import InputError, require
 
 Array = NDArray[np.float64]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from stagewise.bounds import checked, float_array
+from stagewise.checks.bounds import checked, float_array
 from stagewise.errors import InputError, require
 from stagewise.phases.window import Window
 

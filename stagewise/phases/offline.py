@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.signal import find_peaks, peak_widths
 
-from stagewise.bounds import checked, float_array
+from stagewise.checks.bounds import checked, float_array
 from stagewise.errors import InputError
 from stagewise.phases.window import Window
 

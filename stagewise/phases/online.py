@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from stagewise.bounds import MaybeInfinite, check_arguments, check_value, float_array, settle_fields, shown
+from stagewise.checks.bounds import MaybeInfinite, check_arguments, check_value, float_array, settle_fields, shown
 from stagewise.errors import InputError, require
 from stagewise.phases.plateau import Plateau
 

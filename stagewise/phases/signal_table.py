@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from stagewise.bounds import checked
+from stagewise.checks.bounds import checked
 from stagewise.errors import InputError
 from stagewise.influence.chain_counts import equilibrated_probes
 from stagewise.phases.online import Direction
@@ -58,7 +58,7 @@ def signal_table(
     """Signals of a run over its probes.
 
     Args:
-        run: as :func:`stagewise.reporting.store.open_run` returns it.
+        run: as :func:`stagewise.runs.store.open_run` returns it.
         pairs: of groups, whose influence on each other is shown; each group with itself if None, where it has losses in
             two samples.
         contrasts: pairs of groups; the loss of the first is shown against that of the second.

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stagewise.bounds import checked, float_array
+from stagewise.checks.bounds import checked, float_array
 from stagewise.errors import InputError
 
 Array = NDArray[np.float64]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stagewise.bounds import settle_fields
+from stagewise.checks.bounds import settle_fields
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from stagewise.influence.baselines import damped, graddot, tracin
 from stagewise.influence.baselines.folds import assign_folds
 from stagewise.influence.bif import SIGN
 from stagewise.influence.groups import Groups
-from stagewise.losses import LossFn
+from stagewise.losses.contract import LossFn
 from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.entries import Masks, one_selection
+from stagewise.sampling.selection import Masks, one_selection
 
 _AXES = ("group", "group_j")
 

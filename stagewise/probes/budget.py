@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from stagewise.probes.record import Record
+from stagewise.probes.history import Record
 
 
 class Stopwatch:

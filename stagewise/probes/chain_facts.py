@@ -12,7 +12,7 @@ from stagewise.probes.config import ProbeConfig
 from stagewise.probes.flags import Flag, find_flags, in_equilibrium
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.diagnostics import diagnose
-from stagewise.sampling.preconditioners import RMSprop
+from stagewise.sampling.preconditioners.diagonal import RMSprop
 from stagewise.sampling.trace import Trace
 
 _VARIABLES = {"drift": "chain_drift", "distance": "end_distance"}

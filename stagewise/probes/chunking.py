@@ -5,7 +5,7 @@ from torch import nn
 
 from stagewise.batches import Batch, num_samples, take
 from stagewise.errors import LossContractError
-from stagewise.losses import Losses, LossFn, evaluate
+from stagewise.losses.contract import Losses, LossFn, evaluate
 
 TOLERANCE, HALF_TOLERANCE = 1e-3, 3e-2
 """Between a sample's losses in two batches, relative to 1 + |loss|: in full and in half precision."""

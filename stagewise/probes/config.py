@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from stagewise.bounds import settle_fields
+from stagewise.checks.bounds import settle_fields
 from stagewise.errors import InputError, require
 from stagewise.influence.split import Centering
 from stagewise.influence.stored_matrices import SampleMatrices

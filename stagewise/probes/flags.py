@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
-from stagewise.bounds import settle_fields
+from stagewise.checks.bounds import settle_fields
 from stagewise.errors import InputError
 from stagewise.sampling.diagnostics import Diagnostics
 

@@ -14,11 +14,11 @@ from stagewise.batches import Batch
 from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups
 from stagewise.influence.llc import MeanLosses, llc, llc_remarks, mean_losses_of
-from stagewise.losses import LossFn
+from stagewise.losses.contract import LossFn
 from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, SGLDConfig
-from stagewise.sampling.entries import Masks
+from stagewise.sampling.selection import Masks
 from stagewise.sampling.share import ALONE, ChainShare
 from stagewise.sampling.trace import Trace, merge_traces
 

@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from stagewise.bounds import settle_fields
+from stagewise.checks.bounds import settle_fields
 from stagewise.errors import require
 from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.ekfac import EKFAC
+from stagewise.sampling.preconditioners.ekfac import EKFAC
 
 _LEAST = {"num_chains": 1, "num_draws": 2, "num_burnin_steps": 0, "num_steps_bw_draws": 1}
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stagewise._version import __version__
 from stagewise.batches import Batch, num_samples, take, to_device
-from stagewise.bounds import check_arguments
+from stagewise.checks.bounds import check_arguments
 from stagewise.errors import LossContractError
 from stagewise.influence.control import control_influence
 from stagewise.influence.features import Features, Reducer
@@ -22,7 +22,7 @@ from stagewise.influence.groups import Groups
 from stagewise.influence.positions import Positions
 from stagewise.influence.token_sums import TokenSums
 from stagewise.isolation import untouched, with_weights
-from stagewise.losses import Losses, LossFn, check_finite, check_loss, check_some, evaluate
+from stagewise.losses.contract import Losses, LossFn, check_finite, check_loss, check_some, evaluate
 from stagewise.probes.assembly import Measured, assemble
 from stagewise.probes.axes import TOKEN_AXES, flat_masks
 from stagewise.probes.baselines import Baselines
@@ -38,8 +38,8 @@ from stagewise.probes.stale import check_stale
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.data import ProbeData
-from stagewise.sampling.entries import Masks, masks_digest, moved_entries, one_selection
 from stagewise.sampling.observed import chunks
+from stagewise.sampling.selection import Masks, masks_digest, moved_entries, one_selection
 from stagewise.sampling.share import ALONE, ChainShare
 from stagewise.sampling.trace import Trace, merge_traces
 from stagewise.sampling.weights import FlatWeights
@@ -79,7 +79,7 @@ class Prober:
 
         Args:
             module: what will be probed.
-            loss_fn: per-sample loss, see :mod:`stagewise.losses`.
+            loss_fn: per-sample loss, see :mod:`stagewise.losses.contract`.
             data: observed set, sampling set and groups.
             sgld: the sampler.
             config: the measurement.

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from stagewise.bounds import settle_fields
+from stagewise.checks.bounds import settle_fields
 from stagewise.errors import InputError, require
 
 _MOST_STEPS = 100_000

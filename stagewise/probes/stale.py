@@ -10,8 +10,8 @@ from stagewise.batches import Batch
 from stagewise.errors import LossContractError
 from stagewise.isolation import restored, with_weights
 from stagewise.isolation.snapshot import Snapshot
-from stagewise.losses import LossFn, evaluate
-from stagewise.sampling.entries import Selection
+from stagewise.losses.contract import LossFn, evaluate
+from stagewise.sampling.selection import Selection
 from stagewise.sampling.weights import FlatWeights
 
 DISPLACEMENT = 1e-2

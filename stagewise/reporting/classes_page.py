@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stagewise.reporting.files import write_text_file
+from stagewise.files.writing import write_text_file
 
 CLASSES_NAME = "classes.md"
 """Its name in the folder of a run or a sweep."""

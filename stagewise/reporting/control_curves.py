@@ -6,10 +6,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from stagewise.errors import InputError
-from stagewise.reporting.control import control_factor, controlled_probes
-from stagewise.reporting.equilibrium import settled_probes
-from stagewise.reporting.influence_curves import curve_pairs, set_step_axis
+from stagewise.reporting.influence_curves import set_step_axis
 from stagewise.reporting.style import NORMAL, SMALL, label, mark_sides, new_figure
+from stagewise.runs.control import control_factor, controlled_probes
+from stagewise.runs.curves import curve_pairs
+from stagewise.runs.equilibrium import settled_probes
 
 _COLUMNS = 3
 _PROBE, _CONTROL = "#0072B2", "#E69F00"
@@ -22,7 +23,7 @@ def control_curves(run: xr.Dataset, *, confidence: float = 0.95) -> Figure:
     black dot under the curve marks where the two differ, chain by chain.
 
     Args:
-        run: as :func:`stagewise.reporting.store.open_run` returns it.
+        run: as :func:`stagewise.runs.store.open_run` returns it.
         confidence: of the intervals and of the difference, 0 to 1.
 
     Raises:

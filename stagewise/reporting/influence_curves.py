@@ -11,13 +11,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
 from stagewise.errors import InputError, require
-from stagewise.influence.chain_counts import chain_counts, interval_factor
-from stagewise.phases.flips import SignFlip, find_flips, sure_limit
-from stagewise.reporting.equilibrium import settled_probes, unsettled_words
+from stagewise.influence.chain_counts import interval_factor
+from stagewise.phases.flips import SignFlip, sure_limit
 from stagewise.reporting.style import NORMAL, SMALL, label, mark_sides, new_figure, step_axis
+from stagewise.runs.curves import curve_pairs, sure_flips
+from stagewise.runs.equilibrium import settled_probes, unsettled_words
 
 _COLUMNS = 3
-_MOST_PAIRS = 9
 _LOG_RATIO = 50
 """Last step over the first one above zero beyond which probes that get sparser are shown on a logarithmic axis."""
 
@@ -27,18 +27,6 @@ _OPEN: dict[str, Any] = {
     "markerfacecolor": "white", "markeredgewidth": 0.8, "zorder": 2.8,
 }  # fmt: skip
 """Of a curve where its chains are out of equilibrium."""
-
-
-def curve_pairs(run: xr.Dataset) -> list[tuple[str, str]]:
-    """Pairs that are shown unless others are asked for: all, where they are at most nine, or each class with itself.
-
-    Those without a pair of losses in different samples are left out.
-    """
-    names = [str(name) for name in run["group"].values]
-    known = run["group_bif"].notnull().any([it for it in run["group_bif"].dims if it not in ("group", "group_j")])
-    pairs = [(name, other) for place, name in enumerate(names) for other in names[place:]]
-    pairs = [(name, other) for name, other in pairs if bool(known.sel(group=name, group_j=other))]
-    return pairs if len(pairs) <= _MOST_PAIRS else [(name, other) for name, other in pairs if name == other]
 
 
 def influence_curves(
@@ -58,7 +46,7 @@ def influence_curves(
     surely of the old sign to the first that is surely of the new one.
 
     Args:
-        run: as :func:`stagewise.reporting.store.open_run` returns it.
+        run: as :func:`stagewise.runs.store.open_run` returns it.
         pairs: of classes; see :func:`curve_pairs` for those that are shown if None.
         part: ``within``, ``drift``, ``between`` or ``total``.
         confidence: of the band, 0 to 1.
@@ -122,47 +110,6 @@ def _draw_curve(axes: Axes, steps: np.ndarray, values: np.ndarray, half: np.ndar
     # Between two probes out of equilibrium a band has no width.
     alone = settled & ~np.concatenate([[False], settled[:-1]]) & ~np.concatenate([settled[1:], [False]])
     axes.vlines(steps[alone], (values - half)[alone], (values + half)[alone], color=_CURVE, alpha=0.3, linewidth=3)
-
-
-def sure_flips(
-    run: xr.Dataset, group: str, group_j: str, *, part: str = "within", min_z: float = 3.0
-) -> list[SignFlip]:
-    """Changes of sign of the influence of two classes of a run, by as many degrees of freedom as it has chains less 1.
-
-    A probe that lost chains has fewer: the smallest number of the probes counts for all of them. Probes with a single
-    chain, which have no error, are left out, and so are those out of equilibrium, see
-    :func:`~stagewise.influence.chain_counts.equilibrated_probes`.
-
-    Args:
-        run: as :func:`stagewise.reporting.store.open_run` returns it.
-        group: one class.
-        group_j: the other one.
-        part: ``within``, ``drift``, ``between`` or ``total``.
-        min_z: see :func:`stagewise.phases.flips.find_flips`.
-    """
-    degrees = flip_degrees(run)
-    if degrees is None:
-        return []
-    usable = _usable(run)
-    curve = run[["group_bif", "group_bif_se"]].sel(part=part, group=group, group_j=group_j).isel(step=usable)
-    return find_flips(
-        curve["step"].values, curve["group_bif"].values, curve["group_bif_se"].values, min_z=min_z, degrees=degrees
-    )
-
-
-def flip_degrees(run: xr.Dataset) -> float | None:
-    """Degrees of freedom that :func:`sure_flips` goes by; None where no probe in equilibrium has two chains.
-
-    Args:
-        run: as :func:`stagewise.reporting.store.open_run` returns it.
-    """
-    counts = np.broadcast_to(chain_counts(run).values, run["step"].shape)[_usable(run)]
-    return float(counts.min()) - 1 if counts.size else None
-
-
-def _usable(run: xr.Dataset) -> np.ndarray:
-    """``[step]``: probes that have an error which means something."""
-    return (np.broadcast_to(chain_counts(run).values, run["step"].shape) >= 2) & settled_probes(run)
 
 
 def _mark_flip(axes: Axes, flip: SignFlip) -> None:

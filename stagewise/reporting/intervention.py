@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from stagewise.group_names import markdown_text
+from stagewise.checks.group_names import markdown_text
 from stagewise.interventions.loader import ReweightedLoader
 from stagewise.interventions.plan import Plan
 from stagewise.interventions.strata import Strata

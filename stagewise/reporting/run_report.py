@@ -8,23 +8,23 @@ import numpy as np
 import xarray as xr
 from torch.utils.tensorboard import SummaryWriter
 
+from stagewise.files.writing import write_json, write_text_file
 from stagewise.influence.bif import SIGN
 from stagewise.probes.flags import FLAG_NAMES
 from stagewise.reporting.class_maps import class_maps
 from stagewise.reporting.classes_page import classes_section
-from stagewise.reporting.control import ControlFindings, control_findings
 from stagewise.reporting.control_curves import control_curves
-from stagewise.reporting.files import write_json, write_text_file
 from stagewise.reporting.influence_curves import influence_curves
 from stagewise.reporting.llc_curves import has_llc, llc_curves, llc_words
-from stagewise.reporting.moving_groups import moves
 from stagewise.reporting.scores import Score, read_scores
-from stagewise.reporting.sign_changes import SignChanges, find_sign_changes
-from stagewise.reporting.store import with_plain_names
 from stagewise.reporting.summary import flag_line
-from stagewise.reporting.summary_file import summary_of
 from stagewise.reporting.tensorboard import write_run_pictures
-from stagewise.reporting.verdict import judge
+from stagewise.runs.control import ControlFindings, control_findings
+from stagewise.runs.moving_groups import moves
+from stagewise.runs.sign_changes import SignChanges, find_sign_changes
+from stagewise.runs.store import with_plain_names
+from stagewise.runs.summary_file import summary_of
+from stagewise.runs.verdict import judge
 
 REPORT_NAME, CHANGES_NAME = "report.md", "sign_changes.json"
 
@@ -56,7 +56,7 @@ def verdict_text(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
     """The verdict of a run: that of its summary; judged now where it has none, as runs of earlier versions.
 
     Args:
-        run: as :func:`stagewise.reporting.store.open_run` returns it.
+        run: as :func:`stagewise.runs.store.open_run` returns it.
         summary: the content of its ``summary.json``; empty where there is none.
     """
     written = summary.get("verdict")
@@ -131,9 +131,9 @@ def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: flo
 
     Args:
         folder: of the run, where its scores are looked for.
-        run: as :func:`stagewise.reporting.store.open_run` returns it, with group influence and two probes or more.
+        run: as :func:`stagewise.runs.store.open_run` returns it, with group influence and two probes or more.
         output: folder for the files.
-        chance: see :func:`~stagewise.reporting.sign_changes.find_sign_changes`; also that of a stage boundary.
+        chance: see :func:`~stagewise.runs.sign_changes.find_sign_changes`; also that of a stage boundary.
 
     Returns:
         Path of the report, and the sign changes.

@@ -7,8 +7,8 @@ from typing import Any
 from stagewise._version import __version__
 from stagewise.influence.bif import SIGN, UNITS
 from stagewise.probes.config import ProbeConfig
-from stagewise.probes.record import Record
-from stagewise.reporting.verdict import Verdict
+from stagewise.probes.history import Record
+from stagewise.runs.verdict import Verdict
 from stagewise.sampling.config import SGLDConfig
 
 SIGNAL_NAME = "sqrt_between_norm"

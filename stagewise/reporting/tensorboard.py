@@ -116,7 +116,7 @@ def write_run_pictures(writers: Sequence[SummaryWriter], run: xr.Dataset, *, par
 
     Args:
         writers: of the run.
-        run: as :func:`stagewise.reporting.store.open_run` returns it.
+        run: as :func:`stagewise.runs.store.open_run` returns it.
         part: ``within``, ``drift``, ``between`` or ``total``.
     """
     if not writers:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stagewise.reporting.files import write_text_file
+from stagewise.files.writing import write_text_file
 from stagewise.reporting.token_colours import HARMFUL, HELPFUL, background, is_dark
 from stagewise.reporting.token_influence import VISIBLE, TokenInfluence, visible
 

@@ -10,25 +10,25 @@ import torch
 from torch import Tensor, nn
 
 from stagewise.batches import Batch, has_columns, num_samples
-from stagewise.bounds import check_arguments, checked
+from stagewise.checks.bounds import check_arguments, checked
 from stagewise.errors import InputError, require
 from stagewise.isolation import untouched, with_weights
-from stagewise.losses import Losses, LossFn, evaluate
-from stagewise.sampling.batched import BatchedEngine, Program
-from stagewise.sampling.choice import EngineChoice
+from stagewise.losses.contract import Losses, LossFn, evaluate
 from stagewise.sampling.config import Drift, EngineName, SGLDConfig
-from stagewise.sampling.ekfac import EKFAC, ekfac_preconditioner
-from stagewise.sampling.ekfac_checks import refuse_masks
-from stagewise.sampling.engine import Engine
-from stagewise.sampling.entries import Masks, one_selection
+from stagewise.sampling.engines.batched import BatchedEngine, Program
+from stagewise.sampling.engines.engine import Engine
+from stagewise.sampling.engines.select import EngineChoice
+from stagewise.sampling.engines.sequential import SequentialEngine
 from stagewise.sampling.gradients import KEPT_BYTES, DriftGradient, anchor_gradients
 from stagewise.sampling.loss_free import loss_free, needs_gradients
 from stagewise.sampling.observed import chunks
-from stagewise.sampling.preconditioners import AdamMoments, Preconditioner
-from stagewise.sampling.sequential import SequentialEngine
+from stagewise.sampling.preconditioners.diagonal import AdamMoments, Preconditioner
+from stagewise.sampling.preconditioners.ekfac import EKFAC, ekfac_preconditioner
+from stagewise.sampling.preconditioners.ekfac_checks import refuse_masks
+from stagewise.sampling.selection import Masks, one_selection
+from stagewise.sampling.sgld import OnDraw, Reduce, Walk, walk
 from stagewise.sampling.streams import Streams, partition
 from stagewise.sampling.trace import Trace
-from stagewise.sampling.walk import OnDraw, Reduce, Walk, walk
 from stagewise.sampling.weights import FlatWeights
 
 ForwardContext = Callable[[], AbstractContextManager]
@@ -79,7 +79,7 @@ class ChainSampler:
 
         Args:
             module: its weights at the time of each run are the anchor w*.
-            loss_fn: per-sample loss, see :mod:`stagewise.losses`.
+            loss_fn: per-sample loss, see :mod:`stagewise.losses.contract`.
             observed: batch that is recorded at each draw, on the module's device.
             sampling: batch whose minibatches drive the gradient, on the module's device.
             config: the sampler.

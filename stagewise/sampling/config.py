@@ -5,11 +5,11 @@ import math
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
-from stagewise.bounds import settle_fields
+from stagewise.checks.bounds import settle_fields
 from stagewise.errors import InputError, require
-from stagewise.sampling.ekfac import EKFAC
 from stagewise.sampling.options import Drift, EngineName, Integrator, Start
-from stagewise.sampling.preconditioners import AdamMoments, RMSprop
+from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
+from stagewise.sampling.preconditioners.ekfac import EKFAC
 from stagewise.sampling.relaxation import STABLE, relaxation_steps
 
 _ADAPTING_STEPS = 100
@@ -48,7 +48,7 @@ class SGLDConfig:
 
     ``SGLDConfig()`` suits itself: the callback settles what is ``auto`` at its first probe, from measured curvature and
     from the heat of minibatches in the steepest directions, prints it as one line to paste, and goes on with it. See
-    :func:`stagewise.sampling.settling.settle` for the rules and what was tried.
+    :func:`stagewise.calibration.resolve.settle` for the rules and what was tried.
 
     Attributes:
         lr: step size epsilon, in squared weight units; or ``auto``.
@@ -64,8 +64,9 @@ class SGLDConfig:
         seed: of the noise and the minibatches; chain c uses the streams (seed, c).
         common_noise: the same streams at every probe (common random numbers), which makes curves over training
             smoother; False adds the step to the seed, for intervals over probes.
-        preconditioner: None is plain SGLD; :class:`~stagewise.sampling.preconditioners.RMSprop`,
-            :class:`~stagewise.sampling.preconditioners.AdamMoments` or :class:`~stagewise.sampling.ekfac.EKFAC`.
+        preconditioner: None is plain SGLD; :class:`~stagewise.sampling.preconditioners.diagonal.RMSprop`,
+            :class:`~stagewise.sampling.preconditioners.diagonal.AdamMoments` or
+            :class:`~stagewise.sampling.preconditioners.ekfac.EKFAC`.
         drift: which gradient drives the chain.
         integrator: how a chain steps; ``euler`` repeats published runs.
         start: where a chain starts; ``anchor`` repeats published runs.
@@ -245,6 +246,6 @@ class SGLDConfig:
         if self.lr == "auto" or self.localization == "auto":
             raise InputError(
                 f"got lr={self.lr!r} and localization={self.localization!r}; expected numbers where chains run; let "
-                "InfluenceCallback settle them at its first probe, or stagewise.sampling.settling.settle"
+                "InfluenceCallback settle them at its first probe, or stagewise.calibration.resolve.settle"
             )
         return self.lr, self.localization

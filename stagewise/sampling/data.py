@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from stagewise.batches import Batch, num_samples
+from stagewise.checks.group_names import check_group_names
 from stagewise.errors import InputError
-from stagewise.group_names import check_group_names
 
 
 @dataclass(frozen=True)

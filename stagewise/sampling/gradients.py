@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from stagewise.sampling.engine import Engine
+from stagewise.sampling.engines.engine import Engine
 from stagewise.sampling.options import Drift
 from stagewise.sampling.streams import Minibatches
 

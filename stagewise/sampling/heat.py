@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from stagewise.sampling.preconditioners import Preconditioner
+from stagewise.sampling.preconditioners.diagonal import Preconditioner
 
 NUM_GRADIENTS = 8
 """Gradient estimates at one place that the heat is taken from: its relative error is then sqrt(2 / 7)."""

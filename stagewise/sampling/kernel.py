@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor
 
-from stagewise.sampling.preconditioners import Preconditioner
+from stagewise.sampling.preconditioners.diagonal import Preconditioner
 
 
 def sgld_step_(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from stagewise.errors import require
 from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.preconditioners import RMSprop
+from stagewise.sampling.preconditioners.diagonal import RMSprop
 
 
 def loss_free(config: SGLDConfig) -> SGLDConfig:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from stagewise.bounds import settle_fields
+from stagewise.checks.bounds import settle_fields
 from stagewise.errors import require
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stagewise.errors import InputError
-from stagewise.sampling.entries import Selection, moved_entries, trainable
+from stagewise.sampling.selection import Selection, moved_entries, trainable
 
 
 class FlatWeights:

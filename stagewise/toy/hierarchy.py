@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stagewise.bounds import settle_fields
+from stagewise.checks.bounds import settle_fields
 from stagewise.errors import InputError, require
 from stagewise.toy.modes import Modes, modes_of
 from stagewise.toy.tree import Node, read_tree

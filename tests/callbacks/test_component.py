@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from stagewise import EKFAC, AdamMoments, InfluenceCallback, InputError, ProbeConfig, SampleMatrices, open_run
 from stagewise.callbacks.resume import check_unchanged
 from stagewise.lm.components import component_masks
-from stagewise.losses import resolve_loss
+from stagewise.losses.contract import resolve_loss
 from stagewise.probes.prober import Prober
 from stagewise.sampling.data import ProbeData
 from tests.callbacks.language_runs import AUTO, CONFIG, HEAD, SCHEDULE, SGLD, fit, language_model, rows

@@ -8,14 +8,14 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stagewise import InfluenceCallback, InputError, ProbeConfig, ProbeSchedule, SGLDConfig
-from stagewise.callbacks.calibration_run import CalibrationRun, CalibrationSettings
+from stagewise.calibration.landscape import FINE_SAMPLES, Landscape
+from stagewise.calibration.resolve import settle
+from stagewise.calibration.rules import EARLY_GROWTH
+from stagewise.callbacks.calibration import CalibrationRun, CalibrationSettings
 from stagewise.lm.components import component_masks
-from stagewise.losses import causal_lm_loss
-from stagewise.sampling.calibration import EARLY_GROWTH
+from stagewise.losses.contract import causal_lm_loss
 from stagewise.sampling.chains import run_chains
-from stagewise.sampling.measurement import FINE_SAMPLES, Landscape
-from stagewise.sampling.preconditioners import RMSprop
-from stagewise.sampling.settling import settle
+from stagewise.sampling.preconditioners.diagonal import RMSprop
 from tests.callbacks.language_runs import AUTO, HEAD, SCHEDULE, SGLD, fit, language_model, rows
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -285,7 +285,7 @@ def fit_indices_alone(folder, loss_fn):
 
 
 def test_settings_are_settled_and_curvature_is_calibrated_over_collated_indices(tmp_path):
-    from stagewise.callbacks.calibration_run import CalibrationRun, CalibrationSettings
+    from stagewise.callbacks.calibration import CalibrationRun, CalibrationSettings
 
     loss_fn = CollatedLoss(RAGGED, collate_fn=collate_ragged)
     auto = SGLDConfig(num_chains=2, num_draws=8, batch_size=8)

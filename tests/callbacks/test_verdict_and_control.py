@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from stagewise import InfluenceCallback, ProbeConfig, open_run
 from stagewise.loading.loader import ResumableLoader
 from stagewise.reporting.run_report import write_run_report
-from stagewise.reporting.verdict import judge
+from stagewise.runs.verdict import judge
 from tests.callbacks.runs import EVERY_2, SGLD, Regression, regression_data
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -11,7 +11,7 @@ from stagewise.cli.main import main
 from stagewise.interventions.span import read_spans
 from stagewise.phases.offline import find_windows
 from stagewise.phases.online import DetectorConfig, OnlineDetector
-from stagewise.reporting.store import write_summary
+from stagewise.runs.store import write_summary
 from tests.phases.synthetic_run import MIDDLE, write_run
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from stagewise.cli.main import main
-from tests.experiments.intervention.tiny import DATA, MODEL, tiny_config
+from tests.studies.intervention.tiny import DATA, MODEL, tiny_config
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -3,8 +3,8 @@
 import pytest
 
 from stagewise.cli.main import main
-from stagewise.reporting.store import ProbeStore
-from tests.reporting.flipping_run import flipping_run
+from stagewise.runs.store import ProbeStore
+from tests.runs.flipping_run import flipping_run
 
 
 @pytest.fixture

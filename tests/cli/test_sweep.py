@@ -10,8 +10,8 @@ import yaml
 from stagewise import open_run
 from stagewise.cli.main import main
 from stagewise.cli.sweep import sweep_parser
-from stagewise.experiments.sweep.config import SweepConfig
-from tests.experiments.sweep.tiny import SIZE, save_checkpoints, write_corpus
+from stagewise.sweep.config import SweepConfig
+from tests.sweep.tiny import SIZE, save_checkpoints, write_corpus
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

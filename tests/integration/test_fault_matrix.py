@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from stagewise import InfluenceCallback, ProbeConfig, ProbeSchedule, SGLDConfig
-from stagewise.reporting.store import ProbeStore, open_run
+from stagewise.runs.store import ProbeStore, open_run
 
 SGLD = {
     "lr": 1e-3,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from stagewise.experiments.toy.agreement import pooled_correlation
+from stagewise.studies.toy.agreement import pooled_correlation
 from stagewise.toy.descent import Weights, trajectory
 from stagewise.toy.hierarchy import Hierarchy
 from stagewise.toy.module import DeepLinear

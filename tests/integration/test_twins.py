@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from stagewise.calibration.curvature import measure_curvature
 from stagewise.influence.baselines import damped_influence, gradient_dot
 from stagewise.influence.bif import bif
 from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.curvature import measure_curvature
-from stagewise.sampling.ekfac import EKFAC, ekfac_preconditioner
+from stagewise.sampling.preconditioners.ekfac import EKFAC, ekfac_preconditioner
 
 NBETA, LOCALIZATION = 20.0, 30.0
 

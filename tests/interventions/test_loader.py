@@ -16,7 +16,7 @@ from stagewise.interventions.plan import Plan
 from stagewise.interventions.policy import ConstantFactor
 from stagewise.interventions.span import Span
 from stagewise.loading.loader import ResumableLoader
-from stagewise.losses import Losses
+from stagewise.losses.contract import Losses
 
 NUM = 320
 IN_A = np.random.default_rng(1).random(NUM) < 0.3

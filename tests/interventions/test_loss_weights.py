@@ -6,7 +6,7 @@ from torch import nn
 from stagewise.errors import InputError
 from stagewise.interventions.loss_weights import loss_weights, sample_weights, weighted_loss
 from stagewise.interventions.strata import Strata
-from stagewise.losses import Losses
+from stagewise.losses.contract import Losses
 
 
 def _losses(*shape, keep=1.0):

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from stagewise.causal_lm import causal_lm_loss
 from stagewise.errors import InputError
 from stagewise.lm import induction
 from stagewise.lm.attention import eager_attention, look
 from stagewise.lm.module import build_model
+from stagewise.losses.causal_lm import causal_lm_loss
 
 SMALL = {
     "gpt_neox": {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},

@@ -5,7 +5,7 @@ import torch
 from stagewise.errors import InputError
 from stagewise.lm import CausalLM, SyntheticData
 from stagewise.lm.module import build_model
-from stagewise.losses import check_loss, resolve_loss
+from stagewise.losses.contract import check_loss, resolve_loss
 
 NEOX = {
     "vocab_size": 64,

@@ -8,7 +8,7 @@ from stagewise.influence.groups import Groups
 from stagewise.influence.llc import llc, mean_losses_of
 from stagewise.phases.signal import between_signal
 from stagewise.probes.references import References
-from stagewise.reporting.store import ProbeStore
+from stagewise.runs.store import ProbeStore
 
 STEPS = np.unique(np.geomspace(50, 1000, 44).astype(int))
 MIDDLE = 400.0

@@ -6,8 +6,8 @@ import pytest
 from stagewise.errors import InputError
 from stagewise.phases.live_signal import direction_of, live_signal, live_signals, remember
 from stagewise.phases.signal_table import signal_table
-from stagewise.reporting.store import open_run
-from stagewise.reporting.zarr_file import read_zarr_file
+from stagewise.runs.store import open_run
+from stagewise.runs.zarr_file import read_zarr_file
 from tests.phases.synthetic_run import STEPS, write_run
 
 

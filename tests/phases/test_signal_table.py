@@ -4,7 +4,7 @@ import xarray as xr
 
 from stagewise.errors import InputError
 from stagewise.phases.signal_table import mean_losses, pair_signal, signal_table
-from stagewise.reporting.store import open_run
+from stagewise.runs.store import open_run
 from tests.phases.synthetic_run import MIDDLE, STEPS, losses_at, write_run
 
 

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from stagewise import InputError, LossContractError, ProbeConfig, Prober, SGLDConfig, open_run
-from stagewise.losses import evaluate
+from stagewise.losses.contract import evaluate
 from stagewise.probes.axes import in_axes
-from stagewise.reporting.store import ProbeStore
+from stagewise.runs.store import ProbeStore
 from stagewise.sampling.data import ProbeData
 
 X = torch.randn(10, 1, 4, 6, generator=torch.Generator().manual_seed(0))

@@ -1,5 +1,5 @@
 from stagewise.probes.budget import Stopwatch, affords
-from stagewise.probes.record import Record
+from stagewise.probes.history import Record
 
 
 def test_stopwatch_tells_the_time_since_it_was_last_looked_at():

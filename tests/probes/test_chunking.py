@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from stagewise import LossContractError, ProbeConfig, Prober, SGLDConfig
-from stagewise.losses import evaluate
+from stagewise.losses.contract import evaluate
 from stagewise.probes.chunking import check_chunking
 from stagewise.sampling.data import ProbeData
 

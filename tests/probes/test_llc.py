@@ -16,7 +16,7 @@ from stagewise.probes.prober import Prober
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
-from stagewise.sampling.ekfac import EKFAC
+from stagewise.sampling.preconditioners.ekfac import EKFAC
 from stagewise.sampling.share import ChainShare
 
 SGLD = SGLDConfig(

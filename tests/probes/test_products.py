@@ -14,7 +14,7 @@ from stagewise.influence.tokens import token_bif
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.flags import Thresholds
 from stagewise.probes.prober import Prober
-from stagewise.reporting.store import ProbeStore, open_run
+from stagewise.runs.store import ProbeStore, open_run
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
 

@@ -13,8 +13,8 @@ from stagewise.reporting.llc_curves import has_llc, llc_curves, llc_words
 from stagewise.reporting.run_report import write_run_report
 from stagewise.reporting.scalars import probe_scalars
 from stagewise.reporting.tensorboard import write_layout
-from tests.reporting.flipping_run import STEPS, flipping_run
 from tests.reporting.test_scalars import two_probes
+from tests.runs.flipping_run import STEPS, flipping_run
 
 
 def run_with_llc(*, share=0.2, error=0.05, chains=4):

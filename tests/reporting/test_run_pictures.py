@@ -10,7 +10,8 @@ from scipy import stats
 from stagewise.errors import InputError
 from stagewise.phases.flips import find_flips
 from stagewise.reporting.class_maps import chosen_steps, class_maps
-from stagewise.reporting.influence_curves import curve_pairs, influence_curves, sure_flips
+from stagewise.reporting.influence_curves import influence_curves
+from stagewise.runs.curves import curve_pairs, sure_flips
 
 STEPS = [10, 20, 30, 40, 50]
 NAMES = ["a", "b", "c"]

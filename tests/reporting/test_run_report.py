@@ -7,7 +7,7 @@ from torch.utils.tensorboard import SummaryWriter
 from stagewise.lm.classes import class_coverage
 from stagewise.reporting.classes_page import classes_page, write_classes_page
 from stagewise.reporting.run_report import write_run_report
-from tests.reporting.flipping_run import flipping_run
+from tests.runs.flipping_run import flipping_run
 
 
 def test_the_report_says_what_turns_when_heads_rise_and_what_moves_with_them(tmp_path):

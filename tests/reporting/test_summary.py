@@ -2,7 +2,7 @@ import json
 
 from stagewise.influence.split import Centering
 from stagewise.probes.config import ProbeConfig
-from stagewise.probes.record import Record
+from stagewise.probes.history import Record
 from stagewise.reporting.summary import build_summary, flag_line, summary_markdown
 from stagewise.sampling.config import SGLDConfig
 

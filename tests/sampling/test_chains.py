@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from stagewise.errors import InputError
-from stagewise.losses import evaluate
+from stagewise.losses.contract import evaluate
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.options import Integrator
-from stagewise.sampling.preconditioners import RMSprop, RunningRMSprop
+from stagewise.sampling.preconditioners.diagonal import RMSprop, RunningRMSprop
 from stagewise.sampling.streams import chain_streams
 
 

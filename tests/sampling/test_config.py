@@ -2,7 +2,7 @@ import pytest
 
 from stagewise.errors import InputError
 from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.preconditioners import RMSprop
+from stagewise.sampling.preconditioners.diagonal import RMSprop
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from stagewise.errors import InputError
-from stagewise.losses import causal_lm_loss
-from stagewise.sampling import choice
+from stagewise.losses.contract import causal_lm_loss
 from stagewise.sampling.chains import ChainSampler, run_chains
 from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.ekfac import EKFAC
-from stagewise.sampling.preconditioners import AdamMoments, RMSprop
+from stagewise.sampling.engines import select
+from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
+from stagewise.sampling.preconditioners.ekfac import EKFAC
 
 
 def squared(module, batch):
@@ -226,7 +226,7 @@ def test_auto_takes_the_faster_engine_once_and_keeps_it(monkeypatch, faster):
         asked.append(engine)
         return 0.1 if (len(engine.state) == 1) == (faster == "sequential") else 0.2
 
-    monkeypatch.setattr(choice.EngineChoice, "_seconds", seconds)
+    monkeypatch.setattr(select.EngineChoice, "_seconds", seconds)
     auto = sampler(Net(), "auto")
     assert auto.engine is None
     assert auto.run().engine == faster
@@ -236,8 +236,8 @@ def test_auto_takes_the_faster_engine_once_and_keeps_it(monkeypatch, faster):
 
 
 def test_auto_does_not_try_to_batch_long_steps(monkeypatch):
-    monkeypatch.setattr(choice, "_LONG_STEP", 0.0)
-    monkeypatch.setattr(choice.EngineChoice, "_agreeing", lambda *_: pytest.fail("tried"))
+    monkeypatch.setattr(select, "_LONG_STEP", 0.0)
+    monkeypatch.setattr(select.EngineChoice, "_agreeing", lambda *_: pytest.fail("tried"))
     assert sampler(Net(), "auto").run().engine == "sequential"
 
 

@@ -3,7 +3,7 @@ from torch import nn
 
 from stagewise.sampling import chains
 from stagewise.sampling.chains import run_chains
-from stagewise.sampling.ekfac import EKFAC
+from stagewise.sampling.preconditioners.ekfac import EKFAC
 from tests.sampling.test_chains import small, squared
 
 

@@ -5,12 +5,12 @@ from torch import nn
 
 from stagewise.errors import InputError
 from stagewise.isolation import with_weights
-from stagewise.losses import evaluate
+from stagewise.losses.contract import evaluate
 from stagewise.sampling import chains
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import Drift, SGLDConfig
+from stagewise.sampling.engines.sequential import SequentialEngine
 from stagewise.sampling.gradients import DriftGradient, anchor_gradients
-from stagewise.sampling.sequential import SequentialEngine
 from stagewise.sampling.streams import Minibatches, partition
 from stagewise.sampling.weights import FlatWeights
 from tests.sampling.test_chains import linear, regression, squared

@@ -8,7 +8,7 @@ from torch import nn
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.heat import NUM_GRADIENTS, minibatch_heat
-from stagewise.sampling.preconditioners import Diagonal
+from stagewise.sampling.preconditioners.diagonal import Diagonal
 from tests.sampling.test_chains import squared
 from tests.sampling.test_integrators import preconditioners
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from stagewise.sampling.kernel import sgld_step_
-from stagewise.sampling.kronecker import KroneckerBlock, KroneckerPreconditioner
 from stagewise.sampling.options import Integrator
-from stagewise.sampling.preconditioners import Diagonal
+from stagewise.sampling.preconditioners.diagonal import Diagonal
+from stagewise.sampling.preconditioners.kronecker import KroneckerBlock, KroneckerPreconditioner
 from stagewise.sampling.relaxation import draw_correlation, memory, relaxation_steps
-from tests.sampling.test_kronecker import orthogonal
+from tests.sampling.preconditioners.test_kronecker import orthogonal
 
 LM, EULER = Integrator
 REACHES = [0.5, 1.0, 2.0, 3.0]

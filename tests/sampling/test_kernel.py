@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from stagewise.sampling.kernel import sgld_step_
-from stagewise.sampling.preconditioners import Diagonal
+from stagewise.sampling.preconditioners.diagonal import Diagonal
 
 
 @pytest.mark.parametrize("preconditioner", [None, torch.tensor([0.5, 2.0, 3.0])])

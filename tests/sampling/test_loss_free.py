@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from stagewise.errors import InputError
-from stagewise.sampling import chains, walk
+from stagewise.sampling import chains, sgld
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.ekfac import EKFAC
+from stagewise.sampling.engines.sequential import SequentialEngine
 from stagewise.sampling.loss_free import loss_free, needs_gradients
-from stagewise.sampling.preconditioners import AdamMoments, RMSprop
-from stagewise.sampling.sequential import SequentialEngine
+from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
+from stagewise.sampling.preconditioners.ekfac import EKFAC
 
 CONFIG = SGLDConfig(
     lr=0.02, nbeta=20.0, localization=50.0, num_chains=3, num_draws=5, num_burnin_steps=2, batch_size=4,
@@ -52,7 +52,7 @@ def run(config=CONFIG, **how):
 def test_draws_are_those_of_gradients_times_zero_bit_for_bit(monkeypatch, changes):
     config = replace(CONFIG, nbeta=0.0, **changes)
     cheap = run(config)
-    for module in (walk, chains):
+    for module in (sgld, chains):
         monkeypatch.setattr(module, "needs_gradients", lambda config: True)
     dear = run(config)
     np.testing.assert_array_equal(cheap.loss, dear.loss)

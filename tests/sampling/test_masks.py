@@ -5,20 +5,20 @@ import pytest
 import torch
 from torch import nn
 
+from stagewise.calibration.curvature import measure_curvature
+from stagewise.calibration.landscape import Landscape
 from stagewise.errors import InputError
 from stagewise.influence.baselines.damped import damped_influence
 from stagewise.influence.baselines.graddot import gradient_dot
 from stagewise.influence.groups import Groups
 from stagewise.lm.components import component_masks, components
 from stagewise.lm.module import build_model
-from stagewise.losses import causal_lm_loss
+from stagewise.losses.contract import causal_lm_loss
 from stagewise.sampling.chains import ChainSampler, run_chains
 from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.curvature import measure_curvature
-from stagewise.sampling.ekfac import EKFAC
-from stagewise.sampling.entries import masks_digest
-from stagewise.sampling.measurement import Landscape
-from stagewise.sampling.preconditioners import AdamMoments, RMSprop
+from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
+from stagewise.sampling.preconditioners.ekfac import EKFAC
+from stagewise.sampling.selection import masks_digest
 from tests.lm.test_components import CASES
 from tests.sampling.test_chains import regression, squared
 from tests.sampling.test_engines import Net, X, Y, assert_same_draws

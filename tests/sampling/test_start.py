@@ -10,9 +10,9 @@ from torch import nn
 from stagewise.errors import InputError
 from stagewise.sampling.chains import ChainSampler, run_chains
 from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.ekfac import EKFAC
 from stagewise.sampling.options import Integrator, Start
-from stagewise.sampling.preconditioners import AdamMoments, RMSprop
+from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
+from stagewise.sampling.preconditioners.ekfac import EKFAC
 from tests.sampling.test_chains import linear, regression, squared
 
 WIDE = (torch.zeros(4, 2000), torch.zeros(4, 1))

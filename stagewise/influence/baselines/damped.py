@@ -15,9 +15,9 @@ from stagewise.influence.baselines.gradients import group_gradients
 from stagewise.influence.baselines.hessian import dense_hessian, solve_by_products, solve_dense
 from stagewise.influence.groups import Groups
 from stagewise.isolation import untouched, with_weights
-from stagewise.losses import Losses, LossFn, evaluate
-from stagewise.sampling.entries import Selection
+from stagewise.losses.contract import Losses, LossFn, evaluate
 from stagewise.sampling.hessian import HessianProducts
+from stagewise.sampling.selection import Selection
 from stagewise.sampling.weights import FlatWeights
 
 Array = NDArray[np.float64]

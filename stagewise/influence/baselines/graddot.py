@@ -14,8 +14,8 @@ from stagewise.influence.baselines.folds import assign_folds, pairs_between
 from stagewise.influence.baselines.gradients import group_gradients
 from stagewise.influence.groups import Groups
 from stagewise.isolation import untouched, with_weights
-from stagewise.losses import LossFn
-from stagewise.sampling.entries import Entries, Selection, moved_entries, trainable
+from stagewise.losses.contract import LossFn
+from stagewise.sampling.selection import Entries, Selection, moved_entries, trainable
 
 SIGN = "positive = helpful: a gradient step on sample i lowers the loss of sample j"
 """Sign of the gradient dot product, and of TracIn."""

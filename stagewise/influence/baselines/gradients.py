@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stagewise.batches import Batch, take
 from stagewise.influence.groups import Groups
-from stagewise.losses import LossFn, evaluate
+from stagewise.losses.contract import LossFn, evaluate
 
 ForwardContext = Callable[[], AbstractContextManager]
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stagewise.bounds import shown
-from stagewise.dotted_path import load_callable
+from stagewise.checks.bounds import shown
+from stagewise.checks.dotted_path import load_callable
+from stagewise.checks.group_names import check_group_names
 from stagewise.errors import InputError
-from stagewise.group_names import check_group_names
 from stagewise.lm.classes.defaults import DEFAULT_CLASSES
 from stagewise.lm.classes.predicates import Predicate
 from stagewise.lm.classes.spec import ClassSpec

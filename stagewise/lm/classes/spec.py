@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from stagewise.bounds import settle_fields
+from stagewise.checks.bounds import settle_fields
+from stagewise.checks.patterns import compiled
 from stagewise.errors import InputError, require
-from stagewise.patterns import compiled
 
 _PATTERNS = ("pattern", "followed_by", "not_followed_by", "preceded_by", "not_preceded_by")
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stagewise.checks.patterns import compiled, found_in
 from stagewise.errors import InputError
 from stagewise.lm.classes.bigrams import BigramTable
 from stagewise.lm.classes.vocabulary import Vocabulary
 from stagewise.lm.tokens import check_ids
-from stagewise.patterns import compiled, found_in
 
 
 @dataclass(frozen=True, eq=False)

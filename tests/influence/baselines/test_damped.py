@@ -4,10 +4,10 @@ import torch
 from torch import nn
 from torch.func import functional_call, hessian
 
-from stagewise.causal_lm import causal_lm_loss
 from stagewise.errors import InputError
 from stagewise.influence.baselines import damped_influence
 from stagewise.influence.groups import Groups
+from stagewise.losses.causal_lm import causal_lm_loss
 from tests.lm_families import tiny_gpt2
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -9,7 +9,7 @@ from stagewise.influence.baselines.folds import assign_folds
 from stagewise.influence.bif import bif
 from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups
-from stagewise.losses import causal_lm_loss
+from stagewise.losses.contract import causal_lm_loss
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import SGLDConfig
 from tests.lm_families import tiny_gpt2

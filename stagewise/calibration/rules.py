@@ -1,0 +1,132 @@
+"""Step size and localization from curvature."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from stagewise.calibration.curvature import Curvature
+from stagewise.errors import InputError
+from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.options import Integrator
+
+STEP_AIM = {Integrator.leimkuhler_matthews: 2.5, Integrator.euler: 0.3}
+"""lr * (nbeta * lam_max + localization) that is aimed at. Between 2 and 3 the second-order integrator is exact, draws
+are nearly independent, and there is room up to 4; the Euler step is 8 % too wide at .3."""
+
+LOCALIZATION_MARGIN = 1.5
+"""Localization that is aimed at, over nbeta * |lam_min|."""
+
+FLOOR_SHARE = 0.5
+"""Least localization that is aimed at, over nbeta * lam_max: a step that suits the steepest direction then makes draws
+forget in flat ones too, within three steps, and two thirds of what holds a chain in the former is the loss."""
+
+EARLY_GROWTH = 2.0
+"""By how much the curvature is expected to grow where one early checkpoint has to speak for the whole run."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Settings that hold at all the checkpoints they were made for.
+
+    Attributes:
+        lr: step size.
+        nbeta: as it was given.
+        localization: precision of the Gaussian around w*.
+        lam_max: largest curvature, taken over the checkpoints and times ``growth``, nats per squared weight.
+        lam_min: smallest curvature, likewise.
+        lam_max_total: largest curvature that a step meets: nbeta * lam_max + localization, or that of the
+            preconditioned chain.
+        growth: what curvature was multiplied by.
+        step_aim: lr * lam_max_total that was aimed at.
+    """
+
+    lr: float
+    nbeta: float
+    localization: float
+    lam_max: float
+    lam_min: float
+    lam_max_total: float
+    growth: float
+    step_aim: float
+
+    def explain(self) -> str:
+        """What the rules ask for and what the two figures make of it, with numbers."""
+        pull = self.nbeta * max(0.0, -self.lam_min)
+        floor = FLOOR_SHARE * self.nbeta * max(0.0, self.lam_max)
+        grown = "" if self.growth == 1 else f" Curvatures are taken {self.growth:g} times as large as measured."
+        return (
+            f"localization {self.localization:.3g}, at least {LOCALIZATION_MARGIN:g} x nbeta x |lam_min| = "
+            f"{LOCALIZATION_MARGIN * pull:.3g} for a proper posterior and {FLOOR_SHARE:g} x nbeta x lam_max = "
+            f"{floor:.3g} for flat directions to forget their start; lr {self.lr:.3g}, which makes lr x "
+            f"(curvature of the steepest direction, {self.lam_max_total:.3g}) = {self.lr * self.lam_max_total:.2f} "
+            f"(aim: {self.step_aim:g}).{grown}"
+        )
+
+
+def two_digits(value: float, *, up: bool) -> float:
+    """Rounded to two significant digits, never towards the unsafe side."""
+    if value <= 0:
+        return 0.0
+    scale = 10.0 ** (math.floor(math.log10(value)) - 1)
+    digits = math.ceil(value / scale - 1e-9) if up else math.floor(value / scale + 1e-9)
+    # By way of text: 29 * 1e-06 is not 2.9e-05.
+    return float(f"{digits * scale:.2g}")
+
+
+def propose(
+    config: SGLDConfig,
+    curvatures: Sequence[Curvature],
+    *,
+    growth: float = 1.0,
+    steepest: Sequence[float] = (),
+    keep: bool = False,
+) -> Proposal:
+    """Settings with lr * lam_max_total <= 2.5 (Euler: .3) and localization > nbeta * |lam_min| at every checkpoint.
+
+    lam_max_total = nbeta * lam_max + localization. Localization is 1.5 times what the most negative curvature asks for,
+    and at least nbeta * lam_max / 2. nbeta stays as it is: all of this scales with it.
+
+    Args:
+        config: gives nbeta.
+        curvatures: of the checkpoints that the settings are to hold at.
+        growth: factor on both ends of the curvature, for checkpoints that are not among them.
+        steepest: with a preconditioner P, the largest eigenvalue of P^(1/2) (nbeta H + localization) P^(1/2) at each
+            checkpoint, with H grown already; it then takes the place of lam_max_total.
+        keep: keep those of ``config.lr`` and ``config.localization`` that are numbers.
+
+    Raises:
+        InputError: no curvature, curvatures that are not finite, nbeta 0, or a ``growth`` below 1.
+    """
+    if not curvatures:
+        raise InputError("got no curvature; expected that of at least one checkpoint; measure it first")
+    if not growth >= 1:
+        raise InputError(f"got growth={growth}; expected at least 1")
+    high, low = max(it.lam_max for it in curvatures), min(it.lam_min for it in curvatures)
+    if not (math.isfinite(high) and math.isfinite(low)):
+        raise InputError(f"got curvatures from {low} to {high}; expected finite ones; look for a diverged checkpoint")
+    high, low = growth * high if high > 0 else high, growth * low if low < 0 else low
+    given = config.localization if keep else "auto"
+    if given == "auto":
+        if config.nbeta == 0:
+            raise InputError(
+                "got nbeta=0, for which no localization can be calibrated; expected nbeta > 0; set localization to "
+                "that of the run which this one controls"
+            )
+        need = max(LOCALIZATION_MARGIN * max(0.0, -low), FLOOR_SHARE * max(0.0, high)) * config.nbeta
+        localization = two_digits(need, up=True)
+    else:
+        localization = float(given)
+    total = max(steepest) if steepest else config.nbeta * max(0.0, high) + localization
+    if not (total > 0 and math.isfinite(total)):
+        raise InputError(
+            f"got curvatures from {low:.3g} to {high:.3g} and localization {localization:g}, which leave the loss "
+            "flat; expected a loss that depends on the weights; set lr and localization to numbers"
+        )
+    aim = STEP_AIM[config.integrator]
+    lr = two_digits(aim / total, up=False) if config.lr == "auto" or not keep else config.lr
+    return Proposal(lr, config.nbeta, localization, high, low, total, growth, aim)
+
+
+def apply(config: SGLDConfig, proposal: Proposal) -> SGLDConfig:
+    """``config`` with the figures of a proposal."""
+    return replace(config, lr=proposal.lr, nbeta=proposal.nbeta, localization=proposal.localization)

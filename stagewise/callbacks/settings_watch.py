@@ -1,0 +1,224 @@
+"""Holds the sampler's settings against the curvature of the run, and settles ``auto`` at the first probe."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+
+from stagewise.batches import take, to_device
+from stagewise.calibration.findings import Severity, check_settings
+from stagewise.calibration.landscape import FINE_SAMPLES, Landscape, Measurement
+from stagewise.calibration.resolve import settle
+from stagewise.calibration.rules import EARLY_GROWTH
+from stagewise.callbacks.faults import OtherRankError, worst_of_ranks
+from stagewise.callbacks.progress import show_on_bar
+from stagewise.errors import InputError
+from stagewise.losses.contract import LossFn
+from stagewise.probes.config import ProbeConfig
+from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.data import ProbeData
+from stagewise.sampling.selection import Masks, moved_entries, one_selection
+
+RECHECK_RATIO = 3
+"""Curvature is looked at again at the first probe whose step is so many times that of the last look."""
+
+COARSE_SAMPLES = 64
+"""Samples of a first look; see :data:`stagewise.calibration.landscape.FINE_SAMPLES`."""
+
+_FEWEST_VECTORS, _MOST_VECTORS = 6, 20
+
+
+def curvature_landscape(
+    trainer: Trainer,
+    module: LightningModule,
+    loss_fn: LossFn,
+    data: ProbeData,
+    sgld: SGLDConfig,
+    limit_gib: float,
+    *,
+    masks: Masks | None = None,
+    num_samples: int = COARSE_SAMPLES,
+) -> Landscape:
+    """What the curvature of a run is measured on: the first samples of its sampling set, in full precision.
+
+    Args:
+        trainer: of the run.
+        module: on its device.
+        loss_fn: per-sample loss.
+        data: of the probes.
+        sgld: gives the seed and the parameters.
+        limit_gib: memory that Lanczos vectors may take; there are fewer of them for large models.
+        masks: which entries the chains move, in place of the sampler's parameters.
+        num_samples: samples to measure on.
+
+    Raises:
+        InputError: not even six vectors fit.
+    """
+    moved = moved_entries(module, one_selection(sgld.parameters, masks))
+    gib = 4 * sum(it.size for it in moved) / 2**30
+    vectors = min(_MOST_VECTORS, int(limit_gib / gib))
+    if vectors < _FEWEST_VECTORS:
+        raise InputError(
+            f"got weights of {gib:.2g} GiB, of which Lanczos needs {_FEWEST_VECTORS} copies; expected at most "
+            f"memory_limit_gib={limit_gib:g}; raise the limit, or move fewer weights by sgld.parameters or component"
+        )
+    samples = data.observed if data.sampling is None else data.sampling
+    # Products in half precision are too rough for Lanczos.
+    mixed = "mixed" in str(trainer.precision)
+    return Landscape(
+        loss_fn,
+        to_device(take(samples, slice(0, max(num_samples, FINE_SAMPLES))), module.device),
+        num_samples=num_samples,
+        num_vectors=vectors,
+        seed=sgld.seed,
+        forward_context=nullcontext if mixed else trainer.precision_plugin.forward_context,
+        masks=masks,
+    )
+
+
+class SettingsWatch:
+    """Looks at the curvature before some probes: settles ``auto``, and says what is wrong with the settings.
+
+    At the first probe, then at steps about three times apart. A first look takes few samples, which overstates
+    curvature; before anything is found wrong, a second takes more. Each kind of finding is told once a run.
+    """
+
+    def __init__(self, config: SGLDConfig, probe: ProbeConfig) -> None:
+        """Nothing is looked at yet.
+
+        Args:
+            config: the settings as they were given.
+            probe: whether to look where nothing is to be settled, and the memory that it may take.
+        """
+        self._config, self._probe = config, probe
+        self._loss_fn: LossFn | None = None
+        self._data: ProbeData | None = None
+        self._masks: Masks | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget another run."""
+        self._check = self._probe.check_curvature
+        self._settled: dict[str, Any] = {}
+        self._last_look = -1
+        self._told: list[str] = []
+
+    @property
+    def config(self) -> SGLDConfig:
+        """The settings, with numbers in place of ``auto`` as soon as they are known."""
+        known = {name: value for name, value in self._settled.items() if getattr(self._config, name) == "auto"}
+        return replace(self._config, **known)
+
+    def start(self, loss_fn: LossFn, data: ProbeData, masks: Masks | None = None) -> SGLDConfig:
+        """Take note of what the probes of a run will look at and move; returns :attr:`config`."""
+        self._loss_fn, self._data, self._masks = loss_fn, data, masks
+        return self.config
+
+    def before_probe(
+        self, trainer: Trainer, module: LightningModule, step: int, second_moments: Mapping[str, Tensor] | None = None
+    ) -> SGLDConfig:
+        """Settings for the probe at ``step``, after a look at the curvature where one is due.
+
+        Args:
+            trainer: of the run.
+            module: at the weights that will be probed.
+            step: training step.
+            second_moments: Adam's, by parameter name, for the preconditioner that uses them.
+
+        Raises:
+            InputError: ``auto`` cannot be settled.
+        """
+        config = self.config
+        if not (self._check or "auto" in (config.lr, config.localization)):
+            self._settled |= config.fallbacks()
+            return self.config
+        unsettled = bool(config.unsettled)
+        first = self._last_look < 0
+        due = first or step >= max(RECHECK_RATIO * self._last_look, self._last_look + 1)
+        if not (unsettled or due):
+            return config
+        show_on_bar(trainer, f"measuring curvature at step {step} ...")
+        try:
+            assert self._loss_fn is not None
+            assert self._data is not None
+            limit = self._probe.memory_limit_gib
+            landscape = curvature_landscape(
+                trainer, module, self._loss_fn, self._data, config, limit, masks=self._masks
+            )
+            landscape = replace(landscape, second_moments=second_moments or {})
+            if unsettled:
+                self._settle(trainer, module, config, replace(landscape, num_samples=FINE_SAMPLES), step)
+            else:
+                self._look(module, config, landscape, step, first=first)
+        except (InputError, ArithmeticError, RuntimeError) as error:
+            # Training goes on without the check; a fault of the loss itself shows again in the probe.
+            reason = str(error).splitlines()[0]
+            if "auto" in (config.lr, config.localization):
+                raise InputError(
+                    f"got lr={config.lr!r} and localization={config.localization!r}, but the curvature at step {step} "
+                    f"could not be measured ({reason}); expected numbers for this module; set both"
+                ) from error
+            self._settled |= config.fallbacks()
+            self._check = False
+            rank_zero_info(f"stagewise: the sampler's settings were not checked against the curvature: {reason}")
+        self._last_look = step
+        return self.config
+
+    def _settle(
+        self, trainer: Trainer, module: LightningModule, config: SGLDConfig, landscape: Landscape, step: int
+    ) -> None:
+        error: Exception | None = None
+        try:
+            settled, measured = settle(config, landscape, module, growth=EARLY_GROWTH, step=step)
+        except Exception as raised:
+            error = raised
+        # Before the broadcast below, which a rank that has failed would never reach.
+        if worst_of_ranks(trainer, error) is not None:
+            raise error or OtherRankError("the curvature could not be measured on another rank")
+        # One answer for all ranks: it goes into the settings of the run.
+        found = {name: getattr(settled, name) for name in config.unsettled}
+        self._settled = trainer.strategy.broadcast(found | {"drift": str(settled.drift)})
+        rank_zero_info(
+            f"stagewise: at step {step} curvature goes from {measured.plain.lam_min:.3g} to "
+            f"{measured.plain.lam_max:.3g}; the sampler goes on with (to paste) "
+            f"{self.config.one_line()}. One checkpoint does not know the whole run: curvature was taken "
+            f"{EARLY_GROWTH:g} times as large; `stagewise calibrate` looks at all of it"
+        )
+        self._tell(self.config, measured, first=True)
+
+    def _look(
+        self, module: LightningModule, config: SGLDConfig, landscape: Landscape, step: int, *, first: bool
+    ) -> None:
+        measured = landscape.measure(module, config, step)
+        if _alarming(config, measured):
+            measured = replace(landscape, num_samples=FINE_SAMPLES).measure(module, config, step)
+        self._tell(config, measured, first=first)
+
+    def _tell(self, config: SGLDConfig, measured: Measurement, *, first: bool) -> None:
+        for finding in check_settings(config, *measured.as_lists()):
+            if finding.name in self._told:
+                continue
+            self._told.append(finding.name)
+            if finding.severity is Severity.inform:
+                rank_zero_info(f"stagewise: {finding.text}")
+            else:
+                since = "" if first else "the sampler's settings no longer suit the run: "
+                rank_zero_warn(f"stagewise: {since}{finding.text}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain Python: what was settled, looked at and told."""
+        return {"settled": dict(self._settled), "last_look": self._last_look, "told": list(self._told)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """What :meth:`state_dict` saved."""
+        self._settled, self._last_look = dict(state["settled"]), state["last_look"]
+        self._told = list(state["told"])
+
+
+def _alarming(config: SGLDConfig, measured: Measurement) -> bool:
+    """Whether anything found is worse than a remark."""
+    return any(it.severity is not Severity.inform for it in check_settings(config, *measured.as_lists()))

@@ -1,0 +1,110 @@
+"""Files and folders that are whole or not there, whatever happens while they are written."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from stagewise.errors import InputError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write at, which takes the place of ``path`` when all went well, and is removed when it did not.
+
+    What was at ``path`` stays until then. The content is on disk before the name is (fsync), so that neither a kill nor
+    a power cut leaves a name without its content.
+
+    Args:
+        path: of the file; folders above it are made.
+
+    Yields:
+        Path of an unfinished file beside it, ``<name>.unfinished``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.unfinished")
+    try:
+        yield aside
+        with aside.open("rb+") as content:
+            os.fsync(content.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        with suppress(OSError):  # a disk that is gone: the first error is the one to tell
+            aside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on disk, where the file system can do that."""
+    # Windows opens no folder, and some network file systems sync none.
+    with suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write in that takes the place of ``folder`` when all went well, and is removed when it did not.
+
+    Args:
+        folder: what was there is removed before the new one takes its name; a kill in between leaves none.
+
+    Yields:
+        Path of an unfinished folder beside it, ``.<name>.unfinished``, which is not made.
+    """
+    aside = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        yield aside
+        _sync_below(aside)
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    sync_folder(folder.parent)
+
+
+def _sync_below(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as content:
+                os.fsync(content.fileno())
+
+
+def refuse_below_file(path: Path) -> None:
+    """Refuse a path that cannot be made, since what should be a folder above it is a file.
+
+    Args:
+        path: of a file or a folder to be written.
+
+    Raises:
+        InputError: naming the file in the way.
+    """
+    for parent in path.parents:
+        if parent.exists():
+            if not parent.is_dir():
+                raise InputError(f"got output {path}, but {parent} is a file; expected a folder there; choose another")
+            return
+
+
+def write_text_file(path: Path, text: str) -> Path:
+    """Write aside and rename, see :func:`whole_file`; returns the path."""
+    with whole_file(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_json(path: Path, content: Any) -> Path:
+    """Write plain data; returns the path.
+
+    Raises:
+        ValueError: a number that is not finite, for which JSON has no word.
+    """
+    return write_text_file(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

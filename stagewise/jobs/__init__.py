@@ -1,0 +1,1 @@
+"""Cells of long work: their settings, shared out to processes."""

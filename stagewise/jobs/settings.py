@@ -1,0 +1,90 @@
+"""Cells of one folder have one set of settings."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import timedelta
+from enum import Enum
+from functools import partial
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import torch
+
+from stagewise.errors import InputError
+from stagewise.files.json_input import read_json
+from stagewise.files.writing import write_json
+
+SETTINGS_NAME = "settings.json"
+
+
+def plain_settings(config: Any) -> dict[str, Any]:
+    """A dataclass as JSON holds it, so that it compares with what was written.
+
+    Args:
+        config: its arguments of other classes may hold anything that YAML and defaults make: members of enumerations
+            stand there by their names (or values, where these are text or numbers by themselves), paths as text,
+            classes and functions by their dotted names, objects by their class and attributes.
+    """
+    return json.loads(json.dumps(_plain(asdict(config))))
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):  # JSON has no other numbers
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, PurePath | torch.dtype | torch.device | timedelta):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(_plain(key)): _plain(it) for key, it in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted((_plain(it) for it in value), key=repr)
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, Iterable) and hasattr(value, "__len__"):
+        return [_plain(it) for it in value]
+    if isinstance(value, partial):
+        return {"function": _plain(value.func), "args": _plain(value.args), "keywords": _plain(value.keywords)}
+    if hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, torch.nn.Module):
+        return {"class": _plain(type(value)), "text": repr(value)}
+    # The text of an object may hold its address, which changes.
+    return {"class": _plain(type(value)), **_plain(getattr(value, "__dict__", {}))}
+
+
+def _differences(before: Any, now: Any, name: str = "") -> list[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = dict.fromkeys([*before, *now])
+        return [line for it in names for line in _differences(before.get(it), now.get(it), f"{name}.{it}".strip("."))]
+    return [] if before == now else [f"{name} {now} (was {before})"]
+
+
+def check_same_settings(output: Path, now: Mapping[str, Any]) -> None:
+    """Refuse to add cells to those of other settings; the first time, write the settings.
+
+    Args:
+        output: folder of the cells.
+        now: everything that a cell's result depends on, as :func:`plain_settings` has it.
+
+    Raises:
+        InputError: the folder holds cells of other settings, or settings that cannot be read.
+    """
+    path = output / SETTINGS_NAME
+    if not path.is_file():
+        write_json(path, dict(now))
+        return
+    before = read_json(
+        path, what="the settings of the cells beside it", advice="choose another --output, or delete the folder"
+    )
+    found = _differences(before, now)
+    if found:
+        raise InputError(
+            f"got {'; '.join(found)}, and cells of other settings in {output}; expected the same settings; "
+            "choose another --output, or change them back"
+        )

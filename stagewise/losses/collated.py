@@ -1,0 +1,91 @@
+"""A loss over indices: what the samples are is found and collated inside it, whatever form the batch has."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
+
+from stagewise.batches import Batch, collated, to_device
+from stagewise.checks.bounds import settle_fields
+from stagewise.errors import InputError
+from stagewise.losses.contract import LossFn, resolve_loss
+
+Transfer = Callable[[Batch], Batch]
+
+
+@dataclass(frozen=True)
+class CollatedLoss:
+    """A ``loss_fn`` for batches that cannot be cut into samples: graphs, packed sequences, ragged lists.
+
+    Observe indices, and the samples are collated anew at each look::
+
+        InfluenceCallback(
+            observed=torch.arange(64),
+            sampling=torch.arange(1024),
+            loss_fn=CollatedLoss(dataset, per_sample_loss, Batch.from_data_list),
+        )
+
+    Without ``observed=`` and ``sampling=`` they are the indices that the training loader draws first, where it loads
+    this very data set. What was collated goes the way of training's own batches: precision, transfer hooks of module
+    and data module, device. Samples are fetched at each evaluation, in the main process, so keep the data set quick.
+    Only the sequential engine runs it, unless each minibatch is the whole sampling set.
+
+    Attributes:
+        dataset: map-style data set; its samples must be the same at each look.
+        loss_fn: ``loss_fn(module, batch)`` of the collated batch, unreduced; that of the module if None.
+        collate_fn: how samples become a batch; torch's default if None.
+        transfer: what is done with a collated batch; the callback gives the Trainer's own way. Moves tensors to the
+            module's device if None.
+    """
+
+    dataset: Any
+    loss_fn: LossFn | None = None
+    collate_fn: Callable[[list[Any]], Batch] | None = None
+    transfer: Transfer | None = None
+
+    def __post_init__(self) -> None:
+        settle_fields(self)
+        if not (hasattr(self.dataset, "__getitem__") and hasattr(self.dataset, "__len__")):
+            raise InputError(
+                f"got a {type(self.dataset).__name__} for CollatedLoss; expected a map-style data set, with a length "
+                "and samples by index; draw a fixed list of samples from a stream and pass that"
+            )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "CollatedLoss":
+        """Itself: the data set is only read, and a copy of it would not be known for that of the training loader."""
+        return self
+
+    def __call__(self, module: nn.Module, index: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Losses of the samples ``index [k]``, ``[k]`` or with more axes behind; or losses and mask.
+
+        Raises:
+            InputError: something else than indices of the data set, or an engine that traces.
+        """
+        loss_fn = resolve_loss(module, self.loss_fn)
+        return loss_fn(module, self.batch(module, index))
+
+    def batch(self, module: nn.Module, index: Tensor) -> Batch:
+        """The samples ``index [k]`` as one batch, where the module is."""
+        batch = collated(self.dataset, self._numbers(index), self.collate_fn)
+        if self.transfer is not None:
+            return self.transfer(batch)
+        return to_device(batch, next(module.parameters()).device)
+
+    def _numbers(self, index: Tensor) -> list[int]:
+        if not isinstance(index, Tensor) or index.dim() != 1 or index.is_floating_point() or index.is_complex():
+            got = f"{index.dtype} {list(index.shape)}" if isinstance(index, Tensor) else type(index).__name__
+            raise InputError(
+                f"got {got} for CollatedLoss; expected int64 indices [sample] of its data set; pass "
+                "observed=torch.arange(64) and sampling=torch.arange(1024), or leave both out"
+            )
+        if get_proxy_mode() is not None:
+            raise InputError("got a CollatedLoss to trace; expected one that is called; set engine to sequential")
+        numbers = index.tolist()
+        if numbers and not (min(numbers) >= 0 and max(numbers) < len(self.dataset)):
+            raise InputError(
+                f"got indices from {min(numbers)} to {max(numbers)} for a data set of {len(self.dataset)} samples; "
+                f"expected 0 to {len(self.dataset) - 1}; choose others"
+            )
+        return numbers

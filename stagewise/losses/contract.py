@@ -1,0 +1,194 @@
+"""The loss contract: unreduced losses in nats, ``[sample]`` or ``[sample, token]``, from any module."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from stagewise.batches import Batch, num_samples
+from stagewise.errors import LossContractError
+from stagewise.losses.causal_lm import causal_lm_loss
+from stagewise.losses.language_models import other_language_model, trained_causal_lm
+
+LossFn = Callable[[nn.Module, Batch], "Tensor | tuple[Tensor, Tensor]"]
+"""``loss_fn(module, batch)`` returns ``[sample]``, ``[sample, token]`` or denser losses, or ``(losses, mask)``."""
+
+_EXAMPLE = (
+    "per_sample_loss(self, batch) -> Tensor [sample], e.g. "
+    "`x, y = batch; return F.cross_entropy(self(x), y, reduction='none')`"
+)
+
+
+_SHOWN = 8
+
+
+class Losses(NamedTuple):
+    """Unreduced losses of one batch.
+
+    Attributes:
+        values: ``[sample]`` or ``[sample, token]``, float32 or float64, nats; zero where masked.
+        mask: the same shape, bool; False where there is no loss (padding, ignored labels).
+        axes: sizes of the axes behind the sample's that the loss function gave, such as (height, width) of a dense
+            loss; their product is the number of tokens.
+    """
+
+    values: Tensor
+    mask: Tensor
+    axes: tuple[int, ...] = ()
+
+    def mean(self) -> Tensor:
+        """Mean over what the mask keeps: the loss that training minimises, and L in the sampler's target; 0 of none."""
+        return self.values.sum() / self.mask.sum().clamp(min=1)
+
+    def per_sample(self) -> Tensor:
+        """``[sample]``: token losses summed, so that a sequence loss is minus its log likelihood in nats."""
+        return self.values if self.values.dim() == 1 else self.values.sum(dim=1)
+
+
+def evaluate(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
+    """Call a loss function and bring its answer into one form.
+
+    Losses with more axes, as ``[sample, height, width]``, become ``[sample, token]``, in row-major order, and so does
+    their mask.
+
+    Raises:
+        LossContractError: the answer is reduced, has the wrong leading size, or is not a tensor.
+    """
+    answer = loss_fn(module, batch)
+    values, mask = answer if isinstance(answer, tuple) else (answer, None)
+    values, mask = _plain(values), _plain(mask)
+    size = num_samples(batch)
+    if not isinstance(values, Tensor):
+        raise LossContractError(f"got a loss of type {type(values).__name__}; expected a tensor; return {_EXAMPLE}")
+    if values.dim() == 0 or len(values) != size:
+        raise LossContractError(
+            f"got a loss of shape {list(values.shape)} for a batch of {size} samples; expected [{size}], "
+            f"[{size}, token] or more axes behind; leave it unreduced (reduction='none'): {_EXAMPLE}"
+        )
+    if mask is None:
+        mask = torch.ones_like(values, dtype=torch.bool)
+    elif mask.shape != values.shape:
+        raise LossContractError(
+            f"got a mask of shape {list(mask.shape)} for losses of shape {list(values.shape)}; expected equal shapes"
+        )
+    else:
+        mask = mask.bool()
+        values = torch.where(mask, values, 0.0)
+    if values.dtype in (torch.float16, torch.bfloat16):
+        values = values.float()
+    axes = tuple(values.shape[1:])
+    if len(axes) > 1:
+        values, mask = values.flatten(1), mask.flatten(1)
+    return Losses(values, mask, axes)
+
+
+def _plain(answer: Any) -> Any:
+    """A tensor without its subclass (a MetaTensor): gradients take on the loss's class, and index as it pleases.
+
+    A subclass that dispatches, as that of a trace, is what it has to be.
+    """
+    own = isinstance(answer, Tensor) and type(answer) is not Tensor
+    if own and type(answer).__torch_dispatch__ is Tensor.__torch_dispatch__:
+        return answer.as_subclass(Tensor)
+    return answer
+
+
+def check_loss(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
+    """Check the whole contract on one batch: shape, finite values, a gradient, and the same answer twice.
+
+    The module is expected in eval mode, as in a probe.
+
+    Raises:
+        LossContractError: what was got, what was expected, what to do.
+    """
+    with torch.enable_grad():
+        again = evaluate(loss_fn, module, batch)
+        # The last of the two has the gradient: a forward pass may write to weights that the one before has saved.
+        losses = evaluate(loss_fn, module, batch)
+    check_finite(losses)
+    check_some(losses.mask)
+    if not losses.values.requires_grad:
+        raise LossContractError(
+            "got a loss without a gradient; expected one that depends on trainable parameters; "
+            "leave out .detach(), .item() and torch.no_grad(), and unfreeze a parameter"
+        )
+    if not torch.equal(losses.values, again.values):
+        raise LossContractError(
+            "got different losses from two calls in eval mode; expected a deterministic loss; "
+            "switch off dropout, augmentation and sampling where self.training is False"
+        )
+    return losses
+
+
+def check_finite(losses: Losses, where: str = "a batch", start: int = 0) -> None:
+    """Refuse losses that are not finite.
+
+    Args:
+        losses: of a batch, or of a part of a set.
+        where: which set, for the message.
+        start: number of its first sample in that set.
+
+    Raises:
+        LossContractError: which samples, what was expected, what to do.
+    """
+    bad = ~torch.isfinite(losses.values)
+    if not bad.any():
+        return
+    rows = (bad.flatten(1).any(dim=1) if bad.dim() > 1 else bad).nonzero().flatten().add(start).tolist()
+    shown = ", ".join(map(str, rows[:_SHOWN])) + (", ..." if len(rows) > _SHOWN else "")
+    raise LossContractError(
+        f"got {int(bad.sum())} losses of {bad.numel()} that are not finite, in samples {shown} of {where}; expected "
+        "finite nats; mask them out by returning (losses, mask), or mend the batch"
+    )
+
+
+def check_some(mask: Tensor, where: str = "a batch") -> None:
+    """Refuse a set without any loss; single samples may have none.
+
+    Args:
+        mask: where there is a loss.
+        where: which set, for the message.
+
+    Raises:
+        LossContractError: what was got, what was expected, what to do.
+    """
+    if not mask.any():
+        raise LossContractError(
+            f"got {where} of {len(mask)} samples with a mask that leaves no loss at all; expected at least one True; "
+            "give samples that have labels"
+        )
+
+
+def _own_loss(module: nn.Module, batch: Batch) -> "Tensor | tuple[Tensor, Tensor]":
+    return module.per_sample_loss(batch)  # type: ignore[operator]
+
+
+def resolve_loss(module: nn.Module, loss_fn: LossFn | None = None) -> LossFn:
+    """Find the per-sample loss of a module.
+
+    In this order: ``loss_fn``; the module's own ``per_sample_loss(batch)``; a Hugging Face causal language model, as
+    the module itself or inside it, see :func:`~stagewise.losses.language_models.causal_lm_name`.
+
+    Raises:
+        LossContractError: (a ``TypeError``) none of the three was found, or there are several language models, or
+            trainable weights beside one.
+    """
+    if loss_fn is not None:
+        if not callable(loss_fn):
+            raise LossContractError(
+                f"got loss_fn of type {type(loss_fn).__name__}; expected a function loss_fn(module, batch)"
+            )
+        return loss_fn
+    if callable(getattr(module, "per_sample_loss", None)):
+        return _own_loss
+    name = trained_causal_lm(module)
+    if name is not None:
+        return lambda owner, batch: causal_lm_loss(owner.get_submodule(name), batch)
+    other = other_language_model(module)
+    if other is not None:
+        raise LossContractError(f"got {type(module).__name__} with {other}")
+    raise LossContractError(
+        f"got {type(module).__name__}, which has no per-sample loss; expected one of three: an argument "
+        f"loss_fn(module, batch), a Hugging Face causal language model, or a method on the module: {_EXAMPLE}"
+    )

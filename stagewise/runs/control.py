@@ -1,0 +1,167 @@
+"""Which effects of a run its loss-free control shows as well, in words."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from stagewise.errors import require
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ControlledPair:
+    """The influence of two groups at the probes that have a control, those in equilibrium alone.
+
+    An effect is an influence of the probe that Student's t tells from zero.
+
+    Attributes:
+        group: whose weight.
+        group_j: whose loss.
+        probes: that were looked at.
+        effects: among them.
+        beyond: effects that differ from the control, chain by chain: the landscape has a say in them.
+        alike: effects that do not differ from a control which is itself told from zero, on the same side: they survive
+            without any loss, and say nothing about the landscape beyond the gradients.
+        ratio: control over probe, median over the effects; NaN without one.
+    """
+
+    group: str
+    group_j: str
+    probes: int
+    effects: int
+    beyond: int
+    alike: int
+    ratio: float
+
+    @property
+    def undecided(self) -> int:
+        """Effects of which neither is told."""
+        return self.effects - self.beyond - self.alike
+
+    @property
+    def words(self) -> str:
+        """What most effects of the pair are."""
+        if not self.effects:
+            return "no effect"
+        for count, said in ((self.beyond, "goes beyond the control"), (self.alike, "survives without the loss")):
+            if 2 * count > self.effects:
+                return said
+        return "undecided"
+
+
+@dataclass(frozen=True)
+class ControlFindings:
+    """All pairs of a run.
+
+    Attributes:
+        pairs: each once, those without a pair of losses in two samples left out.
+        confidence: of Student's t at one probe.
+    """
+
+    pairs: tuple[ControlledPair, ...]
+    confidence: float
+
+    def total(self, name: str) -> int:
+        """Sum over the pairs of ``probes``, ``effects``, ``beyond``, ``alike`` or ``undecided``."""
+        return sum(getattr(pair, name) for pair in self.pairs)
+
+    def record(self) -> list[dict[str, Any]]:
+        """Plain data for JSON."""
+        return [
+            asdict(it) | {"words": it.words, "ratio": None if np.isnan(it.ratio) else it.ratio} for it in self.pairs
+        ]
+
+    def markdown(self) -> str:
+        """A paragraph and a table."""
+        chance = 100 * (1 - self.confidence)
+        said = (
+            "The chains were run once more without the loss (nbeta 0), from the same noise. What influence remains is "
+            "that of the gradients: their dot product over localization, up to second order. **An effect that the "
+            "control shows at the same size says nothing about the curvature of the loss landscape.** An effect is an "
+            f"influence within the probe alone that is told from zero; it goes beyond where probe and control differ, "
+            f"chain by chain, by Student's t at {100 * self.confidence:g} % (by chance alone {chance:.2g} of 100 do; "
+            "with common noise such accidents repeat themselves at neighbouring probes)."
+        )
+        header = "| influence | probes | effects | beyond | alike | undecided | control / probe | most |"
+        rows = [
+            f"| {it.group} ~ {it.group_j} | {it.probes} | {it.effects} | {it.beyond} | {it.alike} | {it.undecided} | "
+            f"{'-' if np.isnan(it.ratio) else f'{it.ratio:.2f}'} | {it.words} |"
+            for it in self.pairs
+        ]
+        return "\n".join([said, "", header, "|---|---|---|---|---|---|---|---|", *rows])
+
+
+def controlled_probes(run: xr.Dataset) -> xr.Dataset | None:
+    """The probes of a run that have a control with two chains or more; None where there are none."""
+    if "control_group_bif" not in run or "step" not in run.dims:
+        return None
+    chosen = run.isel(step=(run["control_chains"] >= 2).values)
+    return chosen if chosen.sizes["step"] else None
+
+
+def control_factor(run: xr.Dataset, confidence: float = 0.95) -> Array:
+    """``[step]``: by what errors of a control are multiplied for half an interval, by the chains that both kept."""
+    return np.asarray(stdtrit(run["control_chains"].values - 1, (1 + confidence) / 2), dtype=np.float64)
+
+
+def group_pairs(run: xr.Dataset) -> Iterator[tuple[str, str]]:
+    """Pairs of groups, each once."""
+    names = [str(name) for name in run["group"].values]
+    return ((name, other) for place, name in enumerate(names) for other in names[place:])
+
+
+def control_findings(run: xr.Dataset, confidence: float = 0.95) -> ControlFindings | None:
+    """Hold every effect against its control.
+
+    Probes out of equilibrium are left out by their own diagnostics; the reference has no part in a control.
+
+    Args:
+        run: as :func:`stagewise.runs.store.open_run` returns it.
+        confidence: of Student's t, at one probe and for one pair, 0 to 1.
+
+    Returns:
+        None where no probe in equilibrium has a control with two chains.
+
+    Raises:
+        InputError: ``confidence`` out of range.
+
+    Source: paired t test, Student 1908, on jackknife errors over chains.
+    """
+    require(0 < confidence < 1, "confidence", confidence, "a probability in (0, 1)", "0.95 is usual")
+    chosen = controlled_probes(run)
+    if chosen is None:
+        return None
+    if "equilibrated" in chosen:
+        chosen = chosen.isel(step=(chosen["equilibrated"] != 0).values)
+    if not chosen.sizes["step"]:
+        return None
+    factor = control_factor(chosen, confidence)
+    pairs = []
+    for group, group_j in group_pairs(chosen):
+        at = chosen.sel(group=group, group_j=group_j)
+        probe, control, difference = (at[f"control_{name}"].values for name in ("probe_bif", "group_bif", "difference"))
+        errors = (at[f"control_{name}_se"].values for name in ("probe_bif", "group_bif", "difference"))
+        sure, control_sure, differs = (
+            np.abs(value) > factor * error for value, error in zip((probe, control, difference), errors, strict=True)
+        )
+        if np.isnan(probe).all():
+            continue
+        alike = sure & ~differs & control_sure & (np.sign(probe) == np.sign(control))
+        ratio = float(np.median(control[sure] / probe[sure])) if sure.any() else float("nan")
+        pair = ControlledPair(
+            group,
+            group_j,
+            probes=int(np.isfinite(probe).sum()),
+            effects=int(sure.sum()),
+            beyond=int((sure & differs).sum()),
+            alike=int(alike.sum()),
+            ratio=ratio,
+        )
+        pairs.append(pair)
+    return ControlFindings(tuple(pairs), confidence)

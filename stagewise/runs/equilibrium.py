@@ -1,0 +1,49 @@
+"""Which probes of a run are out of equilibrium, and why, in words."""
+
+from collections import Counter
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from stagewise.influence.chain_counts import equilibrated_probes
+from stagewise.probes.flags import EQUILIBRIUM_FLAGS, FLAG_NAMES
+
+_OF_REFERENCE = "reference"
+
+
+def settled_probes(run: xr.Dataset) -> NDArray[np.bool_]:
+    """``[step]``: see :func:`~stagewise.influence.chain_counts.equilibrated_probes`."""
+    return np.broadcast_to(equilibrated_probes(run).values, run["step"].shape)
+
+
+def flag_counts(run: xr.Dataset) -> dict[str, int]:
+    """How many probes of a run have each kind of flag, most frequent first; empty where the run does not tell.
+
+    Args:
+        run: as :func:`stagewise.runs.store.open_run` returns it.
+    """
+    counts = Counter(name for row in _names(run) for name in row)
+    return dict(sorted(counts.items(), key=lambda it: (-it[1], it[0])))
+
+
+def _names(run: xr.Dataset) -> list[list[str]]:
+    told = run["flag_names"].values.tolist() if "flag_names" in run else [""] * run.sizes["step"]
+    return [[name for name in str(words).split(", ") if name in FLAG_NAMES] for words in told]
+
+
+def unsettled_words(run: xr.Dataset) -> str | None:
+    """How many probes are out of equilibrium, and by which flags; None where none is.
+
+    Args:
+        run: as :func:`stagewise.runs.store.open_run` returns it.
+    """
+    settled = settled_probes(run)
+    if settled.all():
+        return None
+    causes: Counter[str] = Counter()
+    for row, words in enumerate(_names(run)):
+        if not settled[row]:
+            causes.update(set(words) & EQUILIBRIUM_FLAGS or {_OF_REFERENCE})
+    listed = ", ".join(f"{name} {count}" for name, count in sorted(causes.items(), key=lambda it: (-it[1], it[0])))
+    return f"{(~settled).sum()} of {len(settled)} probes out of equilibrium ({listed})"

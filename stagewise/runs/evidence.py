@@ -1,0 +1,101 @@
+"""The figures of a run that its verdict rests on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from stagewise.influence.chain_counts import chain_counts, interval_factor
+from stagewise.runs.control import group_pairs
+from stagewise.runs.equilibrium import settled_probes
+
+
+@dataclass(frozen=True)
+class RunFigures:
+    """Medians are over probes in equilibrium, over all where there are none; None where not known.
+
+    Attributes:
+        probes: that were kept.
+        settled: of them in equilibrium; None where the run does not tell.
+        chains: of the settings.
+        draws: of each chain.
+        effective: effective draws of the mean losses of groups, median.
+        heat: of minibatches, median.
+        dropped: chains that diverged in kept probes.
+        told_share: of influences of pairs within phases at probes in equilibrium, the share told from zero at 95 %.
+        told_pairs: pairs that are told at more than half of these probes.
+        half_width: half an interval over the value, median of those told from zero.
+        wide: the same of all.
+        centering: of the within part; empty where not told.
+        sgld: settings of the sampler.
+    """
+
+    probes: int
+    settled: int | None
+    chains: int
+    draws: int
+    effective: float | None
+    heat: float | None
+    dropped: int
+    told_share: float | None
+    told_pairs: tuple[str, ...]
+    half_width: float | None
+    wide: float | None
+    centering: str
+    sgld: dict
+
+
+def run_figures(run: xr.Dataset) -> RunFigures:
+    """Take them from a run.
+
+    Args:
+        run: as :func:`stagewise.runs.store.open_run` returns it, with group influence.
+
+    Raises:
+        InputError: the data set does not tell its settings.
+    """
+    settled = settled_probes(run)
+    chain_counts(run)  # refuses
+    sgld = run.attrs.get("sgld", run.attrs)
+    inside = settled if settled.any() else np.ones_like(settled)
+    within = run[["group_bif", "group_bif_se"]].sel(part="within")
+    half = within["group_bif_se"] * interval_factor(run)
+    told_pairs, shares, widths = [], [], []
+    for group, group_j in group_pairs(run):
+        at = {"group": group, "group_j": group_j}
+        value, margin = (it.sel(at).broadcast_like(run["step"]).values for it in (within["group_bif"], half))
+        known = np.isfinite(value) & np.isfinite(margin)
+        if not known.any():
+            continue
+        sure = np.abs(value[known]) > margin[known]
+        shares.append(sure)
+        widths.append(
+            np.divide(margin[known], np.abs(value[known]), out=np.full(known.sum(), np.inf), where=value[known] != 0)
+        )
+        if sure.mean() > 0.5:
+            told_pairs.append(group if group == group_j else f"{group} ~ {group_j}")
+    told = np.concatenate(shares) if shares else np.zeros(0, dtype=bool)
+    width = np.concatenate(widths) if widths else np.zeros(0)
+    return RunFigures(
+        probes=run.sizes["step"],
+        settled=int(settled.sum()) if "equilibrated" in run else None,
+        chains=int(sgld["num_chains"]),
+        draws=int(sgld.get("num_draws", 0)),
+        effective=_median(run, "ess_groups", inside),
+        heat=_median(run, "minibatch_noise", inside),
+        dropped=int(run["chains_dropped"].fillna(0).sum()) if "chains_dropped" in run else 0,
+        told_share=float(told.mean()) if told.size else None,
+        told_pairs=tuple(told_pairs),
+        half_width=float(np.median(width[told])) if told.any() else None,
+        wide=float(np.median(width)) if width.size else None,
+        centering=str(run.attrs.get("centering", "")),
+        sgld=dict(sgld),
+    )
+
+
+def _median(run: xr.Dataset, name: str, inside: np.ndarray) -> float | None:
+    if name not in run:
+        return None
+    values = run[name].values[inside]
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if values.size else None

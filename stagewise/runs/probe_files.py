@@ -1,0 +1,106 @@
+"""The probes of a store as files, by step, of this format and of earlier ones."""
+
+import re
+from collections.abc import Callable, Collection, Hashable
+from pathlib import Path
+
+import xarray as xr
+
+from stagewise._version import __version__
+from stagewise.errors import InputError
+from stagewise.runs.zarr_file import read_zarr_file
+
+VERSION = "format_version"
+"""Attribute of a store and of each probe."""
+
+FORMAT_VERSION = 2
+"""Of what is written now. 1, which told no version: a folder for each probe, with all its sample matrices."""
+
+_PROBE = re.compile(r"step(\d+)(\.zip)?")
+_TRACE_NAMES = ("loss", "distance")
+_TRACE_AXES = ("chain", "token_part")
+
+_ALWAYS = ("part", "group", "group_bif", "shift")
+"""Variables that every probe has, with entries that are not all empty: Zarr writes no data of others."""
+
+
+class NewerFormat(InputError):
+    """The results are of a format that this version of the package does not know."""
+
+
+def refuse_newer(path: Path, version: int | None) -> None:
+    """Refuse what a newer version of the package has written.
+
+    Args:
+        path: of the store or probe.
+        version: of its format; None where unknown.
+
+    Raises:
+        NewerFormat: it is newer than :data:`FORMAT_VERSION`.
+    """
+    if version is not None and version > FORMAT_VERSION:
+        raise NewerFormat(
+            f"got {path} in format {version}; expected {FORMAT_VERSION} or older, which stagewise "
+            f"{__version__} reads; update stagewise, or use the version that wrote it"
+        )
+
+
+def probe_files(store: Path) -> dict[int, Path]:
+    """Finished probes of a store, by training step, in order: a file, or a folder of format 1 that no file replaces."""
+    if not store.is_dir():
+        return {}
+    found: dict[int, Path] = {}
+    for path in store.iterdir():
+        match = _PROBE.fullmatch(path.name)
+        if match and (match[2] or int(match[1]) not in found):
+            found[int(match[1])] = path
+    return dict(sorted(found.items()))
+
+
+def read_probe(path: Path, step: int, *, trace: bool = False, variables: Collection[str] | None = None) -> xr.Dataset:
+    """One probe, in memory, with axis ``step`` of length one in front.
+
+    Args:
+        path: as :func:`probe_files` has it.
+        step: that it is of.
+        trace: also what is large: draws, and influence between tokens.
+        variables: only these, and coordinates; all if None.
+
+    Raises:
+        NewerFormat: it is of a newer format.
+        InputError: it is of another step.
+        Exception: it is damaged; of many kinds.
+    """
+
+    def wanted(name: str, axes: tuple[Hashable, ...]) -> bool:
+        if not trace and (name in _TRACE_NAMES or any(axis in _TRACE_AXES for axis in axes)):
+            return False
+        return variables is None or name in variables or axes == (name,)
+
+    probe = _read_folder(path, wanted) if path.is_dir() else read_zarr_file(path, wanted)
+    refuse_newer(path, probe.attrs.pop(VERSION, 1))
+    if probe.attrs["step"] != step:
+        raise InputError(
+            f"got the probe of step {probe.attrs['step']}; expected that of step {step}; give its name back"
+        )
+    # Zarr lists variables in no fixed order.
+    probe = probe[sorted(map(str, probe.data_vars))]
+    reference = int(probe.attrs["reference_step"])
+    return probe.expand_dims(step=[step]).assign_coords(reference_step=("step", [reference]))
+
+
+def _read_folder(path: Path, wanted: Callable[[str, tuple[Hashable, ...]], bool]) -> xr.Dataset:
+    """A probe of format 1, or a file of format 2 that was unzipped.
+
+    Raises:
+        InputError: parts of it are missing. A lost chunk would else read as values that are not there.
+    """
+    if not (path / "zarr.json").is_file():
+        raise InputError("no zarr.json in it")
+    bare = [it.name for it in path.iterdir() if it.is_dir() and not (it / "zarr.json").is_file()]
+    lost = [name for name in _ALWAYS if not (path / name / "c").exists()]
+    if bare or lost:
+        raise InputError(f"it is incomplete at {', '.join([*bare, *lost][:3])}")
+    probe = xr.open_zarr(path, consolidated=False, chunks=None)
+    leave = [name for name, variable in probe.variables.items() if not wanted(str(name), variable.dims)]
+    return probe.drop_vars(leave).load()

@@ -1,0 +1,142 @@
+"""The one setting that would help the curves of a run most, with a number."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stagewise.probes.flags import EQUILIBRIUM_FLAGS, Thresholds
+from stagewise.runs.control import ControlFindings
+from stagewise.runs.evidence import RunFigures
+from stagewise.sampling.relaxation import relaxation_steps
+
+_CAUSES = ("not_finite", "loss_fall", "slide", "drift", "draw_share", "chain_share", "rhat")
+"""Flags of chains out of equilibrium, causes before what they show in: the first of equally frequent ones counts."""
+
+_TROUBLED = 0.2
+"""Share of the probes from which on a fault is one of the run."""
+
+_COOL = 0.1
+"""Heat of minibatches to aim at, half of what flags a probe."""
+
+_MOST_TIMES = 4
+"""More chains than so many times as many are not asked for at once."""
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """One setting.
+
+    Attributes:
+        setting: its name in the configuration.
+        value: to set.
+        now: what it is.
+        why: what it would mend.
+    """
+
+    setting: str
+    value: float | int | str
+    now: float | int | str | None
+    why: str
+
+    @property
+    def words(self) -> str:
+        """As a sentence without its point."""
+        number = f"{self.value:.3g}" if isinstance(self.value, float) else f"{self.value}"
+        now = "" if self.now is None else f" ({f'{self.now:.3g}' if isinstance(self.now, float) else self.now} now)"
+        return f"set {self.setting} to {number}{now}: {self.why}"
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"setting": self.setting, "value": self.value, "now": self.now, "why": self.why, "words": self.words}
+
+
+def best_remedy(
+    figures: RunFigures,
+    limits: Thresholds,
+    control: ControlFindings | None,
+    flags: Mapping[str, tuple[int, str]],
+) -> Remedy | None:
+    """What would help most: first that chains stay, then that they are in equilibrium, then bias, then noise.
+
+    Args:
+        figures: of the run.
+        limits: of its flags.
+        control: what its loss-free control found; None without one.
+        flags: name to the number of probes and the remedy in words.
+
+    Returns:
+        None where nothing needs to be changed.
+    """
+    sgld, probes = figures.sgld, max(1, figures.probes)
+    counts = {name: count for name, (count, _) in flags.items()}
+    lr, localization = sgld.get("lr"), sgld.get("localization")
+    lost = figures.dropped > _TROUBLED * probes * figures.chains or counts.get("not_finite", 0) > _TROUBLED * probes
+    if lost and isinstance(lr, float):
+        return Remedy("sgld.lr", lr / 2, lr, "chains diverge, or are not finite")
+    unsettled = {name: count for name, count in counts.items() if name in EQUILIBRIUM_FLAGS}
+    share_settled = None if figures.settled is None else figures.settled / probes
+    if unsettled and (max(unsettled.values()) if share_settled is None else probes * (1 - share_settled)) > (
+        _TROUBLED * probes
+    ):
+        found = _to_equilibrium(max(_CAUSES, key=lambda name: unsettled.get(name, 0)), figures)
+        if found is not None:
+            return found
+    limit = limits.minibatch_noise_max
+    if figures.heat is not None and limit is not None and figures.heat > limit:
+        drift, size = str(sgld.get("drift", "plain")), int(sgld.get("batch_size", 1))
+        if drift == "plain":
+            why = f"minibatch noise makes influence about {100 * figures.heat:.0f} % too large"
+            return Remedy("sgld.drift", "control_variate", drift, why)
+        larger = math.ceil(size * figures.heat / _COOL)
+        why = f"minibatch noise makes influence about {100 * figures.heat:.0f} % too large, and falls in proportion"
+        return Remedy("sgld.batch_size", larger, size, why)
+    if limits.ess_min is not None and figures.effective is not None and figures.effective < limits.ess_min:
+        times = min(_MOST_TIMES, limits.ess_min / max(figures.effective, 1e-9))
+        why = f"{figures.effective:.0f} effective draws leave an error of {_percent(figures.effective)} in influence"
+        return Remedy("sgld.num_chains", math.ceil(figures.chains * times), figures.chains, why)
+    if figures.told_share is not None and figures.wide is not None and figures.wide > 1:
+        times = min(_MOST_TIMES, max(1.5, figures.wide**2))
+        why = (
+            f"half an interval is {figures.wide:.2g} times the influence in the median; what is near zero stays untold"
+        )
+        return Remedy("sgld.num_chains", math.ceil(figures.chains * times), figures.chains, why)
+    alike = control is not None and 2 * control.total("alike") > control.total("effects")
+    if alike and isinstance(localization, int | float):
+        why = "most effects survive without the loss: at this localization curves show gradients, not the landscape"
+        return Remedy("sgld.localization", localization / 2, localization, why)
+    return None
+
+
+def _percent(effective: float) -> str:
+    return f"{100 * math.sqrt(2 / max(effective, 1e-9)):.0f} %"
+
+
+def _to_equilibrium(flag: str, figures: RunFigures) -> Remedy | None:
+    """Against the most frequent flag of chains that are not in equilibrium."""
+    sgld = figures.sgld
+    start, drift = str(sgld.get("start", "anchor")), str(sgld.get("drift", "plain"))
+    lr, localization = sgld.get("lr"), sgld.get("localization")
+    if flag == "loss_fall":
+        if isinstance(localization, int | float):
+            return Remedy("sgld.localization", 2.0 * localization, float(localization), "chains go on training")
+        return None
+    if flag in ("slide", "drift", "draw_share"):
+        if start == "anchor":
+            return Remedy("sgld.start", "gaussian", start, "chains are recorded while they leave the training weights")
+        if drift == "plain" and flag == "draw_share":
+            return Remedy("sgld.drift", "tilted", drift, "chains slide down the slope at the training weights together")
+        now = sgld.get("num_burnin_steps")
+        known = now if isinstance(now, int) else 0
+        reach = lr * localization if isinstance(lr, float) and isinstance(localization, int | float) else 0.0
+        usual = relaxation_steps(reach) if 0 < reach < 4 else 0
+        return Remedy("sgld.num_burnin_steps", max(2 * known, usual, 10), now, "chains are still on their way")
+    if flag in ("rhat", "chain_share"):
+        total = figures.chains * figures.draws
+        if figures.effective is not None and figures.effective > 0.5 * total > 0:
+            why = "chains differ, though their draws are nearly independent: there are too few of them"
+            return Remedy("sgld.num_draws", 2 * figures.draws, figures.draws, why)
+        spacing = sgld.get("num_steps_bw_draws")
+        value = 2 * spacing if isinstance(spacing, int) else 2
+        return Remedy("sgld.num_steps_bw_draws", value, spacing, "chains have not mixed")
+    return None

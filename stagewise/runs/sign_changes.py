@@ -1,0 +1,125 @@
+"""Sign changes of the influence of groups over a run, with the chance that noise alone makes one.
+
+Of the part within phases alone. The sign of between, and with it that of total, is that of the product of two losses'
+changes since the reference probe: between probes that lie close it turns with the noise of training, which all chains
+share and no error over chains shows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import xarray as xr
+
+from stagewise.errors import InputError, require
+from stagewise.phases.flips import SignFlip, min_z_for_chance, sure_limit
+from stagewise.runs.equilibrium import unsettled_words
+from stagewise.runs.curves import flip_degrees, sure_flips
+
+
+@dataclass(frozen=True)
+class SignChange:
+    """A curve that changes its sign.
+
+    Attributes:
+        group: whose weight.
+        group_j: whose loss.
+        flip: where, and how surely.
+        over_all: whether both sides are also sure where noise is to make a change in *any* curve with that probability.
+    """
+
+    group: str
+    group_j: str
+    flip: SignFlip
+    over_all: bool
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        flip = {name: value for name, value in asdict(self.flip).items() if abs(value) != float("inf")}
+        return {
+            "group": self.group,
+            "group_j": self.group_j,
+            "words": self.flip.words,
+            "over_all_curves": self.over_all,
+            **flip,
+        }
+
+
+@dataclass(frozen=True)
+class SignChanges:
+    """All sign changes of a run.
+
+    Attributes:
+        found: by pair, in order of steps.
+        num_curves: curves that were looked at.
+        num_probes: of each, those out of equilibrium too.
+        chance: that noise alone makes a change in one curve.
+        left_out: why probes out of equilibrium were not looked at; None where there are none.
+    """
+
+    found: tuple[SignChange, ...]
+    num_curves: int
+    num_probes: int
+    chance: float
+    left_out: str | None = None
+
+    def markdown(self) -> str:
+        """A sentence with the numbers of curves and of changes, and a table where there are any."""
+        sure = sum(it.over_all for it in self.found)
+        said = (
+            f"{self.num_curves} curves of {self.num_probes} probes, within part, were looked at. In a curve of noise "
+            f"alone a change is found with probability {self.chance:g} or less, so that "
+            f"{self.chance * self.num_curves:.1f} changes "
+            "are to be expected by chance. "
+        )
+        if self.left_out is not None:
+            said += f"No change rests on the {self.left_out}. "
+        if not self.found:
+            return said + "**No sign change was found.**"
+        said += (
+            f"**{len(self.found)} found**, of which {sure} also stand at that probability for *all curves together*."
+        )
+        header = "| influence | turns | at step | between | z before, after | all curves |"
+        rows = [
+            f"| {it.group} ~ {it.group_j} | {it.flip.words} | {it.flip.step:,.0f} | "
+            f"{it.flip.earliest:,} to {it.flip.latest:,} | {it.flip.z_before:+.1f}, {it.flip.z_after:+.1f} | "
+            f"{'yes' if it.over_all else '-'} |"
+            for it in self.found
+        ]
+        return "\n".join([said, "", header, "|---|---|---|---|---|---|", *rows])
+
+
+def find_sign_changes(
+    run: xr.Dataset, pairs: Sequence[tuple[str, str]] | None = None, *, chance: float = 0.05
+) -> SignChanges:
+    """Look for sign changes in the influence of groups on each other, each pair once (it is symmetric).
+
+    Args:
+        run: as :func:`stagewise.runs.store.open_run` returns it.
+        pairs: of groups; all that have losses in two samples if None.
+        chance: probability with which noise alone, independent at each probe, makes a change in one curve, see
+            :func:`~stagewise.phases.flips.min_z_for_chance`.
+
+    Raises:
+        InputError: no group influence, fewer than two probes, or a group that the run does not have.
+    """
+    if "group_bif" not in run or "step" not in run.dims:
+        raise InputError("got a data set that is not a run with group_bif; expected what open_run returns")
+    names = [str(name) for name in run["group"].values]
+    known = run["group_bif"].sel(part="total").notnull().any("step")
+    if pairs is None:
+        chosen = [(one, two) for place, one in enumerate(names) for two in names[place:]]
+        chosen = [(one, two) for one, two in chosen if bool(known.sel(group=one, group_j=two))]
+    else:
+        chosen = list(pairs)
+        unknown = sorted({name for pair in chosen for name in pair} - set(names))
+        require(not unknown, "groups", unknown, f"some of {names}", "name groups of this run")
+    num_probes, num_curves = run.sizes["step"], len(chosen)
+    one_curve = min_z_for_chance(num_probes, chance)
+    strict = sure_limit(min_z_for_chance(num_probes, chance / max(1, num_curves)), flip_degrees(run))
+    found = []
+    for group, group_j in chosen:
+        for flip in sure_flips(run, group, group_j, min_z=one_curve):
+            over_all = min(abs(flip.z_before), abs(flip.z_after)) > strict
+            found.append(SignChange(group, group_j, flip, over_all))
+    return SignChanges(tuple(found), num_curves, num_probes, chance, unsettled_words(run))

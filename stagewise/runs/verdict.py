@@ -1,0 +1,254 @@
+"""What can be read off the curves of a run, and what cannot: one verdict, the same in all places that tell it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import xarray as xr
+
+from stagewise.probes.flags import Thresholds, remedy
+from stagewise.runs.control import ControlFindings, control_findings
+from stagewise.runs.equilibrium import flag_counts
+from stagewise.runs.remedies import Remedy, best_remedy
+from stagewise.runs.evidence import RunFigures, run_figures
+
+MOST, HALF = 0.8, 0.5
+"""Share of the probes in equilibrium from which on curves are read, and below which they are not."""
+
+_NARROW = 0.3
+"""Half an interval over the value, from which on a height is read."""
+
+VARIABLES = (
+    "group_bif",
+    "group_bif_se",
+    "chains_common",
+    "chains_dropped",
+    "equilibrated",
+    "reference_equilibrated",
+    "flag_names",
+    "rhat_groups",
+    "ess_groups",
+    "minibatch_noise",
+    "control_group_bif",
+    "control_group_bif_se",
+    "control_probe_bif",
+    "control_probe_bif_se",
+    "control_difference",
+    "control_difference_se",
+    "control_chains",
+)
+"""Of a data set of a run: all that a verdict rests on."""
+
+
+class Answer(StrEnum):
+    """Whether something can be read off the curves; ``not known`` only of what the control would tell."""
+
+    yes = "yes"
+    partly = "partly"
+    no = "no"
+    unknown = "not known"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One thing that curves may tell.
+
+    Attributes:
+        answer: whether they do.
+        why: what it rests on.
+        remedy: what to set for a better answer; None where there is no need, or no setting would help.
+    """
+
+    answer: Answer
+    why: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What can be read off the curves of a run.
+
+    Attributes:
+        positions: where along training curves turn, peak and stand out.
+        signs: which influence is helpful and which is harmful.
+        heights: how large influence is.
+        landscape: whether the curves say more than gradients do, by the loss-free control.
+        best: the one setting that would help most; None where none is needed.
+        flags: name of each kind of flag to the number of probes that have it and what to set.
+        probes: that were kept.
+    """
+
+    positions: Reading
+    signs: Reading
+    heights: Reading
+    landscape: Reading
+    best: Remedy | None
+    flags: Mapping[str, tuple[int, str]]
+    probes: int
+
+    def readings(self) -> dict[str, Reading]:
+        """By name, in order."""
+        return {name: getattr(self, name) for name in ("positions", "signs", "heights", "landscape")}
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            **{
+                name: {"answer": str(it.answer), "why": it.why, "remedy": it.remedy}
+                for name, it in self.readings().items()
+            },
+            "best": None if self.best is None else self.best.record(),
+            "flags": {name: {"probes": count, "remedy": what} for name, (count, what) in self.flags.items()},
+            "text": self.text(),
+        }
+
+    def text(self) -> str:
+        """The verdict as Markdown that reads as plain text too: the same for terminal, TensorBoard, file and report."""
+        titles = {
+            "positions": "Positions (where curves turn and peak)",
+            "signs": "Signs (helpful or harmful)",
+            "heights": "Heights (how much)",
+            "landscape": "Beyond gradients (loss-free control)",
+        }
+        lines = ["What can be read off these curves:", ""]
+        lines += [f"- {titles[name]}: **{it.answer}**. {it.why}." for name, it in self.readings().items()]
+        told = "no change is needed" if self.best is None else self.best.words
+        lines += ["", f"What would help most: {told}."]
+        if self.flags:
+            lines += ["", "Flags, and what to set against them:", ""]
+            lines += [
+                f"- {name}, {count} of {self.probes} probes: {what}" for name, (count, what) in self.flags.items()
+            ]
+        return "\n".join(lines)
+
+
+def judge(
+    run: xr.Dataset | None,
+    *,
+    windows: int,
+    thresholds: Thresholds | None = None,
+    flags: Mapping[str, int] | None = None,
+) -> Verdict:
+    """Judge a run by its own data: flags, equilibrium, effective draws, heat, intervals, control and windows.
+
+    Args:
+        run: as :func:`stagewise.runs.store.open_run` returns it, :data:`VARIABLES` of it at least; None where no
+            probe was kept.
+        windows: how many transition windows were found.
+        thresholds: limits of the run's flags; the usual ones if None.
+        flags: how many probes have each kind of flag; counted from the run if None.
+    """
+    limits = thresholds or Thresholds()
+    counted = ({} if run is None else flag_counts(run)) if flags is None else flags
+    ordered = sorted(counted.items(), key=lambda it: (-it[1], it[0]))
+    told = {name: (count, remedy(name)) for name, count in ordered}
+    if run is None or "group_bif" not in run:
+        nothing = Reading(Answer.no, "No probe with group influence was kept")
+        return Verdict(nothing, nothing, nothing, nothing, None, told, 0)
+    figures = run_figures(run)
+    control = control_findings(run)
+    best = best_remedy(figures, limits, control, told)
+    help_first = None if best is None else best.words
+    return Verdict(
+        positions=_positions(figures, windows, help_first),
+        signs=_signs(figures, help_first),
+        heights=_heights(figures, limits, help_first),
+        landscape=_landscape(control),
+        best=best,
+        flags=told,
+        probes=figures.probes,
+    )
+
+
+def _equilibrium(figures: RunFigures) -> str:
+    if figures.settled is None:
+        return (
+            f"{figures.probes} probes, written by an earlier version that does not tell whether chains had reached "
+            "equilibrium"
+        )
+    return f"{figures.settled} of {figures.probes} probes in equilibrium"
+
+
+def _by_equilibrium(figures: RunFigures) -> Answer:
+    if figures.settled is None:
+        return Answer.partly
+    share = figures.settled / figures.probes
+    return Answer.yes if share >= MOST else Answer.partly if share >= HALF else Answer.no
+
+
+def _worse(*answers: Answer) -> Answer:
+    order = (Answer.no, Answer.partly, Answer.yes)
+    return min(answers, key=order.index)
+
+
+def _positions(figures: RunFigures, windows: int, help_first: str | None) -> Reading:
+    found = f"{windows} transition window{'' if windows == 1 else 's'} found"
+    answer = _by_equilibrium(figures)
+    why = f"{_equilibrium(figures)}; {found}"
+    if figures.probes < 3:
+        answer, why = Answer.no, f"{figures.probes} probes: three or more are needed for a peak"
+    elif not windows:
+        answer, why = _worse(answer, Answer.partly), f"{why}: no peak of the between part stands out"
+    return Reading(answer, why, None if answer is Answer.yes else help_first)
+
+
+def _signs(figures: RunFigures, help_first: str | None) -> Reading:
+    if figures.told_share is None:
+        why = (
+            f"{_equilibrium(figures)}; no probe has an error that means something (two chains or more, in equilibrium)"
+        )
+        return Reading(Answer.no, why, help_first)
+    share = figures.told_share
+    # One in twenty is told from zero by chance.
+    by_share = Answer.yes if share >= HALF else Answer.partly if share > 0.1 else Answer.no
+    answer = _worse(_by_equilibrium(figures), by_share)
+    pairs = ", ".join(figures.told_pairs) or "none"
+    why = (
+        f"{_equilibrium(figures)}; {100 * share:.0f} % of the influences within phases are told from zero at 95 % "
+        f"(5 by chance); at most probes: {pairs}"
+    )
+    return Reading(answer, why, None if answer is Answer.yes else help_first)
+
+
+def _heights(figures: RunFigures, limits: Thresholds, help_first: str | None) -> Reading:
+    answer, said = _by_equilibrium(figures), [_equilibrium(figures)]
+    if figures.settled is None or figures.half_width is None:
+        answer = Answer.no
+    if figures.half_width is not None:
+        said.append(f"intervals of those told from zero are ± {100 * figures.half_width:.0f} % in the median")
+        answer = _worse(answer, Answer.yes if figures.half_width <= _NARROW else Answer.partly)
+    if figures.effective is not None:
+        said.append(f"{figures.effective:.0f} effective draws in the median")
+        if limits.ess_min is not None and figures.effective < limits.ess_min:
+            answer = _worse(answer, Answer.partly)
+    if figures.heat is not None:
+        said.append(f"minibatch noise makes them about {100 * figures.heat:.0f} % too large")
+        if limits.minibatch_noise_max is not None and figures.heat > limits.minibatch_noise_max:
+            answer = _worse(answer, Answer.no if figures.heat > HALF else Answer.partly)
+    if figures.dropped:
+        said.append(f"{figures.dropped} chains diverged: those left were chosen by their luck")
+        answer = _worse(answer, Answer.partly)
+    if figures.centering == "chain":
+        said.append("centred by chain, which is too low where chains are short")
+        answer = _worse(answer, Answer.partly)
+    return Reading(answer, "; ".join(said), None if answer is Answer.yes else help_first)
+
+
+def _landscape(control: ControlFindings | None) -> Reading:
+    if control is None:
+        return Reading(
+            Answer.unknown,
+            "No loss-free control was run, which tells whether curves say more than gradient dot products",
+            "set probe.control_every to 5",
+        )
+    effects, beyond, alike = (control.total(name) for name in ("effects", "beyond", "alike"))
+    if not effects:
+        return Reading(Answer.unknown, "The control was run, but no influence is told from zero at its probes")
+    why = (
+        f"Of {effects} influences told from zero, {beyond} go beyond the control, {alike} survive without the loss at "
+        f"the same size, {effects - beyond - alike} are undecided"
+    )
+    answer = Answer.yes if beyond >= MOST * effects else Answer.partly if beyond > 0.1 * effects else Answer.no
+    further = None if answer is Answer.yes else "lower sgld.localization towards nbeta |lam_min|"
+    return Reading(answer, why, further)

@@ -1,0 +1,1 @@
+"""Engines that run the chains: one at a time, or all at once."""

@@ -1,0 +1,130 @@
+"""Which engine runs the chains: the one that is asked for, or the faster by a timed step of each."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from stagewise.errors import InputError, LossContractError
+from stagewise.losses.contract import Losses
+from stagewise.sampling.config import EngineName
+from stagewise.sampling.engines.batched import BatchedEngine, Program
+from stagewise.sampling.engines.sequential import SequentialEngine
+
+_LONG_STEP = 0.25
+"""Seconds. A longer step is not bound by dispatch: batching cannot win, and it is not tried."""
+
+_TOLERANCE, _HALF_TOLERANCE = 1e-4, 3e-2
+"""Between the engines' losses at w*, relative to 1 + |loss|: in full and in half precision."""
+
+
+class EngineChoice:
+    """Keeps the choice and the traced program from probe to probe.
+
+    Attributes:
+        name: the engine; None until ``auto`` has chosen.
+    """
+
+    def __init__(
+        self, asked: EngineName, program: Callable[..., Program], *, batch_size: int | None, half_precision: bool
+    ) -> None:
+        """Nothing is tried yet.
+
+        Args:
+            asked: by the user, or by the checkpoint of the same run.
+            program: makes a program, ``program()`` or ``program(traced=False)``.
+            batch_size: of the minibatches; None where each is the whole sampling set.
+            half_precision: whether losses are computed in half precision, so that rounding differs more.
+        """
+        self.name: EngineName | None = None if asked is EngineName.auto else asked
+        self._make_program = program
+        self._program: Program | None = None
+        self._batch_size = batch_size
+        self._tolerance = _HALF_TOLERANCE if half_precision else _TOLERANCE
+
+    def engine(
+        self, sequential: SequentialEngine, batched: Callable[[Program], BatchedEngine], anchor: Losses
+    ) -> BatchedEngine | None:
+        """The engine for all chains at once, or None for one after the other.
+
+        Args:
+            sequential: at w*.
+            batched: makes the batched engine of this probe.
+            anchor: losses of the observed set at w*, by the module itself.
+
+        Raises:
+            InputError: a batched engine was asked for that cannot run this module.
+        """
+        if self.name is EngineName.sequential:
+            return None
+        asked = self.name is not None
+        if not asked and self._seconds(sequential, 1) > _LONG_STEP:
+            self.name = EngineName.sequential
+            return None
+        try:
+            found = self._agreeing(batched, anchor)
+        except LossContractError:
+            raise
+        except Exception as error:  # whatever a module does that torch.func cannot follow
+            if asked:
+                why = str(error).splitlines()[0] if str(error) else "no message"
+                raise InputError(
+                    f"got engine={self.name}, which cannot run this module ({type(error).__name__}: {why}); expected a "
+                    "loss that torch.func can transform; set engine to sequential"
+                ) from error
+            self.name = EngineName.sequential
+            return None
+        if not asked:
+            faster = self._seconds(found, 3) < self._seconds(sequential, 3)
+            self.name = EngineName.batched if faster else EngineName.sequential
+        return None if self.name is EngineName.sequential else found
+
+    def _agreeing(self, batched: Callable[[Program], BatchedEngine], anchor: Losses) -> BatchedEngine:
+        """The batched engine, its losses at w* compared with the module's own.
+
+        A graph traced at an earlier probe is traced again where they differ: the module then keeps something that
+        changes outside its parameters and buffers. A module that cannot be traced is gone through at every step.
+
+        Raises:
+            RuntimeError: the losses differ even so.
+        """
+        programs: list[Callable[[], Program]] = [self._make_program, lambda: self._make_program(traced=False)]
+        if self._program is not None:
+            kept = self._program
+            programs.insert(0, lambda: kept)
+        failure: Exception | None = None
+        for make in programs:
+            program = make()
+            found = batched(program)
+            try:
+                difference = _difference(found.anchor_losses().values, anchor.values)
+                found.gradient(self._rows(found))
+            except Exception as error:
+                failure = error
+                continue
+            if difference <= self._tolerance:
+                self._program = program
+                return found
+            failure = RuntimeError(f"its losses at the training weights differ by {difference:.2g} from the module's")
+        assert failure is not None
+        raise failure
+
+    def _rows(self, engine: SequentialEngine | BatchedEngine) -> Tensor | None:
+        return None if self._batch_size is None else torch.arange(self._batch_size).expand(len(engine.state), -1)
+
+    def _seconds(self, engine: SequentialEngine | BatchedEngine, repeats: int) -> float:
+        """Best time of a step and a record, divided by the chains that it moves."""
+        best = float("inf")
+        for _ in range(repeats):
+            start = time.perf_counter()
+            engine.gradient(self._rows(engine))
+            # To the CPU: waits for a GPU.
+            float(engine.losses().sum())
+            best = min(best, time.perf_counter() - start)
+        return best / len(engine.state)
+
+
+def _difference(left: Tensor, right: Tensor) -> float:
+    """Largest difference relative to 1 + |loss|."""
+    return float(((left - right).abs() / (1 + right.abs())).max())

@@ -1,0 +1,237 @@
+"""The walk of some chains: SGLD steps, records, and what can go wrong on the way."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stagewise.losses.contract import Losses
+from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.engines.engine import Engine
+from stagewise.sampling.gradients import DriftGradient
+from stagewise.sampling.heat import NUM_GRADIENTS, minibatch_heat
+from stagewise.sampling.kernel import sgld_step_
+from stagewise.sampling.loss_free import needs_gradients
+from stagewise.sampling.options import Integrator, Start
+from stagewise.sampling.preconditioners.diagonal import Preconditioner, RMSprop, RunningRMSprop
+from stagewise.sampling.preconditioners.ekfac import EKFAC
+from stagewise.sampling.streams import Streams
+
+Reduce = Callable[[Tensor], Tensor]
+"""Makes features ``[feature]`` of the losses ``[sample, token]`` of one draw."""
+
+OnDraw = Callable[[int, Tensor], None]
+"""Is given the number of a chain and the losses ``[sample(, token)]`` of each of its draws, in order of its draws.
+
+Beside what is recorded: for whatever keeps sums of its own. Chains come one after the other or in turn, as the engine
+has them, failed ones too until all have failed; the losses must not be changed.
+"""
+
+
+@dataclass
+class Walk:
+    """Records of some chains.
+
+    Attributes:
+        loss: ``[chain, draw, sample(, token)]``, nats; summed over tokens where the losses were reduced.
+        reduced: ``[chain, draw, feature]``, or None.
+        distance: ``[chain, draw]``, |w - w*|.
+        gradient_rms: ``[chain]``, root mean square of the gradient estimates over steps and weights, nats per weight;
+            NaN where gradients have no say in the draws (nbeta 0) and were not evaluated.
+        minibatch_noise: ``[chain]``, see :func:`~stagewise.sampling.heat.minibatch_heat`; NaN where not measured.
+        failed: position of each chain that failed, with the reason.
+    """
+
+    loss: NDArray[np.float32]
+    reduced: NDArray[np.float64] | None
+    distance: NDArray[np.float32]
+    gradient_rms: NDArray[np.float64]
+    minibatch_noise: NDArray[np.float64]
+    failed: dict[int, str]
+
+
+class _Recorder:
+    """Takes in the losses of each draw."""
+
+    def __init__(
+        self, numbers: Sequence[int], num_draws: int, anchor: Losses, reduce: Reduce | None, on_draw: OnDraw | None
+    ) -> None:
+        num_chains = len(numbers)
+        self._numbers = numbers
+        self._on_draw = on_draw
+        values = anchor.values
+        shape = values.shape if reduce is None else values.shape[:1]
+        self.loss = torch.empty((num_chains, num_draws, *shape), dtype=torch.float32)
+        self._reduce = reduce
+        self.reduced: Tensor | None = None
+        if reduce is not None:
+            self.reduced = torch.empty((num_chains, num_draws, *reduce(values).shape), dtype=torch.float64)
+        self._num_losses = float(anchor.mask.sum())
+        self._anchor_loss = float(anchor.mean())
+
+    def add(self, draw: int, values: Tensor) -> list[float]:
+        """Record ``[chain, sample(, token)]``.
+
+        Returns:
+            Rise ``[chain]`` of the mean loss over that at w*, nats; not finite where a loss is not.
+        """
+        if self._on_draw is not None:
+            for number, chain in zip(self._numbers, values, strict=True):
+                self._on_draw(number, chain)
+        if self._reduce is not None and self.reduced is not None:
+            for row, chain in zip(self.reduced, values, strict=True):
+                row[draw] = self._reduce(chain)
+            values = values if values.dim() == 2 else values.sum(dim=2)
+        recorded = self.loss[:, draw]
+        recorded.copy_(values)
+        sums = recorded.flatten(1).sum(dim=1, dtype=torch.float64).tolist()
+        return [total / self._num_losses - self._anchor_loss for total in sums]
+
+
+def walk(
+    engine: Engine,
+    estimate: DriftGradient,
+    streams: Streams,
+    config: SGLDConfig,
+    *,
+    anchor: Losses,
+    fixed: Preconditioner | None = None,
+    reduce: Reduce | None = None,
+    on_draw: OnDraw | None = None,
+    numbers: Sequence[int] | None = None,
+    measure_noise: bool = True,
+) -> Walk:
+    """Run the chains of an engine, all of them in step.
+
+    With nbeta 0, unless a preconditioner adapts to gradients, none is evaluated: the draws are those of gradients times
+    zero, bit for bit, at the cost of noise and of the losses that are recorded.
+
+    Args:
+        engine: evaluates the chains; its state is moved.
+        estimate: of the gradient.
+        streams: noise and minibatches of the same chains.
+        config: the sampler.
+        anchor: losses at w*.
+        fixed: preconditioner that does not change on the way; RMSprop is made here.
+        reduce: makes features of each draw's losses, so that no token losses are kept.
+        on_draw: is given each draw's losses as they come.
+        numbers: of the chains, for ``on_draw``; 0, 1, ... if None.
+        measure_noise: spend some more gradients on the heat of the minibatches; it is NaN if not.
+    """
+    num_chains, num_weights = engine.state.shape
+    burnin, spacing = config.burnin_steps, config.steps_bw_draws
+    lr, localization = config.numbers()
+    averaged = config.integrator is Integrator.leimkuhler_matthews
+    _start_(engine, streams, config, fixed)
+    recorder = _Recorder(numbers or range(num_chains), config.num_draws, anchor, reduce, on_draw)
+    distance = torch.empty((num_chains, config.num_draws), dtype=torch.float32)
+    norms = engine.state.new_zeros(config.num_steps, num_chains)
+    rms_settings = config.preconditioner if isinstance(config.preconditioner, RMSprop) else None
+    adapting = None if rms_settings is None else RunningRMSprop(rms_settings, engine.state)
+    preconditioner = fixed
+    evaluates = needs_gradients(config)
+    nothing = engine.state.new_zeros(() if evaluates else engine.state.shape)
+    excess = engine.state.new_full((num_chains,), math.nan if evaluates else 0.0)
+    failed: dict[int, str] = {}
+    checked = 0
+    for index in range(config.num_steps):
+        # Without any say in the draws they are not evaluated, and cannot fail.
+        gradient = estimate(streams.minibatches()) if evaluates else nothing.zero_()
+        norms[index] = torch.linalg.vector_norm(gradient, dim=1)
+        burning_in = index < burnin
+        if adapting is not None and rms_settings is not None and (burning_in or not rms_settings.frozen):
+            adapting.update(gradient)
+            preconditioner = adapting.preconditioner()
+        if measure_noise and evaluates and index == config.num_steps - 1:
+            excess = _minibatch_noise(engine, estimate, streams, gradient, preconditioner, config)
+        noise, following = streams.two_noises() if averaged else (streams.noise(), None)
+        sgld_step_(
+            engine.state,
+            engine.anchor,
+            gradient,
+            noise,
+            lr=lr,
+            nbeta=config.nbeta,
+            localization=localization,
+            preconditioner=preconditioner,
+            next_noise=following,
+        )
+        engine.moved()
+        draw, between = divmod(index - burnin, spacing)
+        records = not burning_in and between == spacing - 1
+        if not (records or index == burnin - 1):
+            continue
+        _note_failed_gradients(norms, checked, index + 1, config.num_steps, failed)
+        checked = index + 1
+        if records and len(failed) < num_chains:
+            rise = recorder.add(draw, engine.losses())
+            for chain, nats in enumerate(rise):
+                if not -math.inf < nats <= config.max_loss_rise:
+                    why = f"mean loss rose by {nats:.3g} nats (limit {config.max_loss_rise:g})"
+                    failed.setdefault(chain, f"{why} at draw {draw} of {config.num_draws}")
+            distance[:, draw] = torch.linalg.vector_norm(engine.state - engine.anchor, dim=1)
+        if len(failed) == num_chains:
+            break
+    rms = norms.double().square().mean(dim=0).div(num_weights).sqrt()
+    return Walk(
+        loss=recorder.loss.numpy(),
+        reduced=None if recorder.reduced is None else recorder.reduced.numpy(),
+        distance=distance.numpy(),
+        gradient_rms=rms.cpu().numpy() if evaluates else np.full(num_chains, math.nan),
+        minibatch_noise=excess.double().cpu().numpy(),
+        failed=failed,
+    )
+
+
+def _start_(engine: Engine, streams: Streams, config: SGLDConfig, fixed: Preconditioner | None) -> None:
+    """Put the chains where they start.
+
+    A weight of the second-order chain goes with the noise of its next step: their covariance is half the root of lr P.
+    So does the start, so that a Gaussian target is in equilibrium from the first draw on.
+    """
+    engine.state.copy_(engine.anchor.expand_as(engine.state))
+    if config.start is Start.gaussian:
+        lr, localization = config.numbers()
+        whitened = isinstance(config.preconditioner, EKFAC) and fixed is not None
+        share = lr / 4 * (1.0 if whitened else localization)
+        start = streams.noise()
+        averaged = config.integrator is Integrator.leimkuhler_matthews
+        if averaged and share < 1 and (whitened or config.preconditioner is None):
+            start = start * math.sqrt(1 - share) + streams.upcoming() * math.sqrt(share)
+        if whitened and fixed is not None:
+            engine.state.add_(fixed.root_times(start))
+        else:
+            engine.state.add_(start, alpha=1 / math.sqrt(localization))
+    engine.moved()
+
+
+def _note_failed_gradients(norms: Tensor, start: int, end: int, num_steps: int, failed: dict[int, str]) -> None:
+    """Look for gradients that were not finite since the last look: on a GPU each look waits for the device."""
+    if math.isfinite(float(norms[start:end].sum())):
+        return
+    bad = ~torch.isfinite(norms[start:end])
+    for chain in bad.any(dim=0).nonzero().flatten().tolist():
+        first = start + int(bad[:, chain].nonzero()[0])
+        failed.setdefault(chain, f"the gradient was not finite at step {first} of {num_steps}")
+
+
+def _minibatch_noise(
+    engine: Engine,
+    estimate: DriftGradient,
+    streams: Streams,
+    gradient: Tensor,
+    preconditioner: Preconditioner | None,
+    config: SGLDConfig,
+) -> Tensor:
+    """Heat ``[chain]`` at the chains' present weights, for which ``gradient`` is one estimate."""
+    minibatches = [streams.minibatches() for _ in range(NUM_GRADIENTS - 1)]
+    if minibatches[0].rows is None:
+        return gradient.new_zeros(len(gradient))
+    lr, _ = config.numbers()
+    gradients = [gradient, *(estimate(it) for it in minibatches)]
+    direction = engine.observed_gradient()
+    return minibatch_heat(gradients, direction, lr=lr, nbeta=config.nbeta, preconditioner=preconditioner)

@@ -1,0 +1,138 @@
+"""What the cells add to an ordinary run: a record of its scores, its end, and checkpoints to branch from."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from stagewise.reporting import tags
+from stagewise.studies.intervention.outcomes import Curve
+
+
+class ScoreRecorder(pl.Callback):
+    """Keeps the scores that an ``InductionCallback``, listed before it, has measured.
+
+    The record and torch's random state are part of a checkpoint: a run that goes on from it has the whole curve, and
+    draws what the first run would have drawn (dropout, for models that have it).
+    """
+
+    def __init__(self, every_n_steps: int) -> None:
+        """Set the cadence, that of the ``InductionCallback``."""
+        self._every = every_n_steps
+        self._rows: list[tuple[int, float, float]] = []
+        self._random: torch.Tensor | None = None
+
+    @property
+    def curve(self) -> Curve:
+        """Scores so far."""
+        steps, scores, gaps = zip(*self._rows, strict=True)
+        return Curve(steps, scores, gaps)
+
+    def _record(self, trainer: pl.Trainer) -> None:
+        step = trainer.global_step
+        if step % self._every == 0 and (not self._rows or step > self._rows[-1][0]):
+            found = [float(trainer.callback_metrics[tags.induction(it)]) for it in ("prefix_matching", "loss_gap")]
+            self._rows.append((step, found[0], found[1]))
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record the initial weights, or go on with the random state of a checkpoint."""
+        if self._random is not None:
+            torch.set_rng_state(self._random)
+            self._random = None
+        elif trainer.global_step == 0:
+            self._record(trainer)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Record where there was a measurement."""
+        self._record(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The record, and torch's random state."""
+        return {"rows": [list(row) for row in self._rows], "random": torch.get_rng_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up where a checkpoint left off."""
+        self._rows = [(int(step), score, gap) for step, score, gap in state_dict["rows"]]
+        self._random = state_dict["random"]
+
+
+class Ending(pl.Callback):
+    """Ends a run when there is no more to learn from it, and measures it; list it after the ``ScoreRecorder``.
+
+    Attributes:
+        end: training step at which it was measured; None before.
+    """
+
+    def __init__(
+        self,
+        recorder: ScoreRecorder,
+        measure: Callable[[], None],
+        *,
+        max_steps: int,
+        settle_steps: int,
+        end: int | None = None,
+    ) -> None:
+        """Set when to measure.
+
+        Args:
+            recorder: of the run.
+            measure: called once.
+            max_steps: of the run: there it is measured in any case.
+            settle_steps: without ``end``, it is measured so many steps after its head has formed, and stops.
+            end: it is measured there, and stops once its head has formed.
+        """
+        self._recorder, self._measure = recorder, measure
+        self._max_steps, self._settle_steps, self._given = max_steps, settle_steps, end
+        self.end: int | None = None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Measure and stop where it is time."""
+        step = trainer.global_step
+        formed = self._recorder.curve.formed_step
+        end = self._given
+        if end is None:
+            end = self._max_steps if formed is None else min(formed + self._settle_steps, self._max_steps)
+        if step >= end and self.end is None:
+            self.end = step
+            self._measure()
+        if self.end is not None and formed is not None:
+            trainer.should_stop = True
+
+
+class Branches(pl.Callback):
+    """Saves a checkpoint every so many steps, under names that :func:`branch_point` finds; list it last."""
+
+    def __init__(self, folder: Path, every_n_steps: int) -> None:
+        """Set where and how often.
+
+        Args:
+            folder: for the checkpoints.
+            every_n_steps: training steps between two of them.
+        """
+        self._folder = folder
+        self._every = every_n_steps
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save where one is due."""
+        if trainer.global_step % self._every == 0:
+            trainer.save_checkpoint(self._folder / f"{trainer.global_step}.ckpt")
+
+
+def branch_point(folder: Path, step: int) -> tuple[Path | None, int]:
+    """The last checkpoint at or before a training step, and its step; None and 0 where there is none.
+
+    Args:
+        folder: of a run's checkpoints, where it has any.
+        step: at which the runs part.
+    """
+    found = sorted((int(path.stem), path) for path in folder.glob("*.ckpt") if path.stem.isdigit())
+    earlier = [(at, path) for at, path in found if at <= step]
+    return (earlier[-1][1], earlier[-1][0]) if earlier else (None, 0)

@@ -1,0 +1,114 @@
+"""What the online detector says of each signal of the undisturbed runs: on influence, and on losses alone."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from stagewise.phases.live_signal import CONTRAST
+from stagewise.phases.online import DetectorConfig, Direction, OnlineDetector
+from stagewise.phases.signal_table import (
+    BETWEEN,
+    LOSSES,
+    contrast_signal,
+    group_signal,
+    pair_signal,
+    signal_table,
+)
+from stagewise.runs.store import STORE_NAME, open_run
+from stagewise.studies.intervention.arms import Arm
+from stagewise.studies.intervention.cell import Cell
+from stagewise.studies.intervention.config import InterventionConfig
+from stagewise.studies.intervention.training import run_folder
+
+
+def replayed_signals(config: InterventionConfig) -> list[str]:
+    """The signal of the arm ``live`` first, then others, for comparison."""
+    group, against = config.weights.group, config.weights.onset.against
+    others = [
+        contrast_signal(group, against),
+        group_signal(group),
+        LOSSES,
+        BETWEEN,
+        pair_signal("total", group, group),
+        pair_signal("within", group, group),
+    ]
+    return list(dict.fromkeys([config.live.signal, *others]))
+
+
+def first_window(table: xr.Dataset, signal: str, detector: DetectorConfig, *, start: int | None = None) -> int | None:
+    """Training step at which the online detector opens its first window on a signal; None for none.
+
+    Args:
+        table: of the signals of a run.
+        signal: one of them.
+        detector: settings; the direction is that of the signal.
+        start: training step before which probes are not looked at; None looks at all.
+    """
+    row = table.sel(signal=signal)
+    if start is not None:
+        row = row.sel(step=row["step"] >= start)
+    online = OnlineDetector(replace(detector, direction=Direction(row["direction"].item())))
+    for step, value, error in zip(row["step"].values, row["value"].values, row["error"].values, strict=True):
+        online.update(int(step), float(value), float(error))
+    return online.windows[0].start if online.windows else None
+
+
+def detector_table(config: InterventionConfig, cells: Sequence[Cell], *, early_score: float) -> dict[str, Any]:
+    """The first window that the online detector of the arm ``live`` opens on each signal, seed by seed.
+
+    Args:
+        config: of the experiment; the undisturbed runs are read from its output.
+        cells: finished ones.
+        early_score: prefix score before which a window should open.
+
+    Returns:
+        Signal to ``first_window`` by seed, and of the seeds whose scores are reached, in how many it opened before
+        ``early_score`` (``opened_before_t25``) and in how many not before half of the way to a score of .5
+        (``none_before_half_t50``), with ``n``. Empty where no run is there.
+    """
+    contrasts = [
+        tuple(name.removeprefix(CONTRAST).split("~")) for name in replayed_signals(config) if name.startswith(CONTRAST)
+    ]
+    runs: dict[int, tuple[Cell, xr.Dataset]] = {}
+    for cell in cells:
+        folder = run_folder(Path(config.output), cell.seed, str(Arm.none))
+        if cell.arm == Arm.none and cell.curve is not None and (folder / STORE_NAME).exists():
+            runs[cell.seed] = cell, signal_table(open_run(folder), contrasts=contrasts)  # type: ignore[arg-type]
+    found: dict[str, Any] = {}
+    for signal in replayed_signals(config) if runs else ():
+        starts = {
+            seed: first_window(table, signal, config.live.detector, start=all_known(table, replayed_signals(config)))
+            for seed, (_, table) in runs.items()
+            if signal in table["signal"].values
+        }
+        curves = {seed: runs[seed][0].curve for seed in starts}
+        t25 = {seed: curve.step_at_score(early_score) for seed, curve in curves.items() if curve is not None}
+        t50 = {seed: curve.score_step for seed, curve in curves.items() if curve is not None}
+        both = [seed for seed in starts if t25[seed] is not None and t50[seed] is not None]
+        found[signal] = {
+            "first_window": {str(seed): start for seed, start in starts.items()},
+            "opened_before_t25": sum(_before(starts[seed], t25[seed]) for seed in both),
+            "none_before_half_t50": sum(not _before(starts[seed], (t50[seed] or np.nan) / 2) for seed in both),
+            "n": len(both),
+        }
+    return found
+
+
+def all_known(table: xr.Dataset, signals: Sequence[str]) -> int:
+    """Training step of the first probe at which every signal is known: changes since a reference come later.
+
+    Args:
+        table: of the signals of a run.
+        signals: names; those that the table does not have are passed over.
+    """
+    present = [name for name in signals if name in table["signal"].values]
+    known = np.isfinite(table["value"].sel(signal=present).values).all(axis=0)
+    return int(table["step"].values[int(np.argmax(known))])
+
+
+def _before(start: int | None, step: float | None) -> bool:
+    return start is not None and step is not None and start < step

@@ -1,0 +1,306 @@
+"""What the cells say: each arm against ``none`` of the same seed, and the arms against each other."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stagewise._version import __version__
+from stagewise.errors import InputError
+from stagewise.files.writing import write_json
+from stagewise.studies.intervention.arms import Arm, sweep_name, sweep_start
+from stagewise.studies.intervention.cell import Cell
+from stagewise.studies.intervention.config import InterventionConfig
+from stagewise.studies.intervention.outcomes import GAP_THRESHOLD, SCORE_THRESHOLD
+from stagewise.studies.intervention.replay import detector_table
+from stagewise.studies.intervention.statistics import interval_over_seeds, renewed
+from stagewise.studies.intervention.table_file import write_cells_parquet
+
+RESULTS_NAME, PARQUET_NAME = "results.json", "results.parquet"
+EARLY_SCORE = 0.25
+"""Prefix score before which the live detector is asked to have opened its window."""
+
+SIGN = "acceleration = step of none minus step of the arm, same seed; positive = the head forms earlier"
+UNITS = {
+    "acceleration": "training steps; first measured step at which the best head's prefix score is above "
+    f"{SCORE_THRESHOLD}",
+    "gap_acceleration": f"training steps; the same for a loss gap of {GAP_THRESHOLD} nats between the copies",
+    "mean_score": "mean prefix score up to the end, 0 to 1, arm minus none; the end is the same step for all arms of a "
+    "seed, where the head of none has settled",
+    "background_loss": "nats per token at the end, arm minus none; positive = worse; so are final_losses",
+    "head_rise": "nats per token by which the loss rises without the best head, arm minus none; positive = bears more",
+    "budget": "steps; sum over steps of the mass that the weights moved, up to the end",
+    "steps_used": "steps of the window before the head of the arm",
+}
+
+INTERVALS = "low, high: 95 % Student t over seeds"
+
+Summary = dict[str, Any]
+"""The content of ``results.json``."""
+
+BySeed = Mapping[int, Cell]
+
+
+def _said(per_seed: Mapping[int, float]) -> dict[str, Any] | None:
+    found = interval_over_seeds(per_seed)
+    return None if found is None else found.as_dict()
+
+
+def by_arm(cells: Sequence[Cell]) -> dict[str, dict[int, Cell]]:
+    """Name of the arm to seed to cell, in the order of the cells.
+
+    Raises:
+        InputError: an arm of a seed comes twice.
+    """
+    found: dict[str, dict[int, Cell]] = {}
+    for cell in cells:
+        seeds = found.setdefault(cell.name, {})
+        if cell.seed in seeds:
+            raise InputError(f"got arm {cell.name} of seed {cell.seed} twice; expected each cell once; leave one out")
+        seeds[cell.seed] = cell
+    return found
+
+
+def _difference(none: BySeed, arm: BySeed, value: Callable[[Cell], float | None]) -> dict[int, float]:
+    """Arm minus none, seeds that have both."""
+    found = {}
+    for seed in sorted(set(none) & set(arm)):
+        before, after = value(none[seed]), value(arm[seed])
+        if before is not None and after is not None:
+            found[seed] = after - before
+    return found
+
+
+def _step(cell: Cell, name: str) -> int | None:
+    return None if cell.curve is None else getattr(cell.curve, name)
+
+
+def _saved(none: BySeed, arm: BySeed, name: str) -> tuple[dict[int, float], list[int]]:
+    """Steps saved per seed, and the seeds whose arm never got there, which count with the end of the run."""
+    saved: dict[int, float] = {}
+    censored = []
+    for seed in sorted(set(none) & set(arm)):
+        before = _step(none[seed], name)
+        if before is None or arm[seed].curve is None:
+            continue
+        after = _step(arm[seed], name)
+        if after is None:
+            after = arm[seed].max_steps
+            censored.append(seed)
+        saved[seed] = float(before - after)
+    return saved, censored
+
+
+def _used(cell: Cell) -> float | None:
+    """Steps of the windows before the head of the cell; up to the end where it forms none."""
+    if cell.curve is None or not cell.windows:
+        return None
+    head = cell.curve.score_step
+    until = cell.end if head is None else head
+    return float(sum(max(0, min(end, until) - start) for start, end in cell.windows))
+
+
+def _median(values: Sequence[float]) -> dict[str, float] | None:
+    if not values:
+        return None
+    return {"median": float(np.median(values)), "min": float(min(values)), "max": float(max(values)), "n": len(values)}
+
+
+def _arm(none: BySeed, arm: BySeed) -> dict[str, Any]:
+    saved, censored = _saved(none, arm, "score_step")
+    gap, gap_censored = _saved(none, arm, "gap_step")
+    share = {seed: value / (_step(none[seed], "score_step") or 1) for seed, value in saved.items()}
+    run = {seed: cell for seed, cell in arm.items() if cell.curve is not None}
+    groups = sorted({group for cell in run.values() for group in cell.final_losses})
+    losses = {
+        group: _said(_difference(none, run, lambda cell, group=group: cell.final_losses.get(group)))  # type: ignore[misc]
+        for group in groups
+    }
+    rises = {seed: cell.ablation.rise for seed, cell in sorted(run.items()) if cell.ablation}
+    return {
+        "acceleration": _said(saved),
+        "censored": censored,
+        "share_of_none": _said(share),
+        "gap_acceleration": _said(gap),
+        "gap_censored": gap_censored,
+        "mean_score": _said(_difference(none, run, lambda cell: cell.mean_score)),
+        "final_losses": losses,
+        "background_loss": losses.get("background"),
+        "head_rise": _said(_difference(none, run, lambda cell: cell.ablation.rise if cell.ablation else None)),
+        "head_rise_absolute": _said(rises),
+        "budget": _said({seed: cell.moved for seed, cell in sorted(run.items())}),
+        "steps_used": _said({seed: used for seed, cell in sorted(run.items()) if (used := _used(cell)) is not None}),
+        "window_start": _median([cell.windows[0][0] for cell in run.values() if cell.windows]),
+        "notes": {str(seed): cell.note for seed, cell in sorted(arm.items()) if cell.note},
+        "not_run": sorted(seed for seed, cell in arm.items() if cell.curve is None),
+    }
+
+
+def _excludes_zero(found: Mapping[str, Any]) -> bool:
+    return found["low"] is not None and (found["low"] > 0 or found["high"] < 0)
+
+
+def _comparison(first: str, second: str, arms: Mapping[str, Any]) -> dict[str, Any] | None:
+    one, two = arms[first]["acceleration"], arms[second]["acceleration"]
+    if one is None or two is None:
+        return None
+    shared = [seed for seed in one["per_seed"] if seed in two["per_seed"]]
+    found = _said({int(seed): one["per_seed"][seed] - two["per_seed"][seed] for seed in shared})
+    if found is None:
+        return None
+    return {
+        "first": first,
+        "second": second,
+        "difference": found,
+        "censored": sorted({*arms[first]["censored"], *arms[second]["censored"]} & {int(seed) for seed in shared}),
+        "excludes_zero": _excludes_zero(found),
+    }
+
+
+def _comparisons(arms: Mapping[str, Any]) -> list[dict[str, Any]]:
+    pairs = []
+    for base, loss in (("inside", False), ("inside_loss", True)):
+        others = [name for name in arms if name.endswith("_loss") == loss or name == "placebo"]
+        pairs += [(base, other) for other in others if base in arms and other != base]
+    pairs += [(name, f"{name}_loss") for name in arms if f"{name}_loss" in arms]
+    found = [_comparison(first, second, arms) for first, second in pairs]
+    return [it for it in found if it is not None]
+
+
+def _sweep(arms: Mapping[str, Any], mechanism: str) -> list[dict[str, Any]]:
+    """Acceleration against window start; ``earliest`` is the start 0 where the sweep has none."""
+    tail = "_loss" if mechanism == "loss" else ""
+    starts = {}
+    for name in arms:
+        if name.endswith("_loss") == bool(tail):
+            start = sweep_start(name.removesuffix("_loss") if tail else name)
+            if start is not None:
+                starts[start] = name
+    if f"earliest{tail}" in arms and starts and sweep_name(0) + tail not in arms:
+        starts[0] = f"earliest{tail}"
+    return [
+        {"start": start, "arm": starts[start], "acceleration": arms[starts[start]]["acceleration"]}
+        for start in sorted(starts)
+        if arms[starts[start]]["acceleration"] is not None
+    ]
+
+
+def _windows(none: BySeed) -> dict[str, Any]:
+    found = {}
+    for seed, cell in sorted(none.items()):
+        curve = cell.curve
+        found[str(seed)] = {
+            "onset": cell.timeline.get("onset"),
+            "within_onset": cell.timeline.get("within_onset"),
+            "peak": cell.timeline.get("peak"),
+            "end": cell.end,
+            "t25": None if curve is None else curve.step_at_score(EARLY_SCORE),
+            "t50": None if curve is None else curve.score_step,
+            "gap_step": None if curve is None else curve.gap_step,
+        }
+    return found
+
+
+def _live(none: BySeed, live: BySeed, acceleration: dict[str, Any] | None) -> dict[str, Any]:
+    """How the online detector did, over seeds whose run without weights reaches the scores asked for.
+
+    Until its first window opens the live run is that without weights, so that run's scores are the ones to go by.
+    """
+    seeds = [seed for seed in sorted(set(none) & set(live)) if none[seed].curve and live[seed].curve]
+    first = {seed: min((start for start, _ in live[seed].windows), default=None) for seed in seeds}
+    t25 = {seed: none[seed].curve.step_at_score(EARLY_SCORE) for seed in seeds}  # type: ignore[union-attr]
+    t50 = {seed: none[seed].curve.score_step for seed in seeds}  # type: ignore[union-attr]
+    asked = [(first[seed], t25[seed]) for seed in seeds if t25[seed] is not None]
+    early = [(first[seed], t50[seed]) for seed in seeds if t50[seed] is not None]
+    return {
+        "first_window": {str(seed): start for seed, start in first.items()},
+        "windows": {str(seed): [list(window) for window in live[seed].windows] for seed in seeds},
+        "opened_before_t25": sum(start is not None and start < step for start, step in asked),  # type: ignore[operator]
+        "opened_before_t25_n": len(asked),
+        "none_before_half_t50": sum(start is None or start >= step / 2 for start, step in early),  # type: ignore[operator]
+        "none_before_half_t50_n": len(early),
+        "acceleration": acceleration,
+    }
+
+
+def summarize(config: InterventionConfig, cells: Sequence[Cell]) -> Summary:
+    """Everything that is said of the cells, as plain data without wall-clock times.
+
+    A run that never forms the head counts with the end of the run: its acceleration is an upper bound, and its seed is
+    named in ``censored``. A seed whose run without weights forms none is left out and named in ``left_out``.
+
+    Args:
+        config: of the experiment.
+        cells: finished ones; some may be missing, or could not be run.
+
+    Raises:
+        InputError: a cell comes twice, or none is of the arm ``none``.
+    """
+    ordered = [f"{arm}_loss" if how == "loss" else arm for arm, how in config.cells()]
+    rank = {name: place for place, name in enumerate(ordered)}
+    cells = sorted(cells, key=lambda cell: (rank.get(cell.name, len(rank)), cell.name, cell.seed))
+    grouped = by_arm(cells)
+    none = grouped.get(str(Arm.none), {})
+    if not none:
+        raise InputError(f"got cells of {sorted(grouped)}; expected some of the arm none; run it first")
+    left_out = [seed for seed, cell in sorted(none.items()) if cell.curve is None or cell.curve.score_step is None]
+    kept = {seed: cell for seed, cell in none.items() if seed not in left_out}
+    arms = {
+        name: _arm(kept, {seed: cell for seed, cell in found.items() if seed not in left_out})
+        for name, found in grouped.items()
+        if name != Arm.none
+    }
+    seeds = sorted({cell.seed for cell in cells})
+    return {
+        "version": __version__,
+        "sign": SIGN,
+        "units": UNITS,
+        "intervals": INTERVALS,
+        "settings": _settings(config),
+        "seeds": seeds,
+        "left_out": left_out,
+        "missing": [[seed, name] for seed in config.seeds for name in ordered if seed not in grouped.get(name, {})],
+        "none": {
+            "score_step": _median([s for c in none.values() if (s := _step(c, "score_step")) is not None]),
+            "head_rise": _said({s: c.ablation.rise for s, c in sorted(none.items()) if c.ablation}),
+        },
+        "arms": arms,
+        "comparisons": _comparisons(arms),
+        "sweep": {how: _sweep(arms, how) for how in config.weights.mechanisms},
+        "windows": _windows(none),
+        "live": {n: _live(none, grouped[n], arms[n]["acceleration"]) for n in ("live", "live_loss") if n in grouped},
+    }
+
+
+def with_intervals_anew(found: Summary) -> Summary:
+    """Results of an earlier version with today's intervals, from the values of seeds that are stored in them.
+
+    Args:
+        found: content of a ``results.json``.
+    """
+    again = {**renewed(found), "intervals": INTERVALS}
+    for it in again["comparisons"]:
+        it.pop("t_excludes_zero", None)
+        it["excludes_zero"] = _excludes_zero(it["difference"])
+    return again
+
+
+def _settings(config: InterventionConfig) -> dict[str, Any]:
+    """What decides the results: not where the cells are kept, nor how many processes share them."""
+    return {k: v for k, v in asdict(config).items() if k not in ("output", "num_workers", "backend")}
+
+
+def write_results(output: Path, config: InterventionConfig, cells: Sequence[Cell]) -> Summary:
+    """Write ``results.json`` and ``results.parquet``; returns the content of the first.
+
+    Args:
+        output: folder.
+        config: of the experiment.
+        cells: finished ones.
+    """
+    found = {**summarize(config, cells), "detector": detector_table(config, cells, early_score=EARLY_SCORE)}
+    write_cells_parquet(output / PARQUET_NAME, cells)
+    write_json(output / RESULTS_NAME, found)
+    return found

@@ -1,0 +1,131 @@
+"""All cells of the experiment: shared out to processes, kept one by one, never computed twice."""
+
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from stagewise.errors import InputError
+from stagewise.files.writing import whole_folder
+from stagewise.jobs.building import build_module
+from stagewise.jobs.sharing import Progress, check_output, register, shared
+from stagewise.phases.live_signal import live_signals
+from stagewise.studies.intervention.arms import Arm
+from stagewise.studies.intervention.building import build_data
+from stagewise.studies.intervention.cell import Cell, cell_name, read_cell, write_cell
+from stagewise.studies.intervention.cell_report import CellReport
+from stagewise.studies.intervention.config import InterventionConfig
+from stagewise.studies.intervention.settings import check_settings
+from stagewise.studies.intervention.supply import check_data
+from stagewise.studies.intervention.training import checkpoint_folder, run_folder, train_cell
+
+Task = tuple[int, str, str]
+"""Seed, arm, mechanism."""
+
+
+def _compute(config: InterventionConfig, task: Task, timeline: dict[str, int | None]) -> Cell:
+    """Run one cell and keep it; its folder takes the place of an earlier one only when it is whole."""
+    torch.set_num_threads(1)
+    seed, arm, mechanism = task
+    output = Path(config.output)
+    with whole_folder(run_folder(output, seed, cell_name(arm, mechanism))) as folder:
+        cell = train_cell(config, seed, arm, mechanism, timeline, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+    write_cell(output, cell)
+    return cell
+
+
+def _check(config: InterventionConfig) -> None:
+    """Refuse what can be refused before the work starts."""
+    check_output(Path(config.output))
+    register(config.backend)
+    with torch.random.fork_rng():
+        build_module(config.model)
+    data = build_data(config.data, seed=config.seeds[0])
+    check_groups(config, data.probe_data().groups)
+    check_data(config)
+
+
+def check_groups(config: InterventionConfig, groups: Iterable[str]) -> None:
+    """Refuse names of groups, and a signal, that the observed sequences do not have.
+
+    Args:
+        config: of the experiment.
+        groups: of the observed sequences.
+
+    Raises:
+        InputError: with the name and those that there are.
+    """
+    names = sorted(groups)
+    weights = config.weights
+    for setting, name in (
+        ("weights.group", weights.group),
+        ("weights.onset.against", weights.onset.against),
+        ("weights.within_onset.against", weights.within_onset.against),
+    ):
+        if name not in names:
+            raise InputError(
+                f"got {setting}={name!r}; expected one of {names}, the groups of the observed sequences; correct the "
+                "name"
+            )
+    signals = live_signals(names)
+    if Arm.live in config.arms and config.live.signal not in signals:
+        raise InputError(
+            f"got live.signal={config.live.signal!r}; expected one of {signals}; name a signal of these groups"
+        )
+
+
+def run_cells(config: InterventionConfig, progress: Progress = print) -> list[Cell]:
+    """Run every cell that is not there yet.
+
+    The arm ``none`` of each seed first: it says where the windows of the others are. Cells are written as they end, so
+    that a study which was killed goes on where it was.
+
+    Args:
+        config: of the experiment.
+        progress: told one line for each cell that ends.
+
+    Returns:
+        All cells, by seed and in the order of the arms.
+
+    Raises:
+        InputError: settings that cannot be used, or ``output`` holds cells of other settings.
+    """
+    _check(config)
+    output = Path(config.output)
+    check_settings(config)
+    wanted = [(seed, arm, mechanism) for seed in config.seeds for arm, mechanism in config.cells()]
+    cells = {task: read_cell(output, task[0], cell_name(*task[1:])) for task in wanted}
+    known = sum(cell is not None for cell in cells.values())
+    if known:
+        progress(f"{known} of {len(wanted)} cells are there already")
+    report = CellReport(progress, [task[1] for task in wanted if cells[task] is None], len(wanted), config.num_workers)
+    threads = torch.get_num_threads()
+
+    def run(tasks: Sequence[Task]) -> None:
+        missing = [task for task in tasks if cells[task] is None]
+        timelines = [{} if task[1] == Arm.none else dict(_none(cells, task[0]).timeline) for task in missing]
+        work = [(config, task, timeline) for task, timeline in zip(missing, timelines, strict=True)]
+        for cell in shared(_compute, work, num_workers=config.num_workers, backend=config.backend):
+            cells[cell.seed, cell.arm, cell.mechanism] = cell
+            report(cell)
+
+    try:
+        run([task for task in wanted if task[1] == Arm.none])
+        # The long ones first: those that start at the beginning.
+        run([task for task in wanted if task[1] != Arm.none])
+    finally:
+        torch.set_num_threads(threads)
+    for seed in config.seeds:
+        shutil.rmtree(checkpoint_folder(output, seed), ignore_errors=True)
+    with suppress(OSError):  # another study may still be there
+        checkpoint_folder(output, 0).parent.rmdir()
+    return [cell for cell in cells.values() if cell is not None]
+
+
+def _none(cells: dict[Task, Cell | None], seed: int) -> Cell:
+    found = cells[seed, str(Arm.none), "none"]
+    assert found is not None
+    return found

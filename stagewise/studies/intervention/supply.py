@@ -1,0 +1,52 @@
+"""Whether the data of the experiment last: found before the first cell, for the seeds and windows to come."""
+
+from stagewise.errors import InputError
+from stagewise.interventions.supply import check_supply
+from stagewise.studies.intervention.arms import UNWEIGHTED, Arm
+from stagewise.studies.intervention.building import build_data
+from stagewise.studies.intervention.config import InterventionConfig
+from stagewise.studies.intervention.training import RANDOM_GROUP, grouped_loader
+
+_MARGIN = 1.1
+"""Windows lie elsewhere in each cell, and draw other samples: so much longer a one must be fed."""
+
+
+def check_data(config: InterventionConfig) -> None:
+    """Draw the order of each seed, without loading anything, with a window where the data are nearly used up.
+
+    Args:
+        config: of the experiment.
+
+    Raises:
+        InputError: no such group, or some sample would come twice; it says how many there are and how many are needed.
+    """
+    steps, weights = config.training.max_steps, config.weights
+    start = max(0, steps - round(_MARGIN * weights.length))
+    weighted = [arm for arm, mechanism in config.cells() if mechanism == "sampling" and arm not in UNWEIGHTED]
+    groups = [weights.group] if any(arm != Arm.random for arm in weighted) else []
+    groups += [RANDOM_GROUP] if Arm.random in weighted else []
+    for seed in config.seeds:
+        data = build_data(config.data, seed=seed)
+        loader = grouped_loader(data, config, seed, str(Arm.none))
+        if len(loader) < steps:
+            raise InputError(
+                f"got data for {len(loader)} steps; expected enough for training.max_steps={steps}, so that no sample "
+                "comes twice; raise data.init_args.num_sequences"
+            )
+        even = dict.fromkeys(loader.strata.names, 1.0)
+        for group in groups:
+            inside = {**even, group: weights.factor}
+            try:
+                check_supply(
+                    loader.strata,
+                    lambda number, inside=inside, even=even: inside if number >= start else even,  # type: ignore[misc]
+                    batch_size=loader.batches.batch_size,
+                    seed=loader.batches.seed,
+                    num_batches=steps,
+                )
+            except InputError as error:
+                had = str(error).split(";")[0]
+                raise InputError(
+                    f"{had}, with a window at the end of training.max_steps={steps} (seed {seed}); expected a fresh "
+                    "sample for every draw; raise data.init_args.num_sequences, or lower training.max_steps"
+                ) from error

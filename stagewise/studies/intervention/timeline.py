@@ -1,0 +1,67 @@
+"""When, in a run that nobody disturbed, the influence of a group begins to rise, and when it peaks."""
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from stagewise.errors import InputError
+
+Array = NDArray[np.float64]
+
+
+def influence_of(run: xr.Dataset, group: str, part: str) -> Array:
+    """A group's influence on itself at each probe, ``[step]``, nats^2; negative = helpful.
+
+    Args:
+        run: as :func:`stagewise.runs.store.open_run` returns it.
+        group: of the run.
+        part: ``within``, ``drift``, ``between`` or ``total``.
+
+    Raises:
+        InputError: the run has no such group.
+    """
+    names = [str(name) for name in run["group"].values]
+    if group not in names:
+        raise InputError(f"got group {group!r}; expected one of {names}; name a group of the observed samples")
+    return np.asarray(run["group_bif"].sel(part=part, group=group, group_j=group).values, dtype=np.float64)
+
+
+def peak_step(run: xr.Dataset, group: str, part: str) -> int | None:
+    """Probe at which a group's influence on itself is most helpful; None where it is not known.
+
+    Args:
+        run: as :func:`stagewise.runs.store.open_run` returns it.
+        group: of the run.
+        part: of the influence.
+    """
+    size = -influence_of(run, group, part)
+    return int(run["step"].values[np.nanargmax(size)]) if np.isfinite(size).any() else None
+
+
+def onset_step(run: xr.Dataset, group: str, against: str, *, part: str, ratio: float) -> int | None:
+    """Start of the unbroken run of probes, up to the peak, at which a group's influence exceeds another group's.
+
+    Found afterwards, with the whole run in view: the definition of a window for an experiment, no detector.
+
+    Args:
+        run: as :func:`stagewise.runs.store.open_run` returns it.
+        group: whose influence on itself rises.
+        against: the group that it is held against, its influence on itself taken in size.
+        part: of the influence of both.
+        ratio: so many times the other one.
+
+    Returns:
+        Training step of the first probe of that run; None where not even the peak exceeds it. The first probe of
+        all where that exceeds it too: the onset may then lie before it.
+    """
+    peak = peak_step(run, group, part)
+    if peak is None:
+        return None
+    steps = run["step"].values
+    exceeds = -influence_of(run, group, part) > ratio * np.abs(influence_of(run, against, part))
+    place = int(np.searchsorted(steps, peak))
+    if not exceeds[place]:
+        return None
+    while place > 0 and exceeds[place - 1]:
+        place -= 1
+    return int(steps[place])

@@ -1,0 +1,233 @@
+"""Settings of the toy experiment."""
+
+from dataclasses import dataclass, field
+
+from stagewise.checks.bounds import settle_fields
+from stagewise.errors import InputError, require
+from stagewise.influence.stored_matrices import SampleMatrices
+from stagewise.probes.config import ProbeConfig
+from stagewise.probes.schedule import LogSpaced, ProbeSchedule
+from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.options import Drift, EngineName
+from stagewise.toy.hierarchy import Hierarchy
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """The network and its training by plain gradient descent on full batches.
+
+    Attributes:
+        hidden: hidden units. With few of them modes are not independent of each other at the start.
+        init_std: standard deviation of the initial weights.
+        lr: learning rate.
+        num_steps: steps of training.
+        aligned_lr: learning rate of the second run, which starts aligned with the modes and balanced: there the closed
+            form holds but for the size of the steps. It trains for as much time, ``num_steps * lr``.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    hidden: int = 32
+    init_std: float = 1e-3
+    lr: float = 0.02
+    num_steps: int = 3800
+    aligned_lr: float = 0.005
+
+    def __post_init__(self) -> None:
+        settle_fields(self)
+        for name in ("hidden", "num_steps"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "an integer >= 1", "see configs/toy.yaml")
+        for name in ("init_std", "lr", "aligned_lr"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "more than 0", "see configs/toy.yaml")
+
+
+@dataclass(frozen=True)
+class InfluenceSettings:
+    """What the influence callback gets, as under ``influence`` of ``stagewise fit``.
+
+    Attributes:
+        schedule: when to probe.
+        sgld: the sampler; its seed is added to that of the run.
+        probe: the measurement.
+    """
+
+    schedule: ProbeSchedule = ProbeSchedule(log_spaced=LogSpaced(200, 3800, 60))
+    sgld: SGLDConfig = SGLDConfig(
+        lr=1.5e-4,
+        nbeta=3000.0,
+        localization=10000.0,
+        num_chains=32,
+        num_draws=400,
+        num_burnin_steps=5,
+        num_steps_bw_draws=1,
+        batch_size=64,
+        drift=Drift.plain,
+        engine=EngineName.batched,
+    )
+    probe: ProbeConfig = ProbeConfig(
+        reference_ratio=1.04,
+        min_prominence=0.01,
+        draw_matrices=False,
+        save_trace=True,
+        sample_matrices=SampleMatrices.all,
+    )
+
+    def __post_init__(self) -> None:
+        settle_fields(self)
+
+
+@dataclass(frozen=True)
+class RetrainingSettings:
+    """Retraining, and what else is computed without chains.
+
+    Attributes:
+        horizons: an item is dropped for so many steps from a checkpoint that the runs share.
+        horizon: the one of them that the reported figures are about.
+        window_lengths: lengths of the windows in which an item's weight is changed, steps.
+        window_weights: what it is changed to: 0 drops it, 2 doubles it.
+        num_windows: starts of windows, evenly spaced in log step over the probed part of the run.
+        small_change: weight change that stands for the derivative.
+        gaussian_every: the local Gaussian is computed at every so many probes.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    horizons: list[int] = field(default_factory=lambda: [20, 50, 100, 200])
+    horizon: int = 50
+    window_lengths: list[int] = field(default_factory=lambda: [100, 200, 400])
+    window_weights: list[float] = field(default_factory=lambda: [0.0, 2.0])
+    num_windows: int = 16
+    small_change: float = 0.01
+    gaussian_every: int = 3
+
+    def __post_init__(self) -> None:
+        settle_fields(self)
+        require(
+            self.horizon in self.horizons, "horizon", self.horizon, f"one of horizons={self.horizons}", "add it to them"
+        )
+        for name in ("horizons", "window_lengths"):
+            given = getattr(self, name)
+            require(
+                len(given) > 0 and min(given) >= 1 and given == sorted(set(given)),
+                name,
+                given,
+                "increasing numbers of steps, each 1 or more",
+                "see configs/toy.yaml",
+            )
+        require(
+            len(self.window_weights) > 0 and all(weight >= 0 and weight != 1 for weight in self.window_weights),
+            "window_weights",
+            self.window_weights,
+            "weights of 0 or more, none of them 1",
+            "0 drops an item, 2 doubles it",
+        )
+        require(self.num_windows >= 2, "num_windows", self.num_windows, "2 or more", "16 is usual")
+        require(0 < self.small_change < 1, "small_change", self.small_change, "a number in (0, 1)", "0.01 is usual")
+        require(self.gaussian_every >= 1, "gaussian_every", self.gaussian_every, "1 or more", "3 is usual")
+
+
+@dataclass(frozen=True)
+class ToyConfig:
+    """The toy experiment.
+
+    Attributes:
+        seeds: one run each; they draw the initial weights and the noise of the chains.
+        output: folder for the runs, ``validation.json``, the report and its figures.
+        num_workers: processes that share the work.
+        hierarchy: items and properties.
+        network: the network and its training.
+        influence: what the callback gets.
+        retraining: what is computed without chains.
+
+    Raises:
+        InputError: no seed, one that comes twice or is negative, no worker, chains that are too few or whose draws
+            are not kept, or probes and windows that do not fit the run.
+    """
+
+    seeds: list[int] = field(default_factory=lambda: [11, 12, 13, 14, 15])
+    output: str = "runs/toy"
+    num_workers: int = 2
+    hierarchy: Hierarchy = field(default_factory=Hierarchy)
+    network: NetworkSettings = NetworkSettings()
+    influence: InfluenceSettings = InfluenceSettings()
+    retraining: RetrainingSettings = RetrainingSettings()
+
+    def __post_init__(self) -> None:
+        settle_fields(self)
+        good = len(self.seeds) > 0 and len(set(self.seeds)) == len(self.seeds) and min(self.seeds) >= 0
+        require(good, "seeds", self.seeds, "at least one seed >= 0, each once", 'e.g. --seeds "[11,12,13]"')
+        require(self.num_workers >= 1, "num_workers", self.num_workers, "1 or more", "the number of cores is usual")
+        require(bool(self.output), "output", repr(self.output), "a folder", "e.g. runs/toy")
+        sgld = self.influence.sgld
+        sgld.numbers()
+        require(sgld.num_chains >= 3, "num_chains", sgld.num_chains, "3 or more, for errors over chains", "32 is usual")
+        # Every minibatch is the whole set: all drifts but the tilted one are then the plain gradient.
+        drift = Drift.plain if sgld.drift is not Drift.tilted else sgld.drift
+        found = {"drift": drift, "weight_decay": sgld.weight_decay, "parameters": sgld.parameters}
+        for name, usable in (("drift", "plain"), ("weight_decay", 0.0), ("parameters", None)):
+            value = found[name]
+            require(
+                value == usable,
+                f"influence.sgld.{name}",
+                value,
+                f"{usable}: the local Gaussian is that of the plain loss and all weights",
+                "leave it out",
+            )
+        require(
+            self.influence.probe.gradient_dot,
+            "influence.probe.gradient_dot",
+            self.influence.probe.gradient_dot,
+            "true: it is the baseline of every comparison",
+            "leave it out",
+        )
+        items = len(self.hierarchy.items)
+        require(
+            sgld.batch_size >= items,
+            "batch_size",
+            sgld.batch_size,
+            f"all {items} items: the other methods know no minibatches",
+            f"set influence.sgld.batch_size to {items}",
+        )
+        require(
+            self.influence.probe.save_trace,
+            "save_trace",
+            self.influence.probe.save_trace,
+            "true, since influence is read from the draws",
+            "set influence.probe.save_trace to true",
+        )
+        require(
+            self.influence.probe.sample_matrices is SampleMatrices.all,
+            "sample_matrices",
+            self.influence.probe.sample_matrices,
+            "all, since every part is compared",
+            "set influence.probe.sample_matrices to all",
+        )
+        first, last = self.probed_steps[0], self.probed_steps[-1]
+        if last > self.network.num_steps:
+            raise InputError(
+                f"got probes up to step {last} in a run of {self.network.num_steps} steps; expected them within the "
+                "run; lower influence.schedule.log_spaced.last or raise network.num_steps"
+            )
+        longest = max(self.retraining.window_lengths)
+        if first + longest >= last:
+            raise InputError(
+                f"got windows of {longest} steps between the probes at {first} and {last}; expected shorter windows; "
+                "lower retraining.window_lengths"
+            )
+
+    @property
+    def probed_steps(self) -> list[int]:
+        """Training steps of the probes.
+
+        Raises:
+            InputError: the schedule does not list its steps from 1 on, or sets a budget.
+        """
+        steps = self.influence.schedule.listed_steps()
+        if steps is None or steps[0] < 1 or len(steps) < 4 or self.influence.schedule.max_overhead is not None:
+            raise InputError(
+                "got influence.schedule without 4 listed steps from 1 on, or with max_overhead; expected log_spaced or "
+                "at_steps alone, since the other methods are read at the same steps"
+            )
+        return steps

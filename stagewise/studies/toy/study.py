@@ -1,0 +1,116 @@
+"""The toy over seeds: shared out to processes, measured, written."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from joblib import Parallel, delayed
+
+from stagewise.errors import InputError
+from stagewise.files.writing import whole_folder
+from stagewise.reporting.summary import flag_line
+from stagewise.runs.store import STORE_NAME, ProbeStore
+from stagewise.studies.toy.chain_curves import chain_curves
+from stagewise.studies.toy.config import ToyConfig
+from stagewise.studies.toy.exact_curves import check_computable, exact_curves
+from stagewise.studies.toy.folders import CURVES_NAME, check_free, seed_folder
+from stagewise.studies.toy.training import train
+from stagewise.studies.toy.validation import SeedResult, measure
+
+Progress = Callable[[str], None]
+
+_REPLAY_TOLERANCE = 1e-9
+"""Largest difference of weights between the trained run and the one that retraining starts from."""
+
+
+def _run_chains(config: ToyConfig, seed: int) -> tuple[xr.Dataset, list[str]]:
+    """Train one seed and read its curves; a run of the seed that is there already stays until this one is whole."""
+    with whole_folder(seed_folder(Path(config.output), seed)) as folder:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            run = train(config, seed, folder)
+        notices = [" ".join(str(it.message).split()) for it in caught]
+        notices = [it.removeprefix("stagewise: ") for it in notices if it.startswith("stagewise")]
+        for it in caught:
+            if issubclass(it.category, RuntimeWarning):  # numerical trouble must not pass unseen
+                warnings.warn_explicit(it.message, it.category, it.filename, it.lineno)
+        missing = sorted(set(config.probed_steps) - set(ProbeStore(folder / STORE_NAME).steps()))
+        if missing:
+            raise InputError(
+                f"got seed {seed} without {len(missing)} of its probes, the first at step {missing[0]}; expected all "
+                f"{len(config.probed_steps)}; change influence.sgld as the callback says: {' | '.join(notices)}"
+            )
+        curves = chain_curves(run.folder, config.hierarchy)
+        curves["trained_first"] = (("hidden", "item"), run.final.first.numpy())
+        curves["trained_second"] = (("property", "hidden"), run.final.second.numpy())
+    # Flags are counted in the curves.
+    return curves, [it for it in notices if "flagged" not in it]
+
+
+def _compute(config: ToyConfig, seed: int, part: str) -> tuple[int, str, Any]:
+    torch.set_num_threads(1)
+    return seed, part, _run_chains(config, seed) if part == "chains" else exact_curves(config, seed)
+
+
+def _replay_error(chains: xr.Dataset, exact: xr.Dataset) -> float:
+    """Largest difference between the weights that Lightning trained and those of plain matrix algebra."""
+    differences = [
+        np.abs(chains[f"trained_{layer}"].values - exact[f"final_{layer}"].values).max()
+        for layer in ("first", "second")
+    ]
+    return float(max(differences))
+
+
+def _measured(config: ToyConfig, seed: int, chains: xr.Dataset, exact: xr.Dataset) -> SeedResult:
+    """The result of a seed; its curves are written beside its run."""
+    chains.attrs["replay_error"] = _replay_error(chains, exact)
+    if not chains.attrs["replay_error"] <= _REPLAY_TOLERANCE:
+        raise InputError(
+            f"got weights that differ by {chains.attrs['replay_error']:.1e} between the trained run of seed {seed} and "
+            f"its replay; expected at most {_REPLAY_TOLERANCE:g}; lower network.lr"
+        )
+    path = seed_folder(Path(config.output), seed) / CURVES_NAME
+    chains.to_zarr(path, group="chains", mode="w", consolidated=False)
+    exact.to_zarr(path, group="exact", mode="a", consolidated=False)
+    return measure(chains, exact, config, seed)
+
+
+def run_seeds(config: ToyConfig, progress: Progress = print) -> list[SeedResult]:
+    """Train, probe and retrain each seed.
+
+    Chains and what needs none are separate tasks, so that two processes are both busy to the end.
+
+    Args:
+        config: of the experiment.
+        progress: told one line for each task that ends, and what the callback warned of.
+
+    Returns:
+        One result for each seed, in the order of the seeds.
+
+    Raises:
+        InputError: ``output`` holds something else where a run would go, settings for which there is no local Gaussian
+            or closed form, a run whose chains failed, or one that is not the run which retraining starts from.
+    """
+    check_free(Path(config.output), config.seeds)
+    check_computable(config)
+    # The long tasks first.
+    tasks = [(seed, part) for part in ("chains", "exact") for seed in config.seeds]
+    curves: dict[tuple[int, str], xr.Dataset] = {}
+    threads = torch.get_num_threads()
+    try:
+        workers = Parallel(n_jobs=min(config.num_workers, len(tasks)), return_as="generator_unordered")
+        for seed, part, found in workers(delayed(_compute)(config, seed, part) for seed, part in tasks):
+            what = "retrained"
+            if part == "chains":
+                found, notices = found
+                flags = flag_line(found.attrs["flags"], found.attrs["probes_flagged"], found.sizes["step"])
+                what = "\n    ".join([f"trained and probed; flagged: {flags}", *notices])
+            curves[seed, part] = found
+            progress(f"[{len(curves)}/{len(tasks)}] seed {seed}: {what}")
+    finally:
+        torch.set_num_threads(threads)
+    return [_measured(config, seed, curves[seed, "chains"], curves[seed, "exact"]) for seed in config.seeds]

@@ -1,0 +1,61 @@
+"""Which weights the chains of a cell move: all, or those of a head, a layer, or another part of the model."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from stagewise.errors import InputError
+from stagewise.lm.components import KINDS, component_masks, components, is_component_name
+from stagewise.sampling.selection import Masks
+
+ALL = "all"
+"""The component whose chains move all weights that ``sgld.parameters`` names."""
+
+
+def check_component(name: str) -> None:
+    """Refuse a name that can stand for no component.
+
+    Raises:
+        InputError: with those that there are.
+    """
+    if name != ALL and name not in KINDS and not is_component_name(name):
+        raise InputError(
+            f"got component {name!r}; expected {ALL!r}, one of {list(KINDS)} for all of a kind, or a name such as "
+            "'layer0.head1'; correct the name"
+        )
+
+
+def needs_model(names: Sequence[str]) -> bool:
+    """Whether a model must tell how many components there are, or whether it has them."""
+    return any(name != ALL for name in names)
+
+
+def expand(names: Sequence[str], module: nn.Module) -> tuple[str, ...]:
+    """All components that names stand for, each once, in order.
+
+    Args:
+        names: ``all``, kinds of parts (``heads``), and parts (``layer0.head1``).
+        module: a checkpoint.
+
+    Raises:
+        InputError: the model has no such part, or its layout is not known.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        for part in components(module, name) if name in KINDS else [name]:
+            masks_of(part, module)
+            found[part] = None
+    return tuple(found)
+
+
+def masks_of(component: str, module: nn.Module) -> Masks | None:
+    """Which entries of the weights the chains of a component move; None for all.
+
+    Args:
+        component: its name.
+        module: a checkpoint.
+
+    Raises:
+        InputError: the model has no such part, or its layout is not known.
+    """
+    return None if component == ALL else component_masks(module, component)

@@ -1,0 +1,237 @@
+"""Settings of a sweep over checkpoints."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from stagewise.checks.bounds import settle_fields
+from stagewise.errors import InputError, require
+from stagewise.jobs.sharing import Backend
+from stagewise.lm.classes.reading import read_specs
+from stagewise.lm.classes.spec import ClassSpec
+from stagewise.probes.config import ProbeConfig
+from stagewise.sampling.config import EngineName, SGLDConfig
+from stagewise.sampling.preconditioners.diagonal import AdamMoments
+from stagewise.sweep.components import ALL, check_component
+from stagewise.sweep.step_names import check_pattern
+
+
+class Precision(StrEnum):
+    """Arithmetic of forward passes; weights and draws are float32, whatever the checkpoint was saved in.
+
+    In YAML ``full`` or ``bf16``; their values are Lightning's names.
+    """
+
+    full = "32-true"
+    bf16 = "bf16-mixed"
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """Which sequences are observed, and which drive the chains: the same ones at all checkpoints.
+
+    Attributes:
+        context: tokens in a sequence, the one that begins a text included where the tokenizer puts one.
+        num_observed: sequences whose losses are recorded.
+        num_sampling: sequences whose minibatches drive the gradient.
+        held_out_fraction: share of the documents that observed sequences are taken from; the others drive.
+        seed: of both choices.
+        tokenizer: name or folder of a Hugging Face tokenizer, or its ``tokenizer.json``; that of the checkpoints if
+            None.
+        classes: token groups: names of default classes, or name to class, see :mod:`stagewise.lm.classes`. Classes
+            without a token among the observed ones are refused. ``induction``, ``delimiter`` and ``rest`` if None.
+        complements: with classes, also a group ``not_<name>`` for each.
+        text_column: of a table or a Hugging Face data set.
+        config_name: of a Hugging Face data set that has several configurations.
+        split: of a Hugging Face data set, or of tables whose names speak of splits.
+        streaming: read a Hugging Face data set over the network as needed.
+        max_documents: at most so many rows of tables or of a Hugging Face data set.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    context: int = 256
+    num_observed: int = 64
+    num_sampling: int = 1024
+    held_out_fraction: float = 0.1
+    seed: int = 0
+    tokenizer: str | None = None
+    classes: dict[str, ClassSpec | str] | list[str] | None = None
+    complements: bool = False
+    text_column: str = "text"
+    config_name: str | None = None
+    split: str = "train"
+    streaming: bool = True
+    max_documents: int | None = 2000
+
+    def __post_init__(self) -> None:
+        settle_fields(self, leave=("classes",))
+        for name, least in (("context", 2), ("num_observed", 2), ("num_sampling", 1)):
+            value = getattr(self, name)
+            require(value >= least, name, value, f"an integer >= {least}", "see configs/pythia-14m.yaml")
+        require(self.seed >= 0, "seed", self.seed, "an integer >= 0", "0 will do")
+        share = self.held_out_fraction
+        require(0 < share < 1, "held_out_fraction", share, "more than 0 and less than 1", "0.1 is usual")
+        most = self.max_documents
+        require(most is None or most >= 1, "max_documents", most, "an integer >= 1, or null", "2000 is usual")
+        if self.classes is not None:
+            read_specs(self.classes, complements=self.complements)
+        require(
+            self.classes is not None or not self.complements,
+            "complements",
+            self.complements,
+            "classes to complement",
+            "name some in data.classes",
+        )
+
+
+@dataclass(frozen=True)
+class CircuitSettings:
+    """Scores of attention heads and of in-context learning on repeated random tokens, at every checkpoint.
+
+    Attributes:
+        enabled: False leaves them out.
+        num_sequences: probe sequences.
+        segment_length: random tokens in a segment, at most.
+        copies: how often a segment appears.
+        seed: of the sequences.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    enabled: bool = True
+    num_sequences: int = 16
+    segment_length: int = 25
+    copies: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        settle_fields(self, prefix="circuits.")
+        for name, least in (("num_sequences", 1), ("segment_length", 2), ("copies", 2), ("seed", 0)):
+            value = getattr(self, name)
+            require(value >= least, f"circuits.{name}", value, f"an integer >= {least}", "see configs/pythia-14m.yaml")
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """A sweep.
+
+    Attributes:
+        checkpoints: name on the Hugging Face hub, whose revisions are ``step<k>``; a folder with one subfolder for each
+            checkpoint, as ``save_pretrained`` writes them, with the step in its name (``step<k>``, ``checkpoint-<k>``,
+            ``global_step<k>``, ...); or a Lightning ``.ckpt`` file or a folder of them, with ``step=<k>`` in their
+            names or ``global_step`` inside.
+        corpus: ``stdlib``; a text file, a table (JSON lines, CSV, Parquet, Arrow), a folder of either, a data set as
+            ``save_to_disk`` wrote it, or a pattern, see :func:`stagewise.lm.local_files.local_documents`; or the name
+            of a Hugging Face data set.
+        steps: which checkpoints, training steps; all that are in the folder if None. A hub name needs them.
+        output: folder for cells, ``influence.zarr``, ``summary.json``, ``groups.csv``, ``circuits.csv`` and
+            ``classes.md``. The store and the summary come with the component ``all``; those of another one are in
+            ``components/<name>``.
+        model: ``class_path`` and ``init_args`` of a LightningModule with a Hugging Face causal language model, for
+            ``.ckpt`` files.
+        data: the sequences.
+        sgld: the sampler, the same at all checkpoints; its numbers are needed, and its engine.
+        probe: the measurement. The reference of a checkpoint is the one before it in the sweep that has draws:
+            ``reference_ratio`` stays as it is; ``check_curvature`` and ``draw_matrices`` have no part in a sweep.
+        circuits: scores of attention heads, whichever components there are.
+        components: which weights chains move: ``all``, a part of the model (``layer0.head1``), or a kind of part
+            (``heads``, ``layers``, ...) for all of that kind, see :mod:`stagewise.lm.components`. Each has chains of
+            its own.
+        query: [sample, token]: text coloured by the influence of its tokens on this one, an HTML page in ``tokens`` for
+            each checkpoint, and an image in TensorBoard; the sample is one of ``probe.token_samples``, and the token
+            its place in it, from 1 on.
+        device: ``auto`` (a GPU where there is one), or as torch names it.
+        precision: see :class:`Precision`.
+        num_workers: processes that share the checkpoints. One fetches the next checkpoint while it computes.
+        backend: where the processes run.
+        cache_dir: where models are downloaded to; that of the Hugging Face libraries if None.
+        step_pattern: regular expression for whole names of folders, or of files without their ending, whose one group
+            is the step; for names that the usual rule does not tell, see
+            :func:`~stagewise.sweep.step_names.step_of`, or to take some of the folders.
+
+    Raises:
+        InputError: a value out of range, or settings that would differ between checkpoints.
+    """
+
+    checkpoints: str
+    corpus: str
+    steps: list[int] | None = None
+    output: str = "runs/sweep"
+    model: dict[str, Any] | None = None
+    data: TextSettings = TextSettings()
+    sgld: SGLDConfig = SGLDConfig(
+        lr=1e-3, nbeta=30.0, localization=300.0, num_chains=4, num_draws=100, engine=EngineName.sequential
+    )
+    probe: ProbeConfig = ProbeConfig(chunk_size=8)
+    circuits: CircuitSettings = CircuitSettings()
+    components: list[str] = field(default_factory=lambda: [ALL])
+    query: list[int] | None = None
+    device: str = "auto"
+    precision: Precision = Precision.full
+    num_workers: int = 1
+    backend: Backend = Backend.loky
+    cache_dir: str | None = None
+    step_pattern: str | None = None
+
+    def __post_init__(self) -> None:
+        settle_fields(self)
+        if self.step_pattern is not None:
+            check_pattern(self.step_pattern)
+        for name in ("checkpoints", "corpus", "output"):
+            require(bool(getattr(self, name)), name, repr(getattr(self, name)), "a name or path", "see configs/")
+        steps = self.steps
+        good = steps is None or (len(steps) > 0 and min(steps) >= 0 and len(set(steps)) == len(steps))
+        require(good, "steps", steps, "training steps >= 0, each once", 'e.g. --steps "[1,2,4,8]"')
+        require(self.num_workers >= 1, "num_workers", self.num_workers, "1 or more", "1 fetches ahead")
+        good = len(self.components) > 0 and len(set(self.components)) == len(self.components)
+        require(good, "components", self.components, "at least one, each once", f"[{ALL}] is the default")
+        for component in self.components:
+            check_component(component)
+        self._check_sampler()
+        self._check_query()
+        usual = ProbeConfig().reference_ratio
+        require(
+            self.probe.reference_ratio == usual,
+            "probe.reference_ratio",
+            self.probe.reference_ratio,
+            f"{usual}, since the reference of a checkpoint is the one before it",
+            "leave it out, and choose steps",
+        )
+        if self.model is not None and "class_path" not in self.model:
+            raise InputError(f"got model {self.model}; expected class_path and init_args; see configs/induction.yaml")
+
+    def _check_query(self) -> None:
+        query, chosen = self.query, self.probe.token_samples or []
+        if query is None:
+            return
+        require(ALL in self.components, "components", self.components, f"{ALL!r} among them, for a query", "add it")
+        good = len(query) == 2 and query[0] in chosen and 1 <= query[1] < self.data.context
+        require(
+            good,
+            "query",
+            query,
+            f"[sample, token], the sample one of probe.token_samples={chosen}, the token from 1 to "
+            f"{self.data.context - 1}",
+            "set probe.token_samples, and choose a token of one of them",
+        )
+
+    def _check_sampler(self) -> None:
+        """Each checkpoint is computed on its own: nothing can be settled at the first one."""
+        sgld = self.sgld
+        for name in ("lr", "localization"):
+            value = getattr(sgld, name)
+            require(value != "auto", f"sgld.{name}", value, "a number, the same for all checkpoints", "set it")
+        require(
+            sgld.engine is not EngineName.auto,
+            "sgld.engine",
+            sgld.engine,
+            "sequential or batched, the same for all checkpoints",
+            "sequential suits large models",
+        )
+        if isinstance(sgld.preconditioner, AdamMoments):
+            raise InputError(
+                "got sgld.preconditioner AdamMoments; expected another one: a checkpoint has no optimizer; set null"
+            )

@@ -1,0 +1,137 @@
+"""What a sweep will cost, told before it starts."""
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from stagewise.batches import num_samples, take, to_device
+from stagewise.isolation import untouched
+from stagewise.losses.contract import evaluate, resolve_loss
+from stagewise.losses.language_models import causal_lm_name
+from stagewise.sampling.config import Drift
+from stagewise.sampling.data import ProbeData
+from stagewise.sampling.observed import chunks
+from stagewise.sweep.config import SweepConfig
+from stagewise.sweep.measure import device_of, forward_context
+
+_WARM = 5.0
+"""Seconds. A shorter step is timed twice: the first also pays for what the device sets up once."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of the chains of one cell; diagnostics, the gradient dot product and loading are not in it.
+
+    Attributes:
+        parameters: of the model, embeddings included.
+        gradients: of minibatches.
+        gradient_tokens: tokens of each.
+        records: evaluations of the observed set.
+        record_tokens: tokens of each.
+        flops: floating-point operations.
+        seconds: on the device.
+    """
+
+    parameters: int
+    gradients: int
+    gradient_tokens: int
+    records: int
+    record_tokens: int
+    flops: float
+    seconds: float
+
+
+def matrix_parameters(module: nn.Module) -> int:
+    """Weights that each token is multiplied by: all but an input embedding that does not serve as output too."""
+    model = module.get_submodule(causal_lm_name(module) or "")
+    total = sum(parameter.numel() for parameter in model.parameters())
+    given, taken = model.get_input_embeddings().weight, model.get_output_embeddings().weight  # type: ignore[operator]
+    return total - (0 if given is taken else given.numel())
+
+
+def _timed_step(config: SweepConfig, data: ProbeData, module: nn.Module) -> tuple[float, float]:
+    """Seconds of a gradient of a minibatch, and of an evaluation of the observed set."""
+    device, context, loss_fn = device_of(config), forward_context(config), resolve_loss(module)
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    minibatch = to_device(take(data.sampling, slice(0, config.sgld.batch_size)), device)
+    observed = chunks(to_device(data.observed, device), config.probe.chunk_size)
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    with untouched(module):
+        start = now()
+        with torch.enable_grad(), context():
+            loss = evaluate(loss_fn, module, minibatch).mean()
+        torch.autograd.grad(loss, parameters, allow_unused=True)
+        middle = now()
+        with torch.no_grad(), context():
+            for chunk in observed:
+                evaluate(loss_fn, module, chunk)
+        return middle - start, now() - middle
+
+
+def estimate(config: SweepConfig, data: ProbeData, module: nn.Module) -> Cost:
+    """Cost of one cell, from one timed step.
+
+    Args:
+        config: of the sweep.
+        data: of the sweep.
+        module: a checkpoint, on its device.
+
+    Source: 6 N operations for each token forward and backward, 2 N forward, N the weights that it is multiplied by
+        (Kaplan et al. 2020, arXiv 2001.08361, section 2.1); attention scores come on top.
+    """
+    sgld = config.sgld
+    twice = 1 if sgld.drift is Drift.plain else 2
+    own = config.probe.llc.own_sgld(sgld)
+    samplers = [sgld] if own is None else [sgld, own]
+    gradients = sum(twice * it.num_chains * it.num_steps for it in samplers)
+    records = sum(it.num_chains * it.num_draws for it in samplers)
+    if config.probe.control_every is not None:
+        records += sgld.num_chains * sgld.num_draws
+    context = config.data.context
+    gradient_tokens = min(sgld.batch_size, num_samples(data.sampling)) * context
+    record_tokens = num_samples(data.observed) * context
+    weights = matrix_parameters(module)
+    gradient, record = _timed_step(config, data, module)
+    if gradient + record < _WARM:
+        gradient, record = _timed_step(config, data, module)
+    return Cost(
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        gradients=gradients,
+        gradient_tokens=gradient_tokens,
+        records=records,
+        record_tokens=record_tokens,
+        flops=float(weights) * (6 * gradients * gradient_tokens + 2 * records * record_tokens),
+        seconds=gradients * gradient + records * record,
+    )
+
+
+def describe_cost(cost: Cost, num_cells: int, config: SweepConfig, *, num_ranks: int = 1) -> str:
+    """The cost in words.
+
+    Args:
+        cost: of one cell.
+        num_cells: to be computed.
+        config: of the sweep.
+        num_ranks: processes that share the chains of a cell.
+    """
+    sgld = config.sgld
+    speed: float = min(config.num_workers, num_cells)
+    shared = "" if speed == 1 else f", at best, shared by {speed} processes"
+    if num_ranks > 1:
+        speed = sgld.num_chains / math.ceil(sgld.num_chains / num_ranks)
+        shared = f", at best, the chains of each shared by {num_ranks} processes"
+    return (
+        f"{num_cells} cells of {cost.parameters:,} parameters, each {sgld.num_chains} chains x {sgld.num_draws} draws: "
+        f"{cost.gradients} gradients of {cost.gradient_tokens:,} tokens and {cost.records} evaluations of "
+        f"{cost.record_tokens:,}; about {cost.flops:.1e} FLOPs a cell, {num_cells * cost.flops:.1e} in all. On "
+        f"{device_of(config)} about {cost.seconds:.3g} s a cell by one timed step, "
+        f"{num_cells * cost.seconds / speed / 3600:.2f} hours in all{shared}; diagnostics and downloads come on top"
+    )

@@ -1,0 +1,165 @@
+"""Computes cells: the chains of each component at one checkpoint."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from stagewise.errors import InputError
+from stagewise.losses.contract import resolve_loss
+from stagewise.probes.prober import Prober
+from stagewise.sampling.data import ProbeData
+from stagewise.sampling.share import ALONE, ChainShare
+from stagewise.sweep.cell import Cell, write_cell
+from stagewise.sweep.circuit_files import Key, write_circuits
+from stagewise.sweep.circuits import measure_circuits
+from stagewise.sweep.components import ALL, masks_of
+from stagewise.sweep.config import Precision, SweepConfig
+from stagewise.sweep.ranks import agreed, local_rank
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be computed at a checkpoint.
+
+    Attributes:
+        step: training step.
+        components: whose cells are missing.
+        circuits: key of the scores of heads, where they are asked for and missing; else None.
+    """
+
+    step: int
+    components: tuple[str, ...]
+    circuits: Key | None = None
+
+
+def device_of(config: SweepConfig) -> torch.device:
+    """Where the chains run; under torchrun, each process of a machine has a GPU of its own.
+
+    Raises:
+        InputError: torch does not know the device, or it is not there.
+    """
+    name, local = config.device, local_rank()
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and local is not None:
+        name = f"cuda:{local}"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"got device={config.device} ({str(error).splitlines()[0]}); expected auto, cpu or a GPU that is there"
+        ) from error
+    return device
+
+
+def forward_context(config: SweepConfig) -> Callable[[], AbstractContextManager]:
+    """Autocast, where it was asked for."""
+    if config.precision is Precision.full:
+        return nullcontext
+    return partial(torch.autocast, device_of(config).type, dtype=torch.bfloat16)
+
+
+def make_prober(
+    config: SweepConfig, data: ProbeData, module: nn.Module, component: str, share: ChainShare = ALONE
+) -> Prober:
+    """A prober for a checkpoint; refuses what cannot be measured.
+
+    Args:
+        config: of the sweep.
+        data: of the sweep.
+        module: the checkpoint, on its device.
+        component: whose chains.
+        share: which of them this process runs.
+
+    Raises:
+        InputError: as :class:`~stagewise.probes.prober.Prober` does.
+    """
+    return Prober(
+        module,
+        resolve_loss(module),
+        data,
+        sgld=config.sgld,
+        config=config.probe,
+        device=device_of(config),
+        forward_context=forward_context(config),
+        masks=masks_of(component, module),
+        share=share,
+    )
+
+
+def measure_cells(
+    config: SweepConfig,
+    data: ProbeData,
+    module: nn.Module,
+    task: Task,
+    *,
+    bos_token_id: int | None = None,
+    share: ChainShare = ALONE,
+) -> Iterator[str]:
+    """Compute and keep the cells of a checkpoint, then scores of heads; each cell is told in words as it ends.
+
+    Where processes share the chains, all of them call this, and the first one keeps and tells.
+
+    Args:
+        config: of the sweep.
+        data: of the sweep.
+        module: the checkpoint, on any device.
+        task: what is missing.
+        bos_token_id: what the tokenizer puts before a text.
+        share: which of the chains this process runs.
+
+    Raises:
+        InputError: the loss of the checkpoint cannot be used.
+    """
+    module.to(device_of(config))
+    output, step = Path(config.output), task.step
+    for component in task.components:
+        began = time.monotonic()
+        try:
+            prober = agreed(share, partial(make_prober, config, data, module, component, share))
+            measured, trace = prober.measure(module, step)
+        except InputError as error:
+            raise InputError(f"at step {step}: {error}") from error
+        if not share.is_first:
+            continue
+        seconds = time.monotonic() - began
+        cell = Cell(step, component, measured, dict(trace.dropped), seconds)
+        write_cell(output, cell)
+        yield describe(cell)
+    # Last: of weights whose loss can be used.
+    if share.is_first and task.circuits is not None:
+        circuits = measure_circuits(module, config.circuits, bos_token_id=bos_token_id)
+        write_circuits(output, step, task.circuits, circuits)
+
+
+def compute(
+    config: SweepConfig,
+    source: Any,
+    data: ProbeData,
+    task: Task,
+    bos_token_id: int | None,
+    threads: int,
+) -> list[str]:
+    """Load a checkpoint in a process of its own and compute its cells; returns them in words."""
+    torch.set_num_threads(threads)
+    return list(measure_cells(config, data, source.load(task.step), task, bos_token_id=bos_token_id))
+
+
+def describe(cell: Cell) -> str:
+    """One line: the loss at the checkpoint, and what its chains are flagged for."""
+    name = f"step {cell.step}" + ("" if cell.component == ALL else f" {cell.component}")
+    if cell.measured is None:
+        reason = next(iter(cell.dropped.values()), "no chain")
+        return f"{name}: lost all its chains ({reason})"
+    own = cell.measured.own
+    loss = float(own["anchor_loss"].sum()) / int(own["mask"].sum())
+    flags = str(own["flag_names"].item()) or "none"
+    return f"{name}: loss {loss:.3f} nats a token, flagged for: {flags}"

@@ -1,0 +1,66 @@
+"""The training step in the name of a checkpoint."""
+
+import re
+
+import regex
+
+from stagewise.checks.patterns import compiled, whole_match
+from stagewise.errors import require
+
+_NUMBER = r"(\d+)(?![\dA-Za-z]|\.\d)"
+"""A whole number by itself: not the 4 of ``4B``, the 10 of ``10k`` or a part of ``0.5``."""
+
+_WORDS = (
+    re.compile(rf"(?<![a-z])(?:global[-_ ]?)?steps?[-_= ]?{_NUMBER}", re.IGNORECASE),
+    re.compile(rf"(?<![a-z])(?:iter|iters|iteration|iterations|ba|batch|batches|update|updates)[-_= ]?{_NUMBER}", re.I),
+    re.compile(rf"(?<![a-z])(?:checkpoint|ckpt|chkpt|cp)[-_= ]?{_NUMBER}", re.IGNORECASE),
+)
+"""What stands before a step, the plainest first: a name may count epochs and tokens too."""
+
+_ALONE = re.compile(rf"(?<![\d.])(?<!\d[A-Za-z]){_NUMBER}")
+
+
+_MOST_DIGITS = 18
+
+
+def check_pattern(pattern: str) -> "regex.Pattern[str]":
+    """Refuse what is no regular expression with one group; returns it, compiled.
+
+    Raises:
+        InputError: with what was got.
+    """
+    expected, advice = "a regular expression with one group, the step", r"e.g. 'model_e\d+_s(\d+)'"
+    known = compiled(pattern, name="step_pattern", expected=expected, advice=advice)
+    require(known.groups == 1, "step_pattern", repr(pattern), expected, advice)
+    return known
+
+
+def step_of(name: str, pattern: str | None = None, *, any_number: bool = False) -> int | None:
+    """The training step that a name tells, or None.
+
+    ``step500``, ``step-500``, ``step_500``, ``global_step500``, ``epoch=1-step=500``, ``step500-tokens4B``,
+    ``iter_0000500``, ``ep1-ba500``, ``checkpoint-500`` and ``ckpt_500`` are all of step 500. With several numbers and
+    none of these words, only a pattern tells.
+
+    Args:
+        name: of a folder or file, without the folders above.
+        pattern: regular expression for the whole name; its one group is the step. In place of the rule above.
+        any_number: whether a lone number without such a word is a step too (``500``, ``model_500``).
+
+    Raises:
+        InputError: the pattern is none, or was still at a name after a second.
+    """
+    if pattern is not None:
+        match = whole_match(check_pattern(pattern), name)
+        return _step(match[1] or "") if match else None
+    for word in _WORDS:
+        found = set(word.findall(name))
+        if found:
+            return _step(found.pop()) if len(found) == 1 else None
+    found = set(_ALONE.findall(name)) if any_number else set()
+    return _step(found.pop()) if len(found) == 1 else None
+
+
+def _step(digits: str) -> int | None:
+    """No run counts to a step of more digits."""
+    return int(digits) if digits.isdecimal() and len(digits) <= _MOST_DIGITS else None

@@ -1,0 +1,342 @@
+"""What a run is told of careless settings, and how ``auto`` is settled; all in real runs of the callback."""
+
+import json
+import logging
+import re
+import warnings
+from dataclasses import replace
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import DataLoader, TensorDataset
+
+from stagewise import InfluenceCallback, InputError, ProbeConfig, ProbeSchedule, SGLDConfig, open_run
+from stagewise.calibration.landscape import Landscape
+from stagewise.sampling.preconditioners.diagonal import RMSprop
+
+SOUND = SGLDConfig(
+    lr=5e-4,
+    nbeta=100,
+    localization=200,
+    num_chains=2,
+    num_draws=6,
+    num_burnin_steps=0,
+    num_steps_bw_draws=1,
+    batch_size=16,
+    drift="plain",
+)
+FIRST = ProbeSchedule(at_steps=[1])
+CHECKED = ProbeConfig()
+
+
+class DeepLinear(pl.LightningModule):
+    """Two linear layers at the saddle near zero: lam_min is minus the largest singular value of the target."""
+
+    def __init__(self, scale=1e-2, lr=1e-3, steepness=1.0):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(scale * torch.randn(4, 4, generator=generator))
+        self.lr, self.steepness = lr, steepness
+
+    def per_sample_loss(self, batch):
+        return self.steepness * 0.5 * (self.body(batch[0]) - batch[1]).square().sum(dim=1)
+
+    def training_step(self, batch, batch_idx):
+        return self.per_sample_loss(batch).mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
+def data(num=64, scale=4.0):
+    x = torch.eye(4).repeat(num // 4, 1)
+    return TensorDataset(x, x @ torch.diag(scale * torch.tensor([1.0, 0.75, 0.5, 0.25])))
+
+
+def train(folder, module, sgld, schedule=FIRST, *, max_steps=2, probe=CHECKED, ckpt_path=None, callbacks=(), **more):
+    """Run; returns what the run was told, and its trainer."""
+    told = []
+    callback = InfluenceCallback(schedule, sgld, probe, **more)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=max_steps,
+        callbacks=[callback, *callbacks],
+        default_root_dir=folder,
+        enable_checkpointing=bool(callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.fit(module, DataLoader(data(), 16, shuffle=False), ckpt_path=ckpt_path, weights_only=True)
+    told = [str(it.message) for it in caught if str(it.message).startswith("stagewise: ")]
+    return told, trainer
+
+
+def about_settings(told):
+    """Without what is said of the chains themselves."""
+    return [it for it in told if not any(words in it for words in ("dropped", "lost all", "flagged"))]
+
+
+def test_sound_settings_are_passed_over_in_silence(tmp_path):
+    told, _ = train(tmp_path, DeepLinear(), SOUND)
+    assert about_settings(told) == []
+
+
+def test_weak_localization_at_a_saddle(tmp_path):
+    # Four samples in four: lam_min = -4 / 4.
+    told, _ = train(tmp_path, DeepLinear(), replace(SOUND, localization=50))
+    (text,) = about_settings(told)
+    assert text.startswith("stagewise: localization 50 is too weak: at step 1 the most negative curvature is lam_min")
+    assert "goes on training; set localization to 1.5e+02 or more, or nbeta to 33 or less." in text
+
+
+def test_large_step(tmp_path):
+    told, _ = train(tmp_path, DeepLinear(), replace(SOUND, lr=0.018))
+    (text,) = about_settings(told)
+    assert "stagewise: lr 0.018 is too large: at step 1 lr x (nbeta x lam_max + localization)" in text
+    assert "chains blow up from 4 on; set lr to 0.0083 or less." in text
+
+
+def test_large_nbeta_makes_a_harmless_step_unstable(tmp_path):
+    """lr x localization alone is 3.2, which the settings themselves let pass."""
+    told, _ = train(tmp_path, DeepLinear(), replace(SOUND, nbeta=1e5, localization=1.6e5, lr=2e-5))
+    (text,) = about_settings(told)
+    assert "lr 2e-05 is too large: at step 1 lr x (nbeta x lam_max + localization) = 2e-05 x (100000 x 1" in text
+
+
+def test_rmsprop_with_a_tiny_epsilon_at_a_converged_checkpoint(tmp_path):
+    settings = replace(SOUND, preconditioner=RMSprop(eps=1e-8), num_burnin_steps=10, lr=1e-4)
+    module = DeepLinear(scale=0.3, lr=0.5)
+    told, _ = train(tmp_path, module, settings, ProbeSchedule(at_steps=[400]), max_steps=400)
+    texts = [text for text in about_settings(told) if "is too large" in text]
+    assert len(texts) == 1
+    assert "lr 0.0001 is too large: at step 400 the steepest direction of the preconditioned chain" in texts[0]
+    assert "with eps 1e-08 the preconditioner 1 / (sqrt(v) + eps) has no ceiling" in texts[0]
+    assert "set preconditioner.eps to 0.1, or lr to" in texts[0]
+
+
+def test_usual_epsilon_at_the_same_checkpoint_is_passed_over(tmp_path):
+    settings = replace(SOUND, preconditioner=RMSprop(eps=0.1), num_burnin_steps=10, lr=5e-5)
+    module = DeepLinear(scale=0.3, lr=0.5)
+    told, _ = train(tmp_path, module, settings, ProbeSchedule(at_steps=[400]), max_steps=400)
+    assert about_settings(told) == []
+
+
+def test_localization_that_hides_the_loss(tmp_path):
+    told, _ = train(tmp_path, DeepLinear(), replace(SOUND, localization=1e5, lr=2e-6))
+    (text,) = about_settings(told)
+    assert "localization 100000 hides the loss: nbeta x lam_max = 1" in text
+    assert "which baseline/graddot shows without chains; set localization to 1.5e+02, or nbeta to" in text
+
+
+def test_steps_too_small_to_move(tmp_path):
+    told, _ = train(tmp_path, DeepLinear(), replace(SOUND, lr=1e-8))
+    (text,) = about_settings(told)
+    assert "lr 1e-08 is too small" in text
+    assert "a chain has 6" in text
+
+
+def test_each_kind_is_told_once_and_settings_that_cease_to_suit_are_told_later(tmp_path):
+    """The curvature doubles as the net learns: from 4 at the saddle to 8 at the minimum."""
+    module = DeepLinear(scale=0.01, lr=0.1, steepness=4.0)
+    schedule = ProbeSchedule(at_steps=[1, 58, 59, 60])
+    settings = replace(SOUND, nbeta=300, localization=1900, lr=9e-4)
+    told, _ = train(tmp_path, module, settings, schedule, max_steps=60)
+    (text,) = about_settings(told)
+    assert text.startswith("stagewise: the sampler's settings no longer suit the run: lr 0.0009 is large: at step 58")
+
+
+def test_check_can_be_switched_off(tmp_path):
+    told, _ = train(tmp_path, DeepLinear(), replace(SOUND, localization=50), probe=ProbeConfig(check_curvature=False))
+    assert about_settings(told) == []
+
+
+class Attends(DeepLinear):
+    """Insists on an attention kernel that has no second derivative."""
+
+    def per_sample_loss(self, batch):
+        query = self.body(batch[0])[:, None, None]
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            mixed = F.scaled_dot_product_attention(query, query, query)[:, 0, 0]
+        return (mixed - batch[1]).square().sum(dim=1)
+
+
+def test_loss_that_cannot_be_checked_is_a_remark_and_the_run_goes_on(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        told, trainer = train(tmp_path, Attends(), SOUND, ProbeSchedule(every_n_steps=1), max_steps=3)
+    remarks = [it.getMessage() for it in caplog.records if "were not checked" in it.getMessage()]
+    assert len(remarks) == 1
+    assert "without second derivatives" in remarks[0]
+    assert about_settings(told) == []
+    assert open_run(trainer.log_dir)["step"].values.tolist() == [1, 2, 3]
+
+
+AUTO = replace(SOUND, lr="auto", localization="auto", drift="auto", num_burnin_steps="auto", num_steps_bw_draws="auto")
+
+
+def test_auto_is_settled_at_the_first_probe_and_fixed(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        _, trainer = train(tmp_path, DeepLinear(lr=0.5, scale=0.1), AUTO, ProbeSchedule(every_n_steps=4), max_steps=12)
+    summary = json.loads(open_run(trainer.log_dir).attrs["summary"])
+    lr, localization = summary["lr"], summary["localization"]
+    assert isinstance(lr, float)
+    # lam_min is about -1, taken twice, and 1.5 as a margin.
+    assert localization == pytest.approx(300, rel=0.1)
+    assert open_run(trainer.log_dir).attrs["lr"] == lr
+    assert summary["sgld"]["lr"] == lr
+    (line,) = [it.getMessage() for it in caplog.records if "(to paste)" in it.getMessage()]
+    (pasted,) = yaml.safe_load(re.search(r"sgld: \{.*\}", line).group()).values()
+    assert (pasted["lr"], pasted["localization"], pasted["nbeta"]) == (lr, localization, 100)
+    assert "auto" not in pasted.values()
+    assert "One checkpoint does not know the whole run: curvature was taken 2 times as large" in line
+
+
+def test_number_beside_auto_is_kept(tmp_path):
+    _, trainer = train(tmp_path, DeepLinear(), replace(AUTO, localization=700))
+    attributes = open_run(trainer.log_dir).attrs
+    assert attributes["localization"] == 700
+    # 2.5 / (2 x 100 x 1 + 700) = 2.8e-3
+    assert attributes["lr"] == pytest.approx(2.8e-3, rel=0.05)
+
+
+def test_auto_with_rmsprop_is_settled_by_the_preconditioned_curvature(tmp_path):
+    sgld = replace(AUTO, preconditioner=RMSprop(eps=0.1), num_burnin_steps=20)
+    told, trainer = train(tmp_path, DeepLinear(), sgld)
+    plain = open_run(train(tmp_path / "plain", DeepLinear(), AUTO)[1].log_dir).attrs
+    attributes = open_run(trainer.log_dir).attrs
+    assert attributes["localization"] == plain["localization"]
+    # P is at most 1 / eps = 10; 5 % is the tolerance.
+    assert plain["lr"] / 10.5 <= attributes["lr"] < plain["lr"]
+    assert about_settings(told) == []
+
+
+def test_auto_that_cannot_be_settled_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"got lr='auto'.*could not be measured.*; expected numbers"):
+        train(tmp_path, Attends(), AUTO, on_error="raise")
+    # After the first step a run is not ended for it.
+    told, _ = train(tmp_path / "on", Attends(), AUTO)
+    assert any("a probe failed at step 1: InputError: got lr='auto'" in str(it) for it in told)
+
+
+def large():
+    module = DeepLinear()
+    module.unused = nn.Parameter(torch.zeros(100_000))
+    return module
+
+
+def test_weights_that_leave_no_memory_are_a_remark_for_a_check_and_a_refusal_for_auto(tmp_path, caplog):
+    # Six copies of 100,032 weights take 2.2 MiB; two draws of two losses take next to nothing.
+    small = ProbeConfig(memory_limit_gib=1e-3)
+    few = {"observed": data(4)[:2]}
+    with caplog.at_level(logging.INFO):
+        train(tmp_path, large(), replace(SOUND, num_draws=2, num_chains=1), probe=small, **few)
+    assert any("memory_limit_gib" in it.getMessage() for it in caplog.records)
+    auto = replace(AUTO, num_draws=2, num_chains=1)
+    with pytest.raises(InputError, match="memory_limit_gib"):
+        train(tmp_path / "auto", large(), auto, probe=small, on_error="raise", **few)
+
+
+def test_look_that_fails_later_keeps_what_was_settled(tmp_path, caplog, monkeypatch):
+    """The next look is due at three times the step; the run goes on with the numbers of the first."""
+    looks = []
+    measure = Landscape.measure
+
+    def fails_later(self, module, config, step=0):
+        looks.append(step)
+        if step > 2:
+            raise FloatingPointError("lost in the dark")
+        return measure(self, module, config, step)
+
+    monkeypatch.setattr(Landscape, "measure", fails_later)
+    with caplog.at_level(logging.INFO):
+        _, trainer = train(tmp_path, DeepLinear(), AUTO, ProbeSchedule(every_n_steps=2), max_steps=12)
+    assert set(looks) == {2, 6}
+    remarks = [it.getMessage() for it in caplog.records if "were not checked" in it.getMessage()]
+    assert len(remarks) == 1
+    assert "lost in the dark" in remarks[0]
+    found = open_run(trainer.log_dir)
+    assert found["step"].values.tolist() == [2, 4, 6, 8, 10, 12]
+    assert json.loads(found.attrs["summary"])["lr"] == found.attrs["lr"] != "auto"
+
+
+def test_what_needs_no_curvature_is_taken_as_it_stands_where_the_check_is_off(tmp_path):
+    partly = replace(SOUND, drift="auto", num_burnin_steps="auto", num_steps_bw_draws="auto")
+    _, trainer = train(tmp_path, DeepLinear(), partly, probe=ProbeConfig(check_curvature=False))
+    settled = json.loads(open_run(trainer.log_dir).attrs["summary"])["sgld"]
+    # lr x localization is .1: .95^45 = .1.
+    assert (settled["drift"], settled["num_burnin_steps"], settled["num_steps_bw_draws"]) == ("control_variate", 45, 1)
+
+
+def test_second_run_of_one_callback_settles_anew(tmp_path):
+    callback = InfluenceCallback(FIRST, AUTO)
+    found = []
+    for number, scale in enumerate((1.0, 3.0)):
+        trainer = pl.Trainer(
+            accelerator="cpu", max_steps=2, callbacks=[callback], default_root_dir=tmp_path / str(number),
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        trainer.fit(DeepLinear(steepness=scale), DataLoader(data(), 16))
+        found.append(callback.sgld.localization)
+    assert found[1] == pytest.approx(3 * found[0], rel=0.1)
+
+
+def resumable(folder):
+    return [ModelCheckpoint(folder / "checkpoints", every_n_train_steps=4, save_top_k=-1)]
+
+
+def test_settled_numbers_survive_a_resume(tmp_path):
+    schedule = ProbeSchedule(every_n_steps=2)
+
+    def run(max_steps, sgld=AUTO, **more):
+        return train(
+            tmp_path, DeepLinear(lr=0.2), sgld, schedule, max_steps=max_steps, callbacks=resumable(tmp_path), **more
+        )[1]
+
+    first = run(4)
+    (checkpoint,) = (tmp_path / "checkpoints").glob("*step=4.ckpt")
+    numbers = open_run(first.log_dir).attrs
+    second = run(8, ckpt_path=checkpoint)
+    resumed = open_run(second.log_dir)
+    assert resumed["step"].values.tolist() == [2, 4, 6, 8]
+    assert (resumed.attrs["lr"], resumed.attrs["localization"]) == (numbers["lr"], numbers["localization"])
+    whole = [json.loads(it["summary"])["sgld"] for it in (numbers, resumed.attrs)]
+    assert whole[0] == whole[1]
+    assert "auto" not in [whole[1][name] for name in ("lr", "localization", "drift", "num_burnin_steps")]
+    # The same numbers, written out, are the same settings; others are not.
+    spelt = replace(AUTO, lr=numbers["lr"], localization=numbers["localization"])
+    run(6, sgld=spelt, ckpt_path=checkpoint)
+    with pytest.raises(InputError, match="got sgld SGLDConfig"):
+        run(6, sgld=replace(spelt, lr=numbers["lr"] / 2), ckpt_path=checkpoint)
+
+
+@pytest.mark.parametrize("sgld", [SOUND, AUTO], ids=["checked", "auto"])
+def test_training_is_left_bit_for_bit_as_it_was(tmp_path, sgld):
+    class Dropped(DeepLinear):
+        def __init__(self):
+            super().__init__(scale=0.5, lr=0.05)
+            self.body.append(nn.Dropout(0.5))
+            self.body.append(nn.BatchNorm1d(4))
+
+    def weights(enabled):
+        pl.seed_everything(3, verbose=False)
+        module = Dropped()
+        train(tmp_path / str(enabled), module, sgld, ProbeSchedule(every_n_steps=1), max_steps=8, enabled=enabled)
+        return {
+            **module.state_dict(),
+            "random": torch.get_rng_state(),
+            "numpy": torch.from_numpy(np.random.get_state()[1]),
+        }
+
+    with_probes, without = weights(True), weights(False)
+    assert all(torch.equal(value, without[name]) for name, value in with_probes.items())

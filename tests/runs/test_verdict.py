@@ -1,0 +1,185 @@
+import json
+
+import numpy as np
+import pytest
+
+from stagewise.probes.flags import EQUILIBRIUM_FLAGS, Thresholds, remedy
+from stagewise.runs.remedies import _CAUSES
+from stagewise.runs.evidence import run_figures
+from stagewise.reporting.run_report import write_run_report
+from stagewise.runs.verdict import Answer, judge
+from tests.runs.controlled_run import controlled_run
+from tests.runs.flipping_run import STEPS, flipping_run
+
+SGLD = {"num_burnin_steps": 3, "num_steps_bw_draws": 1, "batch_size": 32, "drift": "plain", "start": "gaussian"}
+
+
+def run_of(*, unsettled=0, flag="rhat", ess=200.0, heat=0.01, error=0.1, dropped=0, **sgld):
+    """The turning run, its first probes out of equilibrium for one flag."""
+    run = flipping_run(error=error)
+    away = np.arange(len(STEPS)) < unsettled
+    run["equilibrated"] = ("step", (~away).astype(float))
+    run["flag_names"] = ("step", np.array([flag if it else "" for it in away], dtype=object))
+    for name, value in (("ess_groups", ess), ("minibatch_noise", heat), ("chains_dropped", dropped)):
+        run[name] = ("step", np.full(len(STEPS), float(value)))
+    run.attrs["sgld"] = run.attrs["sgld"] | SGLD | sgld
+    # All but noise: both groups turn.
+    run["group_bif"] = (
+        run["group_bif"].sel(group=["cat", "cat"], group_j=["cat", "cat"]).drop_vars(["group", "group_j"])
+    )
+    return run.assign_coords(group=["cat", "dog"], group_j=["cat", "dog"])
+
+
+def answers(run, **more):
+    found = judge(run, **{"windows": 2, **more})
+    return tuple(str(it.answer) for it in found.readings().values())[:3]
+
+
+def test_a_good_run_is_read_in_full_and_needs_nothing():
+    run = run_of(error=0.02)
+    found = judge(run, windows=2)
+    assert answers(run) == ("yes", "yes", "yes")
+    assert found.best is None
+    assert "no change is needed" in found.text()
+    assert found.positions.remedy is None
+
+
+@pytest.mark.parametrize(
+    ("unsettled", "want"), [(2, "yes"), (3, "partly"), (5, "partly"), (6, "no")]
+)  # fmt: skip
+def test_the_share_of_probes_in_equilibrium_decides_what_is_read_at_all(unsettled, want):
+    run = run_of(unsettled=unsettled, error=0.001)
+    assert answers(run) == (want, want, want)
+    assert f"{10 - unsettled} of 10 probes in equilibrium" in judge(run, windows=2).signs.why
+
+
+@pytest.mark.parametrize(
+    ("flag", "changes", "setting", "value"),
+    [
+        ("slide", {"start": "anchor"}, "sgld.start", "gaussian"),
+        ("slide", {}, "sgld.num_burnin_steps", 460),  # ln .1 over ln (1 - lr localization / 2)
+        ("drift", {"lr": 0.01}, "sgld.num_burnin_steps", 10),
+        ("drift", {"num_burnin_steps": 40, "lr": 0.01}, "sgld.num_burnin_steps", 80),
+        ("draw_share", {}, "sgld.drift", "tilted"),
+        ("loss_fall", {}, "sgld.localization", 200.0),
+        ("rhat", {}, "sgld.num_steps_bw_draws", 2),
+        ("rhat", {"num_steps_bw_draws": 3}, "sgld.num_steps_bw_draws", 6),
+        ("rhat", {"ess": 30.0}, "sgld.num_draws", 10),  # 8 x 5 draws, nearly independent
+        ("not_finite", {}, "sgld.lr", 5e-5),
+    ],
+)
+def test_out_of_equilibrium_the_most_frequent_cause_decides_the_setting(flag, changes, setting, value):
+    best = judge(run_of(unsettled=6, flag=flag, **{"ess": 5.0} | changes), windows=2).best
+    assert (best.setting, best.value) == (setting, pytest.approx(value) if isinstance(value, float) else value)
+
+
+def test_bias_and_noise_have_their_settings_with_numbers_in_this_order():
+    hot = judge(run_of(heat=0.4, ess=10.0), windows=2)
+    assert (hot.best.setting, hot.best.value) == ("sgld.drift", "control_variate")
+    assert hot.heights.answer is Answer.partly
+    assert "about 40 % too large" in hot.heights.why
+    larger = judge(run_of(heat=0.4, drift="control_variate"), windows=2).best
+    assert (larger.setting, larger.value, larger.now) == ("sgld.batch_size", 128, 32)
+    assert judge(run_of(heat=0.7), windows=2).heights.answer is Answer.no
+    few = judge(run_of(ess=20.0), windows=2)
+    assert (few.best.setting, few.best.value) == ("sgld.num_chains", 20)
+    assert few.heights.answer is Answer.partly
+    wide = judge(run_of(error=0.4), windows=2)
+    assert wide.best.setting == "sgld.num_chains"
+    assert wide.best.value > 8
+    lost = judge(run_of(dropped=3), windows=2)
+    assert (lost.best.setting, lost.best.value) == ("sgld.lr", 5e-5)
+    assert "set sgld.lr to 5e-05 (0.0001 now)" in lost.best.words
+
+
+def test_limits_of_the_run_are_those_that_count():
+    run = run_of(heat=0.4, ess=20.0, error=0.02)
+    off = Thresholds(minibatch_noise_max=None, ess_min=None)
+    assert judge(run, windows=2, thresholds=off).best is None
+    assert judge(run, windows=2, thresholds=off).heights.answer is Answer.yes
+
+
+def test_signs_rest_on_the_share_told_from_zero_and_the_pairs_are_named():
+    figures = run_figures(flipping_run(error=0.1))
+    # Of cat with itself 8 of 10 are beyond 2.36 x .1, of the noise none.
+    assert figures.told_share == pytest.approx(8 / 30)
+    assert figures.told_pairs == ("cat",)
+    assert answers(run_of(error=9.0))[1] == "no"
+    assert "at most probes: cat, cat ~ dog, dog" in judge(run_of(), windows=2).signs.why
+    single = run_of()
+    single.attrs["sgld"]["num_chains"] = 1
+    assert judge(single, windows=2).signs.answer is Answer.no
+    assert judge(single, windows=2).heights.answer is Answer.no
+
+
+def test_without_a_window_or_with_two_probes_positions_are_not_read():
+    assert judge(run_of(), windows=0).positions.answer is Answer.partly
+    assert judge(run_of().isel(step=[0, 1]), windows=0).positions.answer is Answer.no
+
+
+def test_heights_centred_by_chain_are_said_to_be_low():
+    run = run_of(error=0.02)
+    run.attrs["centering"] = "chain"
+    found = judge(run, windows=2).heights
+    assert found.answer is Answer.partly
+    assert "centred by chain, which is too low" in found.why
+
+
+def test_the_control_decides_whether_curves_say_more_than_gradients():
+    assert judge(run_of(), windows=2).landscape.answer is Answer.unknown
+    assert judge(run_of(), windows=2).landscape.remedy == "set probe.control_every to 5"
+    found = judge(controlled_run(), windows=2).landscape
+    assert found.answer is Answer.partly
+    assert "Of 6 influences told from zero, 3 go beyond the control, 3 survive without the loss" in found.why
+    alike = run_of(error=0.02)
+    for name in controlled_run():
+        if name.startswith("control_"):
+            alike[name] = controlled_run()[name]
+    alike["control_difference_se"] = alike["control_difference_se"] * 100
+    best = judge(alike, windows=2).best
+    assert (best.setting, best.value, best.now) == ("sgld.localization", 50.0, 100.0)
+
+
+def test_a_run_of_an_earlier_version_is_told_as_such_and_claims_no_height():
+    found = judge(flipping_run(), windows=2, flags={"rhat": 2})
+    assert (found.positions.answer, found.heights.answer) == (Answer.partly, Answer.no)
+    assert "earlier version that does not tell" in found.signs.why
+    assert found.flags == {"rhat": (2, remedy("rhat"))}
+
+
+def test_a_run_without_probes_tells_nothing():
+    found = judge(None, windows=0, flags={"not_finite": 1})
+    assert {it.answer for it in found.readings().values()} == {Answer.no}
+    assert "not_finite" in found.text()
+
+
+def test_text_and_record_say_the_same_and_name_every_flag_with_its_remedy():
+    found = judge(run_of(unsettled=6, flag="rhat, slide"), windows=2)
+    record = json.loads(json.dumps(found.record(), allow_nan=False))
+    assert record["text"] == found.text()
+    for name in ("positions", "signs", "heights", "landscape"):
+        assert record[name]["answer"] == ("not known" if name == "landscape" else "no")
+        assert record[name]["why"] in record["text"]
+    assert record["best"]["words"] in record["text"]
+    for name in ("rhat", "slide"):
+        assert record["flags"][name] == {"probes": 6, "remedy": remedy(name)}
+        assert f"- {name}, 6 of 10 probes: {remedy(name)}" in record["text"]
+
+
+def test_the_report_begins_with_the_verdict_that_the_run_wrote_or_with_one_of_its_own(tmp_path):
+    run = run_of(unsettled=6, flag="slide")
+    path, _ = write_run_report(tmp_path, run, tmp_path / "out")
+    text = path.read_text()
+    assert text.index("## Verdict") < text.index("## The run") < text.index("## Sign changes")
+    # Windows and flags are those of the summary.
+    want = judge(run, windows=1, flags={"rhat": 2}).text()
+    assert want in text
+    run.attrs["summary"] = json.dumps(json.loads(run.attrs["summary"]) | {"verdict": {"text": "As it was told."}})
+    path, _ = write_run_report(tmp_path, run, tmp_path / "out")
+    assert "## Verdict\n\nAs it was told.\n\n## The run" in path.read_text()
+
+
+def test_every_flag_of_equilibrium_has_its_place_among_the_causes():
+    assert set(_CAUSES) == EQUILIBRIUM_FLAGS
+    # Of equally frequent ones, that which the others show in.
+    assert judge(run_of(unsettled=6, flag="rhat, loss_fall, slide"), windows=2).best.setting == "sgld.localization"

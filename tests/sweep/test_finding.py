@@ -1,0 +1,127 @@
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import BertConfig, BertForMaskedLM
+
+from stagewise.errors import InputError
+from stagewise.sweep.finding import find_checkpoints
+from stagewise.sweep.study import prepare_sweep
+from tests.sweep.tiny import SIZE, model, save_checkpoints, swept, tiny_config, tokenizer
+
+
+def named(folder, checkpoints, *names):
+    """Checkpoints of steps 1 and 4 under other names."""
+    for step, name in zip((1, 4), names, strict=False):
+        shutil.copytree(checkpoints / f"step{step}", folder / name)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("checkpoint-500", "checkpoint-1000"),
+        ("global_step500", "global_step1000"),
+        ("step_500", "step_1000"),
+        ("step-500", "step-1000"),
+        ("iter_0000500", "iter_0001000"),
+        ("step500-tokens2B", "step1000-tokens4B"),
+        ("500", "1000"),
+    ],
+)
+def test_folders_are_found_by_the_step_in_their_names_and_loaded(checkpoints, tmp_path, names):
+    folder = named(tmp_path / "them", checkpoints, *names)
+    (folder / "final").mkdir()
+    source = find_checkpoints(tiny_config(tmp_path, folder))
+    assert source.steps() == [500, 1000]
+    expected = model(seed=4).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in source.load(1000).state_dict().items())
+    assert source.identity(500) != source.identity(1000)
+    assert source.limits(500) == source.limits(1000)
+    assert source.tokenizer()[0] == str(folder)
+
+
+def test_a_sweep_runs_over_folders_as_a_trainer_names_them(checkpoints, tmp_path):
+    folder = named(tmp_path / "them", checkpoints, "checkpoint-500", "checkpoint-1000")
+    sweep = swept(tiny_config(tmp_path, folder))
+    assert sweep.steps == (500, 1000)
+    assert (tmp_path / "out" / "influence.zarr").is_dir()
+
+
+def test_a_pattern_tells_steps_that_the_rule_does_not(checkpoints, tmp_path):
+    folder = named(tmp_path / "them", checkpoints, "model_e1_s500", "model_e2_s1000")
+    config = tiny_config(tmp_path, folder)
+    with pytest.raises(
+        InputError, match=r"none, but model_e1_s500/, model_e2_s1000/, tokenizer.*step_pattern"
+    ) as caught:
+        find_checkpoints(config)
+    assert "\n" not in str(caught.value)
+    assert find_checkpoints(replace(config, step_pattern=r"model_e\d+_s(\d+)")).steps() == [500, 1000]
+    with pytest.raises(InputError, match=r"in which there is none whose name is 'x\(\\\\d\+\)'.*correct step_pattern"):
+        find_checkpoints(replace(config, step_pattern=r"x(\d+)"))
+    with pytest.raises(InputError, match="step_pattern='model'"):
+        replace(config, step_pattern="model")
+
+
+def test_two_folders_of_one_step_are_refused_and_a_pattern_chooses(checkpoints, tmp_path):
+    folder = named(tmp_path / "them", checkpoints, "checkpoint-500", "step_500")
+    config = tiny_config(tmp_path, folder)
+    with pytest.raises(InputError, match=r"two checkpoints of step 500, checkpoint-500 and step_500.*step_pattern"):
+        find_checkpoints(config)
+    assert find_checkpoints(replace(config, step_pattern=r"step_(\d+)")).steps() == [500]
+
+
+def test_a_checkpoint_in_place_of_the_folder_above_is_told_so(checkpoints, tmp_path):
+    with pytest.raises(InputError, match=r"is a checkpoint itself; expected the folder above"):
+        find_checkpoints(tiny_config(tmp_path, checkpoints / "step1"))
+
+
+@pytest.mark.parametrize("how", ["shards", "pickled"])
+def test_sharded_and_pickled_weights_are_read(tmp_path, how):
+    whole = model(seed=3)
+    place = tmp_path / "checkpoint-7"
+    if how == "shards":
+        whole.save_pretrained(place, max_shard_size="10KB")
+        assert len(list(place.glob("*.safetensors"))) > 1
+    else:
+        whole.config.save_pretrained(place)
+        torch.save(whole.state_dict(), place / "pytorch_model.bin")
+    loaded = find_checkpoints(tiny_config(tmp_path, tmp_path)).load(7).state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in whole.state_dict().items())
+
+
+def test_checkpoints_of_a_masked_model_are_not_loaded_as_causal(tmp_path):
+    BertForMaskedLM(BertConfig(**SIZE)).save_pretrained(tmp_path / "them" / "checkpoint-1")
+    tokenizer().save_pretrained(tmp_path / "them")
+    with pytest.raises(InputError, match=r"checkpoint-1 of a BertForMaskedLM; expected a causal language model"):
+        prepare_sweep(tiny_config(tmp_path, tmp_path / "them"))
+
+
+# Tokenizers
+
+
+def test_a_token_beyond_the_embedding_that_no_text_holds_changes_nothing(checkpoints, tmp_path):
+    """As where a padding token was added for fine-tuning, and the model not resized."""
+    folder = named(tmp_path / "them", checkpoints, "step1")
+    plain = prepare_sweep(tiny_config(tmp_path, folder))
+    padded = tokenizer.__wrapped__()
+    padded.add_tokens([f"<unused{number}>" for number in range(40)])
+    padded.add_special_tokens({"pad_token": "[PAD]"})
+    assert len(padded) > SIZE["vocab_size"]
+    padded.save_pretrained(folder)
+    found = prepare_sweep(tiny_config(tmp_path, folder))
+    assert torch.equal(found.data.observed["input_ids"], plain.data.observed["input_ids"])
+
+
+def test_a_tokenizer_whose_ids_have_gaps_is_read(tmp_path):
+    folder = save_checkpoints(tmp_path / "them", steps=[1])
+    inner = (folder / "tokenizer.json").read_text()
+    # The last token of the text's moves up: between it and the others there is no token.
+    it = tokenizer()
+    last = it.convert_ids_to_tokens(len(it) - 1)
+    assert inner.count(f": {len(it) - 1},") + inner.count(f": {len(it) - 1}\n") == 1, last
+    (folder / "tokenizer.json").write_text(inner.replace(f": {len(it) - 1}\n", ": 315\n"))
+    sweep = prepare_sweep(tiny_config(tmp_path, folder))
+    assert set(sweep.data.groups) == {"induction", "delimiter", "rest"}
