@@ -5,12 +5,12 @@ from stagewise.callbacks.induction import InductionCallback
 from stagewise.callbacks.influence import InfluenceCallback
 from stagewise.callbacks.intervention import InterventionCallback
 from stagewise.errors import InputError, LossContractError
-from stagewise.influence.intervals import t_interval
 from stagewise.influence.llc import learning_coefficients
 from stagewise.influence.position_influence import position_influence
 from stagewise.influence.split import Centering
 from stagewise.influence.stored_matrices import SampleMatrices, sample_matrix
 from stagewise.influence.token_sums import TokenSums
+from stagewise.influence.uncertainty import t_interval
 from stagewise.interventions.grouped_rows import GroupedRows
 from stagewise.interventions.loader import ReweightedLoader
 from stagewise.interventions.policy import ConstantFactor, ProportionalToInfluence
