@@ -32,7 +32,7 @@ from stagewise.callbacks.trainer_facts import max_steps, refuse_sharding
 from stagewise.loading.loader import ResumableLoader
 from tests.callbacks.runs import EVERY_2, SGLD, regression_data
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.whole_probes, pytest.mark.filterwarnings("ignore")]
 
 HOSTS = {"lightning": lightning.pytorch, "pytorch_lightning": pytorch_lightning}
 TIMES = ("seconds", "overhead")
