@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from stagewise.probes.schedule import ProbeSchedule as ProbeSchedule
     from stagewise.runs.store import open_run as open_run
     from stagewise.sampling.chains import run_chains as run_chains
+    from stagewise.sampling.config import Drift as Drift
+    from stagewise.sampling.config import EngineName as EngineName
+    from stagewise.sampling.config import Integrator as Integrator
     from stagewise.sampling.config import SGLDConfig as SGLDConfig
+    from stagewise.sampling.config import Start as Start
     from stagewise.sampling.data import ProbeData as ProbeData
-    from stagewise.sampling.options import Drift as Drift
-    from stagewise.sampling.options import EngineName as EngineName
-    from stagewise.sampling.options import Integrator as Integrator
-    from stagewise.sampling.options import Start as Start
     from stagewise.sampling.preconditioners.diagonal import AdamMoments as AdamMoments
     from stagewise.sampling.preconditioners.diagonal import RMSprop as RMSprop
     from stagewise.sampling.preconditioners.ekfac import EKFAC as EKFAC
@@ -74,10 +74,10 @@ _HOMES = {
     "RMSprop": "sampling.preconditioners.diagonal",
     "AdamMoments": "sampling.preconditioners.diagonal",
     "EKFAC": "sampling.preconditioners.ekfac",
-    "Drift": "sampling.options",
-    "Integrator": "sampling.options",
-    "Start": "sampling.options",
-    "EngineName": "sampling.options",
+    "Drift": "sampling.config",
+    "Integrator": "sampling.config",
+    "Start": "sampling.config",
+    "EngineName": "sampling.config",
     # Windows, and what is done inside them
     "Span": "interventions.span",
     "OnlineDetector": "phases.online",

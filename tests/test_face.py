@@ -91,11 +91,15 @@ def test_a_name_that_never_was_has_no_advice():
 
 
 def test_rooms_are_attributes_once_they_are_imported():
-    assert outcome("import stagewise.lm; import stagewise; print(stagewise.lm.__name__)") == "stagewise.lm"
-    both = (
-        "import stagewise, stagewise.influence.bif; print(stagewise.bif.__module__, stagewise.influence.bif.__name__)"
-    )
-    assert outcome(both) == "stagewise.probes.one_checkpoint stagewise.influence.bif"
+    assert outcome("import stagewise.files.writing as it, stagewise; print(stagewise.files.writing is it)") == "True"
+
+
+def test_neither_bif_hides_the_other():
+    draws = import_module("stagewise.influence.bif")
+    assert stagewise.bif is not draws.bif
+    assert stagewise.influence.bif is draws
+    assert "stagewise.influence.bif.bif" in getdoc(stagewise.bif)
+    assert "stagewise.probes.one_checkpoint.bif" in getdoc(draws.bif)
 
 
 def test_settings_are_pickled_into_a_process_that_has_imported_nothing():

@@ -11,8 +11,8 @@ import torch
 import stagewise
 from stagewise.callbacks.calibration import CalibrationSettings
 from stagewise.errors import InputError
-from stagewise.influence.intervals import t_interval
 from stagewise.influence.token_sums import TokenSums
+from stagewise.influence.uncertainty import t_interval
 from stagewise.lm.classes.spec import ClassSpec
 from stagewise.losses.collated import CollatedLoss
 from stagewise.phases.flips import SignFlip, find_flips

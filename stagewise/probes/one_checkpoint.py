@@ -103,7 +103,7 @@ def bif(
           over pairs in different samples. Times nbeta it is the response to a weight in the mean loss.
         - ``bif_correlation``, ``group_bif_correlation``: the same as minus a correlation, pure numbers.
         - names that end in ``_se``: jackknife standard errors over chains, see
-          :func:`~stagewise.influence.intervals.t_interval`; ``group_bif_z``: influence over its error, NaN out of
+          :func:`~stagewise.influence.uncertainty.t_interval`; ``group_bif_z``: influence over its error, NaN out of
           equilibrium; ``chains_common``: chains that all this rests on.
         - ``llc``, ``group_llc`` with ``llc_se``, ``llc_localized_share`` and so on: learning coefficients
           nbeta (E[L] - L(w*)), pure numbers, see :func:`stagewise.influence.llc.llc`; ``llc_note`` has in words what

@@ -1,12 +1,15 @@
 """``stagewise.bif``: one call at one checkpoint, held against closed forms and against a prober called by hand."""
 
 import random
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
@@ -130,19 +133,18 @@ def test_data_sets_are_read_as_batches(case):
     want = stagewise.bif(module, batch, take(batch, slice(0, 6)), **how)
     whole = TensorDataset(*batch)
     assert_same(stagewise.bif(module, whole, TensorDataset(*take(batch, slice(0, 6))), **how), want)
-    named = [{"x": x, "y": y} for x, y in whole]
-    loss = CollatedLoss(named, squared, lambda samples: tuple(torch.stack([it[key] for it in samples]) for key in "xy"))
-    assert_same(stagewise.bif(module, torch.arange(10), torch.arange(6), **{**how, "loss_fn": loss}), want)
 
     class Named(TensorDataset):
         def __getitem__(self, index):
             return {"x": self.tensors[0][index], "y": self.tensors[1][index]}
 
     def pairs(samples):
-        return torch.stack([it["x"] for it in samples]), torch.stack([it["y"] for it in samples])
+        return tuple(torch.stack([sample[key] for sample in samples]) for key in "xy")
 
-    six = Named(*take(batch, slice(0, 6)))
-    assert_same(stagewise.bif(module, Named(*batch), six, collate_fn=pairs, **how), want)
+    named, six = Named(*batch), Named(*take(batch, slice(0, 6)))
+    assert_same(stagewise.bif(module, named, six, collate_fn=pairs, **how), want)
+    loss = CollatedLoss(named, squared, pairs)
+    assert_same(stagewise.bif(module, torch.arange(10), torch.arange(6), **{**how, "loss_fn": loss}), want)
 
 
 @quiet
@@ -213,7 +215,7 @@ def test_flags_that_are_switched_off_and_settings_that_suit_say_nothing(recwarn)
     sgld = SGLDConfig(num_chains=4, num_draws=20, batch_size=40, engine="sequential")
     found = stagewise.bif(linear(x, y), (x, y), loss_fn=squared, sgld=sgld, probe=probe)
     assert found.attrs["flags"] == {}
-    assert not [it for it in recwarn if str(it.message).startswith("stagewise")]
+    assert not [told for told in recwarn if str(told.message).startswith("stagewise")]
 
 
 class Stream(IterableDataset):
@@ -229,7 +231,7 @@ BAD = {
     "no batch": ({"data": 3}, "got a batch without tensors"),
     "no module": ({"module": 3}, "got module=3; expected a Module"),
     "no loss": ({"loss_fn": None}, "has no per-sample loss; expected one of three"),
-    "a reduced loss": ({"loss_fn": lambda *it: squared(*it).mean()}, "leave it unreduced"),
+    "a reduced loss": ({"loss_fn": lambda owner, batch: squared(owner, batch).mean()}, "leave it unreduced"),
     "groups that are no masks": ({"groups": {"a": [1, 2]}}, "got groups="),
     "groups of another size": ({"groups": {"a": torch.ones(3, dtype=torch.bool)}}, "got group 'a' of shape"),
     "masks beside parameters": (
@@ -274,12 +276,15 @@ def test_a_loss_without_curvature_needs_numbers_and_is_told_of(case):
     assert found.attrs["sgld"]["drift"] == "control_variate"
 
 
+def tiny_gpt2():
+    size = {"vocab_size": 12, "n_positions": 8, "n_embd": 8, "n_layer": 1, "n_head": 2}
+    torch.manual_seed(2)
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**size)).train()
+
+
 @quiet
 def test_groups_of_tokens_of_a_gpt2_without_any_other_word():
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(2)
-    size = {"vocab_size": 12, "n_positions": 8, "n_embd": 8, "n_layer": 1, "n_head": 2}
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**size)).train()
+    model = tiny_gpt2()
     ids = rows()
     observed = {"input_ids": ids[:6]}
     repeated = ids[:6, 1:] == ids[:6, :-1]
@@ -306,3 +311,14 @@ def test_chains_may_move_one_head():
     masks = component_masks(module, HEAD)
     found = stagewise.bif(module, rows(), sgld=SGLD, probe=BRIEF, masks=masks)
     assert found.attrs["moved_weights"] == sum(int(mask.sum()) for mask in masks.values())
+
+
+@quiet
+def test_the_example_of_the_readme_works(capsys):
+    section = (Path(__file__).parents[2] / "README.md").read_text().split("## One checkpoint, no Trainer")[1]
+    (code,) = re.findall(r"```python\n(.*?)```", section.split("\n## ")[0], flags=re.DOTALL)
+    ids = rows()[:6]
+    names = {"model": tiny_gpt2(), "training_ids": rows(), "ids": ids, "is_repeat": ids[:, 1:] == ids[:, :-1]}
+    exec(code, names)
+    assert names["found"]["group_bif"].shape == (2, 2)
+    assert capsys.readouterr().out.startswith("[[")
