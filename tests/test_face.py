@@ -44,6 +44,19 @@ def test_nothing_heavy_is_loaded_for(name):
     assert seconds < 0.3
 
 
+@pytest.mark.parametrize("command", ["detect", "report"])
+def test_commands_that_read_a_run_load_no_lightning(command):
+    code = f"""
+from stagewise.cli.main import main
+try:
+    main([{command!r}, "--help"])
+except SystemExit:
+    pass
+"""
+    heavy, _ = json.loads(outcome(code + TOLD, "lightning", "pytorch_lightning", "transformers"))
+    assert heavy == []
+
+
 def test_python_m_stagewise_tells_the_commands():
     done = subprocess.run([sys.executable, "-m", "stagewise", "--help"], capture_output=True, text=True, check=True)
     assert "stagewise COMMAND" in done.stdout
