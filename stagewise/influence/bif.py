@@ -61,6 +61,9 @@ def bif(
 ) -> xr.Dataset:
     """Influence over samples and groups, with its split, its errors and the change since the reference.
 
+    From draws to influence. From a module to influence is :func:`stagewise.probes.one_checkpoint.bif`, the public
+    ``stagewise.bif``.
+
     Args:
         current: draws at the current weights.
         reference: draws at the reference probe. Chains that both kept are used. Without a reference, or without a
