@@ -27,7 +27,7 @@ from stagewise.sampling.observed import chunks
 from stagewise.sampling.preconditioners import AdamMoments, Preconditioner
 from stagewise.sampling.sequential import SequentialEngine
 from stagewise.sampling.streams import Streams, partition
-from stagewise.sampling.trace import Trace
+from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
 from stagewise.sampling.walk import OnDraw, Reduce, Walk, walk
 from stagewise.sampling.weights import FlatWeights
 
@@ -200,7 +200,7 @@ class ChainSampler:
         sequential = SequentialEngine(weights, self._evaluate, self._sampling, self._chunks)
         anchor = sequential.anchor_losses()
         if not torch.isfinite(anchor.values).all():
-            failure = "the loss at the training weights is not finite"
+            failure = NOT_FINITE_HERE
         if failure is not None:
             return self._trace([], dict.fromkeys(chains, failure), anchor, step, target)
 
