@@ -55,9 +55,9 @@ class ObservedSet:
         return np.flatnonzero(np.isin(self.numbers, np.asarray(list(samples), dtype=np.int64)))
 
     def rows_in_order(self, samples: Sequence[int]) -> list[int]:
-        """Positions of chosen samples in the order of the choice; a number that was never given stays as it is."""
+        """Positions of those of some chosen samples that are left, in the order of the choice."""
         place = {int(number): row for row, number in enumerate(self.numbers)}
-        return [place.get(it, it) for it in samples if it in place or it >= self.num_given]
+        return [place[it] for it in samples if it in place]
 
     def without(self, samples: Collection[int]) -> tuple["ObservedSet", tuple[str, ...]]:
         """The set without some samples, and the groups that lost all their losses and went with them.
@@ -115,11 +115,11 @@ def lost_words(
         step: of the probe that found them; None for the look before the first probe.
     """
     when = "before the first probe" if step is None else f"at step {step}"
-    since = "" if step is None else " from here on, and so are references, signal and TracIn"
+    also_go_on = "" if step is None else ", and so do signal and TracIn"
     also = f"; {_named(groups)}, without a loss now, too" if groups else ""
     plural = "s" if len(samples) > 1 else ""
     return (
         f"stagewise: got a loss that is not finite ({seen}) {when} in {len(samples)} sample{plural} of the observed "
-        f"set: {listed(samples)}; left out of influence{since}, which goes on with the other {num_left}{also}; look at "
-        "these samples and their labels, or mask them out by returning (losses, mask)"
+        f"set: {listed(samples)}; left out from here on; influence goes on with the other {num_left}{also_go_on}"
+        f"{also}; look at these samples and their labels, or mask them out by returning (losses, mask)"
     )
