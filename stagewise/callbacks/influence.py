@@ -1,6 +1,7 @@
 """Watch influence while a model trains, without disturbing its training."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from stagewise.callbacks.group_coverage import write_group_coverage
 from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.learning_rates import LearningRates
 from stagewise.callbacks.loss_identity import loss_identity
+from stagewise.callbacks.lost_samples import left_out, started
 from stagewise.callbacks.no_logging import metrics_refused
 from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_new_flags
 from stagewise.callbacks.outcome import write_outcome
@@ -67,6 +69,9 @@ class InfluenceCallback(HostCallback):
     eval flags, random states and data order. A probe whose chains are not to be trusted is flagged, see
     :class:`~stagewise.probes.flags.Thresholds`; with ``schedule.max_overhead`` probes keep to a share of the training
     time, and those that do not fit are skipped and counted. Under DDP every rank probes and rank zero writes.
+
+    An observed sample whose loss is not finite is left out from then on, named in a warning and in ``summary.json``
+    (``lost_samples``).
     """
 
     def __init__(
@@ -185,7 +190,8 @@ class InfluenceCallback(HostCallback):
             loss_fn, data, self._first_batch = self.sources.settled(trainer, pl_module)
             masks = masks_of_component(self.component, pl_module, self.sgld)
             self.sgld = self._watch.start(loss_fn, data, masks)
-            prober = Prober(
+            make = partial(
+                Prober,
                 pl_module,
                 loss_fn,
                 data,
@@ -196,7 +202,11 @@ class InfluenceCallback(HostCallback):
                 forward_context=forward_context(trainer),
                 engine=None if resumed is None or resumed["engine"] is None else EngineName(resumed["engine"]),
                 masks=masks,
+                warn=rank_zero_warn,
             )
+            goes_on = resumed is not None or bool(self._references.mark())
+            prober = started(trainer, self._record, make, goes_on=goes_on)
+            self._watch.look_at(prober.data)
             self._second_moments(trainer, pl_module)
         own = getattr(pl_module, "per_sample_loss", None)
         self._identity = {
@@ -321,9 +331,17 @@ class InfluenceCallback(HostCallback):
         assert self._prober is not None
         found, number = None, self._record.num_attempts
         try:
-            found = attempt(
-                trainer, module, self._prober, self._faults, step, lambda: self._probe(trainer, module, step, number)
-            )
+            for _ in range(2):
+                found = attempt(
+                    trainer,
+                    module,
+                    self._prober,
+                    self._faults,
+                    step,
+                    lambda: self._probe(trainer, module, step, number),
+                )
+                if not self._leave_out(trainer, module, found):
+                    break
             if found is not None:
                 self._keep(trainer, step, *found)
         finally:
@@ -343,7 +361,23 @@ class InfluenceCallback(HostCallback):
             self.sgld = sgld
             self._fingerprint = self._prober.settle(sgld) | self._identity
         show_on_bar(trainer, f"probing step {step} ...")
-        return self._prober.probe(module, step, second_moments=moments, lr_sum=self._rates.total, number=number)
+        return self._prober.probe(
+            module, step, second_moments=moments, lr_sum=self._rates.total, number=number, leave_out=False
+        )
+
+    def _leave_out(
+        self, trainer: Trainer, module: LightningModule, found: tuple[xr.Dataset | None, Trace] | None
+    ) -> bool:
+        """Leave out samples that kept a probe from its chains; True where there are such."""
+        assert self._prober is not None
+        result, trace = (None, None) if found is None else found
+        again = left_out(
+            trainer, module, self._prober, self._record, self._faults, trace, lost=found is not None and result is None
+        )
+        if again:
+            self._baselines = self._prober.baselines
+            self._watch.look_at(self._prober.data)
+        return again
 
     def _keep(self, trainer: Trainer, step: int, result: xr.Dataset | None, trace: Trace) -> None:
         """Count the probe, and write it."""

@@ -5,17 +5,30 @@ from collections.abc import Mapping
 from lightning.pytorch.utilities import rank_zero_warn
 
 from stagewise.probes.history import Record
+from stagewise.probes.lost_samples import kinds_seen, not_finite_rows
 from stagewise.reporting.summary import flag_line
-from stagewise.sampling.trace import Trace
+from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
 
 
 def warn_of_dropped_chains(trace: Trace, *, lost: bool) -> None:
-    """Name each chain that failed, and the probe if it lost them all.
+    """Name each chain that failed and what to do about it, and the probe if it lost them all.
+
+    Where losses are not finite at the training weights themselves, no chain was run: that is told once, and it is the
+    model or its data that is to be looked at, no setting of the sampler.
 
     Args:
         trace: of the probe.
         lost: whether no chain was left.
     """
+    if NOT_FINITE_HERE in trace.dropped.values():
+        rows, samples = len(not_finite_rows(trace.anchor_loss)), len(trace.anchor_loss)
+        seen = kinds_seen(trace.anchor_loss) or "beyond float32"
+        rank_zero_warn(
+            f"stagewise: the probe at step {trace.step} is left out and training goes on: {NOT_FINITE_HERE} ({seen}) "
+            f"in {rows} of {samples} observed samples, so no chain was run; look at the model (its weights, the "
+            "learning rate of training) and at what it is given"
+        )
+        return
     for chain, reason in trace.dropped.items():
         rank_zero_warn(
             f"stagewise: chain {chain} of the probe at step {trace.step} was dropped: {reason}; lower sgld.lr or "

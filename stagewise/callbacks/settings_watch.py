@@ -84,6 +84,10 @@ class SettingsWatch:
         self._loss_fn, self._data, self._masks = loss_fn, data, masks
         return self.config
 
+    def look_at(self, data: ProbeData) -> None:
+        """Go on with other data, as where an observed sample is left out."""
+        self._data = data
+
     def before_probe(
         self, trainer: Trainer, module: LightningModule, step: int, second_moments: Mapping[str, Tensor] | None = None
     ) -> SGLDConfig:

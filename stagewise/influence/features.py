@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from stagewise.influence.groups import Groups
@@ -84,6 +84,18 @@ class Features:
         """The same draws of some of the chains."""
         rows = [self.chains.index(chain) for chain in chains]
         return Features(self.step, chains, self.samples[rows], self.groups[rows], self.equilibrated)
+
+    def part(self, samples: ArrayLike, groups: ArrayLike) -> "Features":
+        """The same draws of some samples and some groups.
+
+        Args:
+            samples: positions ``[kept]`` on the axis of samples.
+            groups: positions ``[kept]`` of the groups that the draws were reduced to.
+        """
+        shape = (*self.samples.shape[:2], -1, self.samples.shape[2])
+        rows, columns = np.asarray(groups, dtype=np.int64), np.asarray(samples, dtype=np.int64)
+        kept = self.groups.reshape(shape)[:, :, rows][..., columns].reshape(*shape[:2], -1)
+        return Features(self.step, self.chains, self.samples[..., columns], kept, self.equilibrated)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain Python, as checkpoints opened with ``weights_only=True`` need."""

@@ -153,9 +153,10 @@ def critical_samples(run: xr.Dataset, step: int, count: int) -> tuple[CriticalSa
     """
     probe = run.sel(step=step)
     shift, error = probe["shift"].values, probe["shift_se"].values
+    numbers = probe["sample"].values if "sample" in probe.coords else np.arange(len(shift))
     order = np.argsort(-np.abs(shift), kind="stable")
     order = order[np.isfinite(shift[order])][:count]
-    return tuple(CriticalSample(int(at), float(shift[at]), float(error[at])) for at in order)
+    return tuple(CriticalSample(int(numbers[at]), float(shift[at]), float(error[at])) for at in order)
 
 
 _Span = tuple[int, int, int | None, float, float]
@@ -194,6 +195,8 @@ def _read(run: xr.Dataset, means: Array, start: int, end: int | None) -> tuple[t
         return (), None
     first = max(int(np.searchsorted(steps, start, side="right")) - 1, 0)
     inside = slice(first, int(np.searchsorted(steps, end)) + 1)
-    if len(steps[inside]) < 3 or np.array_equal(means[inside][0], means[inside][-1]):
+    means = means[inside]
+    means = means[:, np.isfinite(means).all(axis=0)]  # samples that are left out on the way have no loss any more
+    if len(steps[inside]) < 3 or np.array_equal(means[0], means[-1]):
         return (), None
-    return tuple(int(step) for step in steps[inside]), two_phase(means[inside])
+    return tuple(int(step) for step in steps[inside]), two_phase(means)

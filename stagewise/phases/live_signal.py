@@ -90,6 +90,9 @@ def live_signal(probe: xr.Dataset, signal: str, earlier: LossesByStep) -> LiveVa
     before = None
     if probe.attrs["reference_step"] != probe.attrs["step"]:
         before = earlier.get(int(probe.attrs["reference_step"]))
+        now = probe["group_loss"] if signal.startswith(CONTRAST) else sample_losses(probe)
+        if before is not None and len(before) != len(now):
+            before = None  # samples were left out since
     if signal == LOSSES:
         if before is None:
             return UNKNOWN

@@ -168,8 +168,14 @@ def _since_reference(run: xr.Dataset, values: Array) -> Array:
 
 
 def _change(run: xr.Dataset, losses: Array) -> Array:
-    """``[step]``: half the length of the change of ``[step, loss]`` since the reference; NaN without one."""
-    return np.asarray(np.linalg.norm(_since_reference(run, losses.astype(np.float64)), axis=1) / 2)
+    """``[step]``: half the length of the change of ``[step, loss]`` since the reference; NaN without one.
+
+    Losses of samples that are left out from some probe on count up to there.
+    """
+    moved = _since_reference(run, losses.astype(np.float64))
+    known = np.isfinite(moved)
+    length = np.linalg.norm(np.where(known, moved, 0.0), axis=1) / 2
+    return np.where(known.any(axis=1), length, np.nan)
 
 
 def _check_groups(run: xr.Dataset, groups: Iterable[str]) -> None:

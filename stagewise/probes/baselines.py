@@ -1,6 +1,6 @@
 """The baselines that stand beside influence at every probe: gradient dot product, TracIn, damped influence function."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
@@ -137,6 +137,19 @@ class Baselines:
             values = np.full((len(self._groups), len(self._groups)), np.nan)
             attributes["refused"] = str(refused)
         return _AXES, values, attributes
+
+    def take_over(self, other: "Baselines", groups: Sequence[int]) -> None:
+        """Go on with the sum of others, over an observed set that has lost samples since.
+
+        Args:
+            other: of the set before.
+            groups: which of its groups these are.
+        """
+        state = other.state_dict()
+        total = state["tracin"]["total"]
+        if total is not None:
+            state["tracin"] = {"total": total[list(groups)][:, list(groups)]}
+        self.load_state_dict(state)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain Python."""

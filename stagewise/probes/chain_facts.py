@@ -1,6 +1,6 @@
 """What the chains of a probe tell of themselves, as variables of its data set: diagnostics, flags, the trace."""
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -42,13 +42,14 @@ def add_diagnostics(
         group_losses=sums / counts.sum(axis=1),
         rmsprop_eps=preconditioner.eps if isinstance(preconditioner, RMSprop) else None,
     )
-    if "graddot" in result and not np.isfinite(result["graddot"].values[groups.has_pairs]).all():
-        found = replace(found, finite=False)
+    known = "graddot" not in result or bool(np.isfinite(result["graddot"].values[groups.has_pairs]).all())
     values = {field.name: getattr(found, field.name) for field in fields(found) if field.name != "finite"}  # a flag
     told: dict[str, Any] = {
         _VARIABLES.get(name, name): float("nan") if value is None else value for name, value in values.items()
     }
-    flags = find_flags(found, config.thresholds, nbeta=sgld.nbeta, chains_dropped=len(trace.dropped))
+    flags = find_flags(
+        found, config.thresholds, nbeta=sgld.nbeta, chains_dropped=len(trace.dropped), gradients_finite=known
+    )
     told["chains_dropped"] = len(trace.dropped)
     told["flagged"] = len(flags)
     told["equilibrated"] = int(in_equilibrium(flags))

@@ -155,7 +155,8 @@ EQUILIBRIUM_FLAGS = frozenset({"not_finite", "rhat", "chain_share", "draw_share"
 such a probe. The other flags tell of noise (effective draws, single samples), of a bias that is stated (heat), or of
 chains that went too far, and leave intervals as they are."""
 
-_NOT_FINITE = "lower sgld.lr, or look at the model"
+_NOT_FINITE = "look at the model, and at roots, norms and logarithms at zero in its loss"
+_DRAWS_NOT_FINITE = "lower sgld.lr or raise sgld.localization"
 
 
 def remedy(flag: str) -> str:
@@ -167,13 +168,21 @@ def remedy(flag: str) -> str:
     Raises:
         InputError: no such flag.
     """
-    advice = {"not_finite": _NOT_FINITE} | {check.name: check.advice for check in _CHECKS}
+    not_finite = f"{_NOT_FINITE}; where it is the draws, {_DRAWS_NOT_FINITE}"
+    advice = {"not_finite": not_finite} | {check.name: check.advice for check in _CHECKS}
     if flag not in advice:
         raise InputError(f"got flag {flag!r}; expected one of {', '.join(FLAG_NAMES)}; look at FLAG_NAMES")
     return advice[flag]
 
 
-def find_flags(found: Diagnostics, thresholds: Thresholds, *, nbeta: float, chains_dropped: int = 0) -> list[Flag]:
+def find_flags(
+    found: Diagnostics,
+    thresholds: Thresholds,
+    *,
+    nbeta: float,
+    chains_dropped: int = 0,
+    gradients_finite: bool = True,
+) -> list[Flag]:
     """Hold the diagnostics of a probe against the limits.
 
     Statistical flags leave the probe where it is, marked: its figures are noisy or biased, not wrong in kind. A probe
@@ -184,12 +193,19 @@ def find_flags(found: Diagnostics, thresholds: Thresholds, *, nbeta: float, chai
         thresholds: the limits.
         nbeta: of the sampler; 0 is the negative control, whose rise of the loss is not judged.
         chains_dropped: chains of the probe that diverged.
+        gradients_finite: whether the gradients of the observed losses at the training weights are.
 
     Returns:
         Flags, the severe one alone.
     """
     if not found.finite:
-        words = f"got losses or gradients that are not finite; expected finite ones; {_NOT_FINITE}"
+        words = f"got losses of draws that are not finite; expected finite ones; {_DRAWS_NOT_FINITE}"
+        return [Flag("not_finite", words, severe=True)]
+    if not gradients_finite:
+        words = (
+            "got gradients of observed losses that are not finite at the training weights, the losses being finite; "
+            f"expected finite ones; {_NOT_FINITE}"
+        )
         return [Flag("not_finite", words, severe=True)]
     rise = found.loss_rise
     values: Mapping[str, float | None] = {

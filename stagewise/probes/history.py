@@ -1,6 +1,6 @@
 """What a run's probes have come to so far."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,6 +26,8 @@ class Record:
         faults: how often something else went wrong, by kind, see :mod:`stagewise.callbacks.faults`.
         faulty_steps: training steps at which it did.
         changes: settings that were others after a resume: step, setting, before, now.
+        lost_samples: observed samples that were left out since their loss was not finite, ``sample`` by its number in
+            the set that was given, from ``step`` on: signal and influence are then over the others.
         flags: how many probes were flagged, for each kind of flag that occurred.
         flagged_steps: training steps of the probes with a flag.
         probe_seconds: time spent in probes.
@@ -43,6 +45,7 @@ class Record:
     faults: dict[str, int] = field(default_factory=dict)
     faulty_steps: list[int] = field(default_factory=list)
     changes: list[dict[str, Any]] = field(default_factory=list)
+    lost_samples: list[dict[str, int]] = field(default_factory=list)
     flags: dict[str, int] = field(default_factory=dict)
     flagged_steps: list[int] = field(default_factory=list)
     probe_seconds: float = 0.0
@@ -70,6 +73,10 @@ class Record:
         if step not in self.faulty_steps:
             self.faulty_steps.append(step)
         return self.faults[kind]
+
+    def add_lost(self, samples: Iterable[int], step: int) -> None:
+        """Take note of observed samples that are left out from a step on."""
+        self.lost_samples += [{"sample": int(sample), "step": step} for sample in samples]
 
     @property
     def num_attempts(self) -> int:

@@ -1,7 +1,8 @@
 """One probe: chains, diagnostics, influence, baseline and signal, as one data set."""
 
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import asdict, replace
@@ -13,27 +14,26 @@ import xarray as xr
 from torch import Tensor, nn
 
 from stagewise._version import __version__
-from stagewise.batches import Batch, chunks, num_samples, take, to_device
+from stagewise.batches import Batch, num_samples, take, to_device
 from stagewise.checks.bounds import check_arguments
-from stagewise.errors import LossContractError
 from stagewise.influence.control import control_influence
 from stagewise.influence.features import Features, Reducer
 from stagewise.influence.groups import Groups, Positions
 from stagewise.influence.token_sums import TokenSums
 from stagewise.isolation import untouched, with_weights
-from stagewise.losses.contract import Losses, LossFn, check_finite, check_loss, check_some, evaluate
+from stagewise.losses.contract import Losses, LossFn, evaluate
 from stagewise.probes.assembly import Measured, assemble
 from stagewise.probes.axes import TOKEN_AXES, flat_masks
 from stagewise.probes.baselines import Baselines
 from stagewise.probes.chain_facts import add_diagnostics, add_trace
-from stagewise.probes.chunking import check_chunking
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.data_digest import data_digest
 from stagewise.probes.flags import in_equilibrium
 from stagewise.probes.llc import LearningCoefficient
+from stagewise.probes.lost_samples import ObservedSet, kinds_seen, lost_words, not_finite_rows
 from stagewise.probes.memory import check_memory, gradient_memory
 from stagewise.probes.references import References
-from stagewise.probes.stale import check_stale
+from stagewise.probes.start_check import check_start
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.data import ProbeData
@@ -56,6 +56,9 @@ class Prober:
 
     Without a Trainer call :meth:`probe` at increasing steps. The module is left bit for bit as it was. The attribute
     ``memory_gib`` says what draws and products need beside the chains.
+
+    An observed sample whose loss is not finite is left out, named in a warning: before the first probe, or from the
+    probe on that finds it so. Numbers of samples stay those of the set that was given (the coordinate ``sample``).
     """
 
     def __init__(
@@ -72,6 +75,8 @@ class Prober:
         engine: EngineName | None = None,
         masks: Masks | None = None,
         share: ChainShare = ALONE,
+        lost: Collection[int] | None = None,
+        warn: Callable[[str], object] = warnings.warn,
     ) -> None:
         """Check everything that can be checked before the first probe.
 
@@ -90,120 +95,160 @@ class Prober:
                 for all weights. :func:`stagewise.lm.components.component_masks` makes those of a head or a layer.
             share: where several processes share the chains of each probe, at the same weights: which of them this one
                 runs. The first process then has all draws, and the results; the others have none.
+            lost: numbers of observed samples that are left out, neither more nor less, as of a run that is resumed; if
+                None, those whose loss is not finite now.
+            warn: told which those are.
 
         Raises:
-            LossContractError: the loss breaks its contract.
+            LossContractError: the loss breaks its contract; or it is not finite in all of the observed set, or in the
+                sampling set.
             InputError: a parameter pattern matches nothing; masks, groups, position bins or chosen samples do not fit;
                 there are fewer chains than processes; or what is asked for needs more memory than allowed.
         """
-        check_arguments("Prober", Prober.__init__, locals(), leave=["device", "forward_context"])
+        check_arguments("Prober", Prober.__init__, locals(), leave=["device", "forward_context", "warn"])
         device = device or next(module.parameters()).device
         self._loss_fn = loss_fn
         self._observed = to_device(data.observed, device)
-        self._sampling = self._observed if data.sampling is None else to_device(data.sampling, device)
+        self._own_sampling = None if data.sampling is None else to_device(data.sampling, device)
         self._sgld = sgld
         self._config = config
         self._forward_context = forward_context
         self._masks = masks
         self._share, self._numbers = share, share.numbers(sgld.num_chains)
         self._references = References(config.reference_ratio) if references is None else references
+        self._warn = warn
         # Once for a run with checksums: what a loss does to a module without autograd's knowing, it does each time.
         with untouched(module, checksums=True):
-            self.memory_gib, gradient_block = self._check_memory(module, max(1, len(data.groups)))
-            mask = self._check(module)
-        self.groups = Groups(flat_masks(data.groups, self._axes), mask)
-        bins = config.position_bins
-        self._positions = None if bins is None else Positions(self.groups, mask, bins)
-        # What draws are reduced to: the groups, then the bins.
-        self._reduced = self.groups if self._positions is None else self._positions.joint
+            self.memory_gib, self._gradient_block = self._check_memory(module, max(1, len(data.groups)))
+            present, bad, seen, self._moved_weights = check_start(
+                module,
+                loss_fn,
+                self._observed,
+                self._own_sampling,
+                batch_size=sgld.batch_size,
+                chunk_size=config.chunk_size,
+                selection=one_selection(sgld.parameters, masks),
+                forward_context=forward_context,
+                lost=frozenset(lost or ()),
+            )
+        whole = ObservedSet(
+            self._observed, flat_masks(data.groups, self._axes), present, np.arange(len(present)), len(present)
+        )
+        _, _, reduced = self._grouped(whole)
+        # Of what was given: a sample that is left out later does not make it other data.
+        self._digest = data_digest((self._observed, self._sampling), reduced)
+        self._set, gone = whole.without(bad if lost is None else lost)
+        if lost is None and len(bad) and share.is_first:
+            warn(lost_words(bad, gone, seen=seen, num_left=len(self._set.numbers)))
+        self._num_probes = 0
+        self._build(module, engine)
+
+    def _grouped(self, observed: ObservedSet) -> tuple[Groups, Positions | None, Groups]:
+        """Groups, bins, and what draws are reduced to: the groups, then the bins."""
+        groups = Groups(observed.masks, observed.present)
+        bins = self._config.position_bins
+        positions = None if bins is None else Positions(groups, observed.present, bins)
+        return groups, positions, groups if positions is None else positions.joint
+
+    def _build(self, module: nn.Module, engine: EngineName | None) -> None:
+        """Everything that is made for the observed set as it is now; nothing is changed where that is refused."""
+        self.groups, self._positions, self._reduced = self._grouped(self._set)
+        self._observed = self._set.batch
+        chosen = self._config.token_samples
+        # Nothing is left of an empty choice.
+        self._token_rows = None if chosen is None else self._set.rows_in_order(chosen) or None
         self.baselines = Baselines(
-            loss_fn,
+            self._loss_fn,
             self._observed,
             self._sampling,
             self.groups,
-            sgld=sgld,
-            config=config,
-            forward_context=forward_context,
-            masks=masks,
-            gradient_block=gradient_block,
+            sgld=self._sgld,
+            config=self._config,
+            forward_context=self._forward_context,
+            masks=self._masks,
+            gradient_block=self._gradient_block,
         )
         self._llc = LearningCoefficient(
             module,
-            loss_fn,
+            self._loss_fn,
             self._observed,
             self._sampling,
             self.groups,
-            sgld=sgld,
-            config=config,
-            forward_context=forward_context,
-            masks=masks,
-            share=share,
+            sgld=self._sgld,
+            config=self._config,
+            forward_context=self._forward_context,
+            masks=self._masks,
+            share=self._share,
         )
-        self._num_probes = 0
         self._sampler = ChainSampler(
             module,
-            loss_fn,
+            self._loss_fn,
             observed=self._observed,
             sampling=self._sampling,
-            config=sgld,
-            chunk_size=config.chunk_size,
-            forward_context=forward_context,
-            reduce=None if config.save_trace else Reducer(self._reduced),
+            config=self._sgld,
+            chunk_size=self._config.chunk_size,
+            forward_context=self._forward_context,
+            reduce=None if self._config.save_trace else Reducer(self._reduced),
             engine=engine,
-            masks=masks,
+            masks=self._masks,
         )
+
+    @property
+    def _sampling(self) -> Batch:
+        """What drives the chains: the observed set where nothing else was given."""
+        return self._observed if self._own_sampling is None else self._own_sampling
+
+    @property
+    def data(self) -> ProbeData:
+        """What probes look at now, without its groups: the samples that are left, and the sampling set."""
+        return ProbeData(self._observed, self._own_sampling)
+
+    @property
+    def lost(self) -> tuple[int, ...]:
+        """Numbers of the observed samples that are left out, increasing."""
+        return tuple(int(it) for it in np.setdiff1d(np.arange(self._set.num_given), self._set.numbers))
+
+    def lost_in(self, trace: Trace) -> tuple[int, ...]:
+        """Numbers of the samples that kept a probe from its chains: of a loss that is not finite at its weights.
+
+        Args:
+            trace: of the probe, as :meth:`probe` or :meth:`measure` returned it.
+
+        Returns:
+            None of them where the losses of all samples are such: then it is the model that is to be looked at.
+        """
+        rows = not_finite_rows(trace.anchor_loss)
+        return () if len(rows) == len(trace.anchor_loss) else tuple(int(it) for it in self._set.numbers[rows])
+
+    def leave_out(self, module: nn.Module, samples: Collection[int], trace: Trace) -> None:
+        """Go on without some of the observed samples; references and TracIn are cut to what is left.
+
+        Args:
+            module: the module that the prober was made for.
+            samples: their numbers, see :meth:`lost_in`.
+            trace: of the probe that they kept from its chains.
+
+        Raises:
+            InputError: too little would be left; nothing is changed then.
+        """
+        before, earlier = self._set, (self._reduced, self.groups, self.baselines)
+        left, gone = before.without(samples)
+        self._grouped(left)
+        self._set = left
+        self._build(module, self.engine)
+        reduced, groups, baselines = earlier
+        rows = before.rows(left.numbers.tolist())
+        kept = [reduced.names.index(name) for name in self._reduced.names]
+        self._references.return_to([it.part(rows, kept) for it in self._references.mark()])
+        self.baselines.take_over(baselines, [groups.names.index(name) for name in self.groups.names])
+        if self._share.is_first:
+            seen = kinds_seen(trace.anchor_loss[before.rows(samples)]) or "elsewhere"
+            self._warn(lost_words(samples, gone, seen=seen, num_left=len(left.numbers), step=trace.step))
 
     @property
     def engine(self) -> EngineName | None:
         """The engine that runs the chains; None until ``auto`` has chosen at the first probe."""
         return self._sampler.engine
-
-    def _check(self, module: nn.Module) -> np.ndarray:
-        """Check the loss on the whole observed set, chunk by chunk; returns the loss mask."""
-        masks: list[Tensor] = []
-        weights = FlatWeights(module, one_selection(self._sgld.parameters, self._masks))
-        self._moved_weights = len(weights.anchor)
-
-        def observe() -> Batch:
-            with self._forward_context(), torch.no_grad():
-                for chunk in chunks(self._observed, self._config.chunk_size):
-                    losses = evaluate(self._loss_fn, module, chunk)
-                    check_finite(losses, "the observed set", sum(map(len, masks)))
-                    if not masks:
-                        check_chunking(self._loss_fn, module, self._observed, losses)
-                    masks.append(losses.mask.cpu())
-                check_some(torch.cat(masks), "an observed set (observed)")
-                return self._first_with_loss(module)
-
-        def gradient() -> Tensor:
-            with self._forward_context():
-                losses = check_loss(self._loss_fn, module, minibatch)
-            return weights.gradient(losses.mean())
-
-        # As in a probe: a forward pass that writes to weights (a largest norm) writes to those of the chain.
-        minibatch = with_weights(module, weights.leaves, observe)
-        with torch.enable_grad():
-            found = with_weights(module, weights.leaves, gradient)
-        if not torch.isfinite(found).all():
-            raise LossContractError(
-                "got a gradient that is not finite from a finite loss; expected finite gradients; look for square "
-                "roots, norms and logarithms at zero"
-            )
-        selection = one_selection(self._sgld.parameters, self._masks)
-        check_stale(self._loss_fn, module, minibatch, selection, forward_context=self._forward_context)
-        return torch.cat(masks).numpy()
-
-    def _first_with_loss(self, module: nn.Module) -> Batch:
-        """The first minibatch of the sampling set in which the mask leaves a loss: in some, every label is ignored."""
-        masks: list[Tensor] = []
-        for batch in chunks(self._sampling, self._sgld.batch_size):
-            losses = evaluate(self._loss_fn, module, batch)
-            check_finite(losses, "the sampling set", sum(map(len, masks)))
-            if losses.mask.any():
-                return batch
-            masks.append(losses.mask)
-        check_some(torch.cat(masks), "a sampling set (sampling)")
-        raise AssertionError("check_some has refused")
 
     def _check_memory(self, module: nn.Module, num_groups: int) -> tuple[float, int | None]:
         """Refuse before the work: two samples tell how many losses each has. GiB, and weights in a gradient block."""
@@ -238,6 +283,7 @@ class Prober:
         second_moments: Mapping[str, Tensor] | None = None,
         lr_sum: float | None = None,
         number: int | None = None,
+        leave_out: bool = True,
     ) -> tuple[xr.Dataset | None, Trace]:
         """Probe the weights that the module has now: :meth:`measure`, then :meth:`assemble` with the own reference.
 
@@ -248,6 +294,8 @@ class Prober:
             lr_sum: learning rates of training, summed over all its steps so far, for TracIn, which weighs a probe with
                 what has been added since the one before; without it there is none.
             number: of this probe in its run, from 0, which tells when a control is due; counted if None.
+            leave_out: where samples have a loss that is not finite at these weights, probe once more without them (see
+                :meth:`leave_out`); if False, such a probe is None, and :meth:`lost_in` tells them.
 
         Returns:
             The data set of the probe (see :func:`stagewise.influence.bif.bif` for influence; the trace, baseline,
@@ -261,6 +309,11 @@ class Prober:
             :func:`~stagewise.influence.control.control_influence` returns is in it too.
         """
         measured, trace = self.measure(module, step, second_moments=second_moments, lr_sum=lr_sum, number=number)
+        lost = self.lost_in(trace) if measured is None and leave_out else ()
+        if lost:
+            self.leave_out(module, lost, trace)
+            number = self._num_probes - 1  # the same probe
+            measured, trace = self.measure(module, step, second_moments=second_moments, lr_sum=lr_sum, number=number)
         if measured is None:
             return None, trace
         result = self.assemble(measured, self._references.for_step(step))
@@ -292,8 +345,7 @@ class Prober:
             share the chains; and the trace, there of its own chains.
         """
         start = time.perf_counter()
-        chosen = self._config.token_samples
-        tokens = None if chosen is None else TokenSums(chosen)
+        tokens = None if self._token_rows is None else TokenSums(self._token_rows)
         trace = self._sampler.run(step, second_moments, on_draw=tokens, numbers=self._numbers)
         traces = self._share.collect(trace)
         sums = None if tokens is None else self._share.collect(tokens)
@@ -311,7 +363,7 @@ class Prober:
         features = Features.of(trace, self._reduced)
         own = xr.Dataset({"group_loss": ("group", self.groups.means(trace.anchor_loss), {"units": "nats"})})
         if tokens is not None:
-            own = own.assign(tokens.influence(trace.chains))
+            own = own.assign(self._numbered(tokens.influence(trace.chains), "chosen", self._token_rows))
         if self._config.llc.enabled:
             own = own.assign(self._llc.measure(trace, features, own_llc))
         own = own.assign(self.baselines.measure(module, step, lr_sum))
@@ -321,9 +373,17 @@ class Prober:
         flags = add_diagnostics(own, trace, features, self.groups, sgld=self._sgld, config=self._config)
         features = replace(features, equilibrated=in_equilibrium(flags))
         add_trace(own, trace, keep_draws=self._config.save_trace)
+        own = self._numbered(own, "sample")
         own.attrs |= self._settings() | {"engine": str(trace.engine)}
         own["seconds"] = time.perf_counter() - start
         return Measured(features, own, usable=not any(flag.severe for flag in flags)), trace
+
+    def _numbered(self, found: xr.Dataset, axis: str, rows: list[int] | None = None) -> xr.Dataset:
+        """With the numbers of samples in the set as it was given, where some of it is left out."""
+        if self._set.is_whole:
+            return found
+        numbers = self._set.numbers if rows is None else self._set.numbers[rows]
+        return found.assign_coords({axis: (axis, numbers), f"{axis}_j": (f"{axis}_j", numbers)})
 
     def _control_due(self, number: int | None) -> bool:
         """Counts the probes."""
@@ -382,7 +442,7 @@ class Prober:
             "sgld": repr(self._sgld),
             "centering": str(self._config.centering),
             "reference_ratio": repr(self._config.reference_ratio),
-            "data": data_digest((self._observed, self._sampling), self._reduced),
+            "data": self._digest,
         }
         found |= self._llc.fingerprint()
         return found if self._masks is None else found | {"masks": masks_digest(self._masks)}

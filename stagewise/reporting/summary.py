@@ -48,6 +48,7 @@ def build_summary(
         "probes_failed": failures(record),
         "faulty_steps": record.faulty_steps,
         "changes": record.changes,
+        "lost_samples": record.lost_samples,
         "probes_flagged": len(record.flagged_steps),
         "flagged_steps": record.flagged_steps,
         "flags": record.flags,
@@ -130,6 +131,11 @@ def summary_markdown(summary: Mapping[str, Any]) -> str:
     if summary["probes_failed"]:
         kinds = ", ".join(f"{kind} {count}" for kind, count in summary["probes_failed"].items())
         lines += [f"**Failed**: {kinds}; training went on.", ""]
+    lost = summary["lost_samples"]
+    if lost:
+        shown = ", ".join(f"{it['sample']} (step {it['step']})" for it in lost[:_STEPS_SHOWN])
+        more = f" and {len(lost) - _STEPS_SHOWN} more" if len(lost) > _STEPS_SHOWN else ""
+        lines += [f"**Left out**, of a loss that is not finite: observed samples {shown}{more}.", ""]
     if summary["component"] is not None:
         lines += [f"**Component**: chains move the weights of {summary['component']} alone.", ""]
     if summary["max_overhead"] is not None:

@@ -71,10 +71,10 @@ def best_remedy(
     sgld, probes = figures.sgld, max(1, figures.probes)
     counts = {name: count for name, (count, _) in flags.items()}
     lr, localization = sgld.get("lr"), sgld.get("localization")
-    lost = figures.dropped > _TROUBLED * probes * figures.chains or counts.get("not_finite", 0) > _TROUBLED * probes
-    if lost and isinstance(lr, float):
-        return Remedy("sgld.lr", lr / 2, lr, "chains diverge, or are not finite")
-    unsettled = {name: count for name, count in counts.items() if name in EQUILIBRIUM_FLAGS}
+    if figures.dropped > _TROUBLED * probes * figures.chains and isinstance(lr, float):
+        return Remedy("sgld.lr", lr / 2, lr, "chains diverge")
+    # What is not finite is the model's: no setting of the sampler mends it.
+    unsettled = {name: count for name, count in counts.items() if name in EQUILIBRIUM_FLAGS - {"not_finite"}}
     share_settled = None if figures.settled is None else figures.settled / probes
     if unsettled and (max(unsettled.values()) if share_settled is None else probes * (1 - share_settled)) > (
         _TROUBLED * probes

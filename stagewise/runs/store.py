@@ -207,8 +207,10 @@ def open_run(
     Returns:
         Data set with the axis ``step`` in front of the axes of each probe. Influence is minus the covariance in nats^2,
         negative = helpful; see its attributes. :func:`~stagewise.influence.stored_matrices.sample_matrix` gives that
-        between samples. NaN fills what a probe lacks (dropped chains). The attribute ``summary`` holds ``summary.json``
-        as text, where the run has finished.
+        between samples. NaN fills what a probe lacks (dropped chains, samples that were left out). Where samples of the
+        observed set were left out since their loss was not finite, the coordinate ``sample`` has the numbers that they
+        were given with; ``lost_samples`` of the summary names the others. The attribute ``summary`` holds
+        ``summary.json`` as text, where the run has finished.
 
     Raises:
         InputError: there is no store, or no probe in it that can be read; it was written by a newer version; a probe is
@@ -246,11 +248,37 @@ def open_run(
             "expected them stored; set probe.save_trace: true or probe.token_samples and train again, or leave trace "
             "out"
         )
-    run = xr.concat(probes, dim="step", join="outer", combine_attrs="drop_conflicts", data_vars="all", coords="minimal")
+    run = xr.concat(
+        _numbered(probes),
+        dim="step",
+        join="outer",
+        combine_attrs="drop_conflicts",
+        data_vars="all",
+        coords="minimal",
+        fill_value={"mask": False},
+    )
+    for axis in ("group", "group_j"):
+        # Where probes have lost a group with its samples: an outer join sorts.
+        names = dict.fromkeys(name for it in probes if axis in it.coords for name in it[axis].values.tolist())
+        if axis in run.coords and run[axis].values.tolist() != list(names):
+            run = run.sel({axis: list(names)})
     summary = store.parent / SUMMARY_NAME
     if summary.is_file():
         run.attrs["summary"] = summary_text(summary)
     return run
+
+
+def _numbered(probes: list[xr.Dataset]) -> list[xr.Dataset]:
+    """Probes whose samples have numbers, where some of a run were left out in one of them."""
+    axes = ("sample", "sample_j")
+    if not any(axis in probe.coords for probe in probes for axis in axes):
+        return probes
+    return [
+        probe.assign_coords(
+            {axis: range(probe.sizes[axis]) for axis in axes if axis in probe.dims and axis not in probe.coords}
+        )
+        for probe in probes
+    ]
 
 
 def _lacking(store: Path, found: int) -> list[str]:

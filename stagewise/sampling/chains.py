@@ -26,7 +26,7 @@ from stagewise.sampling.preconditioners.ekfac_checks import refuse_masks
 from stagewise.sampling.selection import Masks, one_selection
 from stagewise.sampling.sgld import OnDraw, Reduce, Walk, loss_free, needs_gradients, walk
 from stagewise.sampling.streams import Streams, partition
-from stagewise.sampling.trace import Trace
+from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
 from stagewise.sampling.weights import FlatWeights
 
 ForwardContext = Callable[[], AbstractContextManager]
@@ -198,7 +198,7 @@ class ChainSampler:
         sequential = SequentialEngine(weights, self._evaluate, self._sampling, self._chunks)
         anchor = sequential.anchor_losses()
         if not torch.isfinite(anchor.values).all():
-            failure = "the loss at the training weights is not finite"
+            failure = NOT_FINITE_HERE
         if failure is not None:
             return self._trace([], dict.fromkeys(chains, failure), anchor, step, target)
 

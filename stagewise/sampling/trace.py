@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+NOT_FINITE_HERE = "the loss at the training weights is not finite"
+"""Why no chain was run, as :attr:`Trace.dropped` has it: the chains have no part in it, nor have their settings."""
+
 
 @dataclass(frozen=True)
 class Trace:

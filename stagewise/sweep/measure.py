@@ -13,6 +13,7 @@ from torch import nn
 
 from stagewise.errors import InputError
 from stagewise.losses.contract import resolve_loss
+from stagewise.probes.lost_samples import listed
 from stagewise.probes.prober import Prober
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.share import ALONE, ChainShare
@@ -81,7 +82,7 @@ def make_prober(
     Raises:
         InputError: as :class:`~stagewise.probes.prober.Prober` does.
     """
-    return Prober(
+    prober = Prober(
         module,
         resolve_loss(module),
         data,
@@ -91,7 +92,15 @@ def make_prober(
         forward_context=forward_context(config),
         masks=masks_of(component, module),
         share=share,
+        warn=lambda words: None,
     )
+    if prober.lost:
+        # Checkpoints are compared sample by sample.
+        raise InputError(
+            f"got losses that are not finite in samples {listed(prober.lost)} of the observed set; expected finite "
+            "ones at every checkpoint; leave these samples out, or look at the checkpoint"
+        )
+    return prober
 
 
 def measure_cells(

@@ -87,6 +87,12 @@ def test_what_is_not_finite_is_severe_and_cannot_be_switched_off():
     (flag,) = find_flags(Diagnostics(finite=False), off, nbeta=30.0)
     assert flag.severe
     assert flag.name == "not_finite"
+    assert "draws that are not finite; expected finite ones; lower sgld.lr or raise sgld.localization" in flag.words
+    (flag,) = find_flags(GOOD, off, nbeta=30.0, gradients_finite=False)
+    assert (flag.name, flag.severe) == ("not_finite", True)
+    assert "gradients of observed losses" in flag.words
+    assert "look at the model" in flag.words
+    assert "sgld" not in flag.words
 
 
 def test_too_few_draws_to_tell_are_no_reason_to_believe():

@@ -1,0 +1,143 @@
+"""The loss contract on all that probes look at, before the first of them."""
+
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stagewise.batches import Batch, chunks, num_samples, take
+from stagewise.errors import LossContractError
+from stagewise.isolation import with_weights
+from stagewise.losses.contract import Losses, LossFn, check_finite, check_loss, check_some, evaluate
+from stagewise.probes.chunking import check_chunking
+from stagewise.probes.lost_samples import kinds_seen, not_finite_rows
+from stagewise.probes.stale import check_stale
+from stagewise.sampling.selection import Selection
+from stagewise.sampling.weights import FlatWeights
+
+
+class Found(NamedTuple):
+    """What the check has seen.
+
+    Attributes:
+        present: bool ``[sample]`` or ``[sample, token]``, where the observed set has a loss.
+        bad: observed samples whose loss is not finite, increasing.
+        seen: what it is, in words; empty where there are none.
+        moved_weights: how many weights chains move.
+    """
+
+    present: NDArray[np.bool_]
+    bad: NDArray[np.int64]
+    seen: str
+    moved_weights: int
+
+
+def check_start(
+    module: nn.Module,
+    loss_fn: LossFn,
+    observed: Batch,
+    sampling: Batch | None,
+    *,
+    batch_size: int,
+    chunk_size: int | None,
+    selection: Selection,
+    forward_context: Callable[[], AbstractContextManager] = nullcontext,
+    lost: Collection[int] = (),
+) -> Found:
+    """Check the loss on the whole observed set, chunk by chunk, and on a minibatch of the sampling set.
+
+    Samples whose loss is not finite are told, and what else is checked is checked on the others. No random number is
+    drawn but by the loss.
+
+    Args:
+        module: in eval mode; its weights are left as they were, see :func:`~stagewise.isolation.with_weights`.
+        loss_fn: per-sample loss.
+        observed: batch whose losses are recorded, on the module's device.
+        sampling: batch that drives the chains; the observed one if None.
+        batch_size: of the minibatches of chains.
+        chunk_size: observed samples for each forward pass; all at once if None.
+        selection: which entries of which parameters chains move.
+        forward_context: entered around each forward pass (autocast).
+        lost: observed samples that are left out in any case, and not judged.
+
+    Raises:
+        LossContractError: the loss breaks its contract; it is finite in none of the observed samples, or not in all of
+            the minibatch of the sampling set.
+    """
+    masks: list[Tensor] = []
+    bad: list[int] = []
+    seen: list[NDArray[np.float64]] = []
+    weights = FlatWeights(module, selection)
+
+    def observe() -> Batch:
+        with forward_context(), torch.no_grad():
+            for chunk in chunks(observed, chunk_size):
+                losses, start = evaluate(loss_fn, module, chunk), sum(map(len, masks))
+                values = losses.values.cpu().double().numpy()
+                rows = [int(row) for row in not_finite_rows(values) if start + int(row) not in lost]
+                if not masks:
+                    _check_neighbours(loss_fn, module, observed, chunk, losses, {*rows, *lost})
+                masks.append(losses.mask.cpu())
+                bad.extend(start + row for row in rows)
+                seen.append(values[rows].ravel())
+            present = torch.cat(masks)
+            check_some(present, "an observed set (observed)")
+            leave = {*bad, *lost}
+            if bad and len(leave) == len(present):
+                raise LossContractError(
+                    f"got losses that are not finite ({kinds_seen(np.concatenate(seen))}) in all {len(bad)} samples of "
+                    "the observed set; expected finite nats; look at the model, its weights and what it is given, or "
+                    "mask losses out by returning (losses, mask)"
+                )
+            drives = observed if sampling is None else sampling
+            if sampling is None and leave:
+                drives = take(drives, torch.tensor([row for row in range(len(present)) if row not in leave]))
+            return _first_with_loss(loss_fn, module, drives, batch_size)
+
+    def gradient() -> Tensor:
+        with forward_context():
+            losses = check_loss(loss_fn, module, minibatch)
+        return weights.gradient(losses.mean())
+
+    # As in a probe: a forward pass that writes to weights (a largest norm) writes to those of the chain.
+    minibatch = with_weights(module, weights.leaves, observe)
+    with torch.enable_grad():
+        found = with_weights(module, weights.leaves, gradient)
+    if not torch.isfinite(found).all():
+        raise LossContractError(
+            "got a gradient that is not finite from a finite loss; expected finite gradients; look for square "
+            "roots, norms and logarithms at zero"
+        )
+    check_stale(loss_fn, module, minibatch, selection, forward_context=forward_context)
+    told = kinds_seen(np.concatenate(seen))
+    return Found(torch.cat(masks).numpy(), np.array(bad, dtype=np.int64), told, len(weights.anchor))
+
+
+def _check_neighbours(
+    loss_fn: LossFn, module: nn.Module, observed: Batch, chunk: Batch, losses: Losses, leave: Collection[int]
+) -> None:
+    """That losses of the first chunk do not depend on the samples beside them, by those that are finite."""
+    size = num_samples(chunk)
+    kept = [row for row in range(size) if row not in leave]
+    if len(kept) == size:
+        check_chunking(loss_fn, module, observed, losses)
+    elif kept:
+        good = take(chunk, torch.tensor(kept))
+        check_chunking(loss_fn, module, good, evaluate(loss_fn, module, good))
+
+
+def _first_with_loss(loss_fn: LossFn, module: nn.Module, sampling: Batch, batch_size: int) -> Batch:
+    """The first minibatch of the sampling set in which the mask leaves a loss: in some, every label is ignored."""
+    masks: list[Tensor] = []
+    for batch in chunks(sampling, batch_size):
+        losses = evaluate(loss_fn, module, batch)
+        check_finite(losses, "the sampling set, whose gradients drive the chains", sum(map(len, masks)))
+        if losses.mask.any():
+            return batch
+        masks.append(losses.mask)
+    check_some(torch.cat(masks), "a sampling set (sampling)")
+    raise AssertionError("check_some has refused")

@@ -1,0 +1,219 @@
+"""Observed samples whose loss is not finite, in a run of the callback."""
+
+import json
+import warnings
+from dataclasses import replace
+from types import SimpleNamespace
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from stagewise import InfluenceCallback, ProbeConfig, ProbeSchedule, SampleMatrices, SGLDConfig, open_run
+from stagewise.callbacks.faults import Faults
+from stagewise.callbacks.lost_samples import left_out, started
+from stagewise.callbacks.notices import warn_of_dropped_chains
+from stagewise.errors import LossContractError
+from stagewise.loading.loader import ResumableLoader
+from stagewise.probes.history import Record
+from stagewise.probes.prober import Prober
+from stagewise.reporting.summary import build_summary, summary_markdown
+from stagewise.sampling.data import ProbeData
+from stagewise.sampling.trace import NOT_FINITE_HERE
+from tests.callbacks.runs import SGLD, Regression, X, Y, fit, regression_data
+
+FULL = ProbeConfig(save_trace=True, sample_matrices=SampleMatrices.all)
+OBSERVED, SAMPLING = (X[:12], Y[:12]), (X[12:], Y[12:])
+GROUPS = {"low": torch.arange(12) < 6, "odd": torch.arange(12) % 2 == 1}
+
+
+def turns(step, rows=(3,), value=torch.nan):
+    """A loss that is not finite in these observed samples from a step on."""
+
+    def loss_fn(module, batch):
+        losses = Regression.per_sample_loss(module, batch)
+        bad = (batch[0][:, None] == X[list(rows)]).all(dim=2).any(dim=1)
+        return torch.where(bad & (module.global_step >= step), value, losses)
+
+    return loss_fn
+
+
+def callback(loss_fn, every=2, **settings):
+    given = {"observed": OBSERVED, "sampling": SAMPLING, "groups": GROUPS} | settings
+    return InfluenceCallback(ProbeSchedule(every_n_steps=every), SGLD, FULL, loss_fn=loss_fn, **given)
+
+
+def told(body):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = body()
+    return result, [str(it.message) for it in caught if str(it.message).startswith("stagewise: ")]
+
+
+def seeded():
+    pl.seed_everything(3, verbose=False)
+    return Regression()
+
+
+def summary_of(trainer):
+    return json.loads(open_run(trainer.log_dir).attrs["summary"])
+
+
+def assert_same(left, right, names):
+    for name in names:
+        if name != "seconds":
+            np.testing.assert_array_equal(left[name].values, right[name].values, err_msg=str(name))
+
+
+def test_a_bad_sample_costs_that_sample_and_nothing_of_training(tmp_path):
+    module = seeded()
+    trainer, words = told(lambda: fit(tmp_path / "bad", module, regression_data(), callback(turns(0))))
+    kept = [row for row in range(12) if row != 3]
+    never = callback(
+        turns(0),
+        observed=(X[kept], Y[kept]),
+        groups={name: mask[kept] for name, mask in GROUPS.items()},
+    )
+    other = fit(tmp_path / "never", seeded(), regression_data(), never)
+    bare = seeded()
+    fit(tmp_path / "bare", bare, regression_data(), callback(turns(0), enabled=False))
+    assert torch.equal(module.layer.weight, bare.layer.weight)
+    run, want = open_run(trainer.log_dir, trace=True), open_run(other.log_dir, trace=True)
+    assert run["step"].values.tolist() == [2, 4, 6]
+    assert run["sample"].values.tolist() == kept
+    assert_same(run, want, want.data_vars)
+    assert summary_of(trainer)["lost_samples"] == [{"sample": 3, "step": 0}]
+    assert summary_of(other)["lost_samples"] == []
+    assert sum("in 1 sample of the observed set: 3; left out from here on" in it for it in words) == 1
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run whose sample 3 is bad from step 3 on, where no probe looks; and the same stopped and resumed at 3 and 6."""
+    folder = tmp_path_factory.mktemp("turning")
+
+    def train(ckpt_path=None):
+        pl.seed_everything(7, verbose=False)
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            max_steps=10,
+            callbacks=[
+                callback(turns(3)),
+                ModelCheckpoint(folder / "checkpoints", every_n_train_steps=3, save_top_k=-1),
+            ],
+            default_root_dir=folder,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(Regression(), ResumableLoader(regression_data(), 8, seed=3), ckpt_path=ckpt_path, weights_only=True)
+        return trainer
+
+    whole, words = told(train)
+    checkpoints = {step: next((folder / "checkpoints").glob(f"*step={step}.ckpt")) for step in (3, 6)}
+    return whole, words, {step: train(path) for step, path in checkpoints.items()}
+
+
+def test_a_sample_that_turns_bad_in_mid_run_costs_that_sample_from_that_probe_on(runs):
+    trainer, words, _ = runs
+    run, summary = open_run(trainer.log_dir), summary_of(trainer)
+    assert run["step"].values.tolist() == [2, 4, 6, 8, 10]
+    assert np.isnan(run["shift"]).sum("step").values.tolist() == [0, 0, 0, 4] + [0] * 8
+    assert np.isfinite(run["group_bif"]).all()
+    assert np.isfinite(run["signal"]).values.tolist() == [False, True, True, True, True]
+    assert summary["lost_samples"] == [{"sample": 3, "step": 4}]
+    assert (summary["failed_steps"], summary["chains_dropped"], summary["probes_failed"]) == ([], 0, {})
+    (line,) = [it for it in words if "not finite" in it]
+    assert "(NaN) at step 4 in 1 sample of the observed set: 3;" in line
+    assert "sgld" not in line
+
+
+@pytest.mark.parametrize("step", [3, 6])
+def test_a_run_that_is_resumed_before_or_after_the_loss_equals_one_that_never_stopped(runs, step):
+    whole, _, resumed = runs
+    left, right = open_run(whole.log_dir, trace=True), open_run(resumed[step].log_dir, trace=True)
+    assert_same(left, right, left.data_vars)
+    assert left["sample"].equals(right["sample"])
+    assert summary_of(resumed[step])["lost_samples"] == summary_of(whole)["lost_samples"]
+
+
+def test_where_all_losses_turn_bad_the_probe_is_lost_and_the_model_is_to_be_looked_at(tmp_path):
+    everything = callback(turns(3, rows=range(12), value=torch.inf))
+    trainer, words = told(lambda: fit(tmp_path, Regression(), regression_data(), everything))
+    assert (summary_of(trainer)["failed_steps"], summary_of(trainer)["lost_samples"]) == ([4, 6], [])
+    lost = [it for it in words if "the probe at step" in it and "flagged" not in it]
+    assert len(lost) == 2
+    assert f"{NOT_FINITE_HERE} (inf) in 12 of 12 observed samples, so no chain was run; look at the model" in lost[0]
+    assert not any("sgld.lr" in it for it in lost)
+
+
+def test_a_chain_that_diverges_from_finite_losses_is_told_by_its_settings():
+    module = Regression()
+    wild = SGLDConfig(lr=3.0, nbeta=1e4, localization=1.0, num_draws=4)
+    prober = Prober(module, Regression.per_sample_loss, ProbeData(OBSERVED, SAMPLING), sgld=wild, config=FULL)
+    _, trace = prober.probe(module, 5)
+    _, words = told(lambda: warn_of_dropped_chains(trace, lost=True))
+    assert len(words) == 9  # eight chains and the probe
+    assert all("lower sgld.lr or raise sgld.localization" in it for it in words[:8])
+
+
+def test_where_all_are_bad_at_the_start_the_run_is_refused(tmp_path):
+    with pytest.raises(LossContractError, match=r"in all 12 samples of the observed set; .*look at the model"):
+        fit(tmp_path, Regression(), regression_data(), callback(turns(0, rows=range(12))))
+
+
+def test_a_run_that_has_too_little_left_trains_on(tmp_path):
+    groups = {"three": torch.arange(12) == 3, "four": torch.arange(12) == 4}
+    trainer, words = told(
+        lambda: fit(tmp_path, Regression(), regression_data(), callback(turns(3, rows=(3, 4)), groups=groups))
+    )
+    assert trainer.global_step == 6
+    assert summary_of(trainer)["probe_steps"] == [2]
+    assert any("nothing is left to observe of groups 'three', 'four'" in it for it in words)
+
+
+class OtherRank:
+    """The strategy of a rank that finds other samples than rank zero."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def broadcast(self, found):
+        return self.answer
+
+
+def test_samples_of_rank_zero_are_left_out_whatever_this_rank_finds():
+    module = Regression()
+    module.trainer = SimpleNamespace(global_step=0)
+    trainer = SimpleNamespace(strategy=OtherRank((5,)), global_step=0)
+    record = Record()
+
+    def make(lost):
+        data = ProbeData(OBSERVED, SAMPLING)
+        return Prober(module, loss_fn, data, sgld=SGLD, config=FULL, lost=lost, warn=lambda words: None)
+
+    loss_fn = turns(0)
+    prober = started(trainer, record, make, goes_on=False)
+    assert prober.lost == (5,)
+    _, trace = prober.probe(module, 8, leave_out=False)
+    assert prober.lost_in(trace) == (3,)
+    trainer.strategy.answer = (7,)
+    assert left_out(trainer, module, prober, record, Faults("raise"), trace, lost=True)
+    assert prober.lost == (5, 7)
+    trainer.strategy.answer = ()
+    assert not left_out(trainer, module, prober, record, Faults("raise"), trace, lost=True)
+    assert not left_out(trainer, module, prober, record, Faults("raise"), None, lost=False)
+    assert record.lost_samples == [{"sample": 5, "step": 0}, {"sample": 7, "step": 8}]
+    assert started(trainer, record, make, goes_on=True).lost == (5, 7)
+
+
+def test_lost_samples_stand_in_the_text_of_the_summary_and_come_back_from_a_checkpoint():
+    record = Record()
+    record.add_lost(range(25), 4)
+    summary = build_summary(Record.from_state_dict(record.state_dict()), config=replace(SGLD), probe=FULL)
+    assert summary["lost_samples"] == [{"sample": sample, "step": 4} for sample in range(25)]
+    text = summary_markdown(summary)
+    assert "observed samples 0 (step 4), 1 (step 4), " in text
+    assert "19 (step 4) and 5 more." in text
+    json.dumps(summary, allow_nan=False)
