@@ -193,6 +193,7 @@ def test_it_is_the_same_whatever_was_drawn_before(case):
     assert not np.array_equal(other["bif"], first["bif"])
 
 
+@pytest.mark.whole_probes
 def test_what_stands_against_the_result_is_told_once_in_words(case, recwarn):
     module, batch = case
     wild = replace(SGLD, lr=1.0, localization=3.9, num_draws=4, max_loss_rise=1e30)
@@ -260,6 +261,7 @@ def test_what_cannot_be_used_is_refused_in_words(case, name):
         stagewise.bif(**{"module": module, "data": batch, "loss_fn": squared, "sgld": SGLD, **given})
 
 
+@pytest.mark.whole_probes
 def test_a_loss_without_curvature_needs_numbers_and_is_told_of(case):
     module, batch = case
 
