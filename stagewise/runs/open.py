@@ -119,7 +119,7 @@ def _line(error: Exception) -> str:
 
 
 def with_plain_names(run: xr.Dataset) -> xr.Dataset:
-    """A run whose group names can be shown in words and pictures: see :func:`~stagewise.checks.group_names.plain_names`.
+    """Run whose group names can be shown in words and pictures: see :func:`~stagewise.checks.group_names.plain_names`.
 
     Args:
         run: of others, or of an earlier version, as :func:`open_run` returns it.

@@ -1,4 +1,4 @@
-"""Every variable of a run in one table: name, axes, unit, sign, meaning, source. ``docs/variables.md`` is made of it."""
+"""Variables of a run in one table: name, axes, unit, sign, meaning, source. ``docs/variables.md`` is made of it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -61,7 +61,9 @@ class Variable:
 def _influence(name: str, axes: tuple[str, ...], what: str, meaning: str, *, z: bool) -> list[Variable]:
     """Influence with its error, its correlation, the error of that, and its z."""
     found = [
-        Variable(name, axes, UNITS, f"influence {what}", f"{meaning} Minus the covariance of the losses.", SIGN, _SPLIT),
+        Variable(
+            name, axes, UNITS, f"influence {what}", f"{meaning} Minus the covariance of the losses.", SIGN, _SPLIT
+        ),
         Variable(
             f"{name}_se", axes, UNITS, f"standard error of the influence {what}",
             f"Jackknife standard error over chains of `{name}`. NaN with one chain.", "", _JACKKNIFE,
@@ -143,9 +145,9 @@ VARIABLES: tuple[Variable, ...] = (
     _coordinate("part", ("part",), "", "part of the influence", "within, drift, between, and total, their sum."),
     _coordinate("group", ("group",), "", "group", "Whose weight: names of the observed groups."),
     _coordinate("group_j", ("group_j",), "", "group, of the loss", "Whose loss: the same names."),
-    _coordinate("position", ("position",), "tokens", "first position of the bin", "First token of each bin of positions."),
+    _coordinate("position", ("position",), "tokens", "first position of the bin", "First token of each bin."),
     _coordinate("position_end", ("position",), "tokens", "end of the bin", "The token after the last one of each bin."),
-    _coordinate("token_part", ("token_part",), "", "part of the token influence", "within, drift, and total, their sum."),
+    _coordinate("token_part", ("token_part",), "", "part of token influence", "within, drift, and total, their sum."),
     _coordinate("chosen", ("chosen",), "", "chosen sample", "Positions in the observed set, `probe.token_samples`."),
     _coordinate("chosen_j", ("chosen_j",), "", "chosen sample, of the loss", "The same positions."),
     _coordinate("chain", ("chain",), "", "chain", "Numbers of the chains that were kept, with `probe.save_trace`."),
@@ -382,7 +384,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Variance that minibatch noise adds to a step over that of the injected noise: so much is too large.",
     ),
     _diagnostic(
-        "seconds", SECONDS, "time of the probe", "Wall-clock time that the probe took.", source="stagewise.probes.prober"
+        "seconds", SECONDS, "time of the probe", "Wall-clock time of the probe.", source="stagewise.probes.prober"
     ),
 )  # fmt: skip
 """In the order of the documentation."""
@@ -413,12 +415,13 @@ def variables_page(variables: Iterable[Variable] = VARIABLES) -> str:
     lines = [
         "# Variables of a run",
         "",
-        "What `open_run(path)` returns: an `xarray.Dataset` with these variables, as far as the settings of the run ask",
-        "for them. Each has `step` in front of the axes below; coordinates (in italics) have not, but for",
+        "What `open_run(path)` returns: an `xarray.Dataset` with these variables, as far as the settings of the run",
+        "ask for them. Each has `step` in front of the axes below; coordinates (in italics) have not, but for",
         "`reference_step`. Every variable has the attributes `long_name` and `units`, and `sign` where it matters.",
-        '`run.stagewise` answers the usual questions; `run["name"]` has the numbers.',
+        "`run.stagewise` answers the usual questions, see the [README](../README.md); `run[name]` has the numbers.",
         "",
-        "This page is made of the table in `stagewise/runs/variables.py`: `python -m stagewise.runs.variables` prints it.",
+        "This page is made of the table in `stagewise/runs/variables.py`; `python -m stagewise.runs.variables` prints",
+        "it.",
         "",
         "| name | axes | unit | meaning | sign | source |",
         "|---|---|---|---|---|---|",
