@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from lightning.pytorch.utilities import rank_zero_warn
 
 from stagewise.probes.history import Record
-from stagewise.reporting.summary import flag_line
+from stagewise.runs.equilibrium import flag_line
 from stagewise.sampling.trace import Trace
 
 

@@ -14,9 +14,10 @@ from stagewise.reporting import tags
 from stagewise.reporting.class_maps import class_maps
 from stagewise.reporting.figures import matrix_figure, rasterize, show_matrix
 from stagewise.reporting.influence_curves import influence_curves
-from stagewise.reporting.llc_curves import has_llc, llc_curves
+from stagewise.reporting.llc_curves import llc_curves
 from stagewise.reporting.token_figure import token_figure
 from stagewise.reporting.token_influence import TokenInfluence, token_markdown
+from stagewise.runs.learning_coefficients import has_llc
 
 
 def _exactly(tag: str) -> str:

@@ -8,8 +8,8 @@ from typing import Literal
 
 import xarray as xr
 
+import stagewise.runs.accessor  # noqa: F401  (gives every data set `.stagewise`)
 from stagewise.checks.bounds import checked
-from stagewise.checks.group_names import plain_names
 from stagewise.errors import InputError
 from stagewise.runs.joining import joined
 from stagewise.runs.probe_files import (
@@ -116,13 +116,3 @@ def _lacking(store: Path, found: int) -> list[str]:
 def _line(error: Exception) -> str:
     """The first line of what it says."""
     return (str(error).strip().splitlines() or ["no words"])[0][:200]
-
-
-def with_plain_names(run: xr.Dataset) -> xr.Dataset:
-    """Run whose group names can be shown in words and pictures: see :func:`~stagewise.checks.group_names.plain_names`.
-
-    Args:
-        run: of others, or of an earlier version, as :func:`open_run` returns it.
-    """
-    axes = [axis for axis in ("group", "group_j") if axis in run.coords]
-    return run.assign_coords({axis: list(plain_names(run[axis].values.tolist())) for axis in axes})

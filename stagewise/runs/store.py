@@ -7,7 +7,7 @@ from pathlib import Path
 import xarray as xr
 
 from stagewise.files.writing import sync_folder, whole_file, write_json
-from stagewise.runs.open import open_run, with_plain_names
+from stagewise.runs.open import open_run
 from stagewise.runs.probe_files import (
     FORMAT_VERSION,
     GROUP_NAME,
@@ -18,6 +18,7 @@ from stagewise.runs.probe_files import (
     refuse_newer,
     store_version,
 )
+from stagewise.runs.words import with_plain_names
 from stagewise.runs.zarr_file import write_zarr_file
 
 __all__ = ["RUN_NAME", "STORE_NAME", "SUMMARY_NAME", "ProbeStore", "open_run", "with_plain_names", "write_summary"]

@@ -1,6 +1,5 @@
 """Variables of a run in one table: name, axes, unit, sign, meaning, source. ``docs/variables.md`` is made of it."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import xarray as xr
@@ -285,8 +284,8 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "damped_influence", _GROUPS, damped.UNITS, "damped influence function",
-        "-g_i (H + (localization / nbeta) I)^-1 g_j, means over groups. NaN, with the attribute `refused`, where the "
-        "matrix is not positive definite.", SIGN, "Koh and Liang 2017, arXiv 1703.04730",
+        "-g_i (H + (weight_decay + localization / nbeta) I)^-1 g_j, means over groups. NaN, with the attribute "
+        "`refused`, where the matrix is not positive definite.", SIGN, "Koh and Liang 2017, arXiv 1703.04730",
     ),
     # Control.
     *_control("group_bif", "influence of the control", "Within part of chains that do not see the loss (nbeta 0)."),
@@ -404,41 +403,3 @@ def described(run: xr.Dataset) -> xr.Dataset:
             told = {"long_name": known.long_name, "units": known.units} | ({"sign": known.sign} if known.sign else {})
             values.attrs = dict(values.attrs) | told
     return run
-
-
-def variables_page(variables: Iterable[Variable] = VARIABLES) -> str:
-    """``docs/variables.md``: a row for each variable.
-
-    Args:
-        variables: in the order of the rows.
-    """
-    lines = [
-        "# Variables of a run",
-        "",
-        "What `open_run(path)` returns: an `xarray.Dataset` with these variables, as far as the settings of the run",
-        "ask for them. Each has `step` in front of the axes below; coordinates (in italics) have not, but for",
-        "`reference_step`. Every variable has the attributes `long_name` and `units`, and `sign` where it matters.",
-        "`run.stagewise` answers the usual questions, see the [README](../README.md); `run[name]` has the numbers.",
-        "",
-        "This page is made of the table in `stagewise/runs/variables.py`; `python -m stagewise.runs.variables` prints",
-        "it.",
-        "",
-        "| name | axes | unit | meaning | sign | source |",
-        "|---|---|---|---|---|---|",
-    ]
-    for variable in variables:
-        name = f"*`{variable.name}`*" if variable.coordinate else f"`{variable.name}`"
-        cells = (
-            name,
-            ", ".join(variable.axes) or "-",
-            variable.units or "-",
-            variable.meaning.replace("|", "\\|"),
-            variable.sign or "-",
-            variable.source or "-",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    print(variables_page(), end="")

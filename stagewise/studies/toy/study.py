@@ -12,7 +12,7 @@ from joblib import Parallel, delayed
 
 from stagewise.errors import InputError
 from stagewise.files.writing import whole_folder
-from stagewise.reporting.summary import flag_line
+from stagewise.runs.equilibrium import flag_line
 from stagewise.runs.store import STORE_NAME, ProbeStore
 from stagewise.studies.toy.chain_curves import chain_curves
 from stagewise.studies.toy.config import ToyConfig
