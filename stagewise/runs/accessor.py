@@ -56,9 +56,13 @@ class RunAccessor:
         self._given = run
 
     def __repr__(self) -> str:
-        steps = [int(step) for step in self._run["step"].values]
+        try:
+            steps = [int(step) for step in self._run["step"].values]
+        except InputError:
+            return "stagewise: a data set that is no run"
+        groups = [str(name) for name in self._given["group"].values] if "group" in self._given.coords else []
         return (
-            f"Run of {len(steps)} probes, steps {steps[0]:,} to {steps[-1]:,}, groups {', '.join(self.groups)}. "
+            f"Run of {len(steps)} probes, steps {steps[0]:,} to {steps[-1]:,}, groups {', '.join(groups) or 'none'}. "
             "Ask .summary, .verdict(), .curve(group, group_j), .probes, .windows(), .sign_changes(), "
             f".stage_boundaries(), .llc(), .top_samples(step), .plot(kind) with kind of {', '.join(FIGURES)}."
         )
