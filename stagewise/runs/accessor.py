@@ -6,6 +6,7 @@ from typing import Any
 
 import xarray as xr
 
+from stagewise.checks.bounds import checked
 from stagewise.errors import InputError, require
 from stagewise.influence.chain_counts import chain_counts
 from stagewise.phases.detection import FoundWindow, detect
@@ -125,6 +126,7 @@ class RunAccessor:
         found = run[names].assign(chains=("step", chains.values, words))
         return found.drop_vars([name for name in found.coords if name not in ("step", "reference_step")])
 
+    @checked
     def curve(
         self, group: str, group_j: str | None = None, *, part: str = "within", confidence: float = 0.95
     ) -> xr.Dataset:
@@ -145,6 +147,7 @@ class RunAccessor:
             self._run, group, group if group_j is None else group_j, part=part, confidence=confidence
         )
 
+    @checked
     def llc(self, *, confidence: float = 0.95) -> xr.Dataset:
         """Learning coefficients of all losses and of each group over training, with their intervals.
 
@@ -158,6 +161,7 @@ class RunAccessor:
         """
         return llc_table(self._run, confidence=confidence)
 
+    @checked
     def windows(
         self,
         signal: str = BETWEEN,
@@ -210,6 +214,7 @@ class RunAccessor:
         """
         return stage_boundaries(self._run, signals or None, chance=chance)
 
+    @checked
     def sign_changes(self, pairs: Sequence[tuple[str, str]] | None = None, *, chance: float = 0.05) -> SignChanges:
         """Where influence within phases turns from helpful to harmful or back.
 
@@ -224,6 +229,7 @@ class RunAccessor:
         """
         return find_sign_changes(self._run, pairs, chance=chance)
 
+    @checked
     def top_samples(
         self, step: int, n: int = 10, *, on: int | None = None, part: str = "within", confidence: float = 0.95
     ) -> xr.Dataset:
@@ -243,6 +249,7 @@ class RunAccessor:
         """
         return top_samples(self._run, step, n, on=on, part=part, confidence=confidence)
 
+    @checked
     def verdict(self, *, thresholds: Thresholds | None = None) -> Verdict:
         """What can be read off the curves, judged now, see :func:`~stagewise.runs.verdict.judge`.
 

@@ -45,7 +45,7 @@ def open_run(
     variables: Collection[str] | None = None,
     damaged: Literal["skip", "raise"] = "skip",
 ) -> xr.Dataset:
-    """Open the probes of a run as one data set.
+    """Open the probes of a run as one data set, which answers questions: ``open_run(path).stagewise``.
 
     Args:
         path: log directory of the run, or its ``influence.zarr``.
@@ -57,9 +57,10 @@ def open_run(
 
     Returns:
         Data set with the axis ``step`` in front of the axes of each probe. Influence is minus the covariance in nats^2,
-        negative = helpful; see its attributes. :func:`~stagewise.influence.stored_matrices.sample_matrix` gives that
-        between samples. NaN fills what a probe lacks (dropped chains). The attribute ``summary`` holds ``summary.json``
-        as text, where the run has finished.
+        negative = helpful; see its attributes and ``docs/variables.md``. NaN fills what a probe lacks (dropped chains).
+        ``.stagewise`` is a :class:`~stagewise.runs.accessor.RunAccessor`: curves with intervals, windows, figures.
+        :func:`~stagewise.influence.stored_matrices.sample_matrix` gives influence between samples. The attribute
+        ``summary`` holds ``summary.json`` as text, where the run has finished.
 
     Raises:
         InputError: there is no store, or no probe in it that can be read; it was written by a newer version; a probe is

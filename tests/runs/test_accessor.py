@@ -103,7 +103,7 @@ def test_runs_of_earlier_versions_answer_as_far_as_they_can():
     [
         ({"group": "erly"}, r"got group 'erly'; expected one of early, late; did you mean 'early'\?"),
         ({"group": "early", "group_j": "cats"}, "got group 'cats'; expected one of early, late; choose a group"),
-        ({"group": 3}, "got group 3; expected one of early, late"),
+        ({"group": 3}, "got group=3; expected text"),
         ({"group": "early", "part": "inside"}, "got part='inside'; expected one of within, drift, between, total"),
         ({"group": "early", "confidence": 1.0}, r"got confidence=1\.0"),
     ],
@@ -264,6 +264,8 @@ def test_top_samples_of_all_parts_need_all_matrices(full, matrices):
     [
         ({"step": 23}, r"got step=23; expected the step of a probe, of which there are 3 from 10 to 40; 20 is"),
         ({"step": 20, "n": 0}, "got count=0"),
+        ({"step": 20, "n": 2.5}, "got n=2.5"),
+        ({"step": "20"}, "got step='20'"),
         ({"step": 20, "on": 8}, "got on=8; expected a sample from 0 to 7"),
         ({"step": 20, "part": "x"}, "got part='x'"),
         ({"step": 20, "confidence": 2}, "got confidence=2"),
