@@ -25,8 +25,7 @@ from stagewise.calibration.resolve import settle
 from stagewise.influence.split import Centering
 from stagewise.influence.tokens import token_bif
 from stagewise.sampling.chains import run_chains
-from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.options import Drift, Integrator, Start
+from stagewise.sampling.config import Drift, Integrator, SGLDConfig, Start
 from stagewise.sampling.preconditioners.ekfac import EKFAC
 
 FEATURES, SAMPLES, OBSERVED = 10, 200, 32

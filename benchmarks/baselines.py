@@ -23,12 +23,12 @@ import torch
 from harness import Row, arguments, device_clock, report, single_thread
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+from stagewise.batches import chunks
 from stagewise.influence.baselines.graddot import gradient_dot
 from stagewise.influence.groups import Groups
 from stagewise.losses.contract import causal_lm_loss, evaluate
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.memory import gradient_memory
-from stagewise.sampling.observed import chunks
 
 SAMPLES, LENGTH, CHUNK, BATCH, CHAINS, DRAWS = 64, 256, 8, 32, 4, 100
 SHARES = (0.4, 0.05, 0.2, 0.03, 0.04, 0.1, 0.02, 0.02, 0.1, 0.03, 0.2)

@@ -22,14 +22,13 @@ import torch
 from harness import Row, arguments, compare, report, single_thread
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+from stagewise.batches import chunks
 from stagewise.influence.bif import bif
 from stagewise.influence.features import Features, Reducer
-from stagewise.influence.groups import Groups
-from stagewise.influence.positions import Positions
+from stagewise.influence.groups import Groups, Positions
 from stagewise.influence.token_sums import TokenSums
 from stagewise.losses.contract import causal_lm_loss, evaluate
 from stagewise.probes.memory import memory_needed
-from stagewise.sampling.observed import chunks
 
 SAMPLES, LENGTH, CHAINS, DRAWS, CLASSES, BINS, BATCH = 64, 512, 4, 100, 12, 8, 16
 TOKENS = LENGTH - 1

@@ -42,8 +42,7 @@ from stagewise.losses.contract import evaluate, resolve_loss
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.prober import Prober
 from stagewise.sampling.chains import run_chains
-from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.options import Drift, Integrator, Start
+from stagewise.sampling.config import Drift, Integrator, SGLDConfig, Start
 
 CONFIG = "configs/induction.yaml"
 TOLD_FROM_ZERO = 4.0

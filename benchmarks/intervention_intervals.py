@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stagewise.files.writing import write_text_file
 from stagewise.studies.intervention.claims import answers
-from stagewise.studies.intervention.figures.sweep import sweep_figure
+from stagewise.studies.intervention.figures.gallery import sweep_figure
 from stagewise.studies.intervention.results import with_intervals_anew
 from stagewise.studies.intervention.table import comparisons_table, results_markdown
 

@@ -31,8 +31,8 @@ from stagewise.probes.flags import Thresholds
 from stagewise.probes.prober import Prober
 from stagewise.runs.store import STORE_NAME, ProbeStore
 from stagewise.runs.verdict import VARIABLES, judge
+from stagewise.sampling.config import Drift, EngineName
 from stagewise.sampling.data import ProbeData
-from stagewise.sampling.options import Drift, EngineName
 
 MB = 1e6
 SMALL = SGLDConfig(

@@ -1,89 +1,133 @@
-"""Stagewise training-data attribution for PyTorch Lightning."""
+"""Stagewise training-data attribution for PyTorch Lightning.
 
-from stagewise._version import __version__
-from stagewise.callbacks.induction import InductionCallback
-from stagewise.callbacks.influence import InfluenceCallback
-from stagewise.callbacks.intervention import InterventionCallback
-from stagewise.errors import InputError, LossContractError
-from stagewise.influence.intervals import t_interval
-from stagewise.influence.llc import learning_coefficients
-from stagewise.influence.position_influence import position_influence
-from stagewise.influence.split import Centering
-from stagewise.influence.stored_matrices import SampleMatrices, sample_matrix
-from stagewise.influence.token_sums import TokenSums
-from stagewise.interventions.grouped_rows import GroupedRows
-from stagewise.interventions.loader import ReweightedLoader
-from stagewise.interventions.policy import ConstantFactor, ProportionalToInfluence
-from stagewise.interventions.span import Span
-from stagewise.losses.causal_lm import causal_lm_loss
-from stagewise.losses.collated import CollatedLoss
-from stagewise.phases.flips import SignFlip, find_flips
-from stagewise.phases.matching import WindowMatch, match_windows
-from stagewise.phases.offline import find_windows
-from stagewise.phases.online import DetectorConfig, Direction, OnlineDetector, OnlineWindow
-from stagewise.phases.signal_table import signal_table
-from stagewise.phases.two_phase import TwoPhaseReading, two_phase
-from stagewise.phases.window import Window
-from stagewise.probes.config import ProbeConfig
-from stagewise.probes.flags import Thresholds
-from stagewise.probes.llc_config import LLCConfig
-from stagewise.probes.prober import Prober
-from stagewise.probes.schedule import LogSpaced, ProbeSchedule
-from stagewise.runs.store import open_run
-from stagewise.sampling.chains import ChainSampler, run_chains
-from stagewise.sampling.config import Drift, EngineName, SGLDConfig
-from stagewise.sampling.data import ProbeData
-from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
-from stagewise.sampling.preconditioners.ekfac import EKFAC
+Public names are imported when they are first asked for: ``import stagewise`` alone loads no torch and no Lightning.
+"""
 
-__all__ = [
-    "EKFAC",
-    "AdamMoments",
-    "Centering",
-    "ChainSampler",
-    "CollatedLoss",
-    "ConstantFactor",
-    "DetectorConfig",
-    "Direction",
-    "Drift",
-    "EngineName",
-    "GroupedRows",
-    "InductionCallback",
-    "InfluenceCallback",
-    "InputError",
-    "InterventionCallback",
-    "LLCConfig",
-    "LogSpaced",
-    "LossContractError",
-    "OnlineDetector",
-    "OnlineWindow",
-    "ProbeConfig",
-    "ProbeData",
-    "ProbeSchedule",
-    "Prober",
-    "ProportionalToInfluence",
-    "RMSprop",
-    "ReweightedLoader",
-    "SGLDConfig",
-    "SampleMatrices",
-    "SignFlip",
-    "Span",
-    "Thresholds",
-    "TokenSums",
-    "TwoPhaseReading",
-    "Window",
-    "WindowMatch",
-    "__version__",
-    "causal_lm_loss",
-    "find_flips",
-    "find_windows",
-    "learning_coefficients",
-    "match_windows",
-    "open_run",
-    "position_influence",
-    "run_chains",
-    "sample_matrix",
-    "signal_table",
-    "t_interval",
-    "two_phase",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from stagewise._version import __version__ as __version__
+from stagewise.errors import InputError as InputError
+from stagewise.errors import LossContractError as LossContractError
+
+if TYPE_CHECKING:
+    from stagewise.callbacks.induction import InductionCallback as InductionCallback
+    from stagewise.callbacks.influence import InfluenceCallback as InfluenceCallback
+    from stagewise.callbacks.intervention import InterventionCallback as InterventionCallback
+    from stagewise.influence.llc import learning_coefficients as learning_coefficients
+    from stagewise.influence.split import Centering as Centering
+    from stagewise.influence.stored_matrices import SampleMatrices as SampleMatrices
+    from stagewise.interventions.grouped_rows import GroupedRows as GroupedRows
+    from stagewise.interventions.loader import ReweightedLoader as ReweightedLoader
+    from stagewise.interventions.policy import ConstantFactor as ConstantFactor
+    from stagewise.interventions.policy import ProportionalToInfluence as ProportionalToInfluence
+    from stagewise.interventions.span import Span as Span
+    from stagewise.losses.causal_lm import causal_lm_loss as causal_lm_loss
+    from stagewise.losses.collated import CollatedLoss as CollatedLoss
+    from stagewise.phases.online import DetectorConfig as DetectorConfig
+    from stagewise.phases.online import Direction as Direction
+    from stagewise.phases.online import OnlineDetector as OnlineDetector
+    from stagewise.probes.config import ProbeConfig as ProbeConfig
+    from stagewise.probes.flags import Thresholds as Thresholds
+    from stagewise.probes.llc_config import LLCConfig as LLCConfig
+    from stagewise.probes.one_checkpoint import bif as bif
+    from stagewise.probes.prober import Prober as Prober
+    from stagewise.probes.schedule import LogSpaced as LogSpaced
+    from stagewise.probes.schedule import ProbeSchedule as ProbeSchedule
+    from stagewise.runs.store import open_run as open_run
+    from stagewise.sampling.chains import run_chains as run_chains
+    from stagewise.sampling.config import Drift as Drift
+    from stagewise.sampling.config import EngineName as EngineName
+    from stagewise.sampling.config import Integrator as Integrator
+    from stagewise.sampling.config import SGLDConfig as SGLDConfig
+    from stagewise.sampling.config import Start as Start
+    from stagewise.sampling.data import ProbeData as ProbeData
+    from stagewise.sampling.preconditioners.diagonal import AdamMoments as AdamMoments
+    from stagewise.sampling.preconditioners.diagonal import RMSprop as RMSprop
+    from stagewise.sampling.preconditioners.ekfac import EKFAC as EKFAC
+
+_HOMES = {
+    # While a model trains
+    "InfluenceCallback": "callbacks.influence",
+    "InterventionCallback": "callbacks.intervention",
+    "InductionCallback": "callbacks.induction",
+    "open_run": "runs.store",
+    # One checkpoint, no Trainer
+    "bif": "probes.one_checkpoint",
+    "Prober": "probes.prober",
+    "run_chains": "sampling.chains",
+    "learning_coefficients": "influence.llc",
+    # Data and losses
+    "ProbeData": "sampling.data",
+    "CollatedLoss": "losses.collated",
+    "causal_lm_loss": "losses.causal_lm",
+    # When probes are taken, and what they measure
+    "ProbeSchedule": "probes.schedule",
+    "LogSpaced": "probes.schedule",
+    "ProbeConfig": "probes.config",
+    "LLCConfig": "probes.llc_config",
+    "Thresholds": "probes.flags",
+    "Centering": "influence.split",
+    "SampleMatrices": "influence.stored_matrices",
+    # The sampler
+    "SGLDConfig": "sampling.config",
+    "RMSprop": "sampling.preconditioners.diagonal",
+    "AdamMoments": "sampling.preconditioners.diagonal",
+    "EKFAC": "sampling.preconditioners.ekfac",
+    "Drift": "sampling.config",
+    "Integrator": "sampling.config",
+    "Start": "sampling.config",
+    "EngineName": "sampling.config",
+    # Windows, and what is done inside them
+    "Span": "interventions.span",
+    "OnlineDetector": "phases.online",
+    "DetectorConfig": "phases.online",
+    "Direction": "phases.online",
+    "ConstantFactor": "interventions.policy",
+    "ProportionalToInfluence": "interventions.policy",
+    "ReweightedLoader": "interventions.loader",
+    "GroupedRows": "interventions.grouped_rows",
+}
+"""Public name to the module below ``stagewise`` that holds it."""
+
+_MOVED = {
+    "ChainSampler": "sampling.chains",
+    "OnlineWindow": "phases.online",
+    "SignFlip": "phases.flips",
+    "TokenSums": "influence.token_sums",
+    "TwoPhaseReading": "phases.two_phase",
+    "Window": "phases.window",
+    "WindowMatch": "phases.matching",
+    "find_flips": "phases.flips",
+    "find_windows": "phases.offline",
+    "match_windows": "phases.matching",
+    "position_influence": "influence.position_influence",
+    "sample_matrix": "influence.stored_matrices",
+    "signal_table": "phases.signal_table",
+    "t_interval": "influence.uncertainty",
+    "two_phase": "phases.two_phase",
+}
+"""Names that were public here once, and where they are."""
+
+__all__ = ["InputError", "LossContractError", "__version__", *_HOMES]
+
+if not TYPE_CHECKING:  # a type checker would take any name for one that is there
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name when it is first asked for.
+
+        Raises:
+            AttributeError: there is no such name here; one that has left says where it is.
+        """
+        if name in _HOMES:
+            value = getattr(import_module(f"stagewise.{_HOMES[name]}"), name)
+            globals()[name] = value
+            return value
+        advice = ""
+        if name in _MOVED:
+            advice = f"; it has moved: from stagewise.{_MOVED[name]} import {name}"
+        raise AttributeError(f"module 'stagewise' has no attribute {name!r}{advice}")
+
+    def __dir__() -> list[str]:
+        """The public names and what has been imported."""
+        return sorted({*globals(), *__all__})

@@ -216,3 +216,11 @@ def as_batch(data: Dataset | Batch, collate_fn: Callable[[list[Any]], Batch] | N
     if num_samples(data) == 0:
         raise InputError("got a batch of 0 samples; expected at least one")
     return data
+
+
+def chunks(batch: Batch, chunk_size: int | None) -> list[Batch]:
+    """Parts of a batch of at most ``chunk_size`` samples, in order; the batch itself if None."""
+    size = num_samples(batch)
+    if chunk_size is None or chunk_size >= size:
+        return [batch]
+    return [take(batch, slice(start, start + chunk_size)) for start in range(0, size, chunk_size)]

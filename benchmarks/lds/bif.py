@@ -12,8 +12,7 @@ from lds.sets import Split
 from stagewise.calibration.landscape import Landscape
 from stagewise.calibration.resolve import settle
 from stagewise.sampling.chains import run_chains
-from stagewise.sampling.config import EngineName, SGLDConfig
-from stagewise.sampling.options import Drift, Integrator, Start
+from stagewise.sampling.config import Drift, EngineName, Integrator, SGLDConfig, Start
 from stagewise.sampling.preconditioners.diagonal import RMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
 

@@ -10,7 +10,7 @@ from lds.bif import Chains, bif
 from lds.retraining import Training
 from lds.rivals import damped_influence, ekfac_influence, gradient_dot, tracin
 from lds.sets import Split
-from stagewise.sampling.options import Drift, Integrator, Start
+from stagewise.sampling.config import Drift, Integrator, Start
 from stagewise.sampling.preconditioners.diagonal import RMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
 

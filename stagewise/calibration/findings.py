@@ -7,8 +7,7 @@ from enum import StrEnum
 from stagewise.calibration.curvature import Curvature
 from stagewise.calibration.rules import LOCALIZATION_MARGIN, STEP_AIM
 from stagewise.errors import InputError
-from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.options import Integrator
+from stagewise.sampling.config import Integrator, SGLDConfig
 from stagewise.sampling.preconditioners.diagonal import RMSprop
 from stagewise.sampling.relaxation import STABLE
 
@@ -69,7 +68,7 @@ def check_settings(
 
     Source: a step of size lr in a direction of curvature lam is stable iff lr lam < 4 and remembers for 2 / (lr lam)
     steps; the variance of the Euler step is (1 / lam) / (1 - lr lam / 4), see
-    :func:`~stagewise.sampling.kernel.sgld_step_`.
+    :func:`~stagewise.sampling.sgld.sgld_step_`.
     """
     config.numbers()
     if not curvatures:

@@ -10,9 +10,8 @@ from stagewise.calibration.landscape import Landscape, Measurement
 from stagewise.calibration.rules import propose, two_digits
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses.contract import evaluate
-from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.config import Drift, Integrator, SGLDConfig
 from stagewise.sampling.heat import NUM_GRADIENTS, minibatch_heat
-from stagewise.sampling.options import Drift, Integrator
 from stagewise.sampling.preconditioners.diagonal import Preconditioner
 from stagewise.sampling.preconditioners.ekfac import EKFAC
 from stagewise.sampling.relaxation import CORRELATION_AIM, STABLE, draw_correlation, relaxation_steps

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 from stagewise.calibration.curvature import Curvature
 from stagewise.errors import InputError
-from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.options import Integrator
+from stagewise.sampling.config import Integrator, SGLDConfig
 
 STEP_AIM = {Integrator.leimkuhler_matthews: 2.5, Integrator.euler: 0.3}
 """lr * (nbeta * lam_max + localization) that is aimed at. Between 2 and 3 the second-order integrator is exact, draws

@@ -9,9 +9,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
-from stagewise.batches import take, to_device
-from stagewise.calibration.findings import Severity, check_settings
-from stagewise.calibration.landscape import FINE_SAMPLES, Landscape, Measurement
+from stagewise.calibration.findings import Finding, Severity, check_settings
+from stagewise.calibration.landscape import FINE_SAMPLES, Landscape
+from stagewise.calibration.look import COARSE_SAMPLES, find_faults, landscape_of, unmeasured
 from stagewise.calibration.resolve import settle
 from stagewise.calibration.rules import EARLY_GROWTH
 from stagewise.callbacks.faults import OtherRankError, worst_of_ranks
@@ -21,15 +21,10 @@ from stagewise.losses.contract import LossFn
 from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
-from stagewise.sampling.selection import Masks, moved_entries, one_selection
+from stagewise.sampling.selection import Masks
 
 RECHECK_RATIO = 3
 """Curvature is looked at again at the first probe whose step is so many times that of the last look."""
-
-COARSE_SAMPLES = 64
-"""Samples of a first look; see :data:`stagewise.calibration.landscape.FINE_SAMPLES`."""
-
-_FEWEST_VECTORS, _MOST_VECTORS = 6, 20
 
 
 def curvature_landscape(
@@ -43,40 +38,11 @@ def curvature_landscape(
     masks: Masks | None = None,
     num_samples: int = COARSE_SAMPLES,
 ) -> Landscape:
-    """What the curvature of a run is measured on: the first samples of its sampling set, in full precision.
-
-    Args:
-        trainer: of the run.
-        module: on its device.
-        loss_fn: per-sample loss.
-        data: of the probes.
-        sgld: gives the seed and the parameters.
-        limit_gib: memory that Lanczos vectors may take; there are fewer of them for large models.
-        masks: which entries the chains move, in place of the sampler's parameters.
-        num_samples: samples to measure on.
-
-    Raises:
-        InputError: not even six vectors fit.
-    """
-    moved = moved_entries(module, one_selection(sgld.parameters, masks))
-    gib = 4 * sum(it.size for it in moved) / 2**30
-    vectors = min(_MOST_VECTORS, int(limit_gib / gib))
-    if vectors < _FEWEST_VECTORS:
-        raise InputError(
-            f"got weights of {gib:.2g} GiB, of which Lanczos needs {_FEWEST_VECTORS} copies; expected at most "
-            f"memory_limit_gib={limit_gib:g}; raise the limit, or move fewer weights by sgld.parameters or component"
-        )
-    samples = data.observed if data.sampling is None else data.sampling
-    # Products in half precision are too rough for Lanczos.
+    """:func:`~stagewise.calibration.look.landscape_of` of a run, in full precision."""
     mixed = "mixed" in str(trainer.precision)
-    return Landscape(
-        loss_fn,
-        to_device(take(samples, slice(0, max(num_samples, FINE_SAMPLES))), module.device),
-        num_samples=num_samples,
-        num_vectors=vectors,
-        seed=sgld.seed,
-        forward_context=nullcontext if mixed else trainer.precision_plugin.forward_context,
-        masks=masks,
+    context = nullcontext if mixed else trainer.precision_plugin.forward_context
+    return landscape_of(
+        module, loss_fn, data, sgld, limit_gib, masks=masks, num_samples=num_samples, forward_context=context
     )
 
 
@@ -153,17 +119,14 @@ class SettingsWatch:
             if unsettled:
                 self._settle(trainer, module, config, replace(landscape, num_samples=FINE_SAMPLES), step)
             else:
-                self._look(module, config, landscape, step, first=first)
+                self._tell(find_faults(config, landscape, module, step), first=first)
         except (InputError, ArithmeticError, RuntimeError) as error:
             # Training goes on without the check; a fault of the loss itself shows again in the probe.
-            reason = str(error).splitlines()[0]
             if "auto" in (config.lr, config.localization):
-                raise InputError(
-                    f"got lr={config.lr!r} and localization={config.localization!r}, but the curvature at step {step} "
-                    f"could not be measured ({reason}); expected numbers for this module; set both"
-                ) from error
+                raise unmeasured(config, step, error) from error
             self._settled |= config.fallbacks()
             self._check = False
+            reason = str(error).splitlines()[0]
             rank_zero_info(f"stagewise: the sampler's settings were not checked against the curvature: {reason}")
         self._last_look = step
         return self.config
@@ -188,18 +151,10 @@ class SettingsWatch:
             f"{self.config.one_line()}. One checkpoint does not know the whole run: curvature was taken "
             f"{EARLY_GROWTH:g} times as large; `stagewise calibrate` looks at all of it"
         )
-        self._tell(self.config, measured, first=True)
+        self._tell(check_settings(self.config, *measured.as_lists()), first=True)
 
-    def _look(
-        self, module: LightningModule, config: SGLDConfig, landscape: Landscape, step: int, *, first: bool
-    ) -> None:
-        measured = landscape.measure(module, config, step)
-        if _alarming(config, measured):
-            measured = replace(landscape, num_samples=FINE_SAMPLES).measure(module, config, step)
-        self._tell(config, measured, first=first)
-
-    def _tell(self, config: SGLDConfig, measured: Measurement, *, first: bool) -> None:
-        for finding in check_settings(config, *measured.as_lists()):
+    def _tell(self, findings: list[Finding], *, first: bool) -> None:
+        for finding in findings:
             if finding.name in self._told:
                 continue
             self._told.append(finding.name)
@@ -217,8 +172,3 @@ class SettingsWatch:
         """What :meth:`state_dict` saved."""
         self._settled, self._last_look = dict(state["settled"]), state["last_look"]
         self._told = list(state["told"])
-
-
-def _alarming(config: SGLDConfig, measured: Measurement) -> bool:
-    """Whether anything found is worse than a remark."""
-    return any(it.severity is not Severity.inform for it in check_settings(config, *measured.as_lists()))

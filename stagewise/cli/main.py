@@ -4,8 +4,6 @@ import errno
 import sys
 from collections.abc import Sequence
 
-from jsonargparse import ArgumentError
-
 from stagewise.errors import InputError
 
 _COMMANDS = {
@@ -20,8 +18,8 @@ _COMMANDS = {
 }
 
 
-_OF_PATHS = (ArgumentError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
-"""Mistakes of the user: what jsonargparse refuses, and paths that lead nowhere or are closed."""
+_OF_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+"""Mistakes of the user: paths that lead nowhere or are closed."""
 
 _LONGEST_LINE = 2000
 
@@ -43,8 +41,10 @@ def _mistake(error: BaseException) -> BaseException | None:
         if isinstance(link, InputError):
             return link
         link = link.__cause__ or link.__context__
+    from jsonargparse import ArgumentError  # late, as whatever `stagewise --help` can do without
+
     # Lightning's word for unusable Trainer settings, by name: importing Lightning takes seconds.
-    foreign = type(error).__name__ == "MisconfigurationException"
+    foreign = isinstance(error, ArgumentError) or type(error).__name__ == "MisconfigurationException"
     return error if foreign or isinstance(error, _OF_PATHS) or _is_long_name(error) else None
 
 

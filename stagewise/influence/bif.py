@@ -7,10 +7,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stagewise.influence.features import Features
-from stagewise.influence.group_influence import group_influence
-from stagewise.influence.groups import Groups
-from stagewise.influence.positions import Positions
-from stagewise.influence.sample_influence import sample_influence
+from stagewise.influence.group_influence import group_influence, sample_influence
+from stagewise.influence.groups import Groups, Positions
 from stagewise.influence.split import PARTS, Centering
 from stagewise.influence.uncertainty import length_error, mean_error
 
@@ -63,6 +61,9 @@ def bif(
 ) -> xr.Dataset:
     """Influence over samples and groups, with its split, its errors and the change since the reference.
 
+    From draws to influence. From a module to influence is :func:`stagewise.probes.one_checkpoint.bif`, the public
+    ``stagewise.bif``.
+
     Args:
         current: draws at the current weights.
         reference: draws at the reference probe. Chains that both kept are used. Without a reference, or without a
@@ -78,7 +79,7 @@ def bif(
           all else over groups is NaN where two groups have no such pair, as a group of one sample with itself.
         - ``bif_correlation``, ``group_bif_correlation``: every part divided by the total standard deviations.
         - ``group_bif_se`` (nats^2), ``group_bif_correlation_se`` (a pure number): jackknife standard errors over
-          chains; NaN with too few chains. :func:`~stagewise.influence.intervals.t_interval` makes intervals of them,
+          chains; NaN with too few chains. :func:`~stagewise.influence.uncertainty.t_interval` makes intervals of them,
           and says what those cover.
         - ``bif_se``, ``bif_correlation_se``: the same for samples.
         - ``group_bif_z``: group_bif / group_bif_se, a pure number with the sign of influence; beyond about 2 a group

@@ -5,10 +5,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stagewise.influence.bif import SIGN, UNITS
-from stagewise.influence.chain_splits import ChainSplits, error_over_chains, signed
 from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups
 from stagewise.influence.split import PARTS, Centering
+from stagewise.influence.uncertainty import ChainSplits, error_over_chains, signed
 
 Array = NDArray[np.float64]
 
@@ -27,7 +27,7 @@ def control_influence(
 
     Args:
         probe: draws at the present weights.
-        control: of the same chains without the loss, see :func:`stagewise.sampling.loss_free.loss_free`; reduced alike.
+        control: of the same chains without the loss, see :func:`stagewise.sampling.sgld.loss_free`; reduced alike.
         groups: as the features were reduced with; bins of positions may follow them in the features.
         centering: see :class:`~stagewise.influence.split.Centering`.
 

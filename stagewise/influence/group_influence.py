@@ -1,12 +1,11 @@
-"""Influence of groups on each other, from draws, without a matrix over groups and samples."""
+"""Influence of groups and of samples on each other, from draws."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stagewise.influence.chain_splits import ChainSplits, error_over_chains, signed
 from stagewise.influence.groups import Groups
-from stagewise.influence.split import Centering, split
-from stagewise.influence.uncertainty import z_scores
+from stagewise.influence.split import PARTS, Centering, second_moment, split
+from stagewise.influence.uncertainty import ChainSplits, error_over_chains, signed, z_scores
 
 Array = NDArray[np.float64]
 
@@ -42,7 +41,7 @@ def group_influence(
         - ``group_bif_correlation``: every part divided by the total standard deviations, a pure number.
         - ``group_bif_correlation_se``: its jackknife standard error; the deviations are those of the chains left in.
 
-    Source: jackknife over chains, Quenouille 1956, Tukey 1958; see :func:`~stagewise.influence.intervals.t_interval`
+    Source: jackknife over chains, Quenouille 1956, Tukey 1958; see :func:`~stagewise.influence.uncertainty.t_interval`
     for what an interval made of such an error covers.
     """
     num_chains = len(current)
@@ -69,3 +68,45 @@ def group_influence(
         "group_bif_correlation": correlations,
         "group_bif_correlation_se": error_over_chains(correlation, correlations, num_chains, centering),
     }
+
+
+_TOTAL = PARTS.index("total")
+
+
+def sample_influence(
+    current: Array, reference: Array | None, *, centering: Centering = Centering.pooled
+) -> dict[str, Array]:
+    """BIF of each pair of samples by part, with its error over chains.
+
+    Args:
+        current: ``[chain, draw, sample]``, nats.
+        reference: the same chains at the reference probe, or None.
+        centering: see :class:`~stagewise.influence.split.Centering`; the pooled within part is unbiased in
+            equilibrium but for a factor 1 - 1 / effective draws, all chains together.
+
+    Returns:
+        Arrays ``[part, sample, sample]``, negative = helpful: ``bif`` (nats^2), ``bif_correlation`` (every part divided
+        by the total standard deviations; zero where a loss does not vary), and the jackknife standard errors of both
+        over chains, ``bif_se`` and ``bif_correlation_se``, NaN with too few of them.
+
+    Source: BIF, arXiv 2509.26544; jackknife, Quenouille 1956, Tukey 1958.
+    """
+    value = signed(split(current, reference, centering=centering))
+    correlations = _correlation(value)
+    over = ChainSplits(current, reference, centering=centering, moment=second_moment)
+    return {
+        "bif": value,
+        "bif_se": error_over_chains(lambda chains: signed(over(chains)), value, len(current), centering),
+        "bif_correlation": correlations,
+        "bif_correlation_se": error_over_chains(
+            lambda chains: _correlation(signed(over(chains))), correlations, len(current), centering
+        ),
+    }
+
+
+def _correlation(influence: Array) -> Array:
+    """Divide ``[part, sample, sample]`` by the total standard deviations of both sides; zero where one is zero."""
+    variance = -np.diagonal(influence[_TOTAL])
+    scale = np.zeros_like(variance)
+    np.divide(1.0, np.sqrt(variance), out=scale, where=variance > 0)
+    return influence * scale[:, None] * scale

@@ -63,7 +63,7 @@ class Coefficients:
     Attributes:
         value: lambda_hat.
         error: standard error over chains, from chain means; NaN with one chain. Student's t with one degree of freedom
-            less than chains makes intervals of it, see :func:`~stagewise.influence.intervals.t_interval`.
+            less than chains makes intervals of it, see :func:`~stagewise.influence.uncertainty.t_interval`.
         localized_share: d log value / d log nbeta, see the module; NaN where the value is not above 0.
         localized_share_error: its jackknife standard error over chains; NaN with one chain, or where a part of the
             chains has no share.

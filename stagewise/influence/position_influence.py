@@ -9,8 +9,7 @@ from stagewise.checks.bounds import checked
 from stagewise.influence.bif import SIGN, UNITS, position_variables
 from stagewise.influence.features import Reducer
 from stagewise.influence.group_influence import group_influence
-from stagewise.influence.groups import Groups
-from stagewise.influence.positions import Positions
+from stagewise.influence.groups import Groups, Positions
 from stagewise.influence.split import PARTS, Centering, Floats
 
 
@@ -34,7 +33,7 @@ def position_influence(
         loss: ``[chain, draw, sample, token]``, nats, zero where masked.
         groups: whose influence.
         loss_mask: bool ``[sample, token]``, where there is a loss.
-        bins: how many bins, or their edges; see :class:`~stagewise.influence.positions.Positions`.
+        bins: how many bins, or their edges; see :class:`~stagewise.influence.groups.Positions`.
         reference: the same chains at the reference probe, or None.
         centering: see :class:`~stagewise.influence.split.Centering`.
 

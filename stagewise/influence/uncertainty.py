@@ -1,9 +1,14 @@
-"""Standard errors over chains, and z-scores."""
+"""Standard errors over chains: the jackknife, z-scores and Student's intervals."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
+
+from stagewise.checks.bounds import checked, float_array
+from stagewise.errors import InputError, require
+from stagewise.influence.split import PARTS, Centering, Moment, Split, split
 
 Array = NDArray[np.float64]
 
@@ -63,3 +68,109 @@ def z_scores(value: Array, error: Array) -> Array:
     np.divide(value, error, out=scores, where=error > 0)
     scores[(value == 0) & np.isfinite(error)] = 0.0
     return scores
+
+
+class ChainSplits:
+    """The split of two probes as a function of the chains used, equal to :func:`~stagewise.influence.split.split`.
+
+    A subset needs no pass over its draws: what fluctuates is the mean of the chains' own moments (with step centring,
+    less the moment of the subset's own step means), and what else there is depends on centring means alone.
+    """
+
+    def __init__(self, current: Array, reference: Array | None, *, centering: Centering, moment: Moment) -> None:
+        """Take the moment of each chain.
+
+        Args:
+            current: ``[chain, draw, feature]``.
+            reference: the same chains at the reference probe, or None.
+            centering: as in the split.
+            moment: as in the split.
+        """
+        self._phases = [current] if reference is None else [reference, current]
+        self._centering = centering
+        self._moment = moment
+        axis = 0 if centering is Centering.step else 1
+        self._centres = [phase.mean(axis=axis, keepdims=True) for phase in self._phases]
+        self._moments = [
+            np.stack([moment(chain) for chain in phase - centres])
+            for phase, centres in zip(self._phases, self._centres, strict=True)
+        ]
+
+    def __call__(self, chains: Sequence[int]) -> Split:
+        """The split over some chains, given by their positions."""
+        rows = list(chains)
+        moments = [moments[rows].mean(axis=0) for moments in self._moments]
+        if self._centering is Centering.step:
+            centres = [phase[rows].mean(axis=0, keepdims=True) for phase in self._phases]
+            for row, (own, common) in enumerate(zip(centres, self._centres, strict=True)):
+                moments[row] = moments[row] - self._moment(own - common)
+        else:
+            centres = [means[rows] for means in self._centres]
+        fluctuation = sum(moments, np.zeros(())) / len(moments)
+        reference = None if len(centres) == 1 else centres[0]
+        rest = split(centres[-1], reference, centering=self._centering, moment=self._moment)
+        return Split(rest.within + fluctuation, rest.drift, rest.between, rest.total + fluctuation)
+
+
+def signed(parts: Split) -> Array:
+    """``[part, ...]``, with the sign of influence."""
+    named = parts.parts()
+    return np.stack([-named[name] for name in PARTS])
+
+
+def error_over_chains(
+    estimate: Callable[[list[int]], Array], value: Array, num_chains: int, centering: Centering
+) -> Array:
+    """Jackknife error of ``value``, an estimate from all chains; NaN with too few of them.
+
+    Args:
+        estimate: the estimate from a list of chain positions.
+        value: tells the shape.
+        num_chains: how many chains there are.
+        centering: centring over chains needs two of them left in every jackknife sample.
+    """
+    enough = num_chains >= (3 if centering is Centering.step else 2)
+    error = jackknife_error(estimate, num_chains) if enough else None
+    return np.full_like(value, np.nan) if error is None else error
+
+
+@checked
+def t_interval(value: ArrayLike, error: ArrayLike, num_chains: int, *, level: float = 0.95) -> tuple[Array, Array]:
+    """Student-t interval of an estimate over chains, with one degree of freedom less than chains.
+
+    What it covers: the covariance of the posterior that the chains sample, as endless chains would show it, where it is
+    made for *total* (without a reference that is within + drift, and within itself where draws are centred by the
+    pooled mean, as is the default) or for its correlation. Of intervals of 95 %, .92 to .95 held the truth with 4 to 8
+    chains of 5 to 11 effective draws each, .85 to .89 with 1 or 2 effective draws a chain, .94 to .95 in all of these
+    for the correlation (AR(1) losses with factors of classes, 200 repetitions).
+
+    What it does not cover: *within* with chain centring and short chains. A chain of T draws with autocorrelation time
+    tau shows only 1 - 2 tau / T of the fluctuation around its own mean, the rest is in the drift; the interval is one
+    of that smaller figure, and more chains only make it narrower (.53 of intervals held the truth with 8 chains of 2
+    effective draws). Nor does any interval over chains know of a posterior that none of them has reached: chains that
+    all slide off w* agree with each other.
+
+    Args:
+        value: estimates of any shape and unit, e.g. ``group_bif``.
+        error: the same shape, jackknife standard errors over the same chains, e.g. ``group_bif_se``.
+        num_chains: chains behind the errors: ``chains_common`` of a probe, since those that the reference dropped have
+            no part in them.
+        level: probability that the interval holds the truth.
+
+    Returns:
+        Lower and upper ends, of the shape and unit of ``value``; NaN where value or error are.
+
+    Raises:
+        InputError: fewer than two chains, a level outside of (0, 1), a negative error, or shapes that differ.
+
+    Source: Student 1908; jackknife pseudo-values as independent ones, Tukey 1958.
+    """
+    centre, half = float_array("value", value), float_array("error", error)
+    require(num_chains >= 2, "num_chains", num_chains, "at least 2 chains", "one chain has no error; run more")
+    require(0 < level < 1, "level", level, "a probability in (0, 1)", "0.95 is usual")
+    if centre.shape != half.shape:
+        raise InputError(f"got values {list(centre.shape)} and errors {list(half.shape)}; expected equal shapes")
+    if (half < 0).any():
+        raise InputError("got a negative standard error; expected 0 or more, or NaN where it is not known")
+    half = half * float(stdtrit(num_chains - 1, (1 + level) / 2))
+    return centre - half, centre + half

@@ -1,4 +1,4 @@
-"""Objects from their descriptions in YAML."""
+"""Modules and data modules from their descriptions in YAML."""
 
 from typing import Any, TypeVar
 
@@ -6,6 +6,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningModule
 
 from stagewise.errors import InputError
+from stagewise.lm.data import SequenceData
 from stagewise.losses.language_models import causal_lm_name
 
 T = TypeVar("T")
@@ -57,3 +58,18 @@ def build_module(description: dict[str, Any]) -> LightningModule:
             "as an attribute of the module, such as stagewise.lm.module.CausalLM; it is what is measured"
         )
     return module
+
+
+def build_data(description: dict[str, Any], *, seed: int, num_observed: int | None = None) -> SequenceData:
+    """The data module of a cell.
+
+    Args:
+        description: as in YAML.
+        seed: of the cell, in place of that in the description.
+        num_observed: observed sequences of each kind; those of the description if None.
+
+    Raises:
+        InputError: it cannot be built.
+    """
+    changed = {"seed": seed} if num_observed is None else {"seed": seed, "num_observed": num_observed}
+    return build(SequenceData, description, "data", **changed)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from stagewise.errors import InputError, require
-from stagewise.lm.layout import SUPPORTED, output_projection
+from stagewise.lm.components import SUPPORTED, output_projection
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def head_ablated(model: Any, layer: int, head: int) -> Iterator[None]:
     heads of the layer share.
 
     Args:
-        model: Hugging Face causal language model of an architecture in :data:`~stagewise.lm.layout.SUPPORTED`.
+        model: Hugging Face causal language model of an architecture in :data:`~stagewise.lm.components.SUPPORTED`.
         layer: number of the layer.
         head: number of the head in it.
 

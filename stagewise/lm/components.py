@@ -12,8 +12,42 @@ import torch
 from torch import Tensor, nn
 
 from stagewise.errors import InputError, require
-from stagewise.lm.layout import SUPPORTED, attention, layers, output_projection
 from stagewise.losses.language_models import causal_lm_name
+
+_SEPARATE = ("llama", "mistral", "qwen2", "qwen3")
+SUPPORTED = ("gpt_neox", "gpt2", *_SEPARATE)
+"""Architectures (``config.model_type``) whose weights are laid out in a way known here."""
+
+
+def layers(model: Any) -> list[Any]:
+    """The layers of a Hugging Face causal language model of one of the architectures in :data:`SUPPORTED`."""
+    base = model.base_model
+    return list(base.h if model.config.model_type == "gpt2" else base.layers)
+
+
+def attention(model: Any, layer: int) -> nn.Module:
+    """The attention of a layer.
+
+    Args:
+        model: Hugging Face causal language model of one of the architectures in :data:`SUPPORTED`.
+        layer: its number.
+    """
+    block = layers(model)[layer]
+    if model.config.model_type == "gpt2":
+        return block.attn
+    return block.attention if model.config.model_type == "gpt_neox" else block.self_attn
+
+
+def output_projection(model: Any, layer: int) -> nn.Module:
+    """The module that maps the heads' outputs, side by side ``[..., head * head size]``, back to the width.
+
+    Args:
+        model: Hugging Face causal language model of one of the architectures in :data:`SUPPORTED`.
+        layer: its number.
+    """
+    names = {"gpt2": "c_proj", "gpt_neox": "dense"}
+    return attention(model, layer).get_submodule(names.get(model.config.model_type, "o_proj"))
+
 
 Kind = Literal["heads", "key_value_groups", "attention", "mlp", "layers"]
 """What a model can be divided into."""
@@ -30,7 +64,7 @@ def components(module: nn.Module, kind: Kind = "heads") -> list[str]:
     """Names of the parts of a model.
 
     Args:
-        module: Hugging Face causal language model of an architecture in :data:`~stagewise.lm.layout.SUPPORTED`, or a
+        module: Hugging Face causal language model of an architecture in :data:`SUPPORTED`, or a
             module that holds one.
         kind: ``heads``: ``layer0.head1``; ``key_value_groups``: ``layer0.group1``, the heads that share keys and
             values (without grouped queries a group is a head); ``attention`` and ``mlp``: ``layer0.attention``,
@@ -91,7 +125,7 @@ def head_mask(module: nn.Module, layer: int, head: int) -> dict[str, Tensor]:
     :func:`key_value_group_mask` is the smallest part that keys and values belong to.
 
     Args:
-        module: Hugging Face causal language model of an architecture in :data:`~stagewise.lm.layout.SUPPORTED`, or a
+        module: Hugging Face causal language model of an architecture in :data:`SUPPORTED`, or a
             module that holds one.
         layer: number of the layer.
         head: number of the head in it.

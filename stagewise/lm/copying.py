@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stagewise.lm.layout import SUPPORTED, layers, output_projection
+from stagewise.lm.components import SUPPORTED, layers, output_projection
 
 
 def ov_weights(model: Any) -> list[tuple[Tensor, Tensor]]:

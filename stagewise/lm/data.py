@@ -13,7 +13,7 @@ from stagewise.interventions.grouped_rows import GroupedRows
 from stagewise.interventions.loader import ReweightedLoader
 from stagewise.lm.synthetic import BigramChain, repeated_segments
 from stagewise.loading.loader import EpochLoader, ResumableLoader
-from stagewise.loading.seeds import seeded
+from stagewise.loading.order import seeded
 from stagewise.sampling.data import ProbeData
 
 TRAIN, VALIDATION, OBSERVED, SAMPLING = 1, 2, 3, 4

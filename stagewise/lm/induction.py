@@ -14,7 +14,7 @@ from stagewise.errors import InputError
 from stagewise.lm.attention import look
 from stagewise.lm.copying import copying_scores
 from stagewise.lm.tokens import earlier_copies
-from stagewise.loading.seeds import seeded
+from stagewise.loading.order import seeded
 
 
 def repeated_random(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from stagewise.errors import InputError
-from stagewise.loading.seeds import seeded
+from stagewise.loading.order import seeded
 
 
 class BigramChain:

@@ -17,7 +17,7 @@ from stagewise.lm.classes.spec import ClassSpec
 from stagewise.lm.corpus import load_documents, train_tokenizer
 from stagewise.lm.data import OBSERVED, SAMPLING, TRAIN, SequenceData, TokenRows
 from stagewise.lm.tokens import text_groups
-from stagewise.loading.seeds import seeded
+from stagewise.loading.order import seeded
 from stagewise.sampling.data import ProbeData
 
 

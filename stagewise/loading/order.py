@@ -1,4 +1,4 @@
-"""The order of an epoch, drawn from (seed, epoch), as batches of indices."""
+"""The order of an epoch, drawn from (seed, epoch), as batches of indices; seeded generators."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,25 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from stagewise.loading.seeds import seeded
+from stagewise.errors import InputError
+
+
+def seeded(seed: int, stream: int = 0) -> torch.Generator:
+    """An own CPU generator for one stream of a seed, so that no draw touches the global random state.
+
+    Args:
+        seed: the user's seed, 0 or more.
+        stream: which of the independent streams of that seed (training, validation, observed set, ...).
+
+    Raises:
+        InputError: ``seed`` is negative.
+    """
+    if seed < 0:
+        raise InputError(f"got seed {seed}; expected an integer of 0 or more")
+    # Neighbouring seeds of the Mersenne Twister are independent after its own scrambling; the odd factor keeps
+    # (seed, stream) pairs apart.
+    return torch.Generator().manual_seed((seed * 1_000_003 + stream * 7_919 + 17) % 2**63)
+
 
 _ORDER = 1_000  # streams of a seed from here on are orders of epochs
 

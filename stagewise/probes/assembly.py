@@ -8,8 +8,7 @@ import xarray as xr
 
 from stagewise.influence.bif import bif
 from stagewise.influence.features import Features
-from stagewise.influence.groups import Groups
-from stagewise.influence.positions import Positions
+from stagewise.influence.groups import Groups, Positions
 from stagewise.influence.split import Centering
 from stagewise.phases.signal import Signal, between_signal
 

@@ -37,7 +37,7 @@ class ProbeConfig:
             :class:`~stagewise.influence.stored_matrices.SampleMatrices`: the within part, rounded; ``all`` in full; or
             ``none``. All that is computed of them has every digit. A resumed run may have another value.
         position_bins: also measure the influence of each group on the losses at bins of token positions: how many bins,
-            or their edges, see :class:`~stagewise.influence.positions.Positions`. None leaves it out.
+            or their edges, see :class:`~stagewise.influence.position_influence.Positions`. None leaves it out.
         token_samples: also measure the influence between all tokens of these samples of the observed set, by their
             positions in it, with errors over chains, see :class:`~stagewise.influence.token_sums.TokenSums`: memory
             and disk grow with the square of their tokens, not with draws. None leaves it out.

@@ -13,13 +13,12 @@ import xarray as xr
 from torch import Tensor, nn
 
 from stagewise._version import __version__
-from stagewise.batches import Batch, num_samples, take, to_device
+from stagewise.batches import Batch, chunks, num_samples, take, to_device
 from stagewise.checks.bounds import check_arguments
 from stagewise.errors import LossContractError
 from stagewise.influence.control import control_influence
 from stagewise.influence.features import Features, Reducer
-from stagewise.influence.groups import Groups
-from stagewise.influence.positions import Positions
+from stagewise.influence.groups import Groups, Positions
 from stagewise.influence.token_sums import TokenSums
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses.contract import Losses, LossFn, check_finite, check_loss, check_some, evaluate
@@ -38,7 +37,6 @@ from stagewise.probes.stale import check_stale
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.data import ProbeData
-from stagewise.sampling.observed import chunks
 from stagewise.sampling.selection import Masks, masks_digest, moved_entries, one_selection
 from stagewise.sampling.share import ALONE, ChainShare
 from stagewise.sampling.trace import Trace, merge_traces

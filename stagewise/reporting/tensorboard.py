@@ -1,4 +1,4 @@
-"""What TensorBoard shows beyond scalars: chart layout, matrices, text. Other loggers get the scalars alone."""
+"""TensorBoard beyond scalars: chart layout, matrices, text. Other loggers get the scalars alone."""
 
 import math
 import re
@@ -6,18 +6,28 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.influence.groups import Groups
 from stagewise.influence.split import PARTS
 from stagewise.reporting import tags
 from stagewise.reporting.class_maps import class_maps
-from stagewise.reporting.figures import matrix_figure, rasterize, show_matrix
 from stagewise.reporting.influence_curves import influence_curves
 from stagewise.reporting.llc_curves import llc_curves
+from stagewise.reporting.sample_map import matrix_figure, show_matrix
 from stagewise.reporting.token_figure import token_figure
 from stagewise.reporting.token_influence import TokenInfluence, token_markdown
 from stagewise.runs.learning_coefficients import has_llc
+
+
+def rasterize(figure: Figure) -> NDArray[np.uint8]:
+    """A figure as pixels ``[height, width, 3]``."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _exactly(tag: str) -> str:

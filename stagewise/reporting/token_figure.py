@@ -17,8 +17,7 @@ from matplotlib.patches import Rectangle
 
 from stagewise.errors import InputError, require
 from stagewise.reporting.style import LARGE, NORMAL, SMALL
-from stagewise.reporting.token_colours import background, is_dark
-from stagewise.reporting.token_influence import VISIBLE, TokenInfluence, visible
+from stagewise.reporting.token_influence import VISIBLE, TokenInfluence, background, is_dark, visible
 from stagewise.reporting.token_lines import Excerpt, Piece, excerpts
 
 _DPI = 100

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from stagewise.files.writing import write_text_file
-from stagewise.reporting.token_colours import HARMFUL, HELPFUL, background, is_dark
-from stagewise.reporting.token_influence import VISIBLE, TokenInfluence, visible
+from stagewise.reporting.token_influence import HARMFUL, HELPFUL, VISIBLE, TokenInfluence, background, is_dark, visible
 
 _STYLE = """
 body { background: #fff; color: #111; font: 15px/1.9 sans-serif; max-width: 62em; margin: 2em auto; padding: 0 1em; }

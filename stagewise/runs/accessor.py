@@ -29,7 +29,7 @@ FIGURES = {
     "classes": "stagewise.reporting.class_maps.class_maps",
     "control": "stagewise.reporting.control_curves.control_curves",
     "llc": "stagewise.reporting.llc_curves.llc_curves",
-    "samples": "stagewise.reporting.figures.sample_map",
+    "samples": "stagewise.reporting.sample_map.sample_map",
     "tokens": "stagewise.reporting.token_figure.token_map",
 }
 """Figures of a run by kind, each a public function that takes the run first.

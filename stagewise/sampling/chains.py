@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stagewise.batches import Batch, has_columns, num_samples
+from stagewise.batches import Batch, chunks, has_columns, num_samples
 from stagewise.checks.bounds import check_arguments, checked
 from stagewise.errors import InputError, require
 from stagewise.isolation import untouched, with_weights
@@ -20,13 +20,11 @@ from stagewise.sampling.engines.engine import Engine
 from stagewise.sampling.engines.select import EngineChoice
 from stagewise.sampling.engines.sequential import SequentialEngine
 from stagewise.sampling.gradients import KEPT_BYTES, DriftGradient, anchor_gradients
-from stagewise.sampling.loss_free import loss_free, needs_gradients
-from stagewise.sampling.observed import chunks
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, Preconditioner
 from stagewise.sampling.preconditioners.ekfac import EKFAC, ekfac_preconditioner
 from stagewise.sampling.preconditioners.ekfac_checks import refuse_masks
 from stagewise.sampling.selection import Masks, one_selection
-from stagewise.sampling.sgld import OnDraw, Reduce, Walk, walk
+from stagewise.sampling.sgld import OnDraw, Reduce, Walk, loss_free, needs_gradients, walk
 from stagewise.sampling.streams import Streams, partition
 from stagewise.sampling.trace import Trace
 from stagewise.sampling.weights import FlatWeights
@@ -163,7 +161,7 @@ class ChainSampler:
                 come, beside what is recorded; e.g. :class:`~stagewise.influence.token_sums.TokenSums`.
             numbers: which of the ``config.num_chains`` chains are run, increasing; all if None. What a chain draws does
                 not depend on which others run beside it.
-            control: run without the loss, from the same noise, see :func:`~stagewise.sampling.loss_free.loss_free`.
+            control: run without the loss, from the same noise, see :func:`~stagewise.sampling.sgld.loss_free`.
             reduce: in place of that of the sampler, for this run.
 
         Raises:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from stagewise.sampling.config import Drift
 from stagewise.sampling.engines.engine import Engine
-from stagewise.sampling.options import Drift
 from stagewise.sampling.streams import Minibatches
 
 KEPT_BYTES = 2**28

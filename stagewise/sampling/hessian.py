@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from stagewise.batches import Batch
+from stagewise.batches import Batch, chunks
 from stagewise.losses.contract import Losses
 from stagewise.sampling.dense_embeddings import DenseEmbeddings
-from stagewise.sampling.observed import chunks
 from stagewise.sampling.weights import FlatWeights
 
 

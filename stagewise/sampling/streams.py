@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.options import Integrator, Start
+from stagewise.sampling.config import Integrator, SGLDConfig, Start
 
 _NOISE, _BATCHES, _PARTITION = 0, 1, 2
 

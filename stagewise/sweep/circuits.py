@@ -1,13 +1,17 @@
-"""Scores of attention heads at a checkpoint, where the model shows its attention."""
+"""Scores of attention heads at a checkpoint, and their files."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stagewise.errors import InputError
+from stagewise.files.json_input import read_json
+from stagewise.files.writing import write_json
 from stagewise.isolation import untouched
 from stagewise.lm.induction import induction_scores, repeated_random
 from stagewise.losses.language_models import causal_lm_name
@@ -75,3 +79,42 @@ def measure_circuits(module: nn.Module, settings: CircuitSettings, *, bos_token_
     return Circuits(
         {name: _rows(table) for name, table in tables.items()}, {name: _finite(scores[name]) for name in SCORES}
     )
+
+
+_FOLDER = "circuits"
+
+Key = Mapping[str, Any]
+"""All that the scores of a checkpoint depend on, as plain data."""
+
+
+def circuits_key(settings: CircuitSettings, *, bos_token_id: int | None, checkpoint: str) -> Key:
+    """What scores were measured on.
+
+    Args:
+        settings: of the sequences.
+        bos_token_id: put before each sequence.
+        checkpoint: what changes when its weights are replaced by others.
+    """
+    given = {name: value for name, value in asdict(settings).items() if name != "enabled"}
+    return {**given, "bos_token_id": bos_token_id, "checkpoint": checkpoint}
+
+
+def write_circuits(output: Path, step: int, key: Key, circuits: Circuits) -> Path:
+    """Keep the scores of a checkpoint, whole or not at all; returns their path."""
+    return write_json(_path(output, step), {"measured_on": dict(key), **asdict(circuits)})
+
+
+def read_circuits(output: Path, step: int, key: Key) -> Circuits | None:
+    """The scores of a checkpoint; None where there are none, none that can be read, or those of something else."""
+    try:
+        content = read_json(_path(output, step), what="scores of heads", advice="delete it")
+        if content["measured_on"] != dict(key):
+            return None
+        tables = {name: tuple(tuple(row) for row in table) for name, table in content["tables"].items()}
+        return Circuits(tables, dict(content["scores"]), str(content["note"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _path(output: Path, step: int) -> Path:
+    return output / _FOLDER / f"step{step}.json"

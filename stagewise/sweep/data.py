@@ -18,7 +18,7 @@ from stagewise.lm.corpus import END_OF_TEXT, load_documents
 from stagewise.lm.data import OBSERVED, SAMPLING
 from stagewise.lm.text import hold_out
 from stagewise.lm.tokens import text_groups
-from stagewise.loading.seeds import seeded
+from stagewise.loading.order import seeded
 from stagewise.sampling.data import ProbeData
 from stagewise.sweep.config import SweepConfig, TextSettings
 from stagewise.sweep.sources import Checkpoints, Limits, told

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from stagewise.batches import num_samples, take, to_device
+from stagewise.batches import chunks, num_samples, take, to_device
 from stagewise.isolation import untouched
 from stagewise.losses.contract import evaluate, resolve_loss
 from stagewise.losses.language_models import causal_lm_name
 from stagewise.sampling.config import Drift
 from stagewise.sampling.data import ProbeData
-from stagewise.sampling.observed import chunks
 from stagewise.sweep.config import SweepConfig
 from stagewise.sweep.measure import device_of, forward_context
 

@@ -17,8 +17,7 @@ from stagewise.probes.prober import Prober
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.share import ALONE, ChainShare
 from stagewise.sweep.cell import Cell, write_cell
-from stagewise.sweep.circuit_files import Key, write_circuits
-from stagewise.sweep.circuits import measure_circuits
+from stagewise.sweep.circuits import Key, measure_circuits, write_circuits
 from stagewise.sweep.components import ALL, masks_of
 from stagewise.sweep.config import Precision, SweepConfig
 from stagewise.sweep.ranks import agreed, local_rank

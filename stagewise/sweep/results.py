@@ -8,8 +8,7 @@ import xarray as xr
 
 from stagewise.files.writing import whole_folder
 from stagewise.influence.features import Features
-from stagewise.influence.groups import Groups
-from stagewise.influence.positions import Positions
+from stagewise.influence.groups import Groups, Positions
 from stagewise.influence.stored_matrices import to_store
 from stagewise.lm.classes.coverage import class_coverage
 from stagewise.probes.assembly import assemble
@@ -20,8 +19,7 @@ from stagewise.runs.components import COEFFICIENTS, component_table, write_compo
 from stagewise.runs.store import STORE_NAME, ProbeStore, open_run, write_summary
 from stagewise.runs.verdict import VARIABLES, judge
 from stagewise.sweep.cell import Cell, components_of, is_finished, read_cell
-from stagewise.sweep.circuit_files import read_circuits
-from stagewise.sweep.circuits import Circuits
+from stagewise.sweep.circuits import Circuits, read_circuits
 from stagewise.sweep.components import ALL
 from stagewise.sweep.pages import write_token_pages
 from stagewise.sweep.study import Sweep

@@ -13,9 +13,8 @@ from torch import nn
 from stagewise.errors import InputError
 from stagewise.jobs.building import build_module
 from stagewise.losses.language_models import causal_lm_name, is_causal_architecture
-from stagewise.sweep.file_identity import file_identity
 from stagewise.sweep.lightning_files import lightning_weights
-from stagewise.sweep.step_names import step_of
+from stagewise.sweep.step_names import file_identity, step_of
 
 T = TypeVar("T")
 

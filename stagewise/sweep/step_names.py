@@ -1,6 +1,8 @@
-"""The training step in the name of a checkpoint."""
+"""The training step in the name of a checkpoint, and the identity of its files."""
 
 import re
+from collections.abc import Iterable
+from pathlib import Path
 
 import regex
 
@@ -64,3 +66,13 @@ def step_of(name: str, pattern: str | None = None, *, any_number: bool = False) 
 def _step(digits: str) -> int | None:
     """No run counts to a step of more digits."""
     return int(digits) if digits.isdecimal() and len(digits) <= _MOST_DIGITS else None
+
+
+def file_identity(paths: Iterable[Path]) -> str:
+    """Names, sizes and times of change; folders are passed over. Weights are not read, which takes too long.
+
+    Args:
+        paths: of files.
+    """
+    stats = ((path.name, path.stat()) for path in sorted(paths) if path.is_file())
+    return "; ".join(f"{name} {it.st_size} {it.st_mtime_ns}" for name, it in stats)

@@ -16,7 +16,7 @@ from stagewise.runs.store import STORE_NAME
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.share import ALONE, ChainShare
 from stagewise.sweep.cell import has_cells, is_finished
-from stagewise.sweep.circuit_files import Key, circuits_key, read_circuits
+from stagewise.sweep.circuits import Key, circuits_key, read_circuits
 from stagewise.sweep.components import expand, needs_model
 from stagewise.sweep.config import SweepConfig
 from stagewise.sweep.data import check_context, data_hash, decoded, first_token, load_tokenizer, sweep_data

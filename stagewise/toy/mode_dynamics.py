@@ -5,8 +5,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stagewise.errors import require
 from stagewise.toy.descent import Weights
-from stagewise.toy.modes import Modes
-from stagewise.toy.ties import echelon_basis, tied_groups
+from stagewise.toy.modes import Modes, echelon_basis, tied_groups
 
 Array = NDArray[np.float64]
 

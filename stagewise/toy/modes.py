@@ -5,9 +5,57 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stagewise.toy.ties import echelon_basis, tied_groups
-
 Array = NDArray[np.float64]
+
+_NEGLIGIBLE = 1e-6
+"""Length below which a projected unit vector counts as zero."""
+
+
+def tied_groups(values: Array, tolerance: float) -> tuple[tuple[int, ...], ...]:
+    """Group decreasing values that are equal.
+
+    Args:
+        values: ``[mode]``, decreasing, 0 or more.
+        tolerance: a value belongs to a group while it is at least ``1 - tolerance`` times the group's largest.
+
+    Returns:
+        Indices of each group, in order.
+    """
+    groups: list[list[int]] = []
+    for index, value in enumerate(values):
+        if groups and value >= values[groups[-1][0]] * (1 - tolerance):
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return tuple(tuple(group) for group in groups)
+
+
+def echelon_basis(vectors: Array) -> Array:
+    """The orthonormal basis of a subspace that depends on the subspace alone.
+
+    The unit vectors of the items, in order, are projected onto the subspace and made orthonormal. Of each vector the
+    first entry that is not 0 is thus positive, and later vectors have a 0 there. For the modes of a tree, each vector
+    then speaks of as few branches as it can.
+
+    Args:
+        vectors: ``[item, mode]``, any orthonormal basis of the subspace.
+
+    Returns:
+        ``[item, mode]``, orthonormal, with the same span.
+    """
+    rotation = np.zeros((0, vectors.shape[1]))
+    for row in vectors:
+        rest = row - rotation.T @ (rotation @ row)
+        length = np.linalg.norm(rest)
+        if length > _NEGLIGIBLE:
+            rest = rest / length
+            # Once more: a short rest is not orthogonal to full precision.
+            rest = rest - rotation.T @ (rotation @ rest)
+            rotation = np.vstack([rotation, rest / np.linalg.norm(rest)])
+        if len(rotation) == vectors.shape[1]:
+            break
+    return vectors @ rotation.T
+
 
 _EQUAL = 1e-9
 """Relative difference below which two strengths are one."""
@@ -40,7 +88,7 @@ def modes_of(features: Array) -> Modes:
     """Decompose a feature matrix.
 
     Signs, and the basis within a group of equal strengths, are set by the order of the items: the first item with a
-    share in a mode has a positive one, see :func:`~stagewise.toy.ties.echelon_basis`. Modes of strength 0 are left out.
+    share in a mode has a positive one, see :func:`echelon_basis`. Modes of strength 0 are left out.
 
     Args:
         features: ``[item, property]``.

@@ -10,7 +10,7 @@ from scipy.linalg import orthogonal_procrustes
 
 from stagewise.errors import InputError, require
 from stagewise.toy.hierarchy import Hierarchy
-from stagewise.toy.ties import echelon_basis, tied_groups
+from stagewise.toy.modes import echelon_basis, tied_groups
 
 Array = NDArray[np.float64]
 

@@ -13,8 +13,7 @@ from stagewise.calibration.curvature import Curvature
 from stagewise.calibration.findings import Severity, check_settings
 from stagewise.errors import InputError
 from stagewise.sampling.chains import run_chains
-from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.options import Integrator
+from stagewise.sampling.config import Integrator, SGLDConfig
 from stagewise.sampling.preconditioners.diagonal import RMSprop
 
 SOUND = SGLDConfig(lr=1e-4, nbeta=100, localization=1000, num_draws=200)

@@ -13,8 +13,7 @@ from stagewise.calibration.landscape import Landscape
 from stagewise.calibration.resolve import HEAT_AIM, measure_heat, settle
 from stagewise.calibration.rules import FLOOR_SHARE, LOCALIZATION_MARGIN, STEP_AIM, two_digits
 from stagewise.sampling.chains import run_chains
-from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.options import Drift, Integrator
+from stagewise.sampling.config import Drift, Integrator, SGLDConfig
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
 from stagewise.sampling.relaxation import memory

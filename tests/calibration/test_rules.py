@@ -16,8 +16,7 @@ from stagewise.calibration.rules import (
     propose,
 )
 from stagewise.errors import InputError
-from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.options import Integrator
+from stagewise.sampling.config import Integrator, SGLDConfig
 from stagewise.sampling.preconditioners.diagonal import RMSprop
 
 AUTO = SGLDConfig(lr="auto", localization="auto", nbeta=300, num_draws=1000)

@@ -32,7 +32,7 @@ from stagewise.callbacks.trainer_facts import max_steps, refuse_sharding
 from stagewise.loading.loader import ResumableLoader
 from tests.callbacks.runs import EVERY_2, SGLD, regression_data
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.whole_probes, pytest.mark.filterwarnings("ignore")]
 
 HOSTS = {"lightning": lightning.pytorch, "pytorch_lightning": pytorch_lightning}
 TIMES = ("seconds", "overhead")
@@ -283,7 +283,10 @@ def test_names_are_of_lightning_only():
 @pytest.mark.slow
 @pytest.mark.parametrize("first", ["lightning.pytorch", "pytorch_lightning"])
 def test_log_stays_with_the_package_that_was_imported_first(first):
-    words = f"import {first}, stagewise; from lightning_utilities.core import rank_zero; print(rank_zero.log.name)"
+    words = (
+        f"import {first}, stagewise; stagewise.InfluenceCallback; "
+        "from lightning_utilities.core import rank_zero; print(rank_zero.log.name)"
+    )
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"{first}.utilities.rank_zero"
 

@@ -204,7 +204,7 @@ def test_a_run_without_probes_for_a_while_passes_its_checkpoints_on(tmp_path):
         ),
         ({"probe": ProbeConfig(gradient_dot_folds=2)}, "got baseline gradient_dot folds=2"),
         ({"probe": ProbeConfig(damped_influence=True)}, "got baseline damped_influence on"),
-        ({"probe": ProbeConfig(draw_matrices=False)}, None),
+        ({"probe": ProbeConfig(draw_matrices=True)}, None),
     ],
 )
 def test_what_numbers_depend_on_is_refused_when_changed_and_all_else_is_noted(tmp_path, change, refused):
@@ -216,4 +216,4 @@ def test_what_numbers_depend_on_is_refused_when_changed_and_all_else_is_noted(tm
         return
     callback = resumable(tmp_path, ckpt_path=checkpoint, **change)
     (noted,) = json.loads((callback.folder / "summary.json").read_text())["changes"]
-    assert noted == {"step": 4, "setting": "probe.draw_matrices", "before": "True", "now": "False"}
+    assert noted == {"step": 4, "setting": "probe.draw_matrices", "before": "False", "now": "True"}

@@ -21,6 +21,8 @@ from stagewise import InfluenceCallback, InputError, ProbeConfig, ProbeSchedule,
 from stagewise.calibration.landscape import Landscape
 from stagewise.sampling.preconditioners.diagonal import RMSprop
 
+pytestmark = pytest.mark.whole_probes
+
 SOUND = SGLDConfig(
     lr=5e-4,
     nbeta=100,

@@ -10,7 +10,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
 
-from stagewise import InfluenceCallback, ProbeConfig, find_windows, open_run
+from stagewise import InfluenceCallback, ProbeConfig, open_run
+from stagewise.phases.offline import find_windows
 from tests.callbacks.runs import EVERY_2, SGLD, Regression, regression_data
 
 pytestmark = pytest.mark.filterwarnings("ignore")

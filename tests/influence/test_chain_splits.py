@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from stagewise.influence.chain_splits import ChainSplits
 from stagewise.influence.split import Centering, second_moment, split
+from stagewise.influence.uncertainty import ChainSplits
 from tests.influence.test_split import draws
 
 

@@ -3,8 +3,7 @@ import pytest
 
 from stagewise.influence.control import control_influence
 from stagewise.influence.features import Features
-from stagewise.influence.groups import Groups
-from stagewise.influence.positions import Positions
+from stagewise.influence.groups import Groups, Positions
 from stagewise.influence.split import Centering
 
 SAMPLES, DRAWS = 6, 30

@@ -6,8 +6,8 @@ from scipy.signal import lfilter
 
 from stagewise.influence.group_influence import group_influence
 from stagewise.influence.groups import Groups
-from stagewise.influence.intervals import t_interval
 from stagewise.influence.split import PARTS, Centering
+from stagewise.influence.uncertainty import t_interval
 
 pytestmark = pytest.mark.slow
 

@@ -3,8 +3,7 @@ import pytest
 from scipy.stats import t
 
 from stagewise.errors import InputError
-from stagewise.influence.intervals import t_interval
-from stagewise.influence.uncertainty import mean_error
+from stagewise.influence.uncertainty import mean_error, t_interval
 
 
 def test_interval_of_a_mean_is_scipys():

@@ -6,9 +6,8 @@ import pytest
 from stagewise.errors import InputError
 from stagewise.influence.bif import SIGN, bif
 from stagewise.influence.features import Features
-from stagewise.influence.groups import Groups
+from stagewise.influence.groups import Groups, Positions
 from stagewise.influence.position_influence import position_influence
-from stagewise.influence.positions import Positions
 from stagewise.influence.split import PARTS, Centering, split
 
 SAMPLES, TOKENS, CHAINS = 4, 6, 4

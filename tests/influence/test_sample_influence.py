@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stagewise.influence.sample_influence import sample_influence
+from stagewise.influence.group_influence import sample_influence
 from stagewise.influence.split import PARTS, Centering, split
 
 

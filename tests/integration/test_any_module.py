@@ -17,6 +17,8 @@ from torchmetrics import MeanMetric
 from stagewise import InfluenceCallback, InputError, LLCConfig, ProbeConfig, ProbeSchedule, SGLDConfig
 from tests.integration.module_parts import PARTS, REFUSED, SIZE, Memory, Slotted
 
+pytestmark = pytest.mark.whole_probes
+
 ENGINES = ("sequential", "auto", "batched")
 
 

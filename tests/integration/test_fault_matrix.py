@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from stagewise import InfluenceCallback, ProbeConfig, ProbeSchedule, SGLDConfig
 from stagewise.runs.store import ProbeStore, open_run
 
+pytestmark = pytest.mark.whole_probes
+
 SGLD = {
     "lr": 1e-3,
     "nbeta": 10,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stagewise.influence.intervals import t_interval
+from stagewise.influence.uncertainty import t_interval
 from tests.integration.learning_coefficients import (
     DeepLinear,
     Power,

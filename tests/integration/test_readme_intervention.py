@@ -39,7 +39,7 @@ def test_the_example_of_the_readme_works(tmp_path, monkeypatch):
 
 def test_the_live_example_is_the_detector_of_the_experiment():
     _, code = python_blocks()
-    callback = eval(code, vars(stagewise))
+    callback = eval(code, {name: getattr(stagewise, name) for name in stagewise.__all__})
     settings = yaml.safe_load((ROOT / "configs" / "intervention.yaml").read_text())
     assert callback._live_windows._signal == settings["live"]["signal"]
     # Direction and length aside, which the signal and the arm set.

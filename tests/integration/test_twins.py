@@ -15,6 +15,8 @@ from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.preconditioners.ekfac import EKFAC, ekfac_preconditioner
 
+pytestmark = pytest.mark.whole_probes
+
 NBETA, LOCALIZATION = 20.0, 30.0
 
 

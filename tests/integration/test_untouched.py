@@ -9,6 +9,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from stagewise import InfluenceCallback, ProbeSchedule, SGLDConfig
 
+pytestmark = pytest.mark.whole_probes
+
 SGLD = SGLDConfig(
     lr=1e-3,
     nbeta=10,

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from stagewise.errors import InputError
 from stagewise.interventions.loader import ReweightedLoader, check_shard
-from stagewise.interventions.loss_weights import loss_weights, weighted_loss
+from stagewise.interventions.loss_reweighting import loss_weights, weighted_loss
 from stagewise.interventions.plan import Plan
 from stagewise.interventions.policy import ConstantFactor
 from stagewise.interventions.span import Span

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from stagewise.errors import InputError
-from stagewise.interventions.loss_weights import loss_weights, sample_weights, weighted_loss
+from stagewise.interventions.loss_reweighting import loss_weights, sample_weights, weighted_loss
 from stagewise.interventions.strata import Strata
 from stagewise.losses.contract import Losses
 

@@ -5,8 +5,15 @@ from torch import nn
 from stagewise.errors import InputError
 from stagewise.lm.ablation import head_ablated
 from stagewise.lm.attention import look
-from stagewise.lm.components import component_masks, components, head_mask, key_value_group_mask, layer_mask
-from stagewise.lm.layout import layers, output_projection
+from stagewise.lm.components import (
+    component_masks,
+    components,
+    head_mask,
+    key_value_group_mask,
+    layer_mask,
+    layers,
+    output_projection,
+)
 from stagewise.lm.module import CausalLM, build_model
 
 COMMON = {"vocab_size": 24, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}

@@ -4,7 +4,7 @@ import torch
 from stagewise.errors import InputError
 from stagewise.lm.synthetic import BigramChain, repeated_segments
 from stagewise.lm.tokens import induction_targets
-from stagewise.loading.seeds import seeded
+from stagewise.loading.order import seeded
 
 
 def test_rows_of_the_chain_are_probabilities_with_the_asked_successors():

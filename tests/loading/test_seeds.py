@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from stagewise.errors import InputError
-from stagewise.loading.seeds import seeded
+from stagewise.loading.order import seeded
 
 
 def test_streams_of_a_seed_differ_and_repeat():

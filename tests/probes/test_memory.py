@@ -9,9 +9,8 @@ from stagewise.errors import InputError
 from stagewise.influence.baselines import gradient_dot
 from stagewise.influence.bif import bif
 from stagewise.influence.features import Features, Reducer
-from stagewise.influence.groups import Groups
-from stagewise.influence.positions import Positions
-from stagewise.influence.sample_influence import sample_influence
+from stagewise.influence.group_influence import sample_influence
+from stagewise.influence.groups import Groups, Positions
 from stagewise.influence.token_sums import TokenSums
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.memory import check_memory, gradient_memory, memory_needed

@@ -9,10 +9,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.influence.groups import Groups
 from stagewise.influence.tokens import token_bif
-from stagewise.reporting.figures import matrix_figure, rasterize, show_matrix
 from stagewise.reporting.scalars import probe_scalars
 from stagewise.reporting.tensorboard import (
     images_due,
+    matrix_figure,
+    rasterize,
+    show_matrix,
     write_layout,
     write_matrices,
     write_run_pictures,

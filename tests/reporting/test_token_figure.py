@@ -11,8 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.errors import InputError
-from stagewise.reporting.figures import rasterize
-from stagewise.reporting.tensorboard import write_token_influence
+from stagewise.reporting.tensorboard import rasterize, write_token_influence
 from stagewise.reporting.token_figure import token_figure
 from stagewise.reporting.token_html import token_html
 from stagewise.reporting.token_influence import TokenInfluence

@@ -8,8 +8,7 @@ from torch import nn
 from stagewise.errors import InputError
 from stagewise.losses.contract import evaluate
 from stagewise.sampling.chains import run_chains
-from stagewise.sampling.config import EngineName, SGLDConfig
-from stagewise.sampling.options import Integrator
+from stagewise.sampling.config import EngineName, Integrator, SGLDConfig
 from stagewise.sampling.preconditioners.diagonal import RMSprop, RunningRMSprop
 from stagewise.sampling.streams import chain_streams
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from stagewise.sampling.kernel import sgld_step_
-from stagewise.sampling.options import Integrator
+from stagewise.sampling.config import Integrator
 from stagewise.sampling.preconditioners.diagonal import Diagonal
 from stagewise.sampling.preconditioners.kronecker import KroneckerBlock, KroneckerPreconditioner
 from stagewise.sampling.relaxation import draw_correlation, memory, relaxation_steps
+from stagewise.sampling.sgld import sgld_step_
 from tests.sampling.preconditioners.test_kronecker import orthogonal
 
 LM, EULER = Integrator

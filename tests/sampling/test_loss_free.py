@@ -12,9 +12,9 @@ from stagewise.sampling import chains, sgld
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.engines.sequential import SequentialEngine
-from stagewise.sampling.loss_free import loss_free, needs_gradients
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
+from stagewise.sampling.sgld import loss_free, needs_gradients
 
 CONFIG = SGLDConfig(
     lr=0.02, nbeta=20.0, localization=50.0, num_chains=3, num_draws=5, num_burnin_steps=2, batch_size=4,

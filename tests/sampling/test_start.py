@@ -9,8 +9,7 @@ from torch import nn
 
 from stagewise.errors import InputError
 from stagewise.sampling.chains import ChainSampler, run_chains
-from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.options import Integrator, Start
+from stagewise.sampling.config import Integrator, SGLDConfig, Start
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
 from tests.sampling.test_chains import linear, regression, squared

@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from stagewise.sweep.circuit_files import circuits_key, read_circuits, write_circuits
-from stagewise.sweep.circuits import Circuits
+from stagewise.sweep.circuits import Circuits, circuits_key, read_circuits, write_circuits
 from stagewise.sweep.config import CircuitSettings
 
 FOUND = Circuits({"copying": ((0.1 + 0.2, None), (-1.0, 1.0))}, {"icl_score": -0.3, "loss_gap": None}, "a note")

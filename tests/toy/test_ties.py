@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stagewise.toy.ties import echelon_basis, tied_groups
+from stagewise.toy.modes import echelon_basis, tied_groups
 
 
 def test_equal_values_form_groups():

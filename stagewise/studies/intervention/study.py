@@ -4,22 +4,47 @@ import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from stagewise.errors import InputError
 from stagewise.files.writing import whole_folder
-from stagewise.jobs.building import build_module
+from stagewise.jobs.building import build_data, build_module
+from stagewise.jobs.settings import check_same_settings, plain_settings
 from stagewise.jobs.sharing import Progress, check_output, register, shared
 from stagewise.phases.live_signal import live_signals
 from stagewise.studies.intervention.arms import Arm
-from stagewise.studies.intervention.building import build_data
 from stagewise.studies.intervention.cell import Cell, cell_name, read_cell, write_cell
 from stagewise.studies.intervention.cell_report import CellReport
 from stagewise.studies.intervention.config import InterventionConfig
-from stagewise.studies.intervention.settings import check_settings
 from stagewise.studies.intervention.supply import check_data
 from stagewise.studies.intervention.training import checkpoint_folder, run_folder, train_cell
+
+_FREE = ("seeds", "output", "num_workers", "backend", "arms", "sweep")
+"""Settings that say which cells there are and where they run, not what a cell is."""
+
+_FREE_WEIGHTS = ("mechanisms",)
+
+
+def cell_settings(config: InterventionConfig) -> dict[str, Any]:
+    """Everything that a cell's result depends on, as plain data."""
+    content = {name: value for name, value in plain_settings(config).items() if name not in _FREE}
+    content["weights"] = {name: value for name, value in content["weights"].items() if name not in _FREE_WEIGHTS}
+    return content
+
+
+def check_settings(config: InterventionConfig) -> None:
+    """Refuse to add cells to those of other settings; the first time, write the settings.
+
+    Args:
+        config: of the experiment.
+
+    Raises:
+        InputError: the folder holds cells of other settings, or settings that cannot be read.
+    """
+    check_same_settings(Path(config.output), cell_settings(config))
+
 
 Task = tuple[int, str, str]
 """Seed, arm, mechanism."""

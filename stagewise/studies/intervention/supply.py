@@ -2,8 +2,8 @@
 
 from stagewise.errors import InputError
 from stagewise.interventions.supply import check_supply
+from stagewise.jobs.building import build_data
 from stagewise.studies.intervention.arms import UNWEIGHTED, Arm
-from stagewise.studies.intervention.building import build_data
 from stagewise.studies.intervention.config import InterventionConfig
 from stagewise.studies.intervention.training import RANDOM_GROUP, grouped_loader
 

@@ -20,12 +20,11 @@ from stagewise.interventions.grouped_rows import GroupedRows
 from stagewise.interventions.loader import ReweightedLoader
 from stagewise.interventions.policy import ConstantFactor
 from stagewise.isolation import untouched
-from stagewise.jobs.building import build_module
+from stagewise.jobs.building import build_data, build_module
 from stagewise.lm.data import SequenceData
-from stagewise.loading.seeds import seeded
+from stagewise.loading.order import seeded
 from stagewise.runs.store import open_run
 from stagewise.studies.intervention.arms import PROBED, UNWEIGHTED, Arm, Placed, place, spread_factor
-from stagewise.studies.intervention.building import build_data
 from stagewise.studies.intervention.cell import Cell
 from stagewise.studies.intervention.config import InterventionConfig
 from stagewise.studies.intervention.measures import ablate_best_head, group_losses

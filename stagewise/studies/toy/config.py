@@ -7,8 +7,7 @@ from stagewise.errors import InputError, require
 from stagewise.influence.stored_matrices import SampleMatrices
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.schedule import LogSpaced, ProbeSchedule
-from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.options import Drift, EngineName
+from stagewise.sampling.config import Drift, EngineName, SGLDConfig
 from stagewise.toy.hierarchy import Hierarchy
 
 

@@ -1,7 +1,7 @@
-"""The toy over seeds: shared out to processes, measured, written."""
+"""The toy over seeds: shared out to processes, measured, written, one folder a seed."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,50 @@ from joblib import Parallel, delayed
 
 from stagewise.errors import InputError
 from stagewise.files.writing import whole_folder
+from stagewise.reporting.classes_page import CLASSES_NAME
 from stagewise.runs.equilibrium import flag_line
-from stagewise.runs.store import STORE_NAME, ProbeStore
+from stagewise.runs.store import RUN_NAME, STORE_NAME, SUMMARY_NAME, ProbeStore
 from stagewise.studies.toy.chain_curves import chain_curves
 from stagewise.studies.toy.config import ToyConfig
 from stagewise.studies.toy.exact_curves import check_computable, exact_curves
-from stagewise.studies.toy.folders import CURVES_NAME, check_free, seed_folder
 from stagewise.studies.toy.training import train
 from stagewise.studies.toy.validation import SeedResult, measure
+
+CURVES_NAME = "curves.zarr"
+
+_OURS = {STORE_NAME, SUMMARY_NAME, RUN_NAME, CLASSES_NAME, CURVES_NAME, "hparams.yaml"}
+_EVENTS = "events.out.tfevents."
+
+
+def seed_folder(output: Path, seed: int) -> Path:
+    """Where a seed's run is: event files, ``influence.zarr``, ``summary.json``, ``classes.md``, ``curves.zarr``."""
+    return output / f"seed-{seed}"
+
+
+def check_free(output: Path, seeds: Sequence[int]) -> None:
+    """Refuse to write where something else is.
+
+    Args:
+        output: folder of the experiment.
+        seeds: of the runs.
+
+    Raises:
+        InputError: ``output`` is a file, or the folder of a seed holds what no run of this experiment writes.
+    """
+    if output.exists() and not output.is_dir():
+        raise InputError(f"got output {output}, which is a file; expected a folder; choose another --output")
+    for seed in seeds:
+        folder = seed_folder(output, seed)
+        if folder.exists() and not (folder.is_dir() and all(_is_ours(path) for path in folder.iterdir())):
+            raise InputError(
+                f"got {folder}, which holds more than a run of this experiment; expected a free folder; choose another "
+                "--output"
+            )
+
+
+def _is_ours(path: Path) -> bool:
+    return path.name in _OURS or path.name.startswith(_EVENTS)
+
 
 Progress = Callable[[str], None]
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from stagewise.errors import InputError
-from stagewise.sampling.kernel import sgld_step_
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, Diagonal, RMSprop, RunningRMSprop
+from stagewise.sampling.sgld import sgld_step_
 
 
 def running(settings, *gradients):

@@ -10,8 +10,7 @@ from torch.func import functional_call, jacrev
 
 from stagewise.errors import InputError
 from stagewise.sampling.chains import run_chains
-from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.options import Integrator
+from stagewise.sampling.config import Integrator, SGLDConfig
 from stagewise.sampling.preconditioners.ekfac import EKFAC, ekfac_preconditioner
 from stagewise.sampling.selection import trainable
 

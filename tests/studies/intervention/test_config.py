@@ -7,7 +7,7 @@ from stagewise.studies.intervention.config import (
     TrainingSettings,
     WeightSettings,
 )
-from stagewise.studies.intervention.settings import cell_settings
+from stagewise.studies.intervention.study import cell_settings
 from tests.studies.intervention.tiny import tiny_config
 
 

@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from stagewise.jobs.building import build_module
+from stagewise.jobs.building import build_data, build_module
 from stagewise.lm.copying import ov_weights
-from stagewise.studies.intervention.building import build_data
 from stagewise.studies.intervention.measures import ablate_best_head, group_losses
 from tests.studies.intervention.tiny import DATA, MODEL
 

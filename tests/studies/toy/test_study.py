@@ -14,9 +14,8 @@ import xarray as xr
 
 from stagewise import open_run
 from stagewise.errors import InputError
-from stagewise.studies.toy.folders import seed_folder
 from stagewise.studies.toy.stages import CHAINS, METHODS
-from stagewise.studies.toy.study import run_seeds
+from stagewise.studies.toy.study import run_seeds, seed_folder
 from stagewise.studies.toy.validation import summarize, write_validation
 from stagewise.toy.hierarchy import Hierarchy
 from tests.studies.toy.small import small_config

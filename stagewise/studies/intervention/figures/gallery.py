@@ -1,15 +1,122 @@
 """All figures of the intervention experiment, as PNG."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from stagewise.reporting.style import label, new_figure
 from stagewise.studies.intervention.cell import Cell
-from stagewise.studies.intervention.figures.bars import acceleration_figure, costs_figure
-from stagewise.studies.intervention.figures.curves import curves_figure
-from stagewise.studies.intervention.figures.sweep import sweep_figure
-from stagewise.studies.intervention.results import Summary
+from stagewise.studies.intervention.results import Summary, by_arm
+
+_MARKS = {"onset": ("#009E73", "influence onset"), "t25": ("#E69F00", "score .25"), "t50": ("#CC79A7", "score .5")}
+
+
+def sweep_figure(found: Summary) -> Figure | None:
+    """Steps saved against window start, a panel a mechanism; None without a sweep."""
+    sweeps = {how: sweep for how, sweep in found["sweep"].items() if len(sweep) >= 2}
+    if not sweeps:
+        return None
+    figure = new_figure(8.2, 0.8 + 3.4 * len(sweeps), "When a window helps")
+    for axes, (how, sweep) in zip(figure.subplots(len(sweeps), squeeze=False)[:, 0], sweeps.items(), strict=True):
+        starts = [it["start"] for it in sweep]
+        for seed in map(str, found["seeds"]):
+            points = [
+                (s, it["acceleration"]["per_seed"].get(seed, np.nan)) for s, it in zip(starts, sweep, strict=True)
+            ]
+            axes.plot(*zip(*points, strict=True), color="#56B4E9", linewidth=0.7, alpha=0.8)
+        ends = [[it["acceleration"][end] for it in sweep] for end in ("low", "high")]
+        low, high = ([np.nan if value is None else value for value in row] for row in ends)
+        axes.fill_between(starts, low, high, color="#0072B2", alpha=0.25, linewidth=0, label="95 % t interval")
+        axes.plot(starts, [it["acceleration"]["mean"] for it in sweep], "o-", color="#0072B2", label="mean")
+        for name, (color, words) in _MARKS.items():
+            steps = [it[name] for it in found["windows"].values() if it[name] is not None]
+            if steps:
+                axes.axvspan(min(steps), max(steps), color=color, alpha=0.15, linewidth=0)
+                axes.axvline(float(np.median(steps)), color=color, linestyle="--", label=f"{words}: median, range")
+        axes.axhline(0, color="#333333", linewidth=0.8)
+        label(axes, title=how, x="window start, training step", y="steps saved (thin: seeds)")
+        axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+_COLORS = {"none": "#000000", "inside": "#D55E00", "earliest": "#0072B2", "after": "#009E73", "live": "#CC79A7"}
+
+
+def curves_figure(found: Summary, cells: Sequence[Cell]) -> Figure | None:
+    """Scores of a few arms, windows shaded, for the first four seeds; None where no cell has a curve."""
+    grouped = by_arm(cells)
+    seeds = [seed for seed in found["seeds"] if seed in grouped["none"] and grouped["none"][seed].curve][:4]
+    if not seeds:
+        return None
+    rows = (len(seeds) + 1) // 2
+    columns = min(2, len(seeds))
+    figure = new_figure(9, 0.9 + 2.6 * rows, "The head over training; shaded: windows of the arm in that colour")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, seed in zip(panels, seeds, strict=False):
+        for name, color in _COLORS.items():
+            cell = grouped.get(name, {}).get(seed)
+            if cell is None or cell.curve is None:
+                continue
+            for start, end in cell.windows:
+                axes.axvspan(start, end, color=color, alpha=0.12, linewidth=0)
+            axes.plot(cell.curve.steps, cell.curve.prefix_matching, color=color, linewidth=1.4, label=name)
+        axes.tick_params(labelbottom=True)
+        axes.axhline(0.5, color="#999999", linewidth=0.7, linestyle=":")
+        label(axes, title=f"seed {seed}", x="training step", y="prefix score")
+    for axes in panels[len(seeds) :]:
+        axes.set_visible(False)
+    panels[0].legend(fontsize=8, frameon=False)
+    return figure
+
+
+def _rows(axes: Axes, values: Mapping[str, Mapping[str, Any] | None]) -> None:
+    for place, found in enumerate(values.values()):
+        if found is None:
+            continue
+        dots = list(found["per_seed"].values())
+        spread = np.linspace(-0.22, 0.22, len(dots)) if len(dots) > 1 else np.zeros(1)
+        axes.plot(dots, place + spread, "o", color="#56B4E9", markersize=4, markeredgewidth=0)
+        if found["low"] is not None:
+            axes.hlines(place, found["low"], found["high"], color="#000000", linewidth=2)
+        axes.plot([found["mean"]], [place], "D", color="#D55E00", markersize=6)
+    axes.axvline(0, color="#333333", linewidth=0.8, zorder=0)
+    axes.set_yticks(range(len(values)), list(values))
+    axes.set_ylim(len(values) - 0.5, -0.5)
+    axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+
+
+def acceleration_figure(found: Summary) -> Figure | None:
+    """Steps saved by every arm; None without any."""
+    values = {
+        name + (" (at most)" if arm["censored"] else ""): arm["acceleration"]
+        for name, arm in found["arms"].items()
+        if arm["acceleration"] is not None
+    }
+    if not values:
+        return None
+    figure = new_figure(8.2, 1.6 + 0.32 * len(values), "How much earlier the head forms")
+    axes = figure.subplots()
+    _rows(axes, values)
+    label(axes, x="training steps saved against none; dots: seeds, diamond: mean, bar: 95 % t interval")
+    return figure
+
+
+def costs_figure(found: Summary) -> Figure | None:
+    """What the loss rises by without the best head, and the background loss, arm minus none; None without any."""
+    arms = {name: arm for name, arm in found["arms"].items() if arm["head_rise"] is not None}
+    if not arms:
+        return None
+    figure = new_figure(9, 1.6 + 0.32 * len(arms), "At the end of the run, arm minus none")
+    left, right = figure.subplots(1, 2, sharey=True)
+    _rows(left, {name: arm["head_rise"] for name, arm in arms.items()})
+    _rows(right, {name: arm["background_loss"] for name, arm in arms.items()})
+    label(left, x="nats; positive = bears more", title="loss rise without the head")
+    label(right, x="nats per token; positive = worse", title="background loss")
+    return figure
 
 
 def write_figures(folder: Path, found: Summary, cells: Sequence[Cell]) -> list[str]:

@@ -7,9 +7,15 @@ from matplotlib.figure import Figure
 
 from stagewise.reporting.style import SMALL, label, new_figure
 from stagewise.studies.toy.config import ToyConfig
-from stagewise.studies.toy.figures.pairs import scatter_pairs
-from stagewise.studies.toy.figures.seeds import count_seeds, dots_of_seeds, say_range, share_axis, values_of
-from stagewise.studies.toy.figures.style import method_name
+from stagewise.studies.toy.figures.style import (
+    count_seeds,
+    dots_of_seeds,
+    method_name,
+    say_range,
+    scatter_pairs,
+    share_axis,
+    values_of,
+)
 from stagewise.studies.toy.stages import METHODS
 from stagewise.studies.toy.validation import SeedResult
 

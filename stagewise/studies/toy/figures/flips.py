@@ -8,9 +8,7 @@ from matplotlib.figure import Figure
 
 from stagewise.reporting.style import SMALL, label, new_figure, step_axis
 from stagewise.studies.toy.config import ToyConfig
-from stagewise.studies.toy.figures.pairs import relations_of
-from stagewise.studies.toy.figures.seeds import count_seeds
-from stagewise.studies.toy.figures.style import METHOD_LOOKS, TRUE_TRANSITION, method_name
+from stagewise.studies.toy.figures.style import METHOD_LOOKS, TRUE_TRANSITION, count_seeds, method_name, relations_of
 from stagewise.studies.toy.stages import CHAINS, METHODS, PairFlips
 from stagewise.studies.toy.validation import SeedResult
 

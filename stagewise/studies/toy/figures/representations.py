@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stagewise.reporting.style import SMALL, label, new_figure, shades, step_axis
 from stagewise.studies.toy.config import ToyConfig
-from stagewise.studies.toy.figures.seeds import count_seeds, say_range
+from stagewise.studies.toy.figures.style import count_seeds, say_range
 from stagewise.studies.toy.validation import SeedResult
 from stagewise.toy.hierarchy import Hierarchy
 

@@ -1,8 +1,12 @@
-"""What the figures of the toy share: colours of methods, the axis of its probes, its transitions."""
+"""Parts that the figures of the toy share: colours, axes, panels of pairs, curves over seeds."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from stagewise.reporting.style import NORMAL, step_axis
 from stagewise.studies.toy.config import ToyConfig
@@ -38,3 +42,83 @@ def mark_transitions(axes: Axes, result: SeedResult) -> None:
     """Thin vertical lines where the loss of each group of equal modes falls fastest; the first has a label."""
     for number, step in enumerate(result.exact.attrs["transitions"]):
         axes.axvline(step, label="true transition" if number == 0 else None, **TRUE_TRANSITION)
+
+
+Array = NDArray[np.float64]
+
+RELATION_COLOURS = {"sibling": "#0072B2", "cousin": "#D55E00", "far": "#009E73"}
+
+
+def relations_of(config: ToyConfig) -> list[str]:
+    """Relations that occur between different items, nearest first."""
+    return [relation for relation in RELATION_COLOURS if (config.hierarchy.relations == relation).any()]
+
+
+def at_relation(curves: xr.DataArray, config: ToyConfig, relation: str) -> Array:
+    """``[..., pair]``: the entries ``[..., item, item_j]`` whose items are so related, both orders of each pair."""
+    return np.asarray(curves.values[..., config.hierarchy.relations == relation])
+
+
+def scatter_pairs(axes: Axes, x: xr.DataArray, y: xr.DataArray, config: ToyConfig) -> None:
+    """One dot for each pair of different items at each probe or window, coloured by relation.
+
+    Args:
+        axes: to draw on.
+        x: ``[..., item, item_j]``.
+        y: the same shape.
+        config: of the experiment.
+    """
+    # Nearest relations last: they are the fewest.
+    for relation in reversed(relations_of(config)):
+        axes.plot(
+            at_relation(x, config, relation).ravel(),
+            at_relation(y, config, relation).ravel(),
+            "o",
+            markersize=2.6,
+            alpha=0.45,
+            markeredgewidth=0,
+            color=RELATION_COLOURS[relation],
+            label=relation,
+        )
+    axes.axhline(0, color="#999999", linewidth=0.6, zorder=0)
+    axes.axvline(0, color="#999999", linewidth=0.6, zorder=0)
+    axes.ticklabel_format(style="sci", scilimits=(-3, 4))
+
+
+def values_of(results: Sequence[SeedResult], name: str) -> list[float]:
+    """A figure of ``validation.json`` for each seed, NaN where it is not defined."""
+    return [result.figures.get(name, np.nan) for result in results]
+
+
+def count_seeds(results: Sequence[SeedResult]) -> str:
+    """``1 seed``, ``3 seeds``."""
+    return f"{len(results)} seed{'s' if len(results) != 1 else ''}"
+
+
+def say_range(values: Sequence[float]) -> str:
+    """``0.98 (0.97 to 0.99)``: median and range over seeds; ``none`` where the figure is not defined for any."""
+    known = [value for value in values if np.isfinite(value)]
+    if not known:
+        return "none"
+    middle, low, high = (f"{value:.2f}" for value in (np.median(known), min(known), max(known)))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def dots_of_seeds(axes: Axes, place: float, values: Sequence[float], *, color: Any, width: float = 0.22) -> None:
+    """A dot for each seed around ``place`` on the x axis and a bar at their median; nothing where none is finite."""
+    known = np.array([value for value in values if np.isfinite(value)])
+    if len(known) == 0:
+        return
+    spread = np.linspace(-0.5, 0.5, len(known)) * width if len(known) > 1 else np.zeros(1)
+    axes.plot(place + spread, known, "o", color=color, markersize=4, alpha=0.8, markeredgewidth=0)
+    axes.hlines(float(np.median(known)), place - width, place + width, color=color, linewidth=1.8)
+
+
+def share_axis(axes: Axes, columns: int) -> None:
+    """A y axis that shows 0 to 1 at least, with lines across, and room for so many columns."""
+    axes.set_xlim(-0.6, columns - 0.4)
+    values = [value for line in axes.lines for value in np.asarray(line.get_ydata(), dtype=float)]
+    low, high = min([0.0, *values]), max([1.0, *values])
+    axes.set_ylim(low - (0.04 if low < 0 else 0.0), high + 0.03)
+    axes.axhline(0, color="#999999", linewidth=0.6, zorder=0)
+    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)

@@ -9,9 +9,16 @@ from matplotlib.figure import Figure
 from stagewise.reporting.style import SMALL, label, new_figure
 from stagewise.studies.toy.agreement import cancellation
 from stagewise.studies.toy.config import ToyConfig
-from stagewise.studies.toy.figures.pairs import RELATION_COLOURS, at_relation, relations_of
-from stagewise.studies.toy.figures.seeds import count_seeds, dots_of_seeds, share_axis
-from stagewise.studies.toy.figures.style import mark_transitions, probed_axis
+from stagewise.studies.toy.figures.style import (
+    RELATION_COLOURS,
+    at_relation,
+    count_seeds,
+    dots_of_seeds,
+    mark_transitions,
+    probed_axis,
+    relations_of,
+    share_axis,
+)
 from stagewise.studies.toy.validation import SeedResult
 
 

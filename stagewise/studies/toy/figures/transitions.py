@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from stagewise.reporting.style import NORMAL, SMALL, label, new_figure
 from stagewise.studies.toy.agreement import off_diagonal
 from stagewise.studies.toy.config import ToyConfig
-from stagewise.studies.toy.figures.seeds import count_seeds, say_range
-from stagewise.studies.toy.figures.style import mark_transitions, probed_axis
+from stagewise.studies.toy.figures.style import count_seeds, mark_transitions, probed_axis, say_range
 from stagewise.studies.toy.stages import BETWEEN, LOSSES, NORM, signals
 from stagewise.studies.toy.validation import SeedResult
 

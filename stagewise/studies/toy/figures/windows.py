@@ -10,8 +10,16 @@ from matplotlib.lines import Line2D
 from stagewise.reporting.style import SMALL, label, new_figure, shades
 from stagewise.studies.toy.ablation import READINGS, window_influence
 from stagewise.studies.toy.config import ToyConfig
-from stagewise.studies.toy.figures.pairs import RELATION_COLOURS, relations_of, scatter_pairs
-from stagewise.studies.toy.figures.seeds import count_seeds, dots_of_seeds, say_range, share_axis, values_of
+from stagewise.studies.toy.figures.style import (
+    RELATION_COLOURS,
+    count_seeds,
+    dots_of_seeds,
+    relations_of,
+    say_range,
+    scatter_pairs,
+    share_axis,
+    values_of,
+)
 from stagewise.studies.toy.validation import SeedResult
 
 READING_WORDS = {

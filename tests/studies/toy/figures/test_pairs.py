@@ -3,7 +3,7 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 
-from stagewise.studies.toy.figures.pairs import at_relation, relations_of, scatter_pairs
+from stagewise.studies.toy.figures.style import at_relation, relations_of, scatter_pairs
 from stagewise.toy.hierarchy import Hierarchy
 from tests.studies.toy.figures.synthetic import LOPSIDED, config_of
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from stagewise.studies.toy.figures.seeds import count_seeds, dots_of_seeds, say_range, share_axis, values_of
+from stagewise.studies.toy.figures.style import count_seeds, dots_of_seeds, say_range, share_axis, values_of
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from stagewise.sampling.kernel import sgld_step_
 from stagewise.sampling.preconditioners.diagonal import Diagonal
+from stagewise.sampling.sgld import sgld_step_
 
 
 @pytest.mark.parametrize("preconditioner", [None, torch.tensor([0.5, 2.0, 3.0])])

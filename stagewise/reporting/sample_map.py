@@ -1,14 +1,31 @@
-"""Figures, drawn without a display."""
+"""Influence of samples on each other, as a heat map."""
 
 import numpy as np
 import xarray as xr
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stagewise.errors import require
 from stagewise.influence.bif import UNITS
 from stagewise.influence.stored_matrices import sample_matrix
+
+
+def sample_map(run: xr.Dataset, *, step: int | None = None, part: str = "within") -> Figure:
+    """Influence of samples on each other at one probe, as a heat map; see :func:`matrix_figure`.
+
+    Args:
+        run: as :func:`stagewise.runs.open.open_run` returns it, with its sample matrices.
+        step: of the probe; the last one if None.
+        part: ``within``, ``drift``, ``between`` or ``total``; all but within need ``probe.sample_matrices: all``.
+
+    Raises:
+        InputError: no probe at that step, an unknown part, or one that is not stored.
+    """
+    steps = [int(at) for at in run["step"].values]
+    at = steps[-1] if step is None else step
+    require(at in steps, "step", at, f"a probe, from {steps[0]} to {steps[-1]}", "take one of run['step']")
+    matrix = sample_matrix(run, part).sel(step=at).values.astype(np.float64)
+    return matrix_figure(matrix, f"{part}, step {at:,}", UNITS)
 
 
 def matrix_figure(matrix: NDArray[np.float64], title: str, unit: str) -> Figure:
@@ -33,24 +50,6 @@ def matrix_figure(matrix: NDArray[np.float64], title: str, unit: str) -> Figure:
     return figure
 
 
-def sample_map(run: xr.Dataset, *, step: int | None = None, part: str = "within") -> Figure:
-    """Influence of samples on each other at one probe, as a heat map; see :func:`matrix_figure`.
-
-    Args:
-        run: as :func:`stagewise.runs.open.open_run` returns it, with its sample matrices.
-        step: of the probe; the last one if None.
-        part: ``within``, ``drift``, ``between`` or ``total``; all but within need ``probe.sample_matrices: all``.
-
-    Raises:
-        InputError: no probe at that step, an unknown part, or one that is not stored.
-    """
-    steps = [int(at) for at in run["step"].values]
-    at = steps[-1] if step is None else step
-    require(at in steps, "step", at, f"a probe, from {steps[0]} to {steps[-1]}", "take one of run['step']")
-    matrix = sample_matrix(run, part).sel(step=at).values.astype(np.float64)
-    return matrix_figure(matrix, f"{part}, step {at:,}", UNITS)
-
-
 def show_matrix(figure: Figure, matrix: NDArray[np.float64], title: str) -> None:
     """Put another matrix of the same size into a heat map, in less than half the time that a new one takes.
 
@@ -66,10 +65,3 @@ def show_matrix(figure: Figure, matrix: NDArray[np.float64], title: str) -> None
     image.set_data(matrix)
     image.set_clim(-limit or -1.0, limit or 1.0)
     axes.set_title(title, fontsize=11)
-
-
-def rasterize(figure: Figure) -> NDArray[np.uint8]:
-    """A figure as pixels ``[height, width, 3]``."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

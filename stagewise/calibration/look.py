@@ -1,0 +1,97 @@
+"""A look at the curvature that a sampler meets: the samples it is measured on, and what is wrong with the settings."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+
+from torch import nn
+
+from stagewise.batches import take, to_device
+from stagewise.calibration.findings import Finding, Severity, check_settings
+from stagewise.calibration.landscape import FINE_SAMPLES, ForwardContext, Landscape
+from stagewise.errors import InputError
+from stagewise.losses.contract import LossFn
+from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.data import ProbeData
+from stagewise.sampling.selection import Masks, moved_entries, one_selection
+
+COARSE_SAMPLES = 64
+"""Samples of a first look; see :data:`stagewise.calibration.landscape.FINE_SAMPLES`."""
+
+_FEWEST_VECTORS, _MOST_VECTORS = 6, 20
+
+
+def landscape_of(
+    module: nn.Module,
+    loss_fn: LossFn,
+    data: ProbeData,
+    sgld: SGLDConfig,
+    limit_gib: float,
+    *,
+    masks: Masks | None = None,
+    num_samples: int = COARSE_SAMPLES,
+    forward_context: ForwardContext = nullcontext,
+) -> Landscape:
+    """Measures curvature on the first samples of the sampling set.
+
+    Args:
+        module: on its device.
+        loss_fn: per-sample loss.
+        data: of the probes.
+        sgld: gives the seed and the parameters.
+        limit_gib: memory that Lanczos vectors may take; there are fewer of them for large models.
+        masks: which entries the chains move, in place of the sampler's parameters.
+        num_samples: samples to measure on.
+        forward_context: entered around each forward pass; not autocast, in which products are too rough for Lanczos.
+
+    Raises:
+        InputError: not even six vectors fit.
+    """
+    moved = moved_entries(module, one_selection(sgld.parameters, masks))
+    gib = 4 * sum(entries.size for entries in moved) / 2**30
+    vectors = min(_MOST_VECTORS, int(limit_gib / gib))
+    if vectors < _FEWEST_VECTORS:
+        raise InputError(
+            f"got weights of {gib:.2g} GiB, of which Lanczos needs {_FEWEST_VECTORS} copies; expected at most "
+            f"memory_limit_gib={limit_gib:g}; raise the limit, or move fewer weights by sgld.parameters or component"
+        )
+    samples = data.observed if data.sampling is None else data.sampling
+    device = next(module.parameters()).device
+    return Landscape(
+        loss_fn,
+        to_device(take(samples, slice(0, max(num_samples, FINE_SAMPLES))), device),
+        num_samples=num_samples,
+        num_vectors=vectors,
+        seed=sgld.seed,
+        forward_context=forward_context,
+        masks=masks,
+    )
+
+
+def find_faults(config: SGLDConfig, landscape: Landscape, module: nn.Module, step: int = 0) -> list[Finding]:
+    """Findings about the settings at the weights that ``module`` has now.
+
+    A first look takes few samples, which overstates curvature; before anything is found wrong, a second takes more.
+
+    Args:
+        config: the settings; ``lr`` and ``localization`` are numbers.
+        landscape: of the first look.
+        module: at the checkpoint; left as it was.
+        step: training step of the checkpoint.
+
+    Raises:
+        InputError, FloatingPointError, ArithmeticError: as
+            :func:`~stagewise.calibration.curvature.measure_curvature` does.
+    """
+    found = check_settings(config, *landscape.measure(module, config, step).as_lists())
+    if any(finding.severity is not Severity.inform for finding in found):
+        finer = replace(landscape, num_samples=FINE_SAMPLES)
+        found = check_settings(config, *finer.measure(module, config, step).as_lists())
+    return found
+
+
+def unmeasured(config: SGLDConfig, step: int, error: Exception) -> InputError:
+    """The refusal where ``lr`` or ``localization`` is ``auto`` and the curvature cannot be measured."""
+    return InputError(
+        f"got lr={config.lr!r} and localization={config.localization!r}, but the curvature at step {step} could not be "
+        f"measured ({str(error).splitlines()[0]}); expected numbers for this module; set both"
+    )

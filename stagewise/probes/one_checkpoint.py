@@ -1,0 +1,213 @@
+"""Influence at one checkpoint in one call: ``stagewise.bif``."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import xarray as xr
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from stagewise.batches import Batch, as_batch
+from stagewise.calibration.findings import Finding, Severity, check_settings
+from stagewise.calibration.landscape import FINE_SAMPLES
+from stagewise.calibration.look import find_faults, landscape_of, unmeasured
+from stagewise.calibration.resolve import settle
+from stagewise.checks.bounds import checked
+from stagewise.errors import InputError
+from stagewise.influence.stored_matrices import SampleMatrices, to_store
+from stagewise.isolation import unmoved
+from stagewise.losses.contract import LossFn, resolve_loss
+from stagewise.probes.config import ProbeConfig
+from stagewise.probes.prober import Prober
+from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.data import ProbeData
+from stagewise.sampling.preconditioners.diagonal import AdamMoments
+from stagewise.sampling.selection import Masks
+from stagewise.sampling.trace import Trace
+
+Collate = Callable[[list[Any]], Batch]
+
+_OF_TWO_PROBES = (
+    "shift",
+    "shift_se",
+    "shift_norm_se",
+    "between_share",
+    "flip_fraction",
+    "z_median",
+    "reference_equilibrated",
+    "signal",
+    "signal_se",
+    "signal_threshold",
+)
+"""Variables of a probe that say something about the change since another one."""
+
+_PART = "within"
+
+
+@checked
+def bif(
+    module: nn.Module,
+    data: Dataset | Batch,
+    observed: Dataset | Batch | None = None,
+    *,
+    groups: Mapping[str, Tensor] | None = None,
+    loss_fn: LossFn | None = None,
+    sgld: SGLDConfig = SGLDConfig(),
+    probe: ProbeConfig = ProbeConfig(),
+    masks: Masks | None = None,
+    collate_fn: Collate | None = None,
+    second_moments: Mapping[str, Tensor] | None = None,
+    step: int = 0,
+) -> xr.Dataset:
+    """Bayesian influence function and learning coefficients at the weights that a module has now; no Trainer is needed.
+
+    This is ``stagewise.bif``. :func:`stagewise.influence.bif.bif` is what it calls to make influence of draws. Over
+    several checkpoints, with the part between phases, use :class:`~stagewise.probes.prober.Prober`.
+
+    The module is left bit for bit as it was, in the mode it was in, and so are data sets and random states. The same
+    call gives the same result, bit for bit where ``sgld.engine`` is named (``auto`` takes the faster one, by the
+    clock). Chains are run in eval mode, on the device of the module.
+
+    Args:
+        module: at the checkpoint, on any device.
+        data: what drives the chains: the training data, or a fixed part of it; a map-style data set, which is read
+            whole, or a batch. Indices for a :class:`~stagewise.losses.collated.CollatedLoss`.
+        observed: whose losses are recorded, and what influence is between; likewise. That of ``data`` if None.
+        groups: name to bool mask over the observed samples, ``[sample]`` or of the shape of the losses
+            (``[sample, token]``); one group, ``all``, if None.
+        loss_fn: ``loss_fn(module, batch)``, unreduced, nats. If None the module's own ``per_sample_loss(batch)``, or
+            that of a Hugging Face causal language model.
+        sgld: the sampler. What is ``auto`` is settled from curvature and minibatch heat at these weights, as by
+            :func:`~stagewise.calibration.resolve.settle`; they need not serve later ones, so that curvature is taken as
+            measured, where ``InfluenceCallback`` takes it twice as large.
+        probe: the measurement. ``reference_ratio``, ``draw_matrices`` and ``min_prominence`` say nothing here; with
+            ``sample_matrices: none`` there is no influence between samples, else it is there with every digit.
+        masks: parameter name to bool mask of its shape: chains move the entries where it is True, see
+            :func:`stagewise.lm.components.component_masks` for those of a head or a layer. None for all that
+            ``sgld.parameters`` names.
+        collate_fn: how samples of data sets become a batch; torch's default if None.
+        second_moments: Adam's, by parameter name, for :class:`~stagewise.sampling.preconditioners.diagonal.AdamMoments`
+            in ``sgld.preconditioner``.
+        step: training step of the checkpoint: it stands in the attributes, and is added to the seed with
+            ``common_noise: false``.
+
+    Returns:
+        Data set with axes ``sample``, ``sample_j``, ``group``, ``group_j``, of one probe as
+        :meth:`stagewise.probes.prober.Prober.probe` describes it, without what needs an earlier probe; its axis
+        ``part`` is gone, of which this is ``within``:
+
+        - ``bif`` [sample, sample_j], ``group_bif`` [group, group_j], nats^2: minus the covariance of losses over the
+          draws; **negative is helpful**: more weight on the first lowers the loss of the second. Of a group the mean
+          over pairs in different samples. Times nbeta it is the response to a weight in the mean loss.
+        - ``bif_correlation``, ``group_bif_correlation``: the same as minus a correlation, pure numbers.
+        - names that end in ``_se``: jackknife standard errors over chains, see
+          :func:`~stagewise.influence.uncertainty.t_interval`; ``group_bif_z``: influence over its error, NaN out of
+          equilibrium; ``chains_common``: chains that all this rests on.
+        - ``llc``, ``group_llc`` with ``llc_se``, ``llc_localized_share`` and so on: learning coefficients
+          nbeta (E[L] - L(w*)), pure numbers, see :func:`stagewise.influence.llc.llc`; ``llc_note`` has in words what
+          stands in the way of reading them.
+        - ``graddot``, diagnostics (``rhat_groups``, ``ess_groups``, ``minibatch_noise``, ...), ``flagged``,
+          ``equilibrated``, losses at the weights (``anchor_loss``, ``group_loss``).
+
+        Attributes: ``sign``, ``units``, ``sgld`` with numbers in place of ``auto``, ``flags`` (name to words),
+        ``step``, ``engine``, ``version``.
+
+    Raises:
+        InputError: data, groups, masks or settings that cannot be used, or chains that all diverged.
+        LossContractError: the module has no per-sample loss, or one that breaks the contract.
+
+    Warns:
+        UserWarning: chains that are not to be trusted, chains that were dropped, and settings that do not suit the
+            curvature, in words.
+
+    Source: BIF: arXiv 2509.26544 and arXiv 2510.12071; learning coefficient: arXiv 2308.12108.
+    """
+    if isinstance(sgld.preconditioner, AdamMoments) and not second_moments:
+        raise InputError(
+            "got AdamMoments without second_moments; expected those of Adam, name of parameter to tensor; take "
+            "optimizer.state[parameter]['exp_avg_sq'] / (1 - beta2 ** steps) from its state, or set preconditioner to "
+            "None"
+        )
+    with unmoved(collate_fn, data, observed):
+        driving = _read("data", data, collate_fn)
+        recorded = driving if observed is None else _read("observed", observed, collate_fn)
+    sources = ProbeData(recorded, None if observed is None else driving, groups or {})
+    found_loss = resolve_loss(module, loss_fn)
+    # First: it refuses what cannot be used before any curvature is measured.
+    prober = Prober(module, found_loss, sources, sgld=sgld, config=probe, masks=masks)
+    resolved, remarks = _resolve(module, found_loss, sources, sgld, probe, masks, second_moments, step)
+    prober.settle(resolved)
+    result, trace = prober.probe(module, step, second_moments=second_moments)
+    _warn(remarks, trace, {} if result is None else result.attrs["flags"])
+    if result is None:
+        raise InputError(
+            f"got chains that all diverged (chain {min(trace.dropped)}: {trace.dropped[min(trace.dropped)]}); expected "
+            "at least one that stays near the weights; lower sgld.lr or raise sgld.localization"
+        )
+    return _without_reference(result, probe.sample_matrices)
+
+
+def _read(name: str, data: Dataset | Batch, collate_fn: Collate | None) -> Batch:
+    if isinstance(data, DataLoader):
+        raise InputError(
+            f"got a {type(data).__name__} as {name}; expected a map-style data set or a batch; pass its dataset, and "
+            "its collate_fn as collate_fn"
+        )
+    return as_batch(data, collate_fn)
+
+
+def _resolve(
+    module: nn.Module,
+    loss_fn: LossFn,
+    data: ProbeData,
+    sgld: SGLDConfig,
+    probe: ProbeConfig,
+    masks: Masks | None,
+    second_moments: Mapping[str, Tensor] | None,
+    step: int,
+) -> tuple[SGLDConfig, list[str]]:
+    """Numbers in place of ``auto``, and what there is to say about the settings at this curvature."""
+    needed = "auto" in (sgld.lr, sgld.localization)
+    if not (needed or probe.check_curvature):
+        return replace(sgld, **sgld.fallbacks()), []
+    try:
+        landscape = landscape_of(module, loss_fn, data, sgld, probe.memory_limit_gib, masks=masks)
+        landscape = replace(landscape, second_moments=second_moments or {})
+        findings: list[Finding]
+        if sgld.unsettled:
+            sgld, measured = settle(sgld, replace(landscape, num_samples=FINE_SAMPLES), module, step=step)
+            findings = check_settings(sgld, *measured.as_lists())
+        else:
+            findings = find_faults(sgld, landscape, module, step)
+    except (InputError, ArithmeticError, RuntimeError) as error:
+        if needed:
+            raise unmeasured(sgld, step, error) from error
+        reason = str(error).splitlines()[0]
+        return replace(sgld, **sgld.fallbacks()), [f"the settings were not checked against the curvature: {reason}"]
+    return sgld, [finding.text for finding in findings if finding.severity is not Severity.inform]
+
+
+def _warn(remarks: list[str], trace: Trace, flags: Mapping[str, str]) -> None:
+    """Tell everything that stands against the result, each once."""
+    told = list(remarks)
+    told += [
+        f"chain {chain} was dropped: {reason}; lower sgld.lr or raise sgld.localization"
+        for chain, reason in trace.dropped.items()
+    ]
+    if flags:
+        listed = "\n- ".join(f"{name}: {words}" for name, words in flags.items())
+        told.append(f"the chains are flagged; probe.thresholds holds the limits\n- {listed}")
+    for words in told:
+        # Below this one are bif, and what checks its arguments.
+        warnings.warn(f"stagewise: {words}", stacklevel=4)
+
+
+def _without_reference(result: xr.Dataset, kept: SampleMatrices) -> xr.Dataset:
+    """A probe of its own: the within part, and nothing that another probe has a say in."""
+    if kept is SampleMatrices.none:
+        result = to_store(result, kept)
+    alone = result.drop_vars([name for name in _OF_TWO_PROBES if name in result]).sel(part=_PART, drop=True)
+    del alone.attrs["reference_step"]
+    return alone
