@@ -21,6 +21,7 @@ from stagewise.runs.probe_files import (
 from stagewise.runs.words import with_plain_names
 from stagewise.runs.zarr_file import write_zarr_file
 
+# Readers find here what a store is made of, and how it is opened.
 __all__ = ["RUN_NAME", "STORE_NAME", "SUMMARY_NAME", "ProbeStore", "open_run", "with_plain_names", "write_summary"]
 
 RUN_NAME = "run.json"
