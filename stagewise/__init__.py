@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from stagewise.probes.prober import Prober as Prober
     from stagewise.probes.schedule import LogSpaced as LogSpaced
     from stagewise.probes.schedule import ProbeSchedule as ProbeSchedule
-    from stagewise.runs.store import open_run as open_run
+    from stagewise.runs.open import open_run as open_run
     from stagewise.sampling.chains import run_chains as run_chains
     from stagewise.sampling.config import Drift as Drift
     from stagewise.sampling.config import EngineName as EngineName
@@ -51,7 +51,7 @@ _HOMES = {
     "InfluenceCallback": "callbacks.influence",
     "InterventionCallback": "callbacks.intervention",
     "InductionCallback": "callbacks.induction",
-    "open_run": "runs.store",
+    "open_run": "runs.open",
     # One checkpoint, no Trainer
     "bif": "probes.one_checkpoint",
     "Prober": "probes.prober",

@@ -6,7 +6,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from stagewise.probes.history import Record
 from stagewise.probes.lost_samples import kinds_seen, not_finite_rows
-from stagewise.reporting.summary import flag_line
+from stagewise.runs.equilibrium import flag_line
 from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
 
 

@@ -4,26 +4,17 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.special import stdtrit
 
-from stagewise.errors import InputError
 from stagewise.influence.llc import LOCALIZED_LIMIT
 from stagewise.phases.stage_boundaries import stage_boundaries
 from stagewise.reporting.influence_curves import set_step_axis
 from stagewise.reporting.stage_boundaries import boundary_markdown
 from stagewise.reporting.style import NORMAL, label, new_figure
+from stagewise.runs.learning_coefficients import llc_table
 
 _COLUMNS = 3
 _MOST_GROUPS = 11
-_RHAT_LIMIT = 1.1
-"""Of chains of their own; those of influence have flags."""
-
 _CURVE, _LOCALIZED = "#0072B2", "#D55E00"
-
-
-def has_llc(run: xr.Dataset) -> bool:
-    """Whether the probes of a run measured it."""
-    return "llc" in run and bool(np.isfinite(run["llc"].values).any())
 
 
 def llc_curves(run: xr.Dataset, *, confidence: float = 0.95) -> Figure:
@@ -40,52 +31,38 @@ def llc_curves(run: xr.Dataset, *, confidence: float = 0.95) -> Figure:
     Raises:
         InputError: the run has no learning coefficient, or a confidence out of range.
     """
-    if not has_llc(run) or "step" not in run.dims:
-        raise InputError("got a data set that is not a run with llc; expected what open_run returns; probe.llc.enabled")
-    if not 0 < confidence < 1:
-        raise InputError(f"got confidence={confidence}; expected 0 < confidence < 1; 0.95 is usual")
-    steps = run["step"].values
-    degrees = run["llc_chains"].values - 1.0
-    factor = stdtrit(np.where(degrees > 0, degrees, np.nan), (1 + confidence) / 2)
-    factor = np.where(_settled(run), factor, np.nan)
-    curves = {"all losses": [run[f"llc{end}"].values for end in ("", "_se", "_localized_share")]}
-    for name in run["group"].values[:_MOST_GROUPS]:
-        own = run[["group_llc", "group_llc_se", "group_llc_localized_share"]].sel(group=name)
-        curves[str(name)] = [own[f"group_llc{end}"].values for end in ("", "_se", "_localized_share")]
-    columns = min(_COLUMNS, len(curves))
-    rows = -(-len(curves) // columns)
+    table = llc_table(run, confidence=confidence).isel(group=slice(0, 1 + _MOST_GROUPS))
+    steps = table["step"].values
+    names = [str(name) for name in table["group"].values]
+    columns = min(_COLUMNS, len(names))
+    rows = -(-len(names) // columns)
     title = (
         "Local learning coefficient over training\n"
         f"band: {100 * confidence:g} % interval over chains; open points: mostly the localization's"
     )
     figure = new_figure(max(8.4, 3.5 * columns), 0.9 + 2.3 * rows, title)
     panels = figure.subplots(rows, columns, sharex=True, squeeze=False)
-    for place, (axes, (name, (values, errors, shares))) in enumerate(zip(panels.flat, curves.items(), strict=False)):
-        _draw(axes, steps, values, factor * errors, shares > LOCALIZED_LIMIT)
+    for place, (axes, name) in enumerate(zip(panels.flat, names, strict=False)):
+        _draw(axes, table.isel(group=place))
         label(axes, title=name, y="LLC" if place % columns == 0 else "")
-        bottom = place + columns >= len(curves)
+        bottom = place + columns >= len(names)
         axes.tick_params(labelbottom=bottom)
         axes.set_xlabel("training step" if bottom else "", fontsize=NORMAL)
     set_step_axis(panels.flat[0], steps)
-    for axes in panels.flat[len(curves) :]:
+    for axes in panels.flat[len(names) :]:
         axes.set_visible(False)
     return figure
 
 
-def _settled(run: xr.Dataset) -> np.ndarray:
-    """Bool ``[step]``: whether the chains that the learning coefficients are from have reached equilibrium."""
-    if "llc_rhat" in run:
-        return ~(run["llc_rhat"].values > _RHAT_LIMIT)
-    return run["equilibrated"].values != 0 if "equilibrated" in run else np.ones(run.sizes["step"], dtype=bool)
-
-
-def _draw(axes: Axes, steps: np.ndarray, values: np.ndarray, half: np.ndarray, localized: np.ndarray) -> None:
+def _draw(axes: Axes, curve: xr.Dataset) -> None:
+    steps, values = curve["step"].values, curve["value"].values
+    localized = curve["localized_share"].values > LOCALIZED_LIMIT
     axes.plot(steps, values, color=_CURVE, linewidth=1.4, zorder=3)
     axes.plot(steps[~localized], values[~localized], "o", color=_CURVE, markersize=3, zorder=4)
     axes.plot(
         steps[localized], values[localized], "o", color=_LOCALIZED, markerfacecolor="white", markersize=3.4, zorder=4
     )
-    axes.fill_between(steps, values - half, values + half, color=_CURVE, alpha=0.2, linewidth=0, zorder=2)
+    axes.fill_between(steps, curve["low"].values, curve["high"].values, color=_CURVE, alpha=0.2, linewidth=0, zorder=2)
     axes.axhline(0, color="#333333", linewidth=0.8, zorder=1)
 
 

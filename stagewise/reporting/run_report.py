@@ -1,8 +1,6 @@
 """A run in words and pictures: what its influence curves show, and what they do not."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -10,60 +8,23 @@ from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.files.writing import write_json, write_text_file
 from stagewise.influence.bif import SIGN
-from stagewise.probes.flags import FLAG_NAMES
 from stagewise.reporting.class_maps import class_maps
 from stagewise.reporting.classes_page import classes_section
 from stagewise.reporting.control_curves import control_curves
 from stagewise.reporting.influence_curves import influence_curves
-from stagewise.reporting.llc_curves import has_llc, llc_curves, llc_words
+from stagewise.reporting.llc_curves import llc_curves, llc_words
 from stagewise.reporting.scores import Score, read_scores
-from stagewise.reporting.summary import flag_line
 from stagewise.reporting.tensorboard import write_run_pictures
 from stagewise.runs.control import ControlFindings, control_findings
+from stagewise.runs.learning_coefficients import has_llc
 from stagewise.runs.moving_groups import moves
 from stagewise.runs.sign_changes import SignChanges, find_sign_changes
-from stagewise.runs.store import with_plain_names
 from stagewise.runs.summary_file import summary_of
-from stagewise.runs.verdict import judge
+from stagewise.runs.words import about, verdict_text, windows_text, with_plain_names
 
 REPORT_NAME, CHANGES_NAME = "report.md", "sign_changes.json"
 
 _UNITS = {"icl_score": " nats", "loss_gap": " nats"}
-
-
-def _about(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
-    sgld = run.attrs["sgld"]
-    steps = run["step"].values
-    lines = [
-        f"{len(steps)} probes, steps {steps[0]:,} to {steps[-1]:,}; {sgld['num_chains']} chains x {sgld['num_draws']} "
-        f"draws; nbeta {sgld['nbeta']:g}, localization {sgld['localization']:g}, lr {sgld['lr']:g}, seed "
-        f"{sgld['seed']}; stagewise {run.attrs['version']}.",
-        f"**BIF(A, B)** = minus the covariance of the losses of A and B over the draws, nats², mean over pairs of "
-        f"losses in different samples; {SIGN}. Errors are jackknife errors over chains, read by Student's t.",
-    ]
-    component = run.attrs.get("component", summary.get("component"))
-    if component is not None:
-        number = f" ({run.attrs['moved_weights']:,} of them)" if "moved_weights" in run.attrs else ""
-        lines.append(f"**Chains move the weights of {component} alone**{number}: influence is that by way of it.")
-    if "flags" in summary:
-        lines.append(f"Flagged: {flag_line(summary['flags'], summary['probes_flagged'], summary['probes'])}")
-    else:
-        lines.append("The run has no summary.json: it has not ended, or was cut off.")
-    return "\n\n".join(lines)
-
-
-def verdict_text(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
-    """The verdict of a run: that of its summary; judged now where it has none, as runs of earlier versions.
-
-    Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
-        summary: the content of its ``summary.json``; empty where there is none.
-    """
-    written = summary.get("verdict")
-    if written is not None:
-        return str(written["text"]).replace("<", "&lt;")
-    flags = {name: count for name, count in summary.get("flags", {}).items() if name in FLAG_NAMES}
-    return judge(run, windows=len(summary.get("transitions", [])), flags=flags or None).text()
 
 
 def _control(control: ControlFindings | None, picture: str | None) -> list[str]:
@@ -72,14 +33,6 @@ def _control(control: ControlFindings | None, picture: str | None) -> list[str]:
             "No loss-free control was run: set `probe.control_every` to see which effects survive without the loss."
         ]
     return [control.markdown(), picture]
-
-
-def _windows(summary: Mapping[str, Any]) -> str:
-    rows = summary.get("transitions", [])
-    if not rows:
-        return "No transition window was found in the between part."
-    lines = ["| start | peak | end | signal at peak (nats) |", "|---|---|---|---|"]
-    return "\n".join([*lines, *(f"| {it['start']} | {it['peak']} | {it['end']} | {it['value']:.3g} |" for it in rows)])
 
 
 def _score_line(score: Score) -> str:
@@ -177,12 +130,12 @@ def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: flo
             "changes": [it.record() for it in changes.found],
         },
     )
-    parts = ["# What the influence of this run shows", "## Verdict", verdict, "## The run", _about(run, summary)]
+    parts = ["# What the influence of this run shows", "## Verdict", verdict, "## The run", about(run, summary)]
     parts += ["## Sign changes", changes.markdown(), "## Heads", _scores(run, read_scores(folder))]
     if has_llc(run):
         parts += ["## Learning coefficient", llc_words(run, chance=chance), pictures.pop("llc")]
     parts += ["## Loss-free control", *_control(control, pictures.pop("control", None))]
-    parts += ["## Transition windows", _windows(summary)]
+    parts += ["## Transition windows", windows_text(summary)]
     classes = classes_section(folder)
     parts += [] if classes is None else [classes]
     parts += ["## Curves", *pictures.values()]

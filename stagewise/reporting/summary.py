@@ -8,6 +8,7 @@ from stagewise._version import __version__
 from stagewise.influence.bif import SIGN, UNITS
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.history import Record
+from stagewise.runs.equilibrium import flag_line
 from stagewise.runs.verdict import Verdict
 from stagewise.sampling.config import SGLDConfig
 
@@ -79,20 +80,6 @@ def failures(record: Record) -> dict[str, int]:
     """What went wrong, by kind, to how often: ``chains`` for probes that lost all their chains, then the faults."""
     lost = {"chains": len(record.failed_steps)} if record.failed_steps else {}
     return lost | record.faults
-
-
-def flag_line(flags: Mapping[str, int], flagged: int, probes: int) -> str:
-    """How many probes were flagged and for what, as a sentence.
-
-    Args:
-        flags: name of each kind of flag to the number of probes that have it.
-        flagged: probes with a flag.
-        probes: probes that were kept.
-    """
-    if not flagged:
-        return f"none of {probes} probes."
-    kinds = ", ".join(f"{name} {count}" for name, count in sorted(flags.items(), key=lambda it: (-it[1], it[0])))
-    return f"{flagged} of {probes} probes ({kinds})."
 
 
 def _number(value: float | str) -> str:

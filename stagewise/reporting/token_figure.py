@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Rectangle
 
-from stagewise.errors import require
+from stagewise.errors import InputError, require
 from stagewise.reporting.style import LARGE, NORMAL, SMALL
 from stagewise.reporting.token_influence import VISIBLE, TokenInfluence, background, is_dark, visible
 from stagewise.reporting.token_lines import Excerpt, Piece, excerpts
@@ -91,6 +92,42 @@ def token_figure(
         y += _LINE
         _write(axes, _MARGIN, y, line, family=_SANS, fontsize=NORMAL, style="italic")
     return figure
+
+
+def token_map(
+    run: xr.Dataset,
+    tokens: Sequence[Sequence[str]],
+    query: tuple[int, int],
+    *,
+    step: int | None = None,
+    part: str = "within",
+    limit: float | None = None,
+) -> Figure:
+    """The texts that a run watched token by token (``probe.token_samples``), coloured by their influence on one token.
+
+    Args:
+        run: opened with ``trace=True``, which loads the influence between tokens.
+        tokens: decoded tokens of each text in the order of ``run["chosen"]``; as many as it has losses, or one more.
+        query: position of a text in that order, and of a token in it.
+        step: of the probe; the last one if None.
+        part: ``within``, ``drift`` or ``total``.
+        limit: of the colours, see :meth:`~stagewise.reporting.token_influence.TokenInfluence.of`.
+
+    Raises:
+        InputError: no influence between tokens, no probe at that step, no such part, or tokens that do not fit.
+    """
+    if "token_bif" not in run or "step" not in run.dims:
+        raise InputError(
+            "got a run without influence between tokens; expected token_bif; open it with trace=True, or set "
+            "probe.token_samples and train again"
+        )
+    steps, parts = [int(at) for at in run["step"].values], [str(name) for name in run["token_part"].values]
+    at = steps[-1] if step is None else step
+    require(at in steps, "step", at, f"a probe, from {steps[0]} to {steps[-1]}", "take one of run['step']")
+    require(part in parts, "part", repr(part), f"one of {', '.join(parts)}", "'within' is the default")
+    values = run["token_bif"].sel(step=at, token_part=part).rename(chosen="sample", chosen_j="sample_j")
+    influence = TokenInfluence.of(values, tokens, query, limit=limit)
+    return token_figure(influence, title=f"Token influence at step {at:,}, {part} part")
 
 
 def _words(influence: TokenInfluence) -> list[str]:

@@ -1,13 +1,79 @@
-"""The curves of a run: which pairs are shown, and where one surely changes its sign."""
+"""The curves of a run: one with its intervals, which pairs are shown, and where one surely changes its sign."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 import numpy as np
 import xarray as xr
 
-from stagewise.influence.chain_counts import chain_counts
+from stagewise.errors import InputError, require
+from stagewise.influence.bif import SIGN, UNITS
+from stagewise.influence.chain_counts import chain_counts, interval_factor
 from stagewise.phases.flips import SignFlip, find_flips
 from stagewise.runs.equilibrium import settled_probes
 
 _MOST_PAIRS = 9
+
+
+def refuse_unknown_groups(run: xr.Dataset, groups: Iterable[str]) -> None:
+    """Refuse a group that a run does not have.
+
+    Raises:
+        InputError: with the groups that there are, and the name that was perhaps meant.
+    """
+    known = [str(name) for name in run["group"].values] if "group" in run.coords else []
+    for group in groups:
+        if group not in known:
+            near = get_close_matches(str(group), known, n=1)
+            advice = f"did you mean {near[0]!r}?" if near else "choose a group of this run"
+            raise InputError(f"got group {group!r}; expected one of {', '.join(known) or 'none'}; {advice}")
+
+
+def influence_curve(
+    run: xr.Dataset, group: str, group_j: str, *, part: str = "within", confidence: float = 0.95
+) -> xr.Dataset:
+    """Influence of one group on another over a run, with its intervals.
+
+    Args:
+        run: as :func:`stagewise.runs.open.open_run` returns it.
+        group: whose weight.
+        group_j: whose loss.
+        part: ``within``, ``drift``, ``between`` or ``total``.
+        confidence: of the interval, 0 to 1.
+
+    Returns:
+        Over ``step``: ``value`` (minus the covariance, nats^2, negative = helpful; NaN where the groups have no pair of
+        losses in different samples), ``se`` (jackknife over chains, nats^2; NaN with one chain), ``low`` and ``high``
+        (Student's interval with one degree of freedom less than chains; NaN with one chain, and where the chains of the
+        probe or of its reference have not reached equilibrium) and ``equilibrated``.
+
+    Raises:
+        InputError: no group influence, no such group or part, or ``confidence`` out of range.
+
+    Source: Student 1908; jackknife over chains, Quenouille 1956, Tukey 1958.
+    """
+    if "group_bif" not in run or "group_bif_se" not in run or "step" not in run.dims:
+        raise InputError("got a data set that is not a run with group_bif; expected what open_run returns")
+    refuse_unknown_groups(run, (group, group_j))
+    parts = [str(name) for name in run["part"].values]
+    require(part in parts, "part", repr(part), f"one of {', '.join(parts)}", "'within' is the default")
+    at = {"part": part, "group": group, "group_j": group_j}
+    value, error = (run[name].sel(at).values for name in ("group_bif", "group_bif_se"))
+    half = np.broadcast_to(interval_factor(run, confidence).values, value.shape) * error
+    end = f"end of the {100 * confidence:g} % interval"
+    columns = {
+        "value": (value, "influence"),
+        "se": (error, "standard error over chains"),
+        "low": (value - half, f"lower {end}"),
+        "high": (value + half, f"upper {end}"),
+    }
+    found = xr.Dataset(
+        {name: ("step", values, {"long_name": words, "units": UNITS}) for name, (values, words) in columns.items()},
+        coords={"step": run["step"].values},
+        attrs=at | {"confidence": confidence, "sign": SIGN, "units": UNITS},
+    )
+    found["equilibrated"] = ("step", settled_probes(run), {"long_name": "chains in equilibrium", "units": ""})
+    return found
 
 
 def curve_pairs(run: xr.Dataset) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Which probes of a run are out of equilibrium, and why, in words."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
@@ -30,6 +31,20 @@ def flag_counts(run: xr.Dataset) -> dict[str, int]:
 def _names(run: xr.Dataset) -> list[list[str]]:
     told = run["flag_names"].values.tolist() if "flag_names" in run else [""] * run.sizes["step"]
     return [[name for name in str(words).split(", ") if name in FLAG_NAMES] for words in told]
+
+
+def flag_line(flags: Mapping[str, int], flagged: int, probes: int) -> str:
+    """How many probes were flagged and for what, as a sentence.
+
+    Args:
+        flags: name of each kind of flag to the number of probes that have it.
+        flagged: probes with a flag.
+        probes: probes that were kept.
+    """
+    if not flagged:
+        return f"none of {probes} probes."
+    kinds = ", ".join(f"{name} {count}" for name, count in sorted(flags.items(), key=lambda it: (-it[1], it[0])))
+    return f"{flagged} of {probes} probes ({kinds})."
 
 
 def unsettled_words(run: xr.Dataset) -> str | None:

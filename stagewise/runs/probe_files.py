@@ -1,14 +1,20 @@
 """The probes of a store as files, by step, of this format and of earlier ones."""
 
+import json
 import re
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Collection, Hashable
 from pathlib import Path
 
 import xarray as xr
 
 from stagewise._version import __version__
 from stagewise.errors import InputError
-from stagewise.runs.zarr_file import read_zarr_file
+from stagewise.runs.zarr_file import Content, Entry, Wanted, read_content
+
+STORE_NAME = "influence.zarr"
+SUMMARY_NAME = "summary.json"
+GROUP_NAME = "zarr.json"
+"""Of a Zarr group's description."""
 
 VERSION = "format_version"
 """Attribute of a store and of each probe."""
@@ -57,8 +63,16 @@ def probe_files(store: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def read_probe(path: Path, step: int, *, trace: bool = False, variables: Collection[str] | None = None) -> xr.Dataset:
-    """One probe, in memory, with axis ``step`` of length one in front.
+def store_version(group: Path) -> int | None:
+    """Format of a store; None where its description is missing or cannot be read: each probe tells its own."""
+    try:
+        return int(json.loads(group.read_text(encoding="utf-8"))["attributes"].get(VERSION, 1))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def read_probe(path: Path, step: int, *, trace: bool = False, variables: Collection[str] | None = None) -> Content:
+    """One probe, in memory, as numpy arrays: :func:`~stagewise.runs.joining.joined` makes a data set of many.
 
     Args:
         path: as :func:`probe_files` has it.
@@ -77,30 +91,33 @@ def read_probe(path: Path, step: int, *, trace: bool = False, variables: Collect
             return False
         return variables is None or name in variables or axes == (name,)
 
-    probe = _read_folder(path, wanted) if path.is_dir() else read_zarr_file(path, wanted)
-    refuse_newer(path, probe.attrs.pop(VERSION, 1))
-    if probe.attrs["step"] != step:
+    probe = _read_folder(path, wanted) if path.is_dir() else read_content(path, wanted)
+    refuse_newer(path, probe.attributes.pop(VERSION, 1))
+    if probe.attributes["step"] != step:
         raise InputError(
-            f"got the probe of step {probe.attrs['step']}; expected that of step {step}; give its name back"
+            f"got the probe of step {probe.attributes['step']}; expected that of step {step}; give its name back"
         )
-    # Zarr lists variables in no fixed order.
-    probe = probe[sorted(map(str, probe.data_vars))]
-    reference = int(probe.attrs["reference_step"])
-    return probe.expand_dims(step=[step]).assign_coords(reference_step=("step", [reference]))
+    int(probe.attributes["reference_step"])  # a probe without one is damaged
+    return probe
 
 
-def _read_folder(path: Path, wanted: Callable[[str, tuple[Hashable, ...]], bool]) -> xr.Dataset:
+def _read_folder(path: Path, wanted: Wanted) -> Content:
     """A probe of format 1, or a file of format 2 that was unzipped.
 
     Raises:
         InputError: parts of it are missing. A lost chunk would else read as values that are not there.
     """
-    if not (path / "zarr.json").is_file():
+    if not (path / GROUP_NAME).is_file():
         raise InputError("no zarr.json in it")
-    bare = [it.name for it in path.iterdir() if it.is_dir() and not (it / "zarr.json").is_file()]
+    bare = [it.name for it in path.iterdir() if it.is_dir() and not (it / GROUP_NAME).is_file()]
     lost = [name for name in _ALWAYS if not (path / name / "c").exists()]
     if bare or lost:
         raise InputError(f"it is incomplete at {', '.join([*bare, *lost][:3])}")
     probe = xr.open_zarr(path, consolidated=False, chunks=None)
     leave = [name for name, variable in probe.variables.items() if not wanted(str(name), variable.dims)]
-    return probe.drop_vars(leave).load()
+    probe = probe.drop_vars(leave).load()
+    entries = {
+        str(name): Entry(tuple(map(str, variable.dims)), variable.values, dict(variable.attrs))
+        for name, variable in probe.variables.items()
+    }
+    return Content(entries, frozenset(map(str, probe.coords)), dict(probe.attrs))

@@ -1,28 +1,31 @@
-"""Results on disk: one file for each probe, a Zarr group in a zip archive, whole or not there."""
+"""Writing of results: one file for each probe, a Zarr group in a zip archive, whole or not there."""
 
-import json
 import shutil
-import warnings
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal
 
 import xarray as xr
 
-from stagewise.checks.bounds import checked
-from stagewise.checks.group_names import plain_names
-from stagewise.errors import InputError
 from stagewise.files.writing import sync_folder, whole_file, write_json
-from stagewise.runs.probe_files import FORMAT_VERSION, VERSION, NewerFormat, probe_files, read_probe, refuse_newer
-from stagewise.runs.summary_file import summary_text
+from stagewise.runs.open import open_run
+from stagewise.runs.probe_files import (
+    FORMAT_VERSION,
+    GROUP_NAME,
+    STORE_NAME,
+    SUMMARY_NAME,
+    VERSION,
+    probe_files,
+    refuse_newer,
+    store_version,
+)
+from stagewise.runs.words import with_plain_names
 from stagewise.runs.zarr_file import write_zarr_file
 
-STORE_NAME = "influence.zarr"
-SUMMARY_NAME = "summary.json"
+# Readers find here what a store is made of, and how it is opened.
+__all__ = ["RUN_NAME", "STORE_NAME", "SUMMARY_NAME", "ProbeStore", "open_run", "with_plain_names", "write_summary"]
+
 RUN_NAME = "run.json"
 """What a run was started with: its fingerprint, by which a run that starts again in its folder is known."""
-
-_GROUP = "zarr.json"
 
 
 class ProbeStore:
@@ -70,9 +73,9 @@ class ProbeStore:
 
     def _prepare(self) -> None:
         """Make the store a Zarr group that tells its version; nothing to do for one that is."""
-        group = self.path / _GROUP
-        refuse_newer(self.path, _version(group))
-        if _version(group) != FORMAT_VERSION:
+        group = self.path / GROUP_NAME
+        refuse_newer(self.path, store_version(group))
+        if store_version(group) != FORMAT_VERSION:
             attributes = {VERSION: FORMAT_VERSION}
             write_json(group, {"attributes": attributes, "zarr_format": 3, "node_type": "group"})
 
@@ -145,7 +148,7 @@ class ProbeStore:
         earlier = {at: path for at, path in probe_files(other).items() if at <= step}
         if not earlier:
             return False
-        refuse_newer(other, _version(other / _GROUP))
+        refuse_newer(other, store_version(other / GROUP_NAME))
         self._prepare()
         for at in earlier.keys() - set(self.steps()):
             path = earlier[at]
@@ -166,144 +169,6 @@ def _delete(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _version(group: Path) -> int | None:
-    """Format of a store; None where its description is missing or cannot be read: each probe tells its own."""
-    try:
-        return int(json.loads(group.read_text(encoding="utf-8"))["attributes"].get(VERSION, 1))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _locate(path: Path) -> Path:
-    if path.name == STORE_NAME and path.is_dir():
-        return path
-    if (path / STORE_NAME).is_dir():
-        return path / STORE_NAME
-    runs = sorted(path.glob(f"**/{STORE_NAME}")) if path.is_dir() else []
-    hint = f"; there are runs in {', '.join(str(run.parent) for run in runs[:3])}" if runs else ""
-    raise InputError(f"got {path}, where no {STORE_NAME} is; expected the log directory of a run with probes{hint}")
-
-
-@checked
-def open_run(
-    path: str | Path,
-    *,
-    trace: bool = False,
-    variables: Collection[str] | None = None,
-    damaged: Literal["skip", "raise"] = "skip",
-) -> xr.Dataset:
-    """Open the probes of a run as one data set.
-
-    Args:
-        path: log directory of the run, or its ``influence.zarr``.
-        trace: also load the recorded losses of every draw (``loss``), where ``probe.save_trace`` kept them, and the
-            influence between tokens (``token_bif``), which are by far the largest parts.
-        variables: only these of the data sets, where they have them; all if None.
-        damaged: what becomes of a probe whose file is damaged, half copied or missing: ``skip`` names it in a warning
-            and goes on with the others, ``raise`` refuses the run.
-
-    Returns:
-        Data set with the axis ``step`` in front of the axes of each probe. Influence is minus the covariance in nats^2,
-        negative = helpful; see its attributes. :func:`~stagewise.influence.stored_matrices.sample_matrix` gives that
-        between samples. NaN fills what a probe lacks (dropped chains, samples that were left out). Where samples of the
-        observed set were left out since their loss was not finite, the coordinate ``sample`` has the numbers that they
-        were given with; ``lost_samples`` of the summary names the others. The attribute ``summary`` holds
-        ``summary.json`` as text, where the run has finished.
-
-    Raises:
-        InputError: there is no store, or no probe in it that can be read; it was written by a newer version; a probe is
-            damaged, with ``raise``; or there are neither draws nor tokens to load.
-    """
-    store = _locate(Path(path))
-    refuse_newer(store, _version(store / _GROUP))
-    files = probe_files(store)
-    if not files:
-        raise InputError(f"got {store}, which holds no finished probe; expected at least one; let the run go on")
-    probes, faults = [], []
-    for step, file in files.items():
-        try:
-            probe = read_probe(file, step, trace=trace, variables=variables)
-        except (NewerFormat, MemoryError):
-            raise
-        except Exception as error:  # whatever a damaged file makes of the libraries that read it
-            faults.append(f"{file}, which cannot be read: {type(error).__name__}: {_line(error)}")
-            continue
-        probes.append(probe)
-    faults += _lacking(store, len(files))
-    for fault in faults:
-        if damaged == "raise" or not probes:
-            raise InputError(
-                f"got {fault}; expected whole probes; copy it again from where it came, or remove it"
-                + (", or open the run with damaged='skip'" if probes else "")
-            )
-        warnings.warn(
-            f"stagewise: skipped {fault}; copy it again from where it came, or remove it; read {len(probes)} probes",
-            stacklevel=2,
-        )
-    if trace and variables is None and not any("loss" in it or "token_bif" in it for it in probes):
-        raise InputError(
-            f"got trace=True for {store}, which holds neither the losses of draws nor influence between tokens; "
-            "expected them stored; set probe.save_trace: true or probe.token_samples and train again, or leave trace "
-            "out"
-        )
-    run = xr.concat(
-        _numbered(probes),
-        dim="step",
-        join="outer",
-        combine_attrs="drop_conflicts",
-        data_vars="all",
-        coords="minimal",
-        fill_value={"mask": False},
-    )
-    for axis in ("group", "group_j"):
-        # Where probes have lost a group with its samples: an outer join sorts.
-        names = dict.fromkeys(name for it in probes if axis in it.coords for name in it[axis].values.tolist())
-        if axis in run.coords and run[axis].values.tolist() != list(names):
-            run = run.sel({axis: list(names)})
-    summary = store.parent / SUMMARY_NAME
-    if summary.is_file():
-        run.attrs["summary"] = summary_text(summary)
-    return run
-
-
-def _numbered(probes: list[xr.Dataset]) -> list[xr.Dataset]:
-    """Probes whose samples have numbers, where some of a run were left out in one of them."""
-    axes = ("sample", "sample_j")
-    if not any(axis in probe.coords for probe in probes for axis in axes):
-        return probes
-    return [
-        probe.assign_coords(
-            {axis: range(probe.sizes[axis]) for axis in axes if axis in probe.dims and axis not in probe.coords}
-        )
-        for probe in probes
-    ]
-
-
-def _lacking(store: Path, found: int) -> list[str]:
-    """Whether there are fewer probes than the summary of the run counts."""
-    try:
-        counted = int(json.loads((store.parent / SUMMARY_NAME).read_text(encoding="utf-8"))["probes"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    gone = counted - found
-    return [f"{store}, which lacks {gone} of the {counted} probes that {SUMMARY_NAME} counts"] if gone > 0 else []
-
-
-def _line(error: Exception) -> str:
-    """The first line of what it says."""
-    return (str(error).strip().splitlines() or ["no words"])[0][:200]
-
-
-def with_plain_names(run: xr.Dataset) -> xr.Dataset:
-    """A run whose group names can be shown: see :func:`~stagewise.checks.group_names.plain_names`.
-
-    Args:
-        run: of others, or of an earlier version, as :func:`open_run` returns it.
-    """
-    axes = [axis for axis in ("group", "group_j") if axis in run.coords]
-    return run.assign_coords({axis: list(plain_names(run[axis].values.tolist())) for axis in axes})
 
 
 def write_summary(folder: Path, summary: dict) -> Path:

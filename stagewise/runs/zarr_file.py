@@ -13,8 +13,9 @@ Source: Zarr core specification 3.0, https://zarr-specs.readthedocs.io/en/latest
 import json
 from collections.abc import Callable, Hashable
 from enum import Enum
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
@@ -65,32 +66,82 @@ def write_zarr_file(path: Path, dataset: xr.Dataset) -> None:
         _add(archive, _ROOT, _json(group))
 
 
-def read_zarr_file(path: Path, wanted: Callable[[str, tuple[Hashable, ...]], bool] | None = None) -> xr.Dataset:
+class Entry(NamedTuple):
+    """One array of a file.
+
+    Attributes:
+        axes: their names.
+        values: in memory.
+        attributes: of the array.
+    """
+
+    axes: tuple[str, ...]
+    values: NDArray[Any]
+    attributes: dict[str, Any]
+
+
+class Content(NamedTuple):
+    """What a file holds, as numpy arrays: a data set takes xarray three times as long to build as they take to read.
+
+    Attributes:
+        entries: arrays by name.
+        coordinates: which of them are coordinates.
+        attributes: of the group.
+    """
+
+    entries: dict[str, Entry]
+    coordinates: frozenset[str]
+    attributes: dict[str, Any]
+
+    def dataset(self) -> xr.Dataset:
+        """The same for xarray."""
+        built = {name: xr.Variable(entry.axes, entry.values, entry.attributes) for name, entry in self.entries.items()}
+        return xr.Dataset(
+            {name: variable for name, variable in built.items() if name not in self.coordinates},
+            coords={name: built[name] for name in built if name in self.coordinates},
+            attrs=self.attributes,
+        )
+
+
+Wanted = Callable[[str, tuple[Hashable, ...]], bool]
+"""Of the name and the axes of an array, whether it is read."""
+
+
+def read_zarr_file(path: Path, wanted: Wanted | None = None) -> xr.Dataset:
     """Read a file of :func:`write_zarr_file` into memory.
 
     Args:
         path: of the file.
-        wanted: of the name and the axes of a variable, whether it is read; all if None.
+        wanted: arrays to read; all if None.
 
     Raises:
-        InputError: the file holds arrays that this function does not write.
+        InputError: the file holds arrays that :func:`write_zarr_file` does not write.
         BadZipFile, KeyError, RuntimeError, ValueError: the file is cut short or damaged; entries have checksums.
     """
-    with ZipFile(path) as archive:
+    return read_content(path, wanted).dataset()
+
+
+def read_content(path: Path, wanted: Wanted | None = None) -> Content:
+    """The same as numpy arrays.
+
+    Args:
+        path: of the file.
+        wanted: arrays to read; all if None.
+
+    Raises:
+        InputError: as :func:`read_zarr_file` does, as are the others.
+    """
+    with ZipFile(BytesIO(path.read_bytes())) as archive:
         group = json.loads(archive.read(_ROOT))
         attributes = group["attributes"]
         beside = attributes.pop(_COORDINATES, "").split()
-        variables = {
-            name: _decode(archive, name, document)
+        entries = {
+            name: _decode(archive, path, name, document)
             for name, document in group["consolidated_metadata"]["metadata"].items()
             if wanted is None or wanted(name, tuple(document["dimension_names"]))
         }
-    coordinates = {name for name in variables if name in beside or variables[name].dims == (name,)}
-    return xr.Dataset(
-        {name: variable for name, variable in variables.items() if name not in coordinates},
-        coords={name: variables[name] for name in variables if name in coordinates},
-        attrs=attributes,
-    )
+    coordinates = frozenset(name for name in entries if name in beside or entries[name].axes == (name,))
+    return Content(entries, coordinates, attributes)
 
 
 def _add(archive: ZipFile, name: str, content: bytes, *, packed: bool = False) -> None:
@@ -156,14 +207,14 @@ def _fill(value: NDArray[Any]) -> Any:
     return found
 
 
-def _decode(archive: ZipFile, name: str, document: dict[str, Any]) -> xr.Variable:
+def _decode(archive: ZipFile, path: Path, name: str, document: dict[str, Any]) -> Entry:
     shape, kind = tuple(document["shape"]), document["data_type"]
     text = kind == "string"
     single = [max(1, size) for size in shape] == document["chunk_grid"]["configuration"]["chunk_shape"]
     codecs = [codec["name"] for codec in document["codecs"]]
     if not single or codecs != ["vlen-utf8" if text else "bytes", "zstd"] or not (text or kind in _TYPES):
         raise InputError(
-            f"got variable {name} in {archive.filename} of type {kind} with codecs {codecs}; expected one chunk as "
+            f"got variable {name} in {path} of type {kind} with codecs {codecs}; expected one chunk as "
             "stagewise writes it; open it with xarray.open_zarr"
         )
     dtype = np.dtype(object) if text else np.dtype(kind)
@@ -173,4 +224,4 @@ def _decode(archive: ZipFile, name: str, document: dict[str, Any]) -> xr.Variabl
     else:
         raw = Zstd().decode(archive.read("/".join([name, "c", *["0"] * len(shape)])))
         values = VLenUTF8().decode(raw) if text else np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype)
-    return xr.Variable(document["dimension_names"], values.reshape(shape), document["attributes"])
+    return Entry(tuple(document["dimension_names"]), values.reshape(shape), document["attributes"])

@@ -22,7 +22,7 @@ from stagewise.lm.classes.coverage import class_coverage
 from stagewise.lm.classes.reading import read_specs
 from stagewise.reporting import tags
 from stagewise.reporting.intervention import report_markdown
-from stagewise.runs.store import with_plain_names
+from stagewise.runs.words import with_plain_names
 from stagewise.sampling.data import ProbeData
 from tests.outcomes import outcome
 

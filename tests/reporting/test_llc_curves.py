@@ -9,10 +9,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.errors import InputError
 from stagewise.influence.groups import Groups
-from stagewise.reporting.llc_curves import has_llc, llc_curves, llc_words
+from stagewise.reporting.llc_curves import llc_curves, llc_words
 from stagewise.reporting.run_report import write_run_report
 from stagewise.reporting.scalars import probe_scalars
 from stagewise.reporting.tensorboard import write_layout
+from stagewise.runs.learning_coefficients import has_llc
 from tests.reporting.test_scalars import two_probes
 from tests.runs.flipping_run import STEPS, flipping_run
 

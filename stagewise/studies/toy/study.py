@@ -13,7 +13,7 @@ from joblib import Parallel, delayed
 from stagewise.errors import InputError
 from stagewise.files.writing import whole_folder
 from stagewise.reporting.classes_page import CLASSES_NAME
-from stagewise.reporting.summary import flag_line
+from stagewise.runs.equilibrium import flag_line
 from stagewise.runs.store import RUN_NAME, STORE_NAME, SUMMARY_NAME, ProbeStore
 from stagewise.studies.toy.chain_curves import chain_curves
 from stagewise.studies.toy.config import ToyConfig

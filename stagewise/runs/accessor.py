@@ -1,0 +1,307 @@
+"""A run that answers: ``run.stagewise`` on any data set of a run, as an xarray accessor."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import xarray as xr
+
+from stagewise.checks.bounds import checked
+from stagewise.errors import InputError, require
+from stagewise.influence.chain_counts import chain_counts
+from stagewise.phases.detection import FoundWindow, detect
+from stagewise.phases.offline import MIN_PROMINENCE
+from stagewise.phases.online import DetectorConfig
+from stagewise.phases.signal_table import BETWEEN, is_llc, signal_table
+from stagewise.phases.stage_boundaries import StageBoundary, stage_boundaries
+from stagewise.probes.flags import Thresholds
+from stagewise.runs.curves import influence_curve
+from stagewise.runs.learning_coefficients import llc_table
+from stagewise.runs.sign_changes import SignChanges, find_sign_changes
+from stagewise.runs.summary_file import summary_of
+from stagewise.runs.top_samples import top_samples
+from stagewise.runs.variables import VARIABLES
+from stagewise.runs.verdict import Verdict, judge
+from stagewise.runs.words import about, verdict_text, windows_text, with_plain_names
+
+FIGURES = {
+    "influence": "stagewise.reporting.influence_curves.influence_curves",
+    "classes": "stagewise.reporting.class_maps.class_maps",
+    "control": "stagewise.reporting.control_curves.control_curves",
+    "llc": "stagewise.reporting.llc_curves.llc_curves",
+    "samples": "stagewise.reporting.sample_map.sample_map",
+    "tokens": "stagewise.reporting.token_figure.token_map",
+}
+"""Figures of a run by kind, each a public function that takes the run first.
+
+By name: figures stand on a higher floor, and matplotlib is loaded when one is asked for.
+"""
+
+_OF_SIGNALS = ("signal", "anchor_loss", "shift")
+
+
+@xr.register_dataset_accessor("stagewise")
+class RunAccessor:
+    """What a run says: curves with intervals, windows, sign changes, learning coefficients, samples, a verdict.
+
+    ``import stagewise.runs.accessor`` gives it to every data set; :func:`~stagewise.runs.open.open_run` does so too. It
+    takes a whole run, probes of one (``run.sel(step=...)``), or what ``Prober.probe`` returns.
+    """
+
+    def __init__(self, run: xr.Dataset) -> None:
+        """Nothing is computed yet.
+
+        Args:
+            run: data set of a run or of one probe.
+        """
+        self._given = run
+
+    def __repr__(self) -> str:
+        try:
+            steps = [int(step) for step in self._run["step"].values]
+        except InputError:
+            return "stagewise: a data set that is no run"
+        groups = [str(name) for name in self._given["group"].values] if "group" in self._given.coords else []
+        return (
+            f"Run of {len(steps)} probes, steps {steps[0]:,} to {steps[-1]:,}, groups {', '.join(groups) or 'none'}. "
+            "Ask .summary, .verdict(), .curve(group, group_j), .probes, .windows(), .sign_changes(), "
+            f".stage_boundaries(), .llc(), .top_samples(step), .plot(kind) with kind of {', '.join(FIGURES)}."
+        )
+
+    @property
+    def _run(self) -> xr.Dataset:
+        """The run, with an axis of steps.
+
+        Raises:
+            InputError: the data set is of no run.
+        """
+        run = self._given
+        if "step" in run.dims:
+            return run
+        if "step" not in run.coords and "step" not in run.attrs:
+            raise InputError(
+                "got a data set without training steps; expected a run or a probe; pass what open_run or Prober.probe "
+                "returns"
+            )
+        at = {} if "step" in run.coords else {"step": int(run.attrs["step"])}
+        reference = run.coords.get("reference_step", run.attrs.get("reference_step"))
+        run = run.drop_vars("reference_step", errors="ignore").assign_coords(at).expand_dims("step")
+        return run if reference is None else run.assign_coords(reference_step=("step", [int(reference)]))
+
+    def _with(self, *names: str) -> xr.Dataset:
+        """The run, which has these variables.
+
+        Raises:
+            InputError: it lacks one.
+        """
+        run = self._run
+        lacking = [name for name in names if name not in run]
+        require(
+            not lacking,
+            "variables without",
+            ", ".join(lacking),
+            f"all of {', '.join(names)}",
+            "open the run whole, without variables=..., and not for a run that did not measure them",
+        )
+        return run
+
+    @property
+    def groups(self) -> list[str]:
+        """Names of the observed groups, in order."""
+        return [str(name) for name in self._with("group")["group"].values]
+
+    @property
+    def probes(self) -> xr.Dataset:
+        """Facts of each probe, over ``step``: equilibrium, flags, chains, R-hat, effective draws, signal, seconds, ...
+
+        Every variable of the run with one value a probe, in the order of ``docs/variables.md``, and ``chains``: those
+        that influence and its errors are from. ``.to_dataframe()`` makes a table of it.
+        """
+        run = self._run
+        known = [it.name for it in VARIABLES]
+        names = [str(name) for name, values in run.data_vars.items() if values.dims == ("step",)]
+        names.sort(key=lambda name: known.index(name) if name in known else len(known))
+        chains = chain_counts(run).broadcast_like(run["step"]).drop_vars("reference_step", errors="ignore")
+        words = {"long_name": "chains behind the influence", "units": "1"}
+        found = run[names].assign(chains=("step", chains.values, words))
+        return found.drop_vars([name for name in found.coords if name not in ("step", "reference_step")])
+
+    @checked
+    def curve(
+        self, group: str, group_j: str | None = None, *, part: str = "within", confidence: float = 0.95
+    ) -> xr.Dataset:
+        """Influence of a group on another over training: ``value``, ``se``, ``low``, ``high``, ``equilibrated``.
+
+        Negative = helpful, nats^2; see :func:`~stagewise.runs.curves.influence_curve`.
+
+        Args:
+            group: whose weight.
+            group_j: whose loss; the same group if None.
+            part: ``within``, ``drift``, ``between`` or ``total``.
+            confidence: of the interval, 0 to 1.
+
+        Raises:
+            InputError: no group influence, no such group or part, or ``confidence`` out of range.
+        """
+        return influence_curve(
+            self._run, group, group if group_j is None else group_j, part=part, confidence=confidence
+        )
+
+    @checked
+    def llc(self, *, confidence: float = 0.95) -> xr.Dataset:
+        """Learning coefficients of all losses and of each group over training, with their intervals.
+
+        See :func:`~stagewise.runs.learning_coefficients.llc_table`.
+
+        Args:
+            confidence: of the interval, 0 to 1.
+
+        Raises:
+            InputError: the run has none, or ``confidence`` is out of range.
+        """
+        return llc_table(self._run, confidence=confidence)
+
+    @checked
+    def windows(
+        self,
+        signal: str = BETWEEN,
+        *,
+        min_prominence: float | None = None,
+        online: DetectorConfig | None = None,
+        num_critical: int = 5,
+    ) -> list[FoundWindow]:
+        """Transition windows in one signal, as ``stagewise detect`` finds them.
+
+        Args:
+            signal: one of :func:`~stagewise.phases.signal_table.signal_table`, such as ``between``, ``losses_alone``,
+                ``within/A~B`` or ``contrast/A~B``.
+            min_prominence: least prominence of a peak, as a fraction of the largest value; that of the run if None.
+            online: also the windows that this detector would have opened while the run went on.
+            num_critical: samples that are named with each window.
+
+        Raises:
+            InputError: no such signal, one without windows, or a setting out of range.
+        """
+        if is_llc(signal):
+            raise InputError(
+                f"got signal {signal!r}; expected one with windows; ask .stage_boundaries({signal!r}) where a learning "
+                "coefficient turns"
+            )
+        run = self._with(*_OF_SIGNALS)
+        kind, _, rest = signal.partition("/")
+        group, between, group_j = rest.partition("~")
+        pair = [(group, group_j)] if between else None
+        table = signal_table(
+            run,
+            pair if kind in ("within", "total") else None,
+            contrasts=pair or () if kind == "contrast" else (),
+        )
+        if min_prominence is None:
+            min_prominence = float(summary_of(run).get("min_prominence", MIN_PROMINENCE))
+        return detect(
+            run, table, signals=[signal], min_prominence=min_prominence, online=online, num_critical=num_critical
+        )
+
+    def stage_boundaries(self, *signals: str, chance: float = 0.05) -> dict[str, list[StageBoundary]]:
+        """Where learning coefficients turn, by signal, see :func:`~stagewise.phases.stage_boundaries.stage_boundaries`.
+
+        Args:
+            signals: ``llc`` and ``llc/<group>``; all of them if none is named.
+            chance: probability with which noise alone makes one in a curve.
+
+        Raises:
+            InputError: the run has no such learning coefficient, or fewer than three probes.
+        """
+        return stage_boundaries(self._run, signals or None, chance=chance)
+
+    @checked
+    def sign_changes(self, pairs: Sequence[tuple[str, str]] | None = None, *, chance: float = 0.05) -> SignChanges:
+        """Where influence within phases turns from helpful to harmful or back.
+
+        See :func:`~stagewise.runs.sign_changes.find_sign_changes`.
+
+        Args:
+            pairs: of groups; all if None.
+            chance: probability with which noise alone makes a change in one curve.
+
+        Raises:
+            InputError: no group influence, fewer than two probes, an unknown group, or ``chance`` out of range.
+        """
+        return find_sign_changes(self._run, pairs, chance=chance)
+
+    @checked
+    def top_samples(
+        self, step: int, n: int = 10, *, on: int | None = None, part: str = "within", confidence: float = 0.95
+    ) -> xr.Dataset:
+        """The most helpful and the most harmful pairs of samples at a probe, with intervals.
+
+        See :func:`~stagewise.runs.top_samples.top_samples`.
+
+        Args:
+            step: training step of the probe.
+            n: pairs of each sign, at most.
+            on: only influence on this sample, by its position in the observed set; all pairs if None.
+            part: ``within``, ``drift``, ``between`` or ``total``.
+            confidence: of the interval, 0 to 1.
+
+        Raises:
+            InputError: no probe at that step, a setting out of range, or matrices that the run does not keep.
+        """
+        return top_samples(self._run, step, n, on=on, part=part, confidence=confidence)
+
+    @checked
+    def verdict(self, *, thresholds: Thresholds | None = None) -> Verdict:
+        """What can be read off the curves, judged now, see :func:`~stagewise.runs.verdict.judge`.
+
+        Args:
+            thresholds: limits of the run's flags; the usual ones if None.
+
+        Raises:
+            InputError: the data set does not tell its settings.
+        """
+        run = self._run
+        return judge(run, windows=len(self._transitions(run)), thresholds=thresholds)
+
+    def _transitions(self, run: xr.Dataset) -> list[dict[str, Any]]:
+        """Windows of the summary; looked for now where the run has none, since it goes on or was cut off."""
+        summary = summary_of(run)
+        if "transitions" in summary:
+            return list(summary["transitions"])
+        if any(name not in run for name in _OF_SIGNALS):
+            return []
+        return [
+            {"start": it.start, "peak": it.peak, "end": it.end, "value": it.value}
+            for it in self.windows(num_critical=0)
+        ]
+
+    @property
+    def summary(self) -> str:
+        """What the run says, as Markdown: settings, verdict, transition windows, sign changes."""
+        run = with_plain_names(self._run)
+        found = summary_of(run)
+        verdict = verdict_text(run, found) if "verdict" in found else self.verdict().text()
+        parts = [about(run, found), verdict, windows_text(found | {"transitions": self._transitions(run)})]
+        if "group_bif" in run and run.sizes["step"] >= 2:
+            parts.append(find_sign_changes(run).markdown())
+        return "\n\n".join(parts)
+
+    def plot(self, kind: str = "influence", *args: Any, **settings: Any) -> Any:
+        """Figure of a run.
+
+        Args:
+            kind: one of :data:`FIGURES`: ``influence`` (curves of groups with intervals and sign changes), ``classes``
+                (maps of all pairs of groups), ``control`` (beside the loss-free control), ``llc`` (learning
+                coefficients), ``samples`` (a matrix), ``tokens`` (coloured text).
+            args: of the figure's function, after the run.
+            settings: of the figure's function.
+
+        Returns:
+            A matplotlib figure, shown by a notebook and saved by ``.savefig(path)``.
+
+        Raises:
+            InputError: no such kind, or the run has not what the figure shows.
+        """
+        require(kind in FIGURES, "kind", repr(kind), f"one of {', '.join(FIGURES)}", "'influence' is the default")
+        module, _, name = FIGURES[kind].rpartition(".")
+        draw = getattr(import_module(module), name)
+        return draw(with_plain_names(self._run), *args, **settings)

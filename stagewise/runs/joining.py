@@ -1,0 +1,109 @@
+"""Many probes as one data set."""
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from stagewise.runs.zarr_file import Content, Entry
+
+_STEP = "step"
+
+
+def joined(probes: Mapping[int, Content]) -> xr.Dataset:
+    """Put probes behind each other, with the axis ``step`` in front.
+
+    Those that have the same arrays of the same sizes are stacked at once; where others are among them (with a control,
+    with a chain less), xarray fills what they lack with NaN.
+
+    Args:
+        probes: by training step, at least one, each with the attribute ``reference_step``.
+
+    Returns:
+        Variables over ``step`` and their own axes, in the order of their names; coordinates ``step`` and
+        ``reference_step``, and those of the probes. Attributes that probes do not agree on are left out.
+    """
+    alike: dict[Hashable, list[int]] = {}
+    for step, probe in probes.items():
+        alike.setdefault(_layout(probe), []).append(step)
+    stacks = [_stacked({step: probes[step] for step in steps}) for steps in alike.values()]
+    run = stacks[0]
+    if len(stacks) > 1:
+        run = xr.concat(
+            _numbered(stacks),
+            dim=_STEP,
+            join="outer",
+            combine_attrs="override",
+            data_vars="all",
+            coords="minimal",
+            fill_value={"mask": False},
+        )
+        run = run.isel(step=np.argsort(run[_STEP].values))
+        for axis in ("group", "group_j"):
+            # Where probes have lost a group with its samples: an outer join sorts.
+            names = dict.fromkeys(name for stack in stacks if axis in stack.coords for name in stack[axis].values)
+            if axis in run.coords and run[axis].values.tolist() != list(names):
+                run = run.sel({axis: list(names)})
+    run.attrs = _agreed(probe.attributes for probe in probes.values())
+    for name in run.variables:
+        own = (probe.entries[str(name)].attributes for probe in probes.values() if name in probe.entries)
+        run.variables[name].attrs = _agreed(own)
+    return run
+
+
+def _numbered(stacks: list[xr.Dataset]) -> list[xr.Dataset]:
+    """Samples by their numbers everywhere, where some of a run were left out in one of the stacks."""
+    axes = ("sample", "sample_j")
+    if not any(axis in stack.coords for stack in stacks for axis in axes):
+        return stacks
+    return [
+        stack.assign_coords(
+            {axis: range(stack.sizes[axis]) for axis in axes if axis in stack.dims and axis not in stack.coords}
+        )
+        for stack in stacks
+    ]
+
+
+def _layout(probe: Content) -> Hashable:
+    """Equal for probes whose arrays can be stacked: coordinates count with their values."""
+    return tuple(
+        (name, entry.axes, entry.values.shape, entry.values.dtype.str, _key(entry) if name in probe.coordinates else "")
+        for name, entry in sorted(probe.entries.items())
+    )
+
+
+def _key(entry: Entry) -> Hashable:
+    return tuple(entry.values.ravel().tolist()) if entry.values.dtype == object else entry.values.tobytes()
+
+
+def _stacked(probes: Mapping[int, Content]) -> xr.Dataset:
+    """Data set of probes of one layout."""
+    steps = list(probes)
+    first = probes[steps[0]]
+    references = [int(probe.attributes["reference_step"]) for probe in probes.values()]
+    return xr.Dataset(
+        {
+            name: ((_STEP, *first.entries[name].axes), np.stack([it.entries[name].values for it in probes.values()]))
+            for name in sorted(first.entries.keys() - first.coordinates)
+        },
+        coords={_STEP: steps}
+        | {name: (entry.axes, entry.values) for name, entry in first.entries.items() if name in first.coordinates}
+        | {"reference_step": (_STEP, references)},
+    )
+
+
+def _agreed(found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Attributes, as JSON has them, without those that differ; one that some lack counts."""
+    agreed: dict[str, Any] = {}
+    differing: set[str] = set()
+    for attributes in found:
+        for name, value in attributes.items():
+            if name in differing:
+                continue
+            if name not in agreed:
+                agreed[name] = value
+            elif agreed[name] != value and not (agreed[name] != agreed[name] and value != value):  # NaN agrees
+                del agreed[name]
+                differing.add(name)
+    return agreed

@@ -1,0 +1,121 @@
+"""A run opened: all its probes as one data set, which answers by ``run.stagewise``."""
+
+import json
+import warnings
+from collections.abc import Collection
+from pathlib import Path
+from typing import Literal
+
+import xarray as xr
+
+import stagewise.runs.accessor  # noqa: F401  (gives every data set `.stagewise`)
+from stagewise.checks.bounds import checked
+from stagewise.errors import InputError
+from stagewise.runs.joining import joined
+from stagewise.runs.probe_files import (
+    GROUP_NAME,
+    STORE_NAME,
+    SUMMARY_NAME,
+    NewerFormat,
+    probe_files,
+    read_probe,
+    refuse_newer,
+    store_version,
+)
+from stagewise.runs.summary_file import summary_text
+from stagewise.runs.variables import described
+from stagewise.runs.zarr_file import Content
+
+
+def _locate(path: Path) -> Path:
+    if path.name == STORE_NAME and path.is_dir():
+        return path
+    if (path / STORE_NAME).is_dir():
+        return path / STORE_NAME
+    runs = sorted(path.glob(f"**/{STORE_NAME}")) if path.is_dir() else []
+    hint = f"; there are runs in {', '.join(str(run.parent) for run in runs[:3])}" if runs else ""
+    raise InputError(f"got {path}, where no {STORE_NAME} is; expected the log directory of a run with probes{hint}")
+
+
+@checked
+def open_run(
+    path: str | Path,
+    *,
+    trace: bool = False,
+    variables: Collection[str] | None = None,
+    damaged: Literal["skip", "raise"] = "skip",
+) -> xr.Dataset:
+    """Open the probes of a run as one data set, which answers questions: ``open_run(path).stagewise``.
+
+    Args:
+        path: log directory of the run, or its ``influence.zarr``.
+        trace: also load the recorded losses of every draw (``loss``), where ``probe.save_trace`` kept them, and the
+            influence between tokens (``token_bif``), which are by far the largest parts.
+        variables: only these of the data sets, where they have them; all if None.
+        damaged: what becomes of a probe whose file is damaged, half copied or missing: ``skip`` names it in a warning
+            and goes on with the others, ``raise`` refuses the run.
+
+    Returns:
+        Data set with the axis ``step`` in front of the axes of each probe. Influence is minus the covariance in nats^2,
+        negative = helpful; see its attributes and ``docs/variables.md``. NaN fills what a probe lacks (dropped chains,
+        samples that were left out). Where samples of the observed set were left out since their loss was not finite,
+        the coordinate ``sample`` has the numbers that they were given with; ``lost_samples`` of the summary names them.
+        ``.stagewise`` is a :class:`~stagewise.runs.accessor.RunAccessor`: curves with intervals, windows, figures.
+        :func:`~stagewise.influence.stored_matrices.sample_matrix` gives influence between samples. The attribute
+        ``summary`` holds ``summary.json`` as text, where the run has finished.
+
+    Raises:
+        InputError: there is no store, or no probe in it that can be read; it was written by a newer version; a probe is
+            damaged, with ``raise``; or there are neither draws nor tokens to load.
+    """
+    store = _locate(Path(path))
+    refuse_newer(store, store_version(store / GROUP_NAME))
+    files = probe_files(store)
+    if not files:
+        raise InputError(f"got {store}, which holds no finished probe; expected at least one; let the run go on")
+    probes: dict[int, Content] = {}
+    faults = []
+    for step, file in files.items():
+        try:
+            probes[step] = read_probe(file, step, trace=trace, variables=variables)
+        except (NewerFormat, MemoryError):
+            raise
+        except Exception as error:  # whatever a damaged file makes of the libraries that read it
+            faults.append(f"{file}, which cannot be read: {type(error).__name__}: {_line(error)}")
+    faults += _lacking(store, len(files))
+    for fault in faults:
+        if damaged == "raise" or not probes:
+            raise InputError(
+                f"got {fault}; expected whole probes; copy it again from where it came, or remove it"
+                + (", or open the run with damaged='skip'" if probes else "")
+            )
+        warnings.warn(
+            f"stagewise: skipped {fault}; copy it again from where it came, or remove it; read {len(probes)} probes",
+            stacklevel=2,
+        )
+    if trace and variables is None and not any(it.entries.keys() & {"loss", "token_bif"} for it in probes.values()):
+        raise InputError(
+            f"got trace=True for {store}, which holds neither the losses of draws nor influence between tokens; "
+            "expected them stored; set probe.save_trace: true or probe.token_samples and train again, or leave trace "
+            "out"
+        )
+    run = described(joined(probes))
+    summary = store.parent / SUMMARY_NAME
+    if summary.is_file():
+        run.attrs["summary"] = summary_text(summary)
+    return run
+
+
+def _lacking(store: Path, found: int) -> list[str]:
+    """Whether there are fewer probes than the summary of the run counts."""
+    try:
+        counted = int(json.loads((store.parent / SUMMARY_NAME).read_text(encoding="utf-8"))["probes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    gone = counted - found
+    return [f"{store}, which lacks {gone} of the {counted} probes that {SUMMARY_NAME} counts"] if gone > 0 else []
+
+
+def _line(error: Exception) -> str:
+    """The first line of what it says."""
+    return (str(error).strip().splitlines() or ["no words"])[0][:200]

@@ -1,0 +1,84 @@
+"""A run in words: what it is, what can be read off it, where its windows are."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import xarray as xr
+
+from stagewise.checks.group_names import plain_names
+from stagewise.influence.bif import SIGN
+from stagewise.probes.flags import FLAG_NAMES
+from stagewise.runs.equilibrium import flag_line
+from stagewise.runs.verdict import judge
+
+
+def about(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
+    """Probes, settings, sign and unit of a run, as Markdown.
+
+    Args:
+        run: as :func:`stagewise.runs.open.open_run` returns it.
+        summary: the content of its ``summary.json``; empty where there is none.
+    """
+    sgld = run.attrs["sgld"]
+    steps = run["step"].values
+    count = f"{len(steps)} probes, steps {steps[0]:,} to {steps[-1]:,}"
+    draws = f" x {sgld['num_draws']} draws" if "num_draws" in sgld else ""
+    settings = [f"{name} {_number(sgld[name])}" for name in ("nbeta", "localization", "lr", "seed") if name in sgld]
+    told = [count, f"{sgld['num_chains']} chains{draws}", ", ".join(settings)]
+    told += [f"stagewise {run.attrs['version']}"] if "version" in run.attrs else []
+    lines = [
+        "; ".join(filter(None, told)) + ".",
+        f"**BIF(A, B)** = minus the covariance of the losses of A and B over the draws, nats², mean over pairs of "
+        f"losses in different samples; {SIGN}. Errors are jackknife errors over chains, read by Student's t.",
+    ]
+    component = run.attrs.get("component", summary.get("component"))
+    if component is not None:
+        number = f" ({run.attrs['moved_weights']:,} of them)" if "moved_weights" in run.attrs else ""
+        lines.append(f"**Chains move the weights of {component} alone**{number}: influence is that by way of it.")
+    if "flags" in summary:
+        lines.append(f"Flagged: {flag_line(summary['flags'], summary['probes_flagged'], summary['probes'])}")
+    else:
+        lines.append("The run has no summary.json: it has not ended, or was cut off.")
+    return "\n\n".join(lines)
+
+
+def _number(value: float | str) -> str:
+    """A setting; results of an earlier version may have words."""
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def verdict_text(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
+    """The verdict of a run: that of its summary; judged now where it has none, as runs of earlier versions.
+
+    Args:
+        run: as :func:`stagewise.runs.store.open_run` returns it.
+        summary: the content of its ``summary.json``; empty where there is none.
+    """
+    written = summary.get("verdict")
+    if written is not None:
+        return str(written["text"]).replace("<", "&lt;")
+    flags = {name: count for name, count in summary.get("flags", {}).items() if name in FLAG_NAMES}
+    return judge(run, windows=len(summary.get("transitions", [])), flags=flags or None).text()
+
+
+def windows_text(summary: Mapping[str, Any]) -> str:
+    """Transition windows of a summary as a Markdown table.
+
+    Args:
+        summary: the content of ``summary.json``; empty where there is none.
+    """
+    rows = summary.get("transitions", [])
+    if not rows:
+        return "No transition window was found in the between part."
+    lines = ["| start | peak | end | signal at peak (nats) |", "|---|---|---|---|"]
+    return "\n".join([*lines, *(f"| {it['start']} | {it['peak']} | {it['end']} | {it['value']:.3g} |" for it in rows)])
+
+
+def with_plain_names(run: xr.Dataset) -> xr.Dataset:
+    """Run whose group names can be shown in words and pictures: see :func:`~stagewise.checks.group_names.plain_names`.
+
+    Args:
+        run: of others, or of an earlier version, as :func:`open_run` returns it.
+    """
+    axes = [axis for axis in ("group", "group_j") if axis in run.coords]
+    return run.assign_coords({axis: list(plain_names(run[axis].values.tolist())) for axis in axes})
