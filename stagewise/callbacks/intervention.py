@@ -16,6 +16,7 @@ from stagewise.callbacks.intervention_plan import (
     make_plan,
     policy_words,
     refuse_earlier,
+    refuse_unknown,
     settle_groups,
     settle_mechanism,
     settle_policy,
@@ -83,6 +84,7 @@ class InterventionCallback(HostCallback):
         Raises:
             InputError: windows, policy or mechanism that cannot be used.
         """
+        refuse_unknown(earlier)
         refuse_earlier(**earlier)
         check_arguments("InterventionCallback", InterventionCallback.__init__, locals(), leave=_CHECKED)
         self.mechanism = settle_mechanism(mechanism, groups)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ Windows = Spans | FromRun | Live | None
 Earlier = list[Any] | str
 """Windows as earlier versions took them, a list of spans or a path: refused with the new spelling."""
 
-_NEW = "policy and windows=Spans([...]), FromRun(path), Live(detector, signal) or None"
+_NEW = "Spans(spans), FromRun(path), Live(detector, signal) or None"
 
 
 def settle_mechanism(mechanism: Mechanism | str, groups: object) -> Mechanism:
@@ -63,18 +64,27 @@ def settle_windows(windows: object, policy: object) -> Windows:
     Raises:
         InputError: neither of these, or what earlier versions took; with the new spelling.
     """
-    if windows is None and policy is None:
-        raise InputError(f"got neither policy nor windows; expected {_NEW}; give a policy")
     if isinstance(windows, (Spans, FromRun, Live)) or (windows is None and not isinstance(policy, (list, tuple, Path))):
         return windows
     earlier = policy if isinstance(policy, (list, tuple, Path)) else windows
-    if isinstance(earlier, (str, Path)):
-        advice = f"write windows=FromRun({str(earlier)!r})"
-    elif isinstance(earlier, (list, tuple)):
-        advice = f"write windows=Spans({shown(earlier)})"
-    else:
-        advice = "in YAML, windows: {class_path: stagewise.Spans, init_args: {spans: [[300, 400]]}}"
-    raise InputError(f"got windows={shown(earlier)}; expected {_NEW}; {advice}")
+    kind, field = ("FromRun", "path") if isinstance(earlier, (str, Path)) else ("Spans", "spans")
+    words = shown(str(earlier) if isinstance(earlier, Path) else earlier)
+    example = words if isinstance(earlier, (str, Path, list, tuple)) else "[[300, 400]]"
+    raise InputError(
+        f"got windows={words}; expected {_NEW}; write InterventionCallback(policy, {kind}({example})), in YAML windows: "
+        f"{{class_path: stagewise.{kind}, init_args: {{{field}: {example}}}}}"
+    )
+
+
+def refuse_unknown(earlier: Mapping[str, Any]) -> None:
+    """Names that no version had, as Python does.
+
+    Raises:
+        TypeError: there is one.
+    """
+    for name in earlier:
+        if name not in signature(refuse_earlier).parameters:
+            raise TypeError(f"InterventionCallback.__init__() got an unexpected keyword argument {name!r}")
 
 
 def refuse_earlier(
@@ -89,6 +99,8 @@ def refuse_earlier(
 ) -> None:
     """Arguments of earlier versions, each of which now belongs to one of the classes of windows.
 
+    Its signature is what lets jsonargparse pass the names on, so that the answer is this one.
+
     Raises:
         InputError: one is given; with the new spelling.
     """
@@ -102,8 +114,8 @@ def refuse_earlier(
     else:
         new, kind = "windows=Spans([(300, 400)], influence=[...])", "Spans"
     raise InputError(
-        f"got {', '.join(given)} beside policy and windows; expected {new}; in YAML, windows: {{class_path: "
-        f"stagewise.{kind}, init_args: {{...}}}}"
+        f"got {', '.join(given)} for InterventionCallback; expected {new}; write it so, in YAML windows: "
+        f"{{class_path: stagewise.{kind}, init_args: {{...}}}}"
     )
 
 

@@ -41,10 +41,10 @@ def test_the_live_example_is_the_detector_of_the_experiment():
     _, code = python_blocks()
     callback = eval(code, {name: getattr(stagewise, name) for name in stagewise.__all__})
     settings = yaml.safe_load((ROOT / "configs" / "intervention.yaml").read_text())
-    assert callback._live_windows._signal == settings["live"]["signal"]
+    assert callback.windows.signal == settings["live"]["signal"]
     # Direction and length aside, which the signal and the arm set.
     for name in ("min_z", "num_probes"):
-        assert getattr(callback._live_windows._config, name) == settings["live"]["detector"][name]
+        assert getattr(callback.windows.detector, name) == settings["live"]["detector"][name]
 
 
 def test_the_lines_for_third_party_modules_are_those_that_the_tests_use():

@@ -13,9 +13,7 @@ def test_without_noise_it_is_half_the_length_of_the_shift():
 
 def test_its_square_is_the_norm_of_the_between_part():
     shift = np.random.default_rng(0).normal(size=7)
-    assert between_norm(shift, np.zeros(7), 0.0).value ** 2 == pytest.approx(
-        np.linalg.norm(np.outer(shift, shift)) / 4
-    )
+    assert between_norm(shift, np.zeros(7), 0.0).value ** 2 == pytest.approx(np.linalg.norm(np.outer(shift, shift)) / 4)
 
 
 def test_noise_alone_gives_nothing_on_average():

@@ -76,14 +76,14 @@ def test_names_of_groups_of_earlier_versions_may_hold_what_parts_names():
     ],
 )
 def test_unknown_names_are_refused_with_those_there_are_and_the_nearest(name, words):
-    with pytest.raises(InputError, match="expected one of between, losses_alone, .*contrast/A~B.*'early', 'late'") as it:
+    with pytest.raises(InputError, match=r"expected one of between, losses_alone, .*contrast/A~B.*'late'") as caught:
         Signal.parse(name, ["early", "late"])
-    assert words in str(it.value)
-    assert "\n" not in str(it.value)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_only_chosen_kinds_can_be_asked_for():
-    with pytest.raises(InputError, match="got live.signal 'llc'; expected one of between, total/A~B, with groups"):
+    with pytest.raises(InputError, match=r"got live\.signal 'llc'; expected one of between, total/A~B, with groups"):
         Signal.parse("llc", kinds=(Kind.between, Kind.total), setting="live.signal")
 
 
@@ -97,9 +97,9 @@ def test_signals_of_other_groups_than_the_kind_has_are_refused(kind, groups):
 
 def test_signals_that_a_probe_does_not_have_are_refused_by_name(folder):
     probe = read_zarr_file(folder / "influence.zarr" / "step50.zip")
-    with pytest.raises(InputError, match="got signal 'within/cats~cats'; expected one of"):
+    with pytest.raises(InputError, match=r"got signal 'within/cats~cats'; expected one of"):
         Signal.parse("within/cats~cats").read(probe)
-    with pytest.raises(InputError, match="set probe.llc.enabled to true"):
+    with pytest.raises(InputError, match=r"set probe\.llc\.enabled to true"):
         Signal.parse("llc/early").read(probe.drop_vars(["llc", "group_llc", "llc_se", "group_llc_se"]))
     with pytest.raises(InputError, match="no chain_share"):
         Signal.parse("chain_share").read(probe.drop_vars("chain_share"))
