@@ -37,7 +37,7 @@ from stagewise.interventions.loss_reweighting import LossReweighting
 from stagewise.interventions.plan import Change, Plan
 from stagewise.interventions.policy import Policy, decide_weights
 from stagewise.interventions.strata import Strata
-from stagewise.interventions.windows import FromRun, Live, Spans
+from stagewise.interventions.windows import Live, Windows
 from stagewise.reporting import tags
 from stagewise.reporting.intervention import FILE_NAME, build_report, report_markdown
 from stagewise.reporting.tensorboard import write_text
@@ -63,7 +63,7 @@ class InterventionCallback(HostCallback):
     def __init__(
         self,
         policy: Policy | str | None = None,
-        windows: Spans | FromRun | Live | Earlier | None = None,
+        windows: Windows | Earlier | None = None,
         *,
         mechanism: Mechanism | str = Mechanism.sampling,
         groups: Mapping[str, ArrayLike] | Sequence[str] | None = None,
@@ -91,8 +91,8 @@ class InterventionCallback(HostCallback):
         self.windows = settle_windows(windows, policy)
         self.policy = settle_policy(policy)
         self._live_windows = LiveWindows(self.windows) if isinstance(self.windows, Live) else None
-        self.spans = self.windows.resolve() if isinstance(self.windows, (Spans, FromRun)) else None
-        self._influence = self.windows.influence if isinstance(self.windows, (Spans, FromRun)) else None
+        self.spans = None if self.windows is None else self.windows.resolve()
+        self._influence = None if self.windows is None else self.windows.influence
         self._groups = groups
         self._plan: Plan | None = None
         self._strata: Strata | None = None

@@ -17,7 +17,7 @@ from stagewise.interventions.plan import Plan
 from stagewise.interventions.policy import ConstantFactor, Policy, check_call, check_policy, decide_weights, from_path
 from stagewise.interventions.span import Span
 from stagewise.interventions.strata import Strata
-from stagewise.interventions.windows import FromRun, Live, Spans
+from stagewise.interventions.windows import Windows
 
 
 class Mechanism(StrEnum):
@@ -30,10 +30,6 @@ class Mechanism(StrEnum):
 
     sampling = "sampling"
     loss = "loss"
-
-
-Windows = Spans | FromRun | Live | None
-"""Where windows come from; None for windows that something else opens and closes."""
 
 
 Earlier = list[Any] | str
@@ -54,7 +50,7 @@ def settle_mechanism(mechanism: Mechanism | str, groups: object) -> Mechanism:
     return found
 
 
-def settle_windows(windows: object, policy: object) -> Windows:
+def settle_windows(windows: object, policy: object) -> Windows | None:
     """The windows, if they are some.
 
     Args:
@@ -64,15 +60,15 @@ def settle_windows(windows: object, policy: object) -> Windows:
     Raises:
         InputError: neither of these, or what earlier versions took; with the new spelling.
     """
-    if isinstance(windows, (Spans, FromRun, Live)) or (windows is None and not isinstance(policy, (list, tuple, Path))):
+    if isinstance(windows, Windows) or (windows is None and not isinstance(policy, (list, tuple, Path))):
         return windows
     earlier = policy if isinstance(policy, (list, tuple, Path)) else windows
     kind, field = ("FromRun", "path") if isinstance(earlier, (str, Path)) else ("Spans", "spans")
     words = shown(str(earlier) if isinstance(earlier, Path) else earlier)
     example = words if isinstance(earlier, (str, Path, list, tuple)) else "[[300, 400]]"
     raise InputError(
-        f"got windows={words}; expected {_NEW}; write InterventionCallback(policy, {kind}({example})), in YAML windows: "
-        f"{{class_path: stagewise.{kind}, init_args: {{{field}: {example}}}}}"
+        f"got windows={words}; expected {_NEW}; write InterventionCallback(policy, {kind}({example})), in YAML "
+        f"windows: {{class_path: stagewise.{kind}, init_args: {{{field}: {example}}}}}"
     )
 
 

@@ -14,13 +14,28 @@ LIVE_KINDS = (Kind.between, Kind.losses_alone, Kind.within, Kind.total, Kind.con
 """Kinds of signals that a detector may watch."""
 
 
+class Windows:
+    """Where windows come from: :class:`Spans`, :class:`FromRun` or :class:`Live`.
+
+    Attributes:
+        influence: what the policy reads: a table, or None, for each window in order of training; None for none at all.
+    """
+
+    # A plain class, so that jsonargparse takes any of the three by its class_path.
+    influence: Sequence[InfluenceTable | None] | None = None
+
+    def resolve(self) -> tuple[Span, ...] | None:
+        """The windows, where they are known before training; else None."""
+        return None
+
+
 @dataclass(frozen=True)
-class Spans:
+class Spans(Windows):
     """Windows that are known before training.
 
     Attributes:
         spans: each a :class:`~stagewise.interventions.span.Span` or (start, end), training steps; at least one.
-        influence: what the policy reads: a table, or None, for each window in order of training; none at all if None.
+        influence: see :class:`Windows`.
 
     Raises:
         InputError: no span, or one that is none.
@@ -43,7 +58,7 @@ class Spans:
 
 
 @dataclass(frozen=True)
-class FromRun:
+class FromRun(Windows):
     """Windows at the transitions of an earlier run.
 
     Attributes:
@@ -51,7 +66,7 @@ class FromRun:
         part: which steps of each transition: ``window``, ``onset`` or ``fixed``.
         length: with ``part="fixed"``, steps from the start of each transition.
         shift: steps by which windows are moved; negative = earlier.
-        influence: as in :class:`Spans`.
+        influence: see :class:`Windows`.
 
     Raises:
         InputError: a value of another type, or ``length`` that is missing, below 1, or given where it says nothing.
@@ -77,7 +92,7 @@ class FromRun:
 
 
 @dataclass(frozen=True)
-class Live:
+class Live(Windows):
     """Windows that a detector opens and closes at the probes of the trainer's ``InfluenceCallback``.
 
     Attributes:

@@ -15,7 +15,7 @@ from stagewise.interventions.influence_table import InfluenceTable
 from stagewise.interventions.span import Span
 from tests.callbacks.interventions import EVEN, FOUR, Witness, intervention, loader, train
 
-CONSTANT = "stagewise.ConstantFactor"
+SPANS = "{class_path: stagewise.Spans, init_args: {spans: [{start: 3, end: 9}]}}"
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -171,12 +171,17 @@ def test_live_changes_outside_of_a_live_run_are_refused(tmp_path):
     ("arguments", "spans", "policy"),
     [
         (
-            ["--it.windows={spans: [[3,9]]}", "--it.policy=stagewise.ConstantFactor", "--it.policy.weights={even: 4}"],
+            [
+                "--it.windows=stagewise.Spans",
+                "--it.windows.spans=[[3,9]]",
+                "--it.policy=stagewise.ConstantFactor",
+                "--it.policy.weights={even: 4}",
+            ],
             (3, 9),
             FOUR,
         ),
         (
-            ["--it.windows={spans: [{start: 3, end: 9}]}", "--it.policy=tests.callbacks.interventions.FOUR"],
+            [f"--it.windows={SPANS}", "--it.policy=tests.callbacks.interventions.FOUR"],
             (3, 9),
             FOUR,
         ),
