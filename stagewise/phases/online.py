@@ -109,7 +109,7 @@ class OnlineDetector:
 
     A level shift that stays has no decline: set ``max_length`` where such are to be expected.
 
-    False alarms: see :mod:`stagewise.phases.false_alarms`, which states how many there are on a plateau.
+    False alarms: ``benchmarks/false_alarms.py`` states how many there are on a plateau, and counts them anew.
     """
 
     def __init__(self, config: DetectorConfig | None = None) -> None:
