@@ -38,9 +38,13 @@ def test_the_example_of_the_readme_works(tmp_path, monkeypatch):
     assert found["budget"]["groups"]["repeats"] == pytest.approx(100 * (4 / 1.75 - 1))
 
 
-def test_the_live_example_is_the_detector_of_the_experiment():
+def live_example():
     _, code = python_blocks()
-    callback = eval(code, {name: getattr(stagewise, name) for name in stagewise.__all__})
+    return eval(code, {name: getattr(stagewise, name) for name in stagewise.__all__})
+
+
+def test_the_live_example_is_the_detector_of_the_experiment():
+    callback = live_example()
     settings = yaml.safe_load((ROOT / "configs" / "intervention.yaml").read_text())
     assert callback.windows.signal == settings["live"]["signal"]
     # Direction and length aside, which the signal and the arm set.
@@ -55,7 +59,7 @@ def test_the_yaml_of_the_live_example_is_the_same_callback():
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--callback", type=lightning.pytorch.Callback)
     found = parser.instantiate_classes(parser.parse_object({"callback": callback})).callback
-    expected = eval(python_blocks()[1], vars(stagewise))
+    expected = live_example()
     assert (found.windows, found.policy) == (expected.windows, expected.policy)
 
 
