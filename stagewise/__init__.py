@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from stagewise.interventions.policy import ConstantFactor as ConstantFactor
     from stagewise.interventions.policy import ProportionalToInfluence as ProportionalToInfluence
     from stagewise.interventions.span import Span as Span
+    from stagewise.interventions.windows import FromRun as FromRun
+    from stagewise.interventions.windows import Live as Live
+    from stagewise.interventions.windows import Spans as Spans
     from stagewise.losses.causal_lm import causal_lm_loss as causal_lm_loss
     from stagewise.losses.collated import CollatedLoss as CollatedLoss
     from stagewise.phases.online import DetectorConfig as DetectorConfig
@@ -80,6 +83,9 @@ _HOMES = {
     "EngineName": "sampling.config",
     # Windows, and what is done inside them
     "Span": "interventions.span",
+    "Spans": "interventions.windows",
+    "FromRun": "interventions.windows",
+    "Live": "interventions.windows",
     "OnlineDetector": "phases.online",
     "DetectorConfig": "phases.online",
     "Direction": "phases.online",
@@ -92,7 +98,6 @@ _HOMES = {
 
 _MOVED = {
     "ChainSampler": "sampling.chains",
-    "OnlineWindow": "phases.online",
     "SignFlip": "phases.flips",
     "TokenSums": "influence.token_sums",
     "TwoPhaseReading": "phases.two_phase",

@@ -18,7 +18,6 @@ from stagewise.losses.collated import CollatedLoss
 from stagewise.phases.flips import SignFlip, find_flips
 from stagewise.phases.matching import match_windows
 from stagewise.phases.offline import find_windows
-from stagewise.phases.online import OnlineWindow
 from stagewise.phases.two_phase import two_phase
 from stagewise.phases.window import Window
 from stagewise.sampling.share import ChainShare
@@ -81,8 +80,10 @@ BAD = {
 VALID = {
     stagewise.LogSpaced: {"first": 1, "last": 100, "num": 5},
     stagewise.Span: {"start": 1, "end": 5},
-    Window: {"start": 1, "peak": 2, "end": 3, "signal": 1.0, "prominence": 0.5},
-    OnlineWindow: {"start": 1, "end": 2, "plateau": 0.0, "peak_step": 1, "peak_value": 1.0, "z": 3.0},
+    Window: {"start": 1, "peak": 2, "end": 3, "value": 1.0, "height": 0.5},
+    stagewise.Spans: {"spans": [(1, 5)]},
+    stagewise.FromRun: {"path": "a"},
+    stagewise.Live: {"detector": stagewise.DetectorConfig(), "signal": "between"},
     SignFlip: {
         "step": 2.0,
         "earliest": 1,
@@ -106,7 +107,6 @@ CLASSES = [
     ChainShare,
     ClassSpec,
     Hierarchy,
-    OnlineWindow,
     SignFlip,
     Window,
     toy.NetworkSettings,
@@ -255,17 +255,10 @@ CALLS = {
     "InterventionCallback": (
         stagewise.InterventionCallback,
         {
-            "windows": [(1, 5)],
             "policy": stagewise.ConstantFactor({"a": 2.0}),
+            "windows": stagewise.Spans([(1, 5)]),
             "mechanism": "loss",
             "groups": ["a"],
-            "influence": None,
-            "part": "window",
-            "length": None,
-            "shift": 0,
-            "detector": None,
-            "signal": None,
-            "max_windows": None,
         },
     ),
     "ReweightedLoader": (

@@ -11,17 +11,19 @@ from numpy.typing import ArrayLike
 
 from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.intervention_plan import (
+    Earlier,
     Mechanism,
-    Windows,
     make_plan,
     policy_words,
+    refuse_earlier,
+    refuse_unknown,
     settle_groups,
     settle_mechanism,
     settle_policy,
-    settle_spans,
+    settle_windows,
     take_up,
 )
-from stagewise.callbacks.live_windows import settle_detector
+from stagewise.callbacks.live_windows import LiveWindows
 from stagewise.callbacks.reweighted_data import find_loader, follow_plan, refuse_distributed_sampler
 from stagewise.callbacks.run_folder import default_folder
 from stagewise.callbacks.step_lines import StepLines
@@ -34,23 +36,23 @@ from stagewise.interventions.loader import ReweightedLoader
 from stagewise.interventions.loss_reweighting import LossReweighting
 from stagewise.interventions.plan import Change, Plan
 from stagewise.interventions.policy import Policy, decide_weights
-from stagewise.interventions.span import Part
 from stagewise.interventions.strata import Strata
-from stagewise.phases.online import DetectorConfig
+from stagewise.interventions.windows import Live, Windows
 from stagewise.reporting import tags
 from stagewise.reporting.intervention import FILE_NAME, build_report, report_markdown
 from stagewise.reporting.tensorboard import write_text
 
-_CHECKED = ("windows", "policy", "mechanism", "part")
+_CHECKED = ("windows", "policy", "mechanism", "earlier")
 """Arguments that are read, not only checked, each by its own function."""
 
 
 class InterventionCallback(HostCallback):
     """Changes the weights of groups of training samples inside windows, with the mass of the data preserved.
 
-    Windows are known before training, or *live*: a detector opens and closes them at the probes of the trainer's
-    ``InfluenceCallback``, or something else calls :meth:`open` and :meth:`close`. Fixed windows act exactly at their
-    steps. A live change of sampling shows as many batches late as workers have prefetched, which the log tells.
+    Windows are known before training (``Spans``, ``FromRun``), or *live*: a detector opens and closes them at the
+    probes of the trainer's ``InfluenceCallback`` (``Live``), or something else calls :meth:`open` and :meth:`close`.
+    Fixed windows act exactly at their steps. A live change of sampling shows as many batches late as workers have
+    prefetched, which the log tells.
 
     ``intervention/active`` and ``intervention/weight/<group>`` go to every logger at each change; every change and the
     budget to TensorBoard's text page and to ``<log_dir>/intervention.json`` at the end, also after an exception. With
@@ -60,48 +62,38 @@ class InterventionCallback(HostCallback):
 
     def __init__(
         self,
-        windows: Windows = None,
         policy: Policy | str | None = None,
+        windows: Windows | Earlier | None = None,
         *,
         mechanism: Mechanism | str = Mechanism.sampling,
         groups: Mapping[str, ArrayLike] | Sequence[str] | None = None,
-        influence: Sequence[InfluenceTable | None] | None = None,
-        part: Part | str = Part.window,
-        length: int | None = None,
-        shift: int = 0,
-        detector: DetectorConfig | None = None,
-        signal: str | None = None,
-        max_windows: int | None = None,
+        **earlier: Any,
     ) -> None:
         """Nothing is looked at before training starts, but the windows and the policy.
 
         Args:
-            windows: spans or (start, end) in training steps; the folder or ``summary.json`` of an earlier run; None for
-                live windows.
             policy: decides the weights in each window; an object, a function, or its dotted path; always needed.
+            windows: known before training (``Spans``), at the transitions of an earlier run (``FromRun``), or found by
+                a detector (``Live``). None for windows that something else opens and closes.
             mechanism: ``sampling`` or ``loss``.
             groups: for loss weights, the groups that the batches' masks tell: names, or name to bool ``[sample]`` or
                 ``[sample, token]`` over the training data, which the budget needs. By default those of the training
                 data's ``ReweightedLoader``, else those that a ``ConstantFactor`` names.
-            influence: for fixed windows, what the policy reads: a table, or None, for each window.
-            part: with a path, which steps of each transition: ``window``, ``onset`` or ``fixed``.
-            length: with a path and ``part="fixed"``, steps from the start of each transition.
-            shift: with a path, steps by which windows are moved; negative = earlier.
-            detector: opens and closes live windows; its direction is that of the signal, unless ``either``.
-            signal: that it watches: ``between``, ``losses_alone``, ``within/A~B``, ``total/A~B``, ``contrast/A~B`` or
-                ``group_loss/A``, see :func:`~stagewise.phases.signal_table.signal_table`.
-            max_windows: the detector opens so many at most; None for any number.
+            earlier: arguments of earlier versions, refused with their new spelling.
 
         Raises:
             InputError: windows, policy or mechanism that cannot be used.
         """
+        refuse_unknown(earlier)
+        refuse_earlier(**earlier)
         check_arguments("InterventionCallback", InterventionCallback.__init__, locals(), leave=_CHECKED)
         self.mechanism = settle_mechanism(mechanism, groups)
-        self.spans = settle_spans(windows, part=part, length=length, shift=shift)
+        self.windows = settle_windows(windows, policy)
         self.policy = settle_policy(policy)
-        self._live_windows = settle_detector(detector, signal, max_windows, fixed=self.spans is not None)
+        self._live_windows = LiveWindows(self.windows) if isinstance(self.windows, Live) else None
+        self.spans = None if self.windows is None else self.windows.resolve()
+        self._influence = None if self.windows is None else self.windows.influence
         self._groups = groups
-        self._influence = influence
         self._plan: Plan | None = None
         self._strata: Strata | None = None
         self._loader: ReweightedLoader | None = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from stagewise.interventions.influence_table import InfluenceTable
 from stagewise.interventions.loader import ReweightedLoader
 from stagewise.interventions.plan import Plan
 from stagewise.interventions.policy import ConstantFactor, Policy, check_call, check_policy, decide_weights, from_path
-from stagewise.interventions.span import Part, Span, read_spans
+from stagewise.interventions.span import Span
 from stagewise.interventions.strata import Strata
+from stagewise.interventions.windows import Windows
 
 
 class Mechanism(StrEnum):
@@ -30,8 +32,10 @@ class Mechanism(StrEnum):
     loss = "loss"
 
 
-Windows = Sequence[Span | tuple[int, int]] | str | Path | None
-"""Spans, or (start, end); the folder or ``summary.json`` of an earlier run; None for live windows."""
+Earlier = list[Any] | str
+"""Windows as earlier versions took them, a list of spans or a path: refused with the new spelling."""
+
+_NEW = "Spans(spans), FromRun(path), Live(detector, signal) or None"
 
 
 def settle_mechanism(mechanism: Mechanism | str, groups: object) -> Mechanism:
@@ -46,41 +50,69 @@ def settle_mechanism(mechanism: Mechanism | str, groups: object) -> Mechanism:
     return found
 
 
-def settle_spans(windows: Windows, *, part: Part | str, length: int | None, shift: int) -> tuple[Span, ...] | None:
-    """Spans by hand or from an earlier run; None for live windows.
+def settle_windows(windows: object, policy: object) -> Windows | None:
+    """The windows, if they are some.
 
     Args:
-        windows: see :data:`Windows`.
-        part: with a path, which steps of each transition.
-        length: with a path and ``part="fixed"``, steps.
-        shift: with a path, steps by which spans are moved.
+        windows: as given.
+        policy: given with them; the two change places in calls as earlier versions had them.
 
     Raises:
-        InputError: no spans, options that say nothing here, or a file that cannot be used.
+        InputError: neither of these, or what earlier versions took; with the new spelling.
     """
-    which: Part = check_value("part", part, Part, advice="choose one")
-    if isinstance(windows, (str, Path)):
-        return read_spans(windows, part=which, length=length, shift=shift)
-    if which != Part.window or length is not None or shift:
-        raise InputError(
-            f"got part={which}, length={length}, shift={shift} without the path of an earlier run; expected the "
-            "defaults; leave them out, or give windows as a path"
-        )
-    if windows is None:
-        return None
-    if not isinstance(windows, Sequence):
-        raise InputError(f"got windows={shown(windows)}; expected a list of spans, a path, or None for live windows")
-    if not windows:
-        raise InputError("got no window; expected at least one; give spans, a path, or None for live windows")
-    spans = []
-    for window in windows:
-        if isinstance(window, Span):
-            spans.append(window)
-        elif isinstance(window, (tuple, list)) and len(window) == 2:
-            spans.append(Span(*window))
-        else:
-            raise InputError(f"got window {shown(window)}; expected a Span or (start, end), training steps")
-    return tuple(spans)
+    if isinstance(windows, Windows) or (windows is None and not isinstance(policy, (list, tuple, Path))):
+        return windows
+    earlier = policy if isinstance(policy, (list, tuple, Path)) else windows
+    kind, field = ("FromRun", "path") if isinstance(earlier, (str, Path)) else ("Spans", "spans")
+    words = shown(str(earlier) if isinstance(earlier, Path) else earlier)
+    example = words if isinstance(earlier, (str, Path, list, tuple)) else "[[300, 400]]"
+    raise InputError(
+        f"got windows={words}; expected {_NEW}; write InterventionCallback(policy, {kind}({example})), in YAML "
+        f"windows: {{class_path: stagewise.{kind}, init_args: {{{field}: {example}}}}}"
+    )
+
+
+def refuse_unknown(earlier: Mapping[str, Any]) -> None:
+    """Names that no version had, as Python does.
+
+    Raises:
+        TypeError: there is one.
+    """
+    for name in earlier:
+        if name not in signature(refuse_earlier).parameters:
+            raise TypeError(f"InterventionCallback.__init__() got an unexpected keyword argument {name!r}")
+
+
+def refuse_earlier(
+    *,
+    detector: Any = None,
+    signal: Any = None,
+    max_windows: Any = None,
+    part: Any = None,
+    length: Any = None,
+    shift: Any = None,
+    influence: Any = None,
+) -> None:
+    """Arguments of earlier versions, each of which now belongs to one of the classes of windows.
+
+    Its signature is what lets jsonargparse pass the names on, so that the answer is this one.
+
+    Raises:
+        InputError: one is given; with the new spelling.
+    """
+    given = [name for name, value in locals().items() if value is not None]
+    if not given:
+        return
+    if {"detector", "signal", "max_windows"} & set(given):
+        new, kind = "windows=Live(detector, signal, max_windows)", "Live"
+    elif {"part", "length", "shift"} & set(given):
+        new, kind = "windows=FromRun(path, part=..., length=..., shift=...)", "FromRun"
+    else:
+        new, kind = "windows=Spans([(300, 400)], influence=[...])", "Spans"
+    raise InputError(
+        f"got {', '.join(given)} for InterventionCallback; expected {new}; write it so, in YAML windows: "
+        f"{{class_path: stagewise.{kind}, init_args: {{...}}}}"
+    )
 
 
 def settle_policy(policy: Policy | str | None) -> Policy:
@@ -91,7 +123,9 @@ def settle_policy(policy: Policy | str | None) -> Policy:
     """
     found = from_path(policy) if isinstance(policy, str) else policy
     if not callable(found) or isinstance(found, type):
-        raise InputError(f"got policy {shown(found)}; expected one such as ConstantFactor({{'induction': 4.0}})")
+        raise InputError(
+            f"got policy {shown(found)}; expected one such as ConstantFactor({{'induction': 4.0}}); give its weights"
+        )
     check_call(found)
     return found
 
@@ -136,7 +170,7 @@ def make_plan(
     spans: Sequence[Span] | None,
     policy: Policy,
     *,
-    influence: Sequence[InfluenceTable | None] | None,
+    influence: Sequence[InfluenceTable | None] | None = None,
     max_steps: int | None,
     strata: Strata | None,
 ) -> Plan:
@@ -144,7 +178,7 @@ def make_plan(
 
     Args:
         names: the groups.
-        spans: windows; None for live ones.
+        spans: windows; None where they open and close during the run.
         policy: decides the weights.
         influence: for fixed windows, a table (or None) for each.
         max_steps: of the run; None where it is not known.
@@ -155,8 +189,6 @@ def make_plan(
             nothing, or influence tables that do not fit.
     """
     if spans is None:
-        if influence is not None:
-            raise InputError("got influence tables with live windows; expected none; pass them to open()")
         check_policy(policy, names)
         if strata is not None and isinstance(policy, ConstantFactor):
             strata.rho(decide_weights(policy, names, window=0, step=0))

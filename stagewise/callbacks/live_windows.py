@@ -1,5 +1,6 @@
 """Windows of an intervention that a detector opens and closes while the run goes on."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -14,19 +15,9 @@ from stagewise.interventions.group_weights import check_names
 from stagewise.interventions.influence_table import InfluenceTable
 from stagewise.interventions.plan import Plan
 from stagewise.interventions.policy import Policy, ProportionalToInfluence
-from stagewise.phases.live_signal import (
-    CONTRAST,
-    UNKNOWN,
-    direction_of,
-    live_signal,
-    live_signals,
-    needs_earlier,
-    remember,
-)
-from stagewise.phases.online import DetectorConfig, Direction, Event, EventKind, OnlineDetector
-from stagewise.phases.signal_table import BETWEEN, LOSSES
-
-_OF_GROUPS = ("within/", "total/", "group_loss/", CONTRAST)
+from stagewise.interventions.windows import LIVE_KINDS, Live
+from stagewise.phases.online import Direction, Event, EventKind, OnlineDetector
+from stagewise.phases.signal import Kind, Signal
 
 
 def _own(value: Any) -> Any:
@@ -48,44 +39,6 @@ class Intervention(Protocol):
     def close(self, step: int, reason: str) -> None: ...  # noqa: D102
 
 
-def settle_detector(
-    detector: DetectorConfig | None, signal: str | None, max_windows: int | None, *, fixed: bool
-) -> "LiveWindows | None":
-    """A detector from the arguments of an intervention; None without one.
-
-    Args:
-        detector: settings.
-        signal: what it watches.
-        max_windows: so many windows at most.
-        fixed: whether windows were given too.
-
-    Raises:
-        InputError: arguments that do not go together, or a signal that cannot be read live.
-    """
-    if detector is None:
-        if signal is not None or max_windows is not None:
-            raise InputError(
-                f"got signal={signal} and max_windows={max_windows} without a detector; expected neither; pass "
-                "detector=DetectorConfig(), or leave them out"
-            )
-        return None
-    if fixed:
-        raise InputError("got a detector and windows; expected one of them; leave out windows to detect them live")
-    if signal is None or not (signal in (BETWEEN, LOSSES) or signal.startswith(_OF_GROUPS)):
-        raise InputError(
-            f"got signal {signal!r} for a detector; expected between, losses_alone, within/A~B, total/A~B, "
-            "contrast/A~B or group_loss/A, A and B being groups of the probes; name one"
-        )
-    if max_windows is not None and not (type(max_windows) is int and max_windows >= 1):
-        raise InputError(f"got max_windows={max_windows!r}; expected an integer >= 1, or None for no limit")
-    if signal.startswith("group_loss/") and detector.max_length is None:
-        raise InputError(
-            f"got signal {signal!r}, which does not rise again after a transition, and max_length=None; expected a "
-            "limit, or the window never closes; set detector.max_length"
-        )
-    return LiveWindows(detector, signal, max_windows)
-
-
 def find_influence(trainer: Trainer) -> InfluenceCallback:
     """The trainer's InfluenceCallback.
 
@@ -97,7 +50,7 @@ def find_influence(trainer: Trainer) -> InfluenceCallback:
         what = f"{len(found)} InfluenceCallbacks" if len(found) != 1 else "InfluenceCallback(enabled=False)"
         raise InputError(
             f"got a detector and {what} in the trainer; expected one that probes; add InfluenceCallback to callbacks, "
-            "or give windows instead of a detector"
+            "or give Spans or FromRun instead of Live"
         )
     return found[0]
 
@@ -109,11 +62,15 @@ class LiveWindows:
     decides anew at each probe.
     """
 
-    def __init__(self, config: DetectorConfig, signal: str, max_windows: int | None) -> None:
-        """Nothing is heard yet; see :func:`settle_detector`."""
-        either = config.direction is Direction.either
-        self._config = config if either else replace(config, direction=direction_of(signal))
-        self._signal, self._max_windows = signal, max_windows
+    def __init__(self, live: Live) -> None:
+        """Nothing is heard yet.
+
+        Args:
+            live: detector, signal and number of windows.
+        """
+        self._signal, self._max_windows = Signal.parse(live.signal, kinds=LIVE_KINDS), live.max_windows
+        either = live.detector.direction is Direction.either
+        self._config = live.detector if either else replace(live.detector, direction=self._signal.direction)
         self._detector = OnlineDetector(self._config)
         self._earlier: dict[int, list[float]] = {}
         self._pending: list[tuple[int, xr.Dataset | None]] = []
@@ -181,16 +138,15 @@ class LiveWindows:
             self._pending.append((step, probe))
             return
         self.tick(step)
-        reading, table = UNKNOWN, None
+        value, error, table = math.nan, math.nan, None
         if probe is not None:
-            reading = live_signal(probe, self._signal, self._earlier)
+            value, error = map(float, self._signal.read(probe, self._earlier))
             table = InfluenceTable.from_probe(probe) if "group_bif" in probe else None
-            if needs_earlier(self._signal):
-                self._earlier = remember(self._earlier, probe, self._signal)
+            self._earlier = self._signal.remember(self._earlier, probe)
         # Rank zero decides: a last bit that differs must not open a window on one rank alone.
-        reading, table = self._agreed((reading, table))
-        event = self._detector.update(step, reading.value, reading.error)
-        words = f"{self._signal} {reading.value:.4g}"
+        value, error, table = self._agreed((value, error, table))
+        event = self._detector.update(step, value, error)
+        words = f"{self._signal} {value:.4g}"
         if event is not None and event.kind is EventKind.opened:
             if not target.plan.is_open and (self._max_windows is None or target.plan.windows < self._max_windows):
                 target.open(step, f"{words} opens a window, z {event.window.z:.3g}", influence=table)
@@ -214,18 +170,16 @@ class LiveWindows:
         return {"detector": self._detector.state_dict(), "earlier": dict(self._earlier)}
 
 
-def _check_signal(signal: str, groups: Groups) -> None:
-    names = live_signals(groups.names)
-    if signal not in names:
-        raise InputError(f"got signal {signal!r}; expected one of {names}; name a signal of these probes")
-    for row, name in enumerate(groups.names):
-        for column, name_j in enumerate(groups.names):
-            of_pair = signal.endswith(f"/{name}~{name_j}") and not signal.startswith(CONTRAST)
-            if of_pair and not groups.has_pairs[row, column]:
-                raise InputError(
-                    f"got signal {signal!r} of two groups without losses in two different samples; expected some; "
-                    "observe more samples, or choose another pair"
-                )
+def _check_signal(signal: Signal, groups: Groups) -> None:
+    Signal.parse(signal.name, groups.names, kinds=LIVE_KINDS)
+    if signal.kind not in (Kind.within, Kind.total):
+        return
+    row, column = (groups.names.index(name) for name in signal.groups)
+    if not groups.has_pairs[row, column]:
+        raise InputError(
+            f"got signal {signal.name!r} of two groups without losses in two different samples; expected some; "
+            "observe more samples, or choose another pair"
+        )
 
 
 def _check_policy(policy: Policy, probed: Sequence[str], names: Sequence[str]) -> None:

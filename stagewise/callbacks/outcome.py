@@ -64,7 +64,7 @@ def write_outcome(
     with faults.contained(LOGGER, step):
         write_text(writers(trainer), tags.RUN_SUMMARY, summary_markdown(summary), step)
         for at in record.steps:
-            inside = any(window.start <= at <= window.end for window in windows)
+            inside = any(window.covers(at) for window in windows)
             # Steps that have passed: other loggers would drop them.
             for writer in writers(trainer):
                 writer.add_scalar(tags.IN_WINDOW, float(inside), global_step=at)

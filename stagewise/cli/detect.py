@@ -12,12 +12,13 @@ from stagewise._version import __version__
 from stagewise.cli.config_files import check_config_files
 from stagewise.errors import InputError
 from stagewise.files.writing import refuse_below_file, write_json
-from stagewise.phases.detection import FoundWindow, detect
-from stagewise.phases.live_signal import CONTRAST
+from stagewise.phases.detection import detect
 from stagewise.phases.offline import MIN_PROMINENCE
 from stagewise.phases.online import DetectorConfig
-from stagewise.phases.signal_table import is_llc, signal_table
+from stagewise.phases.signal import Kind, Signal
+from stagewise.phases.signal_table import signal_table
 from stagewise.phases.stage_boundaries import StageBoundary, stage_boundaries
+from stagewise.phases.window import Window
 from stagewise.reporting.stage_boundaries import boundary_records, boundary_table
 from stagewise.reporting.windows import transitions, window_record, window_table
 from stagewise.runs.store import STORE_NAME, open_run
@@ -96,7 +97,9 @@ def run_detect(arguments: Sequence[str]) -> Path:
     run = open_run(folder)
     min_prominence = _run_prominence(run) if parsed.min_prominence is None else parsed.min_prominence
     signals = None if parsed.signal is None else _listed(parsed.signal)
-    contrasts = [_pair(name.removeprefix(CONTRAST)) for name in signals or () if name.startswith(CONTRAST)]
+    groups = [str(name) for name in run["group"].values]
+    named = [Signal.parse(name, groups) for name in signals or ()]
+    contrasts = [(signal.groups[0], signal.groups[1]) for signal in named if signal.kind is Kind.contrast]
     pairs = None if parsed.pairs is None else [_pair(name) for name in _listed(parsed.pairs)]
     table = signal_table(run, pairs, contrasts=contrasts)
     found = detect(
@@ -107,7 +110,7 @@ def run_detect(arguments: Sequence[str]) -> Path:
         online=config if parsed.online else None,
         num_critical=parsed.num_critical,
     )
-    coefficients = [name for name in signals or () if is_llc(name)]
+    coefficients = [signal.name for signal in named if signal.kind is Kind.llc]
     boundaries = stage_boundaries(run, coefficients, chance=parsed.chance)
     content = {
         "version": __version__,
@@ -156,7 +159,7 @@ def _settings(config: DetectorConfig) -> dict[str, Any]:
     return {name: value for name, value in asdict(config).items() if name != "direction"}
 
 
-def _words(run: xr.Dataset, found: Sequence[FoundWindow], boundaries: Mapping[str, Sequence[StageBoundary]]) -> str:
+def _words(run: xr.Dataset, found: Sequence[Window], boundaries: Mapping[str, Sequence[StageBoundary]]) -> str:
     steps = run["step"].values
     lines = [f"{len(steps)} probes, steps {steps[0]} to {steps[-1]}.", ""]
     if found:

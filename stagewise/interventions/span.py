@@ -112,12 +112,7 @@ def read_spans(
         InputError: there is no such file, it is no summary, it has no windows, a window has no such part, spans overlap
             or begin before step 0, or ``length`` is missing, below 1, or given where it says nothing.
     """
-    fixed = Part(part) is Part.fixed
-    if fixed != (length is not None) or (length is not None and length < 1):
-        raise InputError(
-            f"got part={part} and length={length}; expected a length of 1 or more with part=fixed, and none otherwise; "
-            "set both or neither"
-        )
+    check_length(part, length)
     spans = []
     for number, window in enumerate(_transitions(Path(path)), start=1):
         start, peak, end = window
@@ -137,6 +132,20 @@ def read_spans(
             )
         spans.append(Span(start, end).shifted(shift))
     return check_spans(spans)
+
+
+def check_length(part: Part, length: int | None) -> None:
+    """Refuse a length where it says nothing, and a fixed part without one.
+
+    Raises:
+        InputError: as said.
+    """
+    fixed = Part(part) is Part.fixed
+    if fixed != (length is not None) or (length is not None and length < 1):
+        raise InputError(
+            f"got part={part} and length={length}; expected a length of 1 or more with part=fixed, and none otherwise; "
+            "set both or neither"
+        )
 
 
 def _step(row: Mapping[str, Any], name: str, file: Path) -> int:

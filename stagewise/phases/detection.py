@@ -1,9 +1,8 @@
 """Windows of a finished run on each of its signals, with what they rest on: significance, samples, two phases."""
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
 
 import numpy as np
 import xarray as xr
@@ -12,67 +11,12 @@ from numpy.typing import NDArray
 from stagewise.errors import InputError, require
 from stagewise.phases.offline import MIN_PROMINENCE, find_windows
 from stagewise.phases.online import DetectorConfig, Direction, OnlineDetector
-from stagewise.phases.signal_table import BETWEEN, LOSSES, is_llc, mean_losses
+from stagewise.phases.signal import Kind, Signal
+from stagewise.phases.signal_table import mean_losses
 from stagewise.phases.two_phase import TwoPhaseReading, two_phase
+from stagewise.phases.window import CriticalSample, Window
 
 Array = NDArray[np.float64]
-
-
-class Method(StrEnum):
-    """How a window was found: looking back over the whole run, or one probe at a time."""
-
-    offline = "offline"
-    online = "online"
-
-
-@dataclass(frozen=True)
-class CriticalSample:
-    """A sample whose loss moved far at the peak of a window.
-
-    Attributes:
-        sample: its position in the observed set.
-        shift: mean loss at the peak less that at its reference probe, nats; negative = learnt.
-        shift_se: standard error, nats; NaN where unknown.
-    """
-
-    sample: int
-    shift: float
-    shift_se: float
-
-
-@dataclass(frozen=True)
-class FoundWindow:
-    """A window in one signal of a run.
-
-    Attributes:
-        method: how it was found.
-        signal: name in the table of signals.
-        units: of the signal.
-        start: training step; offline where half of the prominence is reached, online where the detector opened it.
-        peak: training step of the largest signal.
-        end: training step; online that of the probe that closed it, None where the run ended before.
-        value: the signal at its peak.
-        height: offline the prominence, online the distance from the plateau; negative where a signal falls.
-        significance: size of the height in standard errors: offline that of the probe at the peak, online that of
-            the probe and its plateau. NaN where no error is known.
-        critical: samples with the largest absolute shift at the peak, largest first.
-        steps: training steps of the probes of the two-phase reading: those of the window, and where it starts or ends
-            between probes the next one outside.
-        reading: of the closed window; None with fewer than three probes.
-    """
-
-    method: Method
-    signal: str
-    units: str
-    start: int
-    peak: int
-    end: int | None
-    value: float
-    height: float
-    significance: float
-    critical: tuple[CriticalSample, ...]
-    steps: tuple[int, ...]
-    reading: TwoPhaseReading | None
 
 
 def detect(
@@ -83,7 +27,7 @@ def detect(
     min_prominence: float = MIN_PROMINENCE,
     online: DetectorConfig | None = None,
     num_critical: int = 5,
-) -> list[FoundWindow]:
+) -> list[Window]:
     """Find the windows of a run, offline and, if asked for, as the online detector would have found them live.
 
     Args:
@@ -107,40 +51,29 @@ def detect(
     chosen = None if signals is None else list(dict.fromkeys(signals))
     for name in chosen or ():
         if name not in present:
-            raise InputError(f"got signal {name!r}; expected one of {present}; name signals of this run")
+            raise InputError(f"got signal {name!r}; expected one of {present}; {_nearest(name, present)}")
     means = mean_losses(run)
-    found = []
-    for method, names in (
-        (Method.offline, [BETWEEN, LOSSES] if chosen is None else chosen),
-        (Method.online, [] if online is None else present if chosen is None else chosen),
-    ):
-        for name in names:
-            if method is Method.offline and is_llc(name):
-                continue
-            row = table.sel(signal=name)
-            if method is Method.offline:
-                spans = _offline(row, min_prominence)
-            else:
-                spans = _online(row, online or DetectorConfig())
-            for start, peak, end, height, significance in spans:
-                inside, reading = _read(run, means, start, end)
-                found.append(
-                    FoundWindow(
-                        method=method,
-                        signal=name,
-                        units=str(row["units"].item()),
-                        start=start,
-                        peak=peak,
-                        end=end,
-                        value=float(row["value"].sel(step=peak)),
-                        height=height,
-                        significance=significance,
-                        critical=critical_samples(run, peak, num_critical),
-                        steps=inside,
-                        reading=reading,
-                    )
-                )
-    return found
+    names = [str(kind) for kind in (Kind.between, Kind.losses_alone)] if chosen is None else chosen
+    found = [
+        window
+        for name in names
+        if Signal.parse(name).kind is not Kind.llc
+        for window in _offline(table.sel(signal=name), min_prominence)
+    ]
+    if online is not None:
+        for name in present if chosen is None else chosen:
+            found += _online(table.sel(signal=name), online)
+    return [_with_evidence(window, run, means, num_critical) for window in found]
+
+
+def _nearest(name: str, present: Sequence[str]) -> str:
+    near = get_close_matches(name, present, n=1)
+    return f"did you mean {near[0]!r}?" if near else "name signals of this run"
+
+
+def _with_evidence(window: Window, run: xr.Dataset, means: Array, num_critical: int) -> Window:
+    steps, reading = _read(run, means, window.start, window.end)
+    return replace(window, critical=critical_samples(run, window.peak, num_critical), steps=steps, reading=reading)
 
 
 def critical_samples(run: xr.Dataset, step: int, count: int) -> tuple[CriticalSample, ...]:
@@ -159,30 +92,31 @@ def critical_samples(run: xr.Dataset, step: int, count: int) -> tuple[CriticalSa
     return tuple(CriticalSample(int(numbers[at]), float(shift[at]), float(error[at])) for at in order)
 
 
-_Span = tuple[int, int, int | None, float, float]
-
-
-def _offline(row: xr.Dataset, min_prominence: float) -> list[_Span]:
-    """Start, peak, end, height and significance of the peaks of one signal."""
+def _offline(row: xr.Dataset, min_prominence: float) -> list[Window]:
+    """Peaks of one signal, troughs of one that falls."""
     side = -1 if row["direction"].item() == Direction.falling else 1
     steps, values, errors = row["step"].values, row["value"].values, row["error"].values
     known = np.isfinite(values)
     place = {int(step): at for at, step in enumerate(steps)}
-    windows = find_windows(steps[known], side * values[known], errors[known], min_prominence=min_prominence)
-    spans: list[_Span] = []
-    for window in windows:
-        error = float(errors[place[window.peak]])
-        significance = window.prominence / error if error > 0 else math.nan
-        spans.append((window.start, window.peak, window.end, side * window.prominence, significance))
-    return spans
+    found = []
+    for window in find_windows(steps[known], side * values[known], errors[known], min_prominence=min_prominence):
+        at = place[window.peak]
+        significance = window.height / float(errors[at]) if errors[at] > 0 else None
+        found.append(_named(replace(window, significance=significance, height=side * window.height), row))
+    return found
 
 
-def _online(row: xr.Dataset, config: DetectorConfig) -> list[_Span]:
-    """The same of the windows that the online detector opens, probe by probe."""
+def _online(row: xr.Dataset, config: DetectorConfig) -> list[Window]:
+    """Windows that the online detector opens, probe by probe."""
     detector = OnlineDetector(replace(config, direction=Direction(row["direction"].item())))
     for step, value, error in zip(row["step"].values, row["value"].values, row["error"].values, strict=True):
         detector.update(int(step), float(value), float(error))
-    return [(it.start, it.peak_step, it.end, it.height, abs(it.z)) for it in detector.windows]
+    return [_named(window, row) for window in detector.windows]
+
+
+def _named(window: Window, row: xr.Dataset) -> Window:
+    value = float(row["value"].sel(step=window.peak))
+    return replace(window, value=value, signal=str(row["signal"].item()), units=str(row["units"].item()))
 
 
 def _read(run: xr.Dataset, means: Array, start: int, end: int | None) -> tuple[tuple[int, ...], TwoPhaseReading | None]:

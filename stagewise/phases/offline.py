@@ -65,8 +65,8 @@ def find_windows(
             start=round(float(np.interp(left[row], index, at))),
             peak=int(at[peak]),
             end=round(float(np.interp(right[row], index, at))),
-            signal=float(height[peak]),
-            prominence=float(found["prominences"][row]),
+            value=float(height[peak]),
+            height=float(found["prominences"][row]),
         )
         for row, peak in enumerate(peaks)
     ]

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from stagewise.checks.bounds import MaybeInfinite, check_arguments, check_value, float_array, settle_fields, shown
+from stagewise.checks.bounds import check_arguments, check_value, float_array, settle_fields, shown
 from stagewise.errors import InputError, require
 from stagewise.phases.plateau import Plateau
+from stagewise.phases.window import Method, Window
 
 
 class Direction(StrEnum):
@@ -76,36 +77,6 @@ class DetectorConfig:
         require(0 < self.close_fraction < 1, "close_fraction", self.close_fraction, "a fraction in (0, 1)", "try 0.5")
 
 
-@dataclass(frozen=True)
-class OnlineWindow:
-    """A window as it was known at the probe that was seen last.
-
-    Attributes:
-        start: training step of the probe that opened it, the last of the ``num_probes`` that had to agree.
-        end: training step of the probe that closed it; None while it is open.
-        plateau: level of the signal before it, in the signal's unit.
-        peak_step: training step of the probe farthest from the plateau since the start.
-        peak_value: the signal there.
-        z: its distance from the plateau in standard errors, with the sign of the distance; infinite where neither the
-            plateau nor the probe has an error.
-    """
-
-    start: int
-    end: int | None
-    plateau: float
-    peak_step: int
-    peak_value: float
-    z: MaybeInfinite
-
-    def __post_init__(self) -> None:
-        settle_fields(self)
-
-    @property
-    def height(self) -> float:
-        """Peak less plateau, in the signal's unit; negative for one that fell."""
-        return self.peak_value - self.plateau
-
-
 class EventKind(StrEnum):
     """What a probe did."""
 
@@ -125,7 +96,7 @@ class Event:
 
     kind: EventKind
     step: int
-    window: OnlineWindow
+    window: Window
 
 
 class OnlineDetector:
@@ -138,7 +109,7 @@ class OnlineDetector:
 
     A level shift that stays has no decline: set ``max_length`` where such are to be expected.
 
-    False alarms: see :mod:`stagewise.phases.false_alarms`, which states how many there are on a plateau.
+    False alarms: ``benchmarks/false_alarms.py`` states how many there are on a plateau, and counts them anew.
     """
 
     def __init__(self, config: DetectorConfig | None = None) -> None:
@@ -153,17 +124,17 @@ class OnlineDetector:
         self._plateau = Plateau()
         self._departed: list[float] = []
         self._side = 0
-        self._window: OnlineWindow | None = None
+        self._window: Window | None = None
         self._num_low = 0
-        self._closed: list[OnlineWindow] = []
+        self._closed: list[Window] = []
 
     @property
-    def window(self) -> OnlineWindow | None:
+    def window(self) -> Window | None:
         """The window that is open now."""
         return self._window
 
     @property
-    def windows(self) -> tuple[OnlineWindow, ...]:
+    def windows(self) -> tuple[Window, ...]:
         """All windows so far, the open one last."""
         return (*self._closed, *(() if self._window is None else (self._window,)))
 
@@ -213,8 +184,8 @@ class OnlineDetector:
             return None
         return self._close(self._window, self._window.start + limit)
 
-    def _close(self, window: OnlineWindow, step: int) -> Event:
-        closed = OnlineWindow(**{**asdict(window), "end": step})
+    def _close(self, window: Window, step: int) -> Event:
+        closed = replace(window, end=step)
         self._closed.append(closed)
         self._window, self._plateau, self._side, self._num_low = None, Plateau(), 0, 0
         return Event(EventKind.closed, step, closed)
@@ -242,17 +213,18 @@ class OnlineDetector:
             return None
         self._departed.clear()
         z = self._plateau.z(value, error)
-        self._window = OnlineWindow(step, None, self._plateau.level, step, value, z)
+        self._window = _window(start=step, plateau=self._plateau.level, peak_step=step, peak_value=value, z=z)
         self._num_low = 0
         return Event(EventKind.opened, step, self._window)
 
-    def _follow(self, window: OnlineWindow, step: int, value: float, error: float) -> Event | None:
+    def _follow(self, window: Window, step: int, value: float, error: float) -> Event | None:
         """A probe inside a window."""
         if math.isfinite(value):
-            height = self._side * (value - window.plateau)
+            height = self._side * (value - self._plateau.level)
             if height > abs(window.height):
                 z = self._plateau.z(value, error)
-                window = OnlineWindow(window.start, None, window.plateau, step, value, z)
+                level = self._plateau.level
+                window = _window(start=window.start, plateau=level, peak_step=step, peak_value=value, z=z)
             is_low = height <= (1 - self.config.close_fraction) * abs(window.height)
             self._num_low = self._num_low + 1 if is_low else 0
         if self._num_low < self.config.num_probes:
@@ -267,9 +239,9 @@ class OnlineDetector:
             "plateau": list(self._plateau.values),
             "departed": list(self._departed),
             "side": self._side,
-            "window": None if self._window is None else asdict(self._window),
+            "window": None if self._window is None else _state(self._window),
             "num_low": self._num_low,
-            "closed": [asdict(window) for window in self._closed],
+            "closed": [_state(window) for window in self._closed],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -278,6 +250,27 @@ class OnlineDetector:
         self._plateau = Plateau(state["plateau"])
         self._departed = list(state["departed"])
         self._side = state["side"]
-        self._window = None if state["window"] is None else OnlineWindow(**state["window"])
+        self._window = None if state["window"] is None else _window(**state["window"])
         self._num_low = state["num_low"]
-        self._closed = [OnlineWindow(**window) for window in state["closed"]]
+        self._closed = [_window(**window) for window in state["closed"]]
+
+
+def _window(
+    *, start: int, plateau: float, peak_step: int, peak_value: float, z: float, end: int | None = None
+) -> Window:
+    """A window of the detector, by the names that checkpoints have."""
+    return Window(
+        start, peak_step, end, peak_value, peak_value - plateau, Method.online, plateau=plateau, significance=abs(z)
+    )
+
+
+def _state(window: Window) -> dict[str, Any]:
+    """The same as plain Python."""
+    return {
+        "start": window.start,
+        "end": window.end,
+        "plateau": window.plateau,
+        "peak_step": window.peak,
+        "peak_value": window.value,
+        "z": window.z,
+    }

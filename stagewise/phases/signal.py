@@ -1,41 +1,379 @@
-"""The signal that transitions are read from: the square root of the between-norm."""
+"""A signal: what may show a transition, read from one probe or from a whole run."""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import StrEnum
+from itertools import permutations, product
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+import xarray as xr
+from numpy.typing import NDArray
+
+from stagewise.checks.bounds import settle_fields, shown
+from stagewise.errors import InputError, require
+from stagewise.influence.chain_counts import equilibrated_probes
+from stagewise.phases.online import Direction
+
+Array = NDArray[np.float64]
+
+LossesByStep = Mapping[int, Sequence[float]]
+"""Losses at earlier probes, nats, by training step, see :meth:`Signal.remember`."""
 
 
-class Signal(NamedTuple):
-    """Square root of the between-norm at one probe, with what noise alone would give.
+class Kind(StrEnum):
+    """Kinds of signals, named as their names begin; A and B are groups.
+
+    Members:
+        between: square root of the between-norm less its noise floor, nats; rising. NaN without a reference, and where
+            a probe has a severe flag.
+        losses_alone: half the length of the change of the samples' losses since the reference probe, at the training
+            weights, nats; rising. What ``between`` would be without chains: the baseline that it must beat. A
+            sequence's loss is the sum of its tokens' losses.
+        group_losses_alone: the same of the groups' mean losses.
+        group_loss: ``group_loss/A``, mean loss of a group at the training weights, nats; falling.
+        contrast: ``contrast/A~B``, change since the reference probe of the mean loss of A less that of B, at the
+            training weights, nats; falling. What noise does to both is not in it: B is best a control in the same
+            sequences, as ``first_copy`` is for ``induction``. It needs no chain. NaN without a reference.
+        within: ``within/A~B``, within part of the influence of A and B on each other, nats^2, negative = helpful;
+            falling.
+        total: ``total/A~B``, the same of all parts. Between alone is the square of a loss difference, and no signal.
+        llc: ``llc`` and ``llc/A``, local learning coefficient of all losses and of a group, a pure number, see
+            :mod:`stagewise.influence.llc`; rising, as what a model has learnt takes hold, though stages may fall too:
+            see :func:`~stagewise.phases.stage_boundaries.find_boundaries`.
+        chain_share: share of the losses' variance that belongs to which chain a draw is from; rising. It says that
+            chains disagree, in a transition or because they are too short.
+    """
+
+    between = "between"
+    losses_alone = "losses_alone"
+    group_losses_alone = "group_losses_alone"
+    group_loss = "group_loss"
+    contrast = "contrast"
+    within = "within"
+    total = "total"
+    llc = "llc"
+    chain_share = "chain_share"
+
+
+class _Facts(NamedTuple):
+    """What all signals of a kind have in common; ``num_groups`` are how many groups a name may have."""
+
+    unit: str
+    direction: Direction
+    num_groups: tuple[int, ...]
+    variable: str
+
+
+_FACTS = {
+    Kind.between: _Facts("nats", Direction.rising, (0,), "signal"),
+    Kind.losses_alone: _Facts("nats", Direction.rising, (0,), "anchor_loss"),
+    Kind.group_losses_alone: _Facts("nats", Direction.rising, (0,), "group_loss"),
+    Kind.group_loss: _Facts("nats", Direction.falling, (1,), "group_loss"),
+    Kind.contrast: _Facts("nats", Direction.falling, (2,), "group_loss"),
+    Kind.within: _Facts("nats^2", Direction.falling, (2,), "group_bif"),
+    Kind.total: _Facts("nats^2", Direction.falling, (2,), "group_bif"),
+    Kind.llc: _Facts("1", Direction.rising, (0, 1), "llc"),
+    Kind.chain_share: _Facts("1", Direction.rising, (0,), "chain_share"),
+}
+
+
+class Reading(NamedTuple):
+    """A signal at one probe, or at each probe of a run.
 
     Attributes:
-        value: sqrt of the norm of the between part, its noise floor subtracted, nats; (1/2) |shift| without noise.
-        error: standard error of ``value`` before the subtraction, nats; NaN with one chain.
-        threshold: what chain noise alone adds on average, already subtracted from ``value``, nats; NaN with one chain.
+        value: ``[]`` or ``[step]``, in the unit of the signal; NaN where a probe does not tell.
+        error: its standard error, likewise; NaN where unknown. Losses and the chain share have none; those of influence
+            and of the learning coefficient are over chains, that of influence unknown where the chains of the probe or
+            of its reference are out of equilibrium.
     """
 
-    value: float
-    error: float
-    threshold: float
+    value: Array
+    error: Array
 
 
-def between_signal(shift: ArrayLike, shift_se: ArrayLike, shift_norm_se: float) -> Signal:
-    """Signal of one probe from the mean losses' shifts since the reference.
+@dataclass(frozen=True)
+class Signal:
+    """One signal: its name, unit and direction, and how it is computed.
 
-    B = (1/4) shift shift^T has the Frobenius norm (1/4) |shift|^2. Noise adds (1/4) sum(se^2) to it on average, which
-    is subtracted.
+    Attributes:
+        kind: what is measured.
+        groups: of whom: none, one or two names, as the kind says.
+
+    Raises:
+        InputError: another number of groups than the kind has, or a contrast of a group with itself.
+    """
+
+    kind: Kind
+    groups: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        settle_fields(self)
+        counts = _FACTS[self.kind].num_groups
+        words = " or ".join(map(str, counts))
+        require(len(self.groups) in counts, "groups", shown(self.groups), f"{words} for {self.kind}", "name as many")
+        apart = self.kind is not Kind.contrast or len(set(self.groups)) == 2
+        require(apart, "groups", shown(self.groups), "two different ones for a contrast", "name a control")
+
+    @classmethod
+    def parse(
+        cls,
+        name: str,
+        groups: Sequence[str] | None = None,
+        *,
+        kinds: Iterable[Kind] = tuple(Kind),
+        setting: str = "signal",
+    ) -> "Signal":
+        """Signal of a name, such as ``between``, ``contrast/A~B`` or ``llc/A``.
+
+        Args:
+            name: kind, and after a slash the groups with ``~`` between them.
+            groups: names of those that there are; any if None.
+            kinds: those that may be named.
+            setting: that has the name, for the message.
+
+        Raises:
+            InputError: no such kind, another number of groups, or a group that there is not; with the names that there
+                are, and the nearest one.
+        """
+        allowed = list(kinds)
+        kind, _, rest = name.partition("/") if isinstance(name, str) else ("", "", "")
+        if kind in allowed:
+            for split in _splits(rest):
+                known = all(split) and (groups is None or set(split) <= set(groups))
+                if len(split) in _FACTS[Kind(kind)].num_groups and known and _written(kind, split) == name:
+                    return cls(Kind(kind), split)
+        raise InputError(
+            f"got {setting} {shown(name)}; expected one of {', '.join(_forms(allowed))}{_of_whom(groups)}; "
+            f"{_advice(kind, rest, allowed, groups)}"
+        )
+
+    @property
+    def name(self) -> str:
+        """As it is in tables, files and settings, and with ``influence/`` before it in the TensorBoard tag."""
+        return _written(self.kind, self.groups)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def unit(self) -> str:
+        """Of value and error: nats, nats^2 or 1."""
+        return _FACTS[self.kind].unit
+
+    @property
+    def direction(self) -> Direction:
+        """The way in which a transition moves it."""
+        return _FACTS[self.kind].direction
+
+    @property
+    def is_change(self) -> bool:
+        """True for a change since the reference probe, whose losses must be remembered while a run goes on."""
+        return self.kind in (Kind.losses_alone, Kind.group_losses_alone, Kind.contrast)
+
+    def is_in(self, data: xr.Dataset) -> bool:
+        """Whether a probe or a run has what the signal is computed from."""
+        own = () if "group" not in data.coords else data["group"].values
+        return _FACTS[self.kind].variable in data and all(name in own for name in self.groups)
+
+    def read(self, data: xr.Dataset, earlier: LossesByStep | None = None) -> Reading:
+        """Value and standard error, at one probe while the run goes on, or at all of a finished run: the same numbers.
+
+        Args:
+            data: of one probe, as the callback tells of it, or of a run, see :func:`stagewise.runs.store.open_run`.
+            earlier: for a change, with one probe: losses at the probes that it may refer to, see :meth:`remember`.
+
+        Raises:
+            InputError: the data have no such signal.
+        """
+        if not self.is_in(data):
+            raise self._missing(data)
+        value, error = _READERS[self.kind](self, data, earlier or {})
+        return Reading(value, np.full(value.shape, np.nan) if error is None else error)
+
+    def losses(self, data: xr.Dataset) -> Array:
+        """``[..., loss]``: what a change is taken of, nats: losses of the groups, or of the samples."""
+        if self.kind is Kind.losses_alone:
+            return sample_losses(data)
+        return np.asarray(data["group_loss"].transpose(..., "group").values, dtype=np.float64)
+
+    def remember(self, earlier: LossesByStep, probe: xr.Dataset) -> dict[int, list[float]]:
+        """Losses of the probes that later ones may refer to: references never go back.
+
+        Args:
+            earlier: so far.
+            probe: the latest.
+
+        Returns:
+            Losses by training step, plain Python; ``earlier`` as it is for a signal that is no change.
+        """
+        if not self.is_change:
+            return {at: list(losses) for at, losses in earlier.items()}
+        step, reference = int(probe.attrs["step"]), int(probe.attrs["reference_step"])
+        kept = {at: list(losses) for at, losses in earlier.items() if reference in (step, at) or at > reference}
+        return {**kept, step: self.losses(probe).tolist()}
+
+    def _missing(self, data: xr.Dataset) -> InputError:
+        if self.kind is Kind.llc and "llc" not in data:
+            return InputError(
+                f"got signal {self.name!r} with probes that do not measure it; expected learning coefficients; set "
+                "probe.llc.enabled to true"
+            )
+        names = [str(name) for name in data["group"].values] if "group" in data.coords else []
+        try:
+            Signal.parse(self.name, names)
+        except InputError as error:
+            return error
+        return InputError(
+            f"got signal {self.name!r} with data that have no {_FACTS[self.kind].variable}; expected some; pass what "
+            "open_run returns"
+        )
+
+
+def signals_of(groups: Sequence[str]) -> list[Signal]:
+    """All signals that a run with these groups may have, each once.
 
     Args:
-        shift: ``[sample]``, nats.
-        shift_se: ``[sample]``, standard errors, nats; NaN where unknown.
-        shift_norm_se: standard error of the length of ``shift``, nats. Not to be had from ``shift_se``: the samples of
-            a chain move together.
+        groups: names of the groups over the observed set.
     """
-    moved = np.asarray(shift, dtype=np.float64)
-    error = np.asarray(shift_se, dtype=np.float64)
-    norm = float(moved @ moved) / 4
-    if np.isnan(error).any():
-        return Signal(float(np.sqrt(norm)), float("nan"), float("nan"))
-    floor = float(error @ error) / 4
-    return Signal(float(np.sqrt(max(norm - floor, 0.0))), shift_norm_se / 2, float(np.sqrt(floor)))
+    found = []
+    for kind, facts in _FACTS.items():
+        for count in facts.num_groups:
+            # A group against itself has influence, and no contrast.
+            choices = permutations(groups, count) if kind is Kind.contrast else product(groups, repeat=count)
+            found += [Signal(kind, chosen) for chosen in choices]
+    return found
+
+
+def sample_losses(data: xr.Dataset) -> Array:
+    """``[..., sample]``: losses at the training weights, nats, summed over tokens; of a run or of one probe."""
+    losses = data["anchor_loss"]
+    if "token" in losses.dims:
+        losses = losses.sum("token", dtype=np.float64, skipna=False)
+    return np.array(losses.values, dtype=np.float64)
+
+
+# Names
+
+
+def _written(kind: str, groups: Sequence[str]) -> str:
+    return f"{kind}/{'~'.join(groups)}" if groups else str(kind)
+
+
+def _splits(rest: str) -> list[tuple[str, ...]]:
+    """Ways to read what follows the slash: no group, one, or two; runs of earlier versions have names with ``~``."""
+    parts = rest.split("~")
+    pairs = [("~".join(parts[:at]), "~".join(parts[at:])) for at in range(1, len(parts))]
+    return [(), (rest,), *pairs] if rest else [()]
+
+
+def _forms(kinds: Iterable[Kind]) -> list[str]:
+    letters = ("A", "B")
+    return [_written(kind, letters[:count]) for kind in kinds for count in _FACTS[kind].num_groups]
+
+
+def _of_whom(groups: Sequence[str] | None) -> str:
+    if groups is None:
+        return ", with groups A and B"
+    return f", with A and B of {', '.join(map(repr, groups))}" if groups else ", without groups"
+
+
+def _advice(kind: str, rest: str, kinds: Sequence[Kind], groups: Sequence[str] | None) -> str:
+    """The nearest name that there is, part by part."""
+    near = get_close_matches(kind, [str(each) for each in kinds], n=1)
+    if near:
+        counts = _FACTS[Kind(near[0])].num_groups
+        for split in _splits(rest):
+            if len(split) in counts:
+                found = [
+                    name if groups is None else next(iter(get_close_matches(name, groups, n=1)), None) for name in split
+                ]
+                if None not in found:
+                    return f"did you mean {_written(near[0], [str(name) for name in found])!r}?"
+    return "name one of these"
+
+
+# Computation, once for a probe and for a run
+
+_Read = tuple[Array, Array | None]
+
+
+def _floats(data: xr.DataArray) -> Array:
+    return np.asarray(data.values, dtype=np.float64)
+
+
+def _between(_: Signal, data: xr.Dataset, __: LossesByStep) -> _Read:
+    return _floats(data["signal"]), _floats(data["signal_se"])
+
+
+def _group_loss(signal: Signal, data: xr.Dataset, _: LossesByStep) -> _Read:
+    return _floats(data["group_loss"].sel(group=signal.groups[0])), None
+
+
+def _influence(signal: Signal, data: xr.Dataset, _: LossesByStep) -> _Read:
+    at = {"part": str(signal.kind), "group": signal.groups[0], "group_j": signal.groups[1]}
+    sure = data["group_bif_se"].sel(at).where(equilibrated_probes(data))
+    return _floats(data["group_bif"].sel(at)), _floats(sure)
+
+
+def _coefficient(signal: Signal, data: xr.Dataset, _: LossesByStep) -> _Read:
+    if not signal.groups:
+        return _floats(data["llc"]), _floats(data["llc_se"])
+    own = data[["group_llc", "group_llc_se"]].sel(group=signal.groups[0])
+    return _floats(own["group_llc"]), _floats(own["group_llc_se"])
+
+
+def _chain_share(_: Signal, data: xr.Dataset, __: LossesByStep) -> _Read:
+    return _floats(data["chain_share"]), None
+
+
+def _change(signal: Signal, data: xr.Dataset, earlier: LossesByStep) -> Array:
+    """``[..., loss]``: change of the losses since the reference probe, nats; NaN without one."""
+    now = signal.losses(data)
+    before = np.full(now.shape, np.nan)
+    if "step" in data.dims:
+        steps, references = data["step"].values.tolist(), data["reference_step"].values.tolist()
+        place = {step: row for row, step in enumerate(steps)}
+        for row, (step, reference) in enumerate(zip(steps, references, strict=True)):
+            if reference != step and reference in place:
+                before[row] = now[place[reference]]
+    elif data.attrs["reference_step"] != data.attrs["step"]:
+        found = earlier.get(int(data.attrs["reference_step"]), ())
+        if len(found) == len(now):  # else samples were left out since
+            before[:] = found
+    return now - before
+
+
+def _length(signal: Signal, data: xr.Dataset, earlier: LossesByStep) -> _Read:
+    change = _change(signal, data, earlier)
+    known = np.isfinite(change)
+    # Samples that were left out have no loss, from some probe on: unknown where that lies between probe and reference.
+    same = known.any(axis=-1) & (known == np.isfinite(signal.losses(data))).all(axis=-1)
+    if "step" in data.dims:
+        steps, references = data["step"].values.tolist(), data["reference_step"].values.tolist()
+        counts = np.isfinite(signal.losses(data)).sum(axis=-1)
+        at = [counts[steps.index(reference)] if reference in steps else -1 for reference in references]
+        same &= counts == np.asarray(at)
+    length = np.linalg.norm(np.where(known, change, 0.0), axis=-1) / 2
+    return np.asarray(np.where(same, length, np.nan)), None
+
+
+def _contrast(signal: Signal, data: xr.Dataset, earlier: LossesByStep) -> _Read:
+    names = data["group"].values.tolist()
+    first, second = (names.index(group) for group in signal.groups)
+    change = _change(signal, data, earlier)
+    return np.asarray(change[..., first] - change[..., second]), None
+
+
+_READERS: dict[Kind, Callable[[Signal, xr.Dataset, LossesByStep], _Read]] = {
+    Kind.between: _between,
+    Kind.losses_alone: _length,
+    Kind.group_losses_alone: _length,
+    Kind.group_loss: _group_loss,
+    Kind.contrast: _contrast,
+    Kind.within: _influence,
+    Kind.total: _influence,
+    Kind.llc: _coefficient,
+    Kind.chain_share: _chain_share,
+}

@@ -8,44 +8,9 @@ from numpy.typing import NDArray
 
 from stagewise.checks.bounds import checked
 from stagewise.errors import InputError
-from stagewise.influence.chain_counts import equilibrated_probes
-from stagewise.phases.online import Direction
+from stagewise.phases.signal import Kind, Signal, sample_losses
 
 Array = NDArray[np.float64]
-
-BETWEEN = "between"
-LOSSES = "losses_alone"
-GROUP_LOSSES = "group_losses_alone"
-CHAIN_SHARE = "chain_share"
-LLC = "llc"
-
-PARTS = ("within", "total")
-"""Parts of group influence that are signals; between is the square of a loss difference."""
-
-
-def pair_signal(part: str, group: str, group_j: str) -> str:
-    """Name of the influence of a pair of groups in the table, as in its TensorBoard tag."""
-    return f"{part}/{group}~{group_j}"
-
-
-def group_signal(group: str) -> str:
-    """Name of the mean loss of a group in the table."""
-    return f"group_loss/{group}"
-
-
-def contrast_signal(group: str, group_j: str) -> str:
-    """Name of the loss of a group against that of another one in the table."""
-    return f"contrast/{group}~{group_j}"
-
-
-def llc_signal(group: str) -> str:
-    """Name of the learning coefficient of a group in the table, as in its TensorBoard tag."""
-    return f"llc/{group}"
-
-
-def is_llc(signal: str) -> bool:
-    """Whether a signal is a learning coefficient, see :mod:`stagewise.phases.stage_boundaries`."""
-    return signal == LLC or signal.startswith("llc/")
 
 
 @checked
@@ -65,68 +30,40 @@ def signal_table(
 
     Returns:
         ``value`` and ``error`` (standard error, NaN where unknown), ``[signal, step]``, with ``direction`` (rising or
-        falling, the way a transition goes) and ``units`` for each signal:
-
-        - ``between``: square root of the between-norm less its noise floor, nats; rising. NaN without a reference, and
-          where a probe has a severe flag.
-        - ``losses_alone``: half the length of the change of the samples' losses since the reference probe, at the
-          training weights, nats; rising. What ``between`` would be without chains: the baseline that it must beat. A
-          sequence's loss is the sum of its tokens' losses.
-        - ``group_losses_alone``: the same of the groups' mean losses, where the run has them.
-        - ``group_loss/A``: mean loss of a group at the training weights, where the run has groups, nats; falling.
-        - ``contrast/A~B``: change since the reference probe of the mean loss of A less that of B, at the training
-          weights, nats; falling. What noise does to both is not in it: B is best a control in the same sequences, as
-          ``first_copy`` is for ``induction``. It needs no chain. NaN without a reference.
-        - ``within/A~B``, ``total/A~B``: group influence, nats^2, negative = helpful; falling.
-        - ``llc``, ``llc/A``: local learning coefficient of all losses and of a group, where the run has them, a pure
-          number, see :mod:`stagewise.influence.llc`; rising, as what a model has learnt takes hold, though stages may
-          fall too: see :func:`~stagewise.phases.stage_boundaries.find_boundaries`.
-        - ``chain_share``: share of the losses' variance that belongs to which chain a draw is from; rising. It says
-          that chains disagree, in a transition or because they are too short.
-
-        Losses and the chain share have no error; those of influence and of the learning coefficient are over chains,
-        that of influence unknown where the chains of the probe or of its reference are out of equilibrium.
+        falling, the way a transition goes) and ``units`` for each signal. :class:`~stagewise.phases.signal.Kind` says
+        what each is: ``between``, ``losses_alone``, ``group_losses_alone``, ``group_loss/A``, ``contrast/A~B``,
+        ``within/A~B``, ``total/A~B``, ``llc``, ``llc/A``, ``chain_share``; those of which the run has nothing are left
+        out.
 
     Raises:
         InputError: a pair with a group that the run does not have, or without losses in two samples.
     """
-    rows: dict[str, tuple[Array, Array | None, Direction, str]] = {
-        BETWEEN: (run["signal"].values, run["signal_se"].values, Direction.rising, "nats"),
-        LOSSES: (_change(run, sample_losses(run)), None, Direction.rising, "nats"),
-    }
-    if "group_loss" in run:
-        rows[GROUP_LOSSES] = (_change(run, run["group_loss"].values), None, Direction.rising, "nats")
-        for group in run["group"].values:
-            rows[group_signal(group)] = (run["group_loss"].sel(group=group).values, None, Direction.falling, "nats")
-    for group, group_j in contrasts:
-        _check_groups(run, (group, group_j))
-        gap = run["group_loss"].sel(group=group).values - run["group_loss"].sel(group=group_j).values
-        rows[contrast_signal(group, group_j)] = (_since_reference(run, gap), None, Direction.falling, "nats")
-    settled = equilibrated_probes(run)
-    for group, group_j in _chosen(run, pairs):
-        for part in PARTS:
-            at = {"part": part, "group": group, "group_j": group_j}
-            value, error = run["group_bif"].sel(at).values, run["group_bif_se"].where(settled).sel(at).values
-            rows[pair_signal(part, group, group_j)] = (value, error, Direction.falling, "nats^2")
-    if "llc" in run:
-        rows[LLC] = (run["llc"].values, run["llc_se"].values, Direction.rising, "1")
-        for group in run["group"].values:
-            own = run[["group_llc", "group_llc_se"]].sel(group=group)
-            rows[llc_signal(group)] = (own["group_llc"].values, own["group_llc_se"].values, Direction.rising, "1")
-    if "chain_share" in run:
-        rows[CHAIN_SHARE] = (run["chain_share"].values, None, Direction.rising, "1")
-    unknown = np.full(run.sizes["step"], np.nan)
+    groups = [str(name) for name in run["group"].values]
+    of_groups = [Signal(Kind.group_losses_alone), *(Signal(Kind.group_loss, (name,)) for name in groups)]
+    coefficients = [Signal(Kind.llc), *(Signal(Kind.llc, (name,)) for name in groups)]
+    against = [(str(group), str(group_j)) for group, group_j in contrasts]
+    for pair in against:
+        _check_groups(groups, pair)
+    wanted = [
+        Signal(Kind.between),
+        Signal(Kind.losses_alone),
+        *(signal for signal in of_groups if signal.is_in(run)),
+        *dict.fromkeys(Signal(Kind.contrast, pair) for pair in against),
+        *(Signal(kind, pair) for pair in _chosen(run, groups, pairs) for kind in (Kind.within, Kind.total)),
+        *(signal for signal in (*coefficients, Signal(Kind.chain_share)) if signal.is_in(run)),
+    ]
+    readings = [signal.read(run) for signal in wanted]
     axes = ("signal", "step")
     return xr.Dataset(
         {
-            "value": (axes, np.stack([value for value, _, _, _ in rows.values()])),
-            "error": (axes, np.stack([unknown if error is None else error for _, error, _, _ in rows.values()])),
+            "value": (axes, np.stack([reading.value for reading in readings])),
+            "error": (axes, np.stack([reading.error for reading in readings])),
         },
         coords={
-            "signal": ("signal", np.array(list(rows), dtype=object)),
+            "signal": ("signal", np.array([signal.name for signal in wanted], dtype=object)),
             "step": ("step", run["step"].values),
-            "direction": ("signal", np.array([str(direction) for _, _, direction, _ in rows.values()], dtype=object)),
-            "units": ("signal", np.array([units for _, _, _, units in rows.values()], dtype=object)),
+            "direction": ("signal", np.array([str(signal.direction) for signal in wanted], dtype=object)),
+            "units": ("signal", np.array([signal.unit for signal in wanted], dtype=object)),
         },
     )
 
@@ -148,51 +85,19 @@ def mean_losses(run: xr.Dataset) -> Array:
     return means
 
 
-def sample_losses(run: xr.Dataset) -> Array:
-    """``[..., sample]``: losses at the training weights, nats, summed over tokens; of a run or of one probe."""
-    losses = run["anchor_loss"]
-    if "token" in losses.dims:
-        losses = losses.sum("token", dtype=np.float64, skipna=False)
-    return np.array(losses.values, dtype=np.float64)
-
-
-def _since_reference(run: xr.Dataset, values: Array) -> Array:
-    """``[step, ...]``: change of ``[step, ...]`` since the reference; NaN without one."""
-    steps, references = run["step"].values.tolist(), run["reference_step"].values.tolist()
-    place = {step: row for row, step in enumerate(steps)}
-    found = np.full(values.shape, np.nan)
-    for row, (step, reference) in enumerate(zip(steps, references, strict=True)):
-        if reference != step and reference in place:
-            found[row] = values[row] - values[place[reference]]
-    return found
-
-
-def _change(run: xr.Dataset, losses: Array) -> Array:
-    """``[step]``: half the length of the change of ``[step, loss]`` since the reference; NaN without one.
-
-    Losses of samples that are left out from some probe on count up to there.
-    """
-    moved = _since_reference(run, losses.astype(np.float64))
-    known = np.isfinite(moved)
-    length = np.linalg.norm(np.where(known, moved, 0.0), axis=1) / 2
-    return np.where(known.any(axis=1), length, np.nan)
-
-
-def _check_groups(run: xr.Dataset, groups: Iterable[str]) -> None:
-    names = [str(name) for name in run["group"].values]
+def _check_groups(names: list[str], groups: Iterable[str]) -> None:
     for name in groups:
         if name not in names:
             raise InputError(f"got group {name!r}; expected one of {names}; name groups of this run")
 
 
-def _chosen(run: xr.Dataset, pairs: Iterable[tuple[str, str]] | None) -> list[tuple[str, str]]:
-    names = [str(name) for name in run["group"].values]
+def _chosen(run: xr.Dataset, names: list[str], pairs: Iterable[tuple[str, str]] | None) -> list[tuple[str, str]]:
     total = run["group_bif"].sel(part="total")
     if pairs is None:
-        return [(it, it) for it in names if total.sel(group=it, group_j=it).notnull().any()]
+        return [(name, name) for name in names if total.sel(group=name, group_j=name).notnull().any()]
     chosen = list(dict.fromkeys((str(group), str(group_j)) for group, group_j in pairs))
     for group, group_j in chosen:
-        _check_groups(run, (group, group_j))
+        _check_groups(names, (group, group_j))
         if total.sel(group=group, group_j=group_j).isnull().all():
             raise InputError(
                 f"got pair {group!r}, {group_j!r}, which has no losses in two different samples; expected one that "

@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from stagewise.errors import InputError, require
-from stagewise.phases.signal_table import LLC, llc_signal
+from stagewise.phases.signal import Kind, Signal
 
 Array = NDArray[np.float64]
 
@@ -153,21 +153,17 @@ def stage_boundaries(
     Raises:
         InputError: as :func:`find_boundaries` does, the run has no learning coefficient, or not that one.
     """
-    curves = {}
-    if "llc" in run:
-        curves[LLC] = run["llc"].values, run["llc_se"].values
-        for group in run["group"].values:
-            own = run[["group_llc", "group_llc_se"]].sel(group=group)
-            curves[llc_signal(str(group))] = own["group_llc"].values, own["group_llc_se"].values
+    groups = [(), *((str(name),) for name in run["group"].values)] if "llc" in run else []
+    curves = {signal.name: signal for signal in (Signal(Kind.llc, group) for group in groups)}
     found = {}
     for name in dict.fromkeys(curves if signals is None else signals):
         require(name in curves, "signal", repr(name), f"one of {list(curves)}", "measure it with probe.llc.enabled")
         chains = run["llc_chains"].values
         usable = chains >= 2
         degrees = float(chains[usable].min()) - 1 if usable.any() else None
-        value, error = (it[usable] for it in curves[name])
+        value, error = curves[name].read(run)
         steps = run["step"].values[usable]
-        found[name] = find_boundaries(steps, value, error, degrees=degrees, chance=chance, seed=seed)
+        found[name] = find_boundaries(steps, value[usable], error[usable], degrees=degrees, chance=chance, seed=seed)
     return found
 
 

@@ -1,27 +1,93 @@
-"""A transition window."""
+"""A transition window: where it lies in training, and what it rests on."""
 
+import math
 from dataclasses import dataclass
+from enum import StrEnum
 
-from stagewise.checks.bounds import settle_fields
+from stagewise.checks.bounds import MaybeInfinite, settle_fields
+from stagewise.phases.two_phase import TwoPhaseReading
+
+
+class Method(StrEnum):
+    """How a window was found: looking back over the whole run, or one probe at a time."""
+
+    offline = "offline"
+    online = "online"
+
+
+@dataclass(frozen=True)
+class CriticalSample:
+    """A sample whose loss moved far at the peak of a window.
+
+    Attributes:
+        sample: its position in the observed set.
+        shift: mean loss at the peak less that at its reference probe, nats; negative = learnt.
+        shift_se: standard error, nats; NaN where unknown.
+    """
+
+    sample: int
+    shift: float
+    shift_se: float
 
 
 @dataclass(frozen=True)
 class Window:
-    """A span of training in which the network changes phase.
+    """A span of training in which the network changes phase, as one signal shows it.
+
+    :func:`~stagewise.phases.offline.find_windows` and :class:`~stagewise.phases.online.OnlineDetector` tell the first
+    five fields and ``method``; :func:`~stagewise.phases.detection.detect` tells the others too.
 
     Attributes:
-        start: training step at which the signal has risen to half of its prominence.
-        peak: training step of the largest signal.
-        end: training step at which the signal has fallen to half of its prominence.
-        signal: the signal at its peak, in the signal's unit.
-        prominence: height of the peak over the higher of its two surrounding valleys, same unit.
+        start: training step; offline where half of the prominence is reached, online that of the probe that opened it,
+            the last of the ``num_probes`` that had to agree.
+        peak: training step of the probe farthest up; online farthest from the plateau since the start.
+        end: training step; offline where the signal has fallen to half of its prominence, online that of the probe that
+            closed it, None while it is open.
+        value: the signal at its peak, in the signal's unit.
+        height: offline the prominence, over the higher of the two valleys beside the peak; online the distance from the
+            plateau. Same unit; negative where a signal falls.
+        method: how it was found.
+        plateau: online the level of the signal before it, same unit; None offline.
+        significance: size of the height in standard errors: offline that of the probe at the peak, online that of the
+            probe and its plateau, infinite where neither has an error. None where no error is known.
+        signal: name, see :class:`~stagewise.phases.signal.Signal`; None where values were given without one.
+        units: of the signal.
+        critical: samples with the largest absolute shift at the peak, largest first.
+        steps: training steps of the probes of the two-phase reading: those of the window, and where it starts or ends
+            between probes the next one outside.
+        reading: of the closed window; None with fewer than three probes.
+
+    Raises:
+        InputError: a value of another type.
     """
 
     start: int
     peak: int
-    end: int
-    signal: float
-    prominence: float
+    end: int | None
+    value: float
+    height: float
+    method: Method = Method.offline
+    plateau: float | None = None
+    significance: MaybeInfinite | None = None
+    signal: str | None = None
+    units: str | None = None
+    critical: tuple[CriticalSample, ...] = ()
+    steps: tuple[int, ...] = ()
+    reading: TwoPhaseReading | None = None
 
     def __post_init__(self) -> None:
         settle_fields(self)
+
+    @property
+    def prominence(self) -> float:
+        """Size of the height, in the signal's unit."""
+        return abs(self.height)
+
+    @property
+    def z(self) -> float:
+        """Height in standard errors, with its sign; NaN where no error is known."""
+        return math.nan if self.significance is None else math.copysign(self.significance, self.height)
+
+    def covers(self, step: int) -> bool:
+        """Whether a training step lies in it, start and end included; an open window goes on."""
+        return self.start <= step and (self.end is None or step <= self.end)

@@ -10,7 +10,7 @@ from stagewise.influence.bif import bif
 from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups, Positions
 from stagewise.influence.split import Centering
-from stagewise.phases.signal import Signal, between_signal
+from stagewise.phases.between_norm import BetweenNorm, between_norm
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,11 @@ def assemble(
 
 def _signal(result: xr.Dataset, *, usable: bool, settled: bool) -> dict[str, xr.Variable]:
     """``settled``: whether the chains are in equilibrium, here and at the reference; else the signal has no error."""
-    signal = Signal(np.nan, np.nan, np.nan)
+    signal = BetweenNorm(np.nan, np.nan, np.nan)
     has_reference = result.attrs["reference_step"] != result.attrs["step"]
     if has_reference and usable:
         shift, error = result["shift"].values, result["shift_se"].values
-        signal = between_signal(shift, error, float(result["shift_norm_se"]))
+        signal = between_norm(shift, error, float(result["shift_norm_se"]))
         if not settled:
             signal = signal._replace(error=np.nan)
     found = {"signal": signal.value, "signal_se": signal.error, "signal_threshold": signal.threshold}

@@ -8,6 +8,7 @@ from stagewise._version import __version__
 from stagewise.influence.bif import SIGN, UNITS
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.history import Record
+from stagewise.reporting.windows import transition
 from stagewise.runs.equilibrium import flag_line
 from stagewise.runs.verdict import Verdict
 from stagewise.sampling.config import SGLDConfig
@@ -57,8 +58,7 @@ def build_summary(
         "skipped_steps": record.skipped_steps,
         "max_overhead": max_overhead,
         "transitions": [
-            {**asdict(window), "signal": SIGNAL_NAME, "value": window.signal}
-            for window in record.windows(min_prominence=probe.min_prominence)
+            transition(window, SIGNAL_NAME) for window in record.windows(min_prominence=probe.min_prominence)
         ],
         "overhead": record.overhead,
         "probe_seconds": record.probe_seconds,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from stagewise.phases.detection import FoundWindow, Method
+from stagewise.phases.window import Method, Window
 
 _HEADER = ("detector", "signal", "start", "peak", "end", "height", "significance", "off segment", "critical samples")
 
@@ -12,12 +12,29 @@ _NUM_LEFT = 2
 """So many columns are words, set left; the last one too."""
 
 
-def _finite(value: float) -> float | None:
+def _finite(value: float | None) -> float | None:
     """JSON has no word for what is not finite."""
-    return value if math.isfinite(value) else None
+    return value if value is not None and math.isfinite(value) else None
 
 
-def window_record(window: FoundWindow) -> dict[str, Any]:
+def transition(window: Window, signal: str) -> dict[str, Any]:
+    """One window as ``summary.json`` lists it: interventions can be placed by it.
+
+    Args:
+        window: that was found offline.
+        signal: name of what shows it.
+    """
+    return {
+        "start": window.start,
+        "peak": window.peak,
+        "end": window.end,
+        "signal": signal,
+        "prominence": window.prominence,
+        "value": window.value,
+    }
+
+
+def window_record(window: Window) -> dict[str, Any]:
     """One window for JSON; None where a number is unknown, and ``end`` None where it was still open.
 
     Args:
@@ -48,28 +65,17 @@ def window_record(window: FoundWindow) -> dict[str, Any]:
     }
 
 
-def transitions(found: Sequence[FoundWindow]) -> list[dict[str, Any]]:
-    """Offline windows of the first signal, as ``summary.json`` lists them: interventions can be placed by them.
+def transitions(found: Sequence[Window]) -> list[dict[str, Any]]:
+    """Offline windows of the first signal, as ``summary.json`` lists them.
 
     Args:
         found: windows in the order of :func:`~stagewise.phases.detection.detect`.
     """
     offline = [window for window in found if window.method is Method.offline]
-    return [
-        {
-            "start": window.start,
-            "peak": window.peak,
-            "end": window.end,
-            "signal": window.signal,
-            "prominence": abs(window.height),
-            "value": window.value,
-        }
-        for window in offline
-        if window.signal == offline[0].signal
-    ]
+    return [transition(window, str(window.signal)) for window in offline if window.signal == offline[0].signal]
 
 
-def window_table(found: Sequence[FoundWindow]) -> str:
+def window_table(found: Sequence[Window]) -> str:
     """Windows as lines of text, columns aligned.
 
     Args:
@@ -87,16 +93,16 @@ def window_table(found: Sequence[FoundWindow]) -> str:
     return "\n".join(lines)
 
 
-def _cells(window: FoundWindow) -> tuple[str, ...]:
-    known = math.isfinite(window.significance)
+def _cells(window: Window) -> tuple[str, ...]:
+    significance = _finite(window.significance)
     return (
         str(window.method),
-        window.signal,
+        str(window.signal),
         str(window.start),
         str(window.peak),
         "open" if window.end is None else str(window.end),
         f"{window.height:.3g} {window.units}".removesuffix(" 1"),
-        f"{window.significance:.1f}" if known else "-",
+        "-" if significance is None else f"{significance:.1f}",
         "-" if window.reading is None else f"{window.reading.residual.max():.2f}",
         ", ".join(f"{it.sample} ({it.shift:+.3g})" for it in window.critical) or "-",
     )

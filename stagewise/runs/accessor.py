@@ -9,11 +9,13 @@ import xarray as xr
 from stagewise.checks.bounds import checked
 from stagewise.errors import InputError, require
 from stagewise.influence.chain_counts import chain_counts
-from stagewise.phases.detection import FoundWindow, detect
+from stagewise.phases.detection import detect
 from stagewise.phases.offline import MIN_PROMINENCE
 from stagewise.phases.online import DetectorConfig
-from stagewise.phases.signal_table import BETWEEN, is_llc, signal_table
+from stagewise.phases.signal import Kind, Signal
+from stagewise.phases.signal_table import signal_table
 from stagewise.phases.stage_boundaries import StageBoundary, stage_boundaries
+from stagewise.phases.window import Window
 from stagewise.probes.flags import Thresholds
 from stagewise.runs.curves import influence_curve
 from stagewise.runs.learning_coefficients import llc_table
@@ -164,12 +166,12 @@ class RunAccessor:
     @checked
     def windows(
         self,
-        signal: str = BETWEEN,
+        signal: str = str(Kind.between),
         *,
         min_prominence: float | None = None,
         online: DetectorConfig | None = None,
         num_critical: int = 5,
-    ) -> list[FoundWindow]:
+    ) -> list[Window]:
         """Transition windows in one signal, as ``stagewise detect`` finds them.
 
         Args:
@@ -182,19 +184,18 @@ class RunAccessor:
         Raises:
             InputError: no such signal, one without windows, or a setting out of range.
         """
-        if is_llc(signal):
+        chosen = Signal.parse(signal, self.groups)
+        if chosen.kind is Kind.llc:
             raise InputError(
                 f"got signal {signal!r}; expected one with windows; ask .stage_boundaries({signal!r}) where a learning "
                 "coefficient turns"
             )
         run = self._with(*_OF_SIGNALS)
-        kind, _, rest = signal.partition("/")
-        group, between, group_j = rest.partition("~")
-        pair = [(group, group_j)] if between else None
+        pair = [(chosen.groups[0], chosen.groups[1])] if len(chosen.groups) == 2 else None
         table = signal_table(
             run,
-            pair if kind in ("within", "total") else None,
-            contrasts=pair or () if kind == "contrast" else (),
+            pair if chosen.kind in (Kind.within, Kind.total) else None,
+            contrasts=pair or () if chosen.kind is Kind.contrast else (),
         )
         if min_prominence is None:
             min_prominence = float(summary_of(run).get("min_prominence", MIN_PROMINENCE))

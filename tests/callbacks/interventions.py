@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import TensorDataset
 
-from stagewise import ConstantFactor, InterventionCallback, ReweightedLoader
+from stagewise import ConstantFactor, InterventionCallback, ReweightedLoader, Spans
 from tests.callbacks.runs import Regression, regression_data
 
 NUM = 320
@@ -47,10 +47,10 @@ def loader(batch_size=8, num=NUM, **settings):
     return ReweightedLoader(Numbered(num), {"even": torch.arange(num) % 4 == 0}, batch_size, seed=3, **settings)
 
 
-def intervention(mechanism="sampling", windows=((3, 9),), policy=FOUR, **settings):
-    return InterventionCallback(
-        list(windows) if isinstance(windows, tuple) else windows, policy, mechanism=mechanism, **settings
-    )
+def intervention(mechanism="sampling", windows=((3, 9),), policy=FOUR, *, influence=None, **settings):
+    if isinstance(windows, (tuple, list)):
+        windows = Spans(windows, influence=influence)
+    return InterventionCallback(policy, windows, mechanism=mechanism, **settings)
 
 
 def train(folder, callbacks, data=None, *, max_steps=14, ckpt_path=None, every=None, module=Weighing, **settings):

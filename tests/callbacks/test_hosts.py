@@ -25,6 +25,7 @@ from stagewise import (
     LogSpaced,
     ProbeSchedule,
     ReweightedLoader,
+    Spans,
     open_run,
 )
 from stagewise.callbacks.hosts import HostCallback, is_a
@@ -141,7 +142,7 @@ def callbacks_of(kind):
         return [InfluenceCallback(EVERY_2, SGLD)], regression, None
     if kind == "intervention":
         loader = ReweightedLoader(regression_data(), {"even": torch.arange(80) % 2 == 0}, 8)
-        return [InterventionCallback([(2, 4)], ConstantFactor({"even": 1.0}))], regression, loader
+        return [InterventionCallback(ConstantFactor({"even": 1.0}), Spans([(2, 4)]))], regression, loader
     ids = torch.randint(0, 40, (48, 16), generator=torch.Generator().manual_seed(0))
     return [InductionCallback(every_n_steps=2, num_sequences=4, segment_length=4)], language, DataLoader(ids, 8)
 

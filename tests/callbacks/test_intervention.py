@@ -10,12 +10,12 @@ import torch
 from jsonargparse import ArgumentParser
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from stagewise import ConstantFactor, InputError, InterventionCallback, ProportionalToInfluence
+from stagewise import ConstantFactor, FromRun, InputError, InterventionCallback, ProportionalToInfluence
 from stagewise.interventions.influence_table import InfluenceTable
 from stagewise.interventions.span import Span
 from tests.callbacks.interventions import EVEN, FOUR, Witness, intervention, loader, train
 
-CONSTANT = "stagewise.ConstantFactor"
+SPANS = "{class_path: stagewise.Spans, init_args: {spans: [{start: 3, end: 9}]}}"
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -142,7 +142,7 @@ def test_windows_come_from_an_earlier_run_and_the_policy_from_a_dotted_path(tmp_
     window = {"start": 2, "peak": 6, "end": 9, "signal": "x"}
     (tmp_path / "summary.json").write_text(json.dumps({"transitions": [window]}))
     callback = intervention(
-        windows=tmp_path, policy="tests.callbacks.interventions.FOUR", part="fixed", length=3, shift=-1
+        windows=FromRun(tmp_path, part="fixed", length=3, shift=-1), policy="tests.callbacks.interventions.FOUR"
     )
     assert callback.spans == (Span(1, 4),)
     train(tmp_path, [callback])
@@ -171,11 +171,20 @@ def test_live_changes_outside_of_a_live_run_are_refused(tmp_path):
     ("arguments", "spans", "policy"),
     [
         (
-            ["--it.windows=[[3,9]]", "--it.policy=stagewise.ConstantFactor", "--it.policy.weights={even: 4}"],
+            [
+                "--it.windows=stagewise.Spans",
+                "--it.windows.spans=[[3,9]]",
+                "--it.policy=stagewise.ConstantFactor",
+                "--it.policy.weights={even: 4}",
+            ],
             (3, 9),
             FOUR,
         ),
-        (["--it.windows=[{start: 3, end: 9}]", "--it.policy=tests.callbacks.interventions.FOUR"], (3, 9), FOUR),
+        (
+            [f"--it.windows={SPANS}", "--it.policy=tests.callbacks.interventions.FOUR"],
+            (3, 9),
+            FOUR,
+        ),
         (["--it.policy=tests.callbacks.interventions.FOUR", "--it.mechanism=loss", "--it.groups=[even]"], None, FOUR),
     ],
 )

@@ -1,11 +1,20 @@
 """What the intervention callback refuses before the first step of training, in one line each."""
 
+from pathlib import Path
+
 import lightning.pytorch as pl
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from stagewise import ConstantFactor, InputError, ProportionalToInfluence, ReweightedLoader
+from stagewise import (
+    ConstantFactor,
+    DetectorConfig,
+    InputError,
+    InterventionCallback,
+    ProportionalToInfluence,
+    ReweightedLoader,
+)
 from stagewise.interventions.span import Span
 from tests.callbacks.interventions import EVEN, FOUR, Numbered, Weighing, Witness, intervention, loader, train
 from tests.callbacks.runs import Regression
@@ -53,7 +62,6 @@ def used():
         ({"policy": negative, "mechanism": "loss"}, loader, {}, "got weight -1.0"),
         ({"policy": negative, "mechanism": "loss"}, lambda: DataLoader(Numbered(), 8), {}, "pass groups"),
         ({"policy": ProportionalToInfluence("even")}, loader, {}, "got no influence when window 0 opened"),
-        ({"windows": None, "influence": [None]}, loader, {}, "pass them to open"),
         ({}, lambda: DataLoader(Numbered(), 8, shuffle=True), {}, r"ReweightedLoader\(dataset, {'name': mask"),
         ({}, lambda: loader(weights_for=lambda number: {}), {}, "weights_for set"),
         ({}, used, {}, "given 1 batches in a run at step 0; expected 0"),
@@ -82,12 +90,6 @@ def test_repeating_samples_may_be_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"windows": ()}, "got no window; expected at least one"),
-        ({"windows": ((9, 3),)}, "an end after the start"),
-        ({"windows": (5,)}, r"expected a Span or \(start, end\)"),
-        ({"windows": "nowhere"}, "where no summary.json is"),
-        ({"windows": "nowhere", "part": "middle"}, "got part='middle'; expected one of"),
-        ({"shift": 3}, "without the path of an earlier run"),
         ({"mechanism": "magic"}, "expected one of .*sampling.*loss"),
         ({"policy": "stagewise.nothing"}, "cannot be imported"),
         ({"policy": ConstantFactor}, "expected one such as ConstantFactor"),
@@ -98,6 +100,44 @@ def test_repeating_samples_may_be_asked_for(tmp_path):
 def test_arguments_that_cannot_be_used_are_refused_at_once(arguments, words):
     with pytest.raises(InputError, match=words):
         intervention(**arguments)
+
+
+YAML = r"in YAML windows: {class_path: stagewise\."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"windows": [(300, 400)]}, rf"write InterventionCallback\(policy, Spans\(\[\(300, 400\)\]\)\), {YAML}Spans"),
+        ({"windows": "runs/a"}, rf"write InterventionCallback\(policy, FromRun\('runs/a'\)\), {YAML}FromRun"),
+        ({"windows": Path("runs/a")}, r"write InterventionCallback\(policy, FromRun\('runs/a'\)\)"),
+        ({"windows": FOUR}, r"got windows=ConstantFactor.*expected Spans\(spans\), FromRun\(path\)"),
+        (
+            {"detector": DetectorConfig(), "signal": "between"},
+            rf"got detector, signal for .*windows=Live\(.*{YAML}Live",
+        ),
+        ({"max_windows": 1}, r"got max_windows for .*expected windows=Live\("),
+        (
+            {"windows": "runs/a", "part": "onset", "shift": 0},
+            rf"got part, shift for .*windows=FromRun\(.*{YAML}FromRun",
+        ),
+        ({"influence": [None]}, r"expected windows=Spans\(\[\(300, 400\)\], influence=\[...\]\)"),
+    ],
+)
+def test_arguments_of_earlier_versions_are_answered_by_their_new_spelling(arguments, words):
+    with pytest.raises(InputError, match=words) as caught:
+        InterventionCallback(FOUR, **arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_windows_given_first_as_earlier_are_answered_by_the_new_order():
+    for first in ([(300, 400)], Path("runs/a")):
+        with pytest.raises(InputError, match=r"write InterventionCallback\(policy, "):
+            InterventionCallback(first, FOUR)
+    with pytest.raises(InputError, match=r"got windows=ConstantFactor.*write InterventionCallback\(policy, "):
+        InterventionCallback("runs/a", FOUR)
+    with pytest.raises(TypeError, match=r"InterventionCallback.*unexpected keyword argument 'polcy'"):
+        InterventionCallback(polcy=FOUR)
 
 
 def test_a_module_that_never_weighs_its_losses_is_refused_before_its_first_update(tmp_path):

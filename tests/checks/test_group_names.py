@@ -18,6 +18,7 @@ from stagewise.influence.groups import Groups
 from stagewise.interventions.grouped_rows import GroupedRows
 from stagewise.interventions.policy import ConstantFactor
 from stagewise.interventions.strata import Strata
+from stagewise.interventions.windows import Spans
 from stagewise.lm.classes.coverage import class_coverage
 from stagewise.lm.classes.reading import read_specs
 from stagewise.reporting import tags
@@ -183,4 +184,4 @@ def test_a_coverage_table_has_as_many_cells_as_it_should():
 
 def test_a_name_as_text_is_no_list_of_letters():
     with pytest.raises(InputError, match="groups='abc'; expected a mapping"):
-        InterventionCallback([(1, 2)], ConstantFactor({"a": 2.0}), mechanism="loss", groups="abc")
+        InterventionCallback(ConstantFactor({"a": 2.0}), Spans([(1, 2)]), mechanism="loss", groups="abc")

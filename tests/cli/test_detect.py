@@ -57,7 +57,7 @@ def test_online_windows_are_those_of_a_detector_fed_probe_by_probe(run_folder, t
         (it["start"], it["peak"], it["end"], it["significance"])
         for it in content["windows"]
         if it["detector"] == "online"
-    ] == [(it.start, it.peak_step, it.end, pytest.approx(it.z)) for it in detector.windows]
+    ] == [(it.start, it.peak, it.end, pytest.approx(it.z)) for it in detector.windows]
     assert {it["signal"] for it in content["windows"]} == {"between"}
     assert (content["detector"]["min_z"], content["detector"]["close_fraction"]) == (5.0, 0.8)
 
@@ -113,6 +113,7 @@ def test_settings_are_read_from_a_file(run_folder, tmp_path):
     ("options", "words"),
     [
         (["--signal", "rhat"], "got signal 'rhat'"),
+        (["--signal", "[between,contrats/early~late]"], "did you mean 'contrast/early~late'?"),
         (["--pairs", "early"], "expected two groups as A~B"),
         (["--pairs", "early~cats"], "got group 'cats'"),
         (["--min_prominence", "2"], "min_prominence=2"),

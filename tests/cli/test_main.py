@@ -96,25 +96,51 @@ LIVE = {
     "detector": {"min_plateau": 3, "num_probes": 1, "min_z": 0.001, "max_length": 2},
     "signal": "group_loss/induction",
 }
+WINDOWS = {
+    "fixed": {"class_path": "stagewise.Spans", "init_args": {"spans": [[1, 3]]}},
+    "live": {"class_path": "stagewise.Live", "init_args": LIVE},
+}
+
+
+def intervene(config, **arguments):
+    """Write an intervention into the configuration."""
+    settings = yaml.safe_load(config.read_text())
+    policy = {"class_path": "stagewise.ConstantFactor", "init_args": {"weights": {"induction": 4.0}}}
+    callback = {"class_path": "stagewise.InterventionCallback", "init_args": {"policy": policy, **arguments}}
+    settings["trainer"]["callbacks"].append(callback)
+    settings["influence"]["schedule"] = {"at_steps": [0, 1, 2, 3, 4]}
+    config.write_text(yaml.safe_dump(settings))
 
 
 @pytest.mark.parametrize("mechanism", ["sampling", "loss"])
-@pytest.mark.parametrize("windows", [{"windows": [[1, 3]]}, LIVE], ids=["fixed", "live"])
-def test_an_intervention_takes_only_a_callback_in_the_configuration(config, tmp_path, mechanism, windows):
-    settings = yaml.safe_load(config.read_text())
-    policy = {"class_path": "stagewise.ConstantFactor", "init_args": {"weights": {"induction": 4.0}}}
-    arguments = {"policy": policy, "mechanism": mechanism, **windows}
-    settings["trainer"]["callbacks"].append({"class_path": "stagewise.InterventionCallback", "init_args": arguments})
-    settings["influence"]["schedule"] = {"at_steps": [0, 1, 2, 3, 4]}
-    config.write_text(yaml.safe_dump(settings))
+@pytest.mark.parametrize("kind", WINDOWS)
+def test_an_intervention_takes_only_a_callback_in_the_configuration(config, tmp_path, mechanism, kind):
+    intervene(config, mechanism=mechanism, windows=WINDOWS[kind])
     assert main(["fit", "-c", str(config)]) == 0
     found = json.loads((run_of(tmp_path) / "intervention.json").read_text())
     assert found["groups"] == ["induction", "background"]
-    if "windows" in windows:
+    if kind == "fixed":
         assert [(it["step"], it["weights"]["induction"]) for it in found["changes"]] == [(1, 4.0), (3, 1.0)]
         assert found["budget"]["groups"]["induction"] > 0
     else:
         assert found["windows"] == "live"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"windows": [[1, 3]]}, "windows: {class_path: stagewise.Spans, init_args: {spans: [[1, 3]]}}"),
+        ({"windows": "runs/a", "part": "onset"}, "windows: {class_path: stagewise.FromRun, init_args: {...}}"),
+        (LIVE, "windows: {class_path: stagewise.Live, init_args: {...}}"),
+        ({"windows": {"class_path": "stagewise.Live", "init_args": {**LIVE, "signal": "betwen"}}}, "did you mean 'bet"),
+        ({"windows": {"class_path": "stagewise.Live", "init_args": {**LIVE, "sgnal": "a"}}}, "sgnal"),
+    ],
+)
+def test_windows_as_earlier_versions_had_them_get_one_line_with_the_new_spelling(config, capsys, arguments, words):
+    intervene(config, **arguments)
+    assert main(["fit", "-c", str(config)]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("stagewise fit: ")]
+    assert words in line
 
 
 MISTAKES = {

@@ -13,6 +13,7 @@ from stagewise import (
     ProbeSchedule,
     ReweightedLoader,
     SGLDConfig,
+    Spans,
 )
 from stagewise.lm import CausalLM
 from stagewise.lm.data import TokenRows
@@ -57,24 +58,26 @@ def train(folder, callbacks, groups=GROUPS):
 @pytest.mark.parametrize("mechanism", ["sampling", "loss"])
 def test_a_placebo_changes_nothing_and_weights_do(tmp_path, mechanism):
     plain = train(tmp_path, [])
-    windows = [(1, 4)]
-    placebo = train(tmp_path, [InterventionCallback(windows, ConstantFactor({"first": 1.0}), mechanism=mechanism)])
+    windows = Spans([(1, 4)])
+    placebo = train(tmp_path, [InterventionCallback(ConstantFactor({"first": 1.0}), windows, mechanism=mechanism)])
     assert torch.equal(placebo, plain)
-    found = train(tmp_path, [InterventionCallback(windows, ConstantFactor(WEIGHTS), mechanism=mechanism)])
+    found = train(tmp_path, [InterventionCallback(ConstantFactor(WEIGHTS), windows, mechanism=mechanism)])
     assert not torch.equal(found, plain)
 
 
 def test_token_masks_of_a_whole_sequence_are_its_sample_mask(tmp_path):
     policy = ConstantFactor(WEIGHTS)
-    samples = train(tmp_path, [InterventionCallback([(1, 4)], policy, mechanism="loss")])
+    samples = train(tmp_path, [InterventionCallback(policy, Spans([(1, 4)]), mechanism="loss")])
     tokens = {"first": GROUPS["first"][:, None].expand(-1, 11)}
-    assert torch.equal(train(tmp_path, [InterventionCallback([(1, 4)], policy, mechanism="loss")], tokens), samples)
+    assert torch.equal(
+        train(tmp_path, [InterventionCallback(policy, Spans([(1, 4)]), mechanism="loss")], tokens), samples
+    )
 
 
 @pytest.mark.parametrize("mechanism", ["sampling", "loss"])
 def test_probes_leave_an_intervened_run_as_it_is(tmp_path, mechanism):
     def intervention():
-        return InterventionCallback([(1, 4)], ConstantFactor(WEIGHTS), mechanism=mechanism)
+        return InterventionCallback(ConstantFactor(WEIGHTS), Spans([(1, 4)]), mechanism=mechanism)
 
     alone = train(tmp_path / "alone", [intervention()])
     # Looks at the curvature take most of the time; only weights of the loss could reach into them.

@@ -8,6 +8,7 @@ import lightning
 import pytest
 import torch
 import yaml
+from jsonargparse import ArgumentParser
 
 import stagewise
 from tests.callbacks.interventions import Numbered, Weighing
@@ -37,14 +38,29 @@ def test_the_example_of_the_readme_works(tmp_path, monkeypatch):
     assert found["budget"]["groups"]["repeats"] == pytest.approx(100 * (4 / 1.75 - 1))
 
 
-def test_the_live_example_is_the_detector_of_the_experiment():
+def live_example():
     _, code = python_blocks()
-    callback = eval(code, {name: getattr(stagewise, name) for name in stagewise.__all__})
+    return eval(code, {name: getattr(stagewise, name) for name in stagewise.__all__})
+
+
+def test_the_live_example_is_the_detector_of_the_experiment():
+    callback = live_example()
     settings = yaml.safe_load((ROOT / "configs" / "intervention.yaml").read_text())
-    assert callback._live_windows._signal == settings["live"]["signal"]
+    assert callback.windows.signal == settings["live"]["signal"]
     # Direction and length aside, which the signal and the arm set.
     for name in ("min_z", "num_probes"):
-        assert getattr(callback._live_windows._config, name) == settings["live"]["detector"][name]
+        assert getattr(callback.windows.detector, name) == settings["live"]["detector"][name]
+
+
+def test_the_yaml_of_the_live_example_is_the_same_callback():
+    section = README.split("## Reweight inside windows")[1].split("\n## ")[0]
+    (block,) = re.findall(r"```yaml\n(.*?)```", section, flags=re.DOTALL)
+    (callback,) = yaml.safe_load(block)["trainer"]["callbacks"]
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--callback", type=lightning.pytorch.Callback)
+    found = parser.instantiate_classes(parser.parse_object({"callback": callback})).callback
+    expected = live_example()
+    assert (found.windows, found.policy) == (expected.windows, expected.policy)
 
 
 def test_the_lines_for_third_party_modules_are_those_that_the_tests_use():

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stagewise import ConstantFactor, DetectorConfig, InfluenceCallback, InterventionCallback, ProbeSchedule
+from stagewise import ConstantFactor, DetectorConfig, InfluenceCallback, InterventionCallback, Live, ProbeSchedule
 from tests.callbacks.interventions import EVEN, Numbered, loader
 from tests.callbacks.runs import SGLD
 from tests.integration.two_probing_ranks import Weights
@@ -67,11 +67,10 @@ if __name__ == "__main__":
         groups={"even": EVEN[:16], "odd": ~EVEN[:16]},
         loss_fn=Losses(rank),
     )
+    detector = DetectorConfig(min_plateau=3, num_probes=1, min_z=0.05, max_length=4)
     intervention = InterventionCallback(
-        policy=ConstantFactor({"even": 1.0}),  # opens and closes, and leaves the data as they are
-        detector=DetectorConfig(min_plateau=3, num_probes=1, min_z=0.05, max_length=4),
-        signal="group_loss/even",
-        max_windows=1,
+        ConstantFactor({"even": 1.0}),  # opens and closes, and leaves the data as they are
+        Live(detector, "group_loss/even", max_windows=1),
     )
     trainer = pl.Trainer(
         accelerator="cpu",

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stagewise.callbacks.intervention_plan import settle_spans
 from stagewise.cli.detect import _pair
 from stagewise.interventions.span import SUMMARY_NAME, Span, read_spans
+from stagewise.interventions.windows import Spans
 from tests.outcomes import outcome
 
 NUMBERS = st.none() | st.booleans() | st.integers(-5, 10**19) | st.floats() | st.text(max_size=3)
@@ -34,10 +34,8 @@ def test_any_summary_gives_spans_or_is_refused_in_one_line(tmp_path_factory, con
 @settings(max_examples=200, deadline=None)
 @given(NUMBERS | st.lists(NUMBERS | st.lists(NUMBERS, max_size=3) | st.tuples(NUMBERS, NUMBERS), max_size=3))
 def test_any_windows_of_yaml_are_spans_or_refused(windows):
-    if isinstance(windows, str):
-        windows = [windows]
-    spans, refused = outcome(lambda: settle_spans(windows, part="window", length=None, shift=0))
-    if refused is None and windows is not None:
+    spans, refused = outcome(lambda: Spans(windows).resolve())
+    if refused is None:
         assert len(spans) == len(windows)
         assert all(isinstance(span, Span) for span in spans)
 

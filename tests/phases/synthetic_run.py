@@ -6,7 +6,7 @@ from stagewise.influence.bif import bif
 from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups
 from stagewise.influence.llc import llc, mean_losses_of
-from stagewise.phases.signal import between_signal
+from stagewise.phases.between_norm import between_norm
 from stagewise.probes.references import References
 from stagewise.runs.store import ProbeStore
 
@@ -37,7 +37,7 @@ def write_run(folder, *, steps=STEPS, seed=0):
         if probe.attrs["reference_step"] == step:
             signal = (np.nan, np.nan, np.nan)
         else:
-            signal = between_signal(probe["shift"], probe["shift_se"], float(probe["shift_norm_se"]))
+            signal = between_norm(probe["shift"], probe["shift_se"], float(probe["shift_norm_se"]))
         for name, value in zip(("signal", "signal_se", "signal_threshold"), signal, strict=True):
             probe[name] = value
         # A learning coefficient that rises to a maximum at MIDDLE and falls again.

@@ -1,9 +1,12 @@
+"""How seldom the online detector opens on noise; the simulation is that of benchmarks/false_alarms.py."""
+
+import importlib
 import math
+from pathlib import Path
 
 import pytest
 
 from stagewise.errors import InputError
-from stagewise.phases.false_alarms import false_alarm_rate
 from stagewise.phases.online import DetectorConfig
 
 AT_ONCE = {"min_z": 2.75, "num_probes": 1, "max_length": 100}
@@ -25,8 +28,14 @@ DOCUMENTED = [
 ]
 
 
+@pytest.fixture
+def false_alarm_rate(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    return importlib.import_module("false_alarms").false_alarm_rate
+
+
 @pytest.mark.parametrize(("settings", "autocorrelation", "error", "rate"), DOCUMENTED)
-def test_rates_on_a_plateau_are_those_that_are_documented(settings, autocorrelation, error, rate):
+def test_rates_on_a_plateau_are_those_that_are_documented(false_alarm_rate, settings, autocorrelation, error, rate):
     num_runs = 800
     config = DetectorConfig(**settings)
     found = false_alarm_rate(config, autocorrelation=autocorrelation, error=error, num_runs=num_runs, seed=2)
@@ -35,17 +44,17 @@ def test_rates_on_a_plateau_are_those_that_are_documented(settings, autocorrelat
     assert abs(found * num_runs - expected) <= 3.5 * math.sqrt(expected * 1.5) + 1
 
 
-def test_a_careless_detector_has_many():
+def test_a_careless_detector_has_many(false_alarm_rate):
     careless = DetectorConfig(min_z=1.0, num_probes=1, min_plateau=3)
     assert false_alarm_rate(careless, num_runs=100) > 2
 
 
-def test_noise_has_the_autocorrelation_that_was_asked_for():
-    rates = [false_alarm_rate(autocorrelation=it, num_runs=400) for it in (-0.9, 0.0, 0.95)]
+def test_noise_has_the_autocorrelation_that_was_asked_for(false_alarm_rate):
+    rates = [false_alarm_rate(autocorrelation=share, num_runs=400) for share in (-0.9, 0.0, 0.95)]
     assert rates[0] <= rates[1] < rates[2]
 
 
 @pytest.mark.parametrize("wrong", [{"autocorrelation": 1.0}, {"length": 0}, {"num_runs": 0}])
-def test_impossible_noise_is_refused(wrong):
+def test_impossible_noise_is_refused(false_alarm_rate, wrong):
     with pytest.raises(InputError, match="expected"):
         false_alarm_rate(**wrong)

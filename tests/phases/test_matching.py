@@ -10,7 +10,7 @@ from stagewise.phases.window import Window
 
 
 def windows_at(*peaks):
-    return [Window(start=peak - 1, peak=peak, end=peak + 1, signal=1.0, prominence=1.0) for peak in peaks]
+    return [Window(start=peak - 1, peak=peak, end=peak + 1, value=1.0, height=1.0) for peak in peaks]
 
 
 def best_by_enumeration(peaks, truth, tolerance):

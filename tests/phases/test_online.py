@@ -27,7 +27,7 @@ def test_a_bump_opens_at_its_rise_and_closes_on_its_decline():
     assert [event.kind for event in events] == [EventKind.opened, EventKind.closed]
     (window,) = detector.windows
     assert 200 < window.start < 270
-    assert window.peak_step == STEPS[np.argmax(bump())]
+    assert window.peak == STEPS[np.argmax(bump())]
     # Half of the height is lost at centre + width sqrt(log 2) = 333.3; two probes must say so.
     assert window.end == 350
     assert window.plateau == pytest.approx(5, abs=0.1)
@@ -124,7 +124,7 @@ def test_plateau_is_learnt_anew_after_a_window():
     first, second = run(values, steps=steps)[0].windows
     assert first.plateau == pytest.approx(0, abs=0.1)
     assert second.plateau == pytest.approx(20, abs=0.1)
-    assert (second.start, second.peak_value) == (91, 60.0)
+    assert (second.start, second.value) == (91, 60.0)
 
 
 def test_refractory_probes_are_not_looked_at():

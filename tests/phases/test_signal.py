@@ -1,36 +1,105 @@
+"""Signals read probe by probe against the table of the finished run, and by name."""
+
 import numpy as np
 import pytest
 
-from stagewise.phases.signal import between_signal
+from stagewise.errors import InputError
+from stagewise.phases.signal import Kind, Signal, signals_of
+from stagewise.phases.signal_table import signal_table
+from stagewise.runs.store import open_run
+from stagewise.runs.zarr_file import read_zarr_file
+from tests.phases.synthetic_run import STEPS, write_run
 
 
-def test_without_noise_it_is_half_the_length_of_the_shift():
-    signal = between_signal([3.0, -4.0], [0.0, 0.0], 0.0)
-    assert signal.value == pytest.approx(2.5)
-    assert signal.error == 0
-    assert signal.threshold == 0
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("run"))
 
 
-def test_its_square_is_the_norm_of_the_between_part():
-    shift = np.random.default_rng(0).normal(size=7)
-    assert between_signal(shift, np.zeros(7), 0.0).value ** 2 == pytest.approx(
-        np.linalg.norm(np.outer(shift, shift)) / 4
+SIGNALS = signals_of(["early", "late"])
+
+
+@pytest.mark.parametrize("signal", SIGNALS, ids=str)
+def test_live_values_are_those_of_the_table(folder, signal):
+    pairs = [(one, other) for one in ("early", "late") for other in ("early", "late")]
+    contrasts = [("early", "late"), ("late", "early")]
+    row = signal_table(open_run(folder), pairs, contrasts=contrasts).sel(signal=signal.name)
+    earlier, values, errors = {}, [], []
+    for step in STEPS:
+        probe = read_zarr_file(folder / "influence.zarr" / f"step{step}.zip")
+        value, error = signal.read(probe, earlier)
+        values.append(float(value))
+        errors.append(float(error))
+        earlier = signal.remember(earlier, probe)
+    np.testing.assert_array_equal(values, row["value"])
+    np.testing.assert_array_equal(errors, row["error"])
+    assert np.isfinite(values).sum() > 30
+    assert str(signal.direction) == row["direction"].item()
+    assert signal.unit == row["units"].item()
+    assert len(earlier) < len(STEPS) / 2
+    assert bool(earlier) == signal.is_change
+
+
+@pytest.mark.parametrize("signal", SIGNALS, ids=str)
+def test_a_name_is_read_back_as_the_signal(signal):
+    assert Signal.parse(signal.name, ["early", "late"]) == Signal.parse(signal.name) == signal
+
+
+def test_all_signals_of_two_groups_are_there_once():
+    assert sorted(signal.name for signal in SIGNALS) == sorted(
+        ["between", "losses_alone", "group_losses_alone", "chain_share", "llc", "llc/early", "llc/late"]
+        + ["group_loss/early", "group_loss/late", "contrast/early~late", "contrast/late~early"]
+        + [f"{part}/{a}~{b}" for part in ("within", "total") for a in ("early", "late") for b in ("early", "late")]
     )
 
 
-def test_noise_alone_gives_nothing_on_average():
-    generator = np.random.default_rng(0)
-    error = generator.random(30)
-    squares = [between_signal(generator.normal(size=30) * error, error, 0.0) for _ in range(3000)]
-    assert np.mean([s.value == 0 for s in squares]) == pytest.approx(0.5, abs=0.1)
-    assert squares[0].threshold == pytest.approx(np.sqrt((error**2).sum()) / 2)
+def test_names_of_groups_of_earlier_versions_may_hold_what_parts_names():
+    groups = ["a~b", "c/d", "c"]
+    assert Signal.parse("within/a~b~c", groups).groups == ("a~b", "c")
+    assert Signal.parse("total/c~a~b", groups).groups == ("c", "a~b")
+    assert Signal.parse("group_loss/c/d", groups).groups == ("c/d",)
 
 
-def test_error_is_half_that_of_the_length():
-    assert between_signal([3.0, -4.0], [0.1, 0.1], 0.6).error == pytest.approx(0.3)
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("betwen", "did you mean 'between'"),
+        ("contrats/early~late", "did you mean 'contrast/early~late'"),
+        ("within/early~lat", "did you mean 'within/early~late'"),
+        ("contrast/early", "name one of these"),
+        ("between/early", "did you mean 'between'"),
+        ("llc/", "did you mean 'llc'"),
+        ("contrast/~", "name one of these"),
+        ("within/cats~cats", "name one of these"),
+        ("", "name one of these"),
+        (3, "name one of these"),
+    ],
+)
+def test_unknown_names_are_refused_with_those_there_are_and_the_nearest(name, words):
+    with pytest.raises(InputError, match=r"expected one of between, losses_alone, .*contrast/A~B.*'late'") as caught:
+        Signal.parse(name, ["early", "late"])
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_unknown_errors_leave_the_value():
-    signal = between_signal([2.0], [np.nan], np.nan)
-    assert signal.value == pytest.approx(1.0)
-    assert np.isnan(signal.error)
+def test_only_chosen_kinds_can_be_asked_for():
+    with pytest.raises(InputError, match=r"got live\.signal 'llc'; expected one of between, total/A~B, with groups"):
+        Signal.parse("llc", kinds=(Kind.between, Kind.total), setting="live.signal")
+
+
+@pytest.mark.parametrize(
+    ("kind", "groups"), [("between", ["a"]), ("contrast", ["a"]), ("contrast", ["a", "a"]), ("llc", ["a", "b"])]
+)
+def test_signals_of_other_groups_than_the_kind_has_are_refused(kind, groups):
+    with pytest.raises(InputError, match="got groups"):
+        Signal(kind, groups)
+
+
+def test_signals_that_a_probe_does_not_have_are_refused_by_name(folder):
+    probe = read_zarr_file(folder / "influence.zarr" / "step50.zip")
+    with pytest.raises(InputError, match=r"got signal 'within/cats~cats'; expected one of"):
+        Signal.parse("within/cats~cats").read(probe)
+    with pytest.raises(InputError, match=r"set probe\.llc\.enabled to true"):
+        Signal.parse("llc/early").read(probe.drop_vars(["llc", "group_llc", "llc_se", "group_llc_se"]))
+    with pytest.raises(InputError, match="no chain_share"):
+        Signal.parse("chain_share").read(probe.drop_vars("chain_share"))

@@ -3,7 +3,7 @@ import pytest
 import xarray as xr
 
 from stagewise.errors import InputError
-from stagewise.phases.signal_table import mean_losses, pair_signal, signal_table
+from stagewise.phases.signal_table import mean_losses, signal_table
 from stagewise.runs.store import open_run
 from tests.phases.synthetic_run import MIDDLE, STEPS, losses_at, write_run
 
@@ -72,7 +72,7 @@ def test_influence_of_chosen_pairs_is_that_of_the_run_and_falls_at_the_transitio
     names = [str(name) for name in table["signal"].values if "~" in name]
     assert names == ["within/early~late", "total/early~late", "within/early~early", "total/early~early"]
     at = {"part": "within", "group": "early", "group_j": "early"}
-    row = table.sel(signal=pair_signal("within", "early", "early"))
+    row = table.sel(signal="within/early~early")
     np.testing.assert_array_equal(row["value"], run["group_bif"].sel(at))
     np.testing.assert_array_equal(row["error"], run["group_bif_se"].sel(at))
     assert abs(np.log(STEPS[np.argmin(row["value"].values)] / MIDDLE)) < 0.1

@@ -3,8 +3,8 @@ import math
 
 import numpy as np
 
-from stagewise.phases.detection import CriticalSample, FoundWindow, Method
 from stagewise.phases.two_phase import two_phase
+from stagewise.phases.window import CriticalSample, Method, Window
 from stagewise.reporting.windows import transitions, window_record, window_table
 
 READING = two_phase([[0.0, 0.0], [1.0, 0.5], [2.0, 0.0]])
@@ -25,7 +25,7 @@ def window(**changes):
         "steps": (10, 20, 30),
         "reading": READING,
     }
-    return FoundWindow(**(settings | changes))
+    return Window(**(settings | changes))
 
 
 OPEN = window(
@@ -42,7 +42,7 @@ OPEN = window(
 
 
 def test_record_is_plain_json_also_where_numbers_are_unknown():
-    for it in (window(), window(significance=math.nan), OPEN):
+    for it in (window(), window(significance=None), OPEN):
         record = window_record(it)
         assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert window_record(window())["two_phase"] == {

@@ -13,9 +13,9 @@ from scipy import stats
 import stagewise
 from stagewise.errors import InputError
 from stagewise.influence.stored_matrices import SampleMatrices
-from stagewise.phases.detection import Method
 from stagewise.phases.offline import find_windows
 from stagewise.phases.online import DetectorConfig
+from stagewise.phases.window import Method
 from stagewise.runs.accessor import FIGURES, RunAccessor
 from stagewise.runs.open import open_run
 from tests.phases.synthetic_run import MIDDLE, write_run

@@ -8,16 +8,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from stagewise.phases.live_signal import CONTRAST
 from stagewise.phases.online import DetectorConfig, Direction, OnlineDetector
-from stagewise.phases.signal_table import (
-    BETWEEN,
-    LOSSES,
-    contrast_signal,
-    group_signal,
-    pair_signal,
-    signal_table,
-)
+from stagewise.phases.signal import Kind, Signal
+from stagewise.phases.signal_table import signal_table
 from stagewise.runs.store import STORE_NAME, open_run
 from stagewise.studies.intervention.arms import Arm
 from stagewise.studies.intervention.cell import Cell
@@ -29,14 +22,14 @@ def replayed_signals(config: InterventionConfig) -> list[str]:
     """The signal of the arm ``live`` first, then others, for comparison."""
     group, against = config.weights.group, config.weights.onset.against
     others = [
-        contrast_signal(group, against),
-        group_signal(group),
-        LOSSES,
-        BETWEEN,
-        pair_signal("total", group, group),
-        pair_signal("within", group, group),
+        Signal(Kind.contrast, (group, against)),
+        Signal(Kind.group_loss, (group,)),
+        Signal(Kind.losses_alone),
+        Signal(Kind.between),
+        Signal(Kind.total, (group, group)),
+        Signal(Kind.within, (group, group)),
     ]
-    return list(dict.fromkeys([config.live.signal, *others]))
+    return list(dict.fromkeys([config.live.signal, *(signal.name for signal in others)]))
 
 
 def first_window(table: xr.Dataset, signal: str, detector: DetectorConfig, *, start: int | None = None) -> int | None:
@@ -70,14 +63,13 @@ def detector_table(config: InterventionConfig, cells: Sequence[Cell], *, early_s
         ``early_score`` (``opened_before_t25``) and in how many not before half of the way to a score of .5
         (``none_before_half_t50``), with ``n``. Empty where no run is there.
     """
-    contrasts = [
-        tuple(name.removeprefix(CONTRAST).split("~")) for name in replayed_signals(config) if name.startswith(CONTRAST)
-    ]
+    signals = [Signal.parse(name) for name in replayed_signals(config)]
+    contrasts = [(signal.groups[0], signal.groups[1]) for signal in signals if signal.kind is Kind.contrast]
     runs: dict[int, tuple[Cell, xr.Dataset]] = {}
     for cell in cells:
         folder = run_folder(Path(config.output), cell.seed, str(Arm.none))
         if cell.arm == Arm.none and cell.curve is not None and (folder / STORE_NAME).exists():
-            runs[cell.seed] = cell, signal_table(open_run(folder), contrasts=contrasts)  # type: ignore[arg-type]
+            runs[cell.seed] = cell, signal_table(open_run(folder), contrasts=contrasts)
     found: dict[str, Any] = {}
     for signal in replayed_signals(config) if runs else ():
         starts = {

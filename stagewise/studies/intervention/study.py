@@ -10,10 +10,11 @@ import torch
 
 from stagewise.errors import InputError
 from stagewise.files.writing import whole_folder
+from stagewise.interventions.windows import LIVE_KINDS
 from stagewise.jobs.building import build_data, build_module
 from stagewise.jobs.settings import check_same_settings, plain_settings
 from stagewise.jobs.sharing import Progress, check_output, register, shared
-from stagewise.phases.live_signal import live_signals
+from stagewise.phases.signal import Signal
 from stagewise.studies.intervention.arms import Arm
 from stagewise.studies.intervention.cell import Cell, cell_name, read_cell, write_cell
 from stagewise.studies.intervention.cell_report import CellReport
@@ -95,11 +96,8 @@ def check_groups(config: InterventionConfig, groups: Iterable[str]) -> None:
                 f"got {setting}={name!r}; expected one of {names}, the groups of the observed sequences; correct the "
                 "name"
             )
-    signals = live_signals(names)
-    if Arm.live in config.arms and config.live.signal not in signals:
-        raise InputError(
-            f"got live.signal={config.live.signal!r}; expected one of {signals}; name a signal of these groups"
-        )
+    if Arm.live in config.arms:
+        Signal.parse(config.live.signal, names, kinds=LIVE_KINDS, setting="live.signal")
 
 
 def run_cells(config: InterventionConfig, progress: Progress = print) -> list[Cell]:

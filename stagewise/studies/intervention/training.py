@@ -19,6 +19,7 @@ from stagewise.errors import InputError
 from stagewise.interventions.grouped_rows import GroupedRows
 from stagewise.interventions.loader import ReweightedLoader
 from stagewise.interventions.policy import ConstantFactor
+from stagewise.interventions.windows import Live, Spans
 from stagewise.isolation import untouched
 from stagewise.jobs.building import build_data, build_module
 from stagewise.lm.data import SequenceData
@@ -95,19 +96,15 @@ def _intervention(
         return None
     weights, group = config.weights, config.weights.group
     if arm == Arm.live:
-        return InterventionCallback(
-            policy=ConstantFactor({group: weights.factor}),
-            mechanism=mechanism,
-            detector=replace(config.live.detector, max_length=weights.length, close_fraction=_FULL_DECLINE),
-            signal=config.live.signal,
-            max_windows=1,
-        )
+        detector = replace(config.live.detector, max_length=weights.length, close_fraction=_FULL_DECLINE)
+        live = Live(detector, config.live.signal, max_windows=1)
+        return InterventionCallback(ConstantFactor({group: weights.factor}), live, mechanism=mechanism)
     assert placed.span is not None
     factor = weights.factor
     if arm == Arm.whole:
         factor = spread_factor(factor, loader.strata.share(group), length=weights.length, max_steps=placed.span.end)
     policy = ConstantFactor({RANDOM_GROUP if arm == Arm.random else group: factor})
-    return InterventionCallback([placed.span], policy, mechanism=mechanism)
+    return InterventionCallback(policy, Spans([placed.span]), mechanism=mechanism)
 
 
 def _timeline(folder: Path, config: InterventionConfig, end: int) -> dict[str, int | None]:

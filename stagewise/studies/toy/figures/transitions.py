@@ -56,6 +56,7 @@ def _draw_signal(axes: Axes, results: Sequence[SeedResult], number: int) -> None
     values = signals(results[0].chains, results[0].exact)[name]
     axes.plot(results[0].chains["step"].values, values / (np.nanmax(np.abs(values)) or 1.0), color=color, linewidth=1.6)
     for window in detection.windows:
+        assert window.end is not None  # found after the run
         axes.axvspan(window.start, window.end, color=color, alpha=0.16, linewidth=0)
         axes.axvline(window.peak, color=color, linewidth=0.9, alpha=0.8)
     mark_transitions(axes, results[0])

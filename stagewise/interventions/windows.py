@@ -1,0 +1,130 @@
+"""Where windows of an intervention come from: given by hand, an earlier run, or a detector while a run goes on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stagewise.checks.bounds import settle_fields, shown
+from stagewise.errors import InputError, require
+from stagewise.interventions.influence_table import InfluenceTable
+from stagewise.interventions.span import Part, Span, check_length, read_spans
+from stagewise.phases.online import DetectorConfig
+from stagewise.phases.signal import Kind, Signal
+
+LIVE_KINDS = (Kind.between, Kind.losses_alone, Kind.within, Kind.total, Kind.contrast, Kind.group_loss)
+"""Kinds of signals that a detector may watch."""
+
+
+class Windows:
+    """Where windows come from: :class:`Spans`, :class:`FromRun` or :class:`Live`.
+
+    Attributes:
+        influence: what the policy reads: a table, or None, for each window in order of training; None for none at all.
+    """
+
+    # A plain class, so that jsonargparse takes any of the three by its class_path.
+    influence: Sequence[InfluenceTable | None] | None = None
+
+    def resolve(self) -> tuple[Span, ...] | None:
+        """The windows, where they are known before training; else None."""
+        return None
+
+
+@dataclass(frozen=True)
+class Spans(Windows):
+    """Windows that are known before training.
+
+    Attributes:
+        spans: each a :class:`~stagewise.interventions.span.Span` or (start, end), training steps; at least one.
+        influence: see :class:`Windows`.
+
+    Raises:
+        InputError: no span, or one that is none.
+    """
+
+    spans: Sequence[Span | tuple[int, int]]
+    influence: Sequence[InfluenceTable | None] | None = None
+
+    def __post_init__(self) -> None:
+        advice = "give spans such as Spans([(300, 400)])"
+        if isinstance(self.spans, (str, bytes)) or not isinstance(self.spans, Sequence):
+            raise InputError(f"got spans={shown(self.spans)}; expected a list of Span or (start, end); {advice}")
+        require(len(self.spans) > 0, "spans", shown(self.spans), "at least one window", advice)
+        object.__setattr__(self, "spans", tuple(_span(span) for span in self.spans))
+        settle_fields(self, leave=["spans"])
+
+    def resolve(self) -> tuple[Span, ...]:
+        """The spans, in the order given."""
+        return tuple(_span(span) for span in self.spans)
+
+
+@dataclass(frozen=True)
+class FromRun(Windows):
+    """Windows at the transitions of an earlier run.
+
+    Attributes:
+        path: log directory of the run, its ``summary.json``, or a file of ``stagewise detect``.
+        part: which steps of each transition: ``window``, ``onset`` or ``fixed``.
+        length: with ``part="fixed"``, steps from the start of each transition.
+        shift: steps by which windows are moved; negative = earlier.
+        influence: see :class:`Windows`.
+
+    Raises:
+        InputError: a value of another type, or ``length`` that is missing, below 1, or given where it says nothing.
+    """
+
+    path: str
+    part: Part = Part.window
+    length: int | None = None
+    shift: int = 0
+    influence: Sequence[InfluenceTable | None] | None = None
+
+    def __post_init__(self) -> None:
+        settle_fields(self)
+        check_length(self.part, self.length)
+
+    def resolve(self) -> tuple[Span, ...]:
+        """The spans, in order of training.
+
+        Raises:
+            InputError: as :func:`~stagewise.interventions.span.read_spans` does.
+        """
+        return read_spans(self.path, part=self.part, length=self.length, shift=self.shift)
+
+
+@dataclass(frozen=True)
+class Live(Windows):
+    """Windows that a detector opens and closes at the probes of the trainer's ``InfluenceCallback``.
+
+    Attributes:
+        detector: opens and closes them; its direction is that of the signal, unless ``either``.
+        signal: that it watches: ``between``, ``losses_alone``, ``within/A~B``, ``total/A~B``, ``contrast/A~B`` or
+            ``group_loss/A``, see :class:`~stagewise.phases.signal.Kind`.
+        max_windows: so many at most; None for any number.
+
+    Raises:
+        InputError: a value of another type, a signal that cannot be read live, fewer than one window, or
+            ``group_loss/A``, which does not rise again, without ``detector.max_length``.
+    """
+
+    detector: DetectorConfig
+    signal: str
+    max_windows: int | None = None
+
+    def __post_init__(self) -> None:
+        settle_fields(self)
+        signal = Signal.parse(self.signal, kinds=LIVE_KINDS)
+        enough = self.max_windows is None or self.max_windows >= 1
+        require(enough, "max_windows", self.max_windows, "an integer >= 1, or None for no limit", "1 is usual")
+        if signal.kind is Kind.group_loss and self.detector.max_length is None:
+            raise InputError(
+                f"got signal {self.signal!r}, which does not rise again after a transition, and max_length=None; "
+                "expected a limit, or the window never closes; set detector.max_length"
+            )
+
+
+def _span(given: object) -> Span:
+    if isinstance(given, Span):
+        return given
+    if isinstance(given, (tuple, list)) and len(given) == 2:
+        return Span(*given)
+    raise InputError(f"got window {shown(given)}; expected a Span or (start, end), training steps; give both steps")
