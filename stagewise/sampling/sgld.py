@@ -127,12 +127,21 @@ class Walk:
     failed: dict[int, str]
 
 
-class _Recorder:
+class Recorder:
     """Takes in the losses of each draw."""
 
     def __init__(
         self, numbers: Sequence[int], num_draws: int, anchor: Losses, reduce: Reduce | None, on_draw: OnDraw | None
     ) -> None:
+        """Nothing is recorded yet.
+
+        Args:
+            numbers: of the chains, for ``on_draw``.
+            num_draws: draws of each.
+            anchor: losses at w*.
+            reduce: makes features of each draw's losses, so that no token losses are kept.
+            on_draw: is given each draw's losses as they come.
+        """
         num_chains = len(numbers)
         self._numbers = numbers
         self._on_draw = on_draw
@@ -170,12 +179,9 @@ def walk(
     estimate: DriftGradient,
     streams: Streams,
     config: SGLDConfig,
+    recorder: Recorder,
     *,
-    anchor: Losses,
     fixed: Preconditioner | None = None,
-    reduce: Reduce | None = None,
-    on_draw: OnDraw | None = None,
-    numbers: Sequence[int] | None = None,
     measure_noise: bool = True,
 ) -> Walk:
     """Run the chains of an engine, all of them in step.
@@ -188,11 +194,8 @@ def walk(
         estimate: of the gradient.
         streams: noise and minibatches of the same chains.
         config: the sampler.
-        anchor: losses at w*.
+        recorder: takes in the losses of their draws.
         fixed: preconditioner that does not change on the way; RMSprop is made here.
-        reduce: makes features of each draw's losses, so that no token losses are kept.
-        on_draw: is given each draw's losses as they come.
-        numbers: of the chains, for ``on_draw``; 0, 1, ... if None.
         measure_noise: spend some more gradients on the heat of the minibatches; it is NaN if not.
     """
     num_chains, num_weights = engine.state.shape
@@ -200,7 +203,6 @@ def walk(
     lr, localization = config.numbers()
     averaged = config.integrator is Integrator.leimkuhler_matthews
     _start_(engine, streams, config, fixed)
-    recorder = _Recorder(numbers or range(num_chains), config.num_draws, anchor, reduce, on_draw)
     distance = torch.empty((num_chains, config.num_draws), dtype=torch.float32)
     norms = engine.state.new_zeros(config.num_steps, num_chains)
     rms_settings = config.preconditioner if isinstance(config.preconditioner, RMSprop) else None

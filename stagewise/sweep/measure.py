@@ -88,7 +88,6 @@ def make_prober(
         data,
         sgld=config.sgld,
         config=config.probe,
-        device=device_of(config),
         forward_context=forward_context(config),
         masks=masks_of(component, module),
         share=share,

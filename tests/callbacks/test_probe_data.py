@@ -105,9 +105,9 @@ def seen_by_probes(folder, loader, **settings):
 
     class Spy(pl.Callback):
         def on_train_start(self, trainer, module):
-            prober = callback._prober
-            seen["observed"] = prober._observed[1].flatten().int().tolist()
-            seen["sampling"] = prober._sampling[1].flatten().int().tolist()
+            target = callback._prober.target
+            seen["observed"] = target.observed[1].flatten().int().tolist()
+            seen["sampling"] = target.sampling[1].flatten().int().tolist()
 
     trainer = pl.Trainer(
         accelerator="cpu",
