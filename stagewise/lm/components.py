@@ -161,19 +161,6 @@ def key_value_group_mask(module: nn.Module, layer: int, group: int) -> dict[str,
     return _masks(names, _places(model, layer, range(group * size, (group + 1) * size), group))
 
 
-def layer_mask(module: nn.Module, layer: int) -> dict[str, Tensor]:
-    """All of a layer: attention, MLP and norms; all True.
-
-    Args:
-        module: as in :func:`head_mask`.
-        layer: number of the layer.
-
-    Raises:
-        InputError: as :func:`head_mask` does.
-    """
-    return _whole_mask(module, layer, None)
-
-
 def _whole_mask(module: nn.Module, layer: int, part: str | None) -> dict[str, Tensor]:
     model, names = _find(module)
     _check("layer", layer, len(layers(model)))

@@ -41,10 +41,6 @@ class Losses(NamedTuple):
         """Mean over what the mask keeps: the loss that training minimises, and L in the sampler's target; 0 of none."""
         return self.values.sum() / self.mask.sum().clamp(min=1)
 
-    def per_sample(self) -> Tensor:
-        """``[sample]``: token losses summed, so that a sequence loss is minus its log likelihood in nats."""
-        return self.values if self.values.dim() == 1 else self.values.sum(dim=1)
-
 
 def evaluate(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
     """Call a loss function and bring its answer into one form.
