@@ -64,23 +64,40 @@ class EpochLoader(DataLoader):
         self._epoch = -1
         self._consumed = 0
         self._resumed = False
+        self._lead = 0
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         # A generator: nothing moves before the first batch is asked for, as Lightning makes iterators it never uses.
-        order, self._batches.told = self._batches.told, None
-        epoch = self._epoch + 1 if order is None else order
-        unfinished = self._resumed and 0 < self._consumed < len(self) and order in (None, self._epoch)
-        if unfinished:
-            epoch = self._epoch
-        else:
+        epoch, unfinished = self._next_epoch()
+        if not unfinished:
             self._begin_epoch()
             self._consumed = 0
-        self._resumed = False
         self._epoch = self._batches.epoch = epoch
         self._batches.skip = self._consumed
         for batch in super().__iter__():
             self._consumed += 1
             yield batch
+
+    def _next_epoch(self) -> tuple[int, bool]:
+        """Epoch whose batches come next, and whether it goes on where it was resumed.
+
+        Lightning's own count falls behind where a run is resumed from the end of an epoch, and again from the end of a
+        later one; the loader's does not, and by how much it leads is kept until the next resume.
+        """
+        told, self._batches.told = self._batches.told, None
+        resumed, self._resumed = self._resumed, False
+        begun = resumed and 0 < self._consumed < len(self)
+        if told is None:
+            return (self._epoch, True) if begun else (self._epoch + 1, False)
+        if resumed:
+            unfinished = begun and told <= self._epoch
+            finished = self._consumed == len(self)
+            epoch = self._epoch if unfinished else max(told, self._epoch + 1) if finished else told
+            self._lead = epoch - told
+            return epoch, unfinished
+        if told + self._lead <= self._epoch:
+            self._lead = 0  # another run
+        return told + self._lead, False
 
     def _begin_epoch(self) -> None:
         """Called before an epoch that starts at its first batch, while the last epoch's count still stands."""
