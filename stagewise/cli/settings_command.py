@@ -54,7 +54,10 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     try:
         return parser.parse_args(list(arguments[1:]))
     except ArgumentError as error:
-        raise unknown_setting(error, parser, arguments[0]) or error from error
+        unknown = unknown_setting(error, parser, arguments[0])
+        if unknown is None:
+            raise
+        raise unknown from error
 
 
 def read_settings(

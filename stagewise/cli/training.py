@@ -29,7 +29,10 @@ class StagewiseCLI(LightningCLI):
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
-            raise unknown_setting(error, self._parser(args[0]), args[0]) or error from error
+            unknown = unknown_setting(error, self._parser(args[0]), args[0])
+            if unknown is None:
+                raise
+            raise unknown from error
         seed = (self.config.get(self.config.get("subcommand")) or self.config).get("seed_everything")
         good = seed is None or isinstance(seed, bool) or 0 <= seed < 2**32
         require(good, "seed_everything", seed, "0 to 4294967295, or true for any", "42 will do")

@@ -101,7 +101,11 @@ class ProportionalToInfluence:
     def __post_init__(self) -> None:
         settle_fields(self)
         require(
-            self.strength != 0, "strength", self.strength, "a number that is not 0", "3 gives the most helpful group 4"
+            self.strength != 0,
+            "strength",
+            self.strength,
+            "a number that is not 0",
+            "3 makes the largest weight 4",
         )
 
     def check(self, names: Sequence[str]) -> None:

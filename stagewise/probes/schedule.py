@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import Annotated
 
 import numpy as np
@@ -41,12 +41,13 @@ class LogSpaced:
 
     def steps(self) -> list[int]:
         """The steps, increasing, each once."""
-        return list(self._steps)
+        return list(_log_spaced(self.first, self.last, self.num))
 
-    @cached_property
-    def _steps(self) -> tuple[int, ...]:
-        """Once: a schedule is asked at every training step."""
-        return tuple(np.unique(np.rint(np.geomspace(self.first, self.last, self.num)).astype(np.int64)).tolist())
+
+@lru_cache(maxsize=16)
+def _log_spaced(first: int, last: int, num: int) -> tuple[int, ...]:
+    """Kept: a schedule is asked at every step. Not in the settings, of which jsonargparse reads every entry."""
+    return tuple(np.unique(np.rint(np.geomspace(first, last, num)).astype(np.int64)).tolist())
 
 
 DEFAULT_EVERY_N_STEPS = 50

@@ -118,10 +118,16 @@ def test_an_intervention_takes_only_a_callback_in_the_configuration(config, tmp_
 
 
 MISTAKES = {
-    "unknown key in the YAML": (["--influence.sgld.nbetaa", "3"], "nbetaa"),
+    "unknown option": (
+        ["--influence.sgld.nbetaa", "3"],
+        "got influence.sgld.nbetaa; expected a setting of influence.sgld; did you mean nbeta?",
+    ),
     "schedule beyond max_steps": (["--influence.schedule.at_steps", "[2, 5]"], "at step 5 in a run of 4 steps"),
-    "too few draws": (["--influence.sgld.num_draws", "1"], "got num_draws=1; expected an integer >= 2"),
-    "negative localization": (["--influence.sgld.localization=-1"], "expected localization >= 0"),
+    "too few draws": (["--influence.sgld.num_draws", "1"], "got num_draws=1; expected a whole number >= 2"),
+    "negative localization": (
+        ["--influence.sgld.localization=-1"],
+        "got localization=-1.0; expected a finite number >= 0 or 'auto'",
+    ),
     "memory": (["--influence.probe.memory_limit_gib", "1e-6"], "GiB"),
     "wrong type": (["--influence.sgld.lr", "fast"], "influence.sgld.lr"),
     "meaningless limit": (["--influence.probe.thresholds.rhat_max=0.5"], "got thresholds.rhat_max=0.5; expected"),
