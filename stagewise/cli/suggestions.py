@@ -3,11 +3,10 @@
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pydoc import locate
 
 from jsonargparse import ArgumentParser
-from jsonargparse.util import import_object
 
-from stagewise.checks.bounds import shown
 from stagewise.errors import InputError
 
 _OPTION = re.compile(r"^unrecognized arguments: (?:.* )?--([^\s=]+)", re.IGNORECASE)
@@ -65,8 +64,11 @@ def _keys(parser: ArgumentParser) -> list[str]:
 
 
 def _class_keys(path: str) -> list[str]:
+    kind = locate(path)
+    if not isinstance(kind, type):
+        return []
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(import_object(path), fail_untyped=False)
+    parser.add_class_arguments(kind, fail_untyped=False)
     return _keys(parser)
 
 
@@ -86,11 +88,11 @@ def _refusal(key: str, known: Iterable[str], expected: str, *, prefix: str = "")
         expected = f"a setting of {prefix}{level}"
     if near:
         advice = f"did you mean {near[0]}?"
-    elif len(siblings) <= _MOST_NAMED:
+    elif 0 < len(siblings) <= _MOST_NAMED:
         expected, advice = f"{expected}: {', '.join(siblings)}", "correct it"
     else:
-        advice = "--help lists them"
-    return InputError(f"got {prefix}{shown(key).strip(chr(39))}; expected {expected}; {advice}")
+        advice = "see its documentation, or --help"
+    return InputError(f"got {prefix}{key}; expected {expected}; {advice}")
 
 
 def _children(known: Iterable[str], level: str) -> list[str]:

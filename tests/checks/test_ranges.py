@@ -161,5 +161,5 @@ def test_a_saved_configuration_reads_back():
 
 def test_out_of_range_in_a_configuration_is_told_in_the_words_of_python():
     parsed = parser().parse_args(["--test.num_draws=1"])
-    with pytest.raises(InputError, match="got test.num_draws=1; expected a whole number >= 2"):
+    with pytest.raises(InputError, match=r"got test\.num_draws=1; expected a whole number >= 2"):
         parser().instantiate_classes(parsed)

