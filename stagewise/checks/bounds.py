@@ -352,10 +352,10 @@ def check_arguments(
     Raises:
         InputError: naming the first argument that is of another type or out of its range.
     """
-    left = {"return", *leave}
+    left, known = {"return", *leave}, signature(function).parameters
     for name, hint in _hints(function).items():
         if name in values and name not in left:
-            _settle(name, values[name], hint, owner)
+            _settle(name, values[name], hint, owner, default=known[name].default)
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
@@ -368,7 +368,9 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         hints = _hints(function)
         for name, value in bound.arguments.items():
             if name in hints:
-                bound.arguments[name] = _settle(name, value, hints[name], function.__name__)
+                bound.arguments[name] = _settle(
+                    name, value, hints[name], function.__name__, default=known.parameters[name].default
+                )
         return function(*bound.args, **bound.kwargs)
 
     return call

@@ -125,7 +125,7 @@ def test_arguments_and_calls_are_held_to_ranges_too():
         function(1)
         with pytest.raises(InputError, match="got size=0; expected a whole number >= 1"):
             function(0)
-        with pytest.raises(InputError, match=r"got rate=-1.0; expected a finite number > 0"):
+        with pytest.raises(InputError, match=r"got rate=-1.0; expected a finite number > 0; 1.0 is the default"):
             function(1, rate=-1.0)
 
 

@@ -143,7 +143,7 @@ MISTAKES = {
         ["--influence.component", "layer0", "--influence.sgld.parameters", "['*dense*']"],
         "set sgld.parameters to null, or component",
     ),
-    "empty observed set": (["--data.init_args.num_observed", "0"], "num_observed 0; expected 1 or more"),
+    "empty observed set": (["--data.init_args.num_observed", "0"], "num_observed=0; expected a whole number >= 1"),
 }
 
 
