@@ -10,12 +10,13 @@ from typing import Literal
 import xarray as xr
 
 from stagewise.checks.bounds import checked
-from stagewise.checks.group_names import plain_names
 from stagewise.errors import InputError
-from stagewise.files.writing import sync_folder, whole_file, write_json
+from stagewise.checks.group_names import plain_names
+from stagewise.files.writing import write_json
 from stagewise.runs.probe_files import FORMAT_VERSION, VERSION, NewerFormat, probe_files, read_probe, refuse_newer
 from stagewise.runs.summary_file import summary_text
 from stagewise.runs.zarr_file import write_zarr_file
+from stagewise.files.writing import sync_folder, whole_file
 
 STORE_NAME = "influence.zarr"
 SUMMARY_NAME = "summary.json"
