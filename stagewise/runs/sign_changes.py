@@ -13,8 +13,8 @@ import xarray as xr
 
 from stagewise.errors import InputError, require
 from stagewise.phases.flips import SignFlip, min_z_for_chance, sure_limit
-from stagewise.runs.curves import flip_degrees, sure_flips
 from stagewise.runs.equilibrium import unsettled_words
+from stagewise.runs.curves import flip_degrees, sure_flips
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import xarray as xr
 from stagewise.probes.flags import Thresholds, remedy
 from stagewise.runs.control import ControlFindings, control_findings
 from stagewise.runs.equilibrium import flag_counts
-from stagewise.runs.evidence import RunFigures, run_figures
 from stagewise.runs.remedies import Remedy, best_remedy
+from stagewise.runs.evidence import RunFigures, run_figures
 
 MOST, HALF = 0.8, 0.5
 """Share of the probes in equilibrium from which on curves are read, and below which they are not."""

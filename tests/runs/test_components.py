@@ -9,9 +9,9 @@ from torch import nn
 
 from stagewise.errors import InputError
 from stagewise.influence.chain_counts import chain_counts, interval_factor
+from stagewise.runs.components import COEFFICIENTS, component_table, leading_component, write_component_csv
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.prober import Prober
-from stagewise.runs.components import COEFFICIENTS, component_table, leading_component, write_component_csv
 from stagewise.runs.store import STORE_NAME, ProbeStore, open_run
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData

@@ -5,9 +5,9 @@ import pytest
 from scipy.stats import t as student
 
 from stagewise.errors import InputError
+from stagewise.runs.control import control_factor, control_findings, controlled_probes
 from stagewise.reporting.control_curves import control_curves
 from stagewise.reporting.run_report import write_run_report
-from stagewise.runs.control import control_factor, control_findings, controlled_probes
 from tests.runs.controlled_run import CONTROLLED, controlled_run
 from tests.runs.flipping_run import STEPS, flipping_run
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from stagewise.runs.equilibrium import flag_counts, settled_probes, unsettled_words
 from stagewise.reporting.influence_curves import influence_curves
 from stagewise.runs.curves import sure_flips
-from stagewise.runs.equilibrium import flag_counts, settled_probes, unsettled_words
 from stagewise.runs.moving_groups import moves
 from stagewise.runs.sign_changes import find_sign_changes
 from tests.runs.flipping_run import STEPS, flipping_run

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from stagewise.probes.flags import EQUILIBRIUM_FLAGS, Thresholds, remedy
-from stagewise.reporting.run_report import write_run_report
-from stagewise.runs.evidence import run_figures
 from stagewise.runs.remedies import _CAUSES
+from stagewise.runs.evidence import run_figures
+from stagewise.reporting.run_report import write_run_report
 from stagewise.runs.verdict import Answer, judge
 from tests.runs.controlled_run import controlled_run
 from tests.runs.flipping_run import STEPS, flipping_run
