@@ -3,11 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Annotated, Protocol
 
 from stagewise.checks.bounds import settle_fields, shown
 from stagewise.checks.dotted_path import Call, check_arguments_of, load_callable
 from stagewise.checks.group_names import check_group_names
+from stagewise.checks.ranges import at_least, within
 from stagewise.errors import InputError, require
 from stagewise.interventions.group_weights import GroupWeights, check_names, check_values, complete_weights
 from stagewise.interventions.influence_table import InfluenceTable
@@ -70,6 +71,9 @@ class ConstantFactor:
         return dict(self.weights)
 
 
+_KEPT = "groups without influence keep weight 1, so that it lies between the two"
+
+
 @dataclass(frozen=True)
 class ProportionalToInfluence:
     """Weights that grow with how much a group helps a target group, by the influence at the window's opening.
@@ -91,18 +95,18 @@ class ProportionalToInfluence:
 
     target: str
     strength: float = 3.0
-    lowest: float = field(default=0.25, kw_only=True)
-    highest: float = field(default=4.0, kw_only=True)
+    lowest: Annotated[float, within(0, 1, _KEPT)] = field(default=0.25, kw_only=True)
+    highest: Annotated[float, at_least(1, _KEPT)] = field(default=4.0, kw_only=True)
 
     def __post_init__(self) -> None:
         settle_fields(self)
-        sized = math.isfinite(self.strength) and self.strength != 0
-        require(sized, "strength", self.strength, "a finite number, not 0", "3 gives the most helpful group weight 4")
-        if not 0 <= self.lowest <= 1 <= self.highest < math.inf:
-            raise InputError(
-                f"got weights from {self.lowest} to {self.highest}; expected 0 <= lowest <= 1 <= highest, finite; "
-                "groups without influence keep weight 1"
-            )
+        require(
+            self.strength != 0,
+            "strength",
+            self.strength,
+            "a number that is not 0",
+            "3 makes the largest weight 4",
+        )
 
     def check(self, names: Sequence[str]) -> None:
         """Refuse a target that does not exist."""

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Annotated
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from stagewise.checks.bounds import check_arguments
+from stagewise.checks.ranges import PositiveInt, at_least, within
 from stagewise.errors import InputError
 from stagewise.interventions.grouped_rows import GroupedRows
 from stagewise.interventions.loader import ReweightedLoader
@@ -58,26 +61,19 @@ class SequenceData(pl.LightningDataModule):
         self,
         *,
         vocab_size: int,
-        context: int,
-        batch_size: int,
-        induction_fraction: float,
+        context: Annotated[int, at_least(2)],
+        batch_size: PositiveInt,
+        induction_fraction: Annotated[float, within(0, 1, with_high=False)],
         min_segment: int,
         max_segment: int,
-        num_observed: int,
-        num_sampling: int,
-        num_val: int,
+        num_observed: PositiveInt,
+        num_sampling: PositiveInt,
+        num_val: PositiveInt,
         seed: int,
         num_workers: int,
     ) -> None:
         super().__init__()
-        counts = {"batch_size": batch_size, "num_observed": num_observed, "num_sampling": num_sampling}
-        for name, value in {**counts, "num_val": num_val}.items():
-            if value < 1:
-                raise InputError(f"got {name} {value}; expected 1 or more")
-        if context < 2:
-            raise InputError(f"got context {context}; expected 2 tokens or more")
-        if not 0.0 <= induction_fraction < 1.0:
-            raise InputError(f"got induction_fraction {induction_fraction}; expected 0 or more and less than 1")
+        check_arguments("SequenceData", SequenceData.__init__, locals())
         self.vocab_size, self.context, self.batch_size = vocab_size, context, batch_size
         self.induction_fraction = induction_fraction
         self.min_segment, self.max_segment = min_segment, max_segment

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stagewise.checks.bounds import settle_fields
+from stagewise.checks.ranges import NonNegativeInt, PositiveInt
 from stagewise.errors import require
 
 
@@ -29,15 +30,16 @@ class ChainShare:
         InputError: a rank that is not below the world size.
     """
 
-    rank: int = 0
-    world_size: int = 1
+    rank: NonNegativeInt = 0
+    world_size: PositiveInt = 1
     gather: Callable[[Any], list[Any]] = _alone
     collect: Callable[[Any], list[Any] | None] = _alone
 
     def __post_init__(self) -> None:
         settle_fields(self)
-        good = 0 <= self.rank < self.world_size
-        require(good, "rank", self.rank, f"0 to {self.world_size - 1}", "number the processes from 0")
+        require(
+            self.rank < self.world_size, "rank", self.rank, f"0 to {self.world_size - 1}", "number the processes from 0"
+        )
 
     @property
     def is_first(self) -> bool:

@@ -66,13 +66,6 @@ class Hierarchy:
 
     def __post_init__(self) -> None:
         settle_fields(self, leave=("tree",))
-        require(
-            isinstance(self.root_property, bool),
-            "root_property",
-            self.root_property,
-            "true or false",
-            "set one of them",
-        )
         # Read now and once: bad trees are refused at the start, and later changes to the mapping have no effect.
         _ = self._nodes
 
