@@ -113,14 +113,14 @@ def started(folder: Path) -> int:
     return child
 
 
-def ended_within(child: int, seconds: float) -> bool:
-    """Wait for a process; kill it after so many seconds. Whether it came to its end."""
+def ended_within(child: int, seconds: float, log: Path) -> bool:
+    """Wait for a process; kill it after so many seconds. True where it came to its end."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             if status:
-                raise SystemExit(f"a process failed by itself, status {status}")
+                raise SystemExit(f"a process failed by itself, status {status}:\n{log.read_text()[-3000:]}")
             return True
         time.sleep(0.002)
     os.kill(child, signal.SIGKILL)
@@ -164,7 +164,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch) / "whole"
         whole.mkdir()
-        if not ended_within(started(whole), 600):
+        if not ended_within(started(whole), 600, whole / "stderr.log"):
             raise SystemExit("the run that nobody kills did not end")
         expected = open_run(whole / "run", damaged="raise")
         weights = torch.load(whole / "weights.pt", weights_only=True)
@@ -177,7 +177,7 @@ def main() -> None:
             while not ended:
                 # No kill where enough were made: the run is to end.
                 limit = moments.uniform(0, LONGEST) if kills < options.kills else 600.0
-                ended = ended_within(started(folder), limit)
+                ended = ended_within(started(folder), limit, folder / "stderr.log")
                 kills += not ended
                 try:
                     now = probes_in(folder)
