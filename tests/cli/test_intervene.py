@@ -47,6 +47,7 @@ def config(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_intervene_writes_results_table_report_and_figures_and_resumes(config, tmp_path, capsys):
     assert main(["intervene", "-c", str(config)]) == 0
     output = tmp_path / "out"
