@@ -241,9 +241,9 @@ class Plan:
         changes = [Change(**change) for change in state["changes"]]
         if self.fixed and changes != self.changes:
             raise InputError(
-                f"got a checkpoint whose windows change weights at steps {[it.step for it in changes]}, and a "
-                f"plan with others ({[it.step for it in self.changes]}); expected the same steps and weights; change "
-                "them back to resume"
+                f"got a checkpoint whose windows change weights at steps {[change.step for change in changes]}, and "
+                f"a plan with others ({[change.step for change in self.changes]}); expected the same steps and "
+                "weights; change them back to resume"
             )
         self.changes = changes
         self._windows = state["windows"]

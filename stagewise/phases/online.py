@@ -59,7 +59,7 @@ class DetectorConfig:
 
     def __post_init__(self) -> None:
         settle_fields(self)
-        choices = [it.value for it in Direction]
+        choices = [member.value for member in Direction]
         require(self.direction in choices, "direction", repr(self.direction), f"one of {choices}", "choose one")
         object.__setattr__(self, "direction", Direction(self.direction))
         require(0 < self.min_z <= 20, "min_z", self.min_z, "a number in (0, 20]", "3 is usual")

@@ -75,4 +75,4 @@ def trajectory(weights: Weights, targets: Tensor, *, lr: float, num_steps: int) 
     """``[step, ...]``: the weights of one run with all items at weight 1, from 0 to ``num_steps``."""
     ones = torch.ones(targets.shape[-1], dtype=targets.dtype)
     run = list(descend(weights, targets, ones, lr=lr, num_steps=num_steps))
-    return Weights(torch.stack([it.first for it in run]), torch.stack([it.second for it in run]))
+    return Weights(torch.stack([state.first for state in run]), torch.stack([state.second for state in run]))

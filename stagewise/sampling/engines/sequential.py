@@ -23,7 +23,7 @@ class SequentialEngine:
         sampling: Batch,
         observed: Sequence[Batch],
     ) -> None:
-        """Set up at the anchor.
+        """Sets up at the anchor.
 
         Args:
             weights: of the chain.

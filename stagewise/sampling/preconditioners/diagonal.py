@@ -84,13 +84,13 @@ class RunningRMSprop:
     """The v of each chain as it goes."""
 
     def __init__(self, settings: RMSprop, like: Tensor) -> None:
-        """Start at ``settings.initial``, in the shape of ``like`` (``[weight]`` or ``[chain, weight]``)."""
+        """Starts at ``settings.initial``, in the shape of ``like`` (``[weight]`` or ``[chain, weight]``)."""
         self._settings = settings
         self._mean_square = torch.full_like(like, settings.initial)
         self._steps = 0
 
     def update(self, gradient: Tensor) -> None:
-        """Take in one gradient for each chain."""
+        """Takes in one gradient for each chain."""
         alpha = self._settings.alpha
         self._mean_square.mul_(alpha).addcmul_(gradient, gradient, value=1 - alpha)
         self._steps += 1
