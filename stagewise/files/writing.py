@@ -105,6 +105,6 @@ def write_json(path: Path, content: Any) -> Path:
     """Writes plain data; returns the path.
 
     Raises:
-        ValueError: a number that is not finite, for which JSON has no word.
+        ValueError: a number that is not finite, which JSON cannot represent.
     """
     return write_text_file(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

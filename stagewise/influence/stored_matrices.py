@@ -87,7 +87,7 @@ def _name(matrix: str) -> str:
 
 
 def _rounded(values: NDArray[np.float64], bits: int) -> NDArray[np.float32]:
-    """Float32 with so many bits of the mantissa, to the nearest; what is not finite stays."""
+    """Rounds to float32 with this number of bits in the mantissa; values that are not finite stay."""
     single = values.astype(np.float32)
     short = BitRound(bits).encode(single.copy()).view(np.float32)
     return np.where(np.isfinite(single), short, single)

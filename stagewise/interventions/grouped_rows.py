@@ -1,4 +1,4 @@
-"""A data set whose batches say which groups their samples are in."""
+"""Data set whose batches contain the groups of their samples."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ class GroupedRows(Dataset):
     """
 
     def __init__(self, dataset: Dataset, groups: Mapping[str, ArrayLike]) -> None:
-        """Add groups to a data set.
+        """Adds groups to a data set.
 
         Args:
             dataset: map-style, its samples being mappings. Where it has ``__getitems__``, that answers whole batches.

@@ -45,7 +45,7 @@ class ReweightedLoader(EpochLoader):
         collate_fn: Callable[[Any], Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Set data, groups and order.
+        """Sets data, groups and order.
 
         Args:
             dataset: map-style data set with a length. Where it has ``__getitems__``, that is asked for a whole batch.
@@ -120,11 +120,11 @@ class ReweightedLoader(EpochLoader):
         return list(self._batches.history)
 
     def weights_of(self, number: int) -> dict[str, float]:
-        """Weights with which a batch of the run was drawn, by its number; the lag is in it."""
+        """Returns weights with which a batch of the run was drawn, by its number; the lag is in it."""
         return self._batches.weights_of(number)
 
     def budget(self) -> Budget:
-        """What was changed in the batches that have left the loader; steps are batches here."""
+        """Returns the change over the batches that have left the loader; steps are batches here."""
         return budget(self.strata, self._batches.history, end=self.served)
 
     def _begin_epoch(self) -> None:
@@ -135,7 +135,7 @@ class ReweightedLoader(EpochLoader):
         return {**super().state_dict(), "draws": self._batches.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken.
+        """Goes on where :meth:`state_dict` was taken.
 
         Raises:
             InputError: it was taken with another seed, batch size, number of processes, or with other groups.

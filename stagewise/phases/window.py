@@ -1,4 +1,4 @@
-"""A transition window: where it lies in training, and what it rests on."""
+"""Transition window: its place in training, and its evidence."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from stagewise.phases.two_phase import TwoPhaseReading
 
 
 class Method(StrEnum):
-    """How a window was found: looking back over the whole run, or one probe at a time."""
+    """Ways to find a window: looking back over the whole run, or one probe at a time."""
 
     offline = "offline"
     online = "online"
@@ -89,5 +89,5 @@ class Window:
         return math.nan if self.significance is None else math.copysign(self.significance, self.height)
 
     def covers(self, step: int) -> bool:
-        """Whether a training step lies in it, start and end included; an open window goes on."""
+        """True if a training step lies in the window, start and end included; an open window has no end yet."""
         return self.start <= step and (self.end is None or step <= self.end)

@@ -55,7 +55,7 @@ class HierarchyData(pl.LightningDataModule):
         return DataLoader(_WholeSet(self.batch, self.num_steps), batch_size=None)
 
     def probe_data(self) -> ProbeData:
-        """Observe and sample from all items; a group for each, by its name."""
+        """Observes and samples from all items; a group for each, by its name."""
         size = len(self.hierarchy.items)
         groups = {name: torch.arange(size) == row for row, name in enumerate(self.hierarchy.items)}
         return ProbeData(self.batch, self.batch, groups)

@@ -141,7 +141,7 @@ def damped_influence(
         localization: of the same chains.
         weight_decay: of the same chains: the coefficient of |w|^2 / 2 beside L in their target.
         parameters: patterns of parameter names, or masks, as in the sampler; all trainable ones if None.
-        dense_limit: up to so many weights the Hessian is formed.
+        dense_limit: largest number of weights for which the Hessian is formed.
         rtol: relative residual at which conjugate gradients stop.
         chunk_size: samples of the sampling set for each double backward pass; all at once if None.
         forward_context: entered around each forward pass. Leave autocast out: second derivatives are too rough in half

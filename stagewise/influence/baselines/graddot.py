@@ -50,7 +50,7 @@ def gradient_dot(
     With one fold for each sample (``num_folds=None``) these are all pairs in different samples, as influence has them.
     With F folds of equal size they are 1 - 1/F of them, about, in F times as many backward passes as there are groups
     instead of one for each sample and group. Which samples share a fold depends on ``groups`` alone; every two groups
-    that have a pair keep some, for which there may be more folds than asked for, see
+    that have a pair keep some, for which there may be more folds than requested, see
     :func:`~stagewise.influence.baselines.folds.assign_folds`.
 
     Memory is two gradients for each group, in float32 or float64, and one more; ``block_size`` bounds the former.

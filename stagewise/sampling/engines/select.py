@@ -54,7 +54,7 @@ class EngineChoice:
             anchor: losses of the observed set at w*, by the module itself.
 
         Raises:
-            InputError: a batched engine was asked for that cannot run this module.
+            InputError: a batched engine was requested that cannot run this module.
         """
         if self.name is EngineName.sequential:
             return None
