@@ -20,7 +20,7 @@ VERSION = "format_version"
 """Attribute of a store and of each probe."""
 
 FORMAT_VERSION = 2
-"""Of what is written now. 1, which told no version: a folder for each probe, with all its sample matrices."""
+"""Current format. Format 1, without a version: a folder for each probe, with all its sample matrices."""
 
 _PROBE = re.compile(r"step(\d+)(\.zip)?")
 _TRACE_NAMES = ("loss", "distance")
@@ -35,7 +35,7 @@ class NewerFormat(InputError):
 
 
 def refuse_newer(path: Path, version: int | None) -> None:
-    """Refuse what a newer version of the package has written.
+    """Refuses what a newer version of the package has written.
 
     Args:
         path: of the store or probe.
@@ -102,14 +102,14 @@ def read_probe(path: Path, step: int, *, trace: bool = False, variables: Collect
 
 
 def _read_folder(path: Path, wanted: Wanted) -> Content:
-    """A probe of format 1, or a file of format 2 that was unzipped.
+    """Returns a probe of format 1, or a file of format 2 that was unzipped.
 
     Raises:
         InputError: parts of it are missing. A lost chunk would else read as values that are not there.
     """
     if not (path / GROUP_NAME).is_file():
         raise InputError("no zarr.json in it")
-    bare = [it.name for it in path.iterdir() if it.is_dir() and not (it / GROUP_NAME).is_file()]
+    bare = [entry.name for entry in path.iterdir() if entry.is_dir() and not (entry / GROUP_NAME).is_file()]
     lost = [name for name in _ALWAYS if not (path / name / "c").exists()]
     if bare or lost:
         raise InputError(f"it is incomplete at {', '.join([*bare, *lost][:3])}")

@@ -50,7 +50,7 @@ class _Decoder:
         return text.removesuffix(self._tail if text.endswith(self._tail) else _ANCHOR)
 
     def read(self, piece: str) -> str:
-        """A piece of the vocabulary as it stands in text."""
+        """Returns a piece of the vocabulary as it stands in text."""
         if self.subwords:
             # Not by the decoder: some tidy up spaces before punctuation, and some do not.
             return piece.removeprefix(_SUBWORD) if piece.startswith(_SUBWORD) else f" {piece}"
@@ -60,14 +60,14 @@ class _Decoder:
         return self(piece)
 
     def read_added(self, content: str) -> str:
-        """A token added to the vocabulary: its content is text, apart from the sign for a space."""
+        """Returns a token added to the vocabulary: its content is text, apart from the sign for a space."""
         if self.subwords:
             return self.read(content)
         return content.replace(self.space, " ") if self.space else content
 
 
 def read_vocabulary(tokenizer: Any) -> Vocabulary:
-    """The string of each token id of any Hugging Face tokenizer, slow or fast.
+    """Returns the string of each token id of any Hugging Face tokenizer, slow or fast.
 
     * Byte-level BPE: ``Ġfoo`` is `` foo``, ``Ċ`` a newline; a token that is a part of a character is U+FFFD.
     * SentencePiece: ``▁foo`` is `` foo``, ``<0x0A>`` a newline.
