@@ -96,7 +96,7 @@ def _windows(found: Summary) -> str:
 
 
 def write_report(output: Path, config: InterventionConfig, cells: Sequence[Cell], found: Summary) -> Path:
-    """Write ``report.md`` and ``figures/*.png``; returns the path of the report.
+    """Writes ``report.md`` and ``figures/*.png``; returns the path of the report.
 
     Args:
         output: folder.
@@ -106,8 +106,8 @@ def write_report(output: Path, config: InterventionConfig, cells: Sequence[Cell]
     """
     pictures = write_figures(output / "figures", found, cells)
     parts = ["# Reweighting in a window", _set_up(config, found), _ARMS.format(lead=config.weights.lead)]
-    for it in answers(found):
-        parts += [f"## {it.question}", "\n".join(f"* {line}" for line in it.lines)]
+    for answer in answers(found):
+        parts += [f"## {answer.question}", "\n".join(f"* {line}" for line in answer.lines)]
     parts += ["## Steps saved", arms_table(found), "## Costs, and what the head bears", costs_table(found)]
     parts += [f"![{_CAPTIONS[name]}](figures/{name}.png)\n\n*{_CAPTIONS[name]}*" for name in pictures]
     if found["detector"]:

@@ -41,7 +41,7 @@ class Interval:
 
 
 def interval_over_seeds(per_seed: Mapping[int, float]) -> Interval | None:
-    """Mean and interval of one value a seed, paired differences mostly; None without any.
+    """Returns the mean and interval of one value a seed, paired differences mostly; None without any.
 
     Args:
         per_seed: seed to value.
@@ -65,7 +65,7 @@ def interval_over_seeds(per_seed: Mapping[int, float]) -> Interval | None:
 
 
 def renewed(found: Any) -> Any:
-    """Results with every interval computed anew from the values of its seeds, and nothing else touched.
+    """Returns results with every interval computed anew from the values of its seeds, and nothing else touched.
 
     For results that were written with other intervals.
 

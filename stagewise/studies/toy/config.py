@@ -43,7 +43,7 @@ class NetworkSettings:
 
 @dataclass(frozen=True)
 class InfluenceSettings:
-    """What the influence callback gets, as under ``influence`` of ``stagewise fit``.
+    """Settings of the influence callback, as under ``influence`` of ``stagewise fit``.
 
     Attributes:
         schedule: when to probe.
@@ -81,13 +81,13 @@ class RetrainingSettings:
     """Retraining, and what else is computed without chains.
 
     Attributes:
-        horizons: an item is dropped for so many steps from a checkpoint that the runs share.
+        horizons: steps for which an item is dropped, from a checkpoint that the runs share.
         horizon: the one of them that the reported figures are about.
         window_lengths: lengths of the windows in which an item's weight is changed, steps.
         window_weights: what it is changed to: 0 drops it, 2 doubles it.
         num_windows: starts of windows, evenly spaced in log step over the probed part of the run.
         small_change: weight change that stands for the derivative.
-        gaussian_every: the local Gaussian is computed at every so many probes.
+        gaussian_every: interval, in probes, at which the local Gaussian is computed.
 
     Raises:
         InputError: a value out of range.

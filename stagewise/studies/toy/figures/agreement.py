@@ -65,7 +65,7 @@ def _draw_summary(axes: Axes, results: Sequence[SeedResult], config: ToyConfig) 
 
 
 def agreement(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
-    """Influence from chains against four other methods, for the first seed, and the correlations, for all.
+    """Returns influence from chains against four other methods, for the first seed, and the correlations, for all.
 
     Args:
         results: one for each seed.

@@ -63,15 +63,15 @@ def _draw_signal(axes: Axes, results: Sequence[SeedResult], number: int) -> None
     matches = [result.detections[number].match for result in results]
     label(
         axes,
-        title=f"{_WORDS[name]}: precision {say_range([it.precision for it in matches])}, "
-        f"recall {say_range([it.recall for it in matches])}",
+        title=f"{_WORDS[name]}: precision {say_range([match.precision for match in matches])}, "
+        f"recall {say_range([match.recall for match in matches])}",
     )
     axes.set_ylim(-0.04, 1.08)
     axes.set_yticks([0, 0.5, 1])
 
 
 def transitions(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
-    """Norms of the parts of the split, and three signals with the windows found in them; the first seed.
+    """Returns norms of the parts of the split, and three signals with the windows found in them; the first seed.
 
     Args:
         results: one for each seed.
