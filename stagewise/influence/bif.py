@@ -1,4 +1,4 @@
-"""The Bayesian influence function (BIF) of one probe, split against a reference probe."""
+"""Bayesian influence function (BIF) of one probe, split against a reference probe."""
 
 from collections.abc import Sequence
 

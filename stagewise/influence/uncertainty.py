@@ -71,7 +71,7 @@ def z_scores(value: Array, error: Array) -> Array:
 
 
 class ChainSplits:
-    """The split of two probes as a function of the chains used, equal to :func:`~stagewise.influence.split.split`.
+    """Split of two probes as a function of the chains used, equal to :func:`~stagewise.influence.split.split`.
 
     A subset needs no pass over its draws: the fluctuation is the mean of the chains' own moments (with step centring,
     less the moment of the subset's own step means), and all else depends on centring means alone.

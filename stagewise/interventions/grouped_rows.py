@@ -21,7 +21,7 @@ def _mask(name: str, given: ArrayLike) -> Tensor:
 
 
 class GroupedRows(Dataset):
-    """A data set of mappings, each batch with one entry more: ``"groups"``, name to bool ``[sample, ...]``.
+    """Data set of mappings, each batch with one entry more: ``"groups"``, name to bool ``[sample, ...]``.
 
     What loss weights need; ``CausalLM`` reads it.
     """

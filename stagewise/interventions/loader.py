@@ -1,4 +1,4 @@
-"""A data loader that draws by weights of groups, and which can be stopped and resumed anywhere."""
+"""Data loader that draws by weights of groups, and which can be stopped and resumed anywhere."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from stagewise.loading.loader import EpochLoader
 
 
 class ReweightedLoader(EpochLoader):
-    """A ``DataLoader`` over :class:`~stagewise.interventions.sampler.ReweightedBatches`.
+    """``DataLoader`` over :class:`~stagewise.interventions.sampler.ReweightedBatches`.
 
     **Resume.** ``state_dict`` counts the batches that have left the loader, and holds the weights of those that workers
     have prefetched beyond: after a resume they are drawn again, with the same weights, so that a resumed run equals one
@@ -87,12 +87,12 @@ class ReweightedLoader(EpochLoader):
 
     @property
     def strata(self) -> Strata:
-        """The data and its groups."""
+        """Data and groups."""
         return self._batches.strata
 
     @property
     def batches(self) -> ReweightedBatches:
-        """The sampler."""
+        """Sampler of the batches."""
         return self._batches
 
     @property

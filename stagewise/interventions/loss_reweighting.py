@@ -80,7 +80,7 @@ def weighted_loss(losses: Losses, weights: Tensor) -> Tensor:
 
 
 class LossReweighting:
-    """The mean loss of a batch with the weights that hold now; a callback sets them before each batch.
+    """Mean loss of a batch with the weights that hold now; a callback sets them before each batch.
 
     A training step finds it as ``self.intervention_weights`` while an intervention by loss weights is attached::
 

@@ -43,7 +43,7 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class ConstantFactor:
-    """The same weights in every window.
+    """Policy with the same weights in every window.
 
     Attributes:
         weights: name of a group to its weight; groups that are left out have weight 1. All 1 is the placebo.
@@ -136,7 +136,7 @@ class ProportionalToInfluence:
 
 
 def from_path(path: str) -> Policy:
-    """A policy by its dotted path. Its module is imported, which runs the module: read settings of others first.
+    """Loads a policy by its dotted path. Its module is imported, which runs it: read settings of others first.
 
     Args:
         path: ``package.module.name`` of a function, or of a callable object.

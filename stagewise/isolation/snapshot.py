@@ -15,7 +15,7 @@ from stagewise.isolation.walk import Found, walk
 
 
 class Lost(NamedTuple):
-    """A change that cannot be undone.
+    """Change that cannot be undone.
 
     Attributes:
         name: of what changed, as it is reached from the module.

@@ -101,7 +101,7 @@ class Found:
 
 
 class Place(Found):
-    """A container on the way, with what it held when it was found.
+    """Container on the path, with its contents when it was found.
 
     Attributes:
         kind: how it is read and written; None for a tuple or a frozen set, which cannot change.

@@ -144,7 +144,7 @@ def head_mask(module: nn.Module, layer: int, head: int) -> dict[str, Tensor]:
 
 
 def key_value_group_mask(module: nn.Module, layer: int, group: int) -> dict[str, Tensor]:
-    """The heads that share one key and value, with both; otherwise as :func:`head_mask`, which it is without sharing.
+    """Returns the mask of the heads that share one key and value, with both; without sharing that of :func:`head_mask`.
 
     Args:
         module: as in :func:`head_mask`.

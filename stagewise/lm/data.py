@@ -1,4 +1,4 @@
-"""The data modules' common part, and the synthetic mixture of background and induction sequences."""
+"""Common part of the data modules, and the synthetic mixture of background and induction sequences."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -136,7 +136,7 @@ class SequenceData(pl.LightningDataModule):
 
 
 class SyntheticData(SequenceData):
-    """A mixture of background sequences (a Zipfian bigram chain) and induction sequences (repeated random segments).
+    """Mixture of background sequences (a Zipfian bigram chain) and induction sequences (repeated random segments).
 
     Training groups: ``induction`` and ``background``.
     """

@@ -26,7 +26,7 @@ class _WeightedMean(Metric):
         self.count = self.count + count
 
     def compute(self) -> Tensor:
-        """The mean: ``[layer, head]`` for scores of attention, a scalar in nats per token for scores of losses."""
+        """Returns the mean: ``[layer, head]`` for scores of attention, a scalar in nats per token for losses."""
         return self.total / self.count
 
 

@@ -1,4 +1,4 @@
-"""A causal language model from Hugging Face as a LightningModule."""
+"""Causal language model from Hugging Face as a LightningModule."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

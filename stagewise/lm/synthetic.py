@@ -10,7 +10,7 @@ from stagewise.loading.order import seeded
 
 
 class BigramChain:
-    """A Zipfian bigram chain: a small language of which the next token depends on the last one alone.
+    """Zipfian bigram chain: a small language whose next token depends only on the last one.
 
     From each token the chain goes, with probability ``1 - unigram_fraction``, to one of its own ``num_successors``
     successors (probability proportional to 1 / rank), otherwise to any token by the unigram law (the same, over the

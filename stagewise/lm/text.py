@@ -84,7 +84,7 @@ def _read_classes(classes: dict[str, ClassSpec | str] | list[str] | None, comple
 
 
 class ServedRows(Dataset):
-    """A ``datasets.Dataset`` that answers a whole batch at once: ``{"input_ids": [batch, position]}``.
+    """``datasets.Dataset`` that answers a whole batch at once: ``{"input_ids": [batch, position]}``.
 
     Attributes:
         table: the ``datasets.Dataset``, one column ``input_ids``.

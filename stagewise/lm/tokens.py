@@ -53,7 +53,7 @@ def induction_targets(ids: Tensor) -> Tensor:
 
 
 def broken_repeats(ids: Tensor) -> Tensor:
-    """The control class of :func:`induction_targets`: the last token occurred before, but never with this follower.
+    """Marks the control class of :func:`induction_targets`: the last token occurred before, never with this follower.
 
     Args:
         ids: token ids ``[sample, position]``.
@@ -78,7 +78,7 @@ def vocabulary_mask(tokens: list[str], members: frozenset[str] = DELIMITERS) -> 
 
 
 def decoded_vocabulary(tokenizer: Any) -> list[str]:
-    """The string of each token id of a Hugging Face tokenizer, in order of ids; '' for ids that no token has."""
+    """Returns the string of each token id of a Hugging Face tokenizer, in order; '' for ids that no token has."""
     there = set(tokenizer.get_vocab().values())
     return [
         tokenizer.decode([index], clean_up_tokenization_spaces=False) if index in there else ""

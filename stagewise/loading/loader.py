@@ -30,7 +30,7 @@ def check_size(size: int, batch_size: int) -> None:
 
 
 class EpochLoader(DataLoader):
-    """A ``DataLoader`` over :class:`~stagewise.loading.order.EpochBatches` that knows its place in the epoch.
+    """``DataLoader`` over :class:`~stagewise.loading.order.EpochBatches` that knows its place in the epoch.
 
     Lightning stores ``state_dict`` in its checkpoints, so that a run resumed in mid-epoch sees exactly the batches
     which an uninterrupted one sees. Batches count as consumed when they leave the loader, whatever workers have
@@ -105,7 +105,7 @@ class EpochLoader(DataLoader):
 
 
 class ResumableLoader(EpochLoader):
-    """A ``DataLoader`` with ``state_dict`` and ``load_state_dict``, shuffled by (seed, epoch).
+    """``DataLoader`` with ``state_dict`` and ``load_state_dict``, shuffled by (seed, epoch).
 
     One process only: under DDP shard the data yourself and set ``use_distributed_sampler=False``.
     """

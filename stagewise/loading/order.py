@@ -1,4 +1,4 @@
-"""The order of an epoch, drawn from (seed, epoch), as batches of indices; seeded generators."""
+"""Order of an epoch, drawn from (seed, epoch), as batches of indices; seeded generators."""
 
 from collections.abc import Iterator
 

@@ -17,7 +17,7 @@ Transfer = Callable[[Batch], Batch]
 
 @dataclass(frozen=True)
 class CollatedLoss:
-    """A ``loss_fn`` for batches that cannot be cut into samples: graphs, packed sequences, ragged lists.
+    """``loss_fn`` for batches that cannot be cut into samples: graphs, packed sequences, ragged lists.
 
     Observe indices, and the samples are collated anew at each look::
 

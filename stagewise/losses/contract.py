@@ -1,4 +1,4 @@
-"""The loss contract: unreduced losses in nats, ``[sample]`` or ``[sample, token]``, from any module."""
+"""Loss contract: unreduced losses in nats, ``[sample]`` or ``[sample, token]``, from any module."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

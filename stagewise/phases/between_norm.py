@@ -1,4 +1,4 @@
-"""The square root of the between-norm at a probe, with what noise alone would give."""
+"""Square root of the between-norm at a probe, with what noise alone would give."""
 
 from typing import NamedTuple
 

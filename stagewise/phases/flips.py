@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SignFlip:
-    """A curve that is surely of one sign, and later surely of the other.
+    """Curve that is surely of one sign, and later surely of the other.
 
     Attributes:
         step: training step of the zero crossing, interpolated: it lies between probes.
@@ -53,7 +53,7 @@ class SignFlip:
 
     @property
     def words(self) -> str:
-        """The flip of an influence, of which negative = helpful: ``helpful, then harmful``, or the other way round.
+        """Flip of an influence, where negative = helpful: ``helpful, then harmful``, or the other way round.
 
         Not for what is positive = helpful (the gradient dot product, TracIn): turn the sign of those curves first.
         """

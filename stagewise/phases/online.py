@@ -86,7 +86,7 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """A window opened or closed.
+    """Window opened or closed.
 
     Attributes:
         kind: which of the two.
@@ -131,7 +131,7 @@ class OnlineDetector:
 
     @property
     def window(self) -> Window | None:
-        """The window that is open now."""
+        """Open window; None without one."""
         return self._window
 
     @property

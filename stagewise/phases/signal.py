@@ -80,7 +80,7 @@ _FACTS = {
 
 
 class Reading(NamedTuple):
-    """A signal at one probe, or at each probe of a run.
+    """Signal at one probe, or at each probe of a run.
 
     Attributes:
         value: ``[]`` or ``[step]``, in the unit of the signal; NaN where a probe does not tell.

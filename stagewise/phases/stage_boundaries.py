@@ -33,7 +33,7 @@ class Turn(StrEnum):
 
 @dataclass(frozen=True)
 class StageBoundary:
-    """A probe at which a curve surely turns: its slope, by the step or by its logarithm, changes sign.
+    """Probe at which a curve surely turns: its slope, by the step or by its logarithm, changes sign.
 
     Attributes:
         kind: from rising to falling (maximum), or from falling to rising (minimum).

@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 
 class TwoPhaseReading(NamedTuple):
-    """A window read as a mixture of two phases.
+    """Window read as a mixture of two phases.
 
     Attributes:
         pi: ``[probe]``, share of the second phase, 0 at the window's start to 1 at its end; the between part of a

@@ -17,7 +17,7 @@ class Method(StrEnum):
 
 @dataclass(frozen=True)
 class CriticalSample:
-    """A sample whose loss moved far at the peak of a window.
+    """Sample whose loss moved far at the peak of a window.
 
     Attributes:
         sample: its position in the observed set.
@@ -32,7 +32,7 @@ class CriticalSample:
 
 @dataclass(frozen=True)
 class Window:
-    """A span of training in which the network changes phase, as one signal shows it.
+    """Span of training in which the network changes phase, as one signal shows it.
 
     :func:`~stagewise.phases.offline.find_windows` and :class:`~stagewise.phases.online.OnlineDetector` tell the first
     five fields and ``method``; :func:`~stagewise.phases.detection.detect` tells the others too.

@@ -1,4 +1,4 @@
-"""The page that tells how many losses each observed group holds, and how many each two share."""
+"""Page that tells how many losses each observed group holds, and how many each two share."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The loss-free control beside the influence that it controls, as a picture."""
+"""Loss-free control beside the influence that it controls, as a picture."""
 
 import numpy as np
 import xarray as xr

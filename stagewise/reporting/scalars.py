@@ -1,4 +1,4 @@
-"""The scalars of one probe, by tag."""
+"""Scalars of one probe, by tag."""
 
 import math
 from collections.abc import Iterator

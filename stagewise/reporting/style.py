@@ -63,7 +63,7 @@ def step_axis(axes: Axes, first: float, last: float, *, vertical: bool = False) 
 
 
 def mark_sides(axes: Axes) -> None:
-    """The zero line; words on either side of it, and a light shade where influence is helpful."""
+    """Draws the zero line, words on either side of it, and a light shade where influence is helpful."""
     low, high = axes.get_ylim()
     low, high = min(low, -0.02 * abs(high)), max(high, 0.02 * abs(low))
     axes.axhspan(low, 0, color="#EAF3EA", zorder=0, linewidth=0)

@@ -148,7 +148,7 @@ def write_run_pictures(writers: Sequence[SummaryWriter], run: xr.Dataset, *, par
 def write_token_influence(
     writers: Sequence[SummaryWriter], influence: TokenInfluence, step: int, *, title: str | None = None
 ) -> None:
-    """The tokens that influence one token most: the coloured text as an image, and a table under the Text tab.
+    """Logs the tokens that influence one token most: the coloured text as an image, and a table under the Text tab.
 
     Args:
         writers: of the run.

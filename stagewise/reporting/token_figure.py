@@ -105,7 +105,7 @@ def token_map(
     part: str = "within",
     limit: float | None = None,
 ) -> Figure:
-    """The texts that a run watched token by token (``probe.token_samples``), coloured by their influence on one token.
+    """Draws the texts that a run watched by token (``probe.token_samples``), coloured by influence on one token.
 
     Args:
         run: opened with ``trace=True``, which loads the influence between tokens.
@@ -167,7 +167,7 @@ def _left_out(shown: Sequence[Excerpt], wanted: int) -> str:
 
 
 def _draw_bar(figure: Figure, influence: TokenInfluence, y: float, width: float, height: float) -> None:
-    """The colour bar, its top at ``y`` pixels from above."""
+    """Draws the colour bar, its top at ``y`` pixels from above."""
     left, long, high = _MARGIN + 64, min(260, width - 440), 14
     place = figure.add_axes((left / width, 1 - (y + high) / height, long / width, high / height))
     colours = ListedColormap([np.divide(background(share), 255) for share in np.linspace(-1, 1, 255)])

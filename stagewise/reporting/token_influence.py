@@ -133,7 +133,7 @@ class TokenInfluence:
 
 
 def visible(token: str) -> str:
-    """A token with its white space made visible: ``·`` for a space, ``⏎``, ``⇥``; control characters by their code."""
+    """Makes the white space of a token visible: ``·`` for a space, ``⏎``, ``⇥``; control characters by their code."""
     shown = (
         VISIBLE.get(char) or (char if char.isprintable() else char.encode("unicode_escape").decode()) for char in token
     )

@@ -11,7 +11,7 @@ _LEAST = 6
 
 @dataclass(frozen=True)
 class Piece:
-    """A token, or what of it is in one line.
+    """Token, or the part of it in one line.
 
     Attributes:
         token: its place in the text.

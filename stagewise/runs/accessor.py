@@ -72,7 +72,7 @@ class RunAccessor:
 
     @property
     def _run(self) -> xr.Dataset:
-        """The run, with an axis of steps.
+        """Run, with an axis of steps.
 
         Raises:
             InputError: the data set is of no run.

@@ -105,7 +105,7 @@ def write_component_csv(path: Path, table: xr.Dataset) -> Path:
 
 @dataclass(frozen=True)
 class Leader:
-    """The component by way of which a group influences itself most.
+    """Component through which a group influences itself most.
 
     Attributes:
         component: its name.

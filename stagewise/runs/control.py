@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ControlledPair:
-    """The influence of two groups at the probes that have a control, those in equilibrium alone.
+    """Influence of two groups at the probes that have a control, those in equilibrium alone.
 
     An effect is an influence of the probe that differs from zero by Student's t.
 

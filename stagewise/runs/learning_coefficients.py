@@ -1,4 +1,4 @@
-"""The learning coefficients of a run with their intervals: of all losses, and of each group."""
+"""Learning coefficients of a run with their intervals: of all losses, and of each group."""
 
 import numpy as np
 import xarray as xr

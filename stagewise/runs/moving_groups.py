@@ -14,7 +14,7 @@ _MIN_Z = 2.0
 
 @dataclass(frozen=True)
 class Move:
-    """The influence of a group on itself before and after an interval.
+    """Influence of a group on itself before and after an interval.
 
     Attributes:
         group: its name.

@@ -1,4 +1,4 @@
-"""The probes of a store as files, by step, of this format and of earlier ones."""
+"""Probes of a store as files, by step, of this format and of earlier ones."""
 
 import json
 import re
@@ -31,7 +31,7 @@ _ALWAYS = ("part", "group", "group_bif", "shift")
 
 
 class NewerFormat(InputError):
-    """The results are of a format that this version of the package does not know."""
+    """Error: the results have a format that this version of the package does not know."""
 
 
 def refuse_newer(path: Path, version: int | None) -> None:

@@ -19,7 +19,7 @@ from stagewise.runs.equilibrium import unsettled_words
 
 @dataclass(frozen=True)
 class SignChange:
-    """A curve that changes its sign.
+    """Curve that changes its sign.
 
     Attributes:
         group: whose weight.

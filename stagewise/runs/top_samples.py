@@ -1,4 +1,4 @@
-"""The most helpful and the most harmful pairs of samples at a probe."""
+"""Most helpful and the most harmful pairs of samples at a probe."""
 
 import numpy as np
 import xarray as xr

@@ -392,7 +392,7 @@ BY_NAME = {variable.name: variable for variable in VARIABLES}
 
 
 def described(run: xr.Dataset) -> xr.Dataset:
-    """A run whose variables have ``long_name`` and ``units``, and ``sign`` where it matters; other attributes stay.
+    """Adds ``long_name`` and ``units``, and ``sign`` where it matters, to the variables of a run; others stay.
 
     Args:
         run: with variables of this or an earlier version; those that the table does not have are left as they are.

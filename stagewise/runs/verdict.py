@@ -104,7 +104,7 @@ class Verdict:
         }
 
     def text(self) -> str:
-        """The verdict as Markdown that reads as plain text too: the same for terminal, TensorBoard, file and report."""
+        """Renders the verdict as Markdown that reads as plain text too, for terminal, TensorBoard, file and report."""
         titles = {
             "positions": "Positions (where curves turn and peak)",
             "signs": "Signs (helpful or harmful)",

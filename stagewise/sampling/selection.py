@@ -19,7 +19,7 @@ Selection = Sequence[str] | Masks | None
 
 @dataclass(frozen=True)
 class Entries:
-    """The entries of one parameter that a chain moves: a stretch of its flat weights.
+    """Entries of one parameter that a chain moves: a stretch of its flat weights.
 
     Attributes:
         name: of the parameter.

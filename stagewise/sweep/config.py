@@ -116,7 +116,7 @@ class CircuitSettings:
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """A sweep.
+    """Settings of a sweep.
 
     Attributes:
         checkpoints: name on the Hugging Face hub, whose revisions are ``step<k>``; a folder with one subfolder for each

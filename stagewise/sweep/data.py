@@ -1,4 +1,4 @@
-"""The sequences of a sweep: a corpus in the model's own tokens, with token groups."""
+"""Sequences of a sweep: a corpus in the model's own tokens, with token groups."""
 
 import hashlib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The processes that torchrun started: they share the chains of each cell, and the first of them writes."""
+"""Processes that torchrun started: they share the chains of each cell, and the first of them writes."""
 
 import os
 from collections.abc import Callable, Iterator

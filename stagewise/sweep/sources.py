@@ -149,7 +149,7 @@ def _pretrained(place: str, what: str, advice: str, **settings: Any) -> nn.Modul
 
 @dataclass(frozen=True)
 class FolderCheckpoints:
-    """A folder with one subfolder for each checkpoint, as ``save_pretrained`` writes it, its step in its name.
+    """Folder with one subfolder for each checkpoint, as ``save_pretrained`` writes it, its step in its name.
 
     Attributes:
         folder: that holds them.

@@ -1,4 +1,4 @@
-"""The training step in the name of a checkpoint, and the identity of its files."""
+"""Training step in the name of a checkpoint, and the identity of its files."""
 
 import re
 from collections.abc import Iterable

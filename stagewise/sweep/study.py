@@ -36,7 +36,7 @@ _FREE_PROBE = ("centering", "min_prominence", "memory_limit_gib", "sample_matric
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep that was found fit to run.
+    """Sweep whose settings and data have been checked.
 
     Attributes:
         config: its settings.

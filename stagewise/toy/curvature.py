@@ -1,4 +1,4 @@
-"""The Hessian of the deep linear network's losses, by its blocks.
+"""Hessian of the deep linear network's losses, by its blocks.
 
 Items are one-hot: the loss of item i, error e_i, moves with column i of the first layer, F_i, and with the second
 layer, R. Its Hessian has the blocks R^T R (first layer), I x F_i F_i^T (second layer) and, for unit a of the column

@@ -1,4 +1,4 @@
-"""The toy's data: items at the leaves of a tree, with one property for each node above them."""
+"""Data of the toy: items at the leaves of a tree, with one property for each node above them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _MOST_ITEMS = 4096
 
 
 class Branch(NamedTuple):
-    """A node whose children part.
+    """Node with two or more children.
 
     Attributes:
         name: of the node.

@@ -1,4 +1,4 @@
-"""The modes of a data set: the singular vectors that a deep linear network learns one after the other."""
+"""Modes of a data set: the singular vectors that a deep linear network learns one after the other."""
 
 from dataclasses import dataclass
 

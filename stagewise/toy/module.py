@@ -1,4 +1,4 @@
-"""The toy's network as a LightningModule."""
+"""Network of the toy as a LightningModule."""
 
 import lightning.pytorch as pl
 import torch

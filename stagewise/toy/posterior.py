@@ -1,4 +1,4 @@
-"""The local posterior of the deep linear network as a Gaussian, without sampling: the known answer for every chain."""
+"""Local posterior of the deep linear network as a Gaussian, without sampling: the known answer for every chain."""
 
 import math
 from collections.abc import Callable

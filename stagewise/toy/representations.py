@@ -1,4 +1,4 @@
-"""The geometry of hidden representations over training: views in few dimensions, and when branches part."""
+"""Geometry of hidden representations over training: views in few dimensions, and when branches part."""
 
 from itertools import combinations
 from typing import NamedTuple
@@ -123,7 +123,7 @@ def branching_times(representations: ArrayLike, steps: ArrayLike, hierarchy: Hie
 
 
 def _view(points: Array, num_dimensions: int, *, toward: Array | None) -> Scaling:
-    """The leading coordinates; ties across the last dimension are settled ``toward`` other coordinates if given."""
+    """Returns leading coordinates; ties across the last dimension are settled ``toward`` other ones if given."""
     centred = points - points.mean(axis=0)
     values, vectors = np.linalg.eigh(centred @ centred.T)
     values, vectors = values[::-1], vectors[:, ::-1]

@@ -1,4 +1,4 @@
-"""A nested tree, as YAML can write it, read into a list of nodes."""
+"""Nested tree, as YAML can write it, read into a list of nodes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple

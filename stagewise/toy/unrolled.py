@@ -1,4 +1,4 @@
-"""The exact unrolled influence: how the losses of a gradient descent answer to the weight of each item."""
+"""Exact unrolled influence: how the losses of a gradient descent answer to the weight of each item."""
 
 from collections.abc import Sequence
 

@@ -16,7 +16,7 @@ _SUBWORD = "##"
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """The string of each token id, and which tokens are special.
+    """String of each token id, and which tokens are special.
 
     Attributes:
         strings: by token id; what a token adds to the text before it, a leading space included; of a special token
@@ -32,7 +32,7 @@ class Vocabulary:
 
 
 class _Decoder:
-    """The tokenizer's own decoder, asked about one token at a time.
+    """Decoder of the tokenizer, applied to one token at a time.
 
     The token stands between two anchors: at the ends of a text decoders leave out spaces that are there within it.
     """

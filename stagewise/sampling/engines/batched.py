@@ -1,4 +1,4 @@
-"""The batched engine: all chains of a probe at once, for models whose steps are bound by dispatch."""
+"""Batched engine: all chains of a probe at once, for models whose steps are bound by dispatch."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager

@@ -1,4 +1,4 @@
-"""The sequential engine: one chain at a time, any module, in one flat weight buffer."""
+"""Sequential engine: one chain at a time, any module, in one flat weight buffer."""
 
 from collections.abc import Callable, Sequence
 

@@ -13,7 +13,7 @@ from stagewise.errors import require
 
 
 class Preconditioner(Protocol):
-    """A symmetric positive P on flat weights; leading axes are chains."""
+    """Symmetric positive P on flat weights; leading axes are chains."""
 
     def times(self, vector: Tensor) -> Tensor:
         """P x, ``[..., weight]``."""
@@ -81,7 +81,7 @@ class RMSprop:
 
 
 class RunningRMSprop:
-    """The v of each chain as it goes."""
+    """Running mean square v of each chain."""
 
     def __init__(self, settings: RMSprop, like: Tensor) -> None:
         """Starts at ``settings.initial``, in the shape of ``like`` (``[weight]`` or ``[chain, weight]``)."""

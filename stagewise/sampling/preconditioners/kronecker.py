@@ -1,4 +1,4 @@
-"""A preconditioner that is diagonal in a Kronecker eigenbasis of each layer."""
+"""Preconditioner that is diagonal in a Kronecker eigenbasis of each layer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class KroneckerBlock:
 
 
 class KroneckerPreconditioner:
-    """A constant, symmetric, positive P on flat weights, made of one block for each layer.
+    """Constant, symmetric, positive P on flat weights, made of one block for each layer.
 
     Vectors are ``[..., weight]``: leading axes hold many chains at once.
     """

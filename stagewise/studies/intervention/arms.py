@@ -1,4 +1,4 @@
-"""The arms: which training steps have other weights, and for which samples."""
+"""Arms: which training steps have other weights, and for which samples."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

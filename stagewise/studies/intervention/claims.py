@@ -110,7 +110,7 @@ def _costs(found: Summary) -> list[str]:
         if arm and arm["head_rise"] and arm["head_rise"]["low"] is not None:
             words = {1: "more", -1: "less", 0: "neither surely more nor surely less"}[verdict(arm["head_rise"]) or 0]
             said.append(
-                f"The head of `{name}` bears {words} than that of `none`: without it the loss rises by "
+                f"The head of `{name}` matters {words} than that of `none`: without it the loss rises by "
                 f"{say_interval(arm['head_rise'], '+.3f')} nats more, of {found['none']['head_rise']['mean']:.2f}."
             )
         if arm and arm["background_loss"] and arm["background_loss"]["low"] is not None:

@@ -159,7 +159,7 @@ class LiveSettings:
 
 @dataclass(frozen=True)
 class InterventionConfig:
-    """The experiment.
+    """Settings of the intervention experiment.
 
     Attributes:
         model: ``class_path`` and ``init_args`` of a LightningModule with a Hugging Face causal language model.

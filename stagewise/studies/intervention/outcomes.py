@@ -80,7 +80,7 @@ def _first(steps: Sequence[int], passed: Sequence[bool]) -> int | None:
 
 @dataclass(frozen=True)
 class Ablation:
-    """The trained model without its best induction head, on held-out sequences.
+    """Trained model without its best induction head, on held-out sequences.
 
     Attributes:
         layer: of the head with the best prefix-matching score at the end of the run.

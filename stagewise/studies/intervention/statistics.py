@@ -15,7 +15,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds with a 95 % interval, Student's t.
+    """Mean over seeds with a 95 % interval, Student's t.
 
     It supposes values that are about normal. The percentile bootstrap, which does not, is too narrow for few seeds:
     over 8 normal values it holds the truth in .88 to .90 of the cases, Student's t in .95.

@@ -1,4 +1,4 @@
-"""The results as Markdown tables, which a terminal shows as well."""
+"""Results as Markdown tables, which a terminal shows as well."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""The cells as one Parquet file, one row each."""
+"""Cells as one Parquet file, one row each."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -17,7 +17,7 @@ def _most(value: float) -> Aim:
 
 
 class Claim(NamedTuple):
-    """A statement that the figures can contradict.
+    """Statement that the figures can contradict.
 
     Attributes:
         kind: :data:`HOLDS`, :data:`CONDITION` or :data:`NOT`.

@@ -13,7 +13,7 @@ from stagewise.toy.hierarchy import Hierarchy
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """The network and its training by plain gradient descent on full batches.
+    """Settings of the network and its training by plain gradient descent on full batches.
 
     Attributes:
         hidden: hidden units. With few of them modes are not independent of each other at the start.
@@ -129,7 +129,7 @@ class RetrainingSettings:
 
 @dataclass(frozen=True)
 class ToyConfig:
-    """The toy experiment.
+    """Settings of the toy experiment.
 
     Attributes:
         seeds: one run each; they draw the initial weights and the noise of the chains.

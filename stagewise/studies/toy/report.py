@@ -1,4 +1,4 @@
-"""The report of the toy experiment, in Markdown."""
+"""Report of the toy experiment, in Markdown."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ _CAPTIONS = {
 
 
 def showcase_pair(config: ToyConfig) -> tuple[str, str]:
-    """The pair that is followed through the report: the first cousins of the tree, or else its first two items."""
+    """Returns the pair followed through the report: the first cousins of the tree, or else its first two items."""
     pairs = config.hierarchy.pairs()
     row, column, _ = next((pair for pair in pairs if pair[2] == "cousin"), pairs[0])
     return config.hierarchy.items[row], config.hierarchy.items[column]

@@ -1,4 +1,4 @@
-"""The toy over seeds: shared out to processes, measured, written, one folder a seed."""
+"""Toy experiment over seeds: distributed over processes, measured and written, one folder a seed."""
 
 import warnings
 from collections.abc import Callable, Sequence

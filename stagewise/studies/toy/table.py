@@ -1,4 +1,4 @@
-"""The figures as a table, for the terminal and the report."""
+"""Figures as a table, for the terminal and the report."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ Summary = Mapping[str, Mapping[str, Any]]
 
 
 class Aim(NamedTuple):
-    """A value that would confirm the method.
+    """Value that would confirm the method.
 
     Attributes:
         value: the limit.
@@ -26,7 +26,7 @@ class Aim(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A figure that is shown.
+    """Figure that is shown.
 
     Attributes:
         name: in ``validation.json``.

@@ -19,7 +19,7 @@ from stagewise.toy.module import DeepLinear
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished run.
+    """Finished run.
 
     Attributes:
         folder: where its event files, ``influence.zarr`` and ``summary.json`` are.

@@ -1,4 +1,4 @@
-"""The figures of all seeds: ``validation.json`` and its table."""
+"""Figures of all seeds: ``validation.json`` and its table."""
 
 import csv
 import io

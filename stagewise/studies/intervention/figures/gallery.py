@@ -114,7 +114,7 @@ def costs_figure(found: Summary) -> Figure | None:
     left, right = figure.subplots(1, 2, sharey=True)
     _rows(left, {name: arm["head_rise"] for name, arm in arms.items()})
     _rows(right, {name: arm["background_loss"] for name, arm in arms.items()})
-    label(left, x="nats; positive = bears more", title="loss rise without the head")
+    label(left, x="nats; positive = matters more", title="loss rise without the head")
     label(right, x="nats per token; positive = worse", title="background loss")
     return figure
 

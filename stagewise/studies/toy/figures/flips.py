@@ -19,7 +19,7 @@ def _spread(count: int) -> np.ndarray:
 
 
 def _draw_column(axes: Axes, place: int, pairs: Sequence[PairFlips], method: str) -> None:
-    """The flips of all pairs of all seeds, in the order of seeds and pairs, and how many there are."""
+    """Draws the flips of all pairs of all seeds, in the order of seeds and pairs, and how many there are."""
     found = [
         (place + offset, pair.from_helpful)
         for offset, pair in zip(_spread(len(pairs)), pairs, strict=True)

@@ -1,4 +1,4 @@
-"""The modes of the data, learned one after the other."""
+"""Modes of the data, learned one after the other."""
 
 from collections.abc import Sequence
 

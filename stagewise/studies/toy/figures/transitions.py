@@ -1,4 +1,4 @@
-"""The parts of the split over training, and the windows that signals find."""
+"""Parts of the split over training, and the windows that signals find."""
 
 from collections.abc import Sequence
 
@@ -50,7 +50,7 @@ def _draw_parts(axes: Axes, result: SeedResult) -> None:
 
 
 def _draw_signal(axes: Axes, results: Sequence[SeedResult], number: int) -> None:
-    """The signal of the first seed, its windows, and how well the windows of all seeds match the truth."""
+    """Draws the signal of the first seed, its windows, and how well the windows of all seeds match the truth."""
     detection = results[0].detections[number]
     name, color = detection.signal, SIGNAL_COLOURS[detection.signal]
     values = signals(results[0].chains, results[0].exact)[name]
