@@ -24,7 +24,7 @@ def group_gradients(
     forward_context: ForwardContext,
     parts: Sequence[NDArray[np.int64]],
 ) -> Iterator[tuple[int, int, list[Tensor]]]:
-    """For each part of the observed set: the gradient of the summed losses of each group that it holds.
+    """Yields, for each part of the observed set, the gradient of the summed losses of each group in it.
 
     One forward pass for each part and one backward pass for each of its groups; one gradient is held at a time.
 
@@ -33,7 +33,7 @@ def group_gradients(
         loss_fn: per-sample loss.
         observed: batch on the module's device.
         groups: over that batch.
-        leaves: what to differentiate by.
+        leaves: tensors to differentiate with respect to.
         forward_context: entered around each forward pass.
         parts: samples of each part, by their positions in the batch.
 
@@ -56,4 +56,4 @@ def group_gradients(
                 materialize_grads=True,
             )
             # An embedding may give sparse gradients, whatever its module says.
-            yield part, group, [it.to_dense() if it.is_sparse else it for it in found]
+            yield part, group, [gradient.to_dense() if gradient.is_sparse else gradient for gradient in found]
