@@ -25,6 +25,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 import torch.nn.functional as F
+import xarray as xr
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -112,14 +113,14 @@ def started(folder: Path) -> int:
     return child
 
 
-def ended_within(child: int, seconds: float) -> bool:
-    """Wait for a process; kill it after so many seconds. Whether it came to its end."""
+def ended_within(child: int, seconds: float, log: Path) -> bool:
+    """Wait for a process; kill it after so many seconds. True where it came to its end."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             if status:
-                raise SystemExit(f"a process failed by itself, status {status}")
+                raise SystemExit(f"a process failed by itself, status {status}:\n{log.read_text()[-3000:]}")
             return True
         time.sleep(0.002)
     os.kill(child, signal.SIGKILL)
@@ -137,6 +138,20 @@ def probes_in(folder: Path) -> list[int]:
         raise
 
 
+def same(one: xr.DataArray, other: xr.DataArray) -> bool:
+    return np.array_equal(one, other, equal_nan=True)
+
+
+def difference(run: xr.Dataset, expected: xr.Dataset, name: str) -> str:
+    """Steps at which a variable differs, and by how much at most."""
+    if run[name].shape != expected[name].shape:
+        return f" of shape {run[name].shape} for {expected[name].shape}"
+    steps = [
+        int(step) for step in run["step"].values if not same(run[name].sel(step=step), expected[name].sel(step=step))
+    ]
+    return f" at steps {steps}, by up to {float(abs(run[name] - expected[name]).max()):.2g}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
@@ -149,7 +164,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch) / "whole"
         whole.mkdir()
-        if not ended_within(started(whole), 600):
+        if not ended_within(started(whole), 600, whole / "stderr.log"):
             raise SystemExit("the run that nobody kills did not end")
         expected = open_run(whole / "run", damaged="raise")
         weights = torch.load(whole / "weights.pt", weights_only=True)
@@ -162,7 +177,7 @@ def main() -> None:
             while not ended:
                 # No kill where enough were made: the run is to end.
                 limit = moments.uniform(0, LONGEST) if kills < options.kills else 600.0
-                ended = ended_within(started(folder), limit)
+                ended = ended_within(started(folder), limit, folder / "stderr.log")
                 kills += not ended
                 try:
                     now = probes_in(folder)
@@ -178,10 +193,14 @@ def main() -> None:
                     print(f"lost: {sorted(gone)}")
                 before = sorted({*now, *aside})
             run = open_run(folder / "run", damaged="raise")
-            same = all(np.array_equal(run[it], expected[it], equal_nan=True) for it in ("step", "group_bif", "tracin"))
             found = torch.load(folder / "weights.pt", weights_only=True)
-            same &= all(torch.equal(value, found[name]) for name, value in weights.items())
-            different += not same
+            others = [name for name in ("step", "group_bif", "tracin") if not same(run[name], expected[name])]
+            others += [name for name, value in weights.items() if not torch.equal(value, found[name])]
+            different += bool(others)
+            for name in others:
+                print(
+                    f"other than in the whole run: {name}{'' if name in weights else difference(run, expected, name)}"
+                )
             runs += 1
             shutil.rmtree(folder)
             print(

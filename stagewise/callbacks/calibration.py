@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -22,6 +22,7 @@ from stagewise.callbacks.progress import show_on_bar
 from stagewise.callbacks.settings_watch import curvature_landscape
 from stagewise.callbacks.trainer_facts import forward_context, max_steps, second_moments
 from stagewise.checks.bounds import settle_fields
+from stagewise.checks.ranges import PositiveInt, at_least, more_than
 from stagewise.errors import InputError
 from stagewise.probes.schedule import ProbeSchedule
 from stagewise.sampling.chains import ChainSampler
@@ -48,20 +49,15 @@ class CalibrationSettings:
         InputError: a value out of range.
     """
 
-    num_steps: int = 5
-    num_samples: int = 256
-    num_chains: int = 4
-    num_draws: int = 60
-    max_rise: float = 0.3
+    num_steps: PositiveInt = 5
+    num_samples: PositiveInt = 256
+    num_chains: PositiveInt = 4
+    num_draws: Annotated[int, at_least(8)] = 60
+    max_rise: Annotated[float, more_than(0, ".3 is usual")] = 0.3
     output_dir: str | None = None
 
     def __post_init__(self) -> None:
         settle_fields(self, prefix="calibration.")
-        for name, least in (("num_steps", 1), ("num_samples", 1), ("num_chains", 1), ("num_draws", 8)):
-            if getattr(self, name) < least:
-                raise InputError(f"got calibration.{name} {getattr(self, name)}; expected {least} or more")
-        if not self.max_rise > 0:
-            raise InputError(f"got calibration.max_rise {self.max_rise}; expected more than 0; .3 is usual")
 
 
 def _kept(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from stagewise.callbacks.faults import PROBE, Faults, OnError
 from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.probe_values import log_values
 from stagewise.checks.bounds import check_arguments
+from stagewise.checks.ranges import PositiveInt
 from stagewise.errors import InputError
 from stagewise.isolation import untouched
 from stagewise.lm.induction import induction_scores, repeated_random
@@ -31,10 +32,10 @@ class InductionCallback(HostCallback):
 
     def __init__(
         self,
-        every_n_steps: int = 25,
-        num_sequences: int = 32,
+        every_n_steps: PositiveInt = 25,
+        num_sequences: PositiveInt = 32,
         segment_length: int = 25,
-        copies: int = 4,
+        copies: PositiveInt = 4,
         bos_token_id: int | None = None,
         seed: int = 0,
         on_error: OnError = "warn",
@@ -55,9 +56,6 @@ class InductionCallback(HostCallback):
             InputError: a setting is below 1.
         """
         check_arguments("InductionCallback", InductionCallback.__init__, locals())
-        for name, value in (("every_n_steps", every_n_steps), ("num_sequences", num_sequences), ("copies", copies)):
-            if value < 1:
-                raise InputError(f"got {name} {value}; expected 1 or more")
         self.every_n_steps = every_n_steps
         self.num_sequences, self.segment_length, self.copies = num_sequences, segment_length, copies
         self.bos_token_id, self.seed = bos_token_id, seed

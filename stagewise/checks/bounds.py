@@ -1,8 +1,8 @@
 """Arguments and settings held against their annotations, once for all: types, whole and finite numbers.
 
 Python does not look at annotations, and a wrong type fails late and in the words of another library: ``"4" < 1``,
-``range(2.5)``, a NaN that every comparison lets pass. What a number may be beyond its type (positive, below 1) is said
-by whoever owns the setting.
+``range(2.5)``, a NaN that every comparison lets pass. What a number may be beyond its type (positive, below 1) is in
+the annotation too, see :mod:`stagewise.checks.ranges`.
 """
 
 import math
@@ -10,7 +10,7 @@ import os
 import reprlib
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from enum import Enum
 from functools import cache, wraps
 from inspect import signature
@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args,
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stagewise.checks.ranges import Limit
 from stagewise.errors import InputError, require
 
 P = ParamSpec("P")
@@ -34,7 +35,15 @@ _MOST_ENTRIES = 10_000_000
 
 
 class _UnfitError(Exception):
-    """A value of another type than asked for; says what was expected."""
+    """A value of another type or range than asked for; says what was expected.
+
+    Attributes:
+        broken: the limit that a value of the right type breaks, if any.
+    """
+
+    def __init__(self, expected: str, broken: Limit | None = None) -> None:
+        super().__init__(expected)
+        self.broken = broken
 
 
 _INFINITE = "may be infinite"
@@ -121,7 +130,7 @@ def _items(value: Any, element: Any, kind: str) -> list[Any]:
     try:
         found = [_settled(it, element) for it in islice(value, _MOST_ENTRIES + 1)]
     except _UnfitError as unfit:
-        raise _UnfitError(f"{kind}, each entry {unfit}") from None
+        raise _UnfitError(f"{kind}, each entry {unfit}", unfit.broken) from None
     if len(found) > _MOST_ENTRIES:
         raise too_many
     return found
@@ -141,7 +150,7 @@ def _mapping(value: Any, key: Any, element: Any) -> Mapping[Any, Any]:
     try:
         found = dict(zip(names, (_settled(it, element) for it in value.values()), strict=True))
     except _UnfitError as unfit:
-        raise _UnfitError(f"a mapping, each entry {unfit}") from None
+        raise _UnfitError(f"a mapping, each entry {unfit}", unfit.broken) from None
     # As it was given where nothing had to be changed: some mappings are more than a dict.
     return value if all(found.get(name) is it for name, it in value.items()) else found
 
@@ -171,7 +180,7 @@ def _settled(value: Any, hint: Any) -> Any:
     """The value, with numpy's numbers as Python's and values of an enumeration as its members.
 
     Raises:
-        _UnfitError: it is of another type.
+        _UnfitError: it is of another type, or out of range.
     """
     if hint is ArrayLike or hint is Any or isinstance(hint, TypeVar):
         return value
@@ -185,7 +194,7 @@ def _settled(value: Any, hint: Any) -> Any:
     if origin is Annotated and _INFINITE in inner[1:]:
         return value if isinstance(value, float) and math.isinf(value) else _number(value)
     if origin is Annotated:
-        return _settled(value, inner[0])
+        return _limited(value, inner[0], [marker for marker in inner[1:] if isinstance(marker, Limit)])
     if origin in (Union, types.UnionType):
         if set(inner) >= _ARRAY:
             return value
@@ -201,15 +210,27 @@ def _settled(value: Any, hint: Any) -> Any:
     return _instance(value, hint if origin is None else origin)
 
 
+def _limited(value: Any, hint: Any, limits: Sequence[Limit]) -> Any:
+    try:
+        found = _settled(value, hint)
+    except _UnfitError as unfit:
+        raise _UnfitError(" ".join([str(unfit), *map(str, limits)])) from None
+    for limit in limits:
+        if not limit.holds(found):
+            raise _UnfitError(" ".join([_expected(hint), *map(str, limits)]), limit)
+    return found
+
+
 def _any_of(value: Any, hints: tuple[Any, ...]) -> Any:
-    expected = []
+    expected, broken = [], None
     for hint in hints:
         try:
             return _settled(value, hint)
         except _UnfitError as unfit:
             expected.append(str(unfit))
+            broken = broken or unfit.broken
     # None last: it is what is least often meant.
-    raise _UnfitError(" or ".join(sorted(dict.fromkeys(expected), key=lambda words: words == "null")))
+    raise _UnfitError(" or ".join(sorted(dict.fromkeys(expected), key=lambda words: words == "null")), broken)
 
 
 def _tuple(value: Any, inner: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -251,6 +272,13 @@ def _advice(value: Any, owner: str) -> str:
     return f"see the documentation of {owner}"
 
 
+def _usual(default: Any, owner: str) -> str:
+    if default is None:
+        return "leave it out for what is usual"
+    plain = isinstance(default, (int, float, str))
+    return f"{default} is the default" if plain else f"see the documentation of {owner}"
+
+
 def check_value(name: str, value: Any, hint: Any, *, advice: str | None = None) -> Any:
     """Hold one value against a type.
 
@@ -264,16 +292,19 @@ def check_value(name: str, value: Any, hint: Any, *, advice: str | None = None) 
         The value, see :func:`settle_fields`.
 
     Raises:
-        InputError: it is of another type.
+        InputError: it is of another type, or out of range.
     """
     return _settle(name, value, hint, "stagewise", advice)
 
 
-def _settle(name: str, value: Any, hint: Any, owner: str, advice: str | None = None) -> Any:
+def _settle(name: str, value: Any, hint: Any, owner: str, advice: str | None = None, *, default: Any = MISSING) -> Any:
     try:
         return _settled(value, hint)
     except _UnfitError as unfit:
-        told = advice or _advice(value, owner)
+        if unfit.broken is None:
+            told = advice or _advice(value, owner)
+        else:
+            told = advice or unfit.broken.advice or _usual(default, owner)
         raise InputError(f"got {name}={shown(value)}; expected {unfit}; {told}") from None
 
 
@@ -295,14 +326,14 @@ def settle_fields(settings: Any, *, prefix: str = "", leave: Iterable[str] = ())
         leave: fields that are checked elsewhere.
 
     Raises:
-        InputError: naming the first field that is of another type.
+        InputError: naming the first field that is of another type or out of its range.
     """
     kind: Any = type(settings)
     hints, left = _hints(kind), set(leave)
     for field in fields(settings):
         if field.name not in left:
             value = getattr(settings, field.name)
-            settled = _settle(f"{prefix}{field.name}", value, hints[field.name], kind.__name__)
+            settled = _settle(f"{prefix}{field.name}", value, hints[field.name], kind.__name__, default=field.default)
             if settled is not value:
                 object.__setattr__(settings, field.name, settled)
 
@@ -319,12 +350,12 @@ def check_arguments(
         leave: arguments that are checked elsewhere.
 
     Raises:
-        InputError: naming the first argument that is of another type.
+        InputError: naming the first argument that is of another type or out of its range.
     """
-    left = {"return", *leave}
+    left, known = {"return", *leave}, signature(function).parameters
     for name, hint in _hints(function).items():
         if name in values and name not in left:
-            _settle(name, values[name], hint, owner)
+            _settle(name, values[name], hint, owner, default=known[name].default)
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
@@ -337,7 +368,9 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         hints = _hints(function)
         for name, value in bound.arguments.items():
             if name in hints:
-                bound.arguments[name] = _settle(name, value, hints[name], function.__name__)
+                bound.arguments[name] = _settle(
+                    name, value, hints[name], function.__name__, default=known.parameters[name].default
+                )
         return function(*bound.args, **bound.kwargs)
 
     return call

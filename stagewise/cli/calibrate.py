@@ -12,7 +12,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from stagewise.calibration.report import Calibration, calibration_figure
 from stagewise.callbacks.calibration import CalibrationRun, CalibrationSettings
 from stagewise.callbacks.influence import InfluenceCallback
-from stagewise.cli.training import StagewiseCLI, cli_settings, prepare
+from stagewise.cli.settings_command import prepare
+from stagewise.cli.training import StagewiseCLI, cli_settings
 from stagewise.errors import InputError
 from stagewise.files.writing import write_json
 

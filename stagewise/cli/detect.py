@@ -9,7 +9,7 @@ import xarray as xr
 from jsonargparse import ArgumentParser
 
 from stagewise._version import __version__
-from stagewise.cli.config_files import check_config_files
+from stagewise.cli.settings_command import command_parser, parse
 from stagewise.errors import InputError
 from stagewise.files.writing import refuse_below_file, write_json
 from stagewise.phases.detection import detect
@@ -33,8 +33,7 @@ straight way between the window's two phases, at most, over its length."""
 
 def detect_parser() -> ArgumentParser:
     """The run and the settings of both detectors."""
-    parser = ArgumentParser(prog="stagewise detect", exit_on_error=False, description=__doc__)
-    parser.add_argument("-c", "--config", action="config", help="a YAML file with these settings")
+    parser = command_parser("detect", __doc__, config_help="a YAML file with these settings")
     parser.add_argument("run", type=str, help="log directory of a run, or its influence.zarr")
     parser.add_argument(
         "--signal",
@@ -89,8 +88,7 @@ def run_detect(arguments: Sequence[str]) -> Path:
         InputError: there is no run, or a setting is unusable.
         jsonargparse.ArgumentError: the options could not be parsed.
     """
-    check_config_files(arguments)
-    parsed = detect_parser().parse_args(list(arguments[1:]))
+    parsed = parse(detect_parser(), arguments)
     config = DetectorConfig(**parsed.detector.as_dict())
     folder = Path(parsed.run)
     output = _output(parsed.output, folder)

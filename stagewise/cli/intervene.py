@@ -7,7 +7,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningModule
 
-from stagewise.cli.training import prepare
+from stagewise.cli.settings_command import command_parser, read_settings
 from stagewise.lm.data import SequenceData
 from stagewise.studies.intervention.config import InterventionConfig
 from stagewise.studies.intervention.report import write_report
@@ -18,8 +18,7 @@ from stagewise.studies.intervention.table import results_markdown
 
 def intervene_parser() -> ArgumentParser:
     """Settings of the experiment, from YAML and by name."""
-    parser = ArgumentParser(prog="stagewise intervene", exit_on_error=False, description=__doc__)
-    parser.add_argument("-c", "--config", action="config", help="a YAML file such as configs/intervention.yaml")
+    parser = command_parser("intervene", __doc__, config_help="a YAML file such as configs/intervention.yaml")
     # Built anew for each cell: here they are parsed, so that each of their settings can be overridden by name.
     parser.add_subclass_arguments(LightningModule, "model", required=True, instantiate=False)
     parser.add_subclass_arguments(SequenceData, "data", required=True, instantiate=False)
@@ -40,13 +39,7 @@ def run_intervene(arguments: Sequence[str]) -> Path:
         InputError: a setting is unusable.
         jsonargparse.ArgumentError: the configuration could not be parsed.
     """
-    prepare(arguments)
-    parser = intervene_parser()
-    parsed = parser.parse_args(list(arguments[1:]))
-    values = parser.instantiate_classes(parsed).as_dict()
-    values.pop("config")
-    model, data = (parsed[name].as_dict() for name in ("model", "data"))
-    config = InterventionConfig(**{**values, "model": model, "data": data})
+    config = read_settings(InterventionConfig, intervene_parser(), arguments, described=["model", "data"])
     # Flushed: a study is long, and its output often a file.
     cells = run_cells(config, partial(print, flush=True))
     output = Path(config.output)

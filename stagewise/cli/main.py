@@ -3,19 +3,27 @@
 import errno
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from stagewise.errors import InputError
 
 _COMMANDS = {
-    "fit": "train a model, with the influence callback attached",
-    "validate": "run the validation loop of a model",
-    "calibrate": "train without probes, and find sampler settings for the run",
-    "detect": "list the transition windows of a finished run: stagewise detect RUN",
-    "intervene": "does reweighting samples inside a window speed an induction head? arms, seeds, intervals",
-    "sweep": "influence over the saved checkpoints of a Hugging Face causal language model",
-    "report": "sign changes, curves and heat maps of a finished run: stagewise report RUN",
-    "toy": "influence from chains, held against exact methods in a network whose stages are known",
+    "fit": ("train a model, with the influence callback attached", "training:run_trainer"),
+    "validate": ("run the validation loop of a model", "training:run_trainer"),
+    "calibrate": ("train without probes, and find sampler settings for the run", "calibrate:run_calibration"),
+    "detect": ("list the transition windows of a finished run: stagewise detect RUN", "detect:run_detect"),
+    "intervene": (
+        "does reweighting samples inside a window speed an induction head? arms, seeds, intervals",
+        "intervene:run_intervene",
+    ),
+    "sweep": ("influence over the saved checkpoints of a Hugging Face causal language model", "sweep:run_sweep"),
+    "report": ("sign changes, curves and heat maps of a finished run: stagewise report RUN", "report:run_report"),
+    "toy": (
+        "influence from chains, held against exact methods in a network whose stages are known",
+        "toy:run_toy",
+    ),
 }
+"""Of each command: its line in the help, and its function in this room."""
 
 
 _OF_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
@@ -26,7 +34,7 @@ _LONGEST_LINE = 2000
 
 def _usage() -> str:
     lines = ["usage: stagewise COMMAND -c FILE [--section.setting VALUE ...]", "", "commands:"]
-    lines += [f"  {name:<11}{what}" for name, what in _COMMANDS.items()]
+    lines += [f"  {name:<11}{what}" for name, (what, _) in _COMMANDS.items()]
     lines += ["", "`stagewise COMMAND --help` lists the settings; configs/ holds examples."]
     return "\n".join(lines)
 
@@ -66,34 +74,8 @@ def _one_line(error: BaseException) -> str:
 
 def _run(given: Sequence[str]) -> None:
     """Run a known command. Imported late: Lightning takes seconds, and a wrong command should not wait for it."""
-    if given[0] == "calibrate":
-        from stagewise.cli.calibrate import run_calibration
-
-        run_calibration(given)
-    elif given[0] == "detect":
-        from stagewise.cli.detect import run_detect
-
-        run_detect(given)
-    elif given[0] == "intervene":
-        from stagewise.cli.intervene import run_intervene
-
-        run_intervene(given)
-    elif given[0] == "sweep":
-        from stagewise.cli.sweep import run_sweep
-
-        run_sweep(given)
-    elif given[0] == "report":
-        from stagewise.cli.report import run_report
-
-        run_report(given)
-    elif given[0] == "toy":
-        from stagewise.cli.toy import run_toy
-
-        run_toy(given)
-    else:
-        from stagewise.cli.training import run_trainer
-
-        run_trainer(given)
+    module, name = _COMMANDS[given[0]][1].split(":")
+    getattr(import_module(f"stagewise.cli.{module}"), name)(given)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

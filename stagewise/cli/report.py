@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from stagewise.cli.config_files import check_config_files
+from stagewise.cli.settings_command import command_parser, parse
 from stagewise.errors import InputError
 from stagewise.files.writing import refuse_below_file
 from stagewise.reporting.run_report import verdict_text, write_run_report
@@ -17,8 +17,7 @@ FOLDER_NAME = "report"
 
 def report_parser() -> ArgumentParser:
     """The run and the settings."""
-    parser = ArgumentParser(prog="stagewise report", exit_on_error=False, description=__doc__)
-    parser.add_argument("-c", "--config", action="config", help="a YAML file with these settings")
+    parser = command_parser("report", __doc__, config_help="a YAML file with these settings")
     parser.add_argument("run", type=str, help="log directory of a run or output of a sweep, or its influence.zarr")
     parser.add_argument(
         "--chance",
@@ -45,8 +44,7 @@ def run_report(arguments: Sequence[str]) -> Path:
         InputError: there is no run, it has a single probe, or a setting is unusable.
         jsonargparse.ArgumentError: the options could not be parsed.
     """
-    check_config_files(arguments)
-    parsed = report_parser().parse_args(list(arguments[1:]))
+    parsed = parse(report_parser(), arguments)
     given = Path(parsed.run)
     folder = given.parent if given.name == STORE_NAME else given
     output = Path(parsed.output) if parsed.output is not None else folder / FOLDER_NAME

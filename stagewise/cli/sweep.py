@@ -7,7 +7,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningModule
 
-from stagewise.cli.training import prepare
+from stagewise.cli.settings_command import command_parser, read_settings
 from stagewise.files.json_input import read_json
 from stagewise.runs.store import SUMMARY_NAME
 from stagewise.sweep.config import SweepConfig
@@ -18,8 +18,7 @@ from stagewise.sweep.study import prepare_sweep, run_cells
 
 def sweep_parser() -> ArgumentParser:
     """Settings of the sweep, from YAML and by name."""
-    parser = ArgumentParser(prog="stagewise sweep", exit_on_error=False, description=__doc__)
-    parser.add_argument("-c", "--config", action="config", help="a YAML file such as configs/pythia-14m.yaml")
+    parser = command_parser("sweep", __doc__, config_help="a YAML file such as configs/pythia-14m.yaml")
     # Built anew for each checkpoint: here it is parsed, so that each of its settings can be overridden by name.
     parser.add_subclass_arguments(LightningModule, "model", required=False, instantiate=False)
     parser.add_class_arguments(SweepConfig, skip={"model"})
@@ -39,13 +38,7 @@ def run_sweep(arguments: Sequence[str]) -> Path:
         InputError: checkpoints, corpus or a setting that cannot be used.
         jsonargparse.ArgumentError: the configuration could not be parsed.
     """
-    prepare(arguments)
-    parser = sweep_parser()
-    parsed = parser.parse_args(list(arguments[1:]))
-    values = parser.instantiate_classes(parsed).as_dict()
-    values.pop("config")
-    model = parsed.get("model")
-    config = SweepConfig(**{**values, "model": None if model is None else model.as_dict()})
+    config = read_settings(SweepConfig, sweep_parser(), arguments, described=["model"])
     with joined_ranks() as share:
         sweep = agreed(share, lambda: prepare_sweep(config, share))
         # Flushed: a sweep is long, and its output often a file.

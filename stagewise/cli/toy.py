@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from stagewise.cli.training import prepare
+from stagewise.cli.settings_command import command_parser, read_settings
 from stagewise.files.writing import refuse_below_file
 from stagewise.studies.toy.config import ToyConfig
 from stagewise.studies.toy.report import write_report
@@ -22,8 +22,7 @@ from stagewise.studies.toy.validation import (
 
 def toy_parser() -> ArgumentParser:
     """Settings of the experiment, from YAML and by name."""
-    parser = ArgumentParser(prog="stagewise toy", exit_on_error=False, description=__doc__)
-    parser.add_argument("-c", "--config", action="config", help="a YAML file such as configs/toy.yaml")
+    parser = command_parser("toy", __doc__, config_help="a YAML file such as configs/toy.yaml")
     parser.add_class_arguments(ToyConfig)
     return parser
 
@@ -41,12 +40,7 @@ def run_toy(arguments: Sequence[str]) -> Path:
         InputError: a setting is unusable.
         jsonargparse.ArgumentError: the configuration could not be parsed.
     """
-    prepare(arguments)
-    parser = toy_parser()
-    parsed = parser.parse_args(list(arguments[1:]))
-    values = parser.instantiate_classes(parsed).as_dict()
-    values.pop("config")
-    config = ToyConfig(**values)
+    config = read_settings(ToyConfig, toy_parser(), arguments)
     refuse_below_file(Path(config.output))
     results = run_seeds(config)
     output = Path(config.output)

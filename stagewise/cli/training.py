@@ -1,15 +1,16 @@
 """``stagewise fit`` and ``stagewise validate``: Lightning's own command line with the influence callback attached."""
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
+from jsonargparse import ArgumentError
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from stagewise.callbacks.influence import InfluenceCallback
-from stagewise.cli.config_files import check_config_files
-from stagewise.errors import InputError, require
+from stagewise.cli.settings_command import prepare
+from stagewise.cli.suggestions import unknown_setting
+from stagewise.errors import require
 
 
 class StagewiseCLI(LightningCLI):
@@ -23,9 +24,15 @@ class StagewiseCLI(LightningCLI):
         """As Lightning does; and refuse a seed that its generators would stumble over later.
 
         Raises:
-            InputError: ``seed_everything`` is below 0, or 2^32 or more.
+            InputError: ``seed_everything`` is below 0, or 2^32 or more; or a setting that there is not.
         """
-        super().parse_arguments(parser, args)
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            unknown = unknown_setting(error, self._parser(args[0]), args[0])
+            if unknown is None:
+                raise
+            raise unknown from error
         seed = (self.config.get(self.config.get("subcommand")) or self.config).get("seed_everything")
         good = seed is None or isinstance(seed, bool) or 0 <= seed < 2**32
         require(good, "seed_everything", seed, "0 to 4294967295, or true for any", "42 will do")
@@ -37,25 +44,12 @@ class StagewiseCLI(LightningCLI):
         return {"fit": skipped | {"train_dataloaders", "val_dataloaders"}, "validate": skipped}
 
 
-def prepare(arguments: Sequence[str]) -> None:
-    """Refuse what can be refused before parsing, and show what stagewise says while it works.
-
-    Raises:
-        InputError: no configuration, or one that is no file.
-    """
-    check_config_files(arguments)
-    configured = any(it.startswith(("-c", "--config")) for it in arguments)
-    if not configured and not {"-h", "--help", "--print_config"} & set(arguments):
-        raise InputError(f"got no configuration; expected stagewise {arguments[0]} -c FILE; see configs/")
-    logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
-
-
 def cli_settings() -> dict[str, Any]:
     """How all commands read models, data and mistakes."""
     return {
         "subclass_mode_model": True,
         "subclass_mode_data": True,
-        "parser_kwargs": {"exit_on_error": False},
+        "parser_kwargs": {"exit_on_error": False, "allow_abbrev": False},
     }
 
 

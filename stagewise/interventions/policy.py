@@ -1,13 +1,14 @@
-"""What decides the weights of groups when a window opens."""
+"""Policies that decide the weights of groups when a window opens."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Annotated, Protocol
 
 from stagewise.checks.bounds import settle_fields, shown
 from stagewise.checks.dotted_path import Call, check_arguments_of, load_callable
 from stagewise.checks.group_names import check_group_names
+from stagewise.checks.ranges import at_least, within
 from stagewise.errors import InputError, require
 from stagewise.interventions.group_weights import GroupWeights, check_names, check_values, complete_weights
 from stagewise.interventions.influence_table import InfluenceTable
@@ -27,7 +28,7 @@ class Policy(Protocol):
     def __call__(
         self, names: Sequence[str], *, window: int, step: int, influence: InfluenceTable | None
     ) -> GroupWeights:
-        """Weights for one window.
+        """Returns weights for one window.
 
         Args:
             names: all groups.
@@ -43,7 +44,7 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class ConstantFactor:
-    """The same weights in every window.
+    """Policy with the same weights in every window.
 
     Attributes:
         weights: name of a group to its weight; groups that are left out have weight 1. All 1 is the placebo.
@@ -60,14 +61,17 @@ class ConstantFactor:
         require(bool(self.weights), "weights", self.weights, "at least one group", "name one, e.g. {induction: 4.0}")
 
     def check(self, names: Sequence[str]) -> None:
-        """Refuse groups that do not exist."""
+        """Refuses groups that do not exist."""
         check_names(self.weights, names)
 
     def __call__(
         self, names: Sequence[str], *, window: int, step: int, influence: InfluenceTable | None = None
     ) -> GroupWeights:
-        """The weights."""
+        """Returns the weights."""
         return dict(self.weights)
+
+
+_KEPT = "groups without influence keep weight 1, so that it lies between the two"
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class ProportionalToInfluence:
 
     Attributes:
         target: group that is to be helped.
-        strength: weight of the most influential group less 1; negative turns the policy round.
+        strength: weight of the most influential group less 1; negative reverses the policy.
         lowest: least weight.
         highest: largest weight.
 
@@ -91,27 +95,27 @@ class ProportionalToInfluence:
 
     target: str
     strength: float = 3.0
-    lowest: float = field(default=0.25, kw_only=True)
-    highest: float = field(default=4.0, kw_only=True)
+    lowest: Annotated[float, within(0, 1, _KEPT)] = field(default=0.25, kw_only=True)
+    highest: Annotated[float, at_least(1, _KEPT)] = field(default=4.0, kw_only=True)
 
     def __post_init__(self) -> None:
         settle_fields(self)
-        sized = math.isfinite(self.strength) and self.strength != 0
-        require(sized, "strength", self.strength, "a finite number, not 0", "3 gives the most helpful group weight 4")
-        if not 0 <= self.lowest <= 1 <= self.highest < math.inf:
-            raise InputError(
-                f"got weights from {self.lowest} to {self.highest}; expected 0 <= lowest <= 1 <= highest, finite; "
-                "groups without influence keep weight 1"
-            )
+        require(
+            self.strength != 0,
+            "strength",
+            self.strength,
+            "a number that is not 0",
+            "3 makes the largest weight 4",
+        )
 
     def check(self, names: Sequence[str]) -> None:
-        """Refuse a target that does not exist."""
+        """Refuses a target that does not exist."""
         check_names([self.target], names)
 
     def __call__(
         self, names: Sequence[str], *, window: int, step: int, influence: InfluenceTable | None
     ) -> GroupWeights:
-        """The weights.
+        """Returns the weights.
 
         Raises:
             InputError: no influence was measured, none of it is finite, or it is of other groups.
@@ -136,7 +140,7 @@ class ProportionalToInfluence:
 
 
 def from_path(path: str) -> Policy:
-    """A policy by its dotted path. Its module is imported, which runs the module: read settings of others first.
+    """Loads a policy by its dotted path. Its module is imported, which runs it: read settings of others first.
 
     Args:
         path: ``package.module.name`` of a function, or of a callable object.
@@ -170,10 +174,10 @@ def check_policy(policy: Policy, names: Sequence[str]) -> None:
 def decide_weights(
     policy: Policy, names: Sequence[str], *, window: int, step: int, influence: InfluenceTable | None = None
 ) -> dict[str, float]:
-    """Ask a policy, and check and complete its answer: a weight for each group.
+    """Calls a policy, and checks and completes its weights: one for each group.
 
     Args:
-        policy: whom to ask.
+        policy: policy to call.
         names: all groups.
         window: number of the window in the run, from 0.
         step: training step at which it opens.

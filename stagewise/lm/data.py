@@ -1,13 +1,16 @@
-"""The data modules' common part, and the synthetic mixture of background and induction sequences."""
+"""Common part of the data modules, and the synthetic mixture of background and induction sequences."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Annotated
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from stagewise.checks.bounds import check_arguments
+from stagewise.checks.ranges import PositiveInt, at_least, within
 from stagewise.errors import InputError
 from stagewise.interventions.grouped_rows import GroupedRows
 from stagewise.interventions.loader import ReweightedLoader
@@ -17,14 +20,14 @@ from stagewise.loading.order import seeded
 from stagewise.sampling.data import ProbeData
 
 TRAIN, VALIDATION, OBSERVED, SAMPLING = 1, 2, 3, 4
-"""Streams of the data seed: what is drawn for one never depends on how much is drawn for another."""
+"""Streams of the data seed: draws from one do not depend on how much is drawn from another."""
 
 
 class TokenRows(Dataset):
     """Sequences as a map-style data set that answers a whole batch at once: ``{"input_ids": [batch, position]}``."""
 
     def __init__(self, ids: Tensor) -> None:
-        """Keep token ids ``[sample, position]``."""
+        """Keeps token ids ``[sample, position]``."""
         self.ids = ids
 
     def __len__(self) -> int:
@@ -38,7 +41,7 @@ class TokenRows(Dataset):
 
 
 class SequenceData(pl.LightningDataModule):
-    """What the data modules for language models share: loaders, and the settings of the mixture.
+    """Base class of the data modules for language models: loaders, and the settings of the mixture.
 
     Subclasses fill ``train_rows``, ``val_rows`` and ``train_kinds`` in ``setup`` and answer ``probe_data``.
 
@@ -58,26 +61,19 @@ class SequenceData(pl.LightningDataModule):
         self,
         *,
         vocab_size: int,
-        context: int,
-        batch_size: int,
-        induction_fraction: float,
+        context: Annotated[int, at_least(2)],
+        batch_size: PositiveInt,
+        induction_fraction: Annotated[float, within(0, 1, with_high=False)],
         min_segment: int,
         max_segment: int,
-        num_observed: int,
-        num_sampling: int,
-        num_val: int,
+        num_observed: PositiveInt,
+        num_sampling: PositiveInt,
+        num_val: PositiveInt,
         seed: int,
         num_workers: int,
     ) -> None:
         super().__init__()
-        counts = {"batch_size": batch_size, "num_observed": num_observed, "num_sampling": num_sampling}
-        for name, value in {**counts, "num_val": num_val}.items():
-            if value < 1:
-                raise InputError(f"got {name} {value}; expected 1 or more")
-        if context < 2:
-            raise InputError(f"got context {context}; expected 2 tokens or more")
-        if not 0.0 <= induction_fraction < 1.0:
-            raise InputError(f"got induction_fraction {induction_fraction}; expected 0 or more and less than 1")
+        check_arguments("SequenceData", SequenceData.__init__, locals())
         self.vocab_size, self.context, self.batch_size = vocab_size, context, batch_size
         self.induction_fraction = induction_fraction
         self.min_segment, self.max_segment = min_segment, max_segment
@@ -99,7 +95,7 @@ class SequenceData(pl.LightningDataModule):
         return drawn.ids, drawn.targets
 
     def training_groups(self) -> dict[str, Tensor]:
-        """Kinds of training sequences that there are: name to bool ``[sample]``.
+        """Returns kinds of training sequences that there are: name to bool ``[sample]``.
 
         These are groups of *sequences*, what an intervention weighs; the groups of :meth:`probe_data` are masks over
         loss positions of other, observed sequences.
@@ -131,12 +127,12 @@ class SequenceData(pl.LightningDataModule):
         )
 
     def probe_data(self) -> ProbeData:
-        """The fixed data of all probes."""
+        """Returns the fixed data of all probes."""
         raise NotImplementedError
 
 
 class SyntheticData(SequenceData):
-    """A mixture of background sequences (a Zipfian bigram chain) and induction sequences (repeated random segments).
+    """Mixture of background sequences (a Zipfian bigram chain) and induction sequences (repeated random segments).
 
     Training groups: ``induction`` and ``background``.
     """
@@ -159,7 +155,7 @@ class SyntheticData(SequenceData):
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
-        """Describe the mixture; it is drawn in ``setup``.
+        """Describes the mixture; it is drawn in ``setup``.
 
         Args:
             vocab_size: number of tokens.
@@ -214,7 +210,7 @@ class SyntheticData(SequenceData):
         return ids
 
     def setup(self, stage: str | None = None) -> None:
-        """Draw training and validation sequences, once."""
+        """Draws training and validation sequences, once."""
         if self.train_rows is None:
             self.train_rows = TokenRows(self._mixture(self.num_sequences, TRAIN))
             self.val_rows = TokenRows(self._mixture(self.num_val, VALIDATION))

@@ -1,14 +1,18 @@
 """What a probe measures around its chains."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from stagewise.checks.bounds import settle_fields
-from stagewise.errors import InputError, require
+from stagewise.checks.ranges import NonNegativeInt, Positive, at_least, check_distinct, more_than, within
+from stagewise.errors import require
 from stagewise.influence.split import Centering
 from stagewise.influence.stored_matrices import SampleMatrices
 from stagewise.phases.offline import MIN_PROMINENCE
 from stagewise.probes.flags import Thresholds
 from stagewise.probes.llc_config import LLCConfig
+
+_PROMINENCE = f"{MIN_PROMINENCE} is the default; lower finds smaller peaks"
 
 
 @dataclass(frozen=True)
@@ -64,68 +68,29 @@ class ProbeConfig:
         InputError: a value out of range.
     """
 
-    reference_ratio: float = 1.15
+    reference_ratio: Annotated[float, more_than(1, "1.15 is usual")] = 1.15
     centering: Centering = Centering.pooled
     gradient_dot: bool = True
-    gradient_dot_folds: int | None = 4
+    gradient_dot_folds: Annotated[int, at_least(2, "4 is the default; null takes all pairs")] | None = 4
     damped_influence: bool = False
-    chunk_size: int | None = None
+    chunk_size: Annotated[int, at_least(1, "null takes all at once")] | None = None
     save_trace: bool = False
     sample_matrices: SampleMatrices = SampleMatrices.within
-    position_bins: int | list[int] | None = None
-    token_samples: list[int] | None = None
+    position_bins: Annotated[int, at_least(1, "8 is usual")] | list[int] | None = None
+    token_samples: list[NonNegativeInt] | None = None
     draw_matrices: bool = True
-    memory_limit_gib: float = 4.0
+    memory_limit_gib: Positive = 4.0
     thresholds: Thresholds = field(default_factory=Thresholds)
     check_curvature: bool = True
-    control_every: int | None = None
-    min_prominence: float = MIN_PROMINENCE
+    control_every: Annotated[int, at_least(1, "5 is usual; null leaves the control out")] | None = None
+    min_prominence: Annotated[float, within(0, 1, _PROMINENCE, with_low=False)] = MIN_PROMINENCE
     llc: LLCConfig = field(default_factory=LLCConfig)
 
     def __post_init__(self) -> None:
         settle_fields(self)
-        if not self.reference_ratio > 1:
-            raise InputError(f"got reference_ratio={self.reference_ratio}; expected more than 1; 1.15 is usual")
-        if self.chunk_size is not None and self.chunk_size < 1:
-            raise InputError(f"got chunk_size={self.chunk_size}; expected an integer >= 1, or null for all at once")
-        folds = self.gradient_dot_folds
-        require(
-            folds is None or folds >= 2,
-            "gradient_dot_folds",
-            folds,
-            "2 or more, or null for all pairs",
-            "4 is the default",
-        )
-        bins = self.position_bins
-        require(
-            bins is None or (bins >= 1 if isinstance(bins, int) else len(bins) >= 2),
-            "position_bins",
-            bins,
-            "a number of bins >= 1, two edges or more, or null for none",
-            "8 is usual",
-        )
-        chosen = self.token_samples
-        require(
-            chosen is None or (len(chosen) > 0 and min(chosen) >= 0 and len(set(chosen)) == len(chosen)),
-            "token_samples",
-            chosen,
-            "positions in the observed set, each once, or null for none",
-            "e.g. [0, 1]",
-        )
-        if not self.memory_limit_gib > 0:
-            raise InputError(f"got memory_limit_gib={self.memory_limit_gib}; expected more than 0")
-        every = self.control_every
-        require(
-            every is None or (isinstance(every, int) and not isinstance(every, bool) and every >= 1),
-            "control_every",
-            every,
-            "a number of probes >= 1, or null for no control",
-            "5 is usual",
-        )
-        require(
-            0 < self.min_prominence <= 1,
-            "min_prominence",
-            self.min_prominence,
-            "a fraction in (0, 1]",
-            f"{MIN_PROMINENCE} is the default; lower finds smaller peaks",
-        )
+        if isinstance(self.position_bins, list):
+            two = len(self.position_bins) >= 2
+            require(two, "position_bins", self.position_bins, "two edges or more", "8 bins are usual")
+        if self.token_samples is not None:
+            words = "positions in the observed set, each once, or null for none"
+            check_distinct("token_samples", self.token_samples, "e.g. [0, 1]", expected=words)

@@ -1,10 +1,11 @@
 """When a probe is flagged: limits with their reasons, and what the user is told."""
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Annotated
 
 from stagewise.checks.bounds import settle_fields
+from stagewise.checks.ranges import NonNegative, NonNegativeInt, at_least
 from stagewise.errors import InputError
 from stagewise.sampling.diagnostics import Diagnostics
 
@@ -42,34 +43,24 @@ class Thresholds:
         chains_dropped_max: chains of a probe that diverged: those that are left were chosen by their luck.
 
     Raises:
-        InputError: a limit that is negative or not finite, or an R-hat limit not above 1.
+        InputError: a limit that is negative or not finite, or an R-hat limit below 1.
     """
 
-    rhat_max: float | None = 1.1
-    ess_min: float | None = 50.0
-    sample_rhat_max: float | None = 1.2
-    sample_ess_min: float | None = 20.0
-    chain_share_max: float | None = 0.2
-    draw_share_max: float | None = 0.2
-    drift_max: float | None = 0.5
-    slide_chance_min: float | None = 0.01
-    loss_rise_max: float | None = 1.0
-    loss_fall_max: float | None = 0.05
-    minibatch_noise_max: float | None = 0.2
-    chains_dropped_max: int | None = 0
+    rhat_max: Annotated[float, at_least(1)] | None = 1.1
+    ess_min: NonNegative | None = 50.0
+    sample_rhat_max: Annotated[float, at_least(1)] | None = 1.2
+    sample_ess_min: NonNegative | None = 20.0
+    chain_share_max: NonNegative | None = 0.2
+    draw_share_max: NonNegative | None = 0.2
+    drift_max: NonNegative | None = 0.5
+    slide_chance_min: NonNegative | None = 0.01
+    loss_rise_max: NonNegative | None = 1.0
+    loss_fall_max: NonNegative | None = 0.05
+    minibatch_noise_max: NonNegative | None = 0.2
+    chains_dropped_max: NonNegativeInt | None = 0
 
     def __post_init__(self) -> None:
         settle_fields(self, prefix="thresholds.")
-        for field in fields(self):
-            limit = getattr(self, field.name)
-            if limit is None:
-                continue
-            least = 1.0 if "rhat" in field.name else 0.0
-            if not (math.isfinite(limit) and limit >= least):
-                raise InputError(
-                    f"got thresholds.{field.name}={limit}; expected a number of {least:g} or more, or null to switch "
-                    f"it off; {field.default} is the default"
-                )
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,14 @@
 """Settings of the local learning coefficient."""
 
-import math
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Annotated, Any
 
 from stagewise.checks.bounds import settle_fields
-from stagewise.errors import require
+from stagewise.checks.ranges import at_least, more_than
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.preconditioners.ekfac import EKFAC
 
-_LEAST = {"num_chains": 1, "num_draws": 2, "num_burnin_steps": 0, "num_steps_bw_draws": 1}
+_ADVICE = "leave it out to measure from the draws of influence"
 
 
 @dataclass(frozen=True)
@@ -40,26 +39,16 @@ class LLCConfig:
     """
 
     enabled: bool = True
-    lr: float | None = None
-    nbeta: float | None = None
-    localization: float | None = None
-    num_chains: int | None = None
-    num_draws: int | None = None
-    num_burnin_steps: int | None = None
-    num_steps_bw_draws: int | None = None
+    lr: Annotated[float, more_than(0, _ADVICE)] | None = None
+    nbeta: Annotated[float, more_than(0, _ADVICE)] | None = None
+    localization: Annotated[float, at_least(0, _ADVICE)] | None = None
+    num_chains: Annotated[int, at_least(1, _ADVICE)] | None = None
+    num_draws: Annotated[int, at_least(2, _ADVICE)] | None = None
+    num_burnin_steps: Annotated[int, at_least(0, _ADVICE)] | None = None
+    num_steps_bw_draws: Annotated[int, at_least(1, _ADVICE)] | None = None
 
     def __post_init__(self) -> None:
         settle_fields(self, prefix="llc.")
-        for name, value in self.given().items():
-            if name in _LEAST:
-                least = _LEAST[name]
-                good = isinstance(value, int) and not isinstance(value, bool) and value >= least
-                expected = f"an integer >= {least}, or null for that of influence"
-            elif name == "localization":
-                good, expected = math.isfinite(value) and value >= 0, "0 or more, or null for that of influence"
-            else:
-                good, expected = math.isfinite(value) and value > 0, "more than 0, or null for that of influence"
-            require(good, f"llc.{name}", value, expected, "leave it out to measure from the draws of influence")
 
     def given(self) -> dict[str, float]:
         """The numbers that are set."""

@@ -1,14 +1,15 @@
 """At which training steps to probe."""
 
-import math
 from bisect import bisect_right
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
+from typing import Annotated
 
 import numpy as np
 
-from stagewise.checks.bounds import settle_fields
-from stagewise.errors import InputError, require
+from stagewise.checks.bounds import settle_fields, shown
+from stagewise.checks.ranges import NonNegativeInt, PositiveInt, more_than, within
+from stagewise.errors import InputError
 
 _MOST_STEPS = 100_000
 
@@ -29,31 +30,29 @@ class LogSpaced:
         InputError: an empty or reversed span, or so many steps that a list of them would not fit.
     """
 
-    first: int
-    last: int
-    num: int
+    first: PositiveInt
+    last: Annotated[int, within(1, _LAST, "see max_steps")]
+    num: Annotated[int, within(2, _MOST_STEPS, "60 is usual")]
 
     def __post_init__(self) -> None:
-        settle_fields(self)
-        if not 1 <= self.first < self.last or self.num < 2:
-            raise InputError(
-                f"got log_spaced first={self.first}, last={self.last}, num={self.num}; expected 1 <= first < last and "
-                "num >= 2"
-            )
-        require(self.num <= _MOST_STEPS, "log_spaced num", self.num, f"at most {_MOST_STEPS:,} steps", "60 is usual")
-        require(self.last <= _LAST, "log_spaced last", self.last, f"at most {_LAST:,} steps", "see max_steps")
+        settle_fields(self, prefix="log_spaced ")
+        if not self.first < self.last:
+            raise InputError(f"got log_spaced first={self.first}, last={self.last}; expected first < last; raise last")
 
     def steps(self) -> list[int]:
         """The steps, increasing, each once."""
-        return list(self._steps)
+        return list(_log_spaced(self.first, self.last, self.num))
 
-    @cached_property
-    def _steps(self) -> tuple[int, ...]:
-        """Once: a schedule is asked at every training step."""
-        return tuple(np.unique(np.rint(np.geomspace(self.first, self.last, self.num)).astype(np.int64)).tolist())
+
+@lru_cache(maxsize=16)
+def _log_spaced(first: int, last: int, num: int) -> tuple[int, ...]:
+    """Kept: a schedule is asked at every step. Not in the settings, of which jsonargparse reads every entry."""
+    return tuple(np.unique(np.rint(np.geomspace(first, last, num)).astype(np.int64)).tolist())
 
 
 DEFAULT_EVERY_N_STEPS = 50
+
+_BUDGET = "0.1 lets probes take a tenth of the training time; null is no budget"
 
 
 @dataclass(frozen=True)
@@ -74,27 +73,22 @@ class ProbeSchedule:
             positive.
     """
 
-    every_n_steps: int | None = None
-    at_steps: list[int] | None = None
+    every_n_steps: PositiveInt | None = None
+    at_steps: list[NonNegativeInt] | None = None
     log_spaced: LogSpaced | None = None
-    max_overhead: float | None = None
+    max_overhead: Annotated[float, more_than(0, _BUDGET)] | None = None
 
     def __post_init__(self) -> None:
         settle_fields(self)
         ways = [name for name in ("every_n_steps", "at_steps", "log_spaced") if getattr(self, name) is not None]
         if len(ways) > 1:
             raise InputError(f"got a schedule with {' and '.join(ways)}; expected one of them; set the others to null")
-        if self.every_n_steps is not None and self.every_n_steps < 1:
-            raise InputError(f"got every_n_steps={self.every_n_steps}; expected an integer >= 1")
         if self.at_steps is not None:
             ordered = sorted(set(self.at_steps))
-            if not ordered or ordered[0] < 0 or ordered != list(self.at_steps):
-                raise InputError(f"got at_steps={self.at_steps}; expected increasing steps >= 0, each once")
-        if self.max_overhead is not None and not (self.max_overhead > 0 and math.isfinite(self.max_overhead)):
-            raise InputError(
-                f"got max_overhead={self.max_overhead}; expected more than 0, e.g. 0.1 for probes that take a tenth of "
-                "the training time, or null for no budget"
-            )
+            if not ordered or ordered != self.at_steps:
+                raise InputError(
+                    f"got at_steps={shown(self.at_steps)}; expected increasing steps >= 0, each once; sort them"
+                )
 
     @property
     def _period(self) -> int:

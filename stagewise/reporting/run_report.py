@@ -1,4 +1,4 @@
-"""A run in words and pictures: what its influence curves show, and what they do not."""
+"""Report of a run in words and figures: what its influence curves show, and what they do not."""
 
 from pathlib import Path
 
@@ -59,14 +59,14 @@ def _scores(run: xr.Dataset, scores: list[Score]) -> str:
         if not found:
             parts.append(f"While {score.name} rises there are no probes in equilibrium around it.")
             continue
-        said = [f"{it.group} {it.before:+.2e} to {it.after:+.2e} (z {it.z:+.1f})" for it in found if it.sure] or [
-            "none beyond its errors"
-        ]
-        still = [it.group for it in found if not it.sure]
+        said = [
+            f"{move.group} {move.before:+.2e} to {move.after:+.2e} (z {move.z:+.1f})" for move in found if move.sure
+        ] or ["none beyond its errors"]
+        still = [move.group for move in found if not move.sure]
         parts.append(
             f"**While {score.name} rises**, steps {rise[0]:,} to {rise[1]:,}, the influence of these groups on "
             f"themselves changes (within, nats²): {'; '.join(said)}."
-            + (f" Not told from noise: {', '.join(still)}." if still else "")
+            + (f" Indistinguishable from noise: {', '.join(still)}." if still else "")
         )
     return "\n\n".join(parts)
 
@@ -80,7 +80,7 @@ def _write_events(output: Path, run: xr.Dataset) -> None:
 
 
 def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: float = 0.05) -> tuple[Path, SignChanges]:
-    """Write ``report.md``, its figures and ``sign_changes.json``, and the figures for TensorBoard.
+    """Writes ``report.md``, its figures and ``sign_changes.json``, and the figures for TensorBoard.
 
     Args:
         folder: of the run, where its scores are looked for.
@@ -127,7 +127,7 @@ def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: flo
             "chance_of_one_curve": changes.chance,
             "curves": changes.num_curves,
             "probes": changes.num_probes,
-            "changes": [it.record() for it in changes.found],
+            "changes": [change.record() for change in changes.found],
         },
     )
     parts = ["# What the influence of this run shows", "## Verdict", verdict, "## The run", about(run, summary)]

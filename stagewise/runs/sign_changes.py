@@ -19,13 +19,13 @@ from stagewise.runs.equilibrium import unsettled_words
 
 @dataclass(frozen=True)
 class SignChange:
-    """A curve that changes its sign.
+    """Curve that changes its sign.
 
     Attributes:
         group: whose weight.
         group_j: whose loss.
         flip: where, and how surely.
-        over_all: whether both sides are also sure where noise is to make a change in *any* curve with that probability.
+        over_all: True if both sides are also sure at the limit that noise passes in *any* curve with that probability.
     """
 
     group: str
@@ -34,7 +34,7 @@ class SignChange:
     over_all: bool
 
     def record(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Returns plain data for JSON."""
         flip = {name: value for name, value in asdict(self.flip).items() if abs(value) != float("inf")}
         return {
             "group": self.group,
@@ -54,7 +54,7 @@ class SignChanges:
         num_curves: curves that were looked at.
         num_probes: of each, those out of equilibrium too.
         chance: that noise alone makes a change in one curve.
-        left_out: why probes out of equilibrium were not looked at; None where there are none.
+        left_out: number and reasons of probes out of equilibrium, which are left out; None without any.
     """
 
     found: tuple[SignChange, ...]
@@ -64,8 +64,8 @@ class SignChanges:
     left_out: str | None = None
 
     def markdown(self) -> str:
-        """A sentence with the numbers of curves and of changes, and a table where there are any."""
-        sure = sum(it.over_all for it in self.found)
+        """Returns a sentence with the numbers of curves and of changes, and a table where there are any."""
+        sure = sum(change.over_all for change in self.found)
         said = (
             f"{self.num_curves} curves of {self.num_probes} probes, within part, were looked at. In a curve of noise "
             f"alone a change is found with probability {self.chance:g} or less, so that "
@@ -81,10 +81,11 @@ class SignChanges:
         )
         header = "| influence | turns | at step | between | z before, after | all curves |"
         rows = [
-            f"| {it.group} ~ {it.group_j} | {it.flip.words} | {it.flip.step:,.0f} | "
-            f"{it.flip.earliest:,} to {it.flip.latest:,} | {it.flip.z_before:+.1f}, {it.flip.z_after:+.1f} | "
-            f"{'yes' if it.over_all else '-'} |"
-            for it in self.found
+            f"| {change.group} ~ {change.group_j} | {change.flip.words} | {change.flip.step:,.0f} | "
+            f"{change.flip.earliest:,} to {change.flip.latest:,} | "
+            f"{change.flip.z_before:+.1f}, {change.flip.z_after:+.1f} | "
+            f"{'yes' if change.over_all else '-'} |"
+            for change in self.found
         ]
         return "\n".join([said, "", header, "|---|---|---|---|---|---|", *rows])
 
@@ -92,7 +93,7 @@ class SignChanges:
 def find_sign_changes(
     run: xr.Dataset, pairs: Sequence[tuple[str, str]] | None = None, *, chance: float = 0.05
 ) -> SignChanges:
-    """Look for sign changes in the influence of groups on each other, each pair once (it is symmetric).
+    """Looks for sign changes in the influence of groups on each other, each pair once (it is symmetric).
 
     Args:
         run: as :func:`stagewise.runs.store.open_run` returns it.

@@ -1,12 +1,12 @@
 """Settings of the local chains."""
 
 import json
-import math
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from stagewise.checks.bounds import settle_fields
+from stagewise.checks.ranges import NonNegativeInt, at_least, more_than
 from stagewise.errors import InputError, require
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
@@ -82,8 +82,8 @@ _USUAL_REACH = 0.8
 """lr * localization that a burn-in is made for as long as one of the two is unknown."""
 
 
-def _is_count(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+_LOCALIZATION = "100 to 2000 is usual: it must exceed nbeta times the most negative curvature"
+_AUTO_STEPS = "auto follows from the step"
 
 
 def _as_yaml(value: object) -> str:
@@ -143,49 +143,27 @@ class SGLDConfig:
         InputError: a value out of range.
     """
 
-    lr: float | Literal["auto"] = "auto"
-    nbeta: float = 300.0
-    localization: float | Literal["auto"] = "auto"
-    num_chains: int = 8
-    num_draws: int = 10
-    num_burnin_steps: int | Literal["auto"] = "auto"
-    num_steps_bw_draws: int | Literal["auto"] = "auto"
-    batch_size: int = 32
-    seed: int = 0
+    lr: Annotated[float, more_than(0, "start near 0.1 / localization")] | Literal["auto"] = "auto"
+    nbeta: Annotated[float, at_least(0, "30 to 300 is usual")] = 300.0
+    localization: Annotated[float, at_least(0, _LOCALIZATION)] | Literal["auto"] = "auto"
+    num_chains: Annotated[int, at_least(1, "2 to 8 is usual")] = 8
+    num_draws: Annotated[int, at_least(2, "a covariance needs draws")] = 10
+    num_burnin_steps: Annotated[int, at_least(0, _AUTO_STEPS)] | Literal["auto"] = "auto"
+    num_steps_bw_draws: Annotated[int, at_least(1, _AUTO_STEPS)] | Literal["auto"] = "auto"
+    batch_size: Annotated[int, at_least(1, "32 is usual")] = 32
+    seed: NonNegativeInt = 0
     common_noise: bool = True
     preconditioner: RMSprop | AdamMoments | EKFAC | None = None
     drift: Drift = Drift.auto
     integrator: Integrator = Integrator.leimkuhler_matthews
     start: Start = Start.gaussian
     parameters: list[str] | None = None
-    max_loss_rise: float = 10.0
-    weight_decay: float = 0.0
+    max_loss_rise: Annotated[float, more_than(0, "10 nats is ample")] = 10.0
+    weight_decay: Annotated[float, at_least(0, "0 leaves it out")] = 0.0
     engine: EngineName = EngineName.auto
 
     def __post_init__(self) -> None:
         settle_fields(self)
-        finite = math.isfinite
-        kinds = {"drift": Drift, "engine": EngineName, "integrator": Integrator, "start": Start}
-        for name, kind in kinds.items():
-            value = getattr(self, name)
-            known = [member.value for member in kind]
-            require(value in known, name, value, f"one of {known}", f"{known[0]} is the default")
-            object.__setattr__(self, name, kind(value))
-        for name in ("lr", "localization"):
-            value = getattr(self, name)
-            usable = value == "auto" or not isinstance(value, str)
-            require(usable, name, repr(value), "a number or 'auto'", "set one of them")
-        require(self.nbeta >= 0 and finite(self.nbeta), "nbeta", self.nbeta, "nbeta >= 0", "30 to 300 is usual")
-        if self.lr != "auto":
-            require(self.lr > 0 and finite(self.lr), "lr", self.lr, "lr > 0", "start near 0.1 / localization")
-        if self.localization != "auto":
-            require(
-                self.localization >= 0 and finite(self.localization),
-                "localization",
-                self.localization,
-                "localization >= 0",
-                "100 to 2000 is usual: it must exceed nbeta times the most negative curvature",
-            )
         if self.lr != "auto" and self.localization != "auto":
             require(
                 self.lr * self.localization < STABLE or self.preconditioner is not None,
@@ -208,16 +186,6 @@ class SGLDConfig:
             "nbeta > 0, since localization is calibrated against nbeta times the curvature",
             "set localization to that of the run which this one controls",
         )
-        require(_is_count(self.num_chains, 1), "num_chains", self.num_chains, "an integer >= 1", "2 to 8 is usual")
-        require(
-            _is_count(self.num_draws, 2), "num_draws", self.num_draws, "an integer >= 2", "a covariance needs draws"
-        )
-        for name, least in (("num_burnin_steps", 0), ("num_steps_bw_draws", 1)):
-            value = getattr(self, name)
-            counts = value == "auto" or _is_count(value, least)
-            require(counts, name, repr(value), f"an integer >= {least}, or 'auto'", "auto follows from the step")
-        require(_is_count(self.batch_size, 1), "batch_size", self.batch_size, "an integer >= 1", "32 is usual")
-        require(_is_count(self.seed, 0), "seed", self.seed, "an integer >= 0", "0 will do")
         require(
             self.parameters is None or len(self.parameters) > 0,
             "parameters",
@@ -226,25 +194,11 @@ class SGLDConfig:
             "'*' matches anything, e.g. '*layers.1.attention*'",
         )
         require(
-            self.max_loss_rise > 0 and finite(self.max_loss_rise),
-            "max_loss_rise",
-            self.max_loss_rise,
-            "a finite max_loss_rise > 0",
-            "10 nats is ample",
-        )
-        require(
             not (isinstance(self.preconditioner, RMSprop) and self.preconditioner.frozen) or self.num_burnin_steps != 0,
             "num_burnin_steps",
             self.num_burnin_steps,
             "at least one burn-in step with a preconditioner, which is adapted there and then frozen",
             "set num_burnin_steps to about 100, or preconditioner to null",
-        )
-        require(
-            self.weight_decay >= 0 and finite(self.weight_decay),
-            "weight_decay",
-            self.weight_decay,
-            "weight_decay >= 0",
-            "0 leaves it out",
         )
 
     @property

@@ -1,10 +1,11 @@
-"""The chains of a probe, shared out to several processes that hold the same weights."""
+"""Distribution of the chains of a probe over several processes that hold the same weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from stagewise.checks.bounds import settle_fields
+from stagewise.checks.ranges import NonNegativeInt, PositiveInt
 from stagewise.errors import require
 
 
@@ -14,38 +15,39 @@ def _alone(mine: Any) -> list[Any]:
 
 @dataclass(frozen=True)
 class ChainShare:
-    """Which chains a process runs, and how it comes by those of the others.
+    """Chains that a process runs, and the communication with the other processes.
 
-    A chain draws from streams of its own, so that it matters to no figure where it runs. All processes call the same
-    things in the same order.
+    A chain draws from streams of its own, so that no result depends on where it runs. All processes make the same calls
+    in the same order.
 
     Attributes:
         rank: number of this process, from 0.
-        world_size: of how many.
-        gather: takes what this process has, and returns what all have, in the order of their ranks; small things.
-        collect: the same, to the first process alone; None to the others.
+        world_size: number of processes.
+        gather: takes a small object of this process and returns those of all, in the order of their ranks.
+        collect: the same, for the first process alone; returns None on the others.
 
     Raises:
         InputError: a rank that is not below the world size.
     """
 
-    rank: int = 0
-    world_size: int = 1
+    rank: NonNegativeInt = 0
+    world_size: PositiveInt = 1
     gather: Callable[[Any], list[Any]] = _alone
     collect: Callable[[Any], list[Any] | None] = _alone
 
     def __post_init__(self) -> None:
         settle_fields(self)
-        good = 0 <= self.rank < self.world_size
-        require(good, "rank", self.rank, f"0 to {self.world_size - 1}", "number the processes from 0")
+        require(
+            self.rank < self.world_size, "rank", self.rank, f"0 to {self.world_size - 1}", "number the processes from 0"
+        )
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes."""
+        """True for the process that writes."""
         return self.rank == 0
 
     def numbers(self, num_chains: int) -> range:
-        """Chains that this process runs.
+        """Returns the chains that this process runs.
 
         Args:
             num_chains: of the sampler, one for each process or more.

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from stagewise.checks.bounds import settle_fields
+from stagewise.checks.ranges import Name, NonNegativeInt, PositiveInt, at_least, check_distinct, fraction
 from stagewise.errors import InputError, require
 from stagewise.jobs.sharing import Backend
 from stagewise.lm.classes.reading import read_specs
@@ -28,7 +29,7 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True)
 class TextSettings:
-    """Which sequences are observed, and which drive the chains: the same ones at all checkpoints.
+    """Choice of the sequences that are observed, and of those that drive the chains, the same at all checkpoints.
 
     Attributes:
         context: tokens in a sequence, the one that begins a text included where the tokenizer puts one.
@@ -45,17 +46,17 @@ class TextSettings:
         config_name: of a Hugging Face data set that has several configurations.
         split: of a Hugging Face data set, or of tables whose names speak of splits.
         streaming: read a Hugging Face data set over the network as needed.
-        max_documents: at most so many rows of tables or of a Hugging Face data set.
+        max_documents: largest number of rows of tables or of a Hugging Face data set.
 
     Raises:
         InputError: a value out of range.
     """
 
-    context: int = 256
-    num_observed: int = 64
-    num_sampling: int = 1024
-    held_out_fraction: float = 0.1
-    seed: int = 0
+    context: Annotated[int, at_least(2)] = 256
+    num_observed: Annotated[int, at_least(2)] = 64
+    num_sampling: PositiveInt = 1024
+    held_out_fraction: Annotated[float, fraction("0.1 is usual")] = 0.1
+    seed: NonNegativeInt = 0
     tokenizer: str | None = None
     classes: dict[str, ClassSpec | str] | list[str] | None = None
     complements: bool = False
@@ -63,18 +64,10 @@ class TextSettings:
     config_name: str | None = None
     split: str = "train"
     streaming: bool = True
-    max_documents: int | None = 2000
+    max_documents: PositiveInt | None = 2000
 
     def __post_init__(self) -> None:
         settle_fields(self, leave=("classes",))
-        for name, least in (("context", 2), ("num_observed", 2), ("num_sampling", 1)):
-            value = getattr(self, name)
-            require(value >= least, name, value, f"an integer >= {least}", "see configs/pythia-14m.yaml")
-        require(self.seed >= 0, "seed", self.seed, "an integer >= 0", "0 will do")
-        share = self.held_out_fraction
-        require(0 < share < 1, "held_out_fraction", share, "more than 0 and less than 1", "0.1 is usual")
-        most = self.max_documents
-        require(most is None or most >= 1, "max_documents", most, "an integer >= 1, or null", "2000 is usual")
         if self.classes is not None:
             read_specs(self.classes, complements=self.complements)
         require(
@@ -94,7 +87,7 @@ class CircuitSettings:
         enabled: False leaves them out.
         num_sequences: probe sequences.
         segment_length: random tokens in a segment, at most.
-        copies: how often a segment appears.
+        copies: number of copies of a segment.
         seed: of the sequences.
 
     Raises:
@@ -102,21 +95,18 @@ class CircuitSettings:
     """
 
     enabled: bool = True
-    num_sequences: int = 16
-    segment_length: int = 25
-    copies: int = 4
-    seed: int = 0
+    num_sequences: PositiveInt = 16
+    segment_length: Annotated[int, at_least(2)] = 25
+    copies: Annotated[int, at_least(2)] = 4
+    seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         settle_fields(self, prefix="circuits.")
-        for name, least in (("num_sequences", 1), ("segment_length", 2), ("copies", 2), ("seed", 0)):
-            value = getattr(self, name)
-            require(value >= least, f"circuits.{name}", value, f"an integer >= {least}", "see configs/pythia-14m.yaml")
 
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """A sweep.
+    """Settings of a sweep.
 
     Attributes:
         checkpoints: name on the Hugging Face hub, whose revisions are ``step<k>``; a folder with one subfolder for each
@@ -156,10 +146,10 @@ class SweepConfig:
         InputError: a value out of range, or settings that would differ between checkpoints.
     """
 
-    checkpoints: str
-    corpus: str
-    steps: list[int] | None = None
-    output: str = "runs/sweep"
+    checkpoints: Name
+    corpus: Name
+    steps: list[NonNegativeInt] | None = None
+    output: Name = "runs/sweep"
     model: dict[str, Any] | None = None
     data: TextSettings = TextSettings()
     sgld: SGLDConfig = SGLDConfig(
@@ -171,7 +161,7 @@ class SweepConfig:
     query: list[int] | None = None
     device: str = "auto"
     precision: Precision = Precision.full
-    num_workers: int = 1
+    num_workers: Annotated[int, at_least(1, "1 fetches ahead")] = 1
     backend: Backend = Backend.loky
     cache_dir: str | None = None
     step_pattern: str | None = None
@@ -180,14 +170,10 @@ class SweepConfig:
         settle_fields(self)
         if self.step_pattern is not None:
             check_pattern(self.step_pattern)
-        for name in ("checkpoints", "corpus", "output"):
-            require(bool(getattr(self, name)), name, repr(getattr(self, name)), "a name or path", "see configs/")
-        steps = self.steps
-        good = steps is None or (len(steps) > 0 and min(steps) >= 0 and len(set(steps)) == len(steps))
-        require(good, "steps", steps, "training steps >= 0, each once", 'e.g. --steps "[1,2,4,8]"')
-        require(self.num_workers >= 1, "num_workers", self.num_workers, "1 or more", "1 fetches ahead")
-        good = len(self.components) > 0 and len(set(self.components)) == len(self.components)
-        require(good, "components", self.components, "at least one, each once", f"[{ALL}] is the default")
+        if self.steps is not None:
+            expected = "training steps >= 0, each once"
+            check_distinct("steps", self.steps, 'e.g. --steps "[1,2,4,8]"', expected=expected)
+        check_distinct("components", self.components, f"[{ALL}] is the default")
         for component in self.components:
             check_component(component)
         self._check_sampler()

@@ -104,8 +104,8 @@ def test_unsettled_settings_run_no_chain():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"lr": "fast"}, "got lr='fast'; expected a finite number or 'auto'"),
-        ({"localization": "automatic"}, "got localization='automatic'; expected a finite number or 'auto'"),
+        ({"lr": "fast"}, "got lr='fast'; expected a finite number > 0 or 'auto'"),
+        ({"localization": "automatic"}, "got localization='automatic'; expected a finite number >= 0 or 'auto'"),
         ({"localization": "auto", "nbeta": 0.0}, "expected nbeta > 0"),
     ],
 )

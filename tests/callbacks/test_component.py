@@ -35,6 +35,7 @@ class Weights(pl.Callback):
         self.at[trainer.global_step] = {name: value.clone() for name, value in pl_module.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("component", [HEAD, "layer1"])
 def test_probes_are_those_of_a_prober_with_the_masks_of_the_component_bit_for_bit(tmp_path, component):
     weights = Weights()
@@ -62,6 +63,7 @@ def test_the_moments_of_the_optimizer_are_taken_for_the_entries_that_move(tmp_pa
     assert np.isfinite(open_run(trainer.log_dir)["group_bif"].sel(part="within")).all()
 
 
+@pytest.mark.slow
 def test_the_name_is_kept_with_the_results(tmp_path):
     callback = InfluenceCallback(SCHEDULE, SGLD, QUIET, component=HEAD)
     run = open_run(fit(tmp_path / "head", language_model(), [callback]).log_dir)

@@ -100,6 +100,7 @@ def test_a_calibration_refuses_before_the_first_step(tmp_path, component, change
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sgld", [AUTO, replace(AUTO, preconditioner=RMSprop(eps=0.1), num_burnin_steps=4)], ids=["plain", "rmsprop"]
 )

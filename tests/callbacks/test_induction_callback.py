@@ -96,5 +96,5 @@ def test_a_model_without_attention_is_refused_before_training():
 def test_a_context_too_short_and_bad_settings_are_refused():
     with pytest.raises(InputError, match="lengthen the context"):
         _fit([InductionCallback(copies=17)])
-    with pytest.raises(InputError, match="every_n_steps 0"):
+    with pytest.raises(InputError, match="every_n_steps=0"):
         InductionCallback(every_n_steps=0)

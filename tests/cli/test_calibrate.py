@@ -115,7 +115,7 @@ def test_preconditioned_chain_is_calibrated_by_its_own_curvature(config, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--calibration.num_draws", "3"], "got calibration.num_draws 3; expected 8 or more"),
+        (["--calibration.num_draws", "3"], "got calibration.num_draws=3; expected a whole number >= 8"),
         (["--calibration.max_rise", "0"], "got calibration.max_rise"),
         (["--calibration.nothing", "3"], "nothing"),
         (["--trainer.max_steps", "-1", "--trainer.max_epochs", "-1"], "set --trainer.max_steps"),

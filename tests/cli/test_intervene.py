@@ -47,6 +47,7 @@ def config(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_intervene_writes_results_table_report_and_figures_and_resumes(config, tmp_path, capsys):
     assert main(["intervene", "-c", str(config)]) == 0
     output = tmp_path / "out"
@@ -82,7 +83,7 @@ def test_intervene_writes_results_table_report_and_figures_and_resumes(config, t
         (["--seeds", "[1,1]"], "each once"),
         (["--arms", "[inside,outside]"], "outside"),
         (["--sweep", "[18]"], "starts of windows of 5 steps within the run, 0 to 15"),
-        (["--weights.factor", "-1"], "0 or more, finite, and not 1"),
+        (["--weights.factor", "-1"], "expected a finite number >= 0"),
         (["--weights.group", "verbs"], "weights.group='verbs'"),
         (["--weights.onset.against", "nouns"], "weights.onset.against='nouns'"),
         (["--weights.within_onset.against", "nouns"], "weights.within_onset.against='nouns'"),

@@ -144,10 +144,16 @@ def test_windows_as_earlier_versions_had_them_get_one_line_with_the_new_spelling
 
 
 MISTAKES = {
-    "unknown key in the YAML": (["--influence.sgld.nbetaa", "3"], "nbetaa"),
+    "unknown option": (
+        ["--influence.sgld.nbetaa", "3"],
+        "got influence.sgld.nbetaa; expected a setting of",
+    ),
     "schedule beyond max_steps": (["--influence.schedule.at_steps", "[2, 5]"], "at step 5 in a run of 4 steps"),
-    "too few draws": (["--influence.sgld.num_draws", "1"], "got num_draws=1; expected an integer >= 2"),
-    "negative localization": (["--influence.sgld.localization=-1"], "expected localization >= 0"),
+    "too few draws": (["--influence.sgld.num_draws", "1"], "got num_draws=1; expected a whole number >= 2"),
+    "negative localization": (
+        ["--influence.sgld.localization=-1"],
+        "got localization=-1.0; expected a finite number >= 0",
+    ),
     "memory": (["--influence.probe.memory_limit_gib", "1e-6"], "GiB"),
     "wrong type": (["--influence.sgld.lr", "fast"], "influence.sgld.lr"),
     "meaningless limit": (["--influence.probe.thresholds.rhat_max=0.5"], "got thresholds.rhat_max=0.5; expected"),
@@ -163,7 +169,7 @@ MISTAKES = {
         ["--influence.component", "layer0", "--influence.sgld.parameters", "['*dense*']"],
         "set sgld.parameters to null, or component",
     ),
-    "empty observed set": (["--data.init_args.num_observed", "0"], "num_observed 0; expected 1 or more"),
+    "empty observed set": (["--data.init_args.num_observed", "0"], "num_observed=0; expected a whole number >= 1"),
 }
 
 

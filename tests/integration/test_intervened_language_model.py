@@ -74,6 +74,7 @@ def test_token_masks_of_a_whole_sequence_are_its_sample_mask(tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mechanism", ["sampling", "loss"])
 def test_probes_leave_an_intervened_run_as_it_is(tmp_path, mechanism):
     def intervention():

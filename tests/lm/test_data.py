@@ -192,9 +192,9 @@ def test_without_induction_sequences_the_loader_has_no_groups(text):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"context": 1}, "context 1"),
-        ({"batch_size": 0}, "batch_size 0"),
-        ({"induction_fraction": 1.0}, "induction_fraction 1.0"),
+        ({"context": 1}, "context=1"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"induction_fraction": 1.0}, "induction_fraction=1.0"),
         ({"context": 12}, "shorten the segments"),
         ({"num_sequences": 3}, "at least one batch"),
         ({"seed": -1}, "seed -1"),

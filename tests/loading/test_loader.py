@@ -106,6 +106,19 @@ def test_a_run_resumed_by_lightning_equals_one_that_never_stopped(tmp_path, step
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("stops", [(5, 10), (5, 10, 12), (10, 15), (5, 8, 10, 15)])
+def test_a_run_resumed_at_the_ends_of_several_epochs_equals_one_that_never_stopped(tmp_path, stops):
+    """Lightning's count of epochs falls behind there."""
+    whole = _fit(tmp_path / "whole", max_steps=18, every=1)
+    folder = tmp_path / "whole"
+    for number, step in enumerate(stops):
+        checkpoint = folder / f"step={step}.ckpt"
+        folder = tmp_path / str(number)
+        resumed = _fit(folder, max_steps=18, every=1, checkpoint=checkpoint)
+        assert resumed.seen == whole.seen[step:]
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
 @pytest.mark.slow
 def test_prefetching_workers_do_not_move_the_place_to_resume_at(tmp_path):
     whole = _fit(tmp_path, max_steps=9, every=1, num_workers=1)

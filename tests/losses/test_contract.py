@@ -44,11 +44,6 @@ def test_module_without_a_loss_is_told_all_three_ways():
         assert word in str(caught.value)
 
 
-def test_per_sample_sums_tokens():
-    losses = evaluate(lambda m, b: torch.ones(6, 4), nn.Linear(3, 1), (X, Y))
-    assert losses.per_sample().tolist() == [4.0] * 6
-
-
 def test_half_precision_losses_come_out_in_float32():
     assert evaluate(lambda m, b: torch.ones(6, dtype=torch.bfloat16), nn.Linear(3, 1), X).values.dtype == torch.float32
 

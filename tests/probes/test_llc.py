@@ -227,10 +227,10 @@ def test_own_chains_that_all_diverge_leave_the_rest():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"nbeta": 0.0}, "llc.nbeta=0.0; expected more than 0"),
+        ({"nbeta": 0.0}, "llc.nbeta=0.0; expected a finite number > 0 or null"),
         ({"lr": float("nan")}, "llc.lr=nan"),
-        ({"localization": -1.0}, "llc.localization=-1.0; expected 0 or more"),
-        ({"num_draws": 1}, "llc.num_draws=1; expected an integer >= 2"),
+        ({"localization": -1.0}, "llc.localization=-1.0; expected a finite number >= 0 or null"),
+        ({"num_draws": 1}, "llc.num_draws=1; expected a whole number >= 2 or null"),
         ({"num_chains": 2.0}, "llc.num_chains=2.0"),
         ({"num_steps_bw_draws": 0}, "llc.num_steps_bw_draws=0"),
         ({"num_burnin_steps": -1}, "llc.num_burnin_steps=-1"),

@@ -1,4 +1,4 @@
-"""The damped influence function of small models: what -nbeta times the covariance tends to; its solvers."""
+"""Damped influence function of small models, the limit of -nbeta times the covariance, and its solvers."""
 
 import math
 from collections.abc import Callable
@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 
 def dense_hessian(product: HessianProducts, like: Tensor) -> Array:
-    """``[weight, weight]``, symmetrized: one product for each weight.
+    """Returns the Hessian ``[weight, weight]``, symmetrized, from one product for each weight.
 
     Args:
         product: v -> H v.
@@ -37,7 +37,7 @@ def dense_hessian(product: HessianProducts, like: Tensor) -> Array:
 
 
 def solve_dense(hessian: Array, damping: float, vectors: Array) -> Array:
-    """(H + damping)^-1 applied to each row.
+    """Applies (H + damping)^-1 to each row.
 
     Args:
         hessian: ``[weight, weight]``, nats per squared weight.
@@ -115,7 +115,7 @@ def damped_influence(
     dense_limit: int = 1000,
     rtol: float = 1e-5,
 ) -> Array:
-    """-g_j^T (H + (weight_decay + localization / nbeta) I)^-1 g_i, at the module's weights.
+    """Computes -g_j^T (H + (weight_decay + localization / nbeta) I)^-1 g_i at the module's weights.
 
     To first order in the fluctuations this is -nbeta Cov(l_i, l_j) of the local posterior: nbeta times BIF, with its
     sign (*negative* = helpful). It is the change of l_j, in nats, for each unit of weight that l_i gets in the mean
@@ -135,7 +135,7 @@ def damped_influence(
         nbeta: of the chains that this is compared with.
         localization: of the same chains.
         weight_decay: of the same chains: the coefficient of |w|^2 / 2 beside L in their target.
-        dense_limit: up to so many weights the Hessian is formed.
+        dense_limit: largest number of weights for which the Hessian is formed.
         rtol: relative residual at which conjugate gradients stop.
 
     Returns:
@@ -173,7 +173,7 @@ def damped_influence(
             vectors[group, sample] = weights.flat(found).double().cpu().numpy()
         rows = vectors.reshape(-1, vectors.shape[-1])
         if not np.isfinite(rows).all():
-            raise InputError("got gradients that are not finite; expected finite ones; mask or mend the observed set")
+            raise InputError("got gradients that are not finite; expected finite ones; mask or fix the observed set")
         product = HessianProducts(weights, evaluate_batch, target.sampling, target.chunk_size)
         if rows.shape[1] <= dense_limit:
             solved = solve_dense(dense_hessian(product, weights.state), damping, rows)

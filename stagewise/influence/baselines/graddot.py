@@ -1,4 +1,4 @@
-"""The gradient dot product: what BIF tends to at strong localization."""
+"""Gradient dot product, the limit of BIF at strong localization."""
 
 from collections.abc import Iterator, Sequence
 
@@ -36,7 +36,7 @@ def gradient_dot(
     num_folds: int | None = None,
     block_size: int | None = None,
 ) -> NDArray[np.float64]:
-    """Mean gradient dot product over the pairs of losses of two groups in different folds of the observed set.
+    """Computes the mean gradient dot product over pairs of losses of two groups in different folds.
 
     At strong localization g, BIF tends to minus this over g. Here *positive* = helpful: a gradient step on one lowers
     the loss of the other.
@@ -44,7 +44,7 @@ def gradient_dot(
     With one fold for each sample (``num_folds=None``) these are all pairs in different samples, as influence has them.
     With F folds of equal size they are 1 - 1/F of them, about, in F times as many backward passes as there are groups
     instead of one for each sample and group. Which samples share a fold depends on ``groups`` alone; every two groups
-    that have a pair keep some, for which there may be more folds than asked for, see
+    that have a pair keep some, for which there may be more folds than requested, see
     :func:`~stagewise.influence.baselines.folds.assign_folds`.
 
     Memory is two gradients for each group, in float32 or float64, and one more; ``block_size`` bounds the former.
@@ -54,7 +54,7 @@ def gradient_dot(
         target: loss, observed set, and the weights that gradients are taken by; ``chunk_size`` samples of a fold go
             through each forward pass, a fold at once if None.
         groups: over the observed set.
-        num_folds: into so many folds the observed set is cut; None for all pairs in different samples.
+        num_folds: number of folds of the observed set; None for all pairs in different samples.
         block_size: weights whose gradients are held at once. Each block takes all passes anew. All weights if None.
 
     Returns:
@@ -94,7 +94,7 @@ Block = list[tuple[Entries, slice]]
 
 
 def _blocks(moved: Sequence[Entries], block_size: int | None) -> Iterator[Block]:
-    """All entries, in order, in blocks of at most ``block_size`` and of one type."""
+    """Yields all entries, in order, in blocks of at most ``block_size`` and of one type."""
     block: Block = []
     room = limit = sum(entries.size for entries in moved) if block_size is None else block_size
     for entries in moved:
@@ -112,7 +112,7 @@ def _blocks(moved: Sequence[Entries], block_size: int | None) -> Iterator[Block]
 
 
 def _parts(folds: NDArray[np.int64], chunk_size: int | None) -> tuple[list[int], list[NDArray[np.int64]]]:
-    """The fold of each chunk, and its samples; fold after fold."""
+    """Returns the fold of each chunk, and its samples; fold after fold."""
     fold_of, parts = [], []
     for fold in range(folds.max() + 1):
         samples = np.flatnonzero(folds == fold)
@@ -126,7 +126,7 @@ def _parts(folds: NDArray[np.int64], chunk_size: int | None) -> tuple[list[int],
 def _between_folds(
     found: Iterator[tuple[int, int, list[Tensor]]], fold_of: Sequence[int], block: Block, size: int, like: Tensor
 ) -> NDArray[np.float64]:
-    """``[group, group]``: sum of G_a[g] . G_b[h] over folds a != b and the entries of a block."""
+    """Returns ``[group, group]``: sum of G_a[g] . G_b[h] over folds a != b and the entries of a block."""
     width = sum(stretch.stop - stretch.start for _, stretch in block)
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
     earlier, here = (torch.zeros(size, width, dtype=dtype, device=like.device) for _ in range(VECTORS))
@@ -155,7 +155,7 @@ def _between_folds(
 
 
 def _products(left: Tensor, right: Tensor) -> NDArray[np.float64]:
-    """``[row, row]`` dot products in double precision, a stretch at a time."""
+    """Returns ``[row, row]`` dot products in double precision, a stretch at a time."""
     size = max(1, _CAST // len(left))
     total = torch.zeros(len(left), len(right), dtype=torch.float64, device=left.device)
     for start in range(0, left.shape[1], size):

@@ -19,7 +19,7 @@ def group_gradients(
     leaves: list[Tensor],
     parts: Sequence[NDArray[np.int64]],
 ) -> Iterator[tuple[int, int, list[Tensor]]]:
-    """For each part of the observed set: the gradient of the summed losses of each group that it holds.
+    """Yields, for each part of the observed set, the gradient of the summed losses of each group in it.
 
     One forward pass for each part and one backward pass for each of its groups; one gradient is held at a time.
 
@@ -27,7 +27,7 @@ def group_gradients(
         module: holds ``leaves`` as its parameters while this runs.
         target: loss and observed set.
         groups: over that set.
-        leaves: what to differentiate by.
+        leaves: tensors to differentiate with respect to.
         parts: samples of each part, by their positions in the batch.
 
     Yields:
@@ -48,4 +48,4 @@ def group_gradients(
                 materialize_grads=True,
             )
             # An embedding may give sparse gradients, whatever its module says.
-            yield part, group, [it.to_dense() if it.is_sparse else it for it in found]
+            yield part, group, [gradient.to_dense() if gradient.is_sparse else gradient for gradient in found]

@@ -4,14 +4,15 @@ from dataclasses import dataclass
 
 from stagewise.checks.bounds import settle_fields
 from stagewise.checks.patterns import compiled
-from stagewise.errors import InputError, require
+from stagewise.checks.ranges import Fraction
+from stagewise.errors import InputError
 
 _PATTERNS = ("pattern", "followed_by", "not_followed_by", "preceded_by", "not_preceded_by")
 
 
 @dataclass(frozen=True)
 class ClassSpec:
-    r"""What makes a target token a member of a class: every condition that is given holds.
+    r"""Conditions for a target token to be in a class; all that are given must hold.
 
     Patterns are regular expressions, as the package ``regex`` reads them (as ``re`` does, and more), searched for in
     the string of one token as it stands in text, say `` def``: anchor
@@ -41,7 +42,7 @@ class ClassSpec:
     preceded_by: str | None = None
     not_preceded_by: str | None = None
     predicate: str | None = None
-    max_bigram_frequency: float | None = None
+    max_bigram_frequency: Fraction | None = None
 
     def __post_init__(self) -> None:
         settle_fields(self)
@@ -52,13 +53,3 @@ class ClassSpec:
             if pattern is not None:
                 advice = "escape brackets and the like with a backslash"
                 compiled(pattern, name=name, expected="a regular expression", advice=advice)
-        path, limit = self.predicate, self.max_bigram_frequency
-        named = path is None or isinstance(path, str)
-        require(named, "predicate", path, "a dotted path", "write package.module.function")
-        require(
-            limit is None or (isinstance(limit, float) and 0 < limit < 1),
-            "max_bigram_frequency",
-            limit,
-            "a number, more than 0 and less than 1",
-            "YAML takes 1.0e-4 for a number, 1e-4 for a word",
-        )

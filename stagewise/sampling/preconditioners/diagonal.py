@@ -1,19 +1,18 @@
 """Preconditioners of the chains: constant P, or P that follows the gradients."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
 from torch import Tensor
 
 from stagewise.checks.bounds import settle_fields
-from stagewise.errors import require
+from stagewise.checks.ranges import at_least, more_than, within
 
 
 class Preconditioner(Protocol):
-    """A symmetric positive P on flat weights; leading axes are chains."""
+    """Symmetric positive P on flat weights; leading axes are chains."""
 
     def times(self, vector: Tensor) -> Tensor:
         """P x, ``[..., weight]``."""
@@ -61,36 +60,27 @@ class RMSprop:
     Source: Li et al. 2016 (preconditioned SGLD); Hitchcock and Hoogland, arXiv 2507.21449.
     """
 
-    alpha: float = 0.99
-    eps: float = 0.1
+    alpha: Annotated[float, within(0, 1, "0.99 is usual", with_high=False)] = 0.99
+    eps: Annotated[float, more_than(0, "0.1 is usual")] = 0.1
     frozen: bool = True
-    initial: float = 0.0
+    initial: Annotated[float, at_least(0, "0 or 1 is usual")] = 0.0
     bias_correction: bool = True
 
     def __post_init__(self) -> None:
         settle_fields(self)
-        require(0 <= self.alpha < 1, "alpha", self.alpha, "0 <= alpha < 1", "0.99 is usual")
-        require(self.eps > 0 and math.isfinite(self.eps), "eps", self.eps, "eps > 0", "0.1 is usual")
-        require(
-            self.initial >= 0 and math.isfinite(self.initial),
-            "initial",
-            self.initial,
-            "initial >= 0",
-            "0 or 1 is usual",
-        )
 
 
 class RunningRMSprop:
-    """The v of each chain as it goes."""
+    """Running mean square v of each chain."""
 
     def __init__(self, settings: RMSprop, like: Tensor) -> None:
-        """Start at ``settings.initial``, in the shape of ``like`` (``[weight]`` or ``[chain, weight]``)."""
+        """Starts at ``settings.initial``, in the shape of ``like`` (``[weight]`` or ``[chain, weight]``)."""
         self._settings = settings
         self._mean_square = torch.full_like(like, settings.initial)
         self._steps = 0
 
     def update(self, gradient: Tensor) -> None:
-        """Take in one gradient for each chain."""
+        """Takes in one gradient for each chain."""
         alpha = self._settings.alpha
         self._mean_square.mul_(alpha).addcmul_(gradient, gradient, value=1 - alpha)
         self._steps += 1
@@ -116,11 +106,10 @@ class AdamMoments:
         InputError: eps not positive.
     """
 
-    eps: float = 0.1
+    eps: Annotated[float, more_than(0, "0.1 is usual")] = 0.1
 
     def __post_init__(self) -> None:
         settle_fields(self)
-        require(self.eps > 0 and math.isfinite(self.eps), "eps", self.eps, "eps > 0", "0.1 is usual")
 
     def build(self, names: Mapping[str, Tensor], second_moments: Mapping[str, Tensor], like: Tensor) -> Diagonal:
         """P over the flat weights.

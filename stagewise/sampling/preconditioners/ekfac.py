@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from stagewise.batches import Batch, num_samples
 from stagewise.checks.bounds import settle_fields
+from stagewise.checks.ranges import NonNegativeInt, PositiveInt
 from stagewise.errors import InputError, require
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses.contract import LossFn
@@ -57,18 +58,11 @@ class EKFAC:
 
     loss: Loss = "cross_entropy"
     fisher_type: FisherType = "type-2"
-    mc_samples: int = 1
-    seed: int = 0
+    mc_samples: PositiveInt = 1
+    seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         settle_fields(self)
-        for name, known in (("loss", get_args(Loss)), ("fisher_type", get_args(FisherType))):
-            value = getattr(self, name)
-            require(value in known, name, repr(value), f"one of {known}", f"{known[0]!r} is the default")
-        for name, least in (("mc_samples", 1), ("seed", 0)):
-            value = getattr(self, name)
-            count = isinstance(value, int) and not isinstance(value, bool) and value >= least
-            require(count, name, value, f"an integer >= {least}", f"{least} will do")
         require(
             self.fisher_type == "mc" or self.mc_samples == 1,
             "mc_samples",
@@ -89,7 +83,7 @@ def ekfac_preconditioner(
     parameters: Selection = None,
     chunk_size: int | None = None,
 ) -> KroneckerPreconditioner:
-    """Build P at the current weights of ``module``, which is left bit for bit as it was.
+    """Builds P at the current weights of ``module``, which is left bit for bit as it was.
 
     Args:
         settings: what to build.
@@ -132,7 +126,7 @@ def ekfac_preconditioner(
 def _factors(
     settings: EKFAC, module: nn.Module, leaves: dict[str, Tensor], sampling: Batch, chunk_size: int | None
 ) -> dict[str, Any]:
-    """State of curvlinops' operator for the *sum* of the library's losses over the sampling set."""
+    """Returns the state of curvlinops' operator for the *sum* of the library's losses over the sampling set."""
     try:
         from curvlinops import EKFACLinearOperator
     except ImportError as missing:

@@ -1,10 +1,10 @@
 """Settings of the intervention experiment."""
 
-import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from stagewise.checks.bounds import settle_fields
+from stagewise.checks.ranges import Name, NonNegativeInt, PositiveInt, at_least, check_distinct, more_than
 from stagewise.errors import InputError, require
 from stagewise.jobs.sharing import Backend
 from stagewise.phases.online import DetectorConfig, Direction
@@ -16,7 +16,7 @@ from stagewise.studies.intervention.arms import Arm, sweep_name
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How each cell trains and is measured.
+    """Settings for training and measuring each cell.
 
     Attributes:
         max_steps: optimizer steps, at most; the head should form well before.
@@ -32,21 +32,15 @@ class TrainingSettings:
         InputError: a value out of range.
     """
 
-    max_steps: int = 1600
-    settle_steps: int = 200
-    gradient_clip_val: float | None = 1.0
-    measure_every: int = 10
-    num_evaluation: int = 256
-    branch_every: int = 50
+    max_steps: PositiveInt = 1600
+    settle_steps: PositiveInt = 200
+    gradient_clip_val: Annotated[float, more_than(0, "1.0 is usual")] | None = 1.0
+    measure_every: PositiveInt = 10
+    num_evaluation: PositiveInt = 256
+    branch_every: NonNegativeInt = 50
 
     def __post_init__(self) -> None:
         settle_fields(self)
-        for name in ("max_steps", "settle_steps", "measure_every", "num_evaluation"):
-            value = getattr(self, name)
-            require(value >= 1, name, value, "an integer >= 1", "see configs/intervention.yaml")
-        clip = self.gradient_clip_val
-        require(clip is None or clip > 0, "gradient_clip_val", clip, "more than 0, or null", "1.0 is usual")
-        require(self.branch_every >= 0, "branch_every", self.branch_every, "an integer >= 0", "50 is usual")
         together = {name: getattr(self, name) for name in ("max_steps", "settle_steps", "branch_every")}
         require(
             all(value % self.measure_every == 0 for value in together.values()),
@@ -59,7 +53,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class InfluenceSettings:
-    """What the influence callback of the observed run gets, as under ``influence`` of ``stagewise fit``.
+    """Settings of the influence callback of the observed run, as under ``influence`` of ``stagewise fit``.
 
     Attributes:
         schedule: when to probe.
@@ -79,13 +73,13 @@ class InfluenceSettings:
 
 @dataclass(frozen=True)
 class OnsetSettings:
-    """What counts as the onset, see :func:`~stagewise.studies.intervention.timeline.onset_step`.
+    """Definition of the onset, see :func:`~stagewise.studies.intervention.timeline.onset_step`.
 
     Attributes:
         part: of the influence, ``total``, ``within`` or ``between``. The total has the between part in it, which sees
             how far losses fell since the reference probe, and is far less noisy than the within part.
         against: the group whose influence on itself the group's must exceed.
-        ratio: so many times.
+        ratio: factor.
 
     Raises:
         InputError: another part, or a ratio that is not positive.
@@ -93,18 +87,17 @@ class OnsetSettings:
 
     part: str = "total"
     against: str = "first_copy"
-    ratio: float = 2.0
+    ratio: Annotated[float, more_than(0, "2 is usual")] = 2.0
 
     def __post_init__(self) -> None:
         settle_fields(self, prefix="onset.")
         parts = ["total", "within", "between"]
         require(self.part in parts, "onset.part", repr(self.part), f"one of {parts}", "total is usual")
-        require(self.ratio > 0, "onset.ratio", self.ratio, "more than 0", "2 is usual")
 
 
 @dataclass(frozen=True)
 class WeightSettings:
-    """Which samples get which weight, and for how long.
+    """Weights of samples, and the length of windows.
 
     Attributes:
         group: of training samples.
@@ -121,10 +114,10 @@ class WeightSettings:
     """
 
     group: str = "induction"
-    factor: float = 4.0
+    factor: Annotated[float, at_least(0, "4 is usual")] = 4.0
     mechanisms: list[str] = field(default_factory=lambda: ["sampling"])
-    length: int = 100
-    lead: int = 300
+    length: PositiveInt = 100
+    lead: PositiveInt = 300
     onset: OnsetSettings = OnsetSettings()
     within_onset: OnsetSettings = OnsetSettings(part="within", against="background", ratio=1.0)
 
@@ -134,15 +127,12 @@ class WeightSettings:
         good = bool(self.mechanisms) and len(set(self.mechanisms)) == len(self.mechanisms)
         good = good and set(self.mechanisms) <= set(known)
         require(good, "mechanisms", self.mechanisms, f"one or both of {known}", "see configs/intervention.yaml")
-        good = math.isfinite(self.factor) and self.factor >= 0 and self.factor != 1
-        require(good, "factor", self.factor, "0 or more, finite, and not 1", "4 is usual")
-        for name in ("length", "lead"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "an integer >= 1", "see the configuration")
+        require(self.factor != 1, "factor", self.factor, "0 or more, and not 1", "4 is usual")
 
 
 @dataclass(frozen=True)
 class LiveSettings:
-    """How the arm ``live`` finds its window while it trains.
+    """Settings by which the arm ``live`` finds its window while it trains.
 
     Attributes:
         signal: of the probes, as in ``stagewise detect``.
@@ -159,7 +149,7 @@ class LiveSettings:
 
 @dataclass(frozen=True)
 class InterventionConfig:
-    """The experiment.
+    """Settings of the intervention experiment.
 
     Attributes:
         model: ``class_path`` and ``init_args`` of a LightningModule with a Hugging Face causal language model.
@@ -182,9 +172,9 @@ class InterventionConfig:
 
     model: dict[str, Any]
     data: dict[str, Any]
-    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
-    output: str = "runs/intervention"
-    num_workers: int = 2
+    seeds: list[NonNegativeInt] = field(default_factory=lambda: [1, 2, 3])
+    output: Name = "runs/intervention"
+    num_workers: Annotated[int, at_least(1, "the number of cores is usual")] = 2
     backend: Backend = Backend.loky
     arms: list[str] = field(default_factory=lambda: [str(arm) for arm in Arm])
     sweep: list[int] = field(default_factory=list)
@@ -195,10 +185,7 @@ class InterventionConfig:
 
     def __post_init__(self) -> None:
         settle_fields(self)
-        good = len(self.seeds) > 0 and len(set(self.seeds)) == len(self.seeds) and min(self.seeds) >= 0
-        require(good, "seeds", self.seeds, "at least one seed >= 0, each once", 'e.g. --seeds "[1,2,3]"')
-        require(self.num_workers >= 1, "num_workers", self.num_workers, "1 or more", "the number of cores is usual")
-        require(bool(self.output), "output", repr(self.output), "a folder", "e.g. runs/intervention")
+        check_distinct("seeds", self.seeds, 'e.g. --seeds "[1,2,3]"', expected="at least one seed >= 0, each once")
         known = [str(arm) for arm in Arm]
         good = set(self.arms) <= set(known) and len(set(self.arms)) == len(self.arms)
         require(good, "arms", self.arms, f"some of {known}, each once", "see configs/intervention.yaml")

@@ -1,8 +1,19 @@
 """Settings of the toy experiment."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from stagewise.checks.bounds import settle_fields
+from stagewise.checks.ranges import (
+    Name,
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    PositiveInt,
+    at_least,
+    check_distinct,
+    fraction,
+)
 from stagewise.errors import InputError, require
 from stagewise.influence.stored_matrices import SampleMatrices
 from stagewise.probes.config import ProbeConfig
@@ -13,7 +24,7 @@ from stagewise.toy.hierarchy import Hierarchy
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """The network and its training by plain gradient descent on full batches.
+    """Settings of the network and its training by plain gradient descent on full batches.
 
     Attributes:
         hidden: hidden units. With few of them modes are not independent of each other at the start.
@@ -27,23 +38,19 @@ class NetworkSettings:
         InputError: a value out of range.
     """
 
-    hidden: int = 32
-    init_std: float = 1e-3
-    lr: float = 0.02
-    num_steps: int = 3800
-    aligned_lr: float = 0.005
+    hidden: PositiveInt = 32
+    init_std: Positive = 1e-3
+    lr: Positive = 0.02
+    num_steps: PositiveInt = 3800
+    aligned_lr: Positive = 0.005
 
     def __post_init__(self) -> None:
         settle_fields(self)
-        for name in ("hidden", "num_steps"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "an integer >= 1", "see configs/toy.yaml")
-        for name in ("init_std", "lr", "aligned_lr"):
-            require(getattr(self, name) > 0, name, getattr(self, name), "more than 0", "see configs/toy.yaml")
 
 
 @dataclass(frozen=True)
 class InfluenceSettings:
-    """What the influence callback gets, as under ``influence`` of ``stagewise fit``.
+    """Settings of the influence callback, as under ``influence`` of ``stagewise fit``.
 
     Attributes:
         schedule: when to probe.
@@ -81,25 +88,25 @@ class RetrainingSettings:
     """Retraining, and what else is computed without chains.
 
     Attributes:
-        horizons: an item is dropped for so many steps from a checkpoint that the runs share.
+        horizons: steps for which an item is dropped, from a checkpoint that the runs share.
         horizon: the one of them that the reported figures are about.
         window_lengths: lengths of the windows in which an item's weight is changed, steps.
         window_weights: what it is changed to: 0 drops it, 2 doubles it.
         num_windows: starts of windows, evenly spaced in log step over the probed part of the run.
         small_change: weight change that stands for the derivative.
-        gaussian_every: the local Gaussian is computed at every so many probes.
+        gaussian_every: interval, in probes, at which the local Gaussian is computed.
 
     Raises:
         InputError: a value out of range.
     """
 
-    horizons: list[int] = field(default_factory=lambda: [20, 50, 100, 200])
+    horizons: list[PositiveInt] = field(default_factory=lambda: [20, 50, 100, 200])
     horizon: int = 50
-    window_lengths: list[int] = field(default_factory=lambda: [100, 200, 400])
-    window_weights: list[float] = field(default_factory=lambda: [0.0, 2.0])
-    num_windows: int = 16
-    small_change: float = 0.01
-    gaussian_every: int = 3
+    window_lengths: list[PositiveInt] = field(default_factory=lambda: [100, 200, 400])
+    window_weights: list[NonNegative] = field(default_factory=lambda: [0.0, 2.0])
+    num_windows: Annotated[int, at_least(2)] = 16
+    small_change: Annotated[float, fraction("0.01 is usual")] = 0.01
+    gaussian_every: PositiveInt = 3
 
     def __post_init__(self) -> None:
         settle_fields(self)
@@ -109,27 +116,24 @@ class RetrainingSettings:
         for name in ("horizons", "window_lengths"):
             given = getattr(self, name)
             require(
-                len(given) > 0 and min(given) >= 1 and given == sorted(set(given)),
+                len(given) > 0 and given == sorted(set(given)),
                 name,
                 given,
                 "increasing numbers of steps, each 1 or more",
                 "see configs/toy.yaml",
             )
         require(
-            len(self.window_weights) > 0 and all(weight >= 0 and weight != 1 for weight in self.window_weights),
+            len(self.window_weights) > 0 and 1 not in self.window_weights,
             "window_weights",
             self.window_weights,
             "weights of 0 or more, none of them 1",
             "0 drops an item, 2 doubles it",
         )
-        require(self.num_windows >= 2, "num_windows", self.num_windows, "2 or more", "16 is usual")
-        require(0 < self.small_change < 1, "small_change", self.small_change, "a number in (0, 1)", "0.01 is usual")
-        require(self.gaussian_every >= 1, "gaussian_every", self.gaussian_every, "1 or more", "3 is usual")
 
 
 @dataclass(frozen=True)
 class ToyConfig:
-    """The toy experiment.
+    """Settings of the toy experiment.
 
     Attributes:
         seeds: one run each; they draw the initial weights and the noise of the chains.
@@ -145,9 +149,9 @@ class ToyConfig:
             are not kept, or probes and windows that do not fit the run.
     """
 
-    seeds: list[int] = field(default_factory=lambda: [11, 12, 13, 14, 15])
-    output: str = "runs/toy"
-    num_workers: int = 2
+    seeds: list[NonNegativeInt] = field(default_factory=lambda: [11, 12, 13, 14, 15])
+    output: Name = "runs/toy"
+    num_workers: Annotated[int, at_least(1, "the number of cores is usual")] = 2
     hierarchy: Hierarchy = field(default_factory=Hierarchy)
     network: NetworkSettings = NetworkSettings()
     influence: InfluenceSettings = InfluenceSettings()
@@ -155,10 +159,7 @@ class ToyConfig:
 
     def __post_init__(self) -> None:
         settle_fields(self)
-        good = len(self.seeds) > 0 and len(set(self.seeds)) == len(self.seeds) and min(self.seeds) >= 0
-        require(good, "seeds", self.seeds, "at least one seed >= 0, each once", 'e.g. --seeds "[11,12,13]"')
-        require(self.num_workers >= 1, "num_workers", self.num_workers, "1 or more", "the number of cores is usual")
-        require(bool(self.output), "output", repr(self.output), "a folder", "e.g. runs/toy")
+        check_distinct("seeds", self.seeds, 'e.g. --seeds "[11,12,13]"', expected="at least one seed >= 0, each once")
         sgld = self.influence.sgld
         sgld.numbers()
         require(sgld.num_chains >= 3, "num_chains", sgld.num_chains, "3 or more, for errors over chains", "32 is usual")

@@ -79,7 +79,7 @@ def test_adam_moments_of_a_real_optimizer_tell_steep_weights_from_flat_ones():
 
 
 def test_bad_adam_moments_are_refused():
-    with pytest.raises(InputError, match="got eps=0; expected eps > 0"):
+    with pytest.raises(InputError, match=r"got eps=0; expected a finite number > 0; 0\.1 is usual"):
         AdamMoments(eps=0)
 
 

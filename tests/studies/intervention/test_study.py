@@ -178,7 +178,7 @@ def test_a_cell_that_cannot_be_read_is_named(tmp_path):
         ({"model": {**MODEL, "class_path": "no.such.Thing"}}, "got model no.such.Thing"),
         ({"model": {"class_path": "stagewise.toy.module.DeepLinear"}}, "got model stagewise.toy.module.DeepLinear"),
         ({"data": {**DATA, "init_args": {"contxt": 8}}}, "got data stagewise.lm.data.SyntheticData"),
-        ({"data": {**DATA, "init_args": {**DATA["init_args"], "context": 1}}}, "got context 1"),
+        ({"data": {**DATA, "init_args": {**DATA["init_args"], "context": 1}}}, "got context=1"),
         ({"weights": WeightSettings(group="verbs", length=5)}, "got weights.group='verbs'"),
         (
             {"data": {**DATA, "init_args": {**DATA["init_args"], "induction_fraction": 0.0}}},

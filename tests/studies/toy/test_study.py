@@ -116,6 +116,7 @@ def test_a_second_run_equals_the_first_and_takes_its_place(config, results):
     assert not list(_path(config).glob(".*"))
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(config, results, tmp_path):
     shared = run_seeds(replace(config, output=str(tmp_path), num_workers=2), lambda line: None)
     np.testing.assert_array_equal(shared[0].chains["bif"], results[0].chains["bif"])
@@ -163,6 +164,7 @@ def _path(config):
     return Path(config.output)
 
 
+@pytest.mark.slow
 def test_the_smallest_tree_and_a_lopsided_one_can_be_measured(tmp_path):
     config = small_config(tmp_path)
     for name, tree in {
