@@ -329,7 +329,7 @@ def test_a_run_of_some_variables_answers_what_they_tell(tmp_path, full):
 def test_every_figure_is_a_public_function_of_a_run_and_is_drawn(full):
     texts = [[f"{row}{column}" for column in range(4)] for row in range(2)]
     given = {"tokens": {"tokens": texts, "query": (0, 1)}}
-    assert set(FIGURES) == {"influence", "classes", "control", "llc", "samples", "tokens"}
+    assert set(FIGURES) == {"overview", "influence", "classes", "control", "llc", "samples", "tokens"}
     for kind, path in FIGURES.items():
         module, _, name = path.rpartition(".")
         first = next(iter(inspect.signature(getattr(import_module(module), name)).parameters))
