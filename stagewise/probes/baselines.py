@@ -95,7 +95,7 @@ class Baselines:
 
     @cached_property
     def _pairs(self) -> str:
-        """Which pairs of losses are meant over, in words."""
+        """Describes the pairs of losses that the mean is taken over."""
         folds = assign_folds(self._groups.counts, self._config.gradient_dot_folds)
         num = folds.max() + 1
         return "in different samples" if num == (folds >= 0).sum() else f"in different folds of {num}"
@@ -136,6 +136,6 @@ class Baselines:
         return {"tracin": self._tracin.state_dict(), "last_step": self._last_step, "lr_sum": self._lr_sum}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """What :meth:`state_dict` saved."""
+        """Loads what :meth:`state_dict` saved."""
         self._tracin.load_state_dict(state["tracin"])
         self._last_step, self._lr_sum = state["last_step"], state["lr_sum"]

@@ -312,7 +312,7 @@ class Prober:
         lr_sum: float | None = None,
         number: int | None = None,
     ) -> tuple[Measured | None, Trace]:
-        """What a probe finds at its own weights: chains, diagnostics, flags, baselines. No other probe is looked at.
+        """Measures at the weights of one probe: chains, diagnostics, flags, baselines. No other probe is read.
 
         Args:
             module: the module that the prober was made for.
@@ -402,7 +402,7 @@ class Prober:
         return True
 
     def mark(self) -> Mark:
-        """What a probe adds to, for :meth:`return_to`."""
+        """Marks the state that a probe adds to, for :meth:`return_to`."""
         return Mark(self._references.mark(), deepcopy(self.baselines.state_dict()), self._num_probes)
 
     def return_to(self, mark: Mark) -> None:
@@ -420,7 +420,7 @@ class Prober:
         return self.fingerprint()
 
     def fingerprint(self) -> dict[str, str]:
-        """What must stay the same over a run for its probes to compare: settings and data, as text."""
+        """Settings and data that must stay the same over a run for its probes to compare, as text."""
         found = {
             "sgld": repr(self._sgld),
             "centering": str(self._config.centering),

@@ -16,7 +16,7 @@ from stagewise.reporting.llc_curves import llc_curves, llc_words
 from stagewise.reporting.scores import Score, read_scores
 from stagewise.reporting.tensorboard import write_run_pictures
 from stagewise.runs.control import ControlFindings, control_findings
-from stagewise.runs.learning_coefficients import has_llc
+from stagewise.runs.learning_coefficients import has_llc, no_llc_words
 from stagewise.runs.moving_groups import moves
 from stagewise.runs.sign_changes import SignChanges, find_sign_changes
 from stagewise.runs.summary_file import summary_of
@@ -134,8 +134,10 @@ def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: flo
     parts += ["## Sign changes", changes.markdown(), "## Heads", _scores(run, read_scores(folder))]
     if has_llc(run):
         parts += ["## Learning coefficient", llc_words(run, chance=chance), pictures.pop("llc")]
+    else:
+        parts += ["## Learning coefficient", no_llc_words(run)]
     parts += ["## Loss-free control", *_control(control, pictures.pop("control", None))]
-    parts += ["## Transition windows", windows_text(summary)]
+    parts += ["## Transition windows", windows_text(summary, run)]
     classes = classes_section(folder)
     parts += [] if classes is None else [classes]
     parts += ["## Curves", *pictures.values()]

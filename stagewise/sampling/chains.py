@@ -32,7 +32,7 @@ from stagewise.sampling.weights import FlatWeights
 
 
 class _Request(NamedTuple):
-    """What a run of chains samples, and what becomes of its draws."""
+    """Target of a run of chains, and the use of its draws."""
 
     config: SGLDConfig
     reduce: Reduce | None
@@ -40,7 +40,7 @@ class _Request(NamedTuple):
 
 
 class _Drive(NamedTuple):
-    """How the gradient of a probe is estimated; see :class:`~stagewise.sampling.gradients.DriftGradient`."""
+    """Estimator of a probe's gradient; see :class:`~stagewise.sampling.gradients.DriftGradient`."""
 
     drift: Drift
     slope: Tensor | None = None
@@ -196,7 +196,7 @@ class ChainSampler:
         return self._trace(walks, dropped, anchor, step, request)
 
     def _drive(self, config: SGLDConfig, sequential: SequentialEngine, engine: Engine, num_chains: int) -> "_Drive":
-        """What the gradient estimates of a probe have in common, evaluated at w*."""
+        """Evaluates at w* what the gradient estimates of a probe have in common."""
         size = num_samples(self._target.sampling)
         drift = Drift.control_variate if config.drift is Drift.auto else config.drift
         if drift is Drift.plain or not needs_gradients(config):
