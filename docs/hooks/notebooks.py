@@ -39,7 +39,9 @@ def notebook_page(path: Path, download: str) -> tuple[str, dict[str, bytes]]:
             elif "text/plain" in data:
                 parts.append(f"```text\n{data['text/plain'].rstrip()}\n```")
             else:
-                raise ValueError(f"got output {output.output_type} of {sorted(data)} in {path.name}; expected text or png")
+                raise ValueError(
+                    f"got output {output.output_type} of {sorted(data)} in {path.name}; expected text or png"
+                )
     title, _, rest = "\n\n".join(parts).partition("\n")
     line = f"*This page shows [`{path.name}`]({download}) with the output it was saved with.*"
     return f"{title}\n\n{line}\n{rest}\n", images

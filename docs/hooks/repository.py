@@ -14,6 +14,7 @@ from formulas import with_formulas
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+
 from notebooks import notebook_page
 
 COPIES = "repository"
