@@ -48,7 +48,7 @@ lint: $(VENV)/.installed
 
 # Warnings are errors, nothing is fetched. The variable silences an advertisement of the theme.
 docs: $(VENV)/.docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.rivals
 	mkdir -p benchmarks/results
