@@ -24,6 +24,9 @@ from tests.lm_families import tiny_gpt2
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
+for name in stagewise.__all__:
+    getattr(stagewise, name)  # loaded now, before a fixture changes what their defaults are made of
+
 ROOT = Path(__file__).parents[1]
 DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 PAGES = ["README.md", "CHANGELOG.md", "benchmarks/README.md", *DOCS]
