@@ -181,7 +181,9 @@ def _line(axes: Axes, steps: Any, values: Any, good: Any, colour: str, name: str
         axes.plot(steps, values, linewidth=0.9, linestyle=(0, (3, 2)), color=colour, zorder=2.5)
     axes.plot(steps, settled, linewidth=1.5, label=name, **style)
     axes.plot(steps[filled], values[filled], "o", markersize=3.0, **style)
-    axes.plot(steps[~filled], values[~filled], "o", markersize=3.8, markerfacecolor="white", markeredgewidth=0.9, **style)
+    axes.plot(
+        steps[~filled], values[~filled], "o", markersize=3.8, markerfacecolor="white", markeredgewidth=0.9, **style
+    )
 
 
 def _band(axes: Axes, steps: Any, low: Any, high: Any, colour: str) -> None:
@@ -257,7 +259,9 @@ def _influence(
 def _llc(axes: Axes, run: xr.Dataset, colours: Mapping[tuple[str, str], str], confidence: float) -> None:
     table = llc_table(run, confidence=confidence)
     steps, settled = table["step"].values, table["equilibrated"].values
-    shown = {ALL_LOSSES: _DARK} | {one: colour for (one, two), colour in list(colours.items())[:_MOST_NAMED] if one == two}
+    shown = {ALL_LOSSES: _DARK} | {
+        one: colour for (one, two), colour in list(colours.items())[:_MOST_NAMED] if one == two
+    }
     for name, colour in shown.items():
         if name not in table["group"].values.tolist():
             continue
@@ -320,9 +324,7 @@ def _legend(axes: Axes, narrow: bool, width: float) -> None:
     title = textwrap.fill(axes.get_title(loc="left"), round(10.5 * width))
     longest = max((len(part) for name in names for part in name.split("\n")), default=0)
     columns = max(1, int(13.5 * width / (longest + 7)))
-    rows = sum(
-        max(name.count("\n") + 1 for name in names[at : at + columns]) for at in range(0, len(names), columns)
-    )
+    rows = sum(max(name.count("\n") + 1 for name in names[at : at + columns]) for at in range(0, len(names), columns))
     axes.set_title(
         title, fontsize=NORMAL, loc="left", fontweight="bold", color=_DARK, pad=4 + 10.5 * rows + (8 if rows else 0)
     )

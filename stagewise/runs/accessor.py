@@ -280,7 +280,8 @@ class RunAccessor:
         """Figure of a run.
 
         Args:
-            kind: one of :data:`FIGURES`: ``overview`` (all that matters on one page), ``influence`` (curves of groups with intervals and sign changes), ``classes``
+            kind: one of :data:`FIGURES`: ``overview`` (all that matters on one page), ``influence``
+                (curves of groups with intervals and sign changes), ``classes``
                 (maps of all pairs of groups), ``control`` (beside the loss-free control), ``llc`` (learning
                 coefficients), ``samples`` (a matrix), ``tokens`` (coloured text).
             args: of the figure's function, after the run.

@@ -28,9 +28,10 @@ def strongest_pairs(
     names = [str(name) for name in run["group"].values]
     at = run[["group_bif", "group_bif_se"]].sel(part=part).transpose("step", "group", "group_j")
     size = np.abs(at["group_bif"].values)
-    half = at["group_bif_se"].values * np.broadcast_to(interval_factor(run, confidence).values, size.shape[:1])[
-        :, None, None
-    ]
+    half = (
+        at["group_bif_se"].values
+        * np.broadcast_to(interval_factor(run, confidence).values, size.shape[:1])[:, None, None]
+    )
     settled = settled_probes(run)
     if settled.any():
         size = np.where(settled[:, None, None], size, np.nan)
