@@ -24,8 +24,8 @@ $(VENV)/.docs: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(BIN)/stagewise fit -c configs/induction.yaml
-	@echo
-	@echo "Look at the curves:  $(BIN)/tensorboard --logdir runs --host 127.0.0.1"
+	@$(BIN)/stagewise report "$$(ls -td runs/induction/version_* | head -1)"
+	@echo "TensorBoard:  $(BIN)/tensorboard --logdir runs --host 127.0.0.1"
 
 toy: $(VENV)/.installed
 	$(BIN)/stagewise toy -c configs/toy.yaml

@@ -26,7 +26,9 @@ def no_llc_words(run: xr.Dataset) -> str:
         run: for which :func:`has_llc` is false.
     """
     if "llc" not in run:
-        return "No learning coefficient was measured: set `influence.probe.llc.enabled: true`; it needs no more chains."
+        return (
+            "No learning coefficient was measured: set `influence.probe.llc.enabled: true`; it needs no other chains."
+        )
     return (
         f"No learning coefficient is known: at none of {run.sizes['step']} probes were its chains finite; lower "
         "`influence.probe.llc.lr`, or raise `influence.probe.llc.localization`."
