@@ -45,7 +45,9 @@ numbers = st.floats(-5, 5).map(lambda it: round(it, 2)) | st.just(NAN)
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(numbers, st.sampled_from([0.0, 0.1, 1.0, NAN])), max_size=9), st.sampled_from([0.1, 0.5, 1.0]))
+@given(
+    st.lists(st.tuples(numbers, st.sampled_from([0.0, 0.1, 1.0, NAN])), max_size=9), st.sampled_from([0.1, 0.5, 1.0])
+)
 def test_a_reason_is_told_exactly_where_no_window_is_found(rows, prominence):
     values, errors = np.array([it[0] for it in rows]), np.array([it[1] for it in rows])
     steps = np.arange(1, len(rows) + 1)

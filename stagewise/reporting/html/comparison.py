@@ -103,7 +103,10 @@ def _signs(names: Sequence[str], runs: Sequence[xr.Dataset], chance: float) -> S
             place = f"{name}: step {it.flip.step:,.0f} ({it.flip.earliest:,} to {it.flip.latest:,})"
             rows.setdefault((it.group, it.group_j, it.flip.words), []).append(place)
         one_sided += [f"{name}, {it.words}" for it in found.one_sided]
-    said = f"By chance alone {expected:.1f} changes are to be expected in all runs together; believe what several seeds have."
+    said = (
+        f"By chance alone {expected:.1f} changes are to be expected in all runs together; believe what several seeds "
+        "have."
+    )
     blocks: list[Block] = [Text(said)]
     if rows:
         ordered = sorted(rows.items(), key=lambda it: -len(it[1]))
