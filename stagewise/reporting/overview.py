@@ -10,6 +10,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter
 
 from stagewise.errors import InputError, require
@@ -96,8 +97,10 @@ def overview(
             "whole, without variables=..."
         )
     narrow = width < _NARROW
-    figure = Figure(figsize=(width, 1.35 + (2.35 if narrow else 1.75) * len(panels)), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.05, hspace=0.03)  # type: ignore[union-attr]
+    figure = Figure(
+        figsize=(width, 1.35 + (2.35 if narrow else 1.75) * len(panels)),
+        layout=ConstrainedLayoutEngine(h_pad=0.05, hspace=0.03),
+    )
     head = figure.suptitle(
         _head(run, title, windows, width), fontsize=LARGE if not narrow else NORMAL, x=0.01, ha="left", linespacing=1.5
     )
