@@ -10,6 +10,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter
 
 from stagewise.errors import InputError, require
@@ -17,6 +18,7 @@ from stagewise.influence.chain_counts import chain_counts, interval_factor
 from stagewise.influence.llc import LOCALIZED_LIMIT
 from stagewise.reporting.influence_curves import set_step_axis
 from stagewise.reporting.scores import Score, read_scores
+from stagewise.reporting.short_names import LONGEST, short_names
 from stagewise.reporting.style import LARGE, NORMAL, SMALL, label, mark_sides
 from stagewise.reporting.verdict_line import help_line, verdict_line
 from stagewise.runs.curves import influence_curve
@@ -29,9 +31,6 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 """Told apart by readers of all kinds of sight (Okabe and Ito), the first six; then two more."""
 
 _DARK, _FAINT, _WINDOW = "#333333", "#B8B8B8", "#F0C330"
-_LONGEST = 26
-"""Characters of a name in a legend."""
-
 _MOST_NAMED = 6
 """Curves of groups that a legend beside a panel has room for."""
 
@@ -98,8 +97,10 @@ def overview(
             "whole, without variables=..."
         )
     narrow = width < _NARROW
-    figure = Figure(figsize=(width, 1.35 + (2.35 if narrow else 1.75) * len(panels)), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.05, hspace=0.03)  # type: ignore[union-attr, call-arg]
+    figure = Figure(
+        figsize=(width, 1.35 + (2.35 if narrow else 1.75) * len(panels)),
+        layout=ConstrainedLayoutEngine(h_pad=0.05, hspace=0.03),
+    )
     head = figure.suptitle(
         _head(run, title, windows, width), fontsize=LARGE if not narrow else NORMAL, x=0.01, ha="left", linespacing=1.5
     )
@@ -118,19 +119,6 @@ def overview(
     if foot:
         figure.supxlabel(foot, fontsize=SMALL, x=0.01, ha="left", color="#555555").set_parse_math(False)
     return figure
-
-
-def short_name(name: str, longest: int = _LONGEST) -> str:
-    """A name that fits a legend: its middle left out where it is longer.
-
-    Args:
-        name: of a group or a pair.
-        longest: characters, 5 at least.
-    """
-    if len(name) <= longest:
-        return name
-    end = (longest - 1) // 2
-    return f"{name[: longest - 1 - end]}…{name[-end:]}"
 
 
 def _beside(run: xr.Dataset) -> list[Score]:
@@ -195,14 +183,16 @@ def _band(axes: Axes, steps: Any, low: Any, high: Any, colour: str) -> None:
 
 
 def _pair_name(group: str, group_j: str) -> str:
-    one, two = short_name(group), short_name(group_j)
-    return f"{one} ~ {two}" if len(one) + len(two) <= _LONGEST else f"{one}\n~ {two}"
+    """Of short names, on two lines where they are long."""
+    together = f"{group} ~ {group_j}"
+    return together if len(together) <= LONGEST + 3 else f"{group}\n~ {group_j}"
 
 
 def _losses(axes: Axes, run: xr.Dataset, colours: Mapping[tuple[str, str], str]) -> None:
     steps = run["step"].values
     losses = run["group_loss"].transpose("group", "step").values
     names = [str(name) for name in run["group"].values]
+    short = short_names(names)
     rest = 0
     own = {one: colour for (one, two), colour in list(colours.items())[:_MOST_NAMED] if one == two}
     for name, values in zip(names, losses, strict=True):
@@ -214,7 +204,7 @@ def _losses(axes: Axes, run: xr.Dataset, colours: Mapping[tuple[str, str], str])
             axes.plot(steps, values, color=_FAINT, linewidth=0.8, zorder=1.5)
         else:
             axes.plot(
-                steps, values, color=colour, linewidth=1.5, marker="o", markersize=2.4, label=short_name(name), zorder=3
+                steps, values, color=colour, linewidth=1.5, marker="o", markersize=2.4, label=short[name], zorder=3
             )
     if rest:
         axes.plot([], [], color=_FAINT, linewidth=0.8, label=f"{rest} more groups")
@@ -238,9 +228,10 @@ def _influence(
     colours: Mapping[tuple[str, str], str],
     confidence: float,
 ) -> None:
+    short = short_names(map(str, run["group"].values))
     for group, group_j in pairs:
         curve = influence_curve(run, group, group_j, confidence=confidence)
-        name = short_name(group) if group == group_j else _pair_name(group, group_j)
+        name = short[group] if group == group_j else _pair_name(short[group], short[group_j])
         colour = colours[group, group_j]
         steps = curve["step"].values
         _line(axes, steps, curve["value"].values, curve["equilibrated"].values, colour, name)
@@ -259,6 +250,7 @@ def _influence(
 def _llc(axes: Axes, run: xr.Dataset, colours: Mapping[tuple[str, str], str], confidence: float) -> None:
     table = llc_table(run, confidence=confidence)
     steps, settled = table["step"].values, table["equilibrated"].values
+    short = short_names(map(str, run["group"].values)) if "group" in run.dims else {}
     shown = {ALL_LOSSES: _DARK} | {
         one: colour for (one, two), colour in list(colours.items())[:_MOST_NAMED] if one == two
     }
@@ -268,7 +260,7 @@ def _llc(axes: Axes, run: xr.Dataset, colours: Mapping[tuple[str, str], str], co
         curve = table.sel(group=name)
         values, localized = curve["value"].values, curve["localized_share"].values > LOCALIZED_LIMIT
         if np.isfinite(values).any():
-            _line(axes, steps, values, settled, colour, short_name(name), filled=~localized)
+            _line(axes, steps, values, settled, colour, short.get(name, name), filled=~localized)
             _band(axes, steps, curve["low"].values, curve["high"].values, colour)
     axes.axhline(0, color=_DARK, linewidth=0.8, zorder=1)
     label(axes, y="LLC")

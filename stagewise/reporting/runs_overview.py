@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from stagewise.reporting.influence_curves import set_step_axis
-from stagewise.reporting.overview import COLOURS, short_name
+from stagewise.reporting.overview import COLOURS
+from stagewise.reporting.short_names import short_name
 from stagewise.reporting.style import NORMAL, SMALL, label, mark_sides
 from stagewise.runs.curves import influence_curve
 from stagewise.runs.learning_coefficients import has_llc, llc_settled

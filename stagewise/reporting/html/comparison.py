@@ -66,9 +66,11 @@ def _overlay(arms: Sequence[Arm]) -> Section:
         picture(wide, about, narrow=narrow),
         Text(words + " Negative influence = helpful.", quiet=True),
     ]
-    groups = [set(map(str, run["group"].values)) for arm in arms for run in arm.runs if "group" in run.dims]
+    groups: list[set[str]] = [
+        {str(name) for name in run["group"].values} for arm in arms for run in arm.runs if "group" in run.dims
+    ]
     if groups and any(it != groups[0] for it in groups):
-        rest = sorted(set().union(*groups) - set.intersection(*groups))
+        rest = sorted(groups[0].union(*groups) - groups[0].intersection(*groups))
         blocks.append(Text(f"Groups that not all runs have are left out: {', '.join(rest)}."))
     return Section("overview", "Overview", tuple(blocks))
 
@@ -103,7 +105,10 @@ def _signs(names: Sequence[str], runs: Sequence[xr.Dataset], chance: float) -> S
             place = f"{name}: step {it.flip.step:,.0f} ({it.flip.earliest:,} to {it.flip.latest:,})"
             rows.setdefault((it.group, it.group_j, it.flip.words), []).append(place)
         one_sided += [f"{name}, {it.words}" for it in found.one_sided]
-    said = f"By chance alone {expected:.1f} changes are to be expected in all runs together; believe what several seeds have."
+    said = (
+        f"By chance alone {expected:.1f} changes are to be expected in all runs together; believe what several seeds "
+        "have."
+    )
     blocks: list[Block] = [Text(said)]
     if rows:
         ordered = sorted(rows.items(), key=lambda it: -len(it[1]))
@@ -146,7 +151,8 @@ def _ends(arms: Sequence[Arm]) -> Section:
                     _mean([float(run["llc"].values[-1]) for run in arm.runs]),
                 )
             )
-    rows.sort(key=lambda row: [it[1] for it in rows].index(row[1]))
+    order = list(dict.fromkeys(what for _, what, _ in rows))
+    rows.sort(key=lambda row: order.index(row[1]))
     if len(arms) == 1:
         table = table_of([("at the end", "mean [95 % interval over runs]"), *(row[1:] for row in rows)])
     else:

@@ -109,8 +109,8 @@ def page(title: str, about: str, sections: Sequence[Section]) -> str:
     )
     house.filters |= {"inline": inline, "cell_class": cell_class}
     footer = (
-        f"Written by stagewise {__version__}. Influence (BIF) is minus the covariance of losses over the draws of chains "
-        "around the training weights, in nats²; negative = helpful."
+        f"Written by stagewise {__version__}. Influence (BIF) is minus the covariance of losses over the draws of "
+        "chains around the training weights, in nats²; negative = helpful."
     )
     template = house.get_template("report.html.j2")
     return template.render(title=title, about=about, sections=[it for it in sections if it.blocks], footer=footer)

@@ -223,9 +223,15 @@ def _lacking(run: xr.Dataset, scores: Sequence[Score]) -> Section:
     lines = []
     if not has_llc(run):
         lines.append(no_llc_words(run))
-    if control_findings(run) is None:
+    if "control_group_bif" not in run:
         lines.append(
-            "No loss-free control: set `influence.probe.control_every: 5` to see which effects survive without it."
+            "No loss-free control: set `influence.probe.control_every: 5` to see which effects survive without the "
+            "loss."
+        )
+    elif control_findings(run) is None:
+        lines.append(
+            "The loss-free control was run, but no probe in equilibrium has one with two chains: see the flags, and "
+            "lower `influence.probe.control_every`."
         )
     if not scores:
         lines.append("No scores of heads: add `InductionCallback` to the Trainer, for language models.")

@@ -47,8 +47,8 @@ def _window(run: xr.Dataset, window: Mapping[str, Any]) -> list[Block]:
     if samples:
         blocks += [
             Text(
-                "Samples whose loss moved farthest at the peak, since the reference probe (negative = learnt; the first "
-                "sample of the observed set is 0):"
+                "Samples whose loss moved farthest at the peak, since the reference probe (negative = learnt; the "
+                "first sample of the observed set is 0):"
             ),
             Items(tuple(samples)),
         ]
