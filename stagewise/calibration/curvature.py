@@ -180,6 +180,6 @@ def measure_curvature(
 
 
 def _no_second_derivative(error: BaseException) -> bool:
-    """Whether torch says that an operation cannot be differentiated twice, in any of its words."""
+    """True if torch says, in any of its wordings, that an operation cannot be differentiated twice."""
     words = ("double backward", "not implemented", "differentiable twice", "derivative for", "once_differentiable")
     return any(word in str(error).lower() for word in words)

@@ -108,7 +108,7 @@ class Landscape:
         return None
 
     def selection(self, config: SGLDConfig) -> Selection:
-        """Which entries of which parameters the chains move."""
+        """Entries of the parameters that the chains move."""
         return self.target.moved_by(config).selection
 
     def _curvature(self, module: nn.Module, config: SGLDConfig, step: int, root: Root | None) -> Curvature:

@@ -34,7 +34,7 @@ from stagewise.sampling.trace import Trace
 
 @dataclass(frozen=True)
 class CalibrationSettings:
-    """What ``stagewise calibrate`` looks at.
+    """Settings of ``stagewise calibrate``.
 
     Attributes:
         num_steps: training steps to look at, evenly in log t from the first probe of the schedule to the end.

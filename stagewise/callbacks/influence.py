@@ -145,7 +145,7 @@ class InfluenceCallback(HostCallback):
 
     @property
     def folder(self) -> Path | None:
-        """Where the files of the run are; None before training starts.
+        """Folder of the run's files; None before training starts.
 
         Where a deep copy of this callback trained, and not the callback itself, the folder of the copy that did last.
         """

@@ -1,4 +1,4 @@
-"""What is written and told when a run ends."""
+"""Summary and messages at the end of a run."""
 
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from stagewise.errors import InputError
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.history import Record
 from stagewise.reporting import tags
+from stagewise.reporting.overview_files import write_overview
 from stagewise.reporting.summary import build_summary, failures, summary_markdown
 from stagewise.reporting.tensorboard import write_text
 from stagewise.runs.store import open_run, write_summary
@@ -68,6 +69,9 @@ def write_outcome(
             # Steps that have passed: other loggers would drop them.
             for writer in writers(trainer):
                 writer.add_scalar(tags.IN_WINDOW, float(inside), global_step=at)
+    with faults.contained(LOGGER, step):
+        if record.steps and probe.draw_matrices:
+            write_overview(writers(trainer), folder, step)
     failed = {kind: count for kind, count in failures(record).items() if count}
     if failed:
         rank_zero_warn(f"stagewise: failed while training went on: {', '.join(f'{k} {n}' for k, n in failed.items())}")

@@ -156,6 +156,6 @@ class SettingsWatch:
         return {"settled": dict(self._resolved), "last_look": self._last_look, "told": list(self._told)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """What :meth:`state_dict` saved."""
+        """Loads what :meth:`state_dict` saved."""
         self._resolved, self._last_look = dict(state["settled"]), state["last_look"]
         self._told = list(state["told"])

@@ -13,8 +13,9 @@ from stagewise.cli.settings_command import command_parser, parse
 from stagewise.errors import InputError
 from stagewise.files.writing import refuse_below_file, write_json
 from stagewise.phases.detection import detect
+from stagewise.phases.no_window import why_no_window
 from stagewise.phases.offline import MIN_PROMINENCE
-from stagewise.phases.online import DetectorConfig
+from stagewise.phases.online import DetectorConfig, Direction
 from stagewise.phases.signal import Kind, Signal
 from stagewise.phases.signal_table import signal_table
 from stagewise.phases.stage_boundaries import StageBoundary, stage_boundaries
@@ -121,7 +122,9 @@ def run_detect(arguments: Sequence[str]) -> Path:
         "stage_boundaries": boundary_records(boundaries),
     }
     write_json(output, content)
-    print(_words(run, found, boundaries))
+    chosen = [name for name in signals or [str(Kind.between)] if name not in coefficients]
+    reasons = {name: _why_none(table.sel(signal=name), min_prominence) for name in chosen}
+    print(_words(run, found, boundaries, reasons))
     print(f"Written: {output}")
     return output
 
@@ -138,7 +141,7 @@ def _pair(name: str) -> tuple[str, str]:
 
 
 def _output(given: str | None, run: Path) -> Path:
-    """Where to write; refused before the work where that is a folder."""
+    """Returns the file to write; a folder is refused before the work."""
     if given is None:
         return (run.parent if run.name == STORE_NAME else run) / WINDOWS_NAME
     if Path(given).is_dir():
@@ -157,7 +160,24 @@ def _settings(config: DetectorConfig) -> dict[str, Any]:
     return {name: value for name, value in asdict(config).items() if name != "direction"}
 
 
-def _words(run: xr.Dataset, found: Sequence[Window], boundaries: Mapping[str, Sequence[StageBoundary]]) -> str:
+def _why_none(row: xr.Dataset, min_prominence: float) -> str | None:
+    """Reason why one signal has no offline window; that of what falls is of its troughs."""
+    side = -1 if row["direction"].item() == Direction.falling else 1
+    return why_no_window(
+        row["step"].values,
+        side * row["value"].values,
+        row["error"].values,
+        min_prominence=min_prominence,
+        unit=str(row["units"].item()),
+    )
+
+
+def _words(
+    run: xr.Dataset,
+    found: Sequence[Window],
+    boundaries: Mapping[str, Sequence[StageBoundary]],
+    reasons: Mapping[str, str | None],
+) -> str:
     steps = run["step"].values
     lines = [f"{len(steps)} probes, steps {steps[0]} to {steps[-1]}.", ""]
     if found:
@@ -165,6 +185,7 @@ def _words(run: xr.Dataset, found: Sequence[Window], boundaries: Mapping[str, Se
         lines.append(_LEGEND)
     elif not boundaries:
         lines.append("No window was found.")
+        lines += [f"- {name}: {why}" for name, why in reasons.items() if why is not None]
     if boundaries:
         lines += [""] if found else []
         lines += ["Stage boundaries, where d llc / d log t changes sign beyond its errors:", boundary_table(boundaries)]

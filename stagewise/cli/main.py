@@ -17,7 +17,10 @@ _COMMANDS = {
         "intervene:run_intervene",
     ),
     "sweep": ("influence over the saved checkpoints of a Hugging Face causal language model", "sweep:run_sweep"),
-    "report": ("sign changes, curves and heat maps of a finished run: stagewise report RUN", "report:run_report"),
+    "report": (
+        "what runs show, or how they compare, as an HTML page: stagewise report RUN [RUN ...]",
+        "report:run_report",
+    ),
     "toy": (
         "influence from chains, held against exact methods in a network whose stages are known",
         "toy:run_toy",
@@ -118,5 +121,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def entry_point() -> None:
-    """What the installed script calls."""
+    """Entry point of the installed script."""
     sys.exit(main())

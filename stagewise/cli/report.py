@@ -1,5 +1,6 @@
-"""``stagewise report RUN``: sign changes, curves, heat maps and scores of a run or a sweep, in words and pictures."""
+"""``stagewise report RUN [RUN ...]``: what a run shows, or how several compare, as one HTML file and as Markdown."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,17 +9,23 @@ from jsonargparse import ArgumentParser
 from stagewise.cli.settings_command import command_parser, parse
 from stagewise.errors import InputError
 from stagewise.files.writing import refuse_below_file
-from stagewise.reporting.run_report import verdict_text, write_run_report
+from stagewise.reporting.html.report import FOLDER_NAME, HTML_NAME, OpenedRun, write_html_report
+from stagewise.reporting.run_report import draw_run, verdict_text, write_run_report
+from stagewise.reporting.scores import read_scores
 from stagewise.runs.store import STORE_NAME, open_run
 from stagewise.runs.summary_file import summary_of
 
-FOLDER_NAME = "report"
-
 
 def report_parser() -> ArgumentParser:
-    """The run and the settings."""
+    """The runs and the settings."""
     parser = command_parser("report", __doc__, config_help="a YAML file with these settings")
-    parser.add_argument("run", type=str, help="log directory of a run or output of a sweep, or its influence.zarr")
+    parser.add_argument(
+        "run",
+        type=str,
+        nargs="+",
+        help="log directory of a run or output of a sweep, or its influence.zarr; several are compared: seeds laid "
+        "over each other, runs with other settings as arms",
+    )
     parser.add_argument(
         "--chance",
         type=float,
@@ -26,36 +33,57 @@ def report_parser() -> ArgumentParser:
         help="probability with which noise alone makes a sign change in a curve",
     )
     parser.add_argument(
-        "--output", type=str | None, default=None, help=f"folder to write; {FOLDER_NAME} in the run's if not given"
+        "--output",
+        type=str | None,
+        default=None,
+        help=f"folder to write; {FOLDER_NAME} in the run's, or in the one that all runs are in, if not given",
     )
     return parser
 
 
 def run_report(arguments: Sequence[str]) -> Path:
-    """Parse, open the run, write and print.
+    """Parse, open the runs, write and print.
 
     Args:
-        arguments: ``report``, the run and its options.
+        arguments: ``report``, the runs and options.
 
     Returns:
         The folder with the report.
 
     Raises:
-        InputError: there is no run, it has a single probe, or a setting is unusable.
+        InputError: there is no run, one has a single probe or is named twice, or a setting is unusable.
         jsonargparse.ArgumentError: the options could not be parsed.
     """
     parsed = parse(report_parser(), arguments)
-    given = Path(parsed.run)
-    folder = given.parent if given.name == STORE_NAME else given
-    output = Path(parsed.output) if parsed.output is not None else folder / FOLDER_NAME
+    given = [Path(name) for name in parsed.run]
+    folders = [path.parent if path.name == STORE_NAME else path for path in given]
+    places = [os.path.abspath(folder) for folder in folders]
+    twice = sorted({str(folder) for folder, place in zip(folders, places, strict=True) if places.count(place) > 1})
+    if twice:
+        raise InputError(f"got {', '.join(twice)} more than once; expected runs that differ; name each once")
+    above = folders[0] if len(folders) == 1 else Path(os.path.commonpath([os.path.dirname(place) for place in places]))
+    output = Path(parsed.output) if parsed.output is not None else above / FOLDER_NAME
     if output.exists() and not output.is_dir():
         raise InputError(f"got output={output}, which is a file; expected a folder; choose another --output")
     refuse_below_file(output)
-    run = open_run(given)
-    if run.sizes["step"] < 2:
-        raise InputError(f"got {given} with a single probe; expected two or more: a report is of changes; probe more")
-    report, changes = write_run_report(folder, run, output, chance=parsed.chance)
-    print(verdict_text(run, summary_of(run)))
-    print(f"\n{changes.markdown()}")
-    print(f"\nWritten: {report}")
+    runs = [OpenedRun.of(folder, open_run(path)) for folder, path in zip(folders, given, strict=True)]
+    for path, it in zip(given, runs, strict=True):
+        if it.data.sizes["step"] < 2:
+            raise InputError(
+                f"got {path} with a single probe; expected two or more: a report is of changes; probe more"
+            )
+    if len(runs) > 1:
+        page = write_html_report(output / HTML_NAME, runs, chance=parsed.chance)
+    else:
+        (one,) = runs
+        figures, scores = draw_run(one.data), read_scores(one.folder)
+        report, changes = write_run_report(
+            one.folder, one.data, output, chance=parsed.chance, figures=figures, scores=scores
+        )
+        print(verdict_text(one.data, summary_of(one.data)))
+        print(f"\n{changes.markdown()}\n\nMarkdown:     {report}")
+        page = write_html_report(
+            output / HTML_NAME, runs, chance=parsed.chance, changes=changes, figures=figures, scores=scores
+        )
+    print(f"Report:       {page}")
     return output

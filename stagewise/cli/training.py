@@ -1,6 +1,8 @@
 """``stagewise fit`` and ``stagewise validate``: Lightning's own command line with the influence callback attached."""
 
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError
@@ -11,6 +13,9 @@ from stagewise.callbacks.influence import InfluenceCallback
 from stagewise.cli.settings_command import prepare
 from stagewise.cli.suggestions import unknown_setting
 from stagewise.errors import require
+from stagewise.reporting.html.report import FOLDER_NAME, HTML_NAME
+from stagewise.reporting.overview_files import OVERVIEW_NAME
+from stagewise.runs.probe_files import STORE_NAME
 
 
 class StagewiseCLI(LightningCLI):
@@ -45,7 +50,7 @@ class StagewiseCLI(LightningCLI):
 
 
 def cli_settings() -> dict[str, Any]:
-    """How all commands read models, data and mistakes."""
+    """Settings with which all commands read models, data and mistakes."""
     return {
         "subclass_mode_model": True,
         "subclass_mode_data": True,
@@ -68,7 +73,7 @@ def run_trainer(arguments: Sequence[str], callbacks: Sequence[Callback] = ()) ->
         jsonargparse.ArgumentError: the configuration could not be parsed.
     """
     prepare(arguments)
-    return StagewiseCLI(
+    line = StagewiseCLI(
         LightningModule,
         LightningDataModule,
         # A run resumed in its own directory writes its configuration again.
@@ -77,3 +82,22 @@ def run_trainer(arguments: Sequence[str], callbacks: Sequence[Callback] = ()) ->
         args=list(arguments),
         **cli_settings(),
     )
+    if line.trainer.is_global_zero and line.trainer.log_dir is not None:
+        print("\n".join(where_to_look(Path(line.trainer.log_dir))))
+    return line
+
+
+def where_to_look(folder: Path) -> list[str]:
+    """Lines that name the overview of a run, its report and TensorBoard; none where the run has no probe.
+
+    Args:
+        folder: of the run.
+    """
+    if not (folder / STORE_NAME).is_dir():
+        return []
+    lines = [f"Overview:     {folder / OVERVIEW_NAME}"] if (folder / OVERVIEW_NAME).is_file() else []
+    report = folder / FOLDER_NAME / HTML_NAME
+    lines.append(f"Report:       {report if report.is_file() else f'stagewise report {shlex.quote(str(folder))}'}")
+    if list(folder.glob("events.out.tfevents.*")):
+        lines.append(f"TensorBoard:  tensorboard --logdir {shlex.quote(str(folder.parent))} --host 127.0.0.1")
+    return lines

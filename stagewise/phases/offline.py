@@ -1,7 +1,7 @@
 """Transitions of a finished run: peaks of a signal and their widths."""
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.signal import find_peaks, peak_widths
 
 from stagewise.checks.bounds import checked, float_array
@@ -11,8 +11,14 @@ from stagewise.phases.window import Window
 MIN_PROMINENCE = 0.15
 """Least prominence of a peak as a fraction of the largest value, unless another one is set."""
 
-_NOISE_MULTIPLE = 3.0
+NOISE_MULTIPLE = 3.0
 """Standard errors by which a peak must stand out, where they are known."""
+
+
+def noise_height(errors: NDArray[np.float64]) -> float:
+    """Height that noise alone may have: three times the median standard error, 0 where none is known."""
+    known = errors[np.isfinite(errors)]
+    return NOISE_MULTIPLE * float(np.median(known)) if len(known) else 0.0
 
 
 @checked
@@ -52,11 +58,7 @@ def find_windows(
         raise InputError(f"got min_prominence={min_prominence}; expected a fraction in (0, 1]")
     if len(at) < 3 or height.max() <= 0:
         return []
-    noise = 0.0
-    if errors is not None:
-        known = float_array("errors", errors)
-        known = known[np.isfinite(known)]
-        noise = _NOISE_MULTIPLE * float(np.median(known)) if len(known) else 0.0
+    noise = 0.0 if errors is None else noise_height(float_array("errors", errors))
     peaks, found = find_peaks(height, prominence=max(min_prominence * float(height.max()), noise))
     _, _, left, right = peak_widths(height, peaks, rel_height=0.5)
     index = np.arange(len(at))

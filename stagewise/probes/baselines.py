@@ -89,7 +89,7 @@ class Baselines:
 
     @cached_property
     def _pairs(self) -> str:
-        """Which pairs of losses are meant over, in words."""
+        """Describes the pairs of losses that the mean is taken over."""
         folds = assign_folds(self._groups.counts, self._config.gradient_dot_folds)
         num = folds.max() + 1
         return "in different samples" if num == (folds >= 0).sum() else f"in different folds of {num}"

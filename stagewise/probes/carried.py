@@ -53,7 +53,7 @@ class TracInOfRun:
         return {"tracin": self._sum.state_dict(), "last_step": self._last_step, "lr_sum": self._lr_sum}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """What :meth:`state_dict` saved."""
+        """Loads what :meth:`state_dict` saved."""
         self._sum.load_state_dict(state["tracin"])
         self._last_step, self._lr_sum = state["last_step"], state["lr_sum"]
 

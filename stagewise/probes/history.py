@@ -1,4 +1,4 @@
-"""What a run's probes have come to so far."""
+"""History of a run's probes so far."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from stagewise.phases.no_window import why_no_window
 from stagewise.phases.offline import MIN_PROMINENCE, find_windows
 from stagewise.phases.window import Window
 
@@ -105,11 +106,19 @@ class Record:
         steps, errors = np.asarray(self.steps)[known], np.asarray(self.signal_se, dtype=np.float64)[known]
         return find_windows(steps, values[known], errors, min_prominence=min_prominence)
 
+    def why_no_window(self, *, min_prominence: float = MIN_PROMINENCE) -> str | None:
+        """Reason why there is no transition in the signal; None where there is one.
+
+        Args:
+            min_prominence: see :func:`~stagewise.phases.offline.find_windows`.
+        """
+        return why_no_window(self.steps, self.signal, self.signal_se, min_prominence=min_prominence)
+
     def state_dict(self) -> dict[str, Any]:
         """Plain Python."""
         return asdict(self)
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "Record":
-        """What :meth:`state_dict` saved."""
+        """Loads what :meth:`state_dict` saved."""
         return cls(**state)

@@ -254,7 +254,7 @@ class Prober:
         lr_sum: float | None = None,
         number: int | None = None,
     ) -> tuple[Measured | None, Trace]:
-        """What a probe finds at its own weights: chains, diagnostics, flags, baselines. No other probe is looked at.
+        """Measures at the weights of one probe: chains, diagnostics, flags, baselines. No other probe is read.
 
         Args:
             module: the module that the prober was made for.

@@ -20,7 +20,7 @@ from stagewise.sampling.weights import FlatWeights
 
 
 class Found(NamedTuple):
-    """What the check has seen.
+    """Findings of the check.
 
     Attributes:
         present: bool ``[sample]`` or ``[sample, token]``, where the observed set has a loss.
@@ -107,7 +107,7 @@ def check_start(
 
 
 def _check_neighbours(module: nn.Module, target: Target, chunk: Batch, losses: Losses, leave: Collection[int]) -> None:
-    """That losses of the first chunk do not depend on the samples beside them, by those that are finite."""
+    """Checks that losses of the first chunk do not depend on neighbouring samples, by those that are finite."""
     size = num_samples(chunk)
     kept = [row for row in range(size) if row not in leave]
     if len(kept) == size:

@@ -1,30 +1,33 @@
 """Report of a run in words and figures: what its influence curves show, and what they do not."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
+from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.files.writing import write_json, write_text_file
 from stagewise.influence.bif import SIGN
+from stagewise.reporting import tags
 from stagewise.reporting.class_maps import class_maps
 from stagewise.reporting.classes_page import classes_section
 from stagewise.reporting.control_curves import control_curves
 from stagewise.reporting.influence_curves import influence_curves
 from stagewise.reporting.llc_curves import llc_curves, llc_words
+from stagewise.reporting.score_words import scores_markdown
 from stagewise.reporting.scores import Score, read_scores
-from stagewise.reporting.tensorboard import write_run_pictures
+from stagewise.reporting.tensorboard import rasterize
 from stagewise.runs.control import ControlFindings, control_findings
-from stagewise.runs.learning_coefficients import has_llc
-from stagewise.runs.moving_groups import moves
+from stagewise.runs.learning_coefficients import has_llc, no_llc_words
 from stagewise.runs.sign_changes import SignChanges, find_sign_changes
 from stagewise.runs.summary_file import summary_of
 from stagewise.runs.words import about, verdict_text, windows_text, with_plain_names
 
 REPORT_NAME, CHANGES_NAME = "report.md", "sign_changes.json"
 
-_UNITS = {"icl_score": " nats", "loss_gap": " nats"}
+_TAGS = {"classes_within": tags.class_maps("within"), "curves_within": tags.curves("within"), "llc": tags.LLC_CURVES}
+"""Of the figures that TensorBoard shows."""
 
 
 def _control(control: ControlFindings | None, picture: str | None) -> list[str]:
@@ -35,51 +38,45 @@ def _control(control: ControlFindings | None, picture: str | None) -> list[str]:
     return [control.markdown(), picture]
 
 
-def _score_line(score: Score) -> str:
-    unit = _UNITS.get(score.name, "")
-    rise = score.rise()
-    when = "-" if rise is None else f"{rise[0]:,} to {rise[1]:,}"
-    low, high = int(np.argmin(score.values)), int(np.argmax(score.values))
-    return (
-        f"| {score.name} | {score.values[0]:.3f}{unit} | {score.values[-1]:.3f}{unit} | {score.values[low]:.3f} at "
-        f"{score.steps[low]:,} | {score.values[high]:.3f} at {score.steps[high]:,} | {when} |"
-    )
+def draw_run(run: xr.Dataset) -> dict[str, Figure]:
+    """Figures of a report, by the names of their files: those that the run has data for.
+
+    Args:
+        run: as :func:`stagewise.runs.open.open_run` returns it, with plain names of groups.
+
+    Raises:
+        InputError: no group influence.
+    """
+    figures = {
+        "curves_within": influence_curves(run, part="within"),
+        "classes_within": class_maps(run, part="within"),
+    }
+    if control_findings(run) is not None:
+        figures["control"] = control_curves(run)
+    if has_llc(run):
+        figures["llc"] = llc_curves(run)
+    return figures
 
 
-def _scores(run: xr.Dataset, scores: list[Score]) -> str:
-    if not scores:
-        return "No score of heads was measured (`InductionCallback`, or a sweep with circuits)."
-    lines = ["| score | first | last | lowest | highest | rises (1/4 to 3/4 of its way) |", "|---|---|---|---|---|---|"]
-    parts = ["\n".join([*lines, *map(_score_line, scores)])]
-    for score in scores:
-        rise = score.rise()
-        if score.name not in ("prefix_matching", "previous_token") or rise is None:
-            continue
-        found = moves(run, *rise)
-        if not found:
-            parts.append(f"While {score.name} rises there are no probes in equilibrium around it.")
-            continue
-        said = [
-            f"{move.group} {move.before:+.2e} to {move.after:+.2e} (z {move.z:+.1f})" for move in found if move.sure
-        ] or ["none beyond its errors"]
-        still = [move.group for move in found if not move.sure]
-        parts.append(
-            f"**While {score.name} rises**, steps {rise[0]:,} to {rise[1]:,}, the influence of these groups on "
-            f"themselves changes (within, nats²): {'; '.join(said)}."
-            + (f" Indistinguishable from noise: {', '.join(still)}." if still else "")
-        )
-    return "\n\n".join(parts)
-
-
-def _write_events(output: Path, run: xr.Dataset) -> None:
+def _write_events(output: Path, figures: Mapping[str, Figure], step: int) -> None:
     """Images for TensorBoard, in place of those of an earlier report."""
     for earlier in output.glob("events.out.tfevents.*"):
         earlier.unlink()
     with SummaryWriter(str(output)) as writer:
-        write_run_pictures([writer], run)
+        for name, tag in _TAGS.items():
+            if name in figures:
+                writer.add_image(tag, rasterize(figures[name]), global_step=step, dataformats="HWC")
 
 
-def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: float = 0.05) -> tuple[Path, SignChanges]:
+def write_run_report(
+    folder: Path,
+    run: xr.Dataset,
+    output: Path,
+    *,
+    chance: float = 0.05,
+    figures: Mapping[str, Figure] | None = None,
+    scores: Sequence[Score] | None = None,
+) -> tuple[Path, SignChanges]:
     """Writes ``report.md``, its figures and ``sign_changes.json``, and the figures for TensorBoard.
 
     Args:
@@ -87,6 +84,8 @@ def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: flo
         run: as :func:`stagewise.runs.store.open_run` returns it, with group influence and two probes or more.
         output: folder for the files.
         chance: see :func:`~stagewise.runs.sign_changes.find_sign_changes`; also that of a stage boundary.
+        figures: of :func:`draw_run`, where they are drawn already.
+        scores: of heads, where they are read already.
 
     Returns:
         Path of the report, and the sign changes.
@@ -98,28 +97,22 @@ def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: flo
     run = with_plain_names(run)
     changes = find_sign_changes(run, chance=chance)
     verdict = verdict_text(run, summary)
-    figures = {
-        "curves_within": influence_curves(run, part="within"),
-        "classes_within": class_maps(run, part="within"),
-    }
+    figures = draw_run(run) if figures is None else figures
     control = control_findings(run)
-    if control is not None:
-        figures["control"] = control_curves(run)
     captions = {
         "control": "Influence within each probe, and of chains without the loss, from the same noise.",
         "curves_within": "Influence of groups on each other, within the present phase.",
         "classes_within": "Influence of each group on each other one, at some probes.",
+        "llc": "Local learning coefficient of all losses and of each group.",
     }
-    if has_llc(run):
-        figures["llc"] = llc_curves(run)
-        captions["llc"] = "Local learning coefficient of all losses and of each group."
     output.mkdir(parents=True, exist_ok=True)
     pictures = {}
     (output / "control.png").unlink(missing_ok=True)
     for name, figure in figures.items():
         figure.savefig(output / f"{name}.png", dpi=110)
+        figure.set_layout_engine("none")  # its panels have their places, which take time to find
         pictures[name] = f"![{captions[name]}]({name}.png)\n\n*{captions[name]}*"
-    _write_events(output, run)
+    _write_events(output, figures, int(run["step"].values[-1]))
     write_json(
         output / CHANGES_NAME,
         {
@@ -131,11 +124,18 @@ def write_run_report(folder: Path, run: xr.Dataset, output: Path, *, chance: flo
         },
     )
     parts = ["# What the influence of this run shows", "## Verdict", verdict, "## The run", about(run, summary)]
-    parts += ["## Sign changes", changes.markdown(), "## Heads", _scores(run, read_scores(folder))]
+    parts += [
+        "## Sign changes",
+        changes.markdown(),
+        "## Heads",
+        scores_markdown(run, read_scores(folder) if scores is None else scores),
+    ]
     if has_llc(run):
         parts += ["## Learning coefficient", llc_words(run, chance=chance), pictures.pop("llc")]
+    else:
+        parts += ["## Learning coefficient", no_llc_words(run)]
     parts += ["## Loss-free control", *_control(control, pictures.pop("control", None))]
-    parts += ["## Transition windows", windows_text(summary)]
+    parts += ["## Transition windows", windows_text(summary, run)]
     classes = classes_section(folder)
     parts += [] if classes is None else [classes]
     parts += ["## Curves", *pictures.values()]

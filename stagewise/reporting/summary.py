@@ -60,6 +60,7 @@ def build_summary(
         "transitions": [
             transition(window, SIGNAL_NAME) for window in record.windows(min_prominence=probe.min_prominence)
         ],
+        "no_window": record.why_no_window(min_prominence=probe.min_prominence),
         "overhead": record.overhead,
         "probe_seconds": record.probe_seconds,
         "training_seconds": record.training_seconds,
@@ -134,5 +135,6 @@ def summary_markdown(summary: Mapping[str, Any]) -> str:
             for row, window in enumerate(summary["transitions"], start=1)
         ]
     else:
-        lines.append("No transition window was found.")
+        why = summary["no_window"]
+        lines.append(f"No transition window was found{'' if why is None else f': {why}'}.")
     return "\n".join(lines)

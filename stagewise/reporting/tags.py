@@ -2,6 +2,9 @@
 
 from stagewise.influence.split import PARTS
 
+OVERVIEW = "00_overview"
+"""Image of all that matters of a run; a digit sorts it before all other tags."""
+
 BETWEEN_SHARE = "influence/between_share"
 FLIP_FRACTION = "influence/flip_fraction"
 Z_MEDIAN = "influence/z_median"

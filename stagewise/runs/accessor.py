@@ -19,6 +19,7 @@ from stagewise.phases.window import Window
 from stagewise.probes.flags import Thresholds
 from stagewise.runs.curves import influence_curve
 from stagewise.runs.learning_coefficients import llc_table
+from stagewise.runs.run_windows import run_windows
 from stagewise.runs.sign_changes import SignChanges, find_sign_changes
 from stagewise.runs.summary_file import summary_of
 from stagewise.runs.top_samples import top_samples
@@ -27,6 +28,7 @@ from stagewise.runs.verdict import Verdict, judge
 from stagewise.runs.words import about, verdict_text, windows_text, with_plain_names
 
 FIGURES = {
+    "overview": "stagewise.reporting.overview.overview",
     "influence": "stagewise.reporting.influence_curves.influence_curves",
     "classes": "stagewise.reporting.class_maps.class_maps",
     "control": "stagewise.reporting.control_curves.control_curves",
@@ -261,19 +263,7 @@ class RunAccessor:
             InputError: the data set lacks its settings.
         """
         run = self._run
-        return judge(run, windows=len(self._transitions(run)), thresholds=thresholds)
-
-    def _transitions(self, run: xr.Dataset) -> list[dict[str, Any]]:
-        """Returns the windows of the summary; detects them if the run has none, since it is unfinished."""
-        summary = summary_of(run)
-        if "transitions" in summary:
-            return list(summary["transitions"])
-        if any(name not in run for name in _OF_SIGNALS):
-            return []
-        return [
-            {"start": window.start, "peak": window.peak, "end": window.end, "value": window.value}
-            for window in self.windows(num_critical=0)
-        ]
+        return judge(run, windows=len(run_windows(run)), thresholds=thresholds)
 
     @property
     def summary(self) -> str:
@@ -281,7 +271,7 @@ class RunAccessor:
         run = with_plain_names(self._run)
         found = summary_of(run)
         verdict = verdict_text(run, found) if "verdict" in found else self.verdict().text()
-        parts = [about(run, found), verdict, windows_text(found | {"transitions": self._transitions(run)})]
+        parts = [about(run, found), verdict, windows_text(found | {"transitions": run_windows(run)}, run)]
         if "group_bif" in run and run.sizes["step"] >= 2:
             parts.append(find_sign_changes(run).markdown())
         return "\n\n".join(parts)
@@ -290,9 +280,9 @@ class RunAccessor:
         """Returns the figure of a run.
 
         Args:
-            kind: one of :data:`FIGURES`: ``influence`` (curves of groups with intervals and sign changes), ``classes``
-                (maps of all pairs of groups), ``control`` (beside the loss-free control), ``llc`` (learning
-                coefficients), ``samples`` (a matrix), ``tokens`` (coloured text).
+            kind: one of :data:`FIGURES`: ``overview`` (all that matters on one page), ``influence`` (curves of groups
+                with intervals and sign changes), ``classes`` (maps of all pairs of groups), ``control`` (beside the
+                loss-free control), ``llc`` (learning coefficients), ``samples`` (a matrix), ``tokens`` (coloured text).
             args: of the figure's function, after the run.
             settings: of the figure's function.
 

@@ -107,7 +107,7 @@ def sure_flips(
     degrees = flip_degrees(run)
     if degrees is None:
         return []
-    usable = _usable(run)
+    usable = usable_probes(run)
     curve = run[["group_bif", "group_bif_se"]].sel(part=part, group=group, group_j=group_j).isel(step=usable)
     return find_flips(
         curve["step"].values, curve["group_bif"].values, curve["group_bif_se"].values, min_z=min_z, degrees=degrees
@@ -120,10 +120,14 @@ def flip_degrees(run: xr.Dataset) -> float | None:
     Args:
         run: as :func:`stagewise.runs.store.open_run` returns it.
     """
-    counts = np.broadcast_to(chain_counts(run).values, run["step"].shape)[_usable(run)]
+    counts = np.broadcast_to(chain_counts(run).values, run["step"].shape)[usable_probes(run)]
     return float(counts.min()) - 1 if counts.size else None
 
 
-def _usable(run: xr.Dataset) -> np.ndarray:
-    """Marks probes with a valid error, ``[step]``."""
+def usable_probes(run: xr.Dataset) -> np.ndarray:
+    """Marks probes with a valid error, ``[step]``: two chains or more, in equilibrium.
+
+    Args:
+        run: as :func:`stagewise.runs.store.open_run` returns it.
+    """
     return (np.broadcast_to(chain_counts(run).values, run["step"].shape) >= 2) & settled_probes(run)

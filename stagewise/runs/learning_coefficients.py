@@ -19,6 +19,22 @@ def has_llc(run: xr.Dataset) -> bool:
     return "llc" in run and bool(np.isfinite(run["llc"].values).any())
 
 
+def no_llc_words(run: xr.Dataset) -> str:
+    """Reason why a run has no learning coefficient, and the setting that gives one.
+
+    Args:
+        run: for which :func:`has_llc` is false.
+    """
+    if "llc" not in run:
+        return (
+            "No learning coefficient was measured: set `influence.probe.llc.enabled: true`; it needs no other chains."
+        )
+    return (
+        f"No learning coefficient is known: at none of {run.sizes['step']} probes were its chains finite; lower "
+        "`influence.probe.llc.lr`, or raise `influence.probe.llc.localization`."
+    )
+
+
 def llc_settled(run: xr.Dataset) -> NDArray[np.bool_]:
     """Marks probes, ``[step]``, whose chains of the learning coefficient have reached equilibrium.
 

@@ -104,6 +104,7 @@ def open_run(
             "out"
         )
     run = described(joined(probes))
+    run.encoding["source"] = str(store)  # as xarray does for what it opens: where scores lie beside the probes
     summary = store.parent / SUMMARY_NAME
     if summary.is_file():
         run.attrs["summary"] = summary_text(summary)

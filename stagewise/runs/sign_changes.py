@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from stagewise.errors import InputError, require
 from stagewise.phases.flips import SignFlip, min_z_for_chance, sure_limit
 from stagewise.runs.curves import flip_degrees, sure_flips
-from stagewise.runs.equilibrium import unsettled_words
+from stagewise.runs.equilibrium import settled_probes, unsettled_words
+from stagewise.runs.sure_signs import SureSign, sure_signs
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,10 @@ class SignChanges:
         num_probes: of each, those out of equilibrium too.
         chance: that noise alone makes a change in one curve.
         left_out: number and reasons of probes out of equilibrium, which are left out; None without any.
+        limit: standard errors beyond which a side of a change is sure; None where no probe has an error.
+        one_sided: curves that are sure of one sign and never of the other, see
+            :func:`~stagewise.runs.sure_signs.sure_signs`.
+        smallest: influence that would be sure at half of the probes and curves, nats^2; None where none has an error.
     """
 
     found: tuple[SignChange, ...]
@@ -62,9 +68,40 @@ class SignChanges:
     num_probes: int
     chance: float
     left_out: str | None = None
+    limit: float | None = None
+    one_sided: tuple[SureSign, ...] = ()
+    smallest: float | None = None
+
+    def why_none(self) -> str:
+        """Says what could have been seen, and what stood in the way, where no change was found."""
+        if self.limit is None or self.smallest is None:
+            return (
+                "no probe has an error that means something, which takes two chains or more, in equilibrium: raise "
+                "sgld.num_chains, and look at the flags"
+            )
+        said = (
+            f"a side is sure beyond {self.limit:.1f} standard errors over chains, which takes an influence of "
+            f"{self.smallest:.2g} nats² in the median"
+        )
+        alone = len(self.one_sided)
+        said += (
+            f"; {alone} of {self.num_curves} curves {'is' if alone == 1 else 'are'} surely of one sign somewhere, and "
+            "never of the other"
+        )
+        return said if alone > self.num_curves / 2 else f"{said}; more sgld.num_chains and sgld.num_draws see more"
 
     def markdown(self) -> str:
-        """Returns a sentence with the numbers of curves and of changes, and a table where there are any."""
+        """Returns the numbers of curves and of changes, a table where there are any, and one-sided curves."""
+        told = [self._changes()]
+        if self.one_sided:
+            head = (
+                "Curves of one sure sign, indistinguishable from zero before or after (noise alone makes one of "
+                f"a curve with probability {self.chance:g} or less):"
+            )
+            told += [head, "\n".join(f"- {one.words}" for one in self.one_sided)]
+        return "\n\n".join(told)
+
+    def _changes(self) -> str:
         sure = sum(change.over_all for change in self.found)
         said = (
             f"{self.num_curves} curves of {self.num_probes} probes, within part, were looked at. In a curve of noise "
@@ -75,7 +112,7 @@ class SignChanges:
         if self.left_out is not None:
             said += f"No change rests on the {self.left_out}. "
         if not self.found:
-            return said + "**No sign change was found.**"
+            return f"{said}**No sign change was found.** Why: {self.why_none()}."
         said += (
             f"**{len(self.found)} found**, of which {sure} also stand at that probability for *all curves together*."
         )
@@ -117,10 +154,31 @@ def find_sign_changes(
         require(not unknown, "groups", unknown, f"some of {names}", "name groups of this run")
     num_probes, num_curves = run.sizes["step"], len(chosen)
     one_curve = min_z_for_chance(num_probes, chance)
-    strict = sure_limit(min_z_for_chance(num_probes, chance / max(1, num_curves)), flip_degrees(run))
+    degrees = flip_degrees(run)
+    strict = sure_limit(min_z_for_chance(num_probes, chance / max(1, num_curves)), degrees)
     found = []
     for group, group_j in chosen:
         for flip in sure_flips(run, group, group_j, min_z=one_curve):
             over_all = min(abs(flip.z_before), abs(flip.z_after)) > strict
             found.append(SignChange(group, group_j, flip, over_all))
-    return SignChanges(tuple(found), num_curves, num_probes, chance, unsettled_words(run))
+    turning = {(it.group, it.group_j) for it in found}
+    still = [pair for pair in chosen if pair not in turning]
+    limit = None if degrees is None else sure_limit(one_curve, degrees)
+    return SignChanges(
+        tuple(found),
+        num_curves,
+        num_probes,
+        chance,
+        unsettled_words(run),
+        limit=limit,
+        one_sided=tuple(sure_signs(run, still, chance=chance)),
+        smallest=None if limit is None else _smallest(run, chosen, limit),
+    )
+
+
+def _smallest(run: xr.Dataset, pairs: Sequence[tuple[str, str]], limit: float) -> float | None:
+    """Median over probes in equilibrium and curves of what is sure there, nats^2."""
+    errors = run["group_bif_se"].sel(part="within").isel(step=settled_probes(run))
+    found = np.concatenate([errors.sel(group=one, group_j=two).values for one, two in pairs] or [np.zeros(0)])
+    found = found[np.isfinite(found)]
+    return limit * float(np.median(found)) if found.size else None

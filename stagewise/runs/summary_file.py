@@ -20,6 +20,7 @@ _SHAPES: Mapping[str, Any] = {
     "min_prominence": float,
     "component": str | None,
     "verdict": Mapping[str, Any] | None,
+    "no_window": str | None,
 }
 _OF_TRANSITIONS = {"start": int, "peak": int, "end": int, "value": float}
 _TOGETHER = ("flags", "probes_flagged", "probes")

@@ -9,6 +9,7 @@ from stagewise.checks.group_names import plain_names
 from stagewise.influence.bif import SIGN
 from stagewise.probes.flags import FLAG_NAMES
 from stagewise.runs.equilibrium import flag_line
+from stagewise.runs.run_windows import no_window_words
 from stagewise.runs.verdict import judge
 
 
@@ -61,15 +62,18 @@ def verdict_text(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
     return judge(run, windows=len(summary.get("transitions", [])), flags=flags or None).text()
 
 
-def windows_text(summary: Mapping[str, Any]) -> str:
-    """Returns transition windows of a summary as a Markdown table.
+def windows_text(summary: Mapping[str, Any], run: xr.Dataset | None = None) -> str:
+    """Returns transition windows of a summary as a Markdown table; a sentence that says why where there is none.
 
     Args:
         summary: the content of ``summary.json``; empty where there is none.
+        run: that it is of, for the reason.
     """
     rows = summary.get("transitions", [])
     if not rows:
-        return "No transition window was found in the between part."
+        why = summary.get("no_window") or (None if run is None else no_window_words(run))
+        told = "" if why is None else f": {str(why).replace('<', '&lt;')}"
+        return f"No transition window was found in the between part{told}."
     lines = ["| start | peak | end | signal at peak (nats) |", "|---|---|---|---|"]
     return "\n".join(
         [*lines, *(f"| {row['start']} | {row['peak']} | {row['end']} | {row['value']:.3g} |" for row in rows)]

@@ -32,7 +32,7 @@ from stagewise.sampling.weights import FlatWeights
 
 
 class _Request(NamedTuple):
-    """What a run of chains samples, and what becomes of its draws."""
+    """Target of a run of chains, and the use of its draws."""
 
     config: ResolvedSGLD
     reduce: Reduce | None
@@ -40,7 +40,7 @@ class _Request(NamedTuple):
 
 
 class _Drive(NamedTuple):
-    """How the gradient of a probe is estimated; see :class:`~stagewise.sampling.gradients.DriftGradient`."""
+    """Estimator of a probe's gradient; see :class:`~stagewise.sampling.gradients.DriftGradient`."""
 
     drift: Drift
     slope: Tensor | None = None

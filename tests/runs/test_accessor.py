@@ -329,7 +329,7 @@ def test_a_run_of_some_variables_answers_what_they_tell(tmp_path, full):
 def test_every_figure_is_a_public_function_of_a_run_and_is_drawn(full):
     texts = [[f"{row}{column}" for column in range(4)] for row in range(2)]
     given = {"tokens": {"tokens": texts, "query": (0, 1)}}
-    assert set(FIGURES) == {"influence", "classes", "control", "llc", "samples", "tokens"}
+    assert set(FIGURES) == {"overview", "influence", "classes", "control", "llc", "samples", "tokens"}
     for kind, path in FIGURES.items():
         module, _, name = path.rpartition(".")
         first = next(iter(inspect.signature(getattr(import_module(module), name)).parameters))
@@ -363,7 +363,7 @@ def test_the_colours_of_tokens_are_the_influence_between_them(full):
 @pytest.mark.parametrize(
     ("kind", "given", "words"),
     [
-        ("curve", {}, "got kind='curve'; expected one of influence, classes, control, llc, samples, tokens"),
+        ("curve", {}, "got kind='curve'; expected one of overview, influence, classes, control, llc, samples, tokens"),
         ("control", {}, "control_every"),
         ("samples", {"step": 11}, "got step=11; expected a probe"),
         ("tokens", {"tokens": [["a"]], "query": (0, 0)}, r"probe\.token_samples"),

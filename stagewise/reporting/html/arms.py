@@ -1,0 +1,121 @@
+"""Arms of a comparison: runs with the same settings, which differ in nothing but their seeds."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+import yaml
+
+from stagewise.reporting.html.repeating import settings_of
+
+_SEEDS = ("seed", "seed_everything")
+_OF_MACHINE = (
+    "trainer.logger",
+    "trainer.default_root_dir",
+    "ckpt_path",
+    "config",
+    "trainer.callbacks",
+    "trainer.devices",
+)
+"""Settings that say where results go, and no more."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs with the same settings.
+
+    Attributes:
+        title: by which settings it differs from the other arms.
+        names: of its runs.
+        folders: of its runs.
+        runs: their data sets.
+        seeds: of each, in words; None where none is told.
+        differing: settings in which the arms differ, by name.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    folders: tuple[Path, ...]
+    runs: tuple[xr.Dataset, ...]
+    seeds: tuple[str | None, ...]
+    differing: Mapping[str, Any] = field(default_factory=dict)
+
+
+def find_arms(runs: Sequence[tuple[Path, xr.Dataset]]) -> list[Arm]:
+    """Sort runs into arms by their settings: of ``config.yaml`` where there is one, and of the probes.
+
+    Args:
+        runs: folder and data set of each.
+
+    Returns:
+        In the order of their first runs.
+    """
+    names = _names([folder for folder, _ in runs])
+    told = [_told(folder, run) for folder, run in runs]
+    seeds = [{name: value for name, value in it.items() if _is_seed(name)} for it in told]
+    settings = [{name: value for name, value in it.items() if not _is_seed(name)} for it in told]
+    every = dict.fromkeys(name for it in settings for name in it)
+    differing = [name for name in every if len({repr(it.get(name)) for it in settings}) > 1]
+    places: dict[str, list[int]] = {}
+    for place, it in enumerate(settings):
+        places.setdefault(repr([it.get(name) for name in differing]), []).append(place)
+    arms = []
+    for number, rows in enumerate(places.values(), start=1):
+        own = {name: settings[rows[0]].get(name, "-") for name in differing}
+        arms.append(
+            Arm(
+                _title(own, number, len(places)),
+                tuple(names[row] for row in rows),
+                tuple(runs[row][0] for row in rows),
+                tuple(runs[row][1] for row in rows),
+                tuple(_seed_words(seeds[row]) for row in rows),
+                own,
+            )
+        )
+    return arms
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """Folders without what all of them have in common above."""
+    given = [os.path.abspath(folder) for folder in folders]
+    above = os.path.commonpath([os.path.dirname(it) for it in given])
+    found = [os.path.relpath(it, above).replace(os.sep, "/") for it in given]
+    return [name if found.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(found, start=1)]
+
+
+def _told(folder: Path, run: xr.Dataset) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        content = None
+    flat = _flat(content) if isinstance(content, Mapping) else {}
+    of_config = {name: value for name, value in flat.items() if not name.startswith(_OF_MACHINE)}
+    # What the probes tell is settled where the file says auto.
+    return of_config | {name: value for name, value in settings_of(run).items() if name != "moved_weights"}
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(content, Mapping) or not content:
+        return {prefix: content}
+    found: dict[str, Any] = {}
+    for name, value in content.items():
+        found |= _flat(value, f"{prefix}.{name}" if prefix else str(name))
+    return found
+
+
+def _is_seed(name: str) -> bool:
+    return name.rpartition(".")[2] in _SEEDS
+
+
+def _seed_words(seeds: Mapping[str, Any]) -> str | None:
+    return ", ".join(f"{name} {value}" for name, value in seeds.items()) or None
+
+
+def _title(own: Mapping[str, Any], number: int, arms: int) -> str:
+    if arms == 1:
+        return "all runs"
+    told = ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in list(own.items())[:2])
+    return told if len(told) <= 48 and told else f"arm {number}"

@@ -1,0 +1,175 @@
+"""Blocks that a report is made of, as plain data: the template knows how each kind looks."""
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from markupsafe import Markup, escape
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; ``**strong**`` and code between backticks are shown as such, all else as it is."""
+
+    kind: ClassVar[str] = "text"
+    words: str
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list of such lines."""
+
+    kind: ClassVar[str] = "items"
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading inside of a section."""
+
+    kind: ClassVar[str] = "heading"
+    words: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; cells that are numbers are set right.
+
+    Attributes:
+        head: of the columns.
+        rows: as many cells each; an answer of the verdict is shown with its colour.
+        summary: words under which it is folded; shown open if empty.
+    """
+
+    kind: ClassVar[str] = "table"
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class Code:
+    """Commands or code, as they are typed."""
+
+    kind: ClassVar[str] = "code"
+    words: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure.
+
+    Attributes:
+        source: ``data:`` address with all of it.
+        about: what it shows, for those who do not see it.
+        narrow: the same for a telephone; empty if there is none.
+        chart: whether its colours may be turned round on a dark page.
+    """
+
+    kind: ClassVar[str] = "picture"
+    source: str
+    about: str
+    narrow: str = ""
+    chart: bool = True
+
+
+@dataclass(frozen=True)
+class Slider:
+    """Matrices of one kind over training: the last one stands there, a slider shows the others.
+
+    Attributes:
+        name: of its elements in the page, letters only.
+        about: what the matrices show.
+        steps: training step of each.
+        rows: names of rows and columns where they are few enough to be a table; else empty.
+        values: cells of each table ``[step][row][column]``: text, background, letters; empty for pictures.
+        pictures: a ``data:`` address for each step; empty for tables.
+        limit: words for the ends of the colours.
+    """
+
+    kind: ClassVar[str] = "slider"
+    name: str
+    about: str
+    steps: tuple[int, ...]
+    limit: str
+    rows: tuple[str, ...] = ()
+    values: tuple[tuple[tuple[tuple[str, str, str], ...], ...], ...] = ()
+    pictures: tuple[str, ...] = ()
+
+
+Block = Text | Items | Heading | Table | Code | Picture | Slider
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of a report.
+
+    Attributes:
+        name: of its anchor, letters only.
+        title: its heading.
+        blocks: in order; a section without any is left out.
+    """
+
+    name: str
+    title: str
+    blocks: tuple[Block, ...] = field(default=())
+
+
+_SPANS = re.compile(r"\*\*(.+?)\*\*|`([^`]+)`")
+_ESCAPED = re.compile(r"\\([\\`*_\]|~$])")
+
+
+def inline(words: object) -> Markup:
+    """A line of our Markdown as HTML: strong words and code; all else is escaped, whatever is in it."""
+    text, place, found = str(words), 0, Markup("")
+    for match in _SPANS.finditer(text):
+        tag = "strong" if match[1] is not None else "code"
+        found += _plain(text[place : match.start()])
+        found += Markup(f"<{tag}>") + _plain(match[1] or match[2]) + Markup(f"</{tag}>")
+        place = match.end()
+    return found + _plain(text[place:])
+
+
+def _plain(words: str) -> Markup:
+    """Characters that our Markdown had escaped are themselves again, before all are escaped for HTML."""
+    return escape(html.unescape(_ESCAPED.sub(r"\1", words)))
+
+
+def of_markdown(text: str) -> list[Block]:
+    """Blocks of our own Markdown: paragraphs, headings, lists and tables. Pictures are left out.
+
+    Args:
+        text: as the other reports are written.
+    """
+    found: list[Block] = []
+    for part in re.split(r"\n\s*\n", text.strip()):
+        lines = [line.strip() for line in part.splitlines() if line.strip()]
+        if not lines or lines[0].startswith("!["):
+            continue
+        if lines[0].startswith("#"):
+            found.append(Heading(lines[0].lstrip("# ")))
+        elif lines[0].startswith("|") and len(lines) > 2:
+            found.append(table_of([_cells(line) for line in (lines[0], *lines[2:])]))
+        elif all(line.startswith("- ") for line in lines):
+            found.append(Items(tuple(line[2:] for line in lines)))
+        else:
+            found.append(Text(" ".join(lines)))
+    return found
+
+
+def _cells(line: str) -> tuple[str, ...]:
+    return tuple(cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|")))
+
+
+def table_of(rows: Sequence[Iterable[object]], summary: str = "") -> Table:
+    """A table of anything, the first row its head.
+
+    Args:
+        rows: of cells.
+        summary: see :class:`Table`.
+    """
+    cells = [tuple(str(cell) for cell in row) for row in rows]
+    return Table(cells[0], tuple(cells[1:]), summary)

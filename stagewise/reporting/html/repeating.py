@@ -1,0 +1,108 @@
+"""Settings of a run, and how to repeat it."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+import yaml
+
+from stagewise._version import __version__
+from stagewise.reporting.html.blocks import Block, Code, Section, Text, table_of
+from stagewise.runs.summary_file import summary_of
+
+_CONFIG = "config.yaml"
+_OF_RUN = ("centering", "component", "moved_weights", "engine")
+_MEANINGS = {
+    "nbeta": "inverse temperature times number of samples",
+    "localization": "pull to the training weights",
+    "lr": "step size of the chains",
+    "num_chains": "independent chains",
+    "num_draws": "recorded draws of a chain",
+    "num_burnin_steps": "steps before the first draw",
+    "num_steps_bw_draws": "steps from one draw to the next",
+    "batch_size": "of the chains' minibatches",
+    "seed": "of the chains",
+}
+
+
+def settings_of(run: xr.Dataset) -> dict[str, Any]:
+    """Settings of the sampler and of the measurement, by name, None left out.
+
+    Args:
+        run: as :func:`stagewise.runs.open.open_run` returns it.
+    """
+    sgld = run.attrs.get("sgld")
+    found = {f"sgld.{name}": value for name, value in sgld.items()} if isinstance(sgld, Mapping) else {}
+    found |= {name: run.attrs[name] for name in _OF_RUN if name in run.attrs}
+    summary = summary_of(run)
+    found |= {name: summary[name] for name in ("min_prominence", "max_overhead") if name in summary}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def settings_section(run: xr.Dataset) -> Section:
+    """All settings that the probes were taken with.
+
+    Args:
+        run: as :func:`stagewise.runs.open.open_run` returns it.
+    """
+    rows = [
+        (name, number(value), _MEANINGS.get(name.removeprefix("sgld."), "")) for name, value in settings_of(run).items()
+    ]
+    return Section("settings", "Settings", (table_of([("setting", "value", "what it is"), *rows]),) if rows else ())
+
+
+def number(value: object) -> str:
+    """A setting as it is written in a file."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def training_seed(folder: Path) -> int | None:
+    """``seed_everything`` of a run's ``config.yaml``; None where it is not told.
+
+    Args:
+        folder: of the run.
+    """
+    try:
+        content = yaml.safe_load((folder / _CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    seed = content.get("seed_everything") if isinstance(content, Mapping) else None
+    return seed if isinstance(seed, int) and not isinstance(seed, bool) else None
+
+
+def repeat_section(run: xr.Dataset, folder: Path) -> Section:
+    """The command or the code that takes the same probes again, seeds and versions.
+
+    Args:
+        run: as :func:`stagewise.runs.open.open_run` returns it.
+        folder: of the run.
+    """
+    sgld = run.attrs.get("sgld")
+    blocks: list[Block] = []
+    if (folder / _CONFIG).is_file():
+        blocks.append(Code(f"stagewise fit -c {shlex.quote(str(folder / _CONFIG))}"))
+    elif isinstance(sgld, Mapping):
+        given = ",\n    ".join(f"{name}={value!r}" for name, value in sgld.items() if _is_plain(value))
+        blocks += [Text("Attach to the same training:"), Code(f"InfluenceCallback(sgld=SGLDConfig(\n    {given},\n))")]
+    told = []
+    seed = training_seed(folder)
+    if seed is not None:
+        told.append(f"seed of the training {seed}")
+    if isinstance(sgld, Mapping) and "seed" in sgld:
+        told.append(f"seed of the chains {sgld['seed']}")
+    if "version" in run.attrs:
+        told.append(f"stagewise {run.attrs['version']} took the probes")
+    told.append(f"stagewise {__version__} wrote this page")
+    blocks += [
+        Text("; ".join(told).capitalize() + "."),
+        Text("The numbers of this page, to go on with:"),
+        Code(f'run = stagewise.open_run("{folder.as_posix()}")\nrun.stagewise.plot("overview")'),
+        Code(f"stagewise report {shlex.quote(str(folder))}"),
+    ]
+    return Section("repeat", "How to repeat it", tuple(blocks))
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, (int, float, str))

@@ -1,0 +1,327 @@
+"""One picture of a run: losses, scores, influence, learning coefficient, signal, windows, and what can be read off."""
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter
+
+from stagewise.errors import InputError, require
+from stagewise.influence.chain_counts import chain_counts, interval_factor
+from stagewise.influence.llc import LOCALIZED_LIMIT
+from stagewise.reporting.influence_curves import set_step_axis
+from stagewise.reporting.scores import Score, read_scores
+from stagewise.reporting.short_names import LONGEST, short_names
+from stagewise.reporting.style import LARGE, NORMAL, SMALL, label, mark_sides
+from stagewise.reporting.verdict_line import help_line, verdict_line
+from stagewise.runs.curves import influence_curve
+from stagewise.runs.equilibrium import unsettled_words
+from stagewise.runs.learning_coefficients import ALL_LOSSES, has_llc, llc_table
+from stagewise.runs.run_windows import no_window_words, run_windows
+from stagewise.runs.strongest import strongest_pairs
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C6D31")
+"""Told apart by readers of all kinds of sight (Okabe and Ito), the first six; then two more."""
+
+_DARK, _FAINT, _WINDOW = "#333333", "#B8B8B8", "#F0C330"
+_MOST_NAMED = 6
+"""Curves of groups that a legend beside a panel has room for."""
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+_NARROW = 7.0
+"""Inches below which legends stand over the panels, not beside them."""
+
+_HEAD_SCORES = ("prefix_matching", "previous_token", "copying")
+
+
+def overview(
+    run: xr.Dataset,
+    *,
+    scores: Sequence[Score] | None = None,
+    num_pairs: int = 4,
+    confidence: float = 0.95,
+    width: float = 10.0,
+    title: str | None = None,
+) -> Figure:
+    """All that matters of a run on one page; panels that have no data are left out.
+
+    Losses of the groups at the training weights; scores of heads; influence of the strongest pairs of groups within
+    phases, negative = helpful, with Student's intervals over chains; the learning coefficient with its interval; the
+    signal with its standard error. Windows are shaded in all of them. Curves are dashed with open marks, and have no
+    band, where the chains are out of equilibrium; marks of a learning coefficient are open where its height is mostly
+    the localization's. A group has the same colour in all panels.
+
+    Args:
+        run: as :func:`stagewise.runs.open.open_run` returns it.
+        scores: of heads; those beside the run's store if None, see :func:`~stagewise.reporting.scores.read_scores`.
+        num_pairs: of groups, at most, whose influence is shown.
+        confidence: of the bands, 0 to 1.
+        width: of the figure, inches; below 7 legends stand over the panels.
+        title: of the figure; the number and the steps of the probes if None.
+
+    Raises:
+        InputError: a data set without steps or without anything to show, or a setting out of range.
+    """
+    require(4 <= width <= 40, "width", width, "4 to 40 inches", "10 is usual, 5 for a telephone")
+    require(1 <= num_pairs <= len(COLOURS), "num_pairs", num_pairs, f"1 to {len(COLOURS)}", "4 are usual")
+    require(0 < confidence < 1, "confidence", confidence, "a probability in (0, 1)", "0.95 is usual")
+    if "step" not in run.dims:
+        raise InputError("got a data set without an axis of steps; expected a run; pass what open_run returns")
+    pairs = strongest_pairs(run, num_pairs, confidence=confidence) if {"group_bif", "group_bif_se"} <= set(run) else []
+    colours = _pair_colours(run, pairs)
+    found = _beside(run) if scores is None else list(scores)
+    first, last = run["step"].values[[0, -1]]
+    windows = [it for it in run_windows(run) if first <= it["peak"] <= last]
+    panels: list[Callable[[Axes], None]] = []
+    if "group_loss" in run:
+        panels.append(lambda axes: _losses(axes, run, colours))
+    if found:
+        panels.append(lambda axes: _scores(axes, found))
+    if pairs:
+        panels.append(lambda axes: _influence(axes, run, pairs, colours, confidence))
+    if has_llc(run):
+        panels.append(lambda axes: _llc(axes, run, colours, confidence))
+    if "signal" in run:
+        panels.append(lambda axes: _signal(axes, run, windows))
+    if not panels:
+        raise InputError(
+            "got a run without losses, influence, learning coefficient or signal; expected one of them; open the run "
+            "whole, without variables=..."
+        )
+    narrow = width < _NARROW
+    figure = Figure(
+        figsize=(width, 1.35 + (2.35 if narrow else 1.75) * len(panels)),
+        layout=ConstrainedLayoutEngine(h_pad=0.05, hspace=0.03),
+    )
+    head = figure.suptitle(
+        _head(run, title, windows, width), fontsize=LARGE if not narrow else NORMAL, x=0.01, ha="left", linespacing=1.5
+    )
+    head.set_parse_math(False)  # words of others
+    rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, draw in zip(rows, panels, strict=True):
+        draw(axes)
+        _shade(axes, windows)
+        _legend(axes, narrow, width)
+        axes.tick_params(labelbottom=axes is rows[-1])
+    rows[-1].set_xlabel("training step", fontsize=NORMAL)
+    set_step_axis(rows[0], run["step"].values)
+    if len(run["step"]) == 1 and not found:
+        rows[0].set_xticks(run["step"].values)
+    foot = _foot(run, width)
+    if foot:
+        figure.supxlabel(foot, fontsize=SMALL, x=0.01, ha="left", color="#555555").set_parse_math(False)
+    return figure
+
+
+def _beside(run: xr.Dataset) -> list[Score]:
+    source = run.encoding.get("source")
+    return [] if source is None else read_scores(Path(source).parent)
+
+
+def _head(run: xr.Dataset, title: str | None, windows: Sequence[Mapping[str, Any]], width: float) -> str:
+    steps = run["step"].values
+    count = f"{len(steps)} probes, steps {steps[0]:,} to {steps[-1]:,}" if len(steps) > 1 else f"step {steps[0]:,}"
+    if windows:
+        found = "windows at " if len(windows) > 1 else "a window at "
+        found += ", ".join(f"{it['start']:,} to {it['end']:,}" for it in windows[:4])
+        found += f" and {len(windows) - 4} more" if len(windows) > 4 else ""
+    else:
+        why = no_window_words(run)
+        found = "no window was found" if why is None else f"no window was found: {why}"
+    lines = [f"{title}: {count}; {found}" if title else f"{count}; {found}", verdict_line(run)]
+    return "\n".join(textwrap.fill(line, _letters(width)) for line in lines if line)
+
+
+def _foot(run: xr.Dataset, width: float) -> str:
+    why = unsettled_words(run)
+    lines = [help_line(run), "" if why is None else f"Dashed, open marks: {why}; no interval, no sign."]
+    return "\n".join(textwrap.fill(line, round(1.15 * _letters(width))) for line in lines if line)
+
+
+def _letters(width: float) -> int:
+    """Letters of the head that fit in a line."""
+    return round((11.5 if width >= _NARROW else 12.5) * width)
+
+
+def _pair_colours(run: xr.Dataset, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Colours of pairs, and of each group as the pair of it with itself, the strongest first."""
+    chosen = dict.fromkeys(pairs)
+    groups = [str(name) for name in run["group"].values] if "group" in run.coords else []
+    in_pairs = [name for pair in pairs for name in pair]
+    chosen |= dict.fromkeys((name, name) for name in [*in_pairs, *groups])
+    return dict(zip(chosen, COLOURS, strict=False))
+
+
+def _line(axes: Axes, steps: Any, values: Any, good: Any, colour: str, name: str | None, *, filled: Any = None) -> None:
+    """A curve with marks at its probes: dashed with open marks where it is not good; open where it is not filled."""
+    filled = good if filled is None else good & filled
+    settled = np.where(good, values, np.nan)
+    style: dict[str, Any] = {"color": colour, "zorder": 3}
+    if not good.all():
+        axes.plot(steps, values, linewidth=0.9, linestyle=(0, (3, 2)), color=colour, zorder=2.5)
+    axes.plot(steps, settled, linewidth=1.5, label=name, **style)
+    axes.plot(steps[filled], values[filled], "o", markersize=3.0, **style)
+    axes.plot(
+        steps[~filled], values[~filled], "o", markersize=3.8, markerfacecolor="white", markeredgewidth=0.9, **style
+    )
+
+
+def _band(axes: Axes, steps: Any, low: Any, high: Any, colour: str) -> None:
+    known = np.isfinite(low) & np.isfinite(high)
+    axes.fill_between(steps, low, high, where=known, color=colour, alpha=0.18, linewidth=0, zorder=2)
+    # Between two probes without an interval a band has no width.
+    alone = known & ~np.concatenate([[False], known[:-1]]) & ~np.concatenate([known[1:], [False]])
+    axes.vlines(steps[alone], low[alone], high[alone], color=colour, alpha=0.3, linewidth=3, zorder=2)
+
+
+def _pair_name(group: str, group_j: str) -> str:
+    """Of short names, on two lines where they are long."""
+    together = f"{group} ~ {group_j}"
+    return together if len(together) <= LONGEST + 3 else f"{group}\n~ {group_j}"
+
+
+def _losses(axes: Axes, run: xr.Dataset, colours: Mapping[tuple[str, str], str]) -> None:
+    steps = run["step"].values
+    losses = run["group_loss"].transpose("group", "step").values
+    names = [str(name) for name in run["group"].values]
+    short = short_names(names)
+    rest = 0
+    own = {one: colour for (one, two), colour in list(colours.items())[:_MOST_NAMED] if one == two}
+    for name, values in zip(names, losses, strict=True):
+        colour = own.get(name)
+        if not np.isfinite(values).any():
+            continue
+        if colour is None:
+            rest += 1
+            axes.plot(steps, values, color=_FAINT, linewidth=0.8, zorder=1.5)
+        else:
+            axes.plot(
+                steps, values, color=colour, linewidth=1.5, marker="o", markersize=2.4, label=short[name], zorder=3
+            )
+    if rest:
+        axes.plot([], [], color=_FAINT, linewidth=0.8, label=f"{rest} more groups")
+    label(axes, y="nats")
+    _name(axes, "Loss at the training weights")
+
+
+def _scores(axes: Axes, scores: Sequence[Score]) -> None:
+    heads = [it for it in scores if it.name in _HEAD_SCORES] or list(scores)
+    shades = ("#222222", "#7F7F7F", "#B89A4B", "#5E8AA8", "#A05D8C")
+    for score, colour in zip(heads, shades, strict=False):
+        axes.plot(score.steps, score.values, color=colour, linewidth=1.4, label=score.name.replace("_", " "), zorder=3)
+    label(axes, y="best head" if heads[0].name in _HEAD_SCORES else "nats")
+    _name(axes, "Scores of heads")
+
+
+def _influence(
+    axes: Axes,
+    run: xr.Dataset,
+    pairs: Sequence[tuple[str, str]],
+    colours: Mapping[tuple[str, str], str],
+    confidence: float,
+) -> None:
+    short = short_names(map(str, run["group"].values))
+    for group, group_j in pairs:
+        curve = influence_curve(run, group, group_j, confidence=confidence)
+        name = short[group] if group == group_j else _pair_name(short[group], short[group_j])
+        colour = colours[group, group_j]
+        steps = curve["step"].values
+        _line(axes, steps, curve["value"].values, curve["equilibrated"].values, colour, name)
+        _band(axes, steps, curve["low"].values, curve["high"].values, colour)
+    mark_sides(axes)
+    power = int(np.floor(np.log10(max(map(abs, axes.get_ylim())))))
+    power = 0 if -2 <= power <= 2 else power
+    # In the label: over the panel its power of ten would lie on the legend.
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 10.0**power:.3g}"))
+    label(axes, y=f"BIF (10{str(power).translate(_RAISED)} nats²)" if power else "BIF (nats²)")
+    chains = chain_counts(run).values
+    few = "" if np.nanmax(chains) > 1 else "; one chain: no interval"
+    _name(axes, f"Influence within phases, negative = helpful, {100 * confidence:g} % intervals{few}")
+
+
+def _llc(axes: Axes, run: xr.Dataset, colours: Mapping[tuple[str, str], str], confidence: float) -> None:
+    table = llc_table(run, confidence=confidence)
+    steps, settled = table["step"].values, table["equilibrated"].values
+    short = short_names(map(str, run["group"].values)) if "group" in run.dims else {}
+    shown = {ALL_LOSSES: _DARK} | {
+        one: colour for (one, two), colour in list(colours.items())[:_MOST_NAMED] if one == two
+    }
+    for name, colour in shown.items():
+        if name not in table["group"].values.tolist():
+            continue
+        curve = table.sel(group=name)
+        values, localized = curve["value"].values, curve["localized_share"].values > LOCALIZED_LIMIT
+        if np.isfinite(values).any():
+            _line(axes, steps, values, settled, colour, short.get(name, name), filled=~localized)
+            _band(axes, steps, curve["low"].values, curve["high"].values, colour)
+    axes.axhline(0, color=_DARK, linewidth=0.8, zorder=1)
+    label(axes, y="LLC")
+    shares = run["llc_localized_share"].values if "llc_localized_share" in run else np.zeros(0)
+    localized_words = "; open: mostly the localization's" if (shares > LOCALIZED_LIMIT).any() else ""
+    _name(axes, f"Local learning coefficient{localized_words}")
+
+
+def _signal(axes: Axes, run: xr.Dataset, windows: Sequence[Mapping[str, Any]]) -> None:
+    steps, values = run["step"].values, run["signal"].values
+    known = np.isfinite(values)
+    if "signal_se" in run:
+        error = run["signal_se"].values
+        half = interval_factor(run).values * error
+        _line(axes, steps, values, np.isfinite(error) | ~known, _DARK, "signal")
+        _band(axes, steps, np.maximum(values - half, 0), values + half, _DARK)
+    else:
+        _line(axes, steps, values, np.ones_like(known), _DARK, "signal")
+    if "signal_threshold" in run:
+        axes.plot(steps, run["signal_threshold"].values, color=_FAINT, linewidth=1.0, label="noise, taken off")
+    if windows:
+        axes.fill_between([], [], [], color=_WINDOW, alpha=0.35, linewidth=0, label="window")
+    for window in windows:
+        axes.annotate(
+            f"{window['peak']:,}", (window["peak"], window["value"]), xytext=(0, 4), textcoords="offset points",
+            ha="center", fontsize=SMALL, zorder=4,
+        )  # fmt: skip
+    top = np.nanmax(values, initial=0.0)
+    if top > 0:
+        axes.set_ylim(0, 1.25 * max(top, *(it["value"] for it in windows), 0))
+    label(axes, y="nats")
+    if not known.any():
+        axes.text(0.5, 0.5, "no probe has a reference yet", transform=axes.transAxes, ha="center", fontsize=SMALL)
+    _name(axes, "Signal: change of the losses since the reference probe")
+
+
+def _name(axes: Axes, words: str) -> None:
+    axes.set_title(words, fontsize=NORMAL, loc="left", fontweight="bold", color=_DARK)
+
+
+def _shade(axes: Axes, windows: Sequence[Mapping[str, Any]]) -> None:
+    for window in windows:
+        axes.axvspan(window["start"], window["end"], color=_WINDOW, alpha=0.25, linewidth=0, zorder=0.5)
+        axes.axvline(window["peak"], color=to_rgba(_DARK, 0.45), linewidth=0.8, linestyle=":", zorder=1)
+
+
+def _legend(axes: Axes, narrow: bool, width: float) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    if not narrow:
+        if handles:
+            axes.legend(loc="upper left", bbox_to_anchor=(1.005, 1.03), fontsize=SMALL, frameon=False, handlelength=1.4)
+        return
+    title = textwrap.fill(axes.get_title(loc="left"), round(10.5 * width))
+    longest = max((len(part) for name in names for part in name.split("\n")), default=0)
+    columns = max(1, int(13.5 * width / (longest + 7)))
+    rows = sum(max(name.count("\n") + 1 for name in names[at : at + columns]) for at in range(0, len(names), columns))
+    axes.set_title(
+        title, fontsize=NORMAL, loc="left", fontweight="bold", color=_DARK, pad=4 + 10.5 * rows + (8 if rows else 0)
+    )
+    if handles:
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=columns, fontsize=7.5, frameon=False, borderpad=0.1,
+            handlelength=1.2, columnspacing=1.0, labelspacing=0.25,
+        )  # fmt: skip

@@ -1,0 +1,53 @@
+"""Scores of heads in words: how they rise, and what moves with them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from stagewise.reporting.scores import Score
+from stagewise.runs.moving_groups import moves
+
+_UNITS = {"icl_score": " nats", "loss_gap": " nats"}
+
+
+def _score_line(score: Score) -> str:
+    unit = _UNITS.get(score.name, "")
+    rise = score.rise()
+    when = "-" if rise is None else f"{rise[0]:,} to {rise[1]:,}"
+    low, high = int(np.argmin(score.values)), int(np.argmax(score.values))
+    return (
+        f"| {score.name} | {score.values[0]:.3f}{unit} | {score.values[-1]:.3f}{unit} | {score.values[low]:.3f} at "
+        f"{score.steps[low]:,} | {score.values[high]:.3f} at {score.steps[high]:,} | {when} |"
+    )
+
+
+def scores_markdown(run: xr.Dataset, scores: Sequence[Score]) -> str:
+    """A table of the scores, and which groups' influence changes while heads form, as Markdown.
+
+    Args:
+        run: as :func:`stagewise.runs.open.open_run` returns it, with group influence.
+        scores: of its heads; a sentence where there are none.
+    """
+    if not scores:
+        return "No score of heads was measured (`InductionCallback`, or a sweep with circuits)."
+    lines = ["| score | first | last | lowest | highest | rises (1/4 to 3/4 of its way) |", "|---|---|---|---|---|---|"]
+    parts = ["\n".join([*lines, *map(_score_line, scores)])]
+    for score in scores:
+        rise = score.rise()
+        if score.name not in ("prefix_matching", "previous_token") or rise is None:
+            continue
+        found = moves(run, *rise)
+        if not found:
+            parts.append(f"While {score.name} rises there are no probes in equilibrium around it.")
+            continue
+        said = [f"{it.group} {it.before:+.2e} to {it.after:+.2e} (z {it.z:+.1f})" for it in found if it.sure] or [
+            "none beyond its errors"
+        ]
+        still = [it.group for it in found if not it.sure]
+        parts.append(
+            f"**While {score.name} rises**, steps {rise[0]:,} to {rise[1]:,}, the influence of these groups on "
+            f"themselves changes (within, nats²): {'; '.join(said)}."
+            + (f" Indistinguishable from noise: {', '.join(still)}." if still else "")
+        )
+    return "\n\n".join(parts)

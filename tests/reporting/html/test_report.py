@@ -1,0 +1,193 @@
+"""The page parses, needs nothing from outside, says what the run has and leaves out what it has not."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stagewise.errors import InputError
+from stagewise.reporting.html.blocks import Section, Text
+from stagewise.reporting.html.report import OpenedRun, page, write_html_report
+from stagewise.reporting.scores import Score
+from stagewise.runs.open import open_run
+from tests.checks.test_group_names import BAD
+from tests.reporting.test_run_pictures import a_run
+from tests.runs.flipping_run import flipping_run
+from tests.runs.full_run import write_full_run
+
+VOID = {"meta", "img", "input", "source", "br", "hr", "link"}
+
+
+class Parsed(HTMLParser):
+    """Sections, text by section, addresses, and whether every element is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.sections, self.addresses, self.words, self.tags = [], [], [], {}, []
+        self.section = None
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.tags.append(tag)
+        if tag == "section":
+            self.section = given["id"]
+            self.sections.append(self.section)
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
+        assert not [name for name in given if name.startswith("on")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words[self.section] = self.words.get(self.section, "") + data
+
+
+def written(tmp_path, *runs, **settings):
+    path = write_html_report(
+        tmp_path / "report.html", [OpenedRun.of(Path(folder), run) for folder, run in runs], **settings
+    )
+    text = path.read_text(encoding="utf-8")
+    return Parsed(text), text
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    folder = write_full_run(tmp_path_factory.mktemp("full"))
+    return folder, open_run(folder)
+
+
+def assert_self_contained(parsed, text):
+    """Every address is in the page, no style or script fetches, and what pictures hold refers to nothing either."""
+    for address in parsed.addresses:
+        assert address.startswith(("#", "data:image/"))
+        if address.startswith("data:image/svg"):
+            picture = base64.b64decode(address.partition(",")[2]).decode()
+            assert not re.search(r'(href|src)="(?!#|data:)', picture)
+            assert "@import" not in picture
+    bare = re.sub(r"data:image/[a-z+]+;base64,[A-Za-z0-9+/=]+", "", text)
+    assert "://" not in bare
+    assert not re.search(r"url\(|@import|fetch\(|XMLHttp|<link|<iframe", bare)
+    assert "default-src 'none'" in text
+
+
+def test_a_full_run_has_all_sections_in_order_and_needs_nothing_from_outside(full, tmp_path):
+    folder, run = full
+    scores = [Score("prefix_matching", np.array([10, 20, 40]), np.array([0.1, 0.2, 0.9]))]
+    parsed, text = written(tmp_path, (folder, run), scores=scores)
+    assert parsed.sections == [
+        "verdict", "overview", "windows", "signs", "llc", "matrices", "scores", "diagnostics", "settings", "repeat",
+        "lacking",
+    ]  # fmt: skip
+    assert "control was run, but no probe in equilibrium" in parsed.words["lacking"]
+    assert_self_contained(parsed, text)
+    assert "nbeta" in parsed.words["settings"]
+    assert f"seed of the chains {run.attrs['sgld']['seed']}" in parsed.words["repeat"].lower()
+    assert "InfluenceCallback(sgld=SGLDConfig(" in parsed.words["repeat"]
+    assert len(text) < 5e6
+
+
+def test_sections_without_data_are_left_out_and_the_setting_is_named(tmp_path):
+    parsed, _ = written(tmp_path, (tmp_path, flipping_run()))
+    assert parsed.sections == ["verdict", "overview", "windows", "signs", "matrices", "settings", "repeat", "lacking"]
+    for words in ("probe.llc.enabled: true", "probe.control_every: 5", "InductionCallback", "sample_matrices: within"):
+        assert words in parsed.words["lacking"]
+
+
+def test_the_numbers_are_those_of_the_run(tmp_path):
+    run = flipping_run()
+    parsed, _ = written(tmp_path, (tmp_path, run))
+    assert "Steps 400 to 700, peak at 500" in parsed.words["windows"]
+    # The last probe at or before the start, the first at or after the end.
+    assert "-3.33e-01 → +3.33e-01" in parsed.words["windows"]
+    assert "helpful, then harmful" in parsed.words["signs"]
+    assert "cat ~ cat" in parsed.words["signs"]
+    assert f"{float(run['group_bif'][-1, 0, 0, 0]):.1e}".replace("e+0", "e") in parsed.words["matrices"]
+
+
+def test_critical_samples_are_named_with_their_change(full, tmp_path):
+    folder, run = full
+    run = run.copy()
+    run.attrs["summary"] = '{"transitions": [{"start": 15, "peak": 20, "end": 30, "value": 0.4}]}'
+    parsed, _ = written(tmp_path, (folder, run))
+    shift = run["shift"].sel(step=20).values
+    top = int(np.nanargmax(np.abs(shift)))
+    assert f"sample {top} of the observed set: {shift[top]:+.3g}" in parsed.words["windows"]
+    loss = run["group_loss"].sel(group="few").values
+    assert f"{loss[0]:.3g} → {loss[2]:.3g}" in parsed.words["windows"]
+
+
+def test_sliders_hold_every_step_and_show_the_last_without_scripts(full, tmp_path):
+    folder, run = full
+    parsed, text = written(tmp_path, (folder, run))
+    found = [json.loads(it) for it in re.findall(r'<script type="application/json">(.*?)</script>', text)]
+    groups, samples = found
+    assert groups["steps"] == samples["steps"] == [10, 20, 40]
+    assert len(groups["values"]) == 3
+    for matrix, step in zip(groups["values"], (10, 20, 40), strict=True):
+        for row, one in enumerate(("few", "many")):
+            for column, two in enumerate(("few", "many")):
+                value = float(run["group_bif"].sel(part="within", step=step, group=one, group_j=two))
+                assert float(matrix[row][column][0]) == pytest.approx(value, rel=0.06)
+    assert samples["pictures"][-1] in parsed.addresses
+    assert text.count('type="range" hidden') == 2
+
+
+def test_names_are_shown_and_never_obeyed(tmp_path):
+    chosen = ("HTML", "an entity", "a quotation mark", "a link", "emphasis", "code", "right-to-left override", "a pipe")
+    names = [BAD[it] for it in chosen]
+    parsed, text = written(tmp_path, (tmp_path, a_run(steps=[10, 20], names=names)))
+    plain, _ = written(tmp_path, (tmp_path, a_run(steps=[10, 20], names=[f"g{row}" for row in range(len(names))])))
+    assert sorted(set(parsed.tags)) == sorted(set(plain.tags))
+    assert parsed.tags.count("script") == plain.tags.count("script")
+    assert "<script>alert" not in text
+    assert_self_contained(parsed, text)
+
+
+def test_all_words_are_escaped_wherever_they_come_from(tmp_path):
+    evil = "<img src=x onerror=alert(1)>'\"&lt;b&gt;"
+    text = page(evil, evil, [Section("a", evil, (Text(f"**{evil}** `{evil}` {evil}"),))])
+    parsed = Parsed(text)
+    assert "img" not in parsed.tags
+    run = flipping_run()
+    verdict = {it: {"answer": evil, "why": evil} for it in ("positions", "signs", "heights", "landscape")}
+    summary = json.loads(run.attrs["summary"])
+    run.attrs["summary"] = json.dumps(
+        summary
+        | {
+            "verdict": verdict
+            | {"text": evil, "best": {"words": evil}, "flags": {evil: {"probes": evil, "remedy": evil}}}
+        }
+    )
+    run.attrs["sgld"] = run.attrs["sgld"] | {"engine": evil}
+    run.attrs["version"] = evil
+    parsed, text = written(tmp_path, (tmp_path / "<b>", run))
+    assert "<img src=x" not in text
+    assert "<b>" not in text
+    assert "onerror=alert(1)" in parsed.words["verdict"]
+
+
+def test_command_of_a_run_with_a_configuration(tmp_path):
+    folder = tmp_path / "my run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("seed_everything: 17\n")
+    (folder / "classes.md").write_text(
+        "# Tokens of the observed classes\n\n| class | tokens |\n|---|---|\n| <i>x | 4 |\n"
+    )
+    parsed, text = written(tmp_path, (folder, flipping_run()))
+    assert f"stagewise fit -c '{folder}/config.yaml'" in parsed.words["repeat"]
+    assert "Seed of the training 17" in parsed.words["repeat"]
+    assert "<i>x" in parsed.words["groups"]
+    assert "<i>" not in text
+
+
+def test_no_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match="runs"):
+        write_html_report(tmp_path / "report.html", [])

@@ -1,0 +1,169 @@
+"""The overview shows the numbers of a run, has a panel for what there is, and takes odd runs."""
+
+import json
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from scipy import stats
+
+from stagewise.errors import InputError
+from stagewise.reporting.overview import overview
+from stagewise.reporting.overview_files import write_overview
+from stagewise.reporting.scores import Score
+from stagewise.runs.open import open_run
+from tests.reporting.test_run_pictures import STEPS, a_run
+from tests.runs.flipping_run import flipping_run
+from tests.runs.full_run import write_full_run
+
+LOSS, SCORES, INFLUENCE, LLC, SIGNAL = "Loss at", "Scores of heads", "Influence within", "Local learning", "Signal"
+
+
+def titles(figure):
+    FigureCanvasAgg(figure).draw()
+    return [axes.get_title(loc="left") for axes in figure.axes]
+
+
+def panel(figure, words):
+    return next(axes for axes in figure.axes if axes.get_title(loc="left").startswith(words))
+
+
+def head(figure):
+    return figure.get_suptitle()
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    return open_run(write_full_run(tmp_path_factory.mktemp("full")))
+
+
+def test_each_panel_is_there_where_the_run_has_its_data(full):
+    scores = [Score("prefix_matching", np.array([1, 30]), np.array([0.1, 0.9]))]
+    assert [it.split(" ")[0] for it in titles(overview(full, scores=scores))] == [
+        "Loss", "Scores", "Influence", "Local", "Signal:",
+    ]  # fmt: skip
+    assert [it.split(" ")[0] for it in titles(overview(full.drop_vars(["llc", "signal", "group_loss"])))] == [
+        "Influence"
+    ]
+    assert [it.split(" ")[0] for it in titles(overview(flipping_run()))] == ["Influence"]
+    with pytest.raises(InputError, match="expected one of them"):
+        overview(full[["seconds"]])
+
+
+def test_curves_are_the_influences_and_bands_students_intervals():
+    run = a_run()
+    axes = panel(overview(run, num_pairs=1, confidence=0.9), INFLUENCE)
+    values = run["group_bif"].sel(part="within", group="a", group_j="a").values
+    (line,) = [it for it in axes.lines if it.get_label() == "a"]
+    np.testing.assert_array_equal(line.get_ydata(), values)
+    half = 0.03 * stats.t.ppf(0.95, 3)
+    vertices = axes.collections[0].get_paths()[0].vertices
+    for step, value in zip(STEPS, values, strict=True):
+        at = vertices[vertices[:, 0] == step, 1]
+        assert (at.min(), at.max()) == pytest.approx((value - half, value + half))
+
+
+def test_what_is_out_of_equilibrium_is_dashed_and_open_and_has_no_band():
+    run = a_run().assign(equilibrated=("step", [1, 1, 0, 1, 1]))
+    figure = overview(run, num_pairs=1)
+    axes = panel(figure, INFLUENCE)
+    (solid,) = [it for it in axes.lines if it.get_label() == "a"]
+    assert np.isnan(solid.get_ydata()).tolist() == [False, False, True, False, False]
+    (marks,) = [it for it in axes.lines if it.get_markerfacecolor() == "white"]
+    assert marks.get_xdata().tolist() == [30]
+    assert not any((path.vertices[:, 0] == 30).any() for path in axes.collections[0].get_paths())
+    assert "1 of 5 probes out of equilibrium" in figure.get_supxlabel()
+
+
+def test_windows_are_shaded_in_every_panel_and_named(full):
+    run = full.copy()
+    run.attrs["summary"] = '{"transitions": [{"start": 15, "peak": 20, "end": 30, "value": 0.4}]}'
+    figure = overview(run)
+    for axes in figure.axes:
+        assert [(it.get_x(), it.get_width()) for it in axes.patches if it.get_x() == 15] == [(15, 15)]
+    assert "a window at 15 to 30" in head(figure)
+    assert "20" in [it.get_text() for it in panel(figure, SIGNAL).texts]
+    # A part of a run shows its own windows alone.
+    assert "a window" not in head(overview(run.isel(step=[2])))
+
+
+def test_the_verdict_stands_over_it_and_why_there_is_no_window():
+    run = flipping_run(with_summary=False)
+    run["signal"] = ("step", np.linspace(9, 1, 10))
+    said = head(overview(run)).replace("\n", " ")
+    assert "no window was found: the signal is largest at its first probe" in said
+    assert "positions:" in said
+    assert "beyond\u00a0gradients:\u00a0not\u00a0known" in said
+    written = flipping_run()
+    verdict = {name: {"answer": "no"} for name in ("positions", "signs", "heights", "landscape")}
+    summary = json.loads(written.attrs["summary"]) | {"verdict": verdict | {"text": "t"}}
+    written.attrs["summary"] = json.dumps(summary)
+    assert head(overview(written)).count("○") == 4
+
+
+@pytest.mark.parametrize("width", [5.0, 10.0])
+def test_many_groups_with_long_names_keep_to_the_page(width):
+    names = [f"group number {number} with a name of {'very ' * 9}many letters" for number in range(20)]
+    run = a_run(names=names)
+    run["group_loss"] = (("step", "group"), np.ones((5, 20)))
+    figure = overview(run, width=width)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    for axes in figure.axes:
+        assert axes.get_position().width > 0.4
+        legend = axes.get_legend()
+        box = legend.get_window_extent(canvas.get_renderer())
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.width + 1
+        texts = [it.get_text() for it in legend.get_texts()]
+        assert len(texts) <= 7
+        assert len(set(texts)) == len(texts)
+    assert "15 more groups" in [it.get_text() for it in figure.axes[0].get_legend().get_texts()]
+
+
+@pytest.mark.parametrize("steps", [[7], [0, 5], [0, 1, 4, 16, 64, 256]])
+@pytest.mark.parametrize("names", [["all"], ["a", "b"]])
+def test_few_probes_and_one_group_are_drawn(steps, names):
+    run = a_run(steps=steps, names=[*names, "x", "y"]).isel(group=range(len(names)), group_j=range(len(names)))
+    assert titles(overview(run))[0].startswith(INFLUENCE)
+
+
+def test_scores_lie_beside_the_store(tmp_path):
+    run = open_run(write_full_run(tmp_path))
+    (tmp_path / "circuits.csv").write_text("step,layer,head,prefix_matching\n10,0,0,0.1\n20,0,0,0.7\n")
+    (line,) = [it for it in panel(overview(run), SCORES).lines if it.get_label() == "prefix matching"]
+    assert line.get_ydata().tolist() == [0.1, 0.7]
+    assert not [it for it in titles(overview(run, scores=[])) if it.startswith(SCORES)]
+
+
+def test_it_is_a_file_in_the_folder_of_the_run_and_an_image(tmp_path):
+    class Writer:
+        images = ()
+
+        def flush(self):
+            pass
+
+        def add_image(self, tag, image, *, global_step, dataformats):
+            self.images = (*self.images, (tag, image.shape[2], global_step, dataformats))
+
+    writer = Writer()
+    path = write_overview([writer], write_full_run(tmp_path), 40)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert writer.images == (("00_overview", 3, 40, "HWC"),)
+    assert write_overview([writer], tmp_path / "nowhere", 40) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"width": 1}, "width"),
+        ({"num_pairs": 0}, "num_pairs"),
+        ({"num_pairs": 99}, "num_pairs"),
+        ({"confidence": 1}, "confidence"),
+    ],
+)
+def test_bad_settings_are_refused(changes, words):
+    with pytest.raises(InputError, match=words):
+        overview(a_run(), **changes)
+    with pytest.raises(InputError, match="axis of steps"):
+        overview(a_run().isel(step=0))
