@@ -1,11 +1,12 @@
 """One try at a probe: whole on every rank, with smaller chunks where memory runs out, or not at all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from stagewise.callbacks.buffers import rank_zero_buffers
 from stagewise.callbacks.faults import (
     ENDS,
     OTHER_RANK,
@@ -17,6 +18,7 @@ from stagewise.callbacks.faults import (
     worst_of_ranks,
 )
 from stagewise.callbacks.no_logging import metrics_refused
+from stagewise.isolation import untouched
 from stagewise.probes.carried import Carried
 
 T = TypeVar("T")
@@ -52,7 +54,8 @@ def attempt(
     for tries_left in (1, 0):
         error = None
         try:
-            with metrics_refused(module), rank_zero_buffers(trainer, module):
+            buffers = nullcontext() if trainer.world_size == 1 else rank_zero_buffers(trainer, module)
+            with metrics_refused(module), buffers:
                 result = probe()
         except Exception as raised:
             error = raised
@@ -67,3 +70,20 @@ def attempt(
             break
     faults.take(error or OtherRankError("see its output"), PROBE if error is not None else OTHER_RANK, step)
     return None
+
+
+@contextmanager
+def rank_zero_buffers(trainer: Trainer, module: LightningModule) -> Iterator[None]:
+    """Give every rank the buffers of rank zero, such as running statistics, inside the body; all must enter it.
+
+    Args:
+        trainer: of the run.
+        module: gets its own buffers back, bit for bit, on every way out.
+    """
+    own = [buffer.detach().cpu() for buffer in module.buffers()]
+    theirs = trainer.strategy.broadcast(own)
+    with untouched(module):
+        with torch.no_grad():
+            for buffer, value in zip(module.buffers(), theirs, strict=True):
+                buffer.copy_(value)
+        yield

@@ -15,12 +15,11 @@ from stagewise.calibration.landscape import Landscape, Measurement
 from stagewise.calibration.loss_traces import judge
 from stagewise.calibration.report import Calibration
 from stagewise.calibration.rules import Proposal, apply, propose, two_digits
-from stagewise.callbacks.component import masks_of_component
 from stagewise.callbacks.influence import InfluenceCallback
 from stagewise.callbacks.no_logging import metrics_refused
-from stagewise.callbacks.progress import show_on_bar
+from stagewise.callbacks.probe_sources import masks_of_component
 from stagewise.callbacks.settings_watch import curvature_landscape
-from stagewise.callbacks.trainer_facts import forward_context, max_steps, second_moments
+from stagewise.callbacks.trainer_facts import forward_context, max_steps, second_moments, show_on_bar
 from stagewise.checks.bounds import settle_fields
 from stagewise.checks.ranges import PositiveInt, at_least, more_than
 from stagewise.errors import InputError

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stagewise.callbacks.faults import PROBE, Faults, OnError
 from stagewise.callbacks.hosts import HostCallback
-from stagewise.callbacks.probe_values import log_values
+from stagewise.callbacks.reporter import log_values
 from stagewise.checks.bounds import check_arguments
 from stagewise.checks.ranges import PositiveInt
 from stagewise.errors import InputError

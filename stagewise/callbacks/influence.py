@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import xarray as xr
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
@@ -13,49 +12,33 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from stagewise.batches import Batch
-from stagewise.callbacks.attempt import attempt
-from stagewise.callbacks.component import masks_of_component
-from stagewise.callbacks.faults import LOGGER, PROBE, Faults, OnError
-from stagewise.callbacks.group_coverage import write_group_coverage
+from stagewise.callbacks.faults import PROBE, Faults, OnError
 from stagewise.callbacks.hosts import HostCallback
-from stagewise.callbacks.learning_rates import LearningRates
-from stagewise.callbacks.loss_identity import loss_identity
-from stagewise.callbacks.lost_samples import examined, left_out
 from stagewise.callbacks.no_logging import metrics_refused
-from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_new_flags
-from stagewise.callbacks.outcome import write_outcome
-from stagewise.callbacks.probe_budget import within_budget
-from stagewise.callbacks.probe_listeners import Listener, ProbeListeners
-from stagewise.callbacks.probe_sources import FirstBatch, ProbeSources
-from stagewise.callbacks.probe_values import log_values, probe_values
-from stagewise.callbacks.progress import show_on_bar
-from stagewise.callbacks.resume import baselines_of, check_unchanged, note_changes, note_pause, noted_settings
-from stagewise.callbacks.run_folder import KnownFolder, open_run_folder
-from stagewise.callbacks.settings_watch import SettingsWatch
-from stagewise.callbacks.trainer_facts import (
-    forward_context,
-    max_steps,
-    refuse_sharding,
-    second_moments,
-    writers,
+from stagewise.callbacks.probe_sources import FirstBatch, ProbeSources, masks_of_component
+from stagewise.callbacks.reporter import Listener, Reporter
+from stagewise.callbacks.resume import (
+    baselines_of,
+    check_unchanged,
+    loss_identity,
+    note_changes,
+    note_pause,
+    noted_settings,
 )
+from stagewise.callbacks.run_folder import KnownFolder, open_run_folder
+from stagewise.callbacks.run_state import RunSettings, RunState
+from stagewise.callbacks.session import ProbeSession, examined
+from stagewise.callbacks.trainer_facts import forward_context, max_steps, refuse_sharding, second_moments
 from stagewise.checks.bounds import check_arguments
-from stagewise.errors import InputError
 from stagewise.influence.groups import Groups
-from stagewise.influence.stored_matrices import to_store
 from stagewise.losses.contract import LossFn
-from stagewise.probes.budget import Stopwatch
-from stagewise.probes.carried import Carried, TracInOfRun
 from stagewise.probes.config import ProbeConfig
-from stagewise.probes.history import Record
-from stagewise.probes.prober import Prober, target_of
+from stagewise.probes.prober import target_of
 from stagewise.probes.schedule import ProbeSchedule
 from stagewise.probes.subject import Subject, examine
-from stagewise.reporting.tensorboard import images_due, write_layout, write_matrices
-from stagewise.runs.store import STORE_NAME, ProbeStore
-from stagewise.sampling.config import EngineName, ResolvedSGLD, SGLDConfig
+from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.data import ProbeData
 from stagewise.sampling.preconditioners.diagonal import AdamMoments
-from stagewise.sampling.trace import Trace
 
 
 class InfluenceCallback(HostCallback):
@@ -118,30 +101,22 @@ class InfluenceCallback(HostCallback):
             enabled: False switches the callback off, for a run without it from the same configuration.
         """
         check_arguments("InfluenceCallback", InfluenceCallback.__init__, locals())
-        self.schedule = schedule
-        self.sgld = sgld
-        self.probe = probe
-        self.component = component
+        self.schedule, self.probe, self.component = schedule, probe, component
         self.sources = ProbeSources(observed, sampling, groups, loss_fn)
-        self._output_dir = output_dir
         self.enabled = enabled
-        self._record = Record()
+        self._output_dir = output_dir
+        self._state = RunState(sgld, probe)
         self._faults = Faults(on_error)
-        self._carried = Carried(self.probe.reference_ratio)
-        self._rates = LearningRates()
-        self._watch = SettingsWatch(sgld, probe)
-        self._resumed: dict[str, Any] | None = None
-        self._subject: Subject | None = None
-        self._prober: Prober | None = None
-        self._first_batch: FirstBatch | None = None
-        self._folder: Path | None = None
+        self._listeners: list[Listener] = []
         self._known = KnownFolder()
-        self._fingerprint: dict[str, str] = {}
-        self._identity: dict[str, str] = {}
+        self._resumed: dict[str, Any] | None = None
         self._passed_on: dict[str, Any] = {}
-        self._engine: str | None = None
-        self._stopwatch = Stopwatch()
-        self._listeners = ProbeListeners()
+        self._session: ProbeSession | None = None
+
+    @property
+    def sgld(self) -> SGLDConfig:
+        """The sampler, with numbers in place of ``auto`` as soon as they are known."""
+        return self._state.watch.config
 
     @property
     def folder(self) -> Path | None:
@@ -149,20 +124,22 @@ class InfluenceCallback(HostCallback):
 
         Where a deep copy of this callback trained, and not the callback itself, the folder of the copy that did last.
         """
-        return self._known.path if self._folder is None else self._folder
+        return self._known.path if self._state.folder is None else self._state.folder
 
     @property
     def groups(self) -> Groups | None:
         """The groups over the observed set; None unless a run is going on."""
-        return None if self._subject is None else self._subject.groups
+        return None if self._session is None else self._session.subject.groups
 
     def subscribe(self, listener: Listener) -> None:
         """Call ``listener(step, data set)`` after each probe, with None where all chains failed; from ``setup`` on."""
-        self._listeners.add(listener)
+        if listener not in self._listeners:
+            self._listeners.append(listener)
 
     def unsubscribe(self, listener: Listener) -> None:
         """Call it no more."""
-        self._listeners.remove(listener)
+        if listener in self._listeners:
+            self._listeners.remove(listener)
 
     # Hooks
 
@@ -174,91 +151,92 @@ class InfluenceCallback(HostCallback):
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.schedule.check(max_steps(trainer))
         resumed, self._resumed = self._resumed, None
-        if resumed is None:
-            # Rates and what they weigh begin with each fit.
-            self._rates, self._carried.tracin = LearningRates(), TracInOfRun()
-            self._engine = None
-        if trainer.global_step == 0 and resumed is None:
-            self._record, self._carried = Record(), Carried(self.probe.reference_ratio)
-            self._watch.restart()
-        elif self._record.last_step < 0:
-            # First attached to a run that goes on: steps before this session are not due.
-            self._record.last_step = trainer.global_step - 1
-        elif resumed is not None and resumed.get("paused"):
-            note_pause(self._record, trainer.global_step)
-            self._rates.lose()
-        self._faults.record = self._record
-        with metrics_refused(pl_module):
-            loss_fn, data, self._first_batch = self.sources.resolve(trainer, pl_module)
-            masks = masks_of_component(self.component, pl_module, self.sgld)
-            self.sgld = self._watch.config
-            context = forward_context(trainer)
-            target = target_of(pl_module, loss_fn, data, self.probe, masks=masks, forward_context=context)
-            look = partial(examine, pl_module, target, data.groups, self.sgld, self.probe, warn=rank_zero_warn)
-            goes_on = resumed is not None or bool(self._carried.references.mark())
-            subject = examined(trainer, self._record, look, goes_on=goes_on)
-            self._watch.look_at(subject.target)
-            self._second_moments(trainer, pl_module)
-        own = getattr(pl_module, "per_sample_loss", None)
-        self._identity = {
-            "loss": loss_identity(loss_fn if self.sources.loss_fn is not None or own is None else own),
-            **baselines_of(self.probe),
-        } | self._named
-        self._fingerprint = subject.fingerprint(self.sgld) | self._identity
+        self._take_up(resumed, trainer.global_step)
+        state, settings = self._state, RunSettings(self.schedule, self.probe, self.component)
+        subject, data, first_batch, loss = self._examine(trainer, pl_module, goes_on=resumed is not None)
+        state.fingerprint = subject.fingerprint(self.sgld) | {"loss": loss} | baselines_of(self.probe) | settings.named
         if resumed is not None:
-            check_unchanged(resumed["fingerprint"], self._fingerprint)
-            self._record.changes += note_changes(
-                resumed.get("noted", {}), noted_settings(self.schedule, self.probe), trainer.global_step
-            )
-            self._engine = resumed["engine"]
-        self._folder = open_run_folder(
+            check_unchanged(resumed["fingerprint"], state.fingerprint)
+            before, now = resumed.get("noted", {}), noted_settings(self.schedule, self.probe)
+            state.record.changes += note_changes(before, now, trainer.global_step)
+            state.engine = resumed["engine"]
+        folder = open_run_folder(
             trainer,
             self._output_dir,
             resumed=resumed is not None,
             earlier=None if resumed is None else resumed["folder"],
-            steps=self._record.steps,
-            fingerprint=self._fingerprint,
+            steps=state.record.steps,
+            fingerprint=state.fingerprint,
         )
-        self._known.path = self._folder
-        self._subject, self._prober = subject, None
-        if trainer.is_global_zero:
-            with self._faults.contained(LOGGER, trainer.global_step):
-                write_layout(writers(trainer), subject.groups, control=self.probe.control_every is not None)
-                write_group_coverage(trainer, self._folder, data.groups, subject.groups)
-        self._stopwatch.lap()
-        self._faults.starting = True
-        try:
-            self._probe_if_due(trainer, pl_module)
-        finally:
-            self._faults.starting = False
+        self._known.path = state.folder = folder
+        reporter = Reporter(trainer, folder, state, settings, self._faults, self._listeners)
+        reporter.begin(data.groups, subject.groups)
+        self._session = ProbeSession(trainer, pl_module, subject, state, settings, reporter, self._faults)
+        self._session.first_batch = first_batch
+        self._session.begin()
+
+    def _take_up(self, resumed: Mapping[str, Any] | None, step: int) -> None:
+        """Begin anew, or go on with the run of a checkpoint or of an earlier fit."""
+        state = self._state
+        if resumed is None:
+            state.begin_fit()
+        if step == 0 and resumed is None:
+            state.restart()
+        elif state.record.last_step < 0:
+            # First attached to a run that goes on: steps before this session are not due.
+            state.record.last_step = step - 1
+        elif resumed is not None and resumed.get("paused"):
+            note_pause(state.record, step)
+            state.rates.lose()
+        self._faults.record = state.record
+
+    def _examine(
+        self, trainer: Trainer, module: LightningModule, *, goes_on: bool
+    ) -> tuple[Subject, ProbeData, FirstBatch, str]:
+        """What probes look at, found fit for them; the data as given; what awaits the first batch; the loss as text."""
+        state = self._state
+        with metrics_refused(module):
+            loss_fn, data, first_batch = self.sources.resolve(trainer, module)
+            masks = masks_of_component(self.component, module, self.sgld)
+            context = forward_context(trainer)
+            target = target_of(module, loss_fn, data, self.probe, masks=masks, forward_context=context)
+            look = partial(examine, module, target, data.groups, self.sgld, self.probe, warn=rank_zero_warn)
+            known = goes_on or bool(state.carried.references.steps)
+            subject = examined(trainer, state.record, look, goes_on=known)
+            if isinstance(self.sgld.preconditioner, AdamMoments):
+                second_moments(trainer, module)  # refuses other optimizers
+        own = getattr(module, "per_sample_loss", None)
+        loss = loss_fn if self.sources.loss_fn is not None or own is None else own
+        return subject, data, first_batch, loss_identity(loss)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Before the first step: refuse probes of batches of another structure than training has."""
-        first, self._first_batch = self._first_batch, None
-        if first is not None:
+        session = self._session
+        if session is not None and session.first_batch is not None:
+            first, session.first_batch = session.first_batch, None
             first.check(batch)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Probe where a new optimizer step is due; micro-batches of gradient accumulation are passed over."""
-        if self._subject is not None:
-            self._probe_if_due(trainer, pl_module)
+        if self._session is not None:
+            self._session.step()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Take in the learning rate of the step that is about to be made, for TracIn."""
-        if self._subject is not None and self.probe.gradient_dot:
+        if self._session is not None and self.probe.gradient_dot:
             with self._faults.contained(PROBE, trainer.global_step):
-                self._rates.before_step(trainer, optimizer)
+                self._state.rates.before_step(trainer, optimizer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Detect windows and write the summary."""
-        self._finish(trainer, complete=True)
+        self._finish(complete=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Write the summary of what there is; the exception goes on."""
         try:
-            self._finish(trainer, complete=False)
+            self._finish(complete=False)
         except Exception as error:
             rank_zero_warn(f"stagewise: the summary could not be written: {error}")
 
@@ -269,18 +247,9 @@ class InfluenceCallback(HostCallback):
         """
         if not self.enabled:
             return self._passed_on | ({"paused": True} if self._passed_on else {})
-        self._count_training_time()
-        return {
-            "record": self._record.state_dict(),
-            "references": self._carried.references.state_dict(),
-            "watch": self._watch.state_dict(),
-            "rates": self._rates.state_dict(),
-            "fingerprint": dict(self._fingerprint),
-            "noted": noted_settings(self.schedule, self.probe),
-            "folder": None if self._folder is None else str(self._folder.resolve()),
-            "engine": self._engine,
-            "baselines": self._carried.tracin.state_dict(),
-        }
+        if self._session is not None:
+            self._session.count_training_time()
+        return self._state.state_dict() | {"noted": noted_settings(self.schedule, self.probe)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up where a checkpoint left off.
@@ -291,157 +260,11 @@ class InfluenceCallback(HostCallback):
         self._passed_on = dict(state_dict)
         if not self.enabled or not state_dict:
             return
-        self._record = Record.from_state_dict(state_dict["record"])
-        self._carried.references.load_state_dict(state_dict["references"])
-        if state_dict.get("baselines") is not None and "lr_sum" in state_dict["baselines"]:
-            self._carried.tracin.load_state_dict(state_dict["baselines"])
-        self._watch.load_state_dict(state_dict["watch"])
-        if "rates" in state_dict:
-            self._rates.load_state_dict(state_dict["rates"])
-        elif self.probe.gradient_dot:
-            raise InputError(
-                "got a checkpoint of an older stagewise, without the learning rates of its steps, which TracIn needs; "
-                "expected one of this version; set probe.gradient_dot to false, or start a new run"
-            )
+        self._state.load_state_dict(state_dict)
         names = ("folder", "fingerprint", "engine", "noted", "paused")
         self._resumed = {name: state_dict[name] for name in names if name in state_dict}
 
-    # Probing
-
-    def _probe_if_due(self, trainer: Trainer, module: LightningModule) -> None:
-        step = trainer.global_step
-        previous = self._record.last_step
-        if step != previous and self.schedule.due(previous, step):
-            self._count_training_time()
-            if within_budget(trainer, self._record, self.schedule.max_overhead, step=step, faults=self._faults):
-                self._run_probe(trainer, module, step)
-        # After the probe: one that was interrupted is due again when the run is resumed.
-        self._record.last_step = step
-
-    def _run_probe(self, trainer: Trainer, module: LightningModule, step: int) -> None:
-        found, number = None, self._record.num_attempts
-        try:
-            for _ in range(2):
-                found = attempt(
-                    trainer,
-                    module,
-                    self._carried,
-                    self._faults,
-                    step,
-                    lambda: self._probe(trainer, module, step, number),
-                    self._halve_chunks,
-                )
-                if not self._leave_out(trainer, module, found):
-                    break
-            if found is not None:
-                self._keep(trainer, step, *found)
-        finally:
-            self._record.add_probe_time(self._stopwatch.lap(), finished=found is not None)
-        if found is not None:
-            self._tell(trainer, step, *found)
-        else:
-            self._listeners.tell(step, None, self._faults)
-
-    def _probe(
-        self, trainer: Trainer, module: LightningModule, step: int, number: int
-    ) -> tuple[xr.Dataset | None, Trace]:
-        moments = self._second_moments(trainer, module)
-        sgld = self._watch.before_probe(trainer, module, step, moments)
-        prober = self._prober_with(module, sgld)
-        show_on_bar(trainer, f"probing step {step} ...")
-        return prober.probe(
-            module, step, second_moments=moments, lr_sum=self._rates.total, number=number, leave_out=False
-        )
-
-    def _prober_with(self, module: LightningModule, sgld: ResolvedSGLD) -> Prober:
-        """The prober of the run, made at its first probe, since chains need numbers."""
-        assert self._subject is not None
-        if self._prober is None:
-            self.sgld = self._watch.config
-            self._fingerprint = self._subject.fingerprint(sgld) | self._identity
-            engine = None if self._engine is None else EngineName(self._engine)
-            self._prober = Prober.over(module, self._subject, sgld, self._carried, engine=engine, warn=rank_zero_warn)
-        return self._prober
-
-    def _halve_chunks(self) -> bool:
-        assert self._subject is not None
-        if self._prober is not None:
-            return self._prober.halve_chunks()
-        smaller = self._subject.with_smaller_chunks()
-        self._subject = smaller or self._subject
-        return smaller is not None
-
-    def _leave_out(
-        self, trainer: Trainer, module: LightningModule, found: tuple[xr.Dataset | None, Trace] | None
-    ) -> bool:
-        """Leave out samples that kept a probe from its chains; True where there are such."""
-        result, trace = (None, None) if found is None else found
-        again = left_out(
-            trainer, module, self._prober, self._record, self._faults, trace, lost=found is not None and result is None
-        )
-        if again and self._prober is not None:
-            self._subject = self._prober.subject
-            self._watch.look_at(self._subject.target)
-        return again
-
-    def _keep(self, trainer: Trainer, step: int, result: xr.Dataset | None, trace: Trace) -> None:
-        """Count the probe, and write it."""
-        assert self._prober is not None
-        assert self._folder is not None
-        self._engine = None if self._prober.engine is None else str(self._prober.engine)
-        self._record.add(step, result, chains_dropped=len(trace.dropped))
-        if result is None:
-            return
-        result.attrs |= self._named
-        if trainer.is_global_zero:
-            with self._faults.contained(PROBE, step):
-                ProbeStore(self._folder / STORE_NAME).write(to_store(result, self.probe.sample_matrices))
-            earlier = self._record.steps[-2] if len(self._record.steps) > 1 else None
-            drawn = self.probe.draw_matrices and images_due(earlier, step)
-            with self._faults.contained(LOGGER, step):
-                write_matrices(writers(trainer) if drawn else (), result)
-
-    def _tell(self, trainer: Trainer, step: int, result: xr.Dataset | None, trace: Trace) -> None:
-        """Warnings, scalars, and those that listen."""
-        warn_of_dropped_chains(trace, lost=result is None)
-        if result is not None:
-            warn_of_new_flags(step, result.attrs["flags"], self._record)
-        budgeted = self.schedule.max_overhead is not None
-        values = probe_values(result, self._record, chains_dropped=len(trace.dropped), budgeted=budgeted)
-        log_values(trainer, values, step, self._faults)
-        show_on_bar(trainer, f"{len(self._record.steps)} probes, {self._record.probe_seconds:.0f} s")
-        self._listeners.tell(step, result, self._faults)
-
-    @property
-    def _named(self) -> dict[str, str]:
-        """The component, as results have it, and the fingerprint beside its masks."""
-        return {} if self.component is None else {"component": self.component}
-
-    def _second_moments(self, trainer: Trainer, module: LightningModule) -> dict[str, Tensor] | None:
-        return second_moments(trainer, module) if isinstance(self.sgld.preconditioner, AdamMoments) else None
-
-    def _count_training_time(self) -> None:
-        """Credit the time since the last look at the clock to training."""
-        if self._subject is not None:
-            self._record.training_seconds += self._stopwatch.lap()
-
-    # Finishing
-
-    def _finish(self, trainer: Trainer, *, complete: bool) -> None:
-        if self._subject is None or self._folder is None:
-            return
-        self._count_training_time()
-        self._subject = self._prober = None
-        if not trainer.is_global_zero:
-            return
-        write_outcome(
-            trainer,
-            self._folder,
-            self._record,
-            config=self.sgld,
-            probe=self.probe,
-            max_overhead=self.schedule.max_overhead,
-            component=self.component,
-            faults=self._faults,
-            complete=complete,
-        )
+    def _finish(self, *, complete: bool) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.finish(complete=complete)

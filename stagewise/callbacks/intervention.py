@@ -26,7 +26,6 @@ from stagewise.callbacks.intervention_plan import (
 from stagewise.callbacks.live_windows import LiveWindows
 from stagewise.callbacks.reweighted_data import find_loader, follow_plan, refuse_distributed_sampler
 from stagewise.callbacks.run_folder import default_folder
-from stagewise.callbacks.step_lines import StepLines
 from stagewise.callbacks.trainer_facts import max_steps, writers
 from stagewise.checks.bounds import check_arguments
 from stagewise.errors import InputError
@@ -308,3 +307,32 @@ class InterventionCallback(HostCallback):
         if trainer.is_global_zero:
             write_json(folder / FILE_NAME, report)
             write_text(writers(trainer), tags.CHANGES, report_markdown(report), step)
+
+
+class StepLines:
+    """Logs values where they change, and once more just before, so that charts show steps and not slopes."""
+
+    def __init__(self) -> None:
+        """Start without a value."""
+        self._values: dict[str, float] = {}
+        self._step = -1
+
+    def log(self, trainer: Trainer, values: dict[str, float], step: int) -> None:
+        """Log values that hold from ``step`` on, where they differ from those before."""
+        if values == self._values:
+            return
+        if self._values and self._step < step - 1:
+            self._write(trainer, step - 1)
+        self._values = values
+        self._write(trainer, step)
+        trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in values.items()})
+
+    def end(self, trainer: Trainer, step: int) -> None:
+        """Draw the lines up to ``step``."""
+        if self._values and self._step < step:
+            self._write(trainer, step)
+
+    def _write(self, trainer: Trainer, step: int) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics(dict(self._values), step=step)
+        self._step = step

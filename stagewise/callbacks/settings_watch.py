@@ -15,7 +15,7 @@ from stagewise.calibration.look import COARSE_SAMPLES, find_faults, landscape_of
 from stagewise.calibration.resolve import resolve
 from stagewise.calibration.rules import EARLY_GROWTH
 from stagewise.callbacks.faults import OtherRankError, worst_of_ranks
-from stagewise.callbacks.progress import show_on_bar
+from stagewise.callbacks.trainer_facts import show_on_bar
 from stagewise.errors import InputError
 from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.config import ResolvedSGLD, SGLDConfig
@@ -54,69 +54,71 @@ class SettingsWatch:
             config: the settings as they were given.
             probe: whether to look where nothing is to be resolved, and the memory that it may take.
         """
-        self._config, self._probe = config, probe
-        self._target: Target | None = None
+        self.given, self._probe = config, probe
         self.restart()
 
     def restart(self) -> None:
         """Forget another run."""
         self._check = self._probe.check_curvature
         self._resolved: dict[str, Any] = {}
+        self._numbers: ResolvedSGLD | None = None
         self._last_look = -1
         self._told: list[str] = []
 
     @property
     def config(self) -> SGLDConfig:
         """The settings, with numbers in place of ``auto`` as soon as they are known."""
-        known = {name: value for name, value in self._resolved.items() if getattr(self._config, name) == "auto"}
-        return replace(self._config, **known)
-
-    def look_at(self, target: Target) -> None:
-        """Take note of what the probes of a run look at from now on."""
-        self._target = target
+        known = {name: value for name, value in self._resolved.items() if getattr(self.given, name) == "auto"}
+        return replace(self.given, **known)
 
     def before_probe(
-        self, trainer: Trainer, module: LightningModule, step: int, second_moments: Mapping[str, Tensor] | None = None
+        self,
+        trainer: Trainer,
+        module: LightningModule,
+        target: Target,
+        step: int,
+        second_moments: Mapping[str, Tensor] | None = None,
     ) -> ResolvedSGLD:
         """Settings for the probe at ``step``, after a look at the curvature where one is due.
 
         Args:
             trainer: of the run.
             module: at the weights that will be probed.
+            target: what is measured there.
             step: training step.
             second_moments: Adam's, by parameter name, for the preconditioner that uses them.
 
         Raises:
             InputError: ``auto`` cannot be resolved.
         """
-        config = self.config
-        if not (self._check or "auto" in (config.lr, config.localization)):
-            self._resolved |= config.fallbacks()
-            return self.config.require_resolved()
-        unresolved = bool(config.unresolved)
         first = self._last_look < 0
-        due = first or step >= max(RECHECK_RATIO * self._last_look, self._last_look + 1)
-        if not (unresolved or due):
-            return config.require_resolved()
-        show_on_bar(trainer, f"measuring curvature at step {step} ...")
-        try:
-            assert self._target is not None
-            landscape = curvature_landscape(trainer, module, self._target, config, self._probe.memory_limit_gib)
-            landscape = replace(landscape, second_moments=second_moments or {})
-            if unresolved:
-                self._resolve(trainer, module, config, replace(landscape, num_samples=FINE_SAMPLES), step)
-            else:
-                self._tell(find_faults(config, landscape, module, step), first=first)
-        except (InputError, ArithmeticError, RuntimeError) as error:
-            # Training goes on without the check; a fault of the loss itself shows again in the probe.
-            if "auto" in (config.lr, config.localization):
-                raise unmeasured(config, step, error) from error
-            self._resolved |= config.fallbacks()
-            self._check = False
-            reason = str(error).splitlines()[0]
-            rank_zero_info(f"stagewise: the sampler's settings were not checked against the curvature: {reason}")
-        self._last_look = step
-        return self.config.require_resolved()
+        due = self._check and (first or step >= max(RECHECK_RATIO * self._last_look, self._last_look + 1))
+        if self._numbers is not None and not due:
+            return self._numbers
+        config = self.config
+        unresolved = bool(config.unresolved)
+        needed = "auto" in (config.lr, config.localization)
+        if due or needed or (unresolved and self._check):
+            show_on_bar(trainer, f"measuring curvature at step {step} ...")
+            try:
+                landscape = curvature_landscape(trainer, module, target, config, self._probe.memory_limit_gib)
+                landscape = replace(landscape, second_moments=second_moments or {})
+                if unresolved:
+                    self._resolve(trainer, module, config, replace(landscape, num_samples=FINE_SAMPLES), step)
+                else:
+                    self._tell(find_faults(config, landscape, module, step), first=first)
+            except (InputError, ArithmeticError, RuntimeError) as error:
+                # Training goes on without the check; a fault of the loss itself shows again in the probe.
+                if needed:
+                    raise unmeasured(config, step, error) from error
+                self._check = False
+                reason = str(error).splitlines()[0]
+                rank_zero_info(f"stagewise: the sampler's settings were not checked against the curvature: {reason}")
+            self._last_look = step
+        # Of what is left: settings that need not be numbers.
+        self._resolved |= self.config.fallbacks()
+        self._numbers = self.config.require_resolved()
+        return self._numbers
 
     def _resolve(
         self, trainer: Trainer, module: LightningModule, config: SGLDConfig, landscape: Landscape, step: int
@@ -158,4 +160,5 @@ class SettingsWatch:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Loads what :meth:`state_dict` saved."""
         self._resolved, self._last_look = dict(state["settled"]), state["last_look"]
+        self._numbers = None
         self._told = list(state["told"])

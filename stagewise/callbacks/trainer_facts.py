@@ -99,3 +99,16 @@ def max_steps(trainer: Trainer) -> float:
         return limit  # accumulation that changes on the way
     # A stream without a length: Lightning then answers with `max_steps`, -1 where there is none.
     return limit if estimated < 0 else min(limit, estimated)
+
+
+def show_on_bar(trainer: Trainer, text: str) -> None:
+    """Put a text beside the epoch on Lightning's own training bar; other bars are left alone."""
+    bar: Any = trainer.progress_bar_callback
+    if bar is None or not getattr(bar, "is_enabled", False):
+        return
+    description = f"Epoch {trainer.current_epoch} | {text}"
+    if is_a(bar, "TQDMProgressBar"):
+        bar.train_progress_bar.set_description(description)
+    elif is_a(bar, "RichProgressBar") and bar.progress is not None and bar.train_progress_bar_id is not None:
+        bar.progress.update(bar.train_progress_bar_id, description=description)
+        bar.refresh()

@@ -57,8 +57,15 @@ def assemble(
     start = time.perf_counter()
     result = bif(measured.features, reference, groups, positions=positions, centering=centering)
     told = None if reference is None else reference.equilibrated
-    settled = measured.features.equilibrated is not False and told is not False
-    result = result.assign(_signal(result, usable=measured.usable, settled=settled))
+    in_equilibrium = measured.features.equilibrated is not False and told is not False
+    signal = BetweenNorm(np.nan, np.nan, np.nan)
+    has_reference = result.attrs["reference_step"] != result.attrs["step"]
+    if has_reference and measured.usable:
+        signal = between_norm(result["shift"].values, result["shift_se"].values, float(result["shift_norm_se"]))
+        if not in_equilibrium:
+            signal = signal._replace(error=np.nan)
+    signals = {"signal": signal.value, "signal_se": signal.error, "signal_threshold": signal.threshold}
+    result = result.assign({name: xr.Variable((), value, {"units": "nats"}) for name, value in signals.items()})
     own = measured.own.variables
     # All at once: one by one, each costs a copy of all the others.
     result = result.assign_coords({name: own[name] for name in measured.own.coords})
@@ -66,16 +73,3 @@ def assemble(
     result.attrs |= measured.own.attrs
     result["seconds"] = result["seconds"] + (time.perf_counter() - start)
     return result
-
-
-def _signal(result: xr.Dataset, *, usable: bool, settled: bool) -> dict[str, xr.Variable]:
-    """``settled``: whether the chains are in equilibrium, here and at the reference; else the signal has no error."""
-    signal = BetweenNorm(np.nan, np.nan, np.nan)
-    has_reference = result.attrs["reference_step"] != result.attrs["step"]
-    if has_reference and usable:
-        shift, error = result["shift"].values, result["shift_se"].values
-        signal = between_norm(shift, error, float(result["shift_norm_se"]))
-        if not settled:
-            signal = signal._replace(error=np.nan)
-    found = {"signal": signal.value, "signal_se": signal.error, "signal_threshold": signal.threshold}
-    return {name: xr.Variable((), value, {"units": "nats"}) for name, value in found.items()}

@@ -33,7 +33,6 @@ class Baselines:
         *,
         sgld: ResolvedSGLD,
         config: ProbeConfig,
-        tracin: TracInOfRun,
         gradient_block: int | None = None,
     ) -> None:
         """Start before the first probe.
@@ -43,21 +42,19 @@ class Baselines:
             groups: over the observed set.
             sgld: the sampler, for the damping localization / nbeta.
             config: which baselines are asked for.
-            tracin: the sum so far, which is added to.
             gradient_block: weights whose gradients are held at once; all if None.
         """
         self._target = target
         self._groups = groups
         self._sgld = sgld
         self._config = config
-        self._tracin = tracin
         self._gradient_block = gradient_block
 
     def rechunk(self, chunk_size: int) -> None:
         """Take so many samples for each forward pass from now on."""
         self._target = replace(self._target, chunk_size=chunk_size)
 
-    def measure(self, module: nn.Module, step: int, lr_sum: float | None) -> Variables:
+    def measure(self, module: nn.Module, step: int, lr_sum: float | None, tracin: TracInOfRun) -> Variables:
         """Variables of a probe's data set, ``[group, group_j]``.
 
         ``graddot`` and ``tracin``: positive = helpful; ``damped_influence``: negative = helpful. All are NaN where two
@@ -69,6 +66,7 @@ class Baselines:
             module: at the weights to look at.
             step: training step.
             lr_sum: learning rates of training, summed over all its steps so far; without it there is no TracIn.
+            tracin: its sum so far, which is added to.
         """
         found: Variables = {}
         if self._config.gradient_dot:
@@ -80,7 +78,7 @@ class Baselines:
                 block_size=self._gradient_block,
             )
             found["graddot"] = (_AXES, dot, {"units": graddot.UNITS, "sign": graddot.SIGN, "pairs": self._pairs})
-            total = self._tracin.add(dot, step, lr_sum, defined=self._groups.has_pairs)
+            total = tracin.add_probe(dot, step, lr_sum, defined=self._groups.has_pairs)
             if total is not None:
                 found["tracin"] = (_AXES, total, {"units": TRACIN_UNITS, "sign": graddot.SIGN, "pairs": self._pairs})
         if self._config.damped_influence:

@@ -1,26 +1,25 @@
 """What the probes of a run hand on to later ones."""
 
 from collections.abc import Mapping
-from copy import deepcopy
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stagewise.influence.baselines.tracin import TracIn
-from stagewise.influence.features import Features
 from stagewise.probes.references import References
 
 
-class TracInOfRun:
-    """TracIn over the steps of a run, from the gradient dot product of each probe; plain state."""
+class TracInOfRun(TracIn):
+    """TracIn over the steps of a run, from the gradient dot product of each probe."""
 
     def __init__(self) -> None:
         """Start before the first probe."""
-        self._sum = TracIn()
+        super().__init__()
         self._last_step, self._lr_sum = 0, 0.0
 
-    def add(
+    def add_probe(
         self, dot: NDArray[np.float64], step: int, lr_sum: float | None, *, defined: NDArray[np.bool_]
     ) -> NDArray[np.float64] | None:
         """Take in a probe.
@@ -38,31 +37,30 @@ class TracInOfRun:
         finite = np.isfinite(dot[defined]).all()
         if lr_sum is None or not np.isfinite(lr_sum) or step <= self._last_step or not finite:
             return None
-        total = self._sum.add(dot, lr_sum=lr_sum - self._lr_sum, defined=defined)
+        total = self.add(dot, lr_sum=lr_sum - self._lr_sum, defined=defined)
         self._last_step, self._lr_sum = step, lr_sum
         return total
 
     def keep(self, groups: list[int]) -> None:
         """Go on with some of the groups, by their positions."""
-        if self._sum.total is not None:
-            state = self._sum.state_dict()
-            self._sum.load_state_dict({"total": state["total"][groups][:, groups]})
+        if self._total is not None:
+            self._total = self._total[groups][:, groups]
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain Python."""
-        return {"tracin": self._sum.state_dict(), "last_step": self._last_step, "lr_sum": self._lr_sum}
+        return {"tracin": super().state_dict(), "last_step": self._last_step, "lr_sum": self._lr_sum}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Loads what :meth:`state_dict` saved."""
-        self._sum.load_state_dict(state["tracin"])
+        super().load_state_dict(state["tracin"])
         self._last_step, self._lr_sum = state["last_step"], state["lr_sum"]
 
 
 class Mark(NamedTuple):
     """A place to return to, see :meth:`Carried.mark`."""
 
-    references: list[Features]
-    tracin: dict[str, Any]
+    references: References
+    tracin: TracInOfRun
     num_probes: int
 
 
@@ -82,14 +80,12 @@ class Carried:
         self.num_probes = 0
 
     def mark(self) -> Mark:
-        """What a probe adds to, for :meth:`return_to`."""
-        return Mark(self.references.mark(), deepcopy(self.tracin.state_dict()), self.num_probes)
+        """What a probe adds to, for :meth:`return_to`: both make new arrays and lists, and change none."""
+        return Mark(copy(self.references), copy(self.tracin), self.num_probes)
 
     def return_to(self, mark: Mark) -> None:
         """Be as before a probe that failed, here or on another rank."""
-        self.references.return_to(mark.references)
-        self.tracin.load_state_dict(mark.tracin)
-        self.num_probes = mark.num_probes
+        self.references, self.tracin, self.num_probes = copy(mark.references), copy(mark.tracin), mark.num_probes
 
     def keep(self, rows: NDArray[np.int64], *, reduced: list[int], groups: list[int]) -> None:
         """Go on with a part of the observed set.
@@ -99,5 +95,5 @@ class Carried:
             reduced: positions of what draws are reduced to that are kept.
             groups: positions of the groups that are kept.
         """
-        self.references.return_to([it.part(rows, reduced) for it in self.references.mark()])
+        self.references.keep(rows, reduced)
         self.tracin.keep(groups)

@@ -9,7 +9,7 @@ import xarray as xr
 from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups
 from stagewise.probes.config import ProbeConfig
-from stagewise.probes.flags import Flag, find_flags, in_equilibrium
+from stagewise.probes.flags import Flag, find_flags
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.diagnostics import diagnose
 from stagewise.sampling.preconditioners.diagonal import RMSprop
@@ -19,19 +19,20 @@ _VARIABLES = {"drift": "chain_drift", "distance": "end_distance"}
 """Diagnostics whose own name means something else in a data set."""
 
 
-def add_diagnostics(
+def add_chain_facts(
     result: xr.Dataset, trace: Trace, features: Features, groups: Groups, *, sgld: SGLDConfig, config: ProbeConfig
 ) -> list[Flag]:
-    """Add diagnostics and flags; returns the flags.
+    """Add the losses at the training weights, diagnostics and flags; returns the flags.
 
     Args:
         result: gains a variable for each diagnostic, ``flagged``, ``flag_names``, ``equilibrated`` (0 where one of
-            :data:`~stagewise.probes.flags.EQUILIBRIUM_FLAGS` is raised, else 1) and the attribute ``flags``.
+            :data:`~stagewise.probes.flags.EQUILIBRIUM_FLAGS` is raised, else 1) and the attribute ``flags``;
+            ``anchor_loss`` and ``mask``, and with ``save_trace`` the losses of each draw.
         trace: of the probe.
         features: its draws, reduced to the groups, and to bins after them.
         groups: the groups alone.
         sgld: the sampler.
-        config: gives the thresholds of the flags.
+        config: gives the thresholds of the flags, and tells whether draws are kept.
     """
     counts = groups.counts
     own = features.groups[:, :, : counts.size]  # without the bins
@@ -52,20 +53,16 @@ def add_diagnostics(
     )
     told["chains_dropped"] = len(trace.dropped)
     told["flagged"] = len(flags)
-    told["equilibrated"] = int(in_equilibrium(flags))
+    told["equilibrated"] = int(not any(flag.of_equilibrium for flag in flags))
     told["flag_names"] = ((), np.array(", ".join(flag.name for flag in flags), dtype=object))
     # All at once: one by one, each costs a copy of all the others.
     result.update(told)
     result.attrs["flags"] = {flag.name: flag.words for flag in flags}
-    return flags
-
-
-def add_trace(result: xr.Dataset, trace: Trace, *, keep_draws: bool) -> None:
-    """Add the losses at the training weights and where there are any; with ``keep_draws``, those of each draw."""
     axes = ("sample", "token")[: trace.mask.ndim]
     result["anchor_loss"] = (axes, trace.anchor_loss, {"units": "nats"})
     result["mask"] = (axes, trace.mask)
-    if keep_draws:
+    if config.save_trace:
         result["loss"] = (("chain", "draw", *axes), trace.loss, {"units": "nats"})
         result["distance"] = (("chain", "draw"), trace.distance)
         result.coords["chain"] = list(trace.chains)
+    return flags

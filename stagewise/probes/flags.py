@@ -1,6 +1,6 @@
 """Flags of a probe: limits with their reasons, and advice."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -76,6 +76,11 @@ class Flag:
     name: str
     words: str
     severe: bool = False
+
+    @property
+    def of_equilibrium(self) -> bool:
+        """True if it says that the chains have not reached equilibrium."""
+        return self.name in EQUILIBRIUM_FLAGS
 
 
 @dataclass(frozen=True)
@@ -228,8 +233,3 @@ def find_flags(
         elif not (value >= limit if check.is_minimum else value <= limit):
             flags.append(Flag(check.name, f"got {check.measures} {value:.3g}; expected {expected}"))
     return flags
-
-
-def in_equilibrium(flags: Iterable[Flag]) -> bool:
-    """True if no flag of a probe says that its chains have not reached equilibrium."""
-    return not any(flag.name in EQUILIBRIUM_FLAGS for flag in flags)

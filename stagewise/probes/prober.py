@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from functools import cached_property
 from typing import Any
 
 import xarray as xr
@@ -22,9 +23,8 @@ from stagewise.probes.assembly import Measured, assemble
 from stagewise.probes.axes import TOKEN_AXES
 from stagewise.probes.baselines import Baselines
 from stagewise.probes.carried import Carried
-from stagewise.probes.chain_facts import add_diagnostics, add_trace
+from stagewise.probes.chain_facts import add_chain_facts
 from stagewise.probes.config import ProbeConfig
-from stagewise.probes.flags import in_equilibrium
 from stagewise.probes.llc import LearningCoefficient
 from stagewise.probes.lost_samples import kinds_seen, lost_words
 from stagewise.probes.subject import Subject, examine
@@ -143,7 +143,6 @@ class Prober:
             groups,
             sgld=self._sgld,
             config=self._config,
-            tracin=self.carried.tracin,
             gradient_block=subject.gradient_block,
         )
         self._llc = LearningCoefficient(module, target, groups, sgld=self._sgld, config=self._config, share=self._share)
@@ -239,7 +238,10 @@ class Prober:
             measured, trace = self.measure(module, step, second_moments=second_moments, lr_sum=lr_sum, number=number)
         if measured is None:
             return None, trace
-        result = self.assemble(measured, self.carried.references.for_step(step))
+        reference = self.carried.references.for_step(step)
+        result = assemble(
+            measured, reference, self.groups, positions=self.subject.positions, centering=self._config.centering
+        )
         # Last: a probe that fails on the way is no reference.
         if measured.usable:
             self.carried.references.add(measured.features)
@@ -272,13 +274,15 @@ class Prober:
         trace = self._sampler.run(step, second_moments, on_draw=tokens, numbers=self._numbers)
         traces = self._share.collect(trace)
         sums = None if tokens is None else self._share.collect(tokens)
-        own_llc = self._llc.run(step, second_moments, engine=self.engine)
-        controls = None
-        if self._control_due(number):
+        own_llc = None if self._llc.own is None else self._llc.run(step, second_moments, engine=self.engine)
+        number = self.carried.num_probes if number is None else number
+        self.carried.num_probes = number + 1
+        every, controls = self._config.control_every, None
+        if every is not None and number % every == 0:
             controls = self._share.collect(self._control(step, second_moments))
         if traces is None:
             return None, trace
-        trace = merge_traces(traces)
+        trace = traces[0] if len(traces) == 1 else merge_traces(traces)
         if tokens is not None and sums is not None:
             tokens.merge(sums)
         if not trace.chains:
@@ -289,24 +293,17 @@ class Prober:
             own = own.assign(self.subject.numbered(tokens.influence(trace.chains), "chosen", self._token_rows))
         if self._config.llc.enabled:
             own = own.assign(self._llc.measure(trace, features, own_llc))
-        own = own.assign(self.baselines.measure(module, step, lr_sum))
+        own = own.assign(self.baselines.measure(module, step, lr_sum, self.carried.tracin))
         if controls is not None:
             control = Features.of(merge_traces(controls), self.subject.reduced)
             own = own.assign(control_influence(features, control, self.groups, centering=self._config.centering))
-        flags = add_diagnostics(own, trace, features, self.groups, sgld=self._sgld, config=self._config)
-        features = replace(features, equilibrated=in_equilibrium(flags))
-        add_trace(own, trace, keep_draws=self._config.save_trace)
-        own = self.subject.numbered(own, "sample")
-        own.attrs |= self._settings() | {"engine": str(trace.engine)}
+        flags = add_chain_facts(own, trace, features, self.groups, sgld=self._sgld, config=self._config)
+        features = replace(features, equilibrated=bool(own["equilibrated"]))
+        if not self.subject.observed.is_whole:
+            own = self.subject.numbered(own, "sample")
+        own.attrs |= self._settings | {"engine": str(trace.engine)}
         own["seconds"] = time.perf_counter() - start
         return Measured(features, own, usable=not any(flag.severe for flag in flags)), trace
-
-    def _control_due(self, number: int | None) -> bool:
-        """Counts the probes."""
-        number = self.carried.num_probes if number is None else number
-        self.carried.num_probes = number + 1
-        every = self._config.control_every
-        return every is not None and number % every == 0
 
     def _control(self, step: int, second_moments: Mapping[str, Tensor] | None) -> Trace:
         """The chains of this process without the loss, their draws reduced even where those of the probe are kept."""
@@ -339,6 +336,7 @@ class Prober:
         """What must stay the same over a run for its probes to compare: settings and data, as text."""
         return self.subject.fingerprint(self._sgld)
 
+    @cached_property
     def _settings(self) -> dict[str, Any]:
         sgld = self._sgld
         return {

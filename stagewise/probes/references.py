@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stagewise.influence.features import Features
 
 _RESOLUTION = 16
@@ -40,15 +43,16 @@ class References:
         oldest = -1 if current is None else current.step
         self._kept = [kept for kept in self._kept if kept.step >= oldest]
         if not self._kept or step >= self._kept[-1].step * self._ratio ** (1 / _RESOLUTION):
-            self._kept.append(features)
+            self._kept = [*self._kept, features]
 
-    def mark(self) -> list[Features]:
-        """Marks what is cached, for :meth:`return_to`."""
-        return list(self._kept)
+    @property
+    def steps(self) -> list[int]:
+        """Steps of the probes in the cache, increasing."""
+        return [features.step for features in self._kept]
 
-    def return_to(self, mark: list[Features]) -> None:
-        """Forget what came after a mark."""
-        self._kept = list(mark)
+    def keep(self, rows: NDArray[np.int64], reduced: list[int]) -> None:
+        """Go on with some samples, and some of what draws are reduced to, by their positions."""
+        self._kept = [features.part(rows, reduced) for features in self._kept]
 
     def state_dict(self) -> list[dict[str, Any]]:
         """Tensors and plain Python."""

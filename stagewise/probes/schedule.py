@@ -95,6 +95,7 @@ class ProbeSchedule:
         """Steps between probes, where they are not listed."""
         return self.every_n_steps or DEFAULT_EVERY_N_STEPS
 
+    @property
     def listed_steps(self) -> list[int] | None:
         """The steps, increasing, where the schedule lists them; None where it repeats every n steps."""
         if self.log_spaced is not None:
@@ -107,7 +108,7 @@ class ProbeSchedule:
         Raises:
             InputError: a step lies beyond the end, or no step would ever be due.
         """
-        listed = self.listed_steps()
+        listed = self.listed_steps
         first_beyond = self._period if listed is None else listed[-1]
         if first_beyond > max_steps:
             what = f"every {first_beyond} steps" if listed is None else f"at step {first_beyond}"
@@ -123,7 +124,7 @@ class ProbeSchedule:
             previous: the step looked at before; -1 before the first.
             step: the step now. One optimizer step may advance it by more than one (several optimizers).
         """
-        listed = self.listed_steps()
+        listed = self.listed_steps
         if listed is None:
             return step > 0 and step // self._period > max(previous, 0) // self._period
         return bisect_right(listed, step) > bisect_right(listed, previous)

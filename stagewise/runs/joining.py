@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from stagewise.runs.zarr_file import Content, Entry
+from stagewise.files.zarr_file import Content, Entry
 
 _STEP = "step"
 

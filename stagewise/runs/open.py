@@ -11,6 +11,7 @@ import xarray as xr
 import stagewise.runs.accessor  # noqa: F401  (gives every data set `.stagewise`)
 from stagewise.checks.bounds import checked
 from stagewise.errors import InputError
+from stagewise.files.zarr_file import Content
 from stagewise.runs.joining import joined
 from stagewise.runs.probe_files import (
     GROUP_NAME,
@@ -24,7 +25,6 @@ from stagewise.runs.probe_files import (
 )
 from stagewise.runs.summary_file import summary_text
 from stagewise.runs.variables import described
-from stagewise.runs.zarr_file import Content
 
 
 def _locate(path: Path) -> Path:

@@ -9,7 +9,7 @@ import xarray as xr
 
 from stagewise._version import __version__
 from stagewise.errors import InputError
-from stagewise.runs.zarr_file import Content, Entry, Wanted, read_content
+from stagewise.files.zarr_file import Content, Entry, Wanted, read_content
 
 STORE_NAME = "influence.zarr"
 SUMMARY_NAME = "summary.json"

@@ -7,6 +7,7 @@ from pathlib import Path
 import xarray as xr
 
 from stagewise.files.writing import sync_folder, whole_file, write_json
+from stagewise.files.zarr_file import write_zarr_file
 from stagewise.runs.open import open_run
 from stagewise.runs.probe_files import (
     FORMAT_VERSION,
@@ -19,7 +20,6 @@ from stagewise.runs.probe_files import (
     store_version,
 )
 from stagewise.runs.words import with_plain_names
-from stagewise.runs.zarr_file import write_zarr_file
 
 # Readers find here what a store is made of, and how it is opened.
 __all__ = ["RUN_NAME", "STORE_NAME", "SUMMARY_NAME", "ProbeStore", "open_run", "with_plain_names", "write_summary"]
@@ -33,7 +33,7 @@ class ProbeStore:
 
     A probe is one file, ``step<k>.zip``: a run of 1,500 has 1,500 files, where a folder for each had 125,000; and one
     rename puts a probe in its place, or in that of an earlier one, so that a kill at any instant leaves the one or the
-    other whole. :mod:`~stagewise.runs.zarr_file` tells how to read one with plain xarray. Stores of earlier
+    other whole. :mod:`~stagewise.files.zarr_file` tells how to read one with plain xarray. Stores of earlier
     versions, with a folder ``step<k>`` for each probe, are read and continued.
     """
 
@@ -44,6 +44,7 @@ class ProbeStore:
             path: of the store.
         """
         self.path = path
+        self._prepared = False
 
     def steps(self) -> list[int]:
         """Returns training steps of the finished probes, increasing."""
@@ -59,7 +60,8 @@ class ProbeStore:
             InputError: the store is of a newer format.
             OSError: it could not be written; what was there before still is.
         """
-        self._prepare()
+        if not (self._prepared and (self.path / GROUP_NAME).is_file()):
+            self._prepare()
         step = int(probe.attrs["step"])
         earlier = self.path / f"step{step}"
         path = self.path / f"step{step}.zip"
@@ -68,7 +70,8 @@ class ProbeStore:
         # Of an earlier version: what is in the file goes before it, should this be as far as it gets.
         if earlier.exists():
             self._remove(earlier)
-        self._pass(step)
+        if self.aside.is_dir():
+            self._pass(step)
         return path
 
     def _prepare(self) -> None:
@@ -78,6 +81,7 @@ class ProbeStore:
         if store_version(group) != FORMAT_VERSION:
             attributes = {VERSION: FORMAT_VERSION}
             write_json(group, {"attributes": attributes, "zarr_format": 3, "node_type": "group"})
+        self._prepared = True
 
     def _remove(self, probe: Path) -> None:
         """Takes a probe out of the store at once, then delete it."""

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from stagewise import InfluenceCallback, ProbeSchedule, open_run
-from stagewise.callbacks import influence
+from stagewise.callbacks import session
 from stagewise.probes.budget import Stopwatch
 from tests.callbacks.runs import SGLD, Regression, regression_data
 
@@ -39,14 +39,14 @@ class Timed(Regression):
 
 def fit(folder, monkeypatch, max_steps, max_overhead, schedule=None, ckpt_path=None):
     clock = Clock()
-    monkeypatch.setattr(influence, "Stopwatch", lambda: Stopwatch(clock))
-    real = influence.Prober.probe
+    monkeypatch.setattr(session, "Stopwatch", lambda: Stopwatch(clock))
+    real = session.Prober.probe
 
     def timed(self, *args, **kwargs):
         clock.now += PROBE
         return real(self, *args, **kwargs)
 
-    monkeypatch.setattr(influence.Prober, "probe", timed)
+    monkeypatch.setattr(session.Prober, "probe", timed)
     pl.seed_everything(1, verbose=False)
     callback = InfluenceCallback(ProbeSchedule(**(schedule or {"every_n_steps": 1}), max_overhead=max_overhead), SGLD)
     saver = ModelCheckpoint(folder / "checkpoints", every_n_train_steps=7, save_top_k=-1)

@@ -13,8 +13,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from stagewise import InfluenceCallback, ProbeConfig, ProbeSchedule, SampleMatrices, SGLDConfig, open_run
 from stagewise.callbacks.faults import Faults
-from stagewise.callbacks.lost_samples import examined, left_out
-from stagewise.callbacks.notices import warn_of_dropped_chains
+from stagewise.callbacks.reporter import warn_of_dropped_chains
+from stagewise.callbacks.run_state import RunSettings, RunState
+from stagewise.callbacks.session import ProbeSession, examined
 from stagewise.errors import LossContractError
 from stagewise.loading.loader import ResumableLoader
 from stagewise.probes.carried import Carried
@@ -203,11 +204,17 @@ def test_samples_of_rank_zero_are_left_out_whatever_this_rank_finds():
     _, trace = prober.probe(module, 8, leave_out=False)
     assert prober.lost_in(trace) == (3,)
     trainer.strategy.answer = (7,)
-    assert left_out(trainer, module, prober, record, Faults("raise"), trace, lost=True)
-    assert prober.lost == (5, 7)
+    state = RunState(SGLD, FULL)
+    state.record = record
+    settings = RunSettings(ProbeSchedule(), FULL, None)
+    session = ProbeSession(trainer, module, subject, state, settings, None, Faults("raise"))
+    assert not session.leave_out((None, trace))  # no prober so far
+    session.prober = prober
+    assert session.leave_out((None, trace))
+    assert prober.lost == session.subject.lost == (5, 7)
     trainer.strategy.answer = ()
-    assert not left_out(trainer, module, prober, record, Faults("raise"), trace, lost=True)
-    assert not left_out(trainer, module, prober, record, Faults("raise"), None, lost=False)
+    assert not session.leave_out((None, trace))
+    assert not session.leave_out(None)
     assert record.lost_samples == [{"sample": 5, "step": 0}, {"sample": 7, "step": 8}]
     assert examined(trainer, record, look, goes_on=True).lost == (5, 7)
 

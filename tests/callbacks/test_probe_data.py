@@ -105,7 +105,7 @@ def seen_by_probes(folder, loader, **settings):
 
     class Spy(pl.Callback):
         def on_train_start(self, trainer, module):
-            target = callback._subject.target
+            target = callback._session.subject.target
             seen["observed"] = target.observed[1].flatten().int().tolist()
             seen["sampling"] = target.driving[1].flatten().int().tolist()
 

@@ -1,6 +1,6 @@
 from types import SimpleNamespace
 
-from stagewise.callbacks.step_lines import StepLines
+from stagewise.callbacks.intervention import StepLines
 
 
 class Memory:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from stagewise.errors import InputError
+from stagewise.files.zarr_file import read_zarr_file
 from stagewise.phases.signal import Kind, Signal, signals_of
 from stagewise.phases.signal_table import signal_table
 from stagewise.runs.store import open_run
-from stagewise.runs.zarr_file import read_zarr_file
 from tests.phases.synthetic_run import STEPS, write_run
 
 

@@ -53,11 +53,12 @@ def test_tracin_is_the_sum_of_the_rates_of_its_steps_times_product(case):
 
 def test_steps_of_a_probe_that_is_left_out_count_with_the_next(case, monkeypatch):
     module, batch = case
-    baselines = prober(module, batch).baselines
+    watcher = prober(module, batch)
+    baselines, tracin = watcher.baselines, watcher.carried.tracin
     with monkeypatch.context() as broken:
         broken.setattr(graddot, "gradient_dot", lambda *args, **kwargs: np.array([[np.inf]]))
-        assert "tracin" not in baselines.measure(module, 4, 0.4)
-    found = baselines.measure(module, 10, 1.0)
+        assert "tracin" not in baselines.measure(module, 4, 0.4, tracin)
+    found = baselines.measure(module, 10, 1.0, tracin)
     np.testing.assert_allclose(found["tracin"][1], found["graddot"][1])
 
 
@@ -66,7 +67,7 @@ def test_tracin_goes_on_from_its_saved_state(case):
     whole, resumed = prober(module, batch), prober(module, batch)
     whole.probe(module, 4, lr_sum=0.3)
     resumed.carried.tracin.load_state_dict(whole.carried.tracin.state_dict())
-    first, second = (one.baselines.measure(module, 9, 0.4)["tracin"][1] for one in (whole, resumed))
+    first, second = (one.baselines.measure(module, 9, 0.4, one.carried.tracin)["tracin"][1] for one in (whole, resumed))
     np.testing.assert_array_equal(first, second)
 
 
@@ -99,7 +100,7 @@ def test_products_keep_within_the_memory_limit_and_are_what_they_are_without(mon
     limit = whole.memory_gib - 100_000 / 2**30
     bounded = prober(module, batch, gentle, memory_limit_gib=limit)
     assert bounded.memory_gib == pytest.approx(limit, rel=1e-4)
-    first, second = (it.baselines.measure(module, 1, None)["graddot"][1] for it in (whole, bounded))
+    first, second = (it.baselines.measure(module, 1, None, it.carried.tracin)["graddot"][1] for it in (whole, bounded))
     np.testing.assert_allclose(first, second, rtol=1e-4)
     assert blocks[0] is None
     assert blocks[1] == pytest.approx(40_001 - 100_000 / 8, abs=2)

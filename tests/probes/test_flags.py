@@ -7,7 +7,7 @@ from torch import nn
 
 from stagewise.errors import InputError
 from stagewise.probes.config import ProbeConfig
-from stagewise.probes.flags import EQUILIBRIUM_FLAGS, FLAG_NAMES, Thresholds, find_flags, in_equilibrium, remedy
+from stagewise.probes.flags import EQUILIBRIUM_FLAGS, FLAG_NAMES, Thresholds, find_flags, remedy
 from stagewise.probes.prober import Prober
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
@@ -140,6 +140,10 @@ def test_chains_without_burn_in_are_flagged_for_their_slide():
 def test_limits_that_mean_nothing_are_refused(bad):
     with pytest.raises(InputError, match=r"got thresholds\..*; expected .*null"):
         Thresholds(**bad)
+
+
+def in_equilibrium(flags):
+    return not any(flag.of_equilibrium for flag in flags)
 
 
 @pytest.mark.parametrize(("name", "change"), [(name, change) for name, _, change in BAD])

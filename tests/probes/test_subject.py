@@ -85,10 +85,10 @@ def test_what_a_failed_probe_added_is_taken_back():
     mark = carried.mark()
     before = carried.tracin.state_dict()
     prober.probe(module, 9, lr_sum=0.5)
-    assert len(carried.references.mark()) == 2
+    assert len(carried.references.steps) == 2
     assert carried.num_probes == 2
     carried.return_to(mark)
-    assert len(carried.references.mark()) == 1
+    assert len(carried.references.steps) == 1
     assert carried.num_probes == 1
     after = carried.tracin.state_dict()
     assert torch.equal(before["tracin"]["total"], after["tracin"]["total"])

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from stagewise.files.zarr_file import read_content
 from stagewise.influence.stored_matrices import to_store
 from stagewise.probes.config import ProbeConfig
 from stagewise.runs.joining import joined
 from stagewise.runs.open import open_run
 from stagewise.runs.store import ProbeStore
-from stagewise.runs.zarr_file import read_content
 from tests.runs.full_run import full_probes, write_full_run
 
 BESIDE = ("format_version",)

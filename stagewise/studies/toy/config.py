@@ -224,7 +224,7 @@ class ToyConfig:
         Raises:
             InputError: the schedule does not list its steps from 1 on, or sets a budget.
         """
-        steps = self.influence.schedule.listed_steps()
+        steps = self.influence.schedule.listed_steps
         if steps is None or steps[0] < 1 or len(steps) < 4 or self.influence.schedule.max_overhead is not None:
             raise InputError(
                 "got influence.schedule without 4 listed steps from 1 on, or with max_overhead; expected log_spaced or "

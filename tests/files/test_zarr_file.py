@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from stagewise.errors import InputError
-from stagewise.runs.zarr_file import read_zarr_file, write_zarr_file
+from stagewise.files.zarr_file import read_zarr_file, write_zarr_file
 
 
 class Kind(StrEnum):

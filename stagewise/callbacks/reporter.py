@@ -1,0 +1,282 @@
+"""What probes tell: values to the loggers, the training bar, warnings, files, pictures, listeners, the summary."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+import xarray as xr
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+
+from stagewise.callbacks.faults import LISTENER, LOGGER, PROBE, Faults
+from stagewise.callbacks.run_state import RunSettings, RunState
+from stagewise.callbacks.trainer_facts import show_on_bar, writers
+from stagewise.errors import InputError
+from stagewise.influence.groups import Groups
+from stagewise.influence.stored_matrices import to_store
+from stagewise.lm.classes.coverage import Coverage, class_coverage
+from stagewise.probes.history import Record
+from stagewise.probes.lost_samples import kinds_seen, not_finite_rows
+from stagewise.reporting import tags
+from stagewise.reporting.classes_page import classes_page, write_classes_page
+from stagewise.reporting.scalars import probe_scalars
+from stagewise.reporting.summary import build_summary, failures, summary_markdown
+from stagewise.reporting.tensorboard import images_due, write_layout, write_matrices, write_text
+from stagewise.runs.equilibrium import flag_line
+from stagewise.runs.store import STORE_NAME, ProbeStore, open_run, write_summary
+from stagewise.runs.verdict import VARIABLES, Verdict, judge
+from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
+
+Listener = Callable[[int, xr.Dataset | None], None]
+"""Called with a probe's training step and its data set, None where all chains failed; it must not change either."""
+
+
+class Reporter:
+    """Tells of the probes of a run while it goes on. What goes wrong in one place does not keep it from the others."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        folder: Path,
+        state: RunState,
+        settings: RunSettings,
+        faults: Faults,
+        listeners: Sequence[Listener],
+    ) -> None:
+        """Nothing is told yet.
+
+        Args:
+            trainer: whose loggers and bar get the values.
+            folder: of the run.
+            state: of the run; its record takes in each probe.
+            settings: of the probes.
+            faults: takes in what goes wrong.
+            listeners: called after each probe, in order; others may be added on the way.
+        """
+        self._trainer, self._state, self._settings = trainer, state, settings
+        self._folder, self._store = folder, ProbeStore(folder / STORE_NAME)
+        self._faults, self._listeners = faults, listeners
+
+    def begin(self, given: Mapping[str, Tensor], groups: Groups) -> None:
+        """Lay out TensorBoard, and tell how much of the observed set the groups hold: ``classes.md``, on rank zero.
+
+        Args:
+            given: the masks as they were given.
+            groups: the same, fitted to the losses.
+        """
+        if not self._trainer.is_global_zero:
+            return
+        step = self._trainer.global_step
+        with self._faults.contained(LOGGER, step):
+            write_layout(writers(self._trainer), groups, control=self._settings.probe.control_every is not None)
+            if given:
+                coverage = group_coverage(given, groups)
+                page = classes_page(coverage.markdown(), unit=coverage.unit)
+                write_classes_page(self._folder, page)
+                write_text(writers(self._trainer), tags.CLASSES, page, step)
+
+    def skipped(self, step: int, max_overhead: float) -> None:
+        """Count a probe that the budget does not allow; the first one is told of.
+
+        Args:
+            step: at which it was due.
+            max_overhead: the budget.
+        """
+        record = self._state.record
+        record.skipped_steps.append(step)
+        if len(record.skipped_steps) == 1:
+            rank_zero_warn(
+                f"stagewise: the probe due at step {step} is skipped: another {record.last_probe_seconds or 0.0:.3g} s "
+                f"would take probes beyond schedule.max_overhead={max_overhead:g} of the {record.training_seconds:.3g} "
+                "s of training; later skips are counted (sampler/skipped, summary.json)"
+            )
+        log_values(self._trainer, {tags.SKIPPED: float(len(record.skipped_steps))}, step, self._faults)
+
+    def keep(self, step: int, result: xr.Dataset | None, trace: Trace) -> None:
+        """Count a probe, and write it on rank zero: the file, then pictures.
+
+        Args:
+            step: training step.
+            result: its data set; None where all chains failed.
+            trace: of its chains.
+        """
+        record = self._state.record
+        record.add(step, result, chains_dropped=len(trace.dropped))
+        if result is None:
+            return
+        result.attrs |= self._settings.named
+        if not self._trainer.is_global_zero:
+            return
+        with self._faults.contained(PROBE, step):
+            self._store.write(to_store(result, self._settings.probe.sample_matrices))
+        earlier = record.steps[-2] if len(record.steps) > 1 else None
+        drawn = self._settings.probe.draw_matrices and images_due(earlier, step)
+        with self._faults.contained(LOGGER, step):
+            write_matrices(writers(self._trainer) if drawn else (), result)
+
+    def tell(self, step: int, found: tuple[xr.Dataset | None, Trace] | None) -> None:
+        """Tell of a probe: warnings, values by tag, the bar, and those that listen.
+
+        Args:
+            step: training step.
+            found: its data set and its chains; None where it failed.
+        """
+        result, trace = (None, None) if found is None else found
+        if trace is not None:
+            record, dropped = self._state.record, len(trace.dropped)
+            warn_of_dropped_chains(trace, lost=result is None)
+            if result is not None:
+                self._warn_of_new_flags(step, result.attrs["flags"])
+            log_values(self._trainer, self._values(result, chains_dropped=dropped), step, self._faults)
+            show_on_bar(self._trainer, f"{len(record.steps)} probes, {record.probe_seconds:.0f} s")
+        for listener in tuple(self._listeners):
+            with self._faults.contained(LISTENER, step):
+                listener(step, result)
+
+    def _values(self, result: xr.Dataset | None, *, chains_dropped: int) -> dict[str, float]:
+        """Values by tag: what a probe measured, and what is counted over the run."""
+        record = self._state.record
+        values = {tags.FLAGGED: 1.0} if result is None else probe_scalars(result)
+        values[tags.CHAINS_DROPPED] = float(chains_dropped)
+        if self._settings.schedule.max_overhead is not None:
+            values[tags.SKIPPED] = float(len(record.skipped_steps))
+        if record.overhead is not None:
+            values[tags.OVERHEAD] = record.overhead
+        return values
+
+    def _warn_of_new_flags(self, step: int, flags: Mapping[str, str]) -> None:
+        """Tell of each kind of flag when it first occurs in a run, all of a probe at once; later ones are counted."""
+        new = [f"{name}: {words}" for name, words in flags.items() if self._state.record.flags[name] == 1]
+        if new:
+            rank_zero_warn(
+                f"stagewise: the probe at step {step} is flagged; later flags of these kinds are only counted "
+                "(sampler/flagged, summary.json), probe.thresholds holds the limits\n- " + "\n- ".join(new)
+            )
+
+    def finish(self, *, complete: bool) -> None:
+        """Detect windows, judge the run, write ``summary.json`` and the text page, and say where things are.
+
+        On rank zero.
+
+        Args:
+            complete: whether the run has come to its end, and was not stopped by an error.
+        """
+        if not self._trainer.is_global_zero:
+            return
+        record, probe = self._state.record, self._settings.probe
+        max_overhead, step = self._settings.schedule.max_overhead, self._trainer.global_step
+        warn_of_counts(record, max_overhead)
+        verdict = None
+        with self._faults.contained(PROBE, step):
+            verdict = self._verdict()
+        summary = build_summary(
+            record,
+            config=self._state.watch.config,
+            probe=probe,
+            max_overhead=max_overhead,
+            component=self._settings.component,
+            verdict=verdict,
+            complete=complete,
+        )
+        with self._faults.contained(PROBE, step):
+            write_summary(self._folder, summary)
+        windows = record.windows(min_prominence=probe.min_prominence)
+        with self._faults.contained(LOGGER, step):
+            write_text(writers(self._trainer), tags.RUN_SUMMARY, summary_markdown(summary), step)
+            for at in record.steps:
+                inside = any(window.covers(at) for window in windows)
+                # Steps that have passed: other loggers would drop them.
+                for writer in writers(self._trainer):
+                    writer.add_scalar(tags.IN_WINDOW, float(inside), global_step=at)
+        failed = {kind: count for kind, count in failures(record).items() if count}
+        if failed:
+            listed = ", ".join(f"{kind} {count}" for kind, count in failed.items())
+            rank_zero_warn(f"stagewise: failed while training went on: {listed}")
+        rank_zero_info(
+            f"stagewise: {len(record.steps)} probes in {record.probe_seconds:.1f} s; windows at "
+            f"{[window.peak for window in windows]}; results in {self._folder}"
+        )
+        if verdict is not None:
+            rank_zero_info(f"stagewise: {verdict.text()}")
+
+    def _verdict(self) -> Verdict:
+        record, probe = self._state.record, self._settings.probe
+        try:
+            run = open_run(self._folder, variables=VARIABLES) if record.steps else None
+        except InputError as error:  # no probe that can be read: the run ends well all the same
+            rank_zero_warn(f"stagewise: the verdict is left out: {error}")
+            run = None
+        windows = len(record.windows(min_prominence=probe.min_prominence))
+        return judge(run, windows=windows, thresholds=probe.thresholds, flags=record.flags)
+
+
+def log_values(trainer: Trainer, values: Mapping[str, float], step: int, faults: Faults) -> None:
+    """Give values to every logger at a training step, and to what other callbacks monitor.
+
+    Args:
+        trainer: of the run.
+        values: by tag.
+        step: of training.
+        faults: takes in what a logger raises; the others get the values all the same.
+    """
+    for logger in trainer.loggers:
+        with faults.contained(LOGGER, step):
+            logger.log_metrics(dict(values), step=step)
+    trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in values.items()})
+
+
+def group_coverage(given: Mapping[str, Tensor], groups: Groups) -> Coverage:
+    """Coverage of groups among the losses that there are: of samples where no group tells tokens apart.
+
+    Args:
+        given: the masks as they were given, ``[sample]`` or ``[sample, token]``.
+        groups: the same, fitted to the losses.
+    """
+    masks, present = torch.from_numpy(groups.masks), torch.from_numpy(groups.present)
+    if present.dim() == 2 and all(mask.dim() == 1 for mask in given.values()):
+        masks, present = masks.any(dim=2), present.any(dim=1)
+    return class_coverage(dict(zip(groups.names, masks, strict=True)), among=present)
+
+
+def warn_of_dropped_chains(trace: Trace, *, lost: bool) -> None:
+    """Name each chain that failed and what to do about it, and the probe if it lost them all.
+
+    Where losses are not finite at the training weights themselves, no chain was run: that is told once, and it is the
+    model or its data that is to be looked at, no setting of the sampler.
+
+    Args:
+        trace: of the probe.
+        lost: whether no chain was left.
+    """
+    if NOT_FINITE_HERE in trace.dropped.values():
+        rows, samples = len(not_finite_rows(trace.anchor_loss)), len(trace.anchor_loss)
+        seen = kinds_seen(trace.anchor_loss) or "beyond float32"
+        rank_zero_warn(
+            f"stagewise: the probe at step {trace.step} is left out and training goes on: {NOT_FINITE_HERE} ({seen}) "
+            f"in {rows} of {samples} observed samples, so no chain was run; look at the model (its weights, the "
+            "learning rate of training) and at what it is given"
+        )
+        return
+    for chain, reason in trace.dropped.items():
+        rank_zero_warn(
+            f"stagewise: chain {chain} of the probe at step {trace.step} was dropped: {reason}; lower sgld.lr or "
+            "raise sgld.localization"
+        )
+    if lost:
+        rank_zero_warn(
+            f"stagewise: the probe at step {trace.step} lost all its chains and is left out; training goes on"
+        )
+
+
+def warn_of_counts(record: Record, max_overhead: float | None) -> None:
+    """At the end of a run: how many probes were flagged, and how many the budget did not allow."""
+    probes = len(record.steps)
+    if record.flagged_steps:
+        rank_zero_warn(f"stagewise: flagged {flag_line(record.flags, len(record.flagged_steps), probes)}")
+    if record.skipped_steps:
+        due = probes + len(record.failed_steps) + len(record.skipped_steps)
+        rank_zero_warn(
+            f"stagewise: {len(record.skipped_steps)} of {due} due probes were skipped to stay within "
+            f"schedule.max_overhead={max_overhead}; results depend on the machine's speed"
+        )

@@ -1,0 +1,152 @@
+"""What a run of probes amounts to: saved with checkpoints, and there when the run is over."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightning.pytorch import Trainer
+from torch.optim import Optimizer
+
+from stagewise.callbacks.settings_watch import SettingsWatch
+from stagewise.callbacks.trainer_facts import learning_rate
+from stagewise.errors import InputError
+from stagewise.probes.carried import Carried, TracInOfRun
+from stagewise.probes.config import ProbeConfig
+from stagewise.probes.history import Record
+from stagewise.probes.schedule import ProbeSchedule
+from stagewise.sampling.config import SGLDConfig
+
+
+class RunSettings(NamedTuple):
+    """Settings of the probes of a run, beside the sampler's.
+
+    Attributes:
+        schedule: when to probe.
+        probe: the measurement.
+        component: whose weights the chains move; None for all.
+    """
+
+    schedule: ProbeSchedule
+    probe: ProbeConfig
+    component: str | None
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The component, as results and the fingerprint have it."""
+        return {} if self.component is None else {"component": self.component}
+
+
+class LearningRates:
+    """Sum over optimizer steps of the rate that each was made with, for TracIn.
+
+    A step is what ``trainer.global_step`` counts, under manual optimization and gradient accumulation too, with those
+    that a gradient scaler skips. The rate is read once gradients are there and before the weights move: a scheduler,
+    which acts after the step, has not moved it yet. See :func:`~stagewise.callbacks.trainer_facts.learning_rate` for
+    several optimizers or parameter groups.
+    """
+
+    def __init__(self) -> None:
+        """Start before the first step."""
+        self._made = 0.0
+        # Of the step with this number, which may be asked for more than once (L-BFGS) and may fail.
+        self._step, self._rate = -1, 0.0
+
+    @property
+    def total(self) -> float:
+        """Sum over the steps so far, squared weights per nat."""
+        return self._made + self._rate
+
+    def before_step(self, trainer: Trainer, optimizer: Optimizer) -> None:
+        """Take in the rate of the step that is about to be made.
+
+        Args:
+            trainer: whose ``global_step`` is the number of steps made before it.
+            optimizer: that makes it.
+        """
+        if trainer.global_step != self._step:
+            self._made += self._rate
+            self._step = trainer.global_step
+        self._rate = learning_rate(trainer, optimizer)
+
+    def lose(self) -> None:
+        """Steps were made that nobody read the rate of: the sum is unknown (NaN) from now on."""
+        self._made = math.nan
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain Python."""
+        return {"made": self._made, "step": self._step, "rate": self._rate}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Loads what :meth:`state_dict` saved."""
+        self._made, self._step, self._rate = state["made"], state["step"], state["rate"]
+
+
+class RunState:
+    """State of a run of probes.
+
+    Attributes:
+        record: what the probes came to.
+        carried: what they hand on to later ones.
+        rates: learning rates of training.
+        watch: holds the sampler's settings against the curvature.
+        fingerprint: what a resumed run must have in common with this one.
+        engine: that runs the chains; None until it has been chosen.
+        folder: where the files are; None before training starts.
+    """
+
+    def __init__(self, sgld: SGLDConfig, probe: ProbeConfig) -> None:
+        """Start before the first step.
+
+        Args:
+            sgld: the sampler as it was given.
+            probe: the measurement.
+        """
+        self._probe = probe
+        self.watch = SettingsWatch(sgld, probe)
+        self.rates = LearningRates()
+        self.fingerprint: dict[str, str] = {}
+        self.engine: str | None = None
+        self.folder: Path | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget another run."""
+        self.record, self.carried = Record(), Carried(self._probe.reference_ratio)
+        self.watch.restart()
+
+    def begin_fit(self) -> None:
+        """Begin with what goes from a fit to its end: learning rates, what they weigh, and the engine."""
+        self.rates, self.carried.tracin, self.engine = LearningRates(), TracInOfRun(), None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain Python."""
+        return {
+            "record": self.record.state_dict(),
+            "references": self.carried.references.state_dict(),
+            "watch": self.watch.state_dict(),
+            "rates": self.rates.state_dict(),
+            "fingerprint": dict(self.fingerprint),
+            "folder": None if self.folder is None else str(self.folder.resolve()),
+            "engine": self.engine,
+            "baselines": self.carried.tracin.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up where a checkpoint left off.
+
+        Raises:
+            InputError: TracIn is asked for, and the checkpoint does not know the learning rates of its steps.
+        """
+        self.record = Record.from_state_dict(state["record"])
+        self.carried.references.load_state_dict(state["references"])
+        self.watch.load_state_dict(state["watch"])
+        if "rates" in state:
+            self.rates.load_state_dict(state["rates"])
+        elif self._probe.gradient_dot:
+            raise InputError(
+                "got a checkpoint of an older stagewise, without the learning rates of its steps, which TracIn needs; "
+                "expected one of this version; set probe.gradient_dot to false, or start a new run"
+            )
+        if state.get("baselines") is not None and "lr_sum" in state["baselines"]:
+            self.carried.tracin.load_state_dict(state["baselines"])

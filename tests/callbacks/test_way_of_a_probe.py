@@ -1,0 +1,78 @@
+"""The way of one probe from ``on_train_batch_end`` to its file can be read top-down in few stops."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import stagewise
+from stagewise import InfluenceCallback
+from stagewise.sampling.chains import ChainSampler
+from tests.callbacks.runs import EVERY_2, SGLD, Regression, fit, regression_data
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+PACKAGE = Path(stagewise.__path__[0])
+FOUNDATIONS = {"errors", "checks", "files", "structure", "batches", "losses", "isolation"}
+WALKED = {"callbacks", "probes", "runs"}
+
+
+def room(code):
+    return Path(code.co_filename).relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def properties():
+    """Code of properties: they are read as attributes are."""
+    found = set()
+    for name, module in list(sys.modules.items()):
+        if name.startswith("stagewise"):
+            for kind in [value for value in vars(module).values() if isinstance(value, type)]:
+                held = (getattr(it, "fget", None) or getattr(it, "func", None) for it in vars(kind).values())
+                found |= {it.__code__ for it in held if hasattr(it, "__code__")}
+    return found
+
+
+class Walk:
+    """Functions of the package that are called, once each; of formulas and samplers the doors, of foundations none."""
+
+    def __init__(self):
+        self.stops, self._passed = [], properties()
+        self._depth, self._closed = 0, None
+
+    def __call__(self, frame, event, _):
+        code = frame.f_code
+        if event not in ("call", "return") or not code.co_filename.startswith(str(PACKAGE)):
+            return
+        if event == "return":
+            self._depth -= 1
+            return
+        self._depth += 1
+        if self._closed is not None and self._depth > self._closed:
+            return
+        self._closed = None
+        if code in self._passed or room(code) in FOUNDATIONS:
+            return
+        if room(code) not in WALKED:
+            self._closed = self._depth
+        if code not in self.stops and not code.co_name.startswith(("<", "__")):
+            self.stops.append(code)
+
+
+def test_a_probe_gets_to_disk_in_at_most_40_stops(tmp_path):
+    walk = Walk()
+
+    class Walked(InfluenceCallback):
+        def on_train_batch_end(self, trainer, module, *args):
+            if trainer.global_step == 4:
+                sys.setprofile(walk)
+            try:
+                super().on_train_batch_end(trainer, module, *args)
+            finally:
+                sys.setprofile(None)
+
+    fit(tmp_path, Regression(), regression_data(), Walked(EVERY_2, SGLD))
+    names = [code.co_qualname for code in walk.stops]
+    end = names.index("ProbeStore.write") + 1
+    assert names[0] == "InfluenceCallback.on_train_batch_end"
+    assert f"{ChainSampler.__name__}.run" in names[:end]
+    assert 20 < end <= 40, names[:end]
