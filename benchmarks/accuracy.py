@@ -21,7 +21,7 @@ from scipy.stats import t as student
 from torch import nn
 
 from stagewise.calibration.landscape import Landscape
-from stagewise.calibration.resolve import settle
+from stagewise.calibration.resolve import resolve
 from stagewise.influence.split import Centering
 from stagewise.influence.tokens import token_bif
 from stagewise.sampling.chains import run_chains
@@ -99,9 +99,9 @@ def numbers(module: nn.Module, sampling: tuple[torch.Tensor, torch.Tensor], sett
     """The sampler; what is ``auto`` among step, drift and spacing is settled as for a user, from measured curvature."""
     common = {"nbeta": NBETA, "localization": LOCALIZATION, "num_chains": CHAINS, "num_draws": max(DRAWS) // CHAINS}
     config = SGLDConfig(**{**common, "batch_size": BATCH, **settings})  # type: ignore[arg-type]
-    if not {"lr", "drift", "num_steps_bw_draws"} & set(config.unsettled):
+    if not {"lr", "drift", "num_steps_bw_draws"} & set(config.unresolved):
         return config
-    return settle(config, Landscape(Target(squared, sampling)), module)[0]
+    return resolve(config, Landscape(Target(squared, sampling)), module)[0]
 
 
 def interval(values: list[float]) -> tuple[float, float, float]:
@@ -136,7 +136,7 @@ def main() -> None:
                 seconds += time.process_time() - start
                 for n in DRAWS:
                     errors[n].append(truths[config.drift].error(loss[:, : n // CHAINS]))
-            lr, _ = config.numbers()
+            lr = config.require_resolved().lr
             note = (
                 f"{config.steps_bw_draws} gradient steps a draw, {config.burnin_steps} before the first; lr {lr:.3g}, "
                 f"{config.drift}; {1e3 * seconds / options.rounds / max(DRAWS):.2g} CPU ms a draw"

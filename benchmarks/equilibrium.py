@@ -128,7 +128,8 @@ class Demo:
         config = self.module.model.config
         with torch.no_grad():
             losses = evaluate(self.loss_fn, self.module, self.data.observed).values
-        lr, localization = self.sgld.numbers()
+        resolved = self.sgld.require_resolved()
+        lr, localization = resolved.lr, resolved.localization
         torch.save(
             {
                 "weights": {name.removeprefix("model."): it.detach() for name, it in self.module.named_parameters()},
@@ -176,7 +177,7 @@ class Demo:
     def truth(self, step: int, draws: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
         """Within part of long chains ``[group, group]``, its error, and the names of the groups."""
         self.at(step)
-        lr, _ = self.sgld.numbers()
+        lr = self.sgld.require_resolved().lr
         long = replace(
             self.sgld,
             lr=lr / 2,

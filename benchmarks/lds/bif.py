@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lds.sets import Split
 from stagewise.calibration.landscape import Landscape
-from stagewise.calibration.resolve import settle
+from stagewise.calibration.resolve import resolve
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import Drift, EngineName, Integrator, SGLDConfig, Start
 from stagewise.sampling.preconditioners.diagonal import RMSprop
@@ -84,8 +84,8 @@ def bif(module: nn.Module, split: Split, chains: Chains, weight_decay: float) ->
         start=chains.start,
         engine=EngineName.batched,
     )
-    if config.unsettled:
-        config, _ = settle(config, Landscape(Target(cross_entropy, split.train), num_samples=num_train), module)
+    if config.unresolved:
+        config, _ = resolve(config, Landscape(Target(cross_entropy, split.train), num_samples=num_train), module)
     observed = (torch.cat([split.train[0], split.test[0]]), torch.cat([split.train[1], split.test[1]]))
     trace = run_chains(module, cross_entropy, observed=observed, sampling=split.train, config=config)
     if trace.dropped:

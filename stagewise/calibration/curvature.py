@@ -157,11 +157,11 @@ def measure_curvature(
     Source: Lanczos with implicit restarts, ARPACK by way of :func:`scipy.sparse.linalg.eigsh`; products by double
     backward, Pearlmutter 1994.
     """
-    _check(target.sampling, tolerance, num_vectors)
+    _check(target.driving, tolerance, num_vectors)
     weights = FlatWeights(module, target.selection)
 
     def body() -> Curvature:
-        hessian = HessianProducts(weights, partial(target.evaluate, module), target.sampling, target.chunk_size)
+        hessian = HessianProducts(weights, partial(target.evaluate, module), target.driving, target.chunk_size)
         product = _Products(hessian, root, nbeta, localization)
         high, low, residual = _ends(product, weights.anchor, tolerance, num_vectors, seed)
         return Curvature(high, low, residual, product.num_products, step)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from stagewise.calibration.curvature import Curvature
 from stagewise.calibration.rules import LOCALIZATION_MARGIN, STEP_AIM
 from stagewise.errors import InputError
-from stagewise.sampling.config import Integrator, SGLDConfig
+from stagewise.sampling.config import Integrator, ResolvedSGLD, SGLDConfig
 from stagewise.sampling.preconditioners.diagonal import RMSprop
 from stagewise.sampling.relaxation import STABLE
 
@@ -70,7 +70,7 @@ def check_settings(
     steps; the variance of the Euler step is (1 / lam) / (1 - lr lam / 4), see
     :func:`~stagewise.sampling.sgld.sgld_step_`.
     """
-    config.numbers()
+    config = config.require_resolved()
     if not curvatures:
         raise InputError("got no curvature; expected that of at least one checkpoint; measure it first")
     findings = [*_posterior(config, curvatures)]
@@ -82,15 +82,15 @@ def check_settings(
     return sorted(findings, key=lambda finding: order.index(finding.severity))
 
 
-def _total(config: SGLDConfig, curvature: Curvature) -> Curvature:
-    _, localization = config.numbers()
+def _total(config: ResolvedSGLD, curvature: Curvature) -> Curvature:
+    localization = config.localization
     high, low = (config.nbeta * lam + localization for lam in (curvature.lam_max, curvature.lam_min))
     return Curvature(high, low, config.nbeta * curvature.residual, curvature.num_products, curvature.step)
 
 
-def _posterior(config: SGLDConfig, curvatures: Sequence[Curvature]) -> list[Finding]:
+def _posterior(config: ResolvedSGLD, curvatures: Sequence[Curvature]) -> list[Finding]:
     """Finds faults of the target, whatever the step size."""
-    _, localization = config.numbers()
+    localization = config.localization
     nbeta = config.nbeta
     lowest = min(curvatures, key=lambda it: it.lam_min)
     highest = max(curvatures, key=lambda it: it.lam_max)
@@ -135,9 +135,9 @@ def _posterior(config: SGLDConfig, curvatures: Sequence[Curvature]) -> list[Find
     return found
 
 
-def _steps(config: SGLDConfig, totals: Sequence[Curvature], curvatures: Sequence[Curvature]) -> list[Finding]:
+def _steps(config: ResolvedSGLD, totals: Sequence[Curvature], curvatures: Sequence[Curvature]) -> list[Finding]:
     """Finds faults of the step size: stability, bias, and how long draws remember."""
-    lr, _ = config.numbers()
+    lr = config.lr
     steep = max(totals, key=lambda it: it.lam_max)
     flat = min(totals, key=lambda it: it.lam_min)
     reach = lr * steep.lam_max
@@ -176,8 +176,8 @@ def _steps(config: SGLDConfig, totals: Sequence[Curvature], curvatures: Sequence
     return found
 
 
-def _steepest(config: SGLDConfig, steep: Curvature, curvatures: Sequence[Curvature]) -> str:
-    lr, localization = config.numbers()
+def _steepest(config: ResolvedSGLD, steep: Curvature, curvatures: Sequence[Curvature]) -> str:
+    lr, localization = config.lr, config.localization
     if config.preconditioner is not None:
         return (
             f"at step {steep.step} the steepest direction of the preconditioned chain has curvature "
@@ -190,8 +190,8 @@ def _steepest(config: SGLDConfig, steep: Curvature, curvatures: Sequence[Curvatu
     )
 
 
-def _smaller_steps(config: SGLDConfig, reach: float) -> str:
-    lr, _ = config.numbers()
+def _smaller_steps(config: ResolvedSGLD, reach: float) -> str:
+    lr = config.lr
     smaller = f"set lr to {lr * STEP_AIM[config.integrator] / reach:.2g} or less"
     if isinstance(config.preconditioner, RMSprop) and config.preconditioner.eps < 0.1:
         smaller = (

@@ -100,7 +100,7 @@ class Landscape:
                 settings,
                 module,
                 self.target.loss_fn,
-                self.target.sampling,
+                self.target.driving,
                 nbeta=config.nbeta,
                 localization=float(config.localization) + config.nbeta * config.weight_decay,
                 parameters=self.selection(config),
@@ -119,7 +119,7 @@ class Landscape:
             matrix = {"nbeta": config.nbeta, "localization": float(config.localization) + decay}
         target = replace(
             self.target.moved_by(config),
-            sampling=take(self.target.sampling, slice(0, self.num_samples)),
+            sampling=take(self.target.driving, slice(0, self.num_samples)),
             # A minibatch at a time: second derivatives take a few times the memory of a training step.
             chunk_size=config.batch_size,
         )
@@ -142,12 +142,12 @@ class Landscape:
         weights = FlatWeights(module, self.selection(config))
         adapting = RunningRMSprop(settings, weights.state)
         generator = np.random.default_rng(self.seed)
-        size = num_samples(self.target.sampling)
+        size = num_samples(self.target.driving)
 
         def body() -> Preconditioner:
             for _ in range(min(config.burnin_steps or _MOST_GRADIENTS, _MOST_GRADIENTS)):
                 index = generator.permutation(size)[: config.batch_size]
-                losses = self.target.evaluate(module, take(self.target.sampling, torch.from_numpy(index)))
+                losses = self.target.evaluate(module, take(self.target.driving, torch.from_numpy(index)))
                 adapting.update(weights.gradient(losses.mean()))
             return adapting.preconditioner()
 

@@ -46,7 +46,7 @@ def landscape_of(
             f"got weights of {gib:.2g} GiB, of which Lanczos needs {_FEWEST_VECTORS} copies; expected at most "
             f"memory_limit_gib={limit_gib:g}; raise the limit, or move fewer weights by sgld.parameters or component"
         )
-    few = take(target.sampling, slice(0, max(num_samples, FINE_SAMPLES)))
+    few = take(target.driving, slice(0, max(num_samples, FINE_SAMPLES)))
     return Landscape(replace(target, sampling=few), num_samples=num_samples, num_vectors=vectors, seed=sgld.seed)
 
 

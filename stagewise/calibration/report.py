@@ -13,7 +13,7 @@ from stagewise.calibration.findings import STEP_TOLERATED, Finding
 from stagewise.calibration.landscape import Measurement
 from stagewise.calibration.loss_traces import TraceVerdict
 from stagewise.calibration.rules import Proposal
-from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.config import ResolvedSGLD, SGLDConfig
 from stagewise.sampling.trace import Trace
 
 _CHAINS = "#0072b2"
@@ -37,7 +37,7 @@ class Calibration:
     """
 
     given: SGLDConfig
-    proposed: SGLDConfig
+    proposed: ResolvedSGLD
     proposal: Proposal
     raised: str | None
     measurements: list[Measurement]
@@ -73,7 +73,7 @@ class Calibration:
 
     def yaml_fragment(self) -> str:
         """The proposed settings, to paste into a configuration."""
-        lr, localization = self.proposed.numbers()
+        lr, localization = self.proposed.lr, self.proposed.localization
         # With a point: YAML reads 1e-05 as text.
         part = "" if self.component is None else f"  component: {self.component}\n"
         return (
@@ -129,8 +129,8 @@ def _draw_trace(axes: Axes, trace: Trace, verdict: TraceVerdict | None) -> None:
         axes.text(0.5, 0.5, "all chains diverged", ha="center", va="center", transform=axes.transAxes)
 
 
-def _draw_curvature(axes: Axes, measurements: Sequence[Measurement], proposed: SGLDConfig) -> None:
-    lr, localization = proposed.numbers()
+def _draw_curvature(axes: Axes, measurements: Sequence[Measurement], proposed: ResolvedSGLD) -> None:
+    lr, localization = proposed.lr, proposed.localization
     steps = [it.plain.step for it in measurements]
     axes.plot(steps, [it.plain.lam_max for it in measurements], "o-", color=_STEEP, label="largest")
     axes.plot(steps, [it.plain.lam_min for it in measurements], "o-", color=_SADDLE, label="smallest")
@@ -172,7 +172,7 @@ def calibration_figure(calibration: Calibration) -> Figure:
     for axes in grid:
         axes.tick_params(labelsize=7.5)
     proposed = calibration.proposed
-    lr, localization = proposed.numbers()
+    lr, localization = proposed.lr, proposed.localization
     figure.suptitle(
         f"Chains at the proposed lr {lr:g}, nbeta {proposed.nbeta:g}, localization {localization:g}", fontsize=10
     )

@@ -9,7 +9,7 @@ from stagewise.batches import num_samples, take
 from stagewise.calibration.landscape import Landscape, Measurement
 from stagewise.calibration.rules import propose, two_digits
 from stagewise.isolation import untouched, with_weights
-from stagewise.sampling.config import Drift, Integrator, SGLDConfig
+from stagewise.sampling.config import Drift, Integrator, ResolvedSGLD, SGLDConfig
 from stagewise.sampling.heat import NUM_GRADIENTS, minibatch_heat
 from stagewise.sampling.preconditioners.diagonal import Preconditioner
 from stagewise.sampling.preconditioners.ekfac import EKFAC
@@ -25,9 +25,9 @@ _PLACES = 4
 _MOST_STEPS_BW_DRAWS = 8
 
 
-def settle(
+def resolve(
     config: SGLDConfig, landscape: Landscape, module: nn.Module, *, growth: float = 1.0, step: int = 0
-) -> tuple[SGLDConfig, Measurement]:
+) -> tuple[ResolvedSGLD, Measurement]:
     """Replace ``auto`` in the settings by numbers that suit the weights which ``module`` has now.
 
     In this order, each only where it is ``auto``:
@@ -82,27 +82,27 @@ def settle(
             assert grown.preconditioned is not None
             steepest = [grown.preconditioned.lam_max]
         config = replace(config, lr=propose(config, [measured.plain], growth=growth, steepest=steepest, keep=True).lr)
-    config = _settle_drift(config, landscape, module, free=free)
-    return _settle_steps(config, measured, growth), measured
+    resolved = _resolve_drift(config.require_resolved(), landscape, module, free=free)
+    return _resolve_steps(resolved, measured, growth), measured
 
 
-def _settle_drift(config: SGLDConfig, landscape: Landscape, module: nn.Module, *, free: bool) -> SGLDConfig:
+def _resolve_drift(config: ResolvedSGLD, landscape: Landscape, module: nn.Module, *, free: bool) -> ResolvedSGLD:
     """``drift``, and a lower ``lr`` where no drift is cool enough and it is ``free``."""
     tried: list[Drift] = [Drift.plain, Drift.control_variate] if config.drift is Drift.auto else [config.drift]
-    if config.nbeta == 0 or config.batch_size >= num_samples(landscape.target.sampling):
+    if config.nbeta == 0 or config.batch_size >= num_samples(landscape.target.driving):
         return replace(config, drift=tried[0])  # no noise of minibatches, or none that is seen here
     if config.drift is not Drift.auto and not free:
         return config
     heats = measure_heat(config, landscape, module, tried)
     drift = min(heats, key=lambda it: (max(heats[it], HEAT_AIM), tried.index(it)))
-    lr, _ = config.numbers()
+    lr = config.lr
     if free and heats[drift] > HEAT_AIM:
         lr = two_digits(lr * max(HEAT_AIM / heats[drift], 0.1), up=False)
     return replace(config, drift=drift, lr=lr)
 
 
 def measure_heat(
-    config: SGLDConfig, landscape: Landscape, module: nn.Module, drifts: list[Drift]
+    config: ResolvedSGLD, landscape: Landscape, module: nn.Module, drifts: list[Drift]
 ) -> dict[Drift, float]:
     """Heat of minibatches around w*, see :func:`~stagewise.sampling.heat.minibatch_heat`.
 
@@ -116,15 +116,15 @@ def measure_heat(
         For each of them the mean over a few places drawn from N(w*, 1 / localization), a pure number; at w* itself
         where localization is 0.
     """
-    lr, localization = config.numbers()
+    lr, localization = config.lr, config.localization
     weights = FlatWeights(module, landscape.selection(config))
-    size = num_samples(landscape.target.sampling)
+    size = num_samples(landscape.target.driving)
     batches = torch.Generator().manual_seed(landscape.seed)
     noise = torch.Generator(device=weights.state.device).manual_seed(landscape.seed)
     preconditioner: Preconditioner | None = landscape.preconditioner(module, config)
 
     def gradient(rows: Tensor) -> Tensor:
-        return weights.gradient(landscape.target.evaluate(module, take(landscape.target.sampling, rows)).mean())
+        return weights.gradient(landscape.target.evaluate(module, take(landscape.target.driving, rows)).mean())
 
     def body() -> dict[Drift, list[float]]:
         found: dict[Drift, list[float]] = {drift: [] for drift in drifts}
@@ -155,9 +155,9 @@ def measure_heat(
     return {drift: sum(values) / len(values) for drift, values in found.items()}
 
 
-def _settle_steps(config: SGLDConfig, measured: Measurement, growth: float) -> SGLDConfig:
+def _resolve_steps(config: ResolvedSGLD, measured: Measurement, growth: float) -> ResolvedSGLD:
     """Burn-in and spacing, from the step and the measured curvature."""
-    lr, localization = config.numbers()
+    lr, localization = config.lr, config.localization
     if config.preconditioner is None:
         pull = growth * config.nbeta * max(0.0, -measured.plain.lam_min)
         slowest, usual = lr * (localization - pull), lr * localization
@@ -167,9 +167,9 @@ def _settle_steps(config: SGLDConfig, measured: Measurement, growth: float) -> S
         return replace(config, num_burnin_steps=config.burnin_steps, num_steps_bw_draws=config.steps_bw_draws)
     burnin, spacing = config.num_burnin_steps, config.num_steps_bw_draws
     if burnin == "auto":
-        unsettled = config.burnin_steps
+        usual_burnin = config.burnin_steps
         # RMSprop has its own reason to wait; a direction that nothing holds back is told of as a finding.
-        burnin = max(unsettled, min(relaxation_steps(slowest), 500)) if 0 < slowest < STABLE else unsettled
+        burnin = max(usual_burnin, min(relaxation_steps(slowest), 500)) if 0 < slowest < STABLE else usual_burnin
     if spacing == "auto":
         spacing = _spacing(usual) if config.integrator is Integrator.leimkuhler_matthews else 1
     return replace(config, num_burnin_steps=burnin, num_steps_bw_draws=spacing)

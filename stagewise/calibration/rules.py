@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from stagewise.calibration.curvature import Curvature
 from stagewise.errors import InputError
-from stagewise.sampling.config import Integrator, SGLDConfig
+from stagewise.sampling.config import Integrator, ResolvedSGLD, SGLDConfig
 
 STEP_AIM = {Integrator.leimkuhler_matthews: 2.5, Integrator.euler: 0.3}
 """lr * (nbeta * lam_max + localization) that is aimed at. Between 2 and 3 the second-order integrator is exact, draws
@@ -126,6 +126,6 @@ def propose(
     return Proposal(lr, config.nbeta, localization, high, low, total, growth, aim)
 
 
-def apply(config: SGLDConfig, proposal: Proposal) -> SGLDConfig:
+def apply(config: SGLDConfig, proposal: Proposal) -> ResolvedSGLD:
     """``config`` with the figures of a proposal."""
-    return replace(config, lr=proposal.lr, nbeta=proposal.nbeta, localization=proposal.localization)
+    return replace(config, lr=proposal.lr, nbeta=proposal.nbeta, localization=proposal.localization).require_resolved()

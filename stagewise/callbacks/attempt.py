@@ -17,30 +17,37 @@ from stagewise.callbacks.faults import (
     worst_of_ranks,
 )
 from stagewise.callbacks.no_logging import metrics_refused
-from stagewise.probes.prober import Prober
+from stagewise.probes.carried import Carried
 
 T = TypeVar("T")
 
 
 def attempt(
-    trainer: Trainer, module: LightningModule, prober: Prober, faults: Faults, step: int, probe: Callable[[], T]
+    trainer: Trainer,
+    module: LightningModule,
+    carried: Carried,
+    faults: Faults,
+    step: int,
+    probe: Callable[[], T],
+    halve_chunks: Callable[[], bool],
 ) -> T | None:
-    """Call ``probe``; what it raises is taken in, and leaves no mark on the prober. Every rank calls this.
+    """Call ``probe``; what it raises is taken in, and leaves no mark on later probes. Every rank calls this.
 
     Where memory runs out on any rank, the chunks of the observed set are halved once and the probe is tried again.
 
     Args:
         trainer: of the run.
         module: what is probed.
-        prober: that probes it.
+        carried: what the probe adds to.
         faults: takes in what goes wrong.
         step: training step.
-        probe: uses the prober.
+        probe: makes the probe.
+        halve_chunks: lets it need less memory; False where it cannot.
 
     Returns:
         What ``probe`` returns; None where it failed on any rank.
     """
-    mark = prober.mark()
+    mark = carried.mark()
     error: Exception | None = None
     for tries_left in (1, 0):
         error = None
@@ -52,11 +59,11 @@ def attempt(
         worst = worst_of_ranks(trainer, error, ends=error is not None and faults.goes_on(error))
         if worst is None:
             return result
-        prober.return_to(mark)
+        carried.return_to(mark)
         if worst == ENDS:
             raise error or OtherRankError("a probe failed on another rank, which ends the run; see its output")
         free_memory()
-        if not (tries_left and worst == OUT_OF_MEMORY and prober.halve_chunks()):
+        if not (tries_left and worst == OUT_OF_MEMORY and halve_chunks()):
             break
     faults.take(error or OtherRankError("see its output"), PROBE if error is not None else OTHER_RANK, step)
     return None

@@ -208,14 +208,14 @@ class CalibrationRun(Callback):
         if given.preconditioner is None:
             return proposal, self._measurements
         _, landscape = self._sources(trainer, module)
-        settled = replace(given, lr="auto", localization=proposal.localization)
+        resolved = replace(given, lr="auto", localization=proposal.localization)
         measurements = []
         for weights, moments, curvature in zip(self._weights, self._moments, curvatures, strict=True):
             module.load_state_dict(weights)
             here = replace(landscape, second_moments=moments)
-            measurements.append(here.measure(module, settled, curvature.step))
+            measurements.append(here.measure(module, resolved, curvature.step))
         steepest = [it.preconditioned.lam_max for it in measurements if it.preconditioned is not None]
-        return propose(settled, curvatures, steepest=steepest, keep=True), measurements
+        return propose(resolved, curvatures, steepest=steepest, keep=True), measurements
 
     def _traces(self, trainer: Trainer, module: LightningModule, config: SGLDConfig) -> list[Trace]:
         """Short chains at each of the kept checkpoints."""

@@ -20,7 +20,7 @@ from stagewise.callbacks.group_coverage import write_group_coverage
 from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.learning_rates import LearningRates
 from stagewise.callbacks.loss_identity import loss_identity
-from stagewise.callbacks.lost_samples import left_out, started
+from stagewise.callbacks.lost_samples import examined, left_out
 from stagewise.callbacks.no_logging import metrics_refused
 from stagewise.callbacks.notices import warn_of_dropped_chains, warn_of_new_flags
 from stagewise.callbacks.outcome import write_outcome
@@ -44,16 +44,16 @@ from stagewise.errors import InputError
 from stagewise.influence.groups import Groups
 from stagewise.influence.stored_matrices import to_store
 from stagewise.losses.contract import LossFn
-from stagewise.probes.baselines import Baselines
 from stagewise.probes.budget import Stopwatch
+from stagewise.probes.carried import Carried, TracInOfRun
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.history import Record
-from stagewise.probes.prober import Prober
-from stagewise.probes.references import References
+from stagewise.probes.prober import Prober, target_of
 from stagewise.probes.schedule import ProbeSchedule
+from stagewise.probes.subject import Subject, examine
 from stagewise.reporting.tensorboard import images_due, write_layout, write_matrices
 from stagewise.runs.store import STORE_NAME, ProbeStore
-from stagewise.sampling.config import EngineName, SGLDConfig
+from stagewise.sampling.config import EngineName, ResolvedSGLD, SGLDConfig
 from stagewise.sampling.preconditioners.diagonal import AdamMoments
 from stagewise.sampling.trace import Trace
 
@@ -127,10 +127,11 @@ class InfluenceCallback(HostCallback):
         self.enabled = enabled
         self._record = Record()
         self._faults = Faults(on_error)
-        self._references = References(self.probe.reference_ratio)
+        self._carried = Carried(self.probe.reference_ratio)
         self._rates = LearningRates()
         self._watch = SettingsWatch(sgld, probe)
         self._resumed: dict[str, Any] | None = None
+        self._subject: Subject | None = None
         self._prober: Prober | None = None
         self._first_batch: FirstBatch | None = None
         self._folder: Path | None = None
@@ -139,7 +140,6 @@ class InfluenceCallback(HostCallback):
         self._identity: dict[str, str] = {}
         self._passed_on: dict[str, Any] = {}
         self._engine: str | None = None
-        self._baselines: Baselines | None = None
         self._stopwatch = Stopwatch()
         self._listeners = ProbeListeners()
 
@@ -154,7 +154,7 @@ class InfluenceCallback(HostCallback):
     @property
     def groups(self) -> Groups | None:
         """The groups over the observed set; None unless a run is going on."""
-        return None if self._prober is None else self._prober.groups
+        return None if self._subject is None else self._subject.groups
 
     def subscribe(self, listener: Listener) -> None:
         """Call ``listener(step, data set)`` after each probe, with None where all chains failed; from ``setup`` on."""
@@ -175,9 +175,11 @@ class InfluenceCallback(HostCallback):
             self.schedule.check(max_steps(trainer))
         resumed, self._resumed = self._resumed, None
         if resumed is None:
-            self._rates = LearningRates()
+            # Rates and what they weigh begin with each fit.
+            self._rates, self._carried.tracin = LearningRates(), TracInOfRun()
+            self._engine = None
         if trainer.global_step == 0 and resumed is None:
-            self._record, self._references = Record(), References(self.probe.reference_ratio)
+            self._record, self._carried = Record(), Carried(self.probe.reference_ratio)
             self._watch.restart()
         elif self._record.last_step < 0:
             # First attached to a run that goes on: steps before this session are not due.
@@ -187,40 +189,28 @@ class InfluenceCallback(HostCallback):
             self._rates.lose()
         self._faults.record = self._record
         with metrics_refused(pl_module):
-            loss_fn, data, self._first_batch = self.sources.settled(trainer, pl_module)
+            loss_fn, data, self._first_batch = self.sources.resolve(trainer, pl_module)
             masks = masks_of_component(self.component, pl_module, self.sgld)
             self.sgld = self._watch.config
-            make = partial(
-                Prober,
-                pl_module,
-                loss_fn,
-                data,
-                sgld=self.sgld,
-                config=self.probe,
-                references=self._references,
-                forward_context=forward_context(trainer),
-                engine=None if resumed is None or resumed["engine"] is None else EngineName(resumed["engine"]),
-                masks=masks,
-                warn=rank_zero_warn,
-            )
-            goes_on = resumed is not None or bool(self._references.mark())
-            prober = started(trainer, self._record, make, goes_on=goes_on)
-            self._watch.look_at(prober.target)
+            context = forward_context(trainer)
+            target = target_of(pl_module, loss_fn, data, self.probe, masks=masks, forward_context=context)
+            look = partial(examine, pl_module, target, data.groups, self.sgld, self.probe, warn=rank_zero_warn)
+            goes_on = resumed is not None or bool(self._carried.references.mark())
+            subject = examined(trainer, self._record, look, goes_on=goes_on)
+            self._watch.look_at(subject.target)
             self._second_moments(trainer, pl_module)
         own = getattr(pl_module, "per_sample_loss", None)
         self._identity = {
             "loss": loss_identity(loss_fn if self.sources.loss_fn is not None or own is None else own),
             **baselines_of(self.probe),
         } | self._named
-        self._fingerprint = prober.fingerprint() | self._identity
+        self._fingerprint = subject.fingerprint(self.sgld) | self._identity
         if resumed is not None:
             check_unchanged(resumed["fingerprint"], self._fingerprint)
             self._record.changes += note_changes(
                 resumed.get("noted", {}), noted_settings(self.schedule, self.probe), trainer.global_step
             )
-            if resumed["baselines"] is not None and "lr_sum" in resumed["baselines"]:
-                prober.baselines.load_state_dict(resumed["baselines"])
-        self._baselines = prober.baselines
+            self._engine = resumed["engine"]
         self._folder = open_run_folder(
             trainer,
             self._output_dir,
@@ -230,11 +220,11 @@ class InfluenceCallback(HostCallback):
             fingerprint=self._fingerprint,
         )
         self._known.path = self._folder
-        self._prober = prober
+        self._subject, self._prober = subject, None
         if trainer.is_global_zero:
             with self._faults.contained(LOGGER, trainer.global_step):
-                write_layout(writers(trainer), prober.groups, control=self.probe.control_every is not None)
-                write_group_coverage(trainer, self._folder, data.groups, prober.groups)
+                write_layout(writers(trainer), subject.groups, control=self.probe.control_every is not None)
+                write_group_coverage(trainer, self._folder, data.groups, subject.groups)
         self._stopwatch.lap()
         self._faults.starting = True
         try:
@@ -252,12 +242,12 @@ class InfluenceCallback(HostCallback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Probe where a new optimizer step is due; micro-batches of gradient accumulation are passed over."""
-        if self._prober is not None:
+        if self._subject is not None:
             self._probe_if_due(trainer, pl_module)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Take in the learning rate of the step that is about to be made, for TracIn."""
-        if self._prober is not None and self.probe.gradient_dot:
+        if self._subject is not None and self.probe.gradient_dot:
             with self._faults.contained(PROBE, trainer.global_step):
                 self._rates.before_step(trainer, optimizer)
 
@@ -282,14 +272,14 @@ class InfluenceCallback(HostCallback):
         self._count_training_time()
         return {
             "record": self._record.state_dict(),
-            "references": self._references.state_dict(),
+            "references": self._carried.references.state_dict(),
             "watch": self._watch.state_dict(),
             "rates": self._rates.state_dict(),
             "fingerprint": dict(self._fingerprint),
             "noted": noted_settings(self.schedule, self.probe),
             "folder": None if self._folder is None else str(self._folder.resolve()),
             "engine": self._engine,
-            "baselines": None if self._baselines is None else self._baselines.state_dict(),
+            "baselines": self._carried.tracin.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -302,7 +292,9 @@ class InfluenceCallback(HostCallback):
         if not self.enabled or not state_dict:
             return
         self._record = Record.from_state_dict(state_dict["record"])
-        self._references.load_state_dict(state_dict["references"])
+        self._carried.references.load_state_dict(state_dict["references"])
+        if state_dict.get("baselines") is not None and "lr_sum" in state_dict["baselines"]:
+            self._carried.tracin.load_state_dict(state_dict["baselines"])
         self._watch.load_state_dict(state_dict["watch"])
         if "rates" in state_dict:
             self._rates.load_state_dict(state_dict["rates"])
@@ -311,7 +303,7 @@ class InfluenceCallback(HostCallback):
                 "got a checkpoint of an older stagewise, without the learning rates of its steps, which TracIn needs; "
                 "expected one of this version; set probe.gradient_dot to false, or start a new run"
             )
-        names = ("folder", "fingerprint", "engine", "baselines", "noted", "paused")
+        names = ("folder", "fingerprint", "engine", "noted", "paused")
         self._resumed = {name: state_dict[name] for name in names if name in state_dict}
 
     # Probing
@@ -327,17 +319,17 @@ class InfluenceCallback(HostCallback):
         self._record.last_step = step
 
     def _run_probe(self, trainer: Trainer, module: LightningModule, step: int) -> None:
-        assert self._prober is not None
         found, number = None, self._record.num_attempts
         try:
             for _ in range(2):
                 found = attempt(
                     trainer,
                     module,
-                    self._prober,
+                    self._carried,
                     self._faults,
                     step,
                     lambda: self._probe(trainer, module, step, number),
+                    self._halve_chunks,
                 )
                 if not self._leave_out(trainer, module, found):
                     break
@@ -353,36 +345,50 @@ class InfluenceCallback(HostCallback):
     def _probe(
         self, trainer: Trainer, module: LightningModule, step: int, number: int
     ) -> tuple[xr.Dataset | None, Trace]:
-        assert self._prober is not None
         moments = self._second_moments(trainer, module)
         sgld = self._watch.before_probe(trainer, module, step, moments)
-        if sgld != self.sgld:
-            self.sgld = sgld
-            self._fingerprint = self._prober.settle(sgld) | self._identity
+        prober = self._prober_with(module, sgld)
         show_on_bar(trainer, f"probing step {step} ...")
-        return self._prober.probe(
+        return prober.probe(
             module, step, second_moments=moments, lr_sum=self._rates.total, number=number, leave_out=False
         )
+
+    def _prober_with(self, module: LightningModule, sgld: ResolvedSGLD) -> Prober:
+        """The prober of the run, made at its first probe, since chains need numbers."""
+        assert self._subject is not None
+        if self._prober is None:
+            self.sgld = self._watch.config
+            self._fingerprint = self._subject.fingerprint(sgld) | self._identity
+            engine = None if self._engine is None else EngineName(self._engine)
+            self._prober = Prober.over(module, self._subject, sgld, self._carried, engine=engine, warn=rank_zero_warn)
+        return self._prober
+
+    def _halve_chunks(self) -> bool:
+        assert self._subject is not None
+        if self._prober is not None:
+            return self._prober.halve_chunks()
+        smaller = self._subject.with_smaller_chunks()
+        self._subject = smaller or self._subject
+        return smaller is not None
 
     def _leave_out(
         self, trainer: Trainer, module: LightningModule, found: tuple[xr.Dataset | None, Trace] | None
     ) -> bool:
         """Leave out samples that kept a probe from its chains; True where there are such."""
-        assert self._prober is not None
         result, trace = (None, None) if found is None else found
         again = left_out(
             trainer, module, self._prober, self._record, self._faults, trace, lost=found is not None and result is None
         )
-        if again:
-            self._baselines = self._prober.baselines
-            self._watch.look_at(self._prober.target)
+        if again and self._prober is not None:
+            self._subject = self._prober.subject
+            self._watch.look_at(self._subject.target)
         return again
 
     def _keep(self, trainer: Trainer, step: int, result: xr.Dataset | None, trace: Trace) -> None:
         """Count the probe, and write it."""
         assert self._prober is not None
         assert self._folder is not None
-        self._engine = self._prober.engine and str(self._prober.engine)
+        self._engine = None if self._prober.engine is None else str(self._prober.engine)
         self._record.add(step, result, chains_dropped=len(trace.dropped))
         if result is None:
             return
@@ -416,16 +422,16 @@ class InfluenceCallback(HostCallback):
 
     def _count_training_time(self) -> None:
         """Credit the time since the last look at the clock to training."""
-        if self._prober is not None:
+        if self._subject is not None:
             self._record.training_seconds += self._stopwatch.lap()
 
     # Finishing
 
     def _finish(self, trainer: Trainer, *, complete: bool) -> None:
-        if self._prober is None or self._folder is None:
+        if self._subject is None or self._folder is None:
             return
         self._count_training_time()
-        self._prober = None
+        self._subject = self._prober = None
         if not trainer.is_global_zero:
             return
         write_outcome(

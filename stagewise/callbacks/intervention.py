@@ -17,10 +17,10 @@ from stagewise.callbacks.intervention_plan import (
     policy_words,
     refuse_earlier,
     refuse_unknown,
-    settle_groups,
-    settle_mechanism,
-    settle_policy,
-    settle_windows,
+    resolve_groups,
+    resolve_mechanism,
+    resolve_policy,
+    resolve_windows,
     take_up,
 )
 from stagewise.callbacks.live_windows import LiveWindows
@@ -87,9 +87,9 @@ class InterventionCallback(HostCallback):
         refuse_unknown(earlier)
         refuse_earlier(**earlier)
         check_arguments("InterventionCallback", InterventionCallback.__init__, locals(), leave=_CHECKED)
-        self.mechanism = settle_mechanism(mechanism, groups)
-        self.windows = settle_windows(windows, policy)
-        self.policy = settle_policy(policy)
+        self.mechanism = resolve_mechanism(mechanism, groups)
+        self.windows = resolve_windows(windows, policy)
+        self.policy = resolve_policy(policy)
         self._live_windows = LiveWindows(self.windows) if isinstance(self.windows, Live) else None
         self.spans = None if self.windows is None else self.windows.resolve()
         self._influence = None if self.windows is None else self.windows.influence
@@ -170,7 +170,7 @@ class InterventionCallback(HostCallback):
             state = self._describe(self._plan)
         self._plan, self._lines = None, StepLines()
         self._loader = find_loader(trainer) if self.mechanism is Mechanism.sampling else None
-        names, self._strata = settle_groups(self._groups, self._loader or trainer.train_dataloader, self.policy)
+        names, self._strata = resolve_groups(self._groups, self._loader or trainer.train_dataloader, self.policy)
         limit = float("inf") if trainer.fast_dev_run else max_steps(trainer)  # type: ignore[attr-defined]
         plan = make_plan(
             names,

@@ -38,7 +38,7 @@ Earlier = list[Any] | str
 _NEW = "Spans(spans), FromRun(path), Live(detector, signal) or None"
 
 
-def settle_mechanism(mechanism: Mechanism | str, groups: object) -> Mechanism:
+def resolve_mechanism(mechanism: Mechanism | str, groups: object) -> Mechanism:
     """Ways in which weights act.
 
     Raises:
@@ -50,7 +50,7 @@ def settle_mechanism(mechanism: Mechanism | str, groups: object) -> Mechanism:
     return found
 
 
-def settle_windows(windows: object, policy: object) -> Windows | None:
+def resolve_windows(windows: object, policy: object) -> Windows | None:
     """The windows, if they are some.
 
     Args:
@@ -115,7 +115,7 @@ def refuse_earlier(
     )
 
 
-def settle_policy(policy: Policy | str | None) -> Policy:
+def resolve_policy(policy: Policy | str | None) -> Policy:
     """A policy as it is, or by its dotted path.
 
     Raises:
@@ -138,7 +138,7 @@ def policy_words(policy: Policy) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def settle_groups(
+def resolve_groups(
     groups: Mapping[str, ArrayLike] | Sequence[str] | None, loader: object, policy: Policy
 ) -> tuple[tuple[str, ...], Strata | None]:
     """Names of the groups, and the data sorted by them where they are known.

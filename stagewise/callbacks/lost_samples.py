@@ -7,33 +7,34 @@ from lightning.pytorch import LightningModule, Trainer
 from stagewise.callbacks.faults import PROBE, Faults
 from stagewise.probes.history import Record
 from stagewise.probes.prober import Prober
+from stagewise.probes.subject import Subject
 from stagewise.sampling.trace import Trace
 
 
-def started(trainer: Trainer, record: Record, make: Callable[..., Prober], *, goes_on: bool) -> Prober:
-    """A prober without the samples that are left out; every rank calls this.
+def examined(trainer: Trainer, record: Record, look: Callable[..., Subject], *, goes_on: bool) -> Subject:
+    """The subject of the probes without the samples that are left out; every rank calls this.
 
     Args:
         trainer: of the run.
         record: takes in which samples these are.
-        make: the prober, given ``lost``.
+        look: examines it, given ``lost``.
         goes_on: whether earlier probes of the run are known: then the samples are those of the record, so that a run
             that was stopped goes on as if it had not been; samples that have turned bad since are found by a probe.
     """
     if goes_on:
-        return make(lost=[it["sample"] for it in record.lost_samples])
-    prober = make(lost=None)
-    agreed = trainer.strategy.broadcast(prober.lost)
-    if agreed != prober.lost:
-        prober = make(lost=agreed)
+        return look(lost=[it["sample"] for it in record.lost_samples])
+    subject = look(lost=None)
+    agreed = trainer.strategy.broadcast(subject.lost)
+    if agreed != subject.lost:
+        subject = look(lost=agreed)
     record.add_lost(agreed, trainer.global_step)
-    return prober
+    return subject
 
 
 def left_out(
     trainer: Trainer,
     module: LightningModule,
-    prober: Prober,
+    prober: Prober | None,
     record: Record,
     faults: Faults,
     trace: Trace | None,
@@ -45,7 +46,7 @@ def left_out(
     Args:
         trainer: of the run.
         module: what was probed.
-        prober: that probed it.
+        prober: that probed it; None where no probe came so far.
         record: takes in which samples these are.
         faults: takes in that too little would be left.
         trace: of the probe; None where it failed.
@@ -54,9 +55,9 @@ def left_out(
     Returns:
         Whether there are such samples, and the probe is worth another try.
     """
-    found = prober.lost_in(trace) if lost and trace is not None else ()
+    found = prober.subject.lost_in(trace) if lost and trace is not None and prober is not None else ()
     found = trainer.strategy.broadcast(found)
-    if not found or trace is None:
+    if not found or trace is None or prober is None:
         return False
     with faults.contained(PROBE, trace.step):
         prober.leave_out(module, found, trace)

@@ -61,10 +61,10 @@ class ProbeSources:
         Raises:
             InputError: no data that can be used, or a module without a per-sample loss.
         """
-        loss_fn, data, _ = self.settled(trainer, module)
+        loss_fn, data, _ = self.resolve(trainer, module)
         return loss_fn, data
 
-    def settled(self, trainer: Trainer, module: LightningModule) -> tuple[LossFn, ProbeData, FirstBatch]:
+    def resolve(self, trainer: Trainer, module: LightningModule) -> tuple[LossFn, ProbeData, FirstBatch]:
         """:meth:`loss_and_data`, and what to hold against the first batch that trains."""
         data, drawn = find_probe_data(trainer, module, self.observed, self.sampling, self.groups, self.loss_fn)
         loss_fn = resolve_loss(module, self.loss_fn)

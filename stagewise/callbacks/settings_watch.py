@@ -1,4 +1,4 @@
-"""Holds the sampler's settings against the curvature of the run, and settles ``auto`` at the first probe."""
+"""Holds the sampler's settings against the curvature of the run, and resolves ``auto`` at the first probe."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -12,13 +12,13 @@ from torch import Tensor
 from stagewise.calibration.findings import Finding, Severity, check_settings
 from stagewise.calibration.landscape import FINE_SAMPLES, Landscape
 from stagewise.calibration.look import COARSE_SAMPLES, find_faults, landscape_of, unmeasured
-from stagewise.calibration.resolve import settle
+from stagewise.calibration.resolve import resolve
 from stagewise.calibration.rules import EARLY_GROWTH
 from stagewise.callbacks.faults import OtherRankError, worst_of_ranks
 from stagewise.callbacks.progress import show_on_bar
 from stagewise.errors import InputError
 from stagewise.probes.config import ProbeConfig
-from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.config import ResolvedSGLD, SGLDConfig
 from stagewise.sampling.target import Target
 
 RECHECK_RATIO = 3
@@ -41,7 +41,7 @@ def curvature_landscape(
 
 
 class SettingsWatch:
-    """Looks at the curvature before some probes: settles ``auto``, and says what is wrong with the settings.
+    """Looks at the curvature before some probes: resolves ``auto``, and says what is wrong with the settings.
 
     At the first probe, then at steps about three times apart. A first look takes few samples, which overstates
     curvature; before anything is found wrong, a second takes more. Each kind of finding is told once a run.
@@ -52,7 +52,7 @@ class SettingsWatch:
 
         Args:
             config: the settings as they were given.
-            probe: whether to look where nothing is to be settled, and the memory that it may take.
+            probe: whether to look where nothing is to be resolved, and the memory that it may take.
         """
         self._config, self._probe = config, probe
         self._target: Target | None = None
@@ -61,14 +61,14 @@ class SettingsWatch:
     def restart(self) -> None:
         """Forget another run."""
         self._check = self._probe.check_curvature
-        self._settled: dict[str, Any] = {}
+        self._resolved: dict[str, Any] = {}
         self._last_look = -1
         self._told: list[str] = []
 
     @property
     def config(self) -> SGLDConfig:
         """The settings, with numbers in place of ``auto`` as soon as they are known."""
-        known = {name: value for name, value in self._settled.items() if getattr(self._config, name) == "auto"}
+        known = {name: value for name, value in self._resolved.items() if getattr(self._config, name) == "auto"}
         return replace(self._config, **known)
 
     def look_at(self, target: Target) -> None:
@@ -77,7 +77,7 @@ class SettingsWatch:
 
     def before_probe(
         self, trainer: Trainer, module: LightningModule, step: int, second_moments: Mapping[str, Tensor] | None = None
-    ) -> SGLDConfig:
+    ) -> ResolvedSGLD:
         """Settings for the probe at ``step``, after a look at the curvature where one is due.
 
         Args:
@@ -87,51 +87,51 @@ class SettingsWatch:
             second_moments: Adam's, by parameter name, for the preconditioner that uses them.
 
         Raises:
-            InputError: ``auto`` cannot be settled.
+            InputError: ``auto`` cannot be resolved.
         """
         config = self.config
         if not (self._check or "auto" in (config.lr, config.localization)):
-            self._settled |= config.fallbacks()
-            return self.config
-        unsettled = bool(config.unsettled)
+            self._resolved |= config.fallbacks()
+            return self.config.require_resolved()
+        unresolved = bool(config.unresolved)
         first = self._last_look < 0
         due = first or step >= max(RECHECK_RATIO * self._last_look, self._last_look + 1)
-        if not (unsettled or due):
-            return config
+        if not (unresolved or due):
+            return config.require_resolved()
         show_on_bar(trainer, f"measuring curvature at step {step} ...")
         try:
             assert self._target is not None
             landscape = curvature_landscape(trainer, module, self._target, config, self._probe.memory_limit_gib)
             landscape = replace(landscape, second_moments=second_moments or {})
-            if unsettled:
-                self._settle(trainer, module, config, replace(landscape, num_samples=FINE_SAMPLES), step)
+            if unresolved:
+                self._resolve(trainer, module, config, replace(landscape, num_samples=FINE_SAMPLES), step)
             else:
                 self._tell(find_faults(config, landscape, module, step), first=first)
         except (InputError, ArithmeticError, RuntimeError) as error:
             # Training goes on without the check; a fault of the loss itself shows again in the probe.
             if "auto" in (config.lr, config.localization):
                 raise unmeasured(config, step, error) from error
-            self._settled |= config.fallbacks()
+            self._resolved |= config.fallbacks()
             self._check = False
             reason = str(error).splitlines()[0]
             rank_zero_info(f"stagewise: the sampler's settings were not checked against the curvature: {reason}")
         self._last_look = step
-        return self.config
+        return self.config.require_resolved()
 
-    def _settle(
+    def _resolve(
         self, trainer: Trainer, module: LightningModule, config: SGLDConfig, landscape: Landscape, step: int
     ) -> None:
         error: Exception | None = None
         try:
-            settled, measured = settle(config, landscape, module, growth=EARLY_GROWTH, step=step)
+            resolved, measured = resolve(config, landscape, module, growth=EARLY_GROWTH, step=step)
         except Exception as raised:
             error = raised
         # Before the broadcast below, which a rank that has failed would never reach.
         if worst_of_ranks(trainer, error) is not None:
             raise error or OtherRankError("the curvature could not be measured on another rank")
         # One answer for all ranks: it goes into the settings of the run.
-        found = {name: getattr(settled, name) for name in config.unsettled}
-        self._settled = trainer.strategy.broadcast(found | {"drift": str(settled.drift)})
+        found = {name: getattr(resolved, name) for name in config.unresolved}
+        self._resolved = trainer.strategy.broadcast(found | {"drift": str(resolved.drift)})
         rank_zero_info(
             f"stagewise: at step {step} curvature goes from {measured.plain.lam_min:.3g} to "
             f"{measured.plain.lam_max:.3g}; the sampler goes on with (to paste) "
@@ -152,10 +152,10 @@ class SettingsWatch:
                 rank_zero_warn(f"stagewise: {since}{finding.text}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain Python: what was settled, looked at and told."""
-        return {"settled": dict(self._settled), "last_look": self._last_look, "told": list(self._told)}
+        """Plain Python: what was resolved, looked at and told."""
+        return {"settled": dict(self._resolved), "last_look": self._last_look, "told": list(self._told)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Loads what :meth:`state_dict` saved."""
-        self._settled, self._last_look = dict(state["settled"]), state["last_look"]
+        self._resolved, self._last_look = dict(state["settled"]), state["last_look"]
         self._told = list(state["told"])

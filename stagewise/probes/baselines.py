@@ -1,21 +1,21 @@
 """The baselines that stand beside influence at every probe: gradient dot product, TracIn, damped influence function."""
 
-from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from torch import nn
 
 from stagewise.errors import InputError
-from stagewise.influence.baselines import damped, graddot, tracin
+from stagewise.influence.baselines import damped, graddot
 from stagewise.influence.baselines.folds import assign_folds
+from stagewise.influence.baselines.tracin import UNITS as TRACIN_UNITS
 from stagewise.influence.bif import SIGN
 from stagewise.influence.groups import Groups
+from stagewise.probes.carried import TracInOfRun
 from stagewise.probes.config import ProbeConfig
-from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.config import ResolvedSGLD
 from stagewise.sampling.target import Target
 
 _AXES = ("group", "group_j")
@@ -24,15 +24,16 @@ Variables = dict[str, tuple[tuple[str, str], np.ndarray, dict[str, str]]]
 
 
 class Baselines:
-    """Measures them over the same observed set and the same parameters as the chains, and sums TracIn over the run."""
+    """Measures them over the same observed set and the same parameters as the chains."""
 
     def __init__(
         self,
         target: Target,
         groups: Groups,
         *,
-        sgld: SGLDConfig,
+        sgld: ResolvedSGLD,
         config: ProbeConfig,
+        tracin: TracInOfRun,
         gradient_block: int | None = None,
     ) -> None:
         """Start before the first probe.
@@ -42,19 +43,15 @@ class Baselines:
             groups: over the observed set.
             sgld: the sampler, for the damping localization / nbeta.
             config: which baselines are asked for.
+            tracin: the sum so far, which is added to.
             gradient_block: weights whose gradients are held at once; all if None.
         """
         self._target = target
         self._groups = groups
         self._sgld = sgld
         self._config = config
-        self._tracin = tracin.TracIn()
+        self._tracin = tracin
         self._gradient_block = gradient_block
-        self._last_step, self._lr_sum = 0, 0.0
-
-    def settle(self, sgld: SGLDConfig) -> None:
-        """Take settings with numbers in place of ``auto``."""
-        self._sgld = sgld
 
     def rechunk(self, chunk_size: int) -> None:
         """Take so many samples for each forward pass from now on."""
@@ -83,12 +80,9 @@ class Baselines:
                 block_size=self._gradient_block,
             )
             found["graddot"] = (_AXES, dot, {"units": graddot.UNITS, "sign": graddot.SIGN, "pairs": self._pairs})
-            defined = self._groups.has_pairs
-            finite = np.isfinite(dot[defined]).all()
-            if lr_sum is not None and np.isfinite(lr_sum) and step > self._last_step and finite:
-                total = self._tracin.add(dot, lr_sum=lr_sum - self._lr_sum, defined=defined)
-                found["tracin"] = (_AXES, total, {"units": tracin.UNITS, "sign": graddot.SIGN, "pairs": self._pairs})
-                self._last_step, self._lr_sum = step, lr_sum
+            total = self._tracin.add(dot, step, lr_sum, defined=self._groups.has_pairs)
+            if total is not None:
+                found["tracin"] = (_AXES, total, {"units": TRACIN_UNITS, "sign": graddot.SIGN, "pairs": self._pairs})
         if self._config.damped_influence:
             found["damped_influence"] = self._damped(module)
         return found
@@ -102,7 +96,6 @@ class Baselines:
 
     def _damped(self, module: nn.Module) -> tuple[tuple[str, str], np.ndarray, dict[str, str]]:
         attributes = {"units": damped.UNITS, "sign": SIGN}
-        _, localization = self._sgld.numbers()
         try:
             values = damped.damped_influence(
                 module,
@@ -110,32 +103,10 @@ class Baselines:
                 replace(self._target, forward_context=nullcontext),
                 self._groups,
                 nbeta=self._sgld.nbeta,
-                localization=localization,
+                localization=self._sgld.localization,
                 weight_decay=self._sgld.weight_decay,
             )
         except InputError as refused:
             values = np.full((len(self._groups), len(self._groups)), np.nan)
             attributes["refused"] = str(refused)
         return _AXES, values, attributes
-
-    def take_over(self, other: "Baselines", groups: Sequence[int]) -> None:
-        """Go on with the sum of others, over an observed set that has lost samples since.
-
-        Args:
-            other: of the set before.
-            groups: which of its groups these are.
-        """
-        state = other.state_dict()
-        total = state["tracin"]["total"]
-        if total is not None:
-            state["tracin"] = {"total": total[list(groups)][:, list(groups)]}
-        self.load_state_dict(state)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain Python."""
-        return {"tracin": self._tracin.state_dict(), "last_step": self._last_step, "lr_sum": self._lr_sum}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Loads what :meth:`state_dict` saved."""
-        self._tracin.load_state_dict(state["tracin"])
-        self._last_step, self._lr_sum = state["last_step"], state["lr_sum"]

@@ -15,7 +15,7 @@ from stagewise.influence.groups import Groups
 from stagewise.influence.llc import MeanLosses, llc, llc_remarks, mean_losses_of
 from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.chains import ChainSampler
-from stagewise.sampling.config import EngineName, SGLDConfig
+from stagewise.sampling.config import EngineName, ResolvedSGLD
 from stagewise.sampling.share import ALONE, ChainShare
 from stagewise.sampling.target import Target
 from stagewise.sampling.trace import Trace, merge_traces
@@ -37,7 +37,7 @@ class LearningCoefficient:
         target: Target,
         groups: Groups,
         *,
-        sgld: SGLDConfig,
+        sgld: ResolvedSGLD,
         config: ProbeConfig,
         share: ChainShare = ALONE,
     ) -> None:
@@ -61,13 +61,6 @@ class LearningCoefficient:
         self.own = config.llc.own_sgld(sgld)
         self._numbers = None if self.own is None else share.numbers(self.own.num_chains)
         self._sampler: ChainSampler | None = None
-
-    def settle(self, sgld: SGLDConfig) -> None:
-        """Take settings of influence with numbers in place of ``auto``."""
-        self._sgld = sgld
-        self.own = self._config.llc.own_sgld(sgld)
-        if self.own is not None and self._sampler is not None:
-            self._sampler.settle(self.own)
 
     def rechunk(self, chunk_size: int) -> None:
         """Take so many samples for each forward pass from now on."""
@@ -148,10 +141,6 @@ class LearningCoefficient:
             "lr": sgld.lr,
         }
         return found
-
-    def fingerprint(self) -> dict[str, str]:
-        """Settings of its own chains as text; nothing where it has none, since its values then hang on no others."""
-        return {} if self.own is None else {"llc": repr(self.own)}
 
 
 def _mixing(losses: np.ndarray) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Settings of the local learning coefficient."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from stagewise.checks.bounds import settle_fields
 from stagewise.checks.ranges import at_least, more_than
@@ -9,6 +9,9 @@ from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.preconditioners.ekfac import EKFAC
 
 _ADVICE = "leave it out to measure from the draws of influence"
+
+
+Settings = TypeVar("Settings", bound=SGLDConfig)
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class LLCConfig:
         named = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "enabled"}
         return {name: value for name, value in named.items() if value is not None}
 
-    def own_sgld(self, sgld: SGLDConfig) -> SGLDConfig | None:
+    def own_sgld(self, sgld: Settings) -> Settings | None:
         """The sampler of its own chains; None where the draws of influence do.
 
         Args:

@@ -13,15 +13,17 @@ from stagewise.batches import Batch, as_batch
 from stagewise.calibration.findings import Finding, Severity, check_settings
 from stagewise.calibration.landscape import FINE_SAMPLES
 from stagewise.calibration.look import find_faults, landscape_of, unmeasured
-from stagewise.calibration.resolve import settle
+from stagewise.calibration.resolve import resolve
 from stagewise.checks.bounds import checked
 from stagewise.errors import InputError
 from stagewise.influence.stored_matrices import SampleMatrices, to_store
 from stagewise.isolation import unmoved
 from stagewise.losses.contract import LossFn, resolve_loss
+from stagewise.probes.carried import Carried
 from stagewise.probes.config import ProbeConfig
-from stagewise.probes.prober import Prober
-from stagewise.sampling.config import SGLDConfig
+from stagewise.probes.prober import Prober, target_of
+from stagewise.probes.subject import examine
+from stagewise.sampling.config import ResolvedSGLD, SGLDConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.preconditioners.diagonal import AdamMoments
 from stagewise.sampling.selection import Masks
@@ -80,9 +82,9 @@ def bif(
             (``[sample, token]``); one group, ``all``, if None.
         loss_fn: ``loss_fn(module, batch)``, unreduced, nats. If None the module's own ``per_sample_loss(batch)``, or
             that of a Hugging Face causal language model.
-        sgld: the sampler. What is ``auto`` is settled from curvature and minibatch heat at these weights, as by
-            :func:`~stagewise.calibration.resolve.settle`; they need not serve later ones, so that curvature is taken as
-            measured, where ``InfluenceCallback`` takes it twice as large.
+        sgld: the sampler. What is ``auto`` is resolved from curvature and minibatch heat at these weights, as by
+            :func:`~stagewise.calibration.resolve.resolve`; they need not serve later ones, so that curvature is taken
+            as measured, where ``InfluenceCallback`` takes it twice as large.
         probe: the measurement. ``reference_ratio``, ``draw_matrices`` and ``min_prominence`` say nothing here; with
             ``sample_matrices: none`` there is no influence between samples, else it is there with every digit.
         masks: parameter name to bool mask of its shape: chains move the entries where it is True, see
@@ -136,10 +138,11 @@ def bif(
         recorded = driving if observed is None else _read("observed", observed, collate_fn)
     sources = ProbeData(recorded, None if observed is None else driving, groups or {})
     found_loss = resolve_loss(module, loss_fn)
+    target = target_of(module, found_loss, sources, probe, masks=masks)
     # First: it refuses what cannot be used before any curvature is measured.
-    prober = Prober(module, found_loss, sources, sgld=sgld, config=probe, masks=masks)
-    resolved, remarks = _resolve(module, prober.target, sgld, probe, second_moments, step)
-    prober.settle(resolved)
+    subject = examine(module, target, sources.groups, sgld, probe)
+    resolved, remarks = _resolve(module, subject.target, sgld, probe, second_moments, step)
+    prober = Prober.over(module, subject, resolved, Carried(probe.reference_ratio))
     result, trace = prober.probe(module, step, second_moments=second_moments)
     _warn(remarks, trace, {} if result is None else result.attrs["flags"])
     if result is None:
@@ -166,17 +169,17 @@ def _resolve(
     probe: ProbeConfig,
     second_moments: Mapping[str, Tensor] | None,
     step: int,
-) -> tuple[SGLDConfig, list[str]]:
+) -> tuple[ResolvedSGLD, list[str]]:
     """Numbers in place of ``auto``, and what there is to say about the settings at this curvature."""
     needed = "auto" in (sgld.lr, sgld.localization)
     if not (needed or probe.check_curvature):
-        return replace(sgld, **sgld.fallbacks()), []
+        return replace(sgld, **sgld.fallbacks()).require_resolved(), []
     try:
         landscape = landscape_of(module, target, sgld, probe.memory_limit_gib)
         landscape = replace(landscape, second_moments=second_moments or {})
         findings: list[Finding]
-        if sgld.unsettled:
-            sgld, measured = settle(sgld, replace(landscape, num_samples=FINE_SAMPLES), module, step=step)
+        if sgld.unresolved:
+            sgld, measured = resolve(sgld, replace(landscape, num_samples=FINE_SAMPLES), module, step=step)
             findings = check_settings(sgld, *measured.as_lists())
         else:
             findings = find_faults(sgld, landscape, module, step)
@@ -184,8 +187,10 @@ def _resolve(
         if needed:
             raise unmeasured(sgld, step, error) from error
         reason = str(error).splitlines()[0]
-        return replace(sgld, **sgld.fallbacks()), [f"the settings were not checked against the curvature: {reason}"]
-    return sgld, [finding.text for finding in findings if finding.severity is not Severity.inform]
+        remarks = [f"the settings were not checked against the curvature: {reason}"]
+        return replace(sgld, **sgld.fallbacks()).require_resolved(), remarks
+    resolved = sgld.require_resolved()
+    return resolved, [finding.text for finding in findings if finding.severity is not Severity.inform]
 
 
 def _warn(remarks: list[str], trace: Trace, flags: Mapping[str, str]) -> None:

@@ -3,60 +3,44 @@
 import time
 import warnings
 from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from copy import deepcopy
+from contextlib import nullcontext
 from dataclasses import asdict, replace
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import torch
 import xarray as xr
 from torch import Tensor, nn
 
 from stagewise._version import __version__
-from stagewise.batches import num_samples, take, to_device
+from stagewise.batches import to_device
 from stagewise.checks.bounds import check_arguments
 from stagewise.influence.control import control_influence
 from stagewise.influence.features import Features, Reducer
-from stagewise.influence.groups import Groups, Positions
+from stagewise.influence.groups import Groups
 from stagewise.influence.token_sums import TokenSums
-from stagewise.isolation import untouched, with_weights
-from stagewise.losses.contract import Losses, LossFn
+from stagewise.losses.contract import LossFn
 from stagewise.probes.assembly import Measured, assemble
-from stagewise.probes.axes import TOKEN_AXES, flat_masks
+from stagewise.probes.axes import TOKEN_AXES
 from stagewise.probes.baselines import Baselines
+from stagewise.probes.carried import Carried
 from stagewise.probes.chain_facts import add_diagnostics, add_trace
 from stagewise.probes.config import ProbeConfig
-from stagewise.probes.data_digest import data_digest
 from stagewise.probes.flags import in_equilibrium
 from stagewise.probes.llc import LearningCoefficient
-from stagewise.probes.lost_samples import ObservedSet, kinds_seen, lost_words, not_finite_rows
-from stagewise.probes.memory import check_memory, gradient_memory
-from stagewise.probes.references import References
-from stagewise.probes.start_check import check_start
+from stagewise.probes.lost_samples import kinds_seen, lost_words
+from stagewise.probes.subject import Subject, examine
 from stagewise.sampling.chains import ChainSampler
-from stagewise.sampling.config import EngineName, SGLDConfig
+from stagewise.sampling.config import EngineName, ResolvedSGLD, SGLDConfig
 from stagewise.sampling.data import ProbeData
-from stagewise.sampling.selection import Masks, masks_digest, moved_entries
+from stagewise.sampling.selection import Masks
 from stagewise.sampling.share import ALONE, ChainShare
-from stagewise.sampling.target import Target
+from stagewise.sampling.target import ForwardContext, Target
 from stagewise.sampling.trace import Trace, merge_traces
-from stagewise.sampling.weights import FlatWeights
-
-
-class Mark(NamedTuple):
-    """A place to return to, see :meth:`Prober.mark`."""
-
-    references: list[Features]
-    baselines: dict[str, Any]
-    num_probes: int
 
 
 class Prober:
     """Measures influence at whatever weights a module has, against its own earlier probes.
 
-    Without a Trainer call :meth:`probe` at increasing steps. The module is left bit for bit as it was. The attribute
-    ``memory_gib`` says what draws and products need beside the chains.
+    Without a Trainer call :meth:`probe` at increasing steps. The module is left bit for bit as it was.
 
     An observed sample whose loss is not finite is left out, named in a warning: before the first probe, or from the
     probe on that finds it so. Numbers of samples stay those of the set that was given (the coordinate ``sample``).
@@ -70,9 +54,7 @@ class Prober:
         *,
         sgld: SGLDConfig,
         config: ProbeConfig,
-        references: References | None = None,
-        forward_context: Callable[[], AbstractContextManager] = nullcontext,
-        engine: EngineName | None = None,
+        forward_context: ForwardContext = nullcontext,
         masks: Masks | None = None,
         share: ChainShare = ALONE,
         lost: Collection[int] | None = None,
@@ -84,11 +66,9 @@ class Prober:
             module: what will be probed.
             loss_fn: per-sample loss, see :mod:`stagewise.losses.contract`.
             data: observed set, sampling set and groups.
-            sgld: the sampler.
+            sgld: the sampler, with numbers for ``lr`` and ``localization``.
             config: the measurement.
-            references: earlier probes of the same run; none if not given.
             forward_context: entered around each forward pass (autocast).
-            engine: the engine that ``auto`` chose earlier in the same run.
             masks: parameter name to bool mask of its shape: chains and baselines move the entries where it is True and
                 leave all else at w*, so that influence is that of one component. In place of ``sgld.parameters``; None
                 for all weights. :func:`stagewise.lm.components.component_masks` makes those of a head or a layer.
@@ -101,160 +81,122 @@ class Prober:
         Raises:
             LossContractError: the loss breaks its contract; or it is not finite in all of the observed set, or in the
                 sampling set.
-            InputError: a parameter pattern matches nothing; masks, groups, position bins or chosen samples do not fit;
-                there are fewer chains than processes; or what is asked for needs more memory than allowed.
+            InputError: ``lr`` or ``localization`` is ``auto``; a parameter pattern matches nothing; masks, groups,
+                position bins or chosen samples do not fit; there are fewer chains than processes; or what is asked for
+                needs more memory than allowed.
         """
         check_arguments("Prober", Prober.__init__, locals(), leave=["forward_context", "warn"])
-        device = next(module.parameters()).device
-        observed = to_device(data.observed, device)
-        sampling = None if data.sampling is None else to_device(data.sampling, device)
-        target = Target(loss_fn, observed, sampling, masks, config.chunk_size, forward_context)
-        self._target = target.moved_by(sgld)
-        self._drives_itself = sampling is None
-        self._sgld = sgld
-        self._config = config
-        self._masks = masks
-        self._share, self._numbers = share, share.numbers(sgld.num_chains)
-        self._references = References(config.reference_ratio) if references is None else references
-        self._warn = warn
-        # Once for a run with checksums: what a loss does to a module without autograd's knowing, it does each time.
-        with untouched(module, checksums=True):
-            self.memory_gib, self._gradient_block = self._check_memory(module, max(1, len(data.groups)))
-            present, bad, seen, self._moved_weights = check_start(
-                module,
-                self._target,
-                batch_size=sgld.batch_size,
-                drives_itself=self._drives_itself,
-                lost=frozenset(lost or ()),
-            )
-        whole = ObservedSet(
-            observed, flat_masks(data.groups, self._axes), present, np.arange(len(present)), len(present)
-        )
-        _, _, reduced = self._grouped(whole)
-        # Of what was given: a sample that is left out later does not make it other data.
-        self._digest = data_digest((observed, self._target.sampling), reduced)
-        self._set, gone = whole.without(bad if lost is None else lost)
-        if lost is None and len(bad) and share.is_first:
-            warn(lost_words(bad, gone, seen=seen, num_left=len(self._set.numbers)))
-        self._num_probes = 0
-        self._build(module, engine)
+        resolved = sgld.require_resolved()
+        target = target_of(module, loss_fn, data, config, masks=masks, forward_context=forward_context)
+        subject = examine(module, target, data.groups, sgld, config, share=share, lost=lost, warn=warn)
+        self._begin(module, subject, resolved, Carried(config.reference_ratio), warn=warn)
 
-    def _grouped(self, observed: ObservedSet) -> tuple[Groups, Positions | None, Groups]:
-        """Groups, bins, and what draws are reduced to: the groups, then the bins."""
-        groups = Groups(observed.masks, observed.present)
-        bins = self._config.position_bins
-        positions = None if bins is None else Positions(groups, observed.present, bins)
-        return groups, positions, groups if positions is None else positions.joint
+    @classmethod
+    def over(
+        cls,
+        module: nn.Module,
+        subject: Subject,
+        sgld: ResolvedSGLD,
+        carried: Carried,
+        *,
+        engine: EngineName | None = None,
+        warn: Callable[[str], object] = warnings.warn,
+    ) -> "Prober":
+        """A prober of what has been examined before.
 
-    def _build(self, module: nn.Module, engine: EngineName | None) -> None:
-        """Everything that is made for the observed set as it is now; nothing is changed where that is refused."""
-        self.groups, self._positions, self._reduced = self._grouped(self._set)
-        observed = self._set.batch
-        sampling = observed if self._drives_itself else self._target.sampling
-        self._target = replace(self._target, observed=observed, sampling=sampling)
+        Args:
+            module: what will be probed.
+            subject: what it is looked at with.
+            sgld: the sampler.
+            carried: what earlier probes of the run have handed on; added to.
+            engine: the engine that ``auto`` chose earlier in the same run.
+            warn: told of samples that are left out on the way.
+        """
+        prober = cls.__new__(cls)
+        prober._begin(module, subject, sgld, carried, engine=engine, warn=warn)
+        return prober
+
+    def _begin(
+        self,
+        module: nn.Module,
+        subject: Subject,
+        sgld: ResolvedSGLD,
+        carried: Carried,
+        *,
+        engine: EngineName | None = None,
+        warn: Callable[[str], object],
+    ) -> None:
+        self._sgld, self._config, self._share = sgld, subject.config, subject.share
+        self._numbers = subject.share.numbers(sgld.num_chains)
+        self.carried, self._warn = carried, warn
+        self._build(module, subject, engine)
+
+    def _build(self, module: nn.Module, subject: Subject, engine: EngineName | None) -> None:
+        """Make everything that depends on the observed set as it is now."""
+        self.subject = subject
+        target, groups = subject.target, subject.groups
         chosen = self._config.token_samples
         # Nothing is left of an empty choice.
-        self._token_rows = None if chosen is None else self._set.rows_in_order(chosen) or None
+        self._token_rows = None if chosen is None else subject.observed.rows_in_order(chosen) or None
         self.baselines = Baselines(
-            self._target,
-            self.groups,
+            target,
+            groups,
             sgld=self._sgld,
             config=self._config,
-            gradient_block=self._gradient_block,
+            tracin=self.carried.tracin,
+            gradient_block=subject.gradient_block,
         )
-        self._llc = LearningCoefficient(
-            module,
-            self._target,
-            self.groups,
-            sgld=self._sgld,
-            config=self._config,
-            share=self._share,
-        )
-        self._sampler = ChainSampler(
-            module,
-            self._target,
-            self._sgld,
-            reduce=None if self._config.save_trace else Reducer(self._reduced),
-            engine=engine,
-        )
+        self._llc = LearningCoefficient(module, target, groups, sgld=self._sgld, config=self._config, share=self._share)
+        reduce = None if self._config.save_trace else Reducer(subject.reduced)
+        self._sampler = ChainSampler(module, target, self._sgld, reduce=reduce, engine=engine)
 
     @property
-    def target(self) -> Target:
-        """What probes look at now: with the samples that are left."""
-        return self._target
+    def groups(self) -> Groups:
+        """The groups over the observed set."""
+        return self.subject.groups
+
+    @property
+    def memory_gib(self) -> float:
+        """What draws and products need beside the chains, GiB."""
+        return self.subject.memory_gib
 
     @property
     def lost(self) -> tuple[int, ...]:
         """Numbers of the observed samples that are left out, increasing."""
-        return tuple(int(it) for it in np.setdiff1d(np.arange(self._set.num_given), self._set.numbers))
+        return self.subject.lost
 
     def lost_in(self, trace: Trace) -> tuple[int, ...]:
-        """Numbers of the samples that kept a probe from its chains: of a loss that is not finite at its weights.
-
-        Args:
-            trace: of the probe, as :meth:`probe` or :meth:`measure` returned it.
-
-        Returns:
-            None of them where the losses of all samples are such: then it is the model that is to be looked at.
-        """
-        rows = not_finite_rows(trace.anchor_loss)
-        return () if len(rows) == len(trace.anchor_loss) else tuple(int(it) for it in self._set.numbers[rows])
+        """Numbers of the samples that kept a probe from its chains, see :meth:`Subject.lost_in`."""
+        return self.subject.lost_in(trace)
 
     def leave_out(self, module: nn.Module, samples: Collection[int], trace: Trace) -> None:
         """Go on without some of the observed samples; references and TracIn are cut to what is left.
 
         Args:
             module: the module that the prober was made for.
-            samples: their numbers, see :meth:`lost_in`.
+            samples: their numbers, see :meth:`~stagewise.probes.subject.Subject.lost_in`.
             trace: of the probe that they kept from its chains.
 
         Raises:
             InputError: too little would be left; nothing is changed then.
         """
-        before, earlier = self._set, (self._reduced, self.groups, self.baselines)
+        before = self.subject
         left, gone = before.without(samples)
-        self._grouped(left)
-        self._set = left
-        self._build(module, self.engine)
-        reduced, groups, baselines = earlier
-        rows = before.rows(left.numbers.tolist())
-        kept = [reduced.names.index(name) for name in self._reduced.names]
-        self._references.return_to([it.part(rows, kept) for it in self._references.mark()])
-        self.baselines.take_over(baselines, [groups.names.index(name) for name in self.groups.names])
+        self._build(module, left, self.engine)
+        self.carried.keep(
+            before.observed.rows(left.observed.numbers.tolist()),
+            reduced=[before.reduced.names.index(name) for name in left.reduced.names],
+            groups=[before.groups.names.index(name) for name in left.groups.names],
+        )
         if self._share.is_first:
-            seen = kinds_seen(trace.anchor_loss[before.rows(samples)]) or "elsewhere"
-            self._warn(lost_words(samples, gone, seen=seen, num_left=len(left.numbers), step=trace.step))
+            seen = kinds_seen(trace.anchor_loss[before.observed.rows(samples)]) or "elsewhere"
+            num_left = len(left.observed.numbers)
+            self._warn(lost_words(samples, gone, seen=seen, num_left=num_left, step=trace.step))
 
     @property
     def engine(self) -> EngineName | None:
         """The engine that runs the chains; None until ``auto`` has chosen at the first probe."""
         return self._sampler.engine
-
-    def _check_memory(self, module: nn.Module, num_groups: int) -> tuple[float, int | None]:
-        """Refuse before the work: two samples tell how many losses each has. GiB, and weights in a gradient block."""
-        target = self._target
-        leaves = FlatWeights(module, target.selection).leaves
-
-        def few_losses() -> Losses:
-            with torch.no_grad():
-                # Not one: a norm over the batch that is always on refuses that.
-                return target.evaluate(module, take(target.observed, slice(0, 2)))
-
-        few = with_weights(module, leaves, few_losses)
-        self._axes = few.axes
-        shape = (num_samples(target.observed), *few.values.shape[1:])
-        others = check_memory(
-            self._config, self._sgld, loss_shape=shape, num_groups=num_groups, num_processes=self._share.world_size
-        )
-        moved = moved_entries(module, target.selection)
-        block, gib = gradient_memory(
-            self._config,
-            others,
-            num_groups=num_groups,
-            num_weights=sum(entries.size for entries in moved),
-            weight_bytes=max(4, *(entries.dtype.itemsize for entries in moved)),
-        )
-        return others + gib, block
 
     def probe(
         self,
@@ -290,17 +232,17 @@ class Prober:
             :func:`~stagewise.influence.control.control_influence` returns is in it too.
         """
         measured, trace = self.measure(module, step, second_moments=second_moments, lr_sum=lr_sum, number=number)
-        lost = self.lost_in(trace) if measured is None and leave_out else ()
+        lost = self.subject.lost_in(trace) if measured is None and leave_out else ()
         if lost:
             self.leave_out(module, lost, trace)
-            number = self._num_probes - 1  # the same probe
+            number = self.carried.num_probes - 1  # the same probe
             measured, trace = self.measure(module, step, second_moments=second_moments, lr_sum=lr_sum, number=number)
         if measured is None:
             return None, trace
-        result = self.assemble(measured, self._references.for_step(step))
+        result = self.assemble(measured, self.carried.references.for_step(step))
         # Last: a probe that fails on the way is no reference.
         if measured.usable:
-            self._references.add(measured.features)
+            self.carried.references.add(measured.features)
         return result, trace
 
     def measure(
@@ -341,42 +283,35 @@ class Prober:
             tokens.merge(sums)
         if not trace.chains:
             return None, trace
-        features = Features.of(trace, self._reduced)
+        features = Features.of(trace, self.subject.reduced)
         own = xr.Dataset({"group_loss": ("group", self.groups.means(trace.anchor_loss), {"units": "nats"})})
         if tokens is not None:
-            own = own.assign(self._numbered(tokens.influence(trace.chains), "chosen", self._token_rows))
+            own = own.assign(self.subject.numbered(tokens.influence(trace.chains), "chosen", self._token_rows))
         if self._config.llc.enabled:
             own = own.assign(self._llc.measure(trace, features, own_llc))
         own = own.assign(self.baselines.measure(module, step, lr_sum))
         if controls is not None:
-            control = Features.of(merge_traces(controls), self._reduced)
+            control = Features.of(merge_traces(controls), self.subject.reduced)
             own = own.assign(control_influence(features, control, self.groups, centering=self._config.centering))
         flags = add_diagnostics(own, trace, features, self.groups, sgld=self._sgld, config=self._config)
         features = replace(features, equilibrated=in_equilibrium(flags))
         add_trace(own, trace, keep_draws=self._config.save_trace)
-        own = self._numbered(own, "sample")
+        own = self.subject.numbered(own, "sample")
         own.attrs |= self._settings() | {"engine": str(trace.engine)}
         own["seconds"] = time.perf_counter() - start
         return Measured(features, own, usable=not any(flag.severe for flag in flags)), trace
 
-    def _numbered(self, found: xr.Dataset, axis: str, rows: list[int] | None = None) -> xr.Dataset:
-        """With the numbers of samples in the set as it was given, where some of it is left out."""
-        if self._set.is_whole:
-            return found
-        numbers = self._set.numbers if rows is None else self._set.numbers[rows]
-        return found.assign_coords({axis: (axis, numbers), f"{axis}_j": (f"{axis}_j", numbers)})
-
     def _control_due(self, number: int | None) -> bool:
         """Counts the probes."""
-        number = self._num_probes if number is None else number
-        self._num_probes = number + 1
+        number = self.carried.num_probes if number is None else number
+        self.carried.num_probes = number + 1
         every = self._config.control_every
         return every is not None and number % every == 0
 
     def _control(self, step: int, second_moments: Mapping[str, Tensor] | None) -> Trace:
         """The chains of this process without the loss, their draws reduced even where those of the probe are kept."""
         return self._sampler.run(
-            step, second_moments, numbers=self._numbers, control=True, reduce=Reducer(self._reduced)
+            step, second_moments, numbers=self._numbers, control=True, reduce=Reducer(self.subject.reduced)
         )
 
     def assemble(self, measured: Measured, reference: Features | None) -> xr.Dataset:
@@ -386,59 +321,56 @@ class Prober:
             measured: from :meth:`measure`.
             reference: draws of an earlier probe that has no severe flag; None for a probe without one.
         """
-        return assemble(measured, reference, self.groups, positions=self._positions, centering=self._config.centering)
+        return assemble(
+            measured, reference, self.groups, positions=self.subject.positions, centering=self._config.centering
+        )
 
     def halve_chunks(self) -> bool:
         """Halve the chunks of the observed set, to need less memory; False where they are of one sample already."""
-        size = num_samples(self._target.observed)
-        now = min(self._target.chunk_size or size, size)
-        if now == 1:
+        smaller = self.subject.with_smaller_chunks()
+        if smaller is None or smaller.target.chunk_size is None:
             return False
-        half = (now + 1) // 2
-        self._target = replace(self._target, chunk_size=half)
-        self._sampler.rechunk(half)
-        self.baselines.rechunk(half)
-        self._llc.rechunk(half)
+        self.subject = smaller
+        for holds in (self._sampler, self.baselines, self._llc):
+            holds.rechunk(smaller.target.chunk_size)
         return True
 
-    def mark(self) -> Mark:
-        """Marks the state that a probe adds to, for :meth:`return_to`."""
-        return Mark(self._references.mark(), deepcopy(self.baselines.state_dict()), self._num_probes)
-
-    def return_to(self, mark: Mark) -> None:
-        """Be as before a probe that failed, here or on another rank."""
-        self._references.return_to(mark.references)
-        self.baselines.load_state_dict(mark.baselines)
-        self._num_probes = mark.num_probes
-
-    def settle(self, sgld: SGLDConfig) -> dict[str, str]:
-        """Take numbers in place of ``auto``; returns the fingerprint, which holds them from now on."""
-        self._sgld = sgld
-        self._sampler.settle(sgld)
-        self.baselines.settle(sgld)
-        self._llc.settle(sgld)
-        return self.fingerprint()
-
     def fingerprint(self) -> dict[str, str]:
-        """Settings and data that must stay the same over a run for its probes to compare, as text."""
-        found = {
-            "sgld": repr(self._sgld),
-            "centering": str(self._config.centering),
-            "reference_ratio": repr(self._config.reference_ratio),
-            "data": self._digest,
-        }
-        found |= self._llc.fingerprint()
-        return found if self._masks is None else found | {"masks": masks_digest(self._masks)}
+        """What must stay the same over a run for its probes to compare: settings and data, as text."""
+        return self.subject.fingerprint(self._sgld)
 
     def _settings(self) -> dict[str, Any]:
         sgld = self._sgld
         return {
-            **({TOKEN_AXES: list(self._axes)} if len(self._axes) > 1 else {}),
+            **({TOKEN_AXES: list(self.subject.axes)} if len(self.subject.axes) > 1 else {}),
             "version": __version__,
             "nbeta": sgld.nbeta,
             "localization": sgld.localization,
             "lr": sgld.lr,
             "seed": sgld.seed,
             "sgld": asdict(sgld),
-            "moved_weights": self._moved_weights,
+            "moved_weights": self.subject.moved_weights,
         }
+
+
+def target_of(
+    module: nn.Module,
+    loss_fn: LossFn,
+    data: ProbeData,
+    config: ProbeConfig,
+    *,
+    masks: Masks | None = None,
+    forward_context: ForwardContext = nullcontext,
+) -> Target:
+    """What probes of a module measure: the sets on its device, in the chunks of the configuration.
+
+    Args:
+        module: whose first parameter tells the device.
+        loss_fn: per-sample loss.
+        data: observed and sampling set.
+        config: the measurement.
+        masks: which entries of which parameters move; None for what the sampler names.
+        forward_context: entered around each forward pass (autocast).
+    """
+    observed, sampling = to_device((data.observed, data.sampling), next(module.parameters()).device)
+    return Target(loss_fn, observed, sampling, masks, config.chunk_size, forward_context)

@@ -40,7 +40,6 @@ def check_start(
     target: Target,
     *,
     batch_size: int,
-    drives_itself: bool = False,
     lost: Collection[int] = (),
 ) -> Found:
     """Check the loss on the whole observed set, chunk by chunk, and on a minibatch of the sampling set.
@@ -52,7 +51,6 @@ def check_start(
         module: in eval mode; its weights are left as they were, see :func:`~stagewise.isolation.with_weights`.
         target: what the chains look at.
         batch_size: of the minibatches of chains.
-        drives_itself: whether the observed set drives the chains: then without what is left out.
         lost: observed samples that are left out in any case, and not judged.
 
     Raises:
@@ -84,8 +82,8 @@ def check_start(
                     "the observed set; expected finite nats; look at the model, its weights and what it is given, or "
                     "mask losses out by returning (losses, mask)"
                 )
-            drives = target.sampling
-            if drives_itself and leave:
+            drives = target.driving
+            if target.sampling is None and leave:
                 drives = take(drives, torch.tensor([row for row in range(len(present)) if row not in leave]))
             return _first_with_loss(module, target, drives, batch_size)
 

@@ -14,7 +14,7 @@ from stagewise.checks.bounds import check_arguments, checked
 from stagewise.errors import InputError
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses.contract import Losses, LossFn
-from stagewise.sampling.config import Drift, EngineName, SGLDConfig
+from stagewise.sampling.config import Drift, EngineName, ResolvedSGLD, SGLDConfig
 from stagewise.sampling.engines.batched import BatchedEngine, Program
 from stagewise.sampling.engines.engine import Engine
 from stagewise.sampling.engines.select import EngineChoice
@@ -34,7 +34,7 @@ from stagewise.sampling.weights import FlatWeights
 class _Request(NamedTuple):
     """Target of a run of chains, and the use of its draws."""
 
-    config: SGLDConfig
+    config: ResolvedSGLD
     reduce: Reduce | None
     on_draw: OnDraw | None
 
@@ -77,12 +77,12 @@ class ChainSampler:
             engine: the engine that ``auto`` once chose, so that a resumed run goes on with it.
 
         Raises:
-            InputError: as :func:`check_chains`.
+            InputError: as :func:`check_chains`, or ``lr`` or ``localization`` is still ``auto``.
         """
         check_arguments("ChainSampler", ChainSampler.__init__, locals())
         self._target = check_chains(module, target, config, engine)
         self._module = module
-        self._config = config
+        self._config = config.require_resolved()
         self._chunks = self._target.observed_chunks()
         self._reduce = reduce
         with target.forward_context():
@@ -91,7 +91,7 @@ class ChainSampler:
         self._choice = EngineChoice(
             config.engine if engine is None else engine,
             lambda **how: Program(target.loss_fn, self._target.selection, target.forward_context, **how),
-            batch_size=config.batch_size if config.batch_size < num_samples(target.sampling) else None,
+            batch_size=config.batch_size if config.batch_size < num_samples(target.driving) else None,
             half_precision=half,
         )
 
@@ -99,10 +99,6 @@ class ChainSampler:
     def engine(self) -> EngineName | None:
         """See the class."""
         return self._choice.name
-
-    def settle(self, config: SGLDConfig) -> None:
-        """Take settings that differ from those given only in what was ``auto``."""
-        self._config = config
 
     def rechunk(self, chunk_size: int) -> None:
         """Pass the observed set in chunks of so many samples from now on; draws agree up to rounding."""
@@ -134,11 +130,9 @@ class ChainSampler:
             reduce: in place of that of the sampler, for this run.
 
         Raises:
-            InputError: ``lr`` or ``localization`` is still ``auto``, or an engine was asked for that cannot run this
-                module.
+            InputError: an engine was asked for that cannot run this module.
             LossContractError: the loss is not of the contract's shape.
         """
-        self._config.numbers()
         config = loss_free(self._config) if control else self._config
         request = _Request(config, self._reduce if reduce is None else reduce, on_draw)
         chains = range(config.num_chains) if numbers is None else numbers
@@ -164,7 +158,7 @@ class ChainSampler:
         chains: Sequence[int],
     ) -> Trace:
         config = request.config
-        sequential = SequentialEngine(weights, self._evaluate, self._target.sampling, self._chunks)
+        sequential = SequentialEngine(weights, self._evaluate, self._target.driving, self._chunks)
         anchor = sequential.anchor_losses()
         if not torch.isfinite(anchor.values).all():
             failure = NOT_FINITE_HERE
@@ -172,7 +166,7 @@ class ChainSampler:
             return self._trace([], dict.fromkeys(chains, failure), anchor, step, request)
 
         def batched(program: Program) -> BatchedEngine:
-            data = self._target.sampling, self._chunks
+            data = self._target.driving, self._chunks
             return BatchedEngine(program, self._module, weights, len(chains), *data, anchor.mask)
 
         together = self._choice.engine(sequential, batched, anchor)
@@ -182,7 +176,7 @@ class ChainSampler:
             estimate = DriftGradient(
                 drive.drift, engine, weight_decay=config.weight_decay, slope=drive.slope, kept=drive.kept
             )
-            size = num_samples(self._target.sampling)
+            size = num_samples(self._target.driving)
             streams = Streams(config, numbers, step, weights.anchor, size, drive.choices)
             recorder = Recorder(numbers, config.num_draws, anchor, request.reduce, request.on_draw)
             return walk(engine, estimate, streams, config, recorder, fixed=fixed, measure_noise=measure_noise)
@@ -195,9 +189,9 @@ class ChainSampler:
         dropped = {numbers[row]: why for numbers, done in walks for row, why in done.failed.items()}
         return self._trace(walks, dropped, anchor, step, request)
 
-    def _drive(self, config: SGLDConfig, sequential: SequentialEngine, engine: Engine, num_chains: int) -> "_Drive":
-        """Evaluates at w* what the gradient estimates of a probe have in common."""
-        size = num_samples(self._target.sampling)
+    def _drive(self, config: ResolvedSGLD, sequential: SequentialEngine, engine: Engine, num_chains: int) -> "_Drive":
+        """What the gradient estimates of a probe have in common, evaluated at w*."""
+        size = num_samples(self._target.driving)
         drift = Drift.control_variate if config.drift is Drift.auto else config.drift
         if drift is Drift.plain or not needs_gradients(config):
             return _Drive(Drift.plain)
@@ -213,21 +207,20 @@ class ChainSampler:
         return _Drive(drift, slope=sequential.slope(config.batch_size) if drift is Drift.control_variate else None)
 
     def _fixed_preconditioner(
-        self, config: SGLDConfig, weights: FlatWeights, second_moments: Mapping[str, Tensor]
+        self, config: ResolvedSGLD, weights: FlatWeights, second_moments: Mapping[str, Tensor]
     ) -> Preconditioner | None:
         settings = config.preconditioner
         if isinstance(settings, AdamMoments):
             moments = weights.gather(second_moments)
             return settings.build(weights.gather(weights.leaves), moments, weights.anchor)
         if isinstance(settings, EKFAC):
-            _, localization = config.numbers()
             return ekfac_preconditioner(
                 settings,
                 self._module,
                 self._target.loss_fn,
-                self._target.sampling,
+                self._target.driving,
                 nbeta=config.nbeta,
-                localization=localization + config.nbeta * config.weight_decay,
+                localization=config.localization + config.nbeta * config.weight_decay,
                 parameters=self._target.selection,
             )
         return None
@@ -285,7 +278,7 @@ def check_chains(module: nn.Module, target: Target, config: SGLDConfig, engine: 
     weights = FlatWeights(module, target.selection)
     if isinstance(config.preconditioner, EKFAC):
         refuse_masks(weights.entries)
-    if EngineName.batched in (config.engine, engine) and any(map(has_columns, (target.observed, target.sampling))):
+    if EngineName.batched in (config.engine, engine) and any(map(has_columns, (target.observed, target.driving))):
         raise InputError(
             "got engine='batched' and a batch with lists or arrays beside its tensors; expected tensors alone, "
             "which is all that a graph takes; set engine to sequential"

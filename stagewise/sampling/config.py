@@ -45,8 +45,8 @@ class Drift(StrEnum):
     """Gradients that can drive a chain, see :class:`~stagewise.sampling.gradients.DriftGradient`.
 
     Members are named as the YAML writes them:
-        auto: settled at the first probe, ``plain`` where the measured heat of its minibatches is small and
-            ``control_variate`` where it is not; ``control_variate`` where nothing settles it.
+        auto: resolved at the first probe, ``plain`` where the measured heat of its minibatches is small and
+            ``control_variate`` where it is not; ``control_variate`` where nothing resolves it.
         plain: the minibatch gradient. Away from a minimum the chain also goes on training.
         control_variate: the same target with less minibatch noise: the minibatch gradient less that at w*, plus the
             full gradient at w*.
@@ -107,9 +107,9 @@ class SGLDConfig:
     The target is p(w) ~ exp(-nbeta L(w) - (localization / 2) |w - w*|^2), L the mean loss in nats (mean over tokens for
     token losses). Keep one setting for a whole run: curves at different settings do not compare.
 
-    ``SGLDConfig()`` suits itself: the callback settles what is ``auto`` at its first probe, from measured curvature and
-    from the heat of minibatches in the steepest directions, prints it as one line to paste, and goes on with it. See
-    :func:`stagewise.calibration.resolve.settle` for the rules and what was tried.
+    ``SGLDConfig()`` suits itself: the callback resolves what is ``auto`` at its first probe, from measured curvature
+    and from the heat of minibatches in the steepest directions, prints it as one line to paste, and goes on with it.
+    See :func:`stagewise.calibration.resolve.resolve` for the rules and what was tried.
 
     Attributes:
         lr: step size epsilon, in squared weight units; or ``auto``.
@@ -120,7 +120,7 @@ class SGLDConfig:
         num_draws: recorded draws for each chain.
         num_burnin_steps: steps before the first draw; or ``auto``: until a displacement has shrunk to a tenth in the
             slowest direction, see :attr:`burnin_steps`.
-        num_steps_bw_draws: steps for each draw; or ``auto``: 1, unless a settled step is short.
+        num_steps_bw_draws: steps for each draw; or ``auto``: 1, unless a resolved step is short.
         batch_size: samples of the sampling set for each gradient.
         seed: of the noise and the minibatches; chain c uses the streams (seed, c).
         common_noise: the same streams at every probe (common random numbers), which makes curves over training
@@ -207,7 +207,7 @@ class SGLDConfig:
 
         Until a displacement has shrunk to a tenth where localization alone holds the chain, which is slowest, and 500
         at most; 100 with RMSprop, which adapts there; with EK-FAC ``lr`` itself is the rate. For as long as ``lr`` or
-        ``localization`` is ``auto`` this is what is usual once they are settled.
+        ``localization`` is ``auto`` this is what is usual once they are resolved.
         """
         if self.num_burnin_steps != "auto":
             return self.num_burnin_steps
@@ -231,19 +231,19 @@ class SGLDConfig:
         return self.burnin_steps + self.num_draws * self.steps_bw_draws
 
     @property
-    def unsettled(self) -> tuple[str, ...]:
+    def unresolved(self) -> tuple[str, ...]:
         """Names of the settings that are ``auto`` and that a probe needs a look at the curvature for."""
         names = ("lr", "localization", "drift", "num_burnin_steps", "num_steps_bw_draws")
         return tuple(name for name in names if getattr(self, name) == "auto")
 
     def fallbacks(self) -> dict[str, Any]:
-        """Values of those :attr:`unsettled` settings that need not be numbers, where nothing resolves them."""
+        """What chains take for those of :attr:`unresolved` that need not be numbers, where nothing resolves them."""
         taken = {
             "drift": str(Drift.control_variate),
             "num_burnin_steps": self.burnin_steps,
             "num_steps_bw_draws": self.steps_bw_draws,
         }
-        return {name: value for name, value in taken.items() if name in self.unsettled}
+        return {name: value for name, value in taken.items() if name in self.unresolved}
 
     def one_line(self) -> str:
         """The settings as one line of YAML to paste: what is often set, and whatever is not the default."""
@@ -252,15 +252,36 @@ class SGLDConfig:
         others = [it.name for it in fields(self) if it.name not in usual and getattr(self, it.name) != it.default]
         return f"sgld: {{{', '.join(f'{name}: {_as_yaml(getattr(self, name))}' for name in (*usual, *others))}}}"
 
-    def numbers(self) -> tuple[float, float]:
-        """``lr`` and ``localization``, once both are numbers.
+    def require_resolved(self) -> "ResolvedSGLD":
+        """The same settings, once ``lr`` and ``localization`` are numbers.
 
         Raises:
             InputError: one of them is still ``auto``.
         """
+        if isinstance(self, ResolvedSGLD):
+            return self
         if self.lr == "auto" or self.localization == "auto":
             raise InputError(
                 f"got lr={self.lr!r} and localization={self.localization!r}; expected numbers where chains run; let "
-                "InfluenceCallback settle them at its first probe, or stagewise.calibration.resolve.settle"
+                "InfluenceCallback resolve them at its first probe, or stagewise.calibration.resolve.resolve"
             )
-        return self.lr, self.localization
+        return ResolvedSGLD(**vars(self))
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class ResolvedSGLD(SGLDConfig):
+    """Settings that chains can be run with: ``lr`` and ``localization`` are numbers.
+
+    They come from :meth:`SGLDConfig.require_resolved`, and are shown and compared as the settings that they are.
+    """
+
+    lr: Annotated[float, more_than(0, "start near 0.1 / localization")]
+    localization: Annotated[float, at_least(0, _LOCALIZATION)]
+
+    def __repr__(self) -> str:
+        return repr(SGLDConfig(**vars(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SGLDConfig) and vars(self) == vars(other)
+
+    __hash__ = SGLDConfig.__hash__

@@ -84,7 +84,7 @@ def rhat_by_chance(num_chains: int, num_draws: int, num_curves: int, *, correlat
         num_draws: of each chain; 4 or more.
         num_curves: that the largest is taken over.
         correlation: rho of successive draws in equilibrium; what
-            :func:`~stagewise.calibration.resolve.settle` lets pass.
+            :func:`~stagewise.calibration.resolve.resolve` lets pass.
 
     Source: Gelman and Rubin 1992, analysis of variance; Bonferroni over curves.
     """

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stagewise.errors import require
 from stagewise.losses.contract import Losses
-from stagewise.sampling.config import Integrator, SGLDConfig, Start
+from stagewise.sampling.config import Integrator, ResolvedSGLD, SGLDConfig, Start
 from stagewise.sampling.engines.engine import Engine
 from stagewise.sampling.gradients import DriftGradient
 from stagewise.sampling.heat import NUM_GRADIENTS, minibatch_heat
@@ -20,21 +20,20 @@ from stagewise.sampling.preconditioners.ekfac import EKFAC
 from stagewise.sampling.streams import Streams
 
 
-def loss_free(config: SGLDConfig) -> SGLDConfig:
+def loss_free(config: ResolvedSGLD) -> ResolvedSGLD:
     """Returns the same sampler with nbeta 0: its target is N(w*, 1 / localization) alone.
 
     The same seed and the same numbers of steps: its chains get the noise of those they control, number for number, and
     start alike. EK-FAC is then 1 / localization in its own eigenbasis, so that noise means the same directions.
 
     Args:
-        config: the settings, with numbers.
+        config: the settings.
 
     Raises:
-        InputError: ``lr`` or ``localization`` is still ``auto``, or ``localization`` is 0, so that chains would
-            diffuse.
+        InputError: ``localization`` is 0, so that chains would diffuse.
     """
-    _, localization = config.numbers()
-    require(localization > 0, "localization", localization, "localization > 0 for a control without the loss", "set it")
+    good = config.localization > 0
+    require(good, "localization", config.localization, "localization > 0 for a control without the loss", "set it")
     return replace(
         config, nbeta=0.0, num_burnin_steps=config.burnin_steps, num_steps_bw_draws=config.steps_bw_draws
     )  # fmt: skip
@@ -179,7 +178,7 @@ def walk(
     engine: Engine,
     estimate: DriftGradient,
     streams: Streams,
-    config: SGLDConfig,
+    config: ResolvedSGLD,
     recorder: Recorder,
     *,
     fixed: Preconditioner | None = None,
@@ -201,7 +200,7 @@ def walk(
     """
     num_chains, num_weights = engine.state.shape
     burnin, spacing = config.burnin_steps, config.steps_bw_draws
-    lr, localization = config.numbers()
+    lr, localization = config.lr, config.localization
     averaged = config.integrator is Integrator.leimkuhler_matthews
     _start_(engine, streams, config, fixed)
     distance = torch.empty((num_chains, config.num_draws), dtype=torch.float32)
@@ -263,7 +262,7 @@ def walk(
     )
 
 
-def _start_(engine: Engine, streams: Streams, config: SGLDConfig, fixed: Preconditioner | None) -> None:
+def _start_(engine: Engine, streams: Streams, config: ResolvedSGLD, fixed: Preconditioner | None) -> None:
     """Moves the chains to their starting points.
 
     A weight of the second-order chain goes with the noise of its next step: their covariance is half the root of lr P.
@@ -271,7 +270,7 @@ def _start_(engine: Engine, streams: Streams, config: SGLDConfig, fixed: Precond
     """
     engine.state.copy_(engine.anchor.expand_as(engine.state))
     if config.start is Start.gaussian:
-        lr, localization = config.numbers()
+        lr, localization = config.lr, config.localization
         whitened = isinstance(config.preconditioner, EKFAC) and fixed is not None
         share = lr / 4 * (1.0 if whitened else localization)
         start = streams.noise()
@@ -301,13 +300,12 @@ def _minibatch_noise(
     streams: Streams,
     gradient: Tensor,
     preconditioner: Preconditioner | None,
-    config: SGLDConfig,
+    config: ResolvedSGLD,
 ) -> Tensor:
     """Estimates the heat ``[chain]`` at the chains' present weights, where ``gradient`` is one estimate."""
     minibatches = [streams.minibatches() for _ in range(NUM_GRADIENTS - 1)]
     if minibatches[0].rows is None:
         return gradient.new_zeros(len(gradient))
-    lr, _ = config.numbers()
     gradients = [gradient, *(estimate(rows) for rows in minibatches)]
     direction = engine.observed_gradient()
-    return minibatch_heat(gradients, direction, lr=lr, nbeta=config.nbeta, preconditioner=preconditioner)
+    return minibatch_heat(gradients, direction, lr=config.lr, nbeta=config.nbeta, preconditioner=preconditioner)

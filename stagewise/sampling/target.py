@@ -22,7 +22,7 @@ class Target:
     Attributes:
         loss_fn: per-sample loss, see :mod:`stagewise.losses.contract`.
         observed: batch whose losses are recorded, on the module's device.
-        sampling: batch whose minibatches drive the gradient, likewise; the observed one if None is given.
+        sampling: batch whose minibatches drive the gradient, likewise; the observed one if None, see :attr:`driving`.
         selection: patterns of parameter names, or masks: what moves. All else stays at w* bit for bit, and every figure
             that is taken over weights is taken over these alone. None for all trainable parameters.
         chunk_size: samples for each forward pass over a whole set; all at once if None.
@@ -35,7 +35,7 @@ class Target:
 
     loss_fn: LossFn
     observed: Batch
-    sampling: Batch = None
+    sampling: Batch | None = None
     selection: Selection = None
     chunk_size: int | None = None
     forward_context: ForwardContext = nullcontext
@@ -43,8 +43,11 @@ class Target:
     def __post_init__(self) -> None:
         good = self.chunk_size is None or self.chunk_size >= 1
         require(good, "chunk_size", self.chunk_size, "an integer >= 1, or None for all at once", "8 is usual")
-        if self.sampling is None:
-            object.__setattr__(self, "sampling", self.observed)
+
+    @property
+    def driving(self) -> Batch:
+        """The batch that drives: the observed one where there is no sampling set."""
+        return self.observed if self.sampling is None else self.sampling
 
     def moved_by(self, config: SGLDConfig) -> "Target":
         """The target of a sampler: ``config.parameters`` are what moves, where there is no other selection.

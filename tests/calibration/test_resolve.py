@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 from torch import nn
 
 from stagewise.calibration.landscape import Landscape
-from stagewise.calibration.resolve import HEAT_AIM, measure_heat, settle
+from stagewise.calibration.resolve import HEAT_AIM, measure_heat, resolve
 from stagewise.calibration.rules import FLOOR_SHARE, LOCALIZATION_MARGIN, STEP_AIM, two_digits
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import Drift, Integrator, SGLDConfig
@@ -35,7 +35,7 @@ def ends():
 
 
 def one(config, **more):
-    return settle(config, landscape(), mlp(), **more)[0]
+    return resolve(config, landscape(), mlp(), **more)[0]
 
 
 def steepest(nbeta, localization, diagonal=None, decay=0.0):
@@ -67,10 +67,10 @@ def test_step_is_the_aim_of_the_integrator_at_the_grown_curvature(integrator, gr
         WHOLE, localization=20.0, weight_decay=0.5, integrator=integrator, preconditioner=preconditioner,
         num_burnin_steps=3,
     )  # fmt: skip
-    settled = one(config, growth=growth)
+    resolved = one(config, growth=growth)
     diagonal = None if preconditioner is None else 1 / (gradient().abs() + 0.05)
     # Two significant digits, rounded down.
-    reach = settled.lr * steepest(30 * growth, 20, diagonal, decay=0.5)
+    reach = resolved.lr * steepest(30 * growth, 20, diagonal, decay=0.5)
     assert 0.9 * STEP_AIM[integrator] < reach <= STEP_AIM[integrator] * (1 + 1e-6)
 
 
@@ -137,14 +137,14 @@ def test_whole_batches_and_chains_without_loss_need_no_control_variates():
 @pytest.mark.parametrize("drift", [Drift.plain, Drift.control_variate, Drift.tilted, Drift.auto])
 def test_step_is_lowered_in_proportion_where_no_drift_is_cool(drift):
     config = replace(SMALL, drift=drift, nbeta=300.0)
-    settled = one(config)
-    at_aim = replace(config, lr=two_digits(2.5 / steepest(300.0, settled.localization), up=False))
-    at_aim = replace(at_aim, localization=settled.localization)
+    resolved = one(config)
+    at_aim = replace(config, lr=two_digits(2.5 / steepest(300.0, resolved.localization), up=False))
+    at_aim = replace(at_aim, localization=resolved.localization)
     kind = {Drift.auto: Drift.control_variate}.get(drift, drift)
     heat = measure_heat(at_aim, landscape(), mlp(), [kind])[kind]
     assert heat > HEAT_AIM
-    assert settled.drift is kind
-    assert settled.lr == two_digits(at_aim.lr * max(HEAT_AIM / heat, 0.1), up=False) < at_aim.lr
+    assert resolved.drift is kind
+    assert resolved.lr == two_digits(at_aim.lr * max(HEAT_AIM / heat, 0.1), up=False) < at_aim.lr
     # A number that was given stays, however hot.
     assert one(replace(at_aim, drift=drift)).lr == at_aim.lr
 
@@ -171,8 +171,8 @@ def test_burnin_of_rmsprop_is_as_long_as_it_adapts():
 @pytest.mark.parametrize("reach", [0.02, 0.1, 0.5, 0.83, 2.0, 3.5])
 def test_spacing_is_the_least_that_makes_draws_nearly_independent(reach):
     """In a direction that localization alone holds; never more than eight steps."""
-    settled = one(replace(WHOLE, lr=reach / 400, localization=400.0))
-    a, found = 1 - reach / 2, settled.num_steps_bw_draws
+    resolved = one(replace(WHOLE, lr=reach / 400, localization=400.0))
+    a, found = 1 - reach / 2, resolved.num_steps_bw_draws
     correlations = [abs(a ** (steps - 1) * (1 + a) / 2) for steps in range(1, 9)]
     assert found == next((n for n, it in enumerate(correlations, start=1) if it <= 0.2), 8)
     assert one(replace(WHOLE, lr=reach / 4000, localization=400.0, integrator="euler")).num_steps_bw_draws == 1
@@ -191,21 +191,22 @@ GIVEN = {
 @pytest.mark.parametrize("preconditioner", [None, AdamMoments()])
 def test_what_was_given_is_kept_and_all_else_becomes_a_number(name, preconditioner):
     config = replace(SMALL, preconditioner=preconditioner, **{name: GIVEN[name]})
-    settled = one(config)
-    assert getattr(settled, name) == GIVEN[name]
-    assert settled.unsettled == ()
-    assert replace(settled, **{it: getattr(config, it) for it in config.unsettled}) == config
-    run_chains(mlp(), squared, observed=regression(), sampling=regression(), config=replace(settled, num_draws=2))
+    resolved = one(config)
+    assert getattr(resolved, name) == GIVEN[name]
+    assert resolved.unresolved == ()
+    as_given = {it: getattr(config, it) for it in config.unresolved}
+    assert SGLDConfig(**(vars(resolved) | as_given)) == config
+    run_chains(mlp(), squared, observed=regression(), sampling=regression(), config=replace(resolved, num_draws=2))
 
 
 def test_settings_without_auto_stay_as_they_are():
     config = replace(SMALL, **GIVEN)
-    settled, measured = settle(config, landscape(), mlp())
-    assert settled == config
+    resolved, measured = resolve(config, landscape(), mlp())
+    assert resolved == config
     assert measured.plain.lam_max == pytest.approx(ends()[1], rel=1e-5)
 
 
-def test_ekfac_is_settled_by_the_curvature_of_its_own_chain():
+def test_ekfac_is_resolved_by_the_curvature_of_its_own_chain():
     pytest.importorskip("curvlinops")
 
     def half_squared(module, batch):
@@ -213,13 +214,13 @@ def test_ekfac_is_settled_by_the_curvature_of_its_own_chain():
 
     module = nn.Linear(4, 3).double()
     config = replace(WHOLE, preconditioner=EKFAC(loss="mse"))
-    settled, measured = settle(config, Landscape(Target(half_squared, regression()), **EXACT), module)
+    resolved, measured = resolve(config, Landscape(Target(half_squared, regression()), **EXACT), module)
     # Exact for linear regression: every direction has curvature one.
     assert measured.preconditioned.lam_max == pytest.approx(1, rel=1e-6)
     # An iteration error of 1e-16 is enough to round down.
-    assert settled.lr in (2.4, 2.5)
-    assert settled.num_burnin_steps == 2
-    assert memory(settled.lr) ** 2 <= 0.1 < memory(settled.lr)
+    assert resolved.lr in (2.4, 2.5)
+    assert resolved.num_burnin_steps == 2
+    assert memory(resolved.lr) ** 2 <= 0.1 < memory(resolved.lr)
 
 
 @pytest.mark.parametrize("growth", [1.0, 2.0])
@@ -237,9 +238,9 @@ def test_the_plain_curvature_is_measured_once(growth, monkeypatch):
 
 
 def test_heat_is_measured_without_localization_too():
-    settled = one(replace(SMALL, lr=1e-3, localization=0.0, start="anchor"))
-    assert settled.localization == 0
-    assert settled.unsettled == ()
+    resolved = one(replace(SMALL, lr=1e-3, localization=0.0, start="anchor"))
+    assert resolved.localization == 0
+    assert resolved.unresolved == ()
 
 
 @pytest.mark.parametrize("preconditioner", [None, RMSprop()])
@@ -249,7 +250,7 @@ def test_module_and_random_state_are_left_bit_for_bit(preconditioner):
     before = {name: value.clone() for name, value in module.state_dict().items()}
     slopes = [it.grad.clone() for it in module.parameters()]
     state = torch.get_rng_state()
-    settle(replace(SMALL, preconditioner=preconditioner), landscape(), module)
+    resolve(replace(SMALL, preconditioner=preconditioner), landscape(), module)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert all(torch.equal(it.grad, other) for it, other in zip(module.parameters(), slopes, strict=True))
     assert torch.equal(torch.get_rng_state(), state)

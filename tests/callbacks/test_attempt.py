@@ -30,6 +30,11 @@ class Prober:
         return True
 
 
+def tried(other, faults, probe, prober=None, step=3):
+    prober = prober or Prober()
+    return attempt(trainer(*other), Regression(), prober, faults, step, probe, prober.halve_chunks)
+
+
 def trainer(*other):
     """Of two ranks, the other one of which meets these, try after try."""
     met = iter(other)
@@ -51,21 +56,21 @@ def raising(error):
 
 def test_a_probe_that_succeeds_on_both_ranks_is_returned():
     prober = Prober()
-    assert attempt(trainer(FINE), Regression(), prober, Faults("warn"), 3, lambda: 7) == 7
+    assert tried((FINE,), Faults("warn"), lambda: 7, prober) == 7
     assert prober.returned == prober.halved == 0
 
 
 def test_a_failure_of_the_other_rank_is_one_here():
     prober, faults = Prober(), Faults("warn")
     with pytest.warns(UserWarning, match="failed on another rank at step 3"):
-        assert attempt(trainer(FAILED), Regression(), prober, faults, 3, lambda: 7) is None
+        assert tried((FAILED,), faults, lambda: 7, prober) is None
     assert faults.record.faults == {"other_rank": 1}
     assert prober.returned == 1
 
 
 def test_chunks_are_halved_once_where_the_other_rank_has_no_memory():
     prober, faults = Prober(), Faults("warn")
-    assert attempt(trainer(NO_MEMORY, FINE), Regression(), prober, faults, 3, lambda: 7) == 7
+    assert tried((NO_MEMORY, FINE), faults, lambda: 7, prober) == 7
     assert prober.halved == 1
     assert faults.record.faults == {}
 
@@ -73,11 +78,11 @@ def test_chunks_are_halved_once_where_the_other_rank_has_no_memory():
 @pytest.mark.filterwarnings("ignore")
 def test_what_ends_the_run_on_one_rank_ends_it_on_both():
     with pytest.raises(OtherRankError, match="ends the run"):
-        attempt(trainer(ENDS), Regression(), Prober(), Faults("raise"), 3, lambda: 7)
+        tried((ENDS,), Faults("raise"), lambda: 7)
     with pytest.raises(KeyError):
-        attempt(trainer(FINE), Regression(), Prober(), Faults("raise"), 3, raising(KeyError("x")))
+        tried((FINE,), Faults("raise"), raising(KeyError("x")))
     starting = Faults("warn")
     starting.starting = True
     with pytest.raises(InputError):
-        attempt(trainer(FINE), Regression(), Prober(), starting, 0, raising(InputError("x")))
-    assert attempt(trainer(FINE), Regression(), Prober(), starting, 0, raising(KeyError("x"))) is None
+        tried((FINE,), starting, raising(InputError("x")), step=0)
+    assert tried((FINE,), starting, raising(KeyError("x")), step=0) is None

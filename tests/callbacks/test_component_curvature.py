@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stagewise import InfluenceCallback, InputError, ProbeConfig, ProbeSchedule, SGLDConfig
 from stagewise.calibration.landscape import FINE_SAMPLES, Landscape
-from stagewise.calibration.resolve import settle
+from stagewise.calibration.resolve import resolve
 from stagewise.calibration.rules import EARLY_GROWTH
 from stagewise.callbacks.calibration import CalibrationRun, CalibrationSettings
 from stagewise.lm.components import component_masks
@@ -111,7 +111,7 @@ def test_auto_is_settled_by_the_curvature_of_the_component(tmp_path, sgld):
         def on_train_batch_end(self, trainer, pl_module, *rest):
             if trainer.global_step == 2:
                 self.ought = {
-                    name: settle(
+                    name: resolve(
                         sgld,
                         Landscape(
                             Target(lambda it, batch: causal_lm_loss(it.model, batch), BATCH, selection=masks),
@@ -119,14 +119,14 @@ def test_auto_is_settled_by_the_curvature_of_the_component(tmp_path, sgld):
                         ),
                         pl_module,
                         growth=EARLY_GROWTH,
-                    )[0].numbers()
+                    )[0].require_resolved()
                     for name, masks in (("head", component_masks(pl_module, HEAD)), ("all", None))
                 }
             super().on_train_batch_end(trainer, pl_module, *rest)
 
     callback = Settled(SCHEDULE, sgld, ProbeConfig(draw_matrices=False), component=HEAD)
     fit(tmp_path, language_model(), [callback], max_steps=2)
-    assert callback.sgld.numbers() == callback.ought["head"]
+    assert callback.sgld.require_resolved() == callback.ought["head"]
     assert callback.ought["head"] != callback.ought["all"]
 
 

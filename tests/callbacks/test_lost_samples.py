@@ -13,14 +13,17 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from stagewise import InfluenceCallback, ProbeConfig, ProbeSchedule, SampleMatrices, SGLDConfig, open_run
 from stagewise.callbacks.faults import Faults
-from stagewise.callbacks.lost_samples import left_out, started
+from stagewise.callbacks.lost_samples import examined, left_out
 from stagewise.callbacks.notices import warn_of_dropped_chains
 from stagewise.errors import LossContractError
 from stagewise.loading.loader import ResumableLoader
+from stagewise.probes.carried import Carried
 from stagewise.probes.history import Record
 from stagewise.probes.prober import Prober
+from stagewise.probes.subject import examine
 from stagewise.reporting.summary import build_summary, summary_markdown
 from stagewise.sampling.data import ProbeData
+from stagewise.sampling.target import Target
 from stagewise.sampling.trace import NOT_FINITE_HERE
 from tests.callbacks.runs import SGLD, Regression, X, Y, fit, regression_data
 
@@ -189,13 +192,14 @@ def test_samples_of_rank_zero_are_left_out_whatever_this_rank_finds():
     trainer = SimpleNamespace(strategy=OtherRank((5,)), global_step=0)
     record = Record()
 
-    def make(lost):
-        data = ProbeData(OBSERVED, SAMPLING)
-        return Prober(module, loss_fn, data, sgld=SGLD, config=FULL, lost=lost, warn=lambda words: None)
+    def look(lost):
+        return examine(module, Target(loss_fn, OBSERVED, SAMPLING), {}, SGLD, FULL, lost=lost, warn=lambda words: None)
 
     loss_fn = turns(0)
-    prober = started(trainer, record, make, goes_on=False)
-    assert prober.lost == (5,)
+    subject = examined(trainer, record, look, goes_on=False)
+    assert subject.lost == (5,)
+    carried = Carried(FULL.reference_ratio)
+    prober = Prober.over(module, subject, SGLD.require_resolved(), carried, warn=lambda words: None)
     _, trace = prober.probe(module, 8, leave_out=False)
     assert prober.lost_in(trace) == (3,)
     trainer.strategy.answer = (7,)
@@ -205,7 +209,7 @@ def test_samples_of_rank_zero_are_left_out_whatever_this_rank_finds():
     assert not left_out(trainer, module, prober, record, Faults("raise"), trace, lost=True)
     assert not left_out(trainer, module, prober, record, Faults("raise"), None, lost=False)
     assert record.lost_samples == [{"sample": 5, "step": 0}, {"sample": 7, "step": 8}]
-    assert started(trainer, record, make, goes_on=True).lost == (5, 7)
+    assert examined(trainer, record, look, goes_on=True).lost == (5, 7)
 
 
 def test_lost_samples_stand_in_the_text_of_the_summary_and_come_back_from_a_checkpoint():

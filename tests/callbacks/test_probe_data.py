@@ -105,9 +105,9 @@ def seen_by_probes(folder, loader, **settings):
 
     class Spy(pl.Callback):
         def on_train_start(self, trainer, module):
-            target = callback._prober.target
+            target = callback._subject.target
             seen["observed"] = target.observed[1].flatten().int().tolist()
-            seen["sampling"] = target.sampling[1].flatten().int().tolist()
+            seen["sampling"] = target.driving[1].flatten().int().tolist()
 
     trainer = pl.Trainer(
         accelerator="cpu",

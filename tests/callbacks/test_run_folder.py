@@ -124,7 +124,7 @@ def killed_at(step, folder, **settings):
     class Kill(pl.Callback):
         def on_train_batch_end(self, trainer, module, *args):
             if trainer.global_step == step:
-                callback._prober = None  # nothing is finished
+                callback._subject = None  # nothing is finished
                 raise Killed
 
     callback = InfluenceCallback(EVERY_2, SGLD, output_dir=str(folder / "mine"), **settings)

@@ -102,6 +102,8 @@ def test_loggers_get_the_pairs_by_name_and_no_sample_with_itself(finished):
 
 def test_one_sample_alone_is_refused_in_one_line(tmp_path):
     callback = InfluenceCallback(EVERY_2, SGLD, observed=(X[:4], Y[:4]), groups={"dog": GROUPS["dog"]})
-    with pytest.raises(InputError, match=r"got groups \('dog'\) within a single sample; expected .*; observe more") as caught:
+    with pytest.raises(
+        InputError, match=r"got groups \('dog'\) within a single sample; expected .*; observe more"
+    ) as caught:
         fit(tmp_path, Regression(), regression_data(), callback)
     assert "\n" not in str(caught.value)

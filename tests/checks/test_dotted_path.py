@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stagewise.callbacks.intervention_plan import settle_policy
+from stagewise.callbacks.intervention_plan import resolve_policy
 from stagewise.checks.dotted_path import load_callable
 from stagewise.errors import InputError
 from stagewise.interventions.policy import ConstantFactor, from_path
@@ -64,16 +64,16 @@ def test_a_policy_of_other_arguments_is_refused_before_it_is_called(tmp_path, mo
     ):
         from_path("theirs_of_others.policy")
     with pytest.raises(InputError, match="expected a function"):
-        settle_policy(sys.modules["theirs_of_others"].policy)
+        resolve_policy(sys.modules["theirs_of_others"].policy)
 
 
 @pytest.mark.parametrize("policy", [lambda names, **rest: {}, lambda *a, **b: {}, ConstantFactor({"a": 2.0}), print])
 def test_a_policy_that_can_be_called_passes(policy):
     if policy is print:
         with pytest.raises(InputError, match="expected a function"):
-            settle_policy(policy)
+            resolve_policy(policy)
     else:
-        assert settle_policy(policy) is policy
+        assert resolve_policy(policy) is policy
 
 
 @pytest.mark.parametrize("path", [None, 3, ["math.hypot"], True])

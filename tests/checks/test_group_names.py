@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stagewise.callbacks.intervention import InterventionCallback
-from stagewise.callbacks.intervention_plan import settle_groups
+from stagewise.callbacks.intervention_plan import resolve_groups
 from stagewise.checks.group_names import FORBIDDEN, check_group_names, markdown_text, plain_names
 from stagewise.errors import InputError
 from stagewise.influence.groups import Groups
@@ -74,7 +74,7 @@ def test_names_that_cannot_be_shown_are_refused_wherever_groups_come_from(name):
         "rows": lambda: GroupedRows([{"x": 1}, {"x": 2}], {name: mask}),
         "weights": lambda: ConstantFactor({name: 2.0}),
         "classes": lambda: read_specs({name: {"pattern": "x"}}),
-        "intervention": lambda: settle_groups([name], None, ConstantFactor({"a": 2.0})),
+        "intervention": lambda: resolve_groups([name], None, ConstantFactor({"a": 2.0})),
     }
     for way, call in ways.items():
         _, refused = outcome(call)

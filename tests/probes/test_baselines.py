@@ -65,7 +65,7 @@ def test_tracin_goes_on_from_its_saved_state(case):
     module, batch = case
     whole, resumed = prober(module, batch), prober(module, batch)
     whole.probe(module, 4, lr_sum=0.3)
-    resumed.baselines.load_state_dict(whole.baselines.state_dict())
+    resumed.carried.tracin.load_state_dict(whole.carried.tracin.state_dict())
     first, second = (one.baselines.measure(module, 9, 0.4)["tracin"][1] for one in (whole, resumed))
     np.testing.assert_array_equal(first, second)
 

@@ -62,7 +62,7 @@ def test_of_a_linear_loss_the_control_is_the_gradient_dot_product_and_so_is_the_
     module, watcher = prober(ProbeConfig(control_every=1), sgld, loss=linear)
     probe = watcher.probe(module, 1)[0]
     # Gradients: of the weights, then of the bias.
-    x = torch.cat([watcher.target.observed[0][:4], torch.ones(4, 1)], dim=1).numpy()
+    x = torch.cat([watcher.subject.target.observed[0][:4], torch.ones(4, 1)], dim=1).numpy()
     products = x @ x.T
     want = -products[~np.eye(4, dtype=bool)].mean() / 50.0
     np.testing.assert_allclose(probe["control_group_bif"], want, rtol=0.15)

@@ -9,6 +9,7 @@ from jsonargparse import ArgumentParser
 from torch import nn
 
 from stagewise.errors import InputError
+from stagewise.probes.carried import Carried
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.flags import Thresholds
 from stagewise.probes.llc_config import LLCConfig
@@ -47,13 +48,11 @@ def module():
     return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 5))
 
 
-def prober(llc=None, *, sgld=SGLD, share=None, engine=None, masks=None, **config):
+def prober(llc=None, *, sgld=SGLD, share=None, masks=None, **config):
     net = module()
     more = {} if share is None else {"share": share}
     config = ProbeConfig(llc=llc or LLCConfig(), **config)
-    watcher = Prober(
-        net, tokens, ProbeData(BATCH, groups=GROUPS), sgld=sgld, config=config, engine=engine, masks=masks, **more
-    )
+    watcher = Prober(net, tokens, ProbeData(BATCH, groups=GROUPS), sgld=sgld, config=config, masks=masks, **more)
     return net, watcher
 
 
@@ -146,7 +145,8 @@ def test_its_chains_run_in_the_engine_of_those_of_influence_and_again_give_the_s
     watcher.probe(net, 3)
     again, _ = watcher.probe(net, 5)
     # A run that is resumed before its second probe, with the engine that was chosen.
-    resumed_net, resumed = prober(OWN, sgld=replace(SGLD, engine="auto"), engine=watcher.engine)
+    resumed_net, sgld = module(), replace(SGLD, engine="auto").require_resolved()
+    resumed = Prober.over(resumed_net, watcher.subject, sgld, Carried(1.15), engine=watcher.engine)
     fresh, _ = resumed.probe(resumed_net, 5)
     assert float(fresh["llc"]) == float(again["llc"])
     assert float(fresh["llc_se"]) == float(again["llc_se"])
@@ -161,10 +161,8 @@ def test_common_noise_is_its_too():
     assert values[0] == values[1]
 
 
-def test_settled_numbers_are_its_where_it_has_none_of_its_own():
-    open_settings = replace(SGLD, lr="auto", localization="auto")
-    net, watcher = prober(LLCConfig(nbeta=40.0, localization=5.0), sgld=open_settings)
-    watcher.settle(SGLD)
+def test_resolved_numbers_are_its_where_it_has_none_of_its_own():
+    net, watcher = prober(LLCConfig(nbeta=40.0, localization=5.0))
     # The target is at most four times as steep: the step is a quarter, and the burn-in follows from it.
     check(
         watcher.probe(net, 3)[0],

@@ -100,8 +100,8 @@ def test_it_is_what_a_prober_with_the_same_numbers_finds(case):
     probe = ProbeConfig(centering="chain", position_bins=None, chunk_size=4)
     found = stagewise.bif(module, batch, observed, groups=groups, loss_fn=squared, sgld=given, probe=probe, step=7)
     numbers = SGLDConfig(**found.attrs["sgld"])
-    assert numbers.unsettled == ()
-    assert replace(given, **{name: getattr(numbers, name) for name in given.unsettled}) == numbers
+    assert numbers.unresolved == ()
+    assert replace(given, **{name: getattr(numbers, name) for name in given.unresolved}) == numbers
 
     by_hand, _ = Prober(module, squared, ProbeData(observed, batch, groups), sgld=numbers, config=probe).probe(
         module, 7

@@ -114,8 +114,6 @@ def test_chains_may_be_some_of_all_and_reduced_as_they_come():
     assert sampler().run(3).reduced is None
 
 
-def test_settings_without_numbers_or_without_a_hold_are_refused():
-    with pytest.raises(InputError, match="expected numbers where chains run"):
-        loss_free(replace(CONFIG, localization="auto"))
+def test_settings_without_a_hold_are_refused():
     with pytest.raises(InputError, match="localization > 0"):
         loss_free(replace(CONFIG, localization=0.0, start="anchor"))

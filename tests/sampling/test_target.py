@@ -17,8 +17,8 @@ def losses(module, x):
 
 
 def test_the_observed_set_drives_where_nothing_else_does():
-    assert Target(losses, X).sampling is X
-    assert Target(losses, X[:2], X).sampling is X
+    assert Target(losses, X).driving is X
+    assert Target(losses, X[:2], X).driving is X
 
 
 def test_chunks_are_the_observed_set_in_order():

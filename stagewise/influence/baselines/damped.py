@@ -174,7 +174,7 @@ def damped_influence(
         rows = vectors.reshape(-1, vectors.shape[-1])
         if not np.isfinite(rows).all():
             raise InputError("got gradients that are not finite; expected finite ones; mask or fix the observed set")
-        product = HessianProducts(weights, evaluate_batch, target.sampling, target.chunk_size)
+        product = HessianProducts(weights, evaluate_batch, target.driving, target.chunk_size)
         if rows.shape[1] <= dense_limit:
             solved = solve_dense(dense_hessian(product, weights.state), damping, rows)
         else:

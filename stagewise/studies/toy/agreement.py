@@ -130,7 +130,8 @@ def agreement(chains: xr.Dataset, exact: xr.Dataset, config: ToyConfig) -> dict[
     near = exact["horizon_effect"].sel(horizon=retraining.horizon).values
     everything = np.ones_like(sure)
     # At strong localization BIF is -graddot / localization; D steps of lr / n change a loss by D lr / n graddot.
-    first_order = bif.shape[-1] / (config.influence.sgld.numbers()[1] * config.network.lr * retraining.horizon)
+    localization = config.influence.sgld.require_resolved().localization
+    first_order = bif.shape[-1] / (localization * config.network.lr * retraining.horizon)
     figures |= _with_signs("horizon_loo", bif, near, sure)
     figures |= {
         "horizon_loo_slope": pooled_slope(bif, near) / first_order,

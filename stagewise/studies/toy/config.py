@@ -161,7 +161,7 @@ class ToyConfig:
         settle_fields(self)
         check_distinct("seeds", self.seeds, 'e.g. --seeds "[11,12,13]"', expected="at least one seed >= 0, each once")
         sgld = self.influence.sgld
-        sgld.numbers()
+        sgld.require_resolved()
         require(sgld.num_chains >= 3, "num_chains", sgld.num_chains, "3 or more, for errors over chains", "32 is usual")
         # Every minibatch is the whole set: all drifts but the tilted one are then the plain gradient.
         drift = Drift.plain if sgld.drift is not Drift.tilted else sgld.drift

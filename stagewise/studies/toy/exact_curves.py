@@ -94,7 +94,7 @@ def _learning(config: ToyConfig, run: Weights, seed: int) -> tuple[xr.Dataset, M
 def _gaussian(config: ToyConfig, run: Weights) -> xr.Dataset:
     """Returns the BIF of the local Gaussian at every few probes, to second order at the localized mode."""
     sgld = config.influence.sgld
-    _, localization = sgld.numbers()
+    localization = sgld.require_resolved().localization
     steps = config.probed_steps[:: config.retraining.gaussian_every]
     found = [
         local_gaussian(
@@ -152,7 +152,7 @@ def check_computable(config: ToyConfig) -> None:
     run = trajectory(start, targets, lr=config.network.lr, num_steps=first)
     sgld = config.influence.sgld
     weights = Weights(run.first[-1], run.second[-1])
-    local_gaussian(weights, targets, nbeta=sgld.nbeta, localization=sgld.numbers()[1])
+    local_gaussian(weights, targets, nbeta=sgld.nbeta, localization=sgld.require_resolved().localization)
 
 
 def exact_curves(config: ToyConfig, seed: int) -> xr.Dataset:

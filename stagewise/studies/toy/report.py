@@ -119,8 +119,8 @@ def _flags(results: Sequence[SeedResult]) -> str:
 
 
 def _set_up(results: Sequence[SeedResult], config: ToyConfig) -> str:
-    network, sgld, hierarchy = config.network, config.influence.sgld, config.hierarchy
-    memory = sgld.nbeta / sgld.numbers()[1]
+    network, sgld, hierarchy = config.network, config.influence.sgld.require_resolved(), config.hierarchy
+    memory = sgld.nbeta / sgld.localization
     return (
         f"A linear network of two layers ({network.hidden} hidden units) learns which of "
         f"{len(hierarchy.properties)} properties each of {len(hierarchy.items)} items has; the properties come from a "
@@ -129,7 +129,7 @@ def _set_up(results: Sequence[SeedResult], config: ToyConfig) -> str:
         "were chosen on seeds 101 to 112.\n\n"
         f"While it trains, the same `InfluenceCallback` that any run uses probes it {len(config.probed_steps)} times: "
         f"{sgld.num_chains} chains of {sgld.num_draws} draws, nbeta {sgld.nbeta:g}, localization "
-        f"{sgld.numbers()[1]:g}. BIF(i, j) = minus the covariance of the losses of i and j over the draws, nats²; "
+        f"{sgld.localization:g}. BIF(i, j) = minus the covariance of the losses of i and j over the draws, nats²; "
         "**negative = helpful**: more weight on i lowers the loss of j. Errors are standard errors over chains.\n\n"
         f"nbeta / localization = {memory:g} says how far a chain looks ahead. It compares best with training for D "
         f"steps where learning rate x D / 2 is about as much: here D = {2 * memory / network.lr:.0f}. The horizon of "

@@ -1,0 +1,103 @@
+"""What the probes of a run hand on to later ones."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagewise.influence.baselines.tracin import TracIn
+from stagewise.influence.features import Features
+from stagewise.probes.references import References
+
+
+class TracInOfRun:
+    """TracIn over the steps of a run, from the gradient dot product of each probe; plain state."""
+
+    def __init__(self) -> None:
+        """Start before the first probe."""
+        self._sum = TracIn()
+        self._last_step, self._lr_sum = 0, 0.0
+
+    def add(
+        self, dot: NDArray[np.float64], step: int, lr_sum: float | None, *, defined: NDArray[np.bool_]
+    ) -> NDArray[np.float64] | None:
+        """Take in a probe.
+
+        Args:
+            dot: ``[group, group]`` gradient dot products.
+            step: training step of the probe.
+            lr_sum: learning rates of training, summed over all its steps so far, or None.
+            defined: where groups have a pair of losses in different samples.
+
+        Returns:
+            The sum so far ``[group, group]``, nats. None, and nothing is added, before the first training step, without
+            learning rates, and where a product is not finite.
+        """
+        finite = np.isfinite(dot[defined]).all()
+        if lr_sum is None or not np.isfinite(lr_sum) or step <= self._last_step or not finite:
+            return None
+        total = self._sum.add(dot, lr_sum=lr_sum - self._lr_sum, defined=defined)
+        self._last_step, self._lr_sum = step, lr_sum
+        return total
+
+    def keep(self, groups: list[int]) -> None:
+        """Go on with some of the groups, by their positions."""
+        if self._sum.total is not None:
+            state = self._sum.state_dict()
+            self._sum.load_state_dict({"total": state["total"][groups][:, groups]})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain Python."""
+        return {"tracin": self._sum.state_dict(), "last_step": self._last_step, "lr_sum": self._lr_sum}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Loads what :meth:`state_dict` saved."""
+        self._sum.load_state_dict(state["tracin"])
+        self._last_step, self._lr_sum = state["last_step"], state["lr_sum"]
+
+
+class Mark(NamedTuple):
+    """A place to return to, see :meth:`Carried.mark`."""
+
+    references: list[Features]
+    tracin: dict[str, Any]
+    num_probes: int
+
+
+class Carried:
+    """Draws of references, the sum of TracIn, and how many probes there were.
+
+    Attributes:
+        references: cached draws of earlier probes.
+        tracin: its sum so far.
+        num_probes: probes so far.
+    """
+
+    def __init__(self, reference_ratio: float) -> None:
+        """Start before the first probe."""
+        self.references = References(reference_ratio)
+        self.tracin = TracInOfRun()
+        self.num_probes = 0
+
+    def mark(self) -> Mark:
+        """What a probe adds to, for :meth:`return_to`."""
+        return Mark(self.references.mark(), deepcopy(self.tracin.state_dict()), self.num_probes)
+
+    def return_to(self, mark: Mark) -> None:
+        """Be as before a probe that failed, here or on another rank."""
+        self.references.return_to(mark.references)
+        self.tracin.load_state_dict(mark.tracin)
+        self.num_probes = mark.num_probes
+
+    def keep(self, rows: NDArray[np.int64], *, reduced: list[int], groups: list[int]) -> None:
+        """Go on with a part of the observed set.
+
+        Args:
+            rows: positions of the samples that are kept.
+            reduced: positions of what draws are reduced to that are kept.
+            groups: positions of the groups that are kept.
+        """
+        self.references.return_to([it.part(rows, reduced) for it in self.references.mark()])
+        self.tracin.keep(groups)
