@@ -1,4 +1,4 @@
-"""What the probes of a run hand on to later ones."""
+"""State that the probes of a run hand on to later ones."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -82,7 +82,7 @@ class Carried:
         self.num_probes = 0
 
     def mark(self) -> Mark:
-        """What a probe adds to, for :meth:`return_to`."""
+        """Marks the state that a probe adds to, for :meth:`return_to`."""
         return Mark(self.references.mark(), deepcopy(self.tracin.state_dict()), self.num_probes)
 
     def return_to(self, mark: Mark) -> None:
