@@ -71,7 +71,7 @@ def why_no_window(
 
 def _falls(at: Array) -> str:
     return (
-        f"the signal is largest at its first probe (step {at[0]:,.0f}) and falls from there, so that what changes began "
+        f"the signal is largest at its first probe (step {at[0]:,.0f}) and falls from there, so what changes began "
         "before: probe earlier (influence.schedule), or train from the start"
     )
 

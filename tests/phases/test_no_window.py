@@ -28,7 +28,7 @@ NAN = float("nan")
         (
             [9.0, 2.0, 3.0, 1.0, 1.0],
             None,
-            "largest at its first probe (step 10) and falls from there, so that what changes began before: probe earlier",
+            "largest at its first probe (step 10) and falls from there, so what changes began before",
         ),
         ([10.0, 9.0, 10.5, 10.0, 10.0], None, "5 % of its largest value, where min_prominence asks for 15 %"),
         ([1.0, 2.0, 1.0, 1.0, 1.0], [0.1] * 5, None),

@@ -363,7 +363,7 @@ def test_the_colours_of_tokens_are_the_influence_between_them(full):
 @pytest.mark.parametrize(
     ("kind", "given", "words"),
     [
-        ("curve", {}, "got kind='curve'; expected one of influence, classes, control, llc, samples, tokens"),
+        ("curve", {}, "got kind='curve'; expected one of overview, influence, classes, control, llc, samples, tokens"),
         ("control", {}, "control_every"),
         ("samples", {"step": 11}, "got step=11; expected a probe"),
         ("tokens", {"tokens": [["a"]], "query": (0, 0)}, r"probe\.token_samples"),
