@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo toy intervention test test-slow test-all lint bench foreign clean
+.PHONY: demo toy intervention test test-slow test-all lint docs bench foreign clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -16,6 +16,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.rivals: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -e ".[benchmarks]" -c constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps kronfluence -c constraints.txt
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -e ".[docs]" -c constraints.txt
 	touch $@
 
 demo: $(VENV)/.installed
@@ -42,6 +46,10 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Warnings are errors, nothing is fetched. The variable silences an advertisement of the theme.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: $(VENV)/.rivals
 	mkdir -p benchmarks/results
 	for name in engines covariance accuracy datamodeling classes heads baselines newcomers equilibrium long_run; do \
@@ -53,4 +61,4 @@ foreign: $(VENV)/.installed
 	$(BIN)/python benchmarks/foreign/run.py --json benchmarks/results/foreign.json --markdown docs/foreign.md
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site

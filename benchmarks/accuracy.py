@@ -27,6 +27,7 @@ from stagewise.influence.tokens import token_bif
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import Drift, Integrator, SGLDConfig, Start
 from stagewise.sampling.preconditioners.ekfac import EKFAC
+from stagewise.sampling.target import Target
 
 FEATURES, SAMPLES, OBSERVED = 10, 200, 32
 NBETA, LOCALIZATION, CHAINS, BATCH = 200.0, 20.0, 4, 20
@@ -100,7 +101,7 @@ def numbers(module: nn.Module, sampling: tuple[torch.Tensor, torch.Tensor], sett
     config = SGLDConfig(**{**common, "batch_size": BATCH, **settings})  # type: ignore[arg-type]
     if not {"lr", "drift", "num_steps_bw_draws"} & set(config.unsettled):
         return config
-    return settle(config, Landscape(squared, sampling), module)[0]
+    return settle(config, Landscape(Target(squared, sampling)), module)[0]
 
 
 def interval(values: list[float]) -> tuple[float, float, float]:

@@ -32,6 +32,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 from stagewise.losses.contract import causal_lm_loss, resolve_loss
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, SGLDConfig
+from stagewise.sampling.target import Target
 
 
 @dataclass(frozen=True)
@@ -164,10 +165,8 @@ def floor(case: Case) -> Callable[[], None]:
 def ours(case: Case, engine: EngineName, num_draws: int) -> Callable[[], object]:
     sampler = ChainSampler(
         case.module,
-        resolve_loss(case.module, case.loss_fn),
-        observed=case.ids[: case.num_observed],
-        sampling=case.ids,
-        config=replace(case.config, engine=engine, num_draws=num_draws),
+        Target(resolve_loss(case.module, case.loss_fn), case.ids[: case.num_observed], case.ids),
+        replace(case.config, engine=engine, num_draws=num_draws),
     )
     return sampler.run
 

@@ -14,7 +14,7 @@ from stagewise.structure import INDICES, Path, chosen, each_tensor, holds_data, 
 from stagewise.structure import tensors as tensors
 
 Batch = Any
-"""What a loss function takes: nested tensors and the like that share their leading size, the number of samples.
+"""Argument of a loss function: nested tensors and the like that share their leading size, the number of samples.
 
 * Tensors and numpy arrays have the samples on their first axis; those without axes belong to the batch as a whole.
 * Lists and tuples of strings, numbers or other things without data are *columns*, with one entry a sample.
@@ -28,7 +28,7 @@ samples and is refused; :class:`~stagewise.losses.collated.CollatedLoss` works w
 
 
 def _sized(batch: Batch) -> Iterator[tuple[Path, Any, int]]:
-    """Leaves with an entry for each sample: where, what, and how many.
+    """Yields leaves with an entry for each sample: where, what, and how many.
 
     Raises:
         InputError: a leaf that cannot be cut into samples.
@@ -53,7 +53,7 @@ def _sized(batch: Batch) -> Iterator[tuple[Path, Any, int]]:
 
 
 def num_samples(batch: Batch) -> int:
-    """Leading size shared by all that has one: tensors and arrays with axes, and columns.
+    """Returns the leading size shared by all that has one: tensors and arrays with axes, and columns.
 
     Args:
         batch: see :data:`Batch`.
@@ -84,12 +84,12 @@ def _different(batch: Batch) -> str:
     )
     return (
         f"got leading sizes {sizes} in one batch ({listed}{', ...' if len(found) > 6 else ''}); expected one leading "
-        f"size, the number of samples; pad or stack what is ragged, leave out what is not of samples, or {INDICES}"
+        f"size, the number of samples; pad or stack ragged entries, leave out those not of samples, or {INDICES}"
     )
 
 
 def take(batch: Batch, index: Tensor | slice) -> Batch:
-    """Samples of a batch, in its own structure.
+    """Returns samples of a batch, in its own structure.
 
     Args:
         batch: see :data:`Batch`.
@@ -116,7 +116,7 @@ def take(batch: Batch, index: Tensor | slice) -> Batch:
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
-    """Batches of one structure as a single one, sample after sample; what belongs to a whole batch is of the first.
+    """Concatenates batches of one structure along the samples; entries of a whole batch are taken from the first.
 
     Raises:
         InputError: they differ in structure, or in more than their leading size.
@@ -137,10 +137,12 @@ def joined(batches: Sequence[Batch]) -> Batch:
             if isinstance(first, np.ndarray) and first.ndim:
                 return np.concatenate(held)
             if is_column(first):
-                return type(first)(it for column in held for it in column) if not isinstance(first, range) else held
+                return (
+                    type(first)(entry for column in held for entry in column) if not isinstance(first, range) else held
+                )
         except (RuntimeError, ValueError, TypeError) as error:
             raise InputError(
-                f"got batches that cannot be put together ({str(error).splitlines()[0]}); expected one shape of "
+                f"got batches that cannot be concatenated ({str(error).splitlines()[0]}); expected one shape of "
                 "sample; give observed= and sampling="
             ) from error
         return first
@@ -149,22 +151,22 @@ def joined(batches: Sequence[Batch]) -> Batch:
 
 
 def has_columns(batch: Batch) -> bool:
-    """Whether a batch has something for each sample that is no tensor: arrays, or lists of strings or numbers."""
+    """True if a batch holds per-sample entries that are not tensors: arrays, or lists of strings or numbers."""
     return any(not isinstance(leaf, Tensor) for _, leaf, _ in _sized(batch))
 
 
 def plain_parts(batch: Batch) -> str:
-    """Everything in a batch that is no tensor, as text: what a traced program takes for constant."""
+    """Returns everything in a batch that is not a tensor, as text: a traced program treats it as constant."""
     return repr([(path, leaf) for path, leaf in leaves(batch) if not isinstance(leaf, Tensor)])
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """A batch with its tensors on ``device``."""
+    """Returns a batch with its tensors on ``device``."""
     return each_tensor(batch, lambda tensor: tensor.to(device))
 
 
 def collated(dataset: Any, indices: Sequence[Any], collate_fn: Callable[[list[Any]], Batch] | None = None) -> Batch:
-    """Samples of a map-style data set as one batch, fetched as a ``DataLoader`` fetches them.
+    """Returns samples of a map-style data set as one batch, fetched as a ``DataLoader`` fetches them.
 
     Args:
         dataset: has samples by index; one with ``__getitems__`` is asked once for them all.
@@ -179,11 +181,11 @@ def collated(dataset: Any, indices: Sequence[Any], collate_fn: Callable[[list[An
 def first_samples(
     dataset: Any, limit: int | None = None, collate_fn: Callable[[list[Any]], Batch] | None = None
 ) -> Batch:
-    """The first samples of a map-style data set, as one batch.
+    """Returns the first samples of a map-style data set, as one batch.
 
     Args:
         dataset: has a length, and samples by index.
-        limit: at most so many samples.
+        limit: largest number of samples.
         collate_fn: how samples become a batch; torch's default if not given.
 
     Raises:
@@ -192,8 +194,7 @@ def first_samples(
     if not hasattr(dataset, "__len__") or isinstance(dataset, IterableDataset):
         raise InputError(
             f"got an iterable data set ({type(dataset).__name__}); expected a map-style data set or a batch; draw a "
-            "fixed set of samples from it and pass that, as observed= what is recorded, as sampling= what drives the "
-            "chains"
+            "fixed set of samples from it and pass that as observed= (losses recorded) and sampling= (drives chains)"
         )
     size = len(dataset) if limit is None else min(limit, len(dataset))
     if size == 0:
@@ -202,7 +203,7 @@ def first_samples(
 
 
 def as_batch(data: Dataset | Batch, collate_fn: Callable[[list[Any]], Batch] | None = None) -> Batch:
-    """A torch or Hugging Face data set as one batch; anything else is taken to be a batch already.
+    """Returns a torch or Hugging Face data set as one batch; anything else is assumed to be a batch already.
 
     Args:
         data: map-style data set, or a batch.
@@ -219,7 +220,7 @@ def as_batch(data: Dataset | Batch, collate_fn: Callable[[list[Any]], Batch] | N
 
 
 def chunks(batch: Batch, chunk_size: int | None) -> list[Batch]:
-    """Parts of a batch of at most ``chunk_size`` samples, in order; the batch itself if None."""
+    """Returns parts of a batch of at most ``chunk_size`` samples, in order; the batch itself if None."""
     size = num_samples(batch)
     if chunk_size is None or chunk_size >= size:
         return [batch]

@@ -1,4 +1,4 @@
-"""Nested structures of a batch: what is a container, what is a leaf, and the same structure with other leaves."""
+"""Nested structures of a batch: containers, leaves, and the same structure with other leaves."""
 
 import copy
 import datetime
@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 from stagewise.errors import InputError
 
 Path = tuple[str, ...]
-"""Where something stands in a batch, e.g. ``("['image']", "[0]")``."""
+"""Place of an entry in a batch, e.g. ``("['image']", "[0]")``."""
 
 _ATOMS = (
     *(type(None), str, bytes, numbers.Number, np.generic, Enum, PurePath, datetime.date, datetime.time),
@@ -28,22 +28,22 @@ INDICES = (
     "observe indices instead, and let the loss collate them: InfluenceCallback(observed=torch.arange(64), "
     "sampling=torch.arange(1024), loss_fn=stagewise.CollatedLoss(dataset, loss_fn, collate_fn))"
 )
-"""What works for every batch; for error messages."""
+"""Advice that works for every batch; for error messages."""
 
 
 def where(path: Path) -> str:
-    """A path in words of Python, ``batch['image'][0]``."""
+    """Returns a path as Python writes it, ``batch['image'][0]``."""
     return "batch" + "".join(path)
 
 
 def named(value: object) -> str:
-    """The class of a value, with its module."""
+    """Returns the class of a value, with its module."""
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def is_column(value: object) -> bool:
-    """Whether a value is a list or tuple with one entry a sample: strings, numbers, or other things without data.
+    """True if a value is a list or tuple with one entry per sample: strings, numbers, or other things without data.
 
     Zero-dimensional tensors and arrays count as numbers. A list or tuple that holds a tensor with axes, an array with
     axes, or a container is structure. So are a named tuple and what holds nothing but None.
@@ -52,7 +52,7 @@ def is_column(value: object) -> bool:
         return True
     if not isinstance(value, (list, tuple)) or hasattr(value, "_fields") or not value:
         return False
-    return all(_is_entry(it) for it in value) and any(it is not None for it in value)
+    return all(_is_entry(entry) for entry in value) and any(entry is not None for entry in value)
 
 
 def _is_entry(value: object) -> bool:
@@ -62,14 +62,14 @@ def _is_entry(value: object) -> bool:
 
 
 def is_container(value: object) -> bool:
-    """Whether a value is a mapping, list, tuple, named tuple or dataclass, columns included."""
+    """True if a value is a mapping, list, tuple, named tuple or dataclass, columns included."""
     if isinstance(value, (Mapping, list, tuple, range)):
         return not isinstance(value, PackedSequence)
     return is_dataclass(value) and not isinstance(value, type)
 
 
 def holds_data(value: object, depth: int = 4) -> bool:
-    """Whether something that is no tensor, array or container may hold data of samples: a length, or tensors in it."""
+    """True if an object other than a tensor, array or container may hold data of samples: a length, or tensors."""
     if isinstance(value, _ATOMS) or (callable(value) and not hasattr(value, "__len__")):
         return False
     if isinstance(value, (Tensor, np.ndarray)):
@@ -78,14 +78,14 @@ def holds_data(value: object, depth: int = 4) -> bool:
         return False  # names of columns
     if isinstance(value, (Mapping, list, tuple)) and not isinstance(value, PackedSequence):
         inside: Any = value.values() if isinstance(value, Mapping) else value
-        return depth > 0 and any(holds_data(it, depth - 1) for it in inside)
+        return depth > 0 and any(holds_data(inner, depth - 1) for inner in inside)
     if hasattr(type(value), "__len__"):
         return True
-    return depth > 0 and any(holds_data(it, depth - 1) for it in _attributes(value).values())
+    return depth > 0 and any(holds_data(inner, depth - 1) for inner in _attributes(value).values())
 
 
 def _attributes(value: object) -> dict[str, Any]:
-    """Attributes of an instance, in its dictionary and in slots."""
+    """Returns attributes of an instance, in its dictionary and in slots."""
     found = dict(getattr(value, "__dict__", {}))
     for kind in type(value).__mro__:
         slots = kind.__dict__.get("__slots__", ())
@@ -96,14 +96,14 @@ def _attributes(value: object) -> dict[str, Any]:
 
 
 def _children(value: Any) -> dict[Any, Any]:
-    """What a container holds, by key, number or attribute."""
+    """Returns the contents of a container, by key, number or attribute."""
     if isinstance(value, Mapping):
         return dict(value.items())
     if isinstance(value, (list, tuple)):
         return dict(enumerate(value))
     # Not the fields alone: what a dataclass derives from them in `__post_init__` is of the same samples.
     found = _attributes(value)
-    return {it.name: found.pop(it.name) for it in fields(value) if it.name in found} | found
+    return {field.name: found.pop(field.name) for field in fields(value) if field.name in found} | found
 
 
 def _step(value: Any, key: Any) -> str:
@@ -111,7 +111,7 @@ def _step(value: Any, key: Any) -> str:
 
 
 def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """All leaves of a batch with their places, in order; a column is one leaf."""
+    """Yields all leaves of a batch with their places, in order; a column is one leaf."""
     if not is_container(value) or is_column(value):
         yield path, value
         return
@@ -120,7 +120,7 @@ def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 
 def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
-    """The same structure with ``function(leaf)`` in place of each leaf; a column is one leaf.
+    """Returns the same structure with ``function(leaf)`` in place of each leaf; a column is one leaf.
 
     Containers are copied and their contents set: no constructor and no validation of a dataclass runs.
 
@@ -160,30 +160,30 @@ def _rebuilt(value: Any, held: dict[Any, Any]) -> Any:
 
 
 def each_tensor(value: Any, function: Callable[[Tensor], Any]) -> Any:
-    """The same structure with ``function(tensor)`` in place of each tensor, those in columns too."""
+    """Returns the same structure with ``function(tensor)`` in place of each tensor, those in columns too."""
 
     def of_leaf(leaf: Any) -> Any:
         if isinstance(leaf, Tensor):
             return function(leaf)
-        if is_column(leaf) and any(isinstance(it, Tensor) for it in leaf):
-            return type(leaf)(function(it) if isinstance(it, Tensor) else it for it in leaf)
+        if is_column(leaf) and any(isinstance(entry, Tensor) for entry in leaf):
+            return type(leaf)(function(entry) if isinstance(entry, Tensor) else entry for entry in leaf)
         return leaf
 
     return mapped(value, of_leaf)
 
 
 def tensors(value: Any) -> list[Tensor]:
-    """All tensors of a batch, in order, those in columns too."""
+    """Returns all tensors of a batch, in order, those in columns too."""
     found: list[Tensor] = []
     for _, leaf in leaves(value):
         if isinstance(leaf, Tensor):
             found.append(leaf)
         elif is_column(leaf) and not isinstance(leaf, range):
-            found += [it for it in leaf if isinstance(it, Tensor)]
+            found += [entry for entry in leaf if isinstance(entry, Tensor)]
     return found
 
 
 def chosen(column: Sequence[Any], index: Tensor | slice) -> Sequence[Any]:
-    """Entries of a column: a list or tuple as it was, a list of a range."""
+    """Returns entries of a column: a list or tuple as it was, a list of a range."""
     picked = list(column[index]) if isinstance(index, slice) else [column[i] for i in index.reshape(-1).tolist()]
     return tuple(picked) if isinstance(column, tuple) else picked

@@ -15,6 +15,7 @@ from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import Drift, EngineName, Integrator, SGLDConfig, Start
 from stagewise.sampling.preconditioners.diagonal import RMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
+from stagewise.sampling.target import Target
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def bif(module: nn.Module, split: Split, chains: Chains, weight_decay: float) ->
         engine=EngineName.batched,
     )
     if config.unsettled:
-        config, _ = settle(config, Landscape(cross_entropy, split.train, num_samples=num_train), module)
+        config, _ = settle(config, Landscape(Target(cross_entropy, split.train), num_samples=num_train), module)
     observed = (torch.cat([split.train[0], split.test[0]]), torch.cat([split.train[1], split.test[1]]))
     trace = run_chains(module, cross_entropy, observed=observed, sampling=split.train, config=config)
     if trace.dropped:

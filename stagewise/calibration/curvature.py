@@ -1,8 +1,8 @@
 """The ends of the Hessian's spectrum, by Lanczos over Hessian-vector products."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from stagewise.batches import Batch, num_samples
 from stagewise.errors import InputError
 from stagewise.isolation import untouched, with_weights
-from stagewise.losses.contract import Losses, LossFn, evaluate
 from stagewise.sampling.hessian import HessianProducts
-from stagewise.sampling.selection import Selection
+from stagewise.sampling.target import Target
 from stagewise.sampling.weights import FlatWeights
 
 Root = Callable[[Tensor], Tensor]
@@ -66,9 +65,7 @@ class _Products:
         return product.detach()
 
 
-def _check(module: nn.Module, batch: Batch, chunk_size: int | None, tolerance: float, num_vectors: int) -> None:
-    if chunk_size is not None and chunk_size < 1:
-        raise InputError(f"got chunk_size={chunk_size}; expected an integer >= 1, or None for all at once")
+def _check(batch: Batch, tolerance: float, num_vectors: int) -> None:
     if not 0 < tolerance < 1:
         raise InputError(f"got tolerance={tolerance}; expected 0 < tolerance < 1; 0.01 is usual")
     if num_vectors < _FEWEST_VECTORS:
@@ -123,19 +120,15 @@ def _ends(
 
 def measure_curvature(
     module: nn.Module,
-    loss_fn: LossFn,
-    batch: Batch,
+    target: Target,
     *,
-    parameters: Selection = None,
     root: Root | None = None,
     nbeta: float = 1.0,
     localization: float = 0.0,
-    chunk_size: int | None = None,
     tolerance: float = 0.01,
     num_vectors: int = 20,
     seed: int = 0,
     step: int = 0,
-    forward_context: Callable[[], AbstractContextManager] = nullcontext,
 ) -> Curvature:
     """Both ends of the spectrum of H, the Hessian of the mean loss at the module's weights.
 
@@ -144,19 +137,16 @@ def measure_curvature(
 
     Args:
         module: its current weights are where the Hessian is taken.
-        loss_fn: per-sample loss, see :mod:`stagewise.losses.contract`; needs second derivatives.
-        batch: what the loss is averaged over, on the module's device.
-        parameters: patterns of parameter names, or masks, as in the sampler; all trainable ones if None. H is that of
-            the weights that move.
+        target: a loss that has second derivatives; the sampling set, which it is averaged over, ``chunk_size`` samples
+            for each product at a time, which bounds memory; and the weights that move, which H is that of. No autocast
+            in ``forward_context``: products in half precision are too rough.
         root: R, where the chain has a preconditioner P = R R^T; its transpose is taken by differentiation.
         nbeta: factor of H.
         localization: added to the diagonal before R.
-        chunk_size: samples for each Hessian-vector product at a time, which bounds memory; all at once if None.
         tolerance: of both ends, relative to the norm of the matrix.
         num_vectors: Lanczos vectors held at once, each as large as the weights. Fewer need more products.
         seed: of the start vector.
         step: training step, kept in the result.
-        forward_context: entered around each forward pass. Not autocast: products in half precision are too rough.
 
     Raises:
         InputError: a setting out of range, an empty batch, a pattern that matches nothing, masks that do not fit, or a
@@ -167,15 +157,11 @@ def measure_curvature(
     Source: Lanczos with implicit restarts, ARPACK by way of :func:`scipy.sparse.linalg.eigsh`; products by double
     backward, Pearlmutter 1994.
     """
-    _check(module, batch, chunk_size, tolerance, num_vectors)
-    weights = FlatWeights(module, parameters)
-
-    def evaluate_batch(part: Batch) -> Losses:
-        with forward_context():
-            return evaluate(loss_fn, module, part)
+    _check(target.sampling, tolerance, num_vectors)
+    weights = FlatWeights(module, target.selection)
 
     def body() -> Curvature:
-        hessian = HessianProducts(weights, evaluate_batch, batch, chunk_size)
+        hessian = HessianProducts(weights, partial(target.evaluate, module), target.sampling, target.chunk_size)
         product = _Products(hessian, root, nbeta, localization)
         high, low, residual = _ends(product, weights.anchor, tolerance, num_vectors, seed)
         return Curvature(high, low, residual, product.num_products, step)
@@ -194,6 +180,6 @@ def measure_curvature(
 
 
 def _no_second_derivative(error: BaseException) -> bool:
-    """Whether torch says that an operation cannot be differentiated twice, in any of its words."""
+    """True if torch says, in any of its wordings, that an operation cannot be differentiated twice."""
     words = ("double backward", "not implemented", "differentiable twice", "derivative for", "once_differentiable")
     return any(word in str(error).lower() for word in words)

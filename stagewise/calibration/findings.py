@@ -1,4 +1,4 @@
-"""What is wrong with sampler settings at measured curvatures, in words."""
+"""Findings: faults of sampler settings at measured curvatures, in words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ BLIND_SHARE = 0.1
 
 
 class Severity(StrEnum):
-    """How bad: ``refuse`` gives wrong draws, ``warn`` gives draws that mislead, ``inform`` is to be known."""
+    """Severity: ``refuse`` gives wrong draws, ``warn`` gives draws that mislead, ``inform`` is a remark."""
 
     refuse = "refuse"
     warn = "warn"
@@ -89,7 +89,7 @@ def _total(config: SGLDConfig, curvature: Curvature) -> Curvature:
 
 
 def _posterior(config: SGLDConfig, curvatures: Sequence[Curvature]) -> list[Finding]:
-    """What the target is like, whatever the step size."""
+    """Finds faults of the target, whatever the step size."""
     _, localization = config.numbers()
     nbeta = config.nbeta
     lowest = min(curvatures, key=lambda it: it.lam_min)
@@ -136,7 +136,7 @@ def _posterior(config: SGLDConfig, curvatures: Sequence[Curvature]) -> list[Find
 
 
 def _steps(config: SGLDConfig, totals: Sequence[Curvature], curvatures: Sequence[Curvature]) -> list[Finding]:
-    """What the step size makes of it: stability, bias, and how long draws remember."""
+    """Finds faults of the step size: stability, bias, and how long draws remember."""
     lr, _ = config.numbers()
     steep = max(totals, key=lambda it: it.lam_max)
     flat = min(totals, key=lambda it: it.lam_min)

@@ -1,24 +1,21 @@
 """The curvature that a sampler meets at one checkpoint."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stagewise.batches import Batch, num_samples, take
+from stagewise.batches import num_samples, take
 from stagewise.calibration.curvature import Curvature, Root, measure_curvature
 from stagewise.isolation import untouched, with_weights
-from stagewise.losses.contract import LossFn, evaluate
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, Preconditioner, RMSprop, RunningRMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC, ekfac_preconditioner
-from stagewise.sampling.selection import Masks, Selection, one_selection
+from stagewise.sampling.selection import Selection
+from stagewise.sampling.target import Target
 from stagewise.sampling.weights import FlatWeights
-
-ForwardContext = Callable[[], AbstractContextManager]
 
 FINE_SAMPLES = 256
 """Samples to measure on where the figures count."""
@@ -49,27 +46,22 @@ class Landscape:
     """Measures curvature for a sampler, always on the same samples and with the same start vector.
 
     Attributes:
-        loss_fn: per-sample loss.
-        sampling: batch that drives the chains, on the module's device.
+        target: loss, the sampling set, which drives the chains, and what moves, where the sampler's settings do not say
+            it. No autocast in ``forward_context``. The observed set is not looked at.
         num_samples: the first so many of them are measured on. Few samples overstate both ends (on average: the
             largest eigenvalue is convex in the matrix), so that what passes on few passes on all.
         tolerance: of both ends, relative to the norm of H.
         num_vectors: Lanczos vectors held at once, each as large as the weights.
         seed: of start vector and minibatches.
-        forward_context: entered around each forward pass; not autocast.
         second_moments: Adam's, by parameter name, for the preconditioner that uses them.
-        masks: which entries of which parameters the chains move, as in the sampler; curvature is that of these.
     """
 
-    loss_fn: LossFn
-    sampling: Batch
+    target: Target
     num_samples: int = 64
     tolerance: float = 0.05
     num_vectors: int = 20
     seed: int = 0
-    forward_context: ForwardContext = nullcontext
     second_moments: Mapping[str, Tensor] = field(default_factory=dict)
-    masks: Masks | None = None
 
     def measure(
         self, module: nn.Module, config: SGLDConfig, step: int = 0, *, plain: Curvature | None = None
@@ -107,8 +99,8 @@ class Landscape:
             return ekfac_preconditioner(
                 settings,
                 module,
-                self.loss_fn,
-                self.sampling,
+                self.target.loss_fn,
+                self.target.sampling,
                 nbeta=config.nbeta,
                 localization=float(config.localization) + config.nbeta * config.weight_decay,
                 parameters=self.selection(config),
@@ -116,8 +108,8 @@ class Landscape:
         return None
 
     def selection(self, config: SGLDConfig) -> Selection:
-        """Which entries of which parameters the chains move."""
-        return one_selection(config.parameters, self.masks)
+        """Entries of the parameters that the chains move."""
+        return self.target.moved_by(config).selection
 
     def _curvature(self, module: nn.Module, config: SGLDConfig, step: int, root: Root | None) -> Curvature:
         # Weight decay adds to every direction of H.
@@ -125,19 +117,20 @@ class Landscape:
         if root is not None:
             decay = config.nbeta * config.weight_decay
             matrix = {"nbeta": config.nbeta, "localization": float(config.localization) + decay}
-        return measure_curvature(
-            module,
-            self.loss_fn,
-            take(self.sampling, slice(0, self.num_samples)),
-            parameters=self.selection(config),
-            root=root,
+        target = replace(
+            self.target.moved_by(config),
+            sampling=take(self.target.sampling, slice(0, self.num_samples)),
             # A minibatch at a time: second derivatives take a few times the memory of a training step.
             chunk_size=config.batch_size,
+        )
+        return measure_curvature(
+            module,
+            target,
+            root=root,
             tolerance=self.tolerance,
             num_vectors=self.num_vectors,
             seed=self.seed,
             step=step,
-            forward_context=self.forward_context,
             **matrix,
         )
 
@@ -149,13 +142,12 @@ class Landscape:
         weights = FlatWeights(module, self.selection(config))
         adapting = RunningRMSprop(settings, weights.state)
         generator = np.random.default_rng(self.seed)
-        size = num_samples(self.sampling)
+        size = num_samples(self.target.sampling)
 
         def body() -> Preconditioner:
             for _ in range(min(config.burnin_steps or _MOST_GRADIENTS, _MOST_GRADIENTS)):
                 index = generator.permutation(size)[: config.batch_size]
-                with self.forward_context():
-                    losses = evaluate(self.loss_fn, module, take(self.sampling, torch.from_numpy(index)))
+                losses = self.target.evaluate(module, take(self.target.sampling, torch.from_numpy(index)))
                 adapting.update(weights.gradient(losses.mean()))
             return adapting.preconditioner()
 

@@ -1,18 +1,16 @@
 """A look at the curvature that a sampler meets: the samples it is measured on, and what is wrong with the settings."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 
 from torch import nn
 
-from stagewise.batches import take, to_device
+from stagewise.batches import take
 from stagewise.calibration.findings import Finding, Severity, check_settings
-from stagewise.calibration.landscape import FINE_SAMPLES, ForwardContext, Landscape
+from stagewise.calibration.landscape import FINE_SAMPLES, Landscape
 from stagewise.errors import InputError
-from stagewise.losses.contract import LossFn
 from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.data import ProbeData
-from stagewise.sampling.selection import Masks, moved_entries, one_selection
+from stagewise.sampling.selection import moved_entries
+from stagewise.sampling.target import Target
 
 COARSE_SAMPLES = 64
 """Samples of a first look; see :data:`stagewise.calibration.landscape.FINE_SAMPLES`."""
@@ -22,31 +20,25 @@ _FEWEST_VECTORS, _MOST_VECTORS = 6, 20
 
 def landscape_of(
     module: nn.Module,
-    loss_fn: LossFn,
-    data: ProbeData,
+    target: Target,
     sgld: SGLDConfig,
     limit_gib: float,
     *,
-    masks: Masks | None = None,
     num_samples: int = COARSE_SAMPLES,
-    forward_context: ForwardContext = nullcontext,
 ) -> Landscape:
     """Measures curvature on the first samples of the sampling set.
 
     Args:
         module: on its device.
-        loss_fn: per-sample loss.
-        data: of the probes.
-        sgld: gives the seed and the parameters.
+        target: of the probes; without autocast, in which products are too rough for Lanczos.
+        sgld: gives the seed, and the parameters where the target does not say what moves.
         limit_gib: memory that Lanczos vectors may take; there are fewer of them for large models.
-        masks: which entries the chains move, in place of the sampler's parameters.
         num_samples: samples to measure on.
-        forward_context: entered around each forward pass; not autocast, in which products are too rough for Lanczos.
 
     Raises:
         InputError: not even six vectors fit.
     """
-    moved = moved_entries(module, one_selection(sgld.parameters, masks))
+    moved = moved_entries(module, target.moved_by(sgld).selection)
     gib = 4 * sum(entries.size for entries in moved) / 2**30
     vectors = min(_MOST_VECTORS, int(limit_gib / gib))
     if vectors < _FEWEST_VECTORS:
@@ -54,17 +46,8 @@ def landscape_of(
             f"got weights of {gib:.2g} GiB, of which Lanczos needs {_FEWEST_VECTORS} copies; expected at most "
             f"memory_limit_gib={limit_gib:g}; raise the limit, or move fewer weights by sgld.parameters or component"
         )
-    samples = data.observed if data.sampling is None else data.sampling
-    device = next(module.parameters()).device
-    return Landscape(
-        loss_fn,
-        to_device(take(samples, slice(0, max(num_samples, FINE_SAMPLES))), device),
-        num_samples=num_samples,
-        num_vectors=vectors,
-        seed=sgld.seed,
-        forward_context=forward_context,
-        masks=masks,
-    )
+    few = take(target.sampling, slice(0, max(num_samples, FINE_SAMPLES)))
+    return Landscape(replace(target, sampling=few), num_samples=num_samples, num_vectors=vectors, seed=sgld.seed)
 
 
 def find_faults(config: SGLDConfig, landscape: Landscape, module: nn.Module, step: int = 0) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Whether the loss traces of a few chains look as they should, from numbers."""
+"""Verdict on the loss traces of a few chains, from numbers."""
 
 import math
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _FEWEST_DRAWS = 8
 
 @dataclass(frozen=True)
 class TraceVerdict:
-    """How the loss traces of one checkpoint look. Losses are relative to the loss at w*, in nats.
+    """Verdict on the loss traces of one checkpoint. Losses are relative to the loss at w*, in nats.
 
     A good trace rises above the loss at w*, levels off within its first third, has no spikes, and chains level off at
     the same value.

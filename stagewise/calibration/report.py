@@ -1,4 +1,4 @@
-"""What a calibration came to: as plain data, in words, and as a picture."""
+"""Results of a calibration: as plain data, in words, and as a picture."""
 
 import math
 from collections.abc import Sequence

@@ -9,7 +9,6 @@ from stagewise.batches import num_samples, take
 from stagewise.calibration.landscape import Landscape, Measurement
 from stagewise.calibration.rules import propose, two_digits
 from stagewise.isolation import untouched, with_weights
-from stagewise.losses.contract import evaluate
 from stagewise.sampling.config import Drift, Integrator, SGLDConfig
 from stagewise.sampling.heat import NUM_GRADIENTS, minibatch_heat
 from stagewise.sampling.preconditioners.diagonal import Preconditioner
@@ -90,7 +89,7 @@ def settle(
 def _settle_drift(config: SGLDConfig, landscape: Landscape, module: nn.Module, *, free: bool) -> SGLDConfig:
     """``drift``, and a lower ``lr`` where no drift is cool enough and it is ``free``."""
     tried: list[Drift] = [Drift.plain, Drift.control_variate] if config.drift is Drift.auto else [config.drift]
-    if config.nbeta == 0 or config.batch_size >= num_samples(landscape.sampling):
+    if config.nbeta == 0 or config.batch_size >= num_samples(landscape.target.sampling):
         return replace(config, drift=tried[0])  # no noise of minibatches, or none that is seen here
     if config.drift is not Drift.auto and not free:
         return config
@@ -119,14 +118,13 @@ def measure_heat(
     """
     lr, localization = config.numbers()
     weights = FlatWeights(module, landscape.selection(config))
-    size = num_samples(landscape.sampling)
+    size = num_samples(landscape.target.sampling)
     batches = torch.Generator().manual_seed(landscape.seed)
     noise = torch.Generator(device=weights.state.device).manual_seed(landscape.seed)
     preconditioner: Preconditioner | None = landscape.preconditioner(module, config)
 
     def gradient(rows: Tensor) -> Tensor:
-        with landscape.forward_context():
-            return weights.gradient(evaluate(landscape.loss_fn, module, take(landscape.sampling, rows)).mean())
+        return weights.gradient(landscape.target.evaluate(module, take(landscape.target.sampling, rows)).mean())
 
     def body() -> dict[Drift, list[float]]:
         found: dict[Drift, list[float]] = {drift: [] for drift in drifts}

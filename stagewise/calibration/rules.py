@@ -49,7 +49,7 @@ class Proposal:
     step_aim: float
 
     def explain(self) -> str:
-        """What the rules ask for and what the two figures make of it, with numbers."""
+        """Explains what the rules ask for and what limits the two settings, with numbers."""
         pull = self.nbeta * max(0.0, -self.lam_min)
         floor = FLOOR_SHARE * self.nbeta * max(0.0, self.lam_max)
         grown = "" if self.growth == 1 else f" Curvatures are taken {self.growth:g} times as large as measured."

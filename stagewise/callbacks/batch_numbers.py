@@ -10,7 +10,7 @@ from stagewise.errors import InputError
 
 @dataclass(frozen=True)
 class BatchNumbers:
-    """How batches make steps; an epoch ends an unfinished accumulation.
+    """Numbers of batches and the steps that they make; an epoch ends an unfinished accumulation.
 
     Attributes:
         per_step: batches whose gradients are accumulated in one optimizer step.

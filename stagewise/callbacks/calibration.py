@@ -24,18 +24,17 @@ from stagewise.callbacks.trainer_facts import forward_context, max_steps, second
 from stagewise.checks.bounds import settle_fields
 from stagewise.checks.ranges import PositiveInt, at_least, more_than
 from stagewise.errors import InputError
-from stagewise.losses.contract import LossFn
 from stagewise.probes.schedule import ProbeSchedule
-from stagewise.sampling.chains import run_chains
+from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.data import ProbeData
 from stagewise.sampling.preconditioners.diagonal import AdamMoments
+from stagewise.sampling.target import Target
 from stagewise.sampling.trace import Trace
 
 
 @dataclass(frozen=True)
 class CalibrationSettings:
-    """What ``stagewise calibrate`` looks at.
+    """Settings of ``stagewise calibrate``.
 
     Attributes:
         num_steps: training steps to look at, evenly in log t from the first probe of the schedule to the end.
@@ -124,14 +123,16 @@ class CalibrationRun(Callback):
         """Measure where a step is due."""
         self._look_if_due(trainer, pl_module)
 
-    def _sources(self, trainer: Trainer, module: LightningModule) -> tuple[LossFn, ProbeData, Landscape]:
+    def _sources(self, trainer: Trainer, module: LightningModule) -> tuple[Target, Landscape]:
         loss_fn, data = self._influence.sources.loss_and_data(trainer, module)
-        sgld, limit = self._influence.sgld, self._influence.probe.memory_limit_gib
+        sgld, probe = self._influence.sgld, self._influence.probe
         masks = masks_of_component(self._influence.component, module, sgld)
+        observed, sampling = to_device((data.observed, data.sampling), module.device)
+        target = Target(loss_fn, observed, sampling, masks, probe.chunk_size, forward_context(trainer))
         landscape = curvature_landscape(
-            trainer, module, loss_fn, data, sgld, limit, masks=masks, num_samples=self._settings.num_samples
+            trainer, module, target, sgld, probe.memory_limit_gib, num_samples=self._settings.num_samples
         )
-        return loss_fn, data, landscape
+        return target, landscape
 
     def _look_if_due(self, trainer: Trainer, module: LightningModule) -> None:
         step, previous = trainer.global_step, self._last_step
@@ -141,7 +142,7 @@ class CalibrationRun(Callback):
             return
         show_on_bar(trainer, f"measuring curvature at step {step} ...")
         with metrics_refused(module):
-            _, _, landscape = self._sources(trainer, module)
+            _, landscape = self._sources(trainer, module)
             adam = isinstance(self._influence.sgld.preconditioner, AdamMoments)
             moments = second_moments(trainer, module) if adam else {}
             landscape = replace(landscape, second_moments=moments)
@@ -206,7 +207,7 @@ class CalibrationRun(Callback):
         proposal = propose(replace(given, lr="auto"), curvatures, keep=keep)
         if given.preconditioner is None:
             return proposal, self._measurements
-        _, _, landscape = self._sources(trainer, module)
+        _, landscape = self._sources(trainer, module)
         settled = replace(given, lr="auto", localization=proposal.localization)
         measurements = []
         for weights, moments, curvature in zip(self._weights, self._moments, curvatures, strict=True):
@@ -218,29 +219,14 @@ class CalibrationRun(Callback):
 
     def _traces(self, trainer: Trainer, module: LightningModule, config: SGLDConfig) -> list[Trace]:
         """Short chains at each of the kept checkpoints."""
-        loss_fn, data, landscape = self._sources(trainer, module)
-        observed = to_device(data.observed, module.device)
-        sampling = observed if data.sampling is None else to_device(data.sampling, module.device)
+        target, _ = self._sources(trainer, module)
         traces = []
         kept = zip(self._weights, self._moments, self._measurements, strict=True)
         for number, (weights, moments, measured) in enumerate(kept, start=1):
             step = measured.plain.step
             rank_zero_info(f"stagewise: chains at step {step} ({number} of {len(self._weights)}) ...")
             module.load_state_dict(weights)
-            traces.append(
-                run_chains(
-                    module,
-                    loss_fn,
-                    observed=observed,
-                    sampling=sampling,
-                    config=config,
-                    step=step,
-                    chunk_size=self._influence.probe.chunk_size,
-                    forward_context=forward_context(trainer),
-                    second_moments=moments,
-                    masks=landscape.masks,
-                )
-            )
+            traces.append(ChainSampler(module, target, config).run(step, moments))
         return traces
 
     def _findings(self, given: SGLDConfig) -> list[Finding]:

@@ -10,7 +10,7 @@ from stagewise.sampling.selection import Masks, trainable
 
 
 def masks_of_component(component: str | None, module: nn.Module, sgld: SGLDConfig) -> Masks | None:
-    """Which entries of the weights the chains of a run move; refuses what does not go together with a component.
+    """Returns the masks of a component's weights; refuses settings that do not go together with a component.
 
     Args:
         component: its name, see :func:`stagewise.lm.components.components`; None for what ``sgld.parameters`` says.

@@ -1,4 +1,4 @@
-"""What goes wrong while observing: told once, counted, and never the end of the run that is observed."""
+"""Faults while observing: reported once, counted, and never the end of the run that is observed."""
 
 import gc
 import traceback
@@ -73,7 +73,7 @@ class Faults:
         """Counts the faults; a run's own may be put in its place."""
 
     def goes_on(self, error: Exception) -> bool:
-        """Whether an error is to be raised on."""
+        """True if an error is to be raised again."""
         return self.on_error == "raise" or (self.starting and isinstance(error, InputError))
 
     @contextmanager
@@ -132,7 +132,7 @@ ENDS = "ends"
 
 
 def worst_of_ranks(trainer: Trainer, error: Exception | None, *, ends: bool = False) -> str | None:
-    """What went wrong in a probe on any rank, so that all ranks go on alike; every rank must call this.
+    """Returns the worst fault of a probe over the ranks, so that all ranks go on alike; every rank must call this.
 
     Args:
         trainer: of the run.

@@ -15,7 +15,7 @@ from stagewise.structure import is_column, leaves, named, where
 
 
 class Strictness(StrEnum):
-    """What a difference in structure leads to."""
+    """Ways to react to a difference in structure."""
 
     refuse = "refuse"
     """Where the probes drew their data from the training loader."""
@@ -42,7 +42,7 @@ def _kind(leaf: Any) -> tuple[str, tuple[int, ...]]:
 
 
 def difference(probed: Mapping[str, tuple[str, Any]], training: Mapping[str, tuple[str, Any]]) -> str | None:
-    """What tells two batches apart in places, types and numbers of axes, in words; None where nothing does."""
+    """Describes how two batches differ in places, types and numbers of axes; None where they do not."""
     for place in [*training, *probed]:
         ours, theirs = (it.get(place, ("nothing", ()))[0] for it in (probed, training))
         if ours != theirs:

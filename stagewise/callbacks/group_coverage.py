@@ -1,4 +1,4 @@
-"""How much of the observed set the groups of a run hold, and where they overlap: told when training starts."""
+"""Coverage of the observed set by the groups of a run, and their overlaps: written when training starts."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -12,7 +12,7 @@ _PACKAGES = ("lightning.pytorch.", "pytorch_lightning.")
 if TYPE_CHECKING:
 
     class HostCallback(Callback):
-        """What the callbacks of this package are: callbacks of every Lightning that is installed."""
+        """Base of the callbacks of this package: a callback of every Lightning that is installed."""
 
 else:
     try:
@@ -27,11 +27,11 @@ else:
         rank_zero.log = logging.getLogger(f"{_first}.utilities.rank_zero")
 
     class HostCallback(*_BASES):
-        """What the callbacks of this package are: callbacks of every Lightning that is installed."""
+        """Base of the callbacks of this package: a callback of every Lightning that is installed."""
 
 
 def is_a(value: Any, *names: str) -> bool:
-    """Whether a value is an instance of one of Lightning's classes, by name, of either package.
+    """True if a value is an instance of one of Lightning's classes, by name, of either package.
 
     Args:
         value: a logger, strategy, callback or exception.

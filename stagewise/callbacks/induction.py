@@ -67,7 +67,7 @@ class InductionCallback(HostCallback):
         self._faults = Faults(on_error)
 
     def due(self, step: int) -> bool:
-        """Whether the weights after ``step`` updates are to be probed; override for another schedule."""
+        """True if the weights after ``step`` updates are to be probed; override for another schedule."""
         return step % self.every_n_steps == 0
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

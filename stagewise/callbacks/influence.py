@@ -145,7 +145,7 @@ class InfluenceCallback(HostCallback):
 
     @property
     def folder(self) -> Path | None:
-        """Where the files of the run are; None before training starts.
+        """Folder of the run's files; None before training starts.
 
         Where a deep copy of this callback trained, and not the callback itself, the folder of the copy that did last.
         """
@@ -189,7 +189,7 @@ class InfluenceCallback(HostCallback):
         with metrics_refused(pl_module):
             loss_fn, data, self._first_batch = self.sources.settled(trainer, pl_module)
             masks = masks_of_component(self.component, pl_module, self.sgld)
-            self.sgld = self._watch.start(loss_fn, data, masks)
+            self.sgld = self._watch.config
             make = partial(
                 Prober,
                 pl_module,
@@ -198,7 +198,6 @@ class InfluenceCallback(HostCallback):
                 sgld=self.sgld,
                 config=self.probe,
                 references=self._references,
-                device=pl_module.device,
                 forward_context=forward_context(trainer),
                 engine=None if resumed is None or resumed["engine"] is None else EngineName(resumed["engine"]),
                 masks=masks,
@@ -206,7 +205,7 @@ class InfluenceCallback(HostCallback):
             )
             goes_on = resumed is not None or bool(self._references.mark())
             prober = started(trainer, self._record, make, goes_on=goes_on)
-            self._watch.look_at(prober.data)
+            self._watch.look_at(prober.target)
             self._second_moments(trainer, pl_module)
         own = getattr(pl_module, "per_sample_loss", None)
         self._identity = {
@@ -376,7 +375,7 @@ class InfluenceCallback(HostCallback):
         )
         if again:
             self._baselines = self._prober.baselines
-            self._watch.look_at(self._prober.data)
+            self._watch.look_at(self._prober.target)
         return again
 
     def _keep(self, trainer: Trainer, step: int, result: xr.Dataset | None, trace: Trace) -> None:

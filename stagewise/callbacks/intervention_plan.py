@@ -21,7 +21,7 @@ from stagewise.interventions.windows import Windows
 
 
 class Mechanism(StrEnum):
-    """How weights act.
+    """Ways in which weights act.
 
     Members are named as the YAML writes them:
         sampling: groups are drawn more or less often; the training data are a ``ReweightedLoader``.
@@ -39,7 +39,7 @@ _NEW = "Spans(spans), FromRun(path), Live(detector, signal) or None"
 
 
 def settle_mechanism(mechanism: Mechanism | str, groups: object) -> Mechanism:
-    """How weights act.
+    """Ways in which weights act.
 
     Raises:
         InputError: no such way, or groups where the loader has them.

@@ -51,5 +51,5 @@ class LearningRates:
         return {"made": self._made, "step": self._step, "rate": self._rate}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """What :meth:`state_dict` saved."""
+        """Loads what :meth:`state_dict` saved."""
         self._made, self._step, self._rate = state["made"], state["step"], state["rate"]

@@ -25,7 +25,7 @@ def _own(value: Any) -> Any:
 
 
 class Intervention(Protocol):
-    """What is driven; see ``InterventionCallback``."""
+    """Interface of the intervention that is driven; see ``InterventionCallback``."""
 
     policy: Policy
 

@@ -1,4 +1,4 @@
-"""Which loss a run has, as text: a resumed run with another one is refused."""
+"""Identity of a run's loss, as text: a resumed run with another one is refused."""
 
 import ast
 import functools

@@ -1,4 +1,4 @@
-"""What the user is told about the probes, beside the curves."""
+"""Messages about the probes, beside the curves."""
 
 from collections.abc import Mapping
 

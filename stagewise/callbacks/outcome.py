@@ -1,4 +1,4 @@
-"""What is written and told when a run ends."""
+"""Summary and messages at the end of a run."""
 
 from pathlib import Path
 

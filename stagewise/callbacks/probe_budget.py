@@ -1,4 +1,4 @@
-"""Whether a probe that is due is taken, where the schedule has a budget."""
+"""Budget of the schedule: decides on a probe that is due."""
 
 from lightning.pytorch import Trainer
 
@@ -11,7 +11,7 @@ from stagewise.reporting import tags
 
 
 def within_budget(trainer: Trainer, record: Record, max_overhead: float | None, *, step: int, faults: Faults) -> bool:
-    """Whether the budget allows the probe at a step; one that it does not is counted and told of.
+    """True if the budget allows the probe at a step; one that it does not is counted and reported.
 
     Args:
         trainer: of the run.

@@ -1,4 +1,4 @@
-"""Where the data of the probes come from: given, from the data module, or drawn as the training loader draws."""
+"""Data of the probes: given, from the data module, or drawn as the training loader draws."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -166,7 +166,7 @@ def _refuse_indices_alone(observed: Batch, drawn: Batch) -> None:
 
 
 def _loaded(loader: Any) -> str:
-    """What a loader loads, in words."""
+    """Describes what a loader loads."""
     dataset = getattr(loader, "dataset", None)
     return f"a {type(loader).__name__}" if dataset is None else f"a stream, {type(dataset).__name__}"
 

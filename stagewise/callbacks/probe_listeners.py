@@ -1,4 +1,4 @@
-"""Who hears of the probes of a run while it goes on."""
+"""Listeners to the probes of a run while it goes on."""
 
 from collections.abc import Callable
 

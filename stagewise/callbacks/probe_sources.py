@@ -1,4 +1,4 @@
-"""What the probes of a run look at, as it was given to the callback."""
+"""Sources of loss and data of the probes, as they were given to the callback."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ class FirstBatch:
 
 @dataclass(frozen=True)
 class ProbeSources:
-    """Where loss and data of the probes come from; nothing is looked at before :meth:`loss_and_data`.
+    """Sources of loss and data of the probes; nothing is read before :meth:`loss_and_data`.
 
     Attributes:
         observed: data set or batch whose losses are recorded; None for the ways of

@@ -1,4 +1,4 @@
-"""What a resumed run must have in common with its checkpoint, and what is only noted.
+"""Rules of a resumed run: what it must have in common with its checkpoint, and what is only noted.
 
 The rule: what the numbers of a probe depend on (data, loss, sampler, centring, reference ratio, component, learning
 coefficient, settings of baselines, a baseline more) is refused where it has changed. What tells when to probe, what is
@@ -123,5 +123,5 @@ def check_unchanged(before: Mapping[str, str], now: Mapping[str, str]) -> None:
 
 
 def _moves(fingerprint: Mapping[str, str]) -> str:
-    """What the chains move, by name."""
+    """Names of what the chains move."""
     return fingerprint.get("component", "without a name") if "masks" in fingerprint else "null (all weights)"

@@ -1,4 +1,4 @@
-"""Where the files of a run go, and what is there already."""
+"""Folder of a run: where its files go, and what is there already."""
 
 import tempfile
 from collections.abc import Collection, Mapping
@@ -61,7 +61,7 @@ def _set_aside(store: ProbeStore, step: int, *, again: bool) -> None:
 
 
 def _did_not_end(folder: Path, fingerprint: Mapping[str, str]) -> bool:
-    """Whether the folder has a run with this fingerprint that has not come to its end."""
+    """True if the folder has a run with this fingerprint that has not ended."""
     if not (folder / RUN_NAME).is_file():
         return False
     advice = "delete it, or choose another folder (output_dir, or the logger's version)"

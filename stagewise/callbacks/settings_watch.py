@@ -17,11 +17,9 @@ from stagewise.calibration.rules import EARLY_GROWTH
 from stagewise.callbacks.faults import OtherRankError, worst_of_ranks
 from stagewise.callbacks.progress import show_on_bar
 from stagewise.errors import InputError
-from stagewise.losses.contract import LossFn
 from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.data import ProbeData
-from stagewise.sampling.selection import Masks
+from stagewise.sampling.target import Target
 
 RECHECK_RATIO = 3
 """Curvature is looked at again at the first probe whose step is so many times that of the last look."""
@@ -30,20 +28,16 @@ RECHECK_RATIO = 3
 def curvature_landscape(
     trainer: Trainer,
     module: LightningModule,
-    loss_fn: LossFn,
-    data: ProbeData,
+    target: Target,
     sgld: SGLDConfig,
     limit_gib: float,
     *,
-    masks: Masks | None = None,
     num_samples: int = COARSE_SAMPLES,
 ) -> Landscape:
     """:func:`~stagewise.calibration.look.landscape_of` of a run, in full precision."""
     mixed = "mixed" in str(trainer.precision)
     context = nullcontext if mixed else trainer.precision_plugin.forward_context
-    return landscape_of(
-        module, loss_fn, data, sgld, limit_gib, masks=masks, num_samples=num_samples, forward_context=context
-    )
+    return landscape_of(module, replace(target, forward_context=context), sgld, limit_gib, num_samples=num_samples)
 
 
 class SettingsWatch:
@@ -61,9 +55,7 @@ class SettingsWatch:
             probe: whether to look where nothing is to be settled, and the memory that it may take.
         """
         self._config, self._probe = config, probe
-        self._loss_fn: LossFn | None = None
-        self._data: ProbeData | None = None
-        self._masks: Masks | None = None
+        self._target: Target | None = None
         self.restart()
 
     def restart(self) -> None:
@@ -79,14 +71,9 @@ class SettingsWatch:
         known = {name: value for name, value in self._settled.items() if getattr(self._config, name) == "auto"}
         return replace(self._config, **known)
 
-    def start(self, loss_fn: LossFn, data: ProbeData, masks: Masks | None = None) -> SGLDConfig:
-        """Take note of what the probes of a run will look at and move; returns :attr:`config`."""
-        self._loss_fn, self._data, self._masks = loss_fn, data, masks
-        return self.config
-
-    def look_at(self, data: ProbeData) -> None:
-        """Go on with other data, as where an observed sample is left out."""
-        self._data = data
+    def look_at(self, target: Target) -> None:
+        """Take note of what the probes of a run look at from now on."""
+        self._target = target
 
     def before_probe(
         self, trainer: Trainer, module: LightningModule, step: int, second_moments: Mapping[str, Tensor] | None = None
@@ -113,12 +100,8 @@ class SettingsWatch:
             return config
         show_on_bar(trainer, f"measuring curvature at step {step} ...")
         try:
-            assert self._loss_fn is not None
-            assert self._data is not None
-            limit = self._probe.memory_limit_gib
-            landscape = curvature_landscape(
-                trainer, module, self._loss_fn, self._data, config, limit, masks=self._masks
-            )
+            assert self._target is not None
+            landscape = curvature_landscape(trainer, module, self._target, config, self._probe.memory_limit_gib)
             landscape = replace(landscape, second_moments=second_moments or {})
             if unsettled:
                 self._settle(trainer, module, config, replace(landscape, num_samples=FINE_SAMPLES), step)
@@ -173,6 +156,6 @@ class SettingsWatch:
         return {"settled": dict(self._settled), "last_look": self._last_look, "told": list(self._told)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """What :meth:`state_dict` saved."""
+        """Loads what :meth:`state_dict` saved."""
         self._settled, self._last_look = dict(state["settled"]), state["last_look"]
         self._told = list(state["told"])

@@ -1,4 +1,4 @@
-"""What the callbacks ask of a Trainer."""
+"""Facts about a Trainer that the callbacks need."""
 
 import math
 from collections.abc import Callable

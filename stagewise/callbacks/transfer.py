@@ -94,7 +94,7 @@ def _held(trainer: Trainer, module: LightningModule, batch: Batch, hooks: Sequen
 
 
 def _mixed(whole: Batch, batch: Batch, passed: Callable[[Batch], Batch]) -> str | None:
-    """Where samples of the first half come out differently without the second half; None where they do not."""
+    """Returns where samples of the first half come out differently without the second half; None where they do not."""
     try:
         size = num_samples(whole)
         if size < 2 or num_samples(batch) != size:
@@ -107,7 +107,7 @@ def _mixed(whole: Batch, batch: Batch, passed: Callable[[Batch], Batch]) -> str 
 
 
 def _differing(left: Batch, right: Batch, tolerance: float) -> str | None:
-    """Where two batches differ by more than ``tolerance * (1 + |number|)``; shapes may differ if it is above 0."""
+    """Returns where batches differ by more than ``tolerance * (1 + |number|)``; shapes may differ if it is above 0."""
     for (path, first), (_, second) in zip(leaves(left), leaves(right), strict=False):
         pair = tuple(torch.as_tensor(it) if _numeric(it) else it for it in (first, second))
         if not all(isinstance(it, Tensor) for it in pair):

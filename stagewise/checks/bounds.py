@@ -156,7 +156,7 @@ def _mapping(value: Any, key: Any, element: Any) -> Mapping[Any, Any]:
 
 
 def _expected(hint: Any) -> str:
-    """What is expected of a value of this type, in words."""
+    """Describes what is expected of a value of this type."""
     try:
         _settled(_NOTHING, hint)
     except _UnfitError as unfit:

@@ -13,7 +13,7 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def load_callable(path: str, *, kind: str, signature: str, like: Call | None = None) -> Callable[..., Any]:
-    """What a dotted path leads to.
+    """Returns the callable at a dotted path.
 
     The module is imported, **which runs it**, whatever module it is: a configuration file that names a path is as good
     as a program. Read those of others before you use them.

@@ -53,7 +53,7 @@ def compiled(pattern: object, *, name: str = "pattern", expected: str, advice: s
 
 
 def found_in(pattern: "regex.Pattern[str]", strings: Iterable[str], *, seconds: float = _SECONDS) -> list[bool]:
-    """Whether a pattern is found in each of some strings.
+    """True, for each of some strings, if a pattern is found in it.
 
     Args:
         pattern: as of :func:`compiled`.

@@ -58,7 +58,7 @@ def _refusal(given: str, why: str) -> InputError:
 
 
 def _fault(text: str) -> str | None:
-    """Why a text is no configuration. Event by event: nothing is built, and nothing is called by itself."""
+    """Says why a text is no configuration. Event by event: nothing is built, and nothing is called by itself."""
     sizes: dict[str, int] = {}
     open_nodes: list[tuple[str | None, int]] = []
     top: str | None = None

@@ -141,7 +141,7 @@ def _pair(name: str) -> tuple[str, str]:
 
 
 def _output(given: str | None, run: Path) -> Path:
-    """Where to write; refused before the work where that is a folder."""
+    """Returns the file to write; a folder is refused before the work."""
     if given is None:
         return (run.parent if run.name == STORE_NAME else run) / WINDOWS_NAME
     if Path(given).is_dir():

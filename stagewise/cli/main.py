@@ -121,5 +121,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def entry_point() -> None:
-    """What the installed script calls."""
+    """Entry point of the installed script."""
     sys.exit(main())

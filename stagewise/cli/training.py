@@ -50,7 +50,7 @@ class StagewiseCLI(LightningCLI):
 
 
 def cli_settings() -> dict[str, Any]:
-    """How all commands read models, data and mistakes."""
+    """Settings with which all commands read models, data and mistakes."""
     return {
         "subclass_mode_model": True,
         "subclass_mode_data": True,

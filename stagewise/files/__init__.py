@@ -1,1 +1,1 @@
-"""Files that are whole or not there, and JSON of other people."""
+"""Atomic writing of files and folders, and checked reading of JSON."""

@@ -1,4 +1,4 @@
-"""JSON that others wrote, or an earlier version: read whole and plain, or refused in one line."""
+"""Reading of JSON from other programs or earlier versions, with one-line errors."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from typing import Any
 from stagewise.errors import InputError
 
 _MOST_DEPTH = 100
-"""Deeper than any file that is written here, and far from where Python's own readers give up."""
+"""Deeper than any file written by stagewise, and far below the limit of Python's own readers."""
 
 
 def read_json(
@@ -20,18 +20,18 @@ def read_json(
     kind: type[dict[str, Any]] | type[list[Any]] = dict,
     keys: Iterable[str] = (),
 ) -> Any:
-    """The content of a JSON file.
+    """Returns the content of a JSON file.
 
     Args:
         path: of the file, in UTF-8.
-        what: it should be, for messages, such as ``the summary of a run``.
-        advice: what to do where it is something else.
-        kind: what stands at the top, ``dict`` or ``list``.
-        keys: what a ``dict`` must have.
+        what: description of the expected file, for messages, such as ``the summary of a run``.
+        advice: what to do if it is something else.
+        kind: type at the top level, ``dict`` or ``list``.
+        keys: keys that a ``dict`` must have.
 
     Raises:
-        InputError: the file cannot be read, is no JSON, holds ``NaN`` or ``Infinity``, is nested deeper than 100, or
-            has something else at the top; with the file and the place in it.
+        InputError: the file cannot be read, is not JSON, holds ``NaN`` or ``Infinity``, is nested deeper than 100, or
+            has another type at the top level; the message names the file and the place in it.
     """
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
@@ -55,11 +55,11 @@ def parse_json(
     kind: type[dict[str, Any]] | type[list[Any]] = dict,
     keys: Iterable[str] = (),
 ) -> Any:
-    """The content of a JSON text; as :func:`read_json`.
+    """Returns the content of a JSON text; as :func:`read_json`.
 
     Args:
-        text: the whole of it.
-        source: where it is from, for messages.
+        text: JSON.
+        source: name of its source, for messages.
         what: as in :func:`read_json`.
         advice: as in :func:`read_json`.
         kind: as in :func:`read_json`.
@@ -75,12 +75,12 @@ def parse_json(
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        raise refuse(f"which is no JSON (line {error.lineno}, column {error.colno}: {error.msg})") from error
+        raise refuse(f"which is not JSON (line {error.lineno}, column {error.colno}: {error.msg})") from error
     except RecursionError:
         raise refuse(f"which is nested deeper than {_MOST_DEPTH}") from None
     except ValueError as error:
         # A whole number of more digits than Python converts.
-        raise refuse("which has a whole number of thousands of digits") from error
+        raise refuse("which has an integer with thousands of digits") from error
     fault = _fault(content)
     if fault is not None:
         raise refuse(fault)
@@ -99,7 +99,7 @@ def _name(content: Any) -> str:
 
 
 def _fault(content: Any) -> str | None:
-    """What makes plain data unusable, and where; without recursion, since the data may be nested to break it."""
+    """Describes what makes plain data unusable, and where; without recursion, which deep nesting would break."""
     waiting: list[tuple[Any, str, int]] = [(content, "", 0)]
     while waiting:
         value, place, depth = waiting.pop()
@@ -109,9 +109,9 @@ def _fault(content: Any) -> str | None:
             word = "NaN" if math.isnan(value) else "an infinite number"
             return f"which has {word} at {place.lstrip('.') or 'its top'}"
         if isinstance(value, dict):
-            waiting += [(it, f"{place}.{_short(key)}", depth + 1) for key, it in value.items()]
+            waiting += [(entry, f"{place}.{_short(key)}", depth + 1) for key, entry in value.items()]
         elif isinstance(value, list):
-            waiting += [(it, f"{place}[{number}]", depth + 1) for number, it in enumerate(value)]
+            waiting += [(entry, f"{place}[{number}]", depth + 1) for number, entry in enumerate(value)]
     return None
 
 

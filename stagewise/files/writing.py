@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there, whatever happens while they are written."""
+"""Atomic writing of files and folders: complete or absent, whatever happens while they are written."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from stagewise.errors import InputError
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write at, which takes the place of ``path`` when all went well, and is removed when it did not.
+    """Yields a path to write to, which replaces ``path`` on success and is removed after an error.
 
     What was at ``path`` stays until then. The content is on disk before the name is (fsync), so that neither a kill nor
     a power cut leaves a name without its content.
@@ -39,7 +39,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on disk, where the file system can do that."""
+    """Flushes the names in a folder to disk, where the file system can do that."""
     # Windows opens no folder, and some network file systems sync none.
     with suppress(OSError):
         opened = os.open(folder, os.O_RDONLY)
@@ -51,10 +51,10 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write in that takes the place of ``folder`` when all went well, and is removed when it did not.
+    """Yields a folder to write in, which replaces ``folder`` on success and is removed after an error.
 
     Args:
-        folder: what was there is removed before the new one takes its name; a kill in between leaves none.
+        folder: an existing one is removed before the new one takes its name; a kill in between leaves none.
 
     Yields:
         Path of an unfinished folder beside it, ``.<name>.unfinished``, which is not made.
@@ -79,13 +79,13 @@ def _sync_below(folder: Path) -> None:
 
 
 def refuse_below_file(path: Path) -> None:
-    """Refuse a path that cannot be made, since what should be a folder above it is a file.
+    """Refuses a path below a file.
 
     Args:
         path: of a file or a folder to be written.
 
     Raises:
-        InputError: naming the file in the way.
+        InputError: a folder above it is a file; the message names it.
     """
     for parent in path.parents:
         if parent.exists():
@@ -95,16 +95,16 @@ def refuse_below_file(path: Path) -> None:
 
 
 def write_text_file(path: Path, text: str) -> Path:
-    """Write aside and rename, see :func:`whole_file`; returns the path."""
+    """Writes a text file atomically, see :func:`whole_file`; returns the path."""
     with whole_file(path) as aside:
         aside.write_text(text, encoding="utf-8")
     return path
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """Write plain data; returns the path.
+    """Writes plain data; returns the path.
 
     Raises:
-        ValueError: a number that is not finite, for which JSON has no word.
+        ValueError: a number that is not finite, which JSON cannot represent.
     """
     return write_text_file(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""The Bayesian influence function (BIF) of one probe, split against a reference probe."""
+"""Bayesian influence function (BIF) of one probe, split against a reference probe."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ _GROUP_AXES = ("part", "group", "group_j")
 
 
 def _names(names: Sequence[str]) -> NDArray[np.object_]:
-    """Strings of any length: fixed-width ones have no Zarr 3 specification."""
+    """Returns strings of any length: fixed-width ones have no Zarr 3 specification."""
     return np.array(names, dtype=object)
 
 
@@ -34,12 +34,12 @@ def _missing(like: Array) -> Array:
 
 
 def unit(name: str) -> dict[str, str]:
-    """Attributes of a variable of influence, by its name: correlations and z-scores are pure numbers."""
+    """Returns attributes of an influence variable, by its name: correlations and z-scores are pure numbers."""
     return {"sign": SIGN, "units": "1" if "correlation" in name or name.endswith("_z") else UNITS}
 
 
 def position_variables(grouped: dict[str, Array], positions: Positions) -> xr.Dataset:
-    """What :func:`~stagewise.influence.group_influence.group_influence` of the joint groups says of the bins."""
+    """Selects the bins from :func:`~stagewise.influence.group_influence.group_influence` of the joint groups."""
     first = len(positions.joint) - len(positions)
     named = {name.replace("group", "position"): value[:, :first, first:] for name, value in grouped.items()}
     return xr.Dataset(
@@ -59,7 +59,7 @@ def bif(
     positions: Positions | None = None,
     centering: Centering = Centering.pooled,
 ) -> xr.Dataset:
-    """Influence over samples and groups, with its split, its errors and the change since the reference.
+    """Computes influence over samples and groups, with its split, its errors and the change since the reference.
 
     From draws to influence. From a module to influence is :func:`stagewise.probes.one_checkpoint.bif`, the public
     ``stagewise.bif``.
@@ -83,14 +83,14 @@ def bif(
           and says what those cover.
         - ``bif_se``, ``bif_correlation_se``: the same for samples.
         - ``group_bif_z``: group_bif / group_bif_se, a pure number with the sign of influence; beyond about 2 a group
-          influence is told from zero. With C chains it follows Student's t with C - 1 degrees of freedom at best, C
+          influence differs from zero. With C chains it follows Student's t with C - 1 degrees of freedom at best, C
           being ``chains_common``. NaN where the error is unknown, and where the chains of the probe or those of its
-          reference have not reached equilibrium (every part rests on the draws of both): no error over chains knows of
-          a posterior that none of them has reached.
+          reference have not reached equilibrium (every part rests on the draws of both): errors over chains say nothing
+          about a posterior that none of them has reached.
         - ``chains_common``: chains that the probe and its reference both kept, which all of this is from; those of the
           probe without a reference.
-        - ``reference_equilibrated``: whether the chains of the reference have reached equilibrium, 1 or 0; NaN where
-          there is none or nobody looked.
+        - ``reference_equilibrated``: 1 if the chains of the reference have reached equilibrium, else 0; NaN without a
+          reference or a check.
         - ``shift``, ``shift_se`` [sample]: mean loss now minus at the reference, nats; negative = learnt.
         - ``shift_norm_se``: standard error of the length of the shift, nats; NaN with one chain.
         - ``between_share``: trace of between over trace of total; noise alone gives about 1 / (2 effective draws).
@@ -158,6 +158,6 @@ def bif(
 
 
 def _median_z(shift: Array, shift_se: Array) -> float:
-    """Median of the absolute z-scores, over samples whose error is not zero."""
+    """Returns the median of the absolute z-scores, over samples whose error is not zero."""
     sure = shift_se > 0
     return float(np.median(np.abs(shift[sure] / shift_se[sure]))) if sure.any() else float("nan")

@@ -1,4 +1,4 @@
-"""How many chains the errors of a run rest on, and at which probes they mean anything."""
+"""Number of chains behind the errors of a run, and the probes at which these errors are valid."""
 
 import numpy as np
 import xarray as xr
@@ -8,26 +8,27 @@ from stagewise.errors import InputError
 
 
 def chain_counts(run: xr.Dataset) -> xr.DataArray:
-    """Chains that the influence of each probe, of every part, and its errors are from.
+    """Returns the number of chains behind the influence of each probe, in every part, and its errors.
 
-    Those that the probe has in common with its reference: noise is common to a chain and itself at the reference, so
-    that all parts of the split, within too, are taken over the same chains at both probes (see
+    Chains that the probe and its reference have in common: a chain shares its noise with itself at the reference, so
+        all
+    parts of the split, within too, are taken over the same chains at both probes (see
     :func:`stagewise.influence.bif.bif`).
 
     Args:
         run: data set of one probe, or of a run as :func:`stagewise.runs.store.open_run` returns it.
 
     Returns:
-        ``[step]``, or a number for one probe: ``chains_common``; where it is not told, as in results of earlier
+        ``[step]``, or a number for one probe: ``chains_common``; where it is missing, as in results of earlier
         versions, the chains of the settings less those that the probe itself dropped.
 
     Raises:
-        InputError: the data set does not tell its settings.
+        InputError: the data set lacks its settings.
     """
     settings = run.attrs.get("sgld", run.attrs)
     if not isinstance(settings, dict) or "num_chains" not in settings:
         raise InputError(
-            "got a data set that does not tell how many chains it is from; expected the attribute 'sgld' of a probe; "
+            "got a data set without the number of its chains; expected the attribute 'sgld' of a probe; "
             "pass what Prober.probe or open_run returns"
         )
     dropped = run["chains_dropped"].fillna(settings["num_chains"]) if "chains_dropped" in run else xr.DataArray(0.0)
@@ -36,16 +37,16 @@ def chain_counts(run: xr.Dataset) -> xr.DataArray:
 
 
 def equilibrated_probes(run: xr.Dataset) -> xr.DataArray:
-    """Where the chains have reached equilibrium, at the probe and at its reference: all parts rest on both.
+    """Marks probes whose chains, and those of their reference, have reached equilibrium: all parts rest on both.
 
-    Elsewhere no z, no interval and no change of sign is to be told: errors over chains do not know of a posterior that
-    none of them has reached.
+    Elsewhere no z-score, interval or change of sign should be reported: errors over chains say nothing about a
+    posterior that none of them has reached.
 
     Args:
         run: as in :func:`chain_counts`.
 
     Returns:
-        Bool ``[step]``, or one for a single probe; True where nobody looked, as in results of earlier versions.
+        Bool ``[step]``, or one for a single probe; True without a check, as in results of earlier versions.
     """
     found = xr.DataArray(True)
     for name in ("equilibrated", "reference_equilibrated"):
@@ -55,7 +56,7 @@ def equilibrated_probes(run: xr.Dataset) -> xr.DataArray:
 
 
 def interval_factor(run: xr.Dataset, confidence: float = 0.95) -> xr.DataArray:
-    """By what a jackknife error over chains is multiplied for half the width of a confidence interval.
+    """Returns the factor from a jackknife error over chains to half the width of a confidence interval.
 
     Args:
         run: as in :func:`chain_counts`.

@@ -1,4 +1,4 @@
-"""Group influence beside that of chains which do not see the loss, from the same noise."""
+"""Group influence compared with that of loss-free chains driven by the same noise."""
 
 import numpy as np
 import xarray as xr
@@ -19,11 +19,11 @@ _AXES = ("group", "group_j")
 def control_influence(
     probe: Features, control: Features, groups: Groups, *, centering: Centering = Centering.pooled
 ) -> xr.Dataset:
-    """Influence of a probe at its own weights, of its loss-free control, and their difference chain by chain.
+    """Computes the influence of a probe, of its loss-free control, and their difference chain by chain.
 
     The control's draws are those of N(w*, 1 / localization): its influence is minus the gradient dot product over
-    localization, up to second order in the displacement. What a probe shows beyond it is the work of the landscape.
-    Chain c of both gets the same noise, so that the difference is told far better than its two sides.
+    localization, up to second order in the displacement. Any influence of the probe beyond it is due to the landscape.
+    Chain c of both gets the same noise, so the difference is known far more precisely than its two sides.
 
     Args:
         probe: draws at the present weights.
@@ -38,7 +38,7 @@ def control_influence(
         - ``control_group_bif``, ``control_group_bif_se``: of the control, and its jackknife error over chains; NaN with
           too few of them.
         - ``control_probe_bif``, ``control_probe_bif_se``: of the probe.
-        - ``control_difference``, ``control_difference_se``: probe less control, and the jackknife error of this
+        - ``control_difference``, ``control_difference_se``: probe minus control, and the jackknife error of this
           difference, both chains c left out together. It follows Student's t with one degree of freedom less than
           ``control_chains``, the number of chains.
 
@@ -49,8 +49,8 @@ def control_influence(
     names = np.array(groups.names, dtype=object)
     found: dict[str, Array] = {}
     if common:
-        draws = [it.only(common).groups[:, :, :size] for it in (probe, control)]
-        over = [ChainSplits(it, None, centering=centering, moment=groups.pair_means) for it in draws]
+        draws = [features.only(common).groups[:, :, :size] for features in (probe, control)]
+        over = [ChainSplits(values, None, centering=centering, moment=groups.pair_means) for values in draws]
         whole = list(range(len(common)))
 
         def one(side: int, chains: list[int]) -> Array:

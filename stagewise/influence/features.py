@@ -1,4 +1,4 @@
-"""The part of a trace that the split needs, small enough to keep for later probes and in checkpoints."""
+"""Features of a trace that the split needs, small enough to keep for later probes and in checkpoints."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,14 +16,15 @@ Array = NDArray[np.float64]
 
 
 class Reducer:
-    """Reduces the losses of one draw as they come, as ``reduce`` of the chains: no trace of tokens need be kept.
+    """Reducer of the losses of each draw, used as ``reduce`` of the chains: no trace of tokens is kept.
 
-    Sums are taken in float64: a sum over a sequence is hundreds of times what a draw moves it by. All groups of all
-    samples are one batched product; the masks take 8 bytes for each group and loss.
+    Sums are taken in float64: a sum over a sequence is hundreds of times larger than its change between draws. All
+        groups
+    of all samples are one batched product; the masks take 8 bytes for each group and loss.
     """
 
     def __init__(self, groups: Groups) -> None:
-        """Reduce to samples, and to ``groups`` within samples."""
+        """Reduces to samples, and to ``groups`` within samples."""
         everything = np.ones_like(groups.masks[:1])
         self._weights = torch.from_numpy(np.concatenate([everything, groups.masks])).double()
         self._has_tokens = groups.masks.ndim == 3
@@ -31,7 +32,7 @@ class Reducer:
             self._weights = self._weights.transpose(0, 1).contiguous()  # [sample, 1 + group, token]
 
     def __call__(self, losses: Tensor) -> Tensor:
-        """Sum over samples and groups.
+        """Sums over samples and groups.
 
         Args:
             losses: ``[..., sample]`` or ``[..., sample, token]``, nats, zero where masked; on any device.
@@ -56,7 +57,7 @@ class Features:
         chains: numbers of the chains, in the order of the first axis.
         samples: ``[chain, draw, sample]``.
         groups: ``[chain, draw, group * sample]``.
-        equilibrated: whether the chains have reached equilibrium, by their diagnostics; None where nobody looked.
+        equilibrated: True if the chains have reached equilibrium, by their diagnostics; None without a check.
     """
 
     step: int
@@ -67,7 +68,7 @@ class Features:
 
     @classmethod
     def of(cls, trace: Trace, groups: Groups) -> "Features":
-        """From a trace of losses, or one that a :class:`Reducer` of the same groups reduced draw by draw."""
+        """Builds features from a trace of losses, or one that a :class:`Reducer` of the same groups reduced."""
         if trace.reduced is not None:
             return cls.from_reduced(trace.step, trace.chains, trace.reduced)
         reduce = Reducer(groups)
@@ -76,17 +77,17 @@ class Features:
 
     @classmethod
     def from_reduced(cls, step: int, chains: tuple[int, ...], rows: Array) -> "Features":
-        """From what a :class:`Reducer` made of each draw: ``[chain, draw, 1 + group, sample]``, nats."""
+        """Builds features from the output of a :class:`Reducer`, ``[chain, draw, 1 + group, sample]``, nats."""
         whole = rows.astype(np.float64, copy=False)
         return cls(step, chains, whole[:, :, 0].copy(), whole[:, :, 1:].reshape(*whole.shape[:2], -1))
 
     def only(self, chains: tuple[int, ...]) -> "Features":
-        """The same draws of some of the chains."""
+        """Returns the draws of some of the chains."""
         rows = [self.chains.index(chain) for chain in chains]
         return Features(self.step, chains, self.samples[rows], self.groups[rows], self.equilibrated)
 
     def part(self, samples: ArrayLike, groups: ArrayLike) -> "Features":
-        """The same draws of some samples and some groups.
+        """Returns the draws of some samples and some groups.
 
         Args:
             samples: positions ``[kept]`` on the axis of samples.
@@ -98,7 +99,7 @@ class Features:
         return Features(self.step, self.chains, self.samples[..., columns], kept, self.equilibrated)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain Python, as checkpoints opened with ``weights_only=True`` need."""
+        """Returns tensors and plain Python, as checkpoints opened with ``weights_only=True`` need."""
         return {
             "step": self.step,
             "chains": list(self.chains),
@@ -109,7 +110,7 @@ class Features:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "Features":
-        """What :meth:`state_dict` saved."""
+        """Builds features from what :meth:`state_dict` saved."""
         return cls(
             state["step"],
             tuple(state["chains"]),

@@ -11,17 +11,17 @@ Array = NDArray[np.float64]
 
 
 def _mean_square(draws: Array) -> Array:
-    """``[feature]``, of ``[..., feature]``."""
+    """Returns ``[feature]``, of ``[..., feature]``."""
     return np.square(draws).reshape(-1, draws.shape[-1]).mean(axis=0)
 
 
 def group_influence(
     current: Array, reference: Array | None, groups: Groups, *, centering: Centering = Centering.pooled
 ) -> dict[str, Array]:
-    """Group BIF by part, with its error over chains.
+    """Computes the group BIF by part, with its error over chains.
 
-    A mean over pairs in different samples needs the covariance of the group totals, less what each sample's own pairs
-    add to it: memory is that of a few copies of the draws.
+    A mean over pairs in different samples needs the covariance of the group totals, less the contribution of pairs
+    within each sample: memory is that of a few copies of the draws.
 
     Args:
         current: ``[chain, draw, group * sample]``, sums of the losses of each group in each sample, nats.
@@ -32,8 +32,8 @@ def group_influence(
 
     Returns:
         Arrays ``[part, group, group]``, negative = helpful. All are NaN where two groups have no pair of losses in
-        different samples, as a group of one sample with itself; errors and what comes of them are NaN with too few
-        chains.
+        different samples, as a group of one sample with itself; errors and quantities derived from them are NaN with
+        too few chains.
 
         - ``group_bif``: nats^2.
         - ``group_bif_se``: its jackknife standard error over chains, nats^2.
@@ -76,7 +76,7 @@ _TOTAL = PARTS.index("total")
 def sample_influence(
     current: Array, reference: Array | None, *, centering: Centering = Centering.pooled
 ) -> dict[str, Array]:
-    """BIF of each pair of samples by part, with its error over chains.
+    """Computes the BIF of each pair of samples by part, with its error over chains.
 
     Args:
         current: ``[chain, draw, sample]``, nats.
@@ -105,7 +105,7 @@ def sample_influence(
 
 
 def _correlation(influence: Array) -> Array:
-    """Divide ``[part, sample, sample]`` by the total standard deviations of both sides; zero where one is zero."""
+    """Divides ``[part, sample, sample]`` by the total standard deviations of both sides; zero where one is zero."""
     variance = -np.diagonal(influence[_TOTAL])
     scale = np.zeros_like(variance)
     np.divide(1.0, np.sqrt(variance), out=scale, where=variance > 0)

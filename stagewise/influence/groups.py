@@ -16,22 +16,22 @@ class Groups:
     """Named sets of losses, and their group-by-sample sums.
 
     A pair mean over groups A and B runs over i in A, j in B *of different samples*: tokens of one sequence share their
-    context, and a sample always moves with itself. It needs nothing but the sums of each group's losses in each sample.
+    context, and a sample always moves with itself. It needs only the sums of each group's losses in each sample.
 
     Groups may be as small as one sample each. Two groups that lie in one and the same sample have no such pair (a group
-    of one sample has none with itself): whatever is a mean over their pairs is NaN, which says just that.
+    of one sample has none with itself): means over their pairs are NaN.
 
     Attributes:
         names: the groups, in order.
-        masks: bool ``[group, sample]`` or ``[group, sample, token]``, which losses each group holds.
-        present: bool ``[sample]`` or ``[sample, token]``, where there is a loss.
-        counts: ``[group, sample]``, how many losses of a group a sample holds.
+        masks: bool ``[group, sample]`` or ``[group, sample, token]``, True for the losses in each group.
+        present: bool ``[sample]`` or ``[sample, token]``, True where there is a loss.
+        counts: ``[group, sample]``, number of losses of a group in a sample.
         num_pairs: ``[group, group]``, pairs of losses in different samples.
-        has_pairs: bool ``[group, group]``, where there is one. Every group has a pair with some group.
+        has_pairs: bool ``[group, group]``, True where there is one. Every group has a pair with some group.
     """
 
     def __init__(self, masks: Mapping[str, ArrayLike], loss_mask: ArrayLike) -> None:
-        """Fit groups to the shape of the losses.
+        """Fits groups to the shape of the losses.
 
         Args:
             masks: name to bool ``[sample]`` or ``[sample, token]``; ``{}`` makes one group, ``all``.
@@ -67,7 +67,7 @@ class Groups:
         if not self.has_pairs.any():
             listed = ", ".join(map(repr, self.names))
             raise InputError(
-                f"got groups ({listed}) within one and the same sample; expected losses in two samples or more; "
+                f"got groups ({listed}) within a single sample; expected losses in two samples or more; "
                 "observe more samples, or add a group that holds others"
             )
 
@@ -75,7 +75,7 @@ class Groups:
         return len(self.names)
 
     def sums(self, loss: ArrayLike) -> Array:
-        """Sum each group's losses in each sample.
+        """Sums each group's losses in each sample.
 
         Args:
             loss: ``[..., sample]`` or ``[..., sample, token]``, nats, as the groups were fitted to.
@@ -91,18 +91,18 @@ class Groups:
         return stacked.reshape(*stacked.shape[:-2], -1)
 
     def means(self, loss: ArrayLike) -> Array:
-        """``[..., group]``: mean loss of each group, nats."""
+        """Returns the mean loss of each group, ``[..., group]``, nats."""
         sums = self.sums(loss)
         return sums.reshape(*sums.shape[:-1], *self.counts.shape).sum(axis=-1) / self.counts.sum(axis=1)
 
     def pair_sums(self, left: Array, right: Array | None = None) -> Array:
-        """Sum of products over all pairs of losses of two groups in different samples, and over draws.
+        """Sums products over all pairs of losses of two groups in different samples, and over draws.
 
-        The sum over all pairs is a product of group totals; what pairs within one sample add to it is taken off. No
-        matrix over samples is formed.
+        The sum over all pairs is a product of group totals; the contribution of pairs within one sample is subtracted.
+        No matrix over samples is formed.
 
         Args:
-            left: ``[..., group * sample]``, sums or what is linear in them.
+            left: ``[..., group * sample]``, sums or linear functions of them.
             right: the same shape; ``left`` itself if None.
 
         Returns:
@@ -115,16 +115,16 @@ class Groups:
         return totals - np.tensordot(first, second, axes=((0, 2), (0, 2)))
 
     def per_pair(self, sums: Array) -> Array:
-        """Divide ``[group, group]`` sums over pairs in different samples by their number; NaN where there is none."""
+        """Divides ``[group, group]`` sums over pairs in different samples by their number; NaN where there is none."""
         return np.divide(sums, self.num_pairs, out=np.full(sums.shape, np.nan), where=self.has_pairs)
 
     def pair_means(self, draws: Array) -> Array:
-        """Mean product over pairs of losses of two groups in different samples, and over draws.
+        """Returns the mean product over pairs of losses of two groups in different samples, and over draws.
 
         For centred sums this is the mean covariance of those pairs.
 
         Args:
-            draws: ``[..., group * sample]``, sums or what is linear in them.
+            draws: ``[..., group * sample]``, sums or linear functions of them.
 
         Returns:
             ``[group, group]``, the unit of ``draws`` squared; NaN where there is no pair.
@@ -132,11 +132,11 @@ class Groups:
         return self.per_pair(self.pair_sums(draws) * draws.shape[-1] / draws.size)
 
     def standardized_pair_means(self, draws: Array, variance: Array) -> Array:
-        """Mean product between the standardized sums of two groups in different samples that both vary.
+        """Returns the mean product between the standardized sums of two groups in different samples that both vary.
 
         Args:
             draws: ``[..., group * sample]``.
-            variance: ``[group * sample]``, what to standardize with; zero where a sample holds none of a group.
+            variance: ``[group * sample]``, used to standardize; zero where a sample holds no loss of a group.
 
         Returns:
             ``[group, group]``, pure numbers; zero where no pair varies, NaN where there is no pair.
@@ -149,7 +149,7 @@ class Groups:
 
 
 class Positions:
-    """Bins of positions, which are reduced with the groups as if they were further groups.
+    """Bins of token positions, reduced together with the groups as if they were further groups.
 
     Attributes:
         edges: ``bin + 1`` numbers; bin b holds the losses at positions ``edges[b]`` to ``edges[b + 1] - 1``. Position k
@@ -158,12 +158,12 @@ class Positions:
     """
 
     def __init__(self, groups: Groups, loss_mask: ArrayLike, bins: int | Sequence[int]) -> None:
-        """Lay bins over the positions of the losses.
+        """Lays bins over the positions of the losses.
 
         Args:
-            groups: what they stand beside.
+            groups: groups to combine with the bins.
             loss_mask: bool ``[sample, token]``, where there is a loss.
-            bins: how many, as equal as can be, over all positions; or their edges.
+            bins: number of bins, as equal as possible, over all positions; or their edges.
 
         Raises:
             InputError: losses without tokens, more bins than positions, edges that do not increase within them, a bin
@@ -172,8 +172,8 @@ class Positions:
         present = np.asarray(loss_mask, dtype=bool)
         if present.ndim != 2:
             raise InputError(
-                f"got losses of shape {list(present.shape)}; expected [sample, token]; leave position bins out where "
-                "there are no tokens"
+                f"got losses of shape {list(present.shape)}; expected [sample, token]; leave position bins out for "
+                "losses without tokens"
             )
         self.edges = _edges(bins, present.shape[1])
         masks = dict(zip(groups.names, groups.masks, strict=True))
@@ -199,7 +199,7 @@ def _edges(bins: int | Sequence[int], num_tokens: int) -> tuple[int, ...]:
     if isinstance(bins, int):
         if not 1 <= bins <= num_tokens:
             raise InputError(
-                f"got {bins} position bins; expected 1 to {num_tokens}, the positions there are; 8 is usual"
+                f"got {bins} position bins; expected 1 to {num_tokens}, the number of positions; 8 is usual"
             )
         return tuple(np.linspace(0, num_tokens, bins + 1).round().astype(int).tolist())
     edges = tuple(int(edge) for edge in bins)

@@ -1,4 +1,4 @@
-"""The local learning coefficient (LLC) from the draws of a probe: of all losses, of groups, with its errors.
+"""Local learning coefficient (LLC) from the draws of a probe: of all losses, of groups, with its errors.
 
 lambda_hat = nbeta (E[L(w)] - L(w*)), L the mean loss and E the mean over the draws: a pure number (nbeta times nats).
 Burn-in draws never count, since they are never recorded. It counts, by halves, the directions that the loss holds: d/2
@@ -24,7 +24,7 @@ negative. It is kept as it is. The share is then shifted too (below 0, or above 
 above 0. With ``drift: tilted`` the slope is not in the target, but L still has it: the coefficient is that of the
 curvature, and the share is too low by the slope's part of Var(L).
 
-**What else it rests on.** The identity for the share needs L to be the loss that drives the chains: where the observed
+**Assumptions.** The identity for the share needs L to be the loss that drives the chains: where the observed
 set is not the sampling set, it holds as far as the two agree. Chains that have not reached equilibrium, as without
 burn-in from w* itself, show too little of both.
 
@@ -50,7 +50,7 @@ from stagewise.influence.uncertainty import jackknife_error, mean_error
 Array = NDArray[np.float64]
 
 LOCALIZED_LIMIT = 0.5
-"""Localized share above which the coefficient is more the localization's than the loss's."""
+"""Localized share above which the coefficient reflects the localization more than the loss."""
 
 _UNITS = {"units": "1"}
 _OF = "local learning coefficient, nbeta (E[L] - L(w*))"
@@ -77,7 +77,7 @@ class Coefficients:
 
 @checked
 def learning_coefficients(losses: Array, anchor: Array, *, nbeta: float) -> Coefficients:
-    """Coefficients of mean losses from their draws.
+    """Estimates coefficients of mean losses from their draws.
 
     Args:
         losses: ``[chain, draw, curve]``, nats; the first curve is L, the mean loss that drives the chains.
@@ -112,13 +112,13 @@ def learning_coefficients(losses: Array, anchor: Array, *, nbeta: float) -> Coef
 
 
 def _localized_share(rises: Array, nbeta: float) -> Array:
-    """``[curve]``: 1 - nbeta Cov(curve, first curve) / mean, of ``[chain, draw, curve]``."""
+    """Returns ``[curve]``: 1 - nbeta Cov(curve, first curve) / mean, of ``[chain, draw, curve]``."""
     means = rises.mean(axis=1)
     mean = means.mean(axis=0)
     centred = rises - mean
     covariance = (centred * centred[..., :1]).mean(axis=(0, 1))
     if len(means) > 1:
-        # The pooled covariance lacks that of the mean over all draws: correlated draws are fewer than they look.
+        # The pooled covariance lacks that of the mean over all draws: correlated draws count for fewer.
         covariance = covariance + ((means - mean) * (means[:, :1] - mean[0])).mean(axis=0) / (len(means) - 1)
     share = np.full(mean.shape, np.nan)
     np.divide(nbeta * covariance, mean, out=share, where=mean > 0)
@@ -126,7 +126,7 @@ def _localized_share(rises: Array, nbeta: float) -> Array:
 
 
 class MeanLosses:
-    """Reduces losses to L and the mean loss of each group, as ``reduce`` of chains that measure nothing else."""
+    """Reducer of losses to L and the mean loss of each group, used as ``reduce`` of chains for the LLC alone."""
 
     def __init__(self, groups: Groups) -> None:
         """Means over all losses and over ``groups``."""
@@ -134,18 +134,18 @@ class MeanLosses:
         self._counts = torch.tensor(loss_counts(groups), dtype=torch.float64)
 
     def __call__(self, losses: Tensor) -> Tensor:
-        """Means of ``[..., sample(, token)]``, zero where masked: ``[..., 1 + group]``, nats, float64."""
+        """Returns means of ``[..., sample(, token)]``, zero where masked: ``[..., 1 + group]``, nats, float64."""
         sums = self._sums(losses).sum(dim=-1)
         return sums / self._counts.to(sums.device)
 
 
 def loss_counts(groups: Groups) -> Array:
-    """``[1 + group]``: how many losses there are, and how many each group holds."""
+    """Returns ``[1 + group]``: the number of losses, and the number in each group."""
     return np.array([groups.present.sum(), *groups.counts.sum(axis=1)], dtype=np.float64)
 
 
 def mean_losses_of(features: Features, groups: Groups) -> Array:
-    """L and the mean loss of each group at each draw, ``[chain, draw, 1 + group]``, nats.
+    """Returns L and the mean loss of each group at each draw, ``[chain, draw, 1 + group]``, nats.
 
     Args:
         features: draws, reduced to the groups, and to others after them.
@@ -158,7 +158,7 @@ def mean_losses_of(features: Features, groups: Groups) -> Array:
 
 
 def llc(losses: Array, anchor: Array, groups: Groups, *, nbeta: float) -> xr.Dataset:
-    """Learning coefficients of a probe as variables.
+    """Estimates the learning coefficients of a probe, as variables of a data set.
 
     Args:
         losses: ``[chain, draw, 1 + group]``, nats: L and the mean loss of each group, as :func:`mean_losses_of` has it.
@@ -192,7 +192,7 @@ def llc(losses: Array, anchor: Array, groups: Groups, *, nbeta: float) -> xr.Dat
 
 
 def llc_remarks(found: xr.Dataset, *, nbeta: float) -> list[str]:
-    """What stands in the way of reading the coefficient as that of the loss, in words.
+    """Lists reasons not to read the coefficient as that of the loss, in words.
 
     Args:
         found: as :func:`llc` returns it.
@@ -206,12 +206,12 @@ def llc_remarks(found: xr.Dataset, *, nbeta: float) -> list[str]:
     if value <= 0:
         return [
             f"got a learning coefficient of {value:.3g}, not above 0: the loss slopes at these weights and the chains "
-            "go on training; read its changes alone, or set drift to tilted, or raise localization"
+            "continue training; read only its changes, or set drift to tilted, or raise localization"
         ]
     if share > LOCALIZED_LIMIT:
         return [
             f"got a localized share of {share:.2g}; expected at most {LOCALIZED_LIMIT:g}: the learning coefficient is "
-            "mostly the localization's; raise probe.llc.nbeta or lower probe.llc.localization (above nbeta times the "
+            "mainly the localization's; raise probe.llc.nbeta or lower probe.llc.localization (above nbeta times the "
             "most negative curvature)"
         ]
     return []

@@ -23,7 +23,7 @@ def position_influence(
     reference: Floats | None = None,
     centering: Centering = Centering.pooled,
 ) -> xr.Dataset:
-    """Influence of each group on the losses at bins of positions, with errors over chains.
+    """Computes the influence of each group on the losses at bins of positions, with errors over chains.
 
     The mean over losses (i, k) in the group and (j, l) with l in the bin, *of different sequences* i and j: a token
     moves with the others of its own sequence whatever its class. No matrix over tokens is formed. Chains that keep no
@@ -31,9 +31,9 @@ def position_influence(
 
     Args:
         loss: ``[chain, draw, sample, token]``, nats, zero where masked.
-        groups: whose influence.
+        groups: groups whose influence is computed.
         loss_mask: bool ``[sample, token]``, where there is a loss.
-        bins: how many bins, or their edges; see :class:`~stagewise.influence.groups.Positions`.
+        bins: number of bins, or their edges; see :class:`~stagewise.influence.groups.Positions`.
         reference: the same chains at the reference probe, or None.
         centering: see :class:`~stagewise.influence.split.Centering`.
 

@@ -13,16 +13,17 @@ Array = NDArray[np.float64]
 Floats = TypeVar("Floats", NDArray[np.float32], NDArray[np.float64])
 
 Moment = Callable[[Array], Array]
-"""Of ``[..., feature]``: the mean over draws of anything quadratic in them."""
+"""Maps ``[..., feature]`` to the mean over draws of a quadratic function of the features."""
 
 PARTS = ("within", "drift", "between", "total")
 """Parts of a split, in order; the first three add up to the fourth."""
 
 
 class Centering(StrEnum):
-    """Around which means the fluctuation within a phase is taken.
+    """Ways to centre the fluctuation within a phase.
 
-    What centring removes is the drift: each choice moves variance between ``within`` and ``drift``, none loses any.
+    The part that centring removes is the drift: each choice moves variance between ``within`` and ``drift``, none loses
+    any.
 
     Members are named as the YAML writes them:
         pooled: mean over all draws of a probe; the drift is zero. The default: for chains in equilibrium the
@@ -44,7 +45,7 @@ class Centering(StrEnum):
 class Split:
     """Covariances over the pooled draws of two phases, 1/N moments, unit of the draws squared.
 
-    Each of the shape that the moment returns: ``[feature, feature]`` unless another one was asked for.
+    Each has the shape that the moment returns: ``[feature, feature]`` by default.
 
     Attributes:
         within: mean over phases of the covariance around the centring means (fluctuation).
@@ -59,18 +60,18 @@ class Split:
     total: Array
 
     def parts(self) -> dict[str, Array]:
-        """The four matrices by name, in the order of :data:`PARTS`."""
+        """Returns the four matrices by name, in the order of :data:`PARTS`."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def second_moment(draws: Array) -> Array:
-    """``[feature, feature]`` mean of x x^T over ``[..., feature]``."""
+    """Returns ``[feature, feature]`` mean of x x^T over ``[..., feature]``."""
     flat = draws.reshape(-1, draws.shape[-1])
     return flat.T @ flat / len(flat)
 
 
 def centering_means(draws: Floats, centering: Centering) -> Floats:
-    """What a centring takes off: means that broadcast against ``[chain, draw, ...]``."""
+    """Returns the means that a centring subtracts; they broadcast against ``[chain, draw, ...]``."""
     axes: tuple[int, ...] = {Centering.chain: (1,), Centering.step: (0,), Centering.pooled: (0, 1)}[centering]
     return draws.mean(axis=axes, keepdims=True)
 
@@ -82,7 +83,7 @@ def split(
     centering: Centering = Centering.pooled,
     moment: Moment = second_moment,
 ) -> Split:
-    """Split the covariance of the draws of two probes, each with weight 1/2.
+    """Splits the covariance of the draws of two probes, each with weight 1/2.
 
     For equilibrated draws the total is exactly minus the BIF of the posterior under the two-component localization
     prior whose weights are tuned to coexistence.
@@ -91,8 +92,8 @@ def split(
         current: ``[chain, draw, feature]``, V.
         reference: ``[chain, draw, feature]``, U; None for a probe without one: between is then exactly zero.
         centering: see :class:`Centering`; pooled is unbiased in equilibrium but for 1 - 1 / effective draws.
-        moment: what is taken of the centred draws; all of the covariance, or a quadratic form of it that needs no
-            matrix over features. The parts add up for any of them.
+        moment: statistic of the centred draws: the whole covariance, or a quadratic form of it that needs no matrix
+            over features. The parts add up for any of them.
 
     Source: law of total covariance, nested; 1/N moments, since ddof = 1 breaks the identity.
     """

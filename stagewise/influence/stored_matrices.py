@@ -1,4 +1,4 @@
-"""Which of a probe's sample matrices are kept on disk, and how many of their digits."""
+"""Choice of the sample matrices of a probe that are stored, and their precision."""
 
 from enum import StrEnum
 
@@ -14,11 +14,11 @@ _MATRICES = ("bif", "bif_se", "bif_correlation", "bif_correlation_se")
 _PART = "within"
 
 _KEPT_BITS = {"bif": 10, "bif_se": 7}
-"""Of the mantissa of float32: values to 1 in 2,048, standard errors, which chains tell to a quarter, to 1 in 256."""
+"""Bits of the float32 mantissa: values to 1 in 2,048; standard errors, known to about a quarter, to 1 in 256."""
 
 
 class SampleMatrices(StrEnum):
-    """What is stored of the influence between samples; all of it is computed, and used, at each probe before that.
+    """Choices of the influence between samples to store; all of it is computed and used at each probe.
 
     Attributes:
         within: ``bif_within`` and ``bif_within_se`` ``[sample, sample_j]``, nats^2, float32 rounded to 11 and 8 binary
@@ -26,7 +26,7 @@ class SampleMatrices(StrEnum):
             between part is -1/4 of the product of ``shift`` with itself; drift, total and correlations are not kept.
         all: ``bif``, ``bif_se``, ``bif_correlation`` and ``bif_correlation_se`` ``[part, sample, sample_j]`` in
             float64: 128 bytes for each pair of samples.
-        none: nothing; all else of a probe is as it is.
+        none: nothing; the rest of a probe is stored as usual.
     """
 
     within = "within"
@@ -35,7 +35,7 @@ class SampleMatrices(StrEnum):
 
 
 def to_store(probe: xr.Dataset, kept: SampleMatrices) -> xr.Dataset:
-    """A probe as it goes to disk.
+    """Returns a probe in the form in which it is stored.
 
     Args:
         probe: data set of one probe, see :func:`stagewise.influence.bif.bif`; not changed.
@@ -55,7 +55,7 @@ def to_store(probe: xr.Dataset, kept: SampleMatrices) -> xr.Dataset:
 
 
 def sample_matrix(run: xr.Dataset, part: str = _PART, *, error: bool = False) -> xr.DataArray:
-    """Influence between samples by part, however it was stored.
+    """Returns the influence between samples by part, however it was stored.
 
     Args:
         run: as :func:`stagewise.runs.store.open_run` returns it, or one probe.
@@ -87,7 +87,7 @@ def _name(matrix: str) -> str:
 
 
 def _rounded(values: NDArray[np.float64], bits: int) -> NDArray[np.float32]:
-    """Float32 with so many bits of the mantissa, to the nearest; what is not finite stays."""
+    """Rounds to float32 with this number of bits in the mantissa; values that are not finite stay."""
     single = values.astype(np.float32)
     short = BitRound(bits).encode(single.copy()).view(np.float32)
     return np.where(np.isfinite(single), short, single)

@@ -26,7 +26,7 @@ _ROWS_AT_ONCE = 128
 
 
 class _ChainSums:
-    """Sums of one chain's losses and of their products, both of what they moved by since the chain's first draw."""
+    """Sums of the changes of one chain's losses since its first draw, and of products of these changes."""
 
     def __init__(self, first: Tensor) -> None:
         size = len(first)
@@ -60,21 +60,21 @@ class _ChainSums:
 
 
 class TokenSums:
-    """Takes in the losses of chosen sequences draw by draw, from several chains in any order.
+    """Running sums over the losses of chosen sequences, updated draw by draw from several chains in any order.
 
-    Give it to the chains as ``on_draw``. Memory is 8 bytes for each chain and pair of losses, 8 * chains *
-    (sequences * tokens)^2, however many draws there are, and 48 bytes for each pair in what :meth:`influence` returns:
+    Pass it to the chains as ``on_draw``. Memory is 8 bytes for each chain and pair of losses, 8 * chains *
+    (sequences * tokens)^2, however many draws there are, and 48 bytes for each pair in the result of :meth:`influence`:
     .02 GiB for one sequence of 512 tokens over 4 chains, 1.2 GiB for eight.
 
-    Sums are float64, of what a loss moved by since the first draw of its chain, so that their rounding is far below the
-    float32 in which losses come. A chain whose losses are not finite spoils no other.
+    Sums are float64, of the change of a loss since the first draw of its chain, so that their rounding is far below the
+    float32 of the losses. A chain whose losses are not finite does not affect others.
     """
 
     def __init__(self, samples: Sequence[int] | None = None) -> None:
-        """Start with no draw.
+        """Starts without draws.
 
         Args:
-            samples: which rows of each draw are taken in, in this order; all of them if None.
+            samples: rows of each draw to use, in this order; all of them if None.
 
         Raises:
             InputError: no row, a negative one, or one twice.
@@ -88,7 +88,7 @@ class TokenSums:
         self._chains: dict[int, _ChainSums] = {}
 
     def __call__(self, chain: int, losses: Tensor) -> None:
-        """Take in one draw.
+        """Adds one draw.
 
         Args:
             chain: number of the chain.
@@ -114,7 +114,7 @@ class TokenSums:
         self._chains[chain].add(flat)
 
     def merge(self, others: "Sequence[TokenSums]") -> None:
-        """Take in the chains of others, which took in the same rows.
+        """Adds the chains of other sums over the same rows.
 
         Args:
             others: with chains of their own; this one may be among them.
@@ -135,7 +135,7 @@ class TokenSums:
             self._chains.update(other._chains)
 
     def influence(self, chains: Sequence[int] | None = None) -> xr.Dataset:
-        """BIF between all pairs of the chosen losses, those of one sequence included.
+        """Computes the BIF between all pairs of the chosen losses, those of one sequence included.
 
         Args:
             chains: numbers of the chains to use, as a trace kept them; all if None.
@@ -145,7 +145,7 @@ class TokenSums:
             float32; ``chosen`` holds the positions of the samples. Negative = helpful:
 
             - ``token_bif``: minus the covariance (1/N moments), nats^2. *within* is around the mean of each chain,
-              *drift* what that takes off, *total* their sum: the covariance of all draws.
+              *drift* the part that this removes, *total* their sum: the covariance of all draws.
             - ``token_bif_correlation``: every part divided by the total standard deviations, a pure number.
             - ``token_bif_se``, ``token_bif_correlation_se``: jackknife standard errors over chains; NaN with one chain.
 
@@ -169,14 +169,14 @@ class TokenSums:
         # From the first chain's start: what never moves has exactly the same mean in all chains.
         means = np.stack(starts) - starts[0] + moved
         # Rounding may leave a negative rest of a loss that hardly moves.
-        own = np.maximum(np.stack([np.diagonal(it) for it in products]) / draws - moved**2, 0.0)
+        own = np.maximum(np.stack([np.diagonal(product) for product in products]) / draws - moved**2, 0.0)
         if not (np.isfinite(own).all() and np.isfinite(means).all()):
             raise InputError("got losses that are not finite; expected finite nats; leave out the chains that diverged")
         size = means.shape[1]
         found = {name + error: np.empty((3, size, size), np.float32) for error in ("", "_se") for name in _NAMES}
         for start in range(0, size, _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
-            within = np.stack([it[rows] for it in products]) / draws - moved[:, rows, None] * moved[:, None]
+            within = np.stack([product[rows] for product in products]) / draws - moved[:, rows, None] * moved[:, None]
             estimate = partial(_parts, rows, within, own, means)
             value = estimate(list(range(len(numbers))))
             error = jackknife_error(estimate, len(numbers))
@@ -203,7 +203,7 @@ class TokenSums:
 
 
 def _parts(rows: slice, within: Array, own: Array, means: Array, kept: list[int]) -> Array:
-    """BIF and its correlation ``[2, part, row, loss]`` over the chains kept.
+    """Returns BIF and its correlation ``[2, part, row, loss]`` over the chains kept.
 
     Args:
         rows: which losses.

@@ -14,7 +14,7 @@ _AXES = ("sample", "token", "sample_j", "token_j")
 
 
 def token_bif(loss: Floats, *, centering: Centering = Centering.chain, correlate: bool = False) -> xr.DataArray:
-    """BIF between all pairs of losses, those of one sample included.
+    """Computes the BIF between all pairs of losses, those of one sample included.
 
     One matrix product, in the float type of the losses. Float32 costs half of float64 and loses nothing that a trace in
     float32 still has: losses are centred before they are multiplied, which is exact where a loss moves by less than
@@ -44,7 +44,7 @@ def token_bif(loss: Floats, *, centering: Centering = Centering.chain, correlate
 def token_bif_blocks(
     loss: Floats, *, centering: Centering = Centering.chain, correlate: bool = False, chunk_size: int | None = None
 ) -> Iterator[tuple[slice, Floats]]:
-    """The rows of :func:`token_bif`, some samples at a time.
+    """Yields the rows of :func:`token_bif`, some samples at a time.
 
     Memory is one copy of the losses and one block.
 
@@ -80,7 +80,7 @@ def token_bif_blocks(
 
 
 def _blocks(draws: torch.Tensor, observed: tuple[int, ...], chunk_size: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """Minus the mean product of ``[draw, sample * token]``, for some samples at a time with all."""
+    """Yields the minus the mean product of ``[draw, sample * token]``, for some samples at a time with all."""
     left = (draws / -len(draws)).T
     size = observed[0]
     tokens = len(left) // size

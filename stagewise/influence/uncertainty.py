@@ -14,14 +14,14 @@ Array = NDArray[np.float64]
 
 
 def jackknife_error(estimate: Callable[[list[int]], Array], num_chains: int) -> Array | None:
-    """Standard error of an estimate by leaving out one chain at a time.
+    """Computes the standard error of an estimate by leaving out one chain at a time.
 
-    For an estimate that is a mean over chains this is the standard error of that mean. Estimates are taken in as they
-    come: memory is three of them, however many chains there are.
+    For an estimate that is a mean over chains this is the standard error of that mean. Estimates are summed as they are
+    computed: memory is three of them, however many chains there are.
 
     Args:
         estimate: the estimate from a list of chain positions.
-        num_chains: how many chains there are.
+        num_chains: number of chains.
 
     Returns:
         Shape of the estimate; None with fewer than two chains.
@@ -41,14 +41,14 @@ def jackknife_error(estimate: Callable[[list[int]], Array], num_chains: int) -> 
 
 
 def mean_error(chain_means: Array) -> Array | None:
-    """Standard error ``[...]`` of the mean over ``[chain, ...]`` (ddof 1); None with fewer than two chains."""
+    """Returns the standard error ``[...]`` of the mean over ``[chain, ...]`` (ddof 1); None with under two chains."""
     if len(chain_means) < 2:
         return None
     return chain_means.std(axis=0, ddof=1) / np.sqrt(len(chain_means))
 
 
 def length_error(chain_means: Array) -> float:
-    """Standard error of the length of the mean over ``[chain, feature]``; zero where there is no length, or one chain.
+    """Estimates the error of the length of the mean over ``[chain, feature]``; zero for length zero or one chain.
 
     Taken along the mean's direction, chain by chain: the features of one chain move together.
     """
@@ -59,10 +59,10 @@ def length_error(chain_means: Array) -> float:
 
 
 def z_scores(value: Array, error: Array) -> Array:
-    """Value over its standard error, elementwise.
+    """Divides values by their standard errors, elementwise.
 
-    Zero where the value is exactly zero and its error is known: what is zero by construction has no error either. NaN
-    where the error or the value is NaN, and where the error is zero while the value is not.
+    Zero where the value is exactly zero and its error is known: a value that is zero by construction has no error
+    either. NaN where the error or the value is NaN, and where the error is zero while the value is not.
     """
     scores = np.full_like(value, np.nan)
     np.divide(value, error, out=scores, where=error > 0)
@@ -71,14 +71,14 @@ def z_scores(value: Array, error: Array) -> Array:
 
 
 class ChainSplits:
-    """The split of two probes as a function of the chains used, equal to :func:`~stagewise.influence.split.split`.
+    """Split of two probes as a function of the chains used, equal to :func:`~stagewise.influence.split.split`.
 
-    A subset needs no pass over its draws: what fluctuates is the mean of the chains' own moments (with step centring,
-    less the moment of the subset's own step means), and what else there is depends on centring means alone.
+    A subset needs no pass over its draws: the fluctuation is the mean of the chains' own moments (with step centring,
+    less the moment of the subset's own step means), and all else depends on centring means alone.
     """
 
     def __init__(self, current: Array, reference: Array | None, *, centering: Centering, moment: Moment) -> None:
-        """Take the moment of each chain.
+        """Computes the moment of each chain.
 
         Args:
             current: ``[chain, draw, feature]``.
@@ -97,7 +97,7 @@ class ChainSplits:
         ]
 
     def __call__(self, chains: Sequence[int]) -> Split:
-        """The split over some chains, given by their positions."""
+        """Returns the split over some chains, given by their positions."""
         rows = list(chains)
         moments = [moments[rows].mean(axis=0) for moments in self._moments]
         if self._centering is Centering.step:
@@ -113,7 +113,7 @@ class ChainSplits:
 
 
 def signed(parts: Split) -> Array:
-    """``[part, ...]``, with the sign of influence."""
+    """Returns ``[part, ...]``, with the sign of influence."""
     named = parts.parts()
     return np.stack([-named[name] for name in PARTS])
 
@@ -121,12 +121,12 @@ def signed(parts: Split) -> Array:
 def error_over_chains(
     estimate: Callable[[list[int]], Array], value: Array, num_chains: int, centering: Centering
 ) -> Array:
-    """Jackknife error of ``value``, an estimate from all chains; NaN with too few of them.
+    """Computes the jackknife error of ``value``, an estimate from all chains; NaN with too few of them.
 
     Args:
         estimate: the estimate from a list of chain positions.
-        value: tells the shape.
-        num_chains: how many chains there are.
+        value: gives the shape.
+        num_chains: number of chains.
         centering: centring over chains needs two of them left in every jackknife sample.
     """
     enough = num_chains >= (3 if centering is Centering.step else 2)
@@ -136,26 +136,27 @@ def error_over_chains(
 
 @checked
 def t_interval(value: ArrayLike, error: ArrayLike, num_chains: int, *, level: float = 0.95) -> tuple[Array, Array]:
-    """Student-t interval of an estimate over chains, with one degree of freedom less than chains.
+    """Computes the Student-t interval of an estimate over chains, with one degree of freedom less than chains.
 
-    What it covers: the covariance of the posterior that the chains sample, as endless chains would show it, where it is
-    made for *total* (without a reference that is within + drift, and within itself where draws are centred by the
-    pooled mean, as is the default) or for its correlation. Of intervals of 95 %, .92 to .95 held the truth with 4 to 8
-    chains of 5 to 11 effective draws each, .85 to .89 with 1 or 2 effective draws a chain, .94 to .95 in all of these
-    for the correlation (AR(1) losses with factors of classes, 200 repetitions).
+    It covers the covariance of the posterior that infinitely long chains would show, for *total* (without a reference,
+    within + drift, which is within itself for draws centred by the pooled mean, the default) and for its correlation.
+    Of 95 % intervals, .92 to .95 contained the truth with 4 to 8 chains of 5 to 11 effective draws each, .85 to .89
+    with 1 or 2 effective draws per chain, and .94 to .95 in all these cases for the correlation (AR(1) losses with
+    factors of
+    classes, 200 repetitions).
 
-    What it does not cover: *within* with chain centring and short chains. A chain of T draws with autocorrelation time
-    tau shows only 1 - 2 tau / T of the fluctuation around its own mean, the rest is in the drift; the interval is one
-    of that smaller figure, and more chains only make it narrower (.53 of intervals held the truth with 8 chains of 2
-    effective draws). Nor does any interval over chains know of a posterior that none of them has reached: chains that
-    all slide off w* agree with each other.
+    It does not cover *within* with chain centring and short chains. A chain of T draws with autocorrelation time tau
+    shows only 1 - 2 tau / T of the fluctuation around its own mean, the rest is in the drift; the interval is one of
+    that smaller figure, and more chains only make it narrower (.53 of intervals contained the truth with 8 chains of 2
+    effective draws). Nor does any interval over chains say anything about a posterior that none of them has reached:
+    chains that all slide off w* agree with each other.
 
     Args:
         value: estimates of any shape and unit, e.g. ``group_bif``.
         error: the same shape, jackknife standard errors over the same chains, e.g. ``group_bif_se``.
-        num_chains: chains behind the errors: ``chains_common`` of a probe, since those that the reference dropped have
-            no part in them.
-        level: probability that the interval holds the truth.
+        num_chains: number of chains behind the errors: ``chains_common`` of a probe, which excludes those that the
+            reference dropped.
+        level: probability that the interval contains the truth.
 
     Returns:
         Lower and upper ends, of the shape and unit of ``value``; NaN where value or error are.

@@ -1,4 +1,4 @@
-"""How much an intervention changed the data, over the steps that it acted."""
+"""Amount by which an intervention changed the data, summed over its steps."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Budget:
 
 
 def budget(strata: Strata, changes: Sequence[tuple[int, GroupWeights]], *, end: int, start: int = 0) -> Budget:
-    """Add up what weights change from ``start`` to ``end``.
+    """Adds up what weights change from ``start`` to ``end``.
 
     Args:
         strata: the data: samples for sampling, tokens for token weights.

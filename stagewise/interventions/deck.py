@@ -1,4 +1,4 @@
-"""The samples of one epoch, dealt out by weights: none twice."""
+"""Samples of one epoch, dealt out by weights without repetition."""
 
 from collections.abc import Iterator
 from enum import StrEnum
@@ -14,7 +14,7 @@ _SLOTS, _AGAIN = 0, 1
 
 
 class Exhausted(StrEnum):
-    """What happens where a stratum has no unused sample left in the epoch.
+    """Ways to handle a stratum without unused samples in the epoch.
 
     Members are named as the YAML writes them:
         refuse: an ``InputError``. Duplicated sequences damage induction heads, so that this is the default.
@@ -77,11 +77,11 @@ class Deck:
         self._last_unused = len(self._order) - 1
 
     def skip(self, num: int) -> None:
-        """Deal the first ``num`` slots as they are, before any other."""
+        """Deals the first ``num`` slots as they are, before any other."""
         self._used[:num] = True
 
     def deal(self, batch: int, size: int, rho: Array) -> list[int]:
-        """The samples of one batch; batches are dealt in order.
+        """Returns the samples of one batch; batches are dealt in order.
 
         Args:
             batch: number of the batch in the epoch.
@@ -110,7 +110,7 @@ class Deck:
         return list(samples.tolist())
 
     def _from_the_end(self, stratum: int, batch: int) -> int:
-        """An unused sample of a stratum."""
+        """Returns an unused sample of a stratum."""
         places = self._places[stratum]
         while self._left[stratum]:
             self._left[stratum] -= 1
@@ -131,14 +131,14 @@ class Deck:
         return next(self._again.setdefault(stratum, self._rounds(stratum)))
 
     def _any_from_the_end(self) -> int:
-        """An unused sample of any stratum: there is one for every slot of the epoch."""
+        """Returns an unused sample of any stratum: there is one for every slot of the epoch."""
         while self._used[self._last_unused]:
             self._last_unused -= 1
         self._used[self._last_unused] = True
         return int(self._order[self._last_unused])
 
     def _rounds(self, stratum: int) -> Iterator[int]:
-        """The samples of a stratum over and over, each round in a permutation of its own."""
+        """Yields the samples of a stratum over and over, each round in a permutation of its own."""
         samples = np.flatnonzero(self._strata.labels == stratum)
         turn = 0
         while True:

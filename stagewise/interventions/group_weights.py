@@ -12,7 +12,7 @@ GroupWeights = Mapping[str, float]
 
 
 def check_values(weights: GroupWeights) -> dict[str, float]:
-    """Weights as plain floats.
+    """Returns weights as plain floats.
 
     Raises:
         InputError: no mapping, or a weight that is no number, not finite or negative.
@@ -33,7 +33,7 @@ def check_values(weights: GroupWeights) -> dict[str, float]:
 
 
 def check_names(given: Iterable[str], names: Iterable[str]) -> None:
-    """Refuse names of groups that do not exist.
+    """Refuses names of groups that do not exist.
 
     Raises:
         InputError: with the unknown name and those that there are.
@@ -48,7 +48,7 @@ def check_names(given: Iterable[str], names: Iterable[str]) -> None:
 
 
 def complete_weights(weights: GroupWeights, names: Iterable[str]) -> dict[str, float]:
-    """A weight for each group, in the order of ``names``; groups that are not named have weight 1.
+    """Returns a weight for each group, in the order of ``names``; groups that are not named have weight 1.
 
     Raises:
         InputError: a weight is no number, not finite or negative, or a name is unknown.

@@ -1,4 +1,4 @@
-"""A data set whose batches say which groups their samples are in."""
+"""Data set whose batches contain the groups of their samples."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,13 +21,13 @@ def _mask(name: str, given: ArrayLike) -> Tensor:
 
 
 class GroupedRows(Dataset):
-    """A data set of mappings, each batch with one entry more: ``"groups"``, name to bool ``[sample, ...]``.
+    """Data set of mappings, each batch with one entry more: ``"groups"``, name to bool ``[sample, ...]``.
 
     What loss weights need; ``CausalLM`` reads it.
     """
 
     def __init__(self, dataset: Dataset, groups: Mapping[str, ArrayLike]) -> None:
-        """Add groups to a data set.
+        """Adds groups to a data set.
 
         Args:
             dataset: map-style, its samples being mappings. Where it has ``__getitems__``, that answers whole batches.

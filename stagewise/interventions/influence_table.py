@@ -36,7 +36,7 @@ class InfluenceTable:
 
     @classmethod
     def from_probe(cls, probe: xr.Dataset, *, part: str = "total") -> "InfluenceTable":
-        """Read ``group_bif`` of one probe.
+        """Reads ``group_bif`` of one probe.
 
         Args:
             probe: as the callback writes it; of an earlier run, ``open_run(path).sel(step=k)``.
@@ -56,7 +56,7 @@ class InfluenceTable:
         return cls(names=tuple(map(str, table["group"].values)), values=table.values.astype(np.float64), step=int(step))
 
     def on(self, target: str) -> dict[str, float]:
-        """Influence of each group on ``target``, nats^2, negative = helpful; NaN where it is not known.
+        """Returns influence of each group on ``target``, nats^2, negative = helpful; NaN where it is not known.
 
         Raises:
             InputError: there is no such group.

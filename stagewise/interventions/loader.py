@@ -1,4 +1,4 @@
-"""A data loader that draws by weights of groups, and which can be stopped and resumed anywhere."""
+"""Data loader that draws by weights of groups, and which can be stopped and resumed anywhere."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from stagewise.loading.loader import EpochLoader
 
 
 class ReweightedLoader(EpochLoader):
-    """A ``DataLoader`` over :class:`~stagewise.interventions.sampler.ReweightedBatches`.
+    """``DataLoader`` over :class:`~stagewise.interventions.sampler.ReweightedBatches`.
 
     **Resume.** ``state_dict`` counts the batches that have left the loader, and holds the weights of those that workers
     have prefetched beyond: after a resume they are drawn again, with the same weights, so that a resumed run equals one
@@ -45,7 +45,7 @@ class ReweightedLoader(EpochLoader):
         collate_fn: Callable[[Any], Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Set data, groups and order.
+        """Sets data, groups and order.
 
         Args:
             dataset: map-style data set with a length. Where it has ``__getitems__``, that is asked for a whole batch.
@@ -87,12 +87,12 @@ class ReweightedLoader(EpochLoader):
 
     @property
     def strata(self) -> Strata:
-        """The data and its groups."""
+        """Data and groups."""
         return self._batches.strata
 
     @property
     def batches(self) -> ReweightedBatches:
-        """The sampler."""
+        """Sampler of the batches."""
         return self._batches
 
     @property
@@ -120,11 +120,11 @@ class ReweightedLoader(EpochLoader):
         return list(self._batches.history)
 
     def weights_of(self, number: int) -> dict[str, float]:
-        """Weights with which a batch of the run was drawn, by its number; the lag is in it."""
+        """Returns weights with which a batch of the run was drawn, by its number; the lag is in it."""
         return self._batches.weights_of(number)
 
     def budget(self) -> Budget:
-        """What was changed in the batches that have left the loader; steps are batches here."""
+        """Returns the change over the batches that have left the loader; steps are batches here."""
         return budget(self.strata, self._batches.history, end=self.served)
 
     def _begin_epoch(self) -> None:
@@ -135,7 +135,7 @@ class ReweightedLoader(EpochLoader):
         return {**super().state_dict(), "draws": self._batches.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken.
+        """Goes on where :meth:`state_dict` was taken.
 
         Raises:
             InputError: it was taken with another seed, batch size, number of processes, or with other groups.

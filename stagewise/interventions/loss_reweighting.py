@@ -1,4 +1,4 @@
-"""Weights of single losses, and how a training step asks for them."""
+"""Weights of single losses, and their use in a training step."""
 
 from collections.abc import Mapping
 
@@ -14,12 +14,12 @@ from stagewise.losses.contract import Losses
 
 
 def sample_weights(strata: Strata, weights: GroupWeights) -> NDArray[np.float64]:
-    """``[sample]``: weight of each sample of the data set, a pure number with mean 1; see ``Strata.rho``."""
+    """Returns ``[sample]``: weight of each sample of the data set, a pure number with mean 1; see ``Strata.rho``."""
     return strata.rho(weights)[strata.labels]
 
 
 def loss_weights(losses: Losses, masks: Mapping[str, Tensor], weights: GroupWeights) -> Tensor:
-    """Weight of each loss of a batch: the product of the weights of the groups it is in, 1 in none.
+    """Returns the weight of each loss of a batch: the product of the weights of the groups it is in, 1 in none.
 
     Args:
         losses: ``[sample]`` or ``[sample, token]``.
@@ -55,7 +55,7 @@ def loss_weights(losses: Losses, masks: Mapping[str, Tensor], weights: GroupWeig
 
 
 def weighted_loss(losses: Losses, weights: Tensor) -> Tensor:
-    """Weighted mean loss, sum(rho l) / sum(rho): weights of any scale leave the size of the loss as it is.
+    """Returns the weighted mean loss, sum(rho l) / sum(rho): weights of any scale leave the size of the loss as it is.
 
     With weights of 1 it is ``losses.mean()``, to the last bit. The sum runs over the batch that is given: under DDP or
     with accumulated gradients each part is normalised for itself, as the ordinary mean loss is. Where every loss of the
@@ -80,7 +80,7 @@ def weighted_loss(losses: Losses, weights: Tensor) -> Tensor:
 
 
 class LossReweighting:
-    """The mean loss of a batch with the weights that hold now; a callback sets them before each batch.
+    """Mean loss of a batch with the weights that hold now; a callback sets them before each batch.
 
     A training step finds it as ``self.intervention_weights`` while an intervention by loss weights is attached::
 
@@ -90,16 +90,16 @@ class LossReweighting:
 
     Attributes:
         weights: of the groups, now.
-        calls: how often it was asked.
+        calls: number of calls.
     """
 
     def __init__(self, weights: GroupWeights) -> None:
-        """Start with these weights."""
+        """Starts with these weights."""
         self.weights = weights
         self.calls = 0
 
     def __call__(self, losses: Tensor | tuple[Tensor, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """Weighted mean, sum(rho l) / sum(rho), in the batch: with weights of 1 the mean, to the last bit.
+        """Returns the weighted mean, sum(rho l) / sum(rho), in the batch: with weights of 1 the mean, to the last bit.
 
         Args:
             losses: unreduced, ``[sample]`` or ``[sample, token]``, nats; or ``(losses, mask)``.

@@ -1,4 +1,4 @@
-"""Which weights the groups have at which training step, and the log of every change."""
+"""Weights of the groups over training, and the log of every change."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +43,7 @@ class Plan:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        """Make a live plan without a window yet.
+        """Makes a live plan without a window yet.
 
         Args:
             names: the groups.
@@ -63,7 +63,7 @@ class Plan:
         influence: Sequence[InfluenceTable | None] | None = None,
         max_steps: int | None = None,
     ) -> "Plan":
-        """Make a fixed plan.
+        """Makes a fixed plan.
 
         Args:
             names: the groups.
@@ -91,7 +91,7 @@ class Plan:
 
     @property
     def is_open(self) -> bool:
-        """Whether the last change left a window open."""
+        """True if the last change left a window open."""
         return bool(self.changes) and self.changes[-1].inside
 
     @property
@@ -100,7 +100,7 @@ class Plan:
         return self._windows
 
     def open(self, step: int, weights: GroupWeights, *, reason: str = "window opens") -> None:
-        """Open a window.
+        """Opens a window.
 
         Args:
             step: first training step with the weights.
@@ -120,7 +120,7 @@ class Plan:
         self._windows += 1
 
     def update(self, step: int, weights: GroupWeights, *, reason: str = "weights change") -> None:
-        """Change the weights inside the open window; nothing is logged where they stay the same.
+        """Changes the weights inside the open window; nothing is logged where they stay the same.
 
         Raises:
             InputError: as for :meth:`open`, or no window is open.
@@ -130,7 +130,7 @@ class Plan:
             self._add(step, weights, reason, inside=True)
 
     def close(self, step: int, *, reason: str = "window closes") -> None:
-        """Close the open window: from ``step`` on all weights are 1.
+        """Closes the open window: from ``step`` on all weights are 1.
 
         Raises:
             InputError: the plan is fixed, no window is open, or the step lies before the last change.
@@ -159,14 +159,14 @@ class Plan:
         return self.changes[place - 1] if place else None
 
     def weights_at(self, step: int) -> dict[str, float]:
-        """Weight of each group at a training step; of a live plan, as far as it is known now."""
+        """Returns the weight of each group at a training step; of a live plan, as far as it is known now."""
         change = self._at(step)
         return dict.fromkeys(self.names, 1.0) if change is None else dict(change.weights)
 
     def by_batch(
         self, *, batches_per_step: int = 1, batches_per_epoch: int | None = None
     ) -> Callable[[int], dict[str, float]]:
-        """Weights by the number of the batch in the run, as a loader asks for them.
+        """Returns weights by the number of the batch in the run, as a loader asks for them.
 
         Args:
             batches_per_step: gradients accumulated in one optimizer step.
@@ -186,12 +186,12 @@ class Plan:
         return weights_for
 
     def inside_at(self, step: int) -> bool:
-        """Whether a window is open at a training step."""
+        """True if a window is open at a training step."""
         change = self._at(step)
         return change is not None and change.inside
 
     def spans(self, *, until: int) -> tuple[Span, ...]:
-        """Training steps of the windows that opened before a step; one that is still open ends there.
+        """Returns training steps of the windows that opened before a step; one that is still open ends there.
 
         Args:
             until: first step that no longer counts.
@@ -207,7 +207,7 @@ class Plan:
         return tuple(Span(start, end) for start, end in zip(starts, closed, strict=True) if start < end)
 
     def budget(self, strata: Strata, *, end: int, start: int = 0) -> Budget:
-        """What the plan changes from ``start`` to ``end``, see :class:`~stagewise.interventions.budget.Budget`.
+        """Sums the changes of the plan from ``start`` to ``end``, see :class:`~stagewise.interventions.budget.Budget`.
 
         Args:
             strata: of the data, with the same groups.
@@ -217,12 +217,12 @@ class Plan:
         return budget(strata, [(change.step, change.weights) for change in self.changes], end=end, start=start)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain Python: the groups, whether the plan is fixed, and the log."""
+        """Returns plain Python: the groups, whether the plan is fixed, and the log."""
         changes = [{**asdict(change), "weights": dict(change.weights)} for change in self.changes]
         return {"names": list(self.names), "fixed": self.fixed, "windows": self._windows, "changes": changes}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken: a live plan takes over the log, a fixed one compares it.
+        """Goes on where :meth:`state_dict` was taken: a live plan takes over the log, a fixed one compares it.
 
         Raises:
             InputError: the groups are others, a fixed plan has other windows or weights, or one is live and one fixed.
@@ -241,9 +241,9 @@ class Plan:
         changes = [Change(**change) for change in state["changes"]]
         if self.fixed and changes != self.changes:
             raise InputError(
-                f"got a checkpoint whose windows change weights at steps {[it.step for it in changes]}, and a "
-                f"plan with others ({[it.step for it in self.changes]}); expected the same steps and weights; change "
-                "them back to resume"
+                f"got a checkpoint whose windows change weights at steps {[change.step for change in changes]}, and "
+                f"a plan with others ({[change.step for change in self.changes]}); expected the same steps and "
+                "weights; change them back to resume"
             )
         self.changes = changes
         self._windows = state["windows"]

@@ -1,4 +1,4 @@
-"""What decides the weights of groups when a window opens."""
+"""Policies that decide the weights of groups when a window opens."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ class Policy(Protocol):
     def __call__(
         self, names: Sequence[str], *, window: int, step: int, influence: InfluenceTable | None
     ) -> GroupWeights:
-        """Weights for one window.
+        """Returns weights for one window.
 
         Args:
             names: all groups.
@@ -44,7 +44,7 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class ConstantFactor:
-    """The same weights in every window.
+    """Policy with the same weights in every window.
 
     Attributes:
         weights: name of a group to its weight; groups that are left out have weight 1. All 1 is the placebo.
@@ -61,13 +61,13 @@ class ConstantFactor:
         require(bool(self.weights), "weights", self.weights, "at least one group", "name one, e.g. {induction: 4.0}")
 
     def check(self, names: Sequence[str]) -> None:
-        """Refuse groups that do not exist."""
+        """Refuses groups that do not exist."""
         check_names(self.weights, names)
 
     def __call__(
         self, names: Sequence[str], *, window: int, step: int, influence: InfluenceTable | None = None
     ) -> GroupWeights:
-        """The weights."""
+        """Returns the weights."""
         return dict(self.weights)
 
 
@@ -85,7 +85,7 @@ class ProportionalToInfluence:
 
     Attributes:
         target: group that is to be helped.
-        strength: weight of the most influential group less 1; negative turns the policy round.
+        strength: weight of the most influential group less 1; negative reverses the policy.
         lowest: least weight.
         highest: largest weight.
 
@@ -109,13 +109,13 @@ class ProportionalToInfluence:
         )
 
     def check(self, names: Sequence[str]) -> None:
-        """Refuse a target that does not exist."""
+        """Refuses a target that does not exist."""
         check_names([self.target], names)
 
     def __call__(
         self, names: Sequence[str], *, window: int, step: int, influence: InfluenceTable | None
     ) -> GroupWeights:
-        """The weights.
+        """Returns the weights.
 
         Raises:
             InputError: no influence was measured, none of it is finite, or it is of other groups.
@@ -140,7 +140,7 @@ class ProportionalToInfluence:
 
 
 def from_path(path: str) -> Policy:
-    """A policy by its dotted path. Its module is imported, which runs the module: read settings of others first.
+    """Loads a policy by its dotted path. Its module is imported, which runs it: read settings of others first.
 
     Args:
         path: ``package.module.name`` of a function, or of a callable object.
@@ -174,10 +174,10 @@ def check_policy(policy: Policy, names: Sequence[str]) -> None:
 def decide_weights(
     policy: Policy, names: Sequence[str], *, window: int, step: int, influence: InfluenceTable | None = None
 ) -> dict[str, float]:
-    """Ask a policy, and check and complete its answer: a weight for each group.
+    """Calls a policy, and checks and completes its weights: one for each group.
 
     Args:
-        policy: whom to ask.
+        policy: policy to call.
         names: all groups.
         window: number of the window in the run, from 0.
         step: training step at which it opens.

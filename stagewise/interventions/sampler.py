@@ -20,26 +20,26 @@ WeightsFor = Callable[[int], GroupWeights]
 class ReweightedBatches(EpochBatches):
     """Batches drawn by weights of groups that may change from batch to batch.
 
-    How an epoch is drawn is told by :class:`~stagewise.interventions.deck.Deck`: no sample comes twice in it, and with
+    An epoch is drawn as :class:`~stagewise.interventions.deck.Deck` describes: no sample comes twice in it, and with
     weights of 1 it is the epoch of ``ResumableLoader`` with the same seed, bit for bit. An epoch has as many batches as
     the data fill; a last batch that is not full is left out.
 
     Every rank draws the same *global* batches of ``batch_size * world_size`` samples and takes every ``world_size``-th
     sample from its own rank on, so shards are disjoint. ``weights_for`` must therefore answer the same on all ranks.
 
-    Weights are asked for when a batch is drawn, once, and then recorded: a batch drawn anew after a resume has the
+    Weights are requested once, when a batch is drawn, and then recorded: a batch drawn anew after a resume has the
     weights that it was first drawn with.
 
     Attributes:
         strata: the data and its groups.
         batch_size: samples in a batch of one rank.
-        weights_for: asked for the weights of each new batch; None for weights of 1.
+        weights_for: returns the weights of each new batch; None for weights of 1.
         when_exhausted: what to do where a stratum is used up.
         live: whether weights are decided while training goes on: where a stratum is then used up and samples may not
             come again, others come in its place, since a run must not end for that.
         replaced: samples that were others for this reason, in all epochs drawn here.
         before: batches of the run before this epoch.
-        drawn: number of the next batch of the run whose weights have not been asked for.
+        drawn: number of the next batch of the run whose weights have not been requested.
         history: every change of weights, as number of the batch in the run and weights of all groups.
     """
 
@@ -54,7 +54,7 @@ class ReweightedBatches(EpochBatches):
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
-        """Set the order.
+        """Sets the order.
 
         Args:
             strata: the data and its groups.
@@ -101,7 +101,7 @@ class ReweightedBatches(EpochBatches):
         return len(self.strata.labels) // (self.batch_size * self.shard[1])
 
     def begin_epoch(self, before: int) -> None:
-        """Go on at the start of an epoch, forgetting batches of the last one that were drawn but not used.
+        """Goes on at the start of an epoch, forgetting batches of the last one that were drawn but not used.
 
         Args:
             before: batches of the run until now.
@@ -110,7 +110,7 @@ class ReweightedBatches(EpochBatches):
         self.history = [entry for entry in self.history if entry[0] < before]
 
     def weights_of(self, number: int) -> dict[str, float]:
-        """Weights with which a batch of the run was drawn, by its number."""
+        """Returns weights with which a batch of the run was drawn, by its number."""
         place = bisect_right(self.history, number, key=lambda entry: entry[0])
         return dict(self.history[place - 1][1]) if place else dict.fromkeys(self.strata.names, 1.0)
 
@@ -146,7 +146,7 @@ class ReweightedBatches(EpochBatches):
                 yield samples[rank::world_size]
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain Python, the same on all ranks: the weights of all batches drawn so far, and what the order hangs on."""
+        """Plain Python, the same on all ranks: weights of all batches drawn so far, and what the order depends on."""
         return {
             "before": self.before,
             "drawn": self.drawn,
@@ -165,10 +165,11 @@ class ReweightedBatches(EpochBatches):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave.
+        """Takes over what :meth:`state_dict` gave.
 
         Raises:
-            InputError: the order hangs on other facts now: another seed, batch size, number of processes, other groups.
+            InputError: the order depends on other facts now: another seed, batch size, number of processes, other
+                groups.
         """
         for name, value in self._facts().items():
             if state["order"][name] != value:

@@ -48,7 +48,7 @@ class Span:
         return f"[{self.start}, {self.end})"
 
     def shifted(self, by: int) -> "Span":
-        """The span ``by`` steps later; earlier if negative, as an arm that acts before or after the window.
+        """Returns the span ``by`` steps later; earlier if negative, as an arm that acts before or after the window.
 
         Raises:
             InputError: it would begin before step 0.
@@ -57,12 +57,12 @@ class Span:
 
 
 class Part(StrEnum):
-    """Which steps of a transition window are meant.
+    """Parts of a transition window.
 
     Members are named as the YAML writes them:
         window: from its start to its end, half the peak's prominence on both sides.
         onset: from its start to its peak.
-        fixed: so many steps from its start, see ``length``.
+        fixed: a given number of steps from its start, see ``length``.
     """
 
     window = "window"
@@ -71,7 +71,7 @@ class Part(StrEnum):
 
 
 def check_spans(spans: Iterable[Span], max_steps: int | None = None) -> tuple[Span, ...]:
-    """Refuse spans that cannot be followed; spans that touch are allowed.
+    """Refuses spans that cannot be followed; spans that touch are allowed.
 
     Args:
         spans: in any order.
@@ -100,7 +100,7 @@ def check_spans(spans: Iterable[Span], max_steps: int | None = None) -> tuple[Sp
 def read_spans(
     path: str | Path, *, part: Part = Part.window, length: int | None = None, shift: int = 0
 ) -> tuple[Span, ...]:
-    """Spans at the transition windows of a finished run.
+    """Returns spans at the transition windows of a finished run.
 
     Args:
         path: log directory of the run, or its ``summary.json``.
@@ -135,7 +135,7 @@ def read_spans(
 
 
 def check_length(part: Part, length: int | None) -> None:
-    """Refuse a length where it says nothing, and a fixed part without one.
+    """Refuses a length where it says nothing, and a fixed part without one.
 
     Raises:
         InputError: as said.
@@ -155,7 +155,7 @@ def _step(row: Mapping[str, Any], name: str, file: Path) -> int:
 
 
 def _transitions(path: Path) -> list[tuple[int, int, int]]:
-    """Start, peak and end of each window in a summary."""
+    """Starts, peak and end of each window in a summary."""
     file = path / SUMMARY_NAME if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"got {path}, where no {SUMMARY_NAME} is; expected the log directory of a finished run")

@@ -30,7 +30,7 @@ class Strata:
     """
 
     def __init__(self, masks: Mapping[str, ArrayLike], present: ArrayLike | None = None) -> None:
-        """Sort samples into strata.
+        """Sorts samples into strata.
 
         Args:
             masks: name to bool ``[sample]``, or ``[sample, token]`` for tokens.
@@ -63,16 +63,16 @@ class Strata:
         return len(self.counts)
 
     def share(self, name: str) -> float:
-        """Fraction of all samples that are in a group."""
+        """Returns the fraction of all samples that are in a group."""
         return float(self.shares @ self.members[:, self.names.index(name)])
 
     def words(self, stratum: int) -> str:
-        """The groups of a stratum."""
+        """Returns the groups of a stratum."""
         inside = [repr(name) for name, member in zip(self.names, self.members[stratum], strict=True) if member]
         return "in " + " and ".join(inside) if inside else "in no group"
 
     def rho(self, weights: GroupWeights) -> Array:
-        """Weights of the samples of each stratum, normalised to a mean of 1 over all samples.
+        """Returns weights of the samples of each stratum, normalised to a mean of 1 over all samples.
 
         With rho as sampling probabilities times the number of samples, as many samples are drawn as before; with rho as
         loss weights, the loss has the same scale.
@@ -101,7 +101,7 @@ class Strata:
         return np.asarray(raw / mean)
 
     def group_rho(self, rho: Array) -> dict[str, float]:
-        """Mean of ``rho`` over the samples of each group: by what factor its share of the data is changed.
+        """Returns the mean of ``rho`` over the samples of each group: by what factor its share of the data is changed.
 
         Args:
             rho: ``[stratum]``.

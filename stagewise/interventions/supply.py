@@ -1,4 +1,4 @@
-"""Whether there are samples enough for a plan: found by drawing the whole run without loading anything."""
+"""Check that there are enough samples for a plan, by drawing the whole run without loading anything."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ def check_supply(
     num_batches: int,
     batches_per_epoch: int | None = None,
 ) -> None:
-    """Before training with weights that are known: refuse a run in which samples would not last.
+    """Refuses, before training with known weights, a run that would use up its samples.
 
     Draws exactly what the run will draw, so that the numbers are exact. Batches before the first window of an
     epoch cost next to nothing, others some 20 to 200 microseconds.
@@ -62,7 +62,7 @@ def _missing(
     epoch: int,
     numbers: range,
 ) -> NDArray[np.int64]:
-    """``[stratum]``: samples that one epoch lacks, its batches having these numbers in the run."""
+    """Returns ``[stratum]``: samples that one epoch lacks, its batches having these numbers in the run."""
     deck, last, rho = None, None, np.ones(len(strata))
     for batch, number in enumerate(numbers):
         weights = weights_for(number)

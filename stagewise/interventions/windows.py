@@ -1,4 +1,4 @@
-"""Where windows of an intervention come from: given by hand, an earlier run, or a detector while a run goes on."""
+"""Sources of the windows of an intervention: given by hand, an earlier run, or a detector during a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ LIVE_KINDS = (Kind.between, Kind.losses_alone, Kind.within, Kind.total, Kind.con
 
 
 class Windows:
-    """Where windows come from: :class:`Spans`, :class:`FromRun` or :class:`Live`.
+    """Base class of the sources of windows: :class:`Spans`, :class:`FromRun` or :class:`Live`.
 
     Attributes:
-        influence: what the policy reads: a table, or None, for each window in order of training; None for none at all.
+        influence: input of the policy: a table, or None, for each window in order of training; None for none at all.
     """
 
     # A plain class, so that jsonargparse takes any of the three by its class_path.
     influence: Sequence[InfluenceTable | None] | None = None
 
     def resolve(self) -> tuple[Span, ...] | None:
-        """The windows, where they are known before training; else None."""
+        """Returns the windows, where they are known before training; else None."""
         return None
 
 
@@ -53,7 +53,7 @@ class Spans(Windows):
         settle_fields(self, leave=["spans"])
 
     def resolve(self) -> tuple[Span, ...]:
-        """The spans, in the order given."""
+        """Returns the spans, in the order given."""
         return tuple(_span(span) for span in self.spans)
 
 
@@ -83,7 +83,7 @@ class FromRun(Windows):
         check_length(self.part, self.length)
 
     def resolve(self) -> tuple[Span, ...]:
-        """The spans, in order of training.
+        """Returns the spans, in order of training.
 
         Raises:
             InputError: as :func:`~stagewise.interventions.span.read_spans` does.
@@ -99,7 +99,7 @@ class Live(Windows):
         detector: opens and closes them; its direction is that of the signal, unless ``either``.
         signal: that it watches: ``between``, ``losses_alone``, ``within/A~B``, ``total/A~B``, ``contrast/A~B`` or
             ``group_loss/A``, see :class:`~stagewise.phases.signal.Kind`.
-        max_windows: so many at most; None for any number.
+        max_windows: largest number of windows; None for any number.
 
     Raises:
         InputError: a value of another type, a signal that cannot be read live, fewer than one window, or

@@ -1,4 +1,4 @@
-"""Looking at a module without a trace: other weights in its place, and everything as it was afterwards."""
+"""Evaluation of a module at other weights, which leaves it exactly as it was."""
 
 from stagewise.isolation.look import untouched
 from stagewise.isolation.reading import unmoved

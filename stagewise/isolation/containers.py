@@ -1,4 +1,4 @@
-"""The mutable objects that hold references: what they hold, and how to put it back."""
+"""Mutable objects that hold references: reading their contents, and putting them back."""
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
@@ -10,13 +10,13 @@ Contents = dict[Any, Any] | list[Any]
 
 
 class Kind(NamedTuple):
-    """How one kind of container is read and written.
+    """Functions that read and write one kind of container.
 
     Attributes:
-        read: a shallow copy of what it holds.
-        write: make it hold exactly that, in that order.
-        put: one value under one key, where the kind has keys.
-        step: how a key is written behind the container's own name.
+        read: returns a shallow copy of the contents.
+        write: makes the container hold exactly that, in that order.
+        put: sets one value under one key, where the kind has keys.
+        step: writes a key behind the container's own name.
     """
 
     read: Callable[[Any], Contents]
@@ -26,7 +26,7 @@ class Kind(NamedTuple):
 
 
 def same(left: Contents, right: Contents) -> bool:
-    """Whether two copies hold the very same objects, in the same order."""
+    """True if two copies hold the very same objects, in the same order."""
     if len(left) != len(right):
         return False
     if isinstance(left, dict) and isinstance(right, dict):
@@ -35,7 +35,7 @@ def same(left: Contents, right: Contents) -> bool:
 
 
 def same_keys(left: dict[Any, Any], right: dict[Any, Any]) -> bool:
-    """Whether two dictionaries have the same keys in the same order."""
+    """True if two dictionaries have the same keys in the same order."""
     return len(left) == len(right) and all(a is b or a == b for a, b in zip(left, right, strict=True))
 
 
@@ -86,7 +86,8 @@ def _slot_names(owner: Any) -> list[str]:
         slots = vars(cls).get("__slots__", ())
         slots = (slots,) if isinstance(slots, str) else tuple(slots)
         private = (
-            f"_{cls.__name__.lstrip('_')}{it}" if it.startswith("__") and it[-2:] != "__" else it for it in slots
+            f"_{cls.__name__.lstrip('_')}{slot}" if slot.startswith("__") and slot[-2:] != "__" else slot
+            for slot in slots
         )
         names += [name for name in private if name not in ("__dict__", "__weakref__")]
     return names
@@ -165,7 +166,7 @@ ATTRIBUTES = Kind(
     put=lambda owner, key, value: _put_in_dict(_of_attributes(owner), key, value),
     step=_dotted,
 )
-"""What ``vars`` shows of an object."""
+"""Attributes of an object, as ``vars`` shows them."""
 
 DICT = Kind(read=_read_dict, write=_write_dict, put=_put_in_dict, step=_indexed)
 LIST = Kind(read=lambda owner: list(list.__iter__(owner)), write=_write_list, put=list.__setitem__, step=_indexed)
@@ -173,7 +174,7 @@ SET = Kind(read=lambda owner: list(set.__iter__(owner)), write=_write_set, put=N
 DEQUE = Kind(read=lambda owner: list(deque.__iter__(owner)), write=_write_deque, put=deque.__setitem__, step=_indexed)
 SLOTS = Kind(read=_read_slots, write=_write_slots, put=object.__setattr__, step=_dotted)
 CELLS = Kind(read=_read_cells, write=_write_cells, put=_put_in_cell, step=lambda key: f".<{key}>")
-"""What a function has closed over."""
+"""Closure of a function."""
 
 CLASS = Kind(read=_read_class, write=_write_class, put=type.__setattr__, step=_dotted)
-"""What a class shares between its instances."""
+"""State that a class shares between its instances."""

@@ -1,4 +1,4 @@
-"""Look at a module without leaving a trace: all of it and the random states as they were, also after an exception."""
+"""Evaluation that leaves a module and the random states as they were, also after an exception."""
 
 import random
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from stagewise.isolation.tensors import is_lazy
 
 @contextmanager
 def global_random_restored() -> Iterator[None]:
-    """Put back the global random states of torch (CPU and CUDA), numpy and ``random`` after the body."""
+    """Puts back the global random states of torch (CPU and CUDA), numpy and ``random`` after the body."""
     torch_state = torch.get_rng_state()
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
     # The legacy state is what `np.random.*` functions and Lightning's own seeding share.
@@ -33,7 +33,7 @@ def global_random_restored() -> Iterator[None]:
 
 @contextmanager
 def untouched(module: nn.Module, *, checksums: bool = False) -> Iterator[None]:
-    """Put ``module`` in eval mode for a look, then leave it bit for bit as it was.
+    """Puts ``module`` in eval mode for the body, then restores it bit for bit.
 
     Restored on every way out: train and eval flags of each submodule (``module.train()`` would wake parts that were
     frozen in eval mode), everything that :class:`~stagewise.isolation.snapshot.Snapshot` sees, and the global random
@@ -69,17 +69,17 @@ def untouched(module: nn.Module, *, checksums: bool = False) -> Iterator[None]:
 
 
 def refuse_lazy(module: nn.Module) -> None:
-    """Refuse parameters and buffers whose shape the first batch will tell.
+    """Refuses parameters and buffers whose shape is not known before the first batch.
 
     Raises:
-        InputError: there is one; it is named.
+        InputError: there is one; the message names it.
     """
     named = [*module.named_parameters(), *module.named_buffers()]
     lazy = [name for name, value in named if is_lazy(value)]
     if lazy:
         more = "" if len(lazy) == 1 else f" and {len(lazy) - 1} more"
         raise InputError(
-            f"got {lazy[0]!r}{more} without a shape: a lazy module that has seen no batch; expected shapes before "
+            f"got {lazy[0]!r}{more} without a shape: a lazy module that has not seen a batch; expected shapes before "
             "training starts, or a probe would draw the initial weights; run one batch through the module before fit, "
             "e.g. self(self.example_input_array) at the end of __init__"
         )

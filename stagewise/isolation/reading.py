@@ -1,4 +1,4 @@
-"""Read a data set without moving it: random generators and counters of its own are put back."""
+"""Reading of a data set that puts back its random generators and counters."""
 
 import warnings
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from stagewise.isolation.snapshot import Snapshot
 
 @contextmanager
 def unmoved(*sources: Any) -> Iterator[None]:
-    """Let the body read samples, and put back what reading moves.
+    """Lets the body read samples, and puts back what reading advances.
 
     Put back are random generators (``torch.Generator``, ``random.Random``, numpy's) and attributes of the data sets, of
     the transforms and samplers inside them and of short containers, and the global random states. Tensors, arrays and
@@ -21,7 +21,7 @@ def unmoved(*sources: Any) -> Iterator[None]:
         sources: data sets, collate functions; None is passed over.
 
     Warns:
-        UserWarning: a data set has moved what cannot be put back, such as an iterator; it is named, with what to give.
+        UserWarning: reading advanced something that cannot be put back, such as an iterator; the message names it.
     """
     snapshots = [(source, Snapshot(source, data=True)) for source in sources if source is not None]
     with global_random_restored():
@@ -32,7 +32,7 @@ def unmoved(*sources: Any) -> Iterator[None]:
                 lost = snapshot.restore()
                 if lost:
                     warnings.warn(
-                        f"stagewise: reading samples of {type(source).__name__} for the probes moved its "
+                        f"stagewise: reading samples of {type(source).__name__} for the probes changed its "
                         f"{lost[0].name!r}, which {lost[0].change} and cannot be put back, so that training sees other "
                         "samples than without probes; give InfluenceCallback(observed=..., sampling=...) fixed batches",
                         stacklevel=3,

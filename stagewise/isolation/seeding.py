@@ -13,12 +13,12 @@ from stagewise.isolation.walk import walk
 
 
 def find_generators(owner: Any) -> list[Any]:
-    """Generators of torch, numpy and ``random`` that an object leads to, see :func:`stagewise.isolation.walk.walk`."""
+    """Finds generators of torch, numpy and ``random`` in an object, see :func:`stagewise.isolation.walk.walk`."""
     return [found.value for found in walk(owner, data=True).random]
 
 
 def seed_generators(owner: Any, seed: int) -> None:
-    """Seed every generator that an object leads to, or is, with the same seed."""
+    """Seeds every generator that an object leads to, or is, with the same seed."""
     for generator in find_generators(owner):
         if isinstance(generator, torch.Generator):
             generator.manual_seed(seed)
@@ -31,7 +31,7 @@ def seed_generators(owner: Any, seed: int) -> None:
 
 
 def seed_global_states(seed: int) -> None:
-    """Seed torch (CPU, and CUDA where it is in use), numpy and ``random``; for a body that puts them back."""
+    """Seeds torch (CPU, and CUDA where it is in use), numpy and ``random``; for a body that puts them back."""
     # Not `torch.manual_seed`: where CUDA is not in use yet, the seed would be kept for when it is.
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_available() and torch.cuda.is_initialized():
@@ -42,7 +42,7 @@ def seed_global_states(seed: int) -> None:
 
 @contextmanager
 def global_seed(seed: int) -> Iterator[None]:
-    """Seed the global states inside the body; they are put back on every way out.
+    """Seeds the global states inside the body; they are put back on every way out.
 
     Args:
         seed: of all of them.

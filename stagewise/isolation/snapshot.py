@@ -1,4 +1,4 @@
-"""A module as it is, to be made the same again: everything that its attributes lead to."""
+"""Snapshot of a module, to be restored later: everything that its attributes lead to."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from stagewise.isolation.walk import Found, walk
 
 
 class Lost(NamedTuple):
-    """A change that cannot be undone.
+    """Change that cannot be undone.
 
     Attributes:
         name: of what changed, as it is reached from the module.
@@ -32,18 +32,18 @@ _COMPUTE = "compute with a copy of it"
 
 
 class Snapshot:
-    """What a module is made of, and its values; :meth:`restore` puts back the identical objects with the same bits.
+    """Parts of a module and their values; :meth:`restore` puts back the identical objects with the same bits.
 
     Seen are attributes of the module and of all modules in it, what lists, dictionaries, tuples, sets, dataclasses and
     other objects among them hold, closures of hooks, tensors, arrays and random generators, and attributes of the
     module's own classes. Not seen are global variables, and what belongs to trainers, loggers, optimizers and loaders.
 
-    Parameters are not copied, so that it is cheap for large models: of them, identity, place, shape, memory and the
-    count of writes are compared. Everything else is copied.
+    Parameters are not copied, which keeps it cheap for large models: their identity, place, shape, memory and count of
+    writes are compared. Everything else is copied.
     """
 
     def __init__(self, root: object, *, checksums: bool = False, data: bool = False) -> None:
-        """Look at ``root`` as it is now.
+        """Looks at ``root`` as it is now.
 
         Args:
             root: a module, or a data set.
@@ -62,7 +62,7 @@ class Snapshot:
         }
         # Parameters that no module has registered (of a moving average kept in a list) are copied.
         registered = root.parameters() if isinstance(root, nn.Module) else ()
-        self._weights = {id(it) for it in registered} - renormed
+        self._weights = {id(weight) for weight in registered} - renormed
         uncopied = {storage_key(found.value) for found in plain if id(found.value) in self._weights}
         for found in plain:
             if storage_key(found.value) not in uncopied:
@@ -75,10 +75,10 @@ class Snapshot:
         self._iterators = [(found, _position(found.value)) for found in state.iterators]
 
     def restore(self) -> list[Lost]:
-        """Make everything as it was.
+        """Restores everything.
 
         Returns:
-            What could not be undone; empty where all is as it was.
+            Changes that could not be undone; empty if there are none.
         """
         lost = []
         for place in self._state.places:
@@ -97,7 +97,7 @@ class Snapshot:
         return lost
 
     def changed(self) -> list[str]:
-        """Attributes and entries of containers that are other objects now, as they are reached from the module."""
+        """Lists attributes and entries of containers that are other objects now, by their path from the module."""
         names = []
         for number, place in enumerate(self._state.places):
             if place.kind is None:
@@ -141,8 +141,8 @@ def _same_array(left: "np.ndarray[Any, Any]", right: "np.ndarray[Any, Any]") -> 
 
 
 def _differing(before: containers.Contents, now: containers.Contents) -> list[Any]:
-    """Keys or places at which two copies of a container do not hold the same object."""
-    left, right = (it if isinstance(it, dict) else dict(enumerate(it)) for it in (before, now))
+    """Returns keys or places at which two copies of a container do not hold the same object."""
+    left, right = (held if isinstance(held, dict) else dict(enumerate(held)) for held in (before, now))
     return [key for key in {**left, **right} if key not in left or key not in right or left[key] is not right[key]]
 
 
@@ -170,7 +170,7 @@ def _set_random_state(generator: Any, state: Any) -> None:
 
 
 def _position(iterator: Any) -> object:
-    """How far an iterator has come, as text or numbers."""
+    """Returns the position of an iterator, as text or numbers."""
     frame = getattr(iterator, "gi_frame", None)
     if hasattr(iterator, "gi_frame"):
         return None if frame is None else (frame.f_lasti, repr(sorted(map(str, frame.f_locals.items()))))
@@ -182,14 +182,14 @@ def _position(iterator: Any) -> object:
 
 @contextmanager
 def restored(module: nn.Module, *, checksums: bool = False) -> Iterator[None]:
-    """Let the body change what it likes in ``module``, and undo it on every way out.
+    """Lets the body change anything in ``module``, and undoes it on every way out.
 
     Args:
         module: any module.
         checksums: see :class:`Snapshot`.
 
     Raises:
-        InputError: what has changed cannot be undone; the attribute is named.
+        InputError: a change cannot be undone; the message names the attribute.
     """
     snapshot = Snapshot(module, checksums=checksums)
     try:
@@ -212,7 +212,9 @@ def _whole(restore: Callable[[], list[Lost]]) -> list[Lost]:
 def _refuse(lost: list[Lost]) -> None:
     if lost:
         name, change, advice = lost[0]
-        more = "" if len(lost) == 1 else f" (and {len(lost) - 1} more: {', '.join(it.name for it in lost[1:4])})"
+        more = (
+            "" if len(lost) == 1 else f" (and {len(lost) - 1} more: {', '.join(change.name for change in lost[1:4])})"
+        )
         raise InputError(
             f"got a loss or forward pass in which {name!r}{more} {change}, which cannot be undone, so that a probe "
             f"changes training; expected one that leaves the module as it is, or changes what can be put back; "

@@ -1,4 +1,4 @@
-"""Other tensors in the places of a module's parameters, for as long as a function runs."""
+"""Replacement of a module's parameters by other tensors while a function runs."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 def with_weights(module: nn.Module, weights: Mapping[str, Tensor], body: Callable[[], T]) -> T:
-    """Run ``body`` while ``module`` holds other parameter tensors; the module's own are never written to.
+    """Runs ``body`` while ``module`` holds other parameter tensors; the module's own are never written to.
 
     Any method of the module sees ``weights``, wherever it reaches a parameter from: each module that registers it,
-    under whatever names, and attributes, lists, dictionaries and tuples that hold it too. What is one tensor stays one.
+    under whatever names, and attributes, lists, dictionaries and tuples that hold it too. Shared tensors stay shared.
     Hooks, gradients and optimizer references of the real parameters are out of reach. The tensors may be changed in
     place inside ``body``. On every way out the identical objects are back in their places, in their order.
 
@@ -54,7 +54,7 @@ def _swapped(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]
 
 def _by_identity(module: nn.Module, weights: Mapping[str, Tensor], state: State) -> dict[int, Tensor]:
     known = dict(module.named_buffers(remove_duplicate=False)) | dict(module.named_parameters(remove_duplicate=False))
-    found = {id(it.value) for it in state.tensors}
+    found = {id(tensor.value) for tensor in state.tensors}
     replacements: dict[int, Tensor] = {}
     for name, weight in weights.items():
         if name not in known:
@@ -76,11 +76,11 @@ def _items(place: Place) -> list[tuple[Any, Any]]:
 
 
 def _replaced(value: Any, replacements: Mapping[int, Tensor]) -> Any:
-    """The value itself, or what stands for it; tuples and frozen sets are made anew where one of theirs is replaced."""
+    """Returns the value or its replacement; tuples and frozen sets are rebuilt where an element is replaced."""
     if isinstance(value, Tensor):
         return replacements.get(id(value), value)
     if type(value) is frozenset or isinstance(value, tuple):
-        parts = [_replaced(it, replacements) for it in value]
+        parts = [_replaced(part, replacements) for part in value]
         if any(a is not b for a, b in zip(parts, value, strict=True)):
             return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     return value
@@ -93,11 +93,11 @@ def _put(place: Place, key: Any, value: Any) -> None:
         return
     assert isinstance(place.contents, list)
     now = place.kind.read(place.value)
-    place.kind.write(place.value, [value if it is place.contents[key] else it for it in now])
+    place.kind.write(place.value, [value if entry is place.contents[key] else entry for entry in now])
 
 
 def _add_ways(state: State, touched: dict[int, dict[Any, Any]]) -> None:
-    """Also remember who holds the containers: a module may build another in their place from what it holds now."""
+    """Also records who holds the containers: a module may build another in their place from their contents."""
     for number in list(touched):
         place = state.places[number]
         while place.parent >= 0 and not isinstance(place.value, nn.Module):
@@ -109,7 +109,7 @@ def _add_ways(state: State, touched: dict[int, dict[Any, Any]]) -> None:
 
 
 def _put_back(place: Place, own: dict[Any, Any]) -> None:
-    """The original objects, and what else the body has put beside them."""
+    """Restores the original objects, and keeps what the body has added beside them."""
     kind, contents = place.kind, place.contents
     assert kind is not None
     now = kind.read(place.value)
@@ -125,7 +125,7 @@ def _put_back(place: Place, own: dict[Any, Any]) -> None:
 
 @contextmanager
 def _parametrizations_uncached() -> Iterator[None]:
-    """Inside ``parametrize.cached()`` weights computed from the module's own would be seen."""
+    """Disables ``parametrize.cached()``, in which weights computed from the module's own would be used."""
     enabled, cache = parametrize._cache_enabled, parametrize._cache
     parametrize._cache_enabled, parametrize._cache = 0, {}
     try:

@@ -1,4 +1,4 @@
-"""One tensor as it was: its bytes, its shape, its place in autograd."""
+"""Record of a tensor: its bytes, its shape, its place in autograd."""
 
 from typing import Any
 
@@ -10,29 +10,29 @@ _CHUNK = 2**20
 
 
 def _bytes_of(tensor: Tensor) -> Tensor:
-    """All bytes of the storage behind a tensor ``[byte]``, as a tensor over the same memory."""
+    """Returns all bytes of the storage behind a tensor ``[byte]``, as a tensor over the same memory."""
     storage = tensor.untyped_storage()
     return torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage, 0, (storage.nbytes(),), (1,))
 
 
 def has_storage(tensor: Tensor) -> bool:
-    """Whether the tensor is plain memory that can be copied and written."""
+    """True if the tensor is plain memory that can be copied and written."""
     plain = type(tensor) in (Tensor, torch.nn.Parameter, torch.nn.Buffer) or isinstance(tensor, torch.nn.Parameter)
     return plain and tensor.layout is torch.strided and tensor.device.type != "meta" and not is_lazy(tensor)
 
 
 def is_lazy(value: Any) -> bool:
-    """Whether a parameter or buffer has no shape yet."""
+    """True if a parameter or buffer has no shape yet."""
     return torch.nn.parameter.is_lazy(value)
 
 
 def version_of(tensor: Tensor) -> int:
-    """How often the tensor was written to, as autograd counts; 0 where it does not count."""
+    """Returns the number of writes to the tensor that autograd counted; 0 where it does not count."""
     return 0 if tensor.is_inference() else tensor._version
 
 
 def checksum(tensor: Tensor) -> int:
-    """A number that changes with the bytes of a tensor or their order."""
+    """Returns a number that changes with the bytes of a tensor or their order."""
     words = _bytes_of(tensor.detach().contiguous().clone() if not tensor.is_contiguous() else tensor.detach())
     total = torch.zeros((), dtype=torch.int64, device=tensor.device)
     whole = len(words) // 4 * 4
@@ -44,21 +44,21 @@ def checksum(tensor: Tensor) -> int:
 
 
 class Memory:
-    """The bytes behind some tensors, each storage once, so that views and shared tensors stay as they were together."""
+    """Bytes behind some tensors, each storage once, so that views and shared tensors are restored together."""
 
     def __init__(self) -> None:
-        """Nothing is kept yet."""
+        """Starts empty."""
         self._kept: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
 
     def keep(self, tensor: Tensor) -> None:
-        """Copy the storage of a tensor, unless it has been copied."""
+        """Copies the storage of a tensor, unless it has been copied."""
         key = storage_key(tensor)
         if key not in self._kept:
             memory = _bytes_of(tensor)
             self._kept[key] = memory, memory.clone()
 
     def restore(self) -> None:
-        """Write back what has changed; autograd does not count it."""
+        """Writes back what has changed; autograd does not count it."""
         with torch.no_grad():
             for memory, copy in self._kept.values():
                 storage = memory.untyped_storage()
@@ -75,7 +75,7 @@ def storage_key(tensor: Tensor) -> tuple[str, int]:
 
 
 class TensorRecord:
-    """What a tensor object is, apart from the bytes behind it."""
+    """State of a tensor object, apart from the bytes behind it."""
 
     __slots__ = (
         "_alias",
@@ -90,7 +90,7 @@ class TensorRecord:
     )
 
     def __init__(self, tensor: Tensor) -> None:
-        """Look at a tensor.
+        """Looks at a tensor.
 
         Args:
             tensor: held from now on.
@@ -107,18 +107,18 @@ class TensorRecord:
 
     @property
     def was_written(self) -> bool:
-        """Whether it was written to where autograd counts."""
+        """True if the tensor was written to and autograd counted it."""
         return bool(self._version.prev_versions) and self.tensor._version != self._version.prev_versions[0]
 
     @property
     def gradient_was_written(self) -> bool:
-        """Whether its gradient was added to."""
+        """True if its gradient was added to."""
         return self._slope is not None and version_of(self._slope) != self._slope_version
 
     def restore(self) -> str | None:
-        """Make the object what it was; returns what cannot be undone.
+        """Restores the object; returns a description of what cannot be undone, or None.
 
-        The bytes are for :class:`Memory`, which comes first.
+        The bytes are restored by :class:`Memory`, which comes first.
         """
         tensor, alias = self.tensor, self._alias
         if tensor.grad_fn is not self._graph:

@@ -1,6 +1,7 @@
-"""All state that an object leads to: attributes, containers, closures of hooks, tensors, random generators.
+"""Walk over all state that an object leads to: attributes, containers, closures of hooks, tensors, generators.
 
-What is no part of a module is not entered: trainers, loggers, optimizers, loaders, data sets, files, threads.
+Objects that are not part of a module are not entered: trainers, loggers, optimizers, loaders, data sets, files,
+threads.
 """
 
 import functools
@@ -21,7 +22,7 @@ import stagewise.isolation.containers as containers
 from stagewise.isolation.containers import Contents, Kind
 
 DEEPEST = 4
-"""Objects of unknown classes, one inside the other, that are entered."""
+"""Depth up to which objects of unknown classes are entered."""
 
 _LEAVES = (
     types.NoneType, bool, int, float, complex, str, bytes, type, range, slice, torch.dtype, torch.device, torch.Size,
@@ -29,7 +30,7 @@ _LEAVES = (
     types.CodeType, property,
 )  # fmt: skip
 LEAVES = frozenset(_LEAVES)
-"""Exact types of values that hold nothing that could change."""
+"""Exact types whose values are immutable."""
 
 _STANDARD = sys.stdlib_module_names - {"__main__"}
 _OPEN_ROOTS = frozenset(
@@ -53,12 +54,12 @@ _OPEN_IN_TORCH_DATA = ("torch.utils.data.dataset", "torch.utils.data.sampler")
 _RANDOM = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator)
 
 _SHARED = (Tensor, list, dict, set, deque, tuple, np.ndarray, *_RANDOM)
-"""What is looked at of a class attribute that stays in its place; any may be put in another's."""
+"""Types of class attributes whose contents are recorded; a replaced attribute of any type is noticed."""
 
 
 @functools.lru_cache(maxsize=4096)
 def _is_open(cls: type, data: bool) -> bool:
-    """Whether attributes of an object of this class are looked at."""
+    """True if the attributes of an object of this class are searched."""
     if issubclass(cls, Enum | BaseException):
         return False
     for base in cls.__mro__:
@@ -79,13 +80,13 @@ def _is_iterator(cls: type) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _own_classes(cls: type) -> tuple[type, ...]:
-    """Classes of a module that are not a library's: what they hold is shared state."""
+    """Returns classes of a module that do not come from a library: their attributes are shared state."""
     libraries = {"torch", "lightning", "pytorch_lightning", "torchmetrics", "transformers"} | _STANDARD
     return tuple(base for base in cls.__mro__ if base.__module__.partition(".")[0] not in libraries)
 
 
 class Found:
-    """One object, and how it is reached.
+    """Object that was found, and its place.
 
     Attributes:
         value: the object.
@@ -100,7 +101,7 @@ class Found:
 
 
 class Place(Found):
-    """A container on the way, with what it held when it was found.
+    """Container on the path, with its contents when it was found.
 
     Attributes:
         kind: how it is read and written; None for a tuple or a frozen set, which cannot change.
@@ -122,7 +123,7 @@ class State:
         tensors: every tensor.
         random: generators of random numbers.
         arrays: of numpy.
-        iterators: what hands out values one after the other.
+        iterators: objects that hand out values one after the other.
     """
 
     def __init__(self) -> None:
@@ -133,7 +134,7 @@ class State:
         self.iterators: list[Found] = []
 
     def name(self, found: Found) -> str:
-        """How the object is reached from the root, as one would write it: ``encoder.cache[0]``."""
+        """Returns the path of the object from the root, as one would write it: ``encoder.cache[0]``."""
         steps: list[str] = []
         while found.parent >= 0:
             place = self.places[found.parent]
@@ -151,7 +152,7 @@ class State:
 
 
 def walk(root: object, *, data: bool = False) -> State:
-    """Find all state that ``root`` leads to.
+    """Finds all state that ``root`` leads to.
 
     Args:
         root: a module, or a data set.
@@ -215,7 +216,7 @@ class _Walk:
                 number = len(self._state.places)
                 self._state.places.append(Place(base, parent, key, containers.CLASS, contents))
                 for name, held in contents.items():
-                    # Methods and descriptors hold no state of their own worth the way.
+                    # Methods and descriptors hold no state of their own worth entering.
                     if isinstance(held, _SHARED):
                         self._pending.append((held, number, name, depth))
 
@@ -254,7 +255,7 @@ class _Walk:
             if value.__dict__:
                 self._place(value, parent, key, containers.ATTRIBUTES, depth, dict(value.__dict__))
             defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
-            if any(type(it) not in LEAVES for it in defaults):
+            if any(type(value) not in LEAVES for value in defaults):
                 self._place(defaults, parent, key, None, depth, list(defaults))
         elif cls is types.MethodType:
             self._seen[id(value)] = value

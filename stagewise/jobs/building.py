@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def build(base: type[T], description: dict[str, Any], what: str, **changed: Any) -> T:
-    """An object from ``class_path`` and ``init_args``.
+    """Returns an object from ``class_path`` and ``init_args``.
 
     Args:
         base: class that it must be of.
@@ -43,7 +43,7 @@ def build(base: type[T], description: dict[str, Any], what: str, **changed: Any)
 
 
 def build_module(description: dict[str, Any]) -> LightningModule:
-    """A module with a causal language model; its weights come from the global random state.
+    """Returns a module with a causal language model; its weights come from the global random state.
 
     Args:
         description: as in YAML.
@@ -61,7 +61,7 @@ def build_module(description: dict[str, Any]) -> LightningModule:
 
 
 def build_data(description: dict[str, Any], *, seed: int, num_observed: int | None = None) -> SequenceData:
-    """The data module of a cell.
+    """Returns the data module of a cell.
 
     Args:
         description: as in YAML.

@@ -21,7 +21,7 @@ SETTINGS_NAME = "settings.json"
 
 
 def plain_settings(config: Any) -> dict[str, Any]:
-    """A dataclass as JSON holds it, so that it compares with what was written.
+    """Returns a dataclass as JSON holds it, so that it compares with what was written.
 
     Args:
         config: its arguments of other classes may hold anything that YAML and defaults make: members of enumerations
@@ -41,13 +41,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, PurePath | torch.dtype | torch.device | timedelta):
         return str(value)
     if isinstance(value, Mapping):
-        return {str(_plain(key)): _plain(it) for key, it in value.items()}
+        return {str(_plain(key)): _plain(entry) for key, entry in value.items()}
     if isinstance(value, set | frozenset):
-        return sorted((_plain(it) for it in value), key=repr)
+        return sorted((_plain(entry) for entry in value), key=repr)
     if isinstance(value, torch.Tensor | np.ndarray | np.generic):
         return _plain(value.tolist())
     if isinstance(value, Iterable) and hasattr(value, "__len__"):
-        return [_plain(it) for it in value]
+        return [_plain(entry) for entry in value]
     if isinstance(value, partial):
         return {"function": _plain(value.func), "args": _plain(value.args), "keywords": _plain(value.keywords)}
     if hasattr(value, "__qualname__"):
@@ -61,12 +61,14 @@ def _plain(value: Any) -> Any:
 def _differences(before: Any, now: Any, name: str = "") -> list[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         names = dict.fromkeys([*before, *now])
-        return [line for it in names for line in _differences(before.get(it), now.get(it), f"{name}.{it}".strip("."))]
+        return [
+            line for key in names for line in _differences(before.get(key), now.get(key), f"{name}.{key}".strip("."))
+        ]
     return [] if before == now else [f"{name} {now} (was {before})"]
 
 
 def check_same_settings(output: Path, now: Mapping[str, Any]) -> None:
-    """Refuse to add cells to those of other settings; the first time, write the settings.
+    """Refuses to add cells to those of other settings; the first time, writes the settings.
 
     Args:
         output: folder of the cells.

@@ -18,7 +18,7 @@ Progress = Callable[[str], None]
 
 
 class Backend(StrEnum):
-    """Where cells run, as joblib names it: local processes, or a cluster that is set up already."""
+    """Backends that run cells, as joblib names them: local processes, or a cluster that is set up already."""
 
     loky = "loky"
     dask = "dask"
@@ -26,7 +26,7 @@ class Backend(StrEnum):
 
 
 def check_output(output: Path) -> None:
-    """Refuse to write where a file is, or below one.
+    """Refuses to write where a file is, or below one.
 
     Raises:
         InputError: it is a file, or one is in the way.
@@ -37,7 +37,7 @@ def check_output(output: Path) -> None:
 
 
 def register(backend: Backend) -> None:
-    """Make joblib know a backend that another package brings.
+    """Makes joblib know a backend that another package brings.
 
     Raises:
         InputError: the package is not there.
@@ -60,7 +60,7 @@ def register(backend: Backend) -> None:
 def shared(
     compute: Callable[..., T], tasks: Sequence[tuple[Any, ...]], *, num_workers: int, backend: Backend
 ) -> Iterator[T]:
-    """Results as they end, in no fixed order.
+    """Yields results as they end, in no fixed order.
 
     Args:
         compute: called with the parts of each task, in another process where there are several.
@@ -75,7 +75,7 @@ def shared(
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, as ``12:05``."""
+    """Returns minutes and seconds, as ``12:05``."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"
 
@@ -84,7 +84,7 @@ class Report:
     """One line for each cell that ends, with the time that is left."""
 
     def __init__(self, progress: Progress, total: int, known: int) -> None:
-        """Start the clock.
+        """Starts the clock.
 
         Args:
             progress: told each line.
@@ -96,10 +96,10 @@ class Report:
         self._done = 0
 
     def __call__(self, words: str) -> None:
-        """Tell of a cell that has ended.
+        """Tells of a cell that has ended.
 
         Args:
-            words: which one, and what came of it.
+            words: name of the cell, and its outcome.
         """
         self._done += 1
         passed = time.monotonic() - self._began

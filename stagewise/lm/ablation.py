@@ -1,4 +1,4 @@
-"""A model without one of its heads: does the head bear a load?"""
+"""Ablation of a head, to test whether a model relies on it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from stagewise.lm.components import SUPPORTED, output_projection
 
 @contextmanager
 def head_ablated(model: Any, layer: int, head: int) -> Iterator[None]:
-    """Inside, the output of one attention head is zero; the model is as before on every way out.
+    """Sets the output of one attention head to zero inside the body; the model is restored on every way out.
 
     Zero ablation: the head adds nothing to the residual stream, but for the bias of the output projection, which all
     heads of the layer share.

@@ -14,7 +14,7 @@ from stagewise.lm.tokens import check_ids
 
 @contextmanager
 def eager_attention(model: Any) -> Iterator[None]:
-    """Let a model use the one attention that returns its weights; the one it had is restored on every way out.
+    """Makes a model use the attention that returns its weights; its own is restored on every way out.
 
     Args:
         model: Hugging Face model.
@@ -31,7 +31,7 @@ def eager_attention(model: Any) -> Iterator[None]:
 
 
 class Look(NamedTuple):
-    """What one forward pass shows.
+    """Results of one forward pass.
 
     Attributes:
         attention: ``[layer, sample, head, position k, position j]``, probabilities; from token k to token j.
@@ -43,7 +43,7 @@ class Look(NamedTuple):
 
 
 def look(model: nn.Module, ids: Tensor) -> Look:
-    """Read attention and losses, without gradients.
+    """Reads attention and losses, without gradients.
 
     Args:
         model: Hugging Face causal language model, in eval mode.

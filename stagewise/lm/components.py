@@ -1,4 +1,4 @@
-"""Parts of a causal language model as masks over its weights: which data moves this head, this layer?
+"""Parts of a causal language model, such as heads and layers, as masks over its weights.
 
 A chain that moves only the weights of one part (``masks`` of :class:`~stagewise.sampling.chains.ChainSampler` and
 :class:`~stagewise.probes.prober.Prober`) gives influence by way of that part.
@@ -20,13 +20,13 @@ SUPPORTED = ("gpt_neox", "gpt2", *_SEPARATE)
 
 
 def layers(model: Any) -> list[Any]:
-    """The layers of a Hugging Face causal language model of one of the architectures in :data:`SUPPORTED`."""
+    """Returns the layers of a Hugging Face causal language model of one of the architectures in :data:`SUPPORTED`."""
     base = model.base_model
     return list(base.h if model.config.model_type == "gpt2" else base.layers)
 
 
 def attention(model: Any, layer: int) -> nn.Module:
-    """The attention of a layer.
+    """Returns the attention of a layer.
 
     Args:
         model: Hugging Face causal language model of one of the architectures in :data:`SUPPORTED`.
@@ -39,7 +39,7 @@ def attention(model: Any, layer: int) -> nn.Module:
 
 
 def output_projection(model: Any, layer: int) -> nn.Module:
-    """The module that maps the heads' outputs, side by side ``[..., head * head size]``, back to the width.
+    """Returns the module that maps the heads' outputs, side by side ``[..., head * head size]``, back to the width.
 
     Args:
         model: Hugging Face causal language model of one of the architectures in :data:`SUPPORTED`.
@@ -50,7 +50,7 @@ def output_projection(model: Any, layer: int) -> nn.Module:
 
 
 Kind = Literal["heads", "key_value_groups", "attention", "mlp", "layers"]
-"""What a model can be divided into."""
+"""Kinds of parts that a model can be divided into."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -61,7 +61,7 @@ _Places = list[tuple[nn.Parameter, int, Iterable[tuple[int, int]]]]
 
 
 def components(module: nn.Module, kind: Kind = "heads") -> list[str]:
-    """Names of the parts of a model.
+    """Returns names of the parts of a model.
 
     Args:
         module: Hugging Face causal language model of an architecture in :data:`SUPPORTED`, or a
@@ -88,12 +88,12 @@ def components(module: nn.Module, kind: Kind = "heads") -> list[str]:
 
 
 def is_component_name(name: str) -> bool:
-    """Whether a name can be that of a part of some model, as ``layer0.head1`` is."""
+    """True if a name can be that of a part of some model, as ``layer0.head1`` is."""
     return _NAME.fullmatch(name) is not None
 
 
 def component_masks(module: nn.Module, name: str) -> dict[str, Tensor]:
-    """The masks of a part by its name, e.g. ``layer1.head0``; see :func:`components` for the names.
+    """Returns the masks of a part by its name, e.g. ``layer1.head0``; see :func:`components` for the names.
 
     Returns:
         Parameter name of ``module`` to bool mask of that parameter's shape, on its device; parameters without an entry
@@ -117,7 +117,7 @@ def component_masks(module: nn.Module, name: str) -> dict[str, Tensor]:
 
 
 def head_mask(module: nn.Module, layer: int, head: int) -> dict[str, Tensor]:
-    """What belongs to one attention head alone.
+    """Returns the mask of the weights that belong to one attention head alone.
 
     Its rows of query, key and value (weights and biases) and its columns of the output projection. Not in it: the bias
     of the output projection, norms and rotary settings, which all heads of a layer share; and, with grouped queries,
@@ -144,7 +144,7 @@ def head_mask(module: nn.Module, layer: int, head: int) -> dict[str, Tensor]:
 
 
 def key_value_group_mask(module: nn.Module, layer: int, group: int) -> dict[str, Tensor]:
-    """The heads that share one key and value, with both; otherwise as :func:`head_mask`, which it is without sharing.
+    """Returns the mask of the heads that share one key and value, with both; without sharing that of :func:`head_mask`.
 
     Args:
         module: as in :func:`head_mask`.
@@ -170,11 +170,13 @@ def _whole_mask(module: nn.Module, layer: int, part: str | None) -> dict[str, Te
         "attention": lambda: attention(model, layer),
         "mlp": lambda: block.mlp,
     }
-    return {names[id(it)]: torch.ones_like(it, dtype=torch.bool) for it in parts[part]().parameters()}
+    return {
+        names[id(parameter)]: torch.ones_like(parameter, dtype=torch.bool) for parameter in parts[part]().parameters()
+    }
 
 
 def _find(module: nn.Module) -> tuple[Any, dict[int, str]]:
-    """The language model in a module, and the names that the module has for its parameters."""
+    """Returns the language model in a module, and the names that the module has for its parameters."""
     name = causal_lm_name(module)
     if name is None:
         raise InputError(
@@ -187,7 +189,7 @@ def _find(module: nn.Module) -> tuple[Any, dict[int, str]]:
             f"got an architecture {model.config.model_type!r}; expected one of {', '.join(SUPPORTED)}, whose heads are "
             "known; leave the component out, or give a Prober masks of your own for this model"
         )
-    return model, {id(it): known for known, it in module.named_parameters()}
+    return model, {id(parameter): known for known, parameter in module.named_parameters()}
 
 
 def _check(name: str, value: int, count: int) -> None:
@@ -201,7 +203,7 @@ def _num_groups(model: Any) -> int:
 
 
 def _places(model: Any, layer: int, heads: range, group: int | None) -> _Places:
-    """Where some heads that lie side by side are, with the keys and values of one group, or with none."""
+    """Returns the places of adjacent heads, with the keys and values of one group, or with none."""
     block: Any = attention(model, layer)
     out: Any = output_projection(model, layer)
     count, width = model.config.num_attention_heads, model.config.hidden_size
@@ -212,19 +214,19 @@ def _places(model: Any, layer: int, heads: range, group: int | None) -> _Places:
     if rows_in:
         # All queries, then all keys, then all values.
         spans = [(part * width + span[0], part * width + span[1]) for part in range(3)]
-        return places + [(it, it.dim() - 1, spans) for it in _weights(block.c_attn)]
+        return places + [(weight, weight.dim() - 1, spans) for weight in _weights(block.c_attn)]
     if model.config.model_type == "gpt_neox":
         # Query, key and value of a head lie side by side.
-        return places + [(it, 0, [(3 * span[0], 3 * span[1])]) for it in _weights(block.query_key_value)]
-    places += [(it, 0, [span]) for it in _weights(block.q_proj)]
+        return places + [(weight, 0, [(3 * span[0], 3 * span[1])]) for weight in _weights(block.query_key_value)]
+    places += [(weight, 0, [span]) for weight in _weights(block.q_proj)]
     if group is not None:
         shared = [*_weights(block.k_proj), *_weights(block.v_proj)]
-        places += [(it, 0, [(group * size, (group + 1) * size)]) for it in shared]
+        places += [(weight, 0, [(group * size, (group + 1) * size)]) for weight in shared]
     return places
 
 
 def _weights(linear: Any) -> list[nn.Parameter]:
-    return [it for it in (linear.weight, linear.bias) if it is not None]
+    return [weight for weight in (linear.weight, linear.bias) if weight is not None]
 
 
 def _masks(names: dict[int, str], places: _Places) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Copying score: does a head raise the logit of the token it attends to?
+"""Copying score: the degree to which a head raises the logit of the token it attends to.
 
 Through the OV circuit alone, W_U W_O W_V W_E, with the gains (and the centring) of the first and last layer norms
 folded in. Its positive eigenvalues stand for sets of tokens that raise their own logits.
@@ -16,7 +16,7 @@ from stagewise.lm.components import SUPPORTED, layers, output_projection
 
 
 def ov_weights(model: Any) -> list[tuple[Tensor, Tensor]]:
-    """Value and output matrices of every head.
+    """Returns the value and output matrices of every head.
 
     Args:
         model: Hugging Face causal language model of one of the architectures in ``SUPPORTED``.
@@ -44,7 +44,7 @@ def ov_weights(model: Any) -> list[tuple[Tensor, Tensor]]:
 
 
 def _normed(rows: Tensor, norm: Any) -> Tensor:
-    """Rows ``[token, width]`` behind (or, as read by the unembedding, before) a norm, its scale left out."""
+    """Returns rows ``[token, width]`` behind (or, as read by the unembedding, before) a norm, its scale left out."""
     gained = rows * norm.weight
     return gained - gained.mean(dim=1, keepdim=True) if isinstance(norm, nn.LayerNorm) else gained
 

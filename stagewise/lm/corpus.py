@@ -40,7 +40,7 @@ def _read(paths: Iterable[Path]) -> list[str]:
 
 
 def stdlib_documents() -> list[str]:
-    """Sources of the running Python's standard library, in the order of their paths.
+    """Returns sources of the running Python's standard library, in the order of their paths.
 
     Left out: installed packages, test suites, ``encodings`` (tables of codes), ``lib2to3`` and ``ensurepip``.
 
@@ -64,7 +64,7 @@ def hub_documents(
     streaming: bool = False,
     max_documents: int | None = None,
 ) -> list[str]:
-    """Documents of a data set that ``datasets.load_dataset`` knows.
+    """Returns documents of a data set that ``datasets.load_dataset`` knows.
 
     Args:
         name: of the data set, such as ``roneneldan/TinyStories``.
@@ -72,7 +72,7 @@ def hub_documents(
         split: which part of it.
         text_column: the column that holds the text.
         streaming: read over the network as needed instead of downloading the whole set; give ``max_documents``.
-        max_documents: at most so many, the first ones.
+        max_documents: largest number of documents; the first ones are taken.
 
     Raises:
         InputError: the data set cannot be had, or has no such column.
@@ -99,7 +99,7 @@ def hub_documents(
 
 
 def load_documents(corpus: str, **settings: Any) -> list[str]:
-    """Documents of a corpus, without duplicates, in an order that does not change.
+    """Returns documents of a corpus, without duplicates, in an order that does not change.
 
     Args:
         corpus: ``stdlib``; the path of a file or folder, or a pattern, see
@@ -123,7 +123,7 @@ def load_documents(corpus: str, **settings: Any) -> list[str]:
 
 
 def content_hash(documents: Sequence[str]) -> str:
-    """A short hash of documents and their order."""
+    """Returns a short hash of documents and their order."""
     digest = hashlib.sha256()
     for text in documents:
         raw = text.encode("utf-8", errors="replace")
@@ -133,7 +133,7 @@ def content_hash(documents: Sequence[str]) -> str:
 
 
 def train_tokenizer(documents: Sequence[str], vocab_size: int, *, cache_dir: Path | str | None = None) -> Any:
-    """A byte-level BPE tokenizer of given documents, trained once and then read from disk.
+    """Returns a byte-level BPE tokenizer of given documents, trained once and then read from disk.
 
     Args:
         documents: what to train on.

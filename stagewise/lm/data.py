@@ -1,4 +1,4 @@
-"""The data modules' common part, and the synthetic mixture of background and induction sequences."""
+"""Common part of the data modules, and the synthetic mixture of background and induction sequences."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -20,14 +20,14 @@ from stagewise.loading.order import seeded
 from stagewise.sampling.data import ProbeData
 
 TRAIN, VALIDATION, OBSERVED, SAMPLING = 1, 2, 3, 4
-"""Streams of the data seed: what is drawn for one never depends on how much is drawn for another."""
+"""Streams of the data seed: draws from one do not depend on how much is drawn from another."""
 
 
 class TokenRows(Dataset):
     """Sequences as a map-style data set that answers a whole batch at once: ``{"input_ids": [batch, position]}``."""
 
     def __init__(self, ids: Tensor) -> None:
-        """Keep token ids ``[sample, position]``."""
+        """Keeps token ids ``[sample, position]``."""
         self.ids = ids
 
     def __len__(self) -> int:
@@ -41,7 +41,7 @@ class TokenRows(Dataset):
 
 
 class SequenceData(pl.LightningDataModule):
-    """What the data modules for language models share: loaders, and the settings of the mixture.
+    """Base class of the data modules for language models: loaders, and the settings of the mixture.
 
     Subclasses fill ``train_rows``, ``val_rows`` and ``train_kinds`` in ``setup`` and answer ``probe_data``.
 
@@ -95,7 +95,7 @@ class SequenceData(pl.LightningDataModule):
         return drawn.ids, drawn.targets
 
     def training_groups(self) -> dict[str, Tensor]:
-        """Kinds of training sequences that there are: name to bool ``[sample]``.
+        """Returns kinds of training sequences that there are: name to bool ``[sample]``.
 
         These are groups of *sequences*, what an intervention weighs; the groups of :meth:`probe_data` are masks over
         loss positions of other, observed sequences.
@@ -127,12 +127,12 @@ class SequenceData(pl.LightningDataModule):
         )
 
     def probe_data(self) -> ProbeData:
-        """The fixed data of all probes."""
+        """Returns the fixed data of all probes."""
         raise NotImplementedError
 
 
 class SyntheticData(SequenceData):
-    """A mixture of background sequences (a Zipfian bigram chain) and induction sequences (repeated random segments).
+    """Mixture of background sequences (a Zipfian bigram chain) and induction sequences (repeated random segments).
 
     Training groups: ``induction`` and ``background``.
     """
@@ -155,7 +155,7 @@ class SyntheticData(SequenceData):
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
-        """Describe the mixture; it is drawn in ``setup``.
+        """Describes the mixture; it is drawn in ``setup``.
 
         Args:
             vocab_size: number of tokens.
@@ -210,7 +210,7 @@ class SyntheticData(SequenceData):
         return ids
 
     def setup(self, stage: str | None = None) -> None:
-        """Draw training and validation sequences, once."""
+        """Draws training and validation sequences, once."""
         if self.train_rows is None:
             self.train_rows = TokenRows(self._mixture(self.num_sequences, TRAIN))
             self.val_rows = TokenRows(self._mixture(self.num_val, VALIDATION))

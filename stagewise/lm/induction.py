@@ -1,4 +1,4 @@
-"""Does the model have an induction head? Attention scores and behaviour of one batch.
+"""Scores of induction heads: attention and behaviour of a model on one batch.
 
 Attention and behaviour are reported together: a shortcut can open the loss gap without a head.
 :mod:`stagewise.lm.metrics` holds the same as torchmetrics, over many batches.
@@ -77,7 +77,7 @@ def prefix_matching_sums(attention: Tensor, ids: Tensor) -> tuple[Tensor, Tensor
 
 
 def prefix_matching(attention: Tensor, ids: Tensor) -> Tensor:
-    """Mean attention from a token to the positions that follow earlier copies of it.
+    """Returns the mean attention from a token to the positions that follow earlier copies of it.
 
     Args:
         attention: ``[layer, sample, head, position, position]``, probabilities.
@@ -92,7 +92,7 @@ def prefix_matching(attention: Tensor, ids: Tensor) -> Tensor:
 
 
 def previous_token(attention: Tensor) -> Tensor:
-    """Mean attention from each token but the first to the one before it.
+    """Returns the mean attention from each token but the first to the one before it.
 
     Args:
         attention: ``[layer, sample, head, position, position]``, probabilities.
@@ -104,7 +104,7 @@ def previous_token(attention: Tensor) -> Tensor:
 
 
 def icl_windows(num_targets: int) -> tuple[slice, slice]:
-    """Which targets count as early and late in the ICL score.
+    """Returns the targets that count as early and late in the ICL score.
 
     The original compares tokens 50 and 500 of 512: about a tenth of the way, and the end. Here windows of an eighth of
     the context stand for both, so that short contexts have more than one token to average: the second eighth and the
@@ -122,7 +122,7 @@ def icl_windows(num_targets: int) -> tuple[slice, slice]:
 
 
 def icl_score(losses: Tensor) -> Tensor:
-    """Loss at late positions minus loss at early ones; negative when the context helps.
+    """Returns the loss at late positions minus loss at early ones; negative when the context helps.
 
     Args:
         losses: ``[sample, position - 1]``, nats; see :func:`icl_windows` for the positions.
@@ -135,9 +135,9 @@ def icl_score(losses: Tensor) -> Tensor:
 
 
 def loss_gap(losses: Tensor, segment_length: int, *, bos: bool = False) -> Tensor:
-    """Loss on the second copy minus loss on the first; negative when the model copies.
+    """Returns the loss on the second copy minus loss on the first; negative when the model copies.
 
-    The first token of either copy is left out: nothing tells it.
+    The first token of either copy is left out: nothing predicts it.
 
     Args:
         losses: ``[sample, position - 1]``, nats, of sequences from :func:`repeated_random`.
@@ -164,7 +164,7 @@ def loss_gap(losses: Tensor, segment_length: int, *, bos: bool = False) -> Tenso
 def induction_scores(
     model: nn.Module, ids: Tensor, segment_length: int, *, bos: bool = False
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """All scores of one model on one batch of repeated random segments.
+    """Returns all scores of one model on one batch of repeated random segments.
 
     Args:
         model: Hugging Face causal language model, in eval mode.

@@ -1,4 +1,4 @@
-"""Documents from files as people have them: plain text, tables with a column of text, saved data sets."""
+"""Documents from local files: plain text, tables with a column of text, saved data sets."""
 
 import importlib.util
 import re
@@ -23,45 +23,45 @@ _TABLES = {
     ".pq": "parquet",
     ".arrow": "arrow",
 }
-"""What ends the name of a table, and what ``datasets`` calls its kind."""
+"""Suffix of a table, and the name of its format in ``datasets``."""
 
 _COMPRESSED = {".gz", ".bz2", ".xz", ".zst"}
 _SAVED = ("dataset_dict.json", "state.json")
-"""In a folder that ``save_to_disk`` wrote: of several splits, of one."""
+"""Files in a folder written by ``save_to_disk``: with several splits, with one."""
 
 _ABOUT = re.compile(r"(readme|license|licence|copying|citation|changelog)\b.*|dataset_infos?\.json", re.IGNORECASE)
-"""Files that tell of the tables beside them."""
+"""Files that describe the tables beside them."""
 
 _SPLITS = {
     "train": {"train", "training"},
     "validation": {"validation", "valid", "val", "dev"},
     "test": {"test", "testing", "eval", "evaluation"},
 }
-"""Words in paths that say of which split a table is, as ``datasets`` takes them."""
+"""Words in paths that name the split of a table, as ``datasets`` reads them."""
 
 _SHOWN = 8
 
 
 def is_known(name: str) -> bool:
-    """Whether a name ends as files do that are read here."""
+    """True if a name has a suffix of a readable file."""
     return _kind(Path(name)) is not None
 
 
 def local_documents(
     path: Path, *, text_column: str = "text", split: str = "train", max_documents: int | None = None
 ) -> list[str]:
-    """Documents of a file, of a folder, or of all files that a pattern matches, in the order of their paths.
+    """Returns documents of a file, of a folder, or of all files that a pattern matches, in the order of their paths.
 
     A text file (UTF-8) is one document. Of a table (JSON lines or a list, CSV, TSV, Parquet, Arrow), each row is one;
     so it is of a data set that ``save_to_disk`` wrote. Text and tables may be compressed. Of a folder, hidden files are
-    left out, and beside tables those that tell of them (``README.md``); where the names of tables speak of splits,
-    those of the one that is asked for are read.
+    left out, and beside tables those that describe them (``README.md``); where the names of tables contain splits, only
+    those of the requested split are read.
 
     Args:
         path: of a file or folder, or a pattern such as ``texts/**/*.jsonl``.
         text_column: column of tables that holds the text.
         split: which part of tables and data sets.
-        max_documents: at most so many rows of tables; text files are read whole.
+        max_documents: largest number of rows of tables; text files are read whole.
 
     Returns:
         Texts without duplicates; blank ones are left out.
@@ -94,7 +94,7 @@ def local_documents(
 
 
 def column_texts(rows: Iterable[Any], text_column: str, what: str) -> Iterator[str]:
-    """The text of each row; rows without one are left out.
+    """Yields the text of each row; rows without one are left out.
 
     Args:
         rows: mappings of columns.
@@ -122,8 +122,8 @@ def column_texts(rows: Iterable[Any], text_column: str, what: str) -> Iterator[s
 
 
 def _kind(path: Path) -> str | None:
-    """The suffix below that of a compression, where it is one that is read here."""
-    suffixes = [it.lower() for it in path.suffixes]
+    """Returns the suffix below that of a compression, where it is one that is read here."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in _COMPRESSED:
         suffixes.pop()
     last = suffixes[-1] if suffixes else ""
@@ -131,18 +131,18 @@ def _kind(path: Path) -> str | None:
 
 
 def _found(path: Path) -> list[Path]:
-    """Readable files below a folder, or all files that a pattern matches, in the order of their paths."""
+    """Returns readable files below a folder, or all files that a pattern matches, in the order of their paths."""
     if path.is_dir():
         base, every = path, path.rglob("*")
     else:
         base = Path(*takewhile(lambda part: not set(part) & set("*?["), path.parts))
         every = base.glob(str(path.relative_to(base)))
-    there = sorted((it for it in every if it.is_file()), key=lambda it: it.relative_to(base).as_posix())
-    files = [it for it in there if not any(part.startswith(".") for part in it.relative_to(base).parts)]
+    there = sorted((file for file in every if file.is_file()), key=lambda file: file.relative_to(base).as_posix())
+    files = [file for file in there if not any(part.startswith(".") for part in file.relative_to(base).parts)]
     if path.is_dir():
-        files = [it for it in files if _kind(it) is not None]
+        files = [file for file in files if _kind(file) is not None]
     if not files:
-        names = ", ".join(it.name for it in there[:_SHOWN]) + (", ..." if len(there) > _SHOWN else "")
+        names = ", ".join(file.name for file in there[:_SHOWN]) + (", ..." if len(there) > _SHOWN else "")
         raise InputError(
             f"got no text in {path}, {f'which holds {names}' if names else 'where there is no file'}; expected files "
             f"that end in one of {sorted(_TEXT)} or {sorted(_TABLES)}, compressed or not; name another corpus"
@@ -156,7 +156,7 @@ def _check_split(split: str) -> None:
 
 
 def _of_split(tables: Sequence[Path], folder: Path, split: str) -> list[Path]:
-    """Tables of a split, where names or folders tell; all of them where none does."""
+    """Returns tables of a split, where names or folders tell; all of them where none does."""
     told: dict[Path, str] = {}
     for file in tables:
         words = set(re.split(r"[^a-z]+", file.relative_to(folder).as_posix().lower()))
@@ -199,7 +199,7 @@ def _text(file: Path) -> str:
             "UTF-8, or leave it out"
         ) from error
     except Exception as error:  # each compression has errors of its own
-        raise InputError(f"got {file}, which cannot be read ({_line(error)}); expected text; mend it") from error
+        raise InputError(f"got {file}, which cannot be read ({_line(error)}); expected text; repair it") from error
     if "\0" in text:
         raise InputError(f"got {file}, which holds NUL bytes and so is no text; expected text; leave it out")
     return text.replace("\r\n", "\n").replace("\r", "\n")
@@ -240,7 +240,7 @@ def _saved(path: Path, split: str, text_column: str) -> Iterator[str]:
 
 @contextmanager
 def _told(place: Path, datasets: Any) -> Iterator[None]:
-    """One line of ours in place of what ``datasets`` raises and logs."""
+    """Replaces the errors and logs of ``datasets`` by a one-line error."""
     before = datasets.logging.get_verbosity()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
@@ -249,14 +249,14 @@ def _told(place: Path, datasets: Any) -> Iterator[None]:
         raise
     except Exception as error:  # datasets, pyarrow and pandas raise their own kinds
         raise InputError(
-            f"got {place}, which cannot be read ({_line(error)}); expected what its name says; mend it, or leave it out"
+            f"got {place}, which cannot be read ({_line(error)}); expected a readable file; repair it, or leave it out"
         ) from error
     finally:
         datasets.logging.set_verbosity(before)
 
 
 def _line(error: BaseException) -> str:
-    """The first line of the cause: ``datasets`` wraps it in words that tell nothing."""
+    """Returns the first line of the cause, which ``datasets`` wraps in a generic message."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,4 +1,4 @@
-"""The induction scores as torchmetrics: each class accumulates over batches what its function says of one batch."""
+"""Induction scores as torchmetrics: each class accumulates over batches what its function computes on one."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from stagewise.lm.induction import icl_score, loss_gap, prefix_matching_sums, pr
 
 
 class _WeightedMean(Metric):
-    """A mean over batches: a running sum and what it is to be divided by."""
+    """Mean over batches: a running sum and its divisor."""
 
     full_state_update = False
     total: Tensor
@@ -26,7 +26,7 @@ class _WeightedMean(Metric):
         self.count = self.count + count
 
     def compute(self) -> Tensor:
-        """The mean: ``[layer, head]`` for scores of attention, a scalar in nats per token for scores of losses."""
+        """Returns the mean: ``[layer, head]`` for scores of attention, a scalar in nats per token for losses."""
         return self.total / self.count
 
 
@@ -39,7 +39,7 @@ class PrefixMatching(_WeightedMean):
     higher_is_better = True
 
     def update(self, attention: Tensor, ids: Tensor) -> None:
-        """Add attention ``[layer, sample, head, position, position]`` over ids ``[sample, position]``."""
+        """Adds attention ``[layer, sample, head, position, position]`` over ids ``[sample, position]``."""
         self._add(*prefix_matching_sums(attention, ids))
 
 
@@ -49,7 +49,7 @@ class PreviousToken(_WeightedMean):
     higher_is_better = True
 
     def update(self, attention: Tensor) -> None:
-        """Add attention ``[layer, sample, head, position, position]``."""
+        """Adds attention ``[layer, sample, head, position, position]``."""
         self._add(previous_token(attention) * attention.shape[1], attention.shape[1])
 
 
@@ -59,7 +59,7 @@ class ICLScore(_WeightedMean):
     higher_is_better = False
 
     def update(self, losses: Tensor) -> None:
-        """Add losses ``[sample, position - 1]``, nats."""
+        """Adds losses ``[sample, position - 1]``, nats."""
         self._add(icl_score(losses) * len(losses), len(losses))
 
 
@@ -73,5 +73,5 @@ class LossGap(_WeightedMean):
         self.segment_length, self.bos = segment_length, bos
 
     def update(self, losses: Tensor) -> None:
-        """Add losses ``[sample, position - 1]``, nats."""
+        """Adds losses ``[sample, position - 1]``, nats."""
         self._add(loss_gap(losses, self.segment_length, bos=self.bos) * len(losses), len(losses))

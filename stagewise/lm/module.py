@@ -1,4 +1,4 @@
-"""A causal language model from Hugging Face as a LightningModule."""
+"""Causal language model from Hugging Face as a LightningModule."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,7 +21,7 @@ def build_model(
     pretrained: str | None = None,
     init_std: float | None = None,
 ) -> nn.Module:
-    """A Hugging Face causal language model, from scratch or from a checkpoint.
+    """Returns a Hugging Face causal language model, from scratch or from a checkpoint.
 
     Args:
         model_type: architecture, as ``transformers`` names it: ``gpt_neox``, ``gpt2``, ``llama``, ...
@@ -52,7 +52,7 @@ def build_model(
             f"got model_type {model_type!r} with config {settings} ({str(error).splitlines()[0]}); expected an "
             "architecture of transformers and settings of its configuration"
         ) from error
-    # transformers keeps unknown settings silently; a misspelt one would train another model than asked for.
+    # transformers keeps unknown settings silently; a misspelt one would train another model than intended.
     fields = set(type(built)().to_dict()) | set(built.attribute_map) | {"attn_implementation", "rotary_pct"}
     unknown = sorted(set(settings) - fields)
     if unknown:
@@ -90,7 +90,7 @@ class CausalLM(pl.LightningModule):
         warmup_steps: int = 0,
         init_std: float | None = 0.1,
     ) -> None:
-        """Build the model; its weights come from the global seed (``seed_everything``).
+        """Builds the model; its weights come from the global seed (``seed_everything``).
 
         Args:
             model_type: architecture, as ``transformers`` names it: ``gpt_neox``, ``gpt2``, ``llama``, ...
@@ -114,11 +114,11 @@ class CausalLM(pl.LightningModule):
         self.model = build_model(model_type, config=config, pretrained=pretrained, init_std=init_std)
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """Logits ``[sample, position, token]`` of ids ``[sample, position]``."""
+        """Returns logits ``[sample, position, token]`` of ids ``[sample, position]``."""
         return self.model(input_ids=input_ids, use_cache=False).logits
 
     def per_sample_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The loss contract: losses ``[sample, position - 1]`` in nats, and their mask.
+        """Returns the loss contract: losses ``[sample, position - 1]`` in nats, and their mask.
 
         Args:
             batch: ``{"input_ids": [sample, position]}``.
@@ -130,7 +130,7 @@ class CausalLM(pl.LightningModule):
         return losses.sum() / mask.sum()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean loss of a batch, nats per token; logged as ``train/loss``.
+        """Returns the mean loss of a batch, nats per token; logged as ``train/loss``.
 
         While an ``InterventionCallback`` reweights losses, it is the weighted mean; the batch then has
         ``groups``, name to bool ``[sample]`` or ``[sample, position - 1]``.
@@ -153,7 +153,7 @@ class CausalLM(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_fit_start(self) -> None:
-        """Refuse data that the model cannot read.
+        """Refuses data that the model cannot read.
 
         Raises:
             InputError: the data module's vocabulary or context exceeds the model's.

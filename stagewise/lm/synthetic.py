@@ -10,7 +10,7 @@ from stagewise.loading.order import seeded
 
 
 class BigramChain:
-    """A Zipfian bigram chain: a small language of which the next token depends on the last one alone.
+    """Zipfian bigram chain: a small language whose next token depends only on the last one.
 
     From each token the chain goes, with probability ``1 - unigram_fraction``, to one of its own ``num_successors``
     successors (probability proportional to 1 / rank), otherwise to any token by the unigram law (the same, over the
@@ -24,7 +24,7 @@ class BigramChain:
     def __init__(
         self, vocab_size: int = 64, *, num_successors: int = 8, unigram_fraction: float = 0.1, table_seed: int = 0
     ) -> None:
-        """Draw the table.
+        """Draws the table.
 
         Args:
             vocab_size: number of tokens, 2 or more.
@@ -56,7 +56,7 @@ class BigramChain:
         self._first = self.unigram.cumsum(0) / self.unigram.sum()
 
     def sample(self, num: int, length: int, generator: torch.Generator) -> Tensor:
-        """Draw sequences.
+        """Draws sequences.
 
         Args:
             num: how many.
@@ -103,7 +103,7 @@ def repeated_segments(
     min_segment: int = 4,
     max_segment: int = 16,
 ) -> Repeats:
-    """Draw induction sequences: a uniform random segment, repeated to fill the context.
+    """Draws induction sequences: a uniform random segment, repeated to fill the context.
 
     Args:
         num: how many.

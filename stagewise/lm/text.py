@@ -22,7 +22,7 @@ from stagewise.sampling.data import ProbeData
 
 
 def hold_out(documents: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:
-    """Split documents into training and held-out ones, the same way whatever the run's seed.
+    """Splits documents into training and held-out ones, the same way whatever the run's seed.
 
     A lone document is cut at the line end nearest to its last ``fraction``.
 
@@ -51,7 +51,7 @@ def hold_out(documents: Sequence[str], fraction: float) -> tuple[list[str], list
 
 
 def token_rows(documents: Sequence[str], tokenizer: Any, context: int) -> Tensor:
-    """Documents, each ended by the end-of-text token, cut into rows; the rest that fills no row is left out.
+    """Returns documents, each ended by the end-of-text token, cut into rows; the rest that fills no row is left out.
 
     Args:
         documents: texts.
@@ -69,7 +69,7 @@ def token_rows(documents: Sequence[str], tokenizer: Any, context: int) -> Tensor
 
 
 def _read_classes(classes: dict[str, ClassSpec | str] | list[str] | None, complements: bool) -> dict[str, ClassSpec]:
-    """Classes by name; none where they are not given."""
+    """Returns classes by name; none where they are not given."""
     if classes is None:
         if complements:
             raise InputError("got complements without classes; expected classes to complement; name some")
@@ -77,21 +77,21 @@ def _read_classes(classes: dict[str, ClassSpec | str] | list[str] | None, comple
     read = read_specs(classes, complements=complements)
     if "first_copy" in read:
         raise InputError(
-            "got class 'first_copy'; expected another name: so the targets of repeated segments are called that no "
-            "earlier copy tells; rename yours"
+            "got class 'first_copy'; expected another name, since it is that of the targets of repeated segments "
+            "without an earlier copy; rename yours"
         )
     return read
 
 
 class ServedRows(Dataset):
-    """A ``datasets.Dataset`` that answers a whole batch at once: ``{"input_ids": [batch, position]}``.
+    """``datasets.Dataset`` that answers a whole batch at once: ``{"input_ids": [batch, position]}``.
 
     Attributes:
         table: the ``datasets.Dataset``, one column ``input_ids``.
     """
 
     def __init__(self, ids: Tensor) -> None:
-        """Hand token ids ``[sample, position]`` over to ``datasets``."""
+        """Hands token ids ``[sample, position]`` over to ``datasets``."""
         import datasets
 
         self.table = datasets.Dataset.from_dict({"input_ids": ids.numpy()}).with_format("torch")
@@ -143,7 +143,7 @@ class TextData(SequenceData):
         classes: dict[str, ClassSpec | str] | list[str] | None = None,
         complements: bool = False,
     ) -> None:
-        """Describe the text; it is read in ``setup``.
+        """Describes the text; it is read in ``setup``.
 
         Args:
             corpus: ``stdlib`` (the running Python's own library sources); the path of a text file, a table, a folder
@@ -155,8 +155,8 @@ class TextData(SequenceData):
             induction_fraction: share of training sequences that are repeated random segments; 0 for pure text.
             min_segment: shortest repeated segment, in tokens.
             max_segment: longest repeated segment, in tokens.
-            num_sequences: at most so many training sequences, both kinds together; None for all the text there is.
-            num_val: at most so many validation sequences, pure held-out text.
+            num_sequences: largest number of training sequences, both kinds together; None for all the text.
+            num_val: largest number of validation sequences, pure held-out text.
             num_observed: observed sequences of each kind.
             num_sampling: sequences of the sampling set, drawn from the training sequences.
             held_out_fraction: share of documents kept out of training.
@@ -164,7 +164,7 @@ class TextData(SequenceData):
             config_name: of a Hugging Face data set that has several configurations.
             split: of a Hugging Face data set, or of tables whose names speak of splits.
             streaming: read a Hugging Face data set over the network as needed; give ``max_documents``.
-            max_documents: at most so many rows of tables or of a Hugging Face data set.
+            max_documents: largest number of rows of tables or of a Hugging Face data set.
             cache_dir: where the tokenizer is kept; ``~/.cache/stagewise`` if None.
             seed: of the mixture, the probe data and the order; the split does not depend on it.
             num_workers: of the loaders.
@@ -204,10 +204,10 @@ class TextData(SequenceData):
         self._observed = torch.empty(0, context, dtype=torch.int64)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read, split, tokenize and mix, once.
+        """Reads, split, tokenize and mix, once.
 
         Raises:
-            InputError: the corpus cannot be had, or is too small for what is asked of it.
+            InputError: the corpus cannot be loaded, or is too small for these settings.
         """
         if self.train_rows is not None:
             return
@@ -237,7 +237,7 @@ class TextData(SequenceData):
         self.val_rows = TokenRows(unseen[order[self.num_observed :][: self.num_val]])
 
     def _groups_of_text(self, ids: Tensor) -> dict[str, Tensor]:
-        """Masks ``[sample, position - 1]`` over text alone."""
+        """Returns masks ``[sample, position - 1]`` over text alone."""
         if not self._specs:
             return text_groups(ids, self.tokenizer)
         masks = class_masks(ids, self.tokenizer, self._specs, bigrams=self._bigrams, complements=self.complements)

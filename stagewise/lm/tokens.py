@@ -1,4 +1,4 @@
-"""Token groups, as masks over loss positions: ``[sample, position - 1]``, entry k speaks of target token k + 1."""
+"""Token groups, as masks over loss positions: ``[sample, position - 1]``, entry k refers to target token k + 1."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def check_ids(ids: Tensor) -> Tensor:
 
 
 def earlier_copies(ids: Tensor) -> Tensor:
-    """Where each token occurred before.
+    """Marks the earlier occurrences of each token.
 
     Args:
         ids: token ids ``[sample, position]``.
@@ -39,7 +39,7 @@ def earlier_copies(ids: Tensor) -> Tensor:
 
 
 def induction_targets(ids: Tensor) -> Tensor:
-    """Targets that a look-up after an earlier copy of the last token tells.
+    """Marks targets that follow from a look-up after an earlier copy of the last token.
 
     Args:
         ids: token ids ``[sample, position]``.
@@ -53,7 +53,7 @@ def induction_targets(ids: Tensor) -> Tensor:
 
 
 def broken_repeats(ids: Tensor) -> Tensor:
-    """The control class of :func:`induction_targets`: the last token occurred before, but never with this follower.
+    """Marks the control class of :func:`induction_targets`: the last token occurred before, never with this follower.
 
     Args:
         ids: token ids ``[sample, position]``.
@@ -65,7 +65,7 @@ def broken_repeats(ids: Tensor) -> Tensor:
 
 
 def vocabulary_mask(tokens: list[str], members: frozenset[str] = DELIMITERS) -> Tensor:
-    """Which tokens of a vocabulary are made of given characters alone, spaces at the ends aside.
+    """Marks tokens of a vocabulary that consist of given characters alone, spaces at the ends aside.
 
     Args:
         tokens: decoded strings, one for each id.
@@ -78,7 +78,7 @@ def vocabulary_mask(tokens: list[str], members: frozenset[str] = DELIMITERS) -> 
 
 
 def decoded_vocabulary(tokenizer: Any) -> list[str]:
-    """The string of each token id of a Hugging Face tokenizer, in order of ids; '' for ids that no token has."""
+    """Returns the string of each token id of a Hugging Face tokenizer, in order; '' for ids that no token has."""
     there = set(tokenizer.get_vocab().values())
     return [
         tokenizer.decode([index], clean_up_tokenization_spaces=False) if index in there else ""
@@ -87,7 +87,7 @@ def decoded_vocabulary(tokenizer: Any) -> list[str]:
 
 
 def delimiter_targets(ids: Tensor, tokenizer: Any) -> Tensor:
-    """Targets that are brackets, quotes or punctuation.
+    """Returns targets that are brackets, quotes or punctuation.
 
     Args:
         ids: token ids ``[sample, position]``.
@@ -101,7 +101,7 @@ def delimiter_targets(ids: Tensor, tokenizer: Any) -> Tensor:
 
 
 def text_groups(ids: Tensor, tokenizer: Any) -> dict[str, Tensor]:
-    """The first classes of text tokens: ``induction``, ``delimiter`` (the two may overlap), and the ``rest``.
+    """Returns the first classes of text tokens: ``induction``, ``delimiter`` (the two may overlap), and the ``rest``.
 
     Args:
         ids: token ids ``[sample, position]``.

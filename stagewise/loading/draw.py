@@ -1,4 +1,4 @@
-"""What a training loader draws, read without moving it."""
+"""Samples that a training loader draws, read without advancing it."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -25,16 +25,16 @@ from stagewise.loading.order import EpochBatches
 from stagewise.structure import named
 
 SEED = 0
-"""Of whatever a sampler draws at random when it is read."""
+"""Seed of the random draws of a sampler that is read."""
 
 _EPOCHS = 10
-"""At most so many passes over a sampler for the number of samples that is asked for."""
+"""Largest number of passes over a sampler to reach the requested number of samples."""
 
-_GIVE_DATA = "give the probes their data: observed= (what is recorded) and sampling= (what drives the chains)"
+_GIVE_DATA = "pass the data of the probes: observed= (losses recorded) and sampling= (drives the chains)"
 
 
 def has_samples(loader: Any) -> bool:
-    """Whether a loader has one map-style data set behind it."""
+    """True if a loader is backed by one map-style data set."""
     dataset = getattr(loader, "dataset", None)
     if isinstance(dataset, IterableDataset):
         return False
@@ -42,22 +42,22 @@ def has_samples(loader: Any) -> bool:
 
 
 def draw_batch(loader: Any, limit: int, *, distinct: bool) -> Batch:
-    """Samples that a loader draws, as one batch, by its sampler, its ``collate_fn`` and its form of a batch.
+    """Returns samples that a loader draws as one batch, by its sampler, its ``collate_fn`` and its form of a batch.
 
     The loader, its sampler and all random states stay where they are; samples are fetched in this process.
 
     Args:
         loader: with a map-style data set.
-        limit: at most so many samples.
-        distinct: each sample once, also where the sampler draws with replacement.
+        limit: largest number of samples.
+        distinct: take each sample once, also where the sampler draws with replacement.
 
     Returns:
-        See :func:`draw_indices` for which. With ``batch_size=None`` items of the data set are batches: as many of the
-        first ones as give ``limit`` samples, put together.
+        The samples of :func:`draw_indices`. With ``batch_size=None`` items of the data set are batches: the first ones
+        are concatenated until there are ``limit`` samples.
 
     Raises:
-        InputError: a sampler that cannot be read without moving it, a sample that cannot be fetched here, or batches
-            that cannot be put together.
+        InputError: a sampler that cannot be read without advancing it, a sample that cannot be fetched here, or batches
+            that cannot be concatenated.
     """
     dataset, collate_fn = loader.dataset, getattr(loader, "collate_fn", None)
     with unmoved(dataset, collate_fn):
@@ -75,7 +75,7 @@ def draw_batch(loader: Any, limit: int, *, distinct: bool) -> Batch:
 
 
 def draw_indices(loader: Any, limit: int, *, distinct: bool) -> list[Any]:
-    """Which samples a loader draws, by index.
+    """Returns the samples that a loader draws, by index.
 
     * Over a whole data set, in order or shuffled, by torch's samplers, those of Lightning under DDP or the loaders of
       this package: the first ones of the set.
@@ -85,11 +85,11 @@ def draw_indices(loader: Any, limit: int, *, distinct: bool) -> list[Any]:
 
     Args:
         loader: with a map-style data set.
-        limit: at most so many.
-        distinct: each index once.
+        limit: largest number of indices.
+        distinct: take each index once.
 
     Raises:
-        InputError: there is none, or a sampler cannot be read without moving it.
+        InputError: there is no sample, or a sampler cannot be read without advancing it.
     """
     dataset = loader.dataset
     batches = getattr(loader, "batch_sampler", None)
@@ -123,13 +123,13 @@ def _of_sampler(sampler: Any, dataset: Any, limit: int, *, distinct: bool) -> li
 
 
 def _of_copy(sampler: Any, dataset: Any, limit: int, *, distinct: bool, batched: bool) -> list[Any]:
-    """The first indices of a sampler of any kind, drawn from a copy."""
+    """Returns the first indices of a sampler of any kind, drawn from a copy."""
     try:
         with global_seed(SEED):
             return _first(_copied(sampler, dataset), limit, distinct=distinct, batched=batched)
     except Exception as error:
         raise InputError(
-            f"got {named(sampler)} for training, which cannot be read without moving it ({type(error).__name__}: "
+            f"got {named(sampler)} for training, which cannot be read without advancing it ({type(error).__name__}: "
             f"{error}); expected a sampler that can be copied and iterated again; {_GIVE_DATA}"
         ) from error
 
@@ -138,8 +138,8 @@ def _copied(sampler: Any, dataset: Any) -> Any:
     if isinstance(sampler, Iterator):
         raise TypeError("it is an iterator, which is used up by reading")
     # The data set is shared: it may be large.
-    shared = [dataset, *(it for it in getattr(sampler, "__dict__", {}).values() if isinstance(it, Dataset))]
-    twin = copy.deepcopy(sampler, {id(it): it for it in shared})
+    shared = [dataset, *(value for value in getattr(sampler, "__dict__", {}).values() if isinstance(value, Dataset))]
+    twin = copy.deepcopy(sampler, {id(dataset): dataset for dataset in shared})
     seed_generators(twin, SEED)
     return twin
 
@@ -162,14 +162,14 @@ def _first(sampler: Any, limit: int, *, distinct: bool, batched: bool) -> list[A
                 seen.add(key)
                 if len(found) == limit:
                     return found
-        # An epoch without repetition is all there is; another one would only tell it again.
+        # An epoch without repetition has all indices; another one would only repeat them.
         if drawn == len(seen) - known or len(seen) == known:
             break
     return found
 
 
 def _plain(index: Any) -> Any:
-    """An index as Python has it."""
+    """Returns an index as plain Python."""
     return index.item() if isinstance(index, (Tensor, np.generic)) else index
 
 
@@ -192,7 +192,7 @@ def _whole_batches(loader: Any, limit: int, *, distinct: bool) -> Batch:
 
 
 def _items(sampler: Any, dataset: Any, limit: int, *, distinct: bool) -> Sequence[Any]:
-    """Numbers of batches, or whatever the data set takes for a batch, such as lists of indices."""
+    """Returns numbers of batches, or whatever the data set accepts for a batch, such as lists of indices."""
     if isinstance(sampler, BatchSampler):
         inner = _of_sampler(sampler.sampler, dataset, limit, distinct=distinct)
         return [inner[start : start + sampler.batch_size] for start in range(0, len(inner), sampler.batch_size)]

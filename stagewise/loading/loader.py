@@ -1,4 +1,4 @@
-"""A data loader whose order is a function of (seed, epoch), and which can be stopped and resumed anywhere."""
+"""Data loader whose order is a function of (seed, epoch), and which can be stopped and resumed anywhere."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ def _as_it_is(rows: T) -> T:
 
 
 def check_size(size: int, batch_size: int) -> None:
-    """Refuse a data set that does not fill ``batch_size`` once.
+    """Refuses a data set that does not fill ``batch_size`` once.
 
     Raises:
         InputError: fewer samples than that, or a batch size below 1.
@@ -30,7 +30,7 @@ def check_size(size: int, batch_size: int) -> None:
 
 
 class EpochLoader(DataLoader):
-    """A ``DataLoader`` over :class:`~stagewise.loading.order.EpochBatches` that knows its place in the epoch.
+    """``DataLoader`` over :class:`~stagewise.loading.order.EpochBatches` that knows its place in the epoch.
 
     Lightning stores ``state_dict`` in its checkpoints, so that a run resumed in mid-epoch sees exactly the batches
     which an uninterrupted one sees. Batches count as consumed when they leave the loader, whatever workers have
@@ -46,11 +46,11 @@ class EpochLoader(DataLoader):
         collate_fn: Callable[[Any], Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Load batches of a data set.
+        """Loads batches of a data set.
 
         Args:
             dataset: map-style data set with a length. Where it has ``__getitems__``, that is asked for a whole batch.
-            batches: which samples, in which order.
+            batches: sampler of the batches.
             num_workers: as in ``DataLoader``.
             collate_fn: as in ``DataLoader``; by default what ``__getitems__`` returns is the batch.
             **kwargs: further arguments of ``DataLoader``.
@@ -103,14 +103,14 @@ class EpochLoader(DataLoader):
         """Called before an epoch that starts at its first batch, while the last epoch's count still stands."""
 
     def state_dict(self) -> dict[str, Any]:
-        """``epoch``, ``batches`` consumed in it, and ``seed``."""
+        """Returns ``epoch``, ``batches`` consumed in it, and ``seed``."""
         return {"epoch": self._epoch, "batches": self._consumed, "seed": self._batches.seed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken.
+        """Resumes where :meth:`state_dict` was taken.
 
         Raises:
-            InputError: the state was taken under another seed, whose order is another one.
+            InputError: the state was taken with another seed, which gives another order.
         """
         if state["seed"] != self._batches.seed:
             raise InputError(
@@ -122,7 +122,7 @@ class EpochLoader(DataLoader):
 
 
 class ResumableLoader(EpochLoader):
-    """A ``DataLoader`` with ``state_dict`` and ``load_state_dict``, shuffled by (seed, epoch).
+    """``DataLoader`` with ``state_dict`` and ``load_state_dict``, shuffled by (seed, epoch).
 
     One process only: under DDP shard the data yourself and set ``use_distributed_sampler=False``.
     """
@@ -139,7 +139,7 @@ class ResumableLoader(EpochLoader):
         collate_fn: Callable[[Any], Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Set the order.
+        """Sets the order.
 
         Args:
             dataset: map-style data set with a length. Where it has ``__getitems__``, that is asked for a whole batch.

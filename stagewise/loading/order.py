@@ -1,4 +1,4 @@
-"""The order of an epoch, drawn from (seed, epoch), as batches of indices; seeded generators."""
+"""Order of an epoch, drawn from (seed, epoch), as batches of indices; seeded generators."""
 
 from collections.abc import Iterator
 
@@ -10,11 +10,11 @@ from stagewise.errors import InputError
 
 
 def seeded(seed: int, stream: int = 0) -> torch.Generator:
-    """An own CPU generator for one stream of a seed, so that no draw touches the global random state.
+    """Returns a new CPU generator for one stream of a seed, so that no draw touches the global random state.
 
     Args:
         seed: the user's seed, 0 or more.
-        stream: which of the independent streams of that seed (training, validation, observed set, ...).
+        stream: number of one of the independent streams of that seed (training, validation, observed set, ...).
 
     Raises:
         InputError: ``seed`` is negative.
@@ -30,18 +30,18 @@ _ORDER = 1_000  # streams of a seed from here on are orders of epochs
 
 
 def epoch_order(size: int, seed: int, epoch: int) -> Tensor:
-    """Permutation ``[size]`` of the samples in one epoch, int64."""
+    """Returns the permutation ``[size]`` of the samples in one epoch, int64."""
     return torch.randperm(size, generator=seeded(seed, _ORDER + epoch))
 
 
 class EpochBatches(Sampler[list[int]]):
-    """Batches of indices, epoch by epoch: what :class:`~stagewise.loading.loader.EpochLoader` needs of a sampler.
+    """Base class of samplers for :class:`~stagewise.loading.loader.EpochLoader`: batches of indices, epoch by epoch.
 
     Attributes:
         seed: of the orders.
         epoch: whose order comes next.
         skip: batches at its start that are passed over, once.
-        told: epoch that Lightning has set; None where it has not.
+        told: epoch that Lightning has set; None if it has not set one.
     """
 
     def __init__(self, seed: int) -> None:
@@ -51,11 +51,11 @@ class EpochBatches(Sampler[list[int]]):
 
     @property
     def sampler(self) -> "EpochBatches":
-        """Where Lightning looks for ``set_epoch``."""
+        """The batches themselves: Lightning looks here for ``set_epoch``."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch; a loader used without Lightning counts for itself."""
+        """Called by Lightning before each epoch; a loader used without Lightning counts the epochs itself."""
         self.told = epoch
 
     def __len__(self) -> int:

@@ -1,1 +1,1 @@
-"""The loss contract, and the losses of Hugging Face models."""
+"""Loss contract, and the losses of Hugging Face models."""

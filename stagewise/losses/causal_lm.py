@@ -35,10 +35,10 @@ _NOT_PASSED = {
     "mems",
     "state",
 }
-"""What a forward pass may take that is a target, or would change what it returns."""
+"""Inputs of a forward pass that are targets, or would change its output."""
 
 _VARLEN = {"cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "seq_idx"}
-"""Bounds of packed documents that models hand on to their attention without naming them."""
+"""Bounds of packed documents that models pass on to their attention without naming them."""
 
 _UNSHIFTED = {
     "BartForCausalLM",
@@ -59,7 +59,7 @@ _UNSHIFTED = {
 
 
 class _Interface(NamedTuple):
-    """What there is to know of a model to call it.
+    """Facts about a model that are needed to call it.
 
     Attributes:
         names: inputs that it takes.
@@ -80,9 +80,9 @@ _known: WeakKeyDictionary[nn.Module, _Interface] = WeakKeyDictionary()
 
 
 def is_peft(model: nn.Module) -> bool:
-    """Whether a module is the wrapper that the library ``peft`` puts around a causal language model."""
+    """True if a module is the wrapper that the library ``peft`` puts around a causal language model."""
     return any(
-        it.__name__ == "PeftModelForCausalLM" and it.__module__.split(".")[0] == "peft" for it in type(model).__mro__
+        cls.__name__ == "PeftModelForCausalLM" and cls.__module__.split(".")[0] == "peft" for cls in type(model).__mro__
     )
 
 
@@ -95,11 +95,11 @@ def _interface(model: nn.Module) -> _Interface:
         for part in (model, inner):
             parameters = inspect.signature(part.forward).parameters
             named |= set(parameters)
-            if any(it.kind is inspect.Parameter.VAR_KEYWORD for it in parameters.values()):
+            if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
                 named |= _VARLEN
-        classes = {it.__name__ for it in type(inner).__mro__}
+        classes = {cls.__name__ for cls in type(inner).__mro__}
         # These count from behind the padding token, and find the padding themselves.
-        own_positions = any(hasattr(it, "create_position_ids_from_input_ids") for it in inner.modules())
+        own_positions = any(hasattr(part, "create_position_ids_from_input_ids") for part in inner.modules())
         found = _Interface(
             names=frozenset(named - _NOT_PASSED),
             takes_cache="use_cache" in named,
@@ -112,7 +112,7 @@ def _interface(model: nn.Module) -> _Interface:
 
 
 def causal_lm_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Losses of the tokens of a batch under a Hugging Face causal language model, as its own ``loss`` counts them.
+    """Returns the token losses of a batch under a Hugging Face causal language model, as its own ``loss`` counts them.
 
     The model is given every input that the batch has for it, by the names of its ``forward``: masks of any rank,
     ``position_ids``, ``token_type_ids``, images. Packed documents are kept apart exactly where the model does so when
@@ -138,28 +138,28 @@ def causal_lm_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         LossContractError: a batch without ids, ids without labels that could be targets, or logits of another shape.
     """
     require(isinstance(model, nn.Module), "model", shown(model), "a causal language model", "pass the module")
-    it = _interface(model)
+    interface = _interface(model)
     fields = _fields(batch)
     labels = _labels(fields)
     mask = fields.get("attention_mask")
     padding = mask if isinstance(mask, Tensor) and mask.shape == labels.shape else None
-    inputs = {name: value for name, value in fields.items() if name in it.names and value is not None}
-    if padding is not None and it.counts_positions and "position_ids" not in inputs:
+    inputs = {name: value for name, value in fields.items() if name in interface.names and value is not None}
+    if padding is not None and interface.counts_positions and "position_ids" not in inputs:
         inputs["position_ids"] = _positions(padding)
     # Given positions and no mask, transformers keeps packed documents apart only where it keeps no cache.
     apart = mask is None and "position_ids" in inputs
     cached = apart and getattr(model.config, "use_cache", False)
-    if get_proxy_mode() is not None and "attention_mask" in it.names and (mask is None or mask.dim() == 2):
+    if get_proxy_mode() is not None and "attention_mask" in interface.names and (mask is None or mask.dim() == 2):
         inputs["attention_mask"] = _traced_mask(
             model, labels, mask, inputs["position_ids"] if apart and not cached else None
         )
         cached = False
-    if it.takes_cache:
+    if interface.takes_cache:
         inputs["use_cache"] = bool(cached)
     output = model(**inputs)
     logits = output[0] if isinstance(output, tuple) else output.logits
-    shift = it.shift
-    if it.virtual_tokens and logits.dim() == 3 and logits.shape[1] > labels.shape[1]:
+    shift = interface.shift
+    if interface.virtual_tokens and logits.dim() == 3 and logits.shape[1] > labels.shape[1]:
         # The last virtual token predicts the first one of the text.
         logits, shift = logits[:, logits.shape[1] - labels.shape[1] - 1 : -1], 0
     if logits.dim() != 3 or logits.shape[:2] != labels.shape:
@@ -212,17 +212,17 @@ def _told(value: Any) -> str:
 
 
 def _positions(padding: Tensor) -> Tensor:
-    """Places ``[sample, position]`` counted from the first token that is no padding."""
+    """Returns places ``[sample, position]`` counted from the first token that is no padding."""
     before = (padding != 0).cumsum(dim=1) == 0
     places = torch.arange(padding.shape[1], device=padding.device)
     return (places - before.sum(dim=1, keepdim=True)).clamp(min=0)
 
 
 def _traced_mask(model: nn.Module, like: Tensor, padding: Tensor | None, positions: Tensor | None) -> Tensor:
-    """What is added to attention scores ``[sample, 1, position, position]``, for a model that is being traced.
+    """Builds the term added to attention scores ``[sample, 1, position, position]``, for a model that is being traced.
 
-    The model's own way to its mask looks at values. Where it would have made another mask (sliding windows), its losses
-    differ, which the batched engine checks.
+    The model's own code for the mask depends on values. Where it would have made another mask (sliding windows), its
+    losses differ, which the batched engine checks.
     """
     length = like.shape[1]
     visible = torch.ones(length, length, dtype=torch.bool, device=like.device).tril().expand(len(like), 1, -1, -1)

@@ -1,4 +1,4 @@
-"""A loss over indices: what the samples are is found and collated inside it, whatever form the batch has."""
+"""Loss over indices that fetches and collates the samples itself, whatever form the batch has."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Transfer = Callable[[Batch], Batch]
 
 @dataclass(frozen=True)
 class CollatedLoss:
-    """A ``loss_fn`` for batches that cannot be cut into samples: graphs, packed sequences, ragged lists.
+    """``loss_fn`` for batches that cannot be cut into samples: graphs, packed sequences, ragged lists.
 
     Observe indices, and the samples are collated anew at each look::
 
@@ -28,16 +28,16 @@ class CollatedLoss:
         )
 
     Without ``observed=`` and ``sampling=`` they are the indices that the training loader draws first, where it loads
-    this very data set. What was collated goes the way of training's own batches: precision, transfer hooks of module
-    and data module, device. Samples are fetched at each evaluation, in the main process, so keep the data set quick.
+    this very data set. Collated batches are treated like those of training: precision, transfer hooks of module and
+    data module, device. Samples are fetched at each evaluation, in the main process, so keep the data set quick.
     Only the sequential engine runs it, unless each minibatch is the whole sampling set.
 
     Attributes:
         dataset: map-style data set; its samples must be the same at each look.
         loss_fn: ``loss_fn(module, batch)`` of the collated batch, unreduced; that of the module if None.
         collate_fn: how samples become a batch; torch's default if None.
-        transfer: what is done with a collated batch; the callback gives the Trainer's own way. Moves tensors to the
-            module's device if None.
+        transfer: applied to a collated batch; the callback sets the Trainer's own. Moves tensors to the module's device
+            if None.
     """
 
     dataset: Any
@@ -54,20 +54,20 @@ class CollatedLoss:
             )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "CollatedLoss":
-        """Itself: the data set is only read, and a copy of it would not be known for that of the training loader."""
+        """Returns itself: the data set is only read, and a copy would not be recognised as the training loader's."""
         return self
 
     def __call__(self, module: nn.Module, index: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Losses of the samples ``index [k]``, ``[k]`` or with more axes behind; or losses and mask.
+        """Returns losses of the samples ``index [k]``, ``[k]`` or with more axes behind; or losses and mask.
 
         Raises:
-            InputError: something else than indices of the data set, or an engine that traces.
+            InputError: anything but indices of the data set, or an engine that traces.
         """
         loss_fn = resolve_loss(module, self.loss_fn)
         return loss_fn(module, self.batch(module, index))
 
     def batch(self, module: nn.Module, index: Tensor) -> Batch:
-        """The samples ``index [k]`` as one batch, where the module is."""
+        """Returns the samples ``index [k]`` as one batch, on the module's device."""
         batch = collated(self.dataset, self._numbers(index), self.collate_fn)
         if self.transfer is not None:
             return self.transfer(batch)
@@ -81,7 +81,9 @@ class CollatedLoss:
                 "observed=torch.arange(64) and sampling=torch.arange(1024), or leave both out"
             )
         if get_proxy_mode() is not None:
-            raise InputError("got a CollatedLoss to trace; expected one that is called; set engine to sequential")
+            raise InputError(
+                "got a CollatedLoss to trace; expected an engine that calls the loss; set engine to sequential"
+            )
         numbers = index.tolist()
         if numbers and not (min(numbers) >= 0 and max(numbers) < len(self.dataset)):
             raise InputError(

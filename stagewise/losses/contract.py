@@ -1,4 +1,4 @@
-"""The loss contract: unreduced losses in nats, ``[sample]`` or ``[sample, token]``, from any module."""
+"""Loss contract: unreduced losses in nats, ``[sample]`` or ``[sample, token]``, from any module."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -38,18 +38,18 @@ class Losses(NamedTuple):
     axes: tuple[int, ...] = ()
 
     def mean(self) -> Tensor:
-        """Mean over what the mask keeps: the loss that training minimises, and L in the sampler's target; 0 of none."""
+        """Returns the mean over unmasked losses, which training minimises; L in the sampler's target; 0 without any."""
         return self.values.sum() / self.mask.sum().clamp(min=1)
 
 
 def evaluate(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
-    """Call a loss function and bring its answer into one form.
+    """Calls a loss function and converts its result to one form.
 
     Losses with more axes, as ``[sample, height, width]``, become ``[sample, token]``, in row-major order, and so does
     their mask.
 
     Raises:
-        LossContractError: the answer is reduced, has the wrong leading size, or is not a tensor.
+        LossContractError: the result is reduced, has the wrong leading size, or is not a tensor.
     """
     answer = loss_fn(module, batch)
     values, mask = answer if isinstance(answer, tuple) else (answer, None)
@@ -80,9 +80,9 @@ def evaluate(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
 
 
 def _plain(answer: Any) -> Any:
-    """A tensor without its subclass (a MetaTensor): gradients take on the loss's class, and index as it pleases.
+    """Strips the subclass of a tensor (a MetaTensor): gradients inherit the loss's class and its way of indexing.
 
-    A subclass that dispatches, as that of a trace, is what it has to be.
+    A subclass that dispatches, as one used for tracing, is kept.
     """
     own = isinstance(answer, Tensor) and type(answer) is not Tensor
     if own and type(answer).__torch_dispatch__ is Tensor.__torch_dispatch__:
@@ -91,12 +91,12 @@ def _plain(answer: Any) -> Any:
 
 
 def check_loss(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
-    """Check the whole contract on one batch: shape, finite values, a gradient, and the same answer twice.
+    """Checks the whole contract on one batch: shape, finite values, a gradient, and the same answer twice.
 
     The module is expected in eval mode, as in a probe.
 
     Raises:
-        LossContractError: what was got, what was expected, what to do.
+        LossContractError: the contract is broken; the message says what to do.
     """
     with torch.enable_grad():
         again = evaluate(loss_fn, module, batch)
@@ -118,7 +118,7 @@ def check_loss(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
 
 
 def check_finite(losses: Losses, where: str = "a batch", start: int = 0) -> None:
-    """Refuse losses that are not finite.
+    """Refuses losses that are not finite.
 
     Args:
         losses: of a batch, or of a part of a set.
@@ -126,7 +126,7 @@ def check_finite(losses: Losses, where: str = "a batch", start: int = 0) -> None
         start: number of its first sample in that set.
 
     Raises:
-        LossContractError: which samples, what was expected, what to do.
+        LossContractError: a loss is not finite; the message names the samples and says what to do.
     """
     bad = ~torch.isfinite(losses.values)
     if not bad.any():
@@ -135,24 +135,24 @@ def check_finite(losses: Losses, where: str = "a batch", start: int = 0) -> None
     shown = ", ".join(map(str, rows[:_SHOWN])) + (", ..." if len(rows) > _SHOWN else "")
     raise LossContractError(
         f"got {int(bad.sum())} losses of {bad.numel()} that are not finite, in samples {shown} of {where}; expected "
-        "finite nats; mask them out by returning (losses, mask), or mend the batch"
+        "finite nats; mask them out by returning (losses, mask), or fix the batch"
     )
 
 
 def check_some(mask: Tensor, where: str = "a batch") -> None:
-    """Refuse a set without any loss; single samples may have none.
+    """Refuses a set without any loss; single samples may have none.
 
     Args:
         mask: where there is a loss.
         where: which set, for the message.
 
     Raises:
-        LossContractError: what was got, what was expected, what to do.
+        LossContractError: the contract is broken; the message says what to do.
     """
     if not mask.any():
         raise LossContractError(
             f"got {where} of {len(mask)} samples with a mask that leaves no loss at all; expected at least one True; "
-            "give samples that have labels"
+            "use samples that have labels"
         )
 
 
@@ -161,7 +161,7 @@ def _own_loss(module: nn.Module, batch: Batch) -> "Tensor | tuple[Tensor, Tensor
 
 
 def resolve_loss(module: nn.Module, loss_fn: LossFn | None = None) -> LossFn:
-    """Find the per-sample loss of a module.
+    """Finds the per-sample loss of a module.
 
     In this order: ``loss_fn``; the module's own ``per_sample_loss(batch)``; a Hugging Face causal language model, as
     the module itself or inside it, see :func:`~stagewise.losses.language_models.causal_lm_name`.

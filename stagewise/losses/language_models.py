@@ -1,4 +1,4 @@
-"""Which language model a module trains: judged by classes, outermost first."""
+"""Language model that a module trains, recognised by its class, outermost first."""
 
 import sys
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ _ADVICE = (
 
 
 def causal_lm_name(module: nn.Module) -> str | None:
-    """Name of the Hugging Face causal language model in a module: '' for the module itself, None without one.
+    """Returns the name of the Hugging Face causal language model in a module: '' for the module, None without one.
 
     A model is causal by its class alone: one that ``transformers`` lists for ``AutoModelForCausalLM``, or a decoder
     that it lists for images and text; a subclass of these; a class of your own that is registered there, that its
@@ -38,7 +38,7 @@ def causal_lm_name(module: nn.Module) -> str | None:
         LossContractError: several models have trainable weights.
     """
     causal = [(name, model) for name, model in _outermost(module) if is_peft(model) or _kind(model) == "causal"]
-    trainable = [(name, model) for name, model in causal if any(it.requires_grad for it in model.parameters())]
+    trainable = [(name, model) for name, model in causal if any(weight.requires_grad for weight in model.parameters())]
     found = trainable or causal
     if len(found) > 1:
         names = ", ".join(f"{name} ({type(model).__name__})" for name, model in found[:4])
@@ -63,8 +63,8 @@ def trained_causal_lm(module: nn.Module) -> str | None:
     if name is None:
         return None
     model = module.get_submodule(name)
-    inside = {id(it) for it in model.parameters()}
-    outside = [key for key, it in module.named_parameters() if it.requires_grad and id(it) not in inside]
+    inside = {id(weight) for weight in model.parameters()}
+    outside = [key for key, weight in module.named_parameters() if weight.requires_grad and id(weight) not in inside]
     if outside:
         shown = ", ".join(outside[:3]) + (", ..." if len(outside) > 3 else "")
         raise LossContractError(
@@ -76,7 +76,7 @@ def trained_causal_lm(module: nn.Module) -> str | None:
 
 
 def other_language_model(module: nn.Module) -> str | None:
-    """What a module without a causal language model holds in its place, with advice; None where it is no such thing.
+    """Describes the language model of another kind that a module holds, with advice; None if there is none.
 
     Args:
         module: without a causal language model.
@@ -88,7 +88,9 @@ def other_language_model(module: nn.Module) -> str | None:
     for name, model in _outermost(module):
         cls = type(model).__name__
         kind = _kind(model)
-        words = next((why for it, why in _LOSS_OF_THEIR_OWN.items() if it in _names(model)), kinds.get(kind or ""))
+        words = next(
+            (why for known, why in _LOSS_OF_THEIR_OWN.items() if known in _names(model)), kinds.get(kind or "")
+        )
         if words is not None:
             place = f".{name}" if name else ""
             return f"{cls}, {words}; expected a causal one or a loss of yours; {_ADVICE.format(place=place)}"
@@ -103,7 +105,7 @@ def other_language_model(module: nn.Module) -> str | None:
 
 
 def is_causal_architecture(name: str) -> bool | None:
-    """Whether a class of ``transformers`` is a causal language model; None where its name does not tell.
+    """True if a class of ``transformers`` is a causal language model; None where its name does not tell.
 
     Args:
         name: as in ``architectures`` of a configuration.
@@ -115,34 +117,34 @@ def is_causal_architecture(name: str) -> bool | None:
 
 
 def _outermost(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Models of ``transformers`` and ``peft`` that are in no other, with their names."""
+    """Yields models of ``transformers`` and ``peft`` that are in no other, with their names."""
     if "transformers" not in sys.modules:
         return
     from transformers import PreTrainedModel
 
     seen: set[int] = set()
 
-    def walk(name: str, it: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-        if id(it) in seen:
+    def walk(name: str, part: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+        if id(part) in seen:
             return
-        seen.add(id(it))
-        if isinstance(it, PreTrainedModel) or (is_peft(it) and _has_own_weights(it, PreTrainedModel)):
-            yield name, it
+        seen.add(id(part))
+        if isinstance(part, PreTrainedModel) or (is_peft(part) and _has_own_weights(part, PreTrainedModel)):
+            yield name, part
             return
-        for key, child in it.named_children():
+        for key, child in part.named_children():
             yield from walk(f"{name}.{key}" if name else key, child)
 
     yield from walk("", module)
 
 
 def _has_own_weights(wrapper: nn.Module, inner: type) -> bool:
-    """Whether trainable weights are outside of the model that it wraps: adapters are inside, prompts are not."""
-    inside = {id(it) for child in wrapper.modules() if isinstance(child, inner) for it in child.parameters()}
-    return any(it.requires_grad and id(it) not in inside for it in wrapper.parameters())
+    """True if a wrapper has trainable weights outside the model that it wraps: adapters are inside, prompts are not."""
+    inside = {id(weight) for child in wrapper.modules() if isinstance(child, inner) for weight in child.parameters()}
+    return any(weight.requires_grad and id(weight) not in inside for weight in wrapper.parameters())
 
 
 def _names(model: nn.Module) -> set[str]:
-    return {it.__name__ for it in type(model).__mro__}
+    return {cls.__name__ for cls in type(model).__mro__}
 
 
 def _kind(model: nn.Module) -> str | None:
@@ -181,7 +183,7 @@ def _is_registered(cls: type, config: Any) -> bool:
 
 
 def _listed(*tasks: str) -> set[str]:
-    """Names of the classes that ``transformers`` lists for tasks."""
+    """Returns names of the classes that ``transformers`` lists for tasks."""
     from transformers.models.auto import modeling_auto
 
     found: set[str] = set()

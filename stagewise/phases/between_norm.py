@@ -1,4 +1,4 @@
-"""The square root of the between-norm at a probe, with what noise alone would give."""
+"""Square root of the between-norm at a probe, with what noise alone would give."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ class BetweenNorm(NamedTuple):
 
 
 def between_norm(shift: ArrayLike, shift_se: ArrayLike, shift_norm_se: float) -> BetweenNorm:
-    """Norm at one probe from the mean losses' shifts since the reference.
+    """Returns the norm at one probe from the mean losses' shifts since the reference.
 
     B = (1/4) shift shift^T has the Frobenius norm (1/4) |shift|^2. Noise adds (1/4) sum(se^2) to it on average, which
     is subtracted.

@@ -1,4 +1,4 @@
-"""Windows of a finished run on each of its signals, with what they rest on: significance, samples, two phases."""
+"""Windows of a finished run on each of its signals, with their evidence: significance, samples, two phases."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ def detect(
     online: DetectorConfig | None = None,
     num_critical: int = 5,
 ) -> list[Window]:
-    """Find the windows of a run, offline and, if asked for, as the online detector would have found them live.
+    """Finds the windows of a run, offline and, if requested, as the online detector would have found them live.
 
     Args:
         run: as :func:`stagewise.runs.store.open_run` returns it.
@@ -38,7 +38,7 @@ def detect(
             :func:`~stagewise.phases.stage_boundaries.stage_boundaries`.
         min_prominence: of the offline detector, see :func:`~stagewise.phases.offline.find_windows`.
         online: settings of the online detector; its direction is that of each signal. None leaves it out.
-        num_critical: so many critical samples.
+        num_critical: number of critical samples.
 
     Returns:
         Windows by method, signal and start.
@@ -77,12 +77,12 @@ def _with_evidence(window: Window, run: xr.Dataset, means: Array, num_critical: 
 
 
 def critical_samples(run: xr.Dataset, step: int, count: int) -> tuple[CriticalSample, ...]:
-    """Samples with the largest absolute shift at a probe, largest first.
+    """Returns samples with the largest absolute shift at a probe, largest first.
 
     Args:
         run: with ``shift`` and ``shift_se``, nats.
         step: training step of the probe.
-        count: so many, at most.
+        count: largest number of samples.
     """
     probe = run.sel(step=step)
     shift, error = probe["shift"].values, probe["shift_se"].values
@@ -93,7 +93,7 @@ def critical_samples(run: xr.Dataset, step: int, count: int) -> tuple[CriticalSa
 
 
 def _offline(row: xr.Dataset, min_prominence: float) -> list[Window]:
-    """Peaks of one signal, troughs of one that falls."""
+    """Returns peaks of one signal, troughs of one that falls."""
     side = -1 if row["direction"].item() == Direction.falling else 1
     steps, values, errors = row["step"].values, row["value"].values, row["error"].values
     known = np.isfinite(values)
@@ -107,7 +107,7 @@ def _offline(row: xr.Dataset, min_prominence: float) -> list[Window]:
 
 
 def _online(row: xr.Dataset, config: DetectorConfig) -> list[Window]:
-    """Windows that the online detector opens, probe by probe."""
+    """Returns windows that the online detector opens, probe by probe."""
     detector = OnlineDetector(replace(config, direction=Direction(row["direction"].item())))
     for step, value, error in zip(row["step"].values, row["value"].values, row["error"].values, strict=True):
         detector.update(int(step), float(value), float(error))

@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SignFlip:
-    """A curve that is surely of one sign, and later surely of the other.
+    """Curve that is surely of one sign, and later surely of the other.
 
     Attributes:
         step: training step of the zero crossing, interpolated: it lies between probes.
@@ -53,7 +53,7 @@ class SignFlip:
 
     @property
     def words(self) -> str:
-        """The flip of an influence, of which negative = helpful: ``helpful, then harmful``, or the other way round.
+        """Flip of an influence, where negative = helpful: ``helpful, then harmful``, or the other way round.
 
         Not for what is positive = helpful (the gradient dot product, TracIn): turn the sign of those curves first.
         """
@@ -64,7 +64,7 @@ class SignFlip:
 def find_flips(
     steps: ArrayLike, values: ArrayLike, errors: ArrayLike, *, min_z: float = 3.0, degrees: float | None = None
 ) -> list[SignFlip]:
-    """Find where a curve over training changes its sign, beyond its errors.
+    """Finds where a curve over training changes its sign, beyond its errors.
 
     A probe is *sure* where its value is larger, in size, than ``min_z`` errors. A flip lies between two consecutive
     sure probes of opposite sign; probes between them that are not sure do not matter, but for where the crossing is.
@@ -74,13 +74,13 @@ def find_flips(
 
     Noise alone: of n probes with independent noise, each is sure with probability p = .0027 at ``min_z`` 3, and the
     curve has a flip with probability 1 - 2 (1 - p/2)^n + (1 - p)^n, about (n p / 2)^2: .004 for 48 probes. Many curves
-    of a run (pairs of groups) have so many chances.
+    of a run (pairs of groups) have as many chances.
 
     Args:
         steps: ``[probe]``, increasing whole numbers, 0 for the initial weights.
         values: ``[probe]``, e.g. ``group_bif`` of two groups, any unit. Probes that are not finite are left out.
         errors: ``[probe]``, their standard errors, e.g. ``group_bif_se``. Probes with NaN are left out.
-        min_z: a value beyond so many standard errors is sure.
+        min_z: standard errors beyond which a value is sure.
         degrees: degrees of freedom of the errors: chains - 1 for jackknife errors over chains. The limit is then the
             quantile of Student's t that is passed as rarely as ``min_z`` is by a normal deviate: 9.2 instead of 3 with
             4 chains. None takes the errors as known: with jackknife errors over 4 chains, a third of noise curves of 30
@@ -134,7 +134,7 @@ def find_flips(
 
 
 def min_z_for_chance(num_probes: int, chance: float) -> float:
-    """The ``min_z`` at which noise alone makes :func:`find_flips` see a flip with a given probability.
+    """Returns the ``min_z`` at which noise alone makes :func:`find_flips` see a flip with a given probability.
 
     For a curve of zero with independent, normal noise at each probe: 1 - 2 (1 - p/2)^n + (1 - p)^n is solved for p, the
     probability that a probe is sure. Noise that probes share makes flips rarer.
@@ -165,10 +165,10 @@ def min_z_for_chance(num_probes: int, chance: float) -> float:
 
 
 def sure_limit(min_z: float, degrees: float | None = None) -> float:
-    """How many standard errors make a value sure.
+    """Returns the number of standard errors beyond which a value is sure.
 
     Args:
-        min_z: so many, where the errors are known.
+        min_z: this number if the errors are known.
         degrees: degrees of freedom of the errors; None where they are known.
 
     Raises:
@@ -188,7 +188,7 @@ def sure_limit(min_z: float, degrees: float | None = None) -> float:
 
 
 def _crossing(steps: Array, values: Array) -> float:
-    """Step of the zero crossing nearest the middle, ``values`` being of opposite signs at both ends."""
+    """Returns the step of the zero crossing nearest the middle, ``values`` being of opposite signs at both ends."""
     from_start = steps[0] == 0
     place = np.log1p(steps) if from_start else np.log(steps)
     left, right = values[:-1], values[1:]

@@ -1,4 +1,4 @@
-"""How well the windows that were found agree with transitions that are known."""
+"""Agreement of detected windows with known transitions."""
 
 import math
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class WindowMatch:
 
 @checked
 def match_windows(windows: Sequence[Window], truth: ArrayLike, *, tolerance: float = 0.1) -> WindowMatch:
-    """Match windows and known transitions one to one, by their peaks in the logarithm of the training step.
+    """Matches windows and known transitions one to one, by their peaks in the logarithm of the training step.
 
     A window and a transition can be a pair where |log peak - log truth| is at most ``tolerance``. Of all ways to pair
     them those with the most pairs count, and of these the one with the least sum of distances.

@@ -80,9 +80,7 @@ def _too_few(probes: int, known: int) -> str:
     if not probes:
         return "no probe was kept"
     if probes == 1:
-        return (
-            f"a single probe was kept, and a peak takes {_LEAST} with a signal; probe more often (influence.schedule)"
-        )
+        return f"a single probe was kept; a peak takes {_LEAST} with a signal; probe more often (influence.schedule)"
     if not known:
         return (
             f"none of {probes} probes has a signal: a probe is held against an earlier one, its reference, which the "

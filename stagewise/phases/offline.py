@@ -12,7 +12,7 @@ MIN_PROMINENCE = 0.15
 """Least prominence of a peak as a fraction of the largest value, unless another one is set."""
 
 NOISE_MULTIPLE = 3.0
-"""A peak must stand out by so many standard errors, where they are known."""
+"""Standard errors by which a peak must stand out, where they are known."""
 
 
 def noise_height(errors: NDArray[np.float64]) -> float:
@@ -29,7 +29,7 @@ def find_windows(
     *,
     min_prominence: float = MIN_PROMINENCE,
 ) -> list[Window]:
-    """Find the peaks of a signal over training.
+    """Finds the peaks of a signal over training.
 
     Peaks are sought over the index of the probe, so that a log-spaced schedule is read on a log axis. The first and the
     last probe cannot be peaks. A window reaches to half of the peak's prominence on each side.

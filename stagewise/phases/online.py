@@ -13,7 +13,7 @@ from stagewise.phases.window import Method, Window
 
 
 class Direction(StrEnum):
-    """Which way a signal leaves its plateau.
+    """Ways in which a signal may leave its plateau.
 
     Members are named as the YAML writes them:
         rising: upwards, as the between signal and loss differences do.
@@ -33,17 +33,17 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True)
 class DetectorConfig:
-    """When a window opens and when it closes.
+    """Settings for the opening and closing of windows.
 
     Attributes:
-        direction: which way the signal goes.
-        min_z: so many standard errors beyond the level of the plateau open a window, where the plateau is well known;
-            with few probes in it more, see :class:`~stagewise.phases.plateau.Plateau`.
-        num_probes: so many consecutive probes must say so, to open and to close.
-        min_plateau: a plateau of fewer probes is not yet known: no window opens.
+        direction: direction of the signal in a transition.
+        min_z: standard errors beyond the level of the plateau at which a window opens, for a well-known plateau; more
+            with few probes, see :class:`~stagewise.phases.plateau.Plateau`.
+        num_probes: number of consecutive probes that must agree, to open and to close.
+        min_plateau: number of probes in the plateau below which no window opens.
         close_fraction: a window closes when the signal has lost this fraction of its height over the plateau.
-        max_length: a window closes so many training steps after its start, at a probe or not; None sets no limit.
-        refractory: for so many training steps after a window probes are not looked at.
+        max_length: training steps after its start at which a window closes, at a probe or not; None sets no limit.
+        refractory: training steps after a window during which probes are ignored.
 
     Raises:
         InputError: a setting outside of its range.
@@ -59,7 +59,7 @@ class DetectorConfig:
 
     def __post_init__(self) -> None:
         settle_fields(self)
-        choices = [it.value for it in Direction]
+        choices = [member.value for member in Direction]
         require(self.direction in choices, "direction", repr(self.direction), f"one of {choices}", "choose one")
         object.__setattr__(self, "direction", Direction(self.direction))
         require(0 < self.min_z <= 20, "min_z", self.min_z, "a number in (0, 20]", "3 is usual")
@@ -78,7 +78,7 @@ class DetectorConfig:
 
 
 class EventKind(StrEnum):
-    """What a probe did."""
+    """Kinds of events at a probe."""
 
     opened = "opened"
     closed = "closed"
@@ -86,7 +86,7 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """A window opened or closed.
+    """Window opened or closed.
 
     Attributes:
         kind: which of the two.
@@ -102,18 +102,19 @@ class Event:
 class OnlineDetector:
     """Opens a window when a signal leaves its plateau, closes it on the decline; never looks ahead.
 
-    Outside of windows each probe is held against the plateau, the probes since the last window (or the start). One that
-    departs is put aside; ``num_probes`` of them in a row, on one side, open a window, and fewer go back to the plateau.
+    Outside of windows each probe is compared with the plateau, the probes since the last window (or the start). One
+    that departs is set aside; ``num_probes`` of them in a row, on one side, open a window, and fewer return to the
+    plateau.
     In a window the plateau is frozen. It closes when ``num_probes`` in a row are below ``1 - close_fraction`` of the
     largest height, or by ``max_length``. The next plateau is learnt from nothing.
 
-    A level shift that stays has no decline: set ``max_length`` where such are to be expected.
+    A permanent level shift has no decline: set ``max_length`` where such shifts are expected.
 
-    False alarms: ``benchmarks/false_alarms.py`` states how many there are on a plateau, and counts them anew.
+    False alarms: ``benchmarks/false_alarms.py`` states their rate on a plateau, and measures it.
     """
 
     def __init__(self, config: DetectorConfig | None = None) -> None:
-        """Start before the first probe.
+        """Starts before the first probe.
 
         Args:
             config: settings; the defaults if None.
@@ -130,7 +131,7 @@ class OnlineDetector:
 
     @property
     def window(self) -> Window | None:
-        """The window that is open now."""
+        """Open window; None without one."""
         return self._window
 
     @property
@@ -139,7 +140,7 @@ class OnlineDetector:
         return (*self._closed, *(() if self._window is None else (self._window,)))
 
     def update(self, step: int, value: float, error: float = math.nan) -> Event | None:
-        """Take in one probe.
+        """Processes one probe.
 
         Args:
             step: training step, larger than that of any earlier probe.
@@ -147,7 +148,7 @@ class OnlineDetector:
             error: its standard error, same unit; NaN where unknown.
 
         Returns:
-            What the probe did; None where it opened and closed nothing.
+            The event; None where nothing opened or closed.
 
         Raises:
             InputError: steps do not increase, or a negative error.
@@ -169,7 +170,7 @@ class OnlineDetector:
         return self._watch(step, value, error) or expired
 
     def expire(self, step: int) -> Event | None:
-        """Close a window that has lasted ``max_length`` steps; call it between probes for windows that end on time.
+        """Closes a window that has lasted ``max_length`` steps; call it between probes for windows that end on time.
 
         Without such calls the next probe does it, and the window ends at the same step.
 
@@ -195,7 +196,7 @@ class OnlineDetector:
         return last is not None and step <= last + self.config.refractory
 
     def _watch(self, step: int, value: float, error: float) -> Event | None:
-        """A probe outside of windows."""
+        """Returns a probe outside of windows."""
         side = 0
         if len(self._plateau) >= self.config.min_plateau:
             side = self.config.direction.side(value - self._plateau.level)
@@ -218,7 +219,7 @@ class OnlineDetector:
         return Event(EventKind.opened, step, self._window)
 
     def _follow(self, window: Window, step: int, value: float, error: float) -> Event | None:
-        """A probe inside a window."""
+        """Returns a probe inside a window."""
         if math.isfinite(value):
             height = self._side * (value - self._plateau.level)
             if height > abs(window.height):
@@ -233,7 +234,7 @@ class OnlineDetector:
         return self._close(window, step)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain Python; a detector that loads it goes on as if it had not stopped."""
+        """Returns plain Python; a detector that loads it goes on as if it had not stopped."""
         return {
             "last_step": self._last_step,
             "plateau": list(self._plateau.values),
@@ -245,7 +246,7 @@ class OnlineDetector:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """What :meth:`state_dict` saved, by a detector of the same settings."""
+        """Restores what :meth:`state_dict` saved, by a detector of the same settings."""
         self._last_step = state["last_step"]
         self._plateau = Plateau(state["plateau"])
         self._departed = list(state["departed"])
@@ -258,14 +259,14 @@ class OnlineDetector:
 def _window(
     *, start: int, plateau: float, peak_step: int, peak_value: float, z: float, end: int | None = None
 ) -> Window:
-    """A window of the detector, by the names that checkpoints have."""
+    """Returns a window of the detector, by the names that checkpoints have."""
     return Window(
         start, peak_step, end, peak_value, peak_value - plateau, Method.online, plateau=plateau, significance=abs(z)
     )
 
 
 def _state(window: Window) -> dict[str, Any]:
-    """The same as plain Python."""
+    """Returns the same as plain Python."""
     return {
         "start": window.start,
         "end": window.end,

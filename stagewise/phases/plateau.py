@@ -1,4 +1,4 @@
-"""The plateau of a signal: its level and its spread, robustly, and what departs from it."""
+"""Plateau of a signal: robust level and spread, and the test for departures."""
 
 import math
 from collections.abc import Iterable
@@ -34,7 +34,7 @@ class Plateau:
     """
 
     def __init__(self, values: Iterable[float] = ()) -> None:
-        """Begin with some probes.
+        """Begins with some probes.
 
         Args:
             values: finite, in the signal's unit.
@@ -46,7 +46,7 @@ class Plateau:
         return len(self.values)
 
     def extend(self, values: Iterable[float]) -> None:
-        """Take in further probes."""
+        """Takes in further probes."""
         self.values.extend(values)
         self._known = None
 
@@ -69,7 +69,7 @@ class Plateau:
         return self._level_and_spread()[1]
 
     def error(self, error: float = math.nan) -> float:
-        """Standard error of the distance of a new probe from the level.
+        """Returns the standard error of the distance of a new probe from the level.
 
         Args:
             error: the probe's own; NaN where unknown.
@@ -85,7 +85,7 @@ class Plateau:
         return distance / scale
 
     def departs(self, value: float, error: float = math.nan, *, min_z: float) -> bool:
-        """Whether a new probe is beyond ``min_z`` standard errors, see the class.
+        """True if a new probe is beyond ``min_z`` standard errors, see the class.
 
         Args:
             value: of the probe.

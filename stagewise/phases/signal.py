@@ -1,4 +1,4 @@
-"""A signal: what may show a transition, read from one probe or from a whole run."""
+"""Signals that may show a transition, read from one probe or from a whole run."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class Kind(StrEnum):
 
 
 class _Facts(NamedTuple):
-    """What all signals of a kind have in common; ``num_groups`` are how many groups a name may have."""
+    """Facts common to all signals of a kind; ``num_groups`` are the numbers of groups that a name may have."""
 
     unit: str
     direction: Direction
@@ -80,7 +80,7 @@ _FACTS = {
 
 
 class Reading(NamedTuple):
-    """A signal at one probe, or at each probe of a run.
+    """Signal at one probe, or at each probe of a run.
 
     Attributes:
         value: ``[]`` or ``[step]``, in the unit of the signal; NaN where a probe does not tell.
@@ -99,7 +99,7 @@ class Signal:
 
     Attributes:
         kind: what is measured.
-        groups: of whom: none, one or two names, as the kind says.
+        groups: names of its groups: none, one or two, as the kind requires.
 
     Raises:
         InputError: another number of groups than the kind has, or a contrast of a group with itself.
@@ -125,17 +125,17 @@ class Signal:
         kinds: Iterable[Kind] = tuple(Kind),
         setting: str = "signal",
     ) -> "Signal":
-        """Signal of a name, such as ``between``, ``contrast/A~B`` or ``llc/A``.
+        """Returns the signal of a name, such as ``between``, ``contrast/A~B`` or ``llc/A``.
 
         Args:
             name: kind, and after a slash the groups with ``~`` between them.
-            groups: names of those that there are; any if None.
-            kinds: those that may be named.
-            setting: that has the name, for the message.
+            groups: names of the existing groups; any if None.
+            kinds: kinds that are allowed.
+            setting: name of the setting, for the message.
 
         Raises:
-            InputError: no such kind, another number of groups, or a group that there is not; with the names that there
-                are, and the nearest one.
+            InputError: no such kind, another number of groups, or an unknown group; the message lists the known names,
+                    and the nearest one.
         """
         allowed = list(kinds)
         kind, _, rest = name.partition("/") if isinstance(name, str) else ("", "", "")
@@ -151,7 +151,7 @@ class Signal:
 
     @property
     def name(self) -> str:
-        """As it is in tables, files and settings, and with ``influence/`` before it in the TensorBoard tag."""
+        """Name in tables, files and settings, and with ``influence/`` before it in the TensorBoard tag."""
         return _written(self.kind, self.groups)
 
     def __str__(self) -> str:
@@ -164,7 +164,7 @@ class Signal:
 
     @property
     def direction(self) -> Direction:
-        """The way in which a transition moves it."""
+        """Direction in which a transition moves the signal."""
         return _FACTS[self.kind].direction
 
     @property
@@ -173,7 +173,7 @@ class Signal:
         return self.kind in (Kind.losses_alone, Kind.group_losses_alone, Kind.contrast)
 
     def is_in(self, data: xr.Dataset) -> bool:
-        """Whether a probe or a run has what the signal is computed from."""
+        """True if a probe or a run has the variables of the signal."""
         own = () if "group" not in data.coords else data["group"].values
         return _FACTS[self.kind].variable in data and all(name in own for name in self.groups)
 
@@ -181,7 +181,7 @@ class Signal:
         """Value and standard error, at one probe while the run goes on, or at all of a finished run: the same numbers.
 
         Args:
-            data: of one probe, as the callback tells of it, or of a run, see :func:`stagewise.runs.store.open_run`.
+            data: of one probe, as the callback reports it, or of a run, see :func:`stagewise.runs.store.open_run`.
             earlier: for a change, with one probe: losses at the probes that it may refer to, see :meth:`remember`.
 
         Raises:
@@ -193,13 +193,13 @@ class Signal:
         return Reading(value, np.full(value.shape, np.nan) if error is None else error)
 
     def losses(self, data: xr.Dataset) -> Array:
-        """``[..., loss]``: what a change is taken of, nats: losses of the groups, or of the samples."""
+        """Returns ``[..., loss]``: what a change is taken of, nats: losses of the groups, or of the samples."""
         if self.kind is Kind.losses_alone:
             return sample_losses(data)
         return np.asarray(data["group_loss"].transpose(..., "group").values, dtype=np.float64)
 
     def remember(self, earlier: LossesByStep, probe: xr.Dataset) -> dict[int, list[float]]:
-        """Losses of the probes that later ones may refer to: references never go back.
+        """Returns losses of the probes that later ones may refer to: references never go back.
 
         Args:
             earlier: so far.
@@ -232,7 +232,7 @@ class Signal:
 
 
 def signals_of(groups: Sequence[str]) -> list[Signal]:
-    """All signals that a run with these groups may have, each once.
+    """Returns all signals that a run with these groups may have, each once.
 
     Args:
         groups: names of the groups over the observed set.
@@ -247,7 +247,7 @@ def signals_of(groups: Sequence[str]) -> list[Signal]:
 
 
 def sample_losses(data: xr.Dataset) -> Array:
-    """``[..., sample]``: losses at the training weights, nats, summed over tokens; of a run or of one probe."""
+    """Returns ``[..., sample]``: losses at the training weights, nats, summed over tokens; of a run or of one probe."""
     losses = data["anchor_loss"]
     if "token" in losses.dims:
         losses = losses.sum("token", dtype=np.float64, skipna=False)
@@ -280,7 +280,7 @@ def _of_whom(groups: Sequence[str] | None) -> str:
 
 
 def _advice(kind: str, rest: str, kinds: Sequence[Kind], groups: Sequence[str] | None) -> str:
-    """The nearest name that there is, part by part."""
+    """Suggests the nearest existing name, part by part."""
     near = get_close_matches(kind, [str(each) for each in kinds], n=1)
     if near:
         counts = _FACTS[Kind(near[0])].num_groups
@@ -329,7 +329,7 @@ def _chain_share(_: Signal, data: xr.Dataset, __: LossesByStep) -> _Read:
 
 
 def _change(signal: Signal, data: xr.Dataset, earlier: LossesByStep) -> Array:
-    """``[..., loss]``: change of the losses since the reference probe, nats; NaN without one."""
+    """Returns ``[..., loss]``: change of the losses since the reference probe, nats; NaN without one."""
     now = signal.losses(data)
     before = np.full(now.shape, np.nan)
     if "step" in data.dims:

@@ -1,4 +1,4 @@
-"""One table of the signals of a run: what may show a transition, with its errors and its direction."""
+"""Table of the signals of a run that may show a transition, with errors and directions."""
 
 from collections.abc import Iterable
 
@@ -20,7 +20,7 @@ def signal_table(
     *,
     contrasts: Iterable[tuple[str, str]] = (),
 ) -> xr.Dataset:
-    """Signals of a run over its probes.
+    """Returns signals of a run over its probes.
 
     Args:
         run: as :func:`stagewise.runs.store.open_run` returns it.
@@ -30,7 +30,7 @@ def signal_table(
 
     Returns:
         ``value`` and ``error`` (standard error, NaN where unknown), ``[signal, step]``, with ``direction`` (rising or
-        falling, the way a transition goes) and ``units`` for each signal. :class:`~stagewise.phases.signal.Kind` says
+        falling, in a transition) and ``units`` for each signal. :class:`~stagewise.phases.signal.Kind` says
         what each is: ``between``, ``losses_alone``, ``group_losses_alone``, ``group_loss/A``, ``contrast/A~B``,
         ``within/A~B``, ``total/A~B``, ``llc``, ``llc/A``, ``chain_share``; those of which the run has nothing are left
         out.
@@ -69,7 +69,7 @@ def signal_table(
 
 
 def mean_losses(run: xr.Dataset) -> Array:
-    """``[step, sample]``: mean losses over the draws, nats, up to a constant for each sample.
+    """Returns ``[step, sample]``: mean losses over the draws, nats, up to a constant for each sample.
 
     A run keeps the change of the mean losses since each probe's reference, and changes along references add up (where
     chains were dropped, approximately). They begin at probes without a reference: there the losses at the training

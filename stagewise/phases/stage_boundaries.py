@@ -1,4 +1,4 @@
-"""Boundaries between stages: where a curve over training, as of the learning coefficient, turns beyond its errors."""
+"""Boundaries between stages: significant turns of a curve over training, such as the learning coefficient."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ LEVEL = 0.95
 """Of the intervals."""
 
 _POOLED = 5
-"""Errors over a few chains are unsure: variances are means over so many neighbouring probes."""
+"""Number of neighbouring probes over which variances are averaged: errors over a few chains are noisy."""
 
 
 _MOST_SCORES = 2**18
@@ -25,7 +25,7 @@ _MOST_SCORES = 2**18
 
 
 class Turn(StrEnum):
-    """How a curve turns."""
+    """Kinds of turns of a curve."""
 
     maximum = "maximum"
     minimum = "minimum"
@@ -33,7 +33,7 @@ class Turn(StrEnum):
 
 @dataclass(frozen=True)
 class StageBoundary:
-    """A probe at which a curve surely turns: its slope, by the step or by its logarithm, changes sign.
+    """Probe at which a curve surely turns: its slope, by the step or by its logarithm, changes sign.
 
     Attributes:
         kind: from rising to falling (maximum), or from falling to rising (minimum).
@@ -64,7 +64,7 @@ def find_boundaries(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> list[StageBoundary]:
-    """Find where a curve turns, and between which steps.
+    """Finds where a curve turns, and between which steps.
 
     The curve is followed from its start: a rise has ended once the curve has fallen below its highest point by more
     than ``limit`` standard errors of the difference, a fall likewise. The first movement begins at no boundary, and the
@@ -85,7 +85,7 @@ def find_boundaries(
         errors: ``[probe]``, standard errors; probes with NaN are left out.
         degrees: degrees of freedom of the errors, chains - 1 for errors over chains; None takes them as known.
         chance: probability of any boundary in a curve without one, in (0, 1).
-        num_resamples: so many curves for the limit and for the intervals.
+        num_resamples: number of curves for the limit and for the intervals.
         seed: of the noise.
 
     Returns:
@@ -140,7 +140,7 @@ def find_boundaries(
 def stage_boundaries(
     run: xr.Dataset, signals: Iterable[str] | None = None, *, chance: float = 0.05, seed: int = 0
 ) -> dict[str, list[StageBoundary]]:
-    """Boundaries in the learning coefficients of a run, by signal.
+    """Returns boundaries in the learning coefficients of a run, by signal.
 
     Degrees of freedom are those of the probe with the fewest chains; probes with a single one are left out.
 
@@ -168,7 +168,7 @@ def stage_boundaries(
 
 
 def _pooled(errors: Array) -> Array:
-    """Errors ``[..., probe]`` whose variances are means over neighbours; fewer at the ends."""
+    """Returns errors ``[..., probe]`` whose variances are means over neighbours; fewer at the ends."""
     window = np.ones(min(_POOLED, 2 * ((errors.shape[-1] - 1) // 2) + 1))
     counts = np.convolve(np.ones(errors.shape[-1]), window, mode="same")
     sums = np.apply_along_axis(np.convolve, -1, errors**2, window, mode="same")
@@ -188,7 +188,7 @@ def _scores(value: Array, error: Array) -> Array:
 def _noise_limit(
     error: Array, degrees: float | None, chance: float, count: int, generator: np.random.Generator
 ) -> float:
-    """Score that noise around a constant passes on both sides of one of its points with a probability."""
+    """Returns the score that noise around a constant passes on both sides of one of its points with a probability."""
     size = len(error)
     values = error * generator.standard_normal((count, size))
     errors = np.broadcast_to(error, values.shape)
@@ -208,7 +208,7 @@ def _noise_limit(
 
 
 def _turns(value: Array, error: Array, limit: float) -> list[tuple[int, int]]:
-    """Places of the sure turns, 1 for a maximum and -1 for a minimum, in turn."""
+    """Returns places of the sure turns, 1 for a maximum and -1 for a minimum, in turn."""
     scores = _scores(value, error)
     turns: list[tuple[int, int]] = []
     start, way = 0, 0

@@ -1,4 +1,4 @@
-"""The two-phase reading of a window: how far from its first phase to its last, and how far beside the way."""
+"""Two-phase reading of a window: the share of the second phase, and the distance from the segment between both."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 
 class TwoPhaseReading(NamedTuple):
-    """A window read as a mixture of two phases.
+    """Window read as a mixture of two phases.
 
     Attributes:
         pi: ``[probe]``, share of the second phase, 0 at the window's start to 1 at its end; the between part of a
@@ -29,7 +29,7 @@ class TwoPhaseReading(NamedTuple):
 
 @checked
 def two_phase(means: ArrayLike) -> TwoPhaseReading:
-    """Project the mean losses of a window's probes on the segment from its first probe, U, to its last, V.
+    """Projects the mean losses of a window's probes on the segment from its first probe, U, to its last, V.
 
     pi(t) = (mean(t) - mean_U) . (mean_V - mean_U) / |mean_V - mean_U|^2, clipped to [0, 1]. The residual is the
     distance of mean(t) from the point of the segment at pi(t).

@@ -1,4 +1,4 @@
-"""A transition window: where it lies in training, and what it rests on."""
+"""Transition window: its place in training, and its evidence."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from stagewise.phases.two_phase import TwoPhaseReading
 
 
 class Method(StrEnum):
-    """How a window was found: looking back over the whole run, or one probe at a time."""
+    """Ways to find a window: looking back over the whole run, or one probe at a time."""
 
     offline = "offline"
     online = "online"
@@ -17,7 +17,7 @@ class Method(StrEnum):
 
 @dataclass(frozen=True)
 class CriticalSample:
-    """A sample whose loss moved far at the peak of a window.
+    """Sample whose loss moved far at the peak of a window.
 
     Attributes:
         sample: its position in the observed set.
@@ -32,7 +32,7 @@ class CriticalSample:
 
 @dataclass(frozen=True)
 class Window:
-    """A span of training in which the network changes phase, as one signal shows it.
+    """Span of training in which the network changes phase, as one signal shows it.
 
     :func:`~stagewise.phases.offline.find_windows` and :class:`~stagewise.phases.online.OnlineDetector` tell the first
     five fields and ``method``; :func:`~stagewise.phases.detection.detect` tells the others too.
@@ -89,5 +89,5 @@ class Window:
         return math.nan if self.significance is None else math.copysign(self.significance, self.height)
 
     def covers(self, step: int) -> bool:
-        """Whether a training step lies in it, start and end included; an open window goes on."""
+        """True if a training step lies in the window, start and end included; an open window has no end yet."""
         return self.start <= step and (self.end is None or step <= self.end)

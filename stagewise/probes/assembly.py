@@ -15,7 +15,7 @@ from stagewise.phases.between_norm import BetweenNorm, between_norm
 
 @dataclass(frozen=True)
 class Measured:
-    """What one probe found at its own weights.
+    """Findings of one probe at its own weights.
 
     Attributes:
         features: its draws, all that the split needs.

@@ -1,23 +1,22 @@
 """The baselines that stand beside influence at every probe: gradient dot product, TracIn, damped influence function."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from stagewise.batches import Batch
 from stagewise.errors import InputError
 from stagewise.influence.baselines import damped, graddot, tracin
 from stagewise.influence.baselines.folds import assign_folds
 from stagewise.influence.bif import SIGN
 from stagewise.influence.groups import Groups
-from stagewise.losses.contract import LossFn
 from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.selection import Masks, one_selection
+from stagewise.sampling.target import Target
 
 _AXES = ("group", "group_j")
 
@@ -29,38 +28,26 @@ class Baselines:
 
     def __init__(
         self,
-        loss_fn: LossFn,
-        observed: Batch,
-        sampling: Batch,
+        target: Target,
         groups: Groups,
         *,
         sgld: SGLDConfig,
         config: ProbeConfig,
-        forward_context: Callable[[], AbstractContextManager] = nullcontext,
-        masks: Masks | None = None,
         gradient_block: int | None = None,
     ) -> None:
         """Start before the first probe.
 
         Args:
-            loss_fn: per-sample loss.
-            observed: batch on the module's device.
-            sampling: batch that the damped influence function takes the Hessian over.
+            target: what the chains look at; the damped influence function takes the Hessian over its sampling set.
             groups: over the observed set.
-            sgld: the sampler, for its parameters and the damping localization / nbeta.
+            sgld: the sampler, for the damping localization / nbeta.
             config: which baselines are asked for.
-            forward_context: entered around each forward pass (autocast).
-            masks: what the chains move, in place of the sampler's parameters.
             gradient_block: weights whose gradients are held at once; all if None.
         """
-        self._loss_fn = loss_fn
-        self._observed = observed
-        self._sampling = sampling
+        self._target = target
         self._groups = groups
         self._sgld = sgld
         self._config = config
-        self._forward_context = forward_context
-        self._selection = one_selection(sgld.parameters, masks)
         self._tracin = tracin.TracIn()
         self._gradient_block = gradient_block
         self._last_step, self._lr_sum = 0, 0.0
@@ -69,9 +56,9 @@ class Baselines:
         """Take settings with numbers in place of ``auto``."""
         self._sgld = sgld
 
-    def rechunk(self, config: ProbeConfig) -> None:
-        """Take a configuration with another ``chunk_size``."""
-        self._config = config
+    def rechunk(self, chunk_size: int) -> None:
+        """Take so many samples for each forward pass from now on."""
+        self._target = replace(self._target, chunk_size=chunk_size)
 
     def measure(self, module: nn.Module, step: int, lr_sum: float | None) -> Variables:
         """Variables of a probe's data set, ``[group, group_j]``.
@@ -90,14 +77,10 @@ class Baselines:
         if self._config.gradient_dot:
             dot = graddot.gradient_dot(
                 module,
-                self._loss_fn,
-                self._observed,
+                self._target,
                 self._groups,
                 num_folds=self._config.gradient_dot_folds,
-                chunk_size=self._config.chunk_size,
                 block_size=self._gradient_block,
-                parameters=self._selection,
-                forward_context=self._forward_context,
             )
             found["graddot"] = (_AXES, dot, {"units": graddot.UNITS, "sign": graddot.SIGN, "pairs": self._pairs})
             defined = self._groups.has_pairs
@@ -112,7 +95,7 @@ class Baselines:
 
     @cached_property
     def _pairs(self) -> str:
-        """Which pairs of losses are meant over, in words."""
+        """Describes the pairs of losses that the mean is taken over."""
         folds = assign_folds(self._groups.counts, self._config.gradient_dot_folds)
         num = folds.max() + 1
         return "in different samples" if num == (folds >= 0).sum() else f"in different folds of {num}"
@@ -123,15 +106,12 @@ class Baselines:
         try:
             values = damped.damped_influence(
                 module,
-                self._loss_fn,
-                self._observed,
+                # Second derivatives are too rough under autocast.
+                replace(self._target, forward_context=nullcontext),
                 self._groups,
-                sampling=self._sampling,
                 nbeta=self._sgld.nbeta,
                 localization=localization,
                 weight_decay=self._sgld.weight_decay,
-                parameters=self._selection,
-                chunk_size=self._config.chunk_size,
             )
         except InputError as refused:
             values = np.full((len(self._groups), len(self._groups)), np.nan)
@@ -156,6 +136,6 @@ class Baselines:
         return {"tracin": self._tracin.state_dict(), "last_step": self._last_step, "lr_sum": self._lr_sum}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """What :meth:`state_dict` saved."""
+        """Loads what :meth:`state_dict` saved."""
         self._tracin.load_state_dict(state["tracin"])
         self._last_step, self._lr_sum = state["last_step"], state["lr_sum"]

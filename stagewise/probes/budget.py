@@ -1,4 +1,4 @@
-"""How much of a run's time probes may take."""
+"""Budget: the share of a run's time that probes may take."""
 
 import time
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class Stopwatch:
 
 
 def affords(record: Record, max_overhead: float) -> bool:
-    """Whether one more probe keeps the probes within their budget.
+    """True if one more probe keeps the probes within their budget.
 
     The last probe tells what the next one costs. The first probe is always taken, since nothing else tells.
 

@@ -1,4 +1,4 @@
-"""What the chains of a probe tell of themselves, as variables of its data set: diagnostics, flags, the trace."""
+"""Facts about the chains of a probe, as variables of its data set: diagnostics, flags, the trace."""
 
 from dataclasses import fields
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a probe measures around its chains."""
+"""Settings of a probe around its chains."""
 
 from dataclasses import dataclass, field
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""When a probe is flagged: limits with their reasons, and what the user is told."""
+"""Flags of a probe: limits with their reasons, and advice."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -151,7 +151,7 @@ _DRAWS_NOT_FINITE = "lower sgld.lr or raise sgld.localization"
 
 
 def remedy(flag: str) -> str:
-    """What to set against a kind of flag.
+    """Returns the advice against a kind of flag.
 
     Args:
         flag: one of :data:`FLAG_NAMES`.
@@ -231,5 +231,5 @@ def find_flags(
 
 
 def in_equilibrium(flags: Iterable[Flag]) -> bool:
-    """Whether none of the flags of a probe says that its chains have not reached equilibrium."""
+    """True if no flag of a probe says that its chains have not reached equilibrium."""
     return not any(flag.name in EQUILIBRIUM_FLAGS for flag in flags)

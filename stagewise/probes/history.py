@@ -1,4 +1,4 @@
-"""What a run's probes have come to so far."""
+"""History of a run's probes so far."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -120,5 +120,5 @@ class Record:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "Record":
-        """What :meth:`state_dict` saved."""
+        """Loads what :meth:`state_dict` saved."""
         return cls(**state)

@@ -1,8 +1,8 @@
 """The local learning coefficient of each probe: from the draws of influence, or from chains of its own."""
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,16 +10,14 @@ import xarray as xr
 from arviz_stats.base import array_stats
 from torch import Tensor, nn
 
-from stagewise.batches import Batch
 from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups
 from stagewise.influence.llc import MeanLosses, llc, llc_remarks, mean_losses_of
-from stagewise.losses.contract import LossFn
 from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, SGLDConfig
-from stagewise.sampling.selection import Masks
 from stagewise.sampling.share import ALONE, ChainShare
+from stagewise.sampling.target import Target
 from stagewise.sampling.trace import Trace, merge_traces
 
 _MIN_DRAWS = 4
@@ -36,39 +34,30 @@ class LearningCoefficient:
     def __init__(
         self,
         module: nn.Module,
-        loss_fn: LossFn,
-        observed: Batch,
-        sampling: Batch,
+        target: Target,
         groups: Groups,
         *,
         sgld: SGLDConfig,
         config: ProbeConfig,
-        forward_context: Callable[[], AbstractContextManager] = nullcontext,
-        masks: Masks | None = None,
         share: ChainShare = ALONE,
     ) -> None:
         """Nothing is run yet.
 
         Args:
             module: what will be probed.
-            loss_fn: per-sample loss.
-            observed: batch on the module's device.
-            sampling: batch that drives the chains.
+            target: what the chains of influence look at.
             groups: over the observed set.
             sgld: the sampler of influence.
             config: of the measurement.
-            forward_context: entered around each forward pass (autocast).
-            masks: what the chains move, in place of the sampler's parameters.
             share: which of the chains this process runs.
 
         Raises:
             InputError: settings of its own that do not fit to those of influence, or fewer chains than processes.
         """
-        self._module, self._loss_fn = module, loss_fn
-        self._observed, self._sampling = observed, sampling
+        self._module, self._target = module, target
         self._groups, self._means = groups, MeanLosses(groups)
         self._config, self._sgld = config, sgld
-        self._forward_context, self._masks, self._share = forward_context, masks, share
+        self._share = share
         self.own = config.llc.own_sgld(sgld)
         self._numbers = None if self.own is None else share.numbers(self.own.num_chains)
         self._sampler: ChainSampler | None = None
@@ -80,11 +69,11 @@ class LearningCoefficient:
         if self.own is not None and self._sampler is not None:
             self._sampler.settle(self.own)
 
-    def rechunk(self, config: ProbeConfig) -> None:
-        """Take a configuration with another ``chunk_size``."""
-        self._config = config
-        if self._sampler is not None and config.chunk_size is not None:
-            self._sampler.rechunk(config.chunk_size)
+    def rechunk(self, chunk_size: int) -> None:
+        """Take so many samples for each forward pass from now on."""
+        self._target = replace(self._target, chunk_size=chunk_size)
+        if self._sampler is not None:
+            self._sampler.rechunk(chunk_size)
 
     def run(
         self, step: int, second_moments: Mapping[str, Tensor] | None, *, engine: EngineName | None
@@ -105,18 +94,7 @@ class LearningCoefficient:
             return None
         start = time.perf_counter()
         if self._sampler is None:
-            self._sampler = ChainSampler(
-                self._module,
-                self._loss_fn,
-                observed=self._observed,
-                sampling=self._sampling,
-                config=self.own,
-                chunk_size=self._config.chunk_size,
-                forward_context=self._forward_context,
-                reduce=self._means,
-                engine=engine,
-                masks=self._masks,
-            )
+            self._sampler = ChainSampler(self._module, self._target, self.own, reduce=self._means, engine=engine)
         traces = self._share.collect(self._sampler.run(step, second_moments, numbers=self._numbers))
         return None if traces is None else (merge_traces(traces), time.perf_counter() - start)
 

@@ -13,7 +13,7 @@ _ADVICE = "leave it out to measure from the draws of influence"
 
 @dataclass(frozen=True)
 class LLCConfig:
-    """How the local learning coefficient is measured, see :mod:`stagewise.influence.llc`.
+    """Settings of the local learning coefficient, see :mod:`stagewise.influence.llc`.
 
     With nothing set it is taken from the draws of influence, and is free. With any number set, chains of its own are
     run at every probe beside those of influence, with that number and what influence has for all else but the two that

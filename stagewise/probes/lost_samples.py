@@ -21,7 +21,7 @@ def not_finite_rows(losses: ArrayLike) -> NDArray[np.int64]:
 
 
 def kinds_seen(losses: ArrayLike) -> str:
-    """What is not finite among losses, in words: NaN, inf, or both."""
+    """Describes what is not finite among losses: NaN, inf, or both."""
     values = np.asarray(losses)
     seen = {"NaN": np.isnan(values).any(), "inf": np.isinf(values).any()}
     return " and ".join(name for name, there in seen.items() if there)
@@ -47,7 +47,7 @@ class ObservedSet:
 
     @property
     def is_whole(self) -> bool:
-        """Whether no sample was left out."""
+        """True if no sample was left out."""
         return len(self.numbers) == self.num_given
 
     def rows(self, samples: Collection[int]) -> NDArray[np.int64]:
@@ -86,7 +86,7 @@ class ObservedSet:
 
 
 def _meets(mask: NDArray[Any], present: NDArray[np.bool_]) -> bool:
-    """Whether a group has a loss."""
+    """True if a group has a loss."""
     group = mask.astype(bool)
     return bool((group.reshape(*group.shape, *[1] * (present.ndim - group.ndim)) & present).any())
 
@@ -105,7 +105,7 @@ def _named(groups: Sequence[str]) -> str:
 def lost_words(
     samples: Collection[int], groups: Sequence[str], *, seen: str, num_left: int, step: int | None = None
 ) -> str:
-    """What is told when samples are left out.
+    """Returns the warning about samples that are left out.
 
     Args:
         samples: their numbers in the set as it was given.

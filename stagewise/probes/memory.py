@@ -1,4 +1,4 @@
-"""What each product of a probe needs of memory, stated before any work, and refused beyond a limit."""
+"""Memory that each product of a probe needs, stated before any work, and refused beyond a limit."""
 
 import math
 from collections.abc import Sequence
@@ -144,7 +144,7 @@ def check_memory(
 def gradient_memory(
     config: ProbeConfig, others_gib: float, *, num_groups: int, num_weights: int, weight_bytes: int = 4
 ) -> tuple[int | None, float]:
-    """How many weights' gradients are held at once for dot products between groups.
+    """Returns how many weights' gradients are held at once for dot products between groups.
 
     They get what the other products leave of the limit, a sixteenth of it at least. Where that is not enough for all
     weights, they are taken in blocks, each with passes of its own: nothing is refused for them.

@@ -25,6 +25,7 @@ from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.preconditioners.diagonal import AdamMoments
 from stagewise.sampling.selection import Masks
+from stagewise.sampling.target import Target
 from stagewise.sampling.trace import Trace
 
 Collate = Callable[[list[Any]], Batch]
@@ -137,7 +138,7 @@ def bif(
     found_loss = resolve_loss(module, loss_fn)
     # First: it refuses what cannot be used before any curvature is measured.
     prober = Prober(module, found_loss, sources, sgld=sgld, config=probe, masks=masks)
-    resolved, remarks = _resolve(module, found_loss, sources, sgld, probe, masks, second_moments, step)
+    resolved, remarks = _resolve(module, prober.target, sgld, probe, second_moments, step)
     prober.settle(resolved)
     result, trace = prober.probe(module, step, second_moments=second_moments)
     _warn(remarks, trace, {} if result is None else result.attrs["flags"])
@@ -160,11 +161,9 @@ def _read(name: str, data: Dataset | Batch, collate_fn: Collate | None) -> Batch
 
 def _resolve(
     module: nn.Module,
-    loss_fn: LossFn,
-    data: ProbeData,
+    target: Target,
     sgld: SGLDConfig,
     probe: ProbeConfig,
-    masks: Masks | None,
     second_moments: Mapping[str, Tensor] | None,
     step: int,
 ) -> tuple[SGLDConfig, list[str]]:
@@ -173,7 +172,7 @@ def _resolve(
     if not (needed or probe.check_curvature):
         return replace(sgld, **sgld.fallbacks()), []
     try:
-        landscape = landscape_of(module, loss_fn, data, sgld, probe.memory_limit_gib, masks=masks)
+        landscape = landscape_of(module, target, sgld, probe.memory_limit_gib)
         landscape = replace(landscape, second_moments=second_moments or {})
         findings: list[Finding]
         if sgld.unsettled:

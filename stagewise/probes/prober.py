@@ -14,14 +14,14 @@ import xarray as xr
 from torch import Tensor, nn
 
 from stagewise._version import __version__
-from stagewise.batches import Batch, num_samples, take, to_device
+from stagewise.batches import num_samples, take, to_device
 from stagewise.checks.bounds import check_arguments
 from stagewise.influence.control import control_influence
 from stagewise.influence.features import Features, Reducer
 from stagewise.influence.groups import Groups, Positions
 from stagewise.influence.token_sums import TokenSums
 from stagewise.isolation import untouched, with_weights
-from stagewise.losses.contract import Losses, LossFn, evaluate
+from stagewise.losses.contract import Losses, LossFn
 from stagewise.probes.assembly import Measured, assemble
 from stagewise.probes.axes import TOKEN_AXES, flat_masks
 from stagewise.probes.baselines import Baselines
@@ -37,8 +37,9 @@ from stagewise.probes.start_check import check_start
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.data import ProbeData
-from stagewise.sampling.selection import Masks, masks_digest, moved_entries, one_selection
+from stagewise.sampling.selection import Masks, masks_digest, moved_entries
 from stagewise.sampling.share import ALONE, ChainShare
+from stagewise.sampling.target import Target
 from stagewise.sampling.trace import Trace, merge_traces
 from stagewise.sampling.weights import FlatWeights
 
@@ -70,7 +71,6 @@ class Prober:
         sgld: SGLDConfig,
         config: ProbeConfig,
         references: References | None = None,
-        device: torch.device | None = None,
         forward_context: Callable[[], AbstractContextManager] = nullcontext,
         engine: EngineName | None = None,
         masks: Masks | None = None,
@@ -87,7 +87,6 @@ class Prober:
             sgld: the sampler.
             config: the measurement.
             references: earlier probes of the same run; none if not given.
-            device: where the module lives; the device of its first parameter if None.
             forward_context: entered around each forward pass (autocast).
             engine: the engine that ``auto`` chose earlier in the same run.
             masks: parameter name to bool mask of its shape: chains and baselines move the entries where it is True and
@@ -105,14 +104,15 @@ class Prober:
             InputError: a parameter pattern matches nothing; masks, groups, position bins or chosen samples do not fit;
                 there are fewer chains than processes; or what is asked for needs more memory than allowed.
         """
-        check_arguments("Prober", Prober.__init__, locals(), leave=["device", "forward_context", "warn"])
-        device = device or next(module.parameters()).device
-        self._loss_fn = loss_fn
-        self._observed = to_device(data.observed, device)
-        self._own_sampling = None if data.sampling is None else to_device(data.sampling, device)
+        check_arguments("Prober", Prober.__init__, locals(), leave=["forward_context", "warn"])
+        device = next(module.parameters()).device
+        observed = to_device(data.observed, device)
+        sampling = None if data.sampling is None else to_device(data.sampling, device)
+        target = Target(loss_fn, observed, sampling, masks, config.chunk_size, forward_context)
+        self._target = target.moved_by(sgld)
+        self._drives_itself = sampling is None
         self._sgld = sgld
         self._config = config
-        self._forward_context = forward_context
         self._masks = masks
         self._share, self._numbers = share, share.numbers(sgld.num_chains)
         self._references = References(config.reference_ratio) if references is None else references
@@ -122,21 +122,17 @@ class Prober:
             self.memory_gib, self._gradient_block = self._check_memory(module, max(1, len(data.groups)))
             present, bad, seen, self._moved_weights = check_start(
                 module,
-                loss_fn,
-                self._observed,
-                self._own_sampling,
+                self._target,
                 batch_size=sgld.batch_size,
-                chunk_size=config.chunk_size,
-                selection=one_selection(sgld.parameters, masks),
-                forward_context=forward_context,
+                drives_itself=self._drives_itself,
                 lost=frozenset(lost or ()),
             )
         whole = ObservedSet(
-            self._observed, flat_masks(data.groups, self._axes), present, np.arange(len(present)), len(present)
+            observed, flat_masks(data.groups, self._axes), present, np.arange(len(present)), len(present)
         )
         _, _, reduced = self._grouped(whole)
         # Of what was given: a sample that is left out later does not make it other data.
-        self._digest = data_digest((self._observed, self._sampling), reduced)
+        self._digest = data_digest((observed, self._target.sampling), reduced)
         self._set, gone = whole.without(bad if lost is None else lost)
         if lost is None and len(bad) and share.is_first:
             warn(lost_words(bad, gone, seen=seen, num_left=len(self._set.numbers)))
@@ -153,55 +149,39 @@ class Prober:
     def _build(self, module: nn.Module, engine: EngineName | None) -> None:
         """Everything that is made for the observed set as it is now; nothing is changed where that is refused."""
         self.groups, self._positions, self._reduced = self._grouped(self._set)
-        self._observed = self._set.batch
+        observed = self._set.batch
+        sampling = observed if self._drives_itself else self._target.sampling
+        self._target = replace(self._target, observed=observed, sampling=sampling)
         chosen = self._config.token_samples
         # Nothing is left of an empty choice.
         self._token_rows = None if chosen is None else self._set.rows_in_order(chosen) or None
         self.baselines = Baselines(
-            self._loss_fn,
-            self._observed,
-            self._sampling,
+            self._target,
             self.groups,
             sgld=self._sgld,
             config=self._config,
-            forward_context=self._forward_context,
-            masks=self._masks,
             gradient_block=self._gradient_block,
         )
         self._llc = LearningCoefficient(
             module,
-            self._loss_fn,
-            self._observed,
-            self._sampling,
+            self._target,
             self.groups,
             sgld=self._sgld,
             config=self._config,
-            forward_context=self._forward_context,
-            masks=self._masks,
             share=self._share,
         )
         self._sampler = ChainSampler(
             module,
-            self._loss_fn,
-            observed=self._observed,
-            sampling=self._sampling,
-            config=self._sgld,
-            chunk_size=self._config.chunk_size,
-            forward_context=self._forward_context,
+            self._target,
+            self._sgld,
             reduce=None if self._config.save_trace else Reducer(self._reduced),
             engine=engine,
-            masks=self._masks,
         )
 
     @property
-    def _sampling(self) -> Batch:
-        """What drives the chains: the observed set where nothing else was given."""
-        return self._observed if self._own_sampling is None else self._own_sampling
-
-    @property
-    def data(self) -> ProbeData:
-        """What probes look at now, without its groups: the samples that are left, and the sampling set."""
-        return ProbeData(self._observed, self._own_sampling)
+    def target(self) -> Target:
+        """What probes look at now: with the samples that are left."""
+        return self._target
 
     @property
     def lost(self) -> tuple[int, ...]:
@@ -252,20 +232,21 @@ class Prober:
 
     def _check_memory(self, module: nn.Module, num_groups: int) -> tuple[float, int | None]:
         """Refuse before the work: two samples tell how many losses each has. GiB, and weights in a gradient block."""
-        leaves = FlatWeights(module, one_selection(self._sgld.parameters, self._masks)).leaves
+        target = self._target
+        leaves = FlatWeights(module, target.selection).leaves
 
         def few_losses() -> Losses:
-            with self._forward_context(), torch.no_grad():
+            with torch.no_grad():
                 # Not one: a norm over the batch that is always on refuses that.
-                return evaluate(self._loss_fn, module, take(self._observed, slice(0, 2)))
+                return target.evaluate(module, take(target.observed, slice(0, 2)))
 
         few = with_weights(module, leaves, few_losses)
         self._axes = few.axes
-        shape = (num_samples(self._observed), *few.values.shape[1:])
+        shape = (num_samples(target.observed), *few.values.shape[1:])
         others = check_memory(
             self._config, self._sgld, loss_shape=shape, num_groups=num_groups, num_processes=self._share.world_size
         )
-        moved = moved_entries(module, one_selection(self._sgld.parameters, self._masks))
+        moved = moved_entries(module, target.selection)
         block, gib = gradient_memory(
             self._config,
             others,
@@ -331,7 +312,7 @@ class Prober:
         lr_sum: float | None = None,
         number: int | None = None,
     ) -> tuple[Measured | None, Trace]:
-        """What a probe finds at its own weights: chains, diagnostics, flags, baselines. No other probe is looked at.
+        """Measures at the weights of one probe: chains, diagnostics, flags, baselines. No other probe is read.
 
         Args:
             module: the module that the prober was made for.
@@ -409,17 +390,19 @@ class Prober:
 
     def halve_chunks(self) -> bool:
         """Halve the chunks of the observed set, to need less memory; False where they are of one sample already."""
-        now = min(self._config.chunk_size or num_samples(self._observed), num_samples(self._observed))
+        size = num_samples(self._target.observed)
+        now = min(self._target.chunk_size or size, size)
         if now == 1:
             return False
-        self._config = replace(self._config, chunk_size=(now + 1) // 2)
-        self._sampler.rechunk((now + 1) // 2)
-        self.baselines.rechunk(self._config)
-        self._llc.rechunk(self._config)
+        half = (now + 1) // 2
+        self._target = replace(self._target, chunk_size=half)
+        self._sampler.rechunk(half)
+        self.baselines.rechunk(half)
+        self._llc.rechunk(half)
         return True
 
     def mark(self) -> Mark:
-        """What a probe adds to, for :meth:`return_to`."""
+        """Marks the state that a probe adds to, for :meth:`return_to`."""
         return Mark(self._references.mark(), deepcopy(self.baselines.state_dict()), self._num_probes)
 
     def return_to(self, mark: Mark) -> None:
@@ -437,7 +420,7 @@ class Prober:
         return self.fingerprint()
 
     def fingerprint(self) -> dict[str, str]:
-        """What must stay the same over a run for its probes to compare: settings and data, as text."""
+        """Settings and data that must stay the same over a run for its probes to compare, as text."""
         found = {
             "sgld": repr(self._sgld),
             "centering": str(self._config.centering),

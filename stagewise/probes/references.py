@@ -43,7 +43,7 @@ class References:
             self._kept.append(features)
 
     def mark(self) -> list[Features]:
-        """What is cached, for :meth:`return_to`."""
+        """Marks what is cached, for :meth:`return_to`."""
         return list(self._kept)
 
     def return_to(self, mark: list[Features]) -> None:
@@ -55,5 +55,5 @@ class References:
         return [features.state_dict() for features in self._kept]
 
     def load_state_dict(self, state: list[dict[str, Any]]) -> None:
-        """What :meth:`state_dict` saved."""
+        """Loads what :meth:`state_dict` saved."""
         self._kept = [Features.from_state_dict(features) for features in state]

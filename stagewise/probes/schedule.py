@@ -57,7 +57,7 @@ _BUDGET = "0.1 lets probes take a tenth of the training time; null is no budget"
 
 @dataclass(frozen=True)
 class ProbeSchedule:
-    """When to probe: one of three ways, or every 50 steps. Steps count as ``trainer.global_step`` does.
+    """Schedule of the probes: one of three ways, or every 50 steps. Steps count as ``trainer.global_step`` does.
 
     Attributes:
         every_n_steps: at n, 2n, 3n, ...
@@ -117,7 +117,7 @@ class ProbeSchedule:
             )
 
     def due(self, previous: int, step: int) -> bool:
-        """Whether a scheduled step lies in (previous, step].
+        """True if a scheduled step lies in (previous, step].
 
         Args:
             previous: the step looked at before; -1 before the first.

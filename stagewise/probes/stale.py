@@ -1,8 +1,5 @@
 """Losses that remember other weights are refused: a chain moves weights, and what came of them before is stale."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 from torch import Tensor, nn
 
@@ -10,8 +7,7 @@ from stagewise.batches import Batch
 from stagewise.errors import LossContractError
 from stagewise.isolation import restored, with_weights
 from stagewise.isolation.snapshot import Snapshot
-from stagewise.losses.contract import LossFn, evaluate
-from stagewise.sampling.selection import Selection
+from stagewise.sampling.target import Target
 from stagewise.sampling.weights import FlatWeights
 
 DISPLACEMENT = 1e-2
@@ -22,21 +18,16 @@ ROUNDING = 1e-3
 
 
 def check_stale(
-    loss_fn: LossFn,
     module: nn.Module,
+    target: Target,
     batch: Batch,
-    selection: Selection = None,
-    *,
-    forward_context: Callable[[], AbstractContextManager] = nullcontext,
 ) -> None:
     """Hold losses at displaced weights against those that the module gives after it has seen other weights.
 
     Args:
-        loss_fn: per-sample loss.
         module: at w*, in eval mode; left as it was.
+        target: loss, and what moves; its ``forward_context`` is left in between, as autocast keeps casts of weights.
         batch: samples to look at.
-        selection: which entries of which parameters chains move.
-        forward_context: entered around each forward pass: autocast keeps casts of weights until it is left.
 
     Raises:
         LossContractError: they differ, as where ``forward`` keeps what it has computed from the weights; what it has
@@ -44,11 +35,10 @@ def check_stale(
     """
 
     def losses() -> Tensor:
-        with forward_context():
-            return evaluate(loss_fn, module, batch).values
+        return target.evaluate(module, batch).values
 
     def seen(*, displaced: bool, before: bool) -> tuple[Tensor, list[str]]:
-        weights = FlatWeights(module, selection)
+        weights = FlatWeights(module, target.selection)
 
         def body() -> tuple[Tensor, list[str]]:
             snapshot = Snapshot(module)

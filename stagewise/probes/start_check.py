@@ -1,7 +1,6 @@
 """The loss contract on all that probes look at, before the first of them."""
 
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -12,16 +11,16 @@ from torch import Tensor, nn
 from stagewise.batches import Batch, chunks, num_samples, take
 from stagewise.errors import LossContractError
 from stagewise.isolation import with_weights
-from stagewise.losses.contract import Losses, LossFn, check_finite, check_loss, check_some, evaluate
+from stagewise.losses.contract import Losses, check_finite, check_loss, check_some, evaluate
 from stagewise.probes.chunking import check_chunking
 from stagewise.probes.lost_samples import kinds_seen, not_finite_rows
 from stagewise.probes.stale import check_stale
-from stagewise.sampling.selection import Selection
+from stagewise.sampling.target import Target
 from stagewise.sampling.weights import FlatWeights
 
 
 class Found(NamedTuple):
-    """What the check has seen.
+    """Findings of the check.
 
     Attributes:
         present: bool ``[sample]`` or ``[sample, token]``, where the observed set has a loss.
@@ -38,14 +37,10 @@ class Found(NamedTuple):
 
 def check_start(
     module: nn.Module,
-    loss_fn: LossFn,
-    observed: Batch,
-    sampling: Batch | None,
+    target: Target,
     *,
     batch_size: int,
-    chunk_size: int | None,
-    selection: Selection,
-    forward_context: Callable[[], AbstractContextManager] = nullcontext,
+    drives_itself: bool = False,
     lost: Collection[int] = (),
 ) -> Found:
     """Check the loss on the whole observed set, chunk by chunk, and on a minibatch of the sampling set.
@@ -55,13 +50,9 @@ def check_start(
 
     Args:
         module: in eval mode; its weights are left as they were, see :func:`~stagewise.isolation.with_weights`.
-        loss_fn: per-sample loss.
-        observed: batch whose losses are recorded, on the module's device.
-        sampling: batch that drives the chains; the observed one if None.
+        target: what the chains look at.
         batch_size: of the minibatches of chains.
-        chunk_size: observed samples for each forward pass; all at once if None.
-        selection: which entries of which parameters chains move.
-        forward_context: entered around each forward pass (autocast).
+        drives_itself: whether the observed set drives the chains: then without what is left out.
         lost: observed samples that are left out in any case, and not judged.
 
     Raises:
@@ -71,16 +62,16 @@ def check_start(
     masks: list[Tensor] = []
     bad: list[int] = []
     seen: list[NDArray[np.float64]] = []
-    weights = FlatWeights(module, selection)
+    weights = FlatWeights(module, target.selection)
 
     def observe() -> Batch:
-        with forward_context(), torch.no_grad():
-            for chunk in chunks(observed, chunk_size):
-                losses, start = evaluate(loss_fn, module, chunk), sum(map(len, masks))
+        with target.forward_context(), torch.no_grad():
+            for chunk in target.observed_chunks():
+                losses, start = evaluate(target.loss_fn, module, chunk), sum(map(len, masks))
                 values = losses.values.cpu().double().numpy()
                 rows = [int(row) for row in not_finite_rows(values) if start + int(row) not in lost]
                 if not masks:
-                    _check_neighbours(loss_fn, module, observed, chunk, losses, {*rows, *lost})
+                    _check_neighbours(module, target, chunk, losses, {*rows, *lost})
                 masks.append(losses.mask.cpu())
                 bad.extend(start + row for row in rows)
                 seen.append(values[rows].ravel())
@@ -93,14 +84,14 @@ def check_start(
                     "the observed set; expected finite nats; look at the model, its weights and what it is given, or "
                     "mask losses out by returning (losses, mask)"
                 )
-            drives = observed if sampling is None else sampling
-            if sampling is None and leave:
+            drives = target.sampling
+            if drives_itself and leave:
                 drives = take(drives, torch.tensor([row for row in range(len(present)) if row not in leave]))
-            return _first_with_loss(loss_fn, module, drives, batch_size)
+            return _first_with_loss(module, target, drives, batch_size)
 
     def gradient() -> Tensor:
-        with forward_context():
-            losses = check_loss(loss_fn, module, minibatch)
+        with target.forward_context():
+            losses = check_loss(target.loss_fn, module, minibatch)
         return weights.gradient(losses.mean())
 
     # As in a probe: a forward pass that writes to weights (a largest norm) writes to those of the chain.
@@ -112,29 +103,27 @@ def check_start(
             "got a gradient that is not finite from a finite loss; expected finite gradients; look for square "
             "roots, norms and logarithms at zero"
         )
-    check_stale(loss_fn, module, minibatch, selection, forward_context=forward_context)
+    check_stale(module, target, minibatch)
     told = kinds_seen(np.concatenate(seen))
     return Found(torch.cat(masks).numpy(), np.array(bad, dtype=np.int64), told, len(weights.anchor))
 
 
-def _check_neighbours(
-    loss_fn: LossFn, module: nn.Module, observed: Batch, chunk: Batch, losses: Losses, leave: Collection[int]
-) -> None:
-    """That losses of the first chunk do not depend on the samples beside them, by those that are finite."""
+def _check_neighbours(module: nn.Module, target: Target, chunk: Batch, losses: Losses, leave: Collection[int]) -> None:
+    """Checks that losses of the first chunk do not depend on neighbouring samples, by those that are finite."""
     size = num_samples(chunk)
     kept = [row for row in range(size) if row not in leave]
     if len(kept) == size:
-        check_chunking(loss_fn, module, observed, losses)
+        check_chunking(target.loss_fn, module, target.observed, losses)
     elif kept:
         good = take(chunk, torch.tensor(kept))
-        check_chunking(loss_fn, module, good, evaluate(loss_fn, module, good))
+        check_chunking(target.loss_fn, module, good, evaluate(target.loss_fn, module, good))
 
 
-def _first_with_loss(loss_fn: LossFn, module: nn.Module, sampling: Batch, batch_size: int) -> Batch:
+def _first_with_loss(module: nn.Module, target: Target, sampling: Batch, batch_size: int) -> Batch:
     """The first minibatch of the sampling set in which the mask leaves a loss: in some, every label is ignored."""
     masks: list[Tensor] = []
     for batch in chunks(sampling, batch_size):
-        losses = evaluate(loss_fn, module, batch)
+        losses = evaluate(target.loss_fn, module, batch)
         check_finite(losses, "the sampling set, whose gradients drive the chains", sum(map(len, masks)))
         if losses.mask.any():
             return batch

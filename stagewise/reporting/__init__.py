@@ -1,1 +1,1 @@
-"""What people see: tags, TensorBoard, figures, files."""
+"""Output of runs: tags, TensorBoard, figures, files."""

@@ -19,7 +19,7 @@ _MOST_MAPS = 8
 
 
 def chosen_steps(run: xr.Dataset, steps: Sequence[int] | None = None) -> list[int]:
-    """Steps of the maps: those that are asked for, or at most eight, evenly over the probes, first and last included.
+    """Returns the steps of the maps: those requested, or at most eight, evenly over the probes, with first and last.
 
     Raises:
         InputError: a step without a probe.
@@ -45,7 +45,7 @@ def class_maps(
     limit: float | None = None,
     confidence: float = 0.95,
 ) -> Figure:
-    """Influence of each class on each other one, a map for each step, all with one symmetric scale.
+    """Returns influence of each class on each other one, a map for each step, all with one symmetric scale.
 
     Blue is negative = helpful, red is positive = harmful, white is zero, grey where two classes have no pair of losses
     in different samples. A dot marks what the interval over chains tells from zero.
@@ -63,14 +63,14 @@ def class_maps(
     """
     if "group_bif" not in run or "step" not in run.dims:
         raise InputError("got a data set that is not a run with group_bif; expected what open_run returns")
-    parts = [str(it) for it in run["part"].values]
+    parts = [str(name) for name in run["part"].values]
     require(part in parts, "part", repr(part), f"one of {', '.join(parts)}", "'within' is the default")
     require(limit is None or limit > 0, "limit", limit, "nats^2 above 0", "leave it out for the largest value")
     at = chosen_steps(run, steps)
     chosen = run.sel(step=at, part=part)
     values = chosen["group_bif"].transpose("step", "group", "group_j").values
     half = (chosen["group_bif_se"] * interval_factor(chosen, confidence)).transpose("step", "group", "group_j").values
-    # NaN where the error is unknown: not told from zero.
+    # NaN where the error is unknown: not significant.
     sure = np.abs(values) > np.where(np.isnan(half), np.inf, half)
     bound = limit or float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
     names = [str(name) for name in run["group"].values]
@@ -80,7 +80,7 @@ def class_maps(
     side = max(1.9, 0.34 * len(names))
     title = (
         f"Influence of classes on each other, {part} part: blue = negative = helpful, red = harmful\n"
-        f"dot: told from zero at {100 * confidence:g} %; colours end at ±{bound:.2g} nats²"
+        f"dot: differs from zero at {100 * confidence:g} %; colours end at ±{bound:.2g} nats²"
     )
     words = 0.085 * max(map(len, names))
     figure = new_figure(max(7.2, 1.4 + words + columns * (side + 0.2)), 0.9 + words + rows * (side + 0.45), title)

@@ -1,4 +1,4 @@
-"""The page that tells how many losses each observed group holds, and how many each two share."""
+"""Page that tells how many losses each observed group holds, and how many each two share."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ CLASSES_NAME = "classes.md"
 
 
 def classes_page(tables: str, *, unit: str) -> str:
-    """The page as Markdown.
+    """Returns the page as Markdown.
 
     Args:
         tables: as :meth:`stagewise.lm.classes.Coverage.markdown` makes them.
@@ -20,12 +20,12 @@ def classes_page(tables: str, *, unit: str) -> str:
 
 
 def write_classes_page(folder: Path, page: str) -> Path:
-    """Write it whole or not at all; returns its path."""
+    """Writes it whole or not at all; returns its path."""
     return write_text_file(folder / CLASSES_NAME, page)
 
 
 def classes_section(folder: Path) -> str | None:
-    """The page of a run as a section of its report; None where there is none."""
+    """Returns the page of a run as a section of its report; None where there is none."""
     path = folder / CLASSES_NAME
     # Others may have written it: what is HTML in it is shown, not obeyed.
     if not path.is_file():

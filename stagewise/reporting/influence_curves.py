@@ -37,7 +37,7 @@ def influence_curves(
     confidence: float = 0.95,
     min_z: float = 3.0,
 ) -> Figure:
-    """Group influence over training, a panel for each pair of classes, negative = helpful.
+    """Groups influence over training, a panel for each pair of classes, negative = helpful.
 
     The band is Student's interval from the jackknife error over chains. Where the chains of a probe or of its reference
     have not reached equilibrium the curve is dashed with open marks, without a band, and no change of sign rests on it;
@@ -58,7 +58,7 @@ def influence_curves(
     """
     if "group_bif" not in run or "step" not in run.dims:
         raise InputError("got a data set that is not a run with group_bif; expected what open_run returns")
-    parts = [str(it) for it in run["part"].values]
+    parts = [str(name) for name in run["part"].values]
     require(part in parts, "part", repr(part), f"one of {', '.join(parts)}", "'within' is the default")
     sure_limit(min_z)  # refuses before anything is drawn
     chosen = curve_pairs(run) if pairs is None else list(pairs)

@@ -1,4 +1,4 @@
-"""What an intervention did to a run: as plain data and as text."""
+"""Report of an intervention, as plain data and as text."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -21,12 +21,12 @@ def build_report(
     strata: Strata | None = None,
     loader: ReweightedLoader | None = None,
 ) -> dict[str, Any]:
-    """What was planned and, for sampling, what was drawn; plain data.
+    """Builds the report: planned changes and, for sampling, the data drawn; plain data.
 
     Args:
         plan: of the run.
         mechanism: ``sampling`` or ``loss``.
-        policy: in words.
+        policy: description of it.
         end: training step that was reached.
         strata: of the training data; None where groups are known by their names only, which leaves out the budget.
         loader: of the training data, for sampling.
@@ -48,14 +48,16 @@ def build_report(
         "groups": list(plan.names),
         "steps": end,
         "prefetch_lag": 0 if loader is None else loader.prefetch_lag,
-        "changes": [{**asdict(it), "weights": dict(it.weights)} for it in plan.changes if it.step <= end],
+        "changes": [
+            {**asdict(change), "weights": dict(change.weights)} for change in plan.changes if change.step <= end
+        ],
         "budget": None if strata is None else asdict(plan.budget(strata, end=end)),
         "drawn": drawn,
     }
 
 
 def report_markdown(report: Mapping[str, Any]) -> str:
-    """A report as text for TensorBoard: a table of changes, and the budget."""
+    """Returns a report as text for TensorBoard: a table of changes, and the budget."""
     lines = [f"**{report['mechanism']}**, {report['windows']} windows, policy {markdown_text(report['policy'])}.", ""]
     if report["windows"] == "live" and report["prefetch_lag"]:
         lines += [f"Changes show in the data {report['prefetch_lag']} batches late, from prefetching workers.", ""]

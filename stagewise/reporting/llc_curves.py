@@ -18,11 +18,11 @@ _CURVE, _LOCALIZED = "#0072B2", "#D55E00"
 
 
 def llc_curves(run: xr.Dataset, *, confidence: float = 0.95) -> Figure:
-    """Learning coefficients over training: of all losses, then of each group, a panel each.
+    """Returns learning coefficients over training: of all losses, then of each group, a panel each.
 
     The band is Student's interval from the error over chains; there is none where the chains have not reached
     equilibrium. Points are open where the localized share is above .5:
-    the height there is mostly the localization's. The first eleven groups are shown.
+    the height there is mostly due to the localization. The first eleven groups are shown.
 
     Args:
         run: as :func:`stagewise.runs.store.open_run` returns it.
@@ -38,7 +38,7 @@ def llc_curves(run: xr.Dataset, *, confidence: float = 0.95) -> Figure:
     rows = -(-len(names) // columns)
     title = (
         "Local learning coefficient over training\n"
-        f"band: {100 * confidence:g} % interval over chains; open points: mostly the localization's"
+        f"band: {100 * confidence:g} % interval over chains; open points: mostly due to the localization"
     )
     figure = new_figure(max(8.4, 3.5 * columns), 0.9 + 2.3 * rows, title)
     panels = figure.subplots(rows, columns, sharex=True, squeeze=False)
@@ -67,7 +67,7 @@ def _draw(axes: Axes, curve: xr.Dataset) -> None:
 
 
 def llc_words(run: xr.Dataset, *, chance: float = 0.05) -> str:
-    """What the learning coefficients of a run show, and what stands in their way, as Markdown.
+    """Describes the learning coefficients of a run and their limitations, as Markdown.
 
     Args:
         run: as :func:`stagewise.runs.store.open_run` returns it.
@@ -109,6 +109,6 @@ def _localized_line(shares: np.ndarray, known: np.ndarray) -> str:
     if not dominated:
         return f"{line}; at no probe above {LOCALIZED_LIMIT:g}."
     return (
-        f"{line}; above {LOCALIZED_LIMIT:g} at {dominated} of {known.sum()} probes: **the height there is mostly the "
-        "localization's**. Settings of its own help: raise `probe.llc.nbeta`, or lower `probe.llc.localization`."
+        f"{line}; above {LOCALIZED_LIMIT:g} at {dominated} of {known.sum()} probes: **the height there is mostly due "
+        "to the localization**. Separate settings help: raise `probe.llc.nbeta`, or lower `probe.llc.localization`."
     )

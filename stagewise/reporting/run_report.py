@@ -1,4 +1,4 @@
-"""A run in words and pictures: what its influence curves show, and what they do not."""
+"""Report of a run in words and figures: what its influence curves show, and what they do not."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -77,7 +77,7 @@ def write_run_report(
     figures: Mapping[str, Figure] | None = None,
     scores: Sequence[Score] | None = None,
 ) -> tuple[Path, SignChanges]:
-    """Write ``report.md``, its figures and ``sign_changes.json``, and the figures for TensorBoard.
+    """Writes ``report.md``, its figures and ``sign_changes.json``, and the figures for TensorBoard.
 
     Args:
         folder: of the run, where its scores are looked for.
@@ -120,7 +120,7 @@ def write_run_report(
             "chance_of_one_curve": changes.chance,
             "curves": changes.num_curves,
             "probes": changes.num_probes,
-            "changes": [it.record() for it in changes.found],
+            "changes": [change.record() for change in changes.found],
         },
     )
     parts = ["# What the influence of this run shows", "## Verdict", verdict, "## The run", about(run, summary)]

@@ -11,7 +11,7 @@ from stagewise.influence.stored_matrices import sample_matrix
 
 
 def sample_map(run: xr.Dataset, *, step: int | None = None, part: str = "within") -> Figure:
-    """Influence of samples on each other at one probe, as a heat map; see :func:`matrix_figure`.
+    """Returns influence of samples on each other at one probe, as a heat map; see :func:`matrix_figure`.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it, with its sample matrices.
@@ -29,7 +29,7 @@ def sample_map(run: xr.Dataset, *, step: int | None = None, part: str = "within"
 
 
 def matrix_figure(matrix: NDArray[np.float64], title: str, unit: str) -> Figure:
-    """A heat map of influence between samples, diverging around white, its symmetric limits on the colour bar.
+    """Returns a heat map of influence between samples, diverging around white, its symmetric limits on the colour bar.
 
     Limits are the 99th percentile of the absolute values off the diagonal, so that the diagonal does not wash out the
     rest.
@@ -51,7 +51,7 @@ def matrix_figure(matrix: NDArray[np.float64], title: str, unit: str) -> Figure:
 
 
 def show_matrix(figure: Figure, matrix: NDArray[np.float64], title: str) -> None:
-    """Put another matrix of the same size into a heat map, in less than half the time that a new one takes.
+    """Puts another matrix of the same size into a heat map, in less than half the time that a new one takes.
 
     Args:
         figure: of :func:`matrix_figure`.

@@ -1,4 +1,4 @@
-"""The scalars of one probe, by tag."""
+"""Scalars of one probe, by tag."""
 
 import math
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ _LLC = {"llc_localized_share": tags.LLC_LOCALIZED, "llc_seconds": tags.LLC_SECON
 
 
 def llc_scalars(probe: xr.Dataset) -> dict[str, float]:
-    """Learning coefficients by tag, those of all losses under ``all``; none where they were not measured."""
+    """Returns learning coefficients by tag, those of all losses under ``all``; none where they were not measured."""
     if "llc" not in probe:
         return {}
     values = {tags.LLC_ALL: float(probe["llc"]), tags.llc_error("all"): float(probe["llc_se"])}
@@ -67,7 +67,7 @@ def _pairs(probe: xr.Dataset) -> Iterator[tuple[int, int, str, str]]:
 
 
 def probe_scalars(probe: xr.Dataset) -> dict[str, float]:
-    """Scalars to log for a probe: unordered group pairs, traces, baselines, control, losses, diagnostics.
+    """Returns scalars to log for a probe: unordered group pairs, traces, baselines, control, losses, diagnostics.
 
     What is undefined is left out: the between and total parts before there is a reference, errors with one chain,
     groups that have no pair of losses in different samples. A probe that is not finite is flagged

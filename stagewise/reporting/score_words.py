@@ -48,6 +48,6 @@ def scores_markdown(run: xr.Dataset, scores: Sequence[Score]) -> str:
         parts.append(
             f"**While {score.name} rises**, steps {rise[0]:,} to {rise[1]:,}, the influence of these groups on "
             f"themselves changes (within, nats²): {'; '.join(said)}."
-            + (f" Not told from noise: {', '.join(still)}." if still else "")
+            + (f" Indistinguishable from noise: {', '.join(still)}." if still else "")
         )
     return "\n\n".join(parts)

@@ -33,7 +33,7 @@ class Score:
     values: Array
 
     def rise(self) -> tuple[int, int] | None:
-        """Steps between which the score goes from a quarter to three quarters of its way, lowest to highest.
+        """Returns steps between which the score goes from a quarter to three quarters of its way, lowest to highest.
 
         Those are the last measurement below a quarter before the first above three quarters, and the latter. None where
         the score does not rise after its lowest value, or goes up by less than .1.

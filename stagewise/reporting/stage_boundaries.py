@@ -10,7 +10,7 @@ _HEADER = ("signal", "turns at", "kind", f"{LEVEL:.0%} interval".replace("%", " 
 
 
 def boundary_records(found: Mapping[str, Sequence[StageBoundary]]) -> list[dict[str, Any]]:
-    """Boundaries for JSON; None for a significance that is not finite.
+    """Returns boundaries for JSON; None for a significance that is not finite.
 
     Args:
         found: by signal, as :func:`~stagewise.phases.stage_boundaries.stage_boundaries` has them.
@@ -18,20 +18,20 @@ def boundary_records(found: Mapping[str, Sequence[StageBoundary]]) -> list[dict[
     return [
         {
             "signal": signal,
-            "kind": str(it.kind),
-            "step": it.step,
-            "earliest": it.earliest,
-            "latest": it.latest,
-            "value": it.value,
-            "significance": it.significance if math.isfinite(it.significance) else None,
+            "kind": str(boundary.kind),
+            "step": boundary.step,
+            "earliest": boundary.earliest,
+            "latest": boundary.latest,
+            "value": boundary.value,
+            "significance": boundary.significance if math.isfinite(boundary.significance) else None,
         }
         for signal, boundaries in found.items()
-        for it in boundaries
+        for boundary in boundaries
     ]
 
 
 def boundary_rows(found: Mapping[str, Sequence[StageBoundary]]) -> list[tuple[str, ...]]:
-    """Header and cells of a table, as text.
+    """Returns the header and cells of a table, as text.
 
     Args:
         found: by signal.
@@ -39,20 +39,20 @@ def boundary_rows(found: Mapping[str, Sequence[StageBoundary]]) -> list[tuple[st
     cells = [
         (
             signal,
-            f"{it.step:,}",
-            str(it.kind),
-            f"{it.earliest:,} to {it.latest:,}",
-            f"{it.value:.3g}",
-            f"{it.significance:.1f}",
+            f"{boundary.step:,}",
+            str(boundary.kind),
+            f"{boundary.earliest:,} to {boundary.latest:,}",
+            f"{boundary.value:.3g}",
+            f"{boundary.significance:.1f}",
         )
         for signal, boundaries in found.items()
-        for it in boundaries
+        for boundary in boundaries
     ]
     return [_HEADER, *cells]
 
 
 def boundary_table(found: Mapping[str, Sequence[StageBoundary]]) -> str:
-    """Boundaries as lines of text, columns aligned; a sentence where there is none.
+    """Returns boundaries as lines of text, columns aligned; a sentence where there is none.
 
     Args:
         found: by signal.
@@ -67,7 +67,7 @@ def boundary_table(found: Mapping[str, Sequence[StageBoundary]]) -> str:
 
 
 def boundary_markdown(found: Mapping[str, Sequence[StageBoundary]]) -> str:
-    """The same in Markdown.
+    """Returns the same in Markdown.
 
     Args:
         found: by signal.

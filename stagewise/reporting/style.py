@@ -1,4 +1,4 @@
-"""What figures share: sizes, axes of training steps, and the line between helpful and harmful."""
+"""Common style of figures: sizes, axes of training steps, and the line between helpful and harmful."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ SMALL, NORMAL, LARGE = 8.5, 9.5, 11.0
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
-    """A figure that places its panels itself.
+    """Returns a figure that places its panels itself.
 
     Args:
         width: inches.
@@ -26,7 +26,7 @@ def new_figure(width: float, height: float, title: str) -> Figure:
 
 
 def label(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
-    """Set the words of a panel, in sizes that can be read."""
+    """Sets the words of a panel, in sizes that can be read."""
     axes.set_title(title, fontsize=NORMAL)
     axes.set_xlabel(x, fontsize=NORMAL)
     axes.set_ylabel(y, fontsize=NORMAL)
@@ -49,7 +49,7 @@ def round_steps(first: float, last: float) -> list[int]:
 
 
 def step_axis(axes: Axes, first: float, last: float, *, vertical: bool = False) -> None:
-    """Make an axis one of training steps on a log scale, with ticks such as 500 and 1,000."""
+    """Makes an axis one of training steps on a log scale, with ticks such as 500 and 1,000."""
     axis = axes.yaxis if vertical else axes.xaxis
     if vertical:
         axes.set_yscale("log")
@@ -63,7 +63,7 @@ def step_axis(axes: Axes, first: float, last: float, *, vertical: bool = False) 
 
 
 def mark_sides(axes: Axes) -> None:
-    """The zero line; words on either side of it, and a light shade where influence is helpful."""
+    """Draws the zero line, words on either side of it, and a light shade where influence is helpful."""
     low, high = axes.get_ylim()
     low, high = min(low, -0.02 * abs(high)), max(high, 0.02 * abs(low))
     axes.axhspan(low, 0, color="#EAF3EA", zorder=0, linewidth=0)

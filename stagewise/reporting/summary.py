@@ -1,4 +1,4 @@
-"""What a run came to, as plain data and as Markdown."""
+"""Summary of a run, as plain data and as Markdown."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -29,7 +29,7 @@ def build_summary(
     verdict: Verdict | None = None,
     complete: bool = True,
 ) -> dict[str, Any]:
-    """The content of ``summary.json``.
+    """Returns the content of ``summary.json``.
 
     Args:
         record: what the probes came to.
@@ -37,7 +37,7 @@ def build_summary(
         probe: the measurement, for its centring and the least prominence of a transition.
         max_overhead: budget of the schedule, probe seconds over training seconds; None without one.
         component: of a language model, whose weights alone the chains move; None where they move all.
-        verdict: what can be read off the curves; None where nobody judged.
+        verdict: what can be read off the curves; None if not judged.
         complete: whether the run has come to its end.
     """
     return {
@@ -78,13 +78,13 @@ def build_summary(
 
 
 def failures(record: Record) -> dict[str, int]:
-    """What went wrong, by kind, to how often: ``chains`` for probes that lost all their chains, then the faults."""
+    """Counts failures by kind: ``chains`` for probes that lost all their chains, then the faults."""
     lost = {"chains": len(record.failed_steps)} if record.failed_steps else {}
     return lost | record.faults
 
 
 def _number(value: float | str) -> str:
-    """A setting; a run that ended before its first probe still has ``auto``."""
+    """Returns a setting; a run that ended before its first probe still has ``auto``."""
     return value if isinstance(value, str) else f"{value:g}"
 
 
@@ -97,7 +97,7 @@ def _skipped(summary: Mapping[str, Any]) -> str:
 
 
 def summary_markdown(summary: Mapping[str, Any]) -> str:
-    """The summary as text for TensorBoard: the verdict, settings, probes, a table of windows."""
+    """Returns the summary as text for TensorBoard: the verdict, settings, probes, a table of windows."""
     overhead = summary["overhead"]
     verdict = summary.get("verdict")
     lines = [] if verdict is None else [verdict["text"], ""]
@@ -121,7 +121,7 @@ def summary_markdown(summary: Mapping[str, Any]) -> str:
         lines += [f"**Failed**: {kinds}; training went on.", ""]
     lost = summary["lost_samples"]
     if lost:
-        shown = ", ".join(f"{it['sample']} (step {it['step']})" for it in lost[:_STEPS_SHOWN])
+        shown = ", ".join(f"{sample['sample']} (step {sample['step']})" for sample in lost[:_STEPS_SHOWN])
         more = f" and {len(lost) - _STEPS_SHOWN} more" if len(lost) > _STEPS_SHOWN else ""
         lines += [f"**Left out**, of a loss that is not finite: observed samples {shown}{more}.", ""]
     if summary["component"] is not None:

@@ -64,7 +64,7 @@ def influence(part: str, group: str, group_j: str) -> str:
 
 
 def influence_error(part: str, group: str, group_j: str) -> str:
-    """Standard error of :func:`influence` over chains, nats^2."""
+    """Returns the standard error of :func:`influence` over chains, nats^2."""
     return f"influence/{part}_se/{group}~{group_j}"
 
 
@@ -79,32 +79,32 @@ def trace(part: str) -> str:
 
 
 def matrix(part: str) -> str:
-    """Image of the BIF between samples."""
+    """Returns the image of the BIF between samples."""
     return f"influence/matrix/{part}"
 
 
 def class_maps(part: str) -> str:
-    """Image of the influence of classes on each other at some steps of a run."""
+    """Returns the image of the influence of classes on each other at some steps of a run."""
     return f"influence/classes/{part}"
 
 
 def curves(part: str) -> str:
-    """Image of the group influence over a run, with intervals."""
+    """Returns the image of the group influence over a run, with intervals."""
     return f"influence/curves/{part}"
 
 
 def gradient_dot(group: str, group_j: str) -> str:
-    """Gradient dot product between two groups, positive = helpful."""
+    """Returns the gradient dot product between two groups, positive = helpful."""
     return f"baseline/graddot/{group}~{group_j}"
 
 
 def control(group: str, group_j: str) -> str:
-    """BIF between two groups from chains without the loss (nbeta 0), within, nats^2, negative = helpful."""
+    """Returns the BIF between two groups from chains without the loss (nbeta 0), within, nats^2, negative = helpful."""
     return f"control/{group}~{group_j}"
 
 
 def tracin(group: str, group_j: str) -> str:
-    """TracIn between two groups over the run so far, nats, positive = helpful."""
+    """Returns the TracIn between two groups over the run so far, nats, positive = helpful."""
     return f"baseline/tracin/{group}~{group_j}"
 
 
@@ -114,27 +114,27 @@ def damped_influence(group: str, group_j: str) -> str:
 
 
 def group_loss(group: str) -> str:
-    """Mean loss of a group at the training weights, nats."""
+    """Returns the mean loss of a group at the training weights, nats."""
     return f"influence/loss/{group}"
 
 
 def llc(group: str) -> str:
-    """Local learning coefficient of a group, nbeta times the rise of its mean loss, a pure number."""
+    """Returns the local learning coefficient of a group, nbeta times the rise of its mean loss, a pure number."""
     return f"llc/{group}"
 
 
 def llc_error(group: str) -> str:
-    """Standard error of :func:`llc` over chains, a pure number."""
+    """Returns the standard error of :func:`llc` over chains, a pure number."""
     return f"llc_se/{group}"
 
 
 def induction(score: str) -> str:
-    """An induction metric: prefix_matching, previous_token, icl_score, loss_gap or copying."""
+    """Returns an induction metric: prefix_matching, previous_token, icl_score, loss_gap or copying."""
     return f"induction/{score}"
 
 
 def group_weight(group: str) -> str:
-    """Weight of a group's samples, against 1 for samples in no group, as the batch of the step has it."""
+    """Returns the weight of a group's samples, against 1 for samples in no group, as the batch of the step has it."""
     return f"intervention/weight/{group}"
 
 

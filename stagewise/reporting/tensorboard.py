@@ -24,7 +24,7 @@ from stagewise.runs.learning_coefficients import has_llc
 
 
 def rasterize(figure: Figure) -> NDArray[np.uint8]:
-    """A figure as pixels ``[height, width, 3]``."""
+    """Returns a figure as pixels ``[height, width, 3]``."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
@@ -88,7 +88,7 @@ _SPACING = 1.05
 
 
 def images_due(previous: int | None, step: int) -> bool:
-    """Whether a probe is drawn: always where probes lie 5 % apart or more, and so often where they lie closer.
+    """True if a probe is drawn: always where probes are 5 % apart or more, and at that spacing where they are closer.
 
     Args:
         previous: training step of the probe before it; None for the first.
@@ -148,7 +148,7 @@ def write_run_pictures(writers: Sequence[SummaryWriter], run: xr.Dataset, *, par
 def write_token_influence(
     writers: Sequence[SummaryWriter], influence: TokenInfluence, step: int, *, title: str | None = None
 ) -> None:
-    """The tokens that influence one token most: the coloured text as an image, and a table under the Text tab.
+    """Logs the tokens that influence one token most: the coloured text as an image, and a table under the Text tab.
 
     Args:
         writers: of the run.

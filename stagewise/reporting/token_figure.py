@@ -41,7 +41,7 @@ def token_figure(
     columns: int = 100,
     lines: int = 120,
 ) -> Figure:
-    """The texts, each token on its colour; the query is outlined.
+    """Returns the texts, each token on its colour; the query is outlined.
 
     Colours, their limit and white space are those of :func:`stagewise.reporting.token_html.token_html`: blue = negative
     = helpful, red = positive = harmful, white = zero, grey letters where a token has no loss. A sign that the font
@@ -63,18 +63,20 @@ def token_figure(
     chosen = influence.shown_samples(samples)
     shown = excerpts(influence, chosen, columns=columns, room=lines)
     heading = textwrap.wrap(title, int(0.75 * columns)) or [""]
-    words = [line for it in _words(influence) for line in textwrap.wrap(it, int(1.1 * columns))]
+    words = [line for paragraph in _words(influence) for line in textwrap.wrap(paragraph, int(1.1 * columns))]
     note = textwrap.wrap(_left_out(shown, len(chosen)), columns)
     top = _MARGIN + _HEAD_LINE * (len(heading) + len(words)) + _BAR_HEIGHT
     width = 2 * _MARGIN + columns * _CELL
-    height = top + _LINE * sum(2 + len(it.lines) for it in shown) + _LINE * len(note) + _MARGIN
+    height = top + _LINE * sum(2 + len(row.lines) for row in shown) + _LINE * len(note) + _MARGIN
 
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
     # Data are pixels from the upper left.
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
     y = _MARGIN
-    for line, weight, size in [(it, "bold", LARGE) for it in heading] + [(it, "normal", NORMAL) for it in words]:
+    for line, weight, size in [(text, "bold", LARGE) for text in heading] + [
+        (text, "normal", NORMAL) for text in words
+    ]:
         y += _HEAD_LINE
         _write(axes, _MARGIN, y - 5, line, family=_SANS, fontsize=size, fontweight=weight)
     _draw_bar(figure, influence, y + 16, width, height)
@@ -103,7 +105,7 @@ def token_map(
     part: str = "within",
     limit: float | None = None,
 ) -> Figure:
-    """The texts that a run watched token by token (``probe.token_samples``), coloured by their influence on one token.
+    """Draws the texts that a run watched by token (``probe.token_samples``), coloured by influence on one token.
 
     Args:
         run: opened with ``trace=True``, which loads the influence between tokens.
@@ -156,8 +158,8 @@ def _heading(influence: TokenInfluence, excerpt: Excerpt) -> str:
 
 
 def _left_out(shown: Sequence[Excerpt], wanted: int) -> str:
-    """What there was no room for; empty if all is shown."""
-    cut = [str(it.sample) for it in shown if not it.is_whole]
+    """Describes what there was no room for; empty if all is shown."""
+    cut = [str(row.sample) for row in shown if not row.is_whole]
     more = wanted - len(shown)
     parts = [f"the other lines of sample {' and '.join(cut)}"] if cut else []
     parts += [f"{more} more sample{'s' if more > 1 else ''}"] if more else []
@@ -165,7 +167,7 @@ def _left_out(shown: Sequence[Excerpt], wanted: int) -> str:
 
 
 def _draw_bar(figure: Figure, influence: TokenInfluence, y: float, width: float, height: float) -> None:
-    """The colour bar, its top at ``y`` pixels from above."""
+    """Draws the colour bar, its top at ``y`` pixels from above."""
     left, long, high = _MARGIN + 64, min(260, width - 440), 14
     place = figure.add_axes((left / width, 1 - (y + high) / height, long / width, high / height))
     colours = ListedColormap([np.divide(background(share), 255) for share in np.linspace(-1, 1, 255)])
@@ -189,7 +191,7 @@ def _draw_piece(axes: Axes, influence: TokenInfluence, sample: int, piece: Piece
     if not np.isnan(value):
         colour = background(value / influence.limit)
         letters = "#FFFFFF" if is_dark(colour) else _BLACK
-        face = tuple(it / 255 for it in colour)
+        face = tuple(level / 255 for level in colour)
         # A gap of a pixel tells neighbours apart.
         axes.add_patch(Rectangle((left, y + 1), width - 1, _LINE - 2, facecolor=face, linewidth=0, gid=name))
     if (sample, piece.token) == (influence.sample, influence.token):
@@ -197,7 +199,7 @@ def _draw_piece(axes: Axes, influence: TokenInfluence, sample: int, piece: Piece
         axes.add_patch(Rectangle(place, *size, fill=False, edgecolor=_BLACK, linewidth=1.7, gid="query", zorder=2))
         _write(axes, 3, y + 13, _POINTER, family=_MONO, fontsize=_LETTERS)
     column = 0
-    for is_sign, run in groupby(piece.text, key=lambda it: it in VISIBLE.values()):
+    for is_sign, run in groupby(piece.text, key=lambda text: text in VISIBLE.values()):
         text = "".join(run)
         look = {"color": letters, "alpha": 0.5 if is_sign else 1.0, "gid": name}
         _write(axes, left + column * _CELL, y + 13, text, family=_MONO, fontsize=_LETTERS, **look)
@@ -207,11 +209,11 @@ def _draw_piece(axes: Axes, influence: TokenInfluence, sample: int, piece: Piece
 def _write(axes: Axes, x: float, y: float, text: str, *, family: str, **look: Any) -> None:
     """Text as it is, with its baseline at ``y``: no mathematics between dollar signs, no warnings of lacking signs."""
     glyphs = _glyphs(family)
-    shown = "".join(it if ord(it) in glyphs else _LACKING for it in text)
+    shown = "".join(char if ord(char) in glyphs else _LACKING for char in text)
     axes.text(x, y, shown, family=family, parse_math=False, usetex=False, **look)
 
 
 @cache
 def _glyphs(family: str) -> frozenset[int]:
-    """Code points that a font has."""
+    """Returns code points that a font has."""
     return frozenset(get_font(findfont(FontProperties(family=family))).get_charmap())

@@ -25,7 +25,7 @@ h1 { font-size: 1.25em; } h2 { font-size: 1em; margin: 1.4em 0 .2em; } p { margi
 def token_html(
     influence: TokenInfluence, *, title: str = "Token influence", samples: Sequence[int] | None = None
 ) -> str:
-    """The page: blue = negative = helpful, red = positive = harmful, white = none; the query is outlined.
+    """Returns the page: blue = negative = helpful, red = positive = harmful, white = none; the query is outlined.
 
     Args:
         influence: what is shown; a token's value appears where the pointer rests on it.
@@ -50,7 +50,7 @@ def token_html(
         "itself: read the other texts.",
     ]
     style = _STYLE.replace("rgb HELPFUL", f"rgb{HELPFUL}").replace("rgb HARMFUL", f"rgb{HARMFUL}")
-    body = [f"<h1>{html.escape(title)}</h1>", *(f"<p>{it}</p>" for it in words)]
+    body = [f"<h1>{html.escape(title)}</h1>", *(f"<p>{paragraph}</p>" for paragraph in words)]
     for sample in chosen:
         mark = ", with the outlined token" if sample == influence.sample else ""
         body += [f"<h2>sample {sample}{mark}</h2>", f'<p class="text">{_text(influence, sample)}</p>']
@@ -62,7 +62,7 @@ def token_html(
 def write_token_html(
     path: Path, influence: TokenInfluence, *, title: str = "Token influence", samples: Sequence[int] | None = None
 ) -> Path:
-    """Write :func:`token_html` whole or not at all; returns the path.
+    """Writes :func:`token_html` whole or not at all; returns the path.
 
     Args:
         path: of the file.
@@ -94,6 +94,6 @@ def _text(influence: TokenInfluence, sample: int) -> str:
 
 
 def _colours(share: float) -> str:
-    """Background, and letters that can be read on it."""
+    """Returns background, and letters that can be read on it."""
     red, green, blue = colour = background(share)
     return f"background:#{red:02x}{green:02x}{blue:02x}" + (";color:#fff" if is_dark(colour) else "")

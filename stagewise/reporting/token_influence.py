@@ -47,7 +47,7 @@ class TokenInfluence:
         *,
         limit: float | None = None,
     ) -> "TokenInfluence":
-        """Take the row of one token.
+        """Takes the row of one token.
 
         Args:
             bif: ``[sample, token, sample_j, token_j]``, as :func:`stagewise.influence.tokens.token_bif` makes it.
@@ -87,7 +87,7 @@ class TokenInfluence:
         others[sample, token] = 0.0
         moving = others[others > 0]
         found = float(np.percentile(moving, _PERCENTILE)) if len(moving) else 1.0
-        kept = tuple(tuple(str(it) for it in row) for row in tokens)
+        kept = tuple(tuple(str(name) for name in row) for row in tokens)
         return cls(values, kept, sample, token, limit or found, str(bif.attrs.get("units", UNITS)))
 
     @property
@@ -97,32 +97,32 @@ class TokenInfluence:
 
     @property
     def measure(self) -> str:
-        """What the values are minus of, with its unit."""
+        """Quantity whose negative is shown, with its unit."""
         return f"covariance, {self.printed_units}" if self.units == UNITS else "correlation, a pure number"
 
     @property
     def num_beyond(self) -> int:
-        """How many tokens beside the query exceed the limit, and so have its colours."""
+        """Number of tokens other than the query that exceed the limit, and so have its colours."""
         beyond = np.abs(self.values) > self.limit
         beyond[self.sample, self.token] = False
         return int(beyond.sum())
 
     def shown_samples(self, samples: Sequence[int] | None) -> list[int]:
-        """Samples of a picture, in its order: those asked for, or all, that of the query first.
+        """Returns samples of a picture, in its order: those asked for, or all, that of the query first.
 
         Raises:
             InputError: a sample that there is not, or none.
         """
         count = len(self.tokens)
         if samples is None:
-            return [self.sample, *(it for it in range(count) if it != self.sample)]
-        wrong = [it for it in samples if not 0 <= it < count]
+            return [self.sample, *(sample for sample in range(count) if sample != self.sample)]
+        wrong = [sample for sample in samples if not 0 <= sample < count]
         require(not wrong, "samples", wrong, f"0 to {count - 1}", "choose some that were observed")
         require(len(samples) > 0, "samples", "[]", "at least one", "leave it out for all")
         return list(samples)
 
     def extremes(self, count: int) -> list[tuple[int, int, float]]:
-        """Sample, token and value of the ``count`` most helpful and most harmful tokens, most helpful first."""
+        """Samples, token and value of the ``count`` most helpful and most harmful tokens, most helpful first."""
         values = self.values.copy()
         values[self.sample, self.token] = np.nan
         places = [(int(row), int(column)) for row, column in np.argwhere(np.nan_to_num(values) != 0)]
@@ -133,13 +133,15 @@ class TokenInfluence:
 
 
 def visible(token: str) -> str:
-    """A token with its white space made visible: ``·`` for a space, ``⏎``, ``⇥``; control characters by their code."""
-    shown = (VISIBLE.get(it) or (it if it.isprintable() else it.encode("unicode_escape").decode()) for it in token)
+    """Makes the white space of a token visible: ``·`` for a space, ``⏎``, ``⇥``; control characters by their code."""
+    shown = (
+        VISIBLE.get(char) or (char if char.isprintable() else char.encode("unicode_escape").decode()) for char in token
+    )
     return "".join(shown) or "∅"
 
 
 def token_markdown(influence: TokenInfluence, *, count: int = 10, context: int = 4) -> str:
-    """The most helpful and the most harmful tokens as a Markdown table, for TensorBoard's Text tab.
+    """Returns the most helpful and the most harmful tokens as a Markdown table, for TensorBoard's Text tab.
 
     That tab shows no colours; :func:`stagewise.reporting.token_figure.token_figure` has them.
 
@@ -164,14 +166,14 @@ def token_markdown(influence: TokenInfluence, *, count: int = 10, context: int =
 
 
 def _quoted(influence: TokenInfluence, sample: int, token: int, context: int) -> str:
-    """A token in bold with those before it, safe in a Markdown table."""
+    """Returns a token in bold with those before it, safe in a Markdown table."""
 
     def safe(text: str) -> str:
         plain = html.escape(visible(text))
-        return "".join(f"&#{ord(it)};" if it in "|*_`[]\\~#" else it for it in plain)
+        return "".join(f"&#{ord(char)};" if char in "|*_`[]\\~#" else char for char in plain)
 
     row = influence.tokens[sample]
-    before = "".join(safe(it) for it in row[max(0, token - context) : token])
+    before = "".join(safe(piece) for piece in row[max(0, token - context) : token])
     return f"{before}<b>{safe(row[token])}</b>"
 
 
@@ -186,11 +188,11 @@ def background(share: float) -> tuple[int, int, int]:
         share: value over limit, clipped to -1 to 1.
     """
     full, size = (HELPFUL if share < 0 else HARMFUL), min(1.0, abs(share))
-    red, green, blue = (round(255 + size * (it - 255)) for it in full)
+    red, green, blue = (round(255 + size * (level - 255)) for level in full)
     return red, green, blue
 
 
 def is_dark(colour: tuple[int, int, int]) -> bool:
-    """Whether letters on this colour must be white to be read."""
+    """True if text on this colour must be white to be legible."""
     red, green, blue = colour
     return 0.299 * red + 0.587 * green + 0.114 * blue < 140

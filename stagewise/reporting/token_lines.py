@@ -11,7 +11,7 @@ _LEAST = 6
 
 @dataclass(frozen=True)
 class Piece:
-    """A token, or what of it is in one line.
+    """Token, or the part of it in one line.
 
     Attributes:
         token: its place in the text.
@@ -42,12 +42,12 @@ class Excerpt:
 
     @property
     def is_whole(self) -> bool:
-        """Whether no line is left out."""
+        """True if no line is left out."""
         return len(self.lines) == self.total
 
 
 def wrapped(tokens: Sequence[str], columns: int) -> list[tuple[Piece, ...]]:
-    """Lines of a text; each ends after the last newline of a token, or where the next token does not fit.
+    """Returns lines of a text; each ends after the last newline of a token, or where the next token does not fit.
 
     Args:
         tokens: decoded tokens.
@@ -95,7 +95,7 @@ def excerpts(influence: TokenInfluence, samples: Sequence[int], *, columns: int,
     for place, (sample, lines) in enumerate(zip(samples, texts, strict=True)):
         allowed, first = left - 1, 0
         if sample == influence.sample:
-            others = sum(1 + len(it) for it in texts[place + 1 :])
+            others = sum(1 + len(text) for text in texts[place + 1 :])
             allowed = min(allowed, max(room // 2, allowed - others))
         if len(lines) > allowed:
             if found and allowed < _LEAST:

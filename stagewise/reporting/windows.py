@@ -13,7 +13,7 @@ _NUM_LEFT = 2
 
 
 def _finite(value: float | None) -> float | None:
-    """JSON has no word for what is not finite."""
+    """Replaces numbers that are not finite, which JSON cannot represent, by None."""
     return value if value is not None and math.isfinite(value) else None
 
 
@@ -52,7 +52,8 @@ def window_record(window: Window) -> dict[str, Any]:
         "height": window.height,
         "significance": _finite(window.significance),
         "critical_samples": [
-            {"sample": it.sample, "shift": it.shift, "shift_se": _finite(it.shift_se)} for it in window.critical
+            {"sample": sample.sample, "shift": sample.shift, "shift_se": _finite(sample.shift_se)}
+            for sample in window.critical
         ],
         "two_phase": None
         if reading is None
@@ -76,7 +77,7 @@ def transitions(found: Sequence[Window]) -> list[dict[str, Any]]:
 
 
 def window_table(found: Sequence[Window]) -> str:
-    """Windows as lines of text, columns aligned.
+    """Returns windows as lines of text, columns aligned.
 
     Args:
         found: at least one window.
@@ -104,5 +105,5 @@ def _cells(window: Window) -> tuple[str, ...]:
         f"{window.height:.3g} {window.units}".removesuffix(" 1"),
         "-" if significance is None else f"{significance:.1f}",
         "-" if window.reading is None else f"{window.reading.residual.max():.2f}",
-        ", ".join(f"{it.sample} ({it.shift:+.3g})" for it in window.critical) or "-",
+        ", ".join(f"{sample.sample} ({sample.shift:+.3g})" for sample in window.critical) or "-",
     )

@@ -1,1 +1,1 @@
-"""Finished and running runs as they lie on disk, and what they say."""
+"""Runs on disk, finished or in progress, and their analysis."""

@@ -1,4 +1,4 @@
-"""A run that answers: ``run.stagewise`` on any data set of a run, as an xarray accessor."""
+"""Analysis of a run by ``run.stagewise``, an xarray accessor on any data set of a run."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -38,7 +38,7 @@ FIGURES = {
 }
 """Figures of a run by kind, each a public function that takes the run first.
 
-By name: figures stand on a higher floor, and matplotlib is loaded when one is asked for.
+By name: the modules of figures import this one, and matplotlib is only loaded for a figure.
 """
 
 _OF_SIGNALS = ("signal", "anchor_loss", "shift")
@@ -46,7 +46,7 @@ _OF_SIGNALS = ("signal", "anchor_loss", "shift")
 
 @xr.register_dataset_accessor("stagewise")
 class RunAccessor:
-    """What a run says: curves with intervals, windows, sign changes, learning coefficients, samples, a verdict.
+    """Accessor of a run: curves with intervals, windows, sign changes, learning coefficients, samples, a verdict.
 
     ``import stagewise.runs.accessor`` gives it to every data set; :func:`~stagewise.runs.open.open_run` does so too. It
     takes a whole run, probes of one (``run.sel(step=...)``), or what ``Prober.probe`` returns.
@@ -74,7 +74,7 @@ class RunAccessor:
 
     @property
     def _run(self) -> xr.Dataset:
-        """The run, with an axis of steps.
+        """Run, with an axis of steps.
 
         Raises:
             InputError: the data set is of no run.
@@ -93,7 +93,7 @@ class RunAccessor:
         return run if reference is None else run.assign_coords(reference_step=("step", [int(reference)]))
 
     def _with(self, *names: str) -> xr.Dataset:
-        """The run, which has these variables.
+        """Returns the run, which has these variables.
 
         Raises:
             InputError: it lacks one.
@@ -122,7 +122,7 @@ class RunAccessor:
         that influence and its errors are from. ``.to_dataframe()`` makes a table of it.
         """
         run = self._run
-        known = [it.name for it in VARIABLES]
+        known = [variable.name for variable in VARIABLES]
         names = [str(name) for name, values in run.data_vars.items() if values.dims == ("step",)]
         names.sort(key=lambda name: known.index(name) if name in known else len(known))
         chains = chain_counts(run).broadcast_like(run["step"]).drop_vars("reference_step", errors="ignore")
@@ -139,8 +139,8 @@ class RunAccessor:
         Negative = helpful, nats^2; see :func:`~stagewise.runs.curves.influence_curve`.
 
         Args:
-            group: whose weight.
-            group_j: whose loss; the same group if None.
+            group: group whose weight changes.
+            group_j: group whose loss responds; the same group if None.
             part: ``within``, ``drift``, ``between`` or ``total``.
             confidence: of the interval, 0 to 1.
 
@@ -153,7 +153,7 @@ class RunAccessor:
 
     @checked
     def llc(self, *, confidence: float = 0.95) -> xr.Dataset:
-        """Learning coefficients of all losses and of each group over training, with their intervals.
+        """Returns learning coefficients of all losses and of each group over training, with their intervals.
 
         See :func:`~stagewise.runs.learning_coefficients.llc_table`.
 
@@ -174,7 +174,7 @@ class RunAccessor:
         online: DetectorConfig | None = None,
         num_critical: int = 5,
     ) -> list[Window]:
-        """Transition windows in one signal, as ``stagewise detect`` finds them.
+        """Returns transition windows in one signal, as ``stagewise detect`` finds them.
 
         Args:
             signal: one of :func:`~stagewise.phases.signal_table.signal_table`, such as ``between``, ``losses_alone``,
@@ -206,7 +206,7 @@ class RunAccessor:
         )
 
     def stage_boundaries(self, *signals: str, chance: float = 0.05) -> dict[str, list[StageBoundary]]:
-        """Where learning coefficients turn, by signal, see :func:`~stagewise.phases.stage_boundaries.stage_boundaries`.
+        """Finds turns of learning coefficients, see :func:`~stagewise.phases.stage_boundaries.stage_boundaries`.
 
         Args:
             signals: ``llc`` and ``llc/<group>``; all of them if none is named.
@@ -219,7 +219,7 @@ class RunAccessor:
 
     @checked
     def sign_changes(self, pairs: Sequence[tuple[str, str]] | None = None, *, chance: float = 0.05) -> SignChanges:
-        """Where influence within phases turns from helpful to harmful or back.
+        """Finds changes of the influence within phases from helpful to harmful or back.
 
         See :func:`~stagewise.runs.sign_changes.find_sign_changes`.
 
@@ -236,7 +236,7 @@ class RunAccessor:
     def top_samples(
         self, step: int, n: int = 10, *, on: int | None = None, part: str = "within", confidence: float = 0.95
     ) -> xr.Dataset:
-        """The most helpful and the most harmful pairs of samples at a probe, with intervals.
+        """Returns the most helpful and the most harmful pairs of samples at a probe, with intervals.
 
         See :func:`~stagewise.runs.top_samples.top_samples`.
 
@@ -254,20 +254,20 @@ class RunAccessor:
 
     @checked
     def verdict(self, *, thresholds: Thresholds | None = None) -> Verdict:
-        """What can be read off the curves, judged now, see :func:`~stagewise.runs.verdict.judge`.
+        """Judges what can be read off the curves, see :func:`~stagewise.runs.verdict.judge`.
 
         Args:
             thresholds: limits of the run's flags; the usual ones if None.
 
         Raises:
-            InputError: the data set does not tell its settings.
+            InputError: the data set lacks its settings.
         """
         run = self._run
         return judge(run, windows=len(run_windows(run)), thresholds=thresholds)
 
     @property
     def summary(self) -> str:
-        """What the run says, as Markdown: settings, verdict, transition windows, sign changes."""
+        """Summary of the run, as Markdown: settings, verdict, transition windows, sign changes."""
         run = with_plain_names(self._run)
         found = summary_of(run)
         verdict = verdict_text(run, found) if "verdict" in found else self.verdict().text()
@@ -277,13 +277,12 @@ class RunAccessor:
         return "\n\n".join(parts)
 
     def plot(self, kind: str = "influence", *args: Any, **settings: Any) -> Any:
-        """Figure of a run.
+        """Returns the figure of a run.
 
         Args:
-            kind: one of :data:`FIGURES`: ``overview`` (all that matters on one page), ``influence``
-                (curves of groups with intervals and sign changes), ``classes``
-                (maps of all pairs of groups), ``control`` (beside the loss-free control), ``llc`` (learning
-                coefficients), ``samples`` (a matrix), ``tokens`` (coloured text).
+            kind: one of :data:`FIGURES`: ``overview`` (all that matters on one page), ``influence`` (curves of groups
+                with intervals and sign changes), ``classes`` (maps of all pairs of groups), ``control`` (beside the
+                loss-free control), ``llc`` (learning coefficients), ``samples`` (a matrix), ``tokens`` (coloured text).
             args: of the figure's function, after the run.
             settings: of the figure's function.
 
@@ -291,7 +290,7 @@ class RunAccessor:
             A matplotlib figure, shown by a notebook and saved by ``.savefig(path)``.
 
         Raises:
-            InputError: no such kind, or the run has not what the figure shows.
+            InputError: no such kind, or the run lacks the data of the figure.
         """
         require(kind in FIGURES, "kind", repr(kind), f"one of {', '.join(FIGURES)}", "'influence' is the default")
         module, _, name = FIGURES[kind].rpartition(".")

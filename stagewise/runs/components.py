@@ -1,4 +1,4 @@
-"""Influence by way of several parts of a model in one table: which data moves which head, and when."""
+"""Table of the influence through several parts of a model, such as heads."""
 
 import math
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ COEFFICIENTS = ("group_llc", "group_llc_se", "llc", "llc_se", "llc_localized_sha
 
 
 def component_table(results: Mapping[str, xr.Dataset], *, part: str = "within") -> xr.Dataset:
-    """Put the group influence of chains that moved different parts of a model side by side.
+    """Puts the group influence of chains that moved different parts of a model side by side.
 
     Heights compare between components only as far as the components do: at one localization, a chain that moves more
     weights goes further. Compare heads with heads.
@@ -86,7 +86,7 @@ def component_table(results: Mapping[str, xr.Dataset], *, part: str = "within") 
 
 
 def write_component_csv(path: Path, table: xr.Dataset) -> Path:
-    """Write a table as CSV, aside and renamed; returns the path.
+    """Writes a table as CSV, aside and renamed; returns the path.
 
     Columns: component, group, group_j, step, group_bif (nats^2, negative = helpful), group_bif_se, chains,
     moved_weights, and the learning coefficients, pure numbers: group_llc and group_llc_se of ``group``, llc, llc_se and
@@ -105,7 +105,7 @@ def write_component_csv(path: Path, table: xr.Dataset) -> Path:
 
 @dataclass(frozen=True)
 class Leader:
-    """The component by way of which a group influences itself most.
+    """Component through which a group influences itself most.
 
     Attributes:
         component: its name.
@@ -115,7 +115,7 @@ class Leader:
         runner_up: the next component; None with a single one.
         margin: by how much it exceeds the next one in size, nats^2, 0 or more; NaN with a single one.
         margin_error: standard error of the margin, nats^2, the two errors taken as independent; NaN where unknown. A
-            margin of less than two or three of them (more with few chains) does not tell the two components apart.
+            margin of less than two or three of them (more with few chains) does not separate the two components.
     """
 
     component: str
@@ -130,7 +130,7 @@ class Leader:
 def leading_component(
     table: xr.Dataset, group: str, *, step: int | None = None, window: tuple[int, int] | None = None
 ) -> Leader:
-    """Which component has the largest influence, in size, of a group on itself.
+    """Finds the component with the largest influence, in size, of a group on itself.
 
     Args:
         table: from :func:`component_table`.
@@ -167,7 +167,7 @@ def leading_component(
     names = [str(name) for name in table["component"].values]
     return Leader(
         component=names[best],
-        steps=tuple(int(it) for it in inside),
+        steps=tuple(int(step) for step in inside),
         influence=float(values[best]),
         error=float(errors[best]),
         runner_up=None if second is None else names[second],
@@ -183,7 +183,7 @@ def _over_steps(name: str, run: xr.Dataset, part: str) -> xr.Dataset:
             f"got a data set without group_bif and group_bif_se for {name!r}; expected a run or a probe; pass what "
             "Prober.probe or open_run returns"
         )
-    parts = [str(it) for it in run["part"].values]
+    parts = [str(name) for name in run["part"].values]
     require(part in parts, "part", repr(part), f"one of {', '.join(parts)}", "'within' is the default")
     chosen = run[["group_bif", "group_bif_se"]].sel(part=part, drop=True).assign(chains=chain_counts(run))
     chosen["group_bif_se"] = chosen["group_bif_se"].where(equilibrated_probes(run))
@@ -198,5 +198,5 @@ def _over_steps(name: str, run: xr.Dataset, part: str) -> xr.Dataset:
 
 
 def _few(values: list) -> str:
-    shown = ", ".join(str(it) for it in values[:5])
+    shown = ", ".join(str(value) for value in values[:5])
     return shown if len(values) <= 5 else f"{shown}, ... ({len(values)})"

@@ -1,4 +1,4 @@
-"""Which effects of a run its loss-free control shows as well, in words."""
+"""Effects of a run compared with its loss-free control, in words."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -16,18 +16,18 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ControlledPair:
-    """The influence of two groups at the probes that have a control, those in equilibrium alone.
+    """Influence of two groups at the probes that have a control, those in equilibrium alone.
 
-    An effect is an influence of the probe that Student's t tells from zero.
+    An effect is an influence of the probe that differs from zero by Student's t.
 
     Attributes:
         group: whose weight.
         group_j: whose loss.
         probes: that were looked at.
         effects: among them.
-        beyond: effects that differ from the control, chain by chain: the landscape has a say in them.
-        alike: effects that do not differ from a control which is itself told from zero, on the same side: they survive
-            without any loss, and say nothing about the landscape beyond the gradients.
+        beyond: effects that differ from the control, chain by chain: the landscape contributes to them.
+        alike: effects that do not differ from a control which itself differs from zero, with the same sign: they
+            survive without any loss, and say nothing about the landscape beyond the gradients.
         ratio: control over probe, median over the effects; NaN without one.
     """
 
@@ -41,12 +41,12 @@ class ControlledPair:
 
     @property
     def undecided(self) -> int:
-        """Effects of which neither is told."""
+        """Number of effects that are neither beyond nor alike."""
         return self.effects - self.beyond - self.alike
 
     @property
     def words(self) -> str:
-        """What most effects of the pair are."""
+        """Outcome of most effects of the pair."""
         if not self.effects:
             return "no effect"
         for count, said in ((self.beyond, "goes beyond the control"), (self.alike, "survives without the loss")):
@@ -68,37 +68,38 @@ class ControlFindings:
     confidence: float
 
     def total(self, name: str) -> int:
-        """Sum over the pairs of ``probes``, ``effects``, ``beyond``, ``alike`` or ``undecided``."""
+        """Sums over the pairs of ``probes``, ``effects``, ``beyond``, ``alike`` or ``undecided``."""
         return sum(getattr(pair, name) for pair in self.pairs)
 
     def record(self) -> list[dict[str, Any]]:
-        """Plain data for JSON."""
+        """Returns plain data for JSON."""
         return [
-            asdict(it) | {"words": it.words, "ratio": None if np.isnan(it.ratio) else it.ratio} for it in self.pairs
+            asdict(pair) | {"words": pair.words, "ratio": None if np.isnan(pair.ratio) else pair.ratio}
+            for pair in self.pairs
         ]
 
     def markdown(self) -> str:
-        """A paragraph and a table."""
+        """Returns a paragraph and a table."""
         chance = 100 * (1 - self.confidence)
         said = (
             "The chains were run once more without the loss (nbeta 0), from the same noise. What influence remains is "
             "that of the gradients: their dot product over localization, up to second order. **An effect that the "
             "control shows at the same size says nothing about the curvature of the loss landscape.** An effect is an "
-            f"influence within the probe alone that is told from zero; it goes beyond where probe and control differ, "
+            f"influence within the probe alone that differs from zero; it goes beyond where probe and control differ, "
             f"chain by chain, by Student's t at {100 * self.confidence:g} % (by chance alone {chance:.2g} of 100 do; "
-            "with common noise such accidents repeat themselves at neighbouring probes)."
+            "with common noise such accidents recur at neighbouring probes)."
         )
         header = "| influence | probes | effects | beyond | alike | undecided | control / probe | most |"
         rows = [
-            f"| {it.group} ~ {it.group_j} | {it.probes} | {it.effects} | {it.beyond} | {it.alike} | {it.undecided} | "
-            f"{'-' if np.isnan(it.ratio) else f'{it.ratio:.2f}'} | {it.words} |"
-            for it in self.pairs
+            f"| {pair.group} ~ {pair.group_j} | {pair.probes} | {pair.effects} | {pair.beyond} | {pair.alike} | "
+            f"{pair.undecided} | {'-' if np.isnan(pair.ratio) else f'{pair.ratio:.2f}'} | {pair.words} |"
+            for pair in self.pairs
         ]
         return "\n".join([said, "", header, "|---|---|---|---|---|---|---|---|", *rows])
 
 
 def controlled_probes(run: xr.Dataset) -> xr.Dataset | None:
-    """The probes of a run that have a control with two chains or more; None where there are none."""
+    """Returns the probes of a run that have a control with two chains or more; None where there are none."""
     if "control_group_bif" not in run or "step" not in run.dims:
         return None
     chosen = run.isel(step=(run["control_chains"] >= 2).values)
@@ -111,13 +112,13 @@ def control_factor(run: xr.Dataset, confidence: float = 0.95) -> Array:
 
 
 def group_pairs(run: xr.Dataset) -> Iterator[tuple[str, str]]:
-    """Pairs of groups, each once."""
+    """Returns pairs of groups, each once."""
     names = [str(name) for name in run["group"].values]
     return ((name, other) for place, name in enumerate(names) for other in names[place:])
 
 
 def control_findings(run: xr.Dataset, confidence: float = 0.95) -> ControlFindings | None:
-    """Hold every effect against its control.
+    """Compares every effect with its control.
 
     Probes out of equilibrium are left out by their own diagnostics; the reference has no part in a control.
 

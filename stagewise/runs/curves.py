@@ -1,4 +1,4 @@
-"""The curves of a run: one with its intervals, which pairs are shown, and where one surely changes its sign."""
+"""Influence curves of a run: intervals, pairs to show, and significant changes of sign."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -16,7 +16,7 @@ _MOST_PAIRS = 9
 
 
 def refuse_unknown_groups(run: xr.Dataset, groups: Iterable[str]) -> None:
-    """Refuse a group that a run does not have.
+    """Refuses a group that a run does not have.
 
     Raises:
         InputError: with the groups that there are, and the name that was perhaps meant.
@@ -32,7 +32,7 @@ def refuse_unknown_groups(run: xr.Dataset, groups: Iterable[str]) -> None:
 def influence_curve(
     run: xr.Dataset, group: str, group_j: str, *, part: str = "within", confidence: float = 0.95
 ) -> xr.Dataset:
-    """Influence of one group on another over a run, with its intervals.
+    """Returns influence of one group on another over a run, with its intervals.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
@@ -77,12 +77,12 @@ def influence_curve(
 
 
 def curve_pairs(run: xr.Dataset) -> list[tuple[str, str]]:
-    """Pairs that are shown unless others are asked for: all, where they are at most nine, or each class with itself.
+    """Returns the pairs that are shown by default: all, if they are at most nine, or each class with itself.
 
     Those without a pair of losses in different samples are left out.
     """
     names = [str(name) for name in run["group"].values]
-    known = run["group_bif"].notnull().any([it for it in run["group_bif"].dims if it not in ("group", "group_j")])
+    known = run["group_bif"].notnull().any([dim for dim in run["group_bif"].dims if dim not in ("group", "group_j")])
     pairs = [(name, other) for place, name in enumerate(names) for other in names[place:]]
     pairs = [(name, other) for name, other in pairs if bool(known.sel(group=name, group_j=other))]
     return pairs if len(pairs) <= _MOST_PAIRS else [(name, other) for name, other in pairs if name == other]
@@ -115,7 +115,7 @@ def sure_flips(
 
 
 def flip_degrees(run: xr.Dataset) -> float | None:
-    """Degrees of freedom that :func:`sure_flips` goes by; None where no probe in equilibrium has two chains.
+    """Returns degrees of freedom that :func:`sure_flips` goes by; None where no probe in equilibrium has two chains.
 
     Args:
         run: as :func:`stagewise.runs.store.open_run` returns it.
@@ -125,7 +125,7 @@ def flip_degrees(run: xr.Dataset) -> float | None:
 
 
 def usable_probes(run: xr.Dataset) -> np.ndarray:
-    """``[step]``: probes that have an error which means something: two chains or more, in equilibrium.
+    """Marks probes with a valid error, ``[step]``: two chains or more, in equilibrium.
 
     Args:
         run: as :func:`stagewise.runs.store.open_run` returns it.

@@ -1,4 +1,4 @@
-"""Which probes of a run are out of equilibrium, and why, in words."""
+"""Probes of a run that are out of equilibrium, and the reasons, in words."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -14,18 +14,18 @@ _OF_REFERENCE = "reference"
 
 
 def settled_probes(run: xr.Dataset) -> NDArray[np.bool_]:
-    """``[step]``: see :func:`~stagewise.influence.chain_counts.equilibrated_probes`."""
+    """Returns ``[step]``: see :func:`~stagewise.influence.chain_counts.equilibrated_probes`."""
     return np.broadcast_to(equilibrated_probes(run).values, run["step"].shape)
 
 
 def flag_counts(run: xr.Dataset) -> dict[str, int]:
-    """How many probes of a run have each kind of flag, most frequent first; empty where the run does not tell.
+    """Counts the probes of a run with each kind of flag, most frequent first; empty if the run lacks flags.
 
     Args:
         run: as :func:`stagewise.runs.store.open_run` returns it.
     """
     counts = Counter(name for row in _names(run) for name in row)
-    return dict(sorted(counts.items(), key=lambda it: (-it[1], it[0])))
+    return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
 
 
 def _names(run: xr.Dataset) -> list[list[str]]:
@@ -34,7 +34,7 @@ def _names(run: xr.Dataset) -> list[list[str]]:
 
 
 def flag_line(flags: Mapping[str, int], flagged: int, probes: int) -> str:
-    """How many probes were flagged and for what, as a sentence.
+    """Says how many probes were flagged and for what, as a sentence.
 
     Args:
         flags: name of each kind of flag to the number of probes that have it.
@@ -43,12 +43,14 @@ def flag_line(flags: Mapping[str, int], flagged: int, probes: int) -> str:
     """
     if not flagged:
         return f"none of {probes} probes."
-    kinds = ", ".join(f"{name} {count}" for name, count in sorted(flags.items(), key=lambda it: (-it[1], it[0])))
+    kinds = ", ".join(
+        f"{name} {count}" for name, count in sorted(flags.items(), key=lambda entry: (-entry[1], entry[0]))
+    )
     return f"{flagged} of {probes} probes ({kinds})."
 
 
 def unsettled_words(run: xr.Dataset) -> str | None:
-    """How many probes are out of equilibrium, and by which flags; None where none is.
+    """Says how many probes are out of equilibrium, and by which flags; None where none is.
 
     Args:
         run: as :func:`stagewise.runs.store.open_run` returns it.
@@ -60,5 +62,7 @@ def unsettled_words(run: xr.Dataset) -> str | None:
     for row, words in enumerate(_names(run)):
         if not settled[row]:
             causes.update(set(words) & EQUILIBRIUM_FLAGS or {_OF_REFERENCE})
-    listed = ", ".join(f"{name} {count}" for name, count in sorted(causes.items(), key=lambda it: (-it[1], it[0])))
+    listed = ", ".join(
+        f"{name} {count}" for name, count in sorted(causes.items(), key=lambda entry: (-entry[1], entry[0]))
+    )
     return f"{(~settled).sum()} of {len(settled)} probes out of equilibrium ({listed})"

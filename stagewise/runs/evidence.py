@@ -1,4 +1,4 @@
-"""The figures of a run that its verdict rests on."""
+"""Figures of a run behind its verdict."""
 
 from dataclasses import dataclass
 
@@ -16,17 +16,18 @@ class RunFigures:
 
     Attributes:
         probes: that were kept.
-        settled: of them in equilibrium; None where the run does not tell.
+        settled: of them in equilibrium; None where the run lacks this.
         chains: of the settings.
         draws: of each chain.
         effective: effective draws of the mean losses of groups, median.
         heat: of minibatches, median.
         dropped: chains that diverged in kept probes.
-        told_share: of influences of pairs within phases at probes in equilibrium, the share told from zero at 95 %.
-        told_pairs: pairs that are told at more than half of these probes.
-        half_width: half an interval over the value, median of those told from zero.
+        told_share: of influences of pairs within phases at probes in equilibrium, the share that differs from zero at
+            95 %.
+        told_pairs: pairs that differ from zero at more than half of these probes.
+        half_width: half an interval over the value, median of those that differ from zero.
         wide: the same of all.
-        centering: of the within part; empty where not told.
+        centering: of the within part; empty where unknown.
         sgld: settings of the sampler.
     """
 
@@ -46,13 +47,13 @@ class RunFigures:
 
 
 def run_figures(run: xr.Dataset) -> RunFigures:
-    """Take them from a run.
+    """Takes them from a run.
 
     Args:
         run: as :func:`stagewise.runs.store.open_run` returns it, with group influence.
 
     Raises:
-        InputError: the data set does not tell its settings.
+        InputError: the data set lacks its settings.
     """
     settled = settled_probes(run)
     chain_counts(run)  # refuses
@@ -63,7 +64,7 @@ def run_figures(run: xr.Dataset) -> RunFigures:
     told_pairs, shares, widths = [], [], []
     for group, group_j in group_pairs(run):
         at = {"group": group, "group_j": group_j}
-        value, margin = (it.sel(at).broadcast_like(run["step"]).values for it in (within["group_bif"], half))
+        value, margin = (values.sel(at).broadcast_like(run["step"]).values for values in (within["group_bif"], half))
         known = np.isfinite(value) & np.isfinite(margin)
         if not known.any():
             continue

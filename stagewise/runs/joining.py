@@ -12,7 +12,7 @@ _STEP = "step"
 
 
 def joined(probes: Mapping[int, Content]) -> xr.Dataset:
-    """Put probes behind each other, with the axis ``step`` in front.
+    """Puts probes behind each other, with the axis ``step`` in front.
 
     Those that have the same arrays of the same sizes are stacked at once; where others are among them (with a control,
     with a chain less), xarray fills what they lack with NaN.
@@ -53,7 +53,7 @@ def joined(probes: Mapping[int, Content]) -> xr.Dataset:
 
 
 def _numbered(stacks: list[xr.Dataset]) -> list[xr.Dataset]:
-    """Samples by their numbers everywhere, where some of a run were left out in one of the stacks."""
+    """Returns samples by their numbers everywhere, where some of a run were left out in one of the stacks."""
     axes = ("sample", "sample_j")
     if not any(axis in stack.coords for stack in stacks for axis in axes):
         return stacks
@@ -78,13 +78,16 @@ def _key(entry: Entry) -> Hashable:
 
 
 def _stacked(probes: Mapping[int, Content]) -> xr.Dataset:
-    """Data set of probes of one layout."""
+    """Returns the data set of probes of one layout."""
     steps = list(probes)
     first = probes[steps[0]]
     references = [int(probe.attributes["reference_step"]) for probe in probes.values()]
     return xr.Dataset(
         {
-            name: ((_STEP, *first.entries[name].axes), np.stack([it.entries[name].values for it in probes.values()]))
+            name: (
+                (_STEP, *first.entries[name].axes),
+                np.stack([probe.entries[name].values for probe in probes.values()]),
+            )
             for name in sorted(first.entries.keys() - first.coordinates)
         },
         coords={_STEP: steps}
@@ -94,7 +97,7 @@ def _stacked(probes: Mapping[int, Content]) -> xr.Dataset:
 
 
 def _agreed(found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Attributes, as JSON has them, without those that differ; one that some lack counts."""
+    """Returns attributes, as JSON has them, without those that differ; one that some lack counts."""
     agreed: dict[str, Any] = {}
     differing: set[str] = set()
     for attributes in found:

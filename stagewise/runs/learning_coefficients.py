@@ -1,4 +1,4 @@
-"""The learning coefficients of a run with their intervals: of all losses, and of each group."""
+"""Learning coefficients of a run with their intervals: of all losses, and of each group."""
 
 import numpy as np
 import xarray as xr
@@ -15,7 +15,7 @@ _RHAT_LIMIT = 1.1
 
 
 def has_llc(run: xr.Dataset) -> bool:
-    """Whether the probes of a run measured it."""
+    """True if the probes of a run measured the learning coefficient."""
     return "llc" in run and bool(np.isfinite(run["llc"].values).any())
 
 
@@ -36,7 +36,7 @@ def no_llc_words(run: xr.Dataset) -> str:
 
 
 def llc_settled(run: xr.Dataset) -> NDArray[np.bool_]:
-    """``[step]``: whether the chains that the learning coefficients are from have reached equilibrium.
+    """Marks probes, ``[step]``, whose chains of the learning coefficient have reached equilibrium.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
@@ -47,7 +47,7 @@ def llc_settled(run: xr.Dataset) -> NDArray[np.bool_]:
 
 
 def llc_table(run: xr.Dataset, *, confidence: float = 0.95) -> xr.Dataset:
-    """Curves of the learning coefficient, nbeta (E[L] - L(w*)), pure numbers.
+    """Returns curves of the learning coefficient, nbeta (E[L] - L(w*)), pure numbers.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.

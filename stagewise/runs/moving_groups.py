@@ -1,4 +1,4 @@
-"""Which groups' influence changes while a score rises."""
+"""Groups whose influence changes while a score rises."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ _MIN_Z = 2.0
 
 @dataclass(frozen=True)
 class Move:
-    """The influence of a group on itself before and after an interval.
+    """Influence of a group on itself before and after an interval.
 
     Attributes:
         group: its name.
@@ -32,7 +32,7 @@ class Move:
 
 
 def moves(run: xr.Dataset, start: int, end: int, *, part: str = "within") -> list[Move]:
-    """How the influence of each group on itself changes from ``start`` to ``end``, largest change (in errors) first.
+    """Compares the influence of each group on itself at ``start`` and ``end``, largest change (in errors) first.
 
     Args:
         run: as :func:`stagewise.runs.store.open_run` returns it.
@@ -60,4 +60,4 @@ def moves(run: xr.Dataset, start: int, end: int, *, part: str = "within") -> lis
         if np.isfinite(values).all() and error > 0:
             z = float(values[1] - values[0]) / error
             found.append(Move(group, float(values[0]), float(values[1]), z, abs(z) > limit))
-    return sorted(found, key=lambda it: -abs(it.z))
+    return sorted(found, key=lambda move: -abs(move.z))

@@ -1,4 +1,4 @@
-"""A run opened: all its probes as one data set, which answers by ``run.stagewise``."""
+"""Opening of a run: all its probes as one data set, with the accessor ``run.stagewise``."""
 
 import json
 import warnings
@@ -45,15 +45,15 @@ def open_run(
     variables: Collection[str] | None = None,
     damaged: Literal["skip", "raise"] = "skip",
 ) -> xr.Dataset:
-    """Open the probes of a run as one data set, which answers questions: ``open_run(path).stagewise``.
+    """Opens the probes of a run as one data set, with the accessor ``open_run(path).stagewise``.
 
     Args:
         path: log directory of the run, or its ``influence.zarr``.
         trace: also load the recorded losses of every draw (``loss``), where ``probe.save_trace`` kept them, and the
             influence between tokens (``token_bif``), which are by far the largest parts.
         variables: only these of the data sets, where they have them; all if None.
-        damaged: what becomes of a probe whose file is damaged, half copied or missing: ``skip`` names it in a warning
-            and goes on with the others, ``raise`` refuses the run.
+        damaged: treatment of a probe whose file is damaged, half copied or missing: ``skip`` names it in a warning
+            and continues with the others, ``raise`` refuses the run.
 
     Returns:
         Data set with the axis ``step`` in front of the axes of each probe. Influence is minus the covariance in nats^2,
@@ -93,7 +93,11 @@ def open_run(
             f"stagewise: skipped {fault}; copy it again from where it came, or remove it; read {len(probes)} probes",
             stacklevel=2,
         )
-    if trace and variables is None and not any(it.entries.keys() & {"loss", "token_bif"} for it in probes.values()):
+    if (
+        trace
+        and variables is None
+        and not any(probe.entries.keys() & {"loss", "token_bif"} for probe in probes.values())
+    ):
         raise InputError(
             f"got trace=True for {store}, which holds neither the losses of draws nor influence between tokens; "
             "expected them stored; set probe.save_trace: true or probe.token_samples and train again, or leave trace "
@@ -108,7 +112,7 @@ def open_run(
 
 
 def _lacking(store: Path, found: int) -> list[str]:
-    """Whether there are fewer probes than the summary of the run counts."""
+    """Reports probes that the summary of the run counts and the store lacks."""
     try:
         counted = int(json.loads((store.parent / SUMMARY_NAME).read_text(encoding="utf-8"))["probes"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -118,5 +122,5 @@ def _lacking(store: Path, found: int) -> list[str]:
 
 
 def _line(error: Exception) -> str:
-    """The first line of what it says."""
-    return (str(error).strip().splitlines() or ["no words"])[0][:200]
+    """Returns the first line of the message."""
+    return (str(error).strip().splitlines() or ["no message"])[0][:200]

@@ -1,4 +1,4 @@
-"""The probes of a store as files, by step, of this format and of earlier ones."""
+"""Probes of a store as files, by step, of this format and of earlier ones."""
 
 import json
 import re
@@ -20,7 +20,7 @@ VERSION = "format_version"
 """Attribute of a store and of each probe."""
 
 FORMAT_VERSION = 2
-"""Of what is written now. 1, which told no version: a folder for each probe, with all its sample matrices."""
+"""Current format. Format 1, without a version: a folder for each probe, with all its sample matrices."""
 
 _PROBE = re.compile(r"step(\d+)(\.zip)?")
 _TRACE_NAMES = ("loss", "distance")
@@ -31,11 +31,11 @@ _ALWAYS = ("part", "group", "group_bif", "shift")
 
 
 class NewerFormat(InputError):
-    """The results are of a format that this version of the package does not know."""
+    """Error: the results have a format that this version of the package does not know."""
 
 
 def refuse_newer(path: Path, version: int | None) -> None:
-    """Refuse what a newer version of the package has written.
+    """Refuses what a newer version of the package has written.
 
     Args:
         path: of the store or probe.
@@ -102,14 +102,14 @@ def read_probe(path: Path, step: int, *, trace: bool = False, variables: Collect
 
 
 def _read_folder(path: Path, wanted: Wanted) -> Content:
-    """A probe of format 1, or a file of format 2 that was unzipped.
+    """Returns a probe of format 1, or a file of format 2 that was unzipped.
 
     Raises:
         InputError: parts of it are missing. A lost chunk would else read as values that are not there.
     """
     if not (path / GROUP_NAME).is_file():
         raise InputError("no zarr.json in it")
-    bare = [it.name for it in path.iterdir() if it.is_dir() and not (it / GROUP_NAME).is_file()]
+    bare = [entry.name for entry in path.iterdir() if entry.is_dir() and not (entry / GROUP_NAME).is_file()]
     lost = [name for name in _ALWAYS if not (path / name / "c").exists()]
     if bare or lost:
         raise InputError(f"it is incomplete at {', '.join([*bare, *lost][:3])}")

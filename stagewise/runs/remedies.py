@@ -1,4 +1,4 @@
-"""The one setting that would help the curves of a run most, with a number."""
+"""Setting that would improve the curves of a run most, with its value."""
 
 import math
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _COOL = 0.1
 """Heat of minibatches to aim at, half of what flags a probe."""
 
 _MOST_TIMES = 4
-"""More chains than so many times as many are not asked for at once."""
+"""Largest factor by which the number of chains is raised at once."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Remedy:
         setting: its name in the configuration.
         value: to set.
         now: what it is.
-        why: what it would mend.
+        why: the problem that it would solve.
     """
 
     setting: str
@@ -41,13 +41,13 @@ class Remedy:
 
     @property
     def words(self) -> str:
-        """As a sentence without its point."""
+        """Remedy as a sentence without its full stop."""
         number = f"{self.value:.3g}" if isinstance(self.value, float) else f"{self.value}"
         now = "" if self.now is None else f" ({f'{self.now:.3g}' if isinstance(self.now, float) else self.now} now)"
         return f"set {self.setting} to {number}{now}: {self.why}"
 
     def record(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Returns plain data for JSON."""
         return {"setting": self.setting, "value": self.value, "now": self.now, "why": self.why, "words": self.words}
 
 
@@ -57,7 +57,7 @@ def best_remedy(
     control: ControlFindings | None,
     flags: Mapping[str, tuple[int, str]],
 ) -> Remedy | None:
-    """What would help most: first that chains stay, then that they are in equilibrium, then bias, then noise.
+    """Returns the most useful change: against divergence first, then lack of equilibrium, then bias, then noise.
 
     Args:
         figures: of the run.
@@ -73,7 +73,7 @@ def best_remedy(
     lr, localization = sgld.get("lr"), sgld.get("localization")
     if figures.dropped > _TROUBLED * probes * figures.chains and isinstance(lr, float):
         return Remedy("sgld.lr", lr / 2, lr, "chains diverge")
-    # What is not finite is the model's: no setting of the sampler mends it.
+    # Losses that are not finite come from the model: no setting of the sampler helps.
     unsettled = {name: count for name, count in counts.items() if name in EQUILIBRIUM_FLAGS - {"not_finite"}}
     share_settled = None if figures.settled is None else figures.settled / probes
     if unsettled and (max(unsettled.values()) if share_settled is None else probes * (1 - share_settled)) > (
@@ -97,9 +97,7 @@ def best_remedy(
         return Remedy("sgld.num_chains", math.ceil(figures.chains * times), figures.chains, why)
     if figures.told_share is not None and figures.wide is not None and figures.wide > 1:
         times = min(_MOST_TIMES, max(1.5, figures.wide**2))
-        why = (
-            f"half an interval is {figures.wide:.2g} times the influence in the median; what is near zero stays untold"
-        )
+        why = f"the median half interval is {figures.wide:.2g} times the influence; small influences stay undecided"
         return Remedy("sgld.num_chains", math.ceil(figures.chains * times), figures.chains, why)
     alike = control is not None and 2 * control.total("alike") > control.total("effects")
     if alike and isinstance(localization, int | float):

@@ -21,13 +21,13 @@ from stagewise.runs.sure_signs import SureSign, sure_signs
 
 @dataclass(frozen=True)
 class SignChange:
-    """A curve that changes its sign.
+    """Curve that changes its sign.
 
     Attributes:
         group: whose weight.
         group_j: whose loss.
         flip: where, and how surely.
-        over_all: whether both sides are also sure where noise is to make a change in *any* curve with that probability.
+        over_all: True if both sides are also sure at the limit that noise passes in *any* curve with that probability.
     """
 
     group: str
@@ -36,7 +36,7 @@ class SignChange:
     over_all: bool
 
     def record(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Returns plain data for JSON."""
         flip = {name: value for name, value in asdict(self.flip).items() if abs(value) != float("inf")}
         return {
             "group": self.group,
@@ -56,7 +56,7 @@ class SignChanges:
         num_curves: curves that were looked at.
         num_probes: of each, those out of equilibrium too.
         chance: that noise alone makes a change in one curve.
-        left_out: why probes out of equilibrium were not looked at; None where there are none.
+        left_out: number and reasons of probes out of equilibrium, which are left out; None without any.
         limit: standard errors beyond which a side of a change is sure; None where no probe has an error.
         one_sided: curves that are sure of one sign and never of the other, see
             :func:`~stagewise.runs.sure_signs.sure_signs`.
@@ -73,7 +73,7 @@ class SignChanges:
     smallest: float | None = None
 
     def why_none(self) -> str:
-        """What could have been seen, and what stood in the way, where no change was found."""
+        """Says what could have been seen, and what stood in the way, where no change was found."""
         if self.limit is None or self.smallest is None:
             return (
                 "no probe has an error that means something, which takes two chains or more, in equilibrium: raise "
@@ -91,18 +91,18 @@ class SignChanges:
         return said if alone > self.num_curves / 2 else f"{said}; more sgld.num_chains and sgld.num_draws see more"
 
     def markdown(self) -> str:
-        """A sentence with the numbers of curves and of changes, a table where there are any, and one-sided curves."""
+        """Returns the numbers of curves and of changes, a table where there are any, and one-sided curves."""
         told = [self._changes()]
         if self.one_sided:
             head = (
                 "Curves that are surely of one sign, and nowhere of the other (noise alone makes one of a curve with "
                 f"probability {self.chance:g} or less):"
             )
-            told += [head, "\n".join(f"- {it.words}" for it in self.one_sided)]
+            told += [head, "\n".join(f"- {one.words}" for one in self.one_sided)]
         return "\n\n".join(told)
 
     def _changes(self) -> str:
-        sure = sum(it.over_all for it in self.found)
+        sure = sum(change.over_all for change in self.found)
         said = (
             f"{self.num_curves} curves of {self.num_probes} probes, within part, were looked at. In a curve of noise "
             f"alone a change is found with probability {self.chance:g} or less, so that "
@@ -118,10 +118,11 @@ class SignChanges:
         )
         header = "| influence | turns | at step | between | z before, after | all curves |"
         rows = [
-            f"| {it.group} ~ {it.group_j} | {it.flip.words} | {it.flip.step:,.0f} | "
-            f"{it.flip.earliest:,} to {it.flip.latest:,} | {it.flip.z_before:+.1f}, {it.flip.z_after:+.1f} | "
-            f"{'yes' if it.over_all else '-'} |"
-            for it in self.found
+            f"| {change.group} ~ {change.group_j} | {change.flip.words} | {change.flip.step:,.0f} | "
+            f"{change.flip.earliest:,} to {change.flip.latest:,} | "
+            f"{change.flip.z_before:+.1f}, {change.flip.z_after:+.1f} | "
+            f"{'yes' if change.over_all else '-'} |"
+            for change in self.found
         ]
         return "\n".join([said, "", header, "|---|---|---|---|---|---|", *rows])
 
@@ -129,7 +130,7 @@ class SignChanges:
 def find_sign_changes(
     run: xr.Dataset, pairs: Sequence[tuple[str, str]] | None = None, *, chance: float = 0.05
 ) -> SignChanges:
-    """Look for sign changes in the influence of groups on each other, each pair once (it is symmetric).
+    """Looks for sign changes in the influence of groups on each other, each pair once (it is symmetric).
 
     Args:
         run: as :func:`stagewise.runs.store.open_run` returns it.

@@ -1,4 +1,4 @@
-"""Writing of results: one file for each probe, a Zarr group in a zip archive, whole or not there."""
+"""Atomic writing of results: one file for each probe, a Zarr group in a zip archive."""
 
 import shutil
 from collections.abc import Collection
@@ -25,7 +25,7 @@ from stagewise.runs.zarr_file import write_zarr_file
 __all__ = ["RUN_NAME", "STORE_NAME", "SUMMARY_NAME", "ProbeStore", "open_run", "with_plain_names", "write_summary"]
 
 RUN_NAME = "run.json"
-"""What a run was started with: its fingerprint, by which a run that starts again in its folder is known."""
+"""Fingerprint of a run, by which one that starts again in its folder is recognised."""
 
 
 class ProbeStore:
@@ -34,7 +34,7 @@ class ProbeStore:
     A probe is one file, ``step<k>.zip``: a run of 1,500 has 1,500 files, where a folder for each had 125,000; and one
     rename puts a probe in its place, or in that of an earlier one, so that a kill at any instant leaves the one or the
     other whole. :mod:`~stagewise.runs.zarr_file` tells how to read one with plain xarray. Stores of earlier
-    versions, with a folder ``step<k>`` for each probe, are read and gone on with.
+    versions, with a folder ``step<k>`` for each probe, are read and continued.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,11 +46,11 @@ class ProbeStore:
         self.path = path
 
     def steps(self) -> list[int]:
-        """Training steps of the finished probes, increasing."""
+        """Returns training steps of the finished probes, increasing."""
         return list(probe_files(self.path))
 
     def write(self, probe: xr.Dataset) -> Path:
-        """Write one probe as ``step<k>.zip``, replacing one that is there; returns its path.
+        """Writes one probe as ``step<k>.zip``, replacing one that is there; returns its path.
 
         Args:
             probe: its data set.
@@ -72,7 +72,7 @@ class ProbeStore:
         return path
 
     def _prepare(self) -> None:
-        """Make the store a Zarr group that tells its version; nothing to do for one that is."""
+        """Makes the store a Zarr group that tells its version; nothing to do for one that is."""
         group = self.path / GROUP_NAME
         refuse_newer(self.path, store_version(group))
         if store_version(group) != FORMAT_VERSION:
@@ -80,7 +80,7 @@ class ProbeStore:
             write_json(group, {"attributes": attributes, "zarr_format": 3, "node_type": "group"})
 
     def _remove(self, probe: Path) -> None:
-        """Take a probe out of the store at once, then delete it."""
+        """Takes a probe out of the store at once, then delete it."""
         aside = self.path.with_name(f".{self.path.name}.{probe.name}.removed")
         _delete(aside)
         probe.rename(aside)
@@ -89,11 +89,11 @@ class ProbeStore:
 
     @property
     def aside(self) -> Path:
-        """Where probes are that :meth:`set_aside_after` has taken out of the store."""
+        """Folder of the probes that :meth:`set_aside_after` has taken out of the store."""
         return self.path.with_name(f"{self.path.name}.set_aside")
 
     def set_aside_after(self, step: int) -> list[int]:
-        """Take out the probes beyond ``step``, from which a run resumes: they are of a future that it may not come to.
+        """Takes out the probes beyond ``step``, from which a run resumes: they are of a future that it may not come to.
 
         Each is deleted when the run has written a probe at its step or a later one, and not before. What a kill has
         left of writing or removing one is removed.
@@ -117,7 +117,7 @@ class ProbeStore:
         return list(later)
 
     def bring_back(self, steps: Collection[int]) -> list[int]:
-        """Put probes back that were set aside, where a run resumes behind them after all.
+        """Puts probes back that were set aside, where a run resumes behind them after all.
 
         Args:
             steps: of the probes that the run has made.
@@ -132,7 +132,7 @@ class ProbeStore:
         return list(found)
 
     def _pass(self, step: int) -> None:
-        """Delete what was set aside of this step and those before it."""
+        """Deletes what was set aside of this step and those before it."""
         for at, path in probe_files(self.aside).items():
             if at <= step:
                 _delete(path)
@@ -140,7 +140,7 @@ class ProbeStore:
             self.aside.rmdir()
 
     def adopt(self, other: Path, step: int) -> bool:
-        """Copy the probes up to ``step`` from the store of the run that is resumed; False if it has none.
+        """Copies the probes up to ``step`` from the store of the run that is resumed; False if it has none.
 
         Raises:
             InputError: one of the stores is of a newer format.
@@ -172,5 +172,5 @@ def _delete(path: Path) -> None:
 
 
 def write_summary(folder: Path, summary: dict) -> Path:
-    """Write ``summary.json`` whole or not at all; returns its path."""
+    """Writes ``summary.json`` atomically; returns its path."""
     return write_json(folder / SUMMARY_NAME, summary)

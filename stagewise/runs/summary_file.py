@@ -1,4 +1,4 @@
-"""``summary.json`` of a run as others find it: whole and of the shape that is read from it, or refused in one line."""
+"""Checked reading of the ``summary.json`` of a run, with one-line errors."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,10 +27,10 @@ _TOGETHER = ("flags", "probes_flagged", "probes")
 
 
 def summary_text(path: Path) -> str:
-    """The text of a ``summary.json``, once it is known to be one.
+    """Returns the text of a ``summary.json`` after checking it.
 
     Raises:
-        InputError: it is none; with the place in it.
+        InputError: it is invalid; the message names the place in it.
     """
     content = read_json(path, what=_WHAT, advice=_ADVICE)
     _check(content, str(path))
@@ -38,10 +38,10 @@ def summary_text(path: Path) -> str:
 
 
 def summary_of(run: xr.Dataset) -> dict[str, Any]:
-    """The summary that a run was opened with; empty where it has none.
+    """Returns the summary that a run was opened with; empty where it has none.
 
     Raises:
-        InputError: it is none; with the place in it.
+        InputError: it is invalid; the message names the place in it.
     """
     text = run.attrs.get("summary")
     if text is None:

@@ -1,4 +1,4 @@
-"""The most helpful and the most harmful pairs of samples at a probe."""
+"""Most helpful and the most harmful pairs of samples at a probe."""
 
 import numpy as np
 import xarray as xr
@@ -20,9 +20,9 @@ def top_samples(
     part: str = "within",
     confidence: float = 0.95,
 ) -> xr.Dataset:
-    """Pairs of samples with the most negative and the most positive influence, from the stored matrices.
+    """Returns pairs of samples with the most negative and the most positive influence, from the stored matrices.
 
-    They are the extremes of many pairs, each told far worse than a group: chance alone makes some of them. Read their
+    They are the extremes of many pairs, each far noisier than a group: chance alone produces some of them. Read their
     intervals, and groups first.
 
     Args:

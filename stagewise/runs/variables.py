@@ -1,4 +1,4 @@
-"""Variables of a run in one table: name, axes, unit, sign, meaning, source. ``docs/variables.md`` is made of it."""
+"""Table of the variables of a run: name, axes, unit, sign, meaning, source; the source of ``docs/variables.md``."""
 
 from dataclasses import dataclass
 
@@ -58,7 +58,7 @@ class Variable:
 
 
 def _influence(name: str, axes: tuple[str, ...], what: str, meaning: str, *, z: bool) -> list[Variable]:
-    """Influence with its error, its correlation, the error of that, and its z."""
+    """Returns influence with its error, its correlation, the error of that, and its z."""
     found = [
         Variable(
             name, axes, UNITS, f"influence {what}", f"{meaning} Minus the covariance of the losses.", SIGN, _SPLIT
@@ -124,7 +124,7 @@ def _coefficient(prefix: str, axes: tuple[str, ...], of: str) -> list[Variable]:
         ),
         Variable(
             f"{name}_localized_share", axes, NUMBER, f"localized share d log llc / d log nbeta{every}",
-            f"Share of `{name}` that is the localization's and not the loss's: 0 = none, 1 = all.", "", _SHARE,
+            f"Share of `{name}` due to the localization and not to the loss: 0 = none, 1 = all.", "", _SHARE,
         ),
         Variable(
             f"{name}_localized_share_se", axes, NUMBER,
@@ -139,11 +139,11 @@ VARIABLES: tuple[Variable, ...] = (
     _coordinate("step", ("step",), "steps", "training step", "Training step of each probe (`trainer.global_step`)."),
     _coordinate(
         "reference_step", (), "steps", "training step of the reference probe",
-        "Training step of the probe that between and drift are held against; the probe's own where it has none.",
+        "Training step of the probe that between and drift are relative to; the probe's own where it has none.",
     ),
     _coordinate("part", ("part",), "", "part of the influence", "within, drift, between, and total, their sum."),
-    _coordinate("group", ("group",), "", "group", "Whose weight: names of the observed groups."),
-    _coordinate("group_j", ("group_j",), "", "group, of the loss", "Whose loss: the same names."),
+    _coordinate("group", ("group",), "", "group", "Group whose weight changes: names of the observed groups."),
+    _coordinate("group_j", ("group_j",), "", "group, of the loss", "Group whose loss responds: the same names."),
     _coordinate("position", ("position",), "tokens", "first position of the bin", "First token of each bin."),
     _coordinate("position_end", ("position",), "tokens", "end of the bin", "The token after the last one of each bin."),
     _coordinate("token_part", ("token_part",), "", "part of token influence", "within, drift, and total, their sum."),
@@ -227,7 +227,7 @@ VARIABLES: tuple[Variable, ...] = (
         "stagewise.losses.contract",
     ),
     Variable(
-        "mask", ("sample", "token"), "", "whether there is a loss",
+        "mask", ("sample", "token"), "", "mask of the losses",
         "False where a token is masked; without the axis `token` where samples have one loss.", "",
         "stagewise.losses.contract",
     ),
@@ -246,15 +246,15 @@ VARIABLES: tuple[Variable, ...] = (
     *_coefficient("group_", ("group",), "the mean loss of each group (data-refined, arXiv 2410.02984)"),
     Variable(
         "llc_localized", (), NUMBER, "1 where the localized share is above 0.5",
-        "1 where `llc` is more the localization's than the loss's.", "", _SHARE,
+        "1 where `llc` is due more to the localization than to the loss.", "", _SHARE,
     ),
     Variable(
         "llc_chains", (), NUMBER, "chains behind the learning coefficient",
         "Chains that the learning coefficients and their errors are from.", "", _SHARE,
     ),
     Variable(
-        "llc_note", (), "", "what stands in the way of reading the learning coefficient",
-        "In words; empty if nothing.", "", _SHARE,
+        "llc_note", (), "", "remarks on the learning coefficient",
+        "Reasons not to read it as that of the loss, in words; empty if none.", "", _SHARE,
     ),
     _diagnostic(
         "llc_rhat", NUMBER, "largest R-hat of the mean losses",
@@ -295,7 +295,7 @@ VARIABLES: tuple[Variable, ...] = (
         "control_chains", NUMBER, "chains of the control",
         "Chains that the probe and its control both kept.", source="stagewise.influence.control",
     ),
-    # What the chains tell of themselves.
+    # Diagnostics of the chains.
     _diagnostic(
         "chains_common", NUMBER, "chains behind the influence",
         "Chains that the probe and its reference both kept, which influence and its errors are from.",
@@ -311,11 +311,11 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     _diagnostic(
         "reference_equilibrated", NUMBER, "chains of the reference in equilibrium",
-        "1 or 0, as `equilibrated` of the reference; NaN where there is none or nobody looked.",
+        "1 or 0, as `equilibrated` of the reference; NaN without a reference or a check.",
         source="stagewise.probes.flags",
     ),
     _diagnostic(
-        "flagged", NUMBER, "flags of the probe", "How many reasons there are not to trust the probe.",
+        "flagged", NUMBER, "flags of the probe", "Number of reasons not to trust the probe.",
         source="stagewise.probes.flags",
     ),
     _diagnostic(
@@ -331,7 +331,7 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     _diagnostic(
         "rhat_groups_chance", NUMBER, "R-hat of groups by chance",
-        "What `rhat_groups` of chains in equilibrium exceeds in one of a hundred probes.",
+        "Limit that `rhat_groups` of chains in equilibrium exceeds in one of a hundred probes.",
     ),
     _diagnostic("rhat_max", NUMBER, "largest R-hat of samples", "Over the losses of samples.", source=_VEHTARI),
     _diagnostic(
@@ -340,7 +340,7 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     _diagnostic(
         "rhat_max_chance", NUMBER, "R-hat of samples by chance",
-        "What `rhat_max` of chains in equilibrium exceeds in one of a hundred probes.",
+        "Limit that `rhat_max` of chains in equilibrium exceeds in one of a hundred probes.",
     ),
     _diagnostic(
         "mcse_mean", NUMBER, "Monte-Carlo error of the mean loss",
@@ -365,7 +365,7 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     _diagnostic(
         "chain_share", NUMBER, "share of variance between chains",
-        "Share of the losses' variance that belongs to which chain a draw is from, less chance: chains have not mixed.",
+        "Share of the losses' variance that lies between chains, less chance: large if chains have not mixed.",
     ),
     _diagnostic(
         "draw_share", NUMBER, "share of variance between draws",
@@ -380,7 +380,7 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     _diagnostic(
         "minibatch_noise", NUMBER, "heat of minibatches",
-        "Variance that minibatch noise adds to a step over that of the injected noise: so much is too large.",
+        "Variance that minibatch noise adds to a step over that of the injected noise: the relative excess heat.",
     ),
     _diagnostic(
         "seconds", SECONDS, "time of the probe", "Wall-clock time of the probe.", source="stagewise.probes.prober"
@@ -392,7 +392,7 @@ BY_NAME = {variable.name: variable for variable in VARIABLES}
 
 
 def described(run: xr.Dataset) -> xr.Dataset:
-    """A run whose variables have ``long_name`` and ``units``, and ``sign`` where it matters; other attributes stay.
+    """Adds ``long_name`` and ``units``, and ``sign`` where it matters, to the variables of a run; others stay.
 
     Args:
         run: with variables of this or an earlier version; those that the table does not have are left as they are.

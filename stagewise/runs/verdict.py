@@ -1,4 +1,4 @@
-"""What can be read off the curves of a run, and what cannot: one verdict, the same in all places that tell it."""
+"""Verdict on what can be read off the curves of a run, the same wherever it is shown."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ VARIABLES = (
 
 
 class Answer(StrEnum):
-    """Whether something can be read off the curves; ``not known`` only of what the control would tell."""
+    """Answers to whether something can be read off the curves; ``not known`` only where a control is needed."""
 
     yes = "yes"
     partly = "partly"
@@ -52,11 +52,11 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True)
 class Reading:
-    """One thing that curves may tell.
+    """Answer for one aspect of the curves.
 
     Attributes:
-        answer: whether they do.
-        why: what it rests on.
+        answer: yes, partly, no or not known.
+        why: reason for the answer.
         remedy: what to set for a better answer; None where there is no need, or no setting would help.
     """
 
@@ -67,14 +67,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What can be read off the curves of a run.
+    """Verdict on what can be read off the curves of a run.
 
     Attributes:
-        positions: where along training curves turn, peak and stand out.
-        signs: which influence is helpful and which is harmful.
-        heights: how large influence is.
-        landscape: whether the curves say more than gradients do, by the loss-free control.
-        best: the one setting that would help most; None where none is needed.
+        positions: training steps at which curves turn, peak and stand out.
+        signs: helpful or harmful.
+        heights: size of the influence.
+        landscape: comparison with gradients, by the loss-free control.
+        best: the setting that would help most; None where none is needed.
         flags: name of each kind of flag to the number of probes that have it and what to set.
         probes: that were kept.
     """
@@ -92,11 +92,11 @@ class Verdict:
         return {name: getattr(self, name) for name in ("positions", "signs", "heights", "landscape")}
 
     def record(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Returns plain data for JSON."""
         return {
             **{
-                name: {"answer": str(it.answer), "why": it.why, "remedy": it.remedy}
-                for name, it in self.readings().items()
+                name: {"answer": str(reading.answer), "why": reading.why, "remedy": reading.remedy}
+                for name, reading in self.readings().items()
             },
             "best": None if self.best is None else self.best.record(),
             "flags": {name: {"probes": count, "remedy": what} for name, (count, what) in self.flags.items()},
@@ -104,7 +104,7 @@ class Verdict:
         }
 
     def text(self) -> str:
-        """The verdict as Markdown that reads as plain text too: the same for terminal, TensorBoard, file and report."""
+        """Renders the verdict as Markdown that reads as plain text too, for terminal, TensorBoard, file and report."""
         titles = {
             "positions": "Positions (where curves turn and peak)",
             "signs": "Signs (helpful or harmful)",
@@ -112,7 +112,9 @@ class Verdict:
             "landscape": "Beyond gradients (loss-free control)",
         }
         lines = ["What can be read off these curves:", ""]
-        lines += [f"- {titles[name]}: **{it.answer}**. {it.why}." for name, it in self.readings().items()]
+        lines += [
+            f"- {titles[name]}: **{reading.answer}**. {reading.why}." for name, reading in self.readings().items()
+        ]
         told = "no change is needed" if self.best is None else self.best.words
         lines += ["", f"What would help most: {told}."]
         if self.flags:
@@ -130,7 +132,7 @@ def judge(
     thresholds: Thresholds | None = None,
     flags: Mapping[str, int] | None = None,
 ) -> Verdict:
-    """Judge a run by its own data: flags, equilibrium, effective draws, heat, intervals, control and windows.
+    """Judges a run by its own data: flags, equilibrium, effective draws, heat, intervals, control and windows.
 
     Args:
         run: as :func:`stagewise.runs.store.open_run` returns it, :data:`VARIABLES` of it at least; None where no
@@ -141,7 +143,7 @@ def judge(
     """
     limits = thresholds or Thresholds()
     counted = ({} if run is None else flag_counts(run)) if flags is None else flags
-    ordered = sorted(counted.items(), key=lambda it: (-it[1], it[0]))
+    ordered = sorted(counted.items(), key=lambda entry: (-entry[1], entry[0]))
     told = {name: (count, remedy(name)) for name, count in ordered}
     if run is None or "group_bif" not in run:
         nothing = Reading(Answer.no, "No probe with group influence was kept")
@@ -164,7 +166,7 @@ def judge(
 def _equilibrium(figures: RunFigures) -> str:
     if figures.settled is None:
         return (
-            f"{figures.probes} probes, written by an earlier version that does not tell whether chains had reached "
+            f"{figures.probes} probes, written by an earlier version that does not record whether chains had reached "
             "equilibrium"
         )
     return f"{figures.settled} of {figures.probes} probes in equilibrium"
@@ -195,17 +197,15 @@ def _positions(figures: RunFigures, windows: int, help_first: str | None) -> Rea
 
 def _signs(figures: RunFigures, help_first: str | None) -> Reading:
     if figures.told_share is None:
-        why = (
-            f"{_equilibrium(figures)}; no probe has an error that means something (two chains or more, in equilibrium)"
-        )
+        why = f"{_equilibrium(figures)}; no probe has a valid error (two chains or more, in equilibrium)"
         return Reading(Answer.no, why, help_first)
     share = figures.told_share
-    # One in twenty is told from zero by chance.
+    # One in twenty differs from zero by chance.
     by_share = Answer.yes if share >= HALF else Answer.partly if share > 0.1 else Answer.no
     answer = _worse(_by_equilibrium(figures), by_share)
     pairs = ", ".join(figures.told_pairs) or "none"
     why = (
-        f"{_equilibrium(figures)}; {100 * share:.0f} % of the influences within phases are told from zero at 95 % "
+        f"{_equilibrium(figures)}; {100 * share:.0f} % of the influences within phases differ from zero at 95 % "
         f"(5 by chance); at most probes: {pairs}"
     )
     return Reading(answer, why, None if answer is Answer.yes else help_first)
@@ -216,7 +216,7 @@ def _heights(figures: RunFigures, limits: Thresholds, help_first: str | None) ->
     if figures.settled is None or figures.half_width is None:
         answer = Answer.no
     if figures.half_width is not None:
-        said.append(f"intervals of those told from zero are ± {100 * figures.half_width:.0f} % in the median")
+        said.append(f"intervals of those that differ from zero are ± {100 * figures.half_width:.0f} % in the median")
         answer = _worse(answer, Answer.yes if figures.half_width <= _NARROW else Answer.partly)
     if figures.effective is not None:
         said.append(f"{figures.effective:.0f} effective draws in the median")
@@ -227,7 +227,7 @@ def _heights(figures: RunFigures, limits: Thresholds, help_first: str | None) ->
         if limits.minibatch_noise_max is not None and figures.heat > limits.minibatch_noise_max:
             answer = _worse(answer, Answer.no if figures.heat > HALF else Answer.partly)
     if figures.dropped:
-        said.append(f"{figures.dropped} chains diverged: those left were chosen by their luck")
+        said.append(f"{figures.dropped} chains diverged: those left are a biased selection")
         answer = _worse(answer, Answer.partly)
     if figures.centering == "chain":
         said.append("centred by chain, which is too low where chains are short")
@@ -239,15 +239,15 @@ def _landscape(control: ControlFindings | None) -> Reading:
     if control is None:
         return Reading(
             Answer.unknown,
-            "No loss-free control was run, which tells whether curves say more than gradient dot products",
+            "No loss-free control was run, which shows whether curves say more than gradient dot products",
             "set probe.control_every to 5",
         )
     effects, beyond, alike = (control.total(name) for name in ("effects", "beyond", "alike"))
     if not effects:
-        return Reading(Answer.unknown, "The control was run, but no influence is told from zero at its probes")
+        return Reading(Answer.unknown, "The control was run, but no influence differs from zero at its probes")
     why = (
-        f"Of {effects} influences told from zero, {beyond} go beyond the control, {alike} survive without the loss at "
-        f"the same size, {effects - beyond - alike} are undecided"
+        f"Of {effects} influences that differ from zero, {beyond} go beyond the control, {alike} survive without the "
+        f"loss at the same size, {effects - beyond - alike} are undecided"
     )
     answer = Answer.yes if beyond >= MOST * effects else Answer.partly if beyond > 0.1 * effects else Answer.no
     further = None if answer is Answer.yes else "lower sgld.localization towards nbeta |lam_min|"

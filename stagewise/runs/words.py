@@ -1,4 +1,4 @@
-"""A run in words: what it is, what can be read off it, where its windows are."""
+"""Description of a run in words: settings, verdict, windows."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from stagewise.runs.verdict import judge
 
 
 def about(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
-    """Probes, settings, sign and unit of a run, as Markdown.
+    """Returns probes, settings, sign and unit of a run, as Markdown.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
@@ -35,7 +35,7 @@ def about(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
     component = run.attrs.get("component", summary.get("component"))
     if component is not None:
         number = f" ({run.attrs['moved_weights']:,} of them)" if "moved_weights" in run.attrs else ""
-        lines.append(f"**Chains move the weights of {component} alone**{number}: influence is that by way of it.")
+        lines.append(f"**Chains move the weights of {component} alone**{number}: influence is that through them.")
     if "flags" in summary:
         lines.append(f"Flagged: {flag_line(summary['flags'], summary['probes_flagged'], summary['probes'])}")
     else:
@@ -44,12 +44,12 @@ def about(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
 
 
 def _number(value: float | str) -> str:
-    """A setting; results of an earlier version may have words."""
+    """Returns a setting; results of an earlier version may have words."""
     return value if isinstance(value, str) else f"{value:g}"
 
 
 def verdict_text(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
-    """The verdict of a run: that of its summary; judged now where it has none, as runs of earlier versions.
+    """Returns the verdict of a run: that of its summary; judged now where it has none, as runs of earlier versions.
 
     Args:
         run: as :func:`stagewise.runs.store.open_run` returns it.
@@ -63,7 +63,7 @@ def verdict_text(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
 
 
 def windows_text(summary: Mapping[str, Any], run: xr.Dataset | None = None) -> str:
-    """Transition windows of a summary as a Markdown table; a sentence that says why where there is none.
+    """Returns transition windows of a summary as a Markdown table; a sentence that says why where there is none.
 
     Args:
         summary: the content of ``summary.json``; empty where there is none.
@@ -75,11 +75,13 @@ def windows_text(summary: Mapping[str, Any], run: xr.Dataset | None = None) -> s
         told = "" if why is None else f": {str(why).replace('<', '&lt;')}"
         return f"No transition window was found in the between part{told}."
     lines = ["| start | peak | end | signal at peak (nats) |", "|---|---|---|---|"]
-    return "\n".join([*lines, *(f"| {it['start']} | {it['peak']} | {it['end']} | {it['value']:.3g} |" for it in rows)])
+    return "\n".join(
+        [*lines, *(f"| {row['start']} | {row['peak']} | {row['end']} | {row['value']:.3g} |" for row in rows)]
+    )
 
 
 def with_plain_names(run: xr.Dataset) -> xr.Dataset:
-    """Run whose group names can be shown in words and pictures: see :func:`~stagewise.checks.group_names.plain_names`.
+    """Runs whose group names can be shown in words and pictures: see :func:`~stagewise.checks.group_names.plain_names`.
 
     Args:
         run: of others, or of an earlier version, as :func:`open_run` returns it.

@@ -36,7 +36,7 @@ _COORDINATES = "coordinates"
 
 
 def write_zarr_file(path: Path, dataset: xr.Dataset) -> None:
-    """Write a data set of booleans, numbers and text to a new file.
+    """Writes a data set of booleans, numbers and text to a new file.
 
     A variable without axes is the fill value of an array that has no chunk, which the specification allows: half of the
     variables of a probe then need no entry for their data.
@@ -81,7 +81,7 @@ class Entry(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What a file holds, as numpy arrays: a data set takes xarray three times as long to build as they take to read.
+    """Content of a file, as numpy arrays: building a data set takes xarray three times as long as reading them.
 
     Attributes:
         entries: arrays by name.
@@ -94,7 +94,7 @@ class Content(NamedTuple):
     attributes: dict[str, Any]
 
     def dataset(self) -> xr.Dataset:
-        """The same for xarray."""
+        """Returns the same for xarray."""
         built = {name: xr.Variable(entry.axes, entry.values, entry.attributes) for name, entry in self.entries.items()}
         return xr.Dataset(
             {name: variable for name, variable in built.items() if name not in self.coordinates},
@@ -108,7 +108,7 @@ Wanted = Callable[[str, tuple[Hashable, ...]], bool]
 
 
 def read_zarr_file(path: Path, wanted: Wanted | None = None) -> xr.Dataset:
-    """Read a file of :func:`write_zarr_file` into memory.
+    """Reads a file of :func:`write_zarr_file` into memory.
 
     Args:
         path: of the file.
@@ -122,7 +122,7 @@ def read_zarr_file(path: Path, wanted: Wanted | None = None) -> xr.Dataset:
 
 
 def read_content(path: Path, wanted: Wanted | None = None) -> Content:
-    """The same as numpy arrays.
+    """Returns the same as numpy arrays.
 
     Args:
         path: of the file.
@@ -145,7 +145,7 @@ def read_content(path: Path, wanted: Wanted | None = None) -> Content:
 
 
 def _add(archive: ZipFile, name: str, content: bytes, *, packed: bool = False) -> None:
-    """``packed``: whether the content is compressed already. The same data give the same file: no time is told."""
+    """``packed``: True if the content is compressed already. The same data give the same file: no time is stored."""
     entry = ZipInfo(name)
     entry.external_attr = 0o644 << 16  # what `unzip` gives the file
     archive.writestr(entry, content, compress_type=ZIP_STORED if packed else ZIP_DEFLATED)
@@ -156,7 +156,7 @@ def _json(document: dict[str, Any]) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has no word for, as xarray puts it."""
+    """Converts values that JSON cannot represent, as xarray does."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, Enum):
@@ -165,7 +165,7 @@ def _plain(value: Any) -> Any:
 
 
 def _encode(name: str, variable: xr.Variable) -> tuple[dict[str, Any], bytes | None]:
-    """Metadata of an array, and its one chunk; none for a variable without axes or without entries."""
+    """Returns the metadata of an array, and its one chunk; none for a variable without axes or without entries."""
     values = np.asarray(variable.values)
     text = values.dtype.kind in "OUT"
     if not text and values.dtype.name not in _TYPES:
@@ -200,7 +200,7 @@ def _little(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _fill(value: NDArray[Any]) -> Any:
-    """A number as Zarr has fill values: floats that JSON has no word for by name."""
+    """Returns a number as Zarr has fill values: floats that JSON cannot represent by name."""
     found = value.item()
     if isinstance(found, float) and not np.isfinite(found):
         return "NaN" if np.isnan(found) else "Infinity" if found > 0 else "-Infinity"

@@ -1,8 +1,8 @@
 """Local SGLD chains around a module's weights."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from stagewise.batches import Batch, chunks, has_columns, num_samples
 from stagewise.checks.bounds import check_arguments, checked
-from stagewise.errors import InputError, require
+from stagewise.errors import InputError
 from stagewise.isolation import untouched, with_weights
-from stagewise.losses.contract import Losses, LossFn, evaluate
+from stagewise.losses.contract import Losses, LossFn
 from stagewise.sampling.config import Drift, EngineName, SGLDConfig
 from stagewise.sampling.engines.batched import BatchedEngine, Program
 from stagewise.sampling.engines.engine import Engine
@@ -23,17 +23,16 @@ from stagewise.sampling.gradients import KEPT_BYTES, DriftGradient, anchor_gradi
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, Preconditioner
 from stagewise.sampling.preconditioners.ekfac import EKFAC, ekfac_preconditioner
 from stagewise.sampling.preconditioners.ekfac_checks import refuse_masks
-from stagewise.sampling.selection import Masks, one_selection
-from stagewise.sampling.sgld import OnDraw, Reduce, Walk, loss_free, needs_gradients, walk
+from stagewise.sampling.selection import Masks
+from stagewise.sampling.sgld import OnDraw, Recorder, Reduce, Walk, loss_free, needs_gradients, walk
 from stagewise.sampling.streams import Streams, partition
+from stagewise.sampling.target import ForwardContext, Target
 from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
 from stagewise.sampling.weights import FlatWeights
 
-ForwardContext = Callable[[], AbstractContextManager]
 
-
-class _Target(NamedTuple):
-    """What a run of chains samples, and what becomes of its draws."""
+class _Request(NamedTuple):
+    """Target of a run of chains, and the use of its draws."""
 
     config: SGLDConfig
     reduce: Reduce | None
@@ -41,7 +40,7 @@ class _Target(NamedTuple):
 
 
 class _Drive(NamedTuple):
-    """How the gradient of a probe is estimated; see :class:`~stagewise.sampling.gradients.DriftGradient`."""
+    """Estimator of a probe's gradient; see :class:`~stagewise.sampling.gradients.DriftGradient`."""
 
     drift: Drift
     slope: Tensor | None = None
@@ -53,7 +52,7 @@ class ChainSampler:
     """Chains around whatever weights a module has, probe after probe; keeps what is worth keeping in between.
 
     The module is left bit for bit as it was: chains run on a copy of the trainable parameters, in eval mode, with
-    random numbers of their own. Frozen parameters, and what ``config.parameters`` or ``masks`` leave out, stay at w*.
+    random numbers of their own. Frozen parameters, and what the target leaves out, stay at w*.
 
     Attributes:
         engine: which engine runs the chains; None until it has been chosen.
@@ -62,66 +61,37 @@ class ChainSampler:
     def __init__(
         self,
         module: nn.Module,
-        loss_fn: LossFn,
-        *,
-        observed: Batch,
-        sampling: Batch,
+        target: Target,
         config: SGLDConfig,
-        chunk_size: int | None = None,
-        forward_context: ForwardContext = nullcontext,
+        *,
         reduce: Reduce | None = None,
         engine: EngineName | None = None,
-        masks: Masks | None = None,
     ) -> None:
         """Nothing is run yet.
 
         Args:
             module: its weights at the time of each run are the anchor w*.
-            loss_fn: per-sample loss, see :mod:`stagewise.losses.contract`.
-            observed: batch that is recorded at each draw, on the module's device.
-            sampling: batch whose minibatches drive the gradient, on the module's device.
+            target: loss, observed and sampling set, and what moves; if it does not say what, ``config.parameters`` do.
             config: the sampler.
-            chunk_size: samples of the observed set for each forward pass; all at once if None.
-            forward_context: entered around each forward pass (autocast). It is left in between, because autocast
-                caches casts of weights, and the weights move.
             reduce: makes features of each draw's losses as they come; token losses are then not kept.
             engine: the engine that ``auto`` once chose, so that a resumed run goes on with it.
-            masks: parameter name to bool mask of its shape: the chains move the entries where it is True, and all else
-                stays at w* bit for bit. Every figure that is taken over weights is then taken over those alone. In
-                place of ``config.parameters``; None moves all. See :mod:`stagewise.lm.components` for those of a head.
 
         Raises:
-            InputError: no trainable parameter, a pattern that matches none, masks that do not fit or stand beside
-                ``config.parameters`` or EK-FAC, or parameters on several devices.
+            InputError: as :func:`check_chains`.
         """
-        check_arguments("ChainSampler", ChainSampler.__init__, locals(), leave=["forward_context"])
-        good = chunk_size is None or chunk_size >= 1
-        require(good, "chunk_size", chunk_size, "an integer >= 1, or None for all at once", "8 is usual")
-        self._selection = one_selection(config.parameters, masks)
-        weights = FlatWeights(module, self._selection)  # refuses what cannot be sampled, before any run
-        if isinstance(config.preconditioner, EKFAC):
-            refuse_masks(weights.entries)
-        if EngineName.batched in (config.engine, engine) and any(map(has_columns, (observed, sampling))):
-            # Before any run: after the first step a refusal would only cost the probes.
-            raise InputError(
-                "got engine='batched' and a batch with lists or arrays beside its tensors; expected tensors alone, "
-                "which is all that a graph takes; set engine to sequential"
-            )
+        check_arguments("ChainSampler", ChainSampler.__init__, locals())
+        self._target = check_chains(module, target, config, engine)
         self._module = module
-        self._loss_fn = loss_fn
-        self._observed = observed
-        self._chunks = chunks(observed, chunk_size)
-        self._sampling = sampling
         self._config = config
-        self._forward_context = forward_context
+        self._chunks = self._target.observed_chunks()
         self._reduce = reduce
-        with forward_context():
+        with target.forward_context():
             half = torch.is_autocast_enabled(next(module.parameters()).device.type)
         half |= any(value.dtype in (torch.float16, torch.bfloat16) for value in module.parameters())
         self._choice = EngineChoice(
             config.engine if engine is None else engine,
-            lambda **how: Program(loss_fn, self._selection, forward_context, **how),
-            batch_size=config.batch_size if config.batch_size < num_samples(sampling) else None,
+            lambda **how: Program(target.loss_fn, self._target.selection, target.forward_context, **how),
+            batch_size=config.batch_size if config.batch_size < num_samples(target.sampling) else None,
             half_precision=half,
         )
 
@@ -136,11 +106,10 @@ class ChainSampler:
 
     def rechunk(self, chunk_size: int) -> None:
         """Pass the observed set in chunks of so many samples from now on; draws agree up to rounding."""
-        self._chunks = chunks(self._observed, chunk_size)
+        self._chunks = chunks(self._target.observed, chunk_size)
 
     def _evaluate(self, batch: Batch) -> Losses:
-        with self._forward_context():
-            return evaluate(self._loss_fn, self._module, batch)
+        return self._target.evaluate(self._module, batch)
 
     def run(
         self,
@@ -171,9 +140,9 @@ class ChainSampler:
         """
         self._config.numbers()
         config = loss_free(self._config) if control else self._config
-        target = _Target(config, self._reduce if reduce is None else reduce, on_draw)
+        request = _Request(config, self._reduce if reduce is None else reduce, on_draw)
         chains = range(config.num_chains) if numbers is None else numbers
-        weights = FlatWeights(self._module, self._selection)
+        weights = FlatWeights(self._module, self._target.selection)
         fixed: Preconditioner | None = None
         failure: str | None = None
         try:
@@ -182,7 +151,7 @@ class ChainSampler:
             failure = f"the preconditioner's factors have no eigenvectors ({error})"
         with untouched(self._module), torch.enable_grad():
             return with_weights(
-                self._module, weights.leaves, lambda: self._sample(weights, fixed, step, failure, target, chains)
+                self._module, weights.leaves, lambda: self._sample(weights, fixed, step, failure, request, chains)
             )
 
     def _sample(
@@ -191,19 +160,20 @@ class ChainSampler:
         fixed: Preconditioner | None,
         step: int,
         failure: str | None,
-        target: _Target,
+        request: _Request,
         chains: Sequence[int],
     ) -> Trace:
-        config = target.config
-        sequential = SequentialEngine(weights, self._evaluate, self._sampling, self._chunks)
+        config = request.config
+        sequential = SequentialEngine(weights, self._evaluate, self._target.sampling, self._chunks)
         anchor = sequential.anchor_losses()
         if not torch.isfinite(anchor.values).all():
             failure = NOT_FINITE_HERE
         if failure is not None:
-            return self._trace([], dict.fromkeys(chains, failure), anchor, step, target)
+            return self._trace([], dict.fromkeys(chains, failure), anchor, step, request)
 
         def batched(program: Program) -> BatchedEngine:
-            return BatchedEngine(program, self._module, weights, len(chains), self._sampling, self._chunks, anchor.mask)
+            data = self._target.sampling, self._chunks
+            return BatchedEngine(program, self._module, weights, len(chains), *data, anchor.mask)
 
         together = self._choice.engine(sequential, batched, anchor)
         drive = self._drive(config, sequential, sequential if together is None else together, len(chains))
@@ -212,19 +182,10 @@ class ChainSampler:
             estimate = DriftGradient(
                 drive.drift, engine, weight_decay=config.weight_decay, slope=drive.slope, kept=drive.kept
             )
-            size = num_samples(self._sampling)
-            return walk(
-                engine,
-                estimate,
-                Streams(config, numbers, step, weights.anchor, size, drive.choices),
-                config,
-                anchor=anchor,
-                fixed=fixed,
-                reduce=target.reduce,
-                on_draw=target.on_draw,
-                numbers=numbers,
-                measure_noise=measure_noise,
-            )
+            size = num_samples(self._target.sampling)
+            streams = Streams(config, numbers, step, weights.anchor, size, drive.choices)
+            recorder = Recorder(numbers, config.num_draws, anchor, request.reduce, request.on_draw)
+            return walk(engine, estimate, streams, config, recorder, fixed=fixed, measure_noise=measure_noise)
 
         if together is not None:
             walks = [(list(chains), run(together, chains, measure_noise=True))]
@@ -232,11 +193,11 @@ class ChainSampler:
             # The first chain tells the noise: each would cost a gradient of its own.
             walks = [([chain], run(sequential, [chain], measure_noise=chain == 0)) for chain in chains]
         dropped = {numbers[row]: why for numbers, done in walks for row, why in done.failed.items()}
-        return self._trace(walks, dropped, anchor, step, target)
+        return self._trace(walks, dropped, anchor, step, request)
 
     def _drive(self, config: SGLDConfig, sequential: SequentialEngine, engine: Engine, num_chains: int) -> "_Drive":
-        """What the gradient estimates of a probe have in common, evaluated at w*."""
-        size = num_samples(self._sampling)
+        """Evaluates at w* what the gradient estimates of a probe have in common."""
+        size = num_samples(self._target.sampling)
         drift = Drift.control_variate if config.drift is Drift.auto else config.drift
         if drift is Drift.plain or not needs_gradients(config):
             return _Drive(Drift.plain)
@@ -263,11 +224,11 @@ class ChainSampler:
             return ekfac_preconditioner(
                 settings,
                 self._module,
-                self._loss_fn,
-                self._sampling,
+                self._target.loss_fn,
+                self._target.sampling,
                 nbeta=config.nbeta,
                 localization=localization + config.nbeta * config.weight_decay,
-                parameters=self._selection,
+                parameters=self._target.selection,
             )
         return None
 
@@ -277,12 +238,12 @@ class ChainSampler:
         dropped: dict[int, str],
         anchor: Losses,
         step: int,
-        target: _Target,
+        request: _Request,
     ) -> Trace:
-        config = target.config
+        config = request.config
         kept = [(done, row, number) for numbers, done in walks for row, number in enumerate(numbers)]
         kept = [(done, row, number) for done, row, number in kept if number not in dropped]
-        shape = anchor.values.shape if target.reduce is None else anchor.values.shape[:1]
+        shape = anchor.values.shape if request.reduce is None else anchor.values.shape[:1]
         none = np.empty((0, config.num_draws), dtype=np.float32)
         reduced = [done.reduced[row] for done, row, _ in kept if done.reduced is not None]
         return Trace(
@@ -302,6 +263,34 @@ class ChainSampler:
             reduced=np.stack(reduced) if reduced else None,
             engine=self._choice.name,
         )
+
+
+def check_chains(module: nn.Module, target: Target, config: SGLDConfig, engine: EngineName | None = None) -> Target:
+    """Refuse what cannot be sampled, before any run: after the first training step that would only cost the probes.
+
+    Args:
+        module: that chains start from.
+        target: loss, data, and what moves.
+        config: the sampler; it may have settings that are ``auto`` still.
+        engine: in place of that of the settings.
+
+    Returns:
+        The target, with what moves, see :meth:`~stagewise.sampling.target.Target.moved_by`.
+
+    Raises:
+        InputError: no trainable parameter, a pattern that matches none, masks that do not fit or stand beside
+            ``config.parameters`` or EK-FAC, parameters on several devices, or batches that the engine cannot take.
+    """
+    target = target.moved_by(config)
+    weights = FlatWeights(module, target.selection)
+    if isinstance(config.preconditioner, EKFAC):
+        refuse_masks(weights.entries)
+    if EngineName.batched in (config.engine, engine) and any(map(has_columns, (target.observed, target.sampling))):
+        raise InputError(
+            "got engine='batched' and a batch with lists or arrays beside its tensors; expected tensors alone, "
+            "which is all that a graph takes; set engine to sequential"
+        )
+    return target
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -326,22 +315,28 @@ def run_chains(
     on_draw: OnDraw | None = None,
     masks: Masks | None = None,
 ) -> Trace:
-    """One run of a :class:`ChainSampler`, for a single look; arguments are explained there.
+    """One run of a :class:`ChainSampler`, for a single look.
+
+    Args:
+        module: its weights are the anchor w*; left bit for bit as it was.
+        loss_fn: per-sample loss, see :mod:`stagewise.losses.contract`.
+        observed: batch that is recorded at each draw, on the module's device.
+        sampling: batch whose minibatches drive the gradient, on the module's device.
+        config: the sampler.
+        step: training step, see :meth:`ChainSampler.run`.
+        chunk_size: samples of the observed set for each forward pass; all at once if None.
+        forward_context: entered around each forward pass (autocast).
+        second_moments: Adam's, by parameter name, for the preconditioner that uses them.
+        reduce: makes features of each draw's losses as they come; token losses are then not kept.
+        on_draw: is given each draw's losses as they come, see :meth:`ChainSampler.run`.
+        masks: parameter name to bool mask of its shape: the chains move the entries where it is True, and all else
+            stays at w* bit for bit. In place of ``config.parameters``; None moves all. See
+            :mod:`stagewise.lm.components` for those of a head.
 
     Raises:
         InputError: ``lr`` or ``localization`` is still ``auto``; no trainable parameter, a pattern that matches none,
             masks that do not fit, parameters on several devices, or an engine that cannot run this module.
         LossContractError: the loss is not of the contract's shape.
     """
-    sampler = ChainSampler(
-        module,
-        loss_fn,
-        observed=observed,
-        sampling=sampling,
-        config=config,
-        chunk_size=chunk_size,
-        forward_context=forward_context,
-        reduce=reduce,
-        masks=masks,
-    )
-    return sampler.run(step, second_moments, on_draw=on_draw)
+    target = Target(loss_fn, observed, sampling, masks, chunk_size, forward_context)
+    return ChainSampler(module, target, config, reduce=reduce).run(step, second_moments, on_draw=on_draw)

@@ -14,7 +14,7 @@ from stagewise.sampling.relaxation import STABLE, relaxation_steps
 
 
 class Integrator(StrEnum):
-    """How a chain steps, see :func:`~stagewise.sampling.sgld.sgld_step_`. Both cost one gradient and one noise.
+    """Integrators of a chain, see :func:`~stagewise.sampling.sgld.sgld_step_`. Both cost one gradient and one noise.
 
     Members are named as the YAML writes them:
         leimkuhler_matthews: averages two successive noises. For a quadratic target the variance is exact at every
@@ -28,7 +28,7 @@ class Integrator(StrEnum):
 
 
 class Start(StrEnum):
-    """Where a chain starts.
+    """Starting points of a chain.
 
     Members are named as the YAML writes them:
         gaussian: a draw of the localizing Gaussian N(w*, 1 / localization); with a curvature preconditioner (EK-FAC),
@@ -42,7 +42,7 @@ class Start(StrEnum):
 
 
 class Drift(StrEnum):
-    """Which gradient drives the chain, see :class:`~stagewise.sampling.gradients.DriftGradient`.
+    """Gradients that can drive a chain, see :class:`~stagewise.sampling.gradients.DriftGradient`.
 
     Members are named as the YAML writes them:
         auto: settled at the first probe, ``plain`` where the measured heat of its minibatches is small and
@@ -60,7 +60,7 @@ class Drift(StrEnum):
 
 
 class EngineName(StrEnum):
-    """How the chains of a probe are run. Draws agree between engines up to float rounding.
+    """Engines that run the chains of a probe. Their draws agree up to float rounding.
 
     Members are named as the YAML writes them:
         auto: the faster by a timed step of each, kept for the run.
@@ -237,7 +237,7 @@ class SGLDConfig:
         return tuple(name for name in names if getattr(self, name) == "auto")
 
     def fallbacks(self) -> dict[str, Any]:
-        """What chains take for those of :attr:`unsettled` that need not be numbers, where nothing settles them."""
+        """Values of those :attr:`unsettled` settings that need not be numbers, where nothing resolves them."""
         taken = {
             "drift": str(Drift.control_variate),
             "num_burnin_steps": self.burnin_steps,

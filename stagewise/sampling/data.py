@@ -1,4 +1,4 @@
-"""What a probe looks at and what drives it: the observed set, its groups, and the sampling set."""
+"""Data of a probe: the observed set, its groups, and the sampling set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

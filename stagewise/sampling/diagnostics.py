@@ -1,4 +1,4 @@
-"""Whether the chains of a probe can be believed."""
+"""Convergence diagnostics of the chains of a probe."""
 
 import math
 from collections.abc import Callable
@@ -23,11 +23,11 @@ class Diagnostics:
     """Diagnostics over the recorded losses of one probe; None where undefined (everything, if not ``finite``).
 
     Attributes:
-        finite: whether every recorded loss and distance is finite.
+        finite: True if every recorded loss and distance is finite.
         rhat_max: largest rank-normalised split R-hat over samples (1 = chains agree); None below 4 draws.
         ess_min: smallest bulk effective sample size over samples, in draws, all chains together; None below 4 draws.
         rhat_groups: largest R-hat over the mean losses of groups, which is what a run reports first.
-        rhat_max_chance: what ``rhat_max`` of so many draws in equilibrium exceeds in one of a hundred probes, see
+        rhat_max_chance: limit that ``rhat_max`` of as many draws in equilibrium exceeds in one of a hundred probes, see
             :func:`rhat_by_chance`; None below 4 draws.
         rhat_groups_chance: the same for ``rhat_groups``.
         ess_groups: smallest bulk effective sample size over the mean losses of groups, in draws.
@@ -44,12 +44,12 @@ class Diagnostics:
             draw comes from, 0 to 1, less what as many independent draws would show: chains that have not mixed. None
             with one chain.
         draw_share: the same for *which draw index*: a slide that the chains have in common. None with one chain. Noisy
-            where chains are few and slow.
+            with few, slow chains.
         distance: |w - w*| at the last draw, mean over chains, weight units.
         gradient_over_eps: rms of the gradient over the eps of RMSprop. Far below 1 the preconditioner is the constant
-            1 / eps, and nothing is owed to RMSprop. None with another preconditioner, or where it was not recorded.
-        minibatch_noise: variance that minibatch noise adds to a step over that of the injected noise: so much the chain
-            is too hot. None where it was not recorded.
+            1 / eps, and RMSprop has no effect. None with another preconditioner, or where it was not recorded.
+        minibatch_noise: variance that minibatch noise adds to a step over that of the injected noise: the relative
+            excess heat of the chain. None where it was not recorded.
     """
 
     finite: bool
@@ -72,7 +72,7 @@ class Diagnostics:
 
 
 def rhat_by_chance(num_chains: int, num_draws: int, num_curves: int, *, correlation: float = CORRELATION_AIM) -> float:
-    """What the largest R-hat of chains in equilibrium exceeds in about one of a hundred cases.
+    """Returns the limit that the largest R-hat of chains in equilibrium exceeds in about one of a hundred cases.
 
     A fixed limit flags short chains that agree perfectly: split R-hat squared is (n - 1 + F) / n, F the ratio of the
     mean squares between and within the 2 C half chains of n draws, which follows Fisher's F for independent draws.
@@ -107,20 +107,20 @@ def _halves_share(curve: Array) -> float:
 
 
 def slide_chance(curves: Array) -> float | None:
-    """Chance of a change from the first to the second half of the draws as large as that seen, where none slides.
+    """Estimates the chance of so large a change from the first to the second half of the draws without a slide.
 
-    Of each curve the mean over its second half less that over its first is taken for each chain; the mean of these
-    differences over chains, in units of its own error over chains, follows Student's t with as many degrees of freedom
-    as there are chains less one, however few draws there are and however correlated they are in a chain. Over curves
-    the smallest of the two-sided chances counts, times the number of curves (Bonferroni): a limit of .01 is passed by
-    chains in equilibrium once in a hundred probes or more rarely. With common noise over probes such an accident
-    repeats itself at neighbouring ones.
+    For each curve and chain, the mean over the first half is subtracted from that over the second. The mean of these
+    differences over chains, in units of its own error over chains, follows Student's t with one degree of freedom less
+    than there are chains, however few the draws and however correlated they are within a chain. Over curves, the
+    smallest two-sided chance counts, times the number of curves (Bonferroni): chains in equilibrium pass a limit of .01
+    once in a hundred probes or more rarely. With common noise over probes such an accident repeats itself at
+    neighbouring ones.
 
     Args:
         curves: ``[chain, draw, curve]``, nats.
 
     Returns:
-        0 to 1; None with one chain or one draw. Curves that never move are passed over.
+        0 to 1; None with one chain or one draw. Constant curves are skipped.
 
     Source: Student 1908; first against last part of a chain, Geweke 1992.
     """
@@ -134,13 +134,13 @@ def slide_chance(curves: Array) -> float | None:
         return 1.0
     error = moved.std(axis=0, ddof=1) / np.sqrt(num_chains)
     mean = np.abs(moved.mean(axis=0))
-    # Chains that move alike to the last bit slide for sure.
+    # Chains that move identically to the last bit certainly slide.
     score = np.divide(mean, error, out=np.where(mean > 0, np.inf, 0.0), where=error > 0)
     return min(1.0, float((2 * stdtr(num_chains - 1, -score)).min()) * moved.shape[1])
 
 
 def label_shares(losses: Array) -> tuple[float, float] | None:
-    """Shares of the pooled variance that belong to the chain and to the draw index, as labels of a draw.
+    """Estimates the shares of the pooled variance that belong to the chain and to the draw index, as labels of a draw.
 
     The between-label part of the law of total covariance (trace over samples), as in
     :mod:`stagewise.influence.split`, with chains and with draw indices as labels, less the part that independent draws
@@ -171,7 +171,7 @@ def label_shares(losses: Array) -> tuple[float, float] | None:
 
 
 def _worst(statistic: Callable[..., Array], pick: Callable[[Array], float], curves: Array) -> float | None:
-    """A statistic of ``[chain, draw, curve]``, the worst over curves.
+    """Returns the worst value over curves of a statistic of ``[chain, draw, curve]``.
 
     A loss that never moves (a masked or saturated sample) has no such statistic; it cannot be unconverged either.
     """
@@ -184,13 +184,13 @@ def _worst(statistic: Callable[..., Array], pick: Callable[[Array], float], curv
 
 
 def _relative_error(curves: Array, *, chain_axis: int, draw_axis: int) -> Array:
-    """Monte-Carlo standard error of the mean of each curve, over its standard deviation."""
+    """Returns the Monte-Carlo standard error of the mean of each curve, over its standard deviation."""
     error = array_stats.mcse(curves, chain_axis=chain_axis, draw_axis=draw_axis)
     return error / curves.std(axis=(chain_axis, draw_axis), ddof=1)
 
 
 def diagnose(trace: Trace, *, group_losses: Array | None = None, rmsprop_eps: float | None = None) -> Diagnostics:
-    """Diagnose the chains that a trace kept.
+    """Diagnoses the chains that a trace kept.
 
     Args:
         trace: of one probe, with at least one chain.

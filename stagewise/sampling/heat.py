@@ -1,4 +1,4 @@
-"""How hot minibatch noise makes a chain, in the direction where losses move."""
+"""Heat of minibatch noise in a chain, in the direction where losses move."""
 
 from collections.abc import Sequence
 

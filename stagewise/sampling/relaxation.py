@@ -1,4 +1,4 @@
-"""How fast a chain forgets, from its step and the curvature of its target."""
+"""Relaxation of a chain, from its step and the curvature of its target."""
 
 import math
 

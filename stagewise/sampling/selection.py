@@ -1,4 +1,4 @@
-"""Which entries of a module's parameters a chain moves."""
+"""Selection of the entries of a module's parameters that a chain moves."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ Selection = Sequence[str] | Masks | None
 
 @dataclass(frozen=True)
 class Entries:
-    """The entries of one parameter that a chain moves: a stretch of its flat weights.
+    """Entries of one parameter that a chain moves: a stretch of its flat weights.
 
     Attributes:
         name: of the parameter.
@@ -35,22 +35,22 @@ class Entries:
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """Number of entries."""
         return self.shape.numel() if self.index is None else len(self.index)
 
     def take(self, whole: Tensor) -> Tensor:
-        """The entries ``[entry]`` of a tensor of the parameter's shape."""
+        """Returns the entries ``[entry]`` of a tensor of the parameter's shape."""
         flat = whole.reshape(-1)
         return flat if self.index is None else flat[self.index]
 
     def spread(self, part: Tensor) -> Tensor:
-        """Entries ``[entry]`` in a tensor of the parameter's shape, zero elsewhere."""
+        """Returns entries ``[entry]`` in a tensor of the parameter's shape, zero elsewhere."""
         if self.index is None:
             return part.view(self.shape)
         return part.new_zeros(self.shape.numel()).scatter(0, self.index, part).view(self.shape)
 
     def write_(self, leaf: Tensor, part: Tensor) -> None:
-        """Copy entries ``[entry]`` into a tensor of the parameter's shape, contiguous where they are not all of it."""
+        """Copies entries ``[entry]`` into a tensor of the parameter's shape, contiguous unless they are all of it."""
         if self.index is None:
             leaf.copy_(part.view(self.shape))
         else:
@@ -58,7 +58,7 @@ class Entries:
 
 
 def one_selection(parameters: Sequence[str] | None, masks: Masks | None) -> Selection:
-    """What a chain moves, where it may be told in two ways.
+    """Combines the two ways to select what a chain moves.
 
     Args:
         parameters: patterns, of the sampler's settings.
@@ -76,7 +76,7 @@ def one_selection(parameters: Sequence[str] | None, masks: Masks | None) -> Sele
 
 
 def trainable(module: nn.Module, selection: Selection = None) -> dict[str, Tensor]:
-    """Trainable parameters by name, detached; those that are selected, wholly or in part, in the module's order.
+    """Returns selected trainable parameters by name, detached, wholly or partly selected, in the module's order.
 
     Raises:
         InputError: no trainable parameter, a pattern that matches none, or masks that do not fit.
@@ -95,11 +95,13 @@ def trainable(module: nn.Module, selection: Selection = None) -> dict[str, Tenso
                 f"got parameters={pattern!r}, which matches no trainable parameter; expected a pattern such as "
                 f"{next(iter(parameters))!r} or '*{next(iter(parameters)).split('.')[-1]}'; see named_parameters()"
             )
-    return {name: value for name, value in parameters.items() if any(fnmatchcase(name, it) for it in selection)}
+    return {
+        name: value for name, value in parameters.items() if any(fnmatchcase(name, pattern) for pattern in selection)
+    }
 
 
 def moved_entries(module: nn.Module, selection: Selection = None) -> list[Entries]:
-    """What is selected of each parameter, in the order of the flat weights; a mask that is all True moves all of it.
+    """Returns the selected entries in the order of the flat weights; a mask that is all True selects the parameter.
 
     Raises:
         InputError: as :func:`trainable` does.
@@ -116,7 +118,7 @@ def moved_entries(module: nn.Module, selection: Selection = None) -> list[Entrie
 
 
 def masks_digest(masks: Masks) -> str:
-    """Text that differs where masks differ in what they select."""
+    """Returns a digest that differs where masks differ in their selection."""
     digest = hashlib.sha256()
     for name in sorted(name for name, mask in masks.items() if mask.any()):
         digest.update(name.encode())
@@ -140,4 +142,4 @@ def _check_masks(module: nn.Module, parameters: Mapping[str, Tensor], masks: Mas
                 f"got a mask of {got} for {name!r}; expected a bool tensor {list(shape)}; True marks what moves"
             )
     if not any(mask.any() for mask in masks.values()):
-        raise InputError("got masks that select nothing; expected at least one True; None moves all weights")
+        raise InputError("got masks that select nothing; expected at least one True; pass None to move all weights")

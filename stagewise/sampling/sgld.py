@@ -1,4 +1,4 @@
-"""SGLD: the step of a chain, the walk of some chains, and the control that does not see the loss."""
+"""SGLD: the step of a chain, the walk of several chains, and the loss-free control."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from stagewise.sampling.streams import Streams
 
 
 def loss_free(config: SGLDConfig) -> SGLDConfig:
-    """The same sampler with nbeta 0: its target is N(w*, 1 / localization) alone.
+    """Returns the same sampler with nbeta 0: its target is N(w*, 1 / localization) alone.
 
     The same seed and the same numbers of steps: its chains get the noise of those they control, number for number, and
     start alike. EK-FAC is then 1 / localization in its own eigenbasis, so that noise means the same directions.
@@ -30,7 +30,8 @@ def loss_free(config: SGLDConfig) -> SGLDConfig:
         config: the settings, with numbers.
 
     Raises:
-        InputError: ``lr`` or ``localization`` is still ``auto``, or ``localization`` is 0: nothing then holds a chain.
+        InputError: ``lr`` or ``localization`` is still ``auto``, or ``localization`` is 0, so that chains would
+            diffuse.
     """
     _, localization = config.numbers()
     require(localization > 0, "localization", localization, "localization > 0 for a control without the loss", "set it")
@@ -40,7 +41,7 @@ def loss_free(config: SGLDConfig) -> SGLDConfig:
 
 
 def needs_gradients(config: SGLDConfig) -> bool:
-    """Whether gradients of the loss have any say in the draws: with nbeta 0, only where a preconditioner adapts."""
+    """True if the draws depend on gradients of the loss: with nbeta 0, only where a preconditioner adapts."""
     return config.nbeta > 0 or isinstance(config.preconditioner, RMSprop)
 
 
@@ -56,7 +57,7 @@ def sgld_step_(
     preconditioner: Preconditioner | None = None,
     next_noise: Tensor | None = None,
 ) -> None:
-    """Move ``weights`` by one step, in place; ``gradient`` may be used up as scratch.
+    """Moves ``weights`` by one step, in place; ``gradient`` may be used up as scratch.
 
     w <- w - (lr / 2) P (nbeta * gradient + localization (w - w*)) + sqrt(lr P) R
 
@@ -86,8 +87,8 @@ def sgld_step_(
         # Few passes over the weights: the pull to w* is an interpolation.
         weights.lerp_(anchor.expand_as(weights), lr * localization / 2)
         weights.add_(gradient, alpha=-lr * nbeta / 2)
-        for it in noises:
-            weights.add_(it, alpha=scale)
+        for part in noises:
+            weights.add_(part, alpha=scale)
         return
     force = gradient.mul_(nbeta).add_(weights, alpha=localization).sub_(anchor, alpha=localization)
     weights.add_(preconditioner.times(force), alpha=-lr / 2)
@@ -95,13 +96,13 @@ def sgld_step_(
 
 
 Reduce = Callable[[Tensor], Tensor]
-"""Makes features ``[feature]`` of the losses ``[sample, token]`` of one draw."""
+"""Maps the losses ``[sample, token]`` of one draw to features ``[feature]``."""
 
 OnDraw = Callable[[int, Tensor], None]
-"""Is given the number of a chain and the losses ``[sample(, token)]`` of each of its draws, in order of its draws.
+"""Called with the number of a chain and the losses ``[sample(, token)]`` of each of its draws, in their order.
 
-Beside what is recorded: for whatever keeps sums of its own. Chains come one after the other or in turn, as the engine
-has them, failed ones too until all have failed; the losses must not be changed.
+For observers that keep sums of their own. Chains come one after the other or in turn, depending on the engine, failed
+ones too until all have failed; the losses must not be changed.
 """
 
 
@@ -114,7 +115,7 @@ class Walk:
         reduced: ``[chain, draw, feature]``, or None.
         distance: ``[chain, draw]``, |w - w*|.
         gradient_rms: ``[chain]``, root mean square of the gradient estimates over steps and weights, nats per weight;
-            NaN where gradients have no say in the draws (nbeta 0) and were not evaluated.
+            NaN where the draws do not depend on gradients (nbeta 0), which were not evaluated.
         minibatch_noise: ``[chain]``, see :func:`~stagewise.sampling.heat.minibatch_heat`; NaN where not measured.
         failed: position of each chain that failed, with the reason.
     """
@@ -127,12 +128,21 @@ class Walk:
     failed: dict[int, str]
 
 
-class _Recorder:
+class Recorder:
     """Takes in the losses of each draw."""
 
     def __init__(
         self, numbers: Sequence[int], num_draws: int, anchor: Losses, reduce: Reduce | None, on_draw: OnDraw | None
     ) -> None:
+        """Nothing is recorded yet.
+
+        Args:
+            numbers: of the chains, for ``on_draw``.
+            num_draws: draws of each.
+            anchor: losses at w*.
+            reduce: makes features of each draw's losses, so that no token losses are kept.
+            on_draw: is given each draw's losses as they come.
+        """
         num_chains = len(numbers)
         self._numbers = numbers
         self._on_draw = on_draw
@@ -147,7 +157,7 @@ class _Recorder:
         self._anchor_loss = float(anchor.mean())
 
     def add(self, draw: int, values: Tensor) -> list[float]:
-        """Record ``[chain, sample(, token)]``.
+        """Records ``[chain, sample(, token)]``.
 
         Returns:
             Rise ``[chain]`` of the mean loss over that at w*, nats; not finite where a loss is not.
@@ -170,15 +180,12 @@ def walk(
     estimate: DriftGradient,
     streams: Streams,
     config: SGLDConfig,
+    recorder: Recorder,
     *,
-    anchor: Losses,
     fixed: Preconditioner | None = None,
-    reduce: Reduce | None = None,
-    on_draw: OnDraw | None = None,
-    numbers: Sequence[int] | None = None,
     measure_noise: bool = True,
 ) -> Walk:
-    """Run the chains of an engine, all of them in step.
+    """Runs the chains of an engine in lockstep.
 
     With nbeta 0, unless a preconditioner adapts to gradients, none is evaluated: the draws are those of gradients times
     zero, bit for bit, at the cost of noise and of the losses that are recorded.
@@ -188,11 +195,8 @@ def walk(
         estimate: of the gradient.
         streams: noise and minibatches of the same chains.
         config: the sampler.
-        anchor: losses at w*.
+        recorder: takes in the losses of their draws.
         fixed: preconditioner that does not change on the way; RMSprop is made here.
-        reduce: makes features of each draw's losses, so that no token losses are kept.
-        on_draw: is given each draw's losses as they come.
-        numbers: of the chains, for ``on_draw``; 0, 1, ... if None.
         measure_noise: spend some more gradients on the heat of the minibatches; it is NaN if not.
     """
     num_chains, num_weights = engine.state.shape
@@ -200,7 +204,6 @@ def walk(
     lr, localization = config.numbers()
     averaged = config.integrator is Integrator.leimkuhler_matthews
     _start_(engine, streams, config, fixed)
-    recorder = _Recorder(numbers or range(num_chains), config.num_draws, anchor, reduce, on_draw)
     distance = torch.empty((num_chains, config.num_draws), dtype=torch.float32)
     norms = engine.state.new_zeros(config.num_steps, num_chains)
     rms_settings = config.preconditioner if isinstance(config.preconditioner, RMSprop) else None
@@ -212,7 +215,7 @@ def walk(
     failed: dict[int, str] = {}
     checked = 0
     for index in range(config.num_steps):
-        # Without any say in the draws they are not evaluated, and cannot fail.
+        # Gradients that the draws do not depend on are not evaluated, and cannot fail.
         gradient = estimate(streams.minibatches()) if evaluates else nothing.zero_()
         norms[index] = torch.linalg.vector_norm(gradient, dim=1)
         burning_in = index < burnin
@@ -261,7 +264,7 @@ def walk(
 
 
 def _start_(engine: Engine, streams: Streams, config: SGLDConfig, fixed: Preconditioner | None) -> None:
-    """Put the chains where they start.
+    """Moves the chains to their starting points.
 
     A weight of the second-order chain goes with the noise of its next step: their covariance is half the root of lr P.
     So does the start, so that a Gaussian target is in equilibrium from the first draw on.
@@ -283,7 +286,7 @@ def _start_(engine: Engine, streams: Streams, config: SGLDConfig, fixed: Precond
 
 
 def _note_failed_gradients(norms: Tensor, start: int, end: int, num_steps: int, failed: dict[int, str]) -> None:
-    """Look for gradients that were not finite since the last look: on a GPU each look waits for the device."""
+    """Checks for gradients that were not finite since the last check: on a GPU each check waits for the device."""
     if math.isfinite(float(norms[start:end].sum())):
         return
     bad = ~torch.isfinite(norms[start:end])
@@ -300,11 +303,11 @@ def _minibatch_noise(
     preconditioner: Preconditioner | None,
     config: SGLDConfig,
 ) -> Tensor:
-    """Heat ``[chain]`` at the chains' present weights, for which ``gradient`` is one estimate."""
+    """Estimates the heat ``[chain]`` at the chains' present weights, where ``gradient`` is one estimate."""
     minibatches = [streams.minibatches() for _ in range(NUM_GRADIENTS - 1)]
     if minibatches[0].rows is None:
         return gradient.new_zeros(len(gradient))
     lr, _ = config.numbers()
-    gradients = [gradient, *(estimate(it) for it in minibatches)]
+    gradients = [gradient, *(estimate(rows) for rows in minibatches)]
     direction = engine.observed_gradient()
     return minibatch_heat(gradients, direction, lr=lr, nbeta=config.nbeta, preconditioner=preconditioner)

@@ -1,4 +1,4 @@
-"""The chains of a probe, shared out to several processes that hold the same weights."""
+"""Distribution of the chains of a probe over several processes that hold the same weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ def _alone(mine: Any) -> list[Any]:
 
 @dataclass(frozen=True)
 class ChainShare:
-    """Which chains a process runs, and how it comes by those of the others.
+    """Chains that a process runs, and the communication with the other processes.
 
-    A chain draws from streams of its own, so that it matters to no figure where it runs. All processes call the same
-    things in the same order.
+    A chain draws from streams of its own, so that no result depends on where it runs. All processes make the same calls
+    in the same order.
 
     Attributes:
         rank: number of this process, from 0.
-        world_size: of how many.
-        gather: takes what this process has, and returns what all have, in the order of their ranks; small things.
-        collect: the same, to the first process alone; None to the others.
+        world_size: number of processes.
+        gather: takes a small object of this process and returns those of all, in the order of their ranks.
+        collect: the same, for the first process alone; returns None on the others.
 
     Raises:
         InputError: a rank that is not below the world size.
@@ -43,11 +43,11 @@ class ChainShare:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes."""
+        """True for the process that writes."""
         return self.rank == 0
 
     def numbers(self, num_chains: int) -> range:
-        """Chains that this process runs.
+        """Returns the chains that this process runs.
 
         Args:
             num_chains: of the sampler, one for each process or more.

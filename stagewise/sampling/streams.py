@@ -13,8 +13,8 @@ _NOISE, _BATCHES, _PARTITION = 0, 1, 2
 
 _BLOCK_STEPS = 16
 _BLOCK_NUMBERS = 2**20
-"""Noise is drawn for so many steps at once, where it is no more than so many numbers, since small models are bound by
-dispatch. Part of what a seed means: another block gives other draws."""
+"""Steps for which noise is drawn at once, and the largest block in numbers: small models are bound by dispatch. Draws
+depend on both: another block size gives other draws from the same seed."""
 
 
 def _generator(device: torch.device, key: tuple[int, ...], step: int | None) -> torch.Generator:
@@ -28,7 +28,7 @@ def _generator(device: torch.device, key: tuple[int, ...], step: int | None) -> 
 def chain_streams(
     config: SGLDConfig, chain: int, step: int, device: torch.device
 ) -> tuple[torch.Generator, torch.Generator]:
-    """Generators of one chain: noise (on ``device``) and minibatches (on the CPU).
+    """Returns generators of one chain: noise (on ``device``) and minibatches (on the CPU).
 
     Keyed by (seed, chain), and by the training step too where ``common_noise`` is off: those are streams of their own
     at step 0 as well. Chains differ in both.
@@ -50,7 +50,7 @@ class Minibatches(NamedTuple):
 
 
 def partition(config: SGLDConfig, num_sampling: int) -> Tensor:
-    """The sampling set in random minibatches of one size, the same at every probe.
+    """Splits the sampling set into random minibatches of one size, the same at every probe.
 
     Args:
         config: seed and ``batch_size``; the minibatches are a little smaller where it does not divide the set.
@@ -77,7 +77,7 @@ class Streams:
         num_sampling: int,
         choices: Tensor | None = None,
     ) -> None:
-        """Start the streams.
+        """Starts the streams.
 
         Args:
             config: seed and sizes.
@@ -100,7 +100,7 @@ class Streams:
         self._choices = choices
 
     def noise(self) -> Tensor:
-        """Standard normal ``[chain, weight]``, the next; overwritten later."""
+        """Returns the next standard normal noise ``[chain, weight]``; overwritten later."""
         if self._position == self._block_steps:
             self._position = 0
             for block, generator in zip(self._block, self._noise, strict=True):
@@ -110,13 +110,13 @@ class Streams:
         return self._block[:, self._position - 1]
 
     def upcoming(self) -> Tensor:
-        """What the first of :meth:`two_noises` will be, before the first step."""
+        """Returns the first noise of :meth:`two_noises`, before the first step."""
         if self._last is None:
             self._last = self.noise()
         return self._last
 
     def two_noises(self) -> tuple[Tensor, Tensor]:
-        """That of the step before and the next: what the integrator of Leimkuhler and Matthews averages."""
+        """Returns the noises of this step and the next, which the integrator of Leimkuhler and Matthews averages."""
         assert self._kept is not None
         last = self.upcoming()
         if self._position == self._block_steps:
@@ -126,7 +126,7 @@ class Streams:
         return last, self._last
 
     def minibatches(self) -> Minibatches:
-        """The next minibatches."""
+        """Returns the next minibatches."""
         if self._batch_size >= self._num_sampling:
             return Minibatches(None)
         if self._choices is not None:

@@ -1,4 +1,4 @@
-"""What the chains of one probe leave behind."""
+"""Recorded losses of the chains of one probe."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NOT_FINITE_HERE = "the loss at the training weights is not finite"
-"""Why no chain was run, as :attr:`Trace.dropped` has it: the chains have no part in it, nor have their settings."""
+"""Reason in :attr:`Trace.dropped` if no chain was run: neither the chains nor their settings are the cause."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Trace:
         minibatch_noise: variance that minibatches add to a step over that of the injected noise, along the gradient of
             the observed losses, at the last step of the first chain or of all of a batch, see
             :func:`~stagewise.sampling.heat.minibatch_heat`; well below 1 where the chain is not heated.
-        reduced: ``[chain, draw, feature]``, what the sampler's ``reduce`` made of each draw's losses; ``loss`` is then
+        reduced: ``[chain, draw, feature]``, output of the sampler's ``reduce`` for each draw's losses; ``loss`` is then
             ``[chain, draw, sample]``, summed over tokens, also where ``mask`` has tokens.
         engine: the engine that ran the chains.
     """
@@ -44,22 +44,22 @@ class Trace:
     engine: str | None = None
 
     def sample_losses(self) -> NDArray[np.float64]:
-        """``[chain, draw, sample]``: token losses summed over each sample."""
+        """Returns ``[chain, draw, sample]``: token losses summed over each sample."""
         loss = self.loss.astype(np.float64)
         return loss if loss.ndim == 3 else loss.sum(axis=-1)
 
     def mean_loss(self) -> NDArray[np.float64]:
-        """``[chain, draw]``: mean over all that the mask keeps, nats (per token for token losses)."""
+        """Returns ``[chain, draw]``: mean over all that the mask keeps, nats (per token for token losses)."""
         axes = tuple(range(2, self.loss.ndim))
         return self.loss.sum(axis=axes, dtype=np.float64) / self.mask.sum()
 
     def mean_anchor_loss(self) -> float:
-        """Mean loss at the training weights, nats (per token for token losses)."""
+        """Returns the mean loss at the training weights, nats (per token for token losses)."""
         return float(self.anchor_loss.sum(dtype=np.float64) / self.mask.sum())
 
 
 def merge_traces(parts: Sequence[Trace]) -> Trace:
-    """The trace of all chains, from traces of some of them around the same weights.
+    """Merges traces of different chains around the same weights.
 
     Args:
         parts: of different chains, with the same observed set, step and number of draws.
@@ -76,7 +76,9 @@ def merge_traces(parts: Sequence[Trace]) -> Trace:
     told = [part for part in parts if part.minibatch_noise is not None]
     noise = None if not told else told[0].minibatch_noise
     if len(told) > 1:  # a batch of chains in each: the mean over all of them
-        noise = float(np.average([it.minibatch_noise for it in told], weights=[len(it.chains) for it in told]))
+        noise = float(
+            np.average([trace.minibatch_noise for trace in told], weights=[len(trace.chains) for trace in told])
+        )
     return replace(
         parts[0],
         loss=joined([part.loss for part in parts]),

@@ -1,1 +1,1 @@
-"""The experiments on the toy and on the intervention; nothing below knows them."""
+"""Experiments on the toy and on the intervention; nothing below knows them."""

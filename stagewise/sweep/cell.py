@@ -20,7 +20,7 @@ _CELL, _FEATURES, _OWN = "cell.json", "features.npz", "own.zarr"
 
 @dataclass(frozen=True)
 class Cell:
-    """What the chains of one component found at one checkpoint.
+    """Results of the chains of one component at one checkpoint.
 
     Attributes:
         step: training step.
@@ -38,28 +38,28 @@ class Cell:
 
 
 def cell_folder(output: Path, step: int, component: str) -> Path:
-    """Where a cell is kept."""
+    """Returns the folder of a cell."""
     return output / _FOLDER / component / f"step{step}"
 
 
 def is_finished(output: Path, step: int, component: str) -> bool:
-    """Whether the cell is there."""
+    """True if the cell exists."""
     return cell_folder(output, step, component).is_dir()
 
 
 def components_of(output: Path) -> list[str]:
-    """Components that have any cell, by name."""
+    """Returns components that have any cell, by name."""
     folder = output / _FOLDER
     return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
 def has_cells(output: Path) -> bool:
-    """Whether there is any cell."""
+    """True if there is any cell."""
     return any((output / _FOLDER).glob(f"*/step*/{_CELL}"))
 
 
 def write_cell(output: Path, cell: Cell) -> Path:
-    """Keep a finished cell, whole or not at all; returns its folder."""
+    """Keeps a finished cell, whole or not at all; returns its folder."""
     target = cell_folder(output, cell.step, cell.component)
     target.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(target) as folder:
@@ -81,7 +81,7 @@ def write_cell(output: Path, cell: Cell) -> Path:
 
 
 def read_cell(output: Path, step: int, component: str) -> Cell:
-    """A finished cell.
+    """Returns a finished cell.
 
     Raises:
         InputError: it is not one that :func:`write_cell` wrote.

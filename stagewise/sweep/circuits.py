@@ -28,13 +28,13 @@ Table = tuple[tuple[float | None, ...], ...]
 
 @dataclass(frozen=True)
 class Circuits:
-    """What the heads of a checkpoint do.
+    """Scores of the heads of a checkpoint.
 
     Attributes:
         tables: by name in :data:`TABLES` ``[layer][head]``; ``copying`` only where the layout of the architecture is
             known. None in place of a value that is not finite.
         scores: by name in :data:`SCORES`, nats per token.
-        note: why there are none, in words; else empty.
+        note: reason why there are none; else empty.
     """
 
     tables: Mapping[str, Table] = field(default_factory=dict)
@@ -51,7 +51,7 @@ def _rows(table: Tensor) -> Table:
 
 
 def measure_circuits(module: nn.Module, settings: CircuitSettings, *, bos_token_id: int | None = None) -> Circuits:
-    """Scores of all heads on repeated random tokens, the same ones at all checkpoints.
+    """Returns scores of all heads on repeated random tokens, the same ones at all checkpoints.
 
     Args:
         module: holds a Hugging Face causal language model; left bit for bit as it was.
@@ -88,7 +88,7 @@ Key = Mapping[str, Any]
 
 
 def circuits_key(settings: CircuitSettings, *, bos_token_id: int | None, checkpoint: str) -> Key:
-    """What scores were measured on.
+    """Returns the settings that the scores depend on.
 
     Args:
         settings: of the sequences.
@@ -100,12 +100,12 @@ def circuits_key(settings: CircuitSettings, *, bos_token_id: int | None, checkpo
 
 
 def write_circuits(output: Path, step: int, key: Key, circuits: Circuits) -> Path:
-    """Keep the scores of a checkpoint, whole or not at all; returns their path."""
+    """Keeps the scores of a checkpoint, whole or not at all; returns their path."""
     return write_json(_path(output, step), {"measured_on": dict(key), **asdict(circuits)})
 
 
 def read_circuits(output: Path, step: int, key: Key) -> Circuits | None:
-    """The scores of a checkpoint; None where there are none, none that can be read, or those of something else."""
+    """Reads the scores of a checkpoint; None if they are missing, unreadable, or those of something else."""
     try:
         content = read_json(_path(output, step), what="scores of heads", advice="delete it")
         if content["measured_on"] != dict(key):

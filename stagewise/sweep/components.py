@@ -1,4 +1,4 @@
-"""Which weights the chains of a cell move: all, or those of a head, a layer, or another part of the model."""
+"""Weights that the chains of a cell move: all, or those of a head, a layer, or another part of the model."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ ALL = "all"
 
 
 def check_component(name: str) -> None:
-    """Refuse a name that can stand for no component.
+    """Refuses a name that can stand for no component.
 
     Raises:
         InputError: with those that there are.
@@ -26,12 +26,12 @@ def check_component(name: str) -> None:
 
 
 def needs_model(names: Sequence[str]) -> bool:
-    """Whether a model must tell how many components there are, or whether it has them."""
+    """True if the components can only be listed or checked with a model."""
     return any(name != ALL for name in names)
 
 
 def expand(names: Sequence[str], module: nn.Module) -> tuple[str, ...]:
-    """All components that names stand for, each once, in order.
+    """Returns all components that names stand for, each once, in order.
 
     Args:
         names: ``all``, kinds of parts (``heads``), and parts (``layer0.head1``).
@@ -49,7 +49,7 @@ def expand(names: Sequence[str], module: nn.Module) -> tuple[str, ...]:
 
 
 def masks_of(component: str, module: nn.Module) -> Masks | None:
-    """Which entries of the weights the chains of a component move; None for all.
+    """Returns masks of the weights that the chains of a component move; None for all.
 
     Args:
         component: its name.

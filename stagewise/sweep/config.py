@@ -29,7 +29,7 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True)
 class TextSettings:
-    """Which sequences are observed, and which drive the chains: the same ones at all checkpoints.
+    """Choice of the sequences that are observed, and of those that drive the chains, the same at all checkpoints.
 
     Attributes:
         context: tokens in a sequence, the one that begins a text included where the tokenizer puts one.
@@ -46,7 +46,7 @@ class TextSettings:
         config_name: of a Hugging Face data set that has several configurations.
         split: of a Hugging Face data set, or of tables whose names speak of splits.
         streaming: read a Hugging Face data set over the network as needed.
-        max_documents: at most so many rows of tables or of a Hugging Face data set.
+        max_documents: largest number of rows of tables or of a Hugging Face data set.
 
     Raises:
         InputError: a value out of range.
@@ -87,7 +87,7 @@ class CircuitSettings:
         enabled: False leaves them out.
         num_sequences: probe sequences.
         segment_length: random tokens in a segment, at most.
-        copies: how often a segment appears.
+        copies: number of copies of a segment.
         seed: of the sequences.
 
     Raises:
@@ -106,7 +106,7 @@ class CircuitSettings:
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """A sweep.
+    """Settings of a sweep.
 
     Attributes:
         checkpoints: name on the Hugging Face hub, whose revisions are ``step<k>``; a folder with one subfolder for each

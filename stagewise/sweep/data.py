@@ -1,4 +1,4 @@
-"""The sequences of a sweep: a corpus in the model's own tokens, with token groups."""
+"""Sequences of a sweep: a corpus in the model's own tokens, with token groups."""
 
 import hashlib
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from stagewise.sweep.sources import Checkpoints, Limits, told
 
 
 def load_tokenizer(config: SweepConfig, source: Checkpoints) -> Any:
-    """The tokenizer that was asked for, or that of the checkpoints.
+    """Returns the requested tokenizer, or that of the checkpoints.
 
     Args:
         config: of the sweep.
@@ -57,7 +57,7 @@ def load_tokenizer(config: SweepConfig, source: Checkpoints) -> Any:
 
 
 def check_context(config: SweepConfig, limits: Limits) -> None:
-    """Refuse sequences that the model cannot read.
+    """Refuses sequences that the model cannot read.
 
     Args:
         config: of the sweep.
@@ -74,7 +74,7 @@ def check_context(config: SweepConfig, limits: Limits) -> None:
 
 
 def check_tokens(ids: Tensor, tokenizer: Any, vocab_size: int) -> None:
-    """Refuse tokens that the model has no embedding of; that the tokenizer knows such ones is nothing.
+    """Refuses tokens that the model has no embedding of; that the tokenizer knows such ones is nothing.
 
     Args:
         ids: of a corpus, of any shape.
@@ -95,14 +95,14 @@ def check_tokens(ids: Tensor, tokenizer: Any, vocab_size: int) -> None:
 
 
 def first_token(tokenizer: Any) -> int | None:
-    """The token that the tokenizer itself puts before a text; None where it puts none."""
+    """Returns the token that the tokenizer itself puts before a text; None where it puts none."""
     ids = tokenizer("a")["input_ids"]
     begins = tokenizer.bos_token_id
     return begins if begins is not None and len(ids) > 1 and ids[0] == begins else None
 
 
 def token_rows(documents: Sequence[str], tokenizer: Any, context: int) -> Tensor:
-    """Documents in a row, each ended by the end-of-text token, cut into sequences; the rest is left out.
+    """Returns documents in a row, each ended by the end-of-text token, cut into sequences; the rest is left out.
 
     Args:
         documents: texts.
@@ -156,7 +156,7 @@ def _drawn(rows: Tensor, num: int, settings: TextSettings, stream: int, what: st
 
 
 def sweep_data(config: SweepConfig, tokenizer: Any, limits: Limits | None = None) -> ProbeData:
-    """Observed and sampling sequences, from different documents, with the groups of the observed ones.
+    """Returns observed and sampling sequences, from different documents, with the groups of the observed ones.
 
     Args:
         config: of the sweep.
@@ -176,7 +176,7 @@ def sweep_data(config: SweepConfig, tokenizer: Any, limits: Limits | None = None
         max_documents=settings.max_documents,
     )
     driving, held = hold_out(documents, settings.held_out_fraction)
-    held_rows, driving_rows = (token_rows(it, tokenizer, settings.context) for it in (held, driving))
+    held_rows, driving_rows = (token_rows(documents, tokenizer, settings.context) for documents in (held, driving))
     if limits is not None:
         for rows in (held_rows, driving_rows):
             check_tokens(rows, tokenizer, limits.vocab_size)
@@ -188,7 +188,7 @@ def sweep_data(config: SweepConfig, tokenizer: Any, limits: Limits | None = None
 
 
 def decoded(ids: Tensor, tokenizer: Any, samples: Sequence[int]) -> tuple[tuple[str, ...], ...]:
-    """Tokens of some sequences, each as it stands in text.
+    """Returns tokens of some sequences, each as it stands in text.
 
     Args:
         ids: token ids ``[sample, position]``.

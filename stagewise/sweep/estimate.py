@@ -1,4 +1,4 @@
-"""What a sweep will cost, told before it starts."""
+"""Estimated cost of a sweep, shown before it starts."""
 
 import math
 import time
@@ -52,7 +52,7 @@ def matrix_parameters(module: nn.Module) -> int:
 
 
 def _timed_step(config: SweepConfig, data: ProbeData, module: nn.Module) -> tuple[float, float]:
-    """Seconds of a gradient of a minibatch, and of an evaluation of the observed set."""
+    """Returns seconds of a gradient of a minibatch, and of an evaluation of the observed set."""
     device, context, loss_fn = device_of(config), forward_context(config), resolve_loss(module)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     minibatch = to_device(take(data.sampling, slice(0, config.sgld.batch_size)), device)
@@ -76,7 +76,7 @@ def _timed_step(config: SweepConfig, data: ProbeData, module: nn.Module) -> tupl
 
 
 def estimate(config: SweepConfig, data: ProbeData, module: nn.Module) -> Cost:
-    """Cost of one cell, from one timed step.
+    """Returns the cost of one cell, from one timed step.
 
     Args:
         config: of the sweep.
@@ -90,8 +90,8 @@ def estimate(config: SweepConfig, data: ProbeData, module: nn.Module) -> Cost:
     twice = 1 if sgld.drift is Drift.plain else 2
     own = config.probe.llc.own_sgld(sgld)
     samplers = [sgld] if own is None else [sgld, own]
-    gradients = sum(twice * it.num_chains * it.num_steps for it in samplers)
-    records = sum(it.num_chains * it.num_draws for it in samplers)
+    gradients = sum(twice * sampler.num_chains * sampler.num_steps for sampler in samplers)
+    records = sum(sampler.num_chains * sampler.num_draws for sampler in samplers)
     if config.probe.control_every is not None:
         records += sgld.num_chains * sgld.num_draws
     context = config.data.context
@@ -113,7 +113,7 @@ def estimate(config: SweepConfig, data: ProbeData, module: nn.Module) -> Cost:
 
 
 def describe_cost(cost: Cost, num_cells: int, config: SweepConfig, *, num_ranks: int = 1) -> str:
-    """The cost in words.
+    """Returns the cost in words.
 
     Args:
         cost: of one cell.

@@ -1,4 +1,4 @@
-"""From the name of checkpoints and the steps that were asked for to a source of them."""
+"""Source of checkpoints from their name and the requested steps."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ _SHOWN = 12
 
 
 def find_checkpoints(config: SweepConfig) -> Checkpoints:
-    """The checkpoints of a sweep.
+    """Returns the checkpoints of a sweep.
 
     Args:
         config: of the sweep.
@@ -57,7 +57,7 @@ def find_checkpoints(config: SweepConfig) -> Checkpoints:
 
 
 def _nothing(path: Path, given: str, pattern: str | None) -> str:
-    """Why nothing was found, in one line."""
+    """Explains in one line why nothing was found."""
     start = f"got checkpoints {given!r}, in which there is none"
     if path.is_file():
         return f"{start}: it is a {path.suffix or 'file'}; expected a folder, or a .ckpt file of Lightning"
@@ -66,7 +66,7 @@ def _nothing(path: Path, given: str, pattern: str | None) -> str:
             f"{start}: it is a checkpoint itself; expected the folder above, with one subfolder for each step; name "
             f"{path.resolve().parent}"
         )
-    names = sorted(it.name + ("/" if it.is_dir() else "") for it in path.iterdir())
+    names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in path.iterdir())
     there = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
     found = f", but {there}" if names else ", and nothing else"
     if pattern is not None:
@@ -79,11 +79,11 @@ def _nothing(path: Path, given: str, pattern: str | None) -> str:
 
 
 def chosen_steps(source: Checkpoints, asked: list[int] | None) -> list[int]:
-    """Training steps of the sweep, increasing.
+    """Returns training steps of the sweep, increasing.
 
     Args:
         source: of the checkpoints.
-        asked: steps that were asked for; None for all.
+        asked: requested steps; None for all.
 
     Raises:
         InputError: one of them is not there.
@@ -99,7 +99,7 @@ def chosen_steps(source: Checkpoints, asked: list[int] | None) -> list[int]:
 
 
 def check_limits(source: Checkpoints, steps: list[int]) -> Limits:
-    """What the model can read, the same at all checkpoints.
+    """Checks that the limits of the model are the same at all checkpoints, and returns them.
 
     Args:
         source: of the checkpoints.

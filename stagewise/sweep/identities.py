@@ -1,4 +1,4 @@
-"""Cells that are there were computed from checkpoints: are these still the same?"""
+"""Check that existing cells were computed from the present checkpoints."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ _NAME = "cells/checkpoints.json"
 
 
 def check_same_checkpoints(output: Path, source: Checkpoints, steps: tuple[int, ...]) -> None:
-    """Refuse to go on with cells of other weights; nothing is written.
+    """Refuses to go on with cells of other weights; nothing is written.
 
     Args:
         output: of the sweep.
@@ -34,7 +34,7 @@ def check_same_checkpoints(output: Path, source: Checkpoints, steps: tuple[int, 
 
 
 def note_checkpoints(output: Path, source: Checkpoints, steps: tuple[int, ...]) -> None:
-    """Keep which checkpoints there are now, before cells are computed from them.
+    """Keeps which checkpoints there are now, before cells are computed from them.
 
     Args:
         output: of the sweep.

@@ -14,7 +14,7 @@ from stagewise.sweep.step_names import step_of
 
 
 def read_lightning(path: Path) -> dict[str, Any]:
-    """Content of a Lightning checkpoint: tensors and plain Python.
+    """Returns content of a Lightning checkpoint: tensors and plain Python.
 
     Where hyperparameters or callbacks hold objects of other classes, nothing of these is run: something inert stands in
     their place.
@@ -44,7 +44,7 @@ def read_lightning(path: Path) -> dict[str, Any]:
 
 
 def lightning_weights(path: Path) -> dict[str, Tensor]:
-    """The state of the module in a Lightning checkpoint.
+    """Returns the state of the module in a Lightning checkpoint.
 
     Raises:
         InputError: it cannot be read, holds no state, or something else than tensors in it.
@@ -66,7 +66,7 @@ def lightning_weights(path: Path) -> dict[str, Tensor]:
 
 
 def lightning_files(paths: list[Path], pattern: str | None = None) -> dict[int, Path]:
-    """Training step to file: by the name (``step=<k>``, ``step_<k>``, ...), else by ``global_step`` inside.
+    """Maps training steps to files: by the name (``step=<k>``, ``step_<k>``, ...), else by ``global_step`` inside.
 
     Where a file without a step in its name (``last.ckpt``) is of the step of another, the other one is taken.
 

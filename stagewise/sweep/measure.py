@@ -26,12 +26,12 @@ from stagewise.sweep.ranks import agreed, local_rank
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be computed at a checkpoint.
+    """Computations for a checkpoint.
 
     Attributes:
         step: training step.
         components: whose cells are missing.
-        circuits: key of the scores of heads, where they are asked for and missing; else None.
+        circuits: key of the scores of heads, where they are requested and missing; else None.
     """
 
     step: int
@@ -40,7 +40,7 @@ class Task:
 
 
 def device_of(config: SweepConfig) -> torch.device:
-    """Where the chains run; under torchrun, each process of a machine has a GPU of its own.
+    """Returns the device of the chains; under torchrun, each process of a machine has a GPU of its own.
 
     Raises:
         InputError: torch does not know the device, or it is not there.
@@ -61,7 +61,7 @@ def device_of(config: SweepConfig) -> torch.device:
 
 
 def forward_context(config: SweepConfig) -> Callable[[], AbstractContextManager]:
-    """Autocast, where it was asked for."""
+    """Returns the autocast context, where it was requested."""
     if config.precision is Precision.full:
         return nullcontext
     return partial(torch.autocast, device_of(config).type, dtype=torch.bfloat16)
@@ -70,7 +70,7 @@ def forward_context(config: SweepConfig) -> Callable[[], AbstractContextManager]
 def make_prober(
     config: SweepConfig, data: ProbeData, module: nn.Module, component: str, share: ChainShare = ALONE
 ) -> Prober:
-    """A prober for a checkpoint; refuses what cannot be measured.
+    """Returns a prober for a checkpoint; refuses what cannot be measured.
 
     Args:
         config: of the sweep.
@@ -88,7 +88,6 @@ def make_prober(
         data,
         sgld=config.sgld,
         config=config.probe,
-        device=device_of(config),
         forward_context=forward_context(config),
         masks=masks_of(component, module),
         share=share,
@@ -112,7 +111,7 @@ def measure_cells(
     bos_token_id: int | None = None,
     share: ChainShare = ALONE,
 ) -> Iterator[str]:
-    """Compute and keep the cells of a checkpoint, then scores of heads; each cell is told in words as it ends.
+    """Computes and keeps the cells of a checkpoint, then scores of heads; each cell is reported as it ends.
 
     Where processes share the chains, all of them call this, and the first one keeps and tells.
 
@@ -156,7 +155,7 @@ def compute(
     bos_token_id: int | None,
     threads: int,
 ) -> list[str]:
-    """Load a checkpoint in a process of its own and compute its cells; returns them in words."""
+    """Loads a checkpoint in a process of its own and computes its cells; returns them in words."""
     torch.set_num_threads(threads)
     return list(measure_cells(config, data, source.load(task.step), task, bos_token_id=bos_token_id))
 

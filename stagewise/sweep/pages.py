@@ -19,7 +19,7 @@ _PART = "total"
 
 
 def write_token_pages(sweep: Sweep, run_folder: Path) -> list[Path]:
-    """Write ``tokens/step<k>.html`` of the query token; none without one.
+    """Writes ``tokens/step<k>.html`` of the query token; none without one.
 
     Args:
         sweep: whose results are in ``run_folder``.

@@ -1,4 +1,4 @@
-"""The processes that torchrun started: they share the chains of each cell, and the first of them writes."""
+"""Processes that torchrun started: they share the chains of each cell, and the first of them writes."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ _PATIENCE = timedelta(days=1)
 
 
 def local_rank() -> int | None:
-    """Number of this process on its machine, where torchrun started it; else None."""
+    """Returns the number of this process on its machine, where torchrun started it; else None."""
     return int(os.environ["LOCAL_RANK"]) if dist.is_torchelastic_launched() else None
 
 
@@ -69,7 +69,7 @@ def _collected(mine: Any) -> list[Any] | None:
 
 
 def agreed(share: ChainShare, work: Callable[[], T]) -> T:
-    """Do something that may be refused in all processes, and go on only where it was refused in none.
+    """Does something that may be refused in all processes, and goes on only where it was refused in none.
 
     Also a barrier: none goes on before all have ended it.
 
@@ -88,7 +88,7 @@ def agreed(share: ChainShare, work: Callable[[], T]) -> T:
         if share.world_size == 1:
             raise
         refusal = str(error)
-    refusals = [it for it in share.gather(refusal) if it is not None]
+    refusals = [error for error in share.gather(refusal) if error is not None]
     if refusals and share.is_first:
         raise InputError(refusals[0])
     if refusals:

@@ -35,16 +35,16 @@ from stagewise.sweep.tables import (
 
 _COMPONENTS = "components"
 COMPONENTS_NAME = "components.csv"
-"""Influence within phases by way of each head or other part, where such were asked for."""
+"""Influence within phases through each head or other part, where such were requested."""
 
 
 def run_folder(output: Path, component: str) -> Path:
-    """Where the store and the summary of a component are: for ``all`` the output itself."""
+    """Returns the folder of the store and the summary of a component: for ``all`` the output itself."""
     return output if component == ALL else output / _COMPONENTS / component
 
 
 def assembled(sweep: Sweep, component: str) -> Iterator[tuple[Cell, xr.Dataset | None]]:
-    """Cells of a component by step, with the data set of each; None where every chain failed.
+    """Yields cells of a component by step, with the data set of each; None where every chain failed.
 
     The reference is the checkpoint before it that has draws and no severe flag.
     """
@@ -65,7 +65,7 @@ def assembled(sweep: Sweep, component: str) -> Iterator[tuple[Cell, xr.Dataset |
 
 
 def write_results(sweep: Sweep) -> list[Path]:
-    """Write the store and the summary of each component, and the tables; earlier ones are replaced.
+    """Writes the store and the summary of each component, and the tables; earlier ones are replaced.
 
     Args:
         sweep: all of whose cells are there.
@@ -100,7 +100,10 @@ def write_results(sweep: Sweep) -> list[Path]:
     stores = {name: open_run(run_folder(output, name)) for name in probed if name != ALL}
     wanted = ["group_bif", "group_bif_se", "chains_dropped", "chains_common", "equilibrated", "reference_equilibrated"]
     wanted += COEFFICIENTS
-    runs = {name: run[[it for it in wanted if it in run]].reindex(step=steps) for name, run in stores.items()}
+    runs = {
+        name: run[[variable for variable in wanted if variable in run]].reindex(step=steps)
+        for name, run in stores.items()
+    }
     if runs:
         written.append(write_component_csv(output / COMPONENTS_NAME, component_table(runs)))
     else:
@@ -109,14 +112,14 @@ def write_results(sweep: Sweep) -> list[Path]:
 
 
 def _finished(output: Path, steps: Sequence[int]) -> list[str]:
-    """Components that have a cell at each step."""
+    """Returns components that have a cell at each step."""
     return [name for name in components_of(output) if all(is_finished(output, step, name) for step in steps)]
 
 
 def _write_component(
     sweep: Sweep, component: str, circuits: Mapping[int, Circuits], groups: list[list[Any]]
 ) -> list[Path]:
-    """Write a store and its summary, and add its lines to those of ``groups``."""
+    """Writes a store and its summary, and adds its lines to those of ``groups``."""
     folder, record = run_folder(Path(sweep.config.output), component), Record()
     folder.mkdir(parents=True, exist_ok=True)
     named = None if component == ALL else component
@@ -140,7 +143,7 @@ def _write_component(
 
 
 def _facts(sweep: Sweep, component: str, circuits: Mapping[int, Circuits]) -> dict[str, Any]:
-    """What the summary of a sweep says beside that of a run."""
+    """Returns the facts that the summary of a sweep adds to that of a run."""
     config, data = sweep.config, sweep.data
     notes: dict[str, list[int]] = {}
     for step, found in circuits.items():

@@ -1,4 +1,4 @@
-"""Where checkpoints come from: a folder or the hub in Hugging Face's layout, or Lightning's files."""
+"""Sources of checkpoints: a folder or the hub in Hugging Face's layout, or Lightning's files."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ _TOKENIZER_FILES = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What a model can read.
+    """Limits of the inputs of a model.
 
     Attributes:
         vocab_size: token ids lie below it.
@@ -52,11 +52,11 @@ class Checkpoints(Protocol):
     """Saved weights of one model along its training."""
 
     def steps(self) -> list[int]:
-        """Training steps of the checkpoints, increasing."""
+        """Returns training steps of the checkpoints, increasing."""
         ...
 
     def limits(self, step: int) -> Limits:
-        """What the model can read, without its weights.
+        """Returns the limits of the model's inputs, without loading its weights.
 
         Raises:
             InputError: there is no such checkpoint, or it cannot be had.
@@ -64,7 +64,7 @@ class Checkpoints(Protocol):
         ...
 
     def load(self, step: int) -> nn.Module:
-        """The model at a step, float32, on the CPU.
+        """Returns the model at a step, float32, on the CPU.
 
         Raises:
             InputError: there is no such checkpoint, or it cannot be loaded whole.
@@ -72,16 +72,16 @@ class Checkpoints(Protocol):
         ...
 
     def identity(self, step: int) -> str:
-        """What changes when the weights at a step are replaced by others: of files names, sizes and times."""
+        """Returns an identity that changes when the weights at a step are replaced: names, sizes and times of files."""
         ...
 
     def tokenizer(self) -> tuple[str, dict[str, Any]] | None:
-        """Where the model's own tokenizer is, and arguments to load it with; None where there is none."""
+        """Returns the place of the model's own tokenizer, and arguments to load it; None where there is none."""
         ...
 
 
 def told(call: Callable[[], T], what: str, advice: str) -> T:
-    """Load, and say in one line what could not be loaded.
+    """Loads, and says in one line what could not be loaded.
 
     Raises:
         InputError: with the first line of what went wrong.
@@ -98,7 +98,7 @@ def told(call: Callable[[], T], what: str, advice: str) -> T:
 
 
 def refuse_other_models(config: Any, what: str) -> None:
-    """Refuse a checkpoint that ``AutoModelForCausalLM`` would load though it is of another kind of model.
+    """Refuses a checkpoint that ``AutoModelForCausalLM`` would load though it is of another kind of model.
 
     Args:
         config: of the checkpoint.
@@ -149,7 +149,7 @@ def _pretrained(place: str, what: str, advice: str, **settings: Any) -> nn.Modul
 
 @dataclass(frozen=True)
 class FolderCheckpoints:
-    """A folder with one subfolder for each checkpoint, as ``save_pretrained`` writes it, its step in its name.
+    """Folder with one subfolder for each checkpoint, as ``save_pretrained`` writes it, its step in its name.
 
     Attributes:
         folder: that holds them.
@@ -167,7 +167,7 @@ class FolderCheckpoints:
     def places(self) -> dict[int, Path]:
         """Training step to subfolder."""
         found: dict[int, Path] = {}
-        for path in sorted(it for it in self.folder.iterdir() if it.is_dir()):
+        for path in sorted(entry for entry in self.folder.iterdir() if entry.is_dir()):
             sure = (path / "config.json").is_file()
             step = step_of(path.name, self.pattern, any_number=sure)
             if step is None:
@@ -182,7 +182,7 @@ class FolderCheckpoints:
         return found
 
     def steps(self) -> list[int]:
-        """Training steps of the subfolders, increasing."""
+        """Returns training steps of the subfolders, increasing."""
         return sorted(self.places)
 
     def _folder(self, step: int) -> Path:
@@ -244,7 +244,7 @@ class HubCheckpoints:
         )
 
     def identity(self, step: int) -> str:
-        """The revision: what it stands for does not change."""
+        """Returns the revision: what it stands for does not change."""
         return f"{self.name} step{step}"
 
     def _where(self, step: int) -> dict[str, Any]:
@@ -264,7 +264,7 @@ class HubCheckpoints:
         return _pretrained(*self._place(step), **self._where(step))
 
     def tokenizer(self) -> tuple[str, dict[str, Any]]:
-        """That of the first revision."""
+        """Returns the tokenizer of the first revision."""
         return self.name, self._where(self.steps()[0])
 
 
@@ -281,7 +281,7 @@ class LightningCheckpoints:
     model: dict[str, Any] = field(repr=False)
 
     def steps(self) -> list[int]:
-        """Training steps of the files, increasing."""
+        """Returns training steps of the files, increasing."""
         return sorted(self.files)
 
     @cached_property

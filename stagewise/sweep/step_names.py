@@ -1,4 +1,4 @@
-"""The training step in the name of a checkpoint, and the identity of its files."""
+"""Training step in the name of a checkpoint, and the identity of its files."""
 
 import re
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ _MOST_DIGITS = 18
 
 
 def check_pattern(pattern: str) -> "regex.Pattern[str]":
-    """Refuse what is no regular expression with one group; returns it, compiled.
+    """Refuses what is no regular expression with one group; returns it, compiled.
 
     Raises:
         InputError: with what was got.
@@ -38,7 +38,7 @@ def check_pattern(pattern: str) -> "regex.Pattern[str]":
 
 
 def step_of(name: str, pattern: str | None = None, *, any_number: bool = False) -> int | None:
-    """The training step that a name tells, or None.
+    """Returns the training step that a name tells, or None.
 
     ``step500``, ``step-500``, ``step_500``, ``global_step500``, ``epoch=1-step=500``, ``step500-tokens4B``,
     ``iter_0000500``, ``ep1-ba500``, ``checkpoint-500`` and ``ckpt_500`` are all of step 500. With several numbers and
@@ -69,10 +69,10 @@ def _step(digits: str) -> int | None:
 
 
 def file_identity(paths: Iterable[Path]) -> str:
-    """Names, sizes and times of change; folders are passed over. Weights are not read, which takes too long.
+    """Returns names, sizes and times of change; folders are passed over. Weights are not read, which takes too long.
 
     Args:
         paths: of files.
     """
     stats = ((path.name, path.stat()) for path in sorted(paths) if path.is_file())
-    return "; ".join(f"{name} {it.st_size} {it.st_mtime_ns}" for name, it in stats)
+    return "; ".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)

@@ -36,7 +36,7 @@ _FREE_PROBE = ("centering", "min_prominence", "memory_limit_gib", "sample_matric
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep that was found fit to run.
+    """Sweep whose settings and data have been checked.
 
     Attributes:
         config: its settings.
@@ -57,13 +57,13 @@ class Sweep:
     texts: tuple[tuple[str, ...], ...]
 
     def circuits_key(self, step: int) -> Key:
-        """What the scores of heads at a step are measured on."""
+        """Returns the settings that the scores of heads at a step depend on."""
         identity = self.source.identity(step)
         return circuits_key(self.config.circuits, bos_token_id=self.bos_token_id, checkpoint=identity)
 
 
 def cell_settings(config: SweepConfig, data: ProbeData) -> dict[str, Any]:
-    """Everything that a cell's result depends on, as plain data."""
+    """Returns everything that a cell's result depends on, as plain data."""
     content = {name: value for name, value in plain_settings(config).items() if name not in _FREE}
     content["probe"] = {name: value for name, value in content["probe"].items() if name not in _FREE_PROBE}
     # Noise is drawn on the device: another kind of it gives other draws.
@@ -71,9 +71,9 @@ def cell_settings(config: SweepConfig, data: ProbeData) -> dict[str, Any]:
 
 
 def prepare_sweep(config: SweepConfig, share: ChainShare = ALONE) -> Sweep:
-    """Refuse what can be refused beforehand, and make the data; nothing is written.
+    """Refuses what can be refused beforehand, and makes the data; nothing is written.
 
-    Weights are loaded only where components are asked for: the first checkpoint tells which ones there are.
+    Weights are loaded only where components are requested: the first checkpoint shows which ones exist.
 
     Args:
         config: of the sweep.
@@ -125,7 +125,7 @@ def prepare_sweep(config: SweepConfig, share: ChainShare = ALONE) -> Sweep:
 
 
 def _plan(sweep: Sweep) -> list[Task]:
-    """What is missing; refuses checkpoints that have changed since their cells."""
+    """Lists what is missing; refuses checkpoints that have changed since their cells."""
     config, output = sweep.config, Path(sweep.config.output)
     check_same_checkpoints(output, sweep.source, sweep.steps)
     tasks: list[Task] = []
@@ -140,7 +140,7 @@ def _plan(sweep: Sweep) -> list[Task]:
 
 
 def _note_settings(sweep: Sweep) -> None:
-    """Write what the cells will depend on, before the first of them."""
+    """Writes what the cells will depend on, before the first of them."""
     config, output = sweep.config, Path(sweep.config.output)
     note_checkpoints(output, sweep.source, sweep.steps)
     if not has_cells(output):
@@ -149,7 +149,7 @@ def _note_settings(sweep: Sweep) -> None:
 
 
 def run_cells(sweep: Sweep, progress: Progress = print, share: ChainShare = ALONE) -> None:
-    """Compute every cell that is not there yet; each is written as it ends, so that a killed sweep goes on.
+    """Computes every cell that is not there yet; each is written as it ends, so that a killed sweep goes on.
 
     Args:
         sweep: that was found fit to run.
@@ -193,7 +193,7 @@ def _silent(_: str) -> None:
 
 
 def _computed(sweep: Sweep, tasks: Sequence[Task], loaded: list[nn.Module], share: ChainShare) -> Iterator[str]:
-    """Cells in words, as they end; ``loaded`` holds the first checkpoint."""
+    """Yields cells in words, as they end; ``loaded`` holds the first checkpoint."""
     config, bos = sweep.config, sweep.bos_token_id
     if config.num_workers == 1 and config.backend is Backend.loky:
         for task, module in _ahead(sweep.source, tasks, loaded):

@@ -1,4 +1,4 @@
-"""The sweep as long tables, one line for each number that is asked for."""
+"""Long tables of a sweep, one line for each number."""
 
 import csv
 import io
@@ -59,14 +59,14 @@ _LLC = ("llc", "llc_se", "llc_localized_share")
 
 
 def _llc_cells(probe: xr.Dataset, group: int) -> list[str]:
-    """Learning coefficients in the order of the columns; empty where they were not measured."""
+    """Returns learning coefficients in the order of the columns; empty where they were not measured."""
     value, error, share = (float(probe[name]) if name in probe else None for name in _LLC)
     own = [float(probe[f"group_{name}"][group]) if name in probe else None for name in _LLC[:2]]
-    return [_cell(it) for it in (*own, value, error, share)]
+    return [_cell(entry) for entry in (*own, value, error, share)]
 
 
 def group_rows(probe: xr.Dataset, component: str, *, num_draws: int) -> list[list[Any]]:
-    """Lines of one checkpoint: each part of each ordered pair of groups.
+    """Returns lines of one checkpoint: each part of each ordered pair of groups.
 
     Args:
         probe: its data set.
@@ -93,23 +93,23 @@ def group_rows(probe: xr.Dataset, component: str, *, num_draws: int) -> list[lis
 
 
 def circuit_rows(step: int, circuits: Circuits) -> list[list[Any]]:
-    """Lines of one checkpoint: each head."""
+    """Returns lines of one checkpoint: each head."""
     tables, scores = circuits.tables, [_cell(circuits.scores.get(name)) for name in SCORES]
     heads = next(iter(tables.values()), ())
     return [
-        [step, layer, head, *(_cell(tables[it][layer][head] if it in tables else None) for it in TABLES), *scores]
+        [step, layer, head, *(_cell(tables[name][layer][head] if name in tables else None) for name in TABLES), *scores]
         for layer, row in enumerate(heads)
         for head in range(len(row))
     ]
 
 
 def _cell(value: float | None) -> str:
-    """All digits, so that the table compares with the store; nothing where undefined."""
+    """Returns all digits, so that the table compares with the store; nothing where undefined."""
     return "" if value is None or not math.isfinite(value) else repr(float(value))
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
-    """Write CSV, whole or not at all; returns the path."""
+    """Writes CSV, whole or not at all; returns the path."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(columns)

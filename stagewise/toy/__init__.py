@@ -1,1 +1,1 @@
-"""The toy: a semantic hierarchy learned by a deep linear network, where influence is known exactly."""
+"""Toy: a semantic hierarchy learned by a deep linear network, where influence is known exactly."""

@@ -1,4 +1,4 @@
-"""What one item does to another, in closed form: now, by their gradients, and in all, over the whole of learning."""
+"""Influence between items in closed form: by their gradients at one time, and over the whole of learning."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -99,7 +99,7 @@ def closed_form_influence(modes: Modes, initial: ArrayLike, *, time: float) -> A
 
 
 def _symmetric_gain(modes: Modes, a0: Array, f: Array, fading: Array, time: float) -> Array:
-    """``[mode, mode]``: C of :func:`closed_form_influence`."""
+    """Returns ``[mode, mode]``: C of :func:`closed_form_influence`."""
     s, num_items = modes.strengths, len(modes.right)
     rate = time / num_items
     # f / a0 is how much a mode has grown; divided first, since a0 may be tiny.

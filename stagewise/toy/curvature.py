@@ -1,4 +1,4 @@
-"""The Hessian of the deep linear network's losses, by its blocks.
+"""Hessian of the deep linear network's losses, by its blocks.
 
 Items are one-hot: the loss of item i, error e_i, moves with column i of the first layer, F_i, and with the second
 layer, R. Its Hessian has the blocks R^T R (first layer), I x F_i F_i^T (second layer) and, for unit a of the column
@@ -41,7 +41,7 @@ class Precision(NamedTuple):
         return Weights(solved, (vector.second - coupled) @ inverse)
 
     def loss_covariance(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Moments of the losses under the Gaussian of this precision, S its inverse.
+        """Returns moments of the losses under the Gaussian of this precision, S its inverse.
 
         H_i = B M B^T with B = [J, E, D] in columns: J the gradients of the item's outputs, E its column of the first
         layer, D the direction of its error in the second; M is 1 for J and swaps E and D. All is in B_i^T S B_j.
@@ -62,7 +62,7 @@ class Precision(NamedTuple):
         return first_order, second_order, swapped[own, :, own].diagonal(dim1=1, dim2=2).sum(dim=1)
 
     def _inner_products(self) -> Tensor:
-        """``[item, column, item, column]``: B_i^T S B_j, by S = Q (Schur complement)^-1 Q^T + (0, I x K)."""
+        """Returns ``[item, column, item, column]``: B_i^T S B_j, by S = Q (Schur complement)^-1 Q^T + (0, I x K)."""
         (first, second), error, inverse = self.weights, self.error, self.second_inverse
         num_properties, num_items = error.shape
         hidden = len(inverse)
@@ -93,7 +93,7 @@ class Precision(NamedTuple):
 
 
 def precision_at(weights: Weights, targets: Tensor, nbeta: float, localization: float) -> Precision | None:
-    """Factor nbeta H + localization, H the Hessian of the mean loss; None where that is not positive definite.
+    """Factors nbeta H + localization, H the Hessian of the mean loss; None where that is not positive definite.
 
     Args:
         weights: one network, float64.
@@ -120,7 +120,7 @@ def precision_at(weights: Weights, targets: Tensor, nbeta: float, localization: 
 
 
 def mean_hessian(weights: Weights, targets: Tensor) -> Tensor:
-    """``[weight, weight]``: Hessian H of the mean loss, nats per squared weight.
+    """Returns ``[weight, weight]``: Hessian H of the mean loss, nats per squared weight.
 
     Args:
         weights: one network; its weights are taken in the order of both matrices, row by row.
@@ -137,7 +137,7 @@ def mean_hessian(weights: Weights, targets: Tensor) -> Tensor:
 
 
 def lowest_curvature(weights: Weights, targets: Tensor) -> float:
-    """Smallest eigenvalue of the Hessian of the mean loss, nats per squared weight.
+    """Returns the smallest eigenvalue of the Hessian of the mean loss, nats per squared weight.
 
     The loss does not change when the hidden units are rotated. They are, so that those left over have no weights: each
     of these has eigenvalues of plus and minus the singular values of the error over n.

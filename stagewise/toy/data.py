@@ -1,4 +1,4 @@
-"""The toy's data for Lightning: the whole hierarchy in every batch."""
+"""Data of the toy for Lightning: the whole hierarchy in every batch."""
 
 import lightning.pytorch as pl
 import torch
@@ -11,7 +11,7 @@ from stagewise.toy.hierarchy import Hierarchy
 
 
 class _WholeSet(Dataset):
-    """The same full batch again and again, so that an epoch is a run and not a step."""
+    """Data set that repeats one full batch, so that an epoch is a run and not a step."""
 
     def __init__(self, batch: tuple[Tensor, Tensor], num_steps: int) -> None:
         self._batch = batch
@@ -55,7 +55,7 @@ class HierarchyData(pl.LightningDataModule):
         return DataLoader(_WholeSet(self.batch, self.num_steps), batch_size=None)
 
     def probe_data(self) -> ProbeData:
-        """Observe and sample from all items; a group for each, by its name."""
+        """Observes and samples from all items; a group for each, by its name."""
         size = len(self.hierarchy.items)
         groups = {name: torch.arange(size) == row for row, name in enumerate(self.hierarchy.items)}
         return ProbeData(self.batch, self.batch, groups)

@@ -19,16 +19,16 @@ class Weights(NamedTuple):
     second: Tensor
 
     def map(self) -> Tensor:
-        """``[..., property, item]``: what the network answers to each item."""
+        """Returns ``[..., property, item]``: what the network answers to each item."""
         return self.second @ self.first
 
     def repeat(self, *counts: int) -> "Weights":
-        """The same network as a batch of shape ``[*counts, ...]``."""
+        """Returns the same network as a batch of shape ``[*counts, ...]``."""
         return Weights(*(part.expand(*counts, *part.shape).clone() for part in self))
 
 
 def item_losses(weights: Weights, targets: Tensor) -> Tensor:
-    """``[..., item]``: half the squared error of each item, nats (a Gaussian of unit variance).
+    """Returns ``[..., item]``: half the squared error of each item, nats (a Gaussian of unit variance).
 
     Args:
         weights: one network or a batch.
@@ -38,7 +38,7 @@ def item_losses(weights: Weights, targets: Tensor) -> Tensor:
 
 
 def gradient(weights: Weights, targets: Tensor, sample_weights: Tensor) -> Weights:
-    """Gradient of (1/n) sum_i b_i l_i.
+    """Returns the gradient of (1/n) sum_i b_i l_i.
 
     The mean keeps its 1/n whatever the weights are: an item that is dropped (b = 0) leaves the step size of the others
     as it was.
@@ -55,7 +55,7 @@ def gradient(weights: Weights, targets: Tensor, sample_weights: Tensor) -> Weigh
 def descend(
     weights: Weights, targets: Tensor, sample_weights: Tensor, *, lr: float, num_steps: int
 ) -> Iterator[Weights]:
-    """Yield the weights after 0, 1, ..., ``num_steps`` steps of gradient descent.
+    """Yields the weights after 0, 1, ..., ``num_steps`` steps of gradient descent.
 
     Args:
         weights: where to start; not changed.
@@ -72,7 +72,7 @@ def descend(
 
 
 def trajectory(weights: Weights, targets: Tensor, *, lr: float, num_steps: int) -> Weights:
-    """``[step, ...]``: the weights of one run with all items at weight 1, from 0 to ``num_steps``."""
+    """Returns ``[step, ...]``: the weights of one run with all items at weight 1, from 0 to ``num_steps``."""
     ones = torch.ones(targets.shape[-1], dtype=targets.dtype)
     run = list(descend(weights, targets, ones, lr=lr, num_steps=num_steps))
-    return Weights(torch.stack([it.first for it in run]), torch.stack([it.second for it in run]))
+    return Weights(torch.stack([state.first for state in run]), torch.stack([state.second for state in run]))

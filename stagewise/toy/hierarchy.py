@@ -1,4 +1,4 @@
-"""The toy's data: items at the leaves of a tree, with one property for each node above them."""
+"""Data of the toy: items at the leaves of a tree, with one property for each node above them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _MOST_ITEMS = 4096
 
 
 class Branch(NamedTuple):
-    """A node whose children part.
+    """Node with two or more children.
 
     Attributes:
         name: of the node.
@@ -77,7 +77,7 @@ class Hierarchy:
 
     @classmethod
     def balanced(cls, depth: int, branching: int, *, root_property: bool = True) -> "Hierarchy":
-        """A tree in which every inner node has the same number of children.
+        """Returns a tree in which every inner node has the same number of children.
 
         Args:
             depth: edges from the root to an item, 1 or more.
@@ -135,7 +135,7 @@ class Hierarchy:
         return table
 
     def relation(self, item: str | int, other: str | int) -> Relation:
-        """How two items are related.
+        """Returns the relation of two items.
 
         What counts is the number of edges from the deeper of the two up to their lowest common ancestor: one makes
         siblings (the same parent), two cousins, more far relations. Where all items hang at one depth, cousins have the
@@ -159,11 +159,11 @@ class Hierarchy:
         return "sibling" if edges == 1 else "cousin" if edges == 2 else "far"
 
     def pairs(self) -> list[tuple[int, int, Relation]]:
-        """All pairs of different items ``(i, j, relation)`` with ``i < j``, in order."""
+        """Returns all pairs of different items ``(i, j, relation)`` with ``i < j``, in order."""
         return [(i, j, self.relation(i, j)) for i, j in combinations(range(len(self.items)), 2)]
 
     def branches(self) -> tuple[Branch, ...]:
-        """The inner nodes with two or more children, in tree order, with the items below each child."""
+        """Returns the inner nodes with two or more children, in tree order, with the items below each child."""
         children: list[list[tuple[int, ...]]] = [[] for _ in self._nodes]
         for node, items in zip(self._nodes[1:], self._below[1:], strict=True):
             children[node.parent].append(items)
@@ -172,7 +172,7 @@ class Hierarchy:
         )
 
     def modes(self) -> Modes:
-        """The modes of ``features.T``, the map from one-hot items to properties: as many as there are items."""
+        """Returns the modes of ``features.T``, the map from one-hot items to properties: as many as there are items."""
         return modes_of(self.features)
 
     @cached_property

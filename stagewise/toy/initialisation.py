@@ -1,4 +1,4 @@
-"""Where the deep linear network starts: small Gaussian weights, or weights that the closed forms solve exactly."""
+"""Initial weights of the deep linear network: small Gaussian ones, or ones that the closed forms solve exactly."""
 
 import math
 
@@ -14,7 +14,7 @@ from stagewise.toy.modes import Modes
 def gaussian_weights(
     num_items: int, num_properties: int, *, hidden: int, std: float, generator: torch.Generator
 ) -> Weights:
-    """Independent Gaussian weights.
+    """Returns independent Gaussian weights.
 
     Args:
         num_items: columns of the first layer.
@@ -38,7 +38,7 @@ def gaussian_weights(
 
 
 def aligned_weights(modes: Modes, hidden: int, *, initial: ArrayLike, generator: torch.Generator) -> Weights:
-    """Weights that already have every mode, each at its small strength, and nothing else.
+    """Returns weights that already have every mode, each at its small strength, and nothing else.
 
     W1 = R sqrt(a0) V^T and W2 = U sqrt(a0) R^T, with R random and orthonormal: balanced, W1 W1^T = W2^T W2, and aligned
     with the data, so that the modes never touch each other.

@@ -1,4 +1,4 @@
-"""How strong each mode is at each time of learning, in closed form."""
+"""Strength of each mode over the time of learning, in closed form."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +14,7 @@ _EQUAL = 1e-9
 
 
 def mode_strengths(weights: Weights, modes: Modes) -> Array:
-    """``[..., mode]``: how much of each mode the network has, u_k^T W2 W1 v_k.
+    """Returns ``[..., mode]``: how much of each mode the network has, u_k^T W2 W1 v_k.
 
     Args:
         weights: one network, or a batch such as the steps of a run.
@@ -25,7 +25,7 @@ def mode_strengths(weights: Weights, modes: Modes) -> Array:
 
 
 def initial_strengths(weights: Weights, modes: Modes) -> tuple[Array, Modes]:
-    """The strengths from which the modes grow, of a start that is small but neither balanced nor aligned.
+    """Returns the strengths from which the modes grow, of a start that is small but neither balanced nor aligned.
 
     While the weights are small, W1 v_k and W2^T u_k feed each other: their mean p_k grows, their difference dies out.
     The mode goes as if it had started from the balanced strength a0 = |p_k|^2. Modes of equal strength grow together,
@@ -88,7 +88,7 @@ def strength_at(strengths: ArrayLike, initial: ArrayLike, *, time: ArrayLike, nu
 
 
 def strength_slope(strengths: ArrayLike, initial: ArrayLike, *, time: ArrayLike, num_items: int) -> Array:
-    """The derivative of :func:`strength_at` with respect to s, at fixed a0.
+    """Returns the derivative of :func:`strength_at` with respect to s, at fixed a0.
 
     2 t / n a (1 - a / s) + (a / s)^2 (1 - 1 / E): large while the mode is being learned, then 1. Arguments, shapes and
     errors are those of :func:`strength_at`.
@@ -99,7 +99,7 @@ def strength_slope(strengths: ArrayLike, initial: ArrayLike, *, time: ArrayLike,
 
 
 def half_time(strengths: ArrayLike, initial: ArrayLike, *, num_items: int) -> Array:
-    """When :func:`strength_at` is s / 2: n / (2 s) ln(s / a0 - 1).
+    """Returns the time at which :func:`strength_at` is s / 2: n / (2 s) ln(s / a0 - 1).
 
     Args:
         strengths: s, singular values above 0.

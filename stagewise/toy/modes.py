@@ -1,4 +1,4 @@
-"""The modes of a data set: the singular vectors that a deep linear network learns one after the other."""
+"""Modes of a data set: the singular vectors that a deep linear network learns one after the other."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ _NEGLIGIBLE = 1e-6
 
 
 def tied_groups(values: Array, tolerance: float) -> tuple[tuple[int, ...], ...]:
-    """Group decreasing values that are equal.
+    """Groups decreasing values that are equal.
 
     Args:
         values: ``[mode]``, decreasing, 0 or more.
@@ -31,7 +31,7 @@ def tied_groups(values: Array, tolerance: float) -> tuple[tuple[int, ...], ...]:
 
 
 def echelon_basis(vectors: Array) -> Array:
-    """The orthonormal basis of a subspace that depends on the subspace alone.
+    """Returns the orthonormal basis of a subspace that depends on the subspace alone.
 
     The unit vectors of the items, in order, are projected onto the subspace and made orthonormal. Of each vector the
     first entry that is not 0 is thus positive, and later vectors have a 0 there. For the modes of a tree, each vector
@@ -85,7 +85,7 @@ class Modes:
 
 
 def modes_of(features: Array) -> Modes:
-    """Decompose a feature matrix.
+    """Decomposes a feature matrix.
 
     Signs, and the basis within a group of equal strengths, are set by the order of the items: the first item with a
     share in a mode has a positive one, see :func:`echelon_basis`. Modes of strength 0 are left out.

@@ -1,4 +1,4 @@
-"""The toy's network as a LightningModule."""
+"""Network of the toy as a LightningModule."""
 
 import lightning.pytorch as pl
 import torch
@@ -26,7 +26,7 @@ class DeepLinear(pl.LightningModule):
         lr: float = 0.02,
         seed: int = 0,
     ) -> None:
-        """Draw the initial weights, in float64 (train with ``precision: 64-true``).
+        """Draws the initial weights, in float64 (train with ``precision: 64-true``).
 
         Args:
             num_items: length of the one-hot inputs.
@@ -56,7 +56,7 @@ class DeepLinear(pl.LightningModule):
         return Weights(self.first.weight.detach().clone(), self.second.weight.detach().clone())
 
     def forward(self, items: Tensor) -> Tensor:
-        """``[sample, property]`` of ``[sample, item]``."""
+        """Returns ``[sample, property]`` of ``[sample, item]``."""
         return self.second(self.first(items))
 
     def per_sample_loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -69,11 +69,11 @@ class DeepLinear(pl.LightningModule):
         return ((self(items) - features) ** 2).sum(dim=-1) / 2
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Mean loss of a batch, nats; logged as ``train/loss``."""
+        """Returns the mean loss of a batch, nats; logged as ``train/loss``."""
         loss = self.per_sample_loss(batch).mean()
         self.log("train/loss", loss)
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Plain gradient descent."""
+        """Returns the optimizer, plain gradient descent."""
         return torch.optim.SGD(self.parameters(), lr=self.lr)

@@ -1,4 +1,4 @@
-"""The local posterior of the deep linear network as a Gaussian, without sampling: the known answer for every chain."""
+"""Local posterior of the deep linear network as a Gaussian, without sampling: the known answer for every chain."""
 
 import math
 from collections.abc import Callable
@@ -44,7 +44,7 @@ class LocalGaussian:
 
 
 def local_gaussian(weights: Weights, targets: Tensor, *, nbeta: float, localization: float) -> LocalGaussian:
-    """The mode of the local posterior, by Newton's method from w*, and the Gaussian around it.
+    """Returns the mode of the local posterior, by Newton's method from w*, and the Gaussian around it.
 
     In training w* slopes, and the posterior's mode lies downhill of it: expanded at w* instead, covariances are off by
     a quarter to a factor of 2 where the localization is weak, against 3 to 5 % here (long chains on a small tree).
@@ -124,7 +124,7 @@ def _moved(weights: Weights, step: Weights, length: float) -> Weights:
 
 
 def _shortened(weights: Weights, step: Weights, energy: Callable[[Weights], float], decrement: float) -> Weights:
-    """Take the step, halved until the energy falls as it should (Armijo's rule)."""
+    """Takes the step, halved until the energy falls as it should (Armijo's rule)."""
     before, length = energy(weights), 1.0
     # Rounding of the energy counts as a fall.
     while energy(_moved(weights, step, length)) > before - 1e-4 * length * decrement + 1e-12 * (1 + before):

@@ -1,4 +1,4 @@
-"""The geometry of hidden representations over training: views in few dimensions, and when branches part."""
+"""Geometry of hidden representations over training: views in few dimensions, and when branches part."""
 
 from itertools import combinations
 from typing import NamedTuple
@@ -90,7 +90,7 @@ def mds_over_time(representations: ArrayLike, *, num_dimensions: int = 2) -> Arr
 
 
 def branching_times(representations: ArrayLike, steps: ArrayLike, hierarchy: Hierarchy) -> dict[str, float]:
-    """The step at which the children of each node have come half of their way apart.
+    """Returns the step at which the children of each node have come half of their way apart.
 
     The distance of two children is that of the means of their items' representations; with more children it is the mean
     over their pairs. The branching time is the first step at which the distance passes half of its value at the last
@@ -123,7 +123,7 @@ def branching_times(representations: ArrayLike, steps: ArrayLike, hierarchy: Hie
 
 
 def _view(points: Array, num_dimensions: int, *, toward: Array | None) -> Scaling:
-    """The leading coordinates; ties across the last dimension are settled ``toward`` other coordinates if given."""
+    """Returns leading coordinates; ties across the last dimension are settled ``toward`` other ones if given."""
     centred = points - points.mean(axis=0)
     values, vectors = np.linalg.eigh(centred @ centred.T)
     values, vectors = values[::-1], vectors[:, ::-1]
@@ -145,7 +145,7 @@ def _view(points: Array, num_dimensions: int, *, toward: Array | None) -> Scalin
 
 
 def _choice(tied: Array, missing: int, *, toward: Array | None) -> Array:
-    """Which ``missing`` directions ``[tied, missing]`` of the axes ``tied`` ``[item, tied]`` are shown.
+    """Chooses the ``missing`` directions to show, ``[tied, missing]``, of the axes ``tied`` ``[item, tied]``.
 
     They are the ones closest to the coordinates ``toward``; the diagonals where those do not tell.
     """
@@ -178,7 +178,7 @@ def _check(num_items: int, num_dimensions: int) -> None:
 
 
 def _mean_distance(places: Array, children: tuple[tuple[int, ...], ...]) -> Array:
-    """``[step]``, mean distance over pairs of children."""
+    """Returns ``[step]``, mean distance over pairs of children."""
     means = [places[:, list(items)].mean(axis=1) for items in children]
     return np.asarray(np.mean([np.linalg.norm(a - b, axis=1) for a, b in combinations(means, 2)], axis=0))
 

@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 
 def _one_changed(items: int, weight: float, dtype: torch.dtype) -> Tensor:
-    """``[item, item]``: in row i, item i has the weight and the others 1."""
+    """Returns ``[item, item]``: in row i, item i has the weight and the others 1."""
     return torch.ones(items, items, dtype=dtype) + (weight - 1) * torch.eye(items, dtype=dtype)
 
 
@@ -32,7 +32,7 @@ def _check_weight(weight: float) -> None:
 def retraining_effect(
     start: Weights, targets: Tensor, *, lr: float, steps: Sequence[int], weight: float = 0.0
 ) -> Array:
-    """Retrain with each item's weight changed from the start, all items at once.
+    """Retrains with each item's weight changed from the start, all items at once.
 
     The mean keeps its 1/n, so that a drop leaves the steps of the other items as they were.
 
@@ -67,7 +67,7 @@ def retraining_effect(
 def horizon_effect(
     run: Weights, targets: Tensor, *, lr: float, steps: Sequence[int], horizons: Sequence[int], weight: float = 0.0
 ) -> Array:
-    """Change each item's weight for D steps from a shared checkpoint, and read the losses at the end of them.
+    """Changes each item's weight for D steps from a shared checkpoint, and reads the losses at the end of them.
 
     Args:
         run: ``[step, ...]``, the run at weight 1.
@@ -102,7 +102,7 @@ def horizon_effect(
 
 @dataclass(frozen=True)
 class WindowEffect:
-    """What a change of one item's weight inside a window does, in three readings.
+    """Effect of a change of one item's weight inside a window, in three readings.
 
     Each ``[length, position, item, item_j]``, nats for each unit of weight, negative = helpful, as in
     :func:`retraining_effect`.
@@ -127,7 +127,7 @@ def window_effect(
     lengths: Sequence[int],
     weight: float = 0.0,
 ) -> WindowEffect:
-    """Change each item's weight inside windows of several lengths at several positions, all at once.
+    """Changes each item's weight inside windows of several lengths at several positions, all at once.
 
     Args:
         run: ``[step, ...]``, the run at weight 1, to its end.

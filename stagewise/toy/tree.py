@@ -1,4 +1,4 @@
-"""A nested tree, as YAML can write it, read into a list of nodes."""
+"""Nested tree, as YAML can write it, read into a list of nodes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class Node(NamedTuple):
 
 
 def read_tree(tree: Mapping[str, Any]) -> tuple[Node, ...]:
-    """Read and check a nested tree.
+    """Reads and checks a nested tree.
 
     Args:
         tree: one root: a mapping of its name to its children. Children are a list, whose entries are names of leaves or
@@ -61,7 +61,7 @@ def read_tree(tree: Mapping[str, Any]) -> tuple[Node, ...]:
 
 
 def _walk(children: Any, *, parent: int, place: int = 0) -> Iterator[Node]:
-    """The nodes below ``parent`` in tree order, the first of which has the given place in the list."""
+    """Yields the nodes below ``parent`` in tree order, the first of which has the given place in the list."""
     entries = [children] if isinstance(children, Mapping) else children
     for entry in entries:
         if isinstance(entry, list | tuple):

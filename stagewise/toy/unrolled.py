@@ -1,4 +1,4 @@
-"""The exact unrolled influence: how the losses of a gradient descent answer to the weight of each item."""
+"""Exact unrolled influence: how the losses of a gradient descent answer to the weight of each item."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ def _tangent_step(weights: Weights, tangent: Weights, targets: Tensor, lr: float
 
 
 def unrolled_influence(run: Weights, targets: Tensor, *, lr: float, steps: Sequence[int]) -> Array:
-    """Derivative of each item's loss with respect to each item's weight during *all* training so far.
+    """Returns the derivative of each item's loss with respect to each item's weight during *all* training so far.
 
     Tangent-linear gradient descent: no approximation but rounding; the limit of retraining with weight 1 + delta.
 

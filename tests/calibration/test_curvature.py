@@ -16,6 +16,7 @@ from stagewise.calibration.curvature import measure_curvature
 from stagewise.errors import InputError
 from stagewise.losses.contract import evaluate
 from stagewise.sampling.selection import trainable
+from stagewise.sampling.target import Target
 
 
 def squared(module, batch):
@@ -103,7 +104,7 @@ def test_both_ends_are_those_of_the_dense_hessian(case, chunk_size):
     build, loss_fn, data, patterns = CASES[case]
     module, batch, exact = build(), data(), exact_ends(case)
     found = measure_curvature(
-        module, loss_fn, batch, parameters=patterns, chunk_size=chunk_size, tolerance=1e-6, step=7
+        module, Target(loss_fn, batch, selection=patterns, chunk_size=chunk_size), tolerance=1e-6, step=7
     )
     norm = np.abs(exact).max()
     assert found.lam_max == pytest.approx(exact[-1], abs=1e-6 * norm)
@@ -116,8 +117,8 @@ def test_both_ends_are_those_of_the_dense_hessian(case, chunk_size):
 def test_loose_tolerance_errs_by_no_more_than_it_says_and_takes_fewer_products():
     module, batch = mlp(width=24), regression()
     exact = torch.linalg.eigvalsh(dense(module, squared, batch)).numpy()
-    rough = measure_curvature(module, squared, batch, tolerance=0.2, num_vectors=8)
-    fine = measure_curvature(module, squared, batch, tolerance=1e-6, num_vectors=8)
+    rough = measure_curvature(module, Target(squared, batch), tolerance=0.2, num_vectors=8)
+    fine = measure_curvature(module, Target(squared, batch), tolerance=1e-6, num_vectors=8)
     assert rough.num_products < fine.num_products
     for found, true in ((rough.lam_max, exact[-1]), (rough.lam_min, exact[0])):
         assert abs(found - true) < 0.2 * np.abs(exact).max()
@@ -128,7 +129,7 @@ def test_loose_tolerance_errs_by_no_more_than_it_says_and_takes_fewer_products()
 
 def test_single_precision_is_enough():
     exact = torch.linalg.eigvalsh(dense(mlp(), squared, regression())).numpy()
-    found = measure_curvature(mlp(torch.float32), squared, regression(dtype=torch.float32), tolerance=1e-3)
+    found = measure_curvature(mlp(torch.float32), Target(squared, regression(dtype=torch.float32)), tolerance=1e-3)
     assert found.lam_max == pytest.approx(exact[-1], rel=1e-3)
     assert found.lam_min == pytest.approx(exact[0], rel=1e-2)
 
@@ -139,7 +140,7 @@ def test_masked_tokens_count_neither_in_sum_nor_in_number():
 
     module, batch = mlp(), (*regression(6), torch.tensor([1, 2, 3, 1, 2, 3]))
     exact = torch.linalg.eigvalsh(dense(module, masked, batch)).numpy()
-    found = measure_curvature(module, masked, batch, chunk_size=3, tolerance=1e-6)
+    found = measure_curvature(module, Target(masked, batch, chunk_size=3), tolerance=1e-6)
     assert found.lam_max == pytest.approx(exact[-1], rel=1e-6)
 
 
@@ -153,7 +154,9 @@ def test_preconditioned_curvature_is_that_of_root_times_matrix_times_root(symmet
         root = torch.diag(root.diagonal().abs() + 0.1)
     eye = torch.eye(len(matrix), dtype=torch.float64)
     exact = torch.linalg.eigvalsh(root.T @ (3 * matrix + 2 * eye) @ root)
-    found = measure_curvature(module, squared, batch, root=lambda x: root @ x, nbeta=3, localization=2, tolerance=1e-6)
+    found = measure_curvature(
+        module, Target(squared, batch), root=lambda x: root @ x, nbeta=3, localization=2, tolerance=1e-6
+    )
     assert found.lam_max == pytest.approx(float(exact[-1]), rel=1e-6)
     assert found.lam_min == pytest.approx(float(exact[0]), abs=1e-6 * float(exact[-1]))
 
@@ -174,7 +177,7 @@ def test_most_negative_curvature_of_a_deep_linear_net_is_minus_the_largest_unlea
     def half_squared(net, batch):
         return 0.5 * (net(batch[0]) - batch[1]).square().sum(dim=1)
 
-    found = measure_curvature(module, half_squared, (x, y.T.contiguous()), tolerance=1e-8)
+    found = measure_curvature(module, Target(half_squared, (x, y.T.contiguous())), tolerance=1e-8)
     assert found.lam_min == pytest.approx(-float(singular[learned]) / len(x), rel=1e-6)
 
 
@@ -182,7 +185,7 @@ def test_linear_loss_has_no_curvature():
     def linear(module, batch):
         return module(batch[0]).sum(dim=1)
 
-    found = measure_curvature(nn.Linear(4, 8).double(), linear, regression())
+    found = measure_curvature(nn.Linear(4, 8).double(), Target(linear, regression()))
     assert (found.lam_max, found.lam_min) == (0.0, 0.0)
 
 
@@ -190,7 +193,7 @@ def test_few_weights_have_a_dense_spectrum():
     module = nn.Linear(4, 1).double()
     batch = (regression()[0], regression()[1][:, :1])
     exact = torch.linalg.eigvalsh(dense(module, squared, batch))
-    found = measure_curvature(module, squared, batch)
+    found = measure_curvature(module, Target(squared, batch))
     assert found.lam_max == pytest.approx(float(exact[-1]), rel=1e-12)
     assert found.lam_min == pytest.approx(float(exact[0]), rel=1e-9)
 
@@ -202,8 +205,8 @@ def test_same_seed_same_answer_and_the_module_is_left_as_it_was():
     before = {name: value.clone() for name, value in module.state_dict().items()}
     slopes = [parameter.grad.clone() for parameter in module.parameters()]
     random_state = torch.get_rng_state()
-    first = measure_curvature(module, squared, batch, chunk_size=8)
-    assert first == measure_curvature(module, squared, batch, chunk_size=8)
+    first = measure_curvature(module, Target(squared, batch, chunk_size=8))
+    assert first == measure_curvature(module, Target(squared, batch, chunk_size=8))
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert all(torch.equal(parameter.grad, slope) for parameter, slope in zip(module.parameters(), slopes, strict=True))
     assert torch.equal(torch.get_rng_state(), random_state)
@@ -227,7 +230,6 @@ def fused(module, batch):
     [
         ({"batch": (torch.zeros(0, 4), torch.zeros(0, 3))}, "batch of 0 samples"),
         ({"parameters": ["nothing*"]}, "matches no trainable parameter"),
-        ({"chunk_size": 0}, "chunk_size=0"),
         ({"tolerance": 0.0}, "tolerance=0.0"),
         ({"num_vectors": 3}, "num_vectors=3"),
         ({"loss_fn": fused}, "without second derivatives"),
@@ -235,8 +237,9 @@ def fused(module, batch):
 )
 def test_bad_input_is_refused(arguments, words):
     given = {"loss_fn": squared, "batch": regression(dtype=torch.float32), **arguments}
+    target = Target(given.pop("loss_fn"), given.pop("batch"), selection=given.pop("parameters", None))
     with pytest.raises(InputError, match=words):
-        measure_curvature(mlp(torch.float32), given.pop("loss_fn"), given.pop("batch"), **given)
+        measure_curvature(mlp(torch.float32), target, **given)
 
 
 def test_product_that_is_not_finite_is_refused():
@@ -245,7 +248,7 @@ def test_product_that_is_not_finite_is_refused():
         return (module(batch[0]) * 0).abs().pow(1.5).sum(dim=1)
 
     with pytest.raises(FloatingPointError, match="not finite"):
-        measure_curvature(mlp(), steep, regression())
+        measure_curvature(mlp(), Target(steep, regression()))
 
 
 def test_failure_inside_the_loss_stays_what_it_was():
@@ -253,11 +256,11 @@ def test_failure_inside_the_loss_stays_what_it_was():
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        measure_curvature(mlp(), broken, regression())
+        measure_curvature(mlp(), Target(broken, regression()))
 
 
 def test_fused_attention_is_switched_off_for_the_second_derivative():
     with sdpa_kernel(SDPBackend.MATH):
         exact = torch.linalg.eigvalsh(dense(mlp(), attends, regression()))
-    found = measure_curvature(mlp(), attends, regression(), tolerance=1e-6)
+    found = measure_curvature(mlp(), Target(attends, regression()), tolerance=1e-6)
     assert found.lam_max == pytest.approx(float(exact[-1]), rel=1e-6)

@@ -12,6 +12,7 @@ from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
+from stagewise.sampling.target import Target
 from tests.calibration.test_curvature import dense, mlp, regression, squared
 
 CONFIG = SGLDConfig(lr=1e-3, nbeta=30.0, localization=20.0, weight_decay=0.5, batch_size=20)
@@ -34,7 +35,7 @@ def gradient():
 
 
 def test_weight_decay_of_the_target_is_part_of_its_curvature():
-    measured = Landscape(squared, regression(), **EXACT).measure(mlp(), CONFIG, step=3)
+    measured = Landscape(Target(squared, regression()), **EXACT).measure(mlp(), CONFIG, step=3)
     ends = torch.linalg.eigvalsh(dense(mlp(), squared, regression())) + 0.5
     assert measured.plain.lam_max == pytest.approx(float(ends[-1]), rel=1e-6)
     assert measured.plain.lam_min == pytest.approx(float(ends[0]), abs=1e-6 * float(ends[-1]))
@@ -45,7 +46,7 @@ def test_weight_decay_of_the_target_is_part_of_its_curvature():
 def test_rmsprop_is_taken_from_gradients_at_the_training_weights():
     """Batches as large as the set: v is the squared gradient."""
     config = replace(CONFIG, preconditioner=RMSprop(eps=0.05), num_burnin_steps=3)
-    measured = Landscape(squared, regression(), **EXACT).measure(mlp(), config)
+    measured = Landscape(Target(squared, regression()), **EXACT).measure(mlp(), config)
     flat = torch.cat([part.reshape(-1) for part in gradient().values()])
     exact = total(30, 1 / (flat.abs() + 0.05))
     assert measured.preconditioned.lam_max == pytest.approx(float(exact[-1]), rel=1e-6)
@@ -55,7 +56,7 @@ def test_rmsprop_is_taken_from_gradients_at_the_training_weights():
 def test_adam_moments_are_those_that_were_given():
     moments = {name: part.square() for name, part in gradient().items()}
     config = replace(CONFIG, preconditioner=AdamMoments(eps=0.2))
-    measured = Landscape(squared, regression(), second_moments=moments, **EXACT).measure(mlp(), config)
+    measured = Landscape(Target(squared, regression()), second_moments=moments, **EXACT).measure(mlp(), config)
     flat = torch.cat([part.reshape(-1) for part in moments.values()])
     scale = flat.mean().sqrt()
     exact = total(30, scale / (flat.sqrt() + 0.2 * scale))
@@ -70,22 +71,22 @@ def test_ekfac_is_exact_for_linear_regression_so_every_direction_has_curvature_o
 
     module = nn.Linear(4, 3).double()
     config = replace(CONFIG, preconditioner=EKFAC(loss="mse"), lr=0.2)
-    measured = Landscape(half_squared, regression(), **EXACT).measure(module, config)
+    measured = Landscape(Target(half_squared, regression()), **EXACT).measure(module, config)
     assert measured.preconditioned.lam_max == pytest.approx(1, rel=1e-9)
     assert measured.preconditioned.lam_min == pytest.approx(1, rel=1e-9)
 
 
 def test_preconditioned_curvature_waits_for_the_localization():
     config = replace(CONFIG, localization="auto", preconditioner=RMSprop(), num_burnin_steps=3)
-    assert Landscape(squared, regression(), **EXACT).measure(mlp(), config).preconditioned is None
+    assert Landscape(Target(squared, regression()), **EXACT).measure(mlp(), config).preconditioned is None
 
 
 def test_few_samples_overstate_both_ends():
     """On average over halves of the set: the largest eigenvalue is convex in the matrix."""
     x, y = regression(40)
-    whole = Landscape(squared, (x, y), num_samples=40, tolerance=1e-6).measure(mlp(), CONFIG).plain
+    whole = Landscape(Target(squared, (x, y)), num_samples=40, tolerance=1e-6).measure(mlp(), CONFIG).plain
     halves = [
-        Landscape(squared, (x[part], y[part]), num_samples=20, tolerance=1e-6).measure(mlp(), CONFIG).plain
+        Landscape(Target(squared, (x[part], y[part])), num_samples=20, tolerance=1e-6).measure(mlp(), CONFIG).plain
         for part in (slice(0, 20), slice(20, 40))
     ]
     assert sum(it.lam_max for it in halves) / 2 >= whole.lam_max

@@ -17,6 +17,7 @@ from stagewise.sampling.config import Drift, Integrator, SGLDConfig
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
 from stagewise.sampling.relaxation import memory
+from stagewise.sampling.target import Target
 from tests.calibration.test_curvature import dense, mlp, regression, squared
 
 EXACT = {"tolerance": 1e-6, "num_samples": 20}
@@ -25,7 +26,7 @@ SMALL = replace(WHOLE, batch_size=2)
 
 
 def landscape(**more):
-    return Landscape(squared, regression(), **EXACT, **more)
+    return Landscape(Target(squared, regression()), **EXACT, **more)
 
 
 def ends():
@@ -212,7 +213,7 @@ def test_ekfac_is_settled_by_the_curvature_of_its_own_chain():
 
     module = nn.Linear(4, 3).double()
     config = replace(WHOLE, preconditioner=EKFAC(loss="mse"))
-    settled, measured = settle(config, Landscape(half_squared, regression(), **EXACT), module)
+    settled, measured = settle(config, Landscape(Target(half_squared, regression()), **EXACT), module)
     # Exact for linear regression: every direction has curvature one.
     assert measured.preconditioned.lam_max == pytest.approx(1, rel=1e-6)
     # An iteration error of 1e-16 is enough to round down.

@@ -16,6 +16,7 @@ from stagewise.lm.components import component_masks
 from stagewise.losses.contract import causal_lm_loss
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.preconditioners.diagonal import RMSprop
+from stagewise.sampling.target import Target
 from tests.callbacks.language_runs import AUTO, HEAD, SCHEDULE, SGLD, fit, language_model, rows
 
 pytestmark = [pytest.mark.whole_probes, pytest.mark.filterwarnings("ignore")]
@@ -62,7 +63,7 @@ def test_calibration_measures_the_block_of_the_component(calibrated):
     assert measured.plain.lam_max == pytest.approx(values[-1].item(), abs=0.05 * norm)
     assert measured.plain.lam_min == pytest.approx(values[0].item(), abs=0.05 * norm)
     # And not that of all weights.
-    whole = Landscape(lambda it, batch: causal_lm_loss(it.model, batch), BATCH).measure(module, SGLD)
+    whole = Landscape(Target(lambda it, batch: causal_lm_loss(it.model, batch), BATCH)).measure(module, SGLD)
     assert whole.plain.lam_max > 2 * measured.plain.lam_max
 
 
@@ -113,10 +114,8 @@ def test_auto_is_settled_by_the_curvature_of_the_component(tmp_path, sgld):
                     name: settle(
                         sgld,
                         Landscape(
-                            lambda it, batch: causal_lm_loss(it.model, batch),
-                            BATCH,
+                            Target(lambda it, batch: causal_lm_loss(it.model, batch), BATCH, selection=masks),
                             num_samples=FINE_SAMPLES,
-                            masks=masks,
                         ),
                         pl_module,
                         growth=EARLY_GROWTH,

@@ -105,9 +105,9 @@ def seen_by_probes(folder, loader, **settings):
 
     class Spy(pl.Callback):
         def on_train_start(self, trainer, module):
-            prober = callback._prober
-            seen["observed"] = prober._observed[1].flatten().int().tolist()
-            seen["sampling"] = prober._sampling[1].flatten().int().tolist()
+            target = callback._prober.target
+            seen["observed"] = target.observed[1].flatten().int().tolist()
+            seen["sampling"] = target.sampling[1].flatten().int().tolist()
 
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -169,7 +169,7 @@ def test_stream_with_an_observed_set_says_what_drives_the_chains(tmp_path):
 
     with pytest.warns(UserWarning, match=r"no sampling= is given.*a stream, Stream.*the observed set alone drive"):
         fit_stream(tmp_path, Stream(), observed=(X[:9], Y[:9]))
-    with pytest.raises(InputError, match=r"got an iterable data set.*as sampling= what drives the chains"):
+    with pytest.raises(InputError, match=r"got an iterable data set.*sampling= \(drives chains\)"):
         fit_stream(tmp_path, regression_data(), observed=Stream())
 
 

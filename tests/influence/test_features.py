@@ -7,6 +7,7 @@ from stagewise.influence.features import Features, Reducer
 from stagewise.influence.groups import Groups
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.target import Target
 from stagewise.sampling.trace import Trace
 
 MASK = np.random.default_rng(0).random((5, 4)) < 0.9
@@ -69,7 +70,7 @@ def test_chains_that_reduce_as_they_go_give_the_features_of_their_trace(engine):
     def tokens(module, batch):
         return (module(batch[0]) - batch[1]).square(), batch[2]
 
-    settings = {"observed": batch, "sampling": batch}
+    target = Target(tokens, batch)
     config = SGLDConfig(
         lr=1e-3,
         nbeta=30,
@@ -82,8 +83,8 @@ def test_chains_that_reduce_as_they_go_give_the_features_of_their_trace(engine):
         num_steps_bw_draws=1,
         drift="plain",
     )
-    kept = ChainSampler(module, tokens, config=config, **settings).run(step=4)
-    streamed = ChainSampler(module, tokens, config=config, reduce=Reducer(GROUPS), **settings).run(step=4)
+    kept = ChainSampler(module, target, config).run(step=4)
+    streamed = ChainSampler(module, target, config, reduce=Reducer(GROUPS)).run(step=4)
     assert kept.loss.ndim == 4
     assert streamed.loss.ndim == 3
     want, got = Features.of(kept, GROUPS), Features.of(streamed, GROUPS)

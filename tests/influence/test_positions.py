@@ -149,7 +149,7 @@ def test_a_bin_without_a_loss_a_name_that_is_taken_and_losses_without_tokens_are
         Positions(GROUPS, short, 3)
     with pytest.raises(InputError, match="rename it"):
         Positions(Groups({"position 0:6": PRESENT}, PRESENT), PRESENT, 1)
-    with pytest.raises(InputError, match="there are no tokens"):
+    with pytest.raises(InputError, match="losses without tokens"):
         Positions(Groups({}, PRESENT[:, 0]), PRESENT[:, 0], 1)
 
 

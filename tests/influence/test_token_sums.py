@@ -14,6 +14,7 @@ from stagewise.influence.token_sums import TOKEN_PARTS, TokenSums
 from stagewise.influence.tokens import token_bif
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.target import Target
 from tests.influence.test_tokens import losses
 
 CHAINS, DRAWS = 4, 21
@@ -191,10 +192,10 @@ def test_chains_feed_it_beside_whatever_else_is_recorded(engine, reduced):
         num_steps_bw_draws=1,
         drift="plain",
     )
-    settings = {"observed": batch, "sampling": batch, "config": config}
-    kept = ChainSampler(module, tokens, **settings).run(step=4)
+    target = Target(tokens, batch)
+    kept = ChainSampler(module, target, config).run(step=4)
     sums = TokenSums([1, 4])
-    sampler = ChainSampler(module, tokens, reduce=Reducer(groups) if reduced else None, **settings)
+    sampler = ChainSampler(module, target, config, reduce=Reducer(groups) if reduced else None)
     trace = sampler.run(step=4, on_draw=sums)
     np.testing.assert_array_equal(Features.of(trace, groups).groups, Features.of(kept, groups).groups)
     got = sums.influence(trace.chains)["token_bif"]

@@ -14,6 +14,7 @@ from stagewise.influence.groups import Groups
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.preconditioners.ekfac import EKFAC, ekfac_preconditioner
+from stagewise.sampling.target import Target
 
 pytestmark = pytest.mark.whole_probes
 
@@ -138,13 +139,11 @@ def chains_together(module):
 
 
 def dot(module):
-    return gradient_dot(module, loss_fn, data(), in_groups())
+    return gradient_dot(module, Target(loss_fn, data()), in_groups())
 
 
 def damped(module, **how):
-    return damped_influence(
-        module, loss_fn, data(), in_groups(), sampling=data(), nbeta=NBETA, localization=LOCALIZATION, **how
-    )
+    return damped_influence(module, Target(loss_fn, data()), in_groups(), nbeta=NBETA, localization=LOCALIZATION, **how)
 
 
 def damped_by_products(module):
@@ -152,7 +151,7 @@ def damped_by_products(module):
 
 
 def curvature(module):
-    found = measure_curvature(module, loss_fn, data())
+    found = measure_curvature(module, Target(loss_fn, data()))
     return np.array([found.lam_max, found.lam_min])
 
 

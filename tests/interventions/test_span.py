@@ -82,7 +82,7 @@ def test_a_missing_or_broken_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no summary\.json is"):
         read_spans(tmp_path)
     (tmp_path / SUMMARY_NAME).write_text("{")
-    with pytest.raises(InputError, match=r"no JSON \(line 1, column 2.*expected the summary of a run"):
+    with pytest.raises(InputError, match=r"not JSON \(line 1, column 2.*expected the summary of a run"):
         read_spans(tmp_path)
 
 

@@ -225,10 +225,10 @@ class Closed(Dataset):
 @pytest.mark.parametrize(
     ("loader", "words"),
     [
-        (DataLoader(DATA, 8, sampler=(index for index in range(10))), "cannot be read without moving it"),
+        (DataLoader(DATA, 8, sampler=(index for index in range(10))), "cannot be read without advancing it"),
         (DataLoader(DATA, 8, sampler=SubsetRandomSampler([])), "empty data set"),
         (DataLoader(Closed(), 8), "samples cannot be fetched in this process .OSError: opened by workers"),
-        (DataLoader([torch.zeros(2, 3), torch.zeros(2, 4)], batch_size=None), "cannot be put together"),
+        (DataLoader([torch.zeros(2, 3), torch.zeros(2, 4)], batch_size=None), "cannot be concatenated"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_the_way_round(loader, words):

@@ -12,6 +12,7 @@ from stagewise.probes.config import ProbeConfig
 from stagewise.probes.prober import Prober
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
+from stagewise.sampling.target import Target
 from tests.sampling.test_chains import squared
 
 SGLD = SGLDConfig(
@@ -79,7 +80,9 @@ def test_products_are_over_the_folds_and_chunks_of_the_settings_and_say_so(case)
     module, batch = case
     for folds, words in ((None, "in different samples"), (10, "in different samples"), (3, "in different folds of 3")):
         found = prober(module, batch, gradient_dot_folds=folds, chunk_size=2).probe(module, 1)[0]["graddot"]
-        want = graddot.gradient_dot(module, squared, batch, Groups({}, np.ones(10, dtype=bool)), num_folds=folds)
+        want = graddot.gradient_dot(
+            module, Target(squared, batch), Groups({}, np.ones(10, dtype=bool)), num_folds=folds
+        )
         np.testing.assert_allclose(found, want, rtol=1e-5)
         assert found.attrs["pairs"] == words
 
@@ -106,7 +109,7 @@ def test_damped_influence_is_measured_where_it_is_asked_for(case):
     module, batch = case
     watcher = prober(module, batch, damped_influence=True)
     found = watcher.probe(module, 1)[0]["damped_influence"]
-    want = damped_influence(module, squared, batch, watcher.groups, sampling=batch, nbeta=10, localization=10)
+    want = damped_influence(module, Target(squared, batch), watcher.groups, nbeta=10, localization=10)
     np.testing.assert_allclose(found, want)
     assert "negative = helpful" in found.attrs["sign"]
     assert "damped_influence" not in prober(module, batch).probe(module, 1)[0]
@@ -115,11 +118,11 @@ def test_damped_influence_is_measured_where_it_is_asked_for(case):
 def test_damped_influence_has_the_weight_decay_of_the_chains(case):
     module, batch = case
     found = prober(module, batch, replace(SGLD, weight_decay=0.7), damped_influence=True).probe(module, 1)[0]
-    how = {"sampling": batch, "nbeta": 10, "localization": 10}
+    how = {"nbeta": 10, "localization": 10}
     groups = Groups({}, np.ones(10, dtype=bool))
-    want = damped_influence(module, squared, batch, groups, weight_decay=0.7, **how)
+    want = damped_influence(module, Target(squared, batch), groups, weight_decay=0.7, **how)
     np.testing.assert_allclose(found["damped_influence"], want)
-    assert abs(float(want[0, 0])) < abs(float(damped_influence(module, squared, batch, groups, **how)[0, 0]))
+    assert abs(float(want[0, 0])) < abs(float(damped_influence(module, Target(squared, batch), groups, **how)[0, 0]))
 
 
 def test_damped_influence_says_why_where_it_is_refused(case):

@@ -61,7 +61,8 @@ def test_of_a_linear_loss_the_control_is_the_gradient_dot_product_and_so_is_the_
     sgld = replace(SGLD, num_chains=8, num_draws=400, batch_size=10)
     module, watcher = prober(ProbeConfig(control_every=1), sgld, loss=linear)
     probe = watcher.probe(module, 1)[0]
-    x = torch.cat([watcher._observed[0][:4], torch.ones(4, 1)], dim=1).numpy()  # gradients: weights, then the bias
+    # Gradients: of the weights, then of the bias.
+    x = torch.cat([watcher.target.observed[0][:4], torch.ones(4, 1)], dim=1).numpy()
     products = x @ x.T
     want = -products[~np.eye(4, dtype=bool)].mean() / 50.0
     np.testing.assert_allclose(probe["control_group_bif"], want, rtol=0.15)

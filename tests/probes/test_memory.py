@@ -16,6 +16,7 @@ from stagewise.probes.config import ProbeConfig
 from stagewise.probes.memory import check_memory, gradient_memory, memory_needed
 from stagewise.probes.references import MAX_CACHED
 from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.target import Target
 
 GIB = 2**30
 SIZES = {"num_samples": 64, "num_tokens": 511, "num_chains": 4, "num_draws": 100, "num_groups": 12}
@@ -158,7 +159,9 @@ def test_gradient_products_hold_what_is_stated():
                 return answer
 
         with Watch():
-            gradient_dot(module, lambda m, x: m(x).square().mean(1), batch, groups, num_folds=2, block_size=block)
+            gradient_dot(
+                module, Target(lambda m, x: m(x).square().mean(1), batch), groups, num_folds=2, block_size=block
+            )
         return made
 
     for limit in (4.0, 0.02):

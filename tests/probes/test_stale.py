@@ -9,6 +9,7 @@ from torch.nn.utils import parametrizations
 
 from stagewise.errors import LossContractError
 from stagewise.probes.stale import check_stale
+from stagewise.sampling.target import Target
 
 
 class Net(nn.Module):
@@ -50,34 +51,34 @@ def test_a_loss_of_earlier_weights_is_refused_by_the_name_of_what_is_kept(keep):
     module = Net(keep)
     before = [it.clone() for it in module.parameters()]
     with pytest.raises(LossContractError, match=r"kept\['squared'\].*compute it anew"):
-        check_stale(loss, module, BATCH)
+        check_stale(module, Target(loss, BATCH), BATCH)
     assert module.kept == {}
     assert module.calls == 0
     assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
 
 
 def test_what_is_kept_may_stay_at_the_training_weights():
-    check_stale(loss, Net("first"), BATCH, selection=["other.*"])
+    check_stale(Net("first"), Target(loss, BATCH, selection=["other.*"]), BATCH)
 
 
 def test_counters_and_values_computed_anew_pass():
     module = Net()
-    check_stale(loss, module, BATCH)
+    check_stale(module, Target(loss, BATCH), BATCH)
     assert module.calls == 0
 
 
 def test_parametrizations_pass():
-    check_stale(loss, nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 1)), nn.Flatten(0)), BATCH)
+    check_stale(nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 1)), nn.Flatten(0)), Target(loss, BATCH), BATCH)
 
 
 def test_losses_without_a_value_at_displaced_weights_pass():
-    check_stale(lambda module, batch: loss(module, batch) * float("nan"), Net(), BATCH)
+    check_stale(Net(), Target(lambda module, batch: loss(module, batch) * float("nan"), BATCH), BATCH)
 
 
 def test_what_autocast_keeps_of_weights_is_no_state_of_the_module():
     """Casts are kept until autocast is left, as chains do after each forward pass."""
     autocast = partial(torch.autocast, "cpu", torch.bfloat16)
     module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1), nn.Flatten(0))
-    check_stale(loss, module, BATCH, forward_context=autocast)
+    check_stale(module, Target(loss, BATCH, forward_context=autocast), BATCH)
     with autocast(), pytest.raises(LossContractError):
-        check_stale(loss, module, BATCH)
+        check_stale(module, Target(loss, BATCH), BATCH)

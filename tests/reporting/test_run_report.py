@@ -20,7 +20,7 @@ def test_the_report_says_what_turns_when_heads_rise_and_what_moves_with_them(tmp
     assert "helpful, then harmful" in text
     assert "**While previous_token rises**, steps 300 to 800" in text
     assert "cat -5.56e-01 to +5.56e-01 (z +7.9)" in text
-    assert "Not told from noise: dog." in text
+    assert "Indistinguishable from noise: dog." in text
     assert "Flagged: 2 of 10 probes (rhat 2)." in text
     assert "| 400 | 500 | 700 | 0.25 |" in text
     assert "8 chains x 5 draws; nbeta 10, localization 100, lr 0.0001, seed 3" in text

@@ -174,7 +174,7 @@ def test_a_component_without_a_value_does_not_lead(results):
         ({"nbeta": 31.0}, "got nbeta 31.0 for 'b' and 30.0 for 'a'"),
         ({"localization": 1.0}, "got localization"),
         ({"centering": "step"}, "got centering step"),
-        ({"sgld": None}, "how many chains"),
+        ({"sgld": None}, "number of its chains"),
     ],
 )
 def test_results_that_do_not_fit_together_are_refused(changes, words):

@@ -134,7 +134,7 @@ def test_the_control_decides_whether_curves_say_more_than_gradients():
     assert judge(run_of(), windows=2).landscape.remedy == "set probe.control_every to 5"
     found = judge(controlled_run(), windows=2).landscape
     assert found.answer is Answer.partly
-    assert "Of 6 influences told from zero, 3 go beyond the control, 3 survive without the loss" in found.why
+    assert "Of 6 influences that differ from zero, 3 go beyond the control, 3 survive without the loss" in found.why
     alike = run_of(error=0.02)
     for name in controlled_run():
         if name.startswith("control_"):
@@ -147,7 +147,7 @@ def test_the_control_decides_whether_curves_say_more_than_gradients():
 def test_a_run_of_an_earlier_version_is_told_as_such_and_claims_no_height():
     found = judge(flipping_run(), windows=2, flags={"rhat": 2})
     assert (found.positions.answer, found.heights.answer) == (Answer.partly, Answer.no)
-    assert "earlier version that does not tell" in found.signs.why
+    assert "earlier version that does not record" in found.signs.why
     assert found.flags == {"rhat": (2, remedy("rhat"))}
 
 

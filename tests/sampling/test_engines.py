@@ -13,6 +13,7 @@ from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.engines import select
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
+from stagewise.sampling.target import Target
 
 
 def squared(module, batch):
@@ -41,7 +42,7 @@ X, Y = torch.randn(2, 12, 4, generator=torch.Generator().manual_seed(0))
 def sampler(module, engine, loss=squared, batch=(X, Y), chunk_size=None, **changes):
     settings = {"lr": 1e-3, "nbeta": 20, "localization": 20, "num_chains": 3, "num_draws": 5, "batch_size": 4}
     config = SGLDConfig(**{**settings, "num_burnin_steps": 2, "engine": engine, **changes})
-    return ChainSampler(module, loss, observed=batch, sampling=batch, config=config, chunk_size=chunk_size)
+    return ChainSampler(module, Target(loss, batch, chunk_size=chunk_size), config)
 
 
 def assert_same_draws(left, right, tolerance=1e-5):
@@ -244,7 +245,7 @@ def test_auto_does_not_try_to_batch_long_steps(monkeypatch):
 def test_resumed_run_goes_on_with_the_engine_that_auto_chose():
     module = Net()
     config = SGLDConfig(lr=1e-2, localization=20, num_draws=2, batch_size=4, num_burnin_steps=1)
-    resumed = ChainSampler(module, squared, observed=(X, Y), sampling=(X, Y), config=config, engine="batched")
+    resumed = ChainSampler(module, Target(squared, (X, Y)), config, engine="batched")
     assert resumed.engine == "batched"
     assert resumed.run().engine == "batched"
 
@@ -264,14 +265,9 @@ def test_batched_engine_sees_autocast():
     module = nn.Linear(4, 4)
     config = SGLDConfig(lr=1e-2, nbeta=20, localization=20, num_draws=5, batch_size=4, engine="batched")
     mixed = ChainSampler(
-        module,
-        squared,
-        observed=(X, Y),
-        sampling=(X, Y),
-        config=config,
-        forward_context=lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+        module, Target(squared, (X, Y), forward_context=lambda: torch.autocast("cpu", dtype=torch.bfloat16)), config
     ).run()
-    full = ChainSampler(module, squared, observed=(X, Y), sampling=(X, Y), config=config).run()
+    full = ChainSampler(module, Target(squared, (X, Y)), config).run()
     assert not np.allclose(mixed.loss, full.loss, rtol=1e-6)
     np.testing.assert_allclose(mixed.mean_loss(), full.mean_loss(), rtol=0.05)
 
@@ -285,9 +281,9 @@ def test_losses_are_reduced_as_they_come(engine):
 
     settings = {"lr": 1e-2, "nbeta": 20, "localization": 20, "num_chains": 2, "num_draws": 4}
     config = SGLDConfig(**settings, num_burnin_steps=1, batch_size=4, engine=engine)
-    data = {"observed": (X, Y), "sampling": (X, Y), "config": config}
-    whole = ChainSampler(module, tokens, **data).run()
-    reduced = ChainSampler(module, tokens, **data, reduce=lambda losses: losses[:, :2].double().sum(1)).run()
+    target = Target(tokens, (X, Y))
+    whole = ChainSampler(module, target, config).run()
+    reduced = ChainSampler(module, target, config, reduce=lambda losses: losses[:, :2].double().sum(1)).run()
     assert reduced.loss.shape == (2, 4, 12)
     np.testing.assert_allclose(reduced.reduced, whole.loss[..., :2].sum(-1), rtol=1e-5)
     np.testing.assert_allclose(reduced.sample_losses(), whole.sample_losses(), rtol=1e-5)
@@ -312,8 +308,8 @@ def test_minibatch_noise_is_the_heat_of_the_gradient_variance(engine):
     found = []
     for seed in range(1 if engine == "batched" else 300):
         config = SGLDConfig(**{**settings, "num_chains": 300 if engine == "batched" else 1}, engine=engine, seed=seed)
-        data = {"observed": (x[:2], y[:2]), "sampling": (x, y), "config": config}
-        found.append(ChainSampler(module, squared, **data).run().minibatch_noise)
+        target = Target(squared, (x[:2], y[:2]), (x, y))
+        found.append(ChainSampler(module, target, config).run().minibatch_noise)
     assert np.mean(found) == pytest.approx(1e-6 * 300**2 / 4 * float(variance), rel=0.2)
 
 

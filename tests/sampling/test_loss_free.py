@@ -15,6 +15,7 @@ from stagewise.sampling.engines.sequential import SequentialEngine
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
 from stagewise.sampling.sgld import loss_free, needs_gradients
+from stagewise.sampling.target import Target
 
 CONFIG = SGLDConfig(
     lr=0.02, nbeta=20.0, localization=50.0, num_chains=3, num_draws=5, num_burnin_steps=2, batch_size=4,
@@ -33,7 +34,7 @@ def sampler(config=CONFIG, **more):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
     batch = (torch.randn(10, 3), torch.randn(10, 1))
-    return ChainSampler(module, squared, observed=batch, sampling=batch, config=config, **more)
+    return ChainSampler(module, Target(squared, batch), config, **more)
 
 
 def run(config=CONFIG, **how):

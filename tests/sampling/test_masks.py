@@ -19,6 +19,7 @@ from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
 from stagewise.sampling.selection import masks_digest
+from stagewise.sampling.target import Target
 from tests.lm.test_components import CASES
 from tests.sampling.test_chains import regression, squared
 from tests.sampling.test_engines import Net, X, Y, assert_same_draws
@@ -87,23 +88,24 @@ def test_curvature_and_baselines_are_those_of_the_model_whose_other_weights_are_
     for preconditioner in (None, AdamMoments(), RMSprop()):
         settings = config(preconditioner=preconditioner, num_burnin_steps=5, batch_size=40)
         moments = {"weight": torch.tensor([[0.5, 9.0, 0.1]])}
-        got = Landscape(squared, batch, second_moments=moments, masks=masks).measure(module, settings)
+        got = Landscape(Target(squared, batch, selection=masks), second_moments=moments).measure(module, settings)
         of_small = {"weight": moments["weight"][:, [0, 2]]}
-        want = Landscape(squared, batch, second_moments=of_small).measure(small, settings)
+        want = Landscape(Target(squared, batch), second_moments=of_small).measure(small, settings)
         assert got.plain.lam_max == pytest.approx(want.plain.lam_max, rel=1e-9)
         assert got.plain.lam_min == pytest.approx(want.plain.lam_min, rel=1e-9)
         if preconditioner is not None:
             assert got.preconditioned.lam_max == pytest.approx(want.preconditioned.lam_max, rel=1e-9)
-    whole = measure_curvature(module, squared, batch)
+    whole = measure_curvature(module, Target(squared, batch))
     assert whole.lam_max != pytest.approx(got.plain.lam_max, rel=1e-5)
     groups = Groups({"even": np.arange(40) % 2 == 0, "odd": np.arange(40) % 2 == 1}, np.ones(40, dtype=bool))
     np.testing.assert_allclose(
-        gradient_dot(module, squared, batch, groups, parameters=masks), gradient_dot(small, squared, batch, groups)
+        gradient_dot(module, Target(squared, batch, selection=masks), groups),
+        gradient_dot(small, Target(squared, batch), groups),
     )
-    how = {"sampling": batch, "nbeta": 20, "localization": 10}
-    want = damped_influence(small, squared, batch, groups, **how)
+    how = {"nbeta": 20, "localization": 10}
+    want = damped_influence(small, Target(squared, batch), groups, **how)
     for limit in (0, 1000):
-        got = damped_influence(module, squared, batch, groups, parameters=masks, dense_limit=limit, **how)
+        got = damped_influence(module, Target(squared, batch, selection=masks), groups, dense_limit=limit, **how)
         np.testing.assert_allclose(got, want, rtol=1e-4)
 
 
@@ -165,8 +167,7 @@ def test_engines_give_the_same_draws_of_a_head(kind):
     ids = torch.randint(24, (6, 8))
     masks = component_masks(model, "layer1.head2")
     samplers = [
-        ChainSampler(model, causal_lm_loss, observed=ids, sampling=ids, config=config(it, lr=0.01), masks=masks)
-        for it in ENGINES
+        ChainSampler(model, Target(causal_lm_loss, ids, selection=masks), config(it, lr=0.01)) for it in ENGINES
     ]
     traces = [it.run() for it in samplers]
     assert samplers[1]._choice._program._traced
@@ -205,8 +206,8 @@ def test_masks_that_do_not_fit_are_refused_before_any_run(masks, words):
     module = nn.Linear(4, 4)
     module.bias.requires_grad_(False)
     for make in (
-        lambda: ChainSampler(module, squared, observed=(X, Y), sampling=(X, Y), config=config(), masks=masks),
-        lambda: measure_curvature(module, squared, (X, Y), parameters=masks),
+        lambda: ChainSampler(module, Target(squared, (X, Y), selection=masks), config()),
+        lambda: measure_curvature(module, Target(squared, (X, Y), selection=masks)),
     ):
         with pytest.raises(InputError, match=words):
             make()
@@ -221,13 +222,13 @@ def test_masks_beside_name_patterns_are_refused():
 def test_a_part_of_a_parameter_is_refused_with_ekfac():
     masks = {"weight": torch.eye(4, dtype=torch.bool)}
     settings = config(preconditioner=EKFAC(loss="mse"), batch_size=12)
-    data = {"observed": (X, Y), "sampling": (X, Y), "config": settings}
     words = "got a mask that moves 4 of 16 entries of 'weight' with EKFAC; expected whole parameters"
     with pytest.raises(InputError, match=words):
-        ChainSampler(nn.Linear(4, 4), squared, **data, masks=masks)
+        ChainSampler(nn.Linear(4, 4), Target(squared, (X, Y), selection=masks), settings)
     with pytest.raises(InputError, match=words):
-        Landscape(squared, (X, Y), masks=masks).measure(nn.Linear(4, 4), settings)
-    ChainSampler(nn.Linear(4, 4), squared, **data, masks={"weight": torch.ones(4, 4, dtype=torch.bool)})
+        Landscape(Target(squared, (X, Y), selection=masks)).measure(nn.Linear(4, 4), settings)
+    whole = {"weight": torch.ones(4, 4, dtype=torch.bool)}
+    ChainSampler(nn.Linear(4, 4), Target(squared, (X, Y), selection=whole), settings)
 
 
 def test_a_digest_tells_what_is_selected_and_nothing_else():

@@ -13,6 +13,7 @@ from stagewise.influence.token_sums import TokenSums
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.share import ALONE, ChainShare
+from stagewise.sampling.target import Target
 from stagewise.sampling.trace import merge_traces
 
 CONFIG = SGLDConfig(
@@ -45,7 +46,7 @@ def sampler(config=CONFIG, **more):
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    return ChainSampler(module, squared, observed=batch, sampling=batch, config=config, **more)
+    return ChainSampler(module, Target(squared, batch), config, **more)
 
 
 def shares(size):

@@ -12,6 +12,7 @@ from stagewise.sampling.chains import ChainSampler, run_chains
 from stagewise.sampling.config import Integrator, SGLDConfig, Start
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
+from stagewise.sampling.target import Target
 from tests.sampling.test_chains import linear, regression, squared
 
 WIDE = (torch.zeros(4, 2000), torch.zeros(4, 1))
@@ -142,7 +143,7 @@ def test_nothing_is_recorded_in_the_burnin():
     def run(**changes):
         seen = []
         config = SGLDConfig(**settings, **changes)
-        sampler = ChainSampler(module, squared, observed=(x, y), sampling=(x, y), config=config)
+        sampler = ChainSampler(module, Target(squared, (x, y)), config)
         trace = sampler.run(on_draw=lambda number, losses: seen.append(number))
         return config, trace, seen
 

@@ -8,6 +8,7 @@ from torch import nn
 from stagewise.errors import InputError
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.target import Target
 from stagewise.toy.curvature import lowest_curvature, mean_hessian, precision_at
 from stagewise.toy.descent import Weights, item_losses, trajectory
 from stagewise.toy.hierarchy import Hierarchy
@@ -88,7 +89,7 @@ def sampled(weights, *, nbeta, localization):
         engine="batched",
     )
     batch = torch.eye(4, dtype=torch.float64), TARGETS.T.contiguous()
-    trace = ChainSampler(DeepLinear(weights), squared, observed=batch, sampling=batch, config=config).run()
+    trace = ChainSampler(DeepLinear(weights), Target(squared, batch), config).run()
     assert len(trace.loss) == 128
     return trace.loss.astype(np.float64).reshape(-1, 4)
 

@@ -1,4 +1,4 @@
-"""The baselines that stand beside every BIF curve: gradient dot product, TracIn, damped influence function."""
+"""Baselines for every BIF curve: gradient dot product, TracIn, damped influence function."""
 
 from stagewise.influence.baselines.damped import damped_influence
 from stagewise.influence.baselines.graddot import gradient_dot

@@ -1,8 +1,8 @@
-"""The damped influence function of small models: what -nbeta times the covariance tends to; its solvers."""
+"""Damped influence function of small models, the limit of -nbeta times the covariance, and its solvers."""
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,16 +16,16 @@ from stagewise.errors import InputError
 from stagewise.influence.baselines.gradients import group_gradients
 from stagewise.influence.groups import Groups
 from stagewise.isolation import untouched, with_weights
-from stagewise.losses.contract import Losses, LossFn, evaluate
+from stagewise.losses.contract import Losses
 from stagewise.sampling.hessian import HessianProducts
-from stagewise.sampling.selection import Selection
+from stagewise.sampling.target import Target
 from stagewise.sampling.weights import FlatWeights
 
 Array = NDArray[np.float64]
 
 
 def dense_hessian(product: HessianProducts, like: Tensor) -> Array:
-    """``[weight, weight]``, symmetrized: one product for each weight.
+    """Returns the Hessian ``[weight, weight]``, symmetrized, from one product for each weight.
 
     Args:
         product: v -> H v.
@@ -37,7 +37,7 @@ def dense_hessian(product: HessianProducts, like: Tensor) -> Array:
 
 
 def solve_dense(hessian: Array, damping: float, vectors: Array) -> Array:
-    """(H + damping)^-1 applied to each row.
+    """Applies (H + damping)^-1 to each row.
 
     Args:
         hessian: ``[weight, weight]``, nats per squared weight.
@@ -106,21 +106,16 @@ UNITS = "nats"
 
 def damped_influence(
     module: nn.Module,
-    loss_fn: LossFn,
-    observed: Batch,
+    target: Target,
     groups: Groups | None,
     *,
-    sampling: Batch,
     nbeta: float,
     localization: float,
     weight_decay: float = 0.0,
-    parameters: Selection = None,
     dense_limit: int = 1000,
     rtol: float = 1e-5,
-    chunk_size: int | None = None,
-    forward_context: Callable[[], AbstractContextManager] = nullcontext,
 ) -> Array:
-    """-g_j^T (H + (weight_decay + localization / nbeta) I)^-1 g_i, at the module's weights.
+    """Computes -g_j^T (H + (weight_decay + localization / nbeta) I)^-1 g_i at the module's weights.
 
     To first order in the fluctuations this is -nbeta Cov(l_i, l_j) of the local posterior: nbeta times BIF, with its
     sign (*negative* = helpful). It is the change of l_j, in nats, for each unit of weight that l_i gets in the mean
@@ -133,19 +128,15 @@ def damped_influence(
 
     Args:
         module: left bit for bit as it was; evaluated at its current weights, in eval mode.
-        loss_fn: per-sample loss with second derivatives.
-        observed: batch whose losses influence each other, on the module's device.
-        groups: over that batch; None gives all pairs of samples, those with themselves included.
-        sampling: batch that L is the mean over, on the module's device.
+        target: loss with second derivatives; the observed set, whose losses influence each other; the sampling set,
+            which L is the mean over, ``chunk_size`` samples for each double backward pass; and the weights. Leave
+            autocast out of ``forward_context``: second derivatives are too rough in half precision.
+        groups: over the observed set; None gives all pairs of samples, those with themselves included.
         nbeta: of the chains that this is compared with.
         localization: of the same chains.
         weight_decay: of the same chains: the coefficient of |w|^2 / 2 beside L in their target.
-        parameters: patterns of parameter names, or masks, as in the sampler; all trainable ones if None.
-        dense_limit: up to so many weights the Hessian is formed.
+        dense_limit: largest number of weights for which the Hessian is formed.
         rtol: relative residual at which conjugate gradients stop.
-        chunk_size: samples of the sampling set for each double backward pass; all at once if None.
-        forward_context: entered around each forward pass. Leave autocast out: second derivatives are too rough in half
-            precision.
 
     Returns:
         ``[group, group]``, mean over pairs of losses in different samples, NaN where two groups have none; or
@@ -170,23 +161,20 @@ def damped_influence(
     damping = localization / nbeta + weight_decay
     if not 0 < rtol < 1:
         raise InputError(f"got rtol={rtol}; expected 0 < rtol < 1; 1e-5 is usual")
-    weights = FlatWeights(module, parameters)
-
-    def evaluate_batch(batch: Batch) -> Losses:
-        with forward_context():
-            return evaluate(loss_fn, module, batch)
+    weights = FlatWeights(module, target.selection)
+    evaluate_batch = partial(target.evaluate, module)
 
     def solve() -> tuple[Array, Array]:
-        held = _everything(evaluate_batch, observed) if groups is None else groups
+        held = _everything(evaluate_batch, target.observed) if groups is None else groups
         vectors = np.zeros((*held.counts.shape, weights.state.numel()))
         leaves = list(weights.leaves.values())
         singles = list(np.arange(held.counts.shape[1])[:, None])
-        for sample, group, found in group_gradients(module, loss_fn, observed, held, leaves, forward_context, singles):
+        for sample, group, found in group_gradients(module, target, held, leaves, singles):
             vectors[group, sample] = weights.flat(found).double().cpu().numpy()
         rows = vectors.reshape(-1, vectors.shape[-1])
         if not np.isfinite(rows).all():
-            raise InputError("got gradients that are not finite; expected finite ones; mask or mend the observed set")
-        product = HessianProducts(weights, evaluate_batch, sampling, chunk_size)
+            raise InputError("got gradients that are not finite; expected finite ones; mask or fix the observed set")
+        product = HessianProducts(weights, evaluate_batch, target.sampling, target.chunk_size)
         if rows.shape[1] <= dense_limit:
             solved = solve_dense(dense_hessian(product, weights.state), damping, rows)
         else:

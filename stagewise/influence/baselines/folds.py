@@ -11,16 +11,16 @@ Counts = NDArray[np.integer[Any]]
 
 
 def assign_folds(counts: Counts, num_folds: int | None = None) -> NDArray[np.int64]:
-    """Which fold each sample is in, so that groups lie in several folds and folds are of a size.
+    """Assigns samples to folds of about equal size, so that each group lies in several folds.
 
-    Two groups that have a pair of losses in different samples have one in different folds: a group of several samples
-    is never within one fold, and samples that are the only ones of some group are apart. Where ``num_folds`` do not
-    allow it, there are as many more folds as it takes, down to one for each sample. The same counts have the same
-    folds.
+    Two groups with a pair of losses in different samples also have one in different folds: a group of several samples
+    is never within one fold, and samples that are the only ones of some group are in different folds. Where
+    ``num_folds`` folds do not allow it, there are as many more as needed, up to one for each sample. The same counts
+    give the same folds.
 
     Args:
         counts: ``[group, sample]``, losses of each group in each sample.
-        num_folds: how many are asked for; one for each sample if None, or if there are no more samples than that.
+        num_folds: number of folds; one for each sample if None, or if there are no more samples than that.
 
     Returns:
         ``[sample]``, numbers from 0; -1 for a sample that holds no loss of any group.
@@ -75,7 +75,7 @@ def assign_folds(counts: Counts, num_folds: int | None = None) -> NDArray[np.int
 
 
 def pairs_between(counts: Counts, folds: NDArray[np.int64]) -> NDArray[np.int64]:
-    """``[group, group]``: pairs of losses of two groups in different folds.
+    """Counts pairs of losses of two groups in different folds, ``[group, group]``.
 
     Args:
         counts: ``[group, sample]``, losses of each group in each sample.

@@ -1,21 +1,19 @@
-"""The gradient dot product: what BIF tends to at strong localization."""
+"""Gradient dot product, the limit of BIF at strong localization."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stagewise.batches import Batch
 from stagewise.errors import require
 from stagewise.influence.baselines.folds import assign_folds, pairs_between
 from stagewise.influence.baselines.gradients import group_gradients
 from stagewise.influence.groups import Groups
 from stagewise.isolation import untouched, with_weights
-from stagewise.losses.contract import LossFn
-from stagewise.sampling.selection import Entries, Selection, moved_entries, trainable
+from stagewise.sampling.selection import Entries, moved_entries, trainable
+from stagewise.sampling.target import Target
 
 SIGN = "positive = helpful: a gradient step on sample i lowers the loss of sample j"
 """Sign of the gradient dot product, and of TracIn."""
@@ -32,17 +30,13 @@ _CAST = 2**22
 
 def gradient_dot(
     module: nn.Module,
-    loss_fn: LossFn,
-    observed: Batch,
+    target: Target,
     groups: Groups,
     *,
     num_folds: int | None = None,
-    chunk_size: int | None = None,
     block_size: int | None = None,
-    parameters: Selection = None,
-    forward_context: Callable[[], AbstractContextManager] = nullcontext,
 ) -> NDArray[np.float64]:
-    """Mean gradient dot product over the pairs of losses of two groups in different folds of the observed set.
+    """Computes the mean gradient dot product over pairs of losses of two groups in different folds.
 
     At strong localization g, BIF tends to minus this over g. Here *positive* = helpful: a gradient step on one lowers
     the loss of the other.
@@ -50,21 +44,18 @@ def gradient_dot(
     With one fold for each sample (``num_folds=None``) these are all pairs in different samples, as influence has them.
     With F folds of equal size they are 1 - 1/F of them, about, in F times as many backward passes as there are groups
     instead of one for each sample and group. Which samples share a fold depends on ``groups`` alone; every two groups
-    that have a pair keep some, for which there may be more folds than asked for, see
+    that have a pair keep some, for which there may be more folds than requested, see
     :func:`~stagewise.influence.baselines.folds.assign_folds`.
 
     Memory is two gradients for each group, in float32 or float64, and one more; ``block_size`` bounds the former.
 
     Args:
         module: left bit for bit as it was; evaluated at its current weights, in eval mode.
-        loss_fn: per-sample loss.
-        observed: batch on the module's device.
-        groups: over that batch.
-        num_folds: into so many folds the observed set is cut; None for all pairs in different samples.
-        chunk_size: samples of a fold for each forward pass; a fold at once if None.
+        target: loss, observed set, and the weights that gradients are taken by; ``chunk_size`` samples of a fold go
+            through each forward pass, a fold at once if None.
+        groups: over the observed set.
+        num_folds: number of folds of the observed set; None for all pairs in different samples.
         block_size: weights whose gradients are held at once. Each block takes all passes anew. All weights if None.
-        parameters: patterns of parameter names, or masks, as in the sampler; all trainable ones if None.
-        forward_context: entered around each forward pass (autocast).
 
     Returns:
         ``[group, group]``, nats^2 per squared weight unit; NaN where two groups have no pair in different samples.
@@ -76,19 +67,19 @@ def gradient_dot(
     Source: GradSim; one checkpoint of TracIn (Pruthi et al. 2020) at learning rate 1. Folds: the sum over folds a != b
     of G_a[g] . G_b[h], where G_a[g] is the gradient of the summed losses of group g in fold a.
     """
-    for name, size in (("chunk_size", chunk_size), ("block_size", block_size)):
-        require(size is None or size >= 1, name, size, "an integer >= 1, or None for all at once", "raise it")
+    good = block_size is None or block_size >= 1
+    require(good, "block_size", block_size, "an integer >= 1, or None for all at once", "raise it")
     folds = assign_folds(groups.counts, num_folds)
-    fold_of, parts = _parts(folds, chunk_size)
-    leaves = {name: value.clone().requires_grad_() for name, value in trainable(module, parameters).items()}
-    moved = moved_entries(module, parameters)
+    fold_of, parts = _parts(folds, target.chunk_size)
+    leaves = {name: value.clone().requires_grad_() for name, value in trainable(module, target.selection).items()}
+    moved = moved_entries(module, target.selection)
     blocks = list(_blocks(moved, block_size))
 
     def products() -> NDArray[np.float64]:
         total = np.zeros((len(groups), len(groups)))
         for block in blocks:
             touched = [leaves[entries.name] for entries, _ in block]
-            found = group_gradients(module, loss_fn, observed, groups, touched, forward_context, parts)
+            found = group_gradients(module, target, groups, touched, parts)
             total += _between_folds(found, fold_of, block, len(groups), touched[0])
         return total
 
@@ -103,7 +94,7 @@ Block = list[tuple[Entries, slice]]
 
 
 def _blocks(moved: Sequence[Entries], block_size: int | None) -> Iterator[Block]:
-    """All entries, in order, in blocks of at most ``block_size`` and of one type."""
+    """Yields all entries, in order, in blocks of at most ``block_size`` and of one type."""
     block: Block = []
     room = limit = sum(entries.size for entries in moved) if block_size is None else block_size
     for entries in moved:
@@ -121,7 +112,7 @@ def _blocks(moved: Sequence[Entries], block_size: int | None) -> Iterator[Block]
 
 
 def _parts(folds: NDArray[np.int64], chunk_size: int | None) -> tuple[list[int], list[NDArray[np.int64]]]:
-    """The fold of each chunk, and its samples; fold after fold."""
+    """Returns the fold of each chunk, and its samples; fold after fold."""
     fold_of, parts = [], []
     for fold in range(folds.max() + 1):
         samples = np.flatnonzero(folds == fold)
@@ -135,7 +126,7 @@ def _parts(folds: NDArray[np.int64], chunk_size: int | None) -> tuple[list[int],
 def _between_folds(
     found: Iterator[tuple[int, int, list[Tensor]]], fold_of: Sequence[int], block: Block, size: int, like: Tensor
 ) -> NDArray[np.float64]:
-    """``[group, group]``: sum of G_a[g] . G_b[h] over folds a != b and the entries of a block."""
+    """Returns ``[group, group]``: sum of G_a[g] . G_b[h] over folds a != b and the entries of a block."""
     width = sum(stretch.stop - stretch.start for _, stretch in block)
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
     earlier, here = (torch.zeros(size, width, dtype=dtype, device=like.device) for _ in range(VECTORS))
@@ -164,7 +155,7 @@ def _between_folds(
 
 
 def _products(left: Tensor, right: Tensor) -> NDArray[np.float64]:
-    """``[row, row]`` dot products in double precision, a stretch at a time."""
+    """Returns ``[row, row]`` dot products in double precision, a stretch at a time."""
     size = max(1, _CAST // len(left))
     total = torch.zeros(len(left), len(right), dtype=torch.float64, device=left.device)
     for start in range(0, left.shape[1], size):

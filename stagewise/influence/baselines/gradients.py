@@ -1,40 +1,33 @@
 """Gradients of the losses of groups, over parts of the observed set."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stagewise.batches import Batch, take
+from stagewise.batches import take
 from stagewise.influence.groups import Groups
-from stagewise.losses.contract import LossFn, evaluate
-
-ForwardContext = Callable[[], AbstractContextManager]
+from stagewise.sampling.target import Target
 
 
 def group_gradients(
     module: nn.Module,
-    loss_fn: LossFn,
-    observed: Batch,
+    target: Target,
     groups: Groups,
     leaves: list[Tensor],
-    forward_context: ForwardContext,
     parts: Sequence[NDArray[np.int64]],
 ) -> Iterator[tuple[int, int, list[Tensor]]]:
-    """For each part of the observed set: the gradient of the summed losses of each group that it holds.
+    """Yields, for each part of the observed set, the gradient of the summed losses of each group in it.
 
     One forward pass for each part and one backward pass for each of its groups; one gradient is held at a time.
 
     Args:
         module: holds ``leaves`` as its parameters while this runs.
-        loss_fn: per-sample loss.
-        observed: batch on the module's device.
-        groups: over that batch.
-        leaves: what to differentiate by.
-        forward_context: entered around each forward pass.
+        target: loss and observed set.
+        groups: over that set.
+        leaves: tensors to differentiate with respect to.
         parts: samples of each part, by their positions in the batch.
 
     Yields:
@@ -44,8 +37,7 @@ def group_gradients(
         held = np.flatnonzero(groups.counts[:, samples].any(axis=1)).tolist()
         if not held:
             continue
-        with forward_context():
-            losses = evaluate(loss_fn, module, take(observed, torch.from_numpy(samples))).values
+        losses = target.evaluate(module, take(target.observed, torch.from_numpy(samples))).values
         for group in held:
             mask = torch.as_tensor(groups.masks[group, samples]).to(losses.device)
             found = torch.autograd.grad(
@@ -56,4 +48,4 @@ def group_gradients(
                 materialize_grads=True,
             )
             # An embedding may give sparse gradients, whatever its module says.
-            yield part, group, [it.to_dense() if it.is_sparse else it for it in found]
+            yield part, group, [gradient.to_dense() if gradient.is_sparse else gradient for gradient in found]

@@ -28,7 +28,7 @@ class TracIn:
     """
 
     def __init__(self) -> None:
-        """Start before the first probe."""
+        """Starts before the first probe."""
         self._total: NDArray[np.float64] | None = None
 
     @property
@@ -37,7 +37,7 @@ class TracIn:
         return None if self._total is None else self._total.copy()
 
     def add(self, dot: ArrayLike, *, lr_sum: float, defined: ArrayLike | None = None) -> NDArray[np.float64]:
-        """Take in one probe.
+        """Adds one probe.
 
         Args:
             dot: ``[group, group]`` or ``[sample, sample]``, gradient dot products at the probe, nats^2 per squared
@@ -82,10 +82,10 @@ class TracIn:
         return self._total.copy()
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain Python, as checkpoints opened with ``weights_only=True`` need."""
+        """Returns tensors and plain Python, as checkpoints opened with ``weights_only=True`` need."""
         return {"total": None if self._total is None else torch.from_numpy(self._total)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """What :meth:`state_dict` saved."""
+        """Restores the state that :meth:`state_dict` saved."""
         total = state["total"]
         self._total = None if total is None else total.numpy().copy()

@@ -1,4 +1,4 @@
-"""How often each pair of neighbouring tokens occurs in a corpus."""
+"""Counts of the pairs of neighbouring tokens in a corpus."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ _BASE = 2**31
 
 
 def _keys(ids: Tensor) -> Tensor:
-    """``[sample, position - 1]``: one number for each pair."""
+    """Returns ``[sample, position - 1]``: one number for each pair."""
     check_ids(ids)
     wide = ids.long()
     return wide[:, :-1] * _BASE + wide[:, 1:]
@@ -33,7 +33,7 @@ class BigramTable:
 
     @classmethod
     def count(cls, ids: Tensor) -> "BigramTable":
-        """Count pairs within rows; one across the border of two rows is not counted.
+        """Counts pairs within rows; one across the border of two rows is not counted.
 
         Args:
             ids: token ids of the corpus ``[sample, position]``.
@@ -47,7 +47,7 @@ class BigramTable:
         return cls(keys, counts)
 
     def frequency(self, ids: Tensor) -> Tensor:
-        """Relative frequency in the corpus of each bigram of other rows.
+        """Returns the relative frequency in the corpus of each bigram of other rows.
 
         Args:
             ids: token ids ``[sample, position]``.

@@ -1,4 +1,4 @@
-"""How much of the targets, or of the samples, the classes cover, and where they overlap."""
+"""Coverage of the targets, or of the samples, by the classes, and their overlap."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from stagewise.errors import InputError
 from stagewise.lm.classes.reading import complement_name
 
 _MOST_PAIRED = 64
-"""Beyond so many classes the overlap of each two is no table to read."""
+"""Largest number of classes for which the table of overlaps is shown."""
 
 _CHUNK = 4096
 """Targets that are multiplied at a time: memory does not grow with their number."""
@@ -50,7 +50,7 @@ class Coverage:
         return {name: int(self.overlap[row, row]) / self.num_targets for row, name in enumerate(self.names)}
 
     def markdown(self) -> str:
-        """Two Markdown tables: counts and shares of targets; and how many targets each two classes share.
+        """Returns two Markdown tables: counts and shares of targets; and how many targets each two classes share.
 
         The second is left out beyond 64 classes.
         """
@@ -66,7 +66,7 @@ class Coverage:
 
 
 def class_coverage(groups: Mapping[str, Tensor], *, among: Tensor | None = None) -> Coverage:
-    """Coverage and overlap of classes.
+    """Returns the coverage and overlap of classes.
 
     A mask ``not_<name>`` beside ``<name>`` is its complement and is left out: with it every target would have a class.
 

@@ -1,4 +1,4 @@
-"""The default classes, all in one table."""
+"""Default classes, all in one table."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -16,7 +16,7 @@ from stagewise.lm.classes.vocabulary import Vocabulary, read_vocabulary
 
 
 def members(name: str, spec: ClassSpec, text: TokenText) -> Tensor:
-    """Targets of one class.
+    """Returns targets of one class.
 
     Args:
         name: of the class, for messages.
@@ -82,7 +82,7 @@ def class_masks(
 
 
 def refuse_empty(masks: Mapping[str, Tensor]) -> None:
-    """Refuse a class without a target.
+    """Refuses a class without a target.
 
     Raises:
         InputError: naming the first such class.
@@ -103,7 +103,7 @@ def class_groups(
     bigrams: BigramTable | None = None,
     complements: bool = False,
 ) -> dict[str, Tensor]:
-    """Groups of target tokens. A target may be in several classes or in none; special tokens are in none.
+    """Returns groups of target tokens. A target may be in several classes or in none; special tokens are in none.
 
     Args:
         ids: token ids ``[sample, position]``.

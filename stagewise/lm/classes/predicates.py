@@ -1,4 +1,4 @@
-"""Predicates that no pattern can say: what repeats within a row."""
+"""Predicates that no pattern can express: repetition within a row."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ def _by_rows(judge: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
 
 
 def induction(text: TokenText) -> Tensor:
-    """Targets that a look-up after an earlier copy of the last token tells: ``[sample, position - 1]``, bool."""
+    """Targets that follow from a look-up after an earlier copy of the last token: ``[sample, position - 1]``, bool."""
     return _by_rows(induction_targets, text.ids)
 
 
@@ -32,12 +32,12 @@ def repeated_other_follower(text: TokenText) -> Tensor:
 
 
 def ask(name: str, predicate: Predicate, text: TokenText) -> Tensor:
-    """A predicate's answer, checked.
+    """Returns a predicate's answer, checked.
 
     Args:
         name: of the class, for messages.
-        predicate: whom to ask.
-        text: about what.
+        predicate: function to call.
+        text: its argument.
 
     Returns:
         ``[sample, position - 1]``, bool.

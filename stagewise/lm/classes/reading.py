@@ -1,4 +1,4 @@
-"""From what a user writes to named classes."""
+"""Conversion of user settings to named classes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ def complement_name(name: str) -> str:
 
 
 def load_predicate(path: str) -> Predicate:
-    """A predicate by its dotted path. Its module is imported, which runs the module.
+    """Returns a predicate by its dotted path. Its module is imported, which runs the module.
 
     Raises:
         InputError: there is no such function, its module fails, or it takes other arguments.

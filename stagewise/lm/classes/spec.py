@@ -12,7 +12,7 @@ _PATTERNS = ("pattern", "followed_by", "not_followed_by", "preceded_by", "not_pr
 
 @dataclass(frozen=True)
 class ClassSpec:
-    r"""What makes a target token a member of a class: every condition that is given holds.
+    r"""Conditions for a target token to be in a class; all that are given must hold.
 
     Patterns are regular expressions, as the package ``regex`` reads them (as ``re`` does, and more), searched for in
     the string of one token as it stands in text, say `` def``: anchor

@@ -1,4 +1,4 @@
-"""Rows of tokens together with their strings: what a class is asked about."""
+"""Rows of tokens together with their strings, the input of classes."""
 
 from dataclasses import dataclass
 
@@ -14,10 +14,10 @@ from stagewise.lm.tokens import check_ids
 
 @dataclass(frozen=True, eq=False)
 class TokenText:
-    """What a predicate sees: tokens, their strings and places, and with them what stands before and after a target.
+    """Input of a predicate: tokens, their strings and positions, so that it sees the neighbours of each target.
 
-    Entry k of a class speaks of target token k + 1: its string is ``strings[i][k + 1]``, before it stands
-    ``strings[i][k]``, after it ``strings[i][k + 2]``.
+    Entry k of a class refers to target token k + 1: its string is ``strings[i][k + 1]``, the one before it is
+    ``strings[i][k]``, the one after it ``strings[i][k + 2]``.
 
     Attributes:
         ids: token ids ``[sample, position]``.
@@ -59,7 +59,7 @@ class TokenText:
         return self.vocabulary.special.to(self.ids.device)[self.ids.long()]
 
     def matches(self, pattern: str) -> Tensor:
-        """Tokens in whose string a regular expression is found; a special token matches nothing.
+        """Returns tokens in whose string a regular expression is found; a special token matches nothing.
 
         Args:
             pattern: searched for.

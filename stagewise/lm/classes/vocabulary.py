@@ -16,7 +16,7 @@ _SUBWORD = "##"
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """The string of each token id, and which tokens are special.
+    """String of each token id, and which tokens are special.
 
     Attributes:
         strings: by token id; what a token adds to the text before it, a leading space included; of a special token
@@ -32,7 +32,7 @@ class Vocabulary:
 
 
 class _Decoder:
-    """The tokenizer's own decoder, asked about one token at a time.
+    """Decoder of the tokenizer, applied to one token at a time.
 
     The token stands between two anchors: at the ends of a text decoders leave out spaces that are there within it.
     """
@@ -50,7 +50,7 @@ class _Decoder:
         return text.removesuffix(self._tail if text.endswith(self._tail) else _ANCHOR)
 
     def read(self, piece: str) -> str:
-        """A piece of the vocabulary as it stands in text."""
+        """Returns a piece of the vocabulary as it stands in text."""
         if self.subwords:
             # Not by the decoder: some tidy up spaces before punctuation, and some do not.
             return piece.removeprefix(_SUBWORD) if piece.startswith(_SUBWORD) else f" {piece}"
@@ -60,14 +60,14 @@ class _Decoder:
         return self(piece)
 
     def read_added(self, content: str) -> str:
-        """A token added to the vocabulary: its content is text, apart from the sign for a space."""
+        """Returns a token added to the vocabulary: its content is text, apart from the sign for a space."""
         if self.subwords:
             return self.read(content)
         return content.replace(self.space, " ") if self.space else content
 
 
 def read_vocabulary(tokenizer: Any) -> Vocabulary:
-    """The string of each token id of any Hugging Face tokenizer, slow or fast.
+    """Returns the string of each token id of any Hugging Face tokenizer, slow or fast.
 
     * Byte-level BPE: ``Ġfoo`` is `` foo``, ``Ċ`` a newline; a token that is a part of a character is U+FFFD.
     * SentencePiece: ``▁foo`` is `` foo``, ``<0x0A>`` a newline.

@@ -70,7 +70,7 @@ def _overlay(arms: Sequence[Arm]) -> Section:
         {str(name) for name in run["group"].values} for arm in arms for run in arm.runs if "group" in run.dims
     ]
     if groups and any(it != groups[0] for it in groups):
-        rest = sorted(set[str]().union(*groups) - groups[0].intersection(*groups[1:]))
+        rest = sorted(groups[0].union(*groups) - groups[0].intersection(*groups))
         blocks.append(Text(f"Groups that not all runs have are left out: {', '.join(rest)}."))
     return Section("overview", "Overview", tuple(blocks))
 

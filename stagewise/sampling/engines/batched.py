@@ -1,4 +1,4 @@
-"""The batched engine: all chains of a probe at once, for models whose steps are bound by dispatch."""
+"""Batched engine: all chains of a probe at once, for models whose steps are bound by dispatch."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -21,7 +21,7 @@ from stagewise.structure import each_tensor
 
 
 def _rebuilt(batch: Batch, values: Sequence[Tensor]) -> Batch:
-    """A batch of the same structure that holds ``values``."""
+    """Returns a batch of the same structure that holds ``values``."""
     following = iter(values)
     return each_tensor(batch, lambda _: next(following))
 
@@ -41,13 +41,13 @@ class Program:
         *,
         traced: bool = True,
     ) -> None:
-        """Nothing is traced yet.
+        """Sets up; nothing is traced yet.
 
         Args:
             loss_fn: per-sample loss.
             selection: what the chains move, patterns or masks.
             forward_context: entered around each forward pass (autocast).
-            traced: record the tensor operations once and replay them; False goes through the module each time.
+            traced: record the tensor operations once and replay them; False calls the module each time.
         """
         self._loss_fn = loss_fn
         self._selection = selection
@@ -59,17 +59,17 @@ class Program:
         """``f(state [chain, weight], *others, *data)``, one batch shared by all chains or one for each."""
         moving = moved_entries(module, self._selection)
         others = list(_others(module, moving))
-        num_fixed = len(others) + sum(it.index is not None for it in moving)
+        num_fixed = len(others) + sum(moved.index is not None for moved in moving)
 
         def one_chain(weights: Tensor, rest: Sequence[Tensor], data: Sequence[Tensor]) -> Tensor:
             held = dict(zip(others, rest[: len(others)], strict=True))
             indices = iter(rest[len(others) :])
-            for it, part in zip(moving, weights.split([it.size for it in moving]), strict=True):
-                entries = part.to(it.dtype)
-                if it.index is not None:
+            for moved, part in zip(moving, weights.split([moved.size for moved in moving]), strict=True):
+                entries = part.to(moved.dtype)
+                if moved.index is not None:
                     # The index as an argument of the graph: a tensor of its own is refused there.
-                    entries = held[it.name].reshape(-1).scatter(0, next(indices), entries)
-                held[it.name] = entries.view(it.shape)
+                    entries = held[moved.name].reshape(-1).scatter(0, next(indices), entries)
+                held[moved.name] = entries.view(moved.shape)
 
             def body() -> Tensor:
                 with self._forward_context():
@@ -94,7 +94,7 @@ class Program:
     def graph(
         self, module: nn.Module, state: Tensor, rest: Sequence[Tensor], batch: Batch, *, gradient: bool, shared: bool
     ) -> Callable[..., Tensor]:
-        """The function of ``(state, *rest, *tensors(batch))`` for tensors of these shapes, traced where they are new.
+        """Returns the function of ``(state, *rest, *tensors(batch))`` for these shapes, traced if they are new.
 
         Args:
             module: in eval mode.
@@ -120,20 +120,20 @@ class Program:
 
 
 def constants(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name, detached: what a traced graph must be given anew at each probe."""
+    """Returns parameters and buffers by name, detached: arguments of a traced graph, renewed at each probe."""
     named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     return {name: value.detach() for name, value in named.items()}
 
 
 def _others(module: nn.Module, moving: Sequence[Entries]) -> dict[str, Tensor]:
-    """Those of :func:`constants` that do not move, or in part only."""
-    whole = {it.name for it in moving if it.index is None}
+    """Returns those of :func:`constants` that do not move, or only in part."""
+    whole = {moved.name for moved in moving if moved.index is None}
     return {name: value for name, value in constants(module).items() if name not in whole}
 
 
 def fixed_arguments(module: nn.Module, moving: Sequence[Entries]) -> list[Tensor]:
-    """Arguments of the graphs that stay as they are during a probe: values at w*, and where entries go in them."""
-    indices = [it.index for it in moving if it.index is not None]
+    """Returns arguments of the graphs that are fixed during a probe: values at w*, and places of moving entries."""
+    indices = [moved.index for moved in moving if moved.index is not None]
     return [*_others(module, moving).values(), *indices]
 
 
@@ -150,22 +150,22 @@ class BatchedEngine:
         observed: Sequence[Batch],
         mask: Tensor,
     ) -> None:
-        """Set up at the anchor.
+        """Sets up at the anchor.
 
         Args:
             program: of earlier probes of the same run.
             module: in eval mode; its own weights are w*.
             weights: their flat form.
-            num_chains: how many run at once.
+            num_chains: number of chains that run at once.
             sampling: the sampling set.
             observed: the observed set, in chunks.
-            mask: where the observed set has a loss.
+            mask: True where the observed set has a loss.
 
         Raises:
-            InputError: a batch with something for each sample that is no tensor, which no graph can take.
+            InputError: a batch with per-sample entries that are not tensors, which no graph can take.
         """
         if any(has_columns(batch) for batch in (sampling, *observed)):
-            raise InputError("got a batch with lists or arrays beside its tensors; expected tensors alone")
+            raise InputError("got a batch with lists or arrays beside its tensors; expected only tensors")
         self._program = program
         self._module = module
         self._rest = fixed_arguments(module, weights.entries)

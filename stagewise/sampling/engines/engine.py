@@ -1,4 +1,4 @@
-"""What an engine is: the loss and its gradient at the weights of the chains that it runs at once."""
+"""Interface of engines: the loss and its gradient at the weights of the chains that run at once."""
 
 from typing import Protocol
 
@@ -19,23 +19,23 @@ class Engine(Protocol):
     anchor: Tensor
 
     def moved(self) -> None:
-        """To be called after ``state`` has changed, before the next evaluation."""
+        """Must be called after ``state`` has changed, before the next evaluation."""
 
     def gradient(self, rows: Tensor | None) -> Tensor:
-        """Gradient ``[chain, weight]`` of each chain's minibatch mean loss at its weights.
+        """Returns the gradient ``[chain, weight]`` of each chain's minibatch mean loss at its weights.
 
         Args:
-            rows: samples of the sampling set ``[chain, sample]``; None is all of it, for every chain.
+            rows: samples of the sampling set ``[chain, sample]``; None takes all of it, for every chain.
         """
 
     def anchor_gradient(self, rows: Tensor | None) -> Tensor:
-        """The same at w*, ``[chain, weight]``."""
+        """Returns the gradient at w*, ``[chain, weight]``."""
 
     def observed_gradient(self) -> Tensor:
-        """Gradient ``[chain, weight]`` of the mean loss of the observed set at each chain's weights."""
+        """Returns the gradient ``[chain, weight]`` of the mean loss of the observed set at each chain's weights."""
 
     def losses(self) -> Tensor:
-        """Losses of the observed set at each chain's weights, ``[chain, sample(, token)]``, zero where masked."""
+        """Returns observed losses at each chain's weights, ``[chain, sample(, token)]``, zero where masked."""
 
     def anchor_losses(self) -> Losses:
-        """Losses of the observed set at w*."""
+        """Returns the losses of the observed set at w*."""

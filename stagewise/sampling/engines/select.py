@@ -1,4 +1,4 @@
-"""Which engine runs the chains: the one that is asked for, or the faster by a timed step of each."""
+"""Choice of the engine: the requested one, or the faster one by a timed step of each."""
 
 import time
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from stagewise.sampling.engines.batched import BatchedEngine, Program
 from stagewise.sampling.engines.sequential import SequentialEngine
 
 _LONG_STEP = 0.25
-"""Seconds. A longer step is not bound by dispatch: batching cannot win, and it is not tried."""
+"""Seconds. A longer step is not bound by dispatch: batching cannot be faster, and is not tried."""
 
 _TOLERANCE, _HALF_TOLERANCE = 1e-4, 3e-2
-"""Between the engines' losses at w*, relative to 1 + |loss|: in full and in half precision."""
+"""Allowed difference of the engines' losses at w*, relative to 1 + |loss|: in full and in half precision."""
 
 
 class EngineChoice:
-    """Keeps the choice and the traced program from probe to probe.
+    """Choice of the engine and its traced program, kept from probe to probe.
 
     Attributes:
         name: the engine; None until ``auto`` has chosen.
@@ -29,10 +29,10 @@ class EngineChoice:
     def __init__(
         self, asked: EngineName, program: Callable[..., Program], *, batch_size: int | None, half_precision: bool
     ) -> None:
-        """Nothing is tried yet.
+        """Sets up; no engine is tried yet.
 
         Args:
-            asked: by the user, or by the checkpoint of the same run.
+            asked: engine requested by the user, or by the checkpoint of the same run.
             program: makes a program, ``program()`` or ``program(traced=False)``.
             batch_size: of the minibatches; None where each is the whole sampling set.
             half_precision: whether losses are computed in half precision, so that rounding differs more.
@@ -46,7 +46,7 @@ class EngineChoice:
     def engine(
         self, sequential: SequentialEngine, batched: Callable[[Program], BatchedEngine], anchor: Losses
     ) -> BatchedEngine | None:
-        """The engine for all chains at once, or None for one after the other.
+        """Returns the engine for all chains at once, or None for one after the other.
 
         Args:
             sequential: at w*.
@@ -54,7 +54,7 @@ class EngineChoice:
             anchor: losses of the observed set at w*, by the module itself.
 
         Raises:
-            InputError: a batched engine was asked for that cannot run this module.
+            InputError: a batched engine was requested that cannot run this module.
         """
         if self.name is EngineName.sequential:
             return None
@@ -81,10 +81,10 @@ class EngineChoice:
         return None if self.name is EngineName.sequential else found
 
     def _agreeing(self, batched: Callable[[Program], BatchedEngine], anchor: Losses) -> BatchedEngine:
-        """The batched engine, its losses at w* compared with the module's own.
+        """Returns the batched engine, after comparing its losses at w* with the module's own.
 
         A graph traced at an earlier probe is traced again where they differ: the module then keeps something that
-        changes outside its parameters and buffers. A module that cannot be traced is gone through at every step.
+        changes outside its parameters and buffers. A module that cannot be traced is called at every step.
 
         Raises:
             RuntimeError: the losses differ even so.
@@ -114,7 +114,7 @@ class EngineChoice:
         return None if self._batch_size is None else torch.arange(self._batch_size).expand(len(engine.state), -1)
 
     def _seconds(self, engine: SequentialEngine | BatchedEngine, repeats: int) -> float:
-        """Best time of a step and a record, divided by the chains that it moves."""
+        """Measures the best time of a step and a record, divided by the number of chains."""
         best = float("inf")
         for _ in range(repeats):
             start = time.perf_counter()
@@ -126,5 +126,5 @@ class EngineChoice:
 
 
 def _difference(left: Tensor, right: Tensor) -> float:
-    """Largest difference relative to 1 + |loss|."""
+    """Returns the largest difference relative to 1 + |loss|."""
     return float(((left - right).abs() / (1 + right.abs())).max())

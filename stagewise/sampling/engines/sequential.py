@@ -1,4 +1,4 @@
-"""The sequential engine: one chain at a time, any module, in one flat weight buffer."""
+"""Sequential engine: one chain at a time, any module, in one flat weight buffer."""
 
 from collections.abc import Callable, Sequence
 
@@ -23,7 +23,7 @@ class SequentialEngine:
         sampling: Batch,
         observed: Sequence[Batch],
     ) -> None:
-        """Set up at the anchor.
+        """Sets up at the anchor.
 
         Args:
             weights: of the chain.

@@ -1,4 +1,4 @@
-"""Trace a function of tensors into a graph of operations, and take out those that do nothing.
+"""Tracing of a function of tensors into a graph of operations, without those that do nothing.
 
 A traced graph runs without autograd, modules or checks; what is left is the cost of dispatching each operation. The
 backward passes of ``torch.func`` leave many views that change nothing and chains that compute constants.
@@ -30,7 +30,7 @@ _LARGEST_CONSTANT = 2**20
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What cannot be traced is raised; torch also prints it, as an error with a traceback of its own."""
+    """Silences torch's log of functions that cannot be traced: the error is raised as well."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
 
     def silent(_: logging.LogRecord) -> bool:
@@ -44,10 +44,10 @@ def _quiet() -> Iterator[None]:
 
 
 def trace(function: Callable[..., Tensor], arguments: list[Tensor]) -> GraphModule:
-    """The operations of ``function`` on tensors of these shapes, as a function of the same arguments.
+    """Traces the operations of ``function`` on tensors of these shapes, as a function of the same arguments.
 
     Raises:
-        RuntimeError: control flow depends on values, or tensors take part that are no arguments.
+        RuntimeError: control flow depends on values, or tensors are used that are not arguments.
     """
     # Fake tensors: faster to trace, and tensors that are no arguments are refused instead of becoming constants.
     with _quiet():
@@ -95,7 +95,7 @@ def _value(node: object) -> Tensor | None:
 
 
 def _fold_constants(graph: GraphModule) -> None:
-    """Compute once what does not depend on the arguments."""
+    """Computes once what does not depend on the arguments."""
     known: dict[Node, Any] = {}
     for node in list(graph.graph.nodes):
         if node.op == "get_attr":
@@ -122,7 +122,7 @@ def _fold_constants(graph: GraphModule) -> None:
 
 
 def _drop_idle(graph: GraphModule) -> None:
-    """Pass over views to the same shape, pairs of transposes that cancel, and first powers."""
+    """Passes over views to the same shape, pairs of transposes that cancel, and first powers."""
     for node in list(graph.graph.nodes):
         if node.op != "call_function" or not node.args:
             continue

@@ -12,7 +12,7 @@ from stagewise.checks.ranges import at_least, more_than, within
 
 
 class Preconditioner(Protocol):
-    """A symmetric positive P on flat weights; leading axes are chains."""
+    """Symmetric positive P on flat weights; leading axes are chains."""
 
     def times(self, vector: Tensor) -> Tensor:
         """P x, ``[..., weight]``."""
@@ -71,16 +71,16 @@ class RMSprop:
 
 
 class RunningRMSprop:
-    """The v of each chain as it goes."""
+    """Running mean square v of each chain."""
 
     def __init__(self, settings: RMSprop, like: Tensor) -> None:
-        """Start at ``settings.initial``, in the shape of ``like`` (``[weight]`` or ``[chain, weight]``)."""
+        """Starts at ``settings.initial``, in the shape of ``like`` (``[weight]`` or ``[chain, weight]``)."""
         self._settings = settings
         self._mean_square = torch.full_like(like, settings.initial)
         self._steps = 0
 
     def update(self, gradient: Tensor) -> None:
-        """Take in one gradient for each chain."""
+        """Takes in one gradient for each chain."""
         alpha = self._settings.alpha
         self._mean_square.mul_(alpha).addcmul_(gradient, gradient, value=1 - alpha)
         self._steps += 1

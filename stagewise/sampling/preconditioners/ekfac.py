@@ -83,7 +83,7 @@ def ekfac_preconditioner(
     parameters: Selection = None,
     chunk_size: int | None = None,
 ) -> KroneckerPreconditioner:
-    """Build P at the current weights of ``module``, which is left bit for bit as it was.
+    """Builds P at the current weights of ``module``, which is left bit for bit as it was.
 
     Args:
         settings: what to build.
@@ -126,7 +126,7 @@ def ekfac_preconditioner(
 def _factors(
     settings: EKFAC, module: nn.Module, leaves: dict[str, Tensor], sampling: Batch, chunk_size: int | None
 ) -> dict[str, Any]:
-    """State of curvlinops' operator for the *sum* of the library's losses over the sampling set."""
+    """Returns the state of curvlinops' operator for the *sum* of the library's losses over the sampling set."""
     try:
         from curvlinops import EKFACLinearOperator
     except ImportError as missing:

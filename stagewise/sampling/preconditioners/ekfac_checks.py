@@ -1,4 +1,4 @@
-"""Whether EK-FAC factors fit a module, a batch and a loss."""
+"""Checks that EK-FAC factors fit a module, a batch and a loss."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ _CHECKED = 64
 
 
 def check_parameters(module: nn.Module, leaves: dict[str, Tensor]) -> None:
-    """Refuse what curvlinops has no factors for, or would get wrong.
+    """Refuses what curvlinops has no factors for, or would get wrong.
 
     Args:
         module: as the chains see it.
@@ -53,21 +53,21 @@ def check_parameters(module: nn.Module, leaves: dict[str, Tensor]) -> None:
 
 
 def refuse_masks(entries: Sequence[Entries]) -> None:
-    """Refuse chains that move a part of a parameter: the Kronecker eigenbasis of a layer mixes all of its weights.
+    """Refuses chains that move a part of a parameter: the Kronecker eigenbasis of a layer mixes all of its weights.
 
     Raises:
         InputError: a mask that is not all True.
     """
-    for it in entries:
-        if it.index is not None:
+    for part in entries:
+        if part.index is not None:
             raise InputError(
-                f"got a mask that moves {it.size} of {it.shape.numel()} entries of {it.name!r} with EKFAC; expected "
-                "whole parameters; take another preconditioner, or a component that is made of whole ones"
+                f"got a mask that moves {part.size} of {part.shape.numel()} entries of {part.name!r} with EKFAC; "
+                "expected whole parameters; take another preconditioner, or a component that is made of whole ones"
             )
 
 
 def loss_factor(loss: Loss, module: nn.Module, loss_fn: LossFn, sampling: Batch, leaves: dict[str, Tensor]) -> float:
-    """Constant by which the module's per-sample losses exceed the library's, seen on the first samples.
+    """Returns the ratio of the module's per-sample losses to the library's, measured on the first samples.
 
     Args:
         loss: what the loss is said to be.
@@ -144,7 +144,7 @@ def _few(values: Tensor) -> str:
 
 @contextmanager
 def hooks_restored(module: nn.Module) -> Iterator[None]:
-    """Remove forward hooks that an exception in curvlinops may leave behind."""
+    """Removes forward hooks that an exception in curvlinops may leave behind."""
     tables = [table for child in module.modules() for table in (child._forward_hooks, child._forward_pre_hooks)]
     before = [set(table) for table in tables]
     try:

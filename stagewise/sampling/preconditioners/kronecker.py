@@ -1,4 +1,4 @@
-"""A preconditioner that is diagonal in a Kronecker eigenbasis of each layer."""
+"""Preconditioner that is diagonal in a Kronecker eigenbasis of each layer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class KroneckerBlock:
     scale: Tensor
 
     def matrix(self, vector: Tensor) -> Tensor:
-        """Entries of ``[..., weight]`` that belong to this layer, as ``[..., row, column]``."""
+        """Returns entries of ``[..., weight]`` that belong to this layer, as ``[..., row, column]``."""
         rows = len(self.left)
         pieces = [
             vector[..., start : start + rows * columns].unflatten(-1, (rows, columns)) for start, columns in self.parts
@@ -41,19 +41,19 @@ class KroneckerBlock:
         return self.left @ matrix @ self.right.mT
 
     def pieces(self, matrix: Tensor) -> dict[int, Tensor]:
-        """Start to flat entries ``[..., row * columns]`` of each parameter: undoes :meth:`matrix`."""
+        """Returns the flat entries ``[..., row * columns]`` of each parameter by its start: undoes :meth:`matrix`."""
         split = matrix.split([columns for _, columns in self.parts], dim=-1)
         return {start: piece.flatten(-2) for (start, _), piece in zip(self.parts, split, strict=True)}
 
 
 class KroneckerPreconditioner:
-    """A constant, symmetric, positive P on flat weights, made of one block for each layer.
+    """Constant, symmetric, positive P on flat weights, made of one block for each layer.
 
     Vectors are ``[..., weight]``: leading axes hold many chains at once.
     """
 
     def __init__(self, blocks: Sequence[KroneckerBlock]) -> None:
-        """Put blocks together that cover the flat weights without gap or overlap."""
+        """Puts blocks together that cover the flat weights without gap or overlap."""
         self._blocks = tuple(blocks)
         self._roots = tuple(block.scale.sqrt() for block in blocks)
 

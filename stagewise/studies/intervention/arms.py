@@ -1,4 +1,4 @@
-"""The arms: which training steps have other weights, and for which samples."""
+"""Arms: which training steps have other weights, and for which samples."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from stagewise.interventions.span import Span
 
 
 class Arm(StrEnum):
-    """What is done in a run. All windows have one length, but for ``whole``, which spreads the same budget out.
+    """Intervention in a run. All windows have one length, except for ``whole``, which spreads the same budget out.
 
     Members are named as the YAML writes them:
         none: nothing; observed by the influence callback, it tells the other arms where their windows are.
@@ -47,7 +47,7 @@ _SWEEP = "start_"
 
 
 def sweep_name(start: int) -> str:
-    """Name of the arm of the sweep whose window starts at a step."""
+    """Returns the name of the arm of the sweep whose window starts at a step."""
     return f"{_SWEEP}{start}"
 
 
@@ -59,7 +59,7 @@ def sweep_start(name: str) -> int | None:
 
 @dataclass(frozen=True)
 class Placed:
-    """Where an arm's window lies in a run.
+    """Window of an arm in a run.
 
     Attributes:
         span: training steps with other weights; None where the arm has none, or cannot be run.
@@ -73,7 +73,7 @@ class Placed:
 
 
 def place(name: str, timeline: Mapping[str, int | None], *, length: int, lead: int, max_steps: int) -> Placed:
-    """Where the window of an arm lies.
+    """Places the window of an arm in a run.
 
     Args:
         name: of the arm, or of an arm of the sweep.
@@ -112,7 +112,7 @@ def place(name: str, timeline: Mapping[str, int | None], *, length: int, lead: i
 
 
 def spread_factor(factor: float, share: float, *, length: int, max_steps: int) -> float:
-    """Factor that moves as much mass over a whole run as another one does in a window.
+    """Factors that moves as much mass over a whole run as another one does in a window.
 
     With mass preserved a group of share q and factor f has rho = f / (q f + 1 - q) times its ordinary weight, so that
     (rho - 1) times the steps is the budget.

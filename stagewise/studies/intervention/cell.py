@@ -17,7 +17,7 @@ _FOLDER = "cells"
 
 @dataclass(frozen=True)
 class Cell:
-    """What came of one arm of one seed.
+    """Results of one arm of one seed.
 
     Attributes:
         seed: of weights, data and order.
@@ -66,22 +66,22 @@ class Cell:
 
 
 def cell_name(arm: str, mechanism: str) -> str:
-    """An arm with its mechanism: ``<arm>_loss`` for loss weights, else the arm."""
+    """Returns an arm with its mechanism: ``<arm>_loss`` for loss weights, else the arm."""
     return f"{arm}_loss" if mechanism == "loss" else arm
 
 
 def cell_path(output: Path, seed: int, name: str) -> Path:
-    """Where the cell of an arm is kept."""
+    """Returns the path of the cell of an arm."""
     return output / _FOLDER / f"seed-{seed}" / f"{name}.json"
 
 
 def write_cell(output: Path, cell: Cell) -> Path:
-    """Keep a finished cell; returns its path."""
+    """Keeps a finished cell; returns its path."""
     return write_json(cell_path(output, cell.seed, cell.name), {"version": __version__, **asdict(cell)})
 
 
 def read_cell(output: Path, seed: int, name: str) -> Cell | None:
-    """A finished cell; None where there is none yet.
+    """Returns a finished cell; None where there is none yet.
 
     Raises:
         InputError: the file is not one that :func:`write_cell` wrote.

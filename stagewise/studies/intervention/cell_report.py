@@ -17,7 +17,7 @@ class CellReport:
     """
 
     def __init__(self, progress: Progress, missing: Sequence[str], total: int, num_workers: int) -> None:
-        """Start the clock.
+        """Starts the clock.
 
         Args:
             progress: told each line.
@@ -37,7 +37,7 @@ class CellReport:
         return f"{'at least' if at_least else 'about'} {clock(left)} left"
 
     def __call__(self, cell: Cell) -> None:
-        """Tell of a cell that has ended."""
+        """Tells of a cell that has ended."""
         kind = cell.arm in PROBED
         self._left[kind] -= 1
         self._seconds[kind].append(cell.seconds)

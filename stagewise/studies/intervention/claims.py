@@ -1,4 +1,4 @@
-"""What was asked and what the intervals answer, in words whose direction is that of the figures."""
+"""Questions of the study and the answers of the intervals, in words with the direction of the figures."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ def verdict(found: Mapping[str, Any]) -> int | None:
 
 
 def speed(name: str, arm: Mapping[str, Any]) -> str:
-    """Whether an arm has the head earlier than the same run without weights."""
+    """Says whether an arm has the head earlier than the same run without weights."""
     found, censored = arm["acceleration"], arm["censored"]
     sign = verdict(found)
     if sign is not None and sign >= 0 and censored:
@@ -39,7 +39,7 @@ def speed(name: str, arm: Mapping[str, Any]) -> str:
     words = {
         1: "has the head earlier than",
         -1: "has the head later than",
-        0: "makes no difference that can be told from zero to",
+        0: "makes no difference distinguishable from zero to",
         None: "cannot be told (one seed, or seeds without a head) from",
     }[sign]
     bound = "at most " if censored else ""
@@ -47,16 +47,16 @@ def speed(name: str, arm: Mapping[str, Any]) -> str:
     return f"`{name}` {words} `none`: {bound}{say_interval(found)} steps saved ({share:+.1%}), {found['n']} seeds."
 
 
-def against(it: Mapping[str, Any]) -> str:
-    """Which of two arms has the head earlier, seed by seed."""
-    sign = None if it["censored"] else verdict(it["difference"])
-    words = {1: "beats", -1: "loses to", 0: "ties with", None: "cannot be told from"}[sign]
-    shown = say_interval(it["difference"])
-    return f"`{it['first']}` {words} `{it['second']}`: {shown} steps, paired, {it['difference']['n']} seeds."
+def against(comparison: Mapping[str, Any]) -> str:
+    """Says which of two arms has the head earlier, seed by seed."""
+    sign = None if comparison["censored"] else verdict(comparison["difference"])
+    words = {1: "beats", -1: "loses to", 0: "ties with", None: "cannot be distinguished from"}[sign]
+    shown, seeds = say_interval(comparison["difference"]), comparison["difference"]["n"]
+    return f"`{comparison['first']}` {words} `{comparison['second']}`: {shown} steps, paired, {seeds} seeds."
 
 
 def _pairs(found: Summary, *pairs: tuple[str, str]) -> list[str]:
-    known = {(it["first"], it["second"]): it for it in found["comparisons"]}
+    known = {(comparison["first"], comparison["second"]): comparison for comparison in found["comparisons"]}
     return [against(known[pair]) for pair in pairs if pair in known]
 
 
@@ -70,8 +70,8 @@ def _best_start(found: Summary) -> list[str]:
     for how, sweep in found["sweep"].items():
         if len(sweep) < 2:
             continue
-        best = max(sweep, key=lambda it: it["acceleration"]["mean"])
-        before = [it["t50"] - best["start"] for it in found["windows"].values() if it["t50"] is not None]
+        best = max(sweep, key=lambda comparison: comparison["acceleration"]["mean"])
+        before = [window["t50"] - best["start"] for window in found["windows"].values() if window["t50"] is not None]
         where = f", {min(before)} to {max(before)} steps before the head of `none`" if before else ""
         said.append(
             f"Of the {len(sweep)} starts tried ({how}), step {best['start']} saves most{where}: "
@@ -93,7 +93,9 @@ def _live(found: Summary) -> list[str]:
 
 def _mechanisms(found: Summary) -> list[str]:
     names = [name for name in found["arms"] if f"{name}_loss" in found["arms"]]
-    said = _speeds(found, *(f"{name}_loss" for name in names)) + _pairs(found, *((it, f"{it}_loss") for it in names))
+    said = _speeds(found, *(f"{name}_loss" for name in names)) + _pairs(
+        found, *((name, f"{name}_loss") for name in names)
+    )
     arms = found["arms"]
     if "inside_loss" in arms and verdict(arms["inside"]["acceleration"]) == 1:
         share = arms["inside_loss"]["acceleration"]["mean"] / arms["inside"]["acceleration"]["mean"]
@@ -108,7 +110,7 @@ def _costs(found: Summary) -> list[str]:
         if arm and arm["head_rise"] and arm["head_rise"]["low"] is not None:
             words = {1: "more", -1: "less", 0: "neither surely more nor surely less"}[verdict(arm["head_rise"]) or 0]
             said.append(
-                f"The head of `{name}` bears {words} than that of `none`: without it the loss rises by "
+                f"The head of `{name}` matters {words} than that of `none`: without it the loss rises by "
                 f"{say_interval(arm['head_rise'], '+.3f')} nats more, of {found['none']['head_rise']['mean']:.2f}."
             )
         if arm and arm["background_loss"] and arm["background_loss"]["low"] is not None:
@@ -123,7 +125,7 @@ def _costs(found: Summary) -> list[str]:
 
 
 def answers(found: Summary) -> list[Answer]:
-    """Questions with what the intervals say; those without any cell are left out.
+    """Returns questions with what the intervals say; those without any cell are left out.
 
     Args:
         found: see :func:`~stagewise.studies.intervention.results.summarize`.
@@ -131,7 +133,7 @@ def answers(found: Summary) -> list[Answer]:
     times = ("earliest", "far_before", "just_before", "after", "whole")
     asked = [
         Answer("Does a window at the onset speed the head?", _speeds(found, "inside")),
-        Answer("Does it matter when?", _pairs(found, *(("inside", it) for it in times)) + _speeds(found, *times)),
+        Answer("Does it matter when?", _pairs(found, *(("inside", time) for time in times)) + _speeds(found, *times)),
         Answer(
             "Is it the group, or any change of the data?",
             _pairs(found, ("inside", "random"), ("inside", "placebo")) + _speeds(found, "random", "placebo"),
@@ -143,6 +145,6 @@ def answers(found: Summary) -> list[Answer]:
         Answer("Where is the best window?", _best_start(found)),
         Answer("Can a detector find it while the model trains?", _live(found)),
         Answer("Sampling weights or loss weights?", _mechanisms(found)),
-        Answer("What does it cost, and does the head bear as much?", _costs(found)),
+        Answer("What does it cost, and does the model rely on the head as much?", _costs(found)),
     ]
-    return [it for it in asked if it.lines]
+    return [answer for answer in asked if answer.lines]

@@ -16,7 +16,7 @@ from stagewise.studies.intervention.arms import Arm, sweep_name
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How each cell trains and is measured.
+    """Settings for training and measuring each cell.
 
     Attributes:
         max_steps: optimizer steps, at most; the head should form well before.
@@ -53,7 +53,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class InfluenceSettings:
-    """What the influence callback of the observed run gets, as under ``influence`` of ``stagewise fit``.
+    """Settings of the influence callback of the observed run, as under ``influence`` of ``stagewise fit``.
 
     Attributes:
         schedule: when to probe.
@@ -73,13 +73,13 @@ class InfluenceSettings:
 
 @dataclass(frozen=True)
 class OnsetSettings:
-    """What counts as the onset, see :func:`~stagewise.studies.intervention.timeline.onset_step`.
+    """Definition of the onset, see :func:`~stagewise.studies.intervention.timeline.onset_step`.
 
     Attributes:
         part: of the influence, ``total``, ``within`` or ``between``. The total has the between part in it, which sees
             how far losses fell since the reference probe, and is far less noisy than the within part.
         against: the group whose influence on itself the group's must exceed.
-        ratio: so many times.
+        ratio: factor.
 
     Raises:
         InputError: another part, or a ratio that is not positive.
@@ -97,7 +97,7 @@ class OnsetSettings:
 
 @dataclass(frozen=True)
 class WeightSettings:
-    """Which samples get which weight, and for how long.
+    """Weights of samples, and the length of windows.
 
     Attributes:
         group: of training samples.
@@ -132,7 +132,7 @@ class WeightSettings:
 
 @dataclass(frozen=True)
 class LiveSettings:
-    """How the arm ``live`` finds its window while it trains.
+    """Settings by which the arm ``live`` finds its window while it trains.
 
     Attributes:
         signal: of the probes, as in ``stagewise detect``.
@@ -149,7 +149,7 @@ class LiveSettings:
 
 @dataclass(frozen=True)
 class InterventionConfig:
-    """The experiment.
+    """Settings of the intervention experiment.
 
     Attributes:
         model: ``class_path`` and ``init_args`` of a LightningModule with a Hugging Face causal language model.

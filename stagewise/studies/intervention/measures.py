@@ -1,4 +1,4 @@
-"""What the trained model of a cell is measured by, on held-out sequences."""
+"""Measures of the trained model of a cell, on held-out sequences."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ _BATCH = 64
 
 
 def group_losses(module: LightningModule, data: ProbeData) -> dict[str, float]:
-    """Mean loss of each group of the observed sequences, nats per token.
+    """Returns the mean loss of each group of the observed sequences, nats per token.
 
     Args:
         module: in eval mode.
@@ -41,7 +41,7 @@ def group_losses(module: LightningModule, data: ProbeData) -> dict[str, float]:
 def ablate_best_head(
     module: LightningModule, data: ProbeData, prefix_matching: Tensor, *, group: str, loss: float
 ) -> Ablation:
-    """Set the output of the best induction head to zero, and see how far the loss of a group rises.
+    """Sets the output of the best induction head to zero, and measures how far the loss of a group rises.
 
     Args:
         module: in eval mode; it is left as it was.

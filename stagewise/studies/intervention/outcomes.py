@@ -1,4 +1,4 @@
-"""What a run is measured by: when the head is there, how early it grows, what it costs, and whether it bears a load."""
+"""Outcomes of a run: time and growth of the head, its cost, and the model's reliance on it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Curve:
             )
 
     def until(self, step: int) -> "Curve":
-        """The measurements up to and with a step."""
+        """Returns the measurements up to and with a step."""
         keep = sum(at <= step for at in self.steps)
         return Curve(self.steps[:keep], self.prefix_matching[:keep], self.loss_gap[:keep])
 
@@ -80,7 +80,7 @@ def _first(steps: Sequence[int], passed: Sequence[bool]) -> int | None:
 
 @dataclass(frozen=True)
 class Ablation:
-    """The trained model without its best induction head, on held-out sequences.
+    """Trained model without its best induction head, on held-out sequences.
 
     Attributes:
         layer: of the head with the best prefix-matching score at the end of the run.
@@ -96,5 +96,5 @@ class Ablation:
 
     @property
     def rise(self) -> float:
-        """How far the loss rises without the head, nats per token; positive = the head bears a load."""
+        """Rise of the loss without the head, nats per token; positive = the model relies on the head."""
         return self.loss_without - self.loss

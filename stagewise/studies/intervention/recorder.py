@@ -1,4 +1,4 @@
-"""What the cells add to an ordinary run: a record of its scores, its end, and checkpoints to branch from."""
+"""Callbacks that cells add to an ordinary run: a record of its scores, its end, and checkpoints to branch from."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ class ScoreRecorder(pl.Callback):
     """
 
     def __init__(self, every_n_steps: int) -> None:
-        """Set the cadence, that of the ``InductionCallback``."""
+        """Sets the cadence, that of the ``InductionCallback``."""
         self._every = every_n_steps
         self._rows: list[tuple[int, float, float]] = []
         self._random: torch.Tensor | None = None
@@ -33,11 +33,11 @@ class ScoreRecorder(pl.Callback):
     def _record(self, trainer: pl.Trainer) -> None:
         step = trainer.global_step
         if step % self._every == 0 and (not self._rows or step > self._rows[-1][0]):
-            found = [float(trainer.callback_metrics[tags.induction(it)]) for it in ("prefix_matching", "loss_gap")]
+            found = [float(trainer.callback_metrics[tags.induction(name)]) for name in ("prefix_matching", "loss_gap")]
             self._rows.append((step, found[0], found[1]))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Record the initial weights, or go on with the random state of a checkpoint."""
+        """Records the initial weights, or continues with the random state of a checkpoint."""
         if self._random is not None:
             torch.set_rng_state(self._random)
             self._random = None
@@ -47,15 +47,15 @@ class ScoreRecorder(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Record where there was a measurement."""
+        """Records where there was a measurement."""
         self._record(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """The record, and torch's random state."""
+        """Returns the record, and torch's random state."""
         return {"rows": [list(row) for row in self._rows], "random": torch.get_rng_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up where a checkpoint left off."""
+        """Takes up where a checkpoint left off."""
         self._rows = [(int(step), score, gap) for step, score, gap in state_dict["rows"]]
         self._random = state_dict["random"]
 
@@ -76,7 +76,7 @@ class Ending(pl.Callback):
         settle_steps: int,
         end: int | None = None,
     ) -> None:
-        """Set when to measure.
+        """Sets when to measure.
 
         Args:
             recorder: of the run.
@@ -92,7 +92,7 @@ class Ending(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Measure and stop where it is time."""
+        """Measures and stops where it is time."""
         step = trainer.global_step
         formed = self._recorder.curve.formed_step
         end = self._given
@@ -106,10 +106,10 @@ class Ending(pl.Callback):
 
 
 class Branches(pl.Callback):
-    """Saves a checkpoint every so many steps, under names that :func:`branch_point` finds; list it last."""
+    """Saves a checkpoint every few steps, under names that :func:`branch_point` finds; list it last."""
 
     def __init__(self, folder: Path, every_n_steps: int) -> None:
-        """Set where and how often.
+        """Sets the folder and the interval.
 
         Args:
             folder: for the checkpoints.
@@ -121,13 +121,13 @@ class Branches(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save where one is due."""
+        """Saves where one is due."""
         if trainer.global_step % self._every == 0:
             trainer.save_checkpoint(self._folder / f"{trainer.global_step}.ckpt")
 
 
 def branch_point(folder: Path, step: int) -> tuple[Path | None, int]:
-    """The last checkpoint at or before a training step, and its step; None and 0 where there is none.
+    """Returns the last checkpoint at or before a training step, and its step; None and 0 where there is none.
 
     Args:
         folder: of a run's checkpoints, where it has any.

@@ -1,4 +1,4 @@
-"""What the online detector says of each signal of the undisturbed runs: on influence, and on losses alone."""
+"""Replay of the online detector on each signal of the undisturbed runs: on influence, and on losses alone."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ from stagewise.studies.intervention.training import run_folder
 
 
 def replayed_signals(config: InterventionConfig) -> list[str]:
-    """The signal of the arm ``live`` first, then others, for comparison."""
+    """Returns the signal of the arm ``live`` first, then others, for comparison."""
     group, against = config.weights.group, config.weights.onset.against
     others = [
         Signal(Kind.contrast, (group, against)),
@@ -33,7 +33,7 @@ def replayed_signals(config: InterventionConfig) -> list[str]:
 
 
 def first_window(table: xr.Dataset, signal: str, detector: DetectorConfig, *, start: int | None = None) -> int | None:
-    """Training step at which the online detector opens its first window on a signal; None for none.
+    """Returns the training step at which the online detector opens its first window on a signal; None for none.
 
     Args:
         table: of the signals of a run.
@@ -51,7 +51,7 @@ def first_window(table: xr.Dataset, signal: str, detector: DetectorConfig, *, st
 
 
 def detector_table(config: InterventionConfig, cells: Sequence[Cell], *, early_score: float) -> dict[str, Any]:
-    """The first window that the online detector of the arm ``live`` opens on each signal, seed by seed.
+    """Returns the first window that the online detector of the arm ``live`` opens on each signal, seed by seed.
 
     Args:
         config: of the experiment; the undisturbed runs are read from its output.
@@ -91,7 +91,7 @@ def detector_table(config: InterventionConfig, cells: Sequence[Cell], *, early_s
 
 
 def all_known(table: xr.Dataset, signals: Sequence[str]) -> int:
-    """Training step of the first probe at which every signal is known: changes since a reference come later.
+    """Returns the step of the first probe at which every signal is known: changes since a reference come later.
 
     Args:
         table: of the signals of a run.

@@ -1,4 +1,4 @@
-"""The report of the intervention experiment, in Markdown."""
+"""Report of the intervention experiment, in Markdown."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +68,7 @@ def _set_up(config: InterventionConfig, found: Summary) -> str:
         "the steps of `none`. *Mean score*: area under the prefix score up to the end, per step. *Background loss*: "
         "at the end, held-out sequences, arm minus none, nats per token, positive = worse. *Head rise*: how far the "
         "induction loss rises at the end when the output of the best head is set to zero, arm minus none, nats per "
-        "token, positive = the head bears more. *Budget*: mass that the weights moved up to the end, in steps. *Steps "
+        "token, positive = the head matters more. *Budget*: mass moved by the weights up to the end, in steps. *Steps "
         "used*: of the window, those before the arm's own head: what comes later cannot hasten it.\n\n"
         f"**Onset**: {_onset_words(weights.group, weights.onset)}. It is found afterwards, in the whole run. For "
         f"`inside_within`: {_onset_words(weights.group, weights.within_onset)}.\n\n"
@@ -96,7 +96,7 @@ def _windows(found: Summary) -> str:
 
 
 def write_report(output: Path, config: InterventionConfig, cells: Sequence[Cell], found: Summary) -> Path:
-    """Write ``report.md`` and ``figures/*.png``; returns the path of the report.
+    """Writes ``report.md`` and ``figures/*.png``; returns the path of the report.
 
     Args:
         output: folder.
@@ -106,9 +106,9 @@ def write_report(output: Path, config: InterventionConfig, cells: Sequence[Cell]
     """
     pictures = write_figures(output / "figures", found, cells)
     parts = ["# Reweighting in a window", _set_up(config, found), _ARMS.format(lead=config.weights.lead)]
-    for it in answers(found):
-        parts += [f"## {it.question}", "\n".join(f"* {line}" for line in it.lines)]
-    parts += ["## Steps saved", arms_table(found), "## Costs, and what the head bears", costs_table(found)]
+    for answer in answers(found):
+        parts += [f"## {answer.question}", "\n".join(f"* {line}" for line in answer.lines)]
+    parts += ["## Steps saved", arms_table(found), "## Costs, and reliance on the head", costs_table(found)]
     parts += [f"![{_CAPTIONS[name]}](figures/{name}.png)\n\n*{_CAPTIONS[name]}*" for name in pictures]
     if found["detector"]:
         parts += ["## The online detector on other signals", _DETECTOR, detector_markdown(found)]

@@ -1,4 +1,4 @@
-"""What the cells say: each arm against ``none`` of the same seed, and the arms against each other."""
+"""Results of the cells: each arm against ``none`` of the same seed, and the arms against each other."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -49,7 +49,7 @@ def _said(per_seed: Mapping[int, float]) -> dict[str, Any] | None:
 
 
 def by_arm(cells: Sequence[Cell]) -> dict[str, dict[int, Cell]]:
-    """Name of the arm to seed to cell, in the order of the cells.
+    """Returns the name of the arm to seed to cell, in the order of the cells.
 
     Raises:
         InputError: an arm of a seed comes twice.
@@ -78,7 +78,7 @@ def _step(cell: Cell, name: str) -> int | None:
 
 
 def _saved(none: BySeed, arm: BySeed, name: str) -> tuple[dict[int, float], list[int]]:
-    """Steps saved per seed, and the seeds whose arm never got there, which count with the end of the run."""
+    """Returns steps saved per seed, and the seeds whose arm never got there, which count with the end of the run."""
     saved: dict[int, float] = {}
     censored = []
     for seed in sorted(set(none) & set(arm)):
@@ -94,7 +94,7 @@ def _saved(none: BySeed, arm: BySeed, name: str) -> tuple[dict[int, float], list
 
 
 def _used(cell: Cell) -> float | None:
-    """Steps of the windows before the head of the cell; up to the end where it forms none."""
+    """Returns steps of the windows before the head of the cell; up to the end where it forms none."""
     if cell.curve is None or not cell.windows:
         return None
     head = cell.curve.score_step
@@ -166,7 +166,7 @@ def _comparisons(arms: Mapping[str, Any]) -> list[dict[str, Any]]:
         pairs += [(base, other) for other in others if base in arms and other != base]
     pairs += [(name, f"{name}_loss") for name in arms if f"{name}_loss" in arms]
     found = [_comparison(first, second, arms) for first, second in pairs]
-    return [it for it in found if it is not None]
+    return [entry for entry in found if entry is not None]
 
 
 def _sweep(arms: Mapping[str, Any], mechanism: str) -> list[dict[str, Any]]:
@@ -204,7 +204,7 @@ def _windows(none: BySeed) -> dict[str, Any]:
 
 
 def _live(none: BySeed, live: BySeed, acceleration: dict[str, Any] | None) -> dict[str, Any]:
-    """How the online detector did, over seeds whose run without weights reaches the scores asked for.
+    """Evaluates the online detector over seeds whose run without weights reaches the required scores.
 
     Until its first window opens the live run is that without weights, so that run's scores are the ones to go by.
     """
@@ -226,7 +226,7 @@ def _live(none: BySeed, live: BySeed, acceleration: dict[str, Any] | None) -> di
 
 
 def summarize(config: InterventionConfig, cells: Sequence[Cell]) -> Summary:
-    """Everything that is said of the cells, as plain data without wall-clock times.
+    """Returns everything that is said of the cells, as plain data without wall-clock times.
 
     A run that never forms the head counts with the end of the run: its acceleration is an upper bound, and its seed is
     named in ``censored``. A seed whose run without weights forms none is left out and named in ``left_out``.
@@ -275,25 +275,25 @@ def summarize(config: InterventionConfig, cells: Sequence[Cell]) -> Summary:
 
 
 def with_intervals_anew(found: Summary) -> Summary:
-    """Results of an earlier version with today's intervals, from the values of seeds that are stored in them.
+    """Returns results of an earlier version with today's intervals, from the values of seeds that are stored in them.
 
     Args:
         found: content of a ``results.json``.
     """
     again = {**renewed(found), "intervals": INTERVALS}
-    for it in again["comparisons"]:
-        it.pop("t_excludes_zero", None)
-        it["excludes_zero"] = _excludes_zero(it["difference"])
+    for comparison in again["comparisons"]:
+        comparison.pop("t_excludes_zero", None)
+        comparison["excludes_zero"] = _excludes_zero(comparison["difference"])
     return again
 
 
 def _settings(config: InterventionConfig) -> dict[str, Any]:
-    """What decides the results: not where the cells are kept, nor how many processes share them."""
+    """Returns the settings that decide the results: not the folder of the cells, nor the number of processes."""
     return {k: v for k, v in asdict(config).items() if k not in ("output", "num_workers", "backend")}
 
 
 def write_results(output: Path, config: InterventionConfig, cells: Sequence[Cell]) -> Summary:
-    """Write ``results.json`` and ``results.parquet``; returns the content of the first.
+    """Writes ``results.json`` and ``results.parquet``; returns the content of the first.
 
     Args:
         output: folder.

@@ -15,7 +15,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds with a 95 % interval, Student's t.
+    """Mean over seeds with a 95 % interval, Student's t.
 
     It supposes values that are about normal. The percentile bootstrap, which does not, is too narrow for few seeds:
     over 8 normal values it holds the truth in .88 to .90 of the cases, Student's t in .95.
@@ -41,7 +41,7 @@ class Interval:
 
 
 def interval_over_seeds(per_seed: Mapping[int, float]) -> Interval | None:
-    """Mean and interval of one value a seed, paired differences mostly; None without any.
+    """Returns the mean and interval of one value a seed, paired differences mostly; None without any.
 
     Args:
         per_seed: seed to value.
@@ -65,7 +65,7 @@ def interval_over_seeds(per_seed: Mapping[int, float]) -> Interval | None:
 
 
 def renewed(found: Any) -> Any:
-    """Results with every interval computed anew from the values of its seeds, and nothing else touched.
+    """Returns results with every interval computed anew from the values of its seeds, and nothing else touched.
 
     For results that were written with other intervals.
 

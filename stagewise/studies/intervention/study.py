@@ -29,14 +29,14 @@ _FREE_WEIGHTS = ("mechanisms",)
 
 
 def cell_settings(config: InterventionConfig) -> dict[str, Any]:
-    """Everything that a cell's result depends on, as plain data."""
+    """Returns everything that a cell's result depends on, as plain data."""
     content = {name: value for name, value in plain_settings(config).items() if name not in _FREE}
     content["weights"] = {name: value for name, value in content["weights"].items() if name not in _FREE_WEIGHTS}
     return content
 
 
 def check_settings(config: InterventionConfig) -> None:
-    """Refuse to add cells to those of other settings; the first time, write the settings.
+    """Refuses to add cells to those of other settings; the first time, writes the settings.
 
     Args:
         config: of the experiment.
@@ -52,7 +52,7 @@ Task = tuple[int, str, str]
 
 
 def _compute(config: InterventionConfig, task: Task, timeline: dict[str, int | None]) -> Cell:
-    """Run one cell and keep it; its folder takes the place of an earlier one only when it is whole."""
+    """Runs one cell and keeps it; its folder takes the place of an earlier one only when it is whole."""
     torch.set_num_threads(1)
     seed, arm, mechanism = task
     output = Path(config.output)
@@ -64,7 +64,7 @@ def _compute(config: InterventionConfig, task: Task, timeline: dict[str, int | N
 
 
 def _check(config: InterventionConfig) -> None:
-    """Refuse what can be refused before the work starts."""
+    """Refuses what can be refused before the work starts."""
     check_output(Path(config.output))
     register(config.backend)
     with torch.random.fork_rng():
@@ -75,7 +75,7 @@ def _check(config: InterventionConfig) -> None:
 
 
 def check_groups(config: InterventionConfig, groups: Iterable[str]) -> None:
-    """Refuse names of groups, and a signal, that the observed sequences do not have.
+    """Refuses names of groups, and a signal, that the observed sequences do not have.
 
     Args:
         config: of the experiment.
@@ -101,7 +101,7 @@ def check_groups(config: InterventionConfig, groups: Iterable[str]) -> None:
 
 
 def run_cells(config: InterventionConfig, progress: Progress = print) -> list[Cell]:
-    """Run every cell that is not there yet.
+    """Runs every cell that is not there yet.
 
     The arm ``none`` of each seed first: it says where the windows of the others are. Cells are written as they end, so
     that a study which was killed goes on where it was.

@@ -1,4 +1,4 @@
-"""Whether the data of the experiment last: found before the first cell, for the seeds and windows to come."""
+"""Check before the first cell that the data of the experiment last, for all seeds and windows."""
 
 from stagewise.errors import InputError
 from stagewise.interventions.supply import check_supply
@@ -12,7 +12,7 @@ _MARGIN = 1.1
 
 
 def check_data(config: InterventionConfig) -> None:
-    """Draw the order of each seed, without loading anything, with a window where the data are nearly used up.
+    """Draws the order of each seed, without loading anything, with a window where the data are nearly used up.
 
     Args:
         config: of the experiment.

@@ -1,4 +1,4 @@
-"""The results as Markdown tables, which a terminal shows as well."""
+"""Results as Markdown tables, which a terminal shows as well."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,7 +31,7 @@ def _lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def arms_table(found: Summary) -> str:
-    """How much earlier each arm has the head: window start, steps saved, seeds, share of ``none``'s steps.
+    """Tabulates how much earlier each arm has the head: window start, steps saved, seeds, share of ``none``'s steps.
 
     Args:
         found: see :func:`~stagewise.studies.intervention.results.summarize`.
@@ -55,7 +55,7 @@ def arms_table(found: Summary) -> str:
 
 
 def costs_table(found: Summary) -> str:
-    """What each arm costs, and whether its head bears as much: all at the end, arm minus none.
+    """Tabulates the cost of each arm, and the reliance on its head: all at the end, arm minus none.
 
     Args:
         found: see :func:`~stagewise.studies.intervention.results.summarize`.
@@ -75,7 +75,7 @@ def costs_table(found: Summary) -> str:
 
 
 def cells_table(found: Summary) -> str:
-    """Steps saved of every cell; ``at most`` where the arm never forms the head, ``-`` where there is none.
+    """Returns steps saved of every cell; ``at most`` where the arm never forms the head, ``-`` where there is none.
 
     Args:
         found: see :func:`~stagewise.studies.intervention.results.summarize`.
@@ -98,30 +98,30 @@ def comparisons_table(found: Summary) -> str:
         found: see :func:`~stagewise.studies.intervention.results.summarize`.
     """
     rows = []
-    for it in found["comparisons"]:
-        both = it["difference"]
-        censored = ", ".join(map(str, it["censored"])) or "-"
-        rows.append([it["first"], it["second"], say_interval(both), str(both["n"]), censored])
+    for comparison in found["comparisons"]:
+        both = comparison["difference"]
+        censored = ", ".join(map(str, comparison["censored"])) or "-"
+        rows.append([comparison["first"], comparison["second"], say_interval(both), str(both["n"]), censored])
     return _lines(["first", "second", "difference", "n", "censored"], rows)
 
 
 def detector_markdown(found: Summary) -> str:
-    """Where the online detector opens its first window on each signal, seed by seed.
+    """Tabulates where the online detector opens its first window on each signal, seed by seed.
 
     Args:
         found: what :func:`~stagewise.studies.intervention.results.write_results` returned.
     """
     rows = []
-    for signal, it in found["detector"].items():
-        starts = [it["first_window"].get(str(seed), "") for seed in found["seeds"]]
-        counts = [f"{it['opened_before_t25']} of {it['n']}", f"{it['none_before_half_t50']} of {it['n']}"]
+    for signal, row in found["detector"].items():
+        starts = [row["first_window"].get(str(seed), "") for seed in found["seeds"]]
+        counts = [f"{row['opened_before_t25']} of {row['n']}", f"{row['none_before_half_t50']} of {row['n']}"]
         rows.append([f"`{signal}`", *("-" if start is None else str(start) for start in starts), *counts])
     seeds = [f"seed {seed}" for seed in found["seeds"]]
     return _lines(["signal", *seeds, "before t25", "none before t50 / 2"], rows)
 
 
 def results_markdown(found: Summary) -> str:
-    """All that the terminal shows at the end.
+    """Returns all that the terminal shows at the end.
 
     Args:
         found: see :func:`~stagewise.studies.intervention.results.summarize`.

@@ -1,4 +1,4 @@
-"""The cells as one Parquet file, one row each."""
+"""Cells as one Parquet file, one row each."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,7 +65,7 @@ def _kind(column: str) -> pa.DataType:
 
 
 def write_cells_parquet(path: Path, cells: Sequence[Cell]) -> Path:
-    """Write one row a cell, aside and renamed; what a cell has not is null. Returns the path.
+    """Writes one row a cell, aside and renamed; what a cell has not is null. Returns the path.
 
     Args:
         path: of the file.

@@ -1,4 +1,4 @@
-"""When, in a run that nobody disturbed, the influence of a group begins to rise, and when it peaks."""
+"""Onset and peak of the influence of a group, in an undisturbed run."""
 
 import numpy as np
 import xarray as xr
@@ -10,7 +10,7 @@ Array = NDArray[np.float64]
 
 
 def influence_of(run: xr.Dataset, group: str, part: str) -> Array:
-    """A group's influence on itself at each probe, ``[step]``, nats^2; negative = helpful.
+    """Returns a group's influence on itself at each probe, ``[step]``, nats^2; negative = helpful.
 
     Args:
         run: as :func:`stagewise.runs.store.open_run` returns it.
@@ -46,9 +46,9 @@ def onset_step(run: xr.Dataset, group: str, against: str, *, part: str, ratio: f
     Args:
         run: as :func:`stagewise.runs.store.open_run` returns it.
         group: whose influence on itself rises.
-        against: the group that it is held against, its influence on itself taken in size.
+        against: the group that it is compared with, by the size of its influence on itself.
         part: of the influence of both.
-        ratio: so many times the other one.
+        ratio: multiple of the other one.
 
     Returns:
         Training step of the first probe of that run; None where not even the peak exceeds it. The first probe of

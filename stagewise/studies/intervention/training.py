@@ -120,19 +120,19 @@ def _timeline(folder: Path, config: InterventionConfig, end: int) -> dict[str, i
 
 
 def run_folder(output: Path, seed: int, name: str) -> Path:
-    """Where the event files of a cell are, and the probes of the arm ``none``."""
+    """Returns the folder of the event files of a cell, and of the probes of the arm ``none``."""
     return output / "runs" / f"seed-{seed}" / name
 
 
 def checkpoint_folder(output: Path, seed: int) -> Path:
-    """Where the checkpoints are that arms of a seed branch from."""
+    """Returns the folder of the checkpoints that arms of a seed branch from."""
     return output / "checkpoints" / f"seed-{seed}"
 
 
 def train_cell(
     config: InterventionConfig, seed: int, arm: str, mechanism: str, timeline: Mapping[str, int | None], folder: Path
 ) -> Cell:
-    """Train and measure one arm of one seed.
+    """Trains and measures one arm of one seed.
 
     Args:
         config: of the experiment.
@@ -225,7 +225,7 @@ def train_cell(
     plan = None if intervention is None else intervention.plan
     return replace(
         empty,
-        windows=() if plan is None else tuple((it.start, it.end) for it in plan.spans(until=ending.end)),
+        windows=() if plan is None else tuple((span.start, span.end) for span in plan.spans(until=ending.end)),
         end=ending.end,
         curve=recorder.curve,
         final_losses=losses,

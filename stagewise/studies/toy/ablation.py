@@ -19,7 +19,7 @@ def window_means(steps: Array, bif: Array, start: float, end: float) -> Array:
 
 
 def _at(steps: Array, bif: Array, step: float) -> Array:
-    """Linear interpolation between the two probes around a step; the nearest probe beyond the ends."""
+    """Returns the linear interpolation between the two probes around a step; the nearest probe beyond the ends."""
     place = np.interp(step, steps, np.arange(len(steps)))
     low = int(np.floor(place))
     high = min(low + 1, len(steps) - 1)
@@ -31,7 +31,7 @@ READINGS = ("window_end", "run_end", "maximum")
 
 
 def window_influence(chains: xr.Dataset, exact: xr.Dataset) -> xr.DataArray:
-    """BIF in each window, ``[window_length, window_start, item, item_j]``, nats^2, negative = helpful."""
+    """Returns the BIF in each window, ``[window_length, window_start, item, item_j]``, nats^2, negative = helpful."""
     steps = chains["step"].values.astype(np.float64)
     found = [
         [window_means(steps, chains["bif"].values, start, start + length) for start in exact["window_start"].values]
@@ -44,7 +44,7 @@ def window_influence(chains: xr.Dataset, exact: xr.Dataset) -> xr.DataArray:
 
 
 def window_agreement(chains: xr.Dataset, exact: xr.Dataset) -> dict[str, float]:
-    """Correlation of BIF in a window with the effect of the window, for each weight, length and reading.
+    """Returns the correlation of BIF in a window with the effect of the window, for each weight, length and reading.
 
     ``<reading>_r`` are those of the shortest windows and the first weight; the others are
     ``<reading>_r_<length>_weight_<weight>``. ``run_end_size`` and ``maximum_size`` are the norms of those readings over

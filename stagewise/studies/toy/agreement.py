@@ -1,4 +1,4 @@
-"""How far influence from chains, closed forms and retraining agree, for one seed."""
+"""Agreement of influence from chains, closed forms and retraining, for one seed."""
 
 from itertools import pairwise
 
@@ -12,19 +12,19 @@ from stagewise.studies.toy.config import ToyConfig
 Array = NDArray[np.float64]
 
 SURE = 3.0
-"""Standard errors beyond which an influence is told from zero; more of them where they are over few chains."""
+"""Standard errors beyond which an influence differs from zero; more of them with few chains."""
 
 NEGLIGIBLE = 1e-3
 """Effects below this share of the run's largest have no sign to speak of."""
 
 
 def off_diagonal(size: int) -> NDArray[np.bool_]:
-    """``[item, item]``: pairs of different items. The diagonal dominates any pooled figure and says little."""
+    """Returns ``[item, item]``: pairs of different items. The diagonal dominates any pooled figure and says little."""
     return ~np.eye(size, dtype=bool)
 
 
 def pooled_correlation(left: Array, right: Array) -> float:
-    """Pearson correlation over all entries off the diagonal of the last two axes.
+    """Returns the Pearson correlation over all entries off the diagonal of the last two axes.
 
     Args:
         left: ``[..., item, item]``, any unit.
@@ -44,7 +44,7 @@ def _correlation(x: Array, y: Array) -> float:
 
 
 def residual_correlation(left: Array, right: Array, relations: NDArray[np.str_]) -> float:
-    """Correlation of what is left after the mean of each relation at each step is taken off.
+    """Returns the correlation of what is left after the mean of each relation at each step is taken off.
 
     On a balanced tree the pairs of one relation are replicates of each other: a pooled correlation is that of a few
     mean curves. This one is that of single pairs.
@@ -74,19 +74,19 @@ def sign_agreement(left: Array, right: Array, keep: NDArray[np.bool_]) -> float:
 
 
 def relative_error(value: Array, truth: Array) -> float:
-    """Norm of the difference over the norm of the truth, off the diagonal."""
+    """Returns the norm of the difference over the norm of the truth, off the diagonal."""
     chosen = np.broadcast_to(off_diagonal(truth.shape[-1]), truth.shape)
     return float(np.linalg.norm((value - truth)[chosen]) / np.linalg.norm(truth[chosen]))
 
 
 def told_from_zero(curves: xr.Dataset) -> NDArray[np.bool_]:
-    """``[step, item, item_j]``: influence from chains beyond :data:`SURE` standard errors, by Student's t."""
+    """Returns ``[step, item, item_j]``: influence from chains beyond :data:`SURE` standard errors, by Student's t."""
     limit = sure_limit(SURE, curves.attrs["num_chains"] - 1)
     return np.abs(curves["bif"].values) > limit * curves["bif_se"].values
 
 
 def _with_signs(name: str, bif: Array, effect: Array, sure: NDArray[np.bool_]) -> dict[str, float]:
-    """Correlation over all pairs; signs of all, and of those that both methods tell from zero."""
+    """Returns the correlation over all pairs; signs of all, and of those that both methods tell from zero."""
     pairs = np.broadcast_to(off_diagonal(effect.shape[-1]), effect.shape)
     sizeable = np.abs(effect) > NEGLIGIBLE * np.abs(effect[pairs]).max()
     both = sure & sizeable
@@ -99,7 +99,7 @@ def _with_signs(name: str, bif: Array, effect: Array, sure: NDArray[np.bool_]) -
 
 
 def agreement(chains: xr.Dataset, exact: xr.Dataset, config: ToyConfig) -> dict[str, float]:
-    """Figures of agreement, by the names they have in ``validation.json``; pairs of different items only.
+    """Returns figures of agreement, by the names they have in ``validation.json``; pairs of different items only.
 
     Args:
         chains: see :func:`~stagewise.studies.toy.chain_curves.chain_curves`.

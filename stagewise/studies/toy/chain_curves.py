@@ -1,4 +1,4 @@
-"""What the callback of a finished run measured: influence from chains, and the signal of transitions."""
+"""Measurements of the callback in a finished run: influence from chains, and the signal of transitions."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 
 def _chain_influence(losses: Array) -> Array:
-    """``[chain, item, item_j]``: BIF of each chain around its own mean, from ``[chain, draw, item]``."""
+    """Returns ``[chain, item, item_j]``: BIF of each chain around its own mean, from ``[chain, draw, item]``."""
     centred = losses - losses.mean(axis=1, keepdims=True)
     return -np.einsum("cdi,cdj->cij", centred, centred) / losses.shape[1]
 
@@ -35,7 +35,7 @@ def _of_relations(hierarchy: Hierarchy) -> dict[str, NDArray[np.bool_]]:
 
 
 def chain_curves(folder: Path, hierarchy: Hierarchy) -> xr.Dataset:
-    """Read a run back from its store, as anybody would.
+    """Reads a run back from its store, as anybody would.
 
     Args:
         folder: log directory of the run.
@@ -85,7 +85,7 @@ def chain_curves(folder: Path, hierarchy: Hierarchy) -> xr.Dataset:
             "part": np.array(PARTS, dtype=object),
         },
         attrs={
-            "windows": [[it["start"], it["peak"], it["end"]] for it in summary["transitions"]],
+            "windows": [[window["start"], window["peak"], window["end"]] for window in summary["transitions"]],
             "num_chains": int(losses.shape[1]),
             "num_draws": int(losses.shape[2]),
             "probes_flagged": summary["probes_flagged"],

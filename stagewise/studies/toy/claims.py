@@ -1,4 +1,4 @@
-"""What of the paper's picture the figures bear out: each claim with its conditions, in words for newcomers."""
+"""Claims of the paper checked against the figures: each with its conditions, in words for newcomers."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ def _most(value: float) -> Aim:
 
 
 class Claim(NamedTuple):
-    """A statement that the figures can contradict.
+    """Statement that the figures can contradict.
 
     Attributes:
         kind: :data:`HOLDS`, :data:`CONDITION` or :data:`NOT`.
@@ -40,7 +40,7 @@ class Claim(NamedTuple):
         return {name: AIMS[name] for name in self.aims} | dict(self.conditions)
 
     def borne_out(self, summary: Summary) -> bool:
-        """Whether the medians meet every condition."""
+        """True if the medians meet every condition."""
         return all(aim.met(summary[name]["median"]) for name, aim in self.needs.items())
 
 
@@ -123,7 +123,7 @@ CLAIMS = (
     ),
     Claim(
         CONDITION,
-        "**Signs, where influence is told from zero.** Over all pairs and probes the sign agrees with retraining for "
+        "**Signs, where influence differs from zero.** Over all pairs and probes the sign agrees with retraining for "
         "the horizon in {horizon_loo_sign_all} only. Far pairs have little influence on each other; and once all is "
         "learned gradients vanish, and BIF shows how wide the posterior is, not what training would do.",
         conditions={"horizon_loo_sign_all": _most(0.95)},
@@ -156,8 +156,8 @@ CLAIMS = (
     Claim(
         NOT,
         "**BIF is not leave-one-out over the whole run.** The correlation is {full_loo_r}; the sign agrees in "
-        "{full_loo_sign} of the pairs told from zero, in {full_loo_sign_all} of all (the gradient dot product: r "
-        "{graddot_full_loo_r}). Nor is it the exact derivative of the whole run (r {unrolled_r}): that carries the "
+        "{full_loo_sign} of the pairs that differ from zero, in {full_loo_sign_all} of all (the gradient dot product: "
+        "r {graddot_full_loo_r}). Nor is it the exact derivative of the whole run (r {unrolled_r}): that carries the "
         "history of the run, while BIF knows the present weights only. And one item is no small change: even the exact "
         "derivative correlates at {tangent_full_drop_r} with leaving it out.",
         conditions={"full_loo_r": _most(0.9), "unrolled_r": _most(0.9), "tangent_full_drop_r": _most(0.95)},
@@ -185,7 +185,7 @@ def _shown(figure: Mapping[str, Any]) -> str:
 
 
 def sorted_claims(summary: Summary) -> dict[str, list[str]]:
-    """The claims in words, by kind; those that the figures contradict under :data:`CONTRADICTED`.
+    """Returns the claims in words, by kind; those that the figures contradict under :data:`CONTRADICTED`.
 
     Args:
         summary: see :func:`~stagewise.studies.toy.validation.summarize`.

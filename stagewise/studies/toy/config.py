@@ -24,7 +24,7 @@ from stagewise.toy.hierarchy import Hierarchy
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """The network and its training by plain gradient descent on full batches.
+    """Settings of the network and its training by plain gradient descent on full batches.
 
     Attributes:
         hidden: hidden units. With few of them modes are not independent of each other at the start.
@@ -50,7 +50,7 @@ class NetworkSettings:
 
 @dataclass(frozen=True)
 class InfluenceSettings:
-    """What the influence callback gets, as under ``influence`` of ``stagewise fit``.
+    """Settings of the influence callback, as under ``influence`` of ``stagewise fit``.
 
     Attributes:
         schedule: when to probe.
@@ -88,13 +88,13 @@ class RetrainingSettings:
     """Retraining, and what else is computed without chains.
 
     Attributes:
-        horizons: an item is dropped for so many steps from a checkpoint that the runs share.
+        horizons: steps for which an item is dropped, from a checkpoint that the runs share.
         horizon: the one of them that the reported figures are about.
         window_lengths: lengths of the windows in which an item's weight is changed, steps.
         window_weights: what it is changed to: 0 drops it, 2 doubles it.
         num_windows: starts of windows, evenly spaced in log step over the probed part of the run.
         small_change: weight change that stands for the derivative.
-        gaussian_every: the local Gaussian is computed at every so many probes.
+        gaussian_every: interval, in probes, at which the local Gaussian is computed.
 
     Raises:
         InputError: a value out of range.
@@ -133,7 +133,7 @@ class RetrainingSettings:
 
 @dataclass(frozen=True)
 class ToyConfig:
-    """The toy experiment.
+    """Settings of the toy experiment.
 
     Attributes:
         seeds: one run each; they draw the initial weights and the noise of the chains.

@@ -1,4 +1,4 @@
-"""What needs no chains: the learning of modes, exact and closed-form influence, retraining, representations."""
+"""Curves without chains: the learning of modes, exact and closed-form influence, retraining, representations."""
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ _PAIRS = ("step", "item", "item_j")
 
 
 def targets_of(hierarchy: Hierarchy) -> torch.Tensor:
-    """``[property, item]``, float64."""
+    """Returns ``[property, item]``, float64."""
     return torch.from_numpy(hierarchy.features.T.copy())
 
 
@@ -92,7 +92,7 @@ def _learning(config: ToyConfig, run: Weights, seed: int) -> tuple[xr.Dataset, M
 
 
 def _gaussian(config: ToyConfig, run: Weights) -> xr.Dataset:
-    """BIF of the local Gaussian at every few probes, to second order at the localized mode."""
+    """Returns the BIF of the local Gaussian at every few probes, to second order at the localized mode."""
     sgld = config.influence.sgld
     _, localization = sgld.numbers()
     steps = config.probed_steps[:: config.retraining.gaussian_every]
@@ -105,12 +105,12 @@ def _gaussian(config: ToyConfig, run: Weights) -> xr.Dataset:
         )
         for step in steps
     ]
-    curves = (("gaussian_step", "item", "item_j"), -np.stack([it.covariance for it in found]))
+    curves = (("gaussian_step", "item", "item_j"), -np.stack([gaussian.covariance for gaussian in found]))
     return xr.Dataset({"gaussian": curves}, coords={"gaussian_step": steps})
 
 
 def _scaled(hidden: Array) -> Array:
-    """``[step, item, 3]``: in three dimensions, the last of them empty where two items need only two."""
+    """Returns ``[step, item, 3]``: in three dimensions, the last of them empty where two items need only two."""
     shown = min(3, hidden.shape[1])
     return np.pad(mds_over_time(hidden, num_dimensions=shown), ((0, 0), (0, 0), (0, 3 - shown)))
 
@@ -137,7 +137,7 @@ def _windows(config: ToyConfig, run: Weights) -> xr.Dataset:
 
 
 def check_computable(config: ToyConfig) -> None:
-    """Refuse, before the work, settings for which there is no local Gaussian or no closed form.
+    """Refuses, before the work, settings for which there is no local Gaussian or no closed form.
 
     The first probe of the first seed tells: the loss is most saddle-like where nothing is learned yet.
 
@@ -156,7 +156,7 @@ def check_computable(config: ToyConfig) -> None:
 
 
 def exact_curves(config: ToyConfig, seed: int) -> xr.Dataset:
-    """Everything about one seed that needs no chains, from the same initial weights as the trained run.
+    """Returns everything about one seed that needs no chains, from the same initial weights as the trained run.
 
     Influence is in nats for each unit of an item's weight, and negative = helpful, except ``gaussian``, in nats^2.
 

@@ -1,4 +1,4 @@
-"""The report of the toy experiment, in Markdown."""
+"""Report of the toy experiment, in Markdown."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,9 +26,9 @@ _CAPTIONS = {
 
 
 def showcase_pair(config: ToyConfig) -> tuple[str, str]:
-    """The pair that is followed through the report: the first cousins of the tree, or else its first two items."""
+    """Returns the pair followed through the report: the first cousins of the tree, or else its first two items."""
     pairs = config.hierarchy.pairs()
-    row, column, _ = next((it for it in pairs if it[2] == "cousin"), pairs[0])
+    row, column, _ = next((pair for pair in pairs if pair[2] == "cousin"), pairs[0])
     return config.hierarchy.items[row], config.hierarchy.items[column]
 
 
@@ -46,7 +46,7 @@ def _showcase_table(results: Sequence[SeedResult], config: ToyConfig) -> str:
     item, item_j = showcase_pair(config)
     lines = [f"| seed | {' | '.join(METHODS)} |", f"|---|{'---|' * len(METHODS)}"]
     for result in results:
-        by_method = {it.method: it for it in result.flips if (it.item, it.item_j) == (item, item_j)}
+        by_method = {flip.method: flip for flip in result.flips if (flip.item, flip.item_j) == (item, item_j)}
         cells = [_flip_words(by_method[method]) for method in METHODS]
         lines.append(f"| {result.seed} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -59,7 +59,7 @@ def _relation_table(results: Sequence[SeedResult]) -> str:
         cells = []
         for relation in relations:
             flips = result.relation_flips[relation]
-            words = [f"{it.step:.0f} [{it.earliest}, {it.latest}] ({it.words})" for it in flips]
+            words = [f"{flip.step:.0f} [{flip.earliest}, {flip.latest}] ({flip.words})" for flip in flips]
             cells.append("; ".join(words) or "none")
         lines.append(f"| {result.seed} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -79,11 +79,15 @@ def _branch_table(results: Sequence[SeedResult]) -> str:
 
 
 def _window_table(results: Sequence[SeedResult]) -> str:
-    lines = ["| seed | true transitions | " + " | ".join(it.signal for it in results[0].detections) + " |"]
+    lines = [
+        "| seed | true transitions | " + " | ".join(detection.signal for detection in results[0].detections) + " |"
+    ]
     lines.append(f"|---|---|{'---|' * len(results[0].detections)}")
     for result in results:
         truth = ", ".join(map(str, result.exact.attrs["transitions"]))
-        found = [", ".join(str(window.peak) for window in it.windows) or "none" for it in result.detections]
+        found = [
+            ", ".join(str(window.peak) for window in detection.windows) or "none" for detection in result.detections
+        ]
         lines.append(f"| {result.seed} | {truth} | {' | '.join(found)} |")
     return "\n".join(lines)
 
@@ -98,7 +102,7 @@ _GLOSSARY = (
 
 
 def _flags(results: Sequence[SeedResult]) -> str:
-    """Which probes the callback flags, and that they are used."""
+    """Describes the probes that the callback flags, which are used all the same."""
     parts = []
     for result in results:
         steps = result.chains.attrs["flagged_steps"]
@@ -136,7 +140,7 @@ def _set_up(results: Sequence[SeedResult], config: ToyConfig) -> str:
 
 
 def report_markdown(results: Sequence[SeedResult], config: ToyConfig) -> str:
-    """The report; its figures lie beside it, in ``figures/``."""
+    """Returns the report; its figures lie beside it, in ``figures/``."""
     item, item_j = showcase_pair(config)
     summary = summarize(results)
     parts = [
@@ -174,6 +178,6 @@ def report_markdown(results: Sequence[SeedResult], config: ToyConfig) -> str:
 
 
 def write_report(output: Path, results: Sequence[SeedResult], config: ToyConfig) -> Path:
-    """Write ``report.md`` and ``figures/*.png``; returns the path of the report."""
+    """Writes ``report.md`` and ``figures/*.png``; returns the path of the report."""
     write_figures(output / "figures", results, config)
     return write_text_file(output / REPORT_NAME, report_markdown(results, config))

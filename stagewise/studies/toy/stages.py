@@ -31,7 +31,7 @@ METHODS = {
 def method_curves(
     chains: xr.Dataset, exact: xr.Dataset, method: str, *, horizon: int
 ) -> tuple[Array, Array, Array, float | None]:
-    """Steps ``[step]``, influence and its errors ``[step, item, item_j]``, and the errors' degrees of freedom.
+    """Returns steps ``[step]``, influence and its errors ``[step, item, item_j]``, and the errors' degrees of freedom.
 
     What has no sampling error gets one that makes values below :data:`~stagewise.studies.toy.agreement.NEGLIGIBLE`
     of the largest unsure: smaller ones mean nothing.
@@ -77,7 +77,7 @@ class PairFlips:
 
 
 def pair_flips(chains: xr.Dataset, exact: xr.Dataset, hierarchy: Hierarchy, *, horizon: int) -> list[PairFlips]:
-    """Flips of each unordered pair of items by each method.
+    """Returns flips of each unordered pair of items by each method.
 
     Influence from chains is symmetric. The other methods are not, quite: the item that comes first has the weight.
     """
@@ -91,7 +91,7 @@ def pair_flips(chains: xr.Dataset, exact: xr.Dataset, hierarchy: Hierarchy, *, h
 
 
 def relation_flips(chains: xr.Dataset) -> dict[str, tuple[SignFlip, ...]]:
-    """Flips of the mean influence over the pairs of each relation, from chains."""
+    """Returns flips of the mean influence over the pairs of each relation, from chains."""
     degrees = chains.attrs["num_chains"] - 1
     return {
         str(relation): tuple(
@@ -109,7 +109,7 @@ def relation_flips(chains: xr.Dataset) -> dict[str, tuple[SignFlip, ...]]:
 
 @dataclass(frozen=True)
 class Detection:
-    """What one signal finds of the true transitions.
+    """True transitions that one signal finds.
 
     Attributes:
         signal: its name in tables.
@@ -128,7 +128,7 @@ BETWEEN, LOSSES, NORM = "between", "losses alone", "norm of the BIF"
 
 
 def signals(chains: xr.Dataset, exact: xr.Dataset) -> dict[str, Array]:
-    """``[step]`` each; NaN where a probe has no reference.
+    """Returns ``[step]`` each; NaN where a probe has no reference.
 
     - ``between``: the callback's own, square root of the between-norm, nats.
     - ``losses alone``: the same from the losses at the training weights, without chains, nats.
@@ -144,7 +144,7 @@ def signals(chains: xr.Dataset, exact: xr.Dataset) -> dict[str, Array]:
 
 
 def detections(chains: xr.Dataset, exact: xr.Dataset, *, min_prominence: float) -> list[Detection]:
-    """Windows of each signal, matched with the stages of learning.
+    """Returns windows of each signal, matched with the stages of learning.
 
     Where a loss falls fastest is nearly what differences of losses measure: that match is a check of consistency. The
     half-times of the closed form know nothing of the run but its first weights.
@@ -162,7 +162,7 @@ def detections(chains: xr.Dataset, exact: xr.Dataset, *, min_prominence: float) 
 
 @dataclass(frozen=True)
 class BranchPeak:
-    """When a branch parts, and when its sides harm each other most.
+    """Times at which a branch separates, and at which its sides harm each other most.
 
     Attributes:
         branch: name of the node.
@@ -189,7 +189,7 @@ def _across(children: Sequence[Sequence[int]], size: int) -> NDArray[np.bool_]:
 
 
 def branch_peaks(chains: xr.Dataset, exact: xr.Dataset, hierarchy: Hierarchy) -> list[BranchPeak]:
-    """Branching times of the hidden representation beside the peaks of influence across each branch."""
+    """Returns branching times of the hidden representation beside the peaks of influence across each branch."""
     steps, bif, errors = (chains[name].values for name in ("step", "bif", "bif_se"))
     found = []
     for branch in hierarchy.branches():

@@ -1,4 +1,4 @@
-"""The toy over seeds: shared out to processes, measured, written, one folder a seed."""
+"""Toy experiment over seeds: distributed over processes, measured and written, one folder a seed."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -28,12 +28,12 @@ _EVENTS = "events.out.tfevents."
 
 
 def seed_folder(output: Path, seed: int) -> Path:
-    """Where a seed's run is: event files, ``influence.zarr``, ``summary.json``, ``classes.md``, ``curves.zarr``."""
+    """Returns the folder of a seed's run: event files, ``influence.zarr``, ``summary.json`` and curves."""
     return output / f"seed-{seed}"
 
 
 def check_free(output: Path, seeds: Sequence[int]) -> None:
-    """Refuse to write where something else is.
+    """Refuses to write where something else is.
 
     Args:
         output: folder of the experiment.
@@ -64,16 +64,16 @@ _REPLAY_TOLERANCE = 1e-9
 
 
 def _run_chains(config: ToyConfig, seed: int) -> tuple[xr.Dataset, list[str]]:
-    """Train one seed and read its curves; a run of the seed that is there already stays until this one is whole."""
+    """Trains one seed and reads its curves; a run of the seed that is there already stays until this one is whole."""
     with whole_folder(seed_folder(Path(config.output), seed)) as folder:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             run = train(config, seed, folder)
-        notices = [" ".join(str(it.message).split()) for it in caught]
-        notices = [it.removeprefix("stagewise: ") for it in notices if it.startswith("stagewise")]
-        for it in caught:
-            if issubclass(it.category, RuntimeWarning):  # numerical trouble must not pass unseen
-                warnings.warn_explicit(it.message, it.category, it.filename, it.lineno)
+        notices = [" ".join(str(warning.message).split()) for warning in caught]
+        notices = [notice.removeprefix("stagewise: ") for notice in notices if notice.startswith("stagewise")]
+        for warning in caught:
+            if issubclass(warning.category, RuntimeWarning):  # numerical trouble must not pass unseen
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         missing = sorted(set(config.probed_steps) - set(ProbeStore(folder / STORE_NAME).steps()))
         if missing:
             raise InputError(
@@ -84,7 +84,7 @@ def _run_chains(config: ToyConfig, seed: int) -> tuple[xr.Dataset, list[str]]:
         curves["trained_first"] = (("hidden", "item"), run.final.first.numpy())
         curves["trained_second"] = (("property", "hidden"), run.final.second.numpy())
     # Flags are counted in the curves.
-    return curves, [it for it in notices if "flagged" not in it]
+    return curves, [notice for notice in notices if "flagged" not in notice]
 
 
 def _compute(config: ToyConfig, seed: int, part: str) -> tuple[int, str, Any]:
@@ -93,7 +93,7 @@ def _compute(config: ToyConfig, seed: int, part: str) -> tuple[int, str, Any]:
 
 
 def _replay_error(chains: xr.Dataset, exact: xr.Dataset) -> float:
-    """Largest difference between the weights that Lightning trained and those of plain matrix algebra."""
+    """Returns the largest difference between the weights that Lightning trained and those of plain matrix algebra."""
     differences = [
         np.abs(chains[f"trained_{layer}"].values - exact[f"final_{layer}"].values).max()
         for layer in ("first", "second")
@@ -102,7 +102,7 @@ def _replay_error(chains: xr.Dataset, exact: xr.Dataset) -> float:
 
 
 def _measured(config: ToyConfig, seed: int, chains: xr.Dataset, exact: xr.Dataset) -> SeedResult:
-    """The result of a seed; its curves are written beside its run."""
+    """Returns the result of a seed; its curves are written beside its run."""
     chains.attrs["replay_error"] = _replay_error(chains, exact)
     if not chains.attrs["replay_error"] <= _REPLAY_TOLERANCE:
         raise InputError(
@@ -116,7 +116,7 @@ def _measured(config: ToyConfig, seed: int, chains: xr.Dataset, exact: xr.Datase
 
 
 def run_seeds(config: ToyConfig, progress: Progress = print) -> list[SeedResult]:
-    """Train, probe and retrain each seed.
+    """Trains, probes and retrains each seed.
 
     Chains and what needs none are separate tasks, so that two processes are both busy to the end.
 

@@ -1,4 +1,4 @@
-"""The figures as a table, for the terminal and the report."""
+"""Figures as a table, for the terminal and the report."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ Summary = Mapping[str, Mapping[str, Any]]
 
 
 class Aim(NamedTuple):
-    """A value that would confirm the method.
+    """Value that would confirm the method.
 
     Attributes:
         value: the limit.
@@ -18,7 +18,7 @@ class Aim(NamedTuple):
     least: bool = True
 
     def met(self, figure: float) -> bool:
-        """Whether a figure is on the right side."""
+        """True if a figure is on the right side of its limit."""
         return figure >= self.value if self.least else figure <= self.value
 
     def __str__(self) -> str:
@@ -26,7 +26,7 @@ class Aim(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A figure that is shown.
+    """Figure that is shown.
 
     Attributes:
         name: in ``validation.json``.
@@ -95,7 +95,7 @@ AIMS: Mapping[str, Aim] = {row.name: row.aim for row in ROWS if row.aim is not N
 
 
 def number(value: float) -> str:
-    """A figure with three digits behind the point, small ones as powers of ten."""
+    """Returns a figure with three digits behind the point, small ones as powers of ten."""
     return f"{value:.3f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.1e}"
 
 
@@ -109,14 +109,14 @@ def _cells(row: Row, figure: Mapping[str, Any], num_seeds: int) -> tuple[str, ..
 
 
 def table_rows(summary: Summary) -> list[tuple[str, ...]]:
-    """A header, then label, aim, median, range and seeds that meet the aim of each figure that is there."""
+    """Returns a header, then label, aim, median, range and seeds that meet the aim of each figure that is there."""
     num_seeds = max((len(figure["seeds"]) for figure in summary.values()), default=0)
     header = ("figure", "aim", "median", f"range over {num_seeds} seed{'s' if num_seeds != 1 else ''}", "aim met")
     return [header, *(_cells(row, summary[row.name], num_seeds) for row in ROWS if row.name in summary)]
 
 
 def validation_table(summary: Summary) -> str:
-    """The table in plain text.
+    """Returns the table in plain text.
 
     Args:
         summary: see :func:`~stagewise.studies.toy.validation.summarize`.
@@ -130,7 +130,7 @@ def validation_table(summary: Summary) -> str:
 
 
 def validation_markdown(summary: Summary) -> str:
-    """The table in Markdown."""
+    """Returns the table in Markdown."""
     header, *rest = table_rows(summary)
     rows = [header, ("---", "---", "---:", "---", "---"), *rest]
     lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]

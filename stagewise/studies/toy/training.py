@@ -19,7 +19,7 @@ from stagewise.toy.module import DeepLinear
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished run.
+    """Finished run.
 
     Attributes:
         folder: where its event files, ``influence.zarr`` and ``summary.json`` are.
@@ -45,7 +45,7 @@ def _quiet() -> Iterator[None]:
 
 
 def build_module(config: ToyConfig, seed: int) -> DeepLinear:
-    """The network of a seed, untrained."""
+    """Returns the network of a seed, untrained."""
     network = config.network
     return DeepLinear(
         num_items=len(config.hierarchy.items),
@@ -58,7 +58,7 @@ def build_module(config: ToyConfig, seed: int) -> DeepLinear:
 
 
 def train(config: ToyConfig, seed: int, folder: Path) -> TrainedRun:
-    """Train one seed with the callback attached.
+    """Trains one seed with the callback attached.
 
     Args:
         config: of the experiment.

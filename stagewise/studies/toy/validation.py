@@ -1,4 +1,4 @@
-"""The figures of all seeds: ``validation.json`` and its table."""
+"""Figures of all seeds: ``validation.json`` and its table."""
 
 import csv
 import io
@@ -45,7 +45,7 @@ _PREFIX = {BETWEEN: "transition", LOSSES: "baseline", NORM: "bif_norm"}
 
 @dataclass(frozen=True)
 class SeedResult:
-    """What came of one seed.
+    """Results of one seed.
 
     Attributes:
         seed: of the initial weights and the chains.
@@ -69,7 +69,7 @@ class SeedResult:
 
 
 def measure(chains: xr.Dataset, exact: xr.Dataset, config: ToyConfig, seed: int) -> SeedResult:
-    """Take all figures of one seed from its curves.
+    """Takes all figures of one seed from its curves.
 
     Args:
         chains: see :func:`~stagewise.studies.toy.chain_curves.chain_curves`.
@@ -90,16 +90,16 @@ def measure(chains: xr.Dataset, exact: xr.Dataset, config: ToyConfig, seed: int)
         figures |= {f"{prefix}_half_time_{name}": getattr(half, name) for name in ("precision", "recall")}
     share = cancellation(chains).values
     for relation in of_relations:
-        own = [it for it in flips if it.method == CHAINS and it.relation == relation]
-        figures[f"{relation}_flips"] = float(np.mean([it.from_helpful is not None for it in own]))
+        own = [flip for flip in flips if flip.method == CHAINS and flip.relation == relation]
+        figures[f"{relation}_flips"] = float(np.mean([flip.from_helpful is not None for flip in own]))
         figures[f"{relation}_net_over_gross"] = float(np.median(share[hierarchy.relations == relation]))
         for method, name in _SHORT.items():
-            turns = [it.from_helpful for it in flips if it.method == method and it.relation == relation]
+            turns = [flip.from_helpful for flip in flips if flip.method == method and flip.relation == relation]
             steps = [flip.step for flip in turns if flip is not None]
             figures[f"{relation}_flip_step_{name}"] = float(np.median(steps)) if steps else math.nan
     steps = [figures.get(f"cousin_flip_step_{name}", math.nan) for name in ("unrolled", "chains")]
     figures["cousin_flip_delay"] = steps[0] / steps[1]
-    ratios = [it.ratio for it in branches if math.isfinite(it.ratio)]
+    ratios = [branch.ratio for branch in branches if math.isfinite(branch.ratio)]
     figures["branch_peak_ratio"] = float(np.median(ratios)) if ratios else math.nan
     figures["flagged_share"] = chains.attrs["probes_flagged"] / chains.sizes["step"]
     trained = chains.attrs.get("replay_error")
@@ -110,14 +110,16 @@ def measure(chains: xr.Dataset, exact: xr.Dataset, config: ToyConfig, seed: int)
 
 
 def write_flips(path: Path, results: Sequence[SeedResult]) -> Path:
-    """Write every sign flip of every pair by every method as CSV: when, between which probes, and how surely.
+    """Writes every sign flip of every pair by every method as CSV: when, between which probes, and how surely.
 
     ``before`` and ``after`` are in the unit of the method. Only chains have a sampling error: for the other methods
     ``z_before`` and ``z_after`` are left empty.
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["seed", "method", "item", "item_j", "relation", *(it.name for it in fields(SignFlip)), "words"])
+    table.writerow(
+        ["seed", "method", "item", "item_j", "relation", *(field.name for field in fields(SignFlip)), "words"]
+    )
     for result in results:
         for pair in result.flips:
             for flip in pair.flips:
@@ -130,7 +132,7 @@ def write_flips(path: Path, results: Sequence[SeedResult]) -> Path:
 
 
 def summarize(results: Sequence[SeedResult]) -> dict[str, dict[str, Any]]:
-    """Median and range over seeds of each figure.
+    """Returns the median and range over seeds of each figure.
 
     Returns:
         Name to ``median``, ``min``, ``max``, ``seeds`` (those in which the figure is defined) and ``values`` (theirs).
@@ -151,7 +153,7 @@ def summarize(results: Sequence[SeedResult]) -> dict[str, dict[str, Any]]:
 
 
 def write_validation(path: Path, results: Sequence[SeedResult], config: ToyConfig) -> Path:
-    """Write ``validation.json``: the figures at the top level, and under ``_about`` what they are of."""
+    """Writes ``validation.json``: the figures at the top level, and under ``_about`` what they are of."""
     about = {
         "version": __version__,
         "seeds": [result.seed for result in results],

@@ -12,6 +12,7 @@ from stagewise.influence.groups import Groups
 from stagewise.losses.contract import causal_lm_loss
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.target import Target
 from tests.lm_families import tiny_gpt2
 
 
@@ -30,7 +31,7 @@ def test_linear_regression_has_a_closed_form():
     groups = Groups({"a": np.arange(8) < 5, "b": np.arange(8) > 2}, np.ones(8, dtype=bool))
     rows = ((module(x) - y) * torch.cat([x, torch.ones(8, 1)], dim=1)).detach().double().numpy()
     gram = rows @ rows.T
-    got = gradient_dot(module, squared, (x, y), groups)
+    got = gradient_dot(module, Target(squared, (x, y)), groups)
     for row, left in enumerate((range(5), range(3, 8))):
         for column, right in enumerate((range(5), range(3, 8))):
             want = np.mean([gram[i, j] for i in left for j in right if i != j])
@@ -42,7 +43,7 @@ def test_groups_of_one_sample_have_the_products_of_samples_and_none_with_themsel
     rows = ((module(x) - y) * torch.cat([x, torch.ones(5, 1)], dim=1)).detach().double().numpy()
     groups = Groups({f"g{row}": np.arange(5) == row for row in range(5)}, np.ones(5, dtype=bool))
     with np.errstate(all="raise"):
-        got = gradient_dot(module, squared, (x, y), groups)
+        got = gradient_dot(module, Target(squared, (x, y)), groups)
     off = ~np.eye(5, dtype=bool)
     np.testing.assert_allclose(got[off], (rows @ rows.T)[off], rtol=1e-4, atol=1e-6)
     assert np.isnan(np.diag(got)).all()
@@ -60,7 +61,7 @@ def test_tokens_of_a_language_model_equal_a_loop_over_token_gradients():
             loss = causal_lm_loss(model, ids[i : i + 1])[0][0, k]
             parts = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
             gradient[i, k] = torch.cat([part.flatten() for part in parts]).double()
-    got = gradient_dot(model, causal_lm_loss, ids, groups)
+    got = gradient_dot(model, Target(causal_lm_loss, ids), groups)
     for row, left in enumerate(masks.values()):
         for column, right in enumerate(masks.values()):
             dots = [
@@ -113,11 +114,12 @@ def plain_double_loop(module, batch, groups, folds):
 
 
 @pytest.mark.parametrize("num_folds", [None, 2, 3, 4, 8])
-@pytest.mark.parametrize("how", [{}, {"chunk_size": 2}, {"block_size": 7}, {"chunk_size": 1, "block_size": 1}])
-def test_folds_give_the_plain_double_loop_over_pairs_in_different_folds(num_folds, how):
+@pytest.mark.parametrize(("chunk_size", "block_size"), [(None, None), (2, None), (None, 7), (1, 1)])
+def test_folds_give_the_plain_double_loop_over_pairs_in_different_folds(num_folds, chunk_size, block_size):
     module, batch, groups = tokens()
     folds = assign_folds(groups.counts, num_folds)
-    got = gradient_dot(module, token_losses, batch, groups, num_folds=num_folds, **how)
+    target = Target(token_losses, batch, chunk_size=chunk_size)
+    got = gradient_dot(module, target, groups, num_folds=num_folds, block_size=block_size)
     np.testing.assert_allclose(got, plain_double_loop(module, batch, groups, folds), rtol=1e-10)
     assert np.array_equal(np.isfinite(got), groups.has_pairs)
 
@@ -126,7 +128,7 @@ def test_one_fold_for_each_sample_gives_all_pairs_in_different_samples():
     module, batch, groups = tokens()
     want = plain_double_loop(module, batch, groups, np.arange(8))
     for num_folds in (None, 8, 50):
-        got = gradient_dot(module, token_losses, batch, groups, num_folds=num_folds)
+        got = gradient_dot(module, Target(token_losses, batch), groups, num_folds=num_folds)
         np.testing.assert_allclose(got, want, rtol=1e-10)
     assert np.isnan(got[3, 3])
     assert np.isfinite(got[3, 4])
@@ -136,13 +138,13 @@ def test_samples_without_a_group_are_not_looked_at():
     module, (x, y), _ = tokens()
     masks = {"a": (np.arange(8) < 4)[:, None].repeat(5, axis=1)}
     x[5] = float("nan")
-    got = gradient_dot(module, token_losses, (x, y), Groups(masks, np.ones((8, 5), dtype=bool)), num_folds=2)
+    got = gradient_dot(module, Target(token_losses, (x, y)), Groups(masks, np.ones((8, 5), dtype=bool)), num_folds=2)
     assert np.isfinite(got).all()
 
 
 def test_half_precision_weights_are_added_up_in_single_precision():
     module, (x, y), groups = tokens()
-    want = gradient_dot(module, token_losses, (x, y), groups, num_folds=4)
+    want = gradient_dot(module, Target(token_losses, (x, y)), groups, num_folds=4)
     half = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 5)).bfloat16()
     half.load_state_dict(module.state_dict())
     half[0].float()  # a block is of one type
@@ -151,7 +153,7 @@ def test_half_precision_weights_are_added_up_in_single_precision():
         hidden = torch.tanh(module[0](batch[0].float()))
         return (module[2](hidden.bfloat16()).float() - batch[1].float()) ** 2 / 2
 
-    got = gradient_dot(half, losses, (x, y), groups, num_folds=4)
+    got = gradient_dot(half, Target(losses, (x, y)), groups, num_folds=4)
     there = np.isfinite(want)
     np.testing.assert_allclose(got[there], want[there], rtol=0.1, atol=0.05)
 
@@ -161,18 +163,18 @@ def test_passes_are_one_for_each_fold_and_group_in_place_of_each_sample_and_grou
     calls = []
     real = torch.autograd.grad
     monkeypatch.setattr(torch.autograd, "grad", lambda *args, **kwargs: calls.append(1) or real(*args, **kwargs))
-    gradient_dot(module, token_losses, batch, groups, num_folds=2)
+    gradient_dot(module, Target(token_losses, batch), groups, num_folds=2)
     few = len(calls)
-    gradient_dot(module, token_losses, batch, groups)
+    gradient_dot(module, Target(token_losses, batch), groups)
     assert few <= 2 * len(groups)
     assert len(calls) - few == int((groups.counts > 0).sum())
 
 
-@pytest.mark.parametrize("bad", [{"num_folds": 1}, {"chunk_size": 0}, {"block_size": 0}])
+@pytest.mark.parametrize("bad", [{"num_folds": 1}, {"block_size": 0}])
 def test_bad_sizes_are_refused(bad):
     module, batch, groups = tokens()
     with pytest.raises(InputError, match=r"got .*; expected "):
-        gradient_dot(module, token_losses, batch, groups, **bad)
+        gradient_dot(module, Target(token_losses, batch), groups, **bad)
 
 
 def test_only_the_parameters_that_a_pattern_matches_count():
@@ -180,17 +182,17 @@ def test_only_the_parameters_that_a_pattern_matches_count():
     groups = Groups({}, np.ones(8, dtype=bool))
     rows = ((module(x) - y) * x).detach().double().numpy()
     gram = rows @ rows.T
-    got = gradient_dot(module, squared, (x, y), groups, parameters=["weight"])
+    got = gradient_dot(module, Target(squared, (x, y), selection=["weight"]), groups)
     assert got[0, 0] == pytest.approx((gram.sum() - np.trace(gram)) / 56, rel=1e-5)
     with pytest.raises(InputError, match="matches no trainable parameter"):
-        gradient_dot(module, squared, (x, y), groups, parameters=["nothing"])
+        gradient_dot(module, Target(squared, (x, y), selection=["nothing"]), groups)
 
 
 def test_module_keeps_its_gradients_and_flags():
     module, batch = case()
     squared(module, batch).sum().backward()
     before = module.weight.grad.clone()
-    gradient_dot(module, squared, batch, Groups({}, np.ones(8, dtype=bool)))
+    gradient_dot(module, Target(squared, batch), Groups({}, np.ones(8, dtype=bool)))
     assert torch.equal(module.weight.grad, before)
     assert module.training
 
@@ -209,6 +211,6 @@ def test_bif_tends_to_minus_the_dot_product_over_the_localization():
     trace = run_chains(module, squared, observed=batch, sampling=batch, config=config)
     result = bif(Features.of(trace, groups), None, groups).sel(part="within")
     got, error = result["group_bif"].values, result["group_bif_se"].values
-    want = -gradient_dot(module, squared, batch, groups) / localization
+    want = -gradient_dot(module, Target(squared, batch), groups) / localization
     assert (np.abs(got - want) < 4 * error).all()
     assert error.max() < 0.1 * np.abs(want).max()

@@ -6,6 +6,7 @@ from torch import nn
 from stagewise.errors import InputError
 from stagewise.influence.baselines import TracIn, gradient_dot
 from stagewise.influence.groups import Groups
+from stagewise.sampling.target import Target
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(10, 3, generator=GENERATOR, dtype=torch.float64)
@@ -25,7 +26,7 @@ def train(rates, every):
         module.zero_grad()
         squared(module, (X[:7], Y[:7])).mean().backward()
         if step % every == 0:
-            tracin.add(gradient_dot(module, squared, (X, Y), GROUPS), lr_sum=sum(rates[step - every : step]))
+            tracin.add(gradient_dot(module, Target(squared, (X, Y)), GROUPS), lr_sum=sum(rates[step - every : step]))
         with torch.no_grad():
             module.weight -= rate * module.weight.grad
         checkpoints.append(module.weight.detach().clone())
@@ -71,7 +72,7 @@ def test_a_resumed_sum_goes_on_where_it_was():
 def test_groups_without_a_pair_stay_nan_through_the_run_and_a_checkpoint():
     singles = Groups({"a": np.arange(10) == 2, "b": np.arange(10) == 3, "rest": np.arange(10) > 3}, np.ones(10, bool))
     module = nn.Linear(3, 1, bias=False).double()
-    dot = gradient_dot(module, squared, (X, Y), singles)
+    dot = gradient_dot(module, Target(squared, (X, Y)), singles)
     tracin, resumed = TracIn(), TracIn()
     tracin.add(dot, lr_sum=0.3, defined=singles.has_pairs)
     resumed.load_state_dict(tracin.state_dict())

@@ -31,7 +31,7 @@ def test_censored_and_single_seeds_claim_nothing():
     assert "`inside` cannot be told" in said(found([400], [500]))
     censored = said(found([400, None], [500, 500]))
     assert "`inside` has the head earlier" not in censored
-    assert "`inside` cannot be told from `earliest`" in said(found([400, None], [500, 510]))
+    assert "`inside` cannot be distinguished from `earliest`" in said(found([400, None], [500, 510]))
 
 
 def test_seeds_without_any_spread_claim_nothing_unless_all_are_zero():

@@ -16,24 +16,24 @@ _MARKS = {"onset": ("#009E73", "influence onset"), "t25": ("#E69F00", "score .25
 
 
 def sweep_figure(found: Summary) -> Figure | None:
-    """Steps saved against window start, a panel a mechanism; None without a sweep."""
+    """Returns steps saved against window start, a panel a mechanism; None without a sweep."""
     sweeps = {how: sweep for how, sweep in found["sweep"].items() if len(sweep) >= 2}
     if not sweeps:
         return None
     figure = new_figure(8.2, 0.8 + 3.4 * len(sweeps), "When a window helps")
     for axes, (how, sweep) in zip(figure.subplots(len(sweeps), squeeze=False)[:, 0], sweeps.items(), strict=True):
-        starts = [it["start"] for it in sweep]
+        starts = [entry["start"] for entry in sweep]
         for seed in map(str, found["seeds"]):
             points = [
-                (s, it["acceleration"]["per_seed"].get(seed, np.nan)) for s, it in zip(starts, sweep, strict=True)
+                (s, entry["acceleration"]["per_seed"].get(seed, np.nan)) for s, entry in zip(starts, sweep, strict=True)
             ]
             axes.plot(*zip(*points, strict=True), color="#56B4E9", linewidth=0.7, alpha=0.8)
-        ends = [[it["acceleration"][end] for it in sweep] for end in ("low", "high")]
+        ends = [[entry["acceleration"][end] for entry in sweep] for end in ("low", "high")]
         low, high = ([np.nan if value is None else value for value in row] for row in ends)
         axes.fill_between(starts, low, high, color="#0072B2", alpha=0.25, linewidth=0, label="95 % t interval")
-        axes.plot(starts, [it["acceleration"]["mean"] for it in sweep], "o-", color="#0072B2", label="mean")
+        axes.plot(starts, [entry["acceleration"]["mean"] for entry in sweep], "o-", color="#0072B2", label="mean")
         for name, (color, words) in _MARKS.items():
-            steps = [it[name] for it in found["windows"].values() if it[name] is not None]
+            steps = [window[name] for window in found["windows"].values() if window[name] is not None]
             if steps:
                 axes.axvspan(min(steps), max(steps), color=color, alpha=0.15, linewidth=0)
                 axes.axvline(float(np.median(steps)), color=color, linestyle="--", label=f"{words}: median, range")
@@ -47,7 +47,7 @@ _COLORS = {"none": "#000000", "inside": "#D55E00", "earliest": "#0072B2", "after
 
 
 def curves_figure(found: Summary, cells: Sequence[Cell]) -> Figure | None:
-    """Scores of a few arms, windows shaded, for the first four seeds; None where no cell has a curve."""
+    """Returns scores of a few arms, windows shaded, for the first four seeds; None where no cell has a curve."""
     grouped = by_arm(cells)
     seeds = [seed for seed in found["seeds"] if seed in grouped["none"] and grouped["none"][seed].curve][:4]
     if not seeds:
@@ -90,7 +90,7 @@ def _rows(axes: Axes, values: Mapping[str, Mapping[str, Any] | None]) -> None:
 
 
 def acceleration_figure(found: Summary) -> Figure | None:
-    """Steps saved by every arm; None without any."""
+    """Returns steps saved by every arm; None without any."""
     values = {
         name + (" (at most)" if arm["censored"] else ""): arm["acceleration"]
         for name, arm in found["arms"].items()
@@ -106,7 +106,7 @@ def acceleration_figure(found: Summary) -> Figure | None:
 
 
 def costs_figure(found: Summary) -> Figure | None:
-    """What the loss rises by without the best head, and the background loss, arm minus none; None without any."""
+    """Plots the rise of the loss without the best head, and the background loss, arm minus none; None without any."""
     arms = {name: arm for name, arm in found["arms"].items() if arm["head_rise"] is not None}
     if not arms:
         return None
@@ -114,13 +114,13 @@ def costs_figure(found: Summary) -> Figure | None:
     left, right = figure.subplots(1, 2, sharey=True)
     _rows(left, {name: arm["head_rise"] for name, arm in arms.items()})
     _rows(right, {name: arm["background_loss"] for name, arm in arms.items()})
-    label(left, x="nats; positive = bears more", title="loss rise without the head")
+    label(left, x="nats; positive = matters more", title="loss rise without the head")
     label(right, x="nats per token; positive = worse", title="background loss")
     return figure
 
 
 def write_figures(folder: Path, found: Summary, cells: Sequence[Cell]) -> list[str]:
-    """Write the figures for which there are cells; returns their names without ending.
+    """Writes the figures for which there are cells; returns their names without ending.
 
     Args:
         folder: made where it is missing.

@@ -1,1 +1,1 @@
-"""The figures of the toy experiment's report."""
+"""Figures of the toy experiment's report."""

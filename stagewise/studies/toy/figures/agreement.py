@@ -54,7 +54,7 @@ def _draw_horizons(axes: Axes, results: Sequence[SeedResult], config: ToyConfig)
 
 
 def _draw_summary(axes: Axes, results: Sequence[SeedResult], config: ToyConfig) -> None:
-    """The correlations of the scatter plots, and that with the gradient dot product, for every seed."""
+    """Draws the correlations of the scatter plots, and that with the gradient dot product, for every seed."""
     names = {method_name(method, config): name for method, name in PANELS.items()}
     names["minus gradient\ndot product"] = "graddot_r"
     for place, name in enumerate(names.values()):
@@ -65,7 +65,7 @@ def _draw_summary(axes: Axes, results: Sequence[SeedResult], config: ToyConfig) 
 
 
 def agreement(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
-    """Influence from chains against four other methods, for the first seed, and the correlations, for all.
+    """Returns influence from chains against four other methods, for the first seed, and the correlations, for all.
 
     Args:
         results: one for each seed.

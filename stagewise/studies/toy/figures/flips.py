@@ -1,4 +1,4 @@
-"""When influence turns from helpful to harmful."""
+"""Times at which influence turns from helpful to harmful."""
 
 from collections.abc import Sequence
 
@@ -14,12 +14,12 @@ from stagewise.studies.toy.validation import SeedResult
 
 
 def _spread(count: int) -> np.ndarray:
-    """Places within a column, so that pairs do not hide each other."""
+    """Returns places within a column, so that pairs do not hide each other."""
     return np.linspace(-0.36, 0.36, count) if count > 1 else np.zeros(1)
 
 
 def _draw_column(axes: Axes, place: int, pairs: Sequence[PairFlips], method: str) -> None:
-    """The flips of all pairs of all seeds, in the order of seeds and pairs, and how many there are."""
+    """Draws the flips of all pairs of all seeds, in the order of seeds and pairs, and how many there are."""
     found = [
         (place + offset, pair.from_helpful)
         for offset, pair in zip(_spread(len(pairs)), pairs, strict=True)
@@ -51,7 +51,7 @@ def _draw_column(axes: Axes, place: int, pairs: Sequence[PairFlips], method: str
 
 def _shown_steps(results: Sequence[SeedResult]) -> tuple[float, float]:
     """From before the first flip or transition to after the last."""
-    found = [it.from_helpful for result in results for it in result.flips if it.from_helpful is not None]
+    found = [flip.from_helpful for result in results for flip in result.flips if flip.from_helpful is not None]
     true = [step for result in results for step in result.exact.attrs["transitions"]]
     first = min([flip.earliest for flip in found] + true)
     last = max([flip.latest for flip in found] + true)
@@ -59,7 +59,7 @@ def _shown_steps(results: Sequence[SeedResult]) -> tuple[float, float]:
 
 
 def flips(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
-    """The first flip from helpful to harmful of each pair, by method and relation; all seeds.
+    """Returns the first flip from helpful to harmful of each pair, by method and relation; all seeds.
 
     Args:
         results: one for each seed.
@@ -74,11 +74,18 @@ def flips(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
     grid = figure.subplots(1, len(relations), sharey=True, squeeze=False)[0]
     for axes, relation in zip(grid, relations, strict=True):
         for place, method in enumerate(METHODS):
-            pairs = [it for result in results for it in result.flips if (it.method, it.relation) == (method, relation)]
+            pairs = [
+                flip
+                for result in results
+                for flip in result.flips
+                if (flip.method, flip.relation) == (method, relation)
+            ]
             _draw_column(axes, place, pairs, method)
         for step in {step for result in results for step in result.exact.attrs["transitions"]}:
             axes.axhline(step, alpha=0.6, **TRUE_TRANSITION)
-        axes.set_xticks(range(len(METHODS)), [method_name(it, config) for it in METHODS], rotation=30, ha="right")
+        axes.set_xticks(
+            range(len(METHODS)), [method_name(method, config) for method in METHODS], rotation=30, ha="right"
+        )
         axes.set_xlim(-0.6, len(METHODS) - 0.4)
         label(axes, title=f"{relation} pairs\n", y="training step" if axes is grid[0] else "")
     step_axis(grid[0], *_shown_steps(results), vertical=True)

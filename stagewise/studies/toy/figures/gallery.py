@@ -37,7 +37,7 @@ FIGURES: Mapping[str, Draw] = MappingProxyType(
 
 
 def write_figures(folder: Path, results: Sequence[SeedResult], config: ToyConfig) -> list[Path]:
-    """Draw all figures and write each as ``<stem>.png``.
+    """Draws all figures and writes each as ``<stem>.png``.
 
     Args:
         folder: where to; it is made if it is not there.

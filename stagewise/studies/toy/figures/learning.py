@@ -1,4 +1,4 @@
-"""The modes of the data, learned one after the other."""
+"""Modes of the data, learned one after the other."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ def _words(group: Sequence[int], strength: float) -> str:
 
 
 def learning(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
-    """Strength of each mode over training, as learned and in closed form; the first seed.
+    """Returns the strength of each mode over training, as learned and in closed form; the first seed.
 
     Args:
         results: one for each seed.

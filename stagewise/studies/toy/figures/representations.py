@@ -1,4 +1,4 @@
-"""How the hidden representations of the items part, and when influence across each branch is most harmful."""
+"""Separation of the items' hidden representations, and peaks of harmful influence across each branch."""
 
 from collections.abc import Sequence
 
@@ -45,7 +45,7 @@ def near_groups(places: NDArray[np.float64], reach: Sequence[float]) -> list[lis
 
 
 def _names(items: Sequence[str]) -> str:
-    """Two names a line."""
+    """Returns two names a line."""
     return ",\n".join(", ".join(items[at : at + 2]) for at in range(0, len(items), 2))
 
 
@@ -83,9 +83,11 @@ def _draw_times(axes: Axes, results: Sequence[SeedResult], hierarchy: Hierarchy)
     """Peak of harm against branching, one colour for nodes with as many items below them."""
     sizes = {branch.name: sum(len(items) for items in branch.children) for branch in hierarchy.branches()}
     kinds = sorted(set(sizes.values()), reverse=True)
-    nodes = [it for result in results for it in result.branches]
-    times = [(it.branch, it.branching_step, it.peak_step) for it in nodes if it.peak_step is not None]
-    times = [it for it in times if np.isfinite(it[1])]
+    nodes = [branch for result in results for branch in result.branches]
+    times = [
+        (branch.branch, branch.branching_step, branch.peak_step) for branch in nodes if branch.peak_step is not None
+    ]
+    times = [time for time in times if np.isfinite(time[1])]
     for kind, color in zip(kinds, shades(len(kinds)), strict=True):
         own = [(x, y) for branch, x, y in times if sizes[branch] == kind]
         axes.plot(
@@ -111,7 +113,7 @@ def _draw_times(axes: Axes, results: Sequence[SeedResult], hierarchy: Hierarchy)
 
 
 def representations(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
-    """Paths of the items in three dimensions, for the first seed, and when branches part, for all.
+    """Returns paths of the items in three dimensions, for the first seed, and when branches part, for all.
 
     Args:
         results: one for each seed.

@@ -24,14 +24,14 @@ Array = NDArray[np.float64]
 
 
 def first_pairs(config: ToyConfig) -> list[tuple[int, int, str]]:
-    """The first pair of each relation that occurs, in tree order, nearest first: item, whose loss, relation."""
+    """Returns the first pair of each relation that occurs, in tree order, nearest first: item, whose loss, relation."""
     pairs = config.hierarchy.pairs()
     wanted = [[pair for pair in pairs if pair[2] == relation] for relation in ("sibling", "cousin", "far")]
     return [found[0] for found in wanted if found]
 
 
 def pair_curves(result: SeedResult, config: ToyConfig, item: int, other: int) -> dict[str, tuple[Array, Array]]:
-    """Steps and influence of one item on another by each method, each over its own largest absolute value."""
+    """Returns steps and influence of one item on another by each method, each over its own largest absolute value."""
     found = {}
     for method in METHODS:
         steps, values, _, _ = method_curves(result.chains, result.exact, method, horizon=config.retraining.horizon)
@@ -79,7 +79,7 @@ def _draw_pair(axes: Axes, result: SeedResult, config: ToyConfig, item: int, oth
 def _draw_flips(axes: Axes, result: SeedResult, pair: tuple[str, str]) -> None:
     """One row for each method: its first flip from helpful to harmful, between the probes that bound it."""
     for row, method in enumerate(METHODS):
-        found = next(it for it in result.flips if it.method == method and (it.item, it.item_j) == pair)
+        found = next(flip for flip in result.flips if flip.method == method and (flip.item, flip.item_j) == pair)
         flip, color = found.from_helpful, METHOD_LOOKS[method]["color"]
         if flip is not None:
             axes.hlines(row, flip.earliest, flip.latest, color=color, linewidth=2.2, alpha=0.6)
@@ -91,7 +91,7 @@ def _draw_flips(axes: Axes, result: SeedResult, pair: tuple[str, str]) -> None:
 
 
 def showcase(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
-    """Influence by every method over training, for the first sibling, cousin and far pair; the first seed.
+    """Returns influence by every method over training, for the first sibling, cousin and far pair; the first seed.
 
     Args:
         results: one for each seed.

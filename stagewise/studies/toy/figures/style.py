@@ -27,12 +27,12 @@ TRUE_TRANSITION: dict[str, Any] = {"color": "#555555", "linewidth": 0.8, "linest
 
 
 def method_name(method: str, config: ToyConfig) -> str:
-    """A method of :data:`~stagewise.studies.toy.stages.METHODS` in words; its horizon in steps."""
+    """Returns a method of :data:`~stagewise.studies.toy.stages.METHODS` in words; its horizon in steps."""
     return f"drop for {config.retraining.horizon:,} steps" if method == "horizon" else method
 
 
 def probed_axis(axes: Axes, config: ToyConfig, *, words: bool = True) -> None:
-    """The step axis from the first probe to the end of training."""
+    """Sets the step axis from the first probe to the end of training."""
     step_axis(axes, config.probed_steps[0], config.network.num_steps)
     if words:
         axes.set_xlabel("training step", fontsize=NORMAL)
@@ -50,7 +50,7 @@ RELATION_COLOURS = {"sibling": "#0072B2", "cousin": "#D55E00", "far": "#009E73"}
 
 
 def relations_of(config: ToyConfig) -> list[str]:
-    """Relations that occur between different items, nearest first."""
+    """Returns relations that occur between different items, nearest first."""
     return [relation for relation in RELATION_COLOURS if (config.hierarchy.relations == relation).any()]
 
 
@@ -86,7 +86,7 @@ def scatter_pairs(axes: Axes, x: xr.DataArray, y: xr.DataArray, config: ToyConfi
 
 
 def values_of(results: Sequence[SeedResult], name: str) -> list[float]:
-    """A figure of ``validation.json`` for each seed, NaN where it is not defined."""
+    """Returns a figure of ``validation.json`` for each seed, NaN where it is not defined."""
     return [result.figures.get(name, np.nan) for result in results]
 
 
@@ -105,7 +105,7 @@ def say_range(values: Sequence[float]) -> str:
 
 
 def dots_of_seeds(axes: Axes, place: float, values: Sequence[float], *, color: Any, width: float = 0.22) -> None:
-    """A dot for each seed around ``place`` on the x axis and a bar at their median; nothing where none is finite."""
+    """Draws a dot for each seed around ``place`` on the x axis and a bar at their median; nothing if none is finite."""
     known = np.array([value for value in values if np.isfinite(value)])
     if len(known) == 0:
         return
@@ -115,7 +115,7 @@ def dots_of_seeds(axes: Axes, place: float, values: Sequence[float], *, color: A
 
 
 def share_axis(axes: Axes, columns: int) -> None:
-    """A y axis that shows 0 to 1 at least, with lines across, and room for so many columns."""
+    """Sets a y axis that shows 0 to 1 at least, with lines across, and room for the columns."""
     axes.set_xlim(-0.6, columns - 0.4)
     values = [value for line in axes.lines for value in np.asarray(line.get_ydata(), dtype=float)]
     low, high = min([0.0, *values]), max([1.0, *values])

@@ -34,7 +34,7 @@ def _draw_sums(axes: Axes, result: SeedResult, config: ToyConfig) -> None:
 
 
 def tracin(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
-    """TracIn of each relation over training, for the first seed, and |net| / gross at its end, for all.
+    """Returns the TracIn of each relation over training, for the first seed, and |net| / gross at its end, for all.
 
     Args:
         results: one for each seed.

@@ -1,4 +1,4 @@
-"""The parts of the split over training, and the windows that signals find."""
+"""Parts of the split over training, and the windows that signals find."""
 
 from collections.abc import Sequence
 
@@ -50,7 +50,7 @@ def _draw_parts(axes: Axes, result: SeedResult) -> None:
 
 
 def _draw_signal(axes: Axes, results: Sequence[SeedResult], number: int) -> None:
-    """The signal of the first seed, its windows, and how well the windows of all seeds match the truth."""
+    """Draws the signal of the first seed, its windows, and how well the windows of all seeds match the truth."""
     detection = results[0].detections[number]
     name, color = detection.signal, SIGNAL_COLOURS[detection.signal]
     values = signals(results[0].chains, results[0].exact)[name]
@@ -63,15 +63,15 @@ def _draw_signal(axes: Axes, results: Sequence[SeedResult], number: int) -> None
     matches = [result.detections[number].match for result in results]
     label(
         axes,
-        title=f"{_WORDS[name]}: precision {say_range([it.precision for it in matches])}, "
-        f"recall {say_range([it.recall for it in matches])}",
+        title=f"{_WORDS[name]}: precision {say_range([match.precision for match in matches])}, "
+        f"recall {say_range([match.recall for match in matches])}",
     )
     axes.set_ylim(-0.04, 1.08)
     axes.set_yticks([0, 0.5, 1])
 
 
 def transitions(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
-    """Norms of the parts of the split, and three signals with the windows found in them; the first seed.
+    """Returns norms of the parts of the split, and three signals with the windows found in them; the first seed.
 
     Args:
         results: one for each seed.

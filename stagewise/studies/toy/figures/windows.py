@@ -75,7 +75,7 @@ def _handles(config: ToyConfig) -> list[Line2D]:
 
 
 def windows(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
-    """Correlations of BIF in a window with the window's effect, for all seeds, and the points behind them.
+    """Returns correlations of BIF in a window with the window's effect, for all seeds, and the points behind them.
 
     Args:
         results: one for each seed.

@@ -1,0 +1,71 @@
+"""What is measured: the loss, the samples that are recorded and those that drive, and the weights that move."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from stagewise.batches import Batch, chunks
+from stagewise.errors import InputError, require
+from stagewise.losses.contract import Losses, LossFn, evaluate
+from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.selection import Selection, one_selection
+
+ForwardContext = Callable[[], AbstractContextManager]
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What chains, baselines and curvature have in common.
+
+    Attributes:
+        loss_fn: per-sample loss, see :mod:`stagewise.losses.contract`.
+        observed: batch whose losses are recorded, on the module's device.
+        sampling: batch whose minibatches drive the gradient, likewise; the observed one if None is given.
+        selection: patterns of parameter names, or masks: what moves. All else stays at w* bit for bit, and every figure
+            that is taken over weights is taken over these alone. None for all trainable parameters.
+        chunk_size: samples for each forward pass over a whole set; all at once if None.
+        forward_context: entered around each forward pass (autocast). It is left in between, because autocast caches
+            casts of weights, and the weights move.
+
+    Raises:
+        InputError: ``chunk_size`` is below 1.
+    """
+
+    loss_fn: LossFn
+    observed: Batch
+    sampling: Batch = None
+    selection: Selection = None
+    chunk_size: int | None = None
+    forward_context: ForwardContext = nullcontext
+
+    def __post_init__(self) -> None:
+        good = self.chunk_size is None or self.chunk_size >= 1
+        require(good, "chunk_size", self.chunk_size, "an integer >= 1, or None for all at once", "8 is usual")
+        if self.sampling is None:
+            object.__setattr__(self, "sampling", self.observed)
+
+    def moved_by(self, config: SGLDConfig) -> "Target":
+        """The target of a sampler: ``config.parameters`` are what moves, where there is no other selection.
+
+        Raises:
+            InputError: the selection is another one than the parameters of the sampler.
+        """
+        if config.parameters is None or self.selection == config.parameters:
+            return self
+        if self.selection is None or isinstance(self.selection, Mapping):
+            return replace(self, selection=one_selection(config.parameters, self.selection))
+        raise InputError(
+            f"got a target that moves {list(self.selection)} and a sampler with parameters={list(config.parameters)}; "
+            "expected one of the two; set parameters to null"
+        )
+
+    def evaluate(self, module: nn.Module, batch: Batch) -> Losses:
+        """Losses of a batch at the weights that the module holds."""
+        with self.forward_context():
+            return evaluate(self.loss_fn, module, batch)
+
+    def observed_chunks(self) -> list[Batch]:
+        """The observed set, in batches of ``chunk_size``."""
+        return chunks(self.observed, self.chunk_size)

@@ -1,0 +1,50 @@
+"""What is measured: sets, weights and chunks in one place."""
+
+import pytest
+import torch
+from torch import nn
+
+from stagewise.errors import InputError
+from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.target import Target
+
+X = torch.arange(12.0).reshape(6, 2)
+SGLD = SGLDConfig(lr=1e-3, localization=10.0)
+
+
+def losses(module, x):
+    return module(x)[:, 0]
+
+
+def test_the_observed_set_drives_where_nothing_else_does():
+    assert Target(losses, X).sampling is X
+    assert Target(losses, X[:2], X).sampling is X
+
+
+def test_chunks_are_the_observed_set_in_order():
+    parts = Target(losses, X, chunk_size=4).observed_chunks()
+    assert [len(part) for part in parts] == [4, 2]
+    assert torch.equal(torch.cat(parts), X)
+    for bad in (0, -1):
+        with pytest.raises(InputError, match=r"got chunk_size.*; expected an integer >= 1"):
+            Target(losses, X, chunk_size=bad)
+
+
+def test_losses_are_evaluated_within_the_forward_context():
+    module = nn.Linear(2, 1)
+    half = Target(losses, X, forward_context=lambda: torch.autocast("cpu", dtype=torch.bfloat16))
+    full = Target(losses, X).evaluate(module, X).values
+    assert torch.equal(full, module(X)[:, 0])
+    assert not torch.equal(half.evaluate(module, X).values.float(), full)
+
+
+def test_a_sampler_moves_what_the_target_says_or_else_what_its_settings_say():
+    named = SGLDConfig(lr=1e-3, localization=10.0, parameters=["weight"])
+    masks = {"weight": torch.ones(1, 2, dtype=torch.bool)}
+    assert Target(losses, X).moved_by(SGLD).selection is None
+    assert Target(losses, X).moved_by(named).selection == ["weight"]
+    assert Target(losses, X, selection=masks).moved_by(SGLD).selection is masks
+    assert Target(losses, X, selection=["weight"]).moved_by(named).selection == ["weight"]
+    for other, words in ((masks, "got masks together with parameters"), (["bias"], r"moves \['bias'\] and a sampler")):
+        with pytest.raises(InputError, match=words):
+            Target(losses, X, selection=other).moved_by(named)
