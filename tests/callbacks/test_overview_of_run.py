@@ -1,4 +1,4 @@
-"""The overview is drawn at the end of a run: training does not see it, and a picture that fails costs the run nothing."""
+"""The overview at the end of a run: training does not see it, and a picture that fails costs the run nothing."""
 
 import json
 from pathlib import Path
