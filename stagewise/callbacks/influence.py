@@ -161,7 +161,7 @@ class InfluenceCallback(HostCallback):
         self._listeners.add(listener)
 
     def unsubscribe(self, listener: Listener) -> None:
-        """Call it no more."""
+        """Stop calling the listener."""
         self._listeners.remove(listener)
 
     # Hooks

@@ -23,7 +23,7 @@ class ProbeListeners:
             self._listeners.append(listener)
 
     def remove(self, listener: Listener) -> None:
-        """Call it no more."""
+        """Stop calling the listener."""
         if listener in self._listeners:
             self._listeners.remove(listener)
 

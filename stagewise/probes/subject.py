@@ -136,7 +136,7 @@ class Subject:
             "reference_ratio": repr(self.config.reference_ratio),
             "data": self.digest,
         }
-        # Without chains of its own the learning coefficient hangs on no other settings.
+        # Without chains of its own the learning coefficient depends on no other settings.
         own = self.config.llc.own_sgld(sgld)
         if own is not None:
             found["llc"] = repr(own)

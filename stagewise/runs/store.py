@@ -80,7 +80,7 @@ class ProbeStore:
             write_json(group, {"attributes": attributes, "zarr_format": 3, "node_type": "group"})
 
     def _remove(self, probe: Path) -> None:
-        """Takes a probe out of the store at once, then delete it."""
+        """Moves a probe out of the store atomically, then deletes it."""
         aside = self.path.with_name(f".{self.path.name}.{probe.name}.removed")
         _delete(aside)
         probe.rename(aside)
