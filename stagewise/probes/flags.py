@@ -143,8 +143,8 @@ FLAG_NAMES = ("not_finite", *(check.name for check in _CHECKS))
 
 EQUILIBRIUM_FLAGS = frozenset({"not_finite", "rhat", "chain_share", "draw_share", "drift", "slide", "loss_fall"})
 """Flags of chains that have not reached equilibrium, or go on training: no z-score, interval or sign change is
-reported for such a probe. The other flags tell of noise (effective draws, single samples), of a bias that is stated (heat), or of
-chains that went too far, and leave intervals as they are."""
+reported for such a probe. The other flags tell of noise (effective draws, single samples), of a bias that is stated
+(heat), or of chains that went too far, and leave intervals as they are."""
 
 _NOT_FINITE = "look at the model, and at roots, norms and logarithms at zero in its loss"
 _DRAWS_NOT_FINITE = "lower sgld.lr or raise sgld.localization"
