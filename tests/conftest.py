@@ -5,10 +5,14 @@ import inspect
 import pytest
 import torch
 
+import stagewise
 from stagewise.callbacks.influence import InfluenceCallback
 from stagewise.probes.config import ProbeConfig
 
 torch.set_num_threads(1)
+
+for name in stagewise.__all__:
+    getattr(stagewise, name)  # default arguments are made at import: before any test has other defaults
 
 QUICK = {"draw_matrices": False, "check_curvature": False}
 """Two thirds of the time of a small probe; tests that are about pictures or curvature are marked ``whole_probes``."""

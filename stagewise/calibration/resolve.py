@@ -1,4 +1,4 @@
-"""Sampler settings that suit by themselves: what is ``auto``, made numbers at one checkpoint."""
+"""Resolves ``auto`` sampler settings to numbers at one checkpoint."""
 
 from dataclasses import replace
 

@@ -25,8 +25,8 @@ _ADVICE = {
     OUT_OF_MEMORY: "lower probe.chunk_size, sgld.batch_size or sgld.num_chains, or set sgld.engine: sequential",
     DISK: "make room, or make the folder writable: the next probe is written again",
     LOGGER: "look at the logger: influence.zarr has the values all the same",
-    LISTENER: "mend what listens to the probes",
-    PROBE: "mend what it names; on_error: raise shows where it comes from",
+    LISTENER: "fix the probe listener that raised",
+    PROBE: "fix the cause named above; set on_error: raise for the full traceback",
     OTHER_RANK: "read the output of the other ranks",
 }
 
@@ -101,7 +101,7 @@ class Faults:
         told = str(error).strip().splitlines() or [""]
         rank_zero_warn(
             f"stagewise: {_WHAT.get(kind, 'a fault')} at step {step}: {type(error).__name__}: {told[0]}{place}; "
-            f"training goes on as if nobody looked; {_ADVICE[kind]}; later faults of this kind are only counted "
+            f"training continues unaffected; {_ADVICE[kind]}; later faults of this kind are only counted "
             "(probes_failed in summary.json)"
         )
 

@@ -137,7 +137,7 @@ class InfluenceCallback(HostCallback):
             self._listeners.append(listener)
 
     def unsubscribe(self, listener: Listener) -> None:
-        """Call it no more."""
+        """Stop calling the listener."""
         if listener in self._listeners:
             self._listeners.remove(listener)
 

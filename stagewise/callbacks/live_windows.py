@@ -113,7 +113,7 @@ class LiveWindows:
         self.tick(step)
 
     def end(self) -> None:
-        """Hear no more."""
+        """Stop listening to probes."""
         self._target, self._agreed = None, _own
         if self._influence is not None:
             self._influence.unsubscribe(self.hear)

@@ -1,7 +1,7 @@
 """Rules of a resumed run: what it must have in common with its checkpoint, and what is only noted.
 
 The rule: what the numbers of a probe depend on (data, loss, sampler, centring, reference ratio, component, learning
-coefficient, settings of baselines, a baseline more) is refused where it has changed. What tells when to probe, what is
+coefficient, baseline settings, an added baseline) is refused where it has changed. What tells when to probe, what is
 drawn, where a flag is set, and that a baseline is left out, is taken as it is now, told, and kept in ``summary.json``
 (``changes``).
 """
@@ -71,17 +71,7 @@ def baselines_of(probe: ProbeConfig) -> dict[str, str]:
 
 def noted_settings(schedule: ProbeSchedule, probe: ProbeConfig) -> dict[str, str]:
     """Settings whose change is noted and not refused, as text by name."""
-    names = (
-        "gradient_dot",
-        "damped_influence",
-        "thresholds",
-        "control_every",
-        "min_prominence",
-        "save_trace",
-        "draw_matrices",
-        "check_curvature",
-    )
-    return {"schedule": repr(schedule)} | {f"probe.{name}": repr(getattr(probe, name)) for name in names}
+    return {"schedule": repr(schedule)} | {f"probe.{name}": repr(getattr(probe, name)) for name in _NOTED}
 
 
 def note_changes(before: Mapping[str, str], now: Mapping[str, str], step: int) -> list[dict[str, Any]]:

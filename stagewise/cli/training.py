@@ -82,8 +82,9 @@ def run_trainer(arguments: Sequence[str], callbacks: Sequence[Callback] = ()) ->
         args=list(arguments),
         **cli_settings(),
     )
-    if line.trainer.is_global_zero and line.trainer.log_dir is not None:
-        print("\n".join(where_to_look(Path(line.trainer.log_dir))))
+    if arguments[0] == "fit" and line.trainer.is_global_zero and line.trainer.log_dir is not None:
+        for words in where_to_look(Path(line.trainer.log_dir)):
+            print(words)
     return line
 
 

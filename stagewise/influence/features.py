@@ -19,8 +19,7 @@ class Reducer:
     """Reducer of the losses of each draw, used as ``reduce`` of the chains: no trace of tokens is kept.
 
     Sums are taken in float64: a sum over a sequence is hundreds of times larger than its change between draws. All
-        groups
-    of all samples are one batched product; the masks take 8 bytes for each group and loss.
+    groups of all samples are one batched product; the masks take 8 bytes for each group and loss.
     """
 
     def __init__(self, groups: Groups) -> None:

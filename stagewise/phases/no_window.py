@@ -60,16 +60,20 @@ def why_no_window(
         return _too_low(at, value, peaks, min_prominence, noise_height(error), unit)
     rest = f"it has no peak between its {len(at)} probes"
     if top == 0:
-        return (
-            f"the signal is largest at its first probe (step {at[0]:,.0f}) and falls from there: what changes there "
-            f"began earlier, {rest}; probe earlier (influence.schedule) or train from the start"
-        )
+        return f"{_falls(at)}, and {rest}"
     if top == len(at) - 1:
         return (
             f"the signal is largest at its last probe (step {at[-1]:,.0f}): what changes there is not over, {rest}; "
             "train on, or probe later"
         )
     return f"{rest}: it is flat at the top; probe more often (influence.schedule)"
+
+
+def _falls(at: Array) -> str:
+    return (
+        f"the signal is largest at its first probe (step {at[0]:,.0f}) and falls from there, so what changes began "
+        "before: probe earlier (influence.schedule), or train from the start"
+    )
 
 
 def _too_few(probes: int, known: int) -> str:
@@ -96,14 +100,15 @@ def _too_low(at: Array, value: Array, peaks: Array, min_prominence: float, noise
     if height >= max(min_prominence * value.max(), noise):
         return None
     peak = f"its highest peak (step {at[peaks[best]]:,.0f}) stands out by {height:.2g} {unit}"
-    if value.argmax() == 0:
-        peak = f"it is largest at its first probe (step {at[0]:,.0f}), so probe earlier too; {peak}"
     if height < noise:
-        return (
+        small = (
             f"the signal's peaks are not told from noise: {peak}, less than {NOISE_MULTIPLE:g} standard errors "
             f"({noise:.2g}); raise sgld.num_chains or sgld.num_draws"
         )
-    return (
-        f"the signal's peaks are small: {peak}, {100 * share:.0f} % of its largest value, where min_prominence asks "
-        f"for {100 * min_prominence:.0f} %; lower probe.min_prominence, or --min_prominence of stagewise detect"
-    )
+    else:
+        small = (
+            f"the signal's peaks are small: {peak}, {100 * share:.0f} % of its largest value, where min_prominence "
+            f"asks for {100 * min_prominence:.0f} %; lower probe.min_prominence, or --min_prominence of stagewise "
+            "detect"
+        )
+    return f"{_falls(at)}; of what follows {small}" if value.argmax() == 0 else small

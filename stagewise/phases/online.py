@@ -104,9 +104,8 @@ class OnlineDetector:
 
     Outside of windows each probe is compared with the plateau, the probes since the last window (or the start). One
     that departs is set aside; ``num_probes`` of them in a row, on one side, open a window, and fewer return to the
-    plateau.
-    In a window the plateau is frozen. It closes when ``num_probes`` in a row are below ``1 - close_fraction`` of the
-    largest height, or by ``max_length``. The next plateau is learnt from nothing.
+    plateau. In a window the plateau is frozen. The window closes when ``num_probes`` in a row are below
+    ``1 - close_fraction`` of the largest height, or by ``max_length``. The next plateau is learnt from nothing.
 
     A permanent level shift has no decline: set ``max_length`` where such shifts are expected.
 

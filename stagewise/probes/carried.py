@@ -1,4 +1,4 @@
-"""What the probes of a run hand on to later ones."""
+"""State that the probes of a run hand on to later ones."""
 
 from collections.abc import Mapping
 from copy import copy
@@ -80,7 +80,7 @@ class Carried:
         self.num_probes = 0
 
     def mark(self) -> Mark:
-        """What a probe adds to, for :meth:`return_to`: both make new arrays and lists, and change none."""
+        """Marks the state that a probe adds to; both parts make new arrays and lists, and change none."""
         return Mark(copy(self.references), copy(self.tracin), self.num_probes)
 
     def return_to(self, mark: Mark) -> None:

@@ -147,9 +147,9 @@ FLAG_NAMES = ("not_finite", *(check.name for check in _CHECKS))
 """Every kind of flag."""
 
 EQUILIBRIUM_FLAGS = frozenset({"not_finite", "rhat", "chain_share", "draw_share", "drift", "slide", "loss_fall"})
-"""Flags of chains that have not reached equilibrium, or go on training: no z, no interval and no sign change is told of
-such a probe. The other flags tell of noise (effective draws, single samples), of a bias that is stated (heat), or of
-chains that went too far, and leave intervals as they are."""
+"""Flags of chains that have not reached equilibrium, or go on training: no z-score, interval or sign change is
+reported for such a probe. The other flags tell of noise (effective draws, single samples), of a bias that is stated
+(heat), or of chains that went too far, and leave intervals as they are."""
 
 _NOT_FINITE = "look at the model, and at roots, norms and logarithms at zero in its loss"
 _DRAWS_NOT_FINITE = "lower sgld.lr or raise sgld.localization"
@@ -179,7 +179,7 @@ def find_flags(
     chains_dropped: int = 0,
     gradients_finite: bool = True,
 ) -> list[Flag]:
-    """Hold the diagnostics of a probe against the limits.
+    """Compares the diagnostics of a probe with the limits.
 
     Statistical flags leave the probe where it is, marked: its figures are noisy or biased, not wrong in kind. A probe
     with a value that is not finite is flagged as severe.

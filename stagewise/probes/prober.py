@@ -156,7 +156,7 @@ class Prober:
 
     @property
     def memory_gib(self) -> float:
-        """What draws and products need beside the chains, GiB."""
+        """Memory of draws and products beside the chains, GiB."""
         return self.subject.memory_gib
 
     @property
@@ -333,7 +333,7 @@ class Prober:
         return True
 
     def fingerprint(self) -> dict[str, str]:
-        """What must stay the same over a run for its probes to compare: settings and data, as text."""
+        """Settings and data that must stay the same over a run for its probes to compare, as text."""
         return self.subject.fingerprint(self._sgld)
 
     @cached_property
@@ -360,7 +360,7 @@ def target_of(
     masks: Masks | None = None,
     forward_context: ForwardContext = nullcontext,
 ) -> Target:
-    """What probes of a module measure: the sets on its device, in the chunks of the configuration.
+    """Target of the probes of a module: the sets on its device, in the chunks of the configuration.
 
     Args:
         module: whose first parameter tells the device.

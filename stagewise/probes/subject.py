@@ -1,4 +1,4 @@
-"""What the probes of a run look at, checked before the first of them."""
+"""Subject of a run's probes, checked before the first of them."""
 
 import warnings
 from collections.abc import Callable, Collection, Mapping
@@ -73,7 +73,7 @@ class Subject:
 
     @cached_property
     def reduced(self) -> Groups:
-        """What draws are reduced to: the groups, then the bins."""
+        """Groups that draws are reduced to: the groups, then the bins."""
         return self.groups if self.positions is None else self.positions.joint
 
     @property
@@ -125,7 +125,7 @@ class Subject:
         return found.assign_coords({axis: (axis, numbers), f"{axis}_j": (f"{axis}_j", numbers)})
 
     def fingerprint(self, sgld: SGLDConfig) -> dict[str, str]:
-        """What must stay the same over a run for its probes to compare: settings and data, as text.
+        """Settings and data that must stay the same over a run for its probes to compare, as text.
 
         Args:
             sgld: the sampler of influence.
@@ -136,7 +136,7 @@ class Subject:
             "reference_ratio": repr(self.config.reference_ratio),
             "data": self.digest,
         }
-        # Without chains of its own the learning coefficient hangs on no other settings.
+        # Without chains of its own the learning coefficient depends on no other settings.
         own = self.config.llc.own_sgld(sgld)
         if own is not None:
             found["llc"] = repr(own)

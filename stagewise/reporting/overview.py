@@ -135,7 +135,7 @@ def _head(run: xr.Dataset, title: str | None, windows: Sequence[Mapping[str, Any
         found += f" and {len(windows) - 4} more" if len(windows) > 4 else ""
     else:
         why = no_window_words(run)
-        found = "no window was found" if why is None else f"no window was found: {why}"
+        found = "no window was found" if why is None else f"no window was found: {why.partition(';')[0]}"
     lines = [f"{title}: {count}; {found}" if title else f"{count}; {found}", verdict_line(run)]
     return "\n".join(textwrap.fill(line, _letters(width)) for line in lines if line)
 

@@ -35,7 +35,7 @@ def verdict_record(run: xr.Dataset) -> dict[str, Any] | None:
 
 
 def verdict_line(run: xr.Dataset) -> str:
-    """What is to be believed: the answer to each of the four questions of the verdict; empty where none is known.
+    """Returns what is to be believed: the answers to the four questions of the verdict; empty where none is known.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
@@ -54,7 +54,7 @@ def _together(words: str) -> str:
 
 
 def help_line(run: xr.Dataset, longest: int = 150) -> str:
-    """What would help most; empty where nothing is needed or known.
+    """Returns what would help most; empty where nothing is needed or known.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.

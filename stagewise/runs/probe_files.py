@@ -95,7 +95,8 @@ def read_probe(path: Path, step: int, *, trace: bool = False, variables: Collect
     refuse_newer(path, probe.attributes.pop(VERSION, 1))
     if probe.attributes["step"] != step:
         raise InputError(
-            f"got the probe of step {probe.attributes['step']}; expected that of step {step}; give its name back"
+            f"got the probe of step {probe.attributes['step']}; expected that of step {step}; "
+            "restore the name of the file"
         )
     int(probe.attributes["reference_step"])  # a probe without one is damaged
     return probe

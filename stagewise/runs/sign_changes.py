@@ -95,8 +95,8 @@ class SignChanges:
         told = [self._changes()]
         if self.one_sided:
             head = (
-                "Curves of one sure sign, indistinguishable from zero before or after (noise alone makes one of "
-                f"a curve with probability {self.chance:g} or less):"
+                "Curves that are surely of one sign, and nowhere of the other (noise alone makes one of a curve with "
+                f"probability {self.chance:g} or less):"
             )
             told += [head, "\n".join(f"- {one.words}" for one in self.one_sided)]
         return "\n\n".join(told)

@@ -84,7 +84,7 @@ class ProbeStore:
         self._prepared = True
 
     def _remove(self, probe: Path) -> None:
-        """Takes a probe out of the store at once, then delete it."""
+        """Moves a probe out of the store atomically, then deletes it."""
         aside = self.path.with_name(f".{self.path.name}.{probe.name}.removed")
         _delete(aside)
         probe.rename(aside)

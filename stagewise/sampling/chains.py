@@ -190,7 +190,7 @@ class ChainSampler:
         return self._trace(walks, dropped, anchor, step, request)
 
     def _drive(self, config: ResolvedSGLD, sequential: SequentialEngine, engine: Engine, num_chains: int) -> "_Drive":
-        """What the gradient estimates of a probe have in common, evaluated at w*."""
+        """Evaluates at w* what the gradient estimates of a probe have in common."""
         size = num_samples(self._target.driving)
         drift = Drift.control_variate if config.drift is Drift.auto else config.drift
         if drift is Drift.plain or not needs_gradients(config):

@@ -237,7 +237,7 @@ class SGLDConfig:
         return tuple(name for name in names if getattr(self, name) == "auto")
 
     def fallbacks(self) -> dict[str, Any]:
-        """What chains take for those of :attr:`unresolved` that need not be numbers, where nothing resolves them."""
+        """Values of those :attr:`unresolved` settings that need not be numbers, where nothing resolves them."""
         taken = {
             "drift": str(Drift.control_variate),
             "num_burnin_steps": self.burnin_steps,

@@ -1,4 +1,4 @@
-"""What is measured: the loss, the samples that are recorded and those that drive, and the weights that move."""
+"""Target of a measurement: the loss, the samples that are recorded and those that drive, and the weights that move."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +17,7 @@ ForwardContext = Callable[[], AbstractContextManager]
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What chains, baselines and curvature have in common.
+    """Target of chains, baselines and curvature: the part that they have in common.
 
     Attributes:
         loss_fn: per-sample loss, see :mod:`stagewise.losses.contract`.

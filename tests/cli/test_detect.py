@@ -100,7 +100,17 @@ def test_interventions_can_be_placed_by_the_file(run_folder, tmp_path):
 def test_run_without_windows_says_so(tmp_path, capsys):
     folder = write_run(tmp_path / "run", steps=[100, 200])
     assert detect(folder, tmp_path, "--online")["windows"] == []
-    assert "No window was found." in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "No window was found." in printed
+    assert "- between: " in printed
+    assert "a peak takes 3" in printed or "has a signal" in printed
+
+
+def test_the_reason_is_told_of_the_signals_that_were_asked_for(run_folder, tmp_path, capsys):
+    detect(run_folder, tmp_path, "--signal", "chain_share", "--min_prominence", "1")
+    printed = capsys.readouterr().out
+    assert ("- chain_share: " in printed) == ("No window was found." in printed)
+    assert "- between" not in printed
 
 
 def test_settings_are_read_from_a_file(run_folder, tmp_path):

@@ -1,5 +1,7 @@
 """``stagewise report``, in-process."""
 
+import shutil
+
 import pytest
 
 from stagewise.cli.main import main
@@ -28,6 +30,19 @@ def test_report_writes_into_the_run_and_prints_the_sign_changes(run, capsys):
     assert "probability 0.01 or less" in (run / "other" / "report.md").read_text()
 
 
+def test_a_page_lies_beside_the_markdown_and_several_runs_have_one_where_they_all_are(run, tmp_path, capsys):
+    assert main(["report", str(run)]) == 0
+    assert (run / "report" / "report.html").read_text().startswith("<!DOCTYPE html>")
+    assert str(run / "report" / "report.html") in capsys.readouterr().out
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    assert main(["report", str(run), str(other / "influence.zarr")]) == 0
+    assert "How 2 runs compare" in (tmp_path / "report" / "report.html").read_text()
+    assert not (tmp_path / "report" / "report.md").exists()
+    assert main(["report", str(run), str(other), "--output", str(tmp_path / "there")]) == 0
+    assert (tmp_path / "there" / "report.html").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -36,6 +51,8 @@ def test_report_writes_into_the_run_and_prints_the_sign_changes(run, capsys):
         (["run", "--output", "taken"], "which is a file"),
         (["run", "--output", "taken/below"], "taken is a file"),
         (["single"], "a single probe"),
+        (["run", "single"], "got single with a single probe"),
+        (["run", "run/influence.zarr"], "got run more than once"),
     ],
 )
 def test_mistakes_are_told_in_one_line(run, tmp_path, monkeypatch, capsys, arguments, words):

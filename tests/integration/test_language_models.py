@@ -95,6 +95,10 @@ def test_event_file_and_summary_hold_what_the_contract_names(tmp_path):
         assert tag in tags["scalars"]
     assert "baseline/graddot/induction~induction" in tags["scalars"]
     assert {"influence/matrix/within", "influence/matrix/between", "influence/matrix/total"} <= set(tags["images"])
+    # The overview comes before all others, at the last step.
+    assert min([*tags["images"], *tags["scalars"]]) == "00_overview"
+    assert [image.step for image in events.Images("00_overview")] == [trainer.global_step]
+    assert (callback.folder / "overview.png").read_bytes().startswith(b"\x89PNG")
     assert "run/summary/text_summary" in tags["tensors"]
     assert "custom_scalars__config__" in tags["tensors"]
     summary = json.loads((callback.folder / "summary.json").read_text())

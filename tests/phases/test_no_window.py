@@ -25,7 +25,11 @@ NAN = float("nan")
         ([NAN, 5.0, 3.0, 2.0, 1.0], None, "largest at its first probe (step 20) and falls from there"),
         ([1.0, 2.0, 3.0, 4.0, 5.0], None, "largest at its last probe (step 160)"),
         ([1.0, 2.0, 1.0, 1.0, 1.0], [0.5] * 5, "not told from noise: its highest peak (step 20) stands out by 1 nats"),
-        ([9.0, 2.0, 3.0, 1.0, 1.0], None, "it is largest at its first probe (step 10), so probe earlier too"),
+        (
+            [9.0, 2.0, 3.0, 1.0, 1.0],
+            None,
+            "largest at its first probe (step 10) and falls from there, so what changes began before",
+        ),
         ([10.0, 9.0, 10.5, 10.0, 10.0], None, "5 % of its largest value, where min_prominence asks for 15 %"),
         ([1.0, 2.0, 1.0, 1.0, 1.0], [0.1] * 5, None),
         ([1.0, 2.0, 1.0, 1.0, 1.0], None, None),

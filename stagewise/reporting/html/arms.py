@@ -9,7 +9,7 @@ from typing import Any
 import xarray as xr
 import yaml
 
-from stagewise.reporting.html.repeating import settings_of
+from stagewise.reporting.html.repeating import number, settings_of
 
 _SEEDS = ("seed", "seed_everything")
 _OF_MACHINE = (
@@ -63,11 +63,11 @@ def find_arms(runs: Sequence[tuple[Path, xr.Dataset]]) -> list[Arm]:
     for place, it in enumerate(settings):
         places.setdefault(repr([it.get(name) for name in differing]), []).append(place)
     arms = []
-    for number, rows in enumerate(places.values(), start=1):
+    for place, rows in enumerate(places.values(), start=1):
         own = {name: settings[rows[0]].get(name, "-") for name in differing}
         arms.append(
             Arm(
-                _title(own, number, len(places)),
+                _title(own, place, len(places)),
                 tuple(names[row] for row in rows),
                 tuple(runs[row][0] for row in rows),
                 tuple(runs[row][1] for row in rows),
@@ -92,9 +92,10 @@ def _told(folder: Path, run: xr.Dataset) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError):
         content = None
     flat = _flat(content) if isinstance(content, Mapping) else {}
-    of_config = {name: value for name, value in flat.items() if not name.startswith(_OF_MACHINE)}
+    of_probes = {name: value for name, value in settings_of(run).items() if name != "moved_weights"}
     # What the probes tell is settled where the file says auto.
-    return of_config | {name: value for name, value in settings_of(run).items() if name != "moved_weights"}
+    left_out = (*_OF_MACHINE, *(f"influence.{name}" for name in of_probes))
+    return {name: value for name, value in flat.items() if not name.startswith(left_out)} | of_probes
 
 
 def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
@@ -114,8 +115,8 @@ def _seed_words(seeds: Mapping[str, Any]) -> str | None:
     return ", ".join(f"{name} {value}" for name, value in seeds.items()) or None
 
 
-def _title(own: Mapping[str, Any], number: int, arms: int) -> str:
+def _title(own: Mapping[str, Any], place: int, arms: int) -> str:
     if arms == 1:
         return "all runs"
-    told = ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in list(own.items())[:2])
-    return told if len(told) <= 48 and told else f"arm {number}"
+    told = ", ".join(f"{'.'.join(name.split('.')[-2:])} {number(value)}" for name, value in list(own.items())[:2])
+    return told if len(told) <= 48 and told else f"arm {place}"

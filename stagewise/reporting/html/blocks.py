@@ -118,17 +118,20 @@ class Section:
     blocks: tuple[Block, ...] = field(default=())
 
 
-_SPANS = re.compile(r"\*\*(.+?)\*\*|`([^`]+)`")
+_SPANS = re.compile(r"(?<!\\)\*\*(.+?)\*\*|(?<!\\)`([^`]+)`|(?<![\*\\])\*(\w[^*]*)\*")
+_TAGS = (None, "strong", "code", "em")
+"""Of the groups of that expression."""
+
 _ESCAPED = re.compile(r"\\([\\`*_\]|~$])")
 
 
 def inline(words: object) -> Markup:
-    """A line of our Markdown as HTML: strong words and code; all else is escaped, whatever is in it."""
+    """A line of our Markdown as HTML: strong words, emphasis and code; all else is escaped, whatever is in it."""
     text, place, found = str(words), 0, Markup("")
     for match in _SPANS.finditer(text):
-        tag = "strong" if match[1] is not None else "code"
+        tag = _TAGS[match.lastindex or 0]
         found += _plain(text[place : match.start()])
-        found += Markup(f"<{tag}>") + _plain(match[1] or match[2]) + Markup(f"</{tag}>")
+        found += Markup(f"<{tag}>") + _plain(match[match.lastindex or 0]) + Markup(f"</{tag}>")
         place = match.end()
     return found + _plain(text[place:])
 

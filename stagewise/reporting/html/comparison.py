@@ -128,7 +128,7 @@ def _signs(names: Sequence[str], runs: Sequence[xr.Dataset], chance: float) -> S
 
 
 def _ends(arms: Sequence[Arm]) -> Section:
-    """What each arm came to: means over its runs at their last probes, with Student's intervals over runs."""
+    """Results of each arm: means over its runs at their last probes, with Student's intervals over runs."""
     rows = []
     for arm in arms:
         peaks = [[it["peak"] for it in run_windows(run)] for run in arm.runs]

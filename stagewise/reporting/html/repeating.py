@@ -13,6 +13,8 @@ from stagewise.reporting.html.blocks import Block, Code, Section, Text, table_of
 from stagewise.runs.summary_file import summary_of
 
 _CONFIG = "config.yaml"
+_OF_SWEEP = "groups.csv"
+"""A table that sweeps write, and training runs do not."""
 _OF_RUN = ("centering", "component", "moved_weights", "engine")
 _MEANINGS = {
     "nbeta": "inverse temperature times number of samples",
@@ -84,8 +86,12 @@ def repeat_section(run: xr.Dataset, folder: Path) -> Section:
     if (folder / _CONFIG).is_file():
         blocks.append(Code(f"stagewise fit -c {shlex.quote(str(folder / _CONFIG))}"))
     elif isinstance(sgld, Mapping):
-        given = ",\n    ".join(f"{name}={value!r}" for name, value in sgld.items() if _is_plain(value))
-        blocks += [Text("Attach to the same training:"), Code(f"InfluenceCallback(sgld=SGLDConfig(\n    {given},\n))")]
+        config = (
+            "SGLDConfig(" + ", ".join(f"{name}={value!r}" for name, value in sgld.items() if _is_plain(value)) + ")"
+        )
+        of_sweep = (folder / _OF_SWEEP).is_file()
+        words = "Set the sampler of `stagewise sweep` to:" if of_sweep else "Attach to the same training:"
+        blocks += [Text(words), Code(config if of_sweep else f"InfluenceCallback(sgld={config})")]
     told = []
     seed = training_seed(folder)
     if seed is not None:

@@ -88,7 +88,7 @@ def run_sections(
 
 
 def verdict_section(run: xr.Dataset) -> Section:
-    """What can be read off the curves.
+    """Section on what can be read off the curves.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
@@ -219,7 +219,7 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _lacking(run: xr.Dataset, scores: Sequence[Score]) -> Section:
-    """What the run did not measure, and the setting that measures it."""
+    """Section on what the run did not measure, and the settings that measure it."""
     lines = []
     if not has_llc(run):
         lines.append(no_llc_words(run))

@@ -107,7 +107,7 @@ def _samples(run: xr.Dataset, peak: int) -> list[str]:
 
 
 def sample_words(number: int) -> str:
-    """How a sample is named: a run keeps neither texts nor labels of its observed set, but their order.
+    """Names a sample: a run keeps neither texts nor labels of its observed set, but their order.
 
     Args:
         number: of the sample in the observed set that was given.

@@ -30,7 +30,7 @@ def test_arms_are_runs_with_the_same_settings_but_seeds(three, tmp_path):
     assert one.names == ("a/one", "a/three")
     assert two.names == ("b/two",)
     assert one.differing == {"sgld.nbeta": 10.0}
-    assert (one.title, two.title) == ("nbeta 10.0", "nbeta 99.0")
+    assert (one.title, two.title) == ("sgld.nbeta 10", "sgld.nbeta 99")
     assert one.seeds == ("sgld.seed 1", "sgld.seed 2")
     (tmp_path / "a" / "one").mkdir(parents=True)
     (tmp_path / "a" / "one" / "config.yaml").write_text(

@@ -188,6 +188,14 @@ def test_command_of_a_run_with_a_configuration(tmp_path):
     assert "<i>" not in text
 
 
+def test_a_sweep_is_repeated_as_a_sweep(tmp_path):
+    (tmp_path / "groups.csv").write_text("")
+    parsed, _ = written(tmp_path, (tmp_path, flipping_run()))
+    assert "stagewise sweep" in parsed.words["repeat"]
+    assert "SGLDConfig(num_chains=8, num_draws=5, nbeta=10.0" in parsed.words["repeat"]
+    assert "InfluenceCallback" not in parsed.words["repeat"]
+
+
 def test_no_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="runs"):
         write_html_report(tmp_path / "report.html", [])

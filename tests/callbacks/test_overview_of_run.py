@@ -1,0 +1,41 @@
+"""The overview at the end of a run: training does not see it, and a picture that fails costs the run nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import stagewise.callbacks.outcome as outcome
+from stagewise import InfluenceCallback, ProbeConfig
+from tests.callbacks.runs import EVERY_2, SGLD, Regression, fit, regression_data
+
+
+def run(folder, **probe):
+    callback = InfluenceCallback(EVERY_2, SGLD, probe=ProbeConfig(**probe))
+    torch.manual_seed(0)
+    module = Regression()
+    fit(folder, module, regression_data(), callback)
+    return callback, torch.cat([it.flatten() for it in module.parameters()]), torch.rand(3)
+
+
+def test_it_is_drawn_where_pictures_are_wanted_and_training_does_not_see_it(tmp_path):
+    with_it, weights, noise = run(tmp_path / "a", draw_matrices=True)
+    without, other_weights, other_noise = run(tmp_path / "b", draw_matrices=False)
+    assert (with_it.folder / "overview.png").is_file()
+    assert not (without.folder / "overview.png").exists()
+    assert torch.equal(weights, other_weights)
+    assert torch.equal(noise, other_noise)
+
+
+@pytest.mark.filterwarnings("ignore:stagewise")
+def test_a_picture_that_fails_is_counted_and_the_run_ends_well(tmp_path, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("no letters")
+
+    monkeypatch.setattr(outcome, "write_overview", fails)
+    with pytest.warns(UserWarning, match="no letters"):
+        callback, *_ = run(tmp_path, draw_matrices=True)
+    summary = json.loads((Path(callback.folder) / "summary.json").read_text())
+    assert summary["complete"] is True
+    assert summary["probes"] == 3

@@ -1,0 +1,32 @@
+"""Our Markdown becomes the same words in HTML, and nothing in it is obeyed."""
+
+import pytest
+
+from stagewise.checks.group_names import markdown_text
+from stagewise.reporting.html.blocks import Heading, Items, Table, Text, inline, of_markdown
+
+
+@pytest.mark.parametrize(
+    ("words", "html"),
+    [
+        ("**a** and `b` and *c d*", "<strong>a</strong> and <code>b</code> and <em>c d</em>"),
+        ("2 * 3 * 4", "2 * 3 * 4"),
+        ("<b> & &lt;b>", "&lt;b&gt; &amp; &lt;b&gt;"),
+        ("**<i>**", "<strong>&lt;i&gt;</strong>"),
+        (markdown_text("a*b* <i> `x`"), "a*b* &lt;i&gt; `x`"),
+        (3, "3"),
+    ],
+)
+def test_a_line_is_shown_as_it_was_meant(words, html):
+    assert str(inline(words)) == html
+
+
+def test_paragraphs_lists_tables_and_headings_are_told_apart():
+    text = "One\nline.\n\n## Head\n\n- a\n- b\n\n| x | y |\n|---|---|\n| 1 | a\\|b |\n\n![picture](x.png)\n\n*words*"
+    assert of_markdown(text) == [
+        Text("One line."),
+        Heading("Head"),
+        Items(("a", "b")),
+        Table(("x", "y"), (("1", "a\\|b"),)),
+        Text("*words*"),
+    ]
