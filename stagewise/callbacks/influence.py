@@ -193,7 +193,7 @@ class InfluenceCallback(HostCallback):
     def _examine(
         self, trainer: Trainer, module: LightningModule, *, goes_on: bool
     ) -> tuple[Subject, ProbeData, FirstBatch, str]:
-        """What probes look at, found fit for them; the data as given; what awaits the first batch; the loss as text."""
+        """Examines loss and data; returns them, what awaits the first batch, and the loss as text."""
         state = self._state
         with metrics_refused(module):
             loss_fn, data, first_batch = self.sources.resolve(trainer, module)

@@ -1,4 +1,4 @@
-"""What probes tell: values to the loggers, the training bar, warnings, files, pictures, listeners, the summary."""
+"""Reports of the probes: values to the loggers, the training bar, warnings, files, pictures, listeners, the summary."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +20,7 @@ from stagewise.probes.history import Record
 from stagewise.probes.lost_samples import kinds_seen, not_finite_rows
 from stagewise.reporting import tags
 from stagewise.reporting.classes_page import classes_page, write_classes_page
+from stagewise.reporting.overview_files import write_overview
 from stagewise.reporting.scalars import probe_scalars
 from stagewise.reporting.summary import build_summary, failures, summary_markdown
 from stagewise.reporting.tensorboard import images_due, write_layout, write_matrices, write_text
@@ -189,6 +190,9 @@ class Reporter:
                 # Steps that have passed: other loggers would drop them.
                 for writer in writers(self._trainer):
                     writer.add_scalar(tags.IN_WINDOW, float(inside), global_step=at)
+        with self._faults.contained(LOGGER, step):
+            if record.steps and probe.draw_matrices:
+                write_overview(writers(self._trainer), self._folder, step)
         failed = {kind: count for kind, count in failures(record).items() if count}
         if failed:
             listed = ", ".join(f"{kind} {count}" for kind, count in failed.items())

@@ -1,4 +1,4 @@
-"""What a run of probes amounts to: saved with checkpoints, and there when the run is over."""
+"""State of a run of probes: saved with checkpoints, and there when the run is over."""
 
 import math
 from collections.abc import Mapping

@@ -96,7 +96,7 @@ class ProbeSession:
         self._reporter.finish(complete=complete)
 
     def _affords(self, max_overhead: float, step: int) -> bool:
-        """Whether the budget allows the probe at a step; one that it does not is counted and told of."""
+        """True if the budget allows the probe at a step; one that it does not is counted and reported."""
         # Every rank has a clock of its own: one decides, so that all of them probe or none does.
         allowed = self._trainer.strategy.broadcast(affords(self._state.record, max_overhead))
         if not allowed:
