@@ -44,7 +44,6 @@ class ProbeStore:
             path: of the store.
         """
         self.path = path
-        self._prepared = False
 
     def steps(self) -> list[int]:
         """Returns training steps of the finished probes, increasing."""
@@ -60,8 +59,8 @@ class ProbeStore:
             InputError: the store is of a newer format.
             OSError: it could not be written; what was there before still is.
         """
-        if not (self._prepared and (self.path / GROUP_NAME).is_file()):
-            self._prepare()
+        if store_version(self.path / GROUP_NAME) != FORMAT_VERSION:
+            self._describe()
         step = int(probe.attrs["step"])
         earlier = self.path / f"step{step}"
         path = self.path / f"step{step}.zip"
@@ -74,14 +73,13 @@ class ProbeStore:
             self._pass(step)
         return path
 
-    def _prepare(self) -> None:
+    def _describe(self) -> None:
         """Makes the store a Zarr group that tells its version; nothing to do for one that is."""
-        group = self.path / GROUP_NAME
-        refuse_newer(self.path, store_version(group))
-        if store_version(group) != FORMAT_VERSION:
+        version = store_version(self.path / GROUP_NAME)
+        if version != FORMAT_VERSION:
+            refuse_newer(self.path, version)
             attributes = {VERSION: FORMAT_VERSION}
-            write_json(group, {"attributes": attributes, "zarr_format": 3, "node_type": "group"})
-        self._prepared = True
+            write_json(self.path / GROUP_NAME, {"attributes": attributes, "zarr_format": 3, "node_type": "group"})
 
     def _remove(self, probe: Path) -> None:
         """Moves a probe out of the store atomically, then deletes it."""
@@ -153,7 +151,7 @@ class ProbeStore:
         if not earlier:
             return False
         refuse_newer(other, store_version(other / GROUP_NAME))
-        self._prepare()
+        self._describe()
         for at in earlier.keys() - set(self.steps()):
             path = earlier[at]
             if path.is_dir():
