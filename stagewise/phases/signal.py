@@ -328,8 +328,8 @@ def _chain_share(_: Signal, data: xr.Dataset, __: LossesByStep) -> _Read:
     return _floats(data["chain_share"]), None
 
 
-def _change(signal: Signal, data: xr.Dataset, earlier: LossesByStep) -> Array:
-    """Returns ``[..., loss]``: change of the losses since the reference probe, nats; NaN without one."""
+def _now_and_before(signal: Signal, data: xr.Dataset, earlier: LossesByStep) -> tuple[Array, Array]:
+    """Losses ``[..., loss]`` now and at the reference probe, nats; NaN where there is none."""
     now = signal.losses(data)
     before = np.full(now.shape, np.nan)
     if "step" in data.dims:
@@ -342,27 +342,23 @@ def _change(signal: Signal, data: xr.Dataset, earlier: LossesByStep) -> Array:
         found = earlier.get(int(data.attrs["reference_step"]), ())
         if len(found) == len(now):  # else samples were left out since
             before[:] = found
-    return now - before
+    return now, before
 
 
 def _length(signal: Signal, data: xr.Dataset, earlier: LossesByStep) -> _Read:
-    change = _change(signal, data, earlier)
-    known = np.isfinite(change)
-    # Samples that were left out have no loss, from some probe on: unknown where that lies between probe and reference.
-    same = known.any(axis=-1) & (known == np.isfinite(signal.losses(data))).all(axis=-1)
-    if "step" in data.dims:
-        steps, references = data["step"].values.tolist(), data["reference_step"].values.tolist()
-        counts = np.isfinite(signal.losses(data)).sum(axis=-1)
-        at = [counts[steps.index(reference)] if reference in steps else -1 for reference in references]
-        same &= counts == np.asarray(at)
-    length = np.linalg.norm(np.where(known, change, 0.0), axis=-1) / 2
+    now, before = _now_and_before(signal, data, earlier)
+    # Samples that are left out have no loss: unknown where they were left out since the reference.
+    known = np.isfinite(now)
+    same = known.any(axis=-1) & (known == np.isfinite(before)).all(axis=-1)
+    length = np.linalg.norm(np.where(known, now - before, 0.0), axis=-1) / 2
     return np.asarray(np.where(same, length, np.nan)), None
 
 
 def _contrast(signal: Signal, data: xr.Dataset, earlier: LossesByStep) -> _Read:
     names = data["group"].values.tolist()
     first, second = (names.index(group) for group in signal.groups)
-    change = _change(signal, data, earlier)
+    now, before = _now_and_before(signal, data, earlier)
+    change = now - before
     return np.asarray(change[..., first] - change[..., second]), None
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from stagewise.errors import InputError
 from stagewise.files.zarr_file import read_zarr_file
@@ -103,3 +104,21 @@ def test_signals_that_a_probe_does_not_have_are_refused_by_name(folder):
         Signal.parse("llc/early").read(probe.drop_vars(["llc", "group_llc", "llc_se", "group_llc_se"]))
     with pytest.raises(InputError, match="no chain_share"):
         Signal.parse("chain_share").read(probe.drop_vars("chain_share"))
+
+
+def test_a_change_is_unknown_while_samples_were_left_out_since_the_reference_live_and_in_a_run():
+    losses = np.array([[1.0, 2.0, 3.0], [1.0, np.nan, 1.0], [1.0, np.nan, 0.0]])
+    steps, references = [1, 2, 3], [1, 1, 2]
+    run = xr.Dataset(
+        {"anchor_loss": (("step", "sample"), losses)},
+        coords={"step": steps, "reference_step": ("step", references)},
+    )
+    signal = Signal(Kind.losses_alone)
+    np.testing.assert_array_equal(signal.read(run).value, [np.nan, np.nan, 0.5])
+    earlier, live = {}, []
+    for row, step, reference in zip(losses, steps, references, strict=True):
+        probe = xr.Dataset({"anchor_loss": ("sample", row[np.isfinite(row)])})
+        probe.attrs = {"step": step, "reference_step": reference}
+        live.append(float(signal.read(probe, earlier).value))
+        earlier = signal.remember(earlier, probe)
+    np.testing.assert_array_equal(live, [np.nan, np.nan, 0.5])
