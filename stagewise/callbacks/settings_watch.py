@@ -11,9 +11,9 @@ from torch import Tensor
 
 from stagewise.calibration.findings import Finding, Severity, check_settings
 from stagewise.calibration.landscape import FINE_SAMPLES, Landscape
-from stagewise.calibration.look import COARSE_SAMPLES, find_faults, landscape_of, unmeasured
 from stagewise.calibration.resolve import resolve
 from stagewise.calibration.rules import EARLY_GROWTH
+from stagewise.calibration.settings_check import COARSE_SAMPLES, find_faults, landscape_of, unmeasured
 from stagewise.callbacks.faults import OtherRankError, worst_of_ranks
 from stagewise.callbacks.trainer_facts import show_on_bar
 from stagewise.errors import InputError
@@ -34,7 +34,7 @@ def curvature_landscape(
     *,
     num_samples: int = COARSE_SAMPLES,
 ) -> Landscape:
-    """:func:`~stagewise.calibration.look.landscape_of` of a run, in full precision."""
+    """:func:`~stagewise.calibration.settings_check.landscape_of` of a run, in full precision."""
     mixed = "mixed" in str(trainer.precision)
     context = nullcontext if mixed else trainer.precision_plugin.forward_context
     return landscape_of(module, replace(target, forward_context=context), sgld, limit_gib, num_samples=num_samples)

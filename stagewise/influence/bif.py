@@ -6,19 +6,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from stagewise.influence.features import Features
 from stagewise.influence.group_influence import group_influence, sample_influence
 from stagewise.influence.groups import Groups, Positions
+from stagewise.influence.reduced_draws import ReducedDraws
+from stagewise.influence.sign import SIGN, UNITS, unit
 from stagewise.influence.split import PARTS, Centering
 from stagewise.influence.uncertainty import length_error, mean_error
 
 Array = NDArray[np.float64]
-
-SIGN = "negative = helpful: more weight on sample i lowers the loss of sample j"
-"""Sign of everything called influence or BIF."""
-
-UNITS = "nats^2"
-"""Unit of BIF; its correlation is a pure number."""
 
 _SAMPLES = ("part", "sample", "sample_j")
 _GROUP_AXES = ("part", "group", "group_j")
@@ -31,11 +26,6 @@ def _names(names: Sequence[str]) -> NDArray[np.object_]:
 
 def _missing(like: Array) -> Array:
     return np.full_like(like, np.nan)
-
-
-def unit(name: str) -> dict[str, str]:
-    """Returns attributes of an influence variable, by its name: correlations and z-scores are pure numbers."""
-    return {"sign": SIGN, "units": "1" if "correlation" in name or name.endswith("_z") else UNITS}
 
 
 def position_variables(grouped: dict[str, Array], positions: Positions) -> xr.Dataset:
@@ -52,8 +42,8 @@ def position_variables(grouped: dict[str, Array], positions: Positions) -> xr.Da
 
 
 def bif(
-    current: Features,
-    reference: Features | None,
+    current: ReducedDraws,
+    reference: ReducedDraws | None,
     groups: Groups,
     *,
     positions: Positions | None = None,

@@ -4,11 +4,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from stagewise.influence.bif import SIGN, UNITS
-from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups
+from stagewise.influence.reduced_draws import ReducedDraws
+from stagewise.influence.sign import SIGN, UNITS, signed
 from stagewise.influence.split import PARTS, Centering
-from stagewise.influence.uncertainty import ChainSplits, error_over_chains, signed
+from stagewise.influence.uncertainty import ChainSplits, error_over_chains
 
 Array = NDArray[np.float64]
 
@@ -17,7 +17,7 @@ _AXES = ("group", "group_j")
 
 
 def control_influence(
-    probe: Features, control: Features, groups: Groups, *, centering: Centering = Centering.pooled
+    probe: ReducedDraws, control: ReducedDraws, groups: Groups, *, centering: Centering = Centering.pooled
 ) -> xr.Dataset:
     """Computes the influence of a probe, of its loss-free control, and their difference chain by chain.
 

@@ -4,8 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagewise.influence.groups import Groups
+from stagewise.influence.sign import signed
 from stagewise.influence.split import PARTS, Centering, second_moment, split
-from stagewise.influence.uncertainty import ChainSplits, error_over_chains, signed, z_scores
+from stagewise.influence.uncertainty import ChainSplits, error_over_chains, z_scores
 
 Array = NDArray[np.float64]
 

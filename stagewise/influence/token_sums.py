@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stagewise.checks.bounds import check_arguments
 from stagewise.errors import InputError, require
-from stagewise.influence.bif import SIGN, UNITS
+from stagewise.influence.sign import SIGN, UNITS
 from stagewise.influence.uncertainty import jackknife_error
 
 Array = NDArray[np.float64]

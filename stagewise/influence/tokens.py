@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 
 from stagewise.errors import InputError
-from stagewise.influence.bif import SIGN, UNITS
+from stagewise.influence.sign import SIGN, UNITS
 from stagewise.influence.split import Centering, Floats, centering_means
 
 _AXES = ("sample", "token", "sample_j", "token_j")

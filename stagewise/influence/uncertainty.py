@@ -8,7 +8,7 @@ from scipy.special import stdtrit
 
 from stagewise.checks.bounds import checked, float_array
 from stagewise.errors import InputError, require
-from stagewise.influence.split import PARTS, Centering, Moment, Split, split
+from stagewise.influence.split import Centering, Moment, Split, split
 
 Array = NDArray[np.float64]
 
@@ -110,12 +110,6 @@ class ChainSplits:
         reference = None if len(centres) == 1 else centres[0]
         rest = split(centres[-1], reference, centering=self._centering, moment=self._moment)
         return Split(rest.within + fluctuation, rest.drift, rest.between, rest.total + fluctuation)
-
-
-def signed(parts: Split) -> Array:
-    """Returns ``[part, ...]``, with the sign of influence."""
-    named = parts.parts()
-    return np.stack([-named[name] for name in PARTS])
 
 
 def error_over_chains(

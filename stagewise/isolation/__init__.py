@@ -1,6 +1,6 @@
 """Evaluation of a module at other weights, which leaves it exactly as it was."""
 
-from stagewise.isolation.look import untouched
+from stagewise.isolation.guard import untouched
 from stagewise.isolation.reading import unmoved
 from stagewise.isolation.snapshot import restored
 from stagewise.isolation.swap import with_weights

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from stagewise.isolation.look import global_random_restored
+from stagewise.isolation.guard import global_random_restored
 from stagewise.isolation.snapshot import Snapshot
 
 

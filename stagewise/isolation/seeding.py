@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stagewise.isolation.look import global_random_restored
+from stagewise.isolation.guard import global_random_restored
 from stagewise.isolation.walk import walk
 
 

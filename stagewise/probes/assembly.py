@@ -7,8 +7,8 @@ import numpy as np
 import xarray as xr
 
 from stagewise.influence.bif import bif
-from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups, Positions
+from stagewise.influence.reduced_draws import ReducedDraws
 from stagewise.influence.split import Centering
 from stagewise.phases.between_norm import BetweenNorm, between_norm
 
@@ -24,7 +24,7 @@ class Measured:
         usable: False with a severe flag: it then has no signal and is no reference.
     """
 
-    features: Features
+    features: ReducedDraws
     own: xr.Dataset
     usable: bool
 
@@ -36,7 +36,7 @@ class Measured:
 
 def assemble(
     measured: Measured,
-    reference: Features | None,
+    reference: ReducedDraws | None,
     groups: Groups,
     *,
     positions: Positions | None = None,

@@ -11,8 +11,8 @@ from stagewise.errors import InputError
 from stagewise.influence.baselines import damped, graddot
 from stagewise.influence.baselines.folds import assign_folds
 from stagewise.influence.baselines.tracin import UNITS as TRACIN_UNITS
-from stagewise.influence.bif import SIGN
 from stagewise.influence.groups import Groups
+from stagewise.influence.sign import SIGN
 from stagewise.probes.carried import TracInOfRun
 from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.config import ResolvedSGLD

@@ -10,9 +10,9 @@ import xarray as xr
 from arviz_stats.base import array_stats
 from torch import Tensor, nn
 
-from stagewise.influence.features import Features
 from stagewise.influence.groups import Groups
 from stagewise.influence.llc import MeanLosses, llc, llc_remarks, mean_losses_of
+from stagewise.influence.reduced_draws import ReducedDraws
 from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, ResolvedSGLD
@@ -91,7 +91,7 @@ class LearningCoefficient:
         traces = self._share.collect(self._sampler.run(step, second_moments, numbers=self._numbers))
         return None if traces is None else (merge_traces(traces), time.perf_counter() - start)
 
-    def measure(self, trace: Trace, features: Features, own: tuple[Trace, float] | None) -> xr.Dataset:
+    def measure(self, trace: Trace, features: ReducedDraws, own: tuple[Trace, float] | None) -> xr.Dataset:
         """Variables of a probe's data set.
 
         Args:

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from stagewise.batches import Batch, as_batch
 from stagewise.calibration.findings import Finding, Severity, check_settings
 from stagewise.calibration.landscape import FINE_SAMPLES
-from stagewise.calibration.look import find_faults, landscape_of, unmeasured
 from stagewise.calibration.resolve import resolve
+from stagewise.calibration.settings_check import find_faults, landscape_of, unmeasured
 from stagewise.checks.bounds import checked
 from stagewise.errors import InputError
 from stagewise.influence.stored_matrices import SampleMatrices, to_store

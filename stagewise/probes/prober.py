@@ -15,8 +15,8 @@ from stagewise._version import __version__
 from stagewise.batches import to_device
 from stagewise.checks.bounds import check_arguments
 from stagewise.influence.control import control_influence
-from stagewise.influence.features import Features, Reducer
 from stagewise.influence.groups import Groups
+from stagewise.influence.reduced_draws import ReducedDraws, Reducer
 from stagewise.influence.token_sums import TokenSums
 from stagewise.losses.contract import LossFn
 from stagewise.probes.assembly import Measured, assemble
@@ -287,7 +287,7 @@ class Prober:
             tokens.merge(sums)
         if not trace.chains:
             return None, trace
-        features = Features.of(trace, self.subject.reduced)
+        features = ReducedDraws.of(trace, self.subject.reduced)
         own = xr.Dataset({"group_loss": ("group", self.groups.means(trace.anchor_loss), {"units": "nats"})})
         if tokens is not None:
             own = own.assign(self.subject.numbered(tokens.influence(trace.chains), "chosen", self._token_rows))
@@ -295,7 +295,7 @@ class Prober:
             own = own.assign(self._llc.measure(trace, features, own_llc))
         own = own.assign(self.baselines.measure(module, step, lr_sum, self.carried.tracin))
         if controls is not None:
-            control = Features.of(merge_traces(controls), self.subject.reduced)
+            control = ReducedDraws.of(merge_traces(controls), self.subject.reduced)
             own = own.assign(control_influence(features, control, self.groups, centering=self._config.centering))
         flags = add_chain_facts(own, trace, features, self.groups, sgld=self._sgld, config=self._config)
         features = replace(features, equilibrated=bool(own["equilibrated"]))
@@ -311,7 +311,7 @@ class Prober:
             step, second_moments, numbers=self._numbers, control=True, reduce=Reducer(self.subject.reduced)
         )
 
-    def assemble(self, measured: Measured, reference: Features | None) -> xr.Dataset:
+    def assemble(self, measured: Measured, reference: ReducedDraws | None) -> xr.Dataset:
         """Influence of what was measured, split against a reference, as one data set; needs no module.
 
         Args:

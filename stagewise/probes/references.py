@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stagewise.influence.features import Features
+from stagewise.influence.reduced_draws import ReducedDraws
 
 _RESOLUTION = 16
 """Cached probes lie at least a factor ratio^(1/16) apart, .9 % of the step at a ratio of 1.15."""
@@ -26,9 +26,9 @@ class References:
     def __init__(self, ratio: float) -> None:
         """Start without any probe; ``ratio`` is more than 1."""
         self._ratio = ratio
-        self._kept: list[Features] = []
+        self._kept: list[ReducedDraws] = []
 
-    def for_step(self, step: int) -> Features | None:
+    def for_step(self, step: int) -> ReducedDraws | None:
         """The reference of a probe at ``step``; None if there is none yet."""
         found = None
         for features in self._kept:
@@ -36,7 +36,7 @@ class References:
                 found = features
         return found
 
-    def add(self, features: Features) -> None:
+    def add(self, features: ReducedDraws) -> None:
         """Cache a probe, unless one lies just before it, and forget those that no later probe can refer to."""
         step = features.step
         current = self.for_step(step)
@@ -60,4 +60,4 @@ class References:
 
     def load_state_dict(self, state: list[dict[str, Any]]) -> None:
         """Loads what :meth:`state_dict` saved."""
-        self._kept = [Features.from_state_dict(features) for features in state]
+        self._kept = [ReducedDraws.from_state_dict(features) for features in state]

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.files.writing import write_json, write_text_file
-from stagewise.influence.bif import SIGN
+from stagewise.influence.sign import SIGN
 from stagewise.reporting import tags
 from stagewise.reporting.class_maps import class_maps
 from stagewise.reporting.classes_page import classes_section

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stagewise.errors import require
-from stagewise.influence.bif import UNITS
+from stagewise.influence.sign import UNITS
 from stagewise.influence.stored_matrices import sample_matrix
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from stagewise._version import __version__
-from stagewise.influence.bif import SIGN, UNITS
+from stagewise.influence.sign import SIGN, UNITS
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.history import Record
 from stagewise.reporting.windows import transition

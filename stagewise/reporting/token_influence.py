@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stagewise.errors import InputError, require
-from stagewise.influence.bif import UNITS
+from stagewise.influence.sign import UNITS
 
 VISIBLE = {" ": "·", "\n": "⏎", "\t": "⇥", "\r": "←", "\u00a0": "⍽"}
 """Signs that stand for white space; the fonts that matplotlib brings have all of them."""

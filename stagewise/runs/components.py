@@ -10,8 +10,8 @@ import xarray as xr
 
 from stagewise.errors import InputError, require
 from stagewise.files.writing import whole_file
-from stagewise.influence.bif import SIGN, UNITS
 from stagewise.influence.chain_counts import chain_counts, equilibrated_probes
+from stagewise.influence.sign import SIGN, UNITS
 
 _AXES = ("component", "group", "group_j", "step")
 _SETTINGS = ("nbeta", "localization", "centering")

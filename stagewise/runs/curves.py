@@ -7,8 +7,8 @@ import numpy as np
 import xarray as xr
 
 from stagewise.errors import InputError, require
-from stagewise.influence.bif import SIGN, UNITS
 from stagewise.influence.chain_counts import chain_counts, interval_factor
+from stagewise.influence.sign import SIGN, UNITS
 from stagewise.phases.flips import SignFlip, find_flips
 from stagewise.runs.equilibrium import settled_probes
 

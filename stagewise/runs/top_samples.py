@@ -4,8 +4,8 @@ import numpy as np
 import xarray as xr
 
 from stagewise.errors import InputError, require
-from stagewise.influence.bif import SIGN, UNITS
 from stagewise.influence.chain_counts import interval_factor
+from stagewise.influence.sign import SIGN, UNITS
 from stagewise.influence.stored_matrices import sample_matrix
 
 SIDES = ("helpful", "harmful")

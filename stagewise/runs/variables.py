@@ -6,7 +6,7 @@ import xarray as xr
 
 from stagewise.errors import InputError
 from stagewise.influence.baselines import damped, graddot, tracin
-from stagewise.influence.bif import SIGN, UNITS
+from stagewise.influence.sign import SIGN, UNITS
 
 NUMBER, NATS, SECONDS = "1", "nats", "s"
 SHIFT_SIGN = "negative = the loss fell since the reference"

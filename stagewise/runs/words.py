@@ -6,7 +6,7 @@ from typing import Any
 import xarray as xr
 
 from stagewise.checks.group_names import plain_names
-from stagewise.influence.bif import SIGN
+from stagewise.influence.sign import SIGN
 from stagewise.probes.flags import FLAG_NAMES
 from stagewise.runs.equilibrium import flag_line
 from stagewise.runs.run_windows import no_window_words

@@ -21,7 +21,7 @@ from stagewise.sweep.components import expand, needs_model
 from stagewise.sweep.config import SweepConfig
 from stagewise.sweep.data import check_context, data_hash, decoded, first_token, load_tokenizer, sweep_data
 from stagewise.sweep.estimate import describe_cost, estimate
-from stagewise.sweep.finding import check_limits, chosen_steps, find_checkpoints
+from stagewise.sweep.find_checkpoints import check_limits, chosen_steps, find_checkpoints
 from stagewise.sweep.identities import check_same_checkpoints, note_checkpoints
 from stagewise.sweep.measure import Task, compute, device_of, make_prober, measure_cells
 from stagewise.sweep.ranks import agreed

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stagewise.errors import InputError
-from stagewise.influence.bif import SIGN
+from stagewise.influence.sign import SIGN
 from stagewise.influence.split import Centering, split
 from stagewise.influence.tokens import token_bif, token_bif_blocks
 

@@ -6,7 +6,7 @@ import torch
 from transformers import BertConfig, BertForMaskedLM
 
 from stagewise.errors import InputError
-from stagewise.sweep.finding import find_checkpoints
+from stagewise.sweep.find_checkpoints import find_checkpoints
 from stagewise.sweep.study import prepare_sweep
 from tests.sweep.tiny import SIZE, model, save_checkpoints, swept, tiny_config, tokenizer
 

@@ -1,0 +1,23 @@
+"""Sign and unit of everything called influence or BIF: minus a covariance of losses, so negative = helpful."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stagewise.influence.split import PARTS, Split
+
+SIGN = "negative = helpful: more weight on sample i lowers the loss of sample j"
+"""Sign of everything called influence or BIF."""
+
+UNITS = "nats^2"
+"""Unit of BIF; its correlation is a pure number."""
+
+
+def unit(name: str) -> dict[str, str]:
+    """Returns attributes of an influence variable, by its name: correlations and z-scores are pure numbers."""
+    return {"sign": SIGN, "units": "1" if "correlation" in name or name.endswith("_z") else UNITS}
+
+
+def signed(parts: Split) -> NDArray[np.float64]:
+    """Returns ``[part, ...]``, with the sign of influence: minus the covariances."""
+    named = parts.parts()
+    return np.stack([-named[name] for name in PARTS])
