@@ -99,7 +99,8 @@ def _posterior(config: ResolvedSGLD, curvatures: Sequence[Curvature]) -> list[Fi
     if nbeta == 0:
         text = "nbeta is 0: chains see weight noise only, and influence is that of the noise: a negative control."
         return [Finding(Severity.inform, "control", text, lowest.step)]
-    if pull > 0 and localization < LOCALIZATION_MARGIN * pull:
+    # A little less: 1.5 x .1 is not .15 in floating point, and the rules aim at just that.
+    if pull > 0 and localization < LOCALIZATION_MARGIN * pull * (1 - 1e-9):
         enough = f"set localization to {LOCALIZATION_MARGIN * pull:.2g} or more"
         if localization > 0:
             enough += f", or nbeta to {localization / (LOCALIZATION_MARGIN * -lowest.lam_min):.2g} or less"
