@@ -34,10 +34,10 @@ intervention: $(VENV)/.installed
 	$(BIN)/stagewise intervene -c configs/intervention.yaml
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal
 
 test-slow: $(VENV)/.installed
-	$(BIN)/python -m pytest -m slow --numprocesses 2
+	$(BIN)/python -m pytest -m slow --numprocesses 2 --dist worksteal
 
 test-all: test test-slow
 

@@ -110,6 +110,7 @@ def small_demo(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", pages_with("python"))
 def test_the_python_of_a_page_runs_block_by_block(page, tmp_path, monkeypatch, request):
     if page in NEEDS:

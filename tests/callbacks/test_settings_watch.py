@@ -21,7 +21,7 @@ from stagewise import InfluenceCallback, InputError, ProbeConfig, ProbeSchedule,
 from stagewise.calibration.landscape import Landscape
 from stagewise.sampling.preconditioners.diagonal import RMSprop
 
-pytestmark = pytest.mark.whole_probes
+pytestmark = pytest.mark.whole_probes(draw_matrices=False)
 
 SOUND = SGLDConfig(
     lr=5e-4,
@@ -35,7 +35,7 @@ SOUND = SGLDConfig(
     drift="plain",
 )
 FIRST = ProbeSchedule(at_steps=[1])
-CHECKED = ProbeConfig()
+CHECKED = ProbeConfig(check_curvature=True)
 
 
 class DeepLinear(pl.LightningModule):

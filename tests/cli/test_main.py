@@ -63,7 +63,7 @@ def test_limits_and_budget_are_settings(config, tmp_path):
     assert summary["flags"]["sample_ess"] == 2
 
 
-@pytest.mark.parametrize("way", ["key", "flag"])
+@pytest.mark.parametrize("way", [pytest.param("key", marks=pytest.mark.slow), "flag"])
 def test_chains_move_the_component_of_the_configuration_and_the_report_says_so(config, tmp_path, capsys, way):
     settings = yaml.safe_load(config.read_text())
     if way == "key":

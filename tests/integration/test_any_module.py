@@ -17,7 +17,7 @@ from torchmetrics import MeanMetric
 from stagewise import InfluenceCallback, InputError, LLCConfig, ProbeConfig, ProbeSchedule, SGLDConfig
 from tests.integration.module_parts import PARTS, REFUSED, SIZE, Memory, Slotted
 
-pytestmark = pytest.mark.whole_probes
+pytestmark = pytest.mark.whole_probes(draw_matrices=False)
 
 ENGINES = ("sequential", "auto", "batched")
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from stagewise import InfluenceCallback, ProbeConfig, ProbeSchedule, SGLDConfig
 from stagewise.runs.store import ProbeStore, open_run
 
-pytestmark = pytest.mark.whole_probes
+pytestmark = pytest.mark.whole_probes(draw_matrices=False)
 
 SGLD = {
     "lr": 1e-3,

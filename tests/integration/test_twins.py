@@ -16,7 +16,7 @@ from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.preconditioners.ekfac import EKFAC, ekfac_preconditioner
 from stagewise.sampling.target import Target
 
-pytestmark = pytest.mark.whole_probes
+pytestmark = pytest.mark.whole_probes(draw_matrices=False)
 
 NBETA, LOCALIZATION = 20.0, 30.0
 

@@ -160,7 +160,9 @@ def test_a_mask_that_is_all_true_is_no_mask_bit_for_bit(engine, changes):
         assert got.minibatch_noise == want.minibatch_noise
 
 
-@pytest.mark.parametrize("kind", ["gpt_neox", "gpt2", "llama-grouped"])
+@pytest.mark.parametrize(
+    "kind", ["gpt_neox", *(pytest.param(it, marks=pytest.mark.slow) for it in ("gpt2", "llama-grouped"))]
+)
 def test_engines_give_the_same_draws_of_a_head(kind):
     model_type, settings = CASES[kind]
     model = build_model(model_type, config=settings, init_std=0.3).eval()

@@ -59,7 +59,9 @@ ODD = {
 }
 
 
-@pytest.fixture(scope="module", params=ODD)
+@pytest.fixture(
+    scope="module", params=[it if it == "lopsided" else pytest.param(it, marks=pytest.mark.slow) for it in ODD]
+)
 def odd(request):
     hierarchy, settings, outcome = ODD[request.param]
     config = config_of(hierarchy, **settings)
