@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from stagewise.errors import InputError
-from stagewise.files.zarr_file import read_zarr_file
+from stagewise.files.zarr_file import read_content
 from stagewise.phases.signal import Kind, Signal
 from stagewise.phases.signal_table import signal_table
 from stagewise.runs.store import open_run
@@ -32,7 +32,7 @@ def test_live_values_are_those_of_the_table(folder, signal):
     row = signal_table(open_run(folder), pairs, contrasts=contrasts).sel(signal=signal.name)
     earlier, values, errors = {}, [], []
     for step in STEPS:
-        probe = read_zarr_file(folder / "influence.zarr" / f"step{step}.zip")
+        probe = read_content(folder / "influence.zarr" / f"step{step}.zip").dataset()
         value, error = signal.read(probe, earlier)
         values.append(float(value))
         errors.append(float(error))
@@ -99,7 +99,7 @@ def test_signals_of_other_groups_than_the_kind_has_are_refused(kind, groups):
 
 
 def test_signals_that_a_probe_does_not_have_are_refused_by_name(folder):
-    probe = read_zarr_file(folder / "influence.zarr" / "step50.zip")
+    probe = read_content(folder / "influence.zarr" / "step50.zip").dataset()
     with pytest.raises(InputError, match=r"got signal 'within/cats~cats'; expected one of"):
         Signal.parse("within/cats~cats").read(probe)
     with pytest.raises(InputError, match=r"set probe\.llc\.enabled to true"):
