@@ -180,7 +180,7 @@ class Signal:
         """Value and standard error, at one probe while the run goes on, or at all of a finished run: the same numbers.
 
         Args:
-            data: of one probe, as the callback reports it, or of a run, see :func:`stagewise.runs.store.open_run`.
+            data: of one probe, as the callback reports it, or of a run, see :func:`~stagewise.runs.open.open_run`.
             earlier: for a change, with one probe: losses at the probes that it may refer to, see :meth:`remember`.
 
         Raises:

@@ -133,7 +133,7 @@ def find_sign_changes(
     """Looks for sign changes in the influence of groups on each other, each pair once (it is symmetric).
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
         pairs: of groups; all that have losses in two samples if None.
         chance: probability with which noise alone, independent at each probe, makes a change in one curve, see
             :func:`~stagewise.phases.flips.min_z_for_chance`.

@@ -16,7 +16,9 @@ from stagewise.probes.history import Record
 from stagewise.reporting.classes_page import classes_page, write_classes_page
 from stagewise.reporting.summary import build_summary
 from stagewise.runs.components import COEFFICIENTS, component_table, write_component_csv
-from stagewise.runs.store import STORE_NAME, ProbeStore, open_run, write_summary
+from stagewise.runs.open import open_run
+from stagewise.runs.probe_files import STORE_NAME
+from stagewise.runs.store import ProbeStore, write_summary
 from stagewise.runs.verdict import VARIABLES, judge
 from stagewise.sweep.cell import Cell, components_of, is_finished, read_cell
 from stagewise.sweep.circuits import Circuits, read_circuits

@@ -13,7 +13,8 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from stagewise import InfluenceCallback, ProbeConfig, ProbeSchedule, SGLDConfig
-from stagewise.runs.store import ProbeStore, open_run
+from stagewise.runs.open import open_run
+from stagewise.runs.store import ProbeStore
 
 pytestmark = pytest.mark.whole_probes
 

@@ -8,7 +8,7 @@ from stagewise.errors import InputError
 from stagewise.files.zarr_file import read_content
 from stagewise.phases.signal import Kind, Signal
 from stagewise.phases.signal_table import signal_table
-from stagewise.runs.store import open_run
+from stagewise.runs.open import open_run
 from tests.phases.synthetic_run import STEPS, write_run
 
 

@@ -14,7 +14,8 @@ from stagewise.influence.tokens import token_bif
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.flags import Thresholds
 from stagewise.probes.prober import Prober
-from stagewise.runs.store import ProbeStore, open_run
+from stagewise.runs.open import open_run
+from stagewise.runs.store import ProbeStore
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
 

@@ -397,7 +397,7 @@ bare = types.ModuleType("stagewise")
 bare.__path__ = [{str(Path(stagewise.__file__).parent)!r}]
 sys.modules["stagewise"] = bare
 import xarray
-import stagewise.runs.store
+import stagewise.runs.open
 run = xarray.Dataset(coords={{"step": [3]}}, attrs={{"sgld": {{"num_chains": 2}}}})
 assert run.stagewise.probes["chains"].values.tolist() == [2]
 assert not {{"matplotlib", "lightning", "stagewise.reporting"}} & set(sys.modules)

@@ -14,7 +14,7 @@ from stagewise.lm.module import CausalLM
 from stagewise.loading.loader import ResumableLoader
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.schedule import ProbeSchedule
-from stagewise.runs.store import open_run
+from stagewise.runs.open import open_run
 from stagewise.sweep.components import ALL
 from stagewise.sweep.config import CircuitSettings
 from stagewise.sweep.results import run_folder, write_results

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stagewise.runs.store import open_run
+from stagewise.runs.open import open_run
 from stagewise.sweep import measure
 from stagewise.sweep.circuits import Circuits
 from stagewise.sweep.config import CircuitSettings
