@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from stagewise.checks.bounds import settle_fields
 from stagewise.checks.ranges import NonNegativeInt, at_least, more_than
 from stagewise.errors import InputError, require
+from stagewise.sampling.posterior import LocalPosterior
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
 from stagewise.sampling.relaxation import STABLE, relaxation_steps
@@ -251,6 +252,17 @@ class SGLDConfig:
         usual = (*target, "num_chains", "num_draws", *steps, "batch_size", "drift")
         others = [it.name for it in fields(self) if it.name not in usual and getattr(self, it.name) != it.default]
         return f"sgld: {{{', '.join(f'{name}: {_as_yaml(getattr(self, name))}' for name in (*usual, *others))}}}"
+
+    @property
+    def posterior(self) -> LocalPosterior:
+        """The distribution that the chains sample, once ``localization`` is a number.
+
+        Raises:
+            InputError: ``localization`` is still ``auto``.
+        """
+        if self.localization == "auto":
+            raise InputError("got localization='auto'; expected a number; resolve the settings first")
+        return LocalPosterior(self.nbeta, self.localization, self.weight_decay)
 
     def require_resolved(self) -> "ResolvedSGLD":
         """The same settings, once ``lr`` and ``localization`` are numbers.
