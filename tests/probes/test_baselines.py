@@ -15,19 +15,9 @@ from stagewise.sampling.data import ProbeData
 from stagewise.sampling.posterior import LocalPosterior
 from stagewise.sampling.target import Target
 from tests.sampling.test_chains import squared
+from tests.short_chains import SHORT
 
-SGLD = SGLDConfig(
-    lr=1e-3,
-    nbeta=10,
-    localization=10,
-    num_chains=2,
-    num_draws=4,
-    batch_size=4,
-    engine="sequential",
-    num_burnin_steps=2,
-    num_steps_bw_draws=1,
-    drift="plain",
-)
+SGLD = replace(SHORT, num_chains=2, num_draws=4)
 
 
 @pytest.fixture
