@@ -161,7 +161,7 @@ def find_sign_changes(
         for flip in sure_flips(run, group, group_j, min_z=one_curve):
             over_all = min(abs(flip.z_before), abs(flip.z_after)) > strict
             found.append(SignChange(group, group_j, flip, over_all))
-    turning = {(it.group, it.group_j) for it in found}
+    turning = {(change.group, change.group_j) for change in found}
     still = [pair for pair in chosen if pair not in turning]
     limit = None if degrees is None else sure_limit(one_curve, degrees)
     return SignChanges(
