@@ -171,7 +171,11 @@ class CalibrationRun(Callback):
             )
             traces = self._traces(trainer, module, proposed)
             verdicts = [judge(trace) if trace.chains else None for trace in traces]
-            worst = max((it for it in verdicts if it is not None), key=lambda it: it.level, default=None)
+            worst = max(
+                (verdict for verdict in verdicts if verdict is not None),
+                key=lambda verdict: verdict.level,
+                default=None,
+            )
             if raised is not None and worst is not None:
                 raised += f"; it now rises by at most {worst.level:.2g}, at step {worst.step}"
             if raised is not None or worst is None or worst.level <= limit:
@@ -202,7 +206,7 @@ class CalibrationRun(Callback):
         self, trainer: Trainer, module: LightningModule, given: SGLDConfig, *, keep: bool = False
     ) -> tuple[Proposal, list[Measurement]]:
         """Settings for all the steps; localization is that of ``given`` where it is kept."""
-        curvatures = [it.plain for it in self._measurements]
+        curvatures = [measurement.plain for measurement in self._measurements]
         proposal = propose(replace(given, lr="auto"), curvatures, keep=keep)
         if given.preconditioner is None:
             return proposal, self._measurements
@@ -213,7 +217,9 @@ class CalibrationRun(Callback):
             module.load_state_dict(weights)
             here = replace(landscape, second_moments=moments)
             measurements.append(here.measure(module, resolved, curvature.step))
-        steepest = [it.preconditioned.lam_max for it in measurements if it.preconditioned is not None]
+        steepest = [
+            measurement.preconditioned.lam_max for measurement in measurements if measurement.preconditioned is not None
+        ]
         return propose(resolved, curvatures, steepest=steepest, keep=True), measurements
 
     def _traces(self, trainer: Trainer, module: LightningModule, config: SGLDConfig) -> list[Trace]:
@@ -231,6 +237,8 @@ class CalibrationRun(Callback):
     def _findings(self, given: SGLDConfig) -> list[Finding]:
         if "auto" in (given.lr, given.localization):
             return []
-        plain = [it.plain for it in self._measurements]
-        preconditioned = [it.preconditioned for it in self._measurements if it.preconditioned is not None]
+        plain = [measurement.plain for measurement in self._measurements]
+        preconditioned = [
+            measurement.preconditioned for measurement in self._measurements if measurement.preconditioned is not None
+        ]
         return check_settings(given, plain, preconditioned)

@@ -44,7 +44,7 @@ def _kind(leaf: Any) -> tuple[str, tuple[int, ...]]:
 def difference(probed: Mapping[str, tuple[str, Any]], training: Mapping[str, tuple[str, Any]]) -> str | None:
     """Describes how two batches differ in places, types and numbers of axes; None where they do not."""
     for place in [*training, *probed]:
-        ours, theirs = (it.get(place, ("nothing", ()))[0] for it in (probed, training))
+        ours, theirs = (described.get(place, ("nothing", ()))[0] for described in (probed, training))
         if ours != theirs:
             return f"{place} is {ours} in the probes and {theirs} in training"
     return None

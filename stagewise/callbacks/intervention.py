@@ -188,7 +188,7 @@ class InterventionCallback(HostCallback):
             pl_module.intervention_weights = self._reweighting  # type: ignore[assignment]
         self._plan = plan
         self._folder = default_folder(trainer)
-        self._announced = sum(it.step < step for it in plan.changes)
+        self._announced = sum(change.step < step for change in plan.changes)
         if self._live_windows is not None:
             self._live_windows.start(self, None if state is None else state["live"], step)
 

@@ -45,7 +45,7 @@ def find_influence(trainer: Trainer) -> InfluenceCallback:
     Raises:
         InputError: there is not exactly one, or it is switched off.
     """
-    found = [it for it in trainer.callbacks if isinstance(it, InfluenceCallback)]  # type: ignore[attr-defined]
+    found = [callback for callback in trainer.callbacks if isinstance(callback, InfluenceCallback)]  # type: ignore[attr-defined]
     if len(found) != 1 or not found[0].enabled:
         what = f"{len(found)} InfluenceCallbacks" if len(found) != 1 else "InfluenceCallback(enabled=False)"
         raise InputError(

@@ -37,7 +37,7 @@ def metrics_refused(module: LightningModule) -> Iterator[None]:
     held = {name: child for name, child in module.named_modules() if isinstance(child, Metric)}
     refusals: list[tuple[nn.Module, str, Any]] = [(module, "log", _refuse), (module, "log_dict", _refuse)]
     # A metric's forward clears its state before it calls update.
-    refusals += [(it, way, _refuse_update(name)) for name, it in held.items() for way in ("update", "forward")]
+    refusals += [(metric, way, _refuse_update(name)) for name, metric in held.items() for way in ("update", "forward")]
     before = [(owner, dict(vars(owner))) for owner, _, _ in refusals]
     for owner, name, refusal in refusals:
         vars(owner)[name] = refusal

@@ -14,7 +14,8 @@ from stagewise.errors import InputError
 from stagewise.files.json_input import read_json
 from stagewise.files.writing import write_json
 from stagewise.reporting.classes_page import CLASSES_NAME
-from stagewise.runs.store import RUN_NAME, STORE_NAME, SUMMARY_NAME, ProbeStore
+from stagewise.runs.probe_files import STORE_NAME, SUMMARY_NAME
+from stagewise.runs.store import RUN_NAME, ProbeStore
 
 
 class KnownFolder:

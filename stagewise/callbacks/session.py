@@ -186,7 +186,7 @@ def examined(trainer: Trainer, record: Record, look: Callable[..., Subject], *, 
             that was stopped goes on as if it had not been; samples that have turned bad since are found by a probe.
     """
     if goes_on:
-        return look(lost=[it["sample"] for it in record.lost_samples])
+        return look(lost=[loss["sample"] for loss in record.lost_samples])
     subject = look(lost=None)
     agreed = trainer.strategy.broadcast(subject.lost)
     if agreed != subject.lost:

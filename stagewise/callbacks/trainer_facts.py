@@ -80,10 +80,10 @@ def learning_rate(trainer: Trainer, optimizer: Optimizer) -> float:
     rates = [float(group.get("lr", math.nan)) for group in groups]
     if len(trainer.optimizers) == 1 and len(set(rates)) == 1:
         return rates[0]
-    every = {it for other in trainer.optimizers for group in other.param_groups for it in group["params"]}
-    sizes = [sum(it.numel() for it in group["params"]) for group in groups]
+    every = {parameter for other in trainer.optimizers for group in other.param_groups for parameter in group["params"]}
+    sizes = [sum(parameter.numel() for parameter in group["params"]) for group in groups]
     moved = sum(rate * size for rate, size in zip(rates, sizes, strict=True))
-    return moved / max(1, sum(it.numel() for it in every))
+    return moved / max(1, sum(parameter.numel() for parameter in every))
 
 
 def max_steps(trainer: Trainer) -> float:

@@ -60,7 +60,7 @@ def checked_transfer(trainer: Trainer, module: LightningModule, batch: Batch) ->
 def _held(trainer: Trainer, module: LightningModule, batch: Batch, hooks: Sequence[str]) -> Batch:
     named = " and ".join(hooks)
     owners = (module, trainer.datamodule)  # type: ignore[attr-defined]
-    generators = [it for owner in owners if owner is not None for it in find_generators(vars(owner))]
+    generators = [generator for owner in owners if owner is not None for generator in find_generators(vars(owner))]
 
     def passed(part: Batch, seed: int) -> Batch:
         seed_global_states(seed)
@@ -109,15 +109,15 @@ def _mixed(whole: Batch, batch: Batch, passed: Callable[[Batch], Batch]) -> str 
 def _differing(left: Batch, right: Batch, tolerance: float) -> str | None:
     """Returns where batches differ by more than ``tolerance * (1 + |number|)``; shapes may differ if it is above 0."""
     for (path, first), (_, second) in zip(leaves(left), leaves(right), strict=False):
-        pair = tuple(torch.as_tensor(it) if _numeric(it) else it for it in (first, second))
-        if not all(isinstance(it, Tensor) for it in pair):
+        pair = tuple(torch.as_tensor(value) if _numeric(value) else value for value in (first, second))
+        if not all(isinstance(value, Tensor) for value in pair):
             continue
         if pair[0].shape != pair[1].shape:
             # Another length: trimmed padding, say.
             if tolerance:
                 continue
             return where(path)
-        a, b = (it.to_dense().double() if not it.is_complex() else torch.view_as_real(it) for it in pair)
+        a, b = (value.to_dense().double() if not value.is_complex() else torch.view_as_real(value) for value in pair)
         unequal = (a - b).abs() > tolerance * (1 + b.abs())
         if (unequal | (a.isnan() != b.isnan())).any():
             return where(path)

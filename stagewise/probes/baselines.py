@@ -100,9 +100,7 @@ class Baselines:
                 # Second derivatives are too rough under autocast.
                 replace(self._target, forward_context=nullcontext),
                 self._groups,
-                nbeta=self._sgld.nbeta,
-                localization=self._sgld.localization,
-                weight_decay=self._sgld.weight_decay,
+                posterior=self._sgld.posterior,
             )
         except InputError as refused:
             values = np.full((len(self._groups), len(self._groups)), np.nan)

@@ -38,13 +38,15 @@ def check_chunking(loss_fn: LossFn, module: nn.Module, observed: Batch, losses: 
         )
     left, right = losses.values[:common], again.values[:common]
     half = torch.is_autocast_enabled(left.device.type) or any(
-        it.dtype in (torch.float16, torch.bfloat16) for it in module.parameters()
+        parameter.dtype in (torch.float16, torch.bfloat16) for parameter in module.parameters()
     )
     gap = (left - right).abs() / (1 + left.abs())
     if bool((gap <= (HALF_TOLERANCE if half else TOLERANCE)).all()):  # not so with NaN
         return
     sample = int(gap.reshape(common, -1).amax(dim=1).argmax())
-    one, two = (float(it.reshape(common, -1)[sample, gap.reshape(common, -1)[sample].argmax()]) for it in (left, right))
+    one, two = (
+        float(values.reshape(common, -1)[sample, gap.reshape(common, -1)[sample].argmax()]) for values in (left, right)
+    )
     raise LossContractError(
         f"got losses that depend on the samples beside them: sample {sample} has {one:.4g} nats among {first} samples "
         f"and {two:.4g} among {other}; expected a loss of each sample alone; leave out negatives from the batch "

@@ -57,7 +57,7 @@ class ObservedSet:
     def rows_in_order(self, samples: Sequence[int]) -> list[int]:
         """Positions of those of some chosen samples that are left, in the order of the choice."""
         place = {int(number): row for row, number in enumerate(self.numbers)}
-        return [place[it] for it in samples if it in place]
+        return [place[sample] for sample in samples if sample in place]
 
     def without(self, samples: Collection[int]) -> tuple["ObservedSet", tuple[str, ...]]:
         """The set without some samples, and the groups that lost all their losses and went with them.
@@ -93,7 +93,7 @@ def _meets(mask: NDArray[Any], present: NDArray[np.bool_]) -> bool:
 
 def listed(samples: Collection[int]) -> str:
     """Numbers in words: the first ten, and how many more there are."""
-    numbers = sorted(int(it) for it in samples)
+    numbers = sorted(int(sample) for sample in samples)
     more = len(numbers) - _SHOWN
     return ", ".join(map(str, numbers[:_SHOWN])) + (f" and {more} more" if more > 0 else "")
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from stagewise.errors import InputError
 from stagewise.influence.baselines.graddot import VECTORS
@@ -31,35 +32,43 @@ _ADVICE = {
 }
 
 
-def memory_needed(
-    *,
-    num_samples: int,
-    num_tokens: int = 1,
-    num_chains: int,
-    num_draws: int,
-    num_groups: int = 1,
-    num_positions: int = 0,
-    num_token_samples: int = 0,
-    save_trace: bool = True,
-    num_processes: int = 1,
-    control: bool = False,
-) -> dict[str, float]:
+@dataclass(frozen=True, kw_only=True)
+class ProbeSize:
+    """Numbers that the memory of a probe depends on.
+
+    Attributes:
+        num_samples: of the observed set.
+        num_chains: chains, all of which count whether they come in turn or at once.
+        num_draws: of each chain.
+        num_tokens: losses of a sample, masked ones too; 1 where losses have no tokens.
+        num_groups: groups, at least the one of everything.
+        num_positions: position bins.
+        num_token_samples: sequences chosen for token x token.
+        save_trace: True if every draw's losses are kept.
+        num_processes: processes that share the chains; the first one gathers those of the others.
+        control: True if the chains are run once more without the loss; their draws are reduced as they come.
+    """
+
+    num_samples: int
+    num_chains: int
+    num_draws: int
+    num_tokens: int = 1
+    num_groups: int = 1
+    num_positions: int = 0
+    num_token_samples: int = 0
+    save_trace: bool = True
+    num_processes: int = 1
+    control: bool = False
+
+
+def memory_needed(size: ProbeSize) -> dict[str, float]:
     """GiB that a probe holds at its peak, for each product that it is asked for.
 
     Beside what the chains themselves need for their weights and passes. All but ``trace`` and the masks of groups is
     independent of the length of sequences, but for those chosen for token x token.
 
     Args:
-        num_samples: of the observed set.
-        num_tokens: losses of a sample, masked ones too; 1 where losses have no tokens.
-        num_chains: chains, all of which count whether they come in turn or at once.
-        num_draws: of each chain.
-        num_groups: groups, at least the one of everything.
-        num_positions: position bins.
-        num_token_samples: sequences chosen for token x token.
-        save_trace: whether every draw's losses are kept.
-        num_processes: that share the chains: the first one takes in those of the others.
-        control: whether the chains are run once more without the loss; their draws are reduced as they come.
+        size: of the probe.
 
     Returns:
         ``trace``: draws in float32 and, for diagnostics, in float64. ``sample x sample``, ``group x group`` (with the
@@ -67,24 +76,24 @@ def memory_needed(
         ``token x token``: sums of 8 bytes for each chain and pair of tokens, and results. What is not asked for is left
         out.
     """
-    draws = num_chains * num_draws
-    kept = num_samples * (num_tokens if save_trace else 1)
-    losses = num_samples * num_tokens
-    features = _FLOAT64 * (MAX_CACHED + _SCRATCH + _CONTROL * control) * draws * num_samples
+    draws = size.num_chains * size.num_draws
+    kept = size.num_samples * (size.num_tokens if size.save_trace else 1)
+    losses = size.num_samples * size.num_tokens
+    features = _FLOAT64 * (MAX_CACHED + _SCRATCH + _CONTROL * size.control) * draws * size.num_samples
     masks = (_FLOAT64 + 1) * losses
-    pairs = (num_token_samples * num_tokens) ** 2
-    rows = 128 * num_token_samples * num_tokens
-    moving = 0 if num_processes == 1 else _COPIES_MOVING * math.ceil(num_chains / num_processes)
-    moving_draws = moving * num_draws
-    features += _FLOAT64 * moving_draws * num_samples
+    rows = size.num_token_samples * size.num_tokens
+    moving = 0 if size.num_processes == 1 else _COPIES_MOVING * math.ceil(size.num_chains / size.num_processes)
+    moving_draws = moving * size.num_draws
+    features += _FLOAT64 * moving_draws * size.num_samples
     needed = {
         "trace": 12 * draws * kept + 4 * moving_draws * kept,
-        "sample x sample": _FLOAT64 * (_SAMPLE_MATRICES + 2 * num_chains) * num_samples**2,
-        "group x group": (features + masks) * (1 + num_groups),
-        "group x position": (features + masks) * num_positions,
-        "token x token": (_FLOAT64 * (num_chains + moving) + 48) * pairs + _FLOAT64 * (3 * num_chains + 50) * rows,
+        "sample x sample": _FLOAT64 * (_SAMPLE_MATRICES + 2 * size.num_chains) * size.num_samples**2,
+        "group x group": (features + masks) * (1 + size.num_groups),
+        "group x position": (features + masks) * size.num_positions,
+        "token x token": (_FLOAT64 * (size.num_chains + moving) + 48) * rows**2
+        + _FLOAT64 * (3 * size.num_chains + 50) * 128 * rows,
     }
-    return {name: size / _GIB for name, size in needed.items() if size > 0}
+    return {name: total / _GIB for name, total in needed.items() if total > 0}
 
 
 def check_memory(
@@ -118,16 +127,18 @@ def check_memory(
             f"got token_samples={chosen} of {size} observed samples; expected positions below {size}; choose others"
         )
     needed = memory_needed(
-        num_samples=size,
-        num_tokens=loss_shape[1] if has_tokens else 1,
-        num_chains=sgld.num_chains,
-        num_draws=sgld.num_draws,
-        num_groups=num_groups,
-        num_positions=0 if bins is None else bins if isinstance(bins, int) else len(bins) - 1,
-        num_token_samples=len(chosen),
-        save_trace=config.save_trace,
-        num_processes=num_processes,
-        control=config.control_every is not None,
+        ProbeSize(
+            num_samples=size,
+            num_tokens=loss_shape[1] if has_tokens else 1,
+            num_chains=sgld.num_chains,
+            num_draws=sgld.num_draws,
+            num_groups=num_groups,
+            num_positions=0 if bins is None else bins if isinstance(bins, int) else len(bins) - 1,
+            num_token_samples=len(chosen),
+            save_trace=config.save_trace,
+            num_processes=num_processes,
+            control=config.control_every is not None,
+        )
     )
     total = sum(needed.values())
     if total <= config.memory_limit_gib:

@@ -79,7 +79,7 @@ class Subject:
     @property
     def lost(self) -> tuple[int, ...]:
         """Numbers of the observed samples that are left out, increasing."""
-        return tuple(int(it) for it in np.setdiff1d(np.arange(self.observed.num_given), self.observed.numbers))
+        return tuple(int(number) for number in np.setdiff1d(np.arange(self.observed.num_given), self.observed.numbers))
 
     def lost_in(self, trace: Trace) -> tuple[int, ...]:
         """Numbers of the samples that kept a probe from its chains: of a loss that is not finite at its weights.
@@ -91,7 +91,9 @@ class Subject:
             None of them where the losses of all samples are such: then it is the model that is to be looked at.
         """
         rows = not_finite_rows(trace.anchor_loss)
-        return () if len(rows) == len(trace.anchor_loss) else tuple(int(it) for it in self.observed.numbers[rows])
+        return (
+            () if len(rows) == len(trace.anchor_loss) else tuple(int(number) for number in self.observed.numbers[rows])
+        )
 
     def without(self, samples: Collection[int]) -> tuple["Subject", tuple[str, ...]]:
         """The subject without some samples, and the groups that lost all their losses and went with them.

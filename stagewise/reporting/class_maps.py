@@ -51,7 +51,7 @@ def class_maps(
     in different samples. A dot marks what the interval over chains tells from zero.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
         steps: of the maps; at most eight, evenly over the probes, if None.
         part: ``within``, ``drift``, ``between`` or ``total``.
         limit: value of the full colours, nats^2; the largest absolute value of all maps if None. Give one to compare

@@ -81,7 +81,7 @@ def write_run_report(
 
     Args:
         folder: of the run, where its scores are looked for.
-        run: as :func:`stagewise.runs.store.open_run` returns it, with group influence and two probes or more.
+        run: as :func:`~stagewise.runs.open.open_run` returns it, with group influence and two probes or more.
         output: folder for the files.
         chance: see :func:`~stagewise.runs.sign_changes.find_sign_changes`; also that of a stage boundary.
         figures: of :func:`draw_run`, where they are drawn already.

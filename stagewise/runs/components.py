@@ -28,7 +28,7 @@ def component_table(results: Mapping[str, xr.Dataset], *, part: str = "within") 
 
     Args:
         results: by name of the component, e.g. ``layer1.head0``: runs as
-            :func:`stagewise.runs.store.open_run` returns them, or single probes, at the same steps, over the same
+            :func:`~stagewise.runs.open.open_run` returns them, or single probes, at the same steps, over the same
             groups, at the same ``nbeta``, ``localization`` and centring.
         part: ``within``, ``drift``, ``between`` or ``total``.
 

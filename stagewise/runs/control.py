@@ -123,7 +123,7 @@ def control_findings(run: xr.Dataset, confidence: float = 0.95) -> ControlFindin
     Probes out of equilibrium are left out by their own diagnostics; the reference has no part in a control.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
         confidence: of Student's t, at one probe and for one pair, 0 to 1.
 
     Returns:

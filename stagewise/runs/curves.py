@@ -98,7 +98,7 @@ def sure_flips(
     :func:`~stagewise.influence.chain_counts.equilibrated_probes`.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
         group: one class.
         group_j: the other one.
         part: ``within``, ``drift``, ``between`` or ``total``.
@@ -118,7 +118,7 @@ def flip_degrees(run: xr.Dataset) -> float | None:
     """Returns degrees of freedom that :func:`sure_flips` goes by; None where no probe in equilibrium has two chains.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
     """
     counts = np.broadcast_to(chain_counts(run).values, run["step"].shape)[usable_probes(run)]
     return float(counts.min()) - 1 if counts.size else None
@@ -128,6 +128,6 @@ def usable_probes(run: xr.Dataset) -> np.ndarray:
     """Marks probes with a valid error, ``[step]``: two chains or more, in equilibrium.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
     """
     return (np.broadcast_to(chain_counts(run).values, run["step"].shape) >= 2) & settled_probes(run)

@@ -22,7 +22,7 @@ def flag_counts(run: xr.Dataset) -> dict[str, int]:
     """Counts the probes of a run with each kind of flag, most frequent first; empty if the run lacks flags.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
     """
     counts = Counter(name for row in _names(run) for name in row)
     return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
@@ -53,7 +53,7 @@ def unsettled_words(run: xr.Dataset) -> str | None:
     """Says how many probes are out of equilibrium, and by which flags; None where none is.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
     """
     settled = settled_probes(run)
     if settled.all():

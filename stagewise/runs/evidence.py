@@ -50,7 +50,7 @@ def run_figures(run: xr.Dataset) -> RunFigures:
     """Takes them from a run.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it, with group influence.
+        run: as :func:`~stagewise.runs.open.open_run` returns it, with group influence.
 
     Raises:
         InputError: the data set lacks its settings.

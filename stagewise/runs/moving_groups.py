@@ -35,7 +35,7 @@ def moves(run: xr.Dataset, start: int, end: int, *, part: str = "within") -> lis
     """Compares the influence of each group on itself at ``start`` and ``end``, largest change (in errors) first.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
         start: training step.
         end: later training step.
         part: of the influence.

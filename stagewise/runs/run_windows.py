@@ -28,7 +28,7 @@ def run_windows(run: xr.Dataset) -> list[dict[str, Any]]:
     steps, values, errors = _signal(run)
     known = np.isfinite(values)
     found = find_windows(steps[known], values[known], errors[known], min_prominence=_prominence(summary))
-    return [{"start": it.start, "peak": it.peak, "end": it.end, "value": it.value} for it in found]
+    return [{"start": window.start, "peak": window.peak, "end": window.end, "value": window.value} for window in found]
 
 
 def no_window_words(run: xr.Dataset) -> str | None:

@@ -133,7 +133,7 @@ def find_sign_changes(
     """Looks for sign changes in the influence of groups on each other, each pair once (it is symmetric).
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
         pairs: of groups; all that have losses in two samples if None.
         chance: probability with which noise alone, independent at each probe, makes a change in one curve, see
             :func:`~stagewise.phases.flips.min_z_for_chance`.
@@ -161,7 +161,7 @@ def find_sign_changes(
         for flip in sure_flips(run, group, group_j, min_z=one_curve):
             over_all = min(abs(flip.z_before), abs(flip.z_after)) > strict
             found.append(SignChange(group, group_j, flip, over_all))
-    turning = {(it.group, it.group_j) for it in found}
+    turning = {(change.group, change.group_j) for change in found}
     still = [pair for pair in chosen if pair not in turning]
     limit = None if degrees is None else sure_limit(one_curve, degrees)
     return SignChanges(

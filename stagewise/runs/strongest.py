@@ -42,4 +42,4 @@ def strongest_pairs(
             if np.isfinite(size[:, row, column]).any():
                 order = (-float(sure[:, row, column].max()), -float(np.nanmax(size[:, row, column])))
                 ranked.append((order, (name, names[column])))
-    return [pair for _, pair in sorted(ranked, key=lambda it: it[0])[:count]]
+    return [pair for _, pair in sorted(ranked, key=lambda entry: entry[0])[:count]]

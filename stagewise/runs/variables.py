@@ -1,12 +1,10 @@
 """Table of the variables of a run: name, axes, unit, sign, meaning, source; the source of ``docs/variables.md``."""
 
-from dataclasses import dataclass
-
 import xarray as xr
 
-from stagewise.errors import InputError
 from stagewise.influence.baselines import damped, graddot, tracin
 from stagewise.influence.sign import SIGN, UNITS
+from stagewise.runs.variable import Variable
 
 NUMBER, NATS, SECONDS = "1", "nats", "s"
 SHIFT_SIGN = "negative = the loss fell since the reference"
@@ -23,38 +21,6 @@ _LLC = "Lau et al. 2023, arXiv 2308.12108"
 _SHARE = "stagewise.influence.llc"
 _DIAGNOSTICS = "stagewise.sampling.diagnostics"
 _VEHTARI = "Vehtari et al. 2021, arXiv 1903.08008"
-
-
-@dataclass(frozen=True)
-class Variable:
-    """One variable of a run.
-
-    Attributes:
-        name: in the data set.
-        axes: of its values at one probe; a run has ``step`` in front of them, but for coordinates.
-        units: as in the attribute of that name; ``1`` for pure numbers, ``""`` for text and truth values.
-        long_name: a few words, for axes of figures.
-        meaning: a sentence of the documentation.
-        sign: what a negative or a positive value means; empty where there is nothing to say.
-        source: paper, or the module that has the formula.
-        coordinate: whether it is one.
-
-    Raises:
-        InputError: no name or no words.
-    """
-
-    name: str
-    axes: tuple[str, ...]
-    units: str
-    long_name: str
-    meaning: str
-    sign: str = ""
-    source: str = ""
-    coordinate: bool = False
-
-    def __post_init__(self) -> None:
-        if not (self.name and self.long_name and self.meaning):
-            raise InputError(f"got {self!r}; expected a name, a long_name and a meaning; describe the variable")
 
 
 def _influence(name: str, axes: tuple[str, ...], what: str, meaning: str, *, z: bool) -> list[Variable]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from stagewise.runs.variables import VARIABLES, Variable
+from stagewise.runs.variable import Variable
+from stagewise.runs.variables import VARIABLES
 
 
 def variables_page(variables: Iterable[Variable] = VARIABLES) -> str:

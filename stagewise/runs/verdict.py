@@ -135,7 +135,7 @@ def judge(
     """Judges a run by its own data: flags, equilibrium, effective draws, heat, intervals, control and windows.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it, :data:`VARIABLES` of it at least; None where no
+        run: as :func:`~stagewise.runs.open.open_run` returns it, :data:`VARIABLES` of it at least; None where no
             probe was kept.
         windows: how many transition windows were found.
         thresholds: limits of the run's flags; the usual ones if None.

@@ -52,7 +52,7 @@ def verdict_text(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
     """Returns the verdict of a run: that of its summary; judged now where it has none, as runs of earlier versions.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
         summary: the content of its ``summary.json``; empty where there is none.
     """
     written = summary.get("verdict")

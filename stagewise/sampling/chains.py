@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +22,9 @@ from stagewise.sampling.engines.select import EngineChoice
 from stagewise.sampling.engines.sequential import SequentialEngine
 from stagewise.sampling.gradients import KEPT_BYTES, DriftGradient, anchor_gradients
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, Preconditioner
-from stagewise.sampling.preconditioners.ekfac import EKFAC, ekfac_preconditioner
+from stagewise.sampling.preconditioners.ekfac import EKFAC
 from stagewise.sampling.preconditioners.ekfac_checks import refuse_masks
+from stagewise.sampling.preconditioners.ekfac_factors import ekfac_preconditioner
 from stagewise.sampling.selection import Masks
 from stagewise.sampling.sgld import OnDraw, Recorder, Reduce, Walk, loss_free, needs_gradients, walk
 from stagewise.sampling.streams import Streams, partition
@@ -214,15 +216,9 @@ class ChainSampler:
             moments = weights.gather(second_moments)
             return settings.build(weights.gather(weights.leaves), moments, weights.anchor)
         if isinstance(settings, EKFAC):
-            return ekfac_preconditioner(
-                settings,
-                self._module,
-                self._target.loss_fn,
-                self._target.driving,
-                nbeta=config.nbeta,
-                localization=config.localization + config.nbeta * config.weight_decay,
-                parameters=self._target.selection,
-            )
+            # The whole set at once.
+            target = replace(self._target, chunk_size=None)
+            return ekfac_preconditioner(settings, self._module, target=target, posterior=config.posterior)
         return None
 
     def _trace(

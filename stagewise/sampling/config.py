@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from stagewise.checks.bounds import settle_fields
 from stagewise.checks.ranges import NonNegativeInt, at_least, more_than
 from stagewise.errors import InputError, require
+from stagewise.sampling.posterior import LocalPosterior
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
 from stagewise.sampling.relaxation import STABLE, relaxation_steps
@@ -95,7 +96,7 @@ def _as_yaml(value: object) -> str:
         # 1e-05 is a string to many readers of YAML.
         return text.replace("e", ".0e") if "e" in text and "." not in text else text
     if is_dataclass(value):
-        inner = ", ".join(f"{it.name}: {_as_yaml(getattr(value, it.name))}" for it in fields(value))
+        inner = ", ".join(f"{field.name}: {_as_yaml(getattr(value, field.name))}" for field in fields(value))
         return f"{{class_path: {type(value).__module__}.{type(value).__name__}, init_args: {{{inner}}}}}"
     return str(value)
 
@@ -249,8 +250,23 @@ class SGLDConfig:
         """The settings as one line of YAML to paste: what is often set, and whatever is not the default."""
         target, steps = ("lr", "nbeta", "localization"), ("num_burnin_steps", "num_steps_bw_draws")
         usual = (*target, "num_chains", "num_draws", *steps, "batch_size", "drift")
-        others = [it.name for it in fields(self) if it.name not in usual and getattr(self, it.name) != it.default]
+        others = [
+            field.name
+            for field in fields(self)
+            if field.name not in usual and getattr(self, field.name) != field.default
+        ]
         return f"sgld: {{{', '.join(f'{name}: {_as_yaml(getattr(self, name))}' for name in (*usual, *others))}}}"
+
+    @property
+    def posterior(self) -> LocalPosterior:
+        """The distribution that the chains sample, once ``localization`` is a number.
+
+        Raises:
+            InputError: ``localization`` is still ``auto``.
+        """
+        if self.localization == "auto":
+            raise InputError("got localization='auto'; expected a number; resolve the settings first")
+        return LocalPosterior(self.nbeta, self.localization, self.weight_decay)
 
     def require_resolved(self) -> "ResolvedSGLD":
         """The same settings, once ``lr`` and ``localization`` are numbers.

@@ -36,7 +36,7 @@ def minibatch_heat(
         ``[chain]``, pure numbers; zero where the direction is.
     """
     scaled = direction if preconditioner is None else preconditioner.times(direction)
-    along = torch.stack([(it.double() * scaled.double()).sum(dim=-1) for it in gradients])
+    along = torch.stack([(gradient.double() * scaled.double()).sum(dim=-1) for gradient in gradients])
     length = (direction.double() * scaled.double()).sum(dim=-1)
     heat = along.var(dim=0) * (lr * nbeta**2 / 4) / length
     return torch.where(length > 0, heat, 0.0)

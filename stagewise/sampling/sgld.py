@@ -15,6 +15,7 @@ from stagewise.sampling.config import Integrator, ResolvedSGLD, SGLDConfig, Star
 from stagewise.sampling.engines.engine import Engine
 from stagewise.sampling.gradients import DriftGradient
 from stagewise.sampling.heat import NUM_GRADIENTS, minibatch_heat
+from stagewise.sampling.posterior import LocalPosterior
 from stagewise.sampling.preconditioners.diagonal import Preconditioner, RMSprop, RunningRMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
 from stagewise.sampling.streams import Streams
@@ -48,39 +49,35 @@ def sgld_step_(
     weights: Tensor,
     anchor: Tensor,
     gradient: Tensor,
-    noise: Tensor,
+    noises: Sequence[Tensor],
     *,
     lr: float,
-    nbeta: float,
-    localization: float,
+    posterior: LocalPosterior,
     preconditioner: Preconditioner | None = None,
-    next_noise: Tensor | None = None,
 ) -> None:
     """Moves ``weights`` by one step, in place; ``gradient`` may be used up as scratch.
 
     w <- w - (lr / 2) P (nbeta * gradient + localization (w - w*)) + sqrt(lr P) R
 
-    With R = ``noise`` this is the Euler step: for a quadratic target of curvature lam the stationary variance is
-    (1 / lam) / (1 - lr lam / 4), and the lag-k correlation a^k, a = 1 - lr lam / 2. With R = (``noise`` +
-    ``next_noise``) / 2, where ``next_noise`` is the ``noise`` of the step after, it is that of Leimkuhler and Matthews:
-    the variance is 1 / lam at every stable step (lr lam < 4), and the lag-k correlation a^(k - 1) (1 + a) / 2. Noise
-    of minibatches is not averaged; it adds lr nbeta^2 Var / 4 / (1 - lr lam / 4) to the variance in either case.
+    With one noise R this is the Euler step: for a quadratic target of curvature lam the stationary variance is
+    (1 / lam) / (1 - lr lam / 4), and the lag-k correlation a^k, a = 1 - lr lam / 2. With two, R is their mean, and the
+    second is the first of the next step: the step of Leimkuhler and Matthews, whose variance is 1 / lam at every stable
+    step (lr lam < 4), and whose lag-k correlation is a^(k - 1) (1 + a) / 2. Noise of minibatches is not averaged; it
+    adds lr nbeta^2 Var / 4 / (1 - lr lam / 4) to the variance in either case.
 
     Args:
         weights: ``[weight]`` or ``[chain, weight]``, the state w.
         anchor: ``[weight]``, the training weights w*.
         gradient: shape of ``weights``, of the minibatch mean loss, nats per weight.
-        noise: shape of ``weights``, standard normal.
+        noises: one or two, shape of ``weights``, standard normal.
         lr: step size epsilon.
-        nbeta: inverse temperature times the number of samples.
-        localization: precision of the Gaussian around ``anchor``.
+        posterior: nbeta and localization. Weight decay is part of ``gradient``.
         preconditioner: P; None is P = 1.
-        next_noise: shape of ``weights``, standard normal; None for the Euler step.
 
     Source: Welling and Teh 2011; localized form in Hitchcock and Hoogland, arXiv 2507.21449; averaged noise in
     Leimkuhler and Matthews 2013, arXiv 1203.5428; P as in Li et al. 2016, frozen.
     """
-    noises = (noise,) if next_noise is None else (noise, next_noise)
+    nbeta, localization = posterior.nbeta, posterior.localization
     scale = math.sqrt(lr) / len(noises)
     if preconditioner is None:
         # Few passes over the weights: the pull to w* is an interpolation.
@@ -91,7 +88,7 @@ def sgld_step_(
         return
     force = gradient.mul_(nbeta).add_(weights, alpha=localization).sub_(anchor, alpha=localization)
     weights.add_(preconditioner.times(force), alpha=-lr / 2)
-    weights.add_(preconditioner.root_times(noise if next_noise is None else noise + next_noise), alpha=scale)
+    weights.add_(preconditioner.root_times(noises[0] if len(noises) == 1 else noises[0] + noises[1]), alpha=scale)
 
 
 Reduce = Callable[[Tensor], Tensor]
@@ -200,7 +197,7 @@ def walk(
     """
     num_chains, num_weights = engine.state.shape
     burnin, spacing = config.burnin_steps, config.steps_bw_draws
-    lr, localization = config.lr, config.localization
+    posterior = config.posterior
     averaged = config.integrator is Integrator.leimkuhler_matthews
     _start_(engine, streams, config, fixed)
     distance = torch.empty((num_chains, config.num_draws), dtype=torch.float32)
@@ -223,17 +220,15 @@ def walk(
             preconditioner = adapting.preconditioner()
         if measure_noise and evaluates and index == config.num_steps - 1:
             excess = _minibatch_noise(engine, estimate, streams, gradient, preconditioner, config)
-        noise, following = streams.two_noises() if averaged else (streams.noise(), None)
+        noises = streams.two_noises() if averaged else (streams.noise(),)
         sgld_step_(
             engine.state,
             engine.anchor,
             gradient,
-            noise,
-            lr=lr,
-            nbeta=config.nbeta,
-            localization=localization,
+            noises,
+            lr=config.lr,
+            posterior=posterior,
             preconditioner=preconditioner,
-            next_noise=following,
         )
         engine.moved()
         draw, between = divmod(index - burnin, spacing)

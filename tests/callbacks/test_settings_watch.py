@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from stagewise import InfluenceCallback, InputError, ProbeConfig, ProbeSchedule, SGLDConfig, open_run
 from stagewise.calibration.landscape import Landscape
 from stagewise.sampling.preconditioners.diagonal import RMSprop
+from tests.quiet_trainer import quiet_trainer
 
 pytestmark = pytest.mark.whole_probes(draw_matrices=False)
 
@@ -284,10 +285,7 @@ def test_second_run_of_one_callback_settles_anew(tmp_path):
     callback = InfluenceCallback(FIRST, AUTO)
     found = []
     for number, scale in enumerate((1.0, 3.0)):
-        trainer = pl.Trainer(
-            accelerator="cpu", max_steps=2, callbacks=[callback], default_root_dir=tmp_path / str(number),
-            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        )  # fmt: skip
+        trainer = quiet_trainer(max_steps=2, callbacks=[callback], default_root_dir=tmp_path / str(number))  # fmt: skip
         trainer.fit(DeepLinear(steepness=scale), DataLoader(data(), 16))
         found.append(callback.sgld.localization)
     assert found[1] == pytest.approx(3 * found[0], rel=0.1)

@@ -1,5 +1,7 @@
 """Training is bit-identical with and without the callbacks."""
 
+from dataclasses import replace
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -7,22 +9,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from stagewise import InfluenceCallback, ProbeSchedule, SGLDConfig
+from stagewise import InfluenceCallback, ProbeSchedule
+from tests.quiet_trainer import quiet_trainer
+from tests.short_chains import SHORT
 
 pytestmark = pytest.mark.whole_probes(draw_matrices=False)
 
-SGLD = SGLDConfig(
-    lr=1e-3,
-    nbeta=10,
-    localization=20,
-    num_chains=2,
-    num_draws=4,
-    batch_size=8,
-    engine="sequential",
-    num_burnin_steps=2,
-    num_steps_bw_draws=1,
-    drift="plain",
-)
+SGLD = replace(SHORT, localization=20, num_chains=2, num_draws=4, batch_size=8)
 
 
 class Net(pl.LightningModule):
@@ -68,16 +61,12 @@ def data():
 def fit(folder, callbacks, manual=False, max_steps=10, **settings):
     pl.seed_everything(7, verbose=False)
     module = Net(manual)
-    trainer = pl.Trainer(
-        accelerator="cpu",
+    trainer = quiet_trainer(
         max_steps=max_steps,
         max_epochs=-1,
         callbacks=callbacks,
         default_root_dir=folder,
         logger=True,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         log_every_n_steps=1,
         **settings,
     )

@@ -13,7 +13,8 @@ from stagewise.probes.config import ProbeConfig
 from stagewise.probes.llc_config import LLCConfig
 from stagewise.probes.lost_samples import ObservedSet, kinds_seen, listed, lost_words, not_finite_rows
 from stagewise.probes.prober import Prober
-from stagewise.runs.store import ProbeStore, open_run
+from stagewise.runs.open import open_run
+from stagewise.runs.store import ProbeStore
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.trace import NOT_FINITE_HERE
 from tests.probes.test_prober import SGLD

@@ -1,5 +1,6 @@
 """A small run with every product that a probe has, as its callback would write it."""
 
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -10,22 +11,11 @@ from stagewise.probes.config import ProbeConfig
 from stagewise.probes.llc_config import LLCConfig
 from stagewise.probes.prober import Prober
 from stagewise.runs.store import ProbeStore
-from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
+from tests.short_chains import SHORT
 
 STEPS = (10, 20, 40)
-SGLD = SGLDConfig(
-    lr=1e-3,
-    nbeta=10,
-    localization=10,
-    num_chains=3,
-    num_draws=6,
-    batch_size=4,
-    engine="sequential",
-    num_burnin_steps=2,
-    num_steps_bw_draws=1,
-    drift="plain",
-)
+SGLD = replace(SHORT, num_draws=6)
 
 
 def _losses(module, batch):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stagewise.errors import InputError
-from stagewise.runs.store import open_run
+from stagewise.runs.open import open_run
 from stagewise.studies.intervention.cell import cell_path
 from stagewise.studies.intervention.config import Backend, WeightSettings
 from stagewise.studies.intervention.study import run_cells
