@@ -187,11 +187,12 @@ class Reporter:
         windows = record.windows(min_prominence=probe.min_prominence)
         with self._faults.contained(LOGGER, step):
             told = writers(self._trainer, self._faults)
-            write_text(told, tags.RUN_SUMMARY, summary_markdown(summary), step)
             for at in record.steps:
                 inside = any(window.covers(at) for window in windows)
                 for writer in told:
                     writer.add_scalar(tags.IN_WINDOW, float(inside), global_step=at)
+            # After the steps that have passed: W&B gives the last step to all that is logged without one.
+            write_text(told, tags.RUN_SUMMARY, summary_markdown(summary), step)
         with self._faults.contained(LOGGER, step):
             if record.steps and probe.draw_matrices:
                 write_overview(writers(self._trainer, self._faults), self._folder, step)

@@ -16,3 +16,14 @@ class CometWriter(LoggerWriter):
     def add_text(self, tag: str, text_string: str, global_step: int) -> None:
         """Logs Markdown as it is; the tag stands in the metadata, since Comet's texts have no names."""
         self._logger.experiment.log_text(text_string, step=global_step, metadata={"tag": tag})
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """Logs a value at a training step, and leaves Comet's own count of steps where it was.
+
+        Comet gives its count to all that the user logs without a step.
+        """
+        experiment = self._logger.experiment
+        before = experiment.curr_step
+        super().add_scalar(tag, scalar_value, global_step)
+        if before is not None and before > global_step:
+            experiment.set_step(before)

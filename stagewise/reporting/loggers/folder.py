@@ -29,7 +29,8 @@ class FolderWriter(LoggerWriter):
         self._write(f"text/{plain_name(tag)}.md", text_string.encode())
 
     def _write(self, name: str, content: bytes) -> None:
-        system, root = fsspec.core.url_to_fs(str(self._logger.log_dir))
+        # By its experiment: the logger looks at its folder when it starts, and warns of files that are there.
+        system, root = fsspec.core.url_to_fs(str(self._logger.experiment.log_dir))
         path = f"{root.rstrip('/')}/{name}"
         system.makedirs(path.rpartition("/")[0], exist_ok=True)
         system.pipe_file(path, content)
