@@ -63,6 +63,7 @@ def test_a_real_offline_run_has_images_text_and_passed_steps_over_the_training_s
         assert random_state() == before
     finally:
         wandb.finish()
+        wandb.teardown()  # waits for the process that writes the file
     rows, axes = [], {}
     (path,) = folder.glob("*.wandb")
     for raw in records(path):
