@@ -5,6 +5,7 @@ import json
 import random
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -184,12 +185,20 @@ def comet_logger(folder, monkeypatch):
     return logger
 
 
+def images_in(folder):
+    """Number of images that a service has stored on disk."""
+    archives = [zipfile.ZipFile(path) for path in folder.glob("*.zip")]
+    lines = [json.loads(line) for archive in archives for line in archive.read("messages.json").splitlines()]
+    of_comet = [line for line in lines if line["payload"].get("upload_type") == "visualization"]
+    return len(of_comet) + len(list(folder.rglob("*.png")))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("service", [wandb_logger, mlflow_logger, comet_logger])
-def test_a_run_with_a_real_service_is_bit_for_bit_that_without(tmp_path, monkeypatch, service):
+def test_a_run_with_a_real_service_has_all_images_there_and_is_bit_for_bit_that_without(tmp_path, monkeypatch, service):
     logger = service(tmp_path / "service", monkeypatch)
     try:
-        callback, with_it = run(tmp_path / "a", [logger])
+        callback, with_it = run(tmp_path / "a", [CSVLogger(tmp_path / "csv"), logger])
     finally:
         if service is wandb_logger:
             sys.modules["wandb"].teardown()
@@ -200,6 +209,7 @@ def test_a_run_with_a_real_service_is_bit_for_bit_that_without(tmp_path, monkeyp
     summary = json.loads((callback.folder / "summary.json").read_text())
     assert summary["complete"] is True
     assert not any(summary["probes_failed"].values())
+    assert images_in(tmp_path / "service") == len(list((tmp_path / "csv").rglob("images/**/*.png"))) > 5
 
 
 def test_an_image_without_faults_raises_what_the_logger_raises():
