@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import ArrayLike
 
+from stagewise.callbacks.faults import Faults
 from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.intervention_plan import (
     Earlier,
@@ -24,9 +25,10 @@ from stagewise.callbacks.intervention_plan import (
     take_up,
 )
 from stagewise.callbacks.live_windows import LiveWindows
+from stagewise.callbacks.logger_writers import log_scalars, writers
 from stagewise.callbacks.reweighted_data import find_loader, follow_plan, refuse_distributed_sampler
 from stagewise.callbacks.run_folder import default_folder
-from stagewise.callbacks.trainer_facts import max_steps, writers
+from stagewise.callbacks.trainer_facts import max_steps
 from stagewise.checks.bounds import check_arguments
 from stagewise.errors import InputError
 from stagewise.files.writing import write_json
@@ -306,7 +308,7 @@ class InterventionCallback(HostCallback):
         )
         if trainer.is_global_zero:
             write_json(folder / FILE_NAME, report)
-            write_text(writers(trainer), tags.CHANGES, report_markdown(report), step)
+            write_text(writers(trainer, Faults("warn")), tags.CHANGES, report_markdown(report), step)
 
 
 class StepLines:
@@ -334,5 +336,5 @@ class StepLines:
 
     def _write(self, trainer: Trainer, step: int) -> None:
         for logger in trainer.loggers:
-            logger.log_metrics(dict(self._values), step=step)
+            log_scalars(logger, self._values, step)
         self._step = step

@@ -10,8 +10,9 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from stagewise.callbacks.faults import LISTENER, LOGGER, PROBE, Faults
+from stagewise.callbacks.logger_writers import log_scalars, writers
 from stagewise.callbacks.run_state import RunSettings, RunState
-from stagewise.callbacks.trainer_facts import show_on_bar, writers
+from stagewise.callbacks.trainer_facts import show_on_bar
 from stagewise.errors import InputError
 from stagewise.influence.groups import Groups
 from stagewise.influence.stored_matrices import to_store
@@ -70,12 +71,13 @@ class Reporter:
             return
         step = self._trainer.global_step
         with self._faults.contained(LOGGER, step):
-            write_layout(writers(self._trainer), groups, control=self._settings.probe.control_every is not None)
+            control = self._settings.probe.control_every is not None
+            write_layout(writers(self._trainer, self._faults), groups, control=control)
             if given:
                 coverage = group_coverage(given, groups)
                 page = classes_page(coverage.markdown(), unit=coverage.unit)
                 write_classes_page(self._folder, page)
-                write_text(writers(self._trainer), tags.CLASSES, page, step)
+                write_text(writers(self._trainer, self._faults), tags.CLASSES, page, step)
 
     def skipped(self, step: int, max_overhead: float) -> None:
         """Count a probe that the budget does not allow; the first one is told of.
@@ -114,7 +116,7 @@ class Reporter:
         earlier = record.steps[-2] if len(record.steps) > 1 else None
         drawn = self._settings.probe.draw_matrices and images_due(earlier, step)
         with self._faults.contained(LOGGER, step):
-            write_matrices(writers(self._trainer) if drawn else (), result)
+            write_matrices(writers(self._trainer, self._faults) if drawn else (), result)
 
     def tell(self, step: int, found: tuple[xr.Dataset | None, Trace] | None) -> None:
         """Tell of a probe: warnings, values by tag, the bar, and those that listen.
@@ -184,15 +186,16 @@ class Reporter:
             write_summary(self._folder, summary)
         windows = record.windows(min_prominence=probe.min_prominence)
         with self._faults.contained(LOGGER, step):
-            write_text(writers(self._trainer), tags.RUN_SUMMARY, summary_markdown(summary), step)
+            told = writers(self._trainer, self._faults)
             for at in record.steps:
                 inside = any(window.covers(at) for window in windows)
-                # Steps that have passed: other loggers would drop them.
-                for writer in writers(self._trainer):
+                for writer in told:
                     writer.add_scalar(tags.IN_WINDOW, float(inside), global_step=at)
+            # After the steps that have passed: W&B gives the last step to all that is logged without one.
+            write_text(told, tags.RUN_SUMMARY, summary_markdown(summary), step)
         with self._faults.contained(LOGGER, step):
             if record.steps and probe.draw_matrices:
-                write_overview(writers(self._trainer), self._folder, step)
+                write_overview(writers(self._trainer, self._faults), self._folder, step)
         failed = {kind: count for kind, count in failures(record).items() if count}
         if failed:
             listed = ", ".join(f"{kind} {count}" for kind, count in failed.items())
@@ -226,7 +229,7 @@ def log_values(trainer: Trainer, values: Mapping[str, float], step: int, faults:
     """
     for logger in trainer.loggers:
         with faults.contained(LOGGER, step):
-            logger.log_metrics(dict(values), step=step)
+            log_scalars(logger, values, step)
     trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in values.items()})
 
 

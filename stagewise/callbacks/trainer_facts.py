@@ -8,7 +8,6 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.callbacks.hosts import is_a
 from stagewise.errors import InputError
@@ -27,12 +26,6 @@ def refuse_sharding(trainer: Trainer) -> None:
             f"got {type(trainer.strategy).__name__}, which shards the weights; expected a strategy that keeps them "
             "whole (single device, DDP); set InfluenceCallback(enabled=False) to train without probes"
         )
-
-
-def writers(trainer: Trainer) -> list[SummaryWriter]:
-    """TensorBoard writers behind the trainer's loggers."""
-    loggers: list[Any] = trainer.loggers
-    return [logger.experiment for logger in loggers if is_a(logger, "TensorBoardLogger")]
 
 
 def forward_context(trainer: Trainer) -> Callable[[], AbstractContextManager]:

@@ -1,14 +1,13 @@
-"""The overview of a run where people look first: as a file in its folder, and in TensorBoard."""
+"""The overview of a run where people look first: as a file in its folder, and in the loggers."""
 
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
-
 from stagewise.errors import InputError
 from stagewise.files.writing import whole_file
 from stagewise.reporting import tags
+from stagewise.reporting.loggers.writer import RunWriter
 from stagewise.reporting.overview import overview
 from stagewise.reporting.tensorboard import rasterize
 from stagewise.runs.open import open_run
@@ -17,8 +16,8 @@ from stagewise.runs.words import with_plain_names
 OVERVIEW_NAME = "overview.png"
 
 
-def write_overview(writers: Sequence[SummaryWriter], folder: Path, step: int) -> Path | None:
-    """Draw the overview of a run, save it as ``overview.png`` and show it in TensorBoard.
+def write_overview(writers: Sequence[RunWriter], folder: Path, step: int) -> Path | None:
+    """Draw the overview of a run, save it as ``overview.png`` and show it in the loggers.
 
     Args:
         writers: of the run.

@@ -1,4 +1,4 @@
-"""TensorBoard beyond scalars: chart layout, matrices, text. Other loggers get the scalars alone."""
+"""Loggers beyond scalars: matrices, pictures, text, and TensorBoard's chart layout."""
 
 import math
 import re
@@ -9,7 +9,6 @@ import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.influence.groups import Groups
 from stagewise.influence.split import PARTS
@@ -17,6 +16,7 @@ from stagewise.reporting import tags
 from stagewise.reporting.class_maps import class_maps
 from stagewise.reporting.influence_curves import influence_curves
 from stagewise.reporting.llc_curves import llc_curves
+from stagewise.reporting.loggers.writer import RunWriter
 from stagewise.reporting.sample_map import matrix_figure, show_matrix
 from stagewise.reporting.token_figure import token_figure
 from stagewise.reporting.token_influence import TokenInfluence, token_markdown
@@ -35,7 +35,7 @@ def _exactly(tag: str) -> str:
     return f"^{re.escape(tag)}$"
 
 
-def write_layout(writers: Iterable[SummaryWriter], groups: Groups, *, control: bool = False) -> None:
+def write_layout(writers: Iterable[RunWriter], groups: Groups, *, control: bool = False) -> None:
     """Charts of the custom-scalars page.
 
     The within part first, where signs flip: of all pairs of groups together, then of each two that have pairs of losses
@@ -101,7 +101,7 @@ def _interval(step: int) -> int:
     return math.floor(math.log(step) / math.log(_SPACING)) if step > 0 else -1
 
 
-def write_matrices(writers: Sequence[SummaryWriter], probe: xr.Dataset) -> None:
+def write_matrices(writers: Sequence[RunWriter], probe: xr.Dataset) -> None:
     """Images of the BIF between samples, in the fixed order of the observed set."""
     if not writers:
         return
@@ -122,7 +122,7 @@ def write_matrices(writers: Sequence[SummaryWriter], probe: xr.Dataset) -> None:
             writer.add_image(tags.matrix(part), image, global_step=step, dataformats="HWC")
 
 
-def write_run_pictures(writers: Sequence[SummaryWriter], run: xr.Dataset, *, part: str = "within") -> None:
+def write_run_pictures(writers: Sequence[RunWriter], run: xr.Dataset, *, part: str = "within") -> None:
     """Images of a whole run, at its last step: class maps, and curves of influence and LLC with their intervals.
 
     Args:
@@ -146,7 +146,7 @@ def write_run_pictures(writers: Sequence[SummaryWriter], run: xr.Dataset, *, par
 
 
 def write_token_influence(
-    writers: Sequence[SummaryWriter], influence: TokenInfluence, step: int, *, title: str | None = None
+    writers: Sequence[RunWriter], influence: TokenInfluence, step: int, *, title: str | None = None
 ) -> None:
     """Logs the tokens that influence one token most: the coloured text as an image, and a table under the Text tab.
 
@@ -164,7 +164,7 @@ def write_token_influence(
         writer.add_image(tags.TOKEN_COLOURS, image, global_step=step, dataformats="HWC")
 
 
-def write_text(writers: Iterable[SummaryWriter], tag: str, text: str, step: int) -> None:
+def write_text(writers: Iterable[RunWriter], tag: str, text: str, step: int) -> None:
     """Markdown under the Text tab."""
     for writer in writers:
         writer.add_text(tag, text, global_step=step)
