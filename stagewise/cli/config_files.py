@@ -15,7 +15,6 @@ _MOST_NODES = 50_000
 """With what aliases stand for: a few lines of them can stand for more than fits in memory."""
 
 
-
 def check_config_files(arguments: Sequence[str]) -> None:
     """Refuse configuration files that cannot be one, by name and place: the parser would answer with its usage.
 
