@@ -48,7 +48,7 @@ COMMANDS = {
         "does reweighting samples inside a window speed an induction head? arms, seeds, intervals",
         "intervene:run_intervene",
         _CONFIGURED,
-        "-c configs/intervention_quick.yaml",
+        "-c configs/intervention.yaml -c configs/intervention_quick.yaml",
     ),
     "sweep": Command(
         "influence over the saved checkpoints of a Hugging Face causal language model",

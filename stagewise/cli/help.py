@@ -11,7 +11,9 @@ from jsonargparse import ArgumentParser
 from stagewise.cli.commands import COMMANDS
 from stagewise.errors import InputError
 
-_FLAGS = ("-h", "--help")
+FLAGS = ("-h", "--help")
+"""Ask for help; a section may follow."""
+
 _WIDTH = 110
 _MOST_LINES = 100
 """A page of all settings in full is not longer."""
@@ -19,7 +21,7 @@ _MOST_LINES = 100
 
 def asks_for_help(arguments: Sequence[str]) -> bool:
     """True if help of any kind is asked for, by ``--help``, or by ``--SECTION.help`` of a section or a class."""
-    return any(it in _FLAGS or it.startswith("--help=") or _dotted(it) for it in arguments[1:])
+    return any(it in FLAGS or it.startswith("--help=") or _dotted(it) for it in arguments[1:])
 
 
 def show_help(parser: ArgumentParser, arguments: Sequence[str]) -> None:
@@ -75,12 +77,17 @@ def section_help(parser: ArgumentParser, command: str, section: str) -> str:
     """
     found = [it for it in _settings(parser) if it.dest == section or it.dest.startswith(f"{section}.")]
     if not found:
-        known = [name for name in _sections(parser) if name]
+        known = section_names(parser)
         near = get_close_matches(section, [*known, *(it.dest for it in _settings(parser))], n=1)
         advice = f"did you mean {near[0]}?" if near else "choose one"
         expected = f"a section of stagewise {command}: {', '.join(known) or 'it has none'}"
         raise InputError(f"got --help {section}; expected {expected}; {advice}")
     return _in_full(parser, found)
+
+
+def section_names(parser: ArgumentParser) -> list[str]:
+    """Sections of a command's settings, such as ``influence.sgld``, in the order of its help."""
+    return [name for name in _sections(parser) if name]
 
 
 def _dotted(argument: str) -> bool:
@@ -91,21 +98,15 @@ def _asked(parser: ArgumentParser, arguments: Sequence[str]) -> str | None:
     """Section whose help is asked for, empty for the whole; None where none is, or where the parser answers itself."""
     given = list(arguments[1:])
     for place, argument in enumerate(given):
-        if argument in _FLAGS:
+        if argument in FLAGS:
             follows = given[place + 1 : place + 2]
-            return follows[0].strip("-.") if follows and not _is_option(follows[0], parser) else ""
+            return follows[0].strip(".") if follows and not follows[0].startswith("-") else ""
         if argument.startswith("--help="):
-            return argument.removeprefix("--help=").strip("-.")
+            return argument.removeprefix("--help=").strip(".")
         # `--model.help CLASS` is jsonargparse's own.
         if _dotted(argument) and argument not in parser._option_string_actions:
             return argument.removeprefix("--").removesuffix(".help")
     return None
-
-
-def _is_option(argument: str, parser: ArgumentParser) -> bool:
-    """True for what begins an option other than the name of a section."""
-    name = argument.removeprefix("--")
-    return argument.startswith("-") and not (name in _sections(parser) or f"--{name}" in parser._option_string_actions)
 
 
 def _settings(parser: ArgumentParser) -> list[argparse.Action]:
@@ -145,13 +146,14 @@ def _title(parser: ArgumentParser, section: str) -> str:
 
 
 def _foot(command: str, *, sections: bool) -> list[str]:
-    rows = {"-c FILE --print_config": "all settings as they would be used, as YAML"}
+    rows = {"-c FILE [-c FILE ...]": "YAML; later files over earlier ones, and settings over all"}
+    rows |= {"-c FILE --print_config": "all settings as they would be used, as YAML"}
     if sections:
         rows = {
             "--help SECTION": "settings of a section in full, or a single one; --SECTION.help is the same",
             "--SECTION.SETTING.help CLASS": "arguments of a class that a setting takes, such as --model.help CLASS",
         } | rows
-    return ["details:", *(f"  stagewise {command} {flags:<29} {words}" for flags, words in rows.items())]
+    return ["details:", *(f"  stagewise {command} {flags:<28} {words}" for flags, words in rows.items())]
 
 
 def _in_full(parser: ArgumentParser, settings: Sequence[argparse.Action]) -> str:

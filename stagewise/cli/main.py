@@ -11,6 +11,7 @@ from stagewise.errors import InputError
 _OF_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 """Mistakes of the user: paths that lead nowhere or are closed."""
 
+_COMPLETION = "--print-completion"
 _LONGEST_LINE = 2000
 
 
@@ -19,6 +20,7 @@ def _usage() -> str:
     lines += [f"  stagewise fit {COMMANDS['fit'].example}", "", "commands:"]
     lines += [f"  {name:<11}{command.summary}" for name, command in COMMANDS.items()]
     lines += ["", "`stagewise COMMAND --help` lists the settings; configs/ holds examples."]
+    lines += ["`stagewise --print-completion bash` (or zsh) prints a script that completes them in a shell."]
     return "\n".join(lines)
 
 
@@ -57,6 +59,12 @@ def _one_line(error: BaseException) -> str:
 
 def _run(given: Sequence[str]) -> None:
     """Run a known command. Imported late: Lightning takes seconds, and a wrong command should not wait for it."""
+    if given[0] == _COMPLETION:
+        from stagewise.cli.completion import completion_script
+        from stagewise.cli.parsers import all_parsers
+
+        print(completion_script(" ".join(given[1:]) or "nothing", all_parsers()), end="")
+        return
     module, name = COMMANDS[given[0]].function.split(":")
     getattr(import_module(f"stagewise.cli.{module}"), name)(given)
 
@@ -79,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"stagewise {__version__}")
         return 0
-    if given[0] not in COMMANDS:
+    if given[0] not in (*COMMANDS, _COMPLETION):
         print(f"stagewise: got command {given[0]!r}; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
