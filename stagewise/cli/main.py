@@ -65,8 +65,11 @@ def _run(given: Sequence[str]) -> None:
 
         print(completion_script(" ".join(given[1:]) or "nothing", all_parsers()), end="")
         return
+    from stagewise.cli.quiet import plain_words
+
     module, name = COMMANDS[given[0]].function.split(":")
-    getattr(import_module(f"stagewise.cli.{module}"), name)(given)
+    with plain_words():
+        getattr(import_module(f"stagewise.cli.{module}"), name)(given)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
