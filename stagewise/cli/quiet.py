@@ -38,7 +38,7 @@ def plain_words() -> Iterator[None]:
 
     for logger in loggers:
         logger.addFilter(_is_no_tip)
-    warnings.formatwarning = format_warning  # type: ignore[assignment]
+    warnings.formatwarning = format_warning
     try:
         with warnings.catch_warnings():
             for message, module in _WARNINGS:

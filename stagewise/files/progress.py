@@ -33,7 +33,7 @@ class Stages:
             num: of the stages.
         """
         layout = "stagewise: {desc} ... ({n_fmt} of {total_fmt} done, {elapsed})"
-        self._bar = tqdm(total=num, bar_format=layout, disable=None, leave=False, file=sys.stderr)
+        self._bar = tqdm(total=num, desc="begins", bar_format=layout, disable=None, leave=False, file=sys.stderr)
         self._begun = False
 
     def begin(self, words: str) -> None:
