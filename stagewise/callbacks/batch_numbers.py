@@ -25,12 +25,12 @@ class BatchNumbers:
         """Of a trainer whose data are set up.
 
         Raises:
-            InputError: steps cannot be told from batches, or the loader would be made anew.
+            InputError: steps and batches cannot be distinguished, or the loader would be made anew.
         """
         if not trainer.lightning_module.automatic_optimization:
             raise InputError(
-                "got a module with manual optimization, whose steps cannot be told from batches; expected automatic "
-                "optimization; use mechanism='loss'"
+                "got a module with manual optimization, whose steps cannot be distinguished from batches; expected "
+                "automatic optimization; use mechanism='loss'"
             )
         if any(is_a(callback, "GradientAccumulationScheduler") for callback in trainer.callbacks):  # type: ignore[attr-defined]
             raise InputError(

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
+from torch import bool as bool_
 
 from stagewise.batches import Batch
 from stagewise.errors import InputError
+from stagewise.interventions.grouped_rows import GROUPS_ENTRY
 from stagewise.structure import is_column, leaves, named, where
 
 
@@ -50,6 +52,18 @@ def difference(probed: Mapping[str, tuple[str, Any]], training: Mapping[str, tup
     return None
 
 
+def _without_own_groups(training: Batch, probed: Batch) -> Batch:
+    """Training batch without what ``GroupedRows`` adds to it: interventions read that, and no loss of a probe does."""
+    if not (isinstance(training, Mapping) and isinstance(probed, Mapping)) or GROUPS_ENTRY in probed:
+        return training
+    groups = training.get(GROUPS_ENTRY)
+    if not isinstance(groups, Mapping) or not all(
+        isinstance(it, Tensor) and it.dtype == bool_ for it in groups.values()
+    ):
+        return training
+    return {name: leaf for name, leaf in training.items() if name != GROUPS_ENTRY}
+
+
 def check_first_batch(probed: Batch, training: Batch, strictness: Strictness) -> None:
     """Hold the probed batch against the first batch of training, both as the module gets them.
 
@@ -58,7 +72,7 @@ def check_first_batch(probed: Batch, training: Batch, strictness: Strictness) ->
     """
     if strictness is Strictness.ignore or training is None:
         return
-    ours, theirs = describe(probed), describe(training)
+    ours, theirs = describe(probed), describe(_without_own_groups(training, probed))
     words = difference(ours, theirs)
     if words is None:
         sizes = [place for place in ours if ours[place][1] != theirs[place][1]]

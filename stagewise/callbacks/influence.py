@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
@@ -149,7 +149,7 @@ class InfluenceCallback(HostCallback):
             return
         refuse_sharding(trainer)
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self.schedule.check(max_steps(trainer))
+            self._check_schedule(trainer)
         resumed, self._resumed = self._resumed, None
         self._take_up(resumed, trainer.global_step)
         state, settings = self._state, RunSettings(self.schedule, self.probe, self.component)
@@ -174,6 +174,14 @@ class InfluenceCallback(HostCallback):
         self._session = ProbeSession(trainer, pl_module, subject, state, settings, reporter, self._faults)
         self._session.first_batch = first_batch
         self._session.begin()
+
+    def _check_schedule(self, trainer: Trainer) -> None:
+        """Refuses a schedule beyond the run, and says how many of its probes the run is too short for."""
+        last = max_steps(trainer)
+        num_beyond, listed = self.schedule.check(last), self.schedule.listed_steps
+        if listed is not None and num_beyond:
+            end = f"trainer.max_steps={last:g}" if trainer.max_steps == last else f"step {last:g}, the run's last,"
+            rank_zero_info(f"stagewise: {num_beyond} of {len(listed)} probes are after {end} and are left out")
 
     def _take_up(self, resumed: Mapping[str, Any] | None, step: int) -> None:
         """Begin anew, or go on with the run of a checkpoint or of an earlier fit."""

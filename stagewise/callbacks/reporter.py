@@ -1,5 +1,7 @@
 """Reports of the probes: values to the loggers, the training bar, warnings, files, pictures, listeners, the summary."""
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from torch import Tensor
 from stagewise.callbacks.faults import LISTENER, LOGGER, PROBE, Faults
 from stagewise.callbacks.logger_writers import log_scalars, writers
 from stagewise.callbacks.run_state import RunSettings, RunState
-from stagewise.callbacks.trainer_facts import show_on_bar
+from stagewise.callbacks.trainer_facts import bar_is_watched, show_on_bar
 from stagewise.errors import InputError
 from stagewise.influence.groups import Groups
 from stagewise.influence.stored_matrices import to_store
@@ -22,6 +24,7 @@ from stagewise.probes.lost_samples import kinds_seen, not_finite_rows
 from stagewise.reporting import tags
 from stagewise.reporting.classes_page import classes_page, write_classes_page
 from stagewise.reporting.overview_files import write_overview
+from stagewise.reporting.probe_line import probe_line
 from stagewise.reporting.scalars import probe_scalars
 from stagewise.reporting.summary import build_summary, failures, summary_markdown
 from stagewise.reporting.tensorboard import images_due, write_layout, write_matrices, write_text
@@ -29,6 +32,8 @@ from stagewise.runs.equilibrium import flag_line
 from stagewise.runs.store import STORE_NAME, ProbeStore, open_run, write_summary
 from stagewise.runs.verdict import VARIABLES, Verdict, judge
 from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
+
+_SECONDS_BETWEEN_LINES = 1.0
 
 Listener = Callable[[int, xr.Dataset | None], None]
 """Called with a probe's training step and its data set, None where all chains failed; it must not change either."""
@@ -59,6 +64,7 @@ class Reporter:
         self._trainer, self._state, self._settings = trainer, state, settings
         self._folder, self._store = folder, ProbeStore(folder / STORE_NAME)
         self._faults, self._listeners = faults, listeners
+        self._last_line = -math.inf
 
     def begin(self, given: Mapping[str, Tensor], groups: Groups) -> None:
         """Lay out TensorBoard, and tell how much of the observed set the groups hold: ``classes.md``, on rank zero.
@@ -127,15 +133,25 @@ class Reporter:
         """
         result, trace = (None, None) if found is None else found
         if trace is not None:
-            record, dropped = self._state.record, len(trace.dropped)
+            dropped = len(trace.dropped)
             warn_of_dropped_chains(trace, lost=result is None)
             if result is not None:
                 self._warn_of_new_flags(step, result.attrs["flags"])
             log_values(self._trainer, self._values(result, chains_dropped=dropped), step, self._faults)
-            show_on_bar(self._trainer, f"{len(record.steps)} probes, {record.probe_seconds:.0f} s")
+            self._show(result)
         for listener in tuple(self._listeners):
             with self._faults.contained(LISTENER, step):
                 listener(step, result)
+
+    def _show(self, result: xr.Dataset | None) -> None:
+        """Put the state of the run on its bar; where no bar is watched, one line a probe, and one a second at most."""
+        record = self._state.record
+        flagged = f", {len(record.flagged_steps)} flagged" if record.flagged_steps else ""
+        show_on_bar(self._trainer, f"{len(record.steps)} probes{flagged}, {record.probe_seconds:.0f} s")
+        now = time.monotonic()
+        if result is not None and not bar_is_watched(self._trainer) and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            rank_zero_info(f"stagewise: {probe_line(result, number=len(record.steps))}")
 
     def _values(self, result: xr.Dataset | None, *, chains_dropped: int) -> dict[str, float]:
         """Values by tag: what a probe measured, and what is counted over the run."""

@@ -1,6 +1,7 @@
 """Facts about a Trainer that the callbacks need."""
 
 import math
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -92,6 +93,12 @@ def max_steps(trainer: Trainer) -> float:
         return limit  # accumulation that changes on the way
     # A stream without a length: Lightning then answers with `max_steps`, -1 where there is none.
     return limit if estimated < 0 else min(limit, estimated)
+
+
+def bar_is_watched(trainer: Trainer) -> bool:
+    """True where a training bar moves before someone's eyes: on a terminal or in a notebook, and not in a file."""
+    enabled = getattr(trainer.progress_bar_callback, "is_enabled", False)
+    return bool(enabled) and (sys.stdout.isatty() or "ipykernel" in sys.modules)
 
 
 def show_on_bar(trainer: Trainer, text: str) -> None:

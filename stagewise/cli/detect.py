@@ -41,7 +41,7 @@ def detect_parser() -> ArgumentParser:
         type=list[str] | str | None,
         default=None,
         help="signals to look at, one or [a,b], and contrast/A~B; offline between and losses_alone, online all, if "
-        "not given. For llc and llc/<group> stage boundaries are told: where the learning coefficient turns",
+        "not given. For llc and llc/<group> these are stage boundaries: where the learning coefficient turns",
     )
     parser.add_argument(
         "--pairs",

@@ -102,20 +102,27 @@ class ProbeSchedule:
             return self.log_spaced.steps()
         return None if self.at_steps is None else list(self.at_steps)
 
-    def check(self, max_steps: float) -> None:
-        """Refuse a schedule that a run of ``max_steps`` cannot keep.
+    def check(self, max_steps: float) -> int:
+        """Refuses a schedule of which a run of ``max_steps`` would keep nothing.
+
+        Args:
+            max_steps: steps of the run; may be infinite.
+
+        Returns:
+            Number of listed steps beyond the end, which are never due.
 
         Raises:
-            InputError: a step lies beyond the end, or no step would ever be due.
+            InputError: no step would ever be due.
         """
         listed = self.listed_steps
-        first_beyond = self._period if listed is None else listed[-1]
-        if first_beyond > max_steps:
-            what = f"every {first_beyond} steps" if listed is None else f"at step {first_beyond}"
+        first = self._period if listed is None else listed[0]
+        if first > max_steps:
+            what = f"every {first} steps" if listed is None else f"at step {first}, the first,"
             raise InputError(
                 f"got a probe {what} in a run of {max_steps:g} steps; expected probes within the run; lower the "
-                "schedule or raise max_steps"
+                "schedule or raise trainer.max_steps"
             )
+        return sum(step > max_steps for step in listed or ())
 
     def due(self, previous: int, step: int) -> bool:
         """True if a scheduled step lies in (previous, step].

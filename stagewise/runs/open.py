@@ -11,6 +11,7 @@ import xarray as xr
 import stagewise.runs.accessor  # noqa: F401  (gives every data set `.stagewise`)
 from stagewise.checks.bounds import checked
 from stagewise.errors import InputError
+from stagewise.files.progress import followed
 from stagewise.files.zarr_file import Content
 from stagewise.runs.joining import joined
 from stagewise.runs.probe_files import (
@@ -75,7 +76,7 @@ def open_run(
         raise InputError(f"got {store}, which holds no finished probe; expected at least one; let the run go on")
     probes: dict[int, Content] = {}
     faults = []
-    for step, file in files.items():
+    for step, file in followed(list(files.items()), "reading probes"):
         try:
             probes[step] = read_probe(file, step, trace=trace, variables=variables)
         except (NewerFormat, MemoryError):

@@ -13,13 +13,13 @@ def strongest_pairs(
 ) -> list[tuple[str, str]]:
     """Pairs of groups by their largest influence, each pair once.
 
-    What is told from zero at a probe in equilibrium comes first, by its size; then the others by theirs.
+    What is significant at a probe in equilibrium comes first, by its size; then the others by theirs.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it, with group influence.
         count: so many, at most.
         part: ``within``, ``drift``, ``between`` or ``total``.
-        confidence: of the interval that tells an influence from zero.
+        confidence: of the interval beyond which an influence is significant.
 
     Raises:
         InputError: a count below 1.

@@ -1,4 +1,4 @@
-"""Curves of influence that are surely of one sign at some probes, and not told from zero before or after."""
+"""Curves of influence that are surely of one sign at some probes, and unresolved before or after."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -150,7 +150,7 @@ def label_shares(losses: Array) -> tuple[float, float] | None:
         losses: ``[chain, draw, sample]``, nats.
 
     Returns:
-        Chain share and draw-index share, each 0 to 1; None with one chain, where noise cannot be told from either.
+        Chain share and draw-index share, each 0 to 1; None with one chain, where noise cannot be separated from either.
 
     Source: Searle, Casella and McCulloch 1992, Variance Components, chapter 4 (method of moments, balanced data).
     """

@@ -74,15 +74,15 @@ def _groups(run: xr.Dataset, start: int, end: int) -> list[Block]:
             losses = f"{first:.3g} → {last:.3g} ({last - first:+.2g})"
         rows.append((name, losses, *_influence(moved.get(name))))
     span = f"steps {steps[before]:,} to {steps[after]:,}"
-    head = ("group", f"loss, nats, {span}", "influence on itself, nats²", "z of the change", "told from noise")
+    head = ("group", f"loss, nats, {span}", "influence on itself, nats²", "z of the change", "significant")
     blocks: list[Block] = [Table(head, tuple(rows))]
     if len(names) > _MOST_GROUPS:
         blocks.append(Text(f"{len(names) - _MOST_GROUPS} more groups moved less.", quiet=True))
     if "group_bif" in run and not moved:
         blocks.append(
             Text(
-                "Changes of influence are not told: a probe beside the window is missing, has a single chain or is out "
-                "of equilibrium.",
+                "Changes of influence are not known: a probe beside the window is missing, has a single chain or is "
+                "out of equilibrium.",
                 quiet=True,
             )
         )
