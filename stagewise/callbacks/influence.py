@@ -1,6 +1,7 @@
 """Watch influence while a model trains, without disturbing its training."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from stagewise.batches import Batch
+from stagewise.callbacks.default_groups import default_groups
 from stagewise.callbacks.faults import PROBE, Faults, OnError
 from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.no_logging import metrics_refused
@@ -28,6 +30,7 @@ from stagewise.callbacks.resume import (
 from stagewise.callbacks.run_folder import KnownFolder, open_run_folder
 from stagewise.callbacks.run_state import RunSettings, RunState
 from stagewise.callbacks.session import ProbeSession, examined
+from stagewise.callbacks.tokenizers import find_tokenizer
 from stagewise.callbacks.trainer_facts import forward_context, max_steps, refuse_sharding, second_moments
 from stagewise.checks.bounds import check_arguments
 from stagewise.influence.groups import Groups
@@ -84,7 +87,10 @@ class InfluenceCallback(HostCallback):
             sampling: data set or batch whose minibatches drive the gradient. If not given: 1,024 samples likewise;
                 where none can be drawn (a stream), the observed set.
             groups: name to bool mask over the observed set, ``[sample]``, ``[sample, token]`` or of the shape of the
-                losses; one sample is enough.
+                losses; one sample is enough. If not given, nor by ``probe_data()``: ``label <n>`` for each of 2 to 20
+                distinct integer labels of ``(x, y)`` batches; for a causal language model with a tokenizer (of the
+                module, the data module or the ``collate_fn``) the classes ``induction``, ``delimiter`` and ``rest`` of
+                tokens. ``{}`` for none of these: then there is one group, ``all``.
             loss_fn: ``loss_fn(module, batch)``, unreduced; if not given, the module's ``per_sample_loss(batch)`` or its
                 Hugging Face causal language model. :class:`~stagewise.losses.collated.CollatedLoss` for batches that
                 cannot be cut into samples.
@@ -109,6 +115,8 @@ class InfluenceCallback(HostCallback):
         self._faults = Faults(on_error)
         self._listeners: list[Listener] = []
         self._known = KnownFolder()
+        # What an earlier version began has no groups where none were given.
+        self._finds_groups = True
         self._resumed: dict[str, Any] | None = None
         self._passed_on: dict[str, Any] = {}
         self._session: ProbeSession | None = None
@@ -151,6 +159,7 @@ class InfluenceCallback(HostCallback):
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.schedule.check(max_steps(trainer))
         resumed, self._resumed = self._resumed, None
+        self._finds_groups = resumed is None or resumed.get("finds_groups", False)
         self._take_up(resumed, trainer.global_step)
         state, settings = self._state, RunSettings(self.schedule, self.probe, self.component)
         subject, data, first_batch, loss = self._examine(trainer, pl_module, goes_on=resumed is not None)
@@ -200,6 +209,9 @@ class InfluenceCallback(HostCallback):
             masks = masks_of_component(self.component, module, self.sgld)
             context = forward_context(trainer)
             target = target_of(module, loss_fn, data, self.probe, masks=masks, forward_context=context)
+            if self.sources.groups is None and not data.groups and self._finds_groups:
+                tokenizer = find_tokenizer(trainer, module)
+                data = replace(data, groups=default_groups(trainer, module, data, target, tokenizer))
             look = partial(examine, module, target, data.groups, self.sgld, self.probe, warn=rank_zero_warn)
             known = goes_on or bool(state.carried.references.steps)
             subject = examined(trainer, state.record, look, goes_on=known)
@@ -249,7 +261,8 @@ class InfluenceCallback(HostCallback):
             return self._passed_on | ({"paused": True} if self._passed_on else {})
         if self._session is not None:
             self._session.count_training_time()
-        return self._state.state_dict() | {"noted": noted_settings(self.schedule, self.probe)}
+        own = {"noted": noted_settings(self.schedule, self.probe), "finds_groups": self._finds_groups}
+        return self._state.state_dict() | own
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up where a checkpoint left off.
@@ -261,7 +274,7 @@ class InfluenceCallback(HostCallback):
         if not self.enabled or not state_dict:
             return
         self._state.load_state_dict(state_dict)
-        names = ("folder", "fingerprint", "engine", "noted", "paused")
+        names = ("folder", "fingerprint", "engine", "noted", "paused", "finds_groups")
         self._resumed = {name: state_dict[name] for name in names if name in state_dict}
 
     def _finish(self, *, complete: bool) -> None:
