@@ -45,6 +45,7 @@ class Reporter:
         settings: RunSettings,
         faults: Faults,
         listeners: Sequence[Listener],
+        samples: xr.Dataset | None = None,
     ) -> None:
         """Nothing is told yet.
 
@@ -55,10 +56,12 @@ class Reporter:
             settings: of the probes.
             faults: takes in what goes wrong.
             listeners: called after each probe, in order; others may be added on the way.
+            samples: words and groups of the observed samples, written with the first probe; None to keep none.
         """
         self._trainer, self._state, self._settings = trainer, state, settings
         self._folder, self._store = folder, ProbeStore(folder / STORE_NAME)
         self._faults, self._listeners = faults, listeners
+        self._samples, self._samples_written = samples, False
 
     def begin(self, given: Mapping[str, Tensor], groups: Groups) -> None:
         """Lay out TensorBoard, and tell how much of the observed set the groups hold: ``classes.md``, on rank zero.
@@ -113,6 +116,9 @@ class Reporter:
             return
         with self._faults.contained(PROBE, step):
             self._store.write(to_store(result, self._settings.probe.sample_matrices))
+            if not self._samples_written:
+                self._store.write_samples(self._samples)
+                self._samples_written = True
         earlier = record.steps[-2] if len(record.steps) > 1 else None
         drawn = self._settings.probe.draw_matrices and images_due(earlier, step)
         with self._faults.contained(LOGGER, step):

@@ -29,9 +29,9 @@ class Pairs(Classifier):
         return self.per_sample_loss(batch).mean()
 
 
-def pairs(num_labels=2):
+def pairs():
     generator = torch.Generator().manual_seed(0)
-    return TensorDataset(torch.randn(80, 3, generator=generator), torch.arange(80) % num_labels)
+    return TensorDataset(torch.randn(80, 3, generator=generator), torch.arange(80) % 2)
 
 
 def names_of(callback):
@@ -68,6 +68,21 @@ def test_training_is_the_same_bit_for_bit(tmp_path):
         fit(tmp_path / name, module, pairs(), InfluenceCallback(EVERY_2, SGLD, enabled=enabled))
         states.append(module.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_run_keeps_the_words_of_its_samples_unless_it_is_not_to(tmp_path, kept):
+    callback = InfluenceCallback(EVERY_2, SGLD, sample_words=kept)
+    fit(tmp_path, Pairs(), pairs(), callback)
+    run, path = open_run(callback.folder), callback.folder / "influence.zarr" / "samples.zip"
+    assert path.exists() is kept
+    if kept:
+        assert run["sample_words"].values.tolist() == [f"label {row % 2}" for row in range(64)]
+        assert run["in_group"].sel(group="label 1").values.tolist() == [row % 2 == 1 for row in range(64)]
+        path.unlink()
+    else:
+        assert "sample_words" not in run.coords
+    assert b"label 1" not in b"".join(it.read_bytes() for it in path.parent.glob("*.json"))
 
 
 def resumed(folder, callback, ckpt_path=None, max_steps=6):
@@ -133,6 +148,8 @@ def test_token_classes_of_a_language_model_with_a_tokenizer_become_groups(tmp_pa
         )
         trainer.fit(module, DataLoader(list(language_runs.rows()), 8, collate_fn=Collator()))
     ids = language_runs.rows()
+    observed = open_run(callback.folder)["sample_words"].values
+    assert set(observed) <= set(tokenizer.batch_decode(ids))
     expected = text_groups(ids, tokenizer)
     run = open_run(callback.folder)
     assert run["group"].values.tolist() == ["induction", "delimiter", "rest"]
