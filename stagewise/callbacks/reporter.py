@@ -22,10 +22,12 @@ from stagewise.probes.lost_samples import kinds_seen, not_finite_rows
 from stagewise.reporting import tags
 from stagewise.reporting.classes_page import classes_page, write_classes_page
 from stagewise.reporting.overview_files import write_overview
+from stagewise.reporting.sample_text import write_sample_text
 from stagewise.reporting.scalars import probe_scalars
 from stagewise.reporting.summary import build_summary, failures, summary_markdown
 from stagewise.reporting.tensorboard import images_due, write_layout, write_matrices, write_text
 from stagewise.runs.equilibrium import flag_line
+from stagewise.runs.samples_file import write_samples
 from stagewise.runs.store import STORE_NAME, ProbeStore, open_run, write_summary
 from stagewise.runs.verdict import VARIABLES, Verdict, judge
 from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
@@ -56,15 +58,17 @@ class Reporter:
             settings: of the probes.
             faults: takes in what goes wrong.
             listeners: called after each probe, in order; others may be added on the way.
-            samples: words and groups of the observed samples, written with the first probe; None to keep none.
+            samples: words and groups of the observed samples, None to keep none.
         """
         self._trainer, self._state, self._settings = trainer, state, settings
         self._folder, self._store = folder, ProbeStore(folder / STORE_NAME)
         self._faults, self._listeners = faults, listeners
-        self._samples, self._samples_written = samples, False
+        self._samples = samples
 
     def begin(self, given: Mapping[str, Tensor], groups: Groups) -> None:
-        """Lay out TensorBoard, and tell how much of the observed set the groups hold: ``classes.md``, on rank zero.
+        """Lay out TensorBoard, and tell what the observed set and its groups hold, on rank zero.
+
+        The words of its samples go to ``samples.zip``, how much of it the groups hold to ``classes.md``.
 
         Args:
             given: the masks as they were given.
@@ -73,6 +77,9 @@ class Reporter:
         if not self._trainer.is_global_zero:
             return
         step = self._trainer.global_step
+        if self._samples is not None:
+            with self._faults.contained(PROBE, step):
+                write_samples(self._folder, self._samples)
         with self._faults.contained(LOGGER, step):
             control = self._settings.probe.control_every is not None
             write_layout(writers(self._trainer, self._faults), groups, control=control)
@@ -116,9 +123,6 @@ class Reporter:
             return
         with self._faults.contained(PROBE, step):
             self._store.write(to_store(result, self._settings.probe.sample_matrices))
-            if not self._samples_written:
-                self._store.write_samples(self._samples)
-                self._samples_written = True
         earlier = record.steps[-2] if len(record.steps) > 1 else None
         drawn = self._settings.probe.draw_matrices and images_due(earlier, step)
         with self._faults.contained(LOGGER, step):
@@ -202,6 +206,9 @@ class Reporter:
         with self._faults.contained(LOGGER, step):
             if record.steps and probe.draw_matrices:
                 write_overview(writers(self._trainer, self._faults), self._folder, step)
+        with self._faults.contained(LOGGER, step):
+            if record.steps:
+                write_sample_text(writers(self._trainer, self._faults), self._folder, step)
         failed = {kind: count for kind, count in failures(record).items() if count}
         if failed:
             listed = ", ".join(f"{kind} {count}" for kind, count in failed.items())

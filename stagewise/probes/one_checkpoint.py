@@ -107,6 +107,7 @@ def bif(
         - ``bif`` [sample, sample_j], ``group_bif`` [group, group_j], nats^2: minus the covariance of losses over the
           draws; **negative is helpful**: more weight on the first lowers the loss of the second. Of a group the mean
           over pairs in different samples. Times nbeta it is the response to a weight in the mean loss.
+        - ``sample_bif`` [sample], nats^2: influence of each sample on the mean loss of all others.
         - ``bif_correlation``, ``group_bif_correlation``: the same as minus a correlation, pure numbers.
         - names that end in ``_se``: jackknife standard errors over chains, see
           :func:`~stagewise.influence.uncertainty.t_interval`; ``group_bif_z``: influence over its error, NaN out of

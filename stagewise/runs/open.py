@@ -107,11 +107,11 @@ def open_run(
         )
     run = described(joined(probes))
     try:
-        run = described(with_samples(run, store))
+        run = described(with_samples(run, store.parent))
     except (NewerFormat, MemoryError):
         raise
     except Exception as error:  # as above
-        told = f"got {store / SAMPLES_NAME}, which cannot be read: {type(error).__name__}: {_line(error)}"
+        told = f"got {store.parent / SAMPLES_NAME}, which cannot be read: {type(error).__name__}: {_line(error)}"
         if damaged == "raise":
             raise InputError(
                 f"{told}; expected the words of the observed samples; copy it again, or remove it"

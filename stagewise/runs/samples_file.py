@@ -1,4 +1,4 @@
-"""Words and groups of the observed samples, written once beside the probes of a run."""
+"""Words and groups of the observed samples, written once beside the store of a run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from stagewise.files.zarr_file import read_content, write_zarr_file
 from stagewise.runs.probe_files import FORMAT_VERSION, VERSION, refuse_newer
 
 SAMPLES_NAME = "samples.zip"
-"""In the store: a Zarr group, as a probe is one."""
+"""In the folder of a run: a Zarr group, as a probe is one."""
 
 WORDS, IN_GROUP, KIND = "sample_words", "in_group", "kind"
 """Names of the two variables, and of the attribute of the words that tells what they are."""
@@ -39,34 +39,34 @@ def samples_dataset(words: Sequence[str], kind: str, groups: Mapping[str, ArrayL
     )
 
 
-def write_samples(store: Path, samples: xr.Dataset) -> Path:
+def write_samples(folder: Path, samples: xr.Dataset) -> Path:
     """Writes the file whole or not at all; returns its path.
 
     Args:
-        store: of the run.
+        folder: of the run.
         samples: from :func:`samples_dataset`.
 
     Raises:
         OSError: it could not be written.
     """
-    path = store / SAMPLES_NAME
+    path = folder / SAMPLES_NAME
     with whole_file(path) as aside:
         write_zarr_file(aside, samples.assign_attrs({VERSION: FORMAT_VERSION}))
     return path
 
 
-def with_samples(run: xr.Dataset, store: Path) -> xr.Dataset:
+def with_samples(run: xr.Dataset, folder: Path) -> xr.Dataset:
     """Adds words and groups of the samples to a run, as coordinates; a run without them is returned as it is.
 
     Args:
-        run: of the store, with the numbers of its samples where some were left out.
-        store: of the run.
+        run: with the numbers of its samples where some were left out.
+        folder: of the run.
 
     Raises:
         NewerFormat: the file is of a newer format.
         Exception: it is damaged; of many kinds.
     """
-    path = store / SAMPLES_NAME
+    path = folder / SAMPLES_NAME
     if "sample" not in run.dims or not path.is_file():
         return run
     samples = read_content(path).dataset()

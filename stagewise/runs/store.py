@@ -19,7 +19,6 @@ from stagewise.runs.probe_files import (
     refuse_newer,
     store_version,
 )
-from stagewise.runs.samples_file import SAMPLES_NAME, write_samples
 from stagewise.runs.words import with_plain_names
 
 # Readers find here what a store is made of, and how it is opened.
@@ -164,27 +163,7 @@ class ProbeStore:
             else:
                 with whole_file(self.path / path.name) as aside:
                     shutil.copyfile(path, aside)
-        samples = other / SAMPLES_NAME
-        if samples.is_file() and not (self.path / SAMPLES_NAME).exists():
-            with whole_file(self.path / SAMPLES_NAME) as aside:
-                shutil.copyfile(samples, aside)
         return True
-
-    def write_samples(self, samples: xr.Dataset | None) -> None:
-        """Writes words and groups of the observed samples, or removes those of an earlier run.
-
-        Args:
-            samples: from :func:`~stagewise.runs.samples_file.samples_dataset`; None for a run that keeps none.
-
-        Raises:
-            InputError: the store is of a newer format.
-            OSError: they could not be written.
-        """
-        if samples is None:
-            (self.path / SAMPLES_NAME).unlink(missing_ok=True)
-            return
-        self._describe()
-        write_samples(self.path, samples)
 
 
 def _delete(path: Path) -> None:

@@ -134,6 +134,15 @@ VARIABLES: tuple[Variable, ...] = (
         "bif", _SAMPLES, "of samples", "Of each sample on each other one, with `probe.sample_matrices: all`.", z=False
     ),
     Variable(
+        "sample_bif", ("part", "sample"), UNITS, "influence of each sample on the mean loss of all others",
+        "Mean over the other observed samples of `bif`. Minus the covariance of the losses.", SIGN, _SPLIT,
+    ),
+    Variable(
+        "sample_bif_se", ("part", "sample"), UNITS,
+        "standard error of the influence of each sample on the mean loss of all others",
+        "Jackknife standard error over chains of `sample_bif`. NaN with one chain.", "", _JACKKNIFE,
+    ),
+    Variable(
         "bif_within", ("sample", "sample_j"), UNITS, "influence of samples, within part",
         "Of each sample on each other one, in float32 rounded to 11 binary digits (`probe.sample_matrices: within`). "
         "Minus the covariance of the losses.", SIGN, _SPLIT,

@@ -74,7 +74,7 @@ def test_training_is_the_same_bit_for_bit(tmp_path):
 def test_a_run_keeps_the_words_of_its_samples_unless_it_is_not_to(tmp_path, kept):
     callback = InfluenceCallback(EVERY_2, SGLD, sample_words=kept)
     fit(tmp_path, Pairs(), pairs(), callback)
-    run, path = open_run(callback.folder), callback.folder / "influence.zarr" / "samples.zip"
+    run, path = open_run(callback.folder), callback.folder / "samples.zip"
     assert path.exists() is kept
     if kept:
         assert run["sample_words"].values.tolist() == [f"label {row % 2}" for row in range(64)]

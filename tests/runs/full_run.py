@@ -10,7 +10,7 @@ from stagewise.influence.stored_matrices import SampleMatrices, to_store
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.llc_config import LLCConfig
 from stagewise.probes.prober import Prober
-from stagewise.runs.samples_file import samples_dataset
+from stagewise.runs.samples_file import samples_dataset, write_samples
 from stagewise.runs.store import ProbeStore
 from stagewise.sampling.data import ProbeData
 from tests.short_chains import SHORT
@@ -55,5 +55,5 @@ def write_full_run(folder, kept=SampleMatrices.within):
     for probe in full_probes():
         store.write(to_store(probe, kept))
     words = [f"text {number}" for number in range(8)]
-    store.write_samples(samples_dataset(words, "text", {"few": torch.arange(8) < 3, "many": torch.arange(8) >= 2}))
+    write_samples(folder, samples_dataset(words, "text", {"few": torch.arange(8) < 3, "many": torch.arange(8) >= 2}))
     return folder

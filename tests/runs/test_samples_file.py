@@ -1,7 +1,5 @@
 """Words of samples are written once, and are those of the same samples whatever was left out."""
 
-import shutil
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,6 @@ from stagewise.files.zarr_file import write_zarr_file
 from stagewise.runs.open import open_run
 from stagewise.runs.sample_names import SampleNames
 from stagewise.runs.samples_file import SAMPLES_NAME, samples_dataset, write_samples
-from stagewise.runs.store import ProbeStore
 from tests.runs.full_run import write_full_run
 
 WORDS = [f"text {number} <b>" for number in range(8)]
@@ -23,7 +20,7 @@ GROUPS = {"few": torch.arange(8) < 3, "many": torch.arange(8) >= 2, "gone": torc
 @pytest.fixture
 def folder(tmp_path):
     write_full_run(tmp_path)
-    ProbeStore(tmp_path / "influence.zarr").write_samples(samples_dataset(WORDS, "text", GROUPS))
+    write_samples(tmp_path, samples_dataset(WORDS, "text", GROUPS))
     return tmp_path
 
 
@@ -42,7 +39,7 @@ def test_a_run_has_the_words_and_groups_of_its_samples(folder):
 
 def test_a_run_without_words_is_as_it_was(folder, tmp_path):
     with_words = open_run(folder)
-    ProbeStore(folder / "influence.zarr").write_samples(None)
+    (folder / SAMPLES_NAME).unlink()
     without = open_run(folder)
     assert "sample_words" not in without.coords
     xr.testing.assert_identical(without, with_words.drop_vars(["sample_words", "in_group"]))
@@ -77,12 +74,12 @@ def test_words_go_by_the_numbers_of_samples_where_some_were_left_out(folder):
 
 
 def test_words_of_another_set_are_left_out(folder):
-    write_samples(folder / "influence.zarr", samples_dataset(WORDS[:7], "text", {}))
+    write_samples(folder, samples_dataset(WORDS[:7], "text", {}))
     assert "sample_words" not in open_run(folder).coords
 
 
 def test_a_damaged_file_costs_the_words_alone(folder):
-    path = folder / "influence.zarr" / SAMPLES_NAME
+    path = folder / SAMPLES_NAME
     path.write_bytes(path.read_bytes()[:100])
     with pytest.warns(UserWarning, match="samples have numbers alone"):
         assert "sample_words" not in open_run(folder).coords
@@ -90,17 +87,8 @@ def test_a_damaged_file_costs_the_words_alone(folder):
         open_run(folder, damaged="raise")
 
 
-def test_a_resumed_run_has_the_words_in_its_new_folder(folder, tmp_path):
-    other = tmp_path / "other"
-    store = ProbeStore(other / "influence.zarr")
-    (other / "influence.zarr").mkdir(parents=True)
-    assert store.adopt(folder / "influence.zarr", 20)
-    assert open_run(other)["sample_words"].values.tolist() == WORDS
-    shutil.rmtree(other)
-
-
 def test_the_file_is_plain_zarr_and_small(folder):
-    path = folder / "influence.zarr" / SAMPLES_NAME
+    path = folder / SAMPLES_NAME
     assert path.stat().st_size < 4000
     opened = xr.open_zarr(zarr.storage.ZipStore(path, mode="r"), consolidated=False)
     assert opened["sample_words"].values.tolist() == WORDS
