@@ -93,7 +93,7 @@ def sample_tables(run: xr.Dataset) -> SampleTables | None:
     words = (
         f"At step {step:,}, the last probe in equilibrium, within phases. **Negative = helpful**: more weight on a "
         "sample lowers the loss of the others. These are the extremes of many, each far noisier than a group: chance "
-        f"alone produces some of them. {'; '.join(counted)}. Read groups first."
+        f"alone produces some of them. {'. '.join(counted)}. Read groups first."
     )
     return SampleTables(step, words, samples, pairs)
 
@@ -131,8 +131,8 @@ def _chance(values: NDArray[np.float64], errors: NDArray[np.float64], factor: fl
     outside = int((np.abs(values[known]) > factor * errors[known]).sum())
     total = int(known.sum())
     return (
-        f"Of {total:,} {what}, {outside:,} have a {100 * _CONFIDENCE:g} % interval without zero, where chance gives "
-        f"about {(1 - _CONFIDENCE) * total:,.0f}"
+        f"Of {total:,} {what}, {outside:,} have a {100 * _CONFIDENCE:g} % interval without zero; about "
+        f"{(1 - _CONFIDENCE) * total:,.0f} would by chance"
     )
 
 

@@ -6,6 +6,8 @@ import xarray as xr
 from stagewise.runs.samples_file import IN_GROUP, KIND, WORDS
 
 _MOST_GROUPS = 3
+_LARGEST = 0.5
+"""Share of the samples in a group that is told: one that holds most of them says nothing of one."""
 
 
 class SampleNames:
@@ -29,14 +31,14 @@ class SampleNames:
             return
         names = [str(name) for name in run["group"].values]
         members = run[IN_GROUP].transpose("group", "sample").values
-        telling = ~members.all(axis=1)
+        telling = members.mean(axis=1) <= _LARGEST
         for column, number in enumerate(numbers.tolist()):
             self._groups[number] = [names[row] for row in np.flatnonzero(members[:, column] & telling)]
 
     def __call__(self, number: int) -> str:
         """Returns the name of a sample: ``sample 3 (label 1)``, ``sample 3 “its text” (in few)``, or the number alone.
 
-        Groups are told that do not hold every sample.
+        Groups are told that hold half of the samples at most.
 
         Args:
             number: of the sample in the observed set that was given.

@@ -68,8 +68,11 @@ def test_words_go_by_the_numbers_of_samples_where_some_were_left_out(folder):
     run = open_run(folder)
     assert run["sample_words"].values.tolist() == [WORDS[row] for row in (0, 2, 3, 4, 6, 7)]
     assert run["in_group"].sel(group="few").values.tolist() == [True, True, False, False, False, False]
-    names = SampleNames(run)
-    assert names(2) == "sample 2 “text 2 <b>” (in few, many)"
+    half = np.isin(run["sample"], (2, 3, 4))
+    names = SampleNames(
+        run.assign_coords(group=["few", "half"], in_group=(("group", "sample"), [run["sample"] < 3, half]))
+    )
+    assert names(2) == "sample 2 “text 2 <b>” (in few, half)"
     assert names(1) == "sample 1 of the observed set"
 
 
@@ -97,15 +100,17 @@ def test_the_file_is_plain_zarr_and_small(folder):
 @pytest.mark.parametrize(
     ("words", "kind", "name"),
     [
-        ("def f", "text", "sample 2 “def f” (in few, many)"),
-        ("label 3", "label", "sample 2 (label 3, in few, many)"),
-        ("few", "label", "sample 2 (few, in many)"),
-        ("index 70", "index", "sample 2 (index 70, in few, many)"),
-        ("sample 2", "number", "sample 2 (in few, many)"),
+        ("def f", "text", "sample 2 “def f” (in few, half)"),
+        ("label 3", "label", "sample 2 (label 3, in few, half)"),
+        ("few", "label", "sample 2 (few, in half)"),
+        ("index 70", "index", "sample 2 (index 70, in few, half)"),
+        ("sample 2", "number", "sample 2 (in few, half)"),
     ],
 )
 def test_names_are_words_and_groups_that_tell_samples_apart(words, kind, name):
-    made = samples_dataset([words] * 8, kind, GROUPS | {"every": torch.ones(8, dtype=torch.bool)})
+    made = samples_dataset(
+        [words] * 8, kind, {"few": GROUPS["few"], "half": torch.arange(8) % 2 == 0, "many": GROUPS["many"]}
+    )
     run = xr.Dataset(coords={"group": list(made["group"].values), "sample_words": made["sample_words"]})
     assert SampleNames(run.assign_coords(in_group=made["in_group"]))(2) == name
 
