@@ -77,13 +77,13 @@ def sample_tables(run: xr.Dataset) -> SampleTables | None:
     counted = []
     if {"sample_bif", "sample_bif_se"} <= set(run):
         found = leading_samples(run, step, _MOST, confidence=_CONFIDENCE)
-        head = ("", "sample", "influence on the mean loss of all others, nats²", _INTERVAL)
+        head = ("", "influence on the mean loss of all others, nats²", _INTERVAL, "sample")
         samples = (head, *_rows(found, numbers, names, ("sample",)))
         values, errors = (probe[name].sel(part="within").values for name in ("sample_bif", "sample_bif_se"))
         counted.append(_chance(values, errors, factor, "samples"))
     if {"bif", "bif_within"} & set(run):
         found = top_samples(run, step, _MOST, confidence=_CONFIDENCE)
-        pair_head = ("", "one sample", "the other", "influence on each other, nats²", _INTERVAL)
+        pair_head = ("", "influence on each other, nats²", _INTERVAL, "pair")
         pairs = (pair_head, *_rows(found, numbers, names, ("sample", "sample_j")))
         upper = np.triu_indices(len(numbers), k=1)
         matrix, error = (sample_matrix(probe, error=error).values[upper] for error in (False, True))
@@ -121,7 +121,8 @@ def _rows(found: xr.Dataset, numbers: NDArray[np.int64], names: SampleNames, col
                 continue
             value, low, high = (float(chosen[name].values[rank]) for name in ("value", "low", "high"))
             told = [markdown_text(names(int(numbers[place]))) for place in places]
-            rows.append((side, *told, f"{value:+.2e}", f"{low:+.2e} to {high:+.2e}"))
+            # Numbers first: a narrow page cuts long texts off.
+            rows.append((side, f"{value:+.2e}", f"{low:+.2e} to {high:+.2e}", " and ".join(told)))
     return tuple(rows)
 
 
