@@ -1,10 +1,12 @@
 """Watch influence while a model trains, without disturbing its training."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import xarray as xr
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
@@ -12,9 +14,11 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from stagewise.batches import Batch
+from stagewise.callbacks.default_groups import default_groups
 from stagewise.callbacks.faults import PROBE, Faults, OnError
 from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.no_logging import metrics_refused
+from stagewise.callbacks.observed_words import observed_words
 from stagewise.callbacks.probe_sources import FirstBatch, ProbeSources, masks_of_component
 from stagewise.callbacks.reporter import Listener, Reporter
 from stagewise.callbacks.resume import (
@@ -28,6 +32,7 @@ from stagewise.callbacks.resume import (
 from stagewise.callbacks.run_folder import KnownFolder, open_run_folder
 from stagewise.callbacks.run_state import RunSettings, RunState
 from stagewise.callbacks.session import ProbeSession, examined
+from stagewise.callbacks.tokenizers import find_tokenizer
 from stagewise.callbacks.trainer_facts import forward_context, max_steps, refuse_sharding, second_moments
 from stagewise.checks.bounds import check_arguments
 from stagewise.influence.groups import Groups
@@ -39,6 +44,24 @@ from stagewise.probes.subject import Subject, examine
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.preconditioners.diagonal import AdamMoments
+
+
+class _Examined(NamedTuple):
+    """Loss and data at the start of a fit.
+
+    Attributes:
+        subject: of the probes.
+        data: with its groups.
+        first_batch: awaits the first batch that trains.
+        loss: as text.
+        samples: words of the observed samples; None to keep none.
+    """
+
+    subject: Subject
+    data: ProbeData
+    first_batch: FirstBatch
+    loss: str
+    samples: xr.Dataset | None
 
 
 class InfluenceCallback(HostCallback):
@@ -68,6 +91,7 @@ class InfluenceCallback(HostCallback):
         groups: Mapping[str, Tensor] | None = None,
         loss_fn: LossFn | None = None,
         component: str | None = None,
+        sample_words: bool = True,
         output_dir: str | None = None,
         on_error: OnError = "warn",
         enabled: bool = True,
@@ -84,7 +108,10 @@ class InfluenceCallback(HostCallback):
             sampling: data set or batch whose minibatches drive the gradient. If not given: 1,024 samples likewise;
                 where none can be drawn (a stream), the observed set.
             groups: name to bool mask over the observed set, ``[sample]``, ``[sample, token]`` or of the shape of the
-                losses; one sample is enough.
+                losses; one sample is enough. If not given, nor by ``probe_data()``: ``label <n>`` for each of 2 to 20
+                distinct integer labels of ``(x, y)`` batches; for a causal language model with a tokenizer (of the
+                module, the data module or the ``collate_fn``) the classes ``induction``, ``delimiter`` and ``rest`` of
+                tokens. ``{}`` for none of these: then there is one group, ``all``.
             loss_fn: ``loss_fn(module, batch)``, unreduced; if not given, the module's ``per_sample_loss(batch)`` or its
                 Hugging Face causal language model. :class:`~stagewise.losses.collated.CollatedLoss` for batches that
                 cannot be cut into samples.
@@ -92,6 +119,9 @@ class InfluenceCallback(HostCallback):
                 :func:`stagewise.lm.components.components`: chains, baselines and curvature are those of its weights
                 alone. None for all that ``sgld.parameters`` names. A run has one callback; a sweep over its checkpoints
                 has several components.
+            sample_words: keep the beginning of each observed sample's text (120 characters), else its label, else its
+                number, and the groups that it is in, so that reports name samples by them. False for private data: then
+                nothing of the kind is written.
             output_dir: where the files go, instead of ``trainer.log_dir`` (for loggers whose runs share one:
                 ``<log_dir>/<name>/<version>``); :attr:`folder` tells.
             on_error: what to do about a fault inside a probe (a full disk, a logger that raises, too little memory, an
@@ -103,12 +133,14 @@ class InfluenceCallback(HostCallback):
         check_arguments("InfluenceCallback", InfluenceCallback.__init__, locals())
         self.schedule, self.probe, self.component = schedule, probe, component
         self.sources = ProbeSources(observed, sampling, groups, loss_fn)
-        self.enabled = enabled
+        self.enabled, self.sample_words = enabled, sample_words
         self._output_dir = output_dir
         self._state = RunState(sgld, probe)
         self._faults = Faults(on_error)
         self._listeners: list[Listener] = []
         self._known = KnownFolder()
+        # What an earlier version began has no groups where none were given.
+        self._finds_groups = True
         self._resumed: dict[str, Any] | None = None
         self._passed_on: dict[str, Any] = {}
         self._session: ProbeSession | None = None
@@ -151,10 +183,14 @@ class InfluenceCallback(HostCallback):
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._check_schedule(trainer)
         resumed, self._resumed = self._resumed, None
+        self._finds_groups = resumed is None or resumed.get("finds_groups", False)
         self._take_up(resumed, trainer.global_step)
         state, settings = self._state, RunSettings(self.schedule, self.probe, self.component)
-        subject, data, first_batch, loss = self._examine(trainer, pl_module, goes_on=resumed is not None)
-        state.fingerprint = subject.fingerprint(self.sgld) | {"loss": loss} | baselines_of(self.probe) | settings.named
+        found = self._examine(trainer, pl_module, goes_on=resumed is not None)
+        subject = found.subject
+        state.fingerprint = (
+            subject.fingerprint(self.sgld) | {"loss": found.loss} | baselines_of(self.probe) | settings.named
+        )
         if resumed is not None:
             check_unchanged(resumed["fingerprint"], state.fingerprint)
             before, now = resumed.get("noted", {}), noted_settings(self.schedule, self.probe)
@@ -169,10 +205,10 @@ class InfluenceCallback(HostCallback):
             fingerprint=state.fingerprint,
         )
         self._known.path = state.folder = folder
-        reporter = Reporter(trainer, folder, state, settings, self._faults, self._listeners)
-        reporter.begin(data.groups, subject.groups)
+        reporter = Reporter(trainer, folder, state, settings, self._faults, self._listeners, found.samples)
+        reporter.begin(found.data.groups, subject.groups)
         self._session = ProbeSession(trainer, pl_module, subject, state, settings, reporter, self._faults)
-        self._session.first_batch = first_batch
+        self._session.first_batch = found.first_batch
         self._session.begin()
 
     def _check_schedule(self, trainer: Trainer) -> None:
@@ -198,16 +234,18 @@ class InfluenceCallback(HostCallback):
             state.rates.lose()
         self._faults.record = state.record
 
-    def _examine(
-        self, trainer: Trainer, module: LightningModule, *, goes_on: bool
-    ) -> tuple[Subject, ProbeData, FirstBatch, str]:
-        """Examines loss and data; returns them, what awaits the first batch, and the loss as text."""
+    def _examine(self, trainer: Trainer, module: LightningModule, *, goes_on: bool) -> "_Examined":
+        """Examines loss and data, and finds groups where none are given."""
         state = self._state
         with metrics_refused(module):
             loss_fn, data, first_batch = self.sources.resolve(trainer, module)
             masks = masks_of_component(self.component, module, self.sgld)
             context = forward_context(trainer)
             target = target_of(module, loss_fn, data, self.probe, masks=masks, forward_context=context)
+            wanted = self.sources.groups is None and not data.groups and self._finds_groups
+            tokenizer = find_tokenizer(trainer, module) if wanted or self.sample_words else None
+            if wanted:
+                data = replace(data, groups=default_groups(trainer, module, data, target, tokenizer))
             look = partial(examine, module, target, data.groups, self.sgld, self.probe, warn=rank_zero_warn)
             known = goes_on or bool(state.carried.references.steps)
             subject = examined(trainer, state.record, look, goes_on=known)
@@ -215,7 +253,8 @@ class InfluenceCallback(HostCallback):
                 second_moments(trainer, module)  # refuses other optimizers
         own = getattr(module, "per_sample_loss", None)
         loss = loss_fn if self.sources.loss_fn is not None or own is None else own
-        return subject, data, first_batch, loss_identity(loss)
+        samples = observed_words(data, tokenizer) if self.sample_words else None
+        return _Examined(subject, data, first_batch, loss_identity(loss), samples)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Before the first step: refuse probes of batches of another structure than training has."""
@@ -257,7 +296,8 @@ class InfluenceCallback(HostCallback):
             return self._passed_on | ({"paused": True} if self._passed_on else {})
         if self._session is not None:
             self._session.count_training_time()
-        return self._state.state_dict() | {"noted": noted_settings(self.schedule, self.probe)}
+        own = {"noted": noted_settings(self.schedule, self.probe), "finds_groups": self._finds_groups}
+        return self._state.state_dict() | own
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up where a checkpoint left off.
@@ -269,7 +309,7 @@ class InfluenceCallback(HostCallback):
         if not self.enabled or not state_dict:
             return
         self._state.load_state_dict(state_dict)
-        names = ("folder", "fingerprint", "engine", "noted", "paused")
+        names = ("folder", "fingerprint", "engine", "noted", "paused", "finds_groups")
         self._resumed = {name: state_dict[name] for name in names if name in state_dict}
 
     def _finish(self, *, complete: bool) -> None:

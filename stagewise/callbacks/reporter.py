@@ -25,10 +25,12 @@ from stagewise.reporting import tags
 from stagewise.reporting.classes_page import classes_page, write_classes_page
 from stagewise.reporting.overview_files import write_overview
 from stagewise.reporting.probe_line import probe_line
+from stagewise.reporting.sample_text import write_sample_text
 from stagewise.reporting.scalars import probe_scalars
 from stagewise.reporting.summary import build_summary, failures, summary_markdown
 from stagewise.reporting.tensorboard import images_due, write_layout, write_matrices, write_text
 from stagewise.runs.equilibrium import flag_line
+from stagewise.runs.samples_file import write_samples
 from stagewise.runs.store import STORE_NAME, ProbeStore, open_run, write_summary
 from stagewise.runs.verdict import VARIABLES, Verdict, judge
 from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
@@ -50,6 +52,7 @@ class Reporter:
         settings: RunSettings,
         faults: Faults,
         listeners: Sequence[Listener],
+        samples: xr.Dataset | None = None,
     ) -> None:
         """Nothing is told yet.
 
@@ -60,14 +63,18 @@ class Reporter:
             settings: of the probes.
             faults: takes in what goes wrong.
             listeners: called after each probe, in order; others may be added on the way.
+            samples: words and groups of the observed samples, None to keep none.
         """
         self._trainer, self._state, self._settings = trainer, state, settings
         self._folder, self._store = folder, ProbeStore(folder / STORE_NAME)
         self._faults, self._listeners = faults, listeners
         self._last_line = -math.inf
+        self._samples = samples
 
     def begin(self, given: Mapping[str, Tensor], groups: Groups) -> None:
-        """Lay out TensorBoard, and tell how much of the observed set the groups hold: ``classes.md``, on rank zero.
+        """Lay out TensorBoard, and tell what the observed set and its groups hold, on rank zero.
+
+        The words of its samples go to ``samples.zip``, how much of it the groups hold to ``classes.md``.
 
         Args:
             given: the masks as they were given.
@@ -76,6 +83,9 @@ class Reporter:
         if not self._trainer.is_global_zero:
             return
         step = self._trainer.global_step
+        if self._samples is not None:
+            with self._faults.contained(PROBE, step):
+                write_samples(self._folder, self._samples)
         with self._faults.contained(LOGGER, step):
             control = self._settings.probe.control_every is not None
             write_layout(writers(self._trainer, self._faults), groups, control=control)
@@ -212,6 +222,9 @@ class Reporter:
         with self._faults.contained(LOGGER, step):
             if record.steps and probe.draw_matrices:
                 write_overview(writers(self._trainer, self._faults), self._folder, step)
+        with self._faults.contained(LOGGER, step):
+            if record.steps:
+                write_sample_text(writers(self._trainer, self._faults), self._folder, step)
         failed = {kind: count for kind, count in failures(record).items() if count}
         if failed:
             listed = ", ".join(f"{kind} {count}" for kind, count in failed.items())

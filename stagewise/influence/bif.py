@@ -77,6 +77,8 @@ def bif(
           being ``chains_common``. NaN where the error is unknown, and where the chains of the probe or those of its
           reference have not reached equilibrium (every part rests on the draws of both): errors over chains say nothing
           about a posterior that none of them has reached.
+        - ``sample_bif``, ``sample_bif_se`` [part, sample], nats^2: influence of each sample on the mean loss of all
+          others, and its jackknife standard error.
         - ``chains_common``: chains that the probe and its reference both kept, which all of this is from; those of the
           probe without a reference.
         - ``reference_equilibrated``: 1 if the chains of the reference have reached equilibrium, else 0; NaN without a
@@ -116,7 +118,7 @@ def bif(
 
     result = xr.Dataset(
         {
-            **{name: (_SAMPLES, value) for name, value in sampled.items()},
+            **{name: (_SAMPLES[: value.ndim], value) for name, value in sampled.items()},
             **{name: (_GROUP_AXES, value[:, : len(groups), : len(groups)]) for name, value in grouped.items()},
             "shift": ("sample", shift),
             "shift_se": ("sample", _missing(shift) if shift_se is None else shift_se),

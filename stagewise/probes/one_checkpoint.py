@@ -21,6 +21,7 @@ from stagewise.isolation import unmoved
 from stagewise.losses.contract import LossFn, resolve_loss
 from stagewise.probes.carried import Carried
 from stagewise.probes.config import ProbeConfig
+from stagewise.probes.labels import label_groups
 from stagewise.probes.prober import Prober, target_of
 from stagewise.probes.subject import examine
 from stagewise.sampling.config import ResolvedSGLD, SGLDConfig
@@ -79,7 +80,9 @@ def bif(
             whole, or a batch. Indices for a :class:`~stagewise.losses.collated.CollatedLoss`.
         observed: whose losses are recorded, and what influence is between; likewise. That of ``data`` if None.
         groups: name to bool mask over the observed samples, ``[sample]`` or of the shape of the losses
-            (``[sample, token]``); one group, ``all``, if None.
+            (``[sample, token]``). If None, ``label <n>`` for each of 2 to 20 distinct integer labels of ``(x, y)``
+            batches, see :func:`~stagewise.probes.labels.label_groups`; without such labels, and with ``{}``, one group,
+            ``all``.
         loss_fn: ``loss_fn(module, batch)``, unreduced, nats. If None the module's own ``per_sample_loss(batch)``, or
             that of a Hugging Face causal language model.
         sgld: the sampler. What is ``auto`` is resolved from curvature and minibatch heat at these weights, as by
@@ -104,6 +107,7 @@ def bif(
         - ``bif`` [sample, sample_j], ``group_bif`` [group, group_j], nats^2: minus the covariance of losses over the
           draws; **negative is helpful**: more weight on the first lowers the loss of the second. Of a group the mean
           over pairs in different samples. Times nbeta it is the response to a weight in the mean loss.
+        - ``sample_bif`` [sample], nats^2: influence of each sample on the mean loss of all others.
         - ``bif_correlation``, ``group_bif_correlation``: the same as minus a correlation, pure numbers.
         - names that end in ``_se``: jackknife standard errors over chains, see
           :func:`~stagewise.influence.uncertainty.t_interval`; ``group_bif_z``: influence over its error, NaN out of
@@ -136,7 +140,9 @@ def bif(
     with unmoved(collate_fn, data, observed):
         driving = _read("data", data, collate_fn)
         recorded = driving if observed is None else _read("observed", observed, collate_fn)
-    sources = ProbeData(recorded, None if observed is None else driving, groups or {})
+    sources = ProbeData(
+        recorded, None if observed is None else driving, label_groups(recorded) if groups is None else groups
+    )
     found_loss = resolve_loss(module, loss_fn)
     target = target_of(module, found_loss, sources, probe, masks=masks)
     # First: it refuses what cannot be used before any curvature is measured.

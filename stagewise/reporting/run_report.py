@@ -15,6 +15,7 @@ from stagewise.reporting.classes_page import classes_section
 from stagewise.reporting.control_curves import control_curves
 from stagewise.reporting.influence_curves import influence_curves
 from stagewise.reporting.llc_curves import llc_curves, llc_words
+from stagewise.reporting.sample_tables import no_ranking_words, sample_tables
 from stagewise.reporting.score_words import scores_markdown
 from stagewise.reporting.scores import Score, read_scores
 from stagewise.reporting.tensorboard import rasterize
@@ -129,6 +130,11 @@ def write_run_report(
         changes.markdown(),
         "## Heads",
         scores_markdown(run, read_scores(folder) if scores is None else scores),
+    ]
+    samples = sample_tables(run)
+    parts += [
+        "## Most helpful and most harmful samples",
+        no_ranking_words(run) if samples is None else samples.markdown(),
     ]
     if has_llc(run):
         parts += ["## Learning coefficient", llc_words(run, chance=chance), pictures.pop("llc")]

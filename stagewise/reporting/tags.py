@@ -51,6 +51,8 @@ CHANGES = "intervention/changes"
 RUN_SUMMARY = "run/summary"
 CLASSES = "run/classes"
 """Text: how many losses each group holds, and how many each two share."""
+SAMPLES = "run/samples"
+"""Text: the most helpful and the most harmful samples and pairs of samples, at the end of a run."""
 
 TOKENS = "influence/tokens"
 """Text: the tokens that influence one token most."""

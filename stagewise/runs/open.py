@@ -24,6 +24,7 @@ from stagewise.runs.probe_files import (
     refuse_newer,
     store_version,
 )
+from stagewise.runs.samples_file import SAMPLES_NAME, with_samples
 from stagewise.runs.summary_file import summary_text
 from stagewise.runs.variables import described
 
@@ -61,6 +62,7 @@ def open_run(
         negative = helpful; see its attributes and ``docs/variables.md``. NaN fills what a probe lacks (dropped chains,
         samples that were left out). Where samples of the observed set were left out since their loss was not finite,
         the coordinate ``sample`` has the numbers that they were given with; ``lost_samples`` of the summary names them.
+        The coordinate ``sample_words`` has the text, label or number of each, where the run has kept it.
         ``.stagewise`` is a :class:`~stagewise.runs.accessor.RunAccessor`: curves with intervals, windows, figures.
         :func:`~stagewise.influence.stored_matrices.sample_matrix` gives influence between samples. The attribute
         ``summary`` holds ``summary.json`` as text, where the run has finished.
@@ -105,6 +107,17 @@ def open_run(
             "out"
         )
     run = described(joined(probes))
+    try:
+        run = described(with_samples(run, store.parent))
+    except (NewerFormat, MemoryError):
+        raise
+    except Exception as error:  # as above
+        told = f"got {store.parent / SAMPLES_NAME}, which cannot be read: {type(error).__name__}: {_line(error)}"
+        if damaged == "raise":
+            raise InputError(
+                f"{told}; expected the words of the observed samples; copy it again, or remove it"
+            ) from error
+        warnings.warn(f"stagewise: {told}; samples have numbers alone; copy it again, or remove it", stacklevel=2)
     run.encoding["source"] = str(store)  # as xarray does for what it opens: where scores lie beside the probes
     summary = store.parent / SUMMARY_NAME
     if summary.is_file():

@@ -116,6 +116,15 @@ VARIABLES: tuple[Variable, ...] = (
     _coordinate("chosen", ("chosen",), "", "chosen sample", "Positions in the observed set, `probe.token_samples`."),
     _coordinate("chosen_j", ("chosen_j",), "", "chosen sample, of the loss", "The same positions."),
     _coordinate("chain", ("chain",), "", "chain", "Numbers of the chains that were kept, with `probe.save_trace`."),
+    _coordinate(
+        "sample_words", ("sample",), "", "text, label or number of the sample",
+        "Beginning of the text of each observed sample, else its label, else its number; its attribute `kind` tells "
+        "which. `sample_words: false` of the callback leaves it out.",
+    ),
+    _coordinate(
+        "in_group", ("group", "sample"), "", "group has a loss of the sample",
+        "True where a group has any loss of a sample; there where `sample_words` is.",
+    ),
     # Influence.
     *_influence(
         "group_bif", _PARTS_AND_GROUPS, "of groups",
@@ -123,6 +132,15 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     *_influence(
         "bif", _SAMPLES, "of samples", "Of each sample on each other one, with `probe.sample_matrices: all`.", z=False
+    ),
+    Variable(
+        "sample_bif", ("part", "sample"), UNITS, "influence of each sample on the mean loss of all others",
+        "Mean over the other observed samples of `bif`. Minus the covariance of the losses.", SIGN, _SPLIT,
+    ),
+    Variable(
+        "sample_bif_se", ("part", "sample"), UNITS,
+        "standard error of the influence of each sample on the mean loss of all others",
+        "Jackknife standard error over chains of `sample_bif`. NaN with one chain.", "", _JACKKNIFE,
     ),
     Variable(
         "bif_within", ("sample", "sample_j"), UNITS, "influence of samples, within part",

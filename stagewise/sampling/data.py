@@ -22,7 +22,8 @@ class ProbeData:
         sampling: batch whose minibatches drive the gradient; the observed set where it is None.
         groups: name to bool mask, ``[sample]`` or of the shape of the losses (``[sample, token]``, or
             ``[sample, height, width]`` and the like, flattened or not); groups may overlap and need not cover
-            everything; a group may hold a single sample. Without groups there is one, ``all``.
+            everything; a group may hold a single sample. Without groups there is one, ``all``; the callback
+            looks for labels and classes of tokens first.
 
     Raises:
         InputError: an empty set, a name that cannot be shown, or a mask that selects nothing or has the wrong leading

@@ -120,7 +120,7 @@ def test_callback_metrics_gain_nothing_outside_the_callbacks_own_tags(tmp_path):
     watched = fit(tmp_path / "watched", [callback])[1].callback_metrics
     assert all(torch.equal(watched[name], value) for name, value in alone.items())
     added = set(watched) - set(alone)
-    assert "influence/within/all~all" in added
+    assert "influence/within/label 0~label 1" in added
     owned = ("influence/", "sampler/", "transition/", "baseline/", "llc/", "llc_se/")
     assert all(name.startswith(owned) for name in added)
 

@@ -10,6 +10,7 @@ from stagewise.influence.stored_matrices import SampleMatrices, to_store
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.llc_config import LLCConfig
 from stagewise.probes.prober import Prober
+from stagewise.runs.samples_file import samples_dataset, write_samples
 from stagewise.runs.store import ProbeStore
 from stagewise.sampling.data import ProbeData
 from tests.short_chains import SHORT
@@ -53,4 +54,6 @@ def write_full_run(folder, kept=SampleMatrices.within):
     store = ProbeStore(folder / "influence.zarr")
     for probe in full_probes():
         store.write(to_store(probe, kept))
+    words = [f"text {number}" for number in range(8)]
+    write_samples(folder, samples_dataset(words, "text", {"few": torch.arange(8) < 3, "many": torch.arange(8) >= 2}))
     return folder
