@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import xarray as xr
 from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.errors import InputError
@@ -17,22 +18,27 @@ from stagewise.runs.words import with_plain_names
 OVERVIEW_NAME = "overview.png"
 
 
-def write_overview(writers: Sequence[SummaryWriter], folder: Path, step: int) -> Path | None:
+def write_overview(
+    writers: Sequence[SummaryWriter], folder: Path, step: int, *, run: xr.Dataset | None = None
+) -> Path | None:
     """Draw the overview of a run, save it as ``overview.png`` and show it in TensorBoard.
 
     Args:
         writers: of the run.
         folder: of the run, with its store; its summary, if it is to be used, is written.
         step: training step of the image.
+        run: so far, where it goes on: scores of heads, which are read from event files, then wait for the end. It is
+            opened if None.
 
     Returns:
         Path of the file; None where no probe can be read.
     """
-    for writer in writers:
-        writer.flush()  # scores are read from what is on disk
+    if run is None:
+        for writer in writers:
+            writer.flush()  # scores are read from what is on disk
     path = folder / OVERVIEW_NAME
     with suppress(InputError):
-        figure = overview(with_plain_names(open_run(folder)))
+        figure = overview(with_plain_names(open_run(folder))) if run is None else overview(run, scores=())
         with whole_file(path) as aside:
             figure.savefig(aside, dpi=120, format="png")
         if writers:
