@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import xarray as xr
+from matplotlib.image import imsave
 from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.errors import InputError
@@ -16,6 +17,7 @@ from stagewise.runs.open import open_run
 from stagewise.runs.words import with_plain_names
 
 OVERVIEW_NAME = "overview.png"
+_DPI = 120
 
 
 def write_overview(
@@ -39,11 +41,11 @@ def write_overview(
     path = folder / OVERVIEW_NAME
     with suppress(InputError):
         figure = overview(with_plain_names(open_run(folder))) if run is None else overview(run, scores=())
+        figure.set_dpi(_DPI)
+        image = rasterize(figure)  # once: to place its panels takes most of the time
         with whole_file(path) as aside:
-            figure.savefig(aside, dpi=120, format="png")
-        if writers:
-            image = rasterize(figure)
-            for writer in writers:
-                writer.add_image(tags.OVERVIEW, image, global_step=step, dataformats="HWC")
+            imsave(aside, image, format="png", dpi=_DPI)
+        for writer in writers:
+            writer.add_image(tags.OVERVIEW, image, global_step=step, dataformats="HWC")
         return path
     return None

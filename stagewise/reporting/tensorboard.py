@@ -155,7 +155,9 @@ def write_run_pictures(writers: Sequence[SummaryWriter], run: xr.Dataset, *, par
         write_curves(writers, run, part=part)
 
 
-def write_curves(writers: Sequence[SummaryWriter], run: xr.Dataset, *, part: str = "within") -> None:
+def write_curves(
+    writers: Sequence[SummaryWriter], run: xr.Dataset, *, part: str = "within", only_influence: bool = False
+) -> None:
     """Images of the curves of a run so far, at its last step, unsmoothed and with intervals.
 
     Influence of the nine strongest pairs of groups, the same beside minus the gradient dot product where the run has
@@ -166,12 +168,15 @@ def write_curves(writers: Sequence[SummaryWriter], run: xr.Dataset, *, part: str
         writers: of the run.
         run: as :func:`stagewise.runs.store.open_run` returns it.
         part: ``within``, ``drift``, ``between`` or ``total``.
+        only_influence: leaves out all but influence, as while a run goes on: a picture takes a third of a second.
     """
     if not writers:
         return
     pairs = shown_pairs(run, part)
     if pairs:
         _write_figure(writers, tags.curves(part), influence_curves(run, pairs, part=part), run)
+    if only_influence:
+        return
     if pairs and part == "within" and has_gradients(run):
         _write_figure(writers, tags.GRADIENT_CURVES, gradient_curves(run, pairs), run)
     if has_llc(run):
