@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from stagewise.reporting.tensorboard import (
 from stagewise.runs.open import open_run
 from stagewise.runs.verdict import VARIABLES, judge
 from stagewise.runs.words import with_plain_names
+from stagewise.sampling.config import SGLDConfig
 
 _OF_CURVES = (
     *VARIABLES, "group_loss", "graddot", "signal", "signal_se", "signal_threshold", "llc", "llc_se", "llc_chains",
@@ -179,16 +181,24 @@ class Board:
                 write_hparams([logger.experiment], self._hparams(logger.hparams), self._outcomes(), step)
 
     def _hparams(self, given: Mapping[str, Any]) -> dict[str, float | str]:
-        """Settings of the run, with the hyperparameters that its module gave to the logger."""
+        """Settings of the run, with the hyperparameters that its module gave to the logger.
+
+        TensorBoard sorts them by name and shows the first five: what runs are compared by has these places.
+        """
         seed = os.environ.get("PL_GLOBAL_SEED")
-        probe, watch = self._settings.probe, self._state.watch
-        own: dict[str, Any] = {"seed": int(seed) if seed and seed.isdecimal() else seed}
-        own |= {"max_steps": max_steps(self._trainer), "schedule": schedule_words(self._settings.schedule)}
-        own |= {"component": self._settings.component, "sgld": watch.config}
-        own |= {"probe/reference_ratio": probe.reference_ratio, "probe/centering": str(probe.centering)}
-        arm = self._callback("InterventionCallback")
-        own["arm"] = None if arm is None else f"{policy_words(arm.policy)} in {arm.windows} by {arm.mechanism}"
-        return flat_settings(given) | flat_settings(own)
+        probe, arm = self._settings.probe, self._callback("InterventionCallback")
+        sampler = {it.name: getattr(self._state.watch.config, it.name) for it in fields(SGLDConfig)}
+        own: dict[str, Any] = {
+            "arm": None if arm is None else f"{policy_words(arm.policy)} in {arm.windows} by {arm.mechanism}",
+            "global_seed": int(seed) if seed and seed.isdecimal() else seed,
+            **{name: sampler.pop(name) for name in ("localization", "lr", "nbeta")},
+            "schedule": schedule_words(self._settings.schedule),
+            "sgld": sampler | {"component": self._settings.component},
+            "split": {"centering": str(probe.centering), "reference_ratio": probe.reference_ratio},
+            "training": {name: it for name, it in given.items() if not name.startswith("_")},
+        }
+        own["training"]["max_steps"] = max_steps(self._trainer)
+        return flat_settings(own)
 
     def _outcomes(self) -> list[str]:
         names: Sequence[str] = () if self._groups is None else self._groups.names

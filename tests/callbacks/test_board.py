@@ -151,12 +151,14 @@ def test_settings_and_outcomes_are_hyperparameters_of_the_run_itself(tmp_path):
     arm = InterventionCallback(ConstantFactor({"even": 0.5}), Spans([(2, 4)]))
     fit(tmp_path, 6, groups=groups, module=WithHparams, callbacks=[arm], loader=loader, default_hp_metric=False)
     values, outcomes = hparams_of(tmp_path)
-    assert values["sgld/lr"] == 1e-3
+    assert values["lr"] == 1e-3
     assert values["sgld/num_chains"] == 3
     assert values["schedule"] == "every 2 steps"
-    assert values["max_steps"] == 6
-    assert values["seed"] == 1
-    assert values["width"] == 7
+    assert values["training/max_steps"] == 6
+    assert values["global_seed"] == 1
+    assert values["training/width"] == 7
+    # TensorBoard shows the first five by name.
+    assert sorted(values)[:5] == ["arm", "global_seed", "localization", "lr", "nbeta"]
     assert "0.5" in values["arm"]
     assert "2" in values["arm"]
     assert "sampling" in values["arm"]
