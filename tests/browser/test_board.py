@@ -53,7 +53,7 @@ def address(tmp_path_factory):
     board.configure(argv=[None, "--logdir", str(folder), "--host", "127.0.0.1", "--port", "0", "--load_fast", "false"])
     address = board.launch()
     for _ in range(240):  # it reads the runs in a thread of its own
-        if len(data(address, "scalars/tags")) == 2 and "outcome/windows" in data(address, "scalars/tags")["seed_2"]:
+        if len(data(address, "scalars/tags")) == 2 and "transition/windows" in data(address, "scalars/tags")["seed_2"]:
             break
         asyncio.run(asyncio.sleep(0.25))
     return address
@@ -81,7 +81,7 @@ def look(address, tab, expression, *, until="true", shot=None):
 def test_tensorboard_has_the_tags_images_text_and_charts(address):
     scalars = data(address, "scalars/tags")
     assert list(scalars) == ["seed_1", "seed_2"]  # and no run of a report or of hyperparameters
-    assert scalars["seed_1"].keys() == scalars["seed_2"].keys() | ({"outcome/first_peak"} & scalars["seed_1"].keys())
+    assert scalars["seed_1"].keys() == scalars["seed_2"].keys() | ({"transition/first_peak"} & scalars["seed_1"].keys())
     images = data(address, "images/tags")["seed_1"]
     assert sorted(images)[:4] == IMAGES
     assert images["00_overview"]["samples"] == 1
@@ -95,7 +95,7 @@ def test_tensorboard_has_the_tags_images_text_and_charts(address):
 def test_hyperparameters_and_outcomes_of_both_seeds_stand_side_by_side(address):
     experiment = data(address, "hparams/experiment", experimentName="")
     metrics = [it["name"] for it in experiment["metricInfos"]]
-    assert [it["tag"] for it in metrics][:3] == ["outcome/windows", "outcome/first_peak", "outcome/flagged_share"]
+    assert [it["tag"] for it in metrics][:3] == ["transition/windows", "transition/first_peak", "sampler/flagged_share"]
     names = sorted(it["name"] for it in experiment["hparamInfos"])
     columns = [{"hparam": name} for name in names]
     columns += [{"metric": {"tag": it["tag"], "group": ""}} for it in metrics]
@@ -105,7 +105,7 @@ def test_hyperparameters_and_outcomes_of_both_seeds_stand_side_by_side(address):
     assert all(it["hparams"]["lr"] == 0.02 for it in groups)
     for group in groups:
         values = {it["name"]["tag"]: it["value"] for it in group["metricValues"]}
-        assert 0 <= values["outcome/flagged_share"] <= 1
+        assert 0 <= values["sampler/flagged_share"] <= 1
         assert values["influence/loss/few"] > 0
 
 
@@ -151,7 +151,7 @@ def test_the_table_of_hyperparameters_has_a_row_for_each_seed(address):
         "texts('vaadin-grid-cell-content')",
         until="texts('vaadin-grid-cell-content').some(it => it.startsWith('seed_2'))",
     )
-    for words in ("arm", "global_seed", "localization", "lr", "nbeta", "outcome/windows", "seed_1", "seed_2"):
+    for words in ("arm", "global_seed", "localization", "lr", "nbeta", "transition/windows", "seed_1", "seed_2"):
         assert words in cells
 
 

@@ -23,6 +23,7 @@ from stagewise import (
 from stagewise.callbacks.board import schedule_words
 from stagewise.loading.loader import ResumableLoader
 from stagewise.probes.schedule import LogSpaced
+from stagewise.reporting import tags
 from tests.callbacks.runs import EVERY_2, SGLD, Regression, regression_data
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -102,7 +103,7 @@ def test_a_resumed_run_has_the_same_curves_as_one_that_went_on(tmp_path):
     want, before, after = (curves(tmp_path / name) for name in ("whole", "first", "second"))
     assert want.keys() == after.keys()
     for tag in want:
-        if tag.startswith(("outcome/", "transition/in_window")):
+        if tag in (tags.NUM_WINDOWS, tags.FIRST_PEAK, tags.FLAGGED_SHARE, tags.IN_WINDOW):
             assert after[tag] == want[tag], tag
         elif tag not in ("epoch", "hp_metric"):
             assert before.get(tag, {}) | after[tag] == want[tag], tag
@@ -162,10 +163,10 @@ def test_settings_and_outcomes_are_hyperparameters_of_the_run_itself(tmp_path):
     assert "0.5" in values["arm"]
     assert "2" in values["arm"]
     assert "sampling" in values["arm"]
-    assert outcomes[:3] == ["outcome/windows", "outcome/first_peak", "outcome/flagged_share"]
+    assert outcomes[:3] == ["transition/windows", "transition/first_peak", "sampler/flagged_share"]
     assert outcomes[3:] == ["influence/loss/few", "influence/loss/many"]
     scalars = events_of(tmp_path).Tags()["scalars"]
-    assert {"outcome/windows", "outcome/flagged_share", "influence/loss/few"} <= set(scalars)
+    assert {"transition/windows", "sampler/flagged_share", "influence/loss/few"} <= set(scalars)
     assert not [path for path in tmp_path.iterdir() if path.is_dir() and path.name != "influence.zarr"]
 
 
@@ -180,7 +181,7 @@ def test_those_that_lightning_logs_are_left_as_they_are_and_that_is_told(tmp_pat
 
 def test_a_run_without_probes_has_no_outcome(tmp_path):
     fit(tmp_path, 4, schedule=ProbeSchedule(at_steps=[4], max_overhead=None))
-    assert "outcome/windows" in events_of(tmp_path).Tags()["scalars"]
+    assert "transition/windows" in events_of(tmp_path).Tags()["scalars"]
 
 
 @pytest.mark.parametrize(

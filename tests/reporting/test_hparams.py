@@ -39,9 +39,9 @@ def test_settings_become_numbers_and_text_under_their_path():
 
 def test_they_are_read_back_from_the_one_event_file_of_the_run(tmp_path):
     with SummaryWriter(tmp_path) as writer:
-        writer.add_scalar("outcome/windows", 2.0, 7)
-        write_hparams([writer], {"seed": 1.0, "arm": "none"}, ["outcome/windows", "influence/loss/a"], 7)
-        write_hparams([writer], {"seed": 1.0, "arm": "none"}, ["outcome/windows", "influence/loss/a"], 9)  # resumed
+        writer.add_scalar("transition/windows", 2.0, 7)
+        write_hparams([writer], {"seed": 1.0, "arm": "none"}, ["transition/windows", "influence/loss/a"], 7)
+        write_hparams([writer], {"seed": 1.0, "arm": "none"}, ["transition/windows", "influence/loss/a"], 9)  # resumed
     assert len(list(tmp_path.iterdir())) == 1
     events = EventAccumulator(str(tmp_path)).Reload()
     content = events.PluginTagToContent(metadata.PLUGIN_NAME)
@@ -50,6 +50,6 @@ def test_they_are_read_back_from_the_one_event_file_of_the_run(tmp_path):
     assert start.hparams["arm"].string_value == "none"
     experiment = metadata.parse_experiment_plugin_data(content[metadata.EXPERIMENT_TAG])
     assert [it.name for it in experiment.hparam_infos] == ["seed", "arm"]
-    assert [it.name.tag for it in experiment.metric_infos] == ["outcome/windows", "influence/loss/a"]
-    assert [(it.step, it.value) for it in events.Scalars("outcome/windows")] == [(7, 2.0)]
+    assert [it.name.tag for it in experiment.metric_infos] == ["transition/windows", "influence/loss/a"]
+    assert [(it.step, it.value) for it in events.Scalars("transition/windows")] == [(7, 2.0)]
     assert "influence/loss/a" not in events.Tags()["scalars"]
