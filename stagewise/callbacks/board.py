@@ -76,14 +76,12 @@ class Board:
     def choose(self, probe: xr.Dataset) -> None:
         """Choose the scalars at the first probe of a run, and lay out the charts at the first one of a fit.
 
-        Every rank calls this, so that all have the same state.
-
         Args:
             probe: data set of the probe.
         """
         if self._state.scalars is None:
             self._state.scalars = choose_scalars(probe, reserved=self._reserved())
-        if not self._laid_out and self._trainer.is_global_zero and self._groups is not None:
+        if not self._laid_out and self._groups is not None:
             self._laid_out = True
             control = self._settings.probe.control_every is not None
             write_layout(writers(self._trainer), self._groups, control=control, scalars=self._state.scalars)
@@ -157,10 +155,15 @@ class Board:
             write_run_pictures(found, with_plain_names(run))
 
     def _reserved(self) -> int:
-        """Counts tags that other callbacks of the run log."""
-        weights = 0 if self._groups is None else len(self._groups)
+        """Counts tags that other callbacks of the run log; weights of as many groups as there are, if not yet known."""
         scores = 0 if self._callback("InductionCallback") is None else len(_SCORES)
-        return scores + (0 if self._callback("InterventionCallback") is None else 1 + weights)
+        intervention = self._callback("InterventionCallback")
+        if intervention is None:
+            return scores
+        names = (
+            self._groups.names if intervention.plan is None and self._groups is not None else intervention.plan.names
+        )
+        return scores + 1 + len(names)
 
     def _callback(self, name: str) -> Any:
         """The run's callback of a class, or of one that is made of it; None where it has none."""
@@ -189,7 +192,7 @@ class Board:
         probe, arm = self._settings.probe, self._callback("InterventionCallback")
         sampler = {it.name: getattr(self._state.watch.config, it.name) for it in fields(SGLDConfig)}
         own: dict[str, Any] = {
-            "arm": None if arm is None else f"{policy_words(arm.policy)} in {arm.windows} by {arm.mechanism}",
+            "arm": None if arm is None else arm_words(arm),
             "global_seed": int(seed) if seed and seed.isdecimal() else seed,
             **{name: sampler.pop(name) for name in ("localization", "lr", "nbeta")},
             "schedule": schedule_words(self._settings.schedule),
@@ -208,6 +211,20 @@ class Board:
         scores = [tags.induction("prefix_matching"), tags.induction("loss_gap")] if watched else []
         own = [tags.NUM_WINDOWS, tags.FIRST_PEAK, tags.FLAGGED_SHARE]
         return own + scores + [tag for tag in losses if tag in kept]
+
+
+def arm_words(intervention: Any) -> str:
+    """Returns what an intervention does, what tells arms apart first: a cell of a table shows the start of it.
+
+    Args:
+        intervention: the ``InterventionCallback`` of a run.
+    """
+    weights = getattr(intervention.policy, "weights", None)
+    if isinstance(weights, Mapping):
+        policy = ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
+    else:
+        policy = policy_words(intervention.policy)
+    return f"{policy} by {intervention.mechanism} in {intervention.windows}"
 
 
 def schedule_words(schedule: ProbeSchedule) -> str:

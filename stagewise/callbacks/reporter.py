@@ -109,8 +109,6 @@ class Reporter:
         if result is None:
             return
         result.attrs |= self._settings.named
-        with self._faults.contained(LOGGER, step):
-            self._board.choose(result)
         if not self._trainer.is_global_zero:
             return
         with self._faults.contained(PROBE, step):
@@ -120,6 +118,7 @@ class Reporter:
         with self._faults.contained(LOGGER, step):
             write_matrices(writers(self._trainer) if drawn else (), result)
         with self._faults.contained(LOGGER, step):
+            self._board.choose(result)
             self._board.update(step)
 
     def tell(self, step: int, found: tuple[xr.Dataset | None, Trace] | None) -> None:

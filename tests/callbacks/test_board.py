@@ -20,7 +20,7 @@ from stagewise import (
     ReweightedLoader,
     Spans,
 )
-from stagewise.callbacks.board import schedule_words
+from stagewise.callbacks.board import arm_words, schedule_words
 from stagewise.loading.loader import ResumableLoader
 from stagewise.probes.schedule import LogSpaced
 from stagewise.reporting import tags
@@ -160,14 +160,30 @@ def test_settings_and_outcomes_are_hyperparameters_of_the_run_itself(tmp_path):
     assert values["training/width"] == 7
     # TensorBoard shows the first five by name.
     assert sorted(values)[:5] == ["arm", "global_seed", "localization", "lr", "nbeta"]
-    assert "0.5" in values["arm"]
-    assert "2" in values["arm"]
-    assert "sampling" in values["arm"]
+    assert values["arm"].startswith("even 0.5 by sampling in Spans(")
     assert outcomes[:3] == ["transition/windows", "transition/first_peak", "sampler/flagged_share"]
     assert outcomes[3:] == ["influence/loss/few", "influence/loss/many"]
     scalars = events_of(tmp_path).Tags()["scalars"]
     assert {"transition/windows", "sampler/flagged_share", "influence/loss/few"} <= set(scalars)
     assert not [path for path in tmp_path.iterdir() if path.is_dir() and path.name != "influence.zarr"]
+
+
+def test_tags_of_other_callbacks_count_among_the_sixty(tmp_path):
+    loader = ReweightedLoader(regression_data(), {f"kind{row}": torch.arange(80) % 10 == row for row in range(10)}, 8)
+    arm = InterventionCallback(ConstantFactor({"kind0": 0.5}), Spans([(2, 4)]))
+    fit(tmp_path, 6, groups=TEN, callbacks=[arm], loader=loader, probe=ProbeConfig(control_every=1))
+    own = [tag for tag in events_of(tmp_path).Tags()["scalars"] if tag not in ("epoch", "hp_metric")]
+    assert sum(tag.startswith("intervention/") for tag in own) == 11
+    assert 45 <= len(own) <= 60
+
+
+def test_policies_of_a_users_own_are_told_by_name():
+    def other(names, *, window, step, influence):
+        return {"even": 0.5}
+
+    words = arm_words(InterventionCallback(other, Spans([(2, 4)])))
+    assert "other" in words
+    assert "Spans" in words
 
 
 def test_those_that_lightning_logs_are_left_as_they_are_and_that_is_told(tmp_path, caplog):
