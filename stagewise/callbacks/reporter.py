@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
+from stagewise.callbacks.board import Board
 from stagewise.callbacks.faults import LISTENER, LOGGER, PROBE, Faults
 from stagewise.callbacks.logger_writers import log_scalars, writers
 from stagewise.callbacks.run_state import RunSettings, RunState
@@ -19,16 +20,16 @@ from stagewise.errors import InputError
 from stagewise.influence.groups import Groups
 from stagewise.influence.stored_matrices import to_store
 from stagewise.lm.classes.coverage import Coverage, class_coverage
+from stagewise.phases.window import Window
 from stagewise.probes.history import Record
 from stagewise.probes.lost_samples import kinds_seen, not_finite_rows
 from stagewise.reporting import tags
 from stagewise.reporting.classes_page import classes_page, write_classes_page
-from stagewise.reporting.overview_files import write_overview
 from stagewise.reporting.probe_line import probe_line
 from stagewise.reporting.sample_text import write_sample_text
 from stagewise.reporting.scalars import probe_scalars
-from stagewise.reporting.summary import build_summary, failures, summary_markdown
-from stagewise.reporting.tensorboard import images_due, write_layout, write_matrices, write_text
+from stagewise.reporting.summary import build_summary, failures
+from stagewise.reporting.tensorboard import images_due, write_matrices, write_text
 from stagewise.runs.equilibrium import flag_line
 from stagewise.runs.samples_file import write_samples
 from stagewise.runs.store import STORE_NAME, ProbeStore, open_run, write_summary
@@ -70,16 +71,18 @@ class Reporter:
         self._faults, self._listeners = faults, listeners
         self._last_line = -math.inf
         self._samples = samples
+        self._board = Board(trainer, folder, state, settings, faults)
 
     def begin(self, given: Mapping[str, Tensor], groups: Groups) -> None:
-        """Lay out TensorBoard, and tell what the observed set and its groups hold, on rank zero.
+        """Report what the observed set and its groups hold, on rank zero.
 
-        The words of its samples go to ``samples.zip``, how much of it the groups hold to ``classes.md``.
+        The words of its samples go to ``samples.zip``, the sizes of the groups to ``classes.md`` and the loggers.
 
         Args:
             given: the masks as they were given.
             groups: the same, fitted to the losses.
         """
+        self._board.begin(groups)
         if not self._trainer.is_global_zero:
             return
         step = self._trainer.global_step
@@ -87,8 +90,6 @@ class Reporter:
             with self._faults.contained(PROBE, step):
                 write_samples(self._folder, self._samples)
         with self._faults.contained(LOGGER, step):
-            control = self._settings.probe.control_every is not None
-            write_layout(writers(self._trainer, self._faults), groups, control=control)
             if given:
                 coverage = group_coverage(given, groups)
                 page = classes_page(coverage.markdown(), unit=coverage.unit)
@@ -133,6 +134,9 @@ class Reporter:
         drawn = self._settings.probe.draw_matrices and images_due(earlier, step)
         with self._faults.contained(LOGGER, step):
             write_matrices(writers(self._trainer, self._faults) if drawn else (), result)
+        with self._faults.contained(LOGGER, step):
+            self._board.choose(result)
+            self._board.update(step)
 
     def tell(self, step: int, found: tuple[xr.Dataset | None, Trace] | None) -> None:
         """Tell of a probe: warnings, values by tag, the bar, and those that listen.
@@ -147,7 +151,8 @@ class Reporter:
             warn_of_dropped_chains(trace, lost=result is None)
             if result is not None:
                 self._warn_of_new_flags(step, result.attrs["flags"])
-            log_values(self._trainer, self._values(result, chains_dropped=dropped), step, self._faults)
+            values = self._values(result, chains_dropped=dropped)
+            log_values(self._trainer, values, step, self._faults, shown=self._board.shown(values))
             self._show(result)
         for listener in tuple(self._listeners):
             with self._faults.contained(LISTENER, step):
@@ -211,6 +216,8 @@ class Reporter:
         with self._faults.contained(PROBE, step):
             write_summary(self._folder, summary)
         windows = record.windows(min_prominence=probe.min_prominence)
+        if record.steps:
+            log_values(self._trainer, _outcomes(record, windows), step, self._faults)
         with self._faults.contained(LOGGER, step):
             told = writers(self._trainer, self._faults)
             for at in record.steps:
@@ -218,10 +225,10 @@ class Reporter:
                 for writer in told:
                     writer.add_scalar(tags.IN_WINDOW, float(inside), global_step=at)
             # After the steps that have passed: W&B gives the last step to all that is logged without one.
-            write_text(told, tags.RUN_SUMMARY, summary_markdown(summary), step)
+            self._board.finish(summary, step)
         with self._faults.contained(LOGGER, step):
             if record.steps and probe.draw_matrices:
-                write_overview(writers(self._trainer, self._faults), self._folder, step)
+                self._board.draw(step)
         with self._faults.contained(LOGGER, step):
             if record.steps:
                 write_sample_text(writers(self._trainer, self._faults), self._folder, step)
@@ -247,7 +254,23 @@ class Reporter:
         return judge(run, windows=windows, thresholds=probe.thresholds, flags=record.flags)
 
 
-def log_values(trainer: Trainer, values: Mapping[str, float], step: int, faults: Faults) -> None:
+def _outcomes(record: Record, windows: Sequence[Window]) -> dict[str, float]:
+    """Values by tag that runs are compared by."""
+    values = {
+        tags.NUM_WINDOWS: float(len(windows)),
+        tags.FLAGGED_SHARE: len(record.flagged_steps) / len(record.steps),
+    }
+    return values | ({tags.FIRST_PEAK: float(windows[0].peak)} if windows else {})
+
+
+def log_values(
+    trainer: Trainer,
+    values: Mapping[str, float],
+    step: int,
+    faults: Faults,
+    *,
+    shown: Mapping[str, float] | None = None,
+) -> None:
     """Give values to every logger at a training step, and to what other callbacks monitor.
 
     Args:
@@ -255,10 +278,11 @@ def log_values(trainer: Trainer, values: Mapping[str, float], step: int, faults:
         values: by tag.
         step: of training.
         faults: takes in what a logger raises; the others get the values all the same.
+        shown: those that loggers get; all if None.
     """
     for logger in trainer.loggers:
         with faults.contained(LOGGER, step):
-            log_scalars(logger, values, step)
+            log_scalars(logger, values if shown is None else shown, step)
     trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in values.items()})
 
 

@@ -93,6 +93,8 @@ class RunState:
         fingerprint: what a resumed run must have in common with this one.
         engine: that runs the chains; None until it has been chosen.
         folder: where the files are; None before training starts.
+        scalars: tags of groups and pairs that loggers get, see
+            :func:`~stagewise.reporting.chosen_scalars.choose_scalars`; None before the first probe.
     """
 
     def __init__(self, sgld: SGLDConfig, probe: ProbeConfig) -> None:
@@ -113,6 +115,7 @@ class RunState:
     def restart(self) -> None:
         """Forget another run."""
         self.record, self.carried = Record(), Carried(self._probe.reference_ratio)
+        self.scalars: list[str] | None = None
         self.watch.restart()
 
     def begin_fit(self) -> None:
@@ -129,6 +132,7 @@ class RunState:
             "fingerprint": dict(self.fingerprint),
             "folder": None if self.folder is None else str(self.folder.resolve()),
             "engine": self.engine,
+            "scalars": self.scalars,
             "baselines": self.carried.tracin.state_dict(),
         }
 
@@ -141,6 +145,7 @@ class RunState:
         self.record = Record.from_state_dict(state["record"])
         self.carried.references.load_state_dict(state["references"])
         self.watch.load_state_dict(state["watch"])
+        self.scalars = state.get("scalars")
         if "rates" in state:
             self.rates.load_state_dict(state["rates"])
         elif self._probe.gradient_dot:

@@ -47,7 +47,8 @@ class ProbeConfig:
             and disk grow with the square of their tokens, not with draws. None leaves it out.
         draw_matrices: draw influence between samples as images for TensorBoard, .2 s for three parts; where probes lie
             closer than 5 % of the step, not each of them is drawn, see
-            :func:`~stagewise.reporting.tensorboard.images_due`. Also draw the overview at the end of the run, 2 s.
+            :func:`~stagewise.reporting.tensorboard.images_due`. Also draw overview and curves of the run: at its end,
+            2 to 4 s, and at steps a quarter apart while it goes on, 1 s.
         memory_limit_gib: refuse, before training, what needs more for all that is asked for, see
             :func:`~stagewise.probes.memory.memory_needed`.
         thresholds: limits beyond which a probe is flagged.

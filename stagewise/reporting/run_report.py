@@ -59,10 +59,15 @@ def draw_run(run: xr.Dataset) -> dict[str, Figure]:
     return figures
 
 
-def _write_events(output: Path, figures: Mapping[str, Figure], step: int) -> None:
-    """Images for TensorBoard, in place of those of an earlier report."""
-    for earlier in output.glob("events.out.tfevents.*"):
+_EVENTS = "events.out.tfevents.*"
+
+
+def _write_events(folder: Path, output: Path, figures: Mapping[str, Figure], step: int) -> None:
+    """Images for TensorBoard, in place of those of an earlier report; a run that it shows already has its own."""
+    for earlier in output.glob(_EVENTS):
         earlier.unlink()
+    if any(folder.glob(_EVENTS)):
+        return
     with SummaryWriter(str(output)) as writer:
         for name, tag in _TAGS.items():
             if name in figures:
@@ -78,7 +83,7 @@ def write_run_report(
     figures: Mapping[str, Figure] | None = None,
     scores: Sequence[Score] | None = None,
 ) -> tuple[Path, SignChanges]:
-    """Writes ``report.md``, its figures and ``sign_changes.json``, and the figures for TensorBoard.
+    """Writes ``report.md``, its figures, ``sign_changes.json``, and images where TensorBoard does not show the run.
 
     Args:
         folder: of the run, where its scores are looked for.
@@ -113,7 +118,7 @@ def write_run_report(
         figure.savefig(output / f"{name}.png", dpi=110)
         figure.set_layout_engine("none")  # its panels have their places, which take time to find
         pictures[name] = f"![{captions[name]}]({name}.png)\n\n*{captions[name]}*"
-    _write_events(output, figures, int(run["step"].values[-1]))
+    _write_events(folder, output, figures, int(run["step"].values[-1]))
     write_json(
         output / CHANGES_NAME,
         {
