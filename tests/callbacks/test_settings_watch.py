@@ -157,7 +157,7 @@ def test_each_kind_is_told_once_and_settings_that_cease_to_suit_are_told_later(t
     settings = replace(SOUND, nbeta=300, localization=1900, lr=9e-4)
     told, _ = train(tmp_path, module, settings, schedule, max_steps=60)
     (text,) = about_settings(told)
-    assert text.startswith("stagewise: the sampler's settings no longer suit the run: lr 0.0009 is large: at step 58")
+    assert text.startswith("stagewise: the sampler's settings are no longer suitable: lr 0.0009 is large: at step 58")
 
 
 def test_check_can_be_switched_off(tmp_path):
