@@ -1,4 +1,4 @@
-"""Facts about the chains of a probe, as variables of its data set: diagnostics, flags, the trace."""
+"""Variables of a probe that describe its chains: diagnostics, flags, the trace."""
 
 from dataclasses import fields
 from typing import Any
@@ -16,23 +16,23 @@ from stagewise.sampling.preconditioners.diagonal import RMSprop
 from stagewise.sampling.trace import Trace
 
 _VARIABLES = {"drift": "chain_drift", "distance": "end_distance"}
-"""Diagnostics whose own name means something else in a data set."""
+"""Diagnostics with another name in a data set."""
 
 
 def add_chain_facts(
     result: xr.Dataset, trace: Trace, features: ReducedDraws, groups: Groups, *, sgld: SGLDConfig, config: ProbeConfig
 ) -> list[Flag]:
-    """Add the losses at the training weights, diagnostics and flags; returns the flags.
+    """Adds the losses at the training weights, diagnostics and flags; returns the flags.
 
     Args:
-        result: gains a variable for each diagnostic, ``flagged``, ``flag_names``, ``equilibrated`` (0 where one of
+        result: gains a variable for each diagnostic, ``flagged``, ``flag_names``, ``equilibrated`` (0 if one of
             :data:`~stagewise.probes.flags.EQUILIBRIUM_FLAGS` is raised, else 1) and the attribute ``flags``;
             ``anchor_loss`` and ``mask``, and with ``save_trace`` the losses of each draw.
         trace: of the probe.
-        features: its draws, reduced to the groups, and to bins after them.
+        features: its draws, reduced to groups, then bins.
         groups: the groups alone.
         sgld: the sampler.
-        config: gives the thresholds of the flags, and tells whether draws are kept.
+        config: thresholds of the flags, and ``save_trace``.
     """
     counts = groups.counts
     own = features.groups[:, :, : counts.size]  # without the bins
@@ -55,7 +55,7 @@ def add_chain_facts(
     told["flagged"] = len(flags)
     told["equilibrated"] = int(not any(flag.of_equilibrium for flag in flags))
     told["flag_names"] = ((), np.array(", ".join(flag.name for flag in flags), dtype=object))
-    # All at once: one by one, each costs a copy of all the others.
+    # In one call: each call copies the data set.
     result.update(told)
     result.attrs["flags"] = {flag.name: flag.words for flag in flags}
     axes = ("sample", "token")[: trace.mask.ndim]
