@@ -12,12 +12,12 @@ from stagewise.runs.equilibrium import settled_probes
 
 @dataclass(frozen=True)
 class RunFigures:
-    """Medians are over probes in equilibrium, over all where there are none; None where not known.
+    """Quantities behind a verdict. Medians are over probes in equilibrium, over all if there are none; None if unknown.
 
     Attributes:
         probes: that were kept.
-        settled: of them in equilibrium; None where the run lacks this.
-        chains: of the settings.
+        settled: number in equilibrium; None if unknown.
+        chains: in the settings.
         draws: of each chain.
         effective: effective draws of the mean losses of groups, median.
         heat: of minibatches, median.
@@ -26,7 +26,7 @@ class RunFigures:
             95 %.
         told_pairs: pairs that differ from zero at more than half of these probes.
         half_width: half an interval over the value, median of those that differ from zero.
-        wide: the same of all.
+        wide: the same for all.
         centering: of the within part; empty where unknown.
         sgld: settings of the sampler.
     """
@@ -47,7 +47,7 @@ class RunFigures:
 
 
 def run_figures(run: xr.Dataset) -> RunFigures:
-    """Takes them from a run.
+    """Computes them from a run.
 
     Args:
         run: as :func:`~stagewise.runs.open.open_run` returns it, with group influence.

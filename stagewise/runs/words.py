@@ -18,7 +18,7 @@ def about(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
-        summary: the content of its ``summary.json``; empty where there is none.
+        summary: content of its ``summary.json``, or empty.
     """
     sgld = run.attrs["sgld"]
     steps = run["step"].values
@@ -44,16 +44,16 @@ def about(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
 
 
 def _number(value: float | str) -> str:
-    """Returns a setting; results of an earlier version may have words."""
+    """Formats a setting; results of an earlier version may have text."""
     return value if isinstance(value, str) else f"{value:g}"
 
 
 def verdict_text(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
-    """Returns the verdict of a run: that of its summary; judged now where it has none, as runs of earlier versions.
+    """Returns the verdict of a run, from its summary if it has one, otherwise computed.
 
     Args:
         run: as :func:`~stagewise.runs.open.open_run` returns it.
-        summary: the content of its ``summary.json``; empty where there is none.
+        summary: content of its ``summary.json``, or empty.
     """
     written = summary.get("verdict")
     if written is not None:
@@ -63,11 +63,11 @@ def verdict_text(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
 
 
 def windows_text(summary: Mapping[str, Any], run: xr.Dataset | None = None) -> str:
-    """Returns transition windows of a summary as a Markdown table; a sentence that says why where there is none.
+    """Returns the transition windows of a summary as a Markdown table; if there are none, a sentence with the reason.
 
     Args:
-        summary: the content of ``summary.json``; empty where there is none.
-        run: that it is of, for the reason.
+        summary: content of ``summary.json``, or empty.
+        run: of the summary, for the reason.
     """
     rows = summary.get("transitions", [])
     if not rows:
@@ -81,10 +81,10 @@ def windows_text(summary: Mapping[str, Any], run: xr.Dataset | None = None) -> s
 
 
 def with_plain_names(run: xr.Dataset) -> xr.Dataset:
-    """Runs whose group names can be shown in words and pictures: see :func:`~stagewise.checks.group_names.plain_names`.
+    """Returns a run with group names that are safe in text and figures.
 
     Args:
-        run: of others, or of an earlier version, as :func:`open_run` returns it.
+        run: as :func:`open_run` returns it, also of an earlier version.
     """
     axes = [axis for axis in ("group", "group_j") if axis in run.coords]
     return run.assign_coords({axis: list(plain_names(run[axis].values.tolist())) for axis in axes})
