@@ -38,8 +38,8 @@ class Thresholds:
             to .3 are useful; 1 nat is far from the training weights. Not checked for the negative control (nbeta 0),
             which ignores the loss.
         loss_fall_max: fall of the mean loss below that at the training weights, nats: the chain continues training.
-            minibatch_noise_max: variance that minibatch noise adds to a step, over that of the injected noise:
-                variances are too large by about this fraction. .2 is the error that ``ess_min`` allows.
+        minibatch_noise_max: variance that minibatch noise adds to a step, over that of the injected noise: variances
+            are too large by about this fraction. .2 is the error that ``ess_min`` allows.
         chains_dropped_max: diverged chains of a probe: the remaining ones are a biased selection.
 
     Raises:
