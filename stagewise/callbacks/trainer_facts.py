@@ -30,7 +30,7 @@ def refuse_sharding(trainer: Trainer) -> None:
 
 
 def writers(trainer: Trainer) -> list[SummaryWriter]:
-    """Returns the TensorBoard writers of the trainer's loggers."""
+    """TensorBoard writers behind the trainer's loggers."""
     loggers: list[Any] = trainer.loggers
     return [logger.experiment for logger in loggers if is_a(logger, "TensorBoardLogger")]
 

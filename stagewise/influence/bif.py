@@ -51,15 +51,15 @@ def bif(
 ) -> xr.Dataset:
     """Computes influence over samples and groups, with its split, its errors and the change since the reference.
 
-    From draws to influence. From a module to influence is :func:`stagewise.probes.one_checkpoint.bif`, the public
+    Works on draws; for influence of a module see :func:`stagewise.probes.one_checkpoint.bif`, the public
     ``stagewise.bif``.
 
     Args:
         current: draws at the current weights.
         reference: draws at the reference probe. Chains that both kept are used. Without a reference, or without a
             common chain, the probe is its own reference: between is exactly zero, and there is no z-score of it.
-        groups: as the features were reduced with.
-        positions: bins beside the groups, where the features were reduced with its joint groups.
+        groups: that the draws were reduced to.
+        positions: bins, if the draws were reduced to its joint groups.
         centering: see :class:`~stagewise.influence.split.Centering`.
 
     Returns:
@@ -77,8 +77,8 @@ def bif(
           being ``chains_common``. NaN where the error is unknown, and where the chains of the probe or those of its
           reference have not reached equilibrium (every part rests on the draws of both): errors over chains say nothing
           about a posterior that none of them has reached.
-        - ``chains_common``: chains that the probe and its reference both kept, which all of this is from; those of the
-          probe without a reference.
+        - ``chains_common``: chains that the probe and its reference both kept, used for all of these; those of the
+        probe without a reference.
         - ``reference_equilibrated``: 1 if the chains of the reference have reached equilibrium, else 0; NaN without a
           reference or a check.
         - ``shift``, ``shift_se`` [sample]: mean loss now minus at the reference, nats; negative = learnt.
