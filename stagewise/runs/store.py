@@ -8,21 +8,15 @@ import xarray as xr
 
 from stagewise.files.writing import sync_folder, whole_file, write_json
 from stagewise.files.zarr_file import write_zarr_file
-from stagewise.runs.open import open_run
 from stagewise.runs.probe_files import (
     FORMAT_VERSION,
     GROUP_NAME,
-    STORE_NAME,
     SUMMARY_NAME,
     VERSION,
     probe_files,
     refuse_newer,
     store_version,
 )
-from stagewise.runs.words import with_plain_names
-
-# Readers find here what a store is made of, and how it is opened.
-__all__ = ["RUN_NAME", "STORE_NAME", "SUMMARY_NAME", "ProbeStore", "open_run", "with_plain_names", "write_summary"]
 
 RUN_NAME = "run.json"
 """Fingerprint of a run, which identifies a restart in the same folder."""
