@@ -136,7 +136,7 @@ class SettingsWatch:
         self._resolved = trainer.strategy.broadcast(found | {"drift": str(resolved.drift)})
         rank_zero_info(
             f"stagewise: at step {step} the curvature ranges from {measured.plain.lam_min:.3g} to "
-            f"{measured.plain.lam_max:.3g}; resolved sampler settings, to paste: "
+            f"{measured.plain.lam_max:.3g}; resolved settings of the sampler (to paste): "
             f"{self.config.one_line()}. Curvature may grow later in the run, so it was taken "
             f"{EARLY_GROWTH:g} times as large; `stagewise calibrate` measures the whole run"
         )
