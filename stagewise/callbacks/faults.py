@@ -40,9 +40,9 @@ def kind_of(error: BaseException, where: str) -> str:
         error: raised exception.
         where: kind of an error that concerns neither memory nor disk.
     """
-    told = str(error).lower()
+    message = str(error).lower()
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(words in told for words in _NO_MEMORY)
+        isinstance(error, RuntimeError) and any(words in message for words in _NO_MEMORY)
     ):
         return OUT_OF_MEMORY
     return DISK if isinstance(error, OSError) else where
@@ -98,9 +98,9 @@ class Faults:
             return
         frames = traceback.extract_tb(error.__traceback__)
         place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-        told = str(error).strip().splitlines() or [""]
+        lines = str(error).strip().splitlines() or [""]
         rank_zero_warn(
-            f"stagewise: {_WHAT.get(kind, 'a fault')} at step {step}: {type(error).__name__}: {told[0]}{place}; "
+            f"stagewise: {_WHAT.get(kind, 'a fault')} at step {step}: {type(error).__name__}: {lines[0]}{place}; "
             f"training continues unaffected; {_ADVICE[kind]}; further errors of this kind are only counted "
             "(probes_failed in summary.json)"
         )

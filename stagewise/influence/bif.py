@@ -106,8 +106,8 @@ def bif(
     shifts = (current.samples - (current.samples if past is None else past)).mean(axis=1)
     shift = shifts.mean(axis=0)
     shift_se = None if reference is None else mean_error(shifts)
-    told = None if reference is None else reference.equilibrated
-    settled = current.equilibrated is not False and told is not False
+    reference_settled = None if reference is None else reference.equilibrated
+    settled = current.equilibrated is not False and reference_settled is not False
     if not settled:
         grouped["group_bif_z"] = _missing(grouped["group_bif_z"])
     within, between, total = (sampled["bif"][PARTS.index(part)] for part in ("within", "between", "total"))
@@ -125,7 +125,7 @@ def bif(
             "flip_fraction": float(flips[off_diagonal].mean()) if off_diagonal.any() else 0.0,
             "z_median": _median_z(shift, shift_se) if settled and shift_se is not None else np.nan,
             "chains_common": len(current.chains),
-            "reference_equilibrated": np.nan if told is None else float(told),
+            "reference_equilibrated": np.nan if reference_settled is None else float(reference_settled),
         },
         coords={
             "part": ("part", _names(PARTS)),

@@ -56,8 +56,8 @@ def assemble(
     """
     start = time.perf_counter()
     result = bif(measured.features, reference, groups, positions=positions, centering=centering)
-    told = None if reference is None else reference.equilibrated
-    in_equilibrium = measured.features.equilibrated is not False and told is not False
+    settled = None if reference is None else reference.equilibrated
+    in_equilibrium = measured.features.equilibrated is not False and settled is not False
     signal = BetweenNorm(np.nan, np.nan, np.nan)
     has_reference = result.attrs["reference_step"] != result.attrs["step"]
     if has_reference and measured.usable:

@@ -45,18 +45,18 @@ def add_chain_facts(
     )
     known = "graddot" not in result or bool(np.isfinite(result["graddot"].values[groups.has_pairs]).all())
     values = {field.name: getattr(found, field.name) for field in fields(found) if field.name != "finite"}  # a flag
-    told: dict[str, Any] = {
+    variables: dict[str, Any] = {
         _VARIABLES.get(name, name): float("nan") if value is None else value for name, value in values.items()
     }
     flags = find_flags(
         found, config.thresholds, nbeta=sgld.nbeta, chains_dropped=len(trace.dropped), gradients_finite=known
     )
-    told["chains_dropped"] = len(trace.dropped)
-    told["flagged"] = len(flags)
-    told["equilibrated"] = int(not any(flag.of_equilibrium for flag in flags))
-    told["flag_names"] = ((), np.array(", ".join(flag.name for flag in flags), dtype=object))
+    variables["chains_dropped"] = len(trace.dropped)
+    variables["flagged"] = len(flags)
+    variables["equilibrated"] = int(not any(flag.of_equilibrium for flag in flags))
+    variables["flag_names"] = ((), np.array(", ".join(flag.name for flag in flags), dtype=object))
     # In one call: each call copies the data set.
-    result.update(told)
+    result.update(variables)
     result.attrs["flags"] = {flag.name: flag.words for flag in flags}
     axes = ("sample", "token")[: trace.mask.ndim]
     result["anchor_loss"] = (axes, trace.anchor_loss, {"units": "nats"})

@@ -115,11 +115,11 @@ def lost_words(
         step: of the probe that found them; None for the check before the first probe.
     """
     when = "before the first probe" if step is None else f"at step {step}"
-    also_go_on = "" if step is None else ", and so do signal and TracIn"
+    also_continue = "" if step is None else ", and so do signal and TracIn"
     also = f"; {_named(groups)}, without a loss now, too" if groups else ""
     plural = "s" if len(samples) > 1 else ""
     return (
         f"stagewise: got a loss that is not finite ({seen}) {when} in {len(samples)} sample{plural} of the observed "
-        f"set: {listed(samples)}; left out from here on; influence goes on with the other {num_left}{also_go_on}"
-        f"{also}; look at these samples and their labels, or mask them out by returning (losses, mask)"
+        f"set: {listed(samples)}; left out from here on; influence continues with the other {num_left}{also_continue}"
+        f"{also}; check these samples and their labels, or mask them out by returning (losses, mask)"
     )

@@ -195,15 +195,15 @@ def _resolve(
 
 def _warn(remarks: list[str], trace: Trace, flags: Mapping[str, str]) -> None:
     """Warns of each problem once."""
-    told = list(remarks)
-    told += [
+    problems = list(remarks)
+    problems += [
         f"chain {chain} was dropped: {reason}; lower sgld.lr or raise sgld.localization"
         for chain, reason in trace.dropped.items()
     ]
     if flags:
         listed = "\n- ".join(f"{name}: {words}" for name, words in flags.items())
-        told.append(f"the chains are flagged; probe.thresholds holds the limits\n- {listed}")
-    for words in told:
+        problems.append(f"the chains are flagged; probe.thresholds holds the limits\n- {listed}")
+    for words in problems:
         # Below this one are bif, and what checks its arguments.
         warnings.warn(f"stagewise: {words}", stacklevel=4)
 

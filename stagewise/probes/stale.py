@@ -62,9 +62,9 @@ def check_stale(
         here, _ = seen(displaced=False, before=False)
     if bool((got - want).abs().max() <= ROUNDING * (want - here).abs().max()):
         return
-    told = f" ({', '.join(changed[:3])})" if changed else ""
+    where = f" ({', '.join(changed[:3])})" if changed else ""
     raise LossContractError(
-        f"got a loss that depends on weights which the module had before: forward keeps what it has computed{told}; "
+        f"got a loss that depends on weights which the module had before: forward keeps what it has computed{where}; "
         "expected one of the present weights alone; compute it anew where self.training is False, or leave these "
         "weights at w* by SGLDConfig(parameters=[...])"
     )

@@ -102,8 +102,8 @@ def check_start(
             "roots, norms and logarithms at zero"
         )
     check_stale(module, target, minibatch)
-    told = kinds_seen(np.concatenate(seen))
-    return Found(torch.cat(masks).numpy(), np.array(bad, dtype=np.int64), told, len(weights.anchor))
+    description = kinds_seen(np.concatenate(seen))
+    return Found(torch.cat(masks).numpy(), np.array(bad, dtype=np.int64), description, len(weights.anchor))
 
 
 def _check_neighbours(module: nn.Module, target: Target, chunk: Batch, losses: Losses, leave: Collection[int]) -> None:

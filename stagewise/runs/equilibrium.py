@@ -29,8 +29,8 @@ def flag_counts(run: xr.Dataset) -> dict[str, int]:
 
 
 def _names(run: xr.Dataset) -> list[list[str]]:
-    told = run["flag_names"].values.tolist() if "flag_names" in run else [""] * run.sizes["step"]
-    return [[name for name in str(words).split(", ") if name in FLAG_NAMES] for words in told]
+    names = run["flag_names"].values.tolist() if "flag_names" in run else [""] * run.sizes["step"]
+    return [[name for name in str(words).split(", ") if name in FLAG_NAMES] for words in names]
 
 
 def flag_line(flags: Mapping[str, int], flagged: int, probes: int) -> str:

@@ -75,7 +75,7 @@ def run_figures(run: xr.Dataset) -> RunFigures:
         )
         if sure.mean() > 0.5:
             told_pairs.append(group if group == group_j else f"{group} ~ {group_j}")
-    told = np.concatenate(shares) if shares else np.zeros(0, dtype=bool)
+    significant = np.concatenate(shares) if shares else np.zeros(0, dtype=bool)
     width = np.concatenate(widths) if widths else np.zeros(0)
     return RunFigures(
         probes=run.sizes["step"],
@@ -85,9 +85,9 @@ def run_figures(run: xr.Dataset) -> RunFigures:
         effective=_median(run, "ess_groups", inside),
         heat=_median(run, "minibatch_noise", inside),
         dropped=int(run["chains_dropped"].fillna(0).sum()) if "chains_dropped" in run else 0,
-        told_share=float(told.mean()) if told.size else None,
+        told_share=float(significant.mean()) if significant.size else None,
         told_pairs=tuple(told_pairs),
-        half_width=float(np.median(width[told])) if told.any() else None,
+        half_width=float(np.median(width[significant])) if significant.any() else None,
         wide=float(np.median(width)) if width.size else None,
         centering=str(run.attrs.get("centering", "")),
         sgld=dict(sgld),

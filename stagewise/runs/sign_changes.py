@@ -93,14 +93,14 @@ class SignChanges:
 
     def markdown(self) -> str:
         """Returns the numbers of curves and of changes, a table if there are any, and one-sided curves."""
-        told = [self._changes()]
+        parts = [self._changes()]
         if self.one_sided:
             head = (
                 "Curves that are surely of one sign, and nowhere of the other (noise alone makes one of a curve with "
                 f"probability {self.chance:g} or less):"
             )
-            told += [head, "\n".join(f"- {one.words}" for one in self.one_sided)]
-        return "\n\n".join(told)
+            parts += [head, "\n".join(f"- {one.words}" for one in self.one_sided)]
+        return "\n\n".join(parts)
 
     def _changes(self) -> str:
         sure = sum(change.over_all for change in self.found)

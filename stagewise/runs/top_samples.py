@@ -67,7 +67,7 @@ def top_samples(
         chosen[side, : len(kept)] = kept
     missing = chosen < 0
     sample, sample_j = (np.where(missing, -1, of[chosen]) for of in (rows, columns))
-    told, error_of = (np.where(missing, np.nan, of[rows[chosen], columns[chosen]]) for of in (value, error))
+    values, error_of = (np.where(missing, np.nan, of[rows[chosen], columns[chosen]]) for of in (value, error))
     half = error_of * np.broadcast_to(interval_factor(probe, confidence).values, (1,))[0]
     end = f"end of the {100 * confidence:g} % interval"
     axes = ("side", "rank")
@@ -75,10 +75,10 @@ def top_samples(
         {
             "sample": (axes, sample, {"long_name": "whose weight", "units": "1"}),
             "sample_j": (axes, sample_j, {"long_name": "whose loss", "units": "1"}),
-            "value": (axes, told, {"long_name": "influence", "units": UNITS}),
+            "value": (axes, values, {"long_name": "influence", "units": UNITS}),
             "se": (axes, error_of, {"long_name": "standard error over chains", "units": UNITS}),
-            "low": (axes, told - half, {"long_name": f"lower {end}", "units": UNITS}),
-            "high": (axes, told + half, {"long_name": f"upper {end}", "units": UNITS}),
+            "low": (axes, values - half, {"long_name": f"lower {end}", "units": UNITS}),
+            "high": (axes, values + half, {"long_name": f"upper {end}", "units": UNITS}),
         },
         coords={"side": ("side", np.array(SIDES, dtype=object)), "rank": np.arange(count)},
         attrs={"step": int(step), "part": part, "confidence": confidence, "sign": SIGN, "units": UNITS},

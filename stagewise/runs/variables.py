@@ -366,6 +366,7 @@ def described(run: xr.Dataset) -> xr.Dataset:
     for name, values in run.variables.items():
         known = BY_NAME.get(str(name))
         if known is not None:
-            told = {"long_name": known.long_name, "units": known.units} | ({"sign": known.sign} if known.sign else {})
-            values.attrs = dict(values.attrs) | told
+            values.attrs = dict(values.attrs) | {"long_name": known.long_name, "units": known.units}
+            if known.sign:
+                values.attrs["sign"] = known.sign
     return run

@@ -115,8 +115,8 @@ class Verdict:
         lines += [
             f"- {titles[name]}: **{reading.answer}**. {reading.why}." for name, reading in self.readings().items()
         ]
-        told = "no change is needed" if self.best is None else self.best.words
-        lines += ["", f"What would help most: {told}."]
+        best = "no change is needed" if self.best is None else self.best.words
+        lines += ["", f"What would help most: {best}."]
         if self.flags:
             lines += ["", "Flags, and what to set against them:", ""]
             lines += [
@@ -144,13 +144,13 @@ def judge(
     limits = thresholds or Thresholds()
     counted = ({} if run is None else flag_counts(run)) if flags is None else flags
     ordered = sorted(counted.items(), key=lambda entry: (-entry[1], entry[0]))
-    told = {name: (count, remedy(name)) for name, count in ordered}
+    remedies = {name: (count, remedy(name)) for name, count in ordered}
     if run is None or "group_bif" not in run:
         nothing = Reading(Answer.no, "No probe with group influence was kept")
-        return Verdict(nothing, nothing, nothing, nothing, None, told, 0)
+        return Verdict(nothing, nothing, nothing, nothing, None, remedies, 0)
     figures = run_figures(run)
     control = control_findings(run)
-    best = best_remedy(figures, limits, control, told)
+    best = best_remedy(figures, limits, control, remedies)
     help_first = None if best is None else best.words
     return Verdict(
         positions=_positions(figures, windows, help_first),
@@ -158,7 +158,7 @@ def judge(
         heights=_heights(figures, limits, help_first),
         landscape=_landscape(control),
         best=best,
-        flags=told,
+        flags=remedies,
         probes=figures.probes,
     )
 

@@ -25,10 +25,10 @@ def about(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
     count = f"{len(steps)} probes, steps {steps[0]:,} to {steps[-1]:,}"
     draws = f" x {sgld['num_draws']} draws" if "num_draws" in sgld else ""
     settings = [f"{name} {_number(sgld[name])}" for name in ("nbeta", "localization", "lr", "seed") if name in sgld]
-    told = [count, f"{sgld['num_chains']} chains{draws}", ", ".join(settings)]
-    told += [f"stagewise {run.attrs['version']}"] if "version" in run.attrs else []
+    facts = [count, f"{sgld['num_chains']} chains{draws}", ", ".join(settings)]
+    facts += [f"stagewise {run.attrs['version']}"] if "version" in run.attrs else []
     lines = [
-        "; ".join(filter(None, told)) + ".",
+        "; ".join(filter(None, facts)) + ".",
         f"**BIF(A, B)** = minus the covariance of the losses of A and B over the draws, nats², mean over pairs of "
         f"losses in different samples; {SIGN}. Errors are jackknife errors over chains, read by Student's t.",
     ]
@@ -72,8 +72,8 @@ def windows_text(summary: Mapping[str, Any], run: xr.Dataset | None = None) -> s
     rows = summary.get("transitions", [])
     if not rows:
         why = summary.get("no_window") or (None if run is None else no_window_words(run))
-        told = "" if why is None else f": {str(why).replace('<', '&lt;')}"
-        return f"No transition window was found in the between part{told}."
+        reason = "" if why is None else f": {str(why).replace('<', '&lt;')}"
+        return f"No transition window was found in the between part{reason}."
     lines = ["| start | peak | end | signal at peak (nats) |", "|---|---|---|---|"]
     return "\n".join(
         [*lines, *(f"| {row['start']} | {row['peak']} | {row['end']} | {row['value']:.3g} |" for row in rows)]

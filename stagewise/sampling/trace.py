@@ -73,11 +73,11 @@ def merge_traces(parts: Sequence[Trace]) -> Trace:
 
     reduced = [part.reduced for part in parts if part.reduced is not None]
     rms = [part.gradient_rms for part in parts if part.gradient_rms is not None]
-    told = [part for part in parts if part.minibatch_noise is not None]
-    noise = None if not told else told[0].minibatch_noise
-    if len(told) > 1:  # a batch of chains in each: the mean over all of them
+    measured = [part for part in parts if part.minibatch_noise is not None]
+    noise = None if not measured else measured[0].minibatch_noise
+    if len(measured) > 1:  # a batch of chains in each: the mean over all of them
         noise = float(
-            np.average([trace.minibatch_noise for trace in told], weights=[len(trace.chains) for trace in told])
+            np.average([trace.minibatch_noise for trace in measured], weights=[len(trace.chains) for trace in measured])
         )
     return replace(
         parts[0],
