@@ -1,4 +1,4 @@
-"""One try at a probe: whole on every rank, with smaller chunks where memory runs out, or not at all."""
+"""A single attempt at a probe, collective over ranks, repeated with smaller chunks if memory runs out."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -33,21 +33,21 @@ def attempt(
     probe: Callable[[], T],
     halve_chunks: Callable[[], bool],
 ) -> T | None:
-    """Call ``probe``; what it raises is taken in, and leaves no mark on later probes. Every rank calls this.
+    """Calls ``probe`` and catches what it raises, with no effect on later probes. Must be called on every rank.
 
-    Where memory runs out on any rank, the chunks of the observed set are halved once and the probe is tried again.
+    If any rank runs out of memory, the chunks of the observed set are halved once and the probe is repeated.
 
     Args:
         trainer: of the run.
-        module: what is probed.
-        carried: what the probe adds to.
-        faults: takes in what goes wrong.
+        module: module to probe.
+        carried: state that the probe updates.
+        faults: reports and counts errors.
         step: training step.
         probe: makes the probe.
-        halve_chunks: lets it need less memory; False where it cannot.
+        halve_chunks: halves the chunks; returns False if they cannot be smaller.
 
     Returns:
-        What ``probe`` returns; None where it failed on any rank.
+        The result of ``probe``; None if it failed on any rank.
     """
     mark = carried.mark()
     error: Exception | None = None
@@ -74,11 +74,11 @@ def attempt(
 
 @contextmanager
 def rank_zero_buffers(trainer: Trainer, module: LightningModule) -> Iterator[None]:
-    """Give every rank the buffers of rank zero, such as running statistics, inside the body; all must enter it.
+    """Gives every rank the buffers of rank zero, such as running statistics, inside the context. Collective.
 
     Args:
         trainer: of the run.
-        module: gets its own buffers back, bit for bit, on every way out.
+        module: its own buffers are restored bit for bit on exit.
     """
     own = [buffer.detach().cpu() for buffer in module.buffers()]
     theirs = trainer.strategy.broadcast(own)

@@ -1,4 +1,4 @@
-"""Watch influence while a model trains, without disturbing its training."""
+"""Bayesian influence during training, with no effect on it."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -65,18 +65,19 @@ class _Examined(NamedTuple):
 
 
 class InfluenceCallback(HostCallback):
-    """Runs local SGLD chains at scheduled steps and logs the Bayesian influence function with its split.
+    """Runs local SGLD chains at scheduled steps and logs the Bayesian influence function and its parts.
 
     Influence is minus the covariance of losses over the draws, in nats^2: *negative = helpful*. Results go to every
     logger of the trainer at ``trainer.global_step``, to ``influence.zarr`` and ``summary.json`` under
     ``trainer.log_dir``, and to ``trainer.callback_metrics``, which other callbacks can monitor.
 
     Training is left bit for bit as it would be without the callback: weights, gradients, optimizer, buffers, train and
-    eval flags, random states and data order. A probe whose chains are not to be trusted is flagged, see
-    :class:`~stagewise.probes.flags.Thresholds`; with ``schedule.max_overhead`` probes keep to a share of the training
-    time, and those that do not fit are skipped and counted. Under DDP every rank probes and rank zero writes.
+    eval flags, random states and data order. Probes with unreliable chains are flagged, see
+    :class:`~stagewise.probes.flags.Thresholds`; with ``schedule.max_overhead`` probes take at most a fraction of the
+    training time, and the others are skipped and counted. Under DDP every rank probes and rank zero writes.
 
-    An observed sample whose loss is not finite is left out from then on, named in a warning and in ``summary.json``
+    An observed sample whose loss is not finite is left out from then on, and listed in a warning and in
+    ``summary.json``
     (``lost_samples``).
     """
 
@@ -96,17 +97,17 @@ class InfluenceCallback(HostCallback):
         on_error: OnError = "warn",
         enabled: bool = True,
     ) -> None:
-        """Nothing is looked at before training starts.
+        """Checks and measures nothing before training starts.
 
         Args:
-            schedule: when to probe; every 50 steps by default.
+            schedule: of the probes; every 50 steps by default.
             sgld: the sampler.
             probe: the measurement.
-            observed: data set or batch whose losses are recorded, as the training loader would give it: transfer hooks
-                are applied to it. If not given: the data module's ``probe_data()``, else 64 samples that the training
-                loader draws, which are the first ones of its set where it loads the whole of it.
-            sampling: data set or batch whose minibatches drive the gradient. If not given: 1,024 samples likewise;
-                where none can be drawn (a stream), the observed set.
+            observed: data set or batch whose losses are recorded, in the format of the training loader: transfer hooks
+                are applied to it. Default: the data module's ``probe_data()``, else 64 samples drawn by the training
+                loader, the first ones of its set if it loads the whole set.
+            sampling: data set or batch for the stochastic gradients of the chains. Default: 1,024 samples likewise; for
+                a stream, the observed set.
             groups: name to bool mask over the observed set, ``[sample]``, ``[sample, token]`` or of the shape of the
                 losses; one sample is enough. If not given, nor by ``probe_data()``: ``label <n>`` for each of 2 to 20
                 distinct integer labels of ``(x, y)`` batches; for a causal language model with a tokenizer (of the
@@ -114,7 +115,7 @@ class InfluenceCallback(HostCallback):
                 tokens. ``{}`` for none of these: then there is one group, ``all``.
             loss_fn: ``loss_fn(module, batch)``, unreduced; if not given, the module's ``per_sample_loss(batch)`` or its
                 Hugging Face causal language model. :class:`~stagewise.losses.collated.CollatedLoss` for batches that
-                cannot be cut into samples.
+                cannot be sliced into samples.
             component: a part of a language model, such as ``layer0.head1``, see
                 :func:`stagewise.lm.components.components`: chains, baselines and curvature are those of its weights
                 alone. None for all that ``sgld.parameters`` names. A run has one callback; a sweep over its checkpoints
@@ -147,36 +148,36 @@ class InfluenceCallback(HostCallback):
 
     @property
     def sgld(self) -> SGLDConfig:
-        """The sampler, with numbers in place of ``auto`` as soon as they are known."""
+        """Settings of the sampler, with ``auto`` replaced by numbers once resolved."""
         return self._state.watch.config
 
     @property
     def folder(self) -> Path | None:
         """Folder of the run's files; None before training starts.
 
-        Where a deep copy of this callback trained, and not the callback itself, the folder of the copy that did last.
+        If only deep copies of this callback trained, that of the last one.
         """
         return self._known.path if self._state.folder is None else self._state.folder
 
     @property
     def groups(self) -> Groups | None:
-        """The groups over the observed set; None unless a run is going on."""
+        """Groups over the observed set; None unless a run is active."""
         return None if self._session is None else self._session.subject.groups
 
     def subscribe(self, listener: Listener) -> None:
-        """Call ``listener(step, data set)`` after each probe, with None where all chains failed; from ``setup`` on."""
+        """Calls ``listener(step, data set)`` after each probe, with None if all chains failed."""
         if listener not in self._listeners:
             self._listeners.append(listener)
 
     def unsubscribe(self, listener: Listener) -> None:
-        """Stop calling the listener."""
+        """Removes a listener."""
         if listener in self._listeners:
             self._listeners.remove(listener)
 
     # Hooks
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse bad settings, then probe the initial weights where the schedule asks for it."""
+        """Checks settings, then probes the initial weights if due."""
         if not self.enabled:
             return
         refuse_sharding(trainer)
@@ -220,14 +221,14 @@ class InfluenceCallback(HostCallback):
             rank_zero_info(f"stagewise: {num_beyond} of {len(listed)} probes are after {end} and are left out")
 
     def _take_up(self, resumed: Mapping[str, Any] | None, step: int) -> None:
-        """Begin anew, or go on with the run of a checkpoint or of an earlier fit."""
+        """Starts a run, or resumes that of a checkpoint or of an earlier fit."""
         state = self._state
         if resumed is None:
             state.begin_fit()
         if step == 0 and resumed is None:
             state.restart()
         elif state.record.last_step < 0:
-            # First attached to a run that goes on: steps before this session are not due.
+            # First used in a resumed run: earlier steps are not due.
             state.record.last_step = step - 1
         elif resumed is not None and resumed.get("paused"):
             note_pause(state.record, step)
@@ -257,7 +258,7 @@ class InfluenceCallback(HostCallback):
         return _Examined(subject, data, first_batch, loss_identity(loss), samples)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Before the first step: refuse probes of batches of another structure than training has."""
+        """Compares the structure of probed and training batches before the first step."""
         session = self._session
         if session is not None and session.first_batch is not None:
             first, session.first_batch = session.first_batch, None
@@ -266,31 +267,31 @@ class InfluenceCallback(HostCallback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Probe where a new optimizer step is due; micro-batches of gradient accumulation are passed over."""
+        """Probes after each due optimizer step; micro-batches of gradient accumulation are skipped."""
         if self._session is not None:
             self._session.step()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Take in the learning rate of the step that is about to be made, for TracIn."""
+        """Adds the learning rate of the coming step, for TracIn."""
         if self._session is not None and self.probe.gradient_dot:
             with self._faults.contained(PROBE, trainer.global_step):
                 self._state.rates.before_step(trainer, optimizer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Detect windows and write the summary."""
+        """Detects windows and writes the summary."""
         self._finish(complete=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Write the summary of what there is; the exception goes on."""
+        """Writes the summary so far; the exception propagates."""
         try:
             self._finish(complete=False)
         except Exception as error:
             rank_zero_warn(f"stagewise: the summary could not be written: {error}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain Python: what a resumed run needs to equal an uninterrupted one.
+        """Returns the state, as tensors and plain Python, with which a resumed run equals an uninterrupted one.
 
-        Where it is switched off, what it was resumed with is passed on as it came.
+        If disabled, returns the state that it was resumed with.
         """
         if not self.enabled:
             return self._passed_on | ({"paused": True} if self._passed_on else {})
@@ -300,10 +301,10 @@ class InfluenceCallback(HostCallback):
         return self._state.state_dict() | own
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up where a checkpoint left off.
+        """Loads the state of a checkpoint.
 
         Raises:
-            InputError: TracIn is asked for, and the checkpoint does not know the learning rates of its steps.
+            InputError: TracIn is enabled, and the checkpoint has no learning rates.
         """
         self._passed_on = dict(state_dict)
         if not self.enabled or not state_dict:

@@ -1,4 +1,4 @@
-"""Refuse logging and metric updates inside a per-sample loss: a probe must leave nothing in the run's own metrics."""
+"""Refusal of logging and metric updates inside a per-sample loss: probes must not affect the run's metrics."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,10 +29,10 @@ def _refuse_update(name: str) -> Callable[..., None]:
 
 @contextmanager
 def metrics_refused(module: LightningModule) -> Iterator[None]:
-    """Make ``module.log``, ``module.log_dict``, and updates of the module's torchmetrics metrics, raise in the body.
+    """Makes ``module.log``, ``module.log_dict`` and updates of the module's torchmetrics raise inside the context.
 
     Raises:
-        LossContractError: the body logs, or updates a metric of the module.
+        LossContractError: logging, or an update of a metric of the module.
     """
     held = {name: child for name, child in module.named_modules() if isinstance(child, Metric)}
     refusals: list[tuple[nn.Module, str, Any]] = [(module, "log", _refuse), (module, "log_dict", _refuse)]

@@ -1,4 +1,4 @@
-"""Facts about a Trainer that the callbacks need."""
+"""Properties of a Trainer that the callbacks need."""
 
 import math
 import sys
@@ -17,7 +17,7 @@ _SHARDING = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
 
 
 def refuse_sharding(trainer: Trainer) -> None:
-    """Refuse strategies under which no process holds all weights.
+    """Refuses strategies that shard the weights.
 
     Raises:
         InputError: such a strategy.
@@ -30,17 +30,17 @@ def refuse_sharding(trainer: Trainer) -> None:
 
 
 def forward_context(trainer: Trainer) -> Callable[[], AbstractContextManager]:
-    """Autocast as the trainer has it; chains of a float16 run stay in float32, since they scale no gradients."""
+    """Returns the trainer's autocast; none for float16, whose gradients would need scaling."""
     return nullcontext if trainer.precision == "16-mixed" else trainer.precision_plugin.forward_context
 
 
 def second_moments(trainer: Trainer, module: LightningModule) -> dict[str, Tensor]:
-    """Adam's running mean squares of the gradient by parameter name, corrected for their start at zero.
+    """Returns Adam's second moments by parameter name, bias-corrected.
 
-    Parameters without a gradient so far are left out.
+    Parameters without a gradient so far are omitted.
 
     Raises:
-        InputError: an optimizer that is not of Adam's kind.
+        InputError: an optimizer that is not a variant of Adam.
     """
     names = {parameter: name for name, parameter in module.named_parameters()}
     found = {}
@@ -60,11 +60,10 @@ def second_moments(trainer: Trainer, module: LightningModule) -> dict[str, Tenso
 
 
 def learning_rate(trainer: Trainer, optimizer: Optimizer) -> float:
-    """Learning rate that an optimizer has now, as a mean over all weights that the run trains.
+    """Returns the current learning rate of an optimizer, as a mean over all trained weights.
 
-    Over several parameter groups, their mean by weights. Weights that only other optimizers move count with a rate of
-    zero: with two optimizers in turn, the rates of both steps add up to the mean rate of all weights. NaN for an
-    optimizer without a rate.
+    Parameter groups are averaged by their number of weights. Weights of other optimizers count with a rate of zero: the
+    rates of alternating optimizers add up to the mean over all weights. NaN for an optimizer without a rate.
 
     Args:
         trainer: holds all optimizers.
@@ -81,7 +80,7 @@ def learning_rate(trainer: Trainer, optimizer: Optimizer) -> float:
 
 
 def max_steps(trainer: Trainer) -> float:
-    """Optimizer steps of the run, as ``global_step`` counts them; infinite where they cannot be told."""
+    """Returns the number of optimizer steps of the run, as ``global_step`` counts them; infinite if unknown."""
     limit = trainer.max_steps if trainer.max_steps >= 0 else float("inf")
     if not trainer.lightning_module.automatic_optimization:
         return limit
@@ -90,8 +89,8 @@ def max_steps(trainer: Trainer) -> float:
     except Exception as error:
         if not is_a(error, "MisconfigurationException"):
             raise
-        return limit  # accumulation that changes on the way
-    # A stream without a length: Lightning then answers with `max_steps`, -1 where there is none.
+        return limit  # accumulation that changes during the run
+    # For a stream without a length Lightning returns `max_steps`, -1 if it is not set.
     return limit if estimated < 0 else min(limit, estimated)
 
 
@@ -102,7 +101,7 @@ def bar_is_watched(trainer: Trainer) -> bool:
 
 
 def show_on_bar(trainer: Trainer, text: str) -> None:
-    """Put a text beside the epoch on Lightning's own training bar; other bars are left alone."""
+    """Shows a text on Lightning's training progress bar; other bars are unaffected."""
     bar: Any = trainer.progress_bar_callback
     if bar is None or not getattr(bar, "is_enabled", False):
         return

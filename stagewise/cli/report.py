@@ -13,7 +13,8 @@ from stagewise.files.writing import refuse_below_file
 from stagewise.reporting.html.report import FOLDER_NAME, HTML_NAME, OpenedRun, write_html_report
 from stagewise.reporting.run_report import draw_run, verdict_text, write_run_report
 from stagewise.reporting.scores import read_scores
-from stagewise.runs.store import STORE_NAME, open_run
+from stagewise.runs.open import open_run
+from stagewise.runs.probe_files import STORE_NAME
 from stagewise.runs.summary_file import summary_of
 
 

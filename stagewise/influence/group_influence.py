@@ -27,7 +27,7 @@ def group_influence(
     Args:
         current: ``[chain, draw, group * sample]``, sums of the losses of each group in each sample, nats.
         reference: the same chains at the reference probe, or None.
-        groups: as the sums were taken with.
+        groups: of the sums.
         centering: see :class:`~stagewise.influence.split.Centering`; the pooled within part is unbiased in
             equilibrium but for a factor 1 - 1 / effective draws, all chains together.
 

@@ -1,4 +1,4 @@
-"""The data of a run's probes as a digest: probes of other data do not compare."""
+"""Digest of the data of a run's probes: probes of other data are not comparable."""
 
 import hashlib
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from stagewise.structure import is_column, leaves
 
 
 def data_digest(batches: Iterable[Batch], groups: Groups) -> str:
-    """SHA-256 of the bytes of all tensors, of arrays and columns, and of the names and sizes of the groups.
+    """Returns SHA-256 of all tensors, arrays and columns, and of the names and sizes of the groups.
 
     Args:
         batches: of samples, on any device.

@@ -1,4 +1,4 @@
-"""Memory that each product of a probe needs, stated before any work, and refused beyond a limit."""
+"""Memory of each product of a probe, estimated in advance and checked against the limit."""
 
 import math
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ _FLOAT64 = 8
 _SCRATCH = 8
 """Copies of a probe's reduced draws while it is measured, beside those kept as references (measured: 4 to 6)."""
 _CONTROL = 4
-"""Copies of the control's reduced draws, and of those of the probe that are held against them."""
+"""Copies of the control's reduced draws, and of those of the probe that are compared with them."""
 _COPIES_MOVING = 3
-"""Of what one process sends to the first, while it comes and is read (measured)."""
+"""Copies of the data from another process while they are received and decoded (measured)."""
 _SAMPLE_MATRICES = 50
 """Matrices over samples: four parts of influence, correlation and both errors, and what the jackknife works with."""
 _LEAST_SHARE = 1 / 16
-"""Of the limit, for the gradients of groups, however much the other products need."""
+"""Of the limit, reserved for the gradients of groups."""
 
 _ADVICE = {
     "trace": "set save_trace to false, observe fewer samples, or draw less",
@@ -38,7 +38,7 @@ class ProbeSize:
 
     Attributes:
         num_samples: of the observed set.
-        num_chains: chains, all of which count whether they come in turn or at once.
+        num_chains: chains, whether sequential or batched.
         num_draws: of each chain.
         num_tokens: losses of a sample, masked ones too; 1 where losses have no tokens.
         num_groups: groups, at least the one of everything.
@@ -62,10 +62,10 @@ class ProbeSize:
 
 
 def memory_needed(size: ProbeSize) -> dict[str, float]:
-    """GiB that a probe holds at its peak, for each product that it is asked for.
+    """Returns the peak memory of each product of a probe, GiB.
 
-    Beside what the chains themselves need for their weights and passes. All but ``trace`` and the masks of groups is
-    independent of the length of sequences, but for those chosen for token x token.
+    Without the chains' weights and passes. Only ``trace``, the masks of groups and token x token depend on the length
+    of sequences.
 
     Args:
         size: of the probe.
@@ -73,8 +73,8 @@ def memory_needed(size: ProbeSize) -> dict[str, float]:
     Returns:
         ``trace``: draws in float32 and, for diagnostics, in float64. ``sample x sample``, ``group x group`` (with the
         reduced draws of the reference probes, which it shares with ``group x position``), ``group x position``,
-        ``token x token``: sums of 8 bytes for each chain and pair of tokens, and results. What is not asked for is left
-        out.
+        ``token x token``: sums of 8 bytes for each chain and pair of tokens, and results. Only products that are
+        enabled.
     """
     draws = size.num_chains * size.num_draws
     kept = size.num_samples * (size.num_tokens if size.save_trace else 1)
@@ -99,21 +99,21 @@ def memory_needed(size: ProbeSize) -> dict[str, float]:
 def check_memory(
     config: ProbeConfig, sgld: SGLDConfig, *, loss_shape: Sequence[int], num_groups: int, num_processes: int = 1
 ) -> float:
-    """Refuse what needs more memory than the limit, and say which product it is and what to change.
+    """Checks the memory against the limit; the error names the largest product and a remedy.
 
     Args:
-        config: what is asked for, and the limit.
-        sgld: how many draws.
+        config: products and limit.
+        sgld: number of draws.
         loss_shape: of the losses of the observed set, ``[sample]`` or ``[sample, token]``.
         num_groups: groups, at least the one of everything.
         num_processes: that share the chains.
 
     Returns:
-        What all products together need, GiB.
+        Memory of all products, GiB.
 
     Raises:
-        InputError: all products together need more than the limit; or products of tokens where there are none, or of
-            samples that are not there.
+        InputError: the products need more than the limit; products of tokens with losses ``[sample]``; or unknown
+            samples.
     """
     size, has_tokens = loss_shape[0], len(loss_shape) > 1
     bins, chosen = config.position_bins, config.token_samples or []
@@ -155,20 +155,20 @@ def check_memory(
 def gradient_memory(
     config: ProbeConfig, others_gib: float, *, num_groups: int, num_weights: int, weight_bytes: int = 4
 ) -> tuple[int | None, float]:
-    """Returns how many weights' gradients are held at once for dot products between groups.
+    """Returns the number of weights whose gradients are held at once for dot products between groups.
 
-    They get what the other products leave of the limit, a sixteenth of it at least. Where that is not enough for all
-    weights, they are taken in blocks, each with passes of its own: nothing is refused for them.
+    They get the rest of the limit, at least a sixteenth of it. If that is not enough for all weights, they are
+    processed in blocks, each with its own passes.
 
     Args:
-        config: the limit, and whether there are dot products at all.
-        others_gib: what the other products need, see :func:`check_memory`.
+        config: limit and ``gradient_dot``.
+        others_gib: memory of the other products, see :func:`check_memory`.
         num_groups: groups, at least the one of everything.
         num_weights: that chains move.
         weight_bytes: of an entry of a gradient, 4 or 8.
 
     Returns:
-        The size of a block, None for all weights at once; and what it needs where the module is, GiB: two gradients for
+        The size of a block, None for all weights at once; and its memory on the module's device, GiB: two gradients for
         each group.
     """
     if not config.gradient_dot:

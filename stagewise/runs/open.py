@@ -53,7 +53,7 @@ def open_run(
         path: log directory of the run, or its ``influence.zarr``.
         trace: also load the recorded losses of every draw (``loss``), where ``probe.save_trace`` kept them, and the
             influence between tokens (``token_bif``), which are by far the largest parts.
-        variables: only these of the data sets, where they have them; all if None.
+        variables: names of the variables to load; all if None.
         damaged: treatment of a probe whose file is damaged, half copied or missing: ``skip`` names it in a warning
             and continues with the others, ``raise`` refuses the run.
 
@@ -68,14 +68,14 @@ def open_run(
         ``summary`` holds ``summary.json`` as text, where the run has finished.
 
     Raises:
-        InputError: there is no store, or no probe in it that can be read; it was written by a newer version; a probe is
-            damaged, with ``raise``; or there are neither draws nor tokens to load.
+        InputError: there is no store or no readable probe; a newer format; a damaged probe, with ``raise``; or neither
+            draws nor tokens to load.
     """
     store = _locate(Path(path))
     refuse_newer(store, store_version(store / GROUP_NAME))
     files = probe_files(store)
     if not files:
-        raise InputError(f"got {store}, which holds no finished probe; expected at least one; let the run go on")
+        raise InputError(f"got {store}, which holds no finished probe; expected at least one; wait for the run")
     probes: dict[int, Content] = {}
     faults = []
     for step, file in followed(list(files.items()), "reading probes"):
@@ -83,7 +83,7 @@ def open_run(
             probes[step] = read_probe(file, step, trace=trace, variables=variables)
         except (NewerFormat, MemoryError):
             raise
-        except Exception as error:  # whatever a damaged file makes of the libraries that read it
+        except Exception as error:  # any exception of the libraries that read a damaged file
             faults.append(f"{file}, which cannot be read: {type(error).__name__}: {_line(error)}")
     faults += _lacking(store, len(files))
     for fault in faults:

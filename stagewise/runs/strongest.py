@@ -1,4 +1,4 @@
-"""The pairs of groups with the strongest influence in a run."""
+"""Pairs of groups with the strongest influence in a run."""
 
 import numpy as np
 import xarray as xr
@@ -11,13 +11,13 @@ from stagewise.runs.equilibrium import settled_probes
 def strongest_pairs(
     run: xr.Dataset, count: int = 4, *, part: str = "within", confidence: float = 0.95
 ) -> list[tuple[str, str]]:
-    """Pairs of groups by their largest influence, each pair once.
+    """Returns pairs of groups by their largest influence, each pair once.
 
     What is significant at a probe in equilibrium comes first, by its size; then the others by theirs.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it, with group influence.
-        count: so many, at most.
+        count: maximal number of pairs.
         part: ``within``, ``drift``, ``between`` or ``total``.
         confidence: of the interval beyond which an influence is significant.
 

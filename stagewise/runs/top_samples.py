@@ -25,8 +25,8 @@ def top_samples(
 ) -> xr.Dataset:
     """Returns pairs of samples with the most negative and the most positive influence, from the stored matrices.
 
-    They are the extremes of many pairs, each far noisier than a group: chance alone produces some of them. Read their
-    intervals, and groups first.
+    These are extremes of many pairs, each far noisier than a group: some are due to chance. See their intervals, and
+    groups first.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
@@ -39,11 +39,11 @@ def top_samples(
 
     Returns:
         Over ``side`` (helpful, harmful) and ``rank`` (0 = the most extreme): ``sample`` and ``sample_j``, positions in
-        the observed set, -1 where there are fewer pairs; ``value`` (nats^2, negative = helpful), ``se``, ``low``,
+        the observed set, -1 if there are fewer pairs; ``value`` (nats^2, negative = helpful), ``se``, ``low``,
         ``high`` (nats^2; NaN with one chain, the ends out of equilibrium too).
 
     Raises:
-        InputError: no probe at that step, no such sample, a count below 1, an unknown part, or one that is not stored.
+        InputError: no probe at that step, unknown sample, a count below 1, or a part that is unknown or not stored.
     """
     probe = _probe(run, step, count)
     value, error = (sample_matrix(probe, part, error=error).values[0].astype(np.float64) for error in (False, True))

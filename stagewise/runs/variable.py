@@ -11,16 +11,16 @@ class Variable:
 
     Attributes:
         name: in the data set.
-        axes: of its values at one probe; a run has ``step`` in front of them, but for coordinates.
-        units: as in the attribute of that name; ``1`` for pure numbers, ``""`` for text and truth values.
+        axes: at one probe; a run has ``step`` in front, except for coordinates.
+        units: as in the attribute; ``1`` for pure numbers, ``""`` for text and booleans.
         long_name: a few words, for axes of figures.
         meaning: a sentence of the documentation.
-        sign: what a negative or a positive value means; empty where there is nothing to say.
+        sign: meaning of a negative or positive value, or empty.
         source: paper, or the module that has the formula.
         coordinate: True for a coordinate.
 
     Raises:
-        InputError: no name or no words.
+        InputError: an empty name, long_name or meaning.
     """
 
     name: str

@@ -376,14 +376,15 @@ BY_NAME = {variable.name: variable for variable in VARIABLES}
 
 
 def described(run: xr.Dataset) -> xr.Dataset:
-    """Adds ``long_name`` and ``units``, and ``sign`` where it matters, to the variables of a run; others stay.
+    """Adds ``long_name`` and ``units``, and ``sign`` if defined, to the variables of a run.
 
     Args:
-        run: with variables of this or an earlier version; those that the table does not have are left as they are.
+        run: of this or an earlier version; unknown variables are unaffected.
     """
     for name, values in run.variables.items():
         known = BY_NAME.get(str(name))
         if known is not None:
-            told = {"long_name": known.long_name, "units": known.units} | ({"sign": known.sign} if known.sign else {})
-            values.attrs = dict(values.attrs) | told
+            values.attrs = dict(values.attrs) | {"long_name": known.long_name, "units": known.units}
+            if known.sign:
+                values.attrs["sign"] = known.sign
     return run

@@ -10,7 +10,7 @@ class LocalPosterior:
     Attributes:
         nbeta: inverse temperature times the number of samples.
         localization: precision of the Gaussian around w*.
-        weight_decay: of the run, where it is part of the target.
+        weight_decay: of the run, if it is part of the target.
     """
 
     nbeta: float
@@ -19,7 +19,7 @@ class LocalPosterior:
 
     @property
     def precision(self) -> float:
-        """Curvature beside that of the loss: localization + nbeta weight_decay."""
+        """Precision of the quadratic terms: localization + nbeta weight_decay."""
         return self.localization + self.nbeta * self.weight_decay
 
     @property

@@ -313,5 +313,5 @@ def test_a_loss_that_is_not_finite_in_the_sampling_set_is_refused_by_its_sample(
     module, (x, y) = case
     bad = y.clone()
     bad[2] = torch.nan
-    with pytest.raises(LossContractError, match="in samples 2 of the sampling set, whose gradients drive the chains"):
+    with pytest.raises(LossContractError, match="in samples 2 of the sampling set"):
         Prober(module, squared, ProbeData((x, y), (x, bad)), sgld=SGLD, config=ProbeConfig(chunk_size=3))

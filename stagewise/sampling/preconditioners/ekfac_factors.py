@@ -24,20 +24,20 @@ def ekfac_preconditioner(
     target: Target,
     posterior: LocalPosterior,
 ) -> KroneckerPreconditioner:
-    """Builds P at the current weights of ``module``, which is left bit for bit as it was.
+    """Builds P at the current weights of ``module``, which is not changed.
 
     Args:
-        settings: what to build.
+        settings: of P.
         module: its current weights are w*.
         target: per-sample loss, compared with ``settings.loss``; the sampling set (x, y), ``chunk_size`` samples for
-            each forward pass; and the parameters that the chain moves, where masks are to be all True.
+            each forward pass; and the parameters that the chain moves; masks must be all True.
         posterior: of the chain.
 
     Returns:
         P over the flat weights in the order of :func:`~stagewise.sampling.selection.trainable`.
 
     Raises:
-        InputError: curvlinops is missing, or the module, the batch or the loss does not fit; says what to do.
+        InputError: curvlinops is missing, or the module, the batch or the loss is not supported.
     """
     localization, sampling = posterior.precision, target.driving
     require(
