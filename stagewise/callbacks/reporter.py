@@ -31,8 +31,10 @@ from stagewise.reporting.scalars import probe_scalars
 from stagewise.reporting.summary import build_summary, failures
 from stagewise.reporting.tensorboard import images_due, write_matrices, write_text
 from stagewise.runs.equilibrium import flag_line
+from stagewise.runs.open import open_run
+from stagewise.runs.probe_files import STORE_NAME
 from stagewise.runs.samples_file import write_samples
-from stagewise.runs.store import STORE_NAME, ProbeStore, open_run, write_summary
+from stagewise.runs.store import ProbeStore, write_summary
 from stagewise.runs.verdict import VARIABLES, Verdict, judge
 from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
 
