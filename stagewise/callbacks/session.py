@@ -186,7 +186,7 @@ def examined(trainer: Trainer, record: Record, look: Callable[..., Subject], *, 
             finds later ones.
     """
     if goes_on:
-        return look(lost=[loss["sample"] for loss in record.lost_samples])
+        return look(lost=[entry["sample"] for entry in record.lost_samples])
     subject = look(lost=None)
     agreed = trainer.strategy.broadcast(subject.lost)
     if agreed != subject.lost:
