@@ -44,7 +44,7 @@ def test_nothing_heavy_is_loaded_for(name):
     assert seconds < 0.3
 
 
-@pytest.mark.parametrize("command", ["detect", "report"])
+@pytest.mark.parametrize("command", [pytest.param("detect", marks=pytest.mark.slow), "report"])
 def test_commands_that_read_a_run_load_no_lightning(command):
     code = f"""
 from stagewise.cli.main import main
