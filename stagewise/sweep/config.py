@@ -37,6 +37,13 @@ class Precision(StrEnum):
     bf16 = "bf16-mixed"
 
 
+class Axis(StrEnum):
+    """Horizontal axis of the figures of a sweep."""
+
+    steps = "steps"
+    tokens = "tokens"
+
+
 @dataclass(frozen=True)
 class TextSettings:
     """Choice of the sequences that are observed, and of those that drive the chains, the same at all checkpoints.
@@ -159,7 +166,8 @@ class SweepConfig:
         name_steps: name of a checkpoint to its training step, where the name does not tell; only these are taken.
         name_tokens: name of a checkpoint to the tokens that it has seen; only these are taken. The number in a name
             stands for its step where ``name_steps`` does not tell.
-        tokens_per_step: tokens of a training step, where names do not tell tokens.
+        tokens_per_step: tokens of a training step; goes before the rounded numbers in names.
+        axis: of figures: steps, or the tokens that the model has seen, which must be known of each checkpoint.
 
     Raises:
         InputError: a value out of range, or settings that would differ between checkpoints.
@@ -188,6 +196,7 @@ class SweepConfig:
     name_steps: dict[str, NonNegativeInt] | None = None
     name_tokens: dict[str, NonNegative] | None = None
     tokens_per_step: Positive | None = None
+    axis: Axis = Axis.steps
 
     def __post_init__(self) -> None:
         settle_fields(self)

@@ -1,10 +1,11 @@
 """Source of checkpoints from their name and the requested steps."""
 
+from itertools import pairwise
 from pathlib import Path
 
 from stagewise.errors import InputError
-from stagewise.sweep.checkpoint_names import NameRules
-from stagewise.sweep.config import SweepConfig
+from stagewise.sweep.checkpoint_names import NameRules, shown
+from stagewise.sweep.config import Axis, SweepConfig
 from stagewise.sweep.hub import HubCheckpoints
 from stagewise.sweep.lightning_files import lightning_files
 from stagewise.sweep.sources import Checkpoints, FolderCheckpoints, LightningCheckpoints, Limits
@@ -102,3 +103,31 @@ def check_limits(source: Checkpoints, steps: list[int]) -> Limits:
                 "one model along its training; leave the others out with --steps"
             )
     return first
+
+
+def check_tokens(source: Checkpoints, steps: list[int], axis: Axis) -> None:
+    """Refuses an axis of tokens where these are not known, or do not grow from step to step.
+
+    Args:
+        source: of the checkpoints.
+        steps: of the sweep, increasing.
+        axis: of its figures.
+
+    Raises:
+        InputError: as said.
+    """
+    if axis is not Axis.tokens:
+        return
+    known = [source.told(step) for step in steps]
+    without = [one.name for one in known if one.tokens is None]
+    if without:
+        raise InputError(
+            f"got axis=tokens and checkpoints {shown(without)}, whose tokens are not known; expected those of each; "
+            "give tokens_per_step, or name_tokens"
+        )
+    for one, after in pairwise(known):
+        if (after.tokens or 0) < (one.tokens or 0):
+            raise InputError(
+                f"got checkpoint {after.name} of {after.tokens:,} tokens after {one.name} of {one.tokens:,}; expected "
+                "tokens that grow with the steps; correct name_tokens or name_steps"
+            )

@@ -160,6 +160,7 @@ def _facts(sweep: Sweep, component: str, circuits: Mapping[int, Circuits]) -> di
         "names": [sweep.source.told(step).name for step in sweep.steps],
         "step_tokens": [sweep.source.told(step).tokens for step in sweep.steps],
         "branch": config.branch,
+        "axis": str(config.axis),
         "reference": "the checkpoint before, among those of the sweep",
         "corpus": config.corpus,
         "context": config.data.context,

@@ -22,7 +22,7 @@ from stagewise.sweep.components import expand, needs_model
 from stagewise.sweep.config import SweepConfig
 from stagewise.sweep.data import check_context, data_hash, decoded, first_token, load_tokenizer, sweep_data
 from stagewise.sweep.estimate import describe_cost, estimate
-from stagewise.sweep.find_checkpoints import check_limits, find_checkpoints
+from stagewise.sweep.find_checkpoints import check_limits, check_tokens, find_checkpoints
 from stagewise.sweep.identities import check_same_checkpoints, note_checkpoints
 from stagewise.sweep.measure import Task, compute, device_of, make_prober, measure_cells
 from stagewise.sweep.ranks import agreed
@@ -30,7 +30,7 @@ from stagewise.sweep.sources import Checkpoints
 
 _FREE = (
     *("steps", "output", "components", "circuits", "query", "num_workers", "backend", "cache_dir"),
-    *("step_pattern", "branch", "name_steps", "name_tokens", "tokens_per_step"),
+    *("step_pattern", "branch", "name_steps", "name_tokens", "tokens_per_step", "axis"),
 )
 """Settings that say which cells there are and where they run, not what a cell is."""
 
@@ -120,6 +120,7 @@ def prepare_sweep(config: SweepConfig, share: ChainShare = ALONE) -> Sweep:
         source = find_checkpoints(config)
         chosen = choose(source.steps(), config.steps)
         steps = list(chosen.steps)
+        check_tokens(source, steps, config.axis)
         limits = check_limits(source, steps)
         tokenizer = load_tokenizer(config, source)
         check_context(config, limits)

@@ -6,6 +6,9 @@ import torch
 from transformers import BertConfig, BertForMaskedLM
 
 from stagewise.errors import InputError
+from stagewise.reporting.token_axis import run_tokens
+from stagewise.runs.open import open_run
+from stagewise.sweep.config import CircuitSettings
 from stagewise.sweep.find_checkpoints import find_checkpoints
 from stagewise.sweep.study import prepare_sweep
 from tests.sweep.tiny import SIZE, model, save_checkpoints, swept, tiny_config, tokenizer
@@ -67,6 +70,20 @@ def test_numbered_folders_take_the_tokens_that_are_given(checkpoints, tmp_path):
     assert [(step, source.told(step).tokens) for step in source.steps()] == [(0, 3_500_000_000), (1, 7_000_000_000)]
     with pytest.raises(InputError, match="in which there is none of those in name_steps"):
         find_checkpoints(replace(config, name_steps={"ckpt_7": 4}))
+
+
+def test_an_axis_of_tokens_needs_them_and_is_noted_for_the_figures(checkpoints, tmp_path):
+    folder = named(tmp_path / "them", checkpoints, "step500", "step1000")
+    config = tiny_config(tmp_path, folder, axis="tokens", circuits=CircuitSettings(enabled=False))
+    with pytest.raises(InputError, match=r"axis=tokens and checkpoints step500, step1000, whose tokens are not known"):
+        prepare_sweep(config)
+    falling = replace(config, name_tokens={"step500": 5, "step1000": 4})
+    with pytest.raises(InputError, match="got checkpoint step1000 of 4 tokens after step500 of 5"):
+        prepare_sweep(falling)
+    swept(replace(config, tokens_per_step=2_097_152))
+    steps, tokens = run_tokens(open_run(tmp_path / "out"))
+    assert steps.tolist() == [500, 1000]
+    assert tokens.tolist() == [500 * 2_097_152, 1000 * 2_097_152]
 
 
 def test_a_sweep_runs_over_folders_as_a_trainer_names_them(checkpoints, tmp_path):
