@@ -128,7 +128,8 @@ class SweepConfig:
     Attributes:
         checkpoints: name on the Hugging Face hub, whose revisions are its checkpoints; a folder with one subfolder for
             each, as ``save_pretrained`` writes them; both with the step in their names (``step<k>``, ``step-<k>``,
-            ``step<k>-tokens<n>B``, ``stage1-step<k>-tokens<n>B``, ``checkpoint-<k>``, ``global_step<k>``, ...); or a
+            ``step<k>-tokens<n>B``, ``stage1-step<k>-tokens<n>B``, ``checkpoint-<k>``, ``global_step<k>``, ...); a
+            folder of plain state dicts of TransformerLens (``step<k>.pth``), see :mod:`stagewise.sweep.lens_states`; a
             Lightning ``.ckpt`` file or a folder of them, with ``step=<k>`` in their names or ``global_step`` inside.
         corpus: ``stdlib``; a text file, a table (JSON lines, CSV, Parquet, Arrow), a folder of either, a data set as
             ``save_to_disk`` wrote it, or a pattern, see :func:`stagewise.lm.local_files.local_documents`; or the name

@@ -7,6 +7,7 @@ from stagewise.errors import InputError
 from stagewise.sweep.checkpoint_names import NameRules, shown
 from stagewise.sweep.config import Axis, SweepConfig
 from stagewise.sweep.hub import HubCheckpoints
+from stagewise.sweep.lens_checkpoints import LensCheckpoints
 from stagewise.sweep.lightning_files import lightning_files
 from stagewise.sweep.sources import Checkpoints, FolderCheckpoints, LightningCheckpoints, Limits
 
@@ -40,7 +41,10 @@ def find_checkpoints(config: SweepConfig) -> Checkpoints:
         return HubCheckpoints.find(given, name_rules(config), asked, config.cache_dir)
     pattern = config.step_pattern
     if path.is_dir():
+        lens = LensCheckpoints(path, name_rules(config))
         folder = FolderCheckpoints(path, name_rules(config))
+        if lens.steps() and {found.name for found in folder.names.values()} <= set(lens.files):
+            return lens
         if folder.steps():
             return folder
     files = [path] if path.is_file() else list(path.rglob("*.ckpt"))
@@ -79,8 +83,9 @@ def _nothing(path: Path, config: SweepConfig) -> str:
         return f"{start} whose name is {pattern!r}{found}; expected some; correct step_pattern"
     return (
         f"{start}{found}; expected subfolders with their step in their names (step<k>, step_<k>, step<k>-tokens<n>B, "
-        "checkpoint-<k>, global_step<k>, iter_<k>, ...), each as save_pretrained writes it, or .ckpt files of "
-        r"Lightning; rename them, or set step_pattern to a regular expression, e.g. 'model_e\d+_s(\d+)'"
+        "checkpoint-<k>, global_step<k>, iter_<k>, ...), each as save_pretrained writes it, state dicts of "
+        "TransformerLens (.pth), or .ckpt files of Lightning; rename them, or set step_pattern to a regular "
+        r"expression, e.g. 'model_e\d+_s(\d+)'"
     )
 
 
