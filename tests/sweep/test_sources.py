@@ -14,7 +14,7 @@ from stagewise.sweep.lightning_files import lightning_files
 from stagewise.sweep.results import write_results
 from stagewise.sweep.sources import FolderCheckpoints, Limits
 from stagewise.sweep.study import prepare_sweep, run_cells
-from tests.sweep.tiny import FAMILIES, VOCAB, model, save_checkpoints, tiny_config
+from tests.sweep.tiny import FAMILIES, OTHERS, VOCAB, model, save_checkpoints, tiny_config
 
 MODEL = {
     "class_path": "stagewise.lm.module.CausalLM",
@@ -26,7 +26,7 @@ def silent(_: str) -> None:
     pass
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "gemma"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "gemma", *OTHERS])
 def test_a_sweep_runs_over_each_family(family, tmp_path):
     begins = family in ("llama", "gemma")
     config = tiny_config(tmp_path, save_checkpoints(tmp_path / "them", [3, 20], family, begins))
