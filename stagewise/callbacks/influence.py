@@ -16,6 +16,7 @@ from stagewise.callbacks.faults import PROBE, Faults, OnError
 from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.no_logging import metrics_refused
 from stagewise.callbacks.probe_sources import FirstBatch, ProbeSources, masks_of_component
+from stagewise.callbacks.ranks import Ranks, data_of_rank_zero
 from stagewise.callbacks.reporter import Listener, Reporter
 from stagewise.callbacks.resume import (
     baselines_of,
@@ -51,7 +52,11 @@ class InfluenceCallback(HostCallback):
     Training is left bit for bit as it would be without the callback: weights, gradients, optimizer, buffers, train and
     eval flags, random states and data order. A probe whose chains are not to be trusted is flagged, see
     :class:`~stagewise.probes.flags.Thresholds`; with ``schedule.max_overhead`` probes keep to a share of the training
-    time, and those that do not fit are skipped and counted. Under DDP every rank probes and rank zero writes.
+    time, and those that do not fit are skipped and counted.
+
+    Under DDP the ranks share the chains of each probe, and rank zero decides and writes: its weights, buffers and data
+    are probed. Results are those of one rank, bit for bit with the sequential engine on a CPU at the same number of
+    threads. The loss must not communicate between ranks.
 
     An observed sample whose loss is not finite is left out from then on, named in a warning and in ``summary.json``
     (``lost_samples``).
@@ -153,7 +158,10 @@ class InfluenceCallback(HostCallback):
         resumed, self._resumed = self._resumed, None
         self._take_up(resumed, trainer.global_step)
         state, settings = self._state, RunSettings(self.schedule, self.probe, self.component)
-        subject, data, first_batch, loss = self._examine(trainer, pl_module, goes_on=resumed is not None)
+        ranks = Ranks.of(trainer, self._faults.goes_on)
+        subject, data, first_batch, loss = ranks.all_or_none(
+            lambda: self._examine(trainer, pl_module, ranks, goes_on=resumed is not None)
+        )
         state.fingerprint = subject.fingerprint(self.sgld) | {"loss": loss} | baselines_of(self.probe) | settings.named
         if resumed is not None:
             check_unchanged(resumed["fingerprint"], state.fingerprint)
@@ -171,7 +179,7 @@ class InfluenceCallback(HostCallback):
         self._known.path = state.folder = folder
         reporter = Reporter(trainer, folder, state, settings, self._faults, self._listeners)
         reporter.begin(data.groups, subject.groups)
-        self._session = ProbeSession(trainer, pl_module, subject, state, settings, reporter, self._faults)
+        self._session = ProbeSession(trainer, pl_module, subject, state, settings, reporter, self._faults, ranks)
         self._session.first_batch = first_batch
         self._session.begin()
 
@@ -191,18 +199,21 @@ class InfluenceCallback(HostCallback):
         self._faults.record = state.record
 
     def _examine(
-        self, trainer: Trainer, module: LightningModule, *, goes_on: bool
+        self, trainer: Trainer, module: LightningModule, ranks: Ranks, *, goes_on: bool
     ) -> tuple[Subject, ProbeData, FirstBatch, str]:
         """Examines loss and data; returns them, what awaits the first batch, and the loss as text."""
         state = self._state
         with metrics_refused(module):
             loss_fn, data, first_batch = self.sources.resolve(trainer, module)
+            data = data_of_rank_zero(data, ranks)
             masks = masks_of_component(self.component, module, self.sgld)
             context = forward_context(trainer)
             target = target_of(module, loss_fn, data, self.probe, masks=masks, forward_context=context)
-            look = partial(examine, module, target, data.groups, self.sgld, self.probe, warn=rank_zero_warn)
+            look = partial(
+                examine, module, target, data.groups, self.sgld, self.probe, share=ranks.share, warn=rank_zero_warn
+            )
             known = goes_on or bool(state.carried.references.steps)
-            subject = examined(trainer, state.record, look, goes_on=known)
+            subject = examined(ranks, state.record, look, trainer.global_step, goes_on=known)
             if isinstance(self.sgld.preconditioner, AdamMoments):
                 second_moments(trainer, module)  # refuses other optimizers
         own = getattr(module, "per_sample_loss", None)

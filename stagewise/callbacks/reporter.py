@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from stagewise.callbacks.faults import LISTENER, LOGGER, PROBE, Faults
+from stagewise.callbacks.outcome import Outcome
 from stagewise.callbacks.run_state import RunSettings, RunState
 from stagewise.callbacks.trainer_facts import show_on_bar, writers
 from stagewise.errors import InputError
@@ -21,7 +22,6 @@ from stagewise.probes.lost_samples import kinds_seen, not_finite_rows
 from stagewise.reporting import tags
 from stagewise.reporting.classes_page import classes_page, write_classes_page
 from stagewise.reporting.overview_files import write_overview
-from stagewise.reporting.scalars import probe_scalars
 from stagewise.reporting.summary import build_summary, failures, summary_markdown
 from stagewise.reporting.tensorboard import images_due, write_layout, write_matrices, write_text
 from stagewise.runs.equilibrium import flag_line
@@ -30,7 +30,10 @@ from stagewise.runs.verdict import VARIABLES, Verdict, judge
 from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
 
 Listener = Callable[[int, xr.Dataset | None], None]
-"""Called with a probe's training step and its data set, None where all chains failed; it must not change either."""
+"""Called with a probe's training step and its data set, None where all chains failed; it must not change either.
+
+Under DDP it is called on every rank, on others than zero with a data set without draws and without matrices over
+samples and tokens."""
 
 
 class Reporter:
@@ -94,16 +97,15 @@ class Reporter:
             )
         log_values(self._trainer, {tags.SKIPPED: float(len(record.skipped_steps))}, step, self._faults)
 
-    def keep(self, step: int, result: xr.Dataset | None, trace: Trace) -> None:
+    def keep(self, step: int, outcome: Outcome) -> None:
         """Count a probe, and write it on rank zero: the file, then pictures.
 
         Args:
             step: training step.
-            result: its data set; None where all chains failed.
-            trace: of its chains.
+            outcome: of the probe.
         """
-        record = self._state.record
-        record.add(step, result, chains_dropped=len(trace.dropped))
+        record, result = self._state.record, outcome.result
+        record.add(step, result, chains_dropped=len(outcome.trace.dropped))
         if result is None:
             return
         result.attrs |= self._settings.named
@@ -116,30 +118,30 @@ class Reporter:
         with self._faults.contained(LOGGER, step):
             write_matrices(writers(self._trainer) if drawn else (), result)
 
-    def tell(self, step: int, found: tuple[xr.Dataset | None, Trace] | None) -> None:
+    def tell(self, step: int, outcome: Outcome | None) -> None:
         """Tell of a probe: warnings, values by tag, the bar, and those that listen.
 
         Args:
             step: training step.
-            found: its data set and its chains; None where it failed.
+            outcome: of the probe; None where it failed.
         """
-        result, trace = (None, None) if found is None else found
-        if trace is not None:
-            record, dropped = self._state.record, len(trace.dropped)
-            warn_of_dropped_chains(trace, lost=result is None)
+        result = None if outcome is None else outcome.result
+        if outcome is not None:
+            record = self._state.record
+            warn_of_dropped_chains(outcome.trace, lost=result is None)
             if result is not None:
                 self._warn_of_new_flags(step, result.attrs["flags"])
-            log_values(self._trainer, self._values(result, chains_dropped=dropped), step, self._faults)
+            log_values(self._trainer, self._values(outcome), step, self._faults)
             show_on_bar(self._trainer, f"{len(record.steps)} probes, {record.probe_seconds:.0f} s")
         for listener in tuple(self._listeners):
             with self._faults.contained(LISTENER, step):
                 listener(step, result)
 
-    def _values(self, result: xr.Dataset | None, *, chains_dropped: int) -> dict[str, float]:
+    def _values(self, outcome: Outcome) -> dict[str, float]:
         """Values by tag: what a probe measured, and what is counted over the run."""
         record = self._state.record
-        values = {tags.FLAGGED: 1.0} if result is None else probe_scalars(result)
-        values[tags.CHAINS_DROPPED] = float(chains_dropped)
+        values = {tags.FLAGGED: 1.0} if outcome.result is None else dict(outcome.values)
+        values[tags.CHAINS_DROPPED] = float(len(outcome.trace.dropped))
         if self._settings.schedule.max_overhead is not None:
             values[tags.SKIPPED] = float(len(record.skipped_steps))
         if record.overhead is not None:

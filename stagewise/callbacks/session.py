@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 
-import xarray as xr
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from stagewise.callbacks.attempt import attempt
 from stagewise.callbacks.faults import PROBE, Faults
+from stagewise.callbacks.outcome import Outcome, outcome_of
 from stagewise.callbacks.probe_sources import FirstBatch
+from stagewise.callbacks.ranks import Ranks
 from stagewise.callbacks.reporter import Reporter
 from stagewise.callbacks.run_state import RunSettings, RunState
 from stagewise.callbacks.trainer_facts import second_moments, show_on_bar
@@ -18,10 +19,6 @@ from stagewise.probes.prober import Prober
 from stagewise.probes.subject import Subject
 from stagewise.sampling.config import EngineName, ResolvedSGLD
 from stagewise.sampling.preconditioners.diagonal import AdamMoments
-from stagewise.sampling.trace import Trace
-
-Found = tuple[xr.Dataset | None, Trace]
-"""A probe: its data set, None where all chains failed, and its chains."""
 
 
 class ProbeSession:
@@ -44,6 +41,7 @@ class ProbeSession:
         settings: RunSettings,
         reporter: Reporter,
         faults: Faults,
+        ranks: Ranks,
     ) -> None:
         """Start the clock.
 
@@ -55,7 +53,9 @@ class ProbeSession:
             settings: of the probes.
             reporter: tells of them.
             faults: takes in what goes wrong.
+            ranks: that share the chains.
         """
+        self._ranks = ranks
         self._trainer, self._module = trainer, module
         self.subject = subject
         self.prober: Prober | None = None
@@ -98,7 +98,7 @@ class ProbeSession:
     def _affords(self, max_overhead: float, step: int) -> bool:
         """True if the budget allows the probe at a step; one that it does not is counted and reported."""
         # Every rank has a clock of its own: one decides, so that all of them probe or none does.
-        allowed = self._trainer.strategy.broadcast(affords(self._state.record, max_overhead))
+        allowed = self._ranks.decide(lambda: affords(self._state.record, max_overhead))
         if not allowed:
             self._reporter.skipped(step, max_overhead)
         return allowed
@@ -108,13 +108,15 @@ class ProbeSession:
         state, found = self._state, None
         number = state.record.num_attempts
 
-        def measure() -> Found:
+        def measure() -> Outcome:
             adam = isinstance(state.watch.given.preconditioner, AdamMoments)
             moments = second_moments(self._trainer, self._module) if adam else None
-            sgld = state.watch.before_probe(self._trainer, self._module, self.subject.target, step, moments)
+            sgld = state.watch.before_probe(
+                self._trainer, self._module, self.subject.target, step, moments, ranks=self._ranks
+            )
             prober = self.prober or self._make(sgld)
             show_on_bar(self._trainer, f"probing step {step} ...")
-            return prober.probe(
+            result, trace = prober.probe(
                 self._module,
                 step,
                 second_moments=moments,
@@ -122,20 +124,28 @@ class ProbeSession:
                 number=number,
                 leave_out=False,
             )
+            lost = prober.lost_in(trace) if result is None else ()
+            return outcome_of((result, trace), lost, state.carried, self._ranks)
 
         try:
             for _ in range(2):
                 found = attempt(
-                    self._trainer, self._module, state.carried, self._faults, step, measure, self._halve_chunks
+                    self._ranks, self._module, state.carried, self._faults, step, measure, self._halve_chunks
                 )
-                lost = found is not None and found[0] is None
-                if not (lost or self._trainer.world_size > 1) or not self.leave_out(found):
+                if found is None or not found.lost or not self._leave_out(found):
                     break
-            if found is not None:
-                state.engine = found[1].engine and str(found[1].engine)
-                self._reporter.keep(step, *found)
         finally:
             state.record.add_probe_time(self._stopwatch.lap(), finished=found is not None)
+        # With on_error="raise" a fault ends the run, on all ranks then.
+        if self._ranks.alone:
+            self._report(step, found)
+        else:
+            self._ranks.all_or_none(lambda: self._report(step, found))
+
+    def _report(self, step: int, found: Outcome | None) -> None:
+        if found is not None:
+            self._state.engine = found.trace.engine and str(found.trace.engine)
+            self._reporter.keep(step, found)
         self._reporter.tell(step, found)
 
     def _make(self, sgld: ResolvedSGLD) -> Prober:
@@ -159,37 +169,39 @@ class ProbeSession:
         self.subject = smaller
         return self.prober is None or self.prober.halve_chunks()
 
-    def leave_out(self, found: Found | None) -> bool:
-        """Leave out the samples that kept a probe from its chains; every rank calls this. True where there are such."""
-        result, trace = (None, None) if found is None else found
-        lost = result is None and trace is not None
-        samples = self.subject.lost_in(trace) if lost and trace is not None else ()
-        samples = self._trainer.strategy.broadcast(samples)
-        if not samples or trace is None or self.prober is None:
+    def _leave_out(self, found: Outcome) -> bool:
+        """Leave out the samples that kept a probe from its chains, on every rank; True where that could be done."""
+        prober = self.prober
+        if prober is None:
             return False
-        with self._faults.contained(PROBE, trace.step):
-            self.prober.leave_out(self._module, samples, trace)
-            self.subject = self.prober.subject
-            self._state.record.add_lost(samples, trace.step)
-            return True
-        return False
+
+        def cut() -> bool:
+            with self._faults.contained(PROBE, found.trace.step):
+                prober.leave_out(self._module, found.lost, found.trace)
+                self.subject = prober.subject
+                self._state.record.add_lost(found.lost, found.trace.step)
+                return True
+            return False
+
+        return all(self._ranks.gather(self._ranks.all_or_none(cut)))
 
 
-def examined(trainer: Trainer, record: Record, look: Callable[..., Subject], *, goes_on: bool) -> Subject:
+def examined(ranks: Ranks, record: Record, look: Callable[..., Subject], step: int, *, goes_on: bool) -> Subject:
     """The subject of the probes, without the samples whose loss is not finite; every rank calls this.
 
     Args:
-        trainer: of the run.
+        ranks: of the run.
         record: takes in which samples these are.
         look: examines it, given ``lost``.
+        step: training step.
         goes_on: whether earlier probes of the run are known: then the samples are those of the record, so that a run
             that was stopped goes on as if it had not been; samples that have turned bad since are found by a probe.
     """
     if goes_on:
         return look(lost=[it["sample"] for it in record.lost_samples])
-    subject = look(lost=None)
-    agreed = trainer.strategy.broadcast(subject.lost)
+    subject = ranks.each(lambda: look(lost=None))
+    agreed = ranks.decide(lambda: subject.lost)
     if agreed != subject.lost:
         subject = look(lost=agreed)
-    record.add_lost(agreed, trainer.global_step)
+    record.add_lost(agreed, step)
     return subject

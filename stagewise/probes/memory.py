@@ -76,7 +76,7 @@ def memory_needed(
     rows = 128 * num_token_samples * num_tokens
     moving = 0 if num_processes == 1 else _COPIES_MOVING * math.ceil(num_chains / num_processes)
     moving_draws = moving * num_draws
-    features += _FLOAT64 * moving_draws * num_samples
+    features += _FLOAT64 * moving_draws * num_samples * (1 + control)
     needed = {
         "trace": 12 * draws * kept + 4 * moving_draws * kept,
         "sample x sample": _FLOAT64 * (_SAMPLE_MATRICES + 2 * num_chains) * num_samples**2,

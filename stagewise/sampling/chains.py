@@ -104,6 +104,46 @@ class ChainSampler:
         """Pass the observed set in chunks of so many samples from now on; draws agree up to rounding."""
         self._chunks = chunks(self._target.observed, chunk_size)
 
+    def settle_engine(self, name: EngineName | None) -> None:
+        """Go on with the engine that another process chose; None leaves the choice open."""
+        if name is not None:
+            self._choice.name = name
+
+    def choose_engine(self, num_chains: int) -> EngineName | None:
+        """Choose the engine at the weights that the module has now, and run no chain.
+
+        Args:
+            num_chains: that will run in this process.
+
+        Returns:
+            Its name; None where the loss is not finite, so that nothing can be chosen.
+
+        Raises:
+            InputError: an engine was asked for that cannot run this module.
+        """
+        weights = FlatWeights(self._module, self._target.selection)
+
+        def choose() -> None:
+            sequential = SequentialEngine(weights, self._evaluate, self._target.driving, self._chunks)
+            anchor = sequential.anchor_losses()
+            if torch.isfinite(anchor.values).all():
+                self._engine(weights, sequential, anchor, num_chains)
+
+        with untouched(self._module), torch.enable_grad():
+            with_weights(self._module, weights.leaves, choose)
+        return self.engine
+
+    def _engine(
+        self, weights: FlatWeights, sequential: SequentialEngine, anchor: Losses, num_chains: int
+    ) -> BatchedEngine | None:
+        """The engine for all chains at once, None for one after the other."""
+
+        def batched(program: Program) -> BatchedEngine:
+            data = self._target.driving, self._chunks
+            return BatchedEngine(program, self._module, weights, num_chains, *data, anchor.mask)
+
+        return self._choice.engine(sequential, batched, anchor)
+
     def _evaluate(self, batch: Batch) -> Losses:
         return self._target.evaluate(self._module, batch)
 
@@ -124,8 +164,8 @@ class ChainSampler:
             second_moments: Adam's, by parameter name, for the preconditioner that uses them.
             on_draw: is given the number of each chain and the losses ``[sample(, token)]`` of each of its draws as they
                 come, beside what is recorded; e.g. :class:`~stagewise.influence.token_sums.TokenSums`.
-            numbers: which of the ``config.num_chains`` chains are run, increasing; all if None. What a chain draws does
-                not depend on which others run beside it.
+            numbers: which of the ``config.num_chains`` chains are run, increasing; all if None, and there may be none.
+                What a chain draws does not depend on which others run beside it.
             control: run without the loss, from the same noise, see :func:`~stagewise.sampling.sgld.loss_free`.
             reduce: in place of that of the sampler, for this run.
 
@@ -162,15 +202,10 @@ class ChainSampler:
         anchor = sequential.anchor_losses()
         if not torch.isfinite(anchor.values).all():
             failure = NOT_FINITE_HERE
-        if failure is not None:
-            return self._trace([], dict.fromkeys(chains, failure), anchor, step, request)
-
-        def batched(program: Program) -> BatchedEngine:
-            data = self._target.driving, self._chunks
-            return BatchedEngine(program, self._module, weights, len(chains), *data, anchor.mask)
-
-        together = self._choice.engine(sequential, batched, anchor)
-        drive = self._drive(config, sequential, sequential if together is None else together, len(chains))
+        if failure is not None or not chains:
+            return self._trace([], dict.fromkeys(chains, failure or ""), anchor, step, request)
+        together = self._engine(weights, sequential, anchor, len(chains))
+        drive = self._drive(config, sequential, sequential if together is None else together)
 
         def run(engine: Engine, numbers: Sequence[int], *, measure_noise: bool) -> Walk:
             estimate = DriftGradient(
@@ -189,7 +224,7 @@ class ChainSampler:
         dropped = {numbers[row]: why for numbers, done in walks for row, why in done.failed.items()}
         return self._trace(walks, dropped, anchor, step, request)
 
-    def _drive(self, config: ResolvedSGLD, sequential: SequentialEngine, engine: Engine, num_chains: int) -> "_Drive":
+    def _drive(self, config: ResolvedSGLD, sequential: SequentialEngine, engine: Engine) -> "_Drive":
         """Evaluates at w* what the gradient estimates of a probe have in common."""
         size = num_samples(self._target.driving)
         drift = Drift.control_variate if config.drift is Drift.auto else config.drift
@@ -200,7 +235,8 @@ class ChainSampler:
         choices = partition(config, size)
         fits = len(choices) * engine.anchor.numel() * engine.anchor.element_size() <= KEPT_BYTES
         # Control variates need a pass over the whole set in any case.
-        pays = drift is Drift.control_variate or len(choices) <= num_chains * config.num_steps
+        # By all chains of the probe: minibatches must not depend on how many of them run here.
+        pays = drift is Drift.control_variate or len(choices) <= config.num_chains * config.num_steps
         if fits and pays:
             kept = anchor_gradients(engine, choices)
             return _Drive(drift, slope=kept.mean(dim=0), kept=kept, choices=choices)
