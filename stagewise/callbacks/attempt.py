@@ -1,6 +1,7 @@
 """One try at a probe: whole on every rank, with smaller chunks where memory runs out, or not at all."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TypeVar
 
 from lightning.pytorch import LightningModule
@@ -47,13 +48,14 @@ def attempt(
     error: BaseException | None = None
 
     def isolated() -> T:
-        with metrics_refused(module), ranks.as_rank_zero(module):
+        with metrics_refused(module), nullcontext() if ranks.alone else ranks.as_rank_zero(module):
             return probe()
 
     for tries_left in (1, 0):
-        if not ranks.alone:
-            ranks.begin()
         try:
+            if ranks.alone:
+                return isolated()
+            ranks.begin()
             return ranks.each(isolated)
         except RankLeftError:
             raise

@@ -159,9 +159,8 @@ class InfluenceCallback(HostCallback):
         self._take_up(resumed, trainer.global_step)
         state, settings = self._state, RunSettings(self.schedule, self.probe, self.component)
         ranks = Ranks.of(trainer, self._faults.goes_on)
-        subject, data, first_batch, loss = ranks.all_or_none(
-            lambda: self._examine(trainer, pl_module, ranks, goes_on=resumed is not None)
-        )
+        with ranks.together:
+            subject, data, first_batch, loss = self._examine(trainer, pl_module, ranks, goes_on=resumed is not None)
         state.fingerprint = subject.fingerprint(self.sgld) | {"loss": loss} | baselines_of(self.probe) | settings.named
         if resumed is not None:
             check_unchanged(resumed["fingerprint"], state.fingerprint)

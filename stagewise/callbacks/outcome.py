@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from stagewise.callbacks.ranks import Ranks
-from stagewise.probes.carried import Carried, News
+from stagewise.probes.carried import Carried
 from stagewise.reporting.scalars import probe_scalars
 from stagewise.sampling.trace import Trace
 
@@ -22,14 +22,20 @@ class Outcome(NamedTuple):
         result: its data set, None where all chains failed. On other ranks than zero without draws and without matrices
             over samples and tokens; everything else is the same.
         trace: of its chains; on other ranks than zero without draws.
-        values: what is logged of it, by tag.
         lost: numbers of the samples that kept it from its chains.
+        values: what is logged of it, by tag, where the data set alone does not tell.
     """
 
     result: xr.Dataset | None
     trace: Trace
-    values: dict[str, float]
     lost: tuple[int, ...] = ()
+    values: dict[str, float] | None = None
+
+    def logged(self) -> dict[str, float]:
+        """Values by tag."""
+        if self.values is not None:
+            return dict(self.values)
+        return {} if self.result is None else probe_scalars(self.result)
 
     def without_draws(self) -> "Outcome":
         """The outcome as the other ranks get it."""
@@ -38,32 +44,20 @@ class Outcome(NamedTuple):
         small = replace(trace, loss=no_draws, distance=no_draws, reduced=None)
         if result is not None:
             result = result.drop_dims([axis for axis in _LARGE if axis in result.dims])
-        return self._replace(result=result, trace=small)
+        return Outcome(result, small, self.lost, self.logged())
 
 
-def outcome_of(
-    found: tuple[xr.Dataset | None, Trace], lost: tuple[int, ...], carried: Carried, ranks: Ranks
-) -> Outcome:
-    """The outcome on every rank, all of which call this; the others' state is then that of rank zero.
+def told_to_all(outcome: Outcome, carried: Carried, ranks: Ranks) -> Outcome:
+    """The outcome of rank zero on every rank, all of which call this; what they carry on is that of rank zero, too.
 
     Args:
-        found: what the prober found on this rank.
-        lost: samples that kept it from its chains, as this rank sees it.
+        outcome: as this rank sees it.
         carried: what later probes get; the probe has added to it on rank zero alone.
         ranks: of the run.
     """
-    result, trace = found
-    if ranks.alone:
-        return Outcome(result, trace, {} if result is None else probe_scalars(result), lost)
-
-    def tell() -> tuple[Outcome, News]:
-        whole = Outcome(result, trace, {} if result is None else probe_scalars(result), lost)
-        kept.append(whole)
-        return whole.without_draws(), carried.news(trace.step)
-
-    kept: list[Outcome] = []
-    outcome, news = ranks.decide(tell)
-    if kept:
-        return kept[0]
+    step = outcome.trace.step
+    small, news = ranks.decide(lambda: (outcome.without_draws(), carried.news(step)))
+    if ranks.share.is_first:
+        return outcome
     carried.follow(news)
-    return outcome
+    return small

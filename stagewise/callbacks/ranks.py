@@ -11,7 +11,7 @@ of a GPU; a rank with few chains may wait longer than NCCL's watchdog allows; an
 import io
 import pickle
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -115,9 +115,28 @@ class Ranks:
         """True for one rank."""
         return self.share.world_size == 1
 
+    @property
+    def together(self) -> AbstractContextManager[None]:
+        """Body of all ranks: what goes wrong in it on any of them ends the run on all.
+
+        Raises:
+            OtherRankError: another rank failed.
+            BaseException: what the body raises.
+        """
+        return nullcontext() if self.alone else self._together()
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        self.begin()
+        try:
+            with self._returning(), self._agreeing():
+                yield
+        except AgreedFault as fault:
+            raise fault.own or OtherRankError("another rank failed, which ends the run; see its output") from fault.own
+
     def begin(self) -> None:
         """Forget the fault of an earlier probe, which all ranks have left."""
-        self._fault = None
+        self._fault, self._working = None, False
 
     def each(self, work: Callable[[], T]) -> T:
         """Does the work of this rank, and goes on only where no rank has failed; all ranks call this.
@@ -134,9 +153,14 @@ class Ranks:
             return self._each(work)
 
     def _each(self, work: Callable[[], T]) -> T:
+        with self._agreeing():
+            return work()
+
+    @contextmanager
+    def _agreeing(self) -> Iterator[None]:
         self._working = True
         try:
-            found = work()
+            yield
         except (AgreedFault, RankLeftError):
             raise
         except Exception as error:
@@ -152,7 +176,6 @@ class Ranks:
             raise
         self._working = False
         self._agree(None)
-        return found
 
     @contextmanager
     def _returning(self) -> Iterator[None]:
@@ -160,19 +183,6 @@ class Ranks:
         before, self._working = self._working, False
         yield
         self._working = before
-
-    def all_or_none(self, work: Callable[[], T]) -> T:
-        """Does the work of this rank; what goes wrong on any rank ends the run on all of them, which call this.
-
-        Raises:
-            OtherRankError: another rank failed.
-            BaseException: what ``work`` raises.
-        """
-        self.begin()
-        try:
-            return self.each(work)
-        except AgreedFault as fault:
-            raise fault.own or OtherRankError("another rank failed, which ends the run; see its output") from fault.own
 
     def decide(self, work: Callable[[], T]) -> T:
         """Has rank zero do some work, and returns what it found on all ranks, of which all call this.
@@ -252,9 +262,6 @@ class Ranks:
         Args:
             module: what is probed.
         """
-        if self.alone:
-            yield
-            return
         named = [*module.parameters(), *module.buffers()]
         held = {storage_key(value): value for value in named if has_storage(value)}
         sums = self.gather(self.each(lambda: [checksum(value) for value in held.values()]))

@@ -140,7 +140,7 @@ class Reporter:
     def _values(self, outcome: Outcome) -> dict[str, float]:
         """Values by tag: what a probe measured, and what is counted over the run."""
         record = self._state.record
-        values = {tags.FLAGGED: 1.0} if outcome.result is None else dict(outcome.values)
+        values = {tags.FLAGGED: 1.0} if outcome.result is None else outcome.logged()
         values[tags.CHAINS_DROPPED] = float(len(outcome.trace.dropped))
         if self._settings.schedule.max_overhead is not None:
             values[tags.SKIPPED] = float(len(record.skipped_steps))

@@ -7,7 +7,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from stagewise.callbacks.attempt import attempt
 from stagewise.callbacks.faults import PROBE, Faults
-from stagewise.callbacks.outcome import Outcome, outcome_of
+from stagewise.callbacks.outcome import Outcome, told_to_all
 from stagewise.callbacks.probe_sources import FirstBatch
 from stagewise.callbacks.ranks import Ranks
 from stagewise.callbacks.reporter import Reporter
@@ -124,8 +124,8 @@ class ProbeSession:
                 number=number,
                 leave_out=False,
             )
-            lost = prober.lost_in(trace) if result is None else ()
-            return outcome_of((result, trace), lost, state.carried, self._ranks)
+            outcome = Outcome(result, trace, lost=prober.lost_in(trace) if result is None else ())
+            return outcome if self._ranks.alone else told_to_all(outcome, state.carried, self._ranks)
 
         try:
             for _ in range(2):
@@ -134,19 +134,15 @@ class ProbeSession:
                 )
                 if found is None or not found.lost or not self._leave_out(found):
                     break
+            if found is not None:
+                state.engine = found.trace.engine and str(found.trace.engine)
+                # With on_error="raise" a fault of one rank ends the run.
+                with self._ranks.together:
+                    self._reporter.keep(step, found)
         finally:
             state.record.add_probe_time(self._stopwatch.lap(), finished=found is not None)
-        # With on_error="raise" a fault ends the run, on all ranks then.
-        if self._ranks.alone:
-            self._report(step, found)
-        else:
-            self._ranks.all_or_none(lambda: self._report(step, found))
-
-    def _report(self, step: int, found: Outcome | None) -> None:
-        if found is not None:
-            self._state.engine = found.trace.engine and str(found.trace.engine)
-            self._reporter.keep(step, found)
-        self._reporter.tell(step, found)
+        with self._ranks.together:
+            self._reporter.tell(step, found)
 
     def _make(self, sgld: ResolvedSGLD) -> Prober:
         """The prober of the run; from now on its fingerprint has numbers."""
@@ -175,15 +171,13 @@ class ProbeSession:
         if prober is None:
             return False
 
-        def cut() -> bool:
-            with self._faults.contained(PROBE, found.trace.step):
-                prober.leave_out(self._module, found.lost, found.trace)
-                self.subject = prober.subject
-                self._state.record.add_lost(found.lost, found.trace.step)
-                return True
-            return False
-
-        return all(self._ranks.gather(self._ranks.all_or_none(cut)))
+        done = False
+        with self._ranks.together, self._faults.contained(PROBE, found.trace.step):
+            prober.leave_out(self._module, found.lost, found.trace)
+            self.subject = prober.subject
+            self._state.record.add_lost(found.lost, found.trace.step)
+            done = True
+        return all(self._ranks.gather(done))
 
 
 def examined(ranks: Ranks, record: Record, look: Callable[..., Subject], step: int, *, goes_on: bool) -> Subject:

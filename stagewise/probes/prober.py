@@ -302,7 +302,7 @@ class Prober:
             parts = self._share.collect(lambda: self._run(step, second_moments, mine, control=control))
         if parts is None:
             return None, mine[0]
-        trace = merge_traces([part.trace for part in parts])
+        trace = parts[0].trace if len(parts) == 1 else merge_traces([part.trace for part in parts])
         if not trace.chains:
             return None, trace
         features = ReducedDraws.of(trace, self.subject.reduced)
