@@ -51,9 +51,9 @@ def shared(base, name):
     return base / "ranks" / name
 
 
-def opened(folder):
+def opened(folder, *, trace=False):
     (store,) = folder.rglob("influence.zarr")
-    return open_run(store.parent, trace=True)
+    return open_run(store.parent, trace=trace)
 
 
 def summary(folder):
@@ -64,8 +64,8 @@ def facts(base, name):
     return [torch.load(shared(base, name) / f"rank{rank}.pt") for rank in (0, 1)]
 
 
-def check_same(left, right):
-    left, right = opened(left), opened(right)
+def check_same(left, right, *, trace=False):
+    left, right = opened(left, trace=trace), opened(right, trace=trace)
     assert set(left.variables) == set(right.variables)
     for name in set(left.variables) - set(TIMES):
         np.testing.assert_array_equal(left[name].values, right[name].values, err_msg=str(name))
@@ -84,21 +84,21 @@ def check_same(left, right):
     ],
 )
 def test_ranks_that_share_the_chains_find_bit_for_bit_what_one_finds(base, alone, name, as_one):
-    check_same(shared(base, name), alone(as_one))
+    check_same(shared(base, name), alone(as_one), trace=name == "full")
 
 
 def test_everything_that_a_probe_measures_was_in_the_comparison(base):
-    found = opened(shared(base, "full"))
+    found = opened(shared(base, "full"), trace=True)
     for name in ("loss", "control_difference", "llc_rhat", "token_bif", "position_bif", "tracin", "damped_influence"):
         assert name in found, name
     assert summary(shared(base, "lost"))["lost_samples"] == [{"sample": 3, "step": 4}]
 
 
 def test_a_run_goes_on_with_another_number_of_ranks(base, alone, tmp_path):
-    check_same(shared(base, "resumed"), alone("full"))  # one, then two
+    check_same(shared(base, "resumed"), alone("full"), trace=True)  # one, then two
     checkpoint = next((shared(base, "full") / "checkpoints").glob("*step=3.ckpt"))
     run("full", tmp_path / "back", ranks=1, ckpt=checkpoint)
-    check_same(tmp_path / "back", alone("full"))
+    check_same(tmp_path / "back", alone("full"), trace=True)
 
 
 @pytest.mark.parametrize("name", [it for it in RUNS if it != "other_weights"])
@@ -147,7 +147,8 @@ def test_a_fault_of_any_rank_in_its_share_or_after_costs_that_probe_on_all(base,
         assert rank["state"]["record"]["faulty_steps"] == [4]
     run, plain = opened(shared(base, name)), opened(alone("plain"))
     np.testing.assert_array_equal(run["group_loss"], plain["group_loss"].sel(step=[2, 6, 8]))
-    np.testing.assert_array_equal(run["bif_within"], plain["bif_within"].sel(step=[2, 6, 8]))
+    # That at step 6 is split against another reference: the one at step 2.
+    np.testing.assert_array_equal(run["bif_within"].sel(step=[2, 8]), plain["bif_within"].sel(step=[2, 8]))
 
 
 def test_a_rank_that_is_short_of_memory_has_all_ranks_halve_their_chunks(base, alone):
