@@ -5,7 +5,7 @@
 
 A run of the callback under DDP over gloo, one thread for each process, on chains that bound it: a two-layer GPT-NeoX,
 four chains, sequential engine. Ranks train on the same batch, so that every run has the same weights. The time of a
-probe is that of rank zero, from its start to the end of its writing, waits for the other ranks included: the median over
+probe is that of rank zero, from its start to the end of its writing, with its waits for the others: the median over
 the probes of a run but the first. Each round makes a run on one process, then one on several; the ratio is the median
 over rounds. ``difference``: largest difference between the influence of samples in both, which is to be 0.
 
@@ -50,7 +50,7 @@ class Size:
 
 
 SIZES = (
-    Size("2-layer GPT-NeoX d=64, batch 16 x 64, 64 observed, 4 chains x 25 draws", 512, 64, 64, 64, 4, 25, 4),
+    Size("2-layer GPT-NeoX d=64, batch 16 x 64, 64 observed, 4 chains x 15 draws", 512, 64, 64, 64, 4, 15, 4),
     Size("2-layer GPT-NeoX d=32, batch 4 x 16, 16 observed, 4 chains x 5 draws", 64, 32, 16, 16, 4, 5, 3),
 )
 

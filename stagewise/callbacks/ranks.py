@@ -312,7 +312,7 @@ class Ranks:
             if not isinstance(error, Exception):
                 raise
             raise RankLeftError(
-                f"got no answer from another rank of the run ({str(error).splitlines()[0]}); expected all of them; see "
+                f"got no answer from another rank of the run ({str(error).partition(chr(10))[0]}); expected all of them; see "
                 "what it said last"
             ) from error
 
