@@ -5,12 +5,15 @@
 
 A run of the callback under DDP over gloo, one thread for each process, on chains that bound it: a two-layer GPT-NeoX,
 four chains, sequential engine. Ranks train on the same batch, so that every run has the same weights. The time of a
-probe is that of rank zero, from its start to the end of its writing, with its waits for the others: the median over
-the probes of a run but the first. Each round makes a run on one process, then one on several; the ratio is the median
-over rounds. ``difference``: largest difference between the influence of samples in both, which is to be 0.
+probe is from its start to the end of its writing, with the waits of the ranks for each other: the median of the
+probes but the first. Each round makes a run on one process, two such runs at once that have nothing to do with each
+other, and a run on two ranks:
 
-Wall time needs as many idle cores as processes: the load of the machine (mean of the last minute over its cores) before
-each round is in the note.
+* *speedup, wall*: time alone over time on two ranks. It needs as many idle cores as ranks: the load of the machine, the
+  mean of the last minute over its cores, is in the note for each round.
+* *bound, wall*: 2 x time alone over time of the two runs at once: what two processes gain that exchange nothing.
+* *speedup, process time*: CPU seconds alone over those of the rank that takes most. It knows no waits.
+* *difference*: largest difference between the influence of samples in both, which is to be 0.
 """
 
 import argparse
@@ -18,10 +21,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import lightning.pytorch as pl
@@ -50,7 +53,7 @@ class Size:
 
 
 SIZES = (
-    Size("2-layer GPT-NeoX d=64, batch 16 x 64, 64 observed, 4 chains x 15 draws", 512, 64, 64, 64, 4, 15, 4),
+    Size("2-layer GPT-NeoX d=64, batch 16 x 64, 64 observed, 4 chains x 15 draws", 512, 64, 64, 64, 4, 15, 3),
     Size("2-layer GPT-NeoX d=32, batch 4 x 16, 16 observed, 4 chains x 5 draws", 64, 32, 16, 16, 4, 5, 3),
 )
 
@@ -80,15 +83,15 @@ class SameBatch(pl.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=1e-3)
 
 
-class Times(pl.Callback):
-    """Seconds of each probe on this rank."""
+class Clock(pl.Callback):
+    """Looks at a clock before the callback's turn, or after it."""
 
-    def __init__(self, influence: InfluenceCallback) -> None:
-        self.influence, self.seconds = influence, []
+    def __init__(self) -> None:
+        self.looks: list[tuple[float, float]] = []
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """After the callback, which comes first."""
-        self.seconds.append(self.influence.state_dict()["record"]["last_probe_seconds"])
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Wall and process time."""
+        self.looks.append((time.perf_counter(), time.process_time()))
 
 
 def train(size: Size, folder: Path, ranks: int) -> None:
@@ -116,55 +119,70 @@ def train(size: Size, folder: Path, ranks: int) -> None:
         sampling=ids,
         output_dir=str(folder),
     )
-    times = Times(influence)
+    before, after = Clock(), Clock()
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=ranks,
         strategy="ddp" if ranks > 1 else "auto",
         max_steps=size.num_probes,
-        callbacks=[influence, times],
+        callbacks=[before, influence, after],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
     trainer.fit(SameBatch(size, ids[:batch_size]), DataLoader(TensorDataset(ids), 1))
-    if trainer.is_global_zero:
-        torch.save(times.seconds[1:], folder / "seconds.pt")
+    times = np.subtract(after.looks, before.looks)[1:]
+    np.save(folder / f"seconds{trainer.global_rank}.npy", np.median(times, axis=0))
 
 
-def timed(size: int, ranks: int, folder: Path) -> tuple[float, np.ndarray]:
-    """Median seconds of a probe of one run in processes of its own, and its influence between groups."""
-    command = [sys.executable, __file__, "--train", str(size), str(ranks), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
-    if done.returncode:
-        raise SystemExit(f"a run on {ranks} processes failed:\n{done.stderr[-3000:]}")
-    return median(torch.load(folder / "seconds.pt")), open_run(folder)["bif_within"].values
+def timed(size: int, ranks: int, folders: Sequence[Path]) -> np.ndarray:
+    """Seconds of a probe, wall and process time, ``[run, rank, 2]``, of runs that are made at once."""
+    for folder in folders:
+        folder.mkdir()
+    runs = [
+        subprocess.Popen(
+            [sys.executable, __file__, "--train", str(size), str(ranks), str(folder)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for folder in folders
+    ]
+    for run in runs:
+        _, said = run.communicate(timeout=1800)
+        if run.returncode:
+            raise SystemExit(f"a run on {ranks} processes failed:\n{said[-3000:]}")
+    return np.array([[np.load(folder / f"seconds{rank}.npy") for rank in range(ranks)] for folder in folders])
 
 
 def measure(size: int, rounds: int, ranks: int) -> list[Row]:
-    """Each round makes a run on one process, then one on several."""
-    one: list[float] = []
-    several: list[float] = []
-    loads: list[float] = []
-    differences: list[float] = []
+    """Each round makes a run on one process, such runs at once, and a run on several ranks."""
+    alone, apart, shared = [], [], []
+    loads, differences = [], []
     for _ in range(rounds):
         loads.append(os.getloadavg()[0] / (os.cpu_count() or 1))
-        with tempfile.TemporaryDirectory() as folder:
-            for name in ("one", "several"):
-                (Path(folder) / name).mkdir()
-            first, left = timed(size, 1, Path(folder) / "one")
-            second, right = timed(size, ranks, Path(folder) / "several")
-        one.append(first)
-        several.append(second)
+        with tempfile.TemporaryDirectory() as name:
+            base = Path(name)
+            alone.append(timed(size, 1, [base / "alone"])[0, 0])
+            apart.append(timed(size, 1, [base / f"apart{number}" for number in range(ranks)])[:, 0].mean(axis=0))
+            found = timed(size, ranks, [base / "shared"])[0]
+            shared.append(np.array([found[0, 0], found[:, 1].max()]))
+            left, right = (open_run(base / it)["bif_within"].values for it in ("alone", "shared"))
         differences.append(float(np.nanmax(np.abs(left - right))))
-    note = f"load before each round {_list(loads)}"
-    case, who = SIZES[size].name, f"stagewise, {ranks} processes"
-    ratios = [alone / shared for alone, shared in zip(one, several, strict=True)]
+    one, several, both = np.array(alone), np.array(shared), np.array(apart)
+    case, who = SIZES[size].name, f"stagewise, {ranks} ranks"
+
+    def row(implementation: str, name: str, ratios: np.ndarray, note: str = "") -> Row:
+        low, high = float(ratios.min()), float(ratios.max())
+        return Row(case, implementation, name, float(np.median(ratios)), rounds, low=low, high=high, note=note)
+
     return [
-        Row.of(case, "stagewise, 1 process", "probe", one),
-        Row.of(case, who, "probe", several),
-        Row(case, who, "speedup", median(ratios), rounds, low=min(ratios), high=max(ratios), note=note),
+        Row.of(case, "stagewise, 1 process", "probe, wall", one[:, 0].tolist()),
+        Row.of(case, who, "probe, wall", several[:, 0].tolist()),
+        row(who, "speedup, wall", one[:, 0] / several[:, 0], f"load before each round {_list(loads)}"),
+        row(f"{ranks} runs at once", "bound, wall", ranks * one[:, 0] / both[:, 0]),
+        row(who, "speedup, process time", one[:, 1] / several[:, 1]),
         Row(case, who, "difference", None, rounds, max(differences), "nats^2"),
     ]
 

@@ -311,9 +311,9 @@ class Ranks:
             self._left = True
             if not isinstance(error, Exception):
                 raise
+            said = str(error).partition("\n")[0]
             raise RankLeftError(
-                f"got no answer from another rank of the run ({str(error).partition(chr(10))[0]}); expected all of them; see "
-                "what it said last"
+                f"got no answer from another rank of the run ({said}); expected all of them; see what it said last"
             ) from error
 
 
