@@ -168,7 +168,7 @@ def measure(size: int, rounds: int, ranks: int) -> list[Row]:
             apart.append(timed(size, 1, [base / f"apart{number}" for number in range(ranks)])[:, 0].mean(axis=0))
             found = timed(size, ranks, [base / "shared"])[0]
             shared.append(np.array([found[0, 0], found[:, 1].max()]))
-            left, right = (open_run(base / it)["bif_within"].values for it in ("alone", "shared"))
+            left, right = (open_run(base / run)["bif_within"].values for run in ("alone", "shared"))
         differences.append(float(np.nanmax(np.abs(left - right))))
     one, several, both = np.array(alone), np.array(shared), np.array(apart)
     case, who = SIZES[size].name, f"stagewise, {ranks} ranks"

@@ -300,7 +300,7 @@ class Ranks:
         found = [torch.zeros(1, dtype=torch.int64) for _ in range(self.share.world_size)]
         with self._exchange():
             dist.all_gather(found, torch.tensor([mine]), group=self._group)
-        return [int(it) for it in found]
+        return [int(number) for number in found]
 
     @contextmanager
     def _exchange(self) -> Iterator[None]:

@@ -192,7 +192,7 @@ def examined(ranks: Ranks, record: Record, look: Callable[..., Subject], step: i
             that was stopped goes on as if it had not been; samples that have turned bad since are found by a probe.
     """
     if goes_on:
-        return look(lost=[it["sample"] for it in record.lost_samples])
+        return look(lost=[loss["sample"] for loss in record.lost_samples])
     subject = ranks.each(lambda: look(lost=None))
     agreed = ranks.decide(lambda: subject.lost)
     if agreed != subject.lost:

@@ -72,7 +72,7 @@ def test_another_rank_can_do_with_it_whatever_this_one_can():
         left, right = first.carried, second.carried
         assert left.references.steps == right.references.steps
         assert left.num_probes == right.num_probes
-        states = [[*it.references.state_dict(), it.tracin.state_dict()] for it in (left, right)]
+        states = [[*side.references.state_dict(), side.tracin.state_dict()] for side in (left, right)]
         flat = [torch.utils._pytree.tree_leaves(state) for state in states]
         assert len(flat[0]) == len(flat[1])
         assert all(np.array_equal(one, other) for one, other in zip(*flat, strict=True))

@@ -101,7 +101,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(base, alone, tmp_path):
     check_same(tmp_path / "back", alone("full"), trace=True)
 
 
-@pytest.mark.parametrize("name", [it for it in RUNS if it != "other_weights"])
+@pytest.mark.parametrize("name", [name for name in RUNS if name != "other_weights"])
 def test_training_is_left_as_it_is_on_every_rank(base, name):
     for rank, (probed, bare) in enumerate(zip(facts(base, name), facts(base, "without"), strict=True)):
         assert len(bare["weights"]) == 8
@@ -112,7 +112,7 @@ def test_training_is_left_as_it_is_on_every_rank(base, name):
 
 @pytest.mark.parametrize("name", ["full", "resumed", "lost", "auto", "fast"])
 def test_every_rank_can_go_on_from_what_it_knows(base, name):
-    first, second = (it["state"] for it in facts(base, name))
+    first, second = (rank["state"] for rank in facts(base, name))
     for state in (first, second):
         for clock in CLOCKS:
             state["record"].pop(clock)
@@ -129,7 +129,7 @@ def test_listeners_and_metrics_of_every_rank_get_the_results(base):
     for (_, whole), (_, small) in zip(first["heard"], second["heard"], strict=True):
         assert {"loss", "distance", "bif", "token_bif"} <= set(whole) - set(small)
         assert {"group_bif", "group_loss", "signal", "llc", "tracin", "anchor_loss", "shift"} <= set(small) | {"tracin"}
-    left, right = (dict(it["metrics"]) for it in (first, second))
+    left, right = (dict(rank["metrics"]) for rank in (first, second))
     for metrics in (left, right):
         metrics.pop("sampler/overhead")
     left.pop("sampler/seconds", None), right.pop("sampler/seconds", None)
@@ -160,7 +160,7 @@ def test_a_rank_that_is_short_of_memory_has_all_ranks_halve_their_chunks(base, a
 
 
 def test_one_engine_is_chosen_for_all_ranks(base, alone):
-    engines = {it["state"]["engine"] for it in facts(base, "fast")}
+    engines = {rank["state"]["engine"] for rank in facts(base, "fast")}
     assert len(engines) == 1
     assert engines <= {"batched", "sequential"}
     np.testing.assert_allclose(
@@ -169,7 +169,7 @@ def test_one_engine_is_chosen_for_all_ranks(base, alone):
 
 
 def test_weights_that_differ_between_ranks_are_those_of_rank_zero_for_the_probe_alone(base):
-    first, second = (it["weights"] for it in facts(base, "other_weights"))
+    first, second = (rank["weights"] for rank in facts(base, "other_weights"))
     run = opened(shared(base, "other_weights"))
     module = Fixed()
     data = ProbeData((X[:12], Y[:12]), (X[12:], Y[12:]), GROUPS)

@@ -54,7 +54,7 @@ def shares(size):
 
 
 def shared(size, config=CONFIG, **more):
-    numbers = [it.numbers(config.num_chains) for it in shares(size)]
+    numbers = [share.numbers(config.num_chains) for share in shares(size)]
     return merge_traces([sampler(config, **more).run(7, numbers=them) for them in numbers])
 
 
@@ -165,7 +165,7 @@ def test_sums_of_other_rows_are_not_merged():
 def test_more_processes_than_chains_are_refused():
     with pytest.raises(InputError, match="num_chains=5; expected at least one for each of 6 processes"):
         shares(6)[0].numbers(5)
-    assert [len(replace(it, may_idle=True).numbers(5)) for it in shares(6)] == [1, 1, 1, 1, 1, 0]
+    assert [len(replace(share, may_idle=True).numbers(5)) for share in shares(6)] == [1, 1, 1, 1, 1, 0]
     with pytest.raises(InputError, match="rank=2; expected 0 to 1"):
         ChainShare(2, 2)
 
