@@ -53,7 +53,7 @@ class Size:
 
 
 SIZES = (
-    Size("2-layer GPT-NeoX d=64, batch 16 x 64, 64 observed, 4 chains x 15 draws", 512, 64, 64, 64, 4, 15, 3),
+    Size("2-layer GPT-NeoX d=64, batch 16 x 64, 64 observed, 4 chains x 25 draws", 512, 64, 64, 64, 4, 25, 3),
     Size("2-layer GPT-NeoX d=32, batch 4 x 16, 16 observed, 4 chains x 5 draws", 64, 32, 16, 16, 4, 5, 3),
 )
 
