@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo toy intervention test test-slow test-all lint docs bench foreign clean
+.PHONY: demo toy intervention test test-slow test-loggers test-all lint docs bench foreign clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -16,6 +16,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.rivals: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -e ".[benchmarks]" -c constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps kronfluence -c constraints.txt
+	touch $@
+
+$(VENV)/.loggers: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -e ".[loggers]" -c constraints.txt
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.installed
@@ -34,12 +38,19 @@ intervention: $(VENV)/.installed
 	$(BIN)/stagewise intervene -c configs/intervention.yaml
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal
 
 test-slow: $(VENV)/.installed
-	$(BIN)/python -m pytest -m slow --numprocesses 2
+	$(BIN)/python -m pytest -m slow --numprocesses 2 --dist worksteal
 
-test-all: test test-slow
+# The real Weights & Biases, MLflow and Comet, offline. Last of all, so that the other tests run without them.
+test-loggers: $(VENV)/.loggers
+	$(BIN)/python -m pytest tests/reporting/loggers tests/callbacks/test_logger_writers.py
+
+test-all:
+	$(MAKE) test
+	$(MAKE) test-slow
+	$(MAKE) test-loggers
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

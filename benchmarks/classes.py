@@ -28,7 +28,7 @@ from stagewise.influence.groups import Groups, Positions
 from stagewise.influence.reduced_draws import ReducedDraws, Reducer
 from stagewise.influence.token_sums import TokenSums
 from stagewise.losses.contract import causal_lm_loss, evaluate
-from stagewise.probes.memory import memory_needed
+from stagewise.probes.memory import ProbeSize, memory_needed
 
 SAMPLES, LENGTH, CHAINS, DRAWS, CLASSES, BINS, BATCH = 64, 512, 4, 100, 12, 8, 16
 TOKENS = LENGTH - 1
@@ -128,14 +128,16 @@ def main() -> None:
     floor = times["floor"]
     rows.append(Row(CASE, "floor", "a draw of one chain", None, len(floor), median(floor), "s", min(floor), max(floor)))
     stated = memory_needed(
-        num_samples=SAMPLES,
-        num_tokens=TOKENS,
-        num_chains=CHAINS,
-        num_draws=DRAWS,
-        num_groups=CLASSES,
-        num_positions=BINS,
-        num_token_samples=1,
-        save_trace=False,
+        ProbeSize(
+            num_samples=SAMPLES,
+            num_tokens=TOKENS,
+            num_chains=CHAINS,
+            num_draws=DRAWS,
+            num_groups=CLASSES,
+            num_positions=BINS,
+            num_token_samples=1,
+            save_trace=False,
+        )
     )
     rows.append(Row(CASE, "all of these", "memory beyond the chains", None, 1, extra, "GiB", note="aim: 1"))
     note = "with the references of a whole run"

@@ -12,7 +12,7 @@ each pair of groups:
 - estimates: probes with the configuration's own settings, once for each sampler seed;
 - control: the same without any loss (nbeta 0), for a few of them.
 
-Printed: ratios of the mean estimate to the truth over the pairs that the truth tells from zero, how many signs are
+Printed: ratios of the mean estimate to the truth over the pairs in which the truth is significant, how many signs are
 right, how often the interval of a single probe holds the truth, how many probes are flagged and why, effective draws
 for each draw. Then, on seed 1 at step 540: bias, spread and root mean square error of single estimates, with the
 demo's settings, with settings of the cost of the probe that the demo had before, and with that probe itself (Euler
@@ -328,7 +328,7 @@ def main() -> None:
                 print(
                     f"seed {seed} step {step} {pair['pair']}: truth {pair['truth']:.2e} +- {pair['truth_error']:.1e}, "
                     f"mean {pair['mean']:.2e} +- {pair['mean_error']:.1e}, ratio {pair['ratio']:.2f}"
-                    f"{'' if pair['told'] else ' (not told from zero)'}, control {pair['control_ratio']:.2f}, "
+                    f"{'' if pair['told'] else ' (unresolved)'}, control {pair['control_ratio']:.2f}, "
                     f"covered {pair['covered']:.2f}",
                     flush=True,
                 )

@@ -118,7 +118,9 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=20, help="steps between scores, and between probes")
     parser.add_argument("--settle", type=int, default=60, help="steps that are trained beyond a score of .5")
     parser.add_argument("--probes", type=int, default=3, help="probes of each head, at most")
-    parser.add_argument("--chains", type=int, default=16, help="of each probe: with few the heads are not told apart")
+    parser.add_argument(
+        "--chains", type=int, default=16, help="of each probe: with few the heads cannot be distinguished"
+    )
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -29,7 +29,8 @@ from stagewise import InfluenceCallback, ProbeConfig, ProbeSchedule, SGLDConfig,
 from stagewise.influence.stored_matrices import to_store
 from stagewise.probes.flags import Thresholds
 from stagewise.probes.prober import Prober
-from stagewise.runs.store import STORE_NAME, ProbeStore
+from stagewise.runs.probe_files import STORE_NAME
+from stagewise.runs.store import ProbeStore
 from stagewise.runs.verdict import VARIABLES, judge
 from stagewise.sampling.config import Drift, EngineName
 from stagewise.sampling.data import ProbeData

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import stagewise
 from stagewise.cli.detect import detect_parser
+from stagewise.cli.help import asks_for_help
 from stagewise.cli.main import main
 from stagewise.cli.report import report_parser
 from stagewise.probes.flags import EQUILIBRIUM_FLAGS, FLAG_NAMES, Thresholds
@@ -110,6 +111,7 @@ def small_demo(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", pages_with("python"))
 def test_the_python_of_a_page_runs_block_by_block(page, tmp_path, monkeypatch, request):
     if page in NEEDS:
@@ -143,8 +145,9 @@ BASES = {"stagewise.lm.text.TextData": "configs/stdlib.yaml"}
 
 def parses(arguments, capsys):
     """Read settings as the command would, and nothing more."""
+    ends_by_itself = asks_for_help(arguments)
     try:
-        status = main([*arguments, "--print_config"])
+        status = main([*arguments, *([] if ends_by_itself else ["--print_config"])])
     except SystemExit as leaving:
         status = leaving.code or 0
     return status == 0, capsys.readouterr().err
@@ -179,6 +182,11 @@ def commands(page):
 def check_stagewise(command, rest, capsys):
     if command in ("report", "detect"):
         (report_parser() if command == "report" else detect_parser()).parse_args(rest)
+        return
+    if command in ("--help", "--version"):
+        return
+    if command == "--print-completion":
+        assert rest[0] in ("bash", "zsh")
         return
     good, words = parses([command, *rest], capsys)
     assert good, words

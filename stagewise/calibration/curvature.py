@@ -15,12 +15,14 @@ from stagewise.batches import Batch, num_samples
 from stagewise.errors import InputError
 from stagewise.isolation import untouched, with_weights
 from stagewise.sampling.hessian import HessianProducts
+from stagewise.sampling.posterior import LocalPosterior
 from stagewise.sampling.target import Target
 from stagewise.sampling.weights import FlatWeights
 
 Root = Callable[[Tensor], Tensor]
 """x -> R x on flat weight vectors ``[weight]``, linear, in plain tensor operations; R R^T is the preconditioner."""
 
+_LOSS_ALONE = LocalPosterior(nbeta=1.0, localization=0.0)
 _POWER_STEPS = 4
 _FEWEST_VECTORS = 6
 
@@ -46,18 +48,18 @@ class Curvature:
 
 
 class _Products:
-    """v -> R^T (nbeta H + localization) R v, counted."""
+    """v -> R^T (nbeta H + precision) R v, counted."""
 
-    def __init__(self, hessian: HessianProducts, root: Root | None, nbeta: float, localization: float) -> None:
+    def __init__(self, hessian: HessianProducts, root: Root | None, posterior: LocalPosterior) -> None:
         self._hessian = hessian
         self._root = root
-        self._nbeta, self._localization = nbeta, localization
+        self._posterior = posterior
         self.num_products = 0
 
     def __call__(self, vector: Tensor) -> Tensor:
         self.num_products += 1
         inner = vector if self._root is None else self._root(vector)
-        product = self._nbeta * self._hessian(inner) + self._localization * inner
+        product = self._posterior.nbeta * self._hessian(inner) + self._posterior.precision * inner
         if self._root is not None:
             # R^T y is the slope of <y, R x>.
             at = torch.zeros_like(vector, requires_grad=True)
@@ -123,17 +125,15 @@ def measure_curvature(
     target: Target,
     *,
     root: Root | None = None,
-    nbeta: float = 1.0,
-    localization: float = 0.0,
+    posterior: LocalPosterior = _LOSS_ALONE,
     tolerance: float = 0.01,
     num_vectors: int = 20,
     seed: int = 0,
-    step: int = 0,
 ) -> Curvature:
     """Both ends of the spectrum of H, the Hessian of the mean loss at the module's weights.
 
-    With ``root``, ``nbeta`` or ``localization`` it is that of R^T (nbeta H + localization) R, which decides whether a
-    preconditioned chain is stable. The module is left bit for bit as it was.
+    With ``root`` or ``posterior`` it is that of R^T (nbeta H + localization + nbeta weight_decay) R, which decides
+    whether a preconditioned chain is stable. The module is left bit for bit as it was.
 
     Args:
         module: its current weights are where the Hessian is taken.
@@ -141,12 +141,10 @@ def measure_curvature(
             for each product at a time, which bounds memory; and the weights that move, which H is that of. No autocast
             in ``forward_context``: products in half precision are too rough.
         root: R, where the chain has a preconditioner P = R R^T; its transpose is taken by differentiation.
-        nbeta: factor of H.
-        localization: added to the diagonal before R.
+        posterior: factor of H, and what is added to the diagonal before R; H alone by default.
         tolerance: of both ends, relative to the norm of the matrix.
         num_vectors: Lanczos vectors held at once, each as large as the weights. Fewer need more products.
         seed: of the start vector.
-        step: training step, kept in the result.
 
     Raises:
         InputError: a setting out of range, an empty batch, a pattern that matches nothing, masks that do not fit, or a
@@ -162,9 +160,9 @@ def measure_curvature(
 
     def body() -> Curvature:
         hessian = HessianProducts(weights, partial(target.evaluate, module), target.driving, target.chunk_size)
-        product = _Products(hessian, root, nbeta, localization)
+        product = _Products(hessian, root, posterior)
         high, low, residual = _ends(product, weights.anchor, tolerance, num_vectors, seed)
-        return Curvature(high, low, residual, product.num_products, step)
+        return Curvature(high, low, residual, product.num_products)
 
     with untouched(module), torch.enable_grad():
         try:

@@ -75,7 +75,7 @@ def check_settings(
         raise InputError("got no curvature; expected that of at least one checkpoint; measure it first")
     findings = [*_posterior(config, curvatures)]
     if config.preconditioner is None:
-        findings += _steps(config, [_total(config, it) for it in curvatures], curvatures)
+        findings += _steps(config, [_total(config, curvature) for curvature in curvatures], curvatures)
     elif preconditioned:
         findings += _steps(config, preconditioned, curvatures)
     order = list(Severity)
@@ -92,14 +92,15 @@ def _posterior(config: ResolvedSGLD, curvatures: Sequence[Curvature]) -> list[Fi
     """Finds faults of the target, whatever the step size."""
     localization = config.localization
     nbeta = config.nbeta
-    lowest = min(curvatures, key=lambda it: it.lam_min)
-    highest = max(curvatures, key=lambda it: it.lam_max)
+    lowest = min(curvatures, key=lambda curvature: curvature.lam_min)
+    highest = max(curvatures, key=lambda curvature: curvature.lam_max)
     pull = nbeta * max(0.0, -lowest.lam_min)
     found = []
     if nbeta == 0:
         text = "nbeta is 0: chains see weight noise only, and influence is that of the noise: a negative control."
         return [Finding(Severity.inform, "control", text, lowest.step)]
-    if pull > 0 and localization < LOCALIZATION_MARGIN * pull:
+    # A little less: 1.5 x .1 is not .15 in floating point, and the rules aim at just that.
+    if pull > 0 and localization < LOCALIZATION_MARGIN * pull * (1 - 1e-9):
         enough = f"set localization to {LOCALIZATION_MARGIN * pull:.2g} or more"
         if localization > 0:
             enough += f", or nbeta to {localization / (LOCALIZATION_MARGIN * -lowest.lam_min):.2g} or less"
@@ -138,8 +139,8 @@ def _posterior(config: ResolvedSGLD, curvatures: Sequence[Curvature]) -> list[Fi
 def _steps(config: ResolvedSGLD, totals: Sequence[Curvature], curvatures: Sequence[Curvature]) -> list[Finding]:
     """Finds faults of the step size: stability, bias, and how long draws remember."""
     lr = config.lr
-    steep = max(totals, key=lambda it: it.lam_max)
-    flat = min(totals, key=lambda it: it.lam_min)
+    steep = max(totals, key=lambda curvature: curvature.lam_max)
+    flat = min(totals, key=lambda curvature: curvature.lam_min)
     reach = lr * steep.lam_max
     found = []
     if reach > STEP_TOLERATED[config.integrator]:
@@ -183,7 +184,7 @@ def _steepest(config: ResolvedSGLD, steep: Curvature, curvatures: Sequence[Curva
             f"at step {steep.step} the steepest direction of the preconditioned chain has curvature "
             f"{steep.lam_max:.3g}, and lr x curvature"
         )
-    lam_max = next(it.lam_max for it in curvatures if it.step == steep.step)
+    lam_max = next(curvature.lam_max for curvature in curvatures if curvature.step == steep.step)
     return (
         f"at step {steep.step} lr x (nbeta x lam_max + localization) = {lr:g} x ({config.nbeta:g} x {lam_max:.3g} + "
         f"{localization:g})"

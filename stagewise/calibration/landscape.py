@@ -11,8 +11,10 @@ from stagewise.batches import num_samples, take
 from stagewise.calibration.curvature import Curvature, Root, measure_curvature
 from stagewise.isolation import untouched, with_weights
 from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.posterior import LocalPosterior
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, Preconditioner, RMSprop, RunningRMSprop
-from stagewise.sampling.preconditioners.ekfac import EKFAC, ekfac_preconditioner
+from stagewise.sampling.preconditioners.ekfac import EKFAC
+from stagewise.sampling.preconditioners.ekfac_factors import ekfac_preconditioner
 from stagewise.sampling.selection import Selection
 from stagewise.sampling.target import Target
 from stagewise.sampling.weights import FlatWeights
@@ -96,15 +98,9 @@ class Landscape:
             moments = weights.gather(self.second_moments)
             return settings.build(weights.gather(weights.leaves), moments, weights.anchor)
         if isinstance(settings, EKFAC):
-            return ekfac_preconditioner(
-                settings,
-                module,
-                self.target.loss_fn,
-                self.target.driving,
-                nbeta=config.nbeta,
-                localization=float(config.localization) + config.nbeta * config.weight_decay,
-                parameters=self.selection(config),
-            )
+            # The whole set at once.
+            target = replace(self.target.moved_by(config), chunk_size=None)
+            return ekfac_preconditioner(settings, module, target=target, posterior=config.posterior)
         return None
 
     def selection(self, config: SGLDConfig) -> Selection:
@@ -113,26 +109,23 @@ class Landscape:
 
     def _curvature(self, module: nn.Module, config: SGLDConfig, step: int, root: Root | None) -> Curvature:
         # Weight decay adds to every direction of H.
-        matrix = {"localization": config.weight_decay}
-        if root is not None:
-            decay = config.nbeta * config.weight_decay
-            matrix = {"nbeta": config.nbeta, "localization": float(config.localization) + decay}
+        posterior = LocalPosterior(1.0, 0.0, config.weight_decay) if root is None else config.posterior
         target = replace(
             self.target.moved_by(config),
             sampling=take(self.target.driving, slice(0, self.num_samples)),
             # A minibatch at a time: second derivatives take a few times the memory of a training step.
             chunk_size=config.batch_size,
         )
-        return measure_curvature(
+        found = measure_curvature(
             module,
             target,
             root=root,
+            posterior=posterior,
             tolerance=self.tolerance,
             num_vectors=self.num_vectors,
             seed=self.seed,
-            step=step,
-            **matrix,
         )
+        return replace(found, step=step)
 
     def _rmsprop(self, settings: RMSprop, module: nn.Module, config: SGLDConfig) -> Preconditioner:
         """P from minibatch gradients at w*, as many as the burn-in takes, up to 32.

@@ -55,8 +55,8 @@ class Calibration:
             "proposed": asdict(self.proposed),
             "proposal": asdict(self.proposal),
             "raised": self.raised,
-            "curvatures": [asdict(it) for it in self.measurements],
-            "findings": [asdict(it) for it in self.findings],
+            "curvatures": [asdict(measurement) for measurement in self.measurements],
+            "findings": [asdict(finding) for finding in self.findings],
             "traces": [
                 {
                     "step": trace.step,
@@ -86,9 +86,9 @@ class Calibration:
         where = "" if self.component is None else f" over the weights of {self.component}"
         lines = [f"Curvature of the mean loss{where} (nats per squared weight):"]
         lines += [
-            f"  step {it.plain.step}: {it.plain.lam_min:.3g} to {it.plain.lam_max:.3g} "
-            f"(within {it.plain.residual:.1g}, {it.plain.num_products} Hessian-vector products)"
-            for it in self.measurements
+            f"  step {measurement.plain.step}: {measurement.plain.lam_min:.3g} to {measurement.plain.lam_max:.3g} "
+            f"(within {measurement.plain.residual:.1g}, {measurement.plain.num_products} Hessian-vector products)"
+            for measurement in self.measurements
         ]
         given = f"lr {_figure(self.given.lr)}, nbeta {self.given.nbeta:g}, localization "
         given += _figure(self.given.localization)
@@ -98,7 +98,7 @@ class Calibration:
             lines.append(f"Given: {given}: sound at all these steps.")
         else:
             lines.append(f"Given: {given}:")
-            lines += [f"  {it.severity}: {it.text}" for it in self.findings]
+            lines += [f"  {finding.severity}: {finding.text}" for finding in self.findings]
         lines.append(f"Proposed: {self.proposal.explain()}")
         if self.raised is not None:
             lines.append(f"  {self.raised}.")
@@ -115,7 +115,7 @@ def _figure(value: float | str) -> str:
 
 def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
     """JSON knows no NaN."""
-    return {name: None if isinstance(it, float) and math.isnan(it) else it for name, it in values.items()}
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
 
 
 def _draw_trace(axes: Axes, trace: Trace, verdict: TraceVerdict | None) -> None:
@@ -131,9 +131,9 @@ def _draw_trace(axes: Axes, trace: Trace, verdict: TraceVerdict | None) -> None:
 
 def _draw_curvature(axes: Axes, measurements: Sequence[Measurement], proposed: ResolvedSGLD) -> None:
     lr, localization = proposed.lr, proposed.localization
-    steps = [it.plain.step for it in measurements]
-    axes.plot(steps, [it.plain.lam_max for it in measurements], "o-", color=_STEEP, label="largest")
-    axes.plot(steps, [it.plain.lam_min for it in measurements], "o-", color=_SADDLE, label="smallest")
+    steps = [measurement.plain.step for measurement in measurements]
+    axes.plot(steps, [measurement.plain.lam_max for measurement in measurements], "o-", color=_STEEP, label="largest")
+    axes.plot(steps, [measurement.plain.lam_min for measurement in measurements], "o-", color=_SADDLE, label="smallest")
     axes.axhline(0, color="black", linewidth=0.6)
     if proposed.nbeta > 0:
         floor = -localization / proposed.nbeta

@@ -94,7 +94,7 @@ def _resolve_drift(config: ResolvedSGLD, landscape: Landscape, module: nn.Module
     if config.drift is not Drift.auto and not free:
         return config
     heats = measure_heat(config, landscape, module, tried)
-    drift = min(heats, key=lambda it: (max(heats[it], HEAT_AIM), tried.index(it)))
+    drift = min(heats, key=lambda choice: (max(heats[choice], HEAT_AIM), tried.index(choice)))
     lr = config.lr
     if free and heats[drift] > HEAT_AIM:
         lr = two_digits(lr * max(HEAT_AIM / heats[drift], 0.1), up=False)
@@ -132,16 +132,16 @@ def measure_heat(
             order = torch.randperm(size, generator=batches)
             rows = [torch.randperm(size, generator=batches)[: config.batch_size] for _ in range(NUM_GRADIENTS)]
             weights.reset()
-            at_anchor = torch.stack([gradient(it) for it in rows])
+            at_anchor = torch.stack([gradient(index) for index in rows])
             displaced = torch.empty_like(weights.state).normal_(generator=noise)
             if isinstance(config.preconditioner, EKFAC) and preconditioner is not None:
                 weights.state.add_(preconditioner.root_times(displaced))
             elif localization > 0:
                 weights.state.add_(displaced, alpha=localization**-0.5)
             weights.publish()
-            here = torch.stack([gradient(it) for it in rows])
+            here = torch.stack([gradient(index) for index in rows])
             parts = order.split(config.batch_size)
-            direction = torch.stack([gradient(it) * (len(it) / size) for it in parts]).sum(dim=0)
+            direction = torch.stack([gradient(index) * (len(index) / size) for index in parts]).sum(dim=0)
             for drift in drifts:
                 estimates = here if drift is Drift.plain else here - at_anchor
                 heat = minibatch_heat(
@@ -180,4 +180,6 @@ def _spacing(reach: float) -> int:
     steps = range(1, _MOST_STEPS_BW_DRAWS + 1)
     if not 0 < reach < STABLE:
         return 1
-    return next((it for it in steps if abs(draw_correlation(reach, it)) <= CORRELATION_AIM), _MOST_STEPS_BW_DRAWS)
+    return next(
+        (spacing for spacing in steps if abs(draw_correlation(reach, spacing)) <= CORRELATION_AIM), _MOST_STEPS_BW_DRAWS
+    )

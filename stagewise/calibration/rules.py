@@ -100,7 +100,7 @@ def propose(
         raise InputError("got no curvature; expected that of at least one checkpoint; measure it first")
     if not growth >= 1:
         raise InputError(f"got growth={growth}; expected at least 1")
-    high, low = max(it.lam_max for it in curvatures), min(it.lam_min for it in curvatures)
+    high, low = max(curvature.lam_max for curvature in curvatures), min(curvature.lam_min for curvature in curvatures)
     if not (math.isfinite(high) and math.isfinite(low)):
         raise InputError(f"got curvatures from {low} to {high}; expected finite ones; look for a diverged checkpoint")
     high, low = growth * high if high > 0 else high, growth * low if low < 0 else low

@@ -1,4 +1,4 @@
-"""One try at a probe: whole on every rank, with smaller chunks where memory runs out, or not at all."""
+"""A single attempt at a probe, collective over ranks, repeated with smaller chunks if memory runs out."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -23,26 +23,26 @@ def attempt(
     probe: Callable[[], T],
     halve_chunks: Callable[[], bool],
 ) -> T | None:
-    """Call ``probe``; what it raises is taken in, and leaves no mark on later probes. Every rank calls this.
+    """Calls ``probe`` and catches what it raises, with no effect on later probes. Must be called on every rank.
 
-    Where memory runs out on any rank, the chunks of the observed set are halved once and the probe is tried again.
+    If any rank runs out of memory, the chunks of the observed set are halved once and the probe is repeated.
 
     Args:
         ranks: of the run.
-        module: what is probed, on every rank at the weights and with the buffers of rank zero.
-        carried: what the probe adds to.
-        faults: takes in what goes wrong.
+        module: module to probe, on every rank at the weights and with the buffers of rank zero.
+        carried: state that the probe updates.
+        faults: reports and counts errors.
         step: training step.
         probe: makes the probe.
-        halve_chunks: lets it need less memory; False where it cannot.
+        halve_chunks: halves the chunks; returns False if they cannot be smaller.
 
     Returns:
-        What ``probe`` returns; None where it failed on any rank.
+        The result of ``probe``; None if it failed on any rank.
 
     Raises:
-        OtherRankError: a fault on another rank ends the run.
+        OtherRankError: an error on another rank ends the run.
         RankLeftError: another rank has ended.
-        Exception: a fault on this rank that ends the run.
+        Exception: an error on this rank that ends the run.
     """
     mark = carried.mark()
     error: BaseException | None = None

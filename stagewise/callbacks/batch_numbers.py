@@ -1,4 +1,4 @@
-"""Numbers of batches and of optimizer steps, and which batches a trainer will draw."""
+"""Conversion between batches and optimizer steps."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from stagewise.errors import InputError
 
 @dataclass(frozen=True)
 class BatchNumbers:
-    """Numbers of batches and the steps that they make; an epoch ends an unfinished accumulation.
+    """Batches per optimizer step and per epoch; the end of an epoch completes an accumulation.
 
     Attributes:
-        per_step: batches whose gradients are accumulated in one optimizer step.
+        per_step: batches accumulated in one optimizer step.
         per_epoch: batches in an epoch.
     """
 
@@ -22,15 +22,15 @@ class BatchNumbers:
 
     @classmethod
     def of(cls, trainer: Trainer) -> "BatchNumbers":
-        """Of a trainer whose data are set up.
+        """Reads the numbers off a trainer whose data are set up.
 
         Raises:
-            InputError: steps cannot be told from batches, or the loader would be made anew.
+            InputError: steps and batches cannot be distinguished, or the loader would be made anew.
         """
         if not trainer.lightning_module.automatic_optimization:
             raise InputError(
-                "got a module with manual optimization, whose steps cannot be told from batches; expected automatic "
-                "optimization; use mechanism='loss'"
+                "got a module with manual optimization, whose steps cannot be distinguished from batches; expected "
+                "automatic optimization; use mechanism='loss'"
             )
         if any(is_a(callback, "GradientAccumulationScheduler") for callback in trainer.callbacks):  # type: ignore[attr-defined]
             raise InputError(
@@ -40,7 +40,7 @@ class BatchNumbers:
         if trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]
             raise InputError(
                 f"got reload_dataloaders_every_n_epochs={trainer.reload_dataloaders_every_n_epochs}; expected 0: a "  # type: ignore[attr-defined]
-                "new loader would not know the weights; leave it out"
+                "new loader has no group weights; leave it out"
             )
         return cls(per_step=trainer.accumulate_grad_batches, per_epoch=int(trainer.num_training_batches))
 
@@ -50,11 +50,11 @@ class BatchNumbers:
         return -(-self.per_epoch // self.per_step)
 
     def step(self, batch: int) -> int:
-        """``global_step`` when a batch of the run is used, before its optimizer step."""
+        """Returns ``global_step`` before the optimizer step of a batch."""
         epoch, rest = divmod(batch, self.per_epoch)
         return epoch * self.steps_per_epoch + rest // self.per_step
 
     def batches(self, steps: int) -> int:
-        """Batches that the first ``steps`` steps take."""
+        """Returns the number of batches in the first ``steps`` steps."""
         epochs, rest = divmod(steps, self.steps_per_epoch)
         return epochs * self.per_epoch + min(rest * self.per_step, self.per_epoch)

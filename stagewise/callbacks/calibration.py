@@ -1,4 +1,4 @@
-"""Measures curvature along a run, then tries the settings made from it on the checkpoints of that run."""
+"""Measures curvature along a run, then tests the proposed settings on checkpoints of that run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -36,13 +36,13 @@ class CalibrationSettings:
     """Settings of ``stagewise calibrate``.
 
     Attributes:
-        num_steps: training steps to look at, evenly in log t from the first probe of the schedule to the end.
-        num_samples: samples of the sampling set that curvature is measured on. Few samples overstate it.
+        num_steps: number of checkpoints, evenly spaced in log t from the first probe of the schedule to the end.
+        num_samples: samples of the sampling set for curvature. Few samples overestimate it.
         num_chains: chains for each loss trace.
-        num_draws: draws of each; at least 8. Take those of the run to see what its probes will see.
-        max_rise: localization is raised, once, where the loss rises by more than this over that at w*, nats (per token
-            for token losses): the chain is not local then. .05 to .3 is useful.
-        output_dir: where the files go, instead of a version of its own beside the versions of the run.
+        num_draws: draws of each, at least 8. Use that of the run to predict the quality of its probes.
+        max_rise: rise of the loss over that at w* above which localization is raised, once, nats (per token for token
+            losses). The chain is not local beyond. .05 to .3 is useful.
+        output_dir: folder for the files; by default a new version beside those of the run.
 
     Raises:
         InputError: a value out of range.
@@ -60,12 +60,12 @@ class CalibrationSettings:
 
 
 def _kept(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies in CPU memory."""
+    """Returns copies in CPU memory."""
     return {name: value.detach().cpu().clone() for name, value in tensors.items()}
 
 
 def calibration_steps(schedule: ProbeSchedule, last: int, num: int) -> list[int]:
-    """Steps evenly in log t from the first probe to ``last``; the last alone where one is asked for."""
+    """Returns steps evenly spaced in log t from the first probe to ``last``; ``last`` alone for ``num=1``."""
     first = next((step for step in range(last + 1) if schedule.due(step - 1, step)), last)
     if num == 1:
         return [last]
@@ -75,21 +75,21 @@ def calibration_steps(schedule: ProbeSchedule, last: int, num: int) -> list[int]
 
 
 class CalibrationRun(Callback):
-    """Takes the place of the influence callback in a run whose settings are sought.
+    """Replaces the influence callback in a calibration run.
 
-    Curvature is measured at a few steps, without disturbing the training. The weights of these steps are kept in CPU
-    memory. When training ends, short chains run at each of them with the proposed settings.
+    Curvature is measured at a few steps, with no effect on training. Checkpoints of these steps are kept in CPU memory.
+    When training ends, short chains run at each of them with the proposed settings.
 
     Attributes:
-        result: what came of it; None until training ends.
+        result: the calibration; None until training ends.
     """
 
     def __init__(self, influence: InfluenceCallback, settings: CalibrationSettings) -> None:
-        """Nothing is looked at before training starts.
+        """Measures nothing before training starts.
 
         Args:
-            influence: whose schedule, sampler, loss and data are meant; it does not run itself.
-            settings: what to look at.
+            influence: callback with the schedule, sampler, loss and data; it does not run itself.
+            settings: of the calibration.
         """
         self.result: Calibration | None = None
         self._influence = influence
@@ -101,16 +101,16 @@ class CalibrationRun(Callback):
         self._last_step = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Settle the steps, and look at the initial weights where they are among them.
+        """Chooses the steps, and measures the initial weights if they are among them.
 
         Raises:
-            InputError: the run has no end that can be told, or ends before its first probe; or a component that cannot
-                be moved.
+            InputError: the run has no known end, or ends before its first probe; or the component has no weights to
+                move.
         """
         masks_of_component(self._influence.component, pl_module, self._influence.sgld)
         last = max_steps(trainer)
         if last == float("inf"):
-            raise InputError("got a run without an end; expected one; set --trainer.max_steps")
+            raise InputError("got a run of unknown length; expected a number of steps; set --trainer.max_steps")
         self._influence.schedule.check(last)
         self._steps = calibration_steps(self._influence.schedule, int(last), self._settings.num_steps)
         self._steps = [step for step in self._steps if step >= trainer.global_step]
@@ -119,7 +119,7 @@ class CalibrationRun(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Measure where a step is due."""
+        """Measures if a step is due."""
         self._look_if_due(trainer, pl_module)
 
     def _sources(self, trainer: Trainer, module: LightningModule) -> tuple[Target, Landscape]:
@@ -151,7 +151,7 @@ class CalibrationRun(Callback):
         show_on_bar(trainer, f"curvature measured at {len(self._weights)} of {len(self._steps)} steps")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Propose, and try at each of the kept checkpoints; the module gets its weights back."""
+        """Proposes settings and tests them at each checkpoint; the module's weights are restored."""
         if not self._measurements:
             return
         final = {name: value.detach().clone() for name, value in pl_module.state_dict().items()}
@@ -171,18 +171,22 @@ class CalibrationRun(Callback):
             )
             traces = self._traces(trainer, module, proposed)
             verdicts = [judge(trace) if trace.chains else None for trace in traces]
-            worst = max((it for it in verdicts if it is not None), key=lambda it: it.level, default=None)
+            worst = max(
+                (verdict for verdict in verdicts if verdict is not None),
+                key=lambda verdict: verdict.level,
+                default=None,
+            )
             if raised is not None and worst is not None:
-                raised += f"; it now rises by at most {worst.level:.2g}, at step {worst.step}"
+                raised += f"; now the largest rise is {worst.level:.2g}, at step {worst.step}"
             if raised is not None or worst is None or worst.level <= limit:
                 break
-            # Most directions are flat: there the rise goes as 1 / localization.
+            # Most directions are flat: there the rise is proportional to 1 / localization.
             localization = two_digits(proposal.localization * worst.level / limit, up=True)
             raised = (
                 f"localization was raised from {proposal.localization:g} to {localization:g}, since the loss rose by "
-                f"{worst.level:.2g} nats at step {worst.step}; the aim is at most {limit:g}, which keeps chains local"
+                f"{worst.level:.2g} nats at step {worst.step}; the limit is {limit:g}, to keep chains local"
             )
-            rank_zero_info(f"stagewise: {raised}; once more")
+            rank_zero_info(f"stagewise: {raised}; repeating")
             proposal, measurements = self._propose(
                 trainer, module, replace(given, localization=localization), keep=True
             )
@@ -201,8 +205,8 @@ class CalibrationRun(Callback):
     def _propose(
         self, trainer: Trainer, module: LightningModule, given: SGLDConfig, *, keep: bool = False
     ) -> tuple[Proposal, list[Measurement]]:
-        """Settings for all the steps; localization is that of ``given`` where it is kept."""
-        curvatures = [it.plain for it in self._measurements]
+        """Proposes settings for all steps, with the localization of ``given`` if it is to be kept."""
+        curvatures = [measurement.plain for measurement in self._measurements]
         proposal = propose(replace(given, lr="auto"), curvatures, keep=keep)
         if given.preconditioner is None:
             return proposal, self._measurements
@@ -213,11 +217,13 @@ class CalibrationRun(Callback):
             module.load_state_dict(weights)
             here = replace(landscape, second_moments=moments)
             measurements.append(here.measure(module, resolved, curvature.step))
-        steepest = [it.preconditioned.lam_max for it in measurements if it.preconditioned is not None]
+        steepest = [
+            measurement.preconditioned.lam_max for measurement in measurements if measurement.preconditioned is not None
+        ]
         return propose(resolved, curvatures, steepest=steepest, keep=True), measurements
 
     def _traces(self, trainer: Trainer, module: LightningModule, config: SGLDConfig) -> list[Trace]:
-        """Short chains at each of the kept checkpoints."""
+        """Runs short chains at each checkpoint."""
         target, _ = self._sources(trainer, module)
         traces = []
         kept = zip(self._weights, self._moments, self._measurements, strict=True)
@@ -231,6 +237,8 @@ class CalibrationRun(Callback):
     def _findings(self, given: SGLDConfig) -> list[Finding]:
         if "auto" in (given.lr, given.localization):
             return []
-        plain = [it.plain for it in self._measurements]
-        preconditioned = [it.preconditioned for it in self._measurements if it.preconditioned is not None]
+        plain = [measurement.plain for measurement in self._measurements]
+        preconditioned = [
+            measurement.preconditioned for measurement in self._measurements if measurement.preconditioned is not None
+        ]
         return check_settings(given, plain, preconditioned)

@@ -1,4 +1,4 @@
-"""Faults while observing: reported once, counted, and never the end of the run that is observed."""
+"""Errors of the observing code: reported once per kind, counted, and never fatal to training."""
 
 import gc
 import traceback
@@ -13,7 +13,7 @@ from stagewise.errors import InputError
 from stagewise.probes.history import Record
 
 OnError = Literal["warn", "raise"]
-"""``warn``: tell of a fault inside a probe, count it and train on. ``raise``: end the run with it."""
+"""``warn``: report an error inside a probe, count it and continue training. ``raise``: raise it."""
 
 OUT_OF_MEMORY, DISK, LOGGER, LISTENER, PROBE, OTHER_RANK = (
     "out_of_memory", "disk", "logger", "listener", "probe", "other_rank",
@@ -22,8 +22,8 @@ OUT_OF_MEMORY, DISK, LOGGER, LISTENER, PROBE, OTHER_RANK = (
 
 _ADVICE = {
     OUT_OF_MEMORY: "lower probe.chunk_size, sgld.batch_size or sgld.num_chains, or set sgld.engine: sequential",
-    DISK: "make room, or make the folder writable: the next probe is written again",
-    LOGGER: "look at the logger: influence.zarr has the values all the same",
+    DISK: "free disk space, or make the folder writable; the next probe will be written",
+    LOGGER: "check the logger: influence.zarr has the values",
     LISTENER: "fix the probe listener that raised",
     PROBE: "fix the cause named above; set on_error: raise for the full traceback",
     OTHER_RANK: "read the output of the other ranks",
@@ -33,54 +33,54 @@ _NO_MEMORY = ("out of memory", "can't allocate memory")
 
 
 def kind_of(error: BaseException, where: str) -> str:
-    """Kind of a fault.
+    """Returns the kind of an error.
 
     Args:
-        error: what was raised.
-        where: kind of what is neither memory nor disk.
+        error: raised exception.
+        where: kind of an error that concerns neither memory nor disk.
     """
-    told = str(error).lower()
+    message = str(error).lower()
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(words in told for words in _NO_MEMORY)
+        isinstance(error, RuntimeError) and any(words in message for words in _NO_MEMORY)
     ):
         return OUT_OF_MEMORY
     return DISK if isinstance(error, OSError) else where
 
 
 class Faults:
-    """Catches what is raised while observing.
+    """Catches and counts errors of the observing code.
 
-    Errors in settings (:class:`~stagewise.errors.InputError`) still go on while :attr:`starting`: before the first step
-    of a session nothing is lost by them. So do all errors with ``on_error="raise"``, and always what is no
-    ``Exception``: Ctrl-C, SIGTERM.
+    Errors in settings (:class:`~stagewise.errors.InputError`) are raised while :attr:`starting`, before the first step
+    of a session. So are all errors with ``on_error="raise"``, and anything that is not an ``Exception``, such as Ctrl-C
+    and SIGTERM.
     """
 
     def __init__(self, on_error: OnError) -> None:
-        """Nothing has gone wrong.
+        """Starts with no errors.
 
         Args:
-            on_error: what to do about a fault.
+            on_error: reaction to an error.
 
         Raises:
-            InputError: ``on_error`` is neither of the two words.
+            InputError: ``on_error`` has another value.
         """
         if on_error not in ("warn", "raise"):
             raise InputError(f"got on_error={on_error!r}; expected 'warn' or 'raise'; 'warn' is the default")
         self.on_error: OnError = on_error
         self.starting = False
         self.record = Record()
-        """Counts the faults; a run's own may be put in its place."""
+        """Counts the errors; may be replaced by that of a run."""
 
     def goes_on(self, error: Exception) -> bool:
-        """True if an error is to be raised again."""
+        """Returns True if an error is to be raised."""
         return self.on_error == "raise" or (self.starting and isinstance(error, InputError))
 
     @contextmanager
     def contained(self, where: str, step: int) -> Iterator[None]:
-        """Take in what the body raises.
+        """Catches errors in the context.
 
         Args:
-            where: kind of a fault that is neither of memory nor of the disk.
+            where: kind of an error that concerns neither memory nor disk.
             step: training step.
         """
         try:
@@ -91,16 +91,16 @@ class Faults:
             self.take(error, where, step)
 
     def take(self, error: Exception, where: str, step: int) -> None:
-        """Count a fault; the first of its kind is told, with the place it came from and what to do."""
+        """Counts an error; the first of its kind is reported, with its origin and a remedy."""
         kind = kind_of(error, where)
         if self.record.add_fault(kind, step) > 1:
             return
         frames = traceback.extract_tb(error.__traceback__)
         place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-        told = str(error).strip().splitlines() or [""]
+        lines = str(error).strip().splitlines() or [""]
         rank_zero_warn(
-            f"stagewise: {_WHAT.get(kind, 'a fault')} at step {step}: {type(error).__name__}: {told[0]}{place}; "
-            f"training continues unaffected; {_ADVICE[kind]}; later faults of this kind are only counted "
+            f"stagewise: {_WHAT.get(kind, 'a fault')} at step {step}: {type(error).__name__}: {lines[0]}{place}; "
+            f"training continues unaffected; {_ADVICE[kind]}; further errors of this kind are only counted "
             "(probes_failed in summary.json)"
         )
 
@@ -109,18 +109,18 @@ _WHAT = {
     OUT_OF_MEMORY: "a probe ran out of memory",
     DISK: "results could not be written",
     LOGGER: "a logger failed",
-    LISTENER: "what listens to the probes failed",
+    LISTENER: "a probe listener failed",
     PROBE: "a probe failed",
     OTHER_RANK: "a probe failed on another rank",
 }
 
 
 def free_memory() -> None:
-    """Give back what a failed probe has left in caches."""
+    """Frees the caches left by a failed probe."""
     gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
 
 class OtherRankError(RuntimeError):
-    """Stands for what went wrong on another rank."""
+    """Error on another rank."""

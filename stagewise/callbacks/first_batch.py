@@ -1,4 +1,4 @@
-"""The first batch that trains, held against the one that is probed: the same structure, or the user hears of it."""
+"""Comparison of the first training batch with the probed one: their structure must match."""
 
 import numbers
 from collections.abc import Mapping
@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
+from torch import bool as bool_
 
 from stagewise.batches import Batch
 from stagewise.errors import InputError
+from stagewise.interventions.grouped_rows import GROUPS_ENTRY
 from stagewise.structure import is_column, leaves, named, where
 
 
@@ -26,7 +28,7 @@ class Strictness(StrEnum):
 
 
 def describe(batch: Batch) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Leaves by place: kind in words, and the sizes of the axes behind the samples'."""
+    """Returns leaves by path: kind, and sizes of the axes after that of samples."""
     return {where(path): _kind(leaf) for path, leaf in leaves(batch)}
 
 
@@ -42,40 +44,52 @@ def _kind(leaf: Any) -> tuple[str, tuple[int, ...]]:
 
 
 def difference(probed: Mapping[str, tuple[str, Any]], training: Mapping[str, tuple[str, Any]]) -> str | None:
-    """Describes how two batches differ in places, types and numbers of axes; None where they do not."""
+    """Describes the first difference in paths, types or numbers of axes; None if there is none."""
     for place in [*training, *probed]:
-        ours, theirs = (it.get(place, ("nothing", ()))[0] for it in (probed, training))
+        ours, theirs = (described.get(place, ("nothing", ()))[0] for described in (probed, training))
         if ours != theirs:
             return f"{place} is {ours} in the probes and {theirs} in training"
     return None
 
 
+def _without_own_groups(training: Batch, probed: Batch) -> Batch:
+    """Training batch without what ``GroupedRows`` adds to it: interventions read that, and no loss of a probe does."""
+    if not (isinstance(training, Mapping) and isinstance(probed, Mapping)) or GROUPS_ENTRY in probed:
+        return training
+    groups = training.get(GROUPS_ENTRY)
+    if not isinstance(groups, Mapping) or not all(
+        isinstance(it, Tensor) and it.dtype == bool_ for it in groups.values()
+    ):
+        return training
+    return {name: leaf for name, leaf in training.items() if name != GROUPS_ENTRY}
+
+
 def check_first_batch(probed: Batch, training: Batch, strictness: Strictness) -> None:
-    """Hold the probed batch against the first batch of training, both as the module gets them.
+    """Compares the probed batch with the first training batch, both as passed to the module.
 
     Raises:
-        InputError: a difference in structure, where that is to be refused.
+        InputError: their structures differ, with ``Strictness.refuse``.
     """
     if strictness is Strictness.ignore or training is None:
         return
-    ours, theirs = describe(probed), describe(training)
+    ours, theirs = describe(probed), describe(_without_own_groups(training, probed))
     words = difference(ours, theirs)
     if words is None:
         sizes = [place for place in ours if ours[place][1] != theirs[place][1]]
         if sizes:
             place = sizes[0]
             rank_zero_info(
-                f"stagewise: {place} has axes {list(ours[place][1])} behind the samples' in the probes and "
-                f"{list(theirs[place][1])} in the first batch of training, as padding to the longest makes them"
+                f"stagewise: {place} has axes {list(ours[place][1])} after that of samples in the probes and "
+                f"{list(theirs[place][1])} in the first training batch, as with padding to the longest"
             )
         return
     if strictness is Strictness.warn:
         rank_zero_warn(
-            f"stagewise: {words}; give observed= and sampling= as the training loader gives its batches, unless the "
-            "loss takes both"
+            f"stagewise: {words}; pass observed= and sampling= in the format of training batches, unless the "
+            "loss accepts both"
         )
         return
     raise InputError(
-        f"got a probed batch unlike the first batch of training: {words}; expected the same structure; give "
-        "observed= and sampling= as the training loader gives its batches, with a loss_fn that takes them"
+        f"got a probed batch unlike the first training batch: {words}; expected the same structure; pass "
+        "observed= and sampling= in the format of training batches, with a loss_fn that accepts them"
     )

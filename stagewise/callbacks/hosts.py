@@ -1,4 +1,4 @@
-"""Both packages that Lightning comes in: ``lightning.pytorch`` and ``pytorch_lightning`` have classes of their own."""
+"""Support for both packages of Lightning, ``lightning.pytorch`` and ``pytorch_lightning``, with separate classes."""
 
 import logging
 import sys
@@ -12,26 +12,26 @@ _PACKAGES = ("lightning.pytorch.", "pytorch_lightning.")
 if TYPE_CHECKING:
 
     class HostCallback(Callback):
-        """Base of the callbacks of this package: a callback of every Lightning that is installed."""
+        """Base of the callbacks: a subclass of the ``Callback`` of each installed Lightning."""
 
 else:
     try:
         from pytorch_lightning import Callback as OtherCallback
-    except Exception:  # not installed, or not in working order, which is no matter for this package
+    except Exception:  # not installed, or broken
         _BASES = (Callback,)
     else:
         _BASES = (Callback, OtherCallback)
-        # Each takes over the log of both when it is imported: it stays with the one that the user imported first.
+        # Each sets the logger of both when it is imported: keep that of the one imported first.
         _order = list(sys.modules)
         _first = min(("lightning.pytorch", "pytorch_lightning"), key=_order.index)
         rank_zero.log = logging.getLogger(f"{_first}.utilities.rank_zero")
 
     class HostCallback(*_BASES):
-        """Base of the callbacks of this package: a callback of every Lightning that is installed."""
+        """Base of the callbacks: a subclass of the ``Callback`` of each installed Lightning."""
 
 
 def is_a(value: Any, *names: str) -> bool:
-    """True if a value is an instance of one of Lightning's classes, by name, of either package.
+    """Returns True for an instance of one of the named classes of either Lightning package.
 
     Args:
         value: a logger, strategy, callback or exception.

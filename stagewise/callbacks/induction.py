@@ -1,4 +1,4 @@
-"""Watches an induction head form: attention scores and behaviour on fixed probe sequences, on their own cadence."""
+"""Induction scores during training, on fixed probe sequences and a schedule of their own."""
 
 from typing import Any
 
@@ -21,13 +21,13 @@ from stagewise.reporting import tags
 class InductionCallback(HostCallback):
     """Logs ``induction/{prefix_matching,previous_token,icl_score,loss_gap,copying}`` every few steps.
 
-    The scores come from fixed sequences of repeated random tokens, drawn once from an own seed; see
-    :mod:`stagewise.lm.induction` for each definition. Both attention scores are those of the best head; ``copying`` is
-    that of the head with the best prefix matching, and is left out for architectures of unknown layout. Training is
-    left untouched. Works on any LightningModule that holds a Hugging Face causal language model.
+    The scores are computed on fixed sequences of repeated random tokens, drawn once from their own seed; see
+    :mod:`stagewise.lm.induction` for definitions. Both attention scores are those of the best head; ``copying`` is that
+    of the head with the best prefix matching, and is left out for unknown architectures. Training is not affected.
+    Works with any LightningModule that holds a Hugging Face causal language model.
 
     Attributes:
-        tables: the scores of the last probe that belong to heads, by name, each ``[layer, head]``.
+        tables: scores of heads at the last probe by name, each ``[layer, head]``.
     """
 
     def __init__(
@@ -40,17 +40,17 @@ class InductionCallback(HostCallback):
         seed: int = 0,
         on_error: OnError = "warn",
     ) -> None:
-        """Set cadence and probe sequences.
+        """Sets the schedule and the probe sequences.
 
         Args:
             every_n_steps: steps of ``trainer.global_step`` between probes; the initial weights are probed too.
             num_sequences: probe sequences.
-            segment_length: random tokens in a segment, at most; shortened where the model's context does not hold
+            segment_length: random tokens in a segment, at most; fewer if the model's context does not hold
                 ``copies`` of them (a context of 32: 8 tokens).
-            copies: how often the segment appears.
+            copies: number of repetitions of the segment, the first included.
             bos_token_id: token put first; None for models trained without one.
             seed: of the probe sequences.
-            on_error: ``"warn"`` tells of a fault once and trains on, ``"raise"`` ends the run with it.
+            on_error: ``"warn"`` reports an error once and continues training, ``"raise"`` raises it.
 
         Raises:
             InputError: a setting is below 1.
@@ -67,20 +67,20 @@ class InductionCallback(HostCallback):
         self._faults = Faults(on_error)
 
     def due(self, step: int) -> bool:
-        """True if the weights after ``step`` updates are to be probed; override for another schedule."""
+        """Returns True if the weights after ``step`` updates are to be probed; override for another schedule."""
         return step % self.every_n_steps == 0
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw the probe sequences and try them once.
+        """Draws the probe sequences and runs the model on them once.
 
         Raises:
-            InputError: the module holds no causal language model, or one that returns no attention weights.
+            InputError: the module has no causal language model, or one without attention weights.
         """
         name = causal_lm_name(pl_module)
         if name is None:
             raise InputError(
-                f"got {type(pl_module).__name__}, which holds no Hugging Face causal language model; expected one as "
-                "an attribute of the module; leave InductionCallback out for other modules"
+                f"got {type(pl_module).__name__}without a Hugging Face causal language model; expected one as "
+                "an attribute of the module; remove InductionCallback for other modules"
             )
         self._name = name
         config: Any = pl_module.get_submodule(name).config
@@ -114,12 +114,12 @@ class InductionCallback(HostCallback):
             log_values(trainer, values, step, self._faults)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Probe the initial weights."""
+        """Probes the initial weights."""
         if trainer.global_step == 0:
             self._probe(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Probe the weights after an update, once for each step."""
+        """Probes after each due optimizer step."""
         self._probe(trainer, pl_module)

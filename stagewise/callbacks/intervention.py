@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import ArrayLike
 
+from stagewise.callbacks.faults import Faults
 from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.intervention_plan import (
     Earlier,
@@ -24,9 +25,10 @@ from stagewise.callbacks.intervention_plan import (
     take_up,
 )
 from stagewise.callbacks.live_windows import LiveWindows
+from stagewise.callbacks.logger_writers import log_scalars, writers
 from stagewise.callbacks.reweighted_data import find_loader, follow_plan, refuse_distributed_sampler
 from stagewise.callbacks.run_folder import default_folder
-from stagewise.callbacks.trainer_facts import max_steps, writers
+from stagewise.callbacks.trainer_facts import max_steps
 from stagewise.checks.bounds import check_arguments
 from stagewise.errors import InputError
 from stagewise.files.writing import write_json
@@ -42,21 +44,21 @@ from stagewise.reporting.intervention import FILE_NAME, build_report, report_mar
 from stagewise.reporting.tensorboard import write_text
 
 _CHECKED = ("windows", "policy", "mechanism", "earlier")
-"""Arguments that are read, not only checked, each by its own function."""
+"""Arguments with resolving functions of their own."""
 
 
 class InterventionCallback(HostCallback):
-    """Changes the weights of groups of training samples inside windows, with the mass of the data preserved.
+    """Changes the weights of groups of training samples inside windows, keeping the total weight of the data.
 
     Windows are known before training (``Spans``, ``FromRun``), or *live*: a detector opens and closes them at the
-    probes of the trainer's ``InfluenceCallback`` (``Live``), or something else calls :meth:`open` and :meth:`close`.
-    Fixed windows act exactly at their steps. A live change of sampling shows as many batches late as workers have
-    prefetched, which the log tells.
+    probes of the trainer's ``InfluenceCallback`` (``Live``), or other code calls :meth:`open` and :meth:`close`.
+    Fixed windows take effect exactly at their steps. A live change of sampling is delayed by the batches that workers
+    have prefetched; the log reports the delay.
 
     ``intervention/active`` and ``intervention/weight/<group>`` go to every logger at each change; every change and the
     budget to TensorBoard's text page and to ``<log_dir>/intervention.json`` at the end, also after an exception. With
-    weights of 1 a run is bit for bit the run without the callback. A run that is stopped and resumed anywhere equals
-    one that never stopped. Under DDP set ``use_distributed_sampler=False``.
+    weights of 1 a run equals the run without the callback bit for bit. A resumed run equals an uninterrupted one. Under
+    DDP set ``use_distributed_sampler=False``.
     """
 
     def __init__(
@@ -68,20 +70,20 @@ class InterventionCallback(HostCallback):
         groups: Mapping[str, ArrayLike] | Sequence[str] | None = None,
         **earlier: Any,
     ) -> None:
-        """Nothing is looked at before training starts, but the windows and the policy.
+        """Checks windows and policy; all else waits until training starts.
 
         Args:
-            policy: decides the weights in each window; an object, a function, or its dotted path; always needed.
+            policy: sets the weights in each window: an object, a function, or its dotted path; required.
             windows: known before training (``Spans``), at the transitions of an earlier run (``FromRun``), or found by
-                a detector (``Live``). None for windows that something else opens and closes.
+                a detector (``Live``). None for windows opened and closed by other code.
             mechanism: ``sampling`` or ``loss``.
-            groups: for loss weights, the groups that the batches' masks tell: names, or name to bool ``[sample]`` or
-                ``[sample, token]`` over the training data, which the budget needs. By default those of the training
-                data's ``ReweightedLoader``, else those that a ``ConstantFactor`` names.
-            earlier: arguments of earlier versions, refused with their new spelling.
+            groups: for loss weights, the groups that batches have masks for: names, or name to bool ``[sample]`` or
+                ``[sample, token]`` over the training data, which the budget needs. Default: those of the
+                ``ReweightedLoader``, else those of a ``ConstantFactor``.
+            earlier: arguments of earlier versions, refused with their replacement.
 
         Raises:
-            InputError: windows, policy or mechanism that cannot be used.
+            InputError: invalid windows, policy or mechanism.
         """
         refuse_unknown(earlier)
         refuse_earlier(**earlier)
@@ -105,32 +107,33 @@ class InterventionCallback(HostCallback):
 
     @property
     def plan(self) -> Plan | None:
-        """Weights over training, and the log of every change; None before training starts."""
+        """Weights over training and the log of changes; None before training starts."""
         return self._plan
 
-    # What drives live windows
+    # Live windows
 
     def open(self, step: int, reason: str = "window opens", *, influence: InfluenceTable | None = None) -> None:
-        """Open a live window; the policy decides its weights. Under DDP call it on every rank.
+        """Opens a live window, with weights set by the policy. Collective under DDP.
 
         Args:
-            step: first training step with the weights, ``trainer.global_step`` before it; not before the last change.
+            step: first training step with the weights, as ``trainer.global_step`` before it; at or after the last
+                change.
             reason: for the log.
             influence: of the latest probe, for policies that read it.
 
         Raises:
-            InputError: before training, with fixed windows, while one is open, or weights that cannot be followed.
+            InputError: before training, with fixed windows, while one is open, or for infeasible weights.
         """
         plan = self._live(step)
         plan.open(step, self._decide(plan, plan.windows, step, influence), reason=reason)
 
     def update(self, step: int, reason: str = "weights change", *, influence: InfluenceTable | None = None) -> None:
-        """Let the policy decide anew inside the open window; arguments and errors as for :meth:`open`."""
+        """Updates the weights in the open window by the policy; arguments and errors as for :meth:`open`."""
         plan = self._live(step)
         plan.update(step, self._decide(plan, plan.windows - 1, step, influence), reason=reason)
 
     def close(self, step: int, reason: str = "window closes") -> None:
-        """Close the live window: weights are 1 from ``step`` on.
+        """Closes the live window: weights are 1 from ``step`` on.
 
         Raises:
             InputError: before training, with fixed windows, or while none is open.
@@ -141,8 +144,8 @@ class InterventionCallback(HostCallback):
         if self._plan is None or self._plan.fixed:
             what = "before training starts" if self._plan is None else "among fixed ones"
             raise InputError(
-                f"got a window to change at step {step} {what}; expected it in a run with live windows; pass "
-                "windows=None and call it from a hook of training"
+                f"got a window change at step {step} {what}; expected a run with live windows; pass "
+                "windows=None and call this from a training hook"
             )
         return self._plan
 
@@ -155,14 +158,14 @@ class InterventionCallback(HostCallback):
     # Hooks
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a sampler of Lightning's in place of ours, before the data are set up."""
+        """Refuses Lightning's distributed sampler before the data are set up."""
         if stage == "fit" and self.mechanism is Mechanism.sampling:
             refuse_distributed_sampler(trainer)
         if stage == "fit" and self._live_windows is not None:
             self._live_windows.attach(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse what cannot be followed, and attach the plan."""
+        """Checks and attaches the plan."""
         step = trainer.global_step
         state, self._state = self._state, None
         if state is None and step > 0 and self._plan is not None:
@@ -188,12 +191,12 @@ class InterventionCallback(HostCallback):
             pl_module.intervention_weights = self._reweighting  # type: ignore[assignment]
         self._plan = plan
         self._folder = default_folder(trainer)
-        self._announced = sum(it.step < step for it in plan.changes)
+        self._announced = sum(change.step < step for change in plan.changes)
         if self._live_windows is not None:
             self._live_windows.start(self, None if state is None else state["live"], step)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Tell what has changed; set the weights of the batch's losses."""
+        """Logs changes; sets the loss weights of the batch."""
         if self._plan is None:
             return
         step = trainer.global_step
@@ -212,36 +215,36 @@ class InterventionCallback(HostCallback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Close a live window that has lasted its time, before the next batch is drawn."""
+        """Closes a live window at its maximal length, before the next batch is drawn."""
         if self._live_windows is not None:
             self._live_windows.tick(trainer.global_step)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
-        """Refuse a module that never asks for the weights of its losses, before it is updated."""
+        """Refuses a module that ignores the loss weights, before its first update."""
         if self._reweighting is not None and not self._reweighting.calls:
             raise InputError(
-                f"got {type(pl_module).__name__}, whose training_step does not ask for loss weights; expected "
-                "`self.intervention_weights(losses, masks)` as its loss where that is set, masks being name to bool "
-                "[sample]; add it, or use mechanism='sampling'"
+                f"got {type(pl_module).__name__}, whose training_step ignores loss weights; expected "
+                "`self.intervention_weights(losses, masks)` as its loss if that attribute is set, with "
+                "masks as name to bool [sample]; add it, or use mechanism='sampling'"
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what was done."""
+        """Writes the record of changes."""
         self._finish(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Write what was done; the exception goes on."""
+        """Writes the record of changes; the exception propagates."""
         try:
             self._finish(trainer, pl_module)
         except Exception as error:
             rank_zero_warn(f"stagewise: {FILE_NAME} could not be written: {error}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain Python: the log of changes, and what must be the same in a resumed run."""
+        """Returns the log of changes, and the settings that a resumed run must share, as plain Python."""
         return {} if self._plan is None else self._describe(self._plan)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up where a checkpoint left off."""
+        """Loads the state of a checkpoint."""
         self._state = dict(state_dict) or None
 
     # Parts
@@ -263,24 +266,24 @@ class InterventionCallback(HostCallback):
                 )
 
     def _weights_now(self, plan: Plan, step: int) -> dict[str, float]:
-        """Weights that the present batch was drawn with, or that its losses have."""
+        """Weights of the current batch, in sampling or in the loss."""
         if self._loader is not None:
             return self._loader.weights_of(self._loader.served - 1)
         return plan.weights_at(step)
 
     def _tell_of_others(self) -> None:
-        """Once, where samples of a live window are used up."""
+        """Warns once if a live window exhausts the samples of a group."""
         if self._loader is not None and self._loader.batches.replaced and not self._told_of_others:
             self._told_of_others = True
             rank_zero_warn(
-                "stagewise: got too few samples for the weights of a live window: others come in place of those that "
-                "are used up in this epoch, each once; give more data, make detector.max_length or weights smaller, or "
+                "stagewise: got too few samples for the weights of a live window: they are replaced by others once "
+                "each has been used in this epoch; add data, lower detector.max_length or the weights, or "
                 "set when_exhausted=repeat"
             )
 
     def _announce(self, plan: Plan, change: Change) -> None:
         lag = 0 if self._loader is None or plan.fixed else self._loader.prefetch_lag
-        late = f"; shows in the data {lag} batches later, from prefetching workers" if lag else ""
+        late = f"; takes effect {lag} batches later, due to prefetching workers" if lag else ""
         weights = ", ".join(f"{name} {weight:g}" for name, weight in change.weights.items())
         rank_zero_info(f"stagewise: step {change.step}: {change.reason}; {self.mechanism} weights {weights}{late}")
 
@@ -306,19 +309,19 @@ class InterventionCallback(HostCallback):
         )
         if trainer.is_global_zero:
             write_json(folder / FILE_NAME, report)
-            write_text(writers(trainer), tags.CHANGES, report_markdown(report), step)
+            write_text(writers(trainer, Faults("warn")), tags.CHANGES, report_markdown(report), step)
 
 
 class StepLines:
-    """Logs values where they change, and once more just before, so that charts show steps and not slopes."""
+    """Logs values when they change, and just before, so that charts show steps and not slopes."""
 
     def __init__(self) -> None:
-        """Start without a value."""
+        """Starts without a value."""
         self._values: dict[str, float] = {}
         self._step = -1
 
     def log(self, trainer: Trainer, values: dict[str, float], step: int) -> None:
-        """Log values that hold from ``step`` on, where they differ from those before."""
+        """Logs values that hold from ``step`` on, if they differ from the previous ones."""
         if values == self._values:
             return
         if self._values and self._step < step - 1:
@@ -328,11 +331,11 @@ class StepLines:
         trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in values.items()})
 
     def end(self, trainer: Trainer, step: int) -> None:
-        """Draw the lines up to ``step``."""
+        """Extends the curves to ``step``."""
         if self._values and self._step < step:
             self._write(trainer, step)
 
     def _write(self, trainer: Trainer, step: int) -> None:
         for logger in trainer.loggers:
-            logger.log_metrics(dict(self._values), step=step)
+            log_scalars(logger, self._values, step)
         self._step = step

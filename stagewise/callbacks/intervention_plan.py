@@ -1,4 +1,4 @@
-"""From the arguments of an intervention to its plan."""
+"""Construction of an intervention's plan from its arguments."""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -24,8 +24,8 @@ class Mechanism(StrEnum):
     """Ways in which weights act.
 
     Members are named as the YAML writes them:
-        sampling: groups are drawn more or less often; the training data are a ``ReweightedLoader``.
-        loss: their losses count more or less; the training step asks ``self.intervention_weights``.
+        sampling: groups are sampled more or less often; requires a ``ReweightedLoader``.
+        loss: their losses are reweighted; the training step calls ``self.intervention_weights``.
     """
 
     sampling = "sampling"
@@ -33,7 +33,7 @@ class Mechanism(StrEnum):
 
 
 Earlier = list[Any] | str
-"""Windows as earlier versions took them, a list of spans or a path: refused with the new spelling."""
+"""Windows in the format of earlier versions, a list of spans or a path: refused with the replacement."""
 
 _NEW = "Spans(spans), FromRun(path), Live(detector, signal) or None"
 
@@ -42,7 +42,7 @@ def resolve_mechanism(mechanism: Mechanism | str, groups: object) -> Mechanism:
     """Ways in which weights act.
 
     Raises:
-        InputError: no such way, or groups where the loader has them.
+        InputError: unknown mechanism, or groups given although the loader has them.
     """
     found = check_value("mechanism", mechanism, Mechanism, advice="choose sampling or loss")
     if found is Mechanism.sampling and groups is not None:
@@ -51,14 +51,14 @@ def resolve_mechanism(mechanism: Mechanism | str, groups: object) -> Mechanism:
 
 
 def resolve_windows(windows: object, policy: object) -> Windows | None:
-    """The windows, if they are some.
+    """Checks the windows.
 
     Args:
         windows: as given.
-        policy: given with them; the two change places in calls as earlier versions had them.
+        policy: given with them; earlier versions had the two in the other order.
 
     Raises:
-        InputError: neither of these, or what earlier versions took; with the new spelling.
+        InputError: another type, or the format of an earlier version, with the replacement.
     """
     if isinstance(windows, Windows) or (windows is None and not isinstance(policy, (list, tuple, Path))):
         return windows
@@ -73,10 +73,10 @@ def resolve_windows(windows: object, policy: object) -> Windows | None:
 
 
 def refuse_unknown(earlier: Mapping[str, Any]) -> None:
-    """Names that no version had, as Python does.
+    """Refuses unknown arguments, as Python does.
 
     Raises:
-        TypeError: there is one.
+        TypeError: there is an unknown argument.
     """
     for name in earlier:
         if name not in signature(refuse_earlier).parameters:
@@ -93,12 +93,12 @@ def refuse_earlier(
     shift: Any = None,
     influence: Any = None,
 ) -> None:
-    """Arguments of earlier versions, each of which now belongs to one of the classes of windows.
+    """Refuses arguments of earlier versions, which now belong to the classes of windows.
 
-    Its signature is what lets jsonargparse pass the names on, so that the answer is this one.
+    With this signature jsonargparse accepts the names, so that this error is raised.
 
     Raises:
-        InputError: one is given; with the new spelling.
+        InputError: one is given; names the replacement.
     """
     given = [name for name, value in locals().items() if value is not None]
     if not given:
@@ -116,10 +116,10 @@ def refuse_earlier(
 
 
 def resolve_policy(policy: Policy | str | None) -> Policy:
-    """A policy as it is, or by its dotted path.
+    """Returns a policy, imported if given as a dotted path.
 
     Raises:
-        InputError: there is none, or it cannot be called as a policy is.
+        InputError: missing, or without the signature of a policy.
     """
     found = from_path(policy) if isinstance(policy, str) else policy
     if not callable(found) or isinstance(found, type):
@@ -131,7 +131,7 @@ def resolve_policy(policy: Policy | str | None) -> Policy:
 
 
 def policy_words(policy: Policy) -> str:
-    """A policy's name, the same in every process: with its settings where they show, else by where it is defined."""
+    """Describes a policy, the same in every process: by its repr if it has one, else by its qualified name."""
     if type(policy).__repr__ is not object.__repr__ and not hasattr(policy, "__qualname__"):
         return repr(policy)
     named: Any = policy if hasattr(policy, "__qualname__") else type(policy)
@@ -141,15 +141,16 @@ def policy_words(policy: Policy) -> str:
 def resolve_groups(
     groups: Mapping[str, ArrayLike] | Sequence[str] | None, loader: object, policy: Policy
 ) -> tuple[tuple[str, ...], Strata | None]:
-    """Names of the groups, and the data sorted by them where they are known.
+    """Returns the names of the groups, and the strata of the data if known.
 
     Args:
-        groups: names, or name to bool ``[sample]`` or ``[sample, token]``; None to ask the others.
-        loader: of the training data; asked where it is a ``ReweightedLoader``.
-        policy: asked last, where it is a ``ConstantFactor``.
+        groups: names, or name to bool ``[sample]`` or ``[sample, token]``; None to use those of the loader or the
+            policy.
+        loader: of the training data; used if it is a ``ReweightedLoader``.
+        policy: used last, if it is a ``ConstantFactor``.
 
     Raises:
-        InputError: nobody knows, names that cannot be shown, or masks that do not fit.
+        InputError: no groups are known, or invalid names or masks.
     """
     if isinstance(groups, Mapping):
         strata = Strata(groups)
@@ -161,7 +162,7 @@ def resolve_groups(
     if isinstance(policy, ConstantFactor):
         return check_group_names(policy.weights), None
     raise InputError(
-        "got no groups; expected the names of those that the batches' masks tell; pass groups=['name', ...]"
+        "got no groups; expected the names of the groups that batches have masks for; pass groups=['name', ...]"
     )
 
 
@@ -174,15 +175,15 @@ def make_plan(
     max_steps: int | None,
     strata: Strata | None,
 ) -> Plan:
-    """A plan whose weights can be followed, as far as that can be known before training.
+    """Builds a plan and checks that its weights are feasible, as far as known before training.
 
     Args:
         names: the groups.
-        spans: windows; None where they open and close during the run.
-        policy: decides the weights.
+        spans: windows; None for live windows.
+        policy: sets the weights.
         influence: for fixed windows, a table (or None) for each.
-        max_steps: of the run; None where it is not known.
-        strata: of the data; None where they are not known.
+        max_steps: of the run; None if unknown.
+        strata: of the data; None if unknown.
 
     Raises:
         InputError: overlapping windows or windows beyond the run, unknown groups, weights that are negative or leave
@@ -201,12 +202,12 @@ def make_plan(
 
 
 def take_up(plan: Plan, state: Mapping[str, Any] | None, step: int) -> None:
-    """Go on with the plan of a checkpoint.
+    """Resumes the plan of a checkpoint.
 
     Args:
         plan: of this run.
-        state: the checkpoint's; None where training goes on from one without an intervention.
-        step: at which training goes on.
+        state: of the checkpoint; None if it has no intervention.
+        step: at which training resumes.
 
     Raises:
         InputError: the plans differ.
@@ -215,6 +216,6 @@ def take_up(plan: Plan, state: Mapping[str, Any] | None, step: int) -> None:
         plan.load_state_dict(state)
     elif plan.changes and plan.changes[0].step < step:
         raise InputError(
-            f"got a window from step {plan.changes[0].step} on in a run that goes on at step {step} from a checkpoint "
-            "without an intervention; expected windows that are still to come; move them, or start the run anew"
+            f"got a window from step {plan.changes[0].step} on in a run resumed at step {step} from a checkpoint "
+            "without an intervention; expected later windows; move them, or start a new run"
         )

@@ -1,4 +1,4 @@
-"""Windows of an intervention that a detector opens and closes while the run goes on."""
+"""Windows of an intervention, opened and closed by a detector during the run."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from stagewise.phases.signal import Kind, Signal
 
 
 class Intervention(Protocol):
-    """Interface of the intervention that is driven; see ``InterventionCallback``."""
+    """Interface of the controlled intervention; see ``InterventionCallback``."""
 
     policy: Policy
 
@@ -39,9 +39,9 @@ def find_influence(trainer: Trainer) -> InfluenceCallback:
     """The trainer's InfluenceCallback.
 
     Raises:
-        InputError: there is not exactly one, or it is switched off.
+        InputError: none, several, or a disabled one.
     """
-    found = [it for it in trainer.callbacks if isinstance(it, InfluenceCallback)]  # type: ignore[attr-defined]
+    found = [callback for callback in trainer.callbacks if isinstance(callback, InfluenceCallback)]  # type: ignore[attr-defined]
     if len(found) != 1 or not found[0].enabled:
         what = f"{len(found)} InfluenceCallbacks" if len(found) != 1 else "InfluenceCallback(enabled=False)"
         raise InputError(
@@ -52,14 +52,14 @@ def find_influence(trainer: Trainer) -> InfluenceCallback:
 
 
 class LiveWindows:
-    """Feeds the probes of a run to a detector, and opens, updates and closes windows as it says.
+    """Feeds the probes of a run to a detector, and opens, updates and closes windows accordingly.
 
-    A window opens at the step of the probe that shows it, whatever the order of the callbacks; inside it the policy
-    decides anew at each probe.
+    A window opens at the step of the detecting probe, whatever the order of the callbacks; inside it the policy updates
+    the weights at each probe.
     """
 
     def __init__(self, live: Live) -> None:
-        """Nothing is heard yet.
+        """Starts without probes.
 
         Args:
             live: detector, signal and number of windows.
@@ -78,7 +78,7 @@ class LiveWindows:
         return f"{self._config}, signal={self._signal}, max_windows={self._max_windows}"
 
     def attach(self, trainer: Trainer) -> None:
-        """Before training: hear of all probes from now on.
+        """Subscribes to the probes, before training.
 
         Raises:
             InputError: see :func:`find_influence`.
@@ -88,12 +88,12 @@ class LiveWindows:
         self._influence.subscribe(self.hear)
 
     def start(self, target: Intervention, state: Mapping[str, Any] | None, step: int) -> None:
-        """Begin to drive, with the probes that came first.
+        """Starts control, beginning with the probes so far.
 
         Args:
             target: with its plan.
             state: of a checkpoint; None without one.
-            step: at which training starts or goes on.
+            step: at which training starts or resumes.
         """
         if state is not None:
             self._detector.load_state_dict(state["detector"])
@@ -107,16 +107,16 @@ class LiveWindows:
         self.tick(step)
 
     def end(self) -> None:
-        """Stop listening to probes."""
+        """Unsubscribes from the probes."""
         self._target = None
         if self._influence is not None:
             self._influence.unsubscribe(self.hear)
 
     def check(self) -> None:
-        """Before the first step of training: refuse a signal that the probes do not have.
+        """Refuses, before the first training step, a signal that the probes do not have.
 
         Raises:
-            InputError: the signal, or a policy that reads influence between other groups than those of the data.
+            InputError: such a signal, or a policy whose groups are not those of the data.
         """
         groups = None if self._influence is None else self._influence.groups
         if self._checked or groups is None or self._target is None or self._target.plan is None:
@@ -126,7 +126,7 @@ class LiveWindows:
         _check_policy(self._target.policy, groups.names, self._target.plan.names)
 
     def hear(self, step: int, probe: xr.Dataset | None) -> None:
-        """Take in a probe; None where its chains failed. Every rank hears of that of rank zero: all act alike."""
+        """Processes a probe; None if its chains failed. Every rank gets that of rank zero, so that all act alike."""
         target = self._target
         if target is None or target.plan is None:
             self._pending.append((step, probe))
@@ -148,7 +148,7 @@ class LiveWindows:
             target.update(step, f"probe with {words}", influence=table)
 
     def tick(self, step: int) -> None:
-        """After each batch: close a window that has lasted ``max_length`` steps."""
+        """Closes a window after ``max_length`` steps; called after each batch."""
         event = self._detector.expire(step)
         if event is not None:
             self._close(event, f"the window has lasted {self._config.max_length} steps")
@@ -158,7 +158,7 @@ class LiveWindows:
             self._target.close(event.step, reason)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain Python."""
+        """Returns the state as plain Python."""
         return {"detector": self._detector.state_dict(), "earlier": dict(self._earlier)}
 
 
@@ -169,7 +169,7 @@ def _check_signal(signal: Signal, groups: Groups) -> None:
     row, column = (groups.names.index(name) for name in signal.groups)
     if not groups.has_pairs[row, column]:
         raise InputError(
-            f"got signal {signal.name!r} of two groups without losses in two different samples; expected some; "
+            f"got signal {signal.name!r} of two groups without losses in different samples; expected some; "
             "observe more samples, or choose another pair"
         )
 

@@ -1,4 +1,4 @@
-"""Refuse logging and metric updates inside a per-sample loss: a probe must leave nothing in the run's own metrics."""
+"""Refusal of logging and metric updates inside a per-sample loss: probes must not affect the run's metrics."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,15 +29,15 @@ def _refuse_update(name: str) -> Callable[..., None]:
 
 @contextmanager
 def metrics_refused(module: LightningModule) -> Iterator[None]:
-    """Make ``module.log``, ``module.log_dict``, and updates of the module's torchmetrics metrics, raise in the body.
+    """Makes ``module.log``, ``module.log_dict`` and updates of the module's torchmetrics raise inside the context.
 
     Raises:
-        LossContractError: the body logs, or updates a metric of the module.
+        LossContractError: logging, or an update of a metric of the module.
     """
     held = {name: child for name, child in module.named_modules() if isinstance(child, Metric)}
     refusals: list[tuple[nn.Module, str, Any]] = [(module, "log", _refuse), (module, "log_dict", _refuse)]
     # A metric's forward clears its state before it calls update.
-    refusals += [(it, way, _refuse_update(name)) for name, it in held.items() for way in ("update", "forward")]
+    refusals += [(metric, way, _refuse_update(name)) for name, metric in held.items() for way in ("update", "forward")]
     before = [(owner, dict(vars(owner))) for owner, _, _ in refusals]
     for owner, name, refusal in refusals:
         vars(owner)[name] = refusal

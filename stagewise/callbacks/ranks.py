@@ -135,7 +135,7 @@ class Ranks:
             raise fault.own or OtherRankError("another rank failed, which ends the run; see its output") from fault.own
 
     def begin(self) -> None:
-        """Forget the fault of an earlier probe, which all ranks have left."""
+        """Forgets the fault of an earlier probe, which all ranks have left."""
         self._fault, self._working = None, False
 
     def each(self, work: Callable[[], T]) -> T:

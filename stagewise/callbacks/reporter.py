@@ -1,5 +1,7 @@
 """Reports of the probes: values to the loggers, the training bar, warnings, files, pictures, listeners, the summary."""
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -9,25 +11,34 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
+from stagewise.callbacks.board import Board
 from stagewise.callbacks.faults import LISTENER, LOGGER, PROBE, Faults
+from stagewise.callbacks.logger_writers import log_scalars, writers
 from stagewise.callbacks.outcome import Outcome
 from stagewise.callbacks.run_state import RunSettings, RunState
-from stagewise.callbacks.trainer_facts import show_on_bar, writers
+from stagewise.callbacks.trainer_facts import bar_is_watched, show_on_bar
 from stagewise.errors import InputError
 from stagewise.influence.groups import Groups
 from stagewise.influence.stored_matrices import to_store
 from stagewise.lm.classes.coverage import Coverage, class_coverage
+from stagewise.phases.window import Window
 from stagewise.probes.history import Record
 from stagewise.probes.lost_samples import kinds_seen, not_finite_rows
 from stagewise.reporting import tags
 from stagewise.reporting.classes_page import classes_page, write_classes_page
-from stagewise.reporting.overview_files import write_overview
-from stagewise.reporting.summary import build_summary, failures, summary_markdown
-from stagewise.reporting.tensorboard import images_due, write_layout, write_matrices, write_text
+from stagewise.reporting.probe_line import probe_line
+from stagewise.reporting.sample_text import write_sample_text
+from stagewise.reporting.summary import build_summary, failures
+from stagewise.reporting.tensorboard import images_due, write_matrices, write_text
 from stagewise.runs.equilibrium import flag_line
-from stagewise.runs.store import STORE_NAME, ProbeStore, open_run, write_summary
+from stagewise.runs.open import open_run
+from stagewise.runs.probe_files import STORE_NAME
+from stagewise.runs.samples_file import write_samples
+from stagewise.runs.store import ProbeStore, write_summary
 from stagewise.runs.verdict import VARIABLES, Verdict, judge
 from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
+
+_SECONDS_BETWEEN_LINES = 1.0
 
 Listener = Callable[[int, xr.Dataset | None], None]
 """Called with a probe's training step and its data set, None where all chains failed; it must not change either.
@@ -47,6 +58,7 @@ class Reporter:
         settings: RunSettings,
         faults: Faults,
         listeners: Sequence[Listener],
+        samples: xr.Dataset | None = None,
     ) -> None:
         """Nothing is told yet.
 
@@ -57,28 +69,37 @@ class Reporter:
             settings: of the probes.
             faults: takes in what goes wrong.
             listeners: called after each probe, in order; others may be added on the way.
+            samples: words and groups of the observed samples, None to keep none.
         """
         self._trainer, self._state, self._settings = trainer, state, settings
         self._folder, self._store = folder, ProbeStore(folder / STORE_NAME)
         self._faults, self._listeners = faults, listeners
+        self._last_line = -math.inf
+        self._samples = samples
+        self._board = Board(trainer, folder, state, settings, faults)
 
     def begin(self, given: Mapping[str, Tensor], groups: Groups) -> None:
-        """Lay out TensorBoard, and tell how much of the observed set the groups hold: ``classes.md``, on rank zero.
+        """Report what the observed set and its groups hold, on rank zero.
+
+        The words of its samples go to ``samples.zip``, the sizes of the groups to ``classes.md`` and the loggers.
 
         Args:
             given: the masks as they were given.
             groups: the same, fitted to the losses.
         """
+        self._board.begin(groups)
         if not self._trainer.is_global_zero:
             return
         step = self._trainer.global_step
+        if self._samples is not None:
+            with self._faults.contained(PROBE, step):
+                write_samples(self._folder, self._samples)
         with self._faults.contained(LOGGER, step):
-            write_layout(writers(self._trainer), groups, control=self._settings.probe.control_every is not None)
             if given:
                 coverage = group_coverage(given, groups)
                 page = classes_page(coverage.markdown(), unit=coverage.unit)
                 write_classes_page(self._folder, page)
-                write_text(writers(self._trainer), tags.CLASSES, page, step)
+                write_text(writers(self._trainer, self._faults), tags.CLASSES, page, step)
 
     def skipped(self, step: int, max_overhead: float) -> None:
         """Count a probe that the budget does not allow; the first one is told of.
@@ -116,7 +137,10 @@ class Reporter:
         earlier = record.steps[-2] if len(record.steps) > 1 else None
         drawn = self._settings.probe.draw_matrices and images_due(earlier, step)
         with self._faults.contained(LOGGER, step):
-            write_matrices(writers(self._trainer) if drawn else (), result)
+            write_matrices(writers(self._trainer, self._faults) if drawn else (), result)
+        with self._faults.contained(LOGGER, step):
+            self._board.choose(result)
+            self._board.update(step)
 
     def tell(self, step: int, outcome: Outcome | None) -> None:
         """Tell of a probe: warnings, values by tag, the bar, and those that listen.
@@ -127,15 +151,25 @@ class Reporter:
         """
         result = None if outcome is None else outcome.result
         if outcome is not None:
-            record = self._state.record
             warn_of_dropped_chains(outcome.trace, lost=result is None)
             if result is not None:
                 self._warn_of_new_flags(step, result.attrs["flags"])
-            log_values(self._trainer, self._values(outcome), step, self._faults)
-            show_on_bar(self._trainer, f"{len(record.steps)} probes, {record.probe_seconds:.0f} s")
+            values = self._values(outcome)
+            log_values(self._trainer, values, step, self._faults, shown=self._board.shown(values))
+            self._show(result)
         for listener in tuple(self._listeners):
             with self._faults.contained(LISTENER, step):
                 listener(step, result)
+
+    def _show(self, result: xr.Dataset | None) -> None:
+        """Put the state of the run on its bar; where no bar is watched, one line a probe, and one a second at most."""
+        record = self._state.record
+        flagged = f", {len(record.flagged_steps)} flagged" if record.flagged_steps else ""
+        show_on_bar(self._trainer, f"{len(record.steps)} probes{flagged}, {record.probe_seconds:.0f} s")
+        now = time.monotonic()
+        if result is not None and not bar_is_watched(self._trainer) and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            rank_zero_info(f"stagewise: {probe_line(result, number=len(record.steps))}")
 
     def _values(self, outcome: Outcome) -> dict[str, float]:
         """Values by tag: what a probe measured, and what is counted over the run."""
@@ -160,14 +194,16 @@ class Reporter:
     def finish(self, *, complete: bool) -> None:
         """Detect windows, judge the run, write ``summary.json`` and the text page, and say where things are.
 
-        On rank zero.
+        On rank zero; other ranks get the values that callbacks monitor.
 
         Args:
             complete: whether the run has come to its end, and was not stopped by an error.
         """
-        if not self._trainer.is_global_zero:
-            return
         record, probe = self._state.record, self._settings.probe
+        windows = record.windows(min_prominence=probe.min_prominence)
+        if not self._trainer.is_global_zero:
+            self._log_outcomes(windows)
+            return
         max_overhead, step = self._settings.schedule.max_overhead, self._trainer.global_step
         warn_of_counts(record, max_overhead)
         verdict = None
@@ -184,17 +220,21 @@ class Reporter:
         )
         with self._faults.contained(PROBE, step):
             write_summary(self._folder, summary)
-        windows = record.windows(min_prominence=probe.min_prominence)
+        self._log_outcomes(windows)
         with self._faults.contained(LOGGER, step):
-            write_text(writers(self._trainer), tags.RUN_SUMMARY, summary_markdown(summary), step)
+            told = writers(self._trainer, self._faults)
             for at in record.steps:
                 inside = any(window.covers(at) for window in windows)
-                # Steps that have passed: other loggers would drop them.
-                for writer in writers(self._trainer):
+                for writer in told:
                     writer.add_scalar(tags.IN_WINDOW, float(inside), global_step=at)
+            # After the steps that have passed: W&B gives the last step to all that is logged without one.
+            self._board.finish(summary, step)
         with self._faults.contained(LOGGER, step):
             if record.steps and probe.draw_matrices:
-                write_overview(writers(self._trainer), self._folder, step)
+                self._board.draw(step)
+        with self._faults.contained(LOGGER, step):
+            if record.steps:
+                write_sample_text(writers(self._trainer, self._faults), self._folder, step)
         failed = {kind: count for kind, count in failures(record).items() if count}
         if failed:
             listed = ", ".join(f"{kind} {count}" for kind, count in failed.items())
@@ -205,6 +245,11 @@ class Reporter:
         )
         if verdict is not None:
             rank_zero_info(f"stagewise: {verdict.text()}")
+
+    def _log_outcomes(self, windows: Sequence[Window]) -> None:
+        record = self._state.record
+        if record.steps:
+            log_values(self._trainer, _outcomes(record, windows), self._trainer.global_step, self._faults)
 
     def _verdict(self) -> Verdict:
         record, probe = self._state.record, self._settings.probe
@@ -217,7 +262,23 @@ class Reporter:
         return judge(run, windows=windows, thresholds=probe.thresholds, flags=record.flags)
 
 
-def log_values(trainer: Trainer, values: Mapping[str, float], step: int, faults: Faults) -> None:
+def _outcomes(record: Record, windows: Sequence[Window]) -> dict[str, float]:
+    """Values by tag that runs are compared by."""
+    values = {
+        tags.NUM_WINDOWS: float(len(windows)),
+        tags.FLAGGED_SHARE: len(record.flagged_steps) / len(record.steps),
+    }
+    return values | ({tags.FIRST_PEAK: float(windows[0].peak)} if windows else {})
+
+
+def log_values(
+    trainer: Trainer,
+    values: Mapping[str, float],
+    step: int,
+    faults: Faults,
+    *,
+    shown: Mapping[str, float] | None = None,
+) -> None:
     """Give values to every logger at a training step, and to what other callbacks monitor.
 
     Args:
@@ -225,10 +286,11 @@ def log_values(trainer: Trainer, values: Mapping[str, float], step: int, faults:
         values: by tag.
         step: of training.
         faults: takes in what a logger raises; the others get the values all the same.
+        shown: those that loggers get; all if None.
     """
     for logger in trainer.loggers:
         with faults.contained(LOGGER, step):
-            logger.log_metrics(dict(values), step=step)
+            log_scalars(logger, values if shown is None else shown, step)
     trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in values.items()})
 
 

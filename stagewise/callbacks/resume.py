@@ -1,9 +1,8 @@
-"""Rules of a resumed run: what it must have in common with its checkpoint, and what is only noted.
+"""Compatibility of a resumed run with its checkpoint: settings that must agree, and changes that are recorded.
 
-The rule: what the numbers of a probe depend on (data, loss, sampler, centring, reference ratio, component, learning
-coefficient, baseline settings, an added baseline) is refused where it has changed. What tells when to probe, what is
-drawn, where a flag is set, and that a baseline is left out, is taken as it is now, told, and kept in ``summary.json``
-(``changes``).
+Settings that affect the values of a probe (data, loss, sampler, centring, reference ratio, component, learning
+coefficient, baseline settings, an added baseline) must not change. Changes of the schedule, figures and thresholds, and
+the removal of a baseline, are accepted, reported, and kept in ``summary.json`` (``changes``).
 """
 
 import ast
@@ -37,13 +36,13 @@ _NOTED = (
 
 
 def loss_identity(loss_fn: Any) -> str:
-    """Name of a loss function and a digest of its source, which comments and layout have no part in.
+    """Returns the name of a loss function and a digest of its syntax tree, independent of comments and layout.
 
-    Functions of libraries are known by name, so that another version of theirs is let pass. So are those whose source
-    cannot be read. What a function calls, closes over or reads from its object is not looked at.
+    Library functions are identified by their name, whatever the version. So are those without readable source. What a
+    function calls, closes over or reads from its object is ignored.
 
     Args:
-        loss_fn: function, method, partial or object that can be called.
+        loss_fn: function, method, partial or callable object.
     """
     while isinstance(loss_fn, functools.partial):
         loss_fn = loss_fn.func
@@ -60,7 +59,7 @@ def loss_identity(loss_fn: Any) -> str:
 
 
 def baselines_of(probe: ProbeConfig) -> dict[str, str]:
-    """The baselines of a run, for its fingerprint: one that is left out has no entry."""
+    """Returns the enabled baselines of a run, for its fingerprint."""
     found = {}
     if probe.gradient_dot:
         found[f"{_BASELINE}gradient_dot"] = f"folds={probe.gradient_dot_folds}"
@@ -70,17 +69,17 @@ def baselines_of(probe: ProbeConfig) -> dict[str, str]:
 
 
 def noted_settings(schedule: ProbeSchedule, probe: ProbeConfig) -> dict[str, str]:
-    """Settings whose change is noted and not refused, as text by name."""
+    """Returns the settings that may change, as text by name."""
     return {"schedule": repr(schedule)} | {f"probe.{name}": repr(getattr(probe, name)) for name in _NOTED}
 
 
 def note_changes(before: Mapping[str, str], now: Mapping[str, str], step: int) -> list[dict[str, Any]]:
-    """Tell what has changed at a resume, for :attr:`stagewise.probes.history.Record.changes`.
+    """Reports changes at a resume, for :attr:`stagewise.probes.history.Record.changes`.
 
     Args:
         before: :func:`noted_settings` in the checkpoint.
         now: of the run.
-        step: at which it goes on.
+        step: at which it resumes.
     """
     changes: list[dict[str, Any]] = []
     for name, value in now.items():
@@ -91,15 +90,15 @@ def note_changes(before: Mapping[str, str], now: Mapping[str, str], step: int) -
 
 
 def note_pause(record: Record, step: int) -> None:
-    """Take note of steps that were trained with the callback switched off.
+    """Records steps that were trained with the callback disabled.
 
     Args:
         record: of the run, as it was before them.
-        step: at which it goes on.
+        step: at which it resumes.
     """
     rank_zero_warn(
-        f"stagewise: steps {record.last_step + 1} to {step} were trained with the callback switched off; probes go on "
-        "from here, without TracIn, which needs the learning rate of every step"
+        f"stagewise: steps {record.last_step + 1} to {step} were trained with the callback disabled; probes resume "
+        "without TracIn, which needs the learning rate of every step"
     )
     record.changes.append(
         {"step": step, "setting": "enabled", "before": f"False from {record.last_step}", "now": "True"}
@@ -108,7 +107,7 @@ def note_pause(record: Record, step: int) -> None:
 
 
 def check_unchanged(before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Refuse to go on with other settings or data: probes would be compared that do not compare.
+    """Refuses to resume with other settings or data, since probes would not be comparable.
 
     Args:
         before: fingerprint in the checkpoint, see :meth:`stagewise.probes.prober.Prober.fingerprint`.
@@ -118,10 +117,10 @@ def check_unchanged(before: Mapping[str, str], now: Mapping[str, str]) -> None:
         InputError: they differ.
     """
     for name in dict.fromkeys([*now, *before]):
-        # The component is a word for the masks: two names may stand for the same.
+        # The component only names the masks: two names may denote the same.
         if name == "component" or before.get(name) == now.get(name):
             continue
-        # Checkpoints of older versions tell no loss. A baseline may be left out from now on.
+        # Checkpoints of older versions lack the loss. A baseline may be removed.
         if ("loss" not in before and (name == "loss" or name.startswith(_BASELINE))) or (
             name.startswith(_BASELINE) and name not in now
         ):
@@ -142,5 +141,5 @@ def check_unchanged(before: Mapping[str, str], now: Mapping[str, str]) -> None:
 
 
 def _moves(fingerprint: Mapping[str, str]) -> str:
-    """Names of what the chains move."""
+    """Describes what the chains move."""
     return fingerprint.get("component", "without a name") if "masks" in fingerprint else "null (all weights)"

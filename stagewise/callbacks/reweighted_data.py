@@ -1,4 +1,4 @@
-"""The trainer's ReweightedLoader: found, checked, and told its weights."""
+"""The trainer's ReweightedLoader: lookup, checks, and connection to a plan."""
 
 from lightning.pytorch import Trainer
 
@@ -11,10 +11,10 @@ from stagewise.interventions.supply import check_supply
 
 
 def refuse_distributed_sampler(trainer: Trainer) -> None:
-    """Before Lightning sets up data: refuse that it shards them.
+    """Refuses sharding by Lightning, before it sets up the data.
 
     Raises:
-        InputError: several processes, and ``use_distributed_sampler`` left on.
+        InputError: several processes with ``use_distributed_sampler``.
     """
     if trainer.world_size > 1 and trainer._accelerator_connector.use_distributed_sampler:
         raise InputError(
@@ -24,10 +24,10 @@ def refuse_distributed_sampler(trainer: Trainer) -> None:
 
 
 def find_loader(trainer: Trainer) -> ReweightedLoader:
-    """The loader of the training data.
+    """Returns the loader of the training data.
 
     Raises:
-        InputError: it is no ``ReweightedLoader``, or is in use by something else.
+        InputError: another class, or a loader in use by another intervention.
     """
     loader = trainer.train_dataloader
     if not isinstance(loader, ReweightedLoader):
@@ -45,19 +45,19 @@ def find_loader(trainer: Trainer) -> ReweightedLoader:
 
 
 def follow_plan(trainer: Trainer, loader: ReweightedLoader, plan: Plan, *, max_steps: float) -> BatchNumbers:
-    """Make the loader draw by a plan.
+    """Makes the loader sample according to a plan.
 
     Args:
         trainer: at the start of training, with the loader's state restored.
         loader: of the training data.
         plan: fixed or live.
-        max_steps: optimizer steps of the run, infinite where they cannot be told.
+        max_steps: optimizer steps of the run, infinite if unknown.
 
     Returns:
-        How batches make steps.
+        Conversion between batches and steps.
 
     Raises:
-        InputError: the loader is sharded wrongly, not at the trainer's step, or has too few samples for a fixed plan.
+        InputError: the loader has the wrong shards, another position than the trainer, or too few samples for the plan.
     """
     check_shard(
         loader,
@@ -68,13 +68,13 @@ def follow_plan(trainer: Trainer, loader: ReweightedLoader, plan: Plan, *, max_s
     numbers = BatchNumbers.of(trainer)
     if numbers.step(loader.served) != trainer.global_step:
         raise InputError(
-            f"got a loader that has given {loader.served} batches in a run at step {trainer.global_step}; expected "
+            f"got a loader that has yielded {loader.served} batches in a run at step {trainer.global_step}; expected "
             f"{numbers.batches(trainer.global_step)}; start a run with a new loader, and resume one from a checkpoint "
             "that was trained on a ReweightedLoader with the same accumulation and batches an epoch"
         )
     weights_for = plan.by_batch(batches_per_step=numbers.per_step, batches_per_epoch=numbers.per_epoch)
     if plan.fixed and plan.changes and loader.batches.when_exhausted is Exhausted.refuse:
-        # Behind the epoch of the last change nothing is replaced any more.
+        # After the epoch of the last change nothing is replaced.
         epochs = plan.changes[-1].step // numbers.steps_per_epoch + 1
         check_supply(
             loader.strata,

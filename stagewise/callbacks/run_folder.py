@@ -1,4 +1,4 @@
-"""Folder of a run: where its files go, and what is there already."""
+"""Folder of a run and its existing files."""
 
 import tempfile
 from collections.abc import Collection, Mapping
@@ -14,17 +14,19 @@ from stagewise.errors import InputError
 from stagewise.files.json_input import read_json
 from stagewise.files.writing import write_json
 from stagewise.reporting.classes_page import CLASSES_NAME
-from stagewise.runs.store import RUN_NAME, STORE_NAME, SUMMARY_NAME, ProbeStore
+from stagewise.runs.probe_files import STORE_NAME, SUMMARY_NAME
+from stagewise.runs.samples_file import SAMPLES_NAME
+from stagewise.runs.store import RUN_NAME, ProbeStore
 
 
 class KnownFolder:
-    """The folder of the last run, known to a callback and to all its deep copies.
+    """Folder of the last run, shared by a callback and all its deep copies.
 
-    Some libraries train a deep copy of the callback that they are given: the given one then tells the copy's folder.
+    Some libraries train with a deep copy of a callback: the original then knows the copy's folder.
     """
 
     def __init__(self) -> None:
-        """No run yet."""
+        """Starts without a folder."""
         self.path: Path | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "KnownFolder":
@@ -33,10 +35,11 @@ class KnownFolder:
 
 
 def default_folder(trainer: Trainer) -> Path:
-    """``trainer.log_dir``, or a folder of the run's own below it where runs would share that.
+    """Returns ``trainer.log_dir``, or a subfolder of the run if runs would share it.
 
     TensorBoard's and the CSV logger give each run a ``log_dir``. For others (Weights & Biases, MLflow, ...) it is the
-    ``save_dir`` of all runs: the files then go where Lightning puts their checkpoints, ``<save_dir>/<name>/<version>``.
+    ``save_dir`` of all runs: the files then go to the folder of Lightning's checkpoints,
+    ``<save_dir>/<name>/<version>``.
     """
     # `log_dir` is a broadcast: every rank reads it.
     folder = Path(trainer.log_dir or trainer.default_root_dir)
@@ -45,7 +48,7 @@ def default_folder(trainer: Trainer) -> Path:
         return folder
     version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
     own = None if logger.version is None else folder / str(logger.name) / version
-    # The version is known to rank zero, which starts the run.
+    # Only rank zero, which starts the run, knows the version.
     own = trainer.strategy.broadcast(own)
     return folder if own is None else own
 
@@ -53,15 +56,15 @@ def default_folder(trainer: Trainer) -> Path:
 def _set_aside(store: ProbeStore, step: int, *, again: bool) -> None:
     gone = store.set_aside_after(step)
     if gone:
-        why = "this run starts again" if again else f"this run goes on from step {step}"
+        why = "this run starts again" if again else f"this run resumes from step {step}"
         rank_zero_warn(
             f"stagewise: {why}: {len(gone)} probes at steps {gone[0]} to {gone[-1]} are set aside in {store.aside}, "
-            "each until a probe at its step or a later one is there"
+            "each until there is a probe at its step or later"
         )
 
 
 def _did_not_end(folder: Path, fingerprint: Mapping[str, str]) -> bool:
-    """True if the folder has a run with this fingerprint that has not ended."""
+    """Returns True if the folder has an unfinished run with this fingerprint."""
     if not (folder / RUN_NAME).is_file():
         return False
     advice = "delete it, or choose another folder (output_dir, or the logger's version)"
@@ -74,7 +77,7 @@ def _did_not_end(folder: Path, fingerprint: Mapping[str, str]) -> bool:
 
 
 def _unwritable(trainer: Trainer, folder: Path) -> str:
-    """Make the folder, on rank zero, and try it; why it cannot be written to, empty if it can."""
+    """Creates the folder on rank zero and tests it; returns why it is not writable, empty if it is."""
     if not trainer.is_global_zero:
         return ""
     try:
@@ -94,32 +97,32 @@ def open_run_folder(
     steps: Collection[int],
     fingerprint: Mapping[str, str],
 ) -> Path:
-    """Settle the folder of the run and make its store ready for the probes to come.
+    """Chooses the folder of the run and prepares its store.
 
-    A fresh run is refused among the probes of another one. It is let in where it is the same run, with the same
-    fingerprint, that did not end: a job that was killed before its first checkpoint. Probes that are there then, and
-    those beyond the step that a run is resumed from, are set aside until the run has passed them.
+    A new run is refused in a folder with probes of another one, unless that is an unfinished run with the same
+    fingerprint: a job killed before its first checkpoint. Its probes, and those beyond the step of a resume, are set
+    aside until the run has passed them.
 
     Args:
         trainer: at the start of training.
-        output_dir: where the user wants the files; see :func:`default_folder` if None.
-        resumed: whether the run goes on from a checkpoint with probes.
-        earlier: folder of the run that is resumed; its probes are copied where this run has another.
-        steps: of the probes that the resumed run has made.
+        output_dir: folder for the files; that of :func:`default_folder` if None.
+        resumed: True if the run resumes from a checkpoint with probes.
+        earlier: folder of the resumed run; its probes are copied to another folder.
+        steps: of the probes of the resumed run.
         fingerprint: of the run.
 
     Raises:
-        InputError: a fresh run would write among the probes of another one.
+        InputError: the folder has probes of another run, or is not writable.
     """
-    # On every rank, whatever `output_dir` says: it broadcasts.
+    # On every rank, whatever `output_dir`: it is a broadcast.
     default = default_folder(trainer)
     folder = Path(output_dir) if output_dir else default
     store = ProbeStore(folder / STORE_NAME)
-    # Decided by one rank, so that all of them refuse.
+    # Decided on one rank, so that all refuse.
     taken, unwritable = trainer.strategy.broadcast((bool(store.steps()), _unwritable(trainer, folder)))
     if unwritable:
         raise InputError(
-            f"got the folder {folder} for results, which cannot be written to ({unwritable}); expected one that can; "
+            f"got the folder {folder} for results, which is not writable ({unwritable}); expected a writable one; "
             "set output_dir, or the logger's save_dir"
         )
     again = trainer.strategy.broadcast(_did_not_end(folder, fingerprint))
@@ -130,7 +133,7 @@ def open_run_folder(
         )
     if not trainer.is_global_zero:
         return folder
-    for stale in (SUMMARY_NAME, CLASSES_NAME):
+    for stale in (SUMMARY_NAME, CLASSES_NAME, SAMPLES_NAME):
         (folder / stale).unlink(missing_ok=True)
     step = trainer.global_step if resumed or trainer.global_step else -1
     _set_aside(store, step, again=step < 0)

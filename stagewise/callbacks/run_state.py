@@ -1,4 +1,4 @@
-"""State of a run of probes: saved with checkpoints, and there when the run is over."""
+"""State of a run of probes, saved in checkpoints and kept after the run."""
 
 import math
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ class RunSettings(NamedTuple):
     """Settings of the probes of a run, beside the sampler's.
 
     Attributes:
-        schedule: when to probe.
+        schedule: of the probes.
         probe: the measurement.
         component: whose weights the chains move; None for all.
     """
@@ -33,23 +33,23 @@ class RunSettings(NamedTuple):
 
     @property
     def named(self) -> dict[str, str]:
-        """The component, as results and the fingerprint have it."""
+        """Returns the component, as in results and the fingerprint."""
         return {} if self.component is None else {"component": self.component}
 
 
 class LearningRates:
-    """Sum over optimizer steps of the rate that each was made with, for TracIn.
+    """Sum of the learning rates over optimizer steps, for TracIn.
 
-    A step is what ``trainer.global_step`` counts, under manual optimization and gradient accumulation too, with those
-    that a gradient scaler skips. The rate is read once gradients are there and before the weights move: a scheduler,
-    which acts after the step, has not moved it yet. See :func:`~stagewise.callbacks.trainer_facts.learning_rate` for
+    Steps are those that ``trainer.global_step`` counts, also with manual optimization and gradient accumulation, and
+    including those skipped by a gradient scaler. The rate is read after the backward pass and before the step, hence
+    before a scheduler changes it. See :func:`~stagewise.callbacks.trainer_facts.learning_rate` for
     several optimizers or parameter groups.
     """
 
     def __init__(self) -> None:
-        """Start before the first step."""
+        """Starts before the first step."""
         self._made = 0.0
-        # Of the step with this number, which may be asked for more than once (L-BFGS) and may fail.
+        # Of the step with this number, which may be evaluated more than once (L-BFGS) and may fail.
         self._step, self._rate = -1, 0.0
 
     @property
@@ -58,11 +58,11 @@ class LearningRates:
         return self._made + self._rate
 
     def before_step(self, trainer: Trainer, optimizer: Optimizer) -> None:
-        """Take in the rate of the step that is about to be made.
+        """Adds the rate of the coming step.
 
         Args:
-            trainer: whose ``global_step`` is the number of steps made before it.
-            optimizer: that makes it.
+            trainer: ``global_step`` is the number of steps before it.
+            optimizer: of this step.
         """
         if trainer.global_step != self._step:
             self._made += self._rate
@@ -70,11 +70,11 @@ class LearningRates:
         self._rate = learning_rate(trainer, optimizer)
 
     def lose(self) -> None:
-        """Steps were made that nobody read the rate of: the sum is unknown (NaN) from now on."""
+        """Marks the sum as unknown (NaN), since steps were made without reading their rate."""
         self._made = math.nan
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain Python."""
+        """Returns the state as plain Python."""
         return {"made": self._made, "step": self._step, "rate": self._rate}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -86,20 +86,22 @@ class RunState:
     """State of a run of probes.
 
     Attributes:
-        record: what the probes came to.
-        carried: what they hand on to later ones.
+        record: counts and times of the probes.
+        carried: state that later probes depend on.
         rates: learning rates of training.
         watch: holds the sampler's settings against the curvature.
         fingerprint: what a resumed run must have in common with this one.
         engine: that runs the chains; None until it has been chosen.
         folder: where the files are; None before training starts.
+        scalars: tags of groups and pairs that loggers get, see
+            :func:`~stagewise.reporting.chosen_scalars.choose_scalars`; None before the first probe.
     """
 
     def __init__(self, sgld: SGLDConfig, probe: ProbeConfig) -> None:
-        """Start before the first step.
+        """Starts before the first step.
 
         Args:
-            sgld: the sampler as it was given.
+            sgld: settings of the sampler, unresolved.
             probe: the measurement.
         """
         self._probe = probe
@@ -111,16 +113,17 @@ class RunState:
         self.restart()
 
     def restart(self) -> None:
-        """Forget another run."""
+        """Resets all state."""
         self.record, self.carried = Record(), Carried(self._probe.reference_ratio)
+        self.scalars: list[str] | None = None
         self.watch.restart()
 
     def begin_fit(self) -> None:
-        """Begin with what goes from a fit to its end: learning rates, what they weigh, and the engine."""
+        """Resets what belongs to a single fit: learning rates, TracIn and the engine."""
         self.rates, self.carried.tracin, self.engine = LearningRates(), TracInOfRun(), None
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain Python."""
+        """Returns the state as tensors and plain Python."""
         return {
             "record": self.record.state_dict(),
             "references": self.carried.references.state_dict(),
@@ -129,18 +132,20 @@ class RunState:
             "fingerprint": dict(self.fingerprint),
             "folder": None if self.folder is None else str(self.folder.resolve()),
             "engine": self.engine,
+            "scalars": self.scalars,
             "baselines": self.carried.tracin.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up where a checkpoint left off.
+        """Loads the state of a checkpoint.
 
         Raises:
-            InputError: TracIn is asked for, and the checkpoint does not know the learning rates of its steps.
+            InputError: TracIn is enabled, and the checkpoint has no learning rates.
         """
         self.record = Record.from_state_dict(state["record"])
         self.carried.references.load_state_dict(state["references"])
         self.watch.load_state_dict(state["watch"])
+        self.scalars = state.get("scalars")
         if "rates" in state:
             self.rates.load_state_dict(state["rates"])
         elif self._probe.gradient_dot:

@@ -1,4 +1,4 @@
-"""A run of probes while it goes on: what exists between the start and the end of a fit."""
+"""Probes of an active run: objects that live from the start to the end of a fit."""
 
 from collections.abc import Callable
 
@@ -22,14 +22,14 @@ from stagewise.sampling.preconditioners.diagonal import AdamMoments
 
 
 class ProbeSession:
-    """Probes where one is due, and has it told.
+    """Makes and reports the probes that are due.
 
-    The prober is made at the first probe: it needs numbers for what is ``auto``, which come from the curvature there.
+    The prober is built at the first probe, when ``auto`` settings are resolved from the curvature.
 
     Attributes:
-        subject: what probes look at.
-        prober: that makes them; None before the first.
-        first_batch: waits for the first batch that trains; None once it has come.
+        subject: of the probes.
+        prober: makes them; None before the first.
+        first_batch: check of the first training batch; None once done.
     """
 
     def __init__(
@@ -43,16 +43,16 @@ class ProbeSession:
         faults: Faults,
         ranks: Ranks,
     ) -> None:
-        """Start the clock.
+        """Starts the clock.
 
         Args:
             trainer: of the run.
-            module: what is probed.
-            subject: what probes look at, as examined at the start.
+            module: module to probe.
+            subject: of the probes, checked at the start.
             state: of the run.
             settings: of the probes.
-            reporter: tells of them.
-            faults: takes in what goes wrong.
+            reporter: writes and logs them.
+            faults: reports and counts errors.
             ranks: that share the chains.
         """
         self._ranks = ranks
@@ -65,7 +65,7 @@ class ProbeSession:
         self._stopwatch = Stopwatch()
 
     def begin(self) -> None:
-        """Probe the first weights where the schedule asks for it; bad settings are refused."""
+        """Probes the initial weights if due; invalid settings raise."""
         self._faults.starting = True
         try:
             self.step()
@@ -73,38 +73,38 @@ class ProbeSession:
             self._faults.starting = False
 
     def step(self) -> None:
-        """Probe where a new training step is due and the budget allows it."""
+        """Probes if a step is due and the budget allows."""
         step, record, schedule = self._trainer.global_step, self._state.record, self._settings.schedule
         if step != record.last_step and schedule.due(record.last_step, step):
             record.training_seconds += self._stopwatch.lap()
             if schedule.max_overhead is None or self._affords(schedule.max_overhead, step):
                 self._probe(step)
-        # After the probe: one that was interrupted is due again when the run is resumed.
+        # After the probe: an interrupted one is due again in a resumed run.
         record.last_step = step
 
     def count_training_time(self) -> None:
-        """Credit the time since the last look at the clock to training."""
+        """Adds the time since the last call to that of training."""
         self._state.record.training_seconds += self._stopwatch.lap()
 
     def finish(self, *, complete: bool) -> None:
-        """End the run.
+        """Ends the run.
 
         Args:
-            complete: whether it has come to its end.
+            complete: True if training is complete.
         """
         self.count_training_time()
         self._reporter.finish(complete=complete)
 
     def _affords(self, max_overhead: float, step: int) -> bool:
-        """True if the budget allows the probe at a step; one that it does not is counted and reported."""
-        # Every rank has a clock of its own: one decides, so that all of them probe or none does.
+        """Returns True if the budget allows a probe; skipped ones are counted and reported."""
+        # Clocks differ between ranks: one decides, so that all probe or none does.
         allowed = self._ranks.decide(lambda: affords(self._state.record, max_overhead))
         if not allowed:
             self._reporter.skipped(step, max_overhead)
         return allowed
 
     def _probe(self, step: int) -> None:
-        """Make a probe, write it and tell of it; once more where samples are left out that kept it from its chains."""
+        """Makes, writes and reports a probe; repeated without samples whose loss is not finite."""
         state, found = self._state, None
         number = state.record.num_attempts
 
@@ -139,13 +139,15 @@ class ProbeSession:
                 # With on_error="raise" a fault of one rank ends the run.
                 with self._ranks.together:
                     self._reporter.keep(step, found)
+                    # Chosen by rank zero, which writes: any rank may save the run.
+                    state.scalars = self._ranks.decide(lambda: state.scalars)
         finally:
             state.record.add_probe_time(self._stopwatch.lap(), finished=found is not None)
         with self._ranks.together:
             self._reporter.tell(step, found)
 
     def _make(self, sgld: ResolvedSGLD) -> Prober:
-        """The prober of the run; from now on its fingerprint has numbers."""
+        """Builds the prober of the run, with resolved settings in the fingerprint."""
         state = self._state
         state.fingerprint = state.fingerprint | self.subject.fingerprint(sgld)
         self.prober = Prober.over(
@@ -166,7 +168,7 @@ class ProbeSession:
         return self.prober is None or self.prober.halve_chunks()
 
     def _leave_out(self, found: Outcome) -> bool:
-        """Leave out the samples that kept a probe from its chains, on every rank; True where that could be done."""
+        """Leaves out samples whose loss is not finite. Collective. Returns True if all ranks could."""
         prober = self.prober
         if prober is None:
             return False
@@ -181,18 +183,18 @@ class ProbeSession:
 
 
 def examined(ranks: Ranks, record: Record, look: Callable[..., Subject], step: int, *, goes_on: bool) -> Subject:
-    """The subject of the probes, without the samples whose loss is not finite; every rank calls this.
+    """Returns the subject of the probes, without samples whose loss is not finite. Collective.
 
     Args:
         ranks: of the run.
-        record: takes in which samples these are.
-        look: examines it, given ``lost``.
+        record: stores these samples.
+        look: builds the subject, given ``lost``.
         step: training step.
-        goes_on: whether earlier probes of the run are known: then the samples are those of the record, so that a run
-            that was stopped goes on as if it had not been; samples that have turned bad since are found by a probe.
+        goes_on: True if the run resumes: the samples are then those of the record, as in an uninterrupted run; a probe
+            finds later ones.
     """
     if goes_on:
-        return look(lost=[loss["sample"] for loss in record.lost_samples])
+        return look(lost=[entry["sample"] for entry in record.lost_samples])
     subject = ranks.each(lambda: look(lost=None))
     agreed = ranks.decide(lambda: subject.lost)
     if agreed != subject.lost:

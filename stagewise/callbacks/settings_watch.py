@@ -1,4 +1,4 @@
-"""Holds the sampler's settings against the curvature of the run, and resolves ``auto`` at the first probe."""
+"""Checks of the sampler's settings against the curvature during a run; ``auto`` is resolved at the first probe."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -22,7 +22,7 @@ from stagewise.sampling.config import ResolvedSGLD, SGLDConfig
 from stagewise.sampling.target import Target
 
 RECHECK_RATIO = 3
-"""Curvature is looked at again at the first probe whose step is so many times that of the last look."""
+"""Curvature is measured again at the first probe whose step is this many times that of the last measurement."""
 
 
 def curvature_landscape(
@@ -41,24 +41,24 @@ def curvature_landscape(
 
 
 class SettingsWatch:
-    """Looks at the curvature before some probes: resolves ``auto``, and says what is wrong with the settings.
+    """Measures the curvature before some probes: resolves ``auto`` and reports unsuitable settings.
 
-    At the first probe, then at steps about three times apart. A first look takes few samples, which overstates
-    curvature; before anything is found wrong, a second takes more. Each kind of finding is told once a run.
+    At the first probe, then at steps that are a factor of about three apart. The first measurement uses few samples,
+    which overestimates curvature; a finding is confirmed with more. Each kind of finding is reported once per run.
     """
 
     def __init__(self, config: SGLDConfig, probe: ProbeConfig) -> None:
-        """Nothing is looked at yet.
+        """Starts without a measurement.
 
         Args:
-            config: the settings as they were given.
-            probe: whether to look where nothing is to be resolved, and the memory that it may take.
+            config: unresolved settings.
+            probe: ``check_curvature``, and the memory limit.
         """
         self.given, self._probe = config, probe
         self.restart()
 
     def restart(self) -> None:
-        """Forget another run."""
+        """Resets all state."""
         self._check = self._probe.check_curvature
         self._resolved: dict[str, Any] = {}
         self._numbers: ResolvedSGLD | None = None
@@ -67,7 +67,7 @@ class SettingsWatch:
 
     @property
     def config(self) -> SGLDConfig:
-        """The settings, with numbers in place of ``auto`` as soon as they are known."""
+        """Settings, with ``auto`` replaced by numbers once resolved."""
         known = {name: value for name, value in self._resolved.items() if getattr(self.given, name) == "auto"}
         return replace(self.given, **known)
 
@@ -81,18 +81,18 @@ class SettingsWatch:
         *,
         ranks: Ranks,
     ) -> ResolvedSGLD:
-        """Settings for the probe at ``step``, after a look at the curvature where one is due; every rank calls this.
+        """Returns settings for the probe at ``step``, after measuring the curvature if due. Collective.
 
         Args:
             trainer: of the run.
-            module: at the weights that will be probed.
-            target: what is measured there.
+            module: at the weights to probe.
+            target: of the measurement.
             step: training step.
-            second_moments: Adam's, by parameter name, for the preconditioner that uses them.
-            ranks: of the run; rank zero looks, for all of them.
+            second_moments: of Adam, by parameter name, for ``AdamMoments``.
+            ranks: of the run; rank zero measures, for all of them.
 
         Raises:
-            InputError: ``auto`` cannot be resolved.
+            InputError: ``auto`` could not be resolved.
             AgreedFault: the same, with several ranks.
         """
         first = self._last_look < 0
@@ -108,11 +108,11 @@ class SettingsWatch:
                 self._look(trainer, module, target, step, second_moments or {}, first=first, needed=needed)
                 return {"check": self._check, **self.state_dict()}
 
-            # One answer for all ranks: it goes into the settings of the run.
+            # The same on all ranks: they are settings of the run.
             found = ranks.decide(look)
             self._check, self._resolved = found["check"], dict(found["settled"])
             self._told, self._last_look = list(found["told"]), step
-        # Of what is left: settings that need not be numbers.
+        # Remaining settings that have fallbacks.
         self._resolved |= self.config.fallbacks()
         self._numbers = self.config.require_resolved()
         return self._numbers
@@ -137,7 +137,7 @@ class SettingsWatch:
             else:
                 self._tell(find_faults(config, landscape, module, step), first=first)
         except (InputError, ArithmeticError, RuntimeError) as error:
-            # Training goes on without the check; a fault of the loss itself shows again in the probe.
+            # Training continues without the check; errors of the loss will recur in the probe.
             if needed:
                 raise unmeasured(config, step, error) from error
             self._check = False
@@ -148,10 +148,10 @@ class SettingsWatch:
         resolved, measured = resolve(config, landscape, module, growth=EARLY_GROWTH, step=step)
         self._resolved = {name: getattr(resolved, name) for name in config.unresolved} | {"drift": str(resolved.drift)}
         rank_zero_info(
-            f"stagewise: at step {step} curvature goes from {measured.plain.lam_min:.3g} to "
-            f"{measured.plain.lam_max:.3g}; the sampler goes on with (to paste) "
-            f"{self.config.one_line()}. One checkpoint does not know the whole run: curvature was taken "
-            f"{EARLY_GROWTH:g} times as large; `stagewise calibrate` looks at all of it"
+            f"stagewise: at step {step} the curvature ranges from {measured.plain.lam_min:.3g} to "
+            f"{measured.plain.lam_max:.3g}; resolved settings of the sampler (to paste): "
+            f"{self.config.one_line()}. Curvature may grow later in the run, so it was taken "
+            f"{EARLY_GROWTH:g} times as large; `stagewise calibrate` measures the whole run"
         )
         self._tell(check_settings(self.config, *measured.as_lists()), first=True)
 
@@ -163,11 +163,11 @@ class SettingsWatch:
             if finding.severity is Severity.inform:
                 rank_zero_info(f"stagewise: {finding.text}")
             else:
-                since = "" if first else "the sampler's settings no longer suit the run: "
+                since = "" if first else "the sampler's settings are no longer suitable: "
                 rank_zero_warn(f"stagewise: {since}{finding.text}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain Python: what was resolved, looked at and told."""
+        """Returns the resolved settings, the last measurement and the reported findings, as plain Python."""
         return {"settled": dict(self._resolved), "last_look": self._last_look, "told": list(self._told)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
-"""Facts about a Trainer that the callbacks need."""
+"""Properties of a Trainer that the callbacks need."""
 
 import math
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.callbacks.hosts import is_a
 from stagewise.errors import InputError
@@ -17,7 +17,7 @@ _SHARDING = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
 
 
 def refuse_sharding(trainer: Trainer) -> None:
-    """Refuse strategies under which no process holds all weights.
+    """Refuses strategies that shard the weights.
 
     Raises:
         InputError: such a strategy.
@@ -29,24 +29,18 @@ def refuse_sharding(trainer: Trainer) -> None:
         )
 
 
-def writers(trainer: Trainer) -> list[SummaryWriter]:
-    """TensorBoard writers behind the trainer's loggers."""
-    loggers: list[Any] = trainer.loggers
-    return [logger.experiment for logger in loggers if is_a(logger, "TensorBoardLogger")]
-
-
 def forward_context(trainer: Trainer) -> Callable[[], AbstractContextManager]:
-    """Autocast as the trainer has it; chains of a float16 run stay in float32, since they scale no gradients."""
+    """Returns the trainer's autocast; none for float16, whose gradients would need scaling."""
     return nullcontext if trainer.precision == "16-mixed" else trainer.precision_plugin.forward_context
 
 
 def second_moments(trainer: Trainer, module: LightningModule) -> dict[str, Tensor]:
-    """Adam's running mean squares of the gradient by parameter name, corrected for their start at zero.
+    """Returns Adam's second moments by parameter name, bias-corrected.
 
-    Parameters without a gradient so far are left out.
+    Parameters without a gradient so far are omitted.
 
     Raises:
-        InputError: an optimizer that is not of Adam's kind.
+        InputError: an optimizer that is not a variant of Adam.
     """
     names = {parameter: name for name, parameter in module.named_parameters()}
     found = {}
@@ -66,11 +60,10 @@ def second_moments(trainer: Trainer, module: LightningModule) -> dict[str, Tenso
 
 
 def learning_rate(trainer: Trainer, optimizer: Optimizer) -> float:
-    """Learning rate that an optimizer has now, as a mean over all weights that the run trains.
+    """Returns the current learning rate of an optimizer, as a mean over all trained weights.
 
-    Over several parameter groups, their mean by weights. Weights that only other optimizers move count with a rate of
-    zero: with two optimizers in turn, the rates of both steps add up to the mean rate of all weights. NaN for an
-    optimizer without a rate.
+    Parameter groups are averaged by their number of weights. Weights of other optimizers count with a rate of zero: the
+    rates of alternating optimizers add up to the mean over all weights. NaN for an optimizer without a rate.
 
     Args:
         trainer: holds all optimizers.
@@ -80,14 +73,14 @@ def learning_rate(trainer: Trainer, optimizer: Optimizer) -> float:
     rates = [float(group.get("lr", math.nan)) for group in groups]
     if len(trainer.optimizers) == 1 and len(set(rates)) == 1:
         return rates[0]
-    every = {it for other in trainer.optimizers for group in other.param_groups for it in group["params"]}
-    sizes = [sum(it.numel() for it in group["params"]) for group in groups]
+    every = {parameter for other in trainer.optimizers for group in other.param_groups for parameter in group["params"]}
+    sizes = [sum(parameter.numel() for parameter in group["params"]) for group in groups]
     moved = sum(rate * size for rate, size in zip(rates, sizes, strict=True))
-    return moved / max(1, sum(it.numel() for it in every))
+    return moved / max(1, sum(parameter.numel() for parameter in every))
 
 
 def max_steps(trainer: Trainer) -> float:
-    """Optimizer steps of the run, as ``global_step`` counts them; infinite where they cannot be told."""
+    """Returns the number of optimizer steps of the run, as ``global_step`` counts them; infinite if unknown."""
     limit = trainer.max_steps if trainer.max_steps >= 0 else float("inf")
     if not trainer.lightning_module.automatic_optimization:
         return limit
@@ -96,13 +89,19 @@ def max_steps(trainer: Trainer) -> float:
     except Exception as error:
         if not is_a(error, "MisconfigurationException"):
             raise
-        return limit  # accumulation that changes on the way
-    # A stream without a length: Lightning then answers with `max_steps`, -1 where there is none.
+        return limit  # accumulation that changes during the run
+    # For a stream without a length Lightning returns `max_steps`, -1 if it is not set.
     return limit if estimated < 0 else min(limit, estimated)
 
 
+def bar_is_watched(trainer: Trainer) -> bool:
+    """True where a training bar moves before someone's eyes: on a terminal or in a notebook, and not in a file."""
+    enabled = getattr(trainer.progress_bar_callback, "is_enabled", False)
+    return bool(enabled) and (sys.stdout.isatty() or "ipykernel" in sys.modules)
+
+
 def show_on_bar(trainer: Trainer, text: str) -> None:
-    """Put a text beside the epoch on Lightning's own training bar; other bars are left alone."""
+    """Shows a text on Lightning's training progress bar; other bars are unaffected."""
     bar: Any = trainer.progress_bar_callback
     if bar is None or not getattr(bar, "is_enabled", False):
         return

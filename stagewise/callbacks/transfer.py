@@ -1,4 +1,4 @@
-"""The way of a batch from the loader to the module: precision, the transfer hooks, the device."""
+"""Transfer of a batch from the loader to the module: precision, transfer hooks, device."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -16,23 +16,23 @@ from stagewise.structure import leaves, where
 
 _HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 _TOLERANCE = 1e-3
-"""Between a sample's numbers in two batches, relative to 1 + |number|."""
+"""Of a sample in two batches, relative to 1 + |value|."""
 
 
 def transfer(trainer: Trainer, module: LightningModule, batch: Batch) -> Batch:
-    """A batch as ``training_step`` would get it from the trainer's loop."""
+    """Returns a batch as passed to ``training_step`` by the trainer."""
     batch = trainer.precision_plugin.convert_input(batch)
     batch = module._on_before_batch_transfer(batch, dataloader_idx=0)
     return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
 
 
 def own_hooks(trainer: Trainer) -> list[str]:
-    """The transfer hooks that the module or the data module overrides, each with its owner."""
+    """Returns the overridden transfer hooks of the module or the data module, with their owner."""
     selector = trainer._data_connector._datahook_selector
     assert selector is not None
     found = []
     for name in _HOOKS:
-        # The data module's goes before the module's. Asked without the selector, which would warn once more.
+        # The data module's has precedence. Without the selector, which would repeat its warning.
         for owner in (selector.datamodule, selector.model):
             made_by = getattr(getattr(owner, name, None), "__module__", None) or ""
             if owner is not None and not made_by.startswith(("lightning.pytorch.core.", "pytorch_lightning.core.")):
@@ -42,14 +42,12 @@ def own_hooks(trainer: Trainer) -> list[str]:
 
 
 def checked_transfer(trainer: Trainer, module: LightningModule, batch: Batch) -> Batch:
-    """:func:`transfer`, with the transfer hooks held to what a probe needs, on copies of the batch.
+    """As :func:`transfer`, after checking the transfer hooks on copies of the batch.
 
-    To be called where the module, the data module and random states are put back afterwards, with the module in eval
-    mode.
+    The caller restores the module, the data module and random states, and sets the module to eval mode.
 
     Raises:
-        InputError: a hook fails on the batch, gives other numbers with other random states, or gives a sample other
-            numbers in another batch.
+        InputError: a hook fails on the batch, is random, or makes samples depend on their batch.
     """
     hooks = own_hooks(trainer)
     if not hooks:
@@ -60,7 +58,7 @@ def checked_transfer(trainer: Trainer, module: LightningModule, batch: Batch) ->
 def _held(trainer: Trainer, module: LightningModule, batch: Batch, hooks: Sequence[str]) -> Batch:
     named = " and ".join(hooks)
     owners = (module, trainer.datamodule)  # type: ignore[attr-defined]
-    generators = [it for owner in owners if owner is not None for it in find_generators(vars(owner))]
+    generators = [generator for owner in owners if owner is not None for generator in find_generators(vars(owner))]
 
     def passed(part: Batch, seed: int) -> Batch:
         seed_global_states(seed)
@@ -72,15 +70,16 @@ def _held(trainer: Trainer, module: LightningModule, batch: Batch, hooks: Sequen
             raise
         except Exception as error:
             raise InputError(
-                f"got data of the probes that {named} cannot take ({type(error).__name__}: {error}); expected a batch "
-                "as the training loader gives it; pass such a batch, or indices with loss_fn=stagewise.CollatedLoss"
+                f"got probe data that {named} cannot process ({type(error).__name__}: {error}); expected a "
+                "batch in the format of the training loader; pass such a batch, or indices with "
+                "loss_fn=stagewise.CollatedLoss"
             ) from error
 
     first = passed(batch, 0)
     place = _differing(first, passed(batch, 1), 0.0)
     if place is not None:
         raise InputError(
-            f"got random numbers from {named} ({place} differs between two passes); expected the same batch each "
+            f"got random numbers from {named} ({place} differs between two passes); expected the same result each "
             "time; keep augmentation behind `if self.training:` of the module, which is False in a probe, or give "
             "data to observe and a loss_fn that need no augmentation"
         )
@@ -88,20 +87,20 @@ def _held(trainer: Trainer, module: LightningModule, batch: Batch, hooks: Sequen
     if place is not None:
         raise InputError(
             f"got samples from {named} that depend on their batch ({place} differs in a smaller batch); expected each "
-            "sample to be handled for itself; use fixed statistics in place of those of the batch"
+            "sample to be processed on its own; use fixed statistics instead of those of the batch"
         )
     return first
 
 
 def _mixed(whole: Batch, batch: Batch, passed: Callable[[Batch], Batch]) -> str | None:
-    """Returns where samples of the first half come out differently without the second half; None where they do not."""
+    """Returns where samples of the first half differ without the second half; None if they do not."""
     try:
         size = num_samples(whole)
         if size < 2 or num_samples(batch) != size:
             return None
         half = slice(0, (size + 1) // 2)
         part = take(batch, half)
-    except InputError:  # cut into samples by the hook itself
+    except InputError:  # sliced into samples by the hook itself
         return None
     return _differing(take(whole, half), passed(part), _TOLERANCE)
 
@@ -109,15 +108,15 @@ def _mixed(whole: Batch, batch: Batch, passed: Callable[[Batch], Batch]) -> str 
 def _differing(left: Batch, right: Batch, tolerance: float) -> str | None:
     """Returns where batches differ by more than ``tolerance * (1 + |number|)``; shapes may differ if it is above 0."""
     for (path, first), (_, second) in zip(leaves(left), leaves(right), strict=False):
-        pair = tuple(torch.as_tensor(it) if _numeric(it) else it for it in (first, second))
-        if not all(isinstance(it, Tensor) for it in pair):
+        pair = tuple(torch.as_tensor(value) if _numeric(value) else value for value in (first, second))
+        if not all(isinstance(value, Tensor) for value in pair):
             continue
         if pair[0].shape != pair[1].shape:
-            # Another length: trimmed padding, say.
+            # Another length, such as trimmed padding.
             if tolerance:
                 continue
             return where(path)
-        a, b = (it.to_dense().double() if not it.is_complex() else torch.view_as_real(it) for it in pair)
+        a, b = (value.to_dense().double() if not value.is_complex() else torch.view_as_real(value) for value in pair)
         unequal = (a - b).abs() > tolerance * (1 + b.abs())
         if (unequal | (a.isnan() != b.isnan())).any():
             return where(path)

@@ -128,7 +128,7 @@ def _items(value: Any, element: Any, kind: str) -> list[Any]:
     if _is_endless(value):
         raise too_many
     try:
-        found = [_settled(it, element) for it in islice(value, _MOST_ENTRIES + 1)]
+        found = [_settled(entry, element) for entry in islice(value, _MOST_ENTRIES + 1)]
     except _UnfitError as unfit:
         raise _UnfitError(f"{kind}, each entry {unfit}", unfit.broken) from None
     if len(found) > _MOST_ENTRIES:
@@ -148,11 +148,11 @@ def _mapping(value: Any, key: Any, element: Any) -> Mapping[Any, Any]:
     except _UnfitError as unfit:
         raise _UnfitError(f"a mapping, each name {unfit}") from None
     try:
-        found = dict(zip(names, (_settled(it, element) for it in value.values()), strict=True))
+        found = dict(zip(names, (_settled(entry, element) for entry in value.values()), strict=True))
     except _UnfitError as unfit:
         raise _UnfitError(f"a mapping, each entry {unfit}", unfit.broken) from None
     # As it was given where nothing had to be changed: some mappings are more than a dict.
-    return value if all(found.get(name) is it for name, it in value.items()) else found
+    return value if all(found.get(name) is entry for name, entry in value.items()) else found
 
 
 def _expected(hint: Any) -> str:
@@ -239,7 +239,7 @@ def _tuple(value: Any, inner: tuple[Any, ...]) -> tuple[Any, ...]:
     listed = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
     if not listed or len(value) != len(inner):
         raise _UnfitError(f"{len(inner)} entries")
-    return tuple(_settled(it, hint) for it, hint in zip(value, inner, strict=True))
+    return tuple(_settled(entry, hint) for entry, hint in zip(value, inner, strict=True))
 
 
 def _instance(value: Any, kind: Any) -> Any:

@@ -70,7 +70,9 @@ def plain_names(names: Iterable[object]) -> tuple[str, ...]:
     found: list[str] = []
     for name in given:
         if _fault(name) is not None:
-            letters = "".join("_" if it in FORBIDDEN or not it.isprintable() else it for it in name[: _LONGEST - 10])
+            letters = "".join(
+                "_" if letter in FORBIDDEN or not letter.isprintable() else letter for letter in name[: _LONGEST - 10]
+            )
             base = letters.strip() or "_"
             number, name = 1, base
             while name in taken:

@@ -20,7 +20,7 @@ from stagewise.files.writing import write_json
 JSON_NAME, FIGURE_NAME = "calibration.json", "calibration.png"
 
 
-class _CalibrationTrainer(Trainer):
+class CalibrationTrainer(Trainer):
     """A Trainer with the method that the command is named after."""
 
     def calibrate(
@@ -108,7 +108,7 @@ def run_calibration(arguments: Sequence[str]) -> Calibration:
     cli = CalibrationCLI(
         LightningModule,
         LightningDataModule,
-        trainer_class=_CalibrationTrainer,
+        trainer_class=CalibrationTrainer,
         save_config_callback=None,
         args=list(arguments),
         **cli_settings(),

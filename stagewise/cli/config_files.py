@@ -14,8 +14,6 @@ _MOST_DEPTH = 50
 _MOST_NODES = 50_000
 """With what aliases stand for: a few lines of them can stand for more than fits in memory."""
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
 
 def check_config_files(arguments: Sequence[str]) -> None:
     """Refuse configuration files that cannot be one, by name and place: the parser would answer with its usage.
@@ -63,7 +61,8 @@ def _fault(text: str) -> str | None:
     open_nodes: list[tuple[str | None, int]] = []
     top: str | None = None
     try:
-        for event in yaml.parse(text, Loader=_LOADER):
+        # Not the C loader, which lets pass what the parser's own refuses ("a:\t").
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
                 top = top or type(event).__name__.removesuffix("StartEvent").lower()
                 open_nodes.append((event.anchor, 1))

@@ -22,7 +22,8 @@ from stagewise.phases.stage_boundaries import StageBoundary, stage_boundaries
 from stagewise.phases.window import Window
 from stagewise.reporting.stage_boundaries import boundary_records, boundary_table
 from stagewise.reporting.windows import transitions, window_record, window_table
-from stagewise.runs.store import STORE_NAME, open_run
+from stagewise.runs.open import open_run
+from stagewise.runs.probe_files import STORE_NAME
 from stagewise.runs.summary_file import summary_of
 
 WINDOWS_NAME = "windows.json"
@@ -41,7 +42,7 @@ def detect_parser() -> ArgumentParser:
         type=list[str] | str | None,
         default=None,
         help="signals to look at, one or [a,b], and contrast/A~B; offline between and losses_alone, online all, if "
-        "not given. For llc and llc/<group> stage boundaries are told: where the learning coefficient turns",
+        "not given. For llc and llc/<group> these are stage boundaries: where the learning coefficient turns",
     )
     parser.add_argument(
         "--pairs",

@@ -41,7 +41,9 @@ def run_intervene(arguments: Sequence[str]) -> Path:
     """
     config = read_settings(InterventionConfig, intervene_parser(), arguments, described=["model", "data"])
     # Flushed: a study is long, and its output often a file.
-    cells = run_cells(config, partial(print, flush=True))
+    say = partial(print, flush=True)
+    say(f"{len(config.seeds) * len(config.cells())} cells over {len(config.seeds)} seeds; a line for each that ends")
+    cells = run_cells(config, say)
     output = Path(config.output)
     summary = write_results(output, config, cells)
     report = write_report(output, config, cells, summary)

@@ -5,40 +5,22 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from stagewise.cli.commands import COMMANDS
 from stagewise.errors import InputError
-
-_COMMANDS = {
-    "fit": ("train a model, with the influence callback attached", "training:run_trainer"),
-    "validate": ("run the validation loop of a model", "training:run_trainer"),
-    "calibrate": ("train without probes, and find sampler settings for the run", "calibrate:run_calibration"),
-    "detect": ("list the transition windows of a finished run: stagewise detect RUN", "detect:run_detect"),
-    "intervene": (
-        "does reweighting samples inside a window speed an induction head? arms, seeds, intervals",
-        "intervene:run_intervene",
-    ),
-    "sweep": ("influence over the saved checkpoints of a Hugging Face causal language model", "sweep:run_sweep"),
-    "report": (
-        "what runs show, or how they compare, as an HTML page: stagewise report RUN [RUN ...]",
-        "report:run_report",
-    ),
-    "toy": (
-        "influence from chains, held against exact methods in a network whose stages are known",
-        "toy:run_toy",
-    ),
-}
-"""Of each command: its line in the help, and its function in this room."""
-
 
 _OF_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 """Mistakes of the user: paths that lead nowhere or are closed."""
 
+_COMPLETION = "--print-completion"
 _LONGEST_LINE = 2000
 
 
 def _usage() -> str:
-    lines = ["usage: stagewise COMMAND -c FILE [--section.setting VALUE ...]", "", "commands:"]
-    lines += [f"  {name:<11}{what}" for name, (what, _) in _COMMANDS.items()]
+    lines = ["usage: stagewise COMMAND -c FILE [--SECTION.SETTING VALUE ...]", "", "example:"]
+    lines += [f"  stagewise fit {COMMANDS['fit'].example}", "", "commands:"]
+    lines += [f"  {name:<11}{command.summary}" for name, command in COMMANDS.items()]
     lines += ["", "`stagewise COMMAND --help` lists the settings; configs/ holds examples."]
+    lines += ["`stagewise --print-completion bash` (or zsh) prints a script that completes them in a shell."]
     return "\n".join(lines)
 
 
@@ -77,8 +59,17 @@ def _one_line(error: BaseException) -> str:
 
 def _run(given: Sequence[str]) -> None:
     """Run a known command. Imported late: Lightning takes seconds, and a wrong command should not wait for it."""
-    module, name = _COMMANDS[given[0]][1].split(":")
-    getattr(import_module(f"stagewise.cli.{module}"), name)(given)
+    if given[0] == _COMPLETION:
+        from stagewise.cli.completion import completion_script
+        from stagewise.cli.parsers import all_parsers
+
+        print(completion_script(" ".join(given[1:]) or "nothing", all_parsers()), end="")
+        return
+    from stagewise.cli.quiet import plain_words
+
+    module, name = COMMANDS[given[0]].function.split(":")
+    with plain_words():
+        getattr(import_module(f"stagewise.cli.{module}"), name)(given)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,8 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"stagewise {__version__}")
         return 0
-    if given[0] not in _COMMANDS:
-        print(f"stagewise: got command {given[0]!r}; expected one of {', '.join(_COMMANDS)}", file=sys.stderr)
+    if given[0] not in (*COMMANDS, _COMPLETION):
+        print(f"stagewise: got command {given[0]!r}; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
         _run(given)

@@ -8,11 +8,13 @@ from jsonargparse import ArgumentParser
 
 from stagewise.cli.settings_command import command_parser, parse
 from stagewise.errors import InputError
+from stagewise.files.progress import stages
 from stagewise.files.writing import refuse_below_file
 from stagewise.reporting.html.report import FOLDER_NAME, HTML_NAME, OpenedRun, write_html_report
 from stagewise.reporting.run_report import draw_run, verdict_text, write_run_report
 from stagewise.reporting.scores import read_scores
-from stagewise.runs.store import STORE_NAME, open_run
+from stagewise.runs.open import open_run
+from stagewise.runs.probe_files import STORE_NAME
 from stagewise.runs.summary_file import summary_of
 
 
@@ -73,17 +75,26 @@ def run_report(arguments: Sequence[str]) -> Path:
                 f"got {path} with a single probe; expected two or more: a report is of changes; probe more"
             )
     if len(runs) > 1:
-        page = write_html_report(output / HTML_NAME, runs, chance=parsed.chance)
+        with stages(1) as stage:
+            stage.begin(f"comparing {len(runs)} runs")
+            page = write_html_report(output / HTML_NAME, runs, chance=parsed.chance)
     else:
-        (one,) = runs
-        figures, scores = draw_run(one.data), read_scores(one.folder)
-        report, changes = write_run_report(
-            one.folder, one.data, output, chance=parsed.chance, figures=figures, scores=scores
-        )
-        print(verdict_text(one.data, summary_of(one.data)))
-        print(f"\n{changes.markdown()}\n\nMarkdown:     {report}")
-        page = write_html_report(
-            output / HTML_NAME, runs, chance=parsed.chance, changes=changes, figures=figures, scores=scores
-        )
+        page = _write_both(runs[0], output, parsed.chance)
     print(f"Report:       {page}")
     return output
+
+
+def _write_both(one: OpenedRun, output: Path, chance: float) -> Path:
+    """Writes and prints the Markdown report of a run, then its page; returns the path of that."""
+    with stages(3) as stage:
+        stage.begin("drawing figures")
+        figures, scores = draw_run(one.data), read_scores(one.folder)
+        stage.begin("looking for changes of sign")
+        report, changes = write_run_report(one.folder, one.data, output, chance=chance, figures=figures, scores=scores)
+        stage.begin("writing the page")
+        page = write_html_report(
+            output / HTML_NAME, [one], chance=chance, changes=changes, figures=figures, scores=scores
+        )
+    print(verdict_text(one.data, summary_of(one.data)))
+    print(f"\n{changes.markdown()}\n\nMarkdown:     {report}")
+    return page

@@ -7,6 +7,7 @@ from typing import TypeVar
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from stagewise.cli.config_files import check_config_files
+from stagewise.cli.help import asks_for_help, show_help
 from stagewise.cli.suggestions import unknown_setting
 from stagewise.errors import InputError
 
@@ -21,7 +22,7 @@ def prepare(arguments: Sequence[str]) -> None:
     """
     check_config_files(arguments)
     configured = any(argument.startswith(("-c", "--config")) for argument in arguments)
-    if not configured and not {"-h", "--help", "--print_config"} & set(arguments):
+    if not configured and "--print_config" not in arguments and not asks_for_help(arguments):
         raise InputError(f"got no configuration; expected stagewise {arguments[0]} -c FILE; see configs/")
     logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
 
@@ -48,8 +49,10 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
 
     Raises:
         InputError: a configuration file that cannot be one, or a setting that there is not; the nearest is named.
+        SystemExit: with status 0, after help.
         jsonargparse.ArgumentError: the options could not be parsed.
     """
+    show_help(parser, arguments)
     check_config_files(arguments)
     try:
         return parser.parse_args(list(arguments[1:]))

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 
 from stagewise.cli.settings_command import command_parser, read_settings
 from stagewise.files.json_input import read_json
-from stagewise.runs.store import SUMMARY_NAME
+from stagewise.runs.probe_files import SUMMARY_NAME
 from stagewise.sweep.config import SweepConfig
 from stagewise.sweep.ranks import agreed, joined_ranks
 from stagewise.sweep.results import write_results

@@ -1,6 +1,7 @@
 """``stagewise toy``: influence in a deep linear network, from chains and by methods that share no code with them."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
@@ -42,7 +43,10 @@ def run_toy(arguments: Sequence[str]) -> Path:
     """
     config = read_settings(ToyConfig, toy_parser(), arguments)
     refuse_below_file(Path(config.output))
-    results = run_seeds(config)
+    # Flushed: a study is long, and its output often a file.
+    say = partial(print, flush=True)
+    say(f"{len(config.seeds)} seeds, each in two parts; a line for each part that ends")
+    results = run_seeds(config, say)
     output = Path(config.output)
     write_validation(output / VALIDATION_NAME, results, config)
     write_flips(output / FLIPS_NAME, results)

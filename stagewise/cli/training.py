@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from stagewise.callbacks.influence import InfluenceCallback
+from stagewise.cli.help import show_help
 from stagewise.cli.settings_command import prepare
 from stagewise.cli.suggestions import unknown_setting
 from stagewise.errors import require
@@ -31,6 +32,7 @@ class StagewiseCLI(LightningCLI):
         Raises:
             InputError: ``seed_everything`` is below 0, or 2^32 or more; or a setting that there is not.
         """
+        show_help(self._parser(args[0]), args)
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:

@@ -107,8 +107,8 @@ Wanted = Callable[[str, tuple[Hashable, ...]], bool]
 """Of the name and the axes of an array, whether it is read."""
 
 
-def read_zarr_file(path: Path, wanted: Wanted | None = None) -> xr.Dataset:
-    """Reads a file of :func:`write_zarr_file` into memory.
+def read_content(path: Path, wanted: Wanted | None = None) -> Content:
+    """Reads a file of :func:`write_zarr_file` into memory, as numpy arrays.
 
     Args:
         path: of the file.
@@ -117,19 +117,6 @@ def read_zarr_file(path: Path, wanted: Wanted | None = None) -> xr.Dataset:
     Raises:
         InputError: the file holds arrays that :func:`write_zarr_file` does not write.
         BadZipFile, KeyError, RuntimeError, ValueError: the file is cut short or damaged; entries have checksums.
-    """
-    return read_content(path, wanted).dataset()
-
-
-def read_content(path: Path, wanted: Wanted | None = None) -> Content:
-    """Returns the same as numpy arrays.
-
-    Args:
-        path: of the file.
-        wanted: arrays to read; all if None.
-
-    Raises:
-        InputError: as :func:`read_zarr_file` does, as are the others.
     """
     with ZipFile(BytesIO(path.read_bytes())) as archive:
         group = json.loads(archive.read(_ROOT))

@@ -51,15 +51,15 @@ def bif(
 ) -> xr.Dataset:
     """Computes influence over samples and groups, with its split, its errors and the change since the reference.
 
-    From draws to influence. From a module to influence is :func:`stagewise.probes.one_checkpoint.bif`, the public
+    Works on draws; for influence of a module see :func:`stagewise.probes.one_checkpoint.bif`, the public
     ``stagewise.bif``.
 
     Args:
         current: draws at the current weights.
         reference: draws at the reference probe. Chains that both kept are used. Without a reference, or without a
             common chain, the probe is its own reference: between is exactly zero, and there is no z-score of it.
-        groups: as the features were reduced with.
-        positions: bins beside the groups, where the features were reduced with its joint groups.
+        groups: that the draws were reduced to.
+        positions: bins, if the draws were reduced to its joint groups.
         centering: see :class:`~stagewise.influence.split.Centering`.
 
     Returns:
@@ -77,6 +77,8 @@ def bif(
           being ``chains_common``. NaN where the error is unknown, and where the chains of the probe or those of its
           reference have not reached equilibrium (every part rests on the draws of both): errors over chains say nothing
           about a posterior that none of them has reached.
+        - ``sample_bif``, ``sample_bif_se`` [part, sample], nats^2: influence of each sample on the mean loss of all
+          others, and its jackknife standard error.
         - ``chains_common``: chains that the probe and its reference both kept, which all of this is from; those of the
           probe without a reference.
         - ``reference_equilibrated``: 1 if the chains of the reference have reached equilibrium, else 0; NaN without a
@@ -106,8 +108,8 @@ def bif(
     shifts = (current.samples - (current.samples if past is None else past)).mean(axis=1)
     shift = shifts.mean(axis=0)
     shift_se = None if reference is None else mean_error(shifts)
-    told = None if reference is None else reference.equilibrated
-    settled = current.equilibrated is not False and told is not False
+    reference_settled = None if reference is None else reference.equilibrated
+    settled = current.equilibrated is not False and reference_settled is not False
     if not settled:
         grouped["group_bif_z"] = _missing(grouped["group_bif_z"])
     within, between, total = (sampled["bif"][PARTS.index(part)] for part in ("within", "between", "total"))
@@ -116,7 +118,7 @@ def bif(
 
     result = xr.Dataset(
         {
-            **{name: (_SAMPLES, value) for name, value in sampled.items()},
+            **{name: (_SAMPLES[: value.ndim], value) for name, value in sampled.items()},
             **{name: (_GROUP_AXES, value[:, : len(groups), : len(groups)]) for name, value in grouped.items()},
             "shift": ("sample", shift),
             "shift_se": ("sample", _missing(shift) if shift_se is None else shift_se),
@@ -125,7 +127,7 @@ def bif(
             "flip_fraction": float(flips[off_diagonal].mean()) if off_diagonal.any() else 0.0,
             "z_median": _median_z(shift, shift_se) if settled and shift_se is not None else np.nan,
             "chains_common": len(current.chains),
-            "reference_equilibrated": np.nan if told is None else float(told),
+            "reference_equilibrated": np.nan if reference_settled is None else float(reference_settled),
         },
         coords={
             "part": ("part", _names(PARTS)),

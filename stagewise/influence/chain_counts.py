@@ -16,11 +16,11 @@ def chain_counts(run: xr.Dataset) -> xr.DataArray:
     :func:`stagewise.influence.bif.bif`).
 
     Args:
-        run: data set of one probe, or of a run as :func:`stagewise.runs.store.open_run` returns it.
+        run: data set of one probe, or of a run as :func:`~stagewise.runs.open.open_run` returns it.
 
     Returns:
-        ``[step]``, or a number for one probe: ``chains_common``; where it is missing, as in results of earlier
-        versions, the chains of the settings less those that the probe itself dropped.
+        ``[step]``, or a number for one probe: ``chains_common``; if missing, as in results of earlier versions, the
+        chains of the settings less those that the probe dropped.
 
     Raises:
         InputError: the data set lacks its settings.

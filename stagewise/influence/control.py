@@ -26,9 +26,9 @@ def control_influence(
     Chain c of both gets the same noise, so the difference is known far more precisely than its two sides.
 
     Args:
-        probe: draws at the present weights.
+        probe: draws at the current weights.
         control: of the same chains without the loss, see :func:`stagewise.sampling.sgld.loss_free`; reduced alike.
-        groups: as the features were reduced with; bins of positions may follow them in the features.
+        groups: that the draws were reduced to; bins of positions may follow them in the features.
         centering: see :class:`~stagewise.influence.split.Centering`.
 
     Returns:

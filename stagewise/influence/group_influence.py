@@ -27,7 +27,7 @@ def group_influence(
     Args:
         current: ``[chain, draw, group * sample]``, sums of the losses of each group in each sample, nats.
         reference: the same chains at the reference probe, or None.
-        groups: as the sums were taken with.
+        groups: of the sums.
         centering: see :class:`~stagewise.influence.split.Centering`; the pooled within part is unbiased in
             equilibrium but for a factor 1 - 1 / effective draws, all chains together.
 
@@ -88,21 +88,36 @@ def sample_influence(
     Returns:
         Arrays ``[part, sample, sample]``, negative = helpful: ``bif`` (nats^2), ``bif_correlation`` (every part divided
         by the total standard deviations; zero where a loss does not vary), and the jackknife standard errors of both
-        over chains, ``bif_se`` and ``bif_correlation_se``, NaN with too few of them.
+        over chains, ``bif_se`` and ``bif_correlation_se``, NaN with too few of them. ``[part, sample]``: ``sample_bif``
+        (nats^2), the influence of each sample on the mean loss of all others, and its error ``sample_bif_se``; NaN for
+        a single sample.
 
     Source: BIF, arXiv 2509.26544; jackknife, Quenouille 1956, Tukey 1958.
     """
     value = signed(split(current, reference, centering=centering))
     correlations = _correlation(value)
     over = ChainSplits(current, reference, centering=centering, moment=second_moment)
+    both = _with_means(value)
+    error = error_over_chains(lambda chains: _with_means(signed(over(chains))), both, len(current), centering)
     return {
         "bif": value,
-        "bif_se": error_over_chains(lambda chains: signed(over(chains)), value, len(current), centering),
+        "bif_se": error[..., :-1],
+        "sample_bif": both[..., -1],
+        "sample_bif_se": error[..., -1],
         "bif_correlation": correlations,
         "bif_correlation_se": error_over_chains(
             lambda chains: _correlation(signed(over(chains))), correlations, len(current), centering
         ),
     }
+
+
+def _with_means(influence: Array) -> Array:
+    """Adds a column to ``[part, sample, sample]``: the mean over the others of each row."""
+    others = influence.shape[-1] - 1
+    own = np.diagonal(influence, axis1=1, axis2=2)
+    total = influence.sum(axis=-1) - own
+    means = total / others if others else np.full_like(total, np.nan)
+    return np.concatenate([influence, means[..., None]], axis=-1)
 
 
 def _correlation(influence: Array) -> Array:

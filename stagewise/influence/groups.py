@@ -18,7 +18,7 @@ class Groups:
     A pair mean over groups A and B runs over i in A, j in B *of different samples*: tokens of one sequence share their
     context, and a sample always moves with itself. It needs only the sums of each group's losses in each sample.
 
-    Groups may be as small as one sample each. Two groups that lie in one and the same sample have no such pair (a group
+    Groups may be as small as one sample each. Two groups within a single sample have no such pair (a group
     of one sample has none with itself): means over their pairs are NaN.
 
     Attributes:
@@ -38,8 +38,8 @@ class Groups:
             loss_mask: bool ``[sample]`` or ``[sample, token]``, where there is a loss.
 
         Raises:
-            InputError: a name that cannot be shown, see :func:`~stagewise.checks.group_names.check_group_names`, a
-                mask that has another shape or selects no loss, or all groups lie in one and the same sample.
+            InputError: an invalid name, see :func:`~stagewise.checks.group_names.check_group_names`, a
+                mask that has another shape or selects no loss, or all groups lie within a single sample.
         """
         check_group_names(masks)
         present = np.asarray(loss_mask, dtype=bool)

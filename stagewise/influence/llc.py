@@ -1,15 +1,17 @@
 """Local learning coefficient (LLC) from the draws of a probe: of all losses, of groups, with its errors.
 
 lambda_hat = nbeta (E[L(w)] - L(w*)), L the mean loss and E the mean over the draws: a pure number (nbeta times nats).
-Burn-in draws never count, since they are never recorded. It counts, by halves, the directions that the loss holds: d/2
+Burn-in draws never count, since they are never recorded. It is half the number of directions that the loss constrains:
+d/2
 for a quadratic in d dimensions, d/4 for a quartic, less where weights can move without changing what the model does.
 
 *Data-refined*: L the mean loss of a group instead of all. *Weight-refined*: chains that move one component of a model,
 see :mod:`stagewise.lm.components`; nothing else changes.
 
-**The localized share.** The localization g holds directions too: in a quadratic with curvatures lam_k each contributes
-s_k / 2, s_k = nbeta lam_k / (nbeta lam_k + g), and where g is not far below nbeta lam_k the number tells g and not the
-loss. What a learning coefficient should not depend on is nbeta, and by how much this one does is in the draws:
+**The localized share.** The localization g constrains directions too: in a quadratic with curvatures lam_k each
+contributes
+s_k / 2, s_k = nbeta lam_k / (nbeta lam_k + g), and where g is not far below nbeta lam_k the value reflects g and not
+the loss. A learning coefficient should not depend on nbeta; how much this one does can be estimated from the draws:
 
     d log lambda_hat / d log nbeta = 1 - nbeta Var(L) / E[L - L(w*)]
 
@@ -17,16 +19,18 @@ for any loss and any localization (differentiate E[L] under exp(-nbeta L - (g/2)
 1 - sum s_k^2 / sum s_k, the mean of 1 - s_k weighted by what each direction contributes; lambda_hat is then s/2 for
 (sum s_k)^2 / sum s_k^2 directions, s = 1 - share, and ``lambda_hat / (1 - share)`` is half their number. Of a loss that
 is a power of |w - w*|, without localization, it is 0, whatever the power. Of a group it is
-1 - nbeta Cov(L_group, L) / E[L_group - L_group(w*)]. It costs no run. Read it with its error: it rests on a variance.
+1 - nbeta Cov(L_group, L) / E[L_group - L_group(w*)]. It needs no further runs. Read it with its error, since it is
+based on a variance.
 
 **Away from a minimum** the gradient at w* pulls chains downhill: lambda_hat is shifted by the slope and may be
-negative. It is kept as it is. The share is then shifted too (below 0, or above 1), and NaN where lambda_hat is not
+negative. It is reported nevertheless. The share is then shifted too (below 0, or above 1), and NaN where lambda_hat is
+not
 above 0. With ``drift: tilted`` the slope is not in the target, but L still has it: the coefficient is that of the
 curvature, and the share is too low by the slope's part of Var(L).
 
-**Assumptions.** The identity for the share needs L to be the loss that drives the chains: where the observed
-set is not the sampling set, it holds as far as the two agree. Chains that have not reached equilibrium, as without
-burn-in from w* itself, show too little of both.
+**Assumptions.** The identity for the share needs L to be the loss of the chains: if the observed set is not the
+sampling set, it holds as far as the two agree. Chains that have not reached equilibrium, as without
+burn-in from w* itself, underestimate both.
 
 Source: lambda_hat: Lau, Furman, Wang, Murfet, Wei 2023, arXiv 2308.12108, definition 1; data- and weight-refined: Wang,
 Hoogland, van Wingerden, Furman, Murfet 2024, arXiv 2410.02984; chains: Hitchcock and Hoogland, arXiv 2507.21449. The
@@ -80,7 +84,7 @@ def learning_coefficients(losses: Array, anchor: Array, *, nbeta: float) -> Coef
     """Estimates coefficients of mean losses from their draws.
 
     Args:
-        losses: ``[chain, draw, curve]``, nats; the first curve is L, the mean loss that drives the chains.
+        losses: ``[chain, draw, curve]``, nats; the first curve is L, the mean loss.
         anchor: ``[curve]``, the same at w*, nats.
         nbeta: of the chains; at 0, the negative control, coefficients are 0 and localized shares 1.
 
@@ -161,14 +165,14 @@ def llc(losses: Array, anchor: Array, groups: Groups, *, nbeta: float) -> xr.Dat
     """Estimates the learning coefficients of a probe, as variables of a data set.
 
     Args:
-        losses: ``[chain, draw, 1 + group]``, nats: L and the mean loss of each group, as :func:`mean_losses_of` has it.
+        losses: ``[chain, draw, 1 + group]``, nats: L and the mean loss of each group, see :func:`mean_losses_of`.
         anchor: ``[1 + group]``, the same at w*, nats.
         groups: over the observed set.
         nbeta: of the chains.
 
     Returns:
         Pure numbers, see the module: ``llc``, ``llc_se``, ``llc_localized_share``, ``llc_localized_share_se``; the same
-        for groups, ``group_llc`` [group] and so on; ``llc_chains`` that the errors rest on; and ``llc_localized``, 1
+        for groups, ``group_llc`` [group] and so on; ``llc_chains``, the number of chains; and ``llc_localized``, 1
         where the localized share of all losses is above .5, else 0.
 
     Raises:

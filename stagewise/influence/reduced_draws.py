@@ -1,4 +1,4 @@
-"""ReducedDraws of a trace that the split needs, small enough to keep for later probes and in checkpoints."""
+"""Draws reduced to what the split needs, small enough to keep for later probes and in checkpoints."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -115,5 +115,5 @@ class ReducedDraws:
             tuple(state["chains"]),
             state["samples"].numpy(),
             state["groups"].numpy(),
-            state.get("equilibrated"),  # checkpoints of earlier versions do not tell
+            state.get("equilibrated"),  # missing in checkpoints of earlier versions
         )

@@ -58,7 +58,7 @@ def sample_matrix(run: xr.Dataset, part: str = _PART, *, error: bool = False) ->
     """Returns the influence between samples by part, however it was stored.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it, or one probe.
+        run: as :func:`~stagewise.runs.open.open_run` returns it, or one probe.
         part: ``within``, ``drift``, ``between`` or ``total``.
         error: its jackknife standard error instead.
 

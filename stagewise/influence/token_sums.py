@@ -53,7 +53,7 @@ class _ChainSums:
         """First draw ``[loss]``, sum of movements ``[loss]`` and of their products ``[loss, loss]``, not copied."""
         left = self.count % _DRAWS_AT_ONCE
         if left:
-            # Draws that wait are taken in and must not be so again: the rows before them count as none.
+            # Pending draws are added and must not be added again.
             self._take_in(left)
             self._waiting[:left] = 0
         return self.start.numpy(), self._sum.numpy(), self._products.numpy()
@@ -129,7 +129,7 @@ class TokenSums:
             if not same:
                 raise InputError(
                     f"got sums of samples {other._samples}, shape {other._shape}; expected {self._samples}, "
-                    f"{self._shape}; take in the same losses in each"
+                    f"{self._shape}; add the same losses to each"
                 )
             self._shape = other._shape
             self._chains.update(other._chains)

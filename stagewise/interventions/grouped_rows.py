@@ -12,6 +12,9 @@ from stagewise.checks.bounds import check_arguments, shown
 from stagewise.checks.group_names import check_group_names
 from stagewise.errors import InputError, require
 
+GROUPS_ENTRY = "groups"
+"""Entry of a batch that holds the groups of its samples."""
+
 
 def _mask(name: str, given: ArrayLike) -> Tensor:
     try:
@@ -53,7 +56,7 @@ class GroupedRows(Dataset):
         return len(self._dataset)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {**self._dataset[index], "groups": {name: mask[index] for name, mask in self._groups.items()}}
+        return {**self._dataset[index], GROUPS_ENTRY: {name: mask[index] for name, mask in self._groups.items()}}
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
         chosen = list(indices)
@@ -61,4 +64,4 @@ class GroupedRows(Dataset):
             batch = self._dataset.__getitems__(chosen)
         else:
             batch = default_collate([self._dataset[index] for index in chosen])
-        return {**batch, "groups": {name: mask[chosen] for name, mask in self._groups.items()}}
+        return {**batch, GROUPS_ENTRY: {name: mask[chosen] for name, mask in self._groups.items()}}

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from stagewise.checks.bounds import settle_fields, shown
+from stagewise.checks.ranges import at_least
 from stagewise.errors import InputError, require
 from stagewise.interventions.influence_table import InfluenceTable
 from stagewise.interventions.span import Part, Span, check_length, read_spans
@@ -108,13 +110,11 @@ class Live(Windows):
 
     detector: DetectorConfig
     signal: str
-    max_windows: int | None = None
+    max_windows: Annotated[int, at_least(1, "1 is usual")] | None = None
 
     def __post_init__(self) -> None:
         settle_fields(self)
         signal = Signal.parse(self.signal, kinds=LIVE_KINDS)
-        enough = self.max_windows is None or self.max_windows >= 1
-        require(enough, "max_windows", self.max_windows, "an integer >= 1, or None for no limit", "1 is usual")
         if signal.kind is Kind.group_loss and self.detector.max_length is None:
             raise InputError(
                 f"got signal {self.signal!r}, which does not rise again after a transition, and max_length=None; "

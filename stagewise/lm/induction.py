@@ -1,7 +1,6 @@
 """Scores of induction heads: attention and behaviour of a model on one batch.
 
 Attention and behaviour are reported together: a shortcut can open the loss gap without a head.
-:mod:`stagewise.lm.metrics` holds the same as torchmetrics, over many batches.
 
 Source: Olsson et al. 2022, "In-context learning and induction heads" (arXiv 2209.11895), sections 4 and appendix
 "head activation evaluators"; there 25 random tokens are repeated 4 times, and the ICL score compares tokens 500 and 50.
@@ -66,16 +65,6 @@ def repeated_random(
     return ids, length
 
 
-def prefix_matching_sums(attention: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Numerator ``[layer, head]`` and denominator (a scalar) of :func:`prefix_matching`, which add up over batches."""
-    copies = earlier_copies(ids)
-    # The position after the copy; j + 1 <= k, so nothing falls off the end.
-    after = copies.roll(1, dims=2)
-    asked = copies.any(dim=2)
-    mass = (attention * after[None, :, None]).sum(dim=-1)
-    return mass.sum(dim=(1, 3)), asked.sum()
-
-
 def prefix_matching(attention: Tensor, ids: Tensor) -> Tensor:
     """Returns the mean attention from a token to the positions that follow earlier copies of it.
 
@@ -87,8 +76,12 @@ def prefix_matching(attention: Tensor, ids: Tensor) -> Tensor:
         ``[layer, head]``, 0 to 1: the mass on all such positions together, averaged over the tokens that have an
         earlier copy; NaN where no token has one.
     """
-    mass, count = prefix_matching_sums(attention, ids)
-    return mass / count
+    copies = earlier_copies(ids)
+    # The position after the copy; j + 1 <= k, so nothing falls off the end.
+    after = copies.roll(1, dims=2)
+    asked = copies.any(dim=2)
+    mass = (attention * after[None, :, None]).sum(dim=-1)
+    return mass.sum(dim=(1, 3)) / asked.sum()
 
 
 def previous_token(attention: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def detect(
     """Finds the windows of a run, offline and, if requested, as the online detector would have found them live.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
         table: of its signals, see :func:`~stagewise.phases.signal_table.signal_table`.
         signals: names of those to look at; if None, offline between and the baseline of losses alone, online all.
             Learning coefficients have no offline windows, but stages, see

@@ -102,8 +102,8 @@ def _too_low(at: Array, value: Array, peaks: Array, min_prominence: float, noise
     peak = f"its highest peak (step {at[peaks[best]]:,.0f}) stands out by {height:.2g} {unit}"
     if height < noise:
         small = (
-            f"the signal's peaks are not told from noise: {peak}, less than {NOISE_MULTIPLE:g} standard errors "
-            f"({noise:.2g}); raise sgld.num_chains or sgld.num_draws"
+            f"the signal's peaks are indistinguishable from noise: {peak}, less than {NOISE_MULTIPLE:g} standard "
+            f"errors ({noise:.2g}); raise sgld.num_chains or sgld.num_draws"
         )
     else:
         small = (

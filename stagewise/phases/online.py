@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from stagewise.checks.bounds import check_arguments, check_value, float_array, settle_fields, shown
+from stagewise.checks.ranges import NonNegativeInt, at_least, fraction, within
 from stagewise.errors import InputError, require
 from stagewise.phases.plateau import Plateau
 from stagewise.phases.window import Method, Window
@@ -50,31 +51,15 @@ class DetectorConfig:
     """
 
     direction: Direction = Direction.rising
-    min_z: float = 3.0
-    num_probes: int = 2
-    min_plateau: int = 8
-    close_fraction: float = 0.5
-    max_length: int | None = None
-    refractory: int = 0
+    min_z: Annotated[float, within(0, 20, "3 is usual", with_low=False)] = 3.0
+    num_probes: Annotated[int, at_least(1, "2 lets a single outlier pass")] = 2
+    min_plateau: Annotated[int, at_least(3, "8 probes determine a spread")] = 8
+    close_fraction: Annotated[float, fraction("0.5 is usual")] = 0.5
+    max_length: Annotated[int, at_least(1, "count training steps")] | None = None
+    refractory: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         settle_fields(self)
-        choices = [member.value for member in Direction]
-        require(self.direction in choices, "direction", repr(self.direction), f"one of {choices}", "choose one")
-        object.__setattr__(self, "direction", Direction(self.direction))
-        require(0 < self.min_z <= 20, "min_z", self.min_z, "a number in (0, 20]", "3 is usual")
-        for name, least, advice in (
-            ("num_probes", 1, "2 lets a single outlier pass"),
-            ("min_plateau", 3, "8 tell a spread"),
-            ("max_length", 1, "pass training steps, or None for no limit"),
-            ("refractory", 0, "0 looks at the next probe at once"),
-        ):
-            value = getattr(self, name)
-            if name == "max_length" and value is None:
-                continue
-            whole = type(value) is int and value >= least
-            require(whole, name, repr(value), f"an integer >= {least}", advice)
-        require(0 < self.close_fraction < 1, "close_fraction", self.close_fraction, "a fraction in (0, 1)", "try 0.5")
 
 
 class EventKind(StrEnum):

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
-from itertools import permutations, product
 from typing import NamedTuple
 
 import numpy as np
@@ -181,7 +180,7 @@ class Signal:
         """Value and standard error, at one probe while the run goes on, or at all of a finished run: the same numbers.
 
         Args:
-            data: of one probe, as the callback reports it, or of a run, see :func:`stagewise.runs.store.open_run`.
+            data: of one probe, as the callback reports it, or of a run, see :func:`~stagewise.runs.open.open_run`.
             earlier: for a change, with one probe: losses at the probes that it may refer to, see :meth:`remember`.
 
         Raises:
@@ -229,21 +228,6 @@ class Signal:
             f"got signal {self.name!r} with data that have no {_FACTS[self.kind].variable}; expected some; pass what "
             "open_run returns"
         )
-
-
-def signals_of(groups: Sequence[str]) -> list[Signal]:
-    """Returns all signals that a run with these groups may have, each once.
-
-    Args:
-        groups: names of the groups over the observed set.
-    """
-    found = []
-    for kind, facts in _FACTS.items():
-        for count in facts.num_groups:
-            # A group against itself has influence, and no contrast.
-            choices = permutations(groups, count) if kind is Kind.contrast else product(groups, repeat=count)
-            found += [Signal(kind, chosen) for chosen in choices]
-    return found
 
 
 def sample_losses(data: xr.Dataset) -> Array:

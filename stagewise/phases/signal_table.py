@@ -23,7 +23,7 @@ def signal_table(
     """Returns signals of a run over its probes.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
         pairs: of groups, whose influence on each other is shown; each group with itself if None, where it has losses in
             two samples.
         contrasts: pairs of groups; the loss of the first is shown against that of the second.

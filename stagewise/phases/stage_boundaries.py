@@ -145,7 +145,7 @@ def stage_boundaries(
     Degrees of freedom are those of the probe with the fewest chains; probes with a single one are left out.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
         signals: ``llc`` and ``llc/<group>``; all of them if None.
         chance: see :func:`find_boundaries`.
         seed: of the noise, the same for each signal.

@@ -1,4 +1,4 @@
-"""From what probes measured to influence: each against a reference, which may be found later."""
+"""Assembly of a probe's data set from its measurement and that of a reference, which may be chosen later."""
 
 import time
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from stagewise.phases.between_norm import BetweenNorm, between_norm
 
 @dataclass(frozen=True)
 class Measured:
-    """Findings of one probe at its own weights.
+    """Measurement of one probe at its own weights.
 
     Attributes:
-        features: its draws, all that the split needs.
-        own: everything of its data set that no other probe has a say in: ``group_loss``, baselines, diagnostics, flags,
-            the trace where it is kept, ``seconds``; settings are its attributes.
-        usable: False with a severe flag: it then has no signal and is no reference.
+        features: its reduced draws, which the split is computed from.
+        own: the variables that do not depend on other probes: ``group_loss``, baselines, diagnostics, flags, the trace
+            if saved, ``seconds``; settings are attributes.
+        usable: False with a severe flag: the probe then has no signal and is not a reference.
     """
 
     features: ReducedDraws
@@ -42,13 +42,13 @@ def assemble(
     positions: Positions | None = None,
     centering: Centering = Centering.pooled,
 ) -> xr.Dataset:
-    """The data set of a probe: influence split against a reference, the signal, and what the probe measured.
+    """Returns the data set of a probe: influence split against a reference, the signal, and the measurement.
 
     Args:
         measured: of the probe.
-        reference: draws of an earlier probe that was usable; None for a probe without one.
-        groups: as the features were reduced with.
-        positions: bins that they were reduced to beside the groups; None for none.
+        reference: draws of an earlier usable probe, or None.
+        groups: that the features were reduced to.
+        positions: bins that they were reduced to as well, or None.
         centering: see :class:`~stagewise.influence.split.Centering`.
 
     Returns:
@@ -56,8 +56,8 @@ def assemble(
     """
     start = time.perf_counter()
     result = bif(measured.features, reference, groups, positions=positions, centering=centering)
-    told = None if reference is None else reference.equilibrated
-    in_equilibrium = measured.features.equilibrated is not False and told is not False
+    settled = None if reference is None else reference.equilibrated
+    in_equilibrium = measured.features.equilibrated is not False and settled is not False
     signal = BetweenNorm(np.nan, np.nan, np.nan)
     has_reference = result.attrs["reference_step"] != result.attrs["step"]
     if has_reference and measured.usable:
@@ -67,7 +67,7 @@ def assemble(
     signals = {"signal": signal.value, "signal_se": signal.error, "signal_threshold": signal.threshold}
     result = result.assign({name: xr.Variable((), value, {"units": "nats"}) for name, value in signals.items()})
     own = measured.own.variables
-    # All at once: one by one, each costs a copy of all the others.
+    # In one call: each call copies the data set.
     result = result.assign_coords({name: own[name] for name in measured.own.coords})
     result = result.assign({name: own[name] for name in measured.own.data_vars})
     result.attrs |= measured.own.attrs

@@ -1,4 +1,4 @@
-"""Dense losses: their axes behind the sample's, flattened to tokens and kept in the results."""
+"""Dense losses: axes after that of samples are flattened to tokens, and their sizes stored."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,18 +12,18 @@ from torch import Tensor
 from stagewise.errors import InputError
 
 TOKEN_AXES = "token_axes"
-"""Attribute of a probe's data set: the sizes of the axes that its axis ``token`` stands for, in row-major order."""
+"""Attribute of a probe's data set: sizes of the axes that were flattened to ``token``, in row-major order."""
 
 
 def flat_masks(groups: Mapping[str, Tensor], axes: Sequence[int]) -> dict[str, NDArray[Any]]:
-    """Masks of groups as numpy arrays, ``[sample]`` or ``[sample, token]``.
+    """Returns masks of groups as numpy arrays, ``[sample]`` or ``[sample, token]``.
 
     Args:
         groups: ``[sample]``, ``[sample, token]``, or of the shape of the losses.
-        axes: sizes of the axes behind the sample's that the losses have.
+        axes: sizes of the axes of losses after that of samples.
 
     Raises:
-        InputError: a mask with more axes that are not those of the losses.
+        InputError: a mask with more than two axes whose shape is not that of the losses.
     """
     found = {}
     for name, group in groups.items():
@@ -41,19 +41,19 @@ def flat_masks(groups: Mapping[str, Tensor], axes: Sequence[int]) -> dict[str, N
 
 
 def in_axes(probe: xr.Dataset, name: str) -> NDArray[Any]:
-    """A variable over tokens in the shape of the losses, such as ``[sample, height, width]``.
+    """Returns a variable over tokens in the shape of the losses, such as ``[sample, height, width]``.
 
     Args:
         probe: of one probe, or a run.
         name: a variable whose last axis is ``token``, such as ``anchor_loss`` or ``mask``.
 
     Raises:
-        InputError: the variable's last axis is another one, or its losses are not dense.
+        InputError: the variable's last axis is not ``token``, or the losses are not dense.
     """
     values, axes = probe[name], probe.attrs.get(TOKEN_AXES)
     if axes is None or values.dims[-1] != "token":
         raise InputError(
             f"got {name} with the axes {list(values.dims)} and {TOKEN_AXES}={axes}; expected a variable over tokens of "
-            "a run with dense losses; take its values as they are"
+            "a run with dense losses; use its values directly"
         )
     return np.asarray(values.values).reshape(*values.shape[:-1], *axes)

@@ -1,4 +1,4 @@
-"""The baselines that stand beside influence at every probe: gradient dot product, TracIn, damped influence function."""
+"""Baselines measured at every probe: gradient dot product, TracIn, damped influence function."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -24,7 +24,7 @@ Variables = dict[str, tuple[tuple[str, str], np.ndarray, dict[str, str]]]
 
 
 class Baselines:
-    """Measures them over the same observed set and the same parameters as the chains."""
+    """Baselines over the observed set and the parameters of the chains."""
 
     def __init__(
         self,
@@ -35,13 +35,13 @@ class Baselines:
         config: ProbeConfig,
         gradient_block: int | None = None,
     ) -> None:
-        """Start before the first probe.
+        """Starts before the first probe.
 
         Args:
-            target: what the chains look at; the damped influence function takes the Hessian over its sampling set.
+            target: of the chains; the damped influence function uses the Hessian over its sampling set.
             groups: over the observed set.
-            sgld: the sampler, for the damping localization / nbeta.
-            config: which baselines are asked for.
+            sgld: the sampler, which determines the damping.
+            config: selects the baselines.
             gradient_block: weights whose gradients are held at once; all if None.
         """
         self._target = target
@@ -51,7 +51,7 @@ class Baselines:
         self._gradient_block = gradient_block
 
     def rechunk(self, chunk_size: int) -> None:
-        """Take so many samples for each forward pass from now on."""
+        """Sets the number of samples for each forward pass."""
         self._target = replace(self._target, chunk_size=chunk_size)
 
     def measure(self, module: nn.Module, step: int, lr_sum: float | None, tracin: TracInOfRun) -> Variables:
@@ -59,14 +59,14 @@ class Baselines:
 
         ``graddot`` and ``tracin``: positive = helpful; ``damped_influence``: negative = helpful. All are NaN where two
         groups have no pair of losses in different samples. TracIn begins with the first probe after the first training
-        step, and leaves out probes with a gradient that is not finite. The damped influence function is NaN, and says
-        why in its attribute ``refused``, where H + (weight_decay + localization / nbeta) I is not positive definite.
+        step, and skips probes with a gradient that is not finite. The damped influence function is NaN, with the reason
+        in its attribute ``refused``, if H + (weight_decay + localization / nbeta) I is not positive definite.
 
         Args:
-            module: at the weights to look at.
+            module: at the weights of the probe.
             step: training step.
-            lr_sum: learning rates of training, summed over all its steps so far; without it there is no TracIn.
-            tracin: its sum so far, which is added to.
+            lr_sum: sum of the learning rates over training so far; None disables TracIn.
+            tracin: running sum, updated.
         """
         found: Variables = {}
         if self._config.gradient_dot:
@@ -87,7 +87,7 @@ class Baselines:
 
     @cached_property
     def _pairs(self) -> str:
-        """Describes the pairs of losses that the mean is taken over."""
+        """Describes the pairs of losses in the mean."""
         folds = assign_folds(self._groups.counts, self._config.gradient_dot_folds)
         num = folds.max() + 1
         return "in different samples" if num == (folds >= 0).sum() else f"in different folds of {num}"
@@ -97,12 +97,10 @@ class Baselines:
         try:
             values = damped.damped_influence(
                 module,
-                # Second derivatives are too rough under autocast.
+                # Second derivatives are too inaccurate under autocast.
                 replace(self._target, forward_context=nullcontext),
                 self._groups,
-                nbeta=self._sgld.nbeta,
-                localization=self._sgld.localization,
-                weight_decay=self._sgld.weight_decay,
+                posterior=self._sgld.posterior,
             )
         except InputError as refused:
             values = np.full((len(self._groups), len(self._groups)), np.nan)

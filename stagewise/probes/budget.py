@@ -1,4 +1,4 @@
-"""Budget: the share of a run's time that probes may take."""
+"""Budget: the fraction of a run's time that probes may take."""
 
 import time
 from collections.abc import Callable
@@ -9,15 +9,15 @@ from stagewise.probes.history import Record
 
 
 class Stopwatch:
-    """Seconds since it was last looked at."""
+    """Clock of laps."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Start now; ``clock`` returns seconds."""
+        """Starts the first lap; ``clock`` returns seconds."""
         self._clock = clock
         self._last = clock()
 
     def lap(self) -> float:
-        """Seconds since the start or the last lap; work that a GPU was given before counts as done before."""
+        """Returns seconds since the start or the last lap, after waiting for the GPU."""
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             torch.cuda.synchronize()
         now = self._clock()
@@ -26,9 +26,9 @@ class Stopwatch:
 
 
 def affords(record: Record, max_overhead: float) -> bool:
-    """True if one more probe keeps the probes within their budget.
+    """Returns True if another probe keeps within the budget.
 
-    The last probe tells what the next one costs. The first probe is always taken, since nothing else tells.
+    The cost of the last probe predicts that of the next. The first probe is always taken.
 
     Args:
         record: seconds of probes and of training up to now.

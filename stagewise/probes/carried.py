@@ -1,4 +1,4 @@
-"""State that the probes of a run hand on to later ones."""
+"""State of a run that later probes depend on."""
 
 from collections.abc import Mapping
 from copy import copy
@@ -16,24 +16,24 @@ class TracInOfRun(TracIn):
     """TracIn over the steps of a run, from the gradient dot product of each probe."""
 
     def __init__(self) -> None:
-        """Start before the first probe."""
+        """Starts before the first probe."""
         super().__init__()
         self._last_step, self._lr_sum = 0, 0.0
 
     def add_probe(
         self, dot: NDArray[np.float64], step: int, lr_sum: float | None, *, defined: NDArray[np.bool_]
     ) -> NDArray[np.float64] | None:
-        """Take in a probe.
+        """Adds a probe.
 
         Args:
             dot: ``[group, group]`` gradient dot products.
             step: training step of the probe.
-            lr_sum: learning rates of training, summed over all its steps so far, or None.
+            lr_sum: sum of the learning rates over training so far, or None.
             defined: where groups have a pair of losses in different samples.
 
         Returns:
-            The sum so far ``[group, group]``, nats. None, and nothing is added, before the first training step, without
-            learning rates, and where a product is not finite.
+            The sum so far ``[group, group]``, nats. None, with nothing added, before the first training step, without
+            learning rates, or if a product is not finite.
         """
         finite = np.isfinite(dot[defined]).all()
         if lr_sum is None or not np.isfinite(lr_sum) or step <= self._last_step or not finite:
@@ -43,12 +43,12 @@ class TracInOfRun(TracIn):
         return total
 
     def keep(self, groups: list[int]) -> None:
-        """Go on with some of the groups, by their positions."""
+        """Keeps a subset of the groups, by position."""
         if self._total is not None:
             self._total = self._total[groups][:, groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain Python."""
+        """Returns the state as tensors and plain Python."""
         return {"tracin": super().state_dict(), "last_step": self._last_step, "lr_sum": self._lr_sum}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -58,7 +58,7 @@ class TracInOfRun(TracIn):
 
 
 class Mark(NamedTuple):
-    """A place to return to, see :meth:`Carried.mark`."""
+    """Snapshot, see :meth:`Carried.mark`."""
 
     references: References
     tracin: TracInOfRun
@@ -82,7 +82,7 @@ class News(NamedTuple):
 
 
 class Carried:
-    """Draws of references, the sum of TracIn, and how many probes there were.
+    """Draws of references, the sum of TracIn, and the number of probes.
 
     Attributes:
         references: cached draws of earlier probes.
@@ -91,17 +91,17 @@ class Carried:
     """
 
     def __init__(self, reference_ratio: float) -> None:
-        """Start before the first probe."""
+        """Starts before the first probe."""
         self.references = References(reference_ratio)
         self.tracin = TracInOfRun()
         self.num_probes = 0
 
     def mark(self) -> Mark:
-        """Marks the state that a probe adds to; both parts make new arrays and lists, and change none."""
+        """Returns a snapshot; shallow, since updates replace arrays and lists."""
         return Mark(copy(self.references), copy(self.tracin), self.num_probes)
 
     def return_to(self, mark: Mark) -> None:
-        """Be as before a probe that failed, here or on another rank."""
+        """Restores a snapshot after a probe failed, on this or another rank."""
         self.references, self.tracin, self.num_probes = copy(mark.references), copy(mark.tracin), mark.num_probes
 
     def news(self, step: int) -> News:
@@ -114,18 +114,18 @@ class Carried:
         return News(references.steps, references.at(step), self.tracin.state_dict(), self.num_probes)
 
     def follow(self, news: News) -> None:
-        """Take up what the probe has added in another process."""
+        """Takes over the additions of a probe in another process."""
         self.references.follow(news.steps, news.newest)
         self.tracin, self.num_probes = TracInOfRun(), news.num_probes
         self.tracin.load_state_dict(news.tracin)
 
     def keep(self, rows: NDArray[np.int64], *, reduced: list[int], groups: list[int]) -> None:
-        """Go on with a part of the observed set.
+        """Keeps a subset of the observed set.
 
         Args:
-            rows: positions of the samples that are kept.
-            reduced: positions of what draws are reduced to that are kept.
-            groups: positions of the groups that are kept.
+            rows: positions of the samples to keep.
+            reduced: positions of the features to keep.
+            groups: positions of the groups to keep.
         """
         self.references.keep(rows, reduced)
         self.tracin.keep(groups)

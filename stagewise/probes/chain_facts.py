@@ -1,4 +1,4 @@
-"""Facts about the chains of a probe, as variables of its data set: diagnostics, flags, the trace."""
+"""Variables of a probe that describe its chains: diagnostics, flags, the trace."""
 
 from dataclasses import fields
 from typing import Any
@@ -16,23 +16,23 @@ from stagewise.sampling.preconditioners.diagonal import RMSprop
 from stagewise.sampling.trace import Trace
 
 _VARIABLES = {"drift": "chain_drift", "distance": "end_distance"}
-"""Diagnostics whose own name means something else in a data set."""
+"""Diagnostics with another name in a data set."""
 
 
 def add_chain_facts(
     result: xr.Dataset, trace: Trace, features: ReducedDraws, groups: Groups, *, sgld: SGLDConfig, config: ProbeConfig
 ) -> list[Flag]:
-    """Add the losses at the training weights, diagnostics and flags; returns the flags.
+    """Adds the losses at the training weights, diagnostics and flags; returns the flags.
 
     Args:
-        result: gains a variable for each diagnostic, ``flagged``, ``flag_names``, ``equilibrated`` (0 where one of
+        result: gains a variable for each diagnostic, ``flagged``, ``flag_names``, ``equilibrated`` (0 if one of
             :data:`~stagewise.probes.flags.EQUILIBRIUM_FLAGS` is raised, else 1) and the attribute ``flags``;
             ``anchor_loss`` and ``mask``, and with ``save_trace`` the losses of each draw.
         trace: of the probe.
-        features: its draws, reduced to the groups, and to bins after them.
+        features: its draws, reduced to groups, then bins.
         groups: the groups alone.
         sgld: the sampler.
-        config: gives the thresholds of the flags, and tells whether draws are kept.
+        config: thresholds of the flags, and ``save_trace``.
     """
     counts = groups.counts
     own = features.groups[:, :, : counts.size]  # without the bins
@@ -45,18 +45,18 @@ def add_chain_facts(
     )
     known = "graddot" not in result or bool(np.isfinite(result["graddot"].values[groups.has_pairs]).all())
     values = {field.name: getattr(found, field.name) for field in fields(found) if field.name != "finite"}  # a flag
-    told: dict[str, Any] = {
+    variables: dict[str, Any] = {
         _VARIABLES.get(name, name): float("nan") if value is None else value for name, value in values.items()
     }
     flags = find_flags(
         found, config.thresholds, nbeta=sgld.nbeta, chains_dropped=len(trace.dropped), gradients_finite=known
     )
-    told["chains_dropped"] = len(trace.dropped)
-    told["flagged"] = len(flags)
-    told["equilibrated"] = int(not any(flag.of_equilibrium for flag in flags))
-    told["flag_names"] = ((), np.array(", ".join(flag.name for flag in flags), dtype=object))
-    # All at once: one by one, each costs a copy of all the others.
-    result.update(told)
+    variables["chains_dropped"] = len(trace.dropped)
+    variables["flagged"] = len(flags)
+    variables["equilibrated"] = int(not any(flag.of_equilibrium for flag in flags))
+    variables["flag_names"] = ((), np.array(", ".join(flag.name for flag in flags), dtype=object))
+    # In one call: each call copies the data set.
+    result.update(variables)
     result.attrs["flags"] = {flag.name: flag.words for flag in flags}
     axes = ("sample", "token")[: trace.mask.ndim]
     result["anchor_loss"] = (axes, trace.anchor_loss, {"units": "nats"})

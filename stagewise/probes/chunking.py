@@ -1,4 +1,4 @@
-"""Losses that depend on the samples beside them are refused: influence is between samples, and chains cut batches."""
+"""Check that the loss of a sample does not depend on other samples in its batch."""
 
 import torch
 from torch import nn
@@ -8,20 +8,20 @@ from stagewise.errors import LossContractError
 from stagewise.losses.contract import Losses, LossFn, evaluate
 
 TOLERANCE, HALF_TOLERANCE = 1e-3, 3e-2
-"""Between a sample's losses in two batches, relative to 1 + |loss|: in full and in half precision."""
+"""Of a sample's losses in two batches, relative to 1 + |loss|, in full and in half precision."""
 
 
 def check_chunking(loss_fn: LossFn, module: nn.Module, observed: Batch, losses: Losses) -> None:
-    """Hold the losses of the first samples against those in a batch of another size.
+    """Compares the losses of the first samples with those in a batch of another size.
 
     Args:
         loss_fn: per-sample loss.
-        module: as it was when ``losses`` were found.
+        module: in the state that ``losses`` were computed in.
         observed: the observed set.
         losses: of its first chunk.
 
     Raises:
-        LossContractError: a loss differs by more than rounding.
+        LossContractError: a loss differs by more than the tolerance.
     """
     first, size = len(losses.values), num_samples(observed)
     if size == 1:
@@ -30,21 +30,23 @@ def check_chunking(loss_fn: LossFn, module: nn.Module, observed: Batch, losses: 
     again = evaluate(loss_fn, module, take(observed, slice(0, other)))
     common = min(first, other)
     if again.values.shape[1:] != losses.values.shape[1:]:
-        # As where each batch is padded to its longest sample.
+        # As with padding to the longest sample of a batch.
         raise LossContractError(
             f"got losses of shape {[first, *losses.axes]} and {[other, *again.axes]} for {first} and {other} samples; "
-            "expected the same axes behind the sample's whatever the batch; pad to one length and mask the padding, or "
-            "return one loss a sample"
+            "expected axes that do not depend on the batch; pad to one length and mask the padding, or "
+            "return one loss per sample"
         )
     left, right = losses.values[:common], again.values[:common]
     half = torch.is_autocast_enabled(left.device.type) or any(
-        it.dtype in (torch.float16, torch.bfloat16) for it in module.parameters()
+        parameter.dtype in (torch.float16, torch.bfloat16) for parameter in module.parameters()
     )
     gap = (left - right).abs() / (1 + left.abs())
     if bool((gap <= (HALF_TOLERANCE if half else TOLERANCE)).all()):  # not so with NaN
         return
     sample = int(gap.reshape(common, -1).amax(dim=1).argmax())
-    one, two = (float(it.reshape(common, -1)[sample, gap.reshape(common, -1)[sample].argmax()]) for it in (left, right))
+    one, two = (
+        float(values.reshape(common, -1)[sample, gap.reshape(common, -1)[sample].argmax()]) for values in (left, right)
+    )
     raise LossContractError(
         f"got losses that depend on the samples beside them: sample {sample} has {one:.4g} nats among {first} samples "
         f"and {two:.4g} among {other}; expected a loss of each sample alone; leave out negatives from the batch "

@@ -1,4 +1,4 @@
-"""Settings of a probe around its chains."""
+"""Settings of a probe, other than those of the sampler."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -25,44 +25,47 @@ class ProbeConfig:
             than this, so that the distance to the reference stays the same. Where probes lie closer than a sixteenth
             of it (late in a long run with probes every n steps), not all of them are kept as references, see
             :class:`~stagewise.probes.references.References`.
-        centering: around which means the within part is taken, see :class:`~stagewise.influence.split.Centering`: the
+        centering: means that the within part is taken about, see :class:`~stagewise.influence.split.Centering`: the
             pooled one is unbiased in equilibrium but for a factor 1 - 1 / effective draws; that of each chain is too
-            low where chains are short.
-        gradient_dot: also measure the gradient dot product between groups, and TracIn as its sum over the run.
-        gradient_dot_folds: over the pairs of losses in different folds of the observed set, so many of them, or as many
-            as keep a pair of every two groups, see :func:`~stagewise.influence.baselines.graddot.gradient_dot`. Null
+            low for short chains.
+        gradient_dot: also compute the gradient dot product between groups, and TracIn as its sum over the run.
+        gradient_dot_folds: number of folds of the observed set; the mean is over pairs of losses in different folds.
+            Fewer if needed to keep a pair for every two groups, see
+            :func:`~stagewise.influence.baselines.graddot.gradient_dot`. Null
             takes all pairs in different samples, with one backward pass for each sample and group.
-        damped_influence: also measure the damped influence function between groups, for small models: tens of double
-            backward passes for each sample and group beyond 1,000 weights.
+        damped_influence: also compute the damped influence function between groups, for small models: beyond 1,000
+            weights tens of double backward passes for each sample and group.
         chunk_size: samples of the observed set for each forward pass; all at once if None.
-        save_trace: keep every draw's losses, in memory and on disk (``loss``, ``distance``). If not, token losses are
-            reduced to samples and groups as they come, and memory does not grow with tokens. Influence is the same.
+        save_trace: keep every draw's losses, in memory and on disk (``loss``, ``distance``). If False, token losses are
+            reduced to samples and groups at each draw, and memory does not grow with tokens. Influence is the same.
         sample_matrices: what is stored of the influence between samples, see
             :class:`~stagewise.influence.stored_matrices.SampleMatrices`: the within part, rounded; ``all`` in full; or
-            ``none``. All that is computed of them has every digit. A resumed run may have another value.
-        position_bins: also measure the influence of each group on the losses at bins of token positions: how many bins,
-            or their edges, see :class:`~stagewise.influence.position_influence.Positions`. None leaves it out.
-        token_samples: also measure the influence between all tokens of these samples of the observed set, by their
-            positions in it, with errors over chains, see :class:`~stagewise.influence.token_sums.TokenSums`: memory
+            ``none``. Quantities derived from them have full precision. A resumed run may have another value.
+        position_bins: also compute the influence of each group on the losses at bins of token positions: number of
+            bins, or their edges, see :class:`~stagewise.influence.position_influence.Positions`. None disables it.
+        token_samples: also compute the influence between all tokens of these samples, given by position in the
+            observed set, with errors over chains, see :class:`~stagewise.influence.token_sums.TokenSums`: memory
             and disk grow with the square of their tokens, not with draws. None leaves it out.
         draw_matrices: draw influence between samples as images for TensorBoard, .2 s for three parts; where probes lie
             closer than 5 % of the step, not each of them is drawn, see
-            :func:`~stagewise.reporting.tensorboard.images_due`. Also draw the overview at the end of the run, 2 s.
+            :func:`~stagewise.reporting.tensorboard.images_due`. Also draw overview and curves of the run: at its end,
+            2 to 4 s, and at steps a quarter apart while it goes on, 1 s.
         memory_limit_gib: refuse, before training, what needs more for all that is asked for, see
             :func:`~stagewise.probes.memory.memory_needed`.
         thresholds: limits beyond which a probe is flagged.
-        check_curvature: hold the sampler's settings against the curvature of the loss at the first probe, and at a few
-            later ones, and warn where they do not suit it. A look costs some 30 Hessian-vector products.
-        control_every: at every so many probes, the first one included, the chains are run once more without the loss
-            (nbeta 0) from the same noise: what influence remains says nothing about the loss beyond its gradients, see
-            :func:`~stagewise.influence.control.control_influence`. It needs no gradients, and costs noise and forward
-            passes over the observed set, in the time of the probe: a budget of the schedule takes a probe to cost what
-            the one before it did, with its control or without. None leaves it out.
-        min_prominence: least prominence of a transition's peak, as a fraction of the largest signal of the run, see
+        check_curvature: check the sampler's settings against the curvature of the loss at the first probe and a few
+            later ones, and warn of unsuitable ones. A check costs some 30 Hessian-vector products.
+        control_every: period, in probes, of the negative control, starting with the first: the chains are repeated
+            without the loss (nbeta 0) with the same noise, and the remaining influence reflects only gradients of the
+            loss, see
+            :func:`~stagewise.influence.control.control_influence`. It needs no gradients, only noise and forward passes
+            over the observed set, which count as time of the probe: the budget of the schedule predicts the cost of a
+            probe from the previous one, with or without control. None disables it.
+        min_prominence: minimal prominence of a transition's peak, as a fraction of the largest signal of the run, see
             :func:`~stagewise.phases.offline.find_windows`. Windows are found when the run ends, from all its probes: a
             resumed run may have another value.
-        llc: how the local learning coefficient is measured: from the draws of influence unless it has settings of its
-            own, see :class:`~stagewise.probes.llc_config.LLCConfig`.
+        llc: settings of the local learning coefficient; from the draws of influence by default, see
+            :class:`~stagewise.probes.llc_config.LLCConfig`.
 
     Raises:
         InputError: a value out of range.

@@ -1,4 +1,4 @@
-"""The data of a run's probes as a digest: probes of other data do not compare."""
+"""Digest of the data of a run's probes: probes of other data are not comparable."""
 
 import hashlib
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from stagewise.structure import is_column, leaves
 
 
 def batches_digest(batches: Iterable[Batch], *words: str) -> str:
-    """SHA-256 of the bytes of all tensors, of arrays and columns, and of some words.
+    """Returns SHA-256 of all tensors, arrays and columns, and of some words.
 
     Args:
         batches: of samples, on any device.

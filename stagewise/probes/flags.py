@@ -1,4 +1,4 @@
-"""Flags of a probe: limits with their reasons, and advice."""
+"""Flags of a probe: limits, their rationale, and advice."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,35 +12,35 @@ from stagewise.sampling.diagnostics import Diagnostics
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Limits beyond which a probe is flagged; null switches one off. See :class:`Diagnostics` for what is measured.
+    """Limits beyond which a probe is flagged; null disables one. See :class:`Diagnostics` for the quantities.
 
-    Groups are judged by the limits of their mean losses, since they are what a run reports first; single samples, which
-    the matrices show, by wider ones, since the worst of many is worse by chance alone.
+    Limits for groups apply to their mean losses. Those for single samples are wider, since the worst of many is worse
+    by chance.
 
     Attributes:
         rhat_max: R-hat of the mean losses of groups. 1.1 is the classical limit; Vehtari et al. 2021 ask for 1.01 in a
-            final analysis. Where chains are so short that nearly independent draws (successive ones correlated by .2,
-            as settled) exceed the limit in one of a hundred probes, what they exceed takes its place, see
+            final analysis. For short chains, the limit is raised to the value that nearly independent draws (lag-1
+            correlation .2) exceed in one of a hundred probes, see
             :func:`~stagewise.sampling.diagnostics.rhat_by_chance`: 1.29 for three groups and 8 chains of 10 draws, 1.11
-            for 24 draws. With the limit of independent draws, .14 of 120 probes of the demo were called out
-            of equilibrium whose intervals held the truth of long chains in .94 of cases.
+            for 24 draws. With the limit of independent draws, .14 of 120 probes of the demo were flagged as out of
+            equilibrium although their intervals covered the values of long chains in .94 of cases.
         ess_min: effective draws of the mean losses of groups, all chains together. 50 leave an error of 20 % in a
             variance, sqrt(2 / 50). Vehtari et al. 2021 ask for 400 (7 %).
-        sample_rhat_max: R-hat of the worst sample; chance counts as above.
+        sample_rhat_max: R-hat of the worst sample; raised for short chains as above.
         sample_ess_min: effective draws of the worst sample. 20 leave an error of 30 % in a variance.
-        chain_share_max: share of the losses' variance that belongs to which chain a draw is from. Beyond .1 to .2 the
-            within part is not equilibrated.
-        draw_share_max: share that belongs to the draw index, a common slide; the same limit.
+        chain_share_max: share of the losses' variance between chains. Beyond .1 to .2 the within part is not
+            equilibrated.
+        draw_share_max: share due to the draw index, a common slide; the same limit.
         drift_max: share of the mean loss's variance between the halves of the chains; a straight slide has .75.
-        slide_chance_min: chance that chains without a slide change so much from the first to the second half of their
-            draws, see :func:`~stagewise.sampling.diagnostics.slide_chance`: so rarely is a probe flagged by accident.
+        slide_chance_min: p-value of the change from the first to the second half of the draws for chains without a
+            slide, see :func:`~stagewise.sampling.diagnostics.slide_chance`; the rate of false flags.
         loss_rise_max: rise of the mean loss over that at the training weights, nats (per token for token losses). .05
-            to .3 are useful; 1 nat is another place than the weights that train. Not asked of the negative control
-            (nbeta 0), which does not see the loss.
-        loss_fall_max: fall of the mean loss below that at the training weights, nats: the chain goes on training.
+            to .3 are useful; 1 nat is far from the training weights. Not checked for the negative control (nbeta 0),
+            which ignores the loss.
+        loss_fall_max: fall of the mean loss below that at the training weights, nats: the chain continues training.
         minibatch_noise_max: variance that minibatch noise adds to a step, over that of the injected noise: variances
-            come out too large by about as much. .2 is the error that ``ess_min`` allows.
-        chains_dropped_max: chains of a probe that diverged: those that are left were chosen by their luck.
+            are too large by about this fraction. .2 is the error that ``ess_min`` allows.
+        chains_dropped_max: diverged chains of a probe: the remaining ones are a biased selection.
 
     Raises:
         InputError: a limit that is negative or not finite, or an R-hat limit below 1.
@@ -65,11 +65,11 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Flag:
-    """One reason not to trust a probe.
+    """Reason for a probe to be unreliable.
 
     Attributes:
         name: of the kind, one for each limit.
-        words: what was measured, the limit, what to set.
+        words: value, limit and advice.
         severe: the probe is left out of the signal, of windows and of references; its file is kept.
     """
 
@@ -79,7 +79,7 @@ class Flag:
 
     @property
     def of_equilibrium(self) -> bool:
-        """True if it says that the chains have not reached equilibrium."""
+        """True if the chains have not reached equilibrium."""
         return self.name in EQUILIBRIUM_FLAGS
 
 
@@ -144,30 +144,30 @@ _CHECKS = (
 )
 
 FLAG_NAMES = ("not_finite", *(check.name for check in _CHECKS))
-"""Every kind of flag."""
+"""Names of all flags."""
 
 EQUILIBRIUM_FLAGS = frozenset({"not_finite", "rhat", "chain_share", "draw_share", "drift", "slide", "loss_fall"})
-"""Flags of chains that have not reached equilibrium, or go on training: no z-score, interval or sign change is
-reported for such a probe. The other flags tell of noise (effective draws, single samples), of a bias that is stated
-(heat), or of chains that went too far, and leave intervals as they are."""
+"""Flags of chains that have not reached equilibrium, or continue training: no z-score, interval or sign change is
+reported for such a probe. The other flags indicate noise (effective draws, single samples), a known bias (heat), or
+chains that moved too far, and do not affect intervals."""
 
 _NOT_FINITE = "look at the model, and at roots, norms and logarithms at zero in its loss"
 _DRAWS_NOT_FINITE = "lower sgld.lr or raise sgld.localization"
 
 
 def remedy(flag: str) -> str:
-    """Returns the advice against a kind of flag.
+    """Returns the advice for a flag.
 
     Args:
         flag: one of :data:`FLAG_NAMES`.
 
     Raises:
-        InputError: no such flag.
+        InputError: unknown flag.
     """
     not_finite = f"{_NOT_FINITE}; where it is the draws, {_DRAWS_NOT_FINITE}"
     advice = {"not_finite": not_finite} | {check.name: check.advice for check in _CHECKS}
     if flag not in advice:
-        raise InputError(f"got flag {flag!r}; expected one of {', '.join(FLAG_NAMES)}; look at FLAG_NAMES")
+        raise InputError(f"got flag {flag!r}; expected one of {', '.join(FLAG_NAMES)}; see FLAG_NAMES")
     return advice[flag]
 
 
@@ -179,20 +179,20 @@ def find_flags(
     chains_dropped: int = 0,
     gradients_finite: bool = True,
 ) -> list[Flag]:
-    """Compares the diagnostics of a probe with the limits.
+    """Returns the flags of a probe by comparing its diagnostics with the limits.
 
-    Statistical flags leave the probe where it is, marked: its figures are noisy or biased, not wrong in kind. A probe
-    with a value that is not finite is flagged as severe.
+    Probes with statistical flags are kept: their figures are noisy or biased. A value that is not finite is a severe
+    flag.
 
     Args:
         found: the diagnostics.
         thresholds: the limits.
         nbeta: of the sampler; 0 is the negative control, whose rise of the loss is not judged.
         chains_dropped: chains of the probe that diverged.
-        gradients_finite: whether the gradients of the observed losses at the training weights are.
+        gradients_finite: True if the gradients of the observed losses at the training weights are finite.
 
     Returns:
-        Flags, the severe one alone.
+        Flags; a severe one on its own.
     """
     if not found.finite:
         words = f"got losses of draws that are not finite; expected finite ones; {_DRAWS_NOT_FINITE}"
@@ -227,7 +227,7 @@ def find_flags(
         limit = max(limit, by_chance.get(check.name) or limit)
         expected = f"at {'least' if check.is_minimum else 'most'} {limit:.3g}; {check.advice}"
         if value is None:
-            # Fewer than 4 draws, or a loss that never moves, is no reason to believe a probe.
+            # With fewer than 4 draws, or a constant loss, nothing is known.
             if check.name == "ess":
                 flags.append(Flag(check.name, f"got {check.measures} undefined; expected {expected}"))
         elif not (value >= limit if check.is_minimum else value <= limit):

@@ -1,4 +1,4 @@
-"""History of a run's probes so far."""
+"""Record of a run's probes."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,26 +14,26 @@ from stagewise.phases.window import Window
 
 @dataclass
 class Record:
-    """Running account of the probes, saved with checkpoints: plain Python only.
+    """Counts and times of the probes, saved in checkpoints: plain Python only.
 
     Attributes:
-        last_step: training step looked at last; -1 before the first.
+        last_step: last training step checked; -1 before the first.
         steps: training steps of the probes that were kept.
-        signal: for each of them the signal, nats; NaN without a reference.
-        signal_se: for each of them the signal's standard error, nats; NaN where unknown.
+        signal: of each of them, nats; NaN without a reference.
+        signal_se: its standard error, nats; NaN if unknown.
         failed_steps: training steps of probes that lost all their chains.
         chains_dropped: chains that failed, over all probes.
-        skipped_steps: training steps at which a probe was due that the budget did not allow.
-        faults: how often something else went wrong, by kind, see :mod:`stagewise.callbacks.faults`.
-        faulty_steps: training steps at which it did.
-        changes: settings that were others after a resume: step, setting, before, now.
-        lost_samples: observed samples that were left out since their loss was not finite, ``sample`` by its number in
-            the set that was given, from ``step`` on: signal and influence are then over the others.
-        flags: how many probes were flagged, for each kind of flag that occurred.
-        flagged_steps: training steps of the probes with a flag.
+        skipped_steps: training steps of probes skipped due to the budget.
+        faults: number of other errors by kind, see :mod:`stagewise.callbacks.faults`.
+        faulty_steps: training steps of these.
+        changes: settings changed at a resume: step, setting, before, now.
+        lost_samples: observed samples left out because their loss was not finite: ``sample``, the number in the
+            original set, from ``step`` on.
+        flags: number of probes with each flag.
+        flagged_steps: training steps of flagged probes.
         probe_seconds: time spent in probes.
-        last_probe_seconds: time that the last finished probe took; None before the first.
-        training_seconds: time spent training, probes not counted.
+        last_probe_seconds: time of the last finished probe; None before the first.
+        training_seconds: time spent training, without probes.
     """
 
     last_step: int = -1
@@ -54,7 +54,7 @@ class Record:
     training_seconds: float = 0.0
 
     def add(self, step: int, result: xr.Dataset | None, *, chains_dropped: int) -> None:
-        """Take in one probe; ``result`` is None where all its chains failed."""
+        """Adds a probe; ``result`` is None if all its chains failed."""
         self.chains_dropped += chains_dropped
         if result is None:
             self.failed_steps.append(step)
@@ -69,23 +69,23 @@ class Record:
             self.flags[name] = self.flags.get(name, 0) + 1
 
     def add_fault(self, kind: str, step: int) -> int:
-        """Count a fault; returns how many of its kind there are now."""
+        """Counts an error; returns the number of its kind."""
         self.faults[kind] = self.faults.get(kind, 0) + 1
         if step not in self.faulty_steps:
             self.faulty_steps.append(step)
         return self.faults[kind]
 
     def add_lost(self, samples: Iterable[int], step: int) -> None:
-        """Take note of observed samples that are left out from a step on."""
+        """Adds observed samples that are left out from a step on."""
         self.lost_samples += [{"sample": int(sample), "step": step} for sample in samples]
 
     @property
     def num_attempts(self) -> int:
-        """Probes that were begun: what a schedule of controls counts."""
+        """Number of started probes, which the schedule of controls counts."""
         return len({*self.steps, *self.failed_steps, *self.faulty_steps})
 
     def add_probe_time(self, seconds: float, *, finished: bool) -> None:
-        """Count the time of a probe; one that finished tells what the next one costs."""
+        """Adds the time of a probe; if finished, it predicts the cost of the next."""
         self.probe_seconds += seconds
         if finished:
             self.last_probe_seconds = seconds
@@ -96,7 +96,7 @@ class Record:
         return self.probe_seconds / self.training_seconds if self.training_seconds > 0 else None
 
     def windows(self, *, min_prominence: float = MIN_PROMINENCE) -> list[Window]:
-        """Transitions in the signal. Probes without a reference have no signal and are left out.
+        """Returns the transitions in the signal. Probes without a reference have no signal and are omitted.
 
         Args:
             min_prominence: see :func:`~stagewise.phases.offline.find_windows`.
@@ -107,7 +107,7 @@ class Record:
         return find_windows(steps, values[known], errors, min_prominence=min_prominence)
 
     def why_no_window(self, *, min_prominence: float = MIN_PROMINENCE) -> str | None:
-        """Reason why there is no transition in the signal; None where there is one.
+        """Returns the reason for finding no transition; None if there is one.
 
         Args:
             min_prominence: see :func:`~stagewise.phases.offline.find_windows`.
@@ -115,7 +115,7 @@ class Record:
         return why_no_window(self.steps, self.signal, self.signal_se, min_prominence=min_prominence)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain Python."""
+        """Returns the state as plain Python."""
         return asdict(self)
 
     @classmethod

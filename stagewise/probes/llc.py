@@ -1,4 +1,4 @@
-"""The local learning coefficient of each probe: from the draws of influence, or from chains of its own."""
+"""Local learning coefficient of each probe, from the draws of influence or from separate chains."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -25,10 +25,9 @@ _MIN_DRAWS = 4
 
 
 class LearningCoefficient:
-    """Measures it, probe after probe.
+    """Estimates it at each probe.
 
-    Chains of its own draw from the same streams of random numbers as those of influence, run in the same engine, and
-    are shared out to the same processes.
+    Separate chains use the same random streams, engine and distribution over processes as those of influence.
     """
 
     def __init__(
@@ -41,18 +40,18 @@ class LearningCoefficient:
         config: ProbeConfig,
         share: ChainShare = ALONE,
     ) -> None:
-        """Nothing is run yet.
+        """Runs nothing yet.
 
         Args:
-            module: what will be probed.
-            target: what the chains of influence look at.
+            module: module to probe.
+            target: of the chains of influence.
             groups: over the observed set.
             sgld: the sampler of influence.
             config: of the measurement.
             share: which of the chains this process runs.
 
         Raises:
-            InputError: settings of its own that do not fit to those of influence, or fewer chains than processes.
+            InputError: separate settings that are incompatible with those of influence, or fewer chains than processes.
         """
         self._module, self._target = module, target
         self._groups, self._means = groups, MeanLosses(groups)
@@ -63,7 +62,7 @@ class LearningCoefficient:
         self._sampler: ChainSampler | None = None
 
     def rechunk(self, chunk_size: int) -> None:
-        """Take so many samples for each forward pass from now on."""
+        """Sets the number of samples for each forward pass."""
         self._target = replace(self._target, chunk_size=chunk_size)
         if self._sampler is not None:
             self._sampler.rechunk(chunk_size)
@@ -71,16 +70,15 @@ class LearningCoefficient:
     def run(
         self, step: int, second_moments: Mapping[str, Tensor] | None, *, engine: EngineName | None
     ) -> tuple[Trace, float] | None:
-        """Run those of its own chains that are this process's, where there are such.
+        """Runs this process's part of the separate chains, if configured.
 
         Args:
             step: training step.
-            second_moments: Adam's, by parameter name, for the preconditioner that uses them.
-            engine: which ran the chains of influence: the same runs these, so that a resumed run equals one that went
-                on.
+            second_moments: of Adam, by parameter name, for ``AdamMoments``.
+            engine: of the chains of influence, used here too, so that a resumed run equals an uninterrupted one.
 
         Returns:
-            The trace of these chains, and the seconds that they took; None without own chains.
+            The trace of these chains and their time in seconds; None without separate chains.
         """
         if self.own is None:
             return None
@@ -91,7 +89,7 @@ class LearningCoefficient:
         return trace, time.perf_counter() - start
 
     def measure(self, trace: Trace, features: ReducedDraws, parts: Sequence[tuple[Trace, float]]) -> xr.Dataset:
-        """Variables of a probe's data set.
+        """Returns variables of a probe's data set.
 
         Args:
             trace: of influence, with at least one chain.
@@ -99,10 +97,10 @@ class LearningCoefficient:
             parts: from :meth:`run`, of all processes that share the chains; none without own chains.
 
         Returns:
-            See :func:`stagewise.influence.llc.llc`, and ``llc_note``: what stands in the way of reading it, in words;
-            empty if nothing. The settings of the chains are attributes of ``llc``. With own chains also ``llc_rhat``
+            See :func:`stagewise.influence.llc.llc`, and ``llc_note``: reasons not to rely on it; empty if none. The
+            settings of the chains are attributes of ``llc``. With separate chains also ``llc_rhat``
             and ``llc_ess`` (the worst of all losses and groups), ``llc_chains_dropped`` and ``llc_seconds``; values are
-            NaN where all own chains failed.
+            NaN if all separate chains failed.
         """
         sgld = self._sgld if self.own is None else self.own
         own = bool(parts)
@@ -144,7 +142,7 @@ class LearningCoefficient:
 
 
 def _mixing(losses: np.ndarray) -> tuple[float, float]:
-    """Largest R-hat and smallest bulk effective sample size of ``[chain, draw, curve]``; NaN where undefined."""
+    """Returns the largest R-hat and smallest bulk ESS of ``[chain, draw, curve]``; NaN where undefined."""
     moving = losses[:, :, losses.std(axis=(0, 1)) > 0]
     if losses.shape[1] < _MIN_DRAWS or not moving.shape[2]:
         return np.nan, np.nan

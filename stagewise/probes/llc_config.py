@@ -18,24 +18,25 @@ Settings = TypeVar("Settings", bound=SGLDConfig)
 class LLCConfig:
     """Settings of the local learning coefficient, see :mod:`stagewise.influence.llc`.
 
-    With nothing set it is taken from the draws of influence, and is free. With any number set, chains of its own are
-    run at every probe beside those of influence, with that number and what influence has for all else but the two that
-    say otherwise below; their time counts as the probe's.
+    By default it is computed from the draws of influence, at no cost. With any number set, separate chains run at every
+    probe, with this number and otherwise the settings of influence, except as stated below; their time counts as the
+    probe's.
 
     Attributes:
-        enabled: False leaves the coefficient out.
-        lr: step size of its own chains. If None that of influence, divided by the factor by which nbeta or localization
-            are larger (the larger factor of the two), so that in no direction a step is longer than in the chains of
-            influence; with EK-FAC, which scales steps itself, that of influence as it is.
-        nbeta: of its own chains; n / log n for n samples is the usual choice (Watanabe 2013). The heat of minibatches
+        enabled: False disables the coefficient.
+        lr: step size of the separate chains. If None, that of influence divided by the larger of the factors by which
+            nbeta and localization are increased, so that steps are no longer than those of influence in any direction;
+            with EK-FAC, which scales steps itself, that of influence.
+        nbeta: of the separate chains; n / log n for n samples is the usual choice (Watanabe 2013). The heat of
+            minibatches
             grows with it.
-        localization: of its own chains; lower ones leave more of the coefficient to the loss, as long as they exceed
-            nbeta times the most negative curvature.
-        num_chains: of its own.
-        num_draws: of its own, for each chain.
-        num_burnin_steps: of its own chains. If None and one of the first three is set, it follows from lr times
-            localization as ``auto`` of the sampler does.
-        num_steps_bw_draws: of its own chains.
+        localization: of the separate chains; with lower values more of the coefficient is due to the loss, as long as
+            they exceed nbeta times the most negative curvature.
+        num_chains: number of separate chains.
+        num_draws: of each separate chain.
+        num_burnin_steps: of the separate chains. If None and one of the first three is set, derived from lr times
+            localization like ``auto`` of the sampler.
+        num_steps_bw_draws: of the separate chains.
 
     Raises:
         InputError: a number out of range.
@@ -54,18 +55,19 @@ class LLCConfig:
         settle_fields(self, prefix="llc.")
 
     def given(self) -> dict[str, float]:
-        """The numbers that are set."""
+        """Returns the numbers that are set."""
         named = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "enabled"}
         return {name: value for name, value in named.items() if value is not None}
 
     def own_sgld(self, sgld: Settings) -> Settings | None:
-        """The sampler of its own chains; None where the draws of influence do.
+        """Returns the sampler of the separate chains; None if the draws of influence are used.
 
         Args:
             sgld: of influence.
 
         Raises:
-            InputError: the numbers do not fit to what influence has, e.g. a step too large for the localization.
+            InputError: the numbers are incompatible with the settings of influence, e.g. a step too large for the
+                localization.
         """
         given: dict[str, Any] = dict(self.given())
         if not (self.enabled and given):
@@ -77,8 +79,8 @@ class LLCConfig:
         return replace(sgld, **given)
 
     def _growth(self, sgld: SGLDConfig) -> float:
-        """Factor by which the curvature of the target is larger, in any direction, at most."""
+        """Returns a bound on the increase of the target's curvature in any direction."""
         pairs = ((self.nbeta, sgld.nbeta), (self.localization, sgld.localization))
-        # What is not known, or 0, has no factor: the other one is all there is to go by.
+        # An unknown or zero value has no factor: only the other one counts.
         factors = [1.0 if own is None else own / theirs for own, theirs in pairs if theirs != "auto" and theirs > 0]
         return max((factor for factor in factors if factor > 0), default=1.0)

@@ -1,4 +1,4 @@
-"""Samples of the observed set whose loss is not finite: which they are, and the set that is left without them."""
+"""Samples of the observed set whose loss is not finite, and the set without them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ _SHOWN = 10
 
 
 def not_finite_rows(losses: ArrayLike) -> NDArray[np.int64]:
-    """Rows of ``[sample(, token)]`` losses, zero where masked, in which one is NaN or infinite, increasing."""
+    """Returns the rows of losses ``[sample(, token)]``, zero where masked, with a NaN or infinity, increasing."""
     values = np.asarray(losses)
     return np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
 
 
 def kinds_seen(losses: ArrayLike) -> str:
-    """Describes what is not finite among losses: NaN, inf, or both."""
+    """Describes the losses that are not finite: NaN, inf, or both."""
     values = np.asarray(losses)
     seen = {"NaN": np.isnan(values).any(), "inf": np.isinf(values).any()}
     return " and ".join(name for name, there in seen.items() if there)
@@ -29,14 +29,14 @@ def kinds_seen(losses: ArrayLike) -> str:
 
 @dataclass(frozen=True)
 class ObservedSet:
-    """An observed set, or what is left of it.
+    """Observed set, or a subset of it.
 
     Attributes:
         batch: its samples.
-        masks: groups by name, bool ``[sample]`` or ``[sample, token]``; none for the one of everything.
+        masks: groups by name, bool ``[sample]`` or ``[sample, token]``; empty for a single group of all losses.
         present: bool ``[sample]`` or ``[sample, token]``, where there is a loss.
-        numbers: ``[sample]``, of each in the set as it was given.
-        num_given: samples of that set.
+        numbers: ``[sample]``, positions in the original set.
+        num_given: size of the original set.
     """
 
     batch: Batch
@@ -51,22 +51,22 @@ class ObservedSet:
         return len(self.numbers) == self.num_given
 
     def rows(self, samples: Collection[int]) -> NDArray[np.int64]:
-        """Positions in this set of samples by their numbers; those that are left out have none."""
+        """Returns the positions of samples by their numbers; omits those that are left out."""
         return np.flatnonzero(np.isin(self.numbers, np.asarray(list(samples), dtype=np.int64)))
 
     def rows_in_order(self, samples: Sequence[int]) -> list[int]:
-        """Positions of those of some chosen samples that are left, in the order of the choice."""
+        """Returns the positions of samples in the given order; omits those that are left out."""
         place = {int(number): row for row, number in enumerate(self.numbers)}
-        return [place[it] for it in samples if it in place]
+        return [place[sample] for sample in samples if sample in place]
 
     def without(self, samples: Collection[int]) -> tuple["ObservedSet", tuple[str, ...]]:
-        """The set without some samples, and the groups that lost all their losses and went with them.
+        """Returns the set without some samples, and the names of the groups that are left without losses.
 
         Args:
-            samples: numbers in the set as it was given.
+            samples: numbers in the original set.
 
         Raises:
-            InputError: nothing would be left: no loss, or none of the groups.
+            InputError: no losses or no groups would be left.
         """
         kept = np.delete(np.arange(len(self.numbers)), self.rows(samples))
         if len(kept) == len(self.numbers):
@@ -92,8 +92,8 @@ def _meets(mask: NDArray[Any], present: NDArray[np.bool_]) -> bool:
 
 
 def listed(samples: Collection[int]) -> str:
-    """Numbers in words: the first ten, and how many more there are."""
-    numbers = sorted(int(it) for it in samples)
+    """Lists the first ten numbers, and how many more there are."""
+    numbers = sorted(int(sample) for sample in samples)
     more = len(numbers) - _SHOWN
     return ", ".join(map(str, numbers[:_SHOWN])) + (f" and {more} more" if more > 0 else "")
 
@@ -108,18 +108,18 @@ def lost_words(
     """Returns the warning about samples that are left out.
 
     Args:
-        samples: their numbers in the set as it was given.
-        groups: that went with them.
-        seen: what their losses are, see :func:`kinds_seen`.
-        num_left: samples that are still observed.
-        step: of the probe that found them; None for the look before the first probe.
+        samples: their numbers in the original set.
+        groups: left without losses.
+        seen: description of their losses, see :func:`kinds_seen`.
+        num_left: number of remaining samples.
+        step: of the probe that found them; None for the check before the first probe.
     """
     when = "before the first probe" if step is None else f"at step {step}"
-    also_go_on = "" if step is None else ", and so do signal and TracIn"
+    also_continue = "" if step is None else ", and so do signal and TracIn"
     also = f"; {_named(groups)}, without a loss now, too" if groups else ""
     plural = "s" if len(samples) > 1 else ""
     return (
         f"stagewise: got a loss that is not finite ({seen}) {when} in {len(samples)} sample{plural} of the observed "
-        f"set: {listed(samples)}; left out from here on; influence goes on with the other {num_left}{also_go_on}"
-        f"{also}; look at these samples and their labels, or mask them out by returning (losses, mask)"
+        f"set: {listed(samples)}; left out from here on; influence continues with the other {num_left}{also_continue}"
+        f"{also}; check these samples and their labels, or mask them out by returning (losses, mask)"
     )

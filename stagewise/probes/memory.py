@@ -1,7 +1,8 @@
-"""Memory that each product of a probe needs, stated before any work, and refused beyond a limit."""
+"""Memory of each product of a probe, estimated in advance and checked against the limit."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from stagewise.errors import InputError
 from stagewise.influence.baselines.graddot import VECTORS
@@ -14,13 +15,13 @@ _FLOAT64 = 8
 _SCRATCH = 8
 """Copies of a probe's reduced draws while it is measured, beside those kept as references (measured: 4 to 6)."""
 _CONTROL = 4
-"""Copies of the control's reduced draws, and of those of the probe that are held against them."""
+"""Copies of the control's reduced draws, and of those of the probe that are compared with them."""
 _COPIES_MOVING = 3
-"""Of what one process sends to the first, while it comes and is read (measured)."""
+"""Copies of the data from another process while they are received and decoded (measured)."""
 _SAMPLE_MATRICES = 50
 """Matrices over samples: four parts of influence, correlation and both errors, and what the jackknife works with."""
 _LEAST_SHARE = 1 / 16
-"""Of the limit, for the gradients of groups, however much the other products need."""
+"""Of the limit, reserved for the gradients of groups."""
 
 _ADVICE = {
     "trace": "set save_trace to false, observe fewer samples, or draw less",
@@ -31,80 +32,88 @@ _ADVICE = {
 }
 
 
-def memory_needed(
-    *,
-    num_samples: int,
-    num_tokens: int = 1,
-    num_chains: int,
-    num_draws: int,
-    num_groups: int = 1,
-    num_positions: int = 0,
-    num_token_samples: int = 0,
-    save_trace: bool = True,
-    num_processes: int = 1,
-    control: bool = False,
-) -> dict[str, float]:
-    """GiB that a probe holds at its peak, for each product that it is asked for.
+@dataclass(frozen=True, kw_only=True)
+class ProbeSize:
+    """Numbers that the memory of a probe depends on.
 
-    Beside what the chains themselves need for their weights and passes. All but ``trace`` and the masks of groups is
-    independent of the length of sequences, but for those chosen for token x token.
-
-    Args:
+    Attributes:
         num_samples: of the observed set.
-        num_tokens: losses of a sample, masked ones too; 1 where losses have no tokens.
-        num_chains: chains, all of which count whether they come in turn or at once.
+        num_chains: chains, whether sequential or batched.
         num_draws: of each chain.
+        num_tokens: losses of a sample, masked ones too; 1 where losses have no tokens.
         num_groups: groups, at least the one of everything.
         num_positions: position bins.
         num_token_samples: sequences chosen for token x token.
-        save_trace: whether every draw's losses are kept.
-        num_processes: that share the chains: the first one takes in those of the others.
-        control: whether the chains are run once more without the loss; their draws are reduced as they come.
+        save_trace: True if every draw's losses are kept.
+        num_processes: processes that share the chains; the first one gathers those of the others.
+        control: True if the chains are run once more without the loss; their draws are reduced as they come.
+    """
+
+    num_samples: int
+    num_chains: int
+    num_draws: int
+    num_tokens: int = 1
+    num_groups: int = 1
+    num_positions: int = 0
+    num_token_samples: int = 0
+    save_trace: bool = True
+    num_processes: int = 1
+    control: bool = False
+
+
+def memory_needed(size: ProbeSize) -> dict[str, float]:
+    """Returns the peak memory of each product of a probe, GiB.
+
+    Without the chains' weights and passes. Only ``trace``, the masks of groups and token x token depend on the length
+    of sequences.
+
+    Args:
+        size: of the probe.
 
     Returns:
         ``trace``: draws in float32 and, for diagnostics, in float64. ``sample x sample``, ``group x group`` (with the
         reduced draws of the reference probes, which it shares with ``group x position``), ``group x position``,
-        ``token x token``: sums of 8 bytes for each chain and pair of tokens, and results. What is not asked for is left
-        out.
+        ``token x token``: sums of 8 bytes for each chain and pair of tokens, and results. Only products that are
+        enabled.
     """
-    draws = num_chains * num_draws
-    kept = num_samples * (num_tokens if save_trace else 1)
-    losses = num_samples * num_tokens
-    features = _FLOAT64 * (MAX_CACHED + _SCRATCH + _CONTROL * control) * draws * num_samples
+    draws = size.num_chains * size.num_draws
+    kept = size.num_samples * (size.num_tokens if size.save_trace else 1)
+    losses = size.num_samples * size.num_tokens
+    features = _FLOAT64 * (MAX_CACHED + _SCRATCH + _CONTROL * size.control) * draws * size.num_samples
     masks = (_FLOAT64 + 1) * losses
-    pairs = (num_token_samples * num_tokens) ** 2
-    rows = 128 * num_token_samples * num_tokens
-    moving = 0 if num_processes == 1 else _COPIES_MOVING * math.ceil(num_chains / num_processes)
-    moving_draws = moving * num_draws
-    features += _FLOAT64 * moving_draws * num_samples * (1 + control)
+    rows = size.num_token_samples * size.num_tokens
+    moving = 0 if size.num_processes == 1 else _COPIES_MOVING * math.ceil(size.num_chains / size.num_processes)
+    moving_draws = moving * size.num_draws
+    features += _FLOAT64 * moving_draws * size.num_samples * (1 + size.control)
     needed = {
         "trace": 12 * draws * kept + 4 * moving_draws * kept,
-        "sample x sample": _FLOAT64 * (_SAMPLE_MATRICES + 2 * num_chains) * num_samples**2,
-        "group x group": (features + masks) * (1 + num_groups),
-        "group x position": (features + masks) * num_positions,
-        "token x token": (_FLOAT64 * (num_chains + moving) + 48) * pairs + _FLOAT64 * (3 * num_chains + 50) * rows,
+        "sample x sample": _FLOAT64 * (_SAMPLE_MATRICES + 2 * size.num_chains) * size.num_samples**2,
+        "group x group": (features + masks) * (1 + size.num_groups),
+        "group x position": (features + masks) * size.num_positions,
+        "token x token": (_FLOAT64 * (size.num_chains + moving) + 48) * rows**2
+        + _FLOAT64 * (3 * size.num_chains + 50) * 128 * rows,
     }
-    return {name: size / _GIB for name, size in needed.items() if size > 0}
+    return {name: total / _GIB for name, total in needed.items() if total > 0}
 
 
 def check_memory(
     config: ProbeConfig, sgld: SGLDConfig, *, loss_shape: Sequence[int], num_groups: int, num_processes: int = 1
 ) -> float:
-    """Refuse what needs more memory than the limit, and say which product it is and what to change.
+    """Checks the memory against the limit; the error names the largest product and a remedy.
 
     Args:
-        config: what is asked for, and the limit.
-        sgld: how many draws.
+        config: products and limit.
+        sgld: number of draws.
         loss_shape: of the losses of the observed set, ``[sample]`` or ``[sample, token]``.
         num_groups: groups, at least the one of everything.
         num_processes: that share the chains.
 
     Returns:
-        What all products together need, GiB.
+        Memory of all products, GiB.
 
     Raises:
-        InputError: all products together need more than the limit; or products of tokens where there are none, or of
-            samples that are not there.
+        InputError: the products need more than the limit; products of tokens with losses ``[sample]``; or unknown
+            samples.
     """
     size, has_tokens = loss_shape[0], len(loss_shape) > 1
     bins, chosen = config.position_bins, config.token_samples or []
@@ -118,16 +127,18 @@ def check_memory(
             f"got token_samples={chosen} of {size} observed samples; expected positions below {size}; choose others"
         )
     needed = memory_needed(
-        num_samples=size,
-        num_tokens=loss_shape[1] if has_tokens else 1,
-        num_chains=sgld.num_chains,
-        num_draws=sgld.num_draws,
-        num_groups=num_groups,
-        num_positions=0 if bins is None else bins if isinstance(bins, int) else len(bins) - 1,
-        num_token_samples=len(chosen),
-        save_trace=config.save_trace,
-        num_processes=num_processes,
-        control=config.control_every is not None,
+        ProbeSize(
+            num_samples=size,
+            num_tokens=loss_shape[1] if has_tokens else 1,
+            num_chains=sgld.num_chains,
+            num_draws=sgld.num_draws,
+            num_groups=num_groups,
+            num_positions=0 if bins is None else bins if isinstance(bins, int) else len(bins) - 1,
+            num_token_samples=len(chosen),
+            save_trace=config.save_trace,
+            num_processes=num_processes,
+            control=config.control_every is not None,
+        )
     )
     total = sum(needed.values())
     if total <= config.memory_limit_gib:
@@ -144,20 +155,20 @@ def check_memory(
 def gradient_memory(
     config: ProbeConfig, others_gib: float, *, num_groups: int, num_weights: int, weight_bytes: int = 4
 ) -> tuple[int | None, float]:
-    """Returns how many weights' gradients are held at once for dot products between groups.
+    """Returns the number of weights whose gradients are held at once for dot products between groups.
 
-    They get what the other products leave of the limit, a sixteenth of it at least. Where that is not enough for all
-    weights, they are taken in blocks, each with passes of its own: nothing is refused for them.
+    They get the rest of the limit, at least a sixteenth of it. If that is not enough for all weights, they are
+    processed in blocks, each with its own passes.
 
     Args:
-        config: the limit, and whether there are dot products at all.
-        others_gib: what the other products need, see :func:`check_memory`.
+        config: limit and ``gradient_dot``.
+        others_gib: memory of the other products, see :func:`check_memory`.
         num_groups: groups, at least the one of everything.
         num_weights: that chains move.
         weight_bytes: of an entry of a gradient, 4 or 8.
 
     Returns:
-        The size of a block, None for all weights at once; and what it needs where the module is, GiB: two gradients for
+        The size of a block, None for all weights at once; and its memory on the module's device, GiB: two gradients for
         each group.
     """
     if not config.gradient_dot:

@@ -21,6 +21,7 @@ from stagewise.isolation import unmoved
 from stagewise.losses.contract import LossFn, resolve_loss
 from stagewise.probes.carried import Carried
 from stagewise.probes.config import ProbeConfig
+from stagewise.probes.labels import label_groups
 from stagewise.probes.prober import Prober, target_of
 from stagewise.probes.subject import examine
 from stagewise.sampling.config import ResolvedSGLD, SGLDConfig
@@ -44,7 +45,7 @@ _OF_TWO_PROBES = (
     "signal_se",
     "signal_threshold",
 )
-"""Variables of a probe that say something about the change since another one."""
+"""Variables of a probe that depend on a reference probe."""
 
 _PART = "within"
 
@@ -64,66 +65,69 @@ def bif(
     second_moments: Mapping[str, Tensor] | None = None,
     step: int = 0,
 ) -> xr.Dataset:
-    """Bayesian influence function and learning coefficients at the weights that a module has now; no Trainer is needed.
+    """Estimates the Bayesian influence function and learning coefficients at a module's current weights.
 
-    This is ``stagewise.bif``. :func:`stagewise.influence.bif.bif` is what it calls to make influence of draws. Over
-    several checkpoints, with the part between phases, use :class:`~stagewise.probes.prober.Prober`.
+    This is ``stagewise.bif``; :func:`stagewise.influence.bif.bif` computes influence from draws. Over several
+    checkpoints, with the part between phases, use :class:`~stagewise.probes.prober.Prober`.
 
-    The module is left bit for bit as it was, in the mode it was in, and so are data sets and random states. The same
-    call gives the same result, bit for bit where ``sgld.engine`` is named (``auto`` takes the faster one, by the
-    clock). Chains are run in eval mode, on the device of the module.
+    The module, its mode, data sets and random states are restored bit for bit. Results are reproducible, bit for bit
+    for a fixed ``sgld.engine`` (``auto`` chooses the faster one by timing). Chains run in eval mode, on the device of
+    the module.
 
     Args:
         module: at the checkpoint, on any device.
-        data: what drives the chains: the training data, or a fixed part of it; a map-style data set, which is read
-            whole, or a batch. Indices for a :class:`~stagewise.losses.collated.CollatedLoss`.
-        observed: whose losses are recorded, and what influence is between; likewise. That of ``data`` if None.
+        data: for the stochastic gradients of the chains: the training data or a fixed part of it, as a map-style data
+            set, which is read whole, or a batch. Indices for a :class:`~stagewise.losses.collated.CollatedLoss`.
+        observed: samples whose losses are recorded and whose influence is estimated, likewise. ``data`` if None.
         groups: name to bool mask over the observed samples, ``[sample]`` or of the shape of the losses
-            (``[sample, token]``); one group, ``all``, if None.
+            (``[sample, token]``). If None, ``label <n>`` for each of 2 to 20 distinct integer labels of ``(x, y)``
+            batches, see :func:`~stagewise.probes.labels.label_groups`; without such labels, and with ``{}``, one group,
+            ``all``.
         loss_fn: ``loss_fn(module, batch)``, unreduced, nats. If None the module's own ``per_sample_loss(batch)``, or
             that of a Hugging Face causal language model.
-        sgld: the sampler. What is ``auto`` is resolved from curvature and minibatch heat at these weights, as by
-            :func:`~stagewise.calibration.resolve.resolve`; they need not serve later ones, so that curvature is taken
-            as measured, where ``InfluenceCallback`` takes it twice as large.
-        probe: the measurement. ``reference_ratio``, ``draw_matrices`` and ``min_prominence`` say nothing here; with
-            ``sample_matrices: none`` there is no influence between samples, else it is there with every digit.
-        masks: parameter name to bool mask of its shape: chains move the entries where it is True, see
+        sgld: the sampler. ``auto`` is resolved from curvature and minibatch heat at these weights, as by
+            :func:`~stagewise.calibration.resolve.resolve`; curvature is used as measured, without the factor of two by
+            which ``InfluenceCallback`` allows for growth.
+        probe: the measurement. ``reference_ratio``, ``draw_matrices`` and ``min_prominence`` have no effect; with
+            ``sample_matrices: none`` there is no influence between samples, otherwise it has full precision.
+        masks: parameter name to bool mask of its shape: chains move only entries that are True, see
             :func:`stagewise.lm.components.component_masks` for those of a head or a layer. None for all that
-            ``sgld.parameters`` names.
-        collate_fn: how samples of data sets become a batch; torch's default if None.
-        second_moments: Adam's, by parameter name, for :class:`~stagewise.sampling.preconditioners.diagonal.AdamMoments`
+            ``sgld.parameters`` selects.
+        collate_fn: collates samples of data sets; torch's default if None.
+        second_moments: of Adam, by parameter name, for
+            :class:`~stagewise.sampling.preconditioners.diagonal.AdamMoments`
             in ``sgld.preconditioner``.
-        step: training step of the checkpoint: it stands in the attributes, and is added to the seed with
+        step: training step of the checkpoint: stored in the attributes, and added to the seed with
             ``common_noise: false``.
 
     Returns:
         Data set with axes ``sample``, ``sample_j``, ``group``, ``group_j``, of one probe as
-        :meth:`stagewise.probes.prober.Prober.probe` describes it, without what needs an earlier probe; its axis
-        ``part`` is gone, of which this is ``within``:
+        :meth:`stagewise.probes.prober.Prober.probe` describes it, without variables that need an earlier probe; only
+        the part ``within``, so there is no axis ``part``:
 
         - ``bif`` [sample, sample_j], ``group_bif`` [group, group_j], nats^2: minus the covariance of losses over the
           draws; **negative is helpful**: more weight on the first lowers the loss of the second. Of a group the mean
           over pairs in different samples. Times nbeta it is the response to a weight in the mean loss.
+        - ``sample_bif`` [sample], nats^2: influence of each sample on the mean loss of all others.
         - ``bif_correlation``, ``group_bif_correlation``: the same as minus a correlation, pure numbers.
         - names that end in ``_se``: jackknife standard errors over chains, see
           :func:`~stagewise.influence.uncertainty.t_interval`; ``group_bif_z``: influence over its error, NaN out of
-          equilibrium; ``chains_common``: chains that all this rests on.
+          equilibrium; ``chains_common``: number of chains.
         - ``llc``, ``group_llc`` with ``llc_se``, ``llc_localized_share`` and so on: learning coefficients
-          nbeta (E[L] - L(w*)), pure numbers, see :func:`stagewise.influence.llc.llc`; ``llc_note`` has in words what
-          stands in the way of reading them.
+          nbeta (E[L] - L(w*)), pure numbers, see :func:`stagewise.influence.llc.llc`; ``llc_note``: reasons not to rely
+          on them.
         - ``graddot``, diagnostics (``rhat_groups``, ``ess_groups``, ``minibatch_noise``, ...), ``flagged``,
           ``equilibrated``, losses at the weights (``anchor_loss``, ``group_loss``).
 
-        Attributes: ``sign``, ``units``, ``sgld`` with numbers in place of ``auto``, ``flags`` (name to words),
+        Attributes: ``sign``, ``units``, ``sgld`` with ``auto`` resolved, ``flags`` (name to words),
         ``step``, ``engine``, ``version``.
 
     Raises:
-        InputError: data, groups, masks or settings that cannot be used, or chains that all diverged.
+        InputError: invalid data, groups, masks or settings, or all chains diverged.
         LossContractError: the module has no per-sample loss, or one that breaks the contract.
 
     Warns:
-        UserWarning: chains that are not to be trusted, chains that were dropped, and settings that do not suit the
-            curvature, in words.
+        UserWarning: unreliable chains, dropped chains, and settings unsuitable for the curvature.
 
     Source: BIF: arXiv 2509.26544 and arXiv 2510.12071; learning coefficient: arXiv 2308.12108.
     """
@@ -136,10 +140,12 @@ def bif(
     with unmoved(collate_fn, data, observed):
         driving = _read("data", data, collate_fn)
         recorded = driving if observed is None else _read("observed", observed, collate_fn)
-    sources = ProbeData(recorded, None if observed is None else driving, groups or {})
+    sources = ProbeData(
+        recorded, None if observed is None else driving, label_groups(recorded) if groups is None else groups
+    )
     found_loss = resolve_loss(module, loss_fn)
     target = target_of(module, found_loss, sources, probe, masks=masks)
-    # First: it refuses what cannot be used before any curvature is measured.
+    # First, so that invalid input raises before curvature is measured.
     subject = examine(module, target, sources.groups, sgld, probe)
     resolved, remarks = _resolve(module, subject.target, sgld, probe, second_moments, step)
     prober = Prober.over(module, subject, resolved, Carried(probe.reference_ratio))
@@ -170,7 +176,7 @@ def _resolve(
     second_moments: Mapping[str, Tensor] | None,
     step: int,
 ) -> tuple[ResolvedSGLD, list[str]]:
-    """Numbers in place of ``auto``, and what there is to say about the settings at this curvature."""
+    """Returns settings with ``auto`` resolved, and remarks on them at this curvature."""
     needed = "auto" in (sgld.lr, sgld.localization)
     if not (needed or probe.check_curvature):
         return replace(sgld, **sgld.fallbacks()).require_resolved(), []
@@ -194,22 +200,22 @@ def _resolve(
 
 
 def _warn(remarks: list[str], trace: Trace, flags: Mapping[str, str]) -> None:
-    """Tell everything that stands against the result, each once."""
-    told = list(remarks)
-    told += [
+    """Warns of each problem once."""
+    problems = list(remarks)
+    problems += [
         f"chain {chain} was dropped: {reason}; lower sgld.lr or raise sgld.localization"
         for chain, reason in trace.dropped.items()
     ]
     if flags:
         listed = "\n- ".join(f"{name}: {words}" for name, words in flags.items())
-        told.append(f"the chains are flagged; probe.thresholds holds the limits\n- {listed}")
-    for words in told:
+        problems.append(f"the chains are flagged; probe.thresholds holds the limits\n- {listed}")
+    for words in problems:
         # Below this one are bif, and what checks its arguments.
         warnings.warn(f"stagewise: {words}", stacklevel=4)
 
 
 def _without_reference(result: xr.Dataset, kept: SampleMatrices) -> xr.Dataset:
-    """A probe of its own: the within part, and nothing that another probe has a say in."""
+    """Returns the within part, without variables that depend on a reference."""
     if kept is SampleMatrices.none:
         result = to_store(result, kept)
     alone = result.drop_vars([name for name in _OF_TWO_PROBES if name in result]).sel(part=_PART, drop=True)

@@ -1,4 +1,4 @@
-"""One probe: chains, diagnostics, influence, baseline and signal, as one data set."""
+"""Probes: chains, diagnostics, influence, baselines and signal in one data set."""
 
 import time
 import warnings
@@ -54,12 +54,11 @@ class _Part(NamedTuple):
 
 
 class Prober:
-    """Measures influence at whatever weights a module has, against its own earlier probes.
+    """Estimates influence at a module's current weights, with earlier probes as reference.
 
-    Without a Trainer call :meth:`probe` at increasing steps. The module is left bit for bit as it was.
-
-    An observed sample whose loss is not finite is left out, named in a warning: before the first probe, or from the
-    probe on that finds it so. Numbers of samples stay those of the set that was given (the coordinate ``sample``).
+    Without a Trainer call :meth:`probe` at increasing steps. The module is restored bit for bit. An observed sample
+    whose loss is not finite is left out with a warning, before the first probe or from the probe that finds it. Samples
+    keep their numbers in the original set (the coordinate ``sample``).
     """
 
     def __init__(
@@ -76,30 +75,30 @@ class Prober:
         lost: Collection[int] | None = None,
         warn: Callable[[str], object] = warnings.warn,
     ) -> None:
-        """Check everything that can be checked before the first probe.
+        """Checks all inputs before the first probe.
 
         Args:
-            module: what will be probed.
+            module: module to probe.
             loss_fn: per-sample loss, see :mod:`stagewise.losses.contract`.
             data: observed set, sampling set and groups.
             sgld: the sampler, with numbers for ``lr`` and ``localization``.
             config: the measurement.
             forward_context: entered around each forward pass (autocast).
-            masks: parameter name to bool mask of its shape: chains and baselines move the entries where it is True and
-                leave all else at w*, so that influence is that of one component. In place of ``sgld.parameters``; None
-                for all weights. :func:`stagewise.lm.components.component_masks` makes those of a head or a layer.
-            share: where several processes share the chains of each probe, at the same weights: which of them this one
-                runs. The first process then has all draws, and the results; the others have none.
-            lost: numbers of observed samples that are left out, neither more nor less, as of a run that is resumed; if
-                None, those whose loss is not finite now.
-            warn: told which those are.
+            masks: parameter name to bool mask of its shape: chains and baselines move only entries that are True, so
+                that influence is that of one component. Replaces ``sgld.parameters``; None for all weights.
+                :func:`stagewise.lm.components.component_masks` makes those of a head or a layer.
+            share: chains of this process, if several processes share those of each probe, at the same weights. The
+                first process has all draws and results, the others none.
+            lost: numbers of the observed samples to leave out, as in a resumed run; if None, those whose loss is not
+                finite.
+            warn: called with a warning about these.
 
         Raises:
             LossContractError: the loss breaks its contract; or it is not finite in all of the observed set, or in the
                 sampling set.
             InputError: ``lr`` or ``localization`` is ``auto``; a parameter pattern matches nothing; masks, groups,
-                position bins or chosen samples do not fit; there are fewer chains than processes; or what is asked for
-                needs more memory than allowed.
+                position bins or chosen samples do not fit; there are fewer chains than processes; or the memory limit
+                is exceeded.
         """
         check_arguments("Prober", Prober.__init__, locals(), leave=["forward_context", "warn"])
         resolved = sgld.require_resolved()
@@ -118,15 +117,15 @@ class Prober:
         engine: EngineName | None = None,
         warn: Callable[[str], object] = warnings.warn,
     ) -> "Prober":
-        """A prober of what has been examined before.
+        """Builds a prober from a checked subject.
 
         Args:
-            module: what will be probed.
-            subject: what it is looked at with.
+            module: module to probe.
+            subject: of the probes.
             sgld: the sampler.
-            carried: what earlier probes of the run have handed on; added to.
-            engine: the engine that ``auto`` chose earlier in the same run.
-            warn: told of samples that are left out on the way.
+            carried: state of earlier probes of the run, updated.
+            engine: chosen earlier in the same run for ``auto``.
+            warn: called with warnings about samples that are left out.
         """
         prober = cls.__new__(cls)
         prober._begin(module, subject, sgld, carried, engine=engine, warn=warn)
@@ -148,11 +147,11 @@ class Prober:
         self._build(module, subject, engine)
 
     def _build(self, module: nn.Module, subject: Subject, engine: EngineName | None) -> None:
-        """Make everything that depends on the observed set as it is now."""
+        """Builds all parts that depend on the observed set."""
         self.subject = subject
         target, groups = subject.target, subject.groups
         chosen = self._config.token_samples
-        # Nothing is left of an empty choice.
+        # None of the chosen samples are left.
         self._token_rows = None if chosen is None else subject.observed.rows_in_order(chosen) or None
         self.baselines = Baselines(
             target,
@@ -167,12 +166,12 @@ class Prober:
 
     @property
     def groups(self) -> Groups:
-        """The groups over the observed set."""
+        """Groups over the observed set."""
         return self.subject.groups
 
     @property
     def memory_gib(self) -> float:
-        """Memory of draws and products beside the chains, GiB."""
+        """Memory of draws and products, without the chains, GiB."""
         return self.subject.memory_gib
 
     @property
@@ -181,19 +180,19 @@ class Prober:
         return self.subject.lost
 
     def lost_in(self, trace: Trace) -> tuple[int, ...]:
-        """Numbers of the samples that kept a probe from its chains, see :meth:`Subject.lost_in`."""
+        """Returns the numbers of the samples whose loss was not finite, see :meth:`Subject.lost_in`."""
         return self.subject.lost_in(trace)
 
     def leave_out(self, module: nn.Module, samples: Collection[int], trace: Trace) -> None:
-        """Go on without some of the observed samples; references and TracIn are cut to what is left.
+        """Removes observed samples, also from references and TracIn.
 
         Args:
-            module: the module that the prober was made for.
+            module: the module of the prober.
             samples: their numbers, see :meth:`~stagewise.probes.subject.Subject.lost_in`.
-            trace: of the probe that they kept from its chains.
+            trace: of the probe that found them.
 
         Raises:
-            InputError: too little would be left; nothing is changed then.
+            InputError: no losses or no groups would be left; nothing is changed.
         """
         before = self.subject
         left, gone = before.without(samples)
@@ -210,7 +209,7 @@ class Prober:
 
     @property
     def engine(self) -> EngineName | None:
-        """The engine that runs the chains; None until ``auto`` has chosen at the first probe."""
+        """Engine of the chains; None until ``auto`` is resolved at the first probe."""
         return self._sampler.engine
 
     def probe(
@@ -223,28 +222,28 @@ class Prober:
         number: int | None = None,
         leave_out: bool = True,
     ) -> tuple[xr.Dataset | None, Trace]:
-        """Probe the weights that the module has now: :meth:`measure`, then :meth:`assemble` with the own reference.
+        """Probes the current weights: :meth:`measure`, then :meth:`assemble` with the prober's reference.
 
         Args:
-            module: the module that the prober was made for.
+            module: the module of the prober.
             step: training step, larger than that of any earlier probe.
-            second_moments: Adam's, by parameter name, for the preconditioner that uses them.
-            lr_sum: learning rates of training, summed over all its steps so far, for TracIn, which weighs a probe with
-                what has been added since the one before; without it there is none.
-            number: of this probe in its run, from 0, which tells when a control is due; counted if None.
-            leave_out: where samples have a loss that is not finite at these weights, probe once more without them (see
-                :meth:`leave_out`); if False, such a probe is None, and :meth:`lost_in` tells them.
+            second_moments: of Adam, by parameter name, for ``AdamMoments``.
+            lr_sum: sum of the learning rates over training so far, for TracIn, which weights a probe by the increase
+                since the previous one; None disables it.
+            number: of this probe in its run, from 0, for the schedule of controls; counted if None.
+            leave_out: if samples have a loss that is not finite at these weights, repeat the probe without them (see
+                :meth:`leave_out`); if False, such a probe is None, and :meth:`lost_in` returns them.
 
         Returns:
             The data set of the probe (see :func:`stagewise.influence.bif.bif` for influence; the trace, baseline,
             signal and diagnostics beside it, the learning coefficient, see :func:`stagewise.influence.llc.llc`,
-            influence by position and between tokens where it was asked for, and what the probe is flagged for:
-            ``flagged``, the number, ``flag_names``, and the attribute ``flags``, name to words; ``equilibrated``, 0
-            where flags say that its chains are not), or None where every chain failed; and the trace. A probe with a
-            severe flag has no signal and is no reference; others are used as they are. ``moved_weights`` tells how many
-            weights the chains move; ``token_axes`` the sizes of the axes that dense losses have behind the sample's,
-            see :func:`stagewise.probes.axes.in_axes`. Where a control is due, what
-            :func:`~stagewise.influence.control.control_influence` returns is in it too.
+            influence by position and between tokens where it was asked for, and flags: ``flagged``, the number,
+            ``flag_names``, and the attribute ``flags``, name to words; ``equilibrated``, 0 if flags say that the chains
+            are not), or None if every chain failed; and the trace. A probe with a severe flag has no signal and is not
+            a reference. ``moved_weights`` is the number of weights that chains move; ``token_axes`` the sizes of the
+            axes of dense losses after that of samples,
+            see :func:`stagewise.probes.axes.in_axes`. If a control is due, also the variables of
+            :func:`~stagewise.influence.control.control_influence`.
         """
         measured, trace = self.measure(module, step, second_moments=second_moments, lr_sum=lr_sum, number=number)
         lost = self.subject.lost_in(trace) if measured is None and leave_out else ()
@@ -258,7 +257,7 @@ class Prober:
         result = assemble(
             measured, reference, self.groups, positions=self.subject.positions, centering=self._config.centering
         )
-        # Last: a probe that fails on the way is no reference.
+        # Last, so that a failed probe is not a reference.
         if measured.usable:
             self.carried.references.add(measured.features)
         return result, trace
@@ -272,18 +271,18 @@ class Prober:
         lr_sum: float | None = None,
         number: int | None = None,
     ) -> tuple[Measured | None, Trace]:
-        """Measures at the weights of one probe: chains, diagnostics, flags, baselines. No other probe is read.
+        """Measures one probe: chains, diagnostics, flags, baselines. Independent of other probes.
 
         Args:
-            module: the module that the prober was made for.
+            module: the module of the prober.
             step: training step.
-            second_moments: as :meth:`probe` takes them.
-            lr_sum: as :meth:`probe` takes it.
-            number: as :meth:`probe` takes it.
+            second_moments: see :meth:`probe`.
+            lr_sum: see :meth:`probe`.
+            number: see :meth:`probe`.
 
         Returns:
-            What was measured, None where every chain failed, and in a process that is not the first of those that
-            share the chains; and the trace, there of its own chains.
+            The measurement, None if every chain failed and in all but the first of the processes that share the chains;
+            and the trace, in these of the process's own chains.
         """
         start = time.perf_counter()
         number = self.carried.num_probes if number is None else number
@@ -332,7 +331,7 @@ class Prober:
     ) -> "_Part":
         """Runs the chains of this process, and keeps their trace beside what goes to the first process.
 
-        Draws of the control are reduced even where those of the probe are kept.
+        Draws of the control are always reduced.
         """
         tokens = None if self._token_rows is None else TokenSums(self._token_rows)
         trace = self._sampler.run(step, second_moments, on_draw=tokens, numbers=self._numbers)
@@ -345,18 +344,18 @@ class Prober:
         return _Part(trace, tokens, llc, free)
 
     def assemble(self, measured: Measured, reference: ReducedDraws | None) -> xr.Dataset:
-        """Influence of what was measured, split against a reference, as one data set; needs no module.
+        """Returns the data set of a measurement, with influence split against a reference; needs no module.
 
         Args:
             measured: from :meth:`measure`.
-            reference: draws of an earlier probe that has no severe flag; None for a probe without one.
+            reference: draws of an earlier probe without a severe flag, or None.
         """
         return assemble(
             measured, reference, self.groups, positions=self.subject.positions, centering=self._config.centering
         )
 
     def halve_chunks(self) -> bool:
-        """Halve the chunks of the observed set, to need less memory; False where they are of one sample already."""
+        """Halves the chunks of the observed set, to save memory; returns False if they hold one sample."""
         smaller = self.subject.with_smaller_chunks()
         if smaller is None or smaller.target.chunk_size is None:
             return False
@@ -366,7 +365,7 @@ class Prober:
         return True
 
     def fingerprint(self) -> dict[str, str]:
-        """Settings and data that must stay the same over a run for its probes to compare, as text."""
+        """Returns the settings and data that the probes of a run must share to be comparable, as text."""
         return self.subject.fingerprint(self._sgld)
 
     @cached_property
@@ -393,14 +392,14 @@ def target_of(
     masks: Masks | None = None,
     forward_context: ForwardContext = nullcontext,
 ) -> Target:
-    """Target of the probes of a module: the sets on its device, in the chunks of the configuration.
+    """Returns the target of the probes: the sets on the module's device, in chunks.
 
     Args:
-        module: whose first parameter tells the device.
+        module: the device is that of its first parameter.
         loss_fn: per-sample loss.
         data: observed and sampling set.
         config: the measurement.
-        masks: which entries of which parameters move; None for what the sampler names.
+        masks: entries of parameters that move; None for those of the sampler.
         forward_context: entered around each forward pass (autocast).
     """
     observed, sampling = to_device((data.observed, data.sampling), next(module.parameters()).device)

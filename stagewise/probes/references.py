@@ -1,4 +1,4 @@
-"""The cached draws of earlier probes, as far back as later probes may need them."""
+"""Cache of the draws of earlier probes, for later probes to refer to."""
 
 from typing import Any
 
@@ -11,25 +11,25 @@ _RESOLUTION = 16
 """Cached probes lie at least a factor ratio^(1/16) apart, .9 % of the step at a ratio of 1.15."""
 
 MAX_CACHED = _RESOLUTION + 2
-"""Probes in the cache, at most, however long the run and however dense its schedule."""
+"""Maximal number of probes in the cache."""
 
 
 class References:
     """Finds, for a probe at step t, the latest cached probe at or before t / ratio.
 
-    Every probe is cached unless it lies within a factor ratio^(1/16) of the one cached before it. So, where probes lie
-    further apart, the reference is the latest of *all* probes at or before t / ratio; where they lie closer (every n
-    steps, late in a long run), it is at most that factor further back. Without it the cache would grow with t: a probe
-    every n steps needs each of the t (1 - 1 / ratio) / n probes before it, sooner or later.
+    A probe is cached unless it lies within a factor ratio^(1/16) of the previous cached one. For probes further apart,
+    the reference is the latest of *all* probes at or before t / ratio; for closer ones (every n steps, late in a long
+    run), it is at most this factor further back. Otherwise the cache would grow with t: of probes every n steps, t (1 -
+    1 / ratio) / n would be needed.
     """
 
     def __init__(self, ratio: float) -> None:
-        """Start without any probe; ``ratio`` is more than 1."""
+        """Starts without probes; ``ratio`` is above 1."""
         self._ratio = ratio
         self._kept: list[ReducedDraws] = []
 
     def for_step(self, step: int) -> ReducedDraws | None:
-        """The reference of a probe at ``step``; None if there is none yet."""
+        """Returns the reference of a probe at ``step``; None if there is none."""
         found = None
         for features in self._kept:
             if features.step <= step / self._ratio and features.step < step:
@@ -37,7 +37,7 @@ class References:
         return found
 
     def add(self, features: ReducedDraws) -> None:
-        """Cache a probe, unless one lies just before it, and forget those that no later probe can refer to."""
+        """Caches a probe, unless it is close to the previous one, and drops those that are no longer needed."""
         step = features.step
         current = self.for_step(step)
         oldest = -1 if current is None else current.step
@@ -50,7 +50,7 @@ class References:
         return next((features for features in self._kept if features.step == step), None)
 
     def follow(self, steps: list[int], newest: ReducedDraws | None) -> None:
-        """Hold what a cache that was the same holds after a probe.
+        """Updates the cache as an equal one was updated by a probe.
 
         Args:
             steps: of its probes.
@@ -61,15 +61,15 @@ class References:
 
     @property
     def steps(self) -> list[int]:
-        """Steps of the probes in the cache, increasing."""
+        """Returns the steps of the cached probes, increasing."""
         return [features.step for features in self._kept]
 
     def keep(self, rows: NDArray[np.int64], reduced: list[int]) -> None:
-        """Go on with some samples, and some of what draws are reduced to, by their positions."""
+        """Keeps a subset of the samples and features, by position."""
         self._kept = [features.part(rows, reduced) for features in self._kept]
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """Tensors and plain Python."""
+        """Returns the state as tensors and plain Python."""
         return [features.state_dict() for features in self._kept]
 
     def load_state_dict(self, state: list[dict[str, Any]]) -> None:

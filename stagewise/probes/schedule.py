@@ -1,4 +1,4 @@
-"""At which training steps to probe."""
+"""Schedules of probes."""
 
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from stagewise.errors import InputError
 _MOST_STEPS = 100_000
 
 _LAST = 10**15
-"""Beyond it a step is no longer a whole float."""
+"""Largest step that is exact as a float."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class LogSpaced:
     Attributes:
         first: first step, at least 1.
         last: last step.
-        num: how many steps, at most 100,000; fewer where neighbours round to the same step.
+        num: number of steps, at most 100,000; fewer if neighbours round to the same step.
 
     Raises:
-        InputError: an empty or reversed span, or so many steps that a list of them would not fit.
+        InputError: an empty or reversed range, or too many steps.
     """
 
     first: PositiveInt
@@ -40,13 +40,13 @@ class LogSpaced:
             raise InputError(f"got log_spaced first={self.first}, last={self.last}; expected first < last; raise last")
 
     def steps(self) -> list[int]:
-        """The steps, increasing, each once."""
+        """Returns the steps, increasing, each once."""
         return list(_log_spaced(self.first, self.last, self.num))
 
 
 @lru_cache(maxsize=16)
 def _log_spaced(first: int, last: int, num: int) -> tuple[int, ...]:
-    """Kept: a schedule is asked at every step. Not in the settings, of which jsonargparse reads every entry."""
+    """Cached, since a schedule is evaluated at every step. Not an attribute: jsonargparse reads all attributes."""
     return tuple(np.unique(np.rint(np.geomspace(first, last, num)).astype(np.int64)).tolist())
 
 
@@ -63,10 +63,10 @@ class ProbeSchedule:
         every_n_steps: at n, 2n, 3n, ...
         at_steps: at these steps; 0 is the initial weights.
         log_spaced: evenly in log t.
-        max_overhead: probe seconds over training seconds, at most: a probe that would pass it is skipped, and told of
-            (``sampler/skipped``, the summary); later ones are taken when training has paid for them. The first probe is
-            always taken. 0.1 is a tenth; None takes every probe. Wall-clock time decides, so that two runs with a
-            budget need not probe at the same steps; training itself stays the same bit for bit.
+        max_overhead: limit on probe seconds over training seconds: a probe that would exceed it is skipped and reported
+            (``sampler/skipped``, the summary), until enough training time has passed. The first probe is always taken.
+            None sets no limit. Since wall-clock time decides, two runs with a budget may probe at different steps;
+            training is the same bit for bit.
 
     Raises:
         InputError: several ways are given, steps that are negative, repeated or out of order, or a budget that is not
@@ -92,37 +92,44 @@ class ProbeSchedule:
 
     @property
     def _period(self) -> int:
-        """Steps between probes, where they are not listed."""
+        """Returns the steps between probes, for a periodic schedule."""
         return self.every_n_steps or DEFAULT_EVERY_N_STEPS
 
     @property
     def listed_steps(self) -> list[int] | None:
-        """The steps, increasing, where the schedule lists them; None where it repeats every n steps."""
+        """Returns the listed steps, increasing; None for a periodic schedule."""
         if self.log_spaced is not None:
             return self.log_spaced.steps()
         return None if self.at_steps is None else list(self.at_steps)
 
-    def check(self, max_steps: float) -> None:
-        """Refuse a schedule that a run of ``max_steps`` cannot keep.
-
-        Raises:
-            InputError: a step lies beyond the end, or no step would ever be due.
-        """
-        listed = self.listed_steps
-        first_beyond = self._period if listed is None else listed[-1]
-        if first_beyond > max_steps:
-            what = f"every {first_beyond} steps" if listed is None else f"at step {first_beyond}"
-            raise InputError(
-                f"got a probe {what} in a run of {max_steps:g} steps; expected probes within the run; lower the "
-                "schedule or raise max_steps"
-            )
-
-    def due(self, previous: int, step: int) -> bool:
-        """True if a scheduled step lies in (previous, step].
+    def check(self, max_steps: float) -> int:
+        """Refuses a schedule of which a run of ``max_steps`` would keep nothing.
 
         Args:
-            previous: the step looked at before; -1 before the first.
-            step: the step now. One optimizer step may advance it by more than one (several optimizers).
+            max_steps: steps of the run; may be infinite.
+
+        Returns:
+            Number of listed steps beyond the end, which are never due.
+
+        Raises:
+            InputError: no step would ever be due.
+        """
+        listed = self.listed_steps
+        first = self._period if listed is None else listed[0]
+        if first > max_steps:
+            what = f"every {first} steps" if listed is None else f"at step {first}, the first,"
+            raise InputError(
+                f"got a probe {what} in a run of {max_steps:g} steps; expected probes within the run; lower the "
+                "schedule or raise trainer.max_steps"
+            )
+        return sum(step > max_steps for step in listed or ())
+
+    def due(self, previous: int, step: int) -> bool:
+        """Returns True if a scheduled step lies in (previous, step].
+
+        Args:
+            previous: step of the previous call; -1 before the first.
+            step: current step. It may advance by more than one (several optimizers).
         """
         listed = self.listed_steps
         if listed is None:

@@ -1,4 +1,4 @@
-"""Losses that remember other weights are refused: a chain moves weights, and what came of them before is stale."""
+"""Check that the loss does not depend on earlier weights, e.g. by a cache in ``forward``."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from stagewise.sampling.target import Target
 from stagewise.sampling.weights import FlatWeights
 
 DISPLACEMENT = 1e-2
-"""Of the weights that the check looks at, over their root mean square."""
+"""Displacement of the weights in the check, over their root mean square."""
 
 ROUNDING = 1e-3
 """Share of the change of the losses that may come of rounding: of accelerators, or of a largest norm put on again."""
@@ -22,16 +22,15 @@ def check_stale(
     target: Target,
     batch: Batch,
 ) -> None:
-    """Hold losses at displaced weights against those that the module gives after it has seen other weights.
+    """Compares losses at displaced weights before and after evaluating other weights.
 
     Args:
-        module: at w*, in eval mode; left as it was.
-        target: loss, and what moves; its ``forward_context`` is left in between, as autocast keeps casts of weights.
-        batch: samples to look at.
+        module: at w*, in eval mode; restored.
+        target: loss and moving weights; ``forward_context`` is left in between, since autocast caches casts of weights.
+        batch: samples of the check.
 
     Raises:
-        LossContractError: they differ, as where ``forward`` keeps what it has computed from the weights; what it has
-            set is named.
+        LossContractError: they differ, as with a cache in ``forward``; names attributes that changed.
     """
 
     def losses() -> Tensor:
@@ -44,7 +43,7 @@ def check_stale(
             snapshot = Snapshot(module)
             if before:
                 losses()
-                # A forward pass may write to the weights that it is given: to clip them, say.
+                # A forward pass may write to its weights, e.g. to clip them.
                 weights.reset()
             if displaced:
                 noise = torch.randn(len(weights.state), generator=torch.Generator().manual_seed(0)).to(weights.state)
@@ -63,9 +62,9 @@ def check_stale(
         here, _ = seen(displaced=False, before=False)
     if bool((got - want).abs().max() <= ROUNDING * (want - here).abs().max()):
         return
-    told = f" ({', '.join(changed[:3])})" if changed else ""
+    where = f" ({', '.join(changed[:3])})" if changed else ""
     raise LossContractError(
-        f"got a loss that depends on weights which the module had before: forward keeps what it has computed{told}; "
+        f"got a loss that depends on weights which the module had before: forward keeps what it has computed{where}; "
         "expected one of the present weights alone; compute it anew where self.training is False, or leave these "
         "weights at w* by SGLDConfig(parameters=[...])"
     )

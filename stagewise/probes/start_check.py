@@ -1,4 +1,4 @@
-"""The loss contract on all that probes look at, before the first of them."""
+"""Check of the loss contract before the first probe."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -20,13 +20,13 @@ from stagewise.sampling.weights import FlatWeights
 
 
 class Found(NamedTuple):
-    """Findings of the check.
+    """Result of the check.
 
     Attributes:
-        present: bool ``[sample]`` or ``[sample, token]``, where the observed set has a loss.
+        present: bool ``[sample]`` or ``[sample, token]``, True where the observed set has a loss.
         bad: observed samples whose loss is not finite, increasing.
-        seen: what it is, in words; empty where there are none.
-        moved_weights: how many weights chains move.
+        seen: description of these losses; empty if there are none.
+        moved_weights: number of weights that chains move.
     """
 
     present: NDArray[np.bool_]
@@ -42,20 +42,20 @@ def check_start(
     batch_size: int,
     lost: Collection[int] = (),
 ) -> Found:
-    """Check the loss on the whole observed set, chunk by chunk, and on a minibatch of the sampling set.
+    """Checks the loss on the observed set, chunk by chunk, and on a minibatch of the sampling set.
 
-    Samples whose loss is not finite are told, and what else is checked is checked on the others. No random number is
-    drawn but by the loss.
+    Samples whose loss is not finite are returned; other checks use the remaining ones. Only the loss draws random
+    numbers.
 
     Args:
         module: in eval mode; its weights are left as they were, see :func:`~stagewise.isolation.with_weights`.
-        target: what the chains look at.
+        target: of the chains.
         batch_size: of the minibatches of chains.
-        lost: observed samples that are left out in any case, and not judged.
+        lost: observed samples that are left out and not checked.
 
     Raises:
-        LossContractError: the loss breaks its contract; it is finite in none of the observed samples, or not in all of
-            the minibatch of the sampling set.
+        LossContractError: the loss violates its contract; it is finite in none of the observed samples, or not in the
+            whole minibatch of the sampling set.
     """
     masks: list[Tensor] = []
     bad: list[int] = []
@@ -92,7 +92,7 @@ def check_start(
             losses = check_loss(target.loss_fn, module, minibatch)
         return weights.gradient(losses.mean())
 
-    # As in a probe: a forward pass that writes to weights (a largest norm) writes to those of the chain.
+    # As in a probe: a forward pass that writes to weights (max-norm) writes to those of the chain.
     minibatch = with_weights(module, weights.leaves, observe)
     with torch.enable_grad():
         found = with_weights(module, weights.leaves, gradient)
@@ -102,12 +102,12 @@ def check_start(
             "roots, norms and logarithms at zero"
         )
     check_stale(module, target, minibatch)
-    told = kinds_seen(np.concatenate(seen))
-    return Found(torch.cat(masks).numpy(), np.array(bad, dtype=np.int64), told, len(weights.anchor))
+    description = kinds_seen(np.concatenate(seen))
+    return Found(torch.cat(masks).numpy(), np.array(bad, dtype=np.int64), description, len(weights.anchor))
 
 
 def _check_neighbours(module: nn.Module, target: Target, chunk: Batch, losses: Losses, leave: Collection[int]) -> None:
-    """Checks that losses of the first chunk do not depend on neighbouring samples, by those that are finite."""
+    """Checks that finite losses of the first chunk do not depend on other samples."""
     size = num_samples(chunk)
     kept = [row for row in range(size) if row not in leave]
     if len(kept) == size:
@@ -118,11 +118,11 @@ def _check_neighbours(module: nn.Module, target: Target, chunk: Batch, losses: L
 
 
 def _first_with_loss(module: nn.Module, target: Target, sampling: Batch, batch_size: int) -> Batch:
-    """The first minibatch of the sampling set in which the mask leaves a loss: in some, every label is ignored."""
+    """Returns the first minibatch of the sampling set with an unmasked loss: in some, every label is ignored."""
     masks: list[Tensor] = []
     for batch in chunks(sampling, batch_size):
         losses = evaluate(target.loss_fn, module, batch)
-        check_finite(losses, "the sampling set, whose gradients drive the chains", sum(map(len, masks)))
+        check_finite(losses, "the sampling set", sum(map(len, masks)))
         if losses.mask.any():
             return batch
         masks.append(losses.mask)

@@ -1,4 +1,4 @@
-"""Subject of a run's probes, checked before the first of them."""
+"""Subject of a run's probes, checked before the first."""
 
 import warnings
 from collections.abc import Callable, Collection, Mapping
@@ -31,20 +31,20 @@ from stagewise.sampling.weights import FlatWeights
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """Target and groups of the probes of a run, found fit for them by :func:`examine`.
+    """Target and groups of the probes of a run, checked by :func:`examine`.
 
-    Step size and localization have no part in it: it can be had before they are known.
+    Independent of step size and localization, which may still be ``auto``.
 
     Attributes:
-        target: what is measured, with the samples that are left.
-        observed: the samples that are left of the observed set, with their numbers in the set as it was given.
+        target: of the measurement, over the remaining samples.
+        observed: remaining samples of the observed set, with their numbers in the original set.
         config: the measurement.
-        share: which of the chains this process runs.
-        axes: sizes of the axes that losses have behind the sample's.
-        moved_weights: how many weights chains move.
-        memory_gib: what draws and products need beside the chains.
+        share: chains of this process.
+        axes: sizes of the axes of losses after that of samples.
+        moved_weights: number of weights that chains move.
+        memory_gib: memory of draws and products, without the chains.
         gradient_block: weights whose gradients are held at once; all if None.
-        digest: text that tells other data, the set as it was given.
+        digest: of the original data.
     """
 
     target: Target
@@ -58,66 +58,68 @@ class Subject:
     digest: str = ""
 
     def __post_init__(self) -> None:
-        _ = self.reduced  # refuses what does not fit
+        _ = self.reduced  # raises if groups do not fit
 
     @cached_property
     def groups(self) -> Groups:
-        """The groups over the samples that are left."""
+        """Groups over the remaining samples."""
         return Groups(self.observed.masks, self.observed.present)
 
     @cached_property
     def positions(self) -> Positions | None:
-        """Bins of positions, where they are asked for."""
+        """Bins of positions, if enabled."""
         bins = self.config.position_bins
         return None if bins is None else Positions(self.groups, self.observed.present, bins)
 
     @cached_property
     def reduced(self) -> Groups:
-        """Groups that draws are reduced to: the groups, then the bins."""
+        """Features that draws are reduced to: the groups, then the bins."""
         return self.groups if self.positions is None else self.positions.joint
 
     @property
     def lost(self) -> tuple[int, ...]:
         """Numbers of the observed samples that are left out, increasing."""
-        return tuple(int(it) for it in np.setdiff1d(np.arange(self.observed.num_given), self.observed.numbers))
+        return tuple(int(number) for number in np.setdiff1d(np.arange(self.observed.num_given), self.observed.numbers))
 
     def lost_in(self, trace: Trace) -> tuple[int, ...]:
-        """Numbers of the samples that kept a probe from its chains: of a loss that is not finite at its weights.
+        """Returns the numbers of the samples whose loss is not finite at the weights of a probe.
 
         Args:
             trace: of the probe.
 
         Returns:
-            None of them where the losses of all samples are such: then it is the model that is to be looked at.
+            Empty if this holds for all samples: then the model is at fault.
         """
         rows = not_finite_rows(trace.anchor_loss)
-        return () if len(rows) == len(trace.anchor_loss) else tuple(int(it) for it in self.observed.numbers[rows])
+        return (
+            () if len(rows) == len(trace.anchor_loss) else tuple(int(number) for number in self.observed.numbers[rows])
+        )
 
     def without(self, samples: Collection[int]) -> tuple["Subject", tuple[str, ...]]:
-        """The subject without some samples, and the groups that lost all their losses and went with them.
+        """Returns the subject without some samples, and the names of the groups that are left without losses.
 
         Args:
-            samples: numbers in the set as it was given.
+            samples: numbers in the original set.
 
         Raises:
-            InputError: too little would be left.
+            InputError: no losses or no groups would be left.
         """
         left, gone = self.observed.without(samples)
         return replace(self, observed=left, target=replace(self.target, observed=left.batch)), gone
 
     def with_smaller_chunks(self) -> "Subject | None":
-        """The subject in chunks of half the size, to need less memory; None where they are of one sample already."""
+        """Returns the subject with chunks of half the size, to save memory; None if they hold one sample."""
         size = num_samples(self.target.observed)
         now = min(self.target.chunk_size or size, size)
         return None if now == 1 else replace(self, target=replace(self.target, chunk_size=(now + 1) // 2))
 
     def numbered(self, found: xr.Dataset, axis: str, rows: list[int] | None = None) -> xr.Dataset:
-        """A data set with the numbers of samples in the set as it was given, where some of it is left out.
+        """Adds the numbers of samples in the original set, if some are left out.
 
         Args:
             found: over ``axis``.
             axis: of samples.
-            rows: positions of its samples among those that are left; all of them if None.
+            rows: positions of its samples among the remaining ones; all if None.
         """
         if self.observed.is_whole:
             return found
@@ -125,7 +127,7 @@ class Subject:
         return found.assign_coords({axis: (axis, numbers), f"{axis}_j": (f"{axis}_j", numbers)})
 
     def fingerprint(self, sgld: SGLDConfig) -> dict[str, str]:
-        """Settings and data that must stay the same over a run for its probes to compare, as text.
+        """Returns the settings and data that the probes of a run must share to be comparable, as text.
 
         Args:
             sgld: the sampler of influence.
@@ -136,7 +138,7 @@ class Subject:
             "reference_ratio": repr(self.config.reference_ratio),
             "data": self.digest,
         }
-        # Without chains of its own the learning coefficient depends on no other settings.
+        # Without separate chains the learning coefficient depends on no other settings.
         own = self.config.llc.own_sgld(sgld)
         if own is not None:
             found["llc"] = repr(own)
@@ -155,28 +157,28 @@ def examine(
     lost: Collection[int] | None = None,
     warn: Callable[[str], object] = warnings.warn,
 ) -> Subject:
-    """Check everything that can be checked before the first probe; ``lr`` and ``localization`` may be ``auto`` still.
+    """Checks all inputs before the first probe; ``lr`` and ``localization`` may still be ``auto``.
 
     Args:
-        module: what will be probed; left bit for bit as it was.
-        target: what is measured.
-        groups: name to bool mask over the observed set; one of everything where there are none.
+        module: module to probe; restored bit for bit.
+        target: of the measurement.
+        groups: name to bool mask over the observed set; if empty, a single group of all losses.
         sgld: the sampler.
         config: the measurement.
-        share: which of the chains of each probe this process runs.
-        lost: numbers of observed samples that are left out, neither more nor less, as of a run that is resumed; if
-            None, those whose loss is not finite now.
-        warn: told which those are.
+        share: chains of this process in each probe.
+        lost: numbers of the observed samples to leave out, as in a resumed run; if None, those whose loss is not
+            finite.
+        warn: called with a warning about these.
 
     Raises:
         LossContractError: the loss breaks its contract; or it is not finite in all of the observed set, or in the
             sampling set.
         InputError: a parameter pattern matches nothing; masks, groups, position bins or chosen samples do not fit;
-            there are fewer chains than processes; or what is asked for needs more memory than allowed.
+            there are fewer chains than processes; or the memory limit is exceeded.
     """
     target = target.moved_by(sgld)
     share.numbers(sgld.num_chains)
-    # Once for a run with checksums: what a loss does to a module without autograd's knowing, it does each time.
+    # With checksums once per run: hidden changes of the module by the loss occur at each call.
     with untouched(module, checksums=True):
         axes, memory_gib, block = _memory(module, target, max(1, len(groups)), sgld, config, share)
         present, bad, seen, moved_weights = check_start(
@@ -185,7 +187,7 @@ def examine(
     numbers = np.arange(len(present))
     whole = ObservedSet(target.observed, flat_masks(groups, axes), present, numbers, len(present))
     subject = Subject(target, whole, config, share, axes, moved_weights, memory_gib, block)
-    # Of what was given: a sample that is left out later does not make it other data.
+    # Of the original data: unaffected by samples that are left out later.
     subject = replace(subject, digest=data_digest((target.observed, target.driving), subject.reduced))
     subject, gone = subject.without(bad if lost is None else lost)
     if lost is None and len(bad) and share.is_first:
@@ -200,12 +202,12 @@ def examine(
 def _memory(
     module: nn.Module, target: Target, num_groups: int, sgld: SGLDConfig, config: ProbeConfig, share: ChainShare
 ) -> tuple[tuple[int, ...], float, int | None]:
-    """Refuse before the work: two samples tell how many losses each has. Axes, GiB, and weights in a gradient block."""
+    """Checks the memory, by the losses of two samples. Returns axes, GiB, and weights in a gradient block."""
     leaves = FlatWeights(module, target.selection).leaves
 
     @torch.no_grad()
     def few_losses() -> Losses:
-        # Not one: a norm over the batch that is always on refuses that.
+        # Not one: batch normalisation in train mode refuses that.
         return target.evaluate(module, take(target.observed, slice(0, 2)))
 
     few = with_weights(module, leaves, few_losses)

@@ -48,10 +48,10 @@ def class_maps(
     """Returns influence of each class on each other one, a map for each step, all with one symmetric scale.
 
     Blue is negative = helpful, red is positive = harmful, white is zero, grey where two classes have no pair of losses
-    in different samples. A dot marks what the interval over chains tells from zero.
+    in different samples. A dot marks what is significant by the interval over chains.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
         steps: of the maps; at most eight, evenly over the probes, if None.
         part: ``within``, ``drift``, ``between`` or ``total``.
         limit: value of the full colours, nats^2; the largest absolute value of all maps if None. Give one to compare

@@ -23,7 +23,7 @@ def control_curves(run: xr.Dataset, *, confidence: float = 0.95) -> Figure:
     black dot under the curve marks where the two differ, chain by chain.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
         confidence: of the intervals and of the difference, 0 to 1.
 
     Raises:

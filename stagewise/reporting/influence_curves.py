@@ -46,7 +46,7 @@ def influence_curves(
     surely of the old sign to the first that is surely of the new one.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
         pairs: of classes; see :func:`curve_pairs` for those that are shown if None.
         part: ``within``, ``drift``, ``between`` or ``total``.
         confidence: of the band, 0 to 1.

@@ -25,7 +25,7 @@ def llc_curves(run: xr.Dataset, *, confidence: float = 0.95) -> Figure:
     the height there is mostly due to the localization. The first eleven groups are shown.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
         confidence: of the band, 0 to 1.
 
     Raises:
@@ -70,7 +70,7 @@ def llc_words(run: xr.Dataset, *, chance: float = 0.05) -> str:
     """Describes the learning coefficients of a run and their limitations, as Markdown.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
         chance: probability with which noise alone makes a stage boundary in a curve.
     """
     values, errors, shares = (run[name].values for name in ("llc", "llc_se", "llc_localized_share"))

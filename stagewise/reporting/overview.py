@@ -79,7 +79,7 @@ def overview(
     colours = _pair_colours(run, pairs)
     found = _beside(run) if scores is None else list(scores)
     first, last = run["step"].values[[0, -1]]
-    windows = [it for it in run_windows(run) if first <= it["peak"] <= last]
+    windows = [window for window in run_windows(run) if first <= window["peak"] <= last]
     panels: list[Callable[[Axes], None]] = []
     if "group_loss" in run:
         panels.append(lambda axes: _losses(axes, run, colours))
@@ -131,7 +131,7 @@ def _head(run: xr.Dataset, title: str | None, windows: Sequence[Mapping[str, Any
     count = f"{len(steps)} probes, steps {steps[0]:,} to {steps[-1]:,}" if len(steps) > 1 else f"step {steps[0]:,}"
     if windows:
         found = "windows at " if len(windows) > 1 else "a window at "
-        found += ", ".join(f"{it['start']:,} to {it['end']:,}" for it in windows[:4])
+        found += ", ".join(f"{window['start']:,} to {window['end']:,}" for window in windows[:4])
         found += f" and {len(windows) - 4} more" if len(windows) > 4 else ""
     else:
         why = no_window_words(run)
@@ -213,7 +213,7 @@ def _losses(axes: Axes, run: xr.Dataset, colours: Mapping[tuple[str, str], str])
 
 
 def _scores(axes: Axes, scores: Sequence[Score]) -> None:
-    heads = [it for it in scores if it.name in _HEAD_SCORES] or list(scores)
+    heads = [score for score in scores if score.name in _HEAD_SCORES] or list(scores)
     shades = ("#222222", "#7F7F7F", "#B89A4B", "#5E8AA8", "#A05D8C")
     for score, colour in zip(heads, shades, strict=False):
         axes.plot(score.steps, score.values, color=colour, linewidth=1.4, label=score.name.replace("_", " "), zorder=3)
@@ -290,7 +290,7 @@ def _signal(axes: Axes, run: xr.Dataset, windows: Sequence[Mapping[str, Any]]) -
         )  # fmt: skip
     top = np.nanmax(values, initial=0.0)
     if top > 0:
-        axes.set_ylim(0, 1.25 * max(top, *(it["value"] for it in windows), 0))
+        axes.set_ylim(0, 1.25 * max(top, *(window["value"] for window in windows), 0))
     label(axes, y="nats")
     if not known.any():
         axes.text(0.5, 0.5, "no probe has a reference yet", transform=axes.transAxes, ha="center", fontsize=SMALL)

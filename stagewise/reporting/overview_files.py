@@ -1,43 +1,51 @@
-"""The overview of a run where people look first: as a file in its folder, and in TensorBoard."""
+"""The overview of a run where people look first: as a file in its folder, and in the loggers."""
 
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
+import xarray as xr
+from matplotlib.image import imsave
 
 from stagewise.errors import InputError
 from stagewise.files.writing import whole_file
 from stagewise.reporting import tags
+from stagewise.reporting.loggers.writer import RunWriter
 from stagewise.reporting.overview import overview
 from stagewise.reporting.tensorboard import rasterize
 from stagewise.runs.open import open_run
 from stagewise.runs.words import with_plain_names
 
 OVERVIEW_NAME = "overview.png"
+_DPI = 120
 
 
-def write_overview(writers: Sequence[SummaryWriter], folder: Path, step: int) -> Path | None:
-    """Draw the overview of a run, save it as ``overview.png`` and show it in TensorBoard.
+def write_overview(
+    writers: Sequence[RunWriter], folder: Path, step: int, *, run: xr.Dataset | None = None
+) -> Path | None:
+    """Draw the overview of a run, save it as ``overview.png`` and show it in the loggers.
 
     Args:
         writers: of the run.
         folder: of the run, with its store; its summary, if it is to be used, is written.
         step: training step of the image.
+        run: so far, where it goes on: scores of heads, which are read from event files, then wait for the end. It is
+            opened if None.
 
     Returns:
         Path of the file; None where no probe can be read.
     """
-    for writer in writers:
-        writer.flush()  # scores are read from what is on disk
+    if run is None:
+        for writer in writers:
+            writer.flush()  # scores are read from what is on disk
     path = folder / OVERVIEW_NAME
     with suppress(InputError):
-        figure = overview(with_plain_names(open_run(folder)))
+        figure = overview(with_plain_names(open_run(folder))) if run is None else overview(run, scores=())
+        figure.set_dpi(_DPI)
+        image = rasterize(figure)  # once: to place its panels takes most of the time
         with whole_file(path) as aside:
-            figure.savefig(aside, dpi=120, format="png")
-        if writers:
-            image = rasterize(figure)
-            for writer in writers:
-                writer.add_image(tags.OVERVIEW, image, global_step=step, dataformats="HWC")
+            imsave(aside, image, format="png", dpi=_DPI)
+        for writer in writers:
+            writer.add_image(tags.OVERVIEW, image, global_step=step, dataformats="HWC")
         return path
     return None

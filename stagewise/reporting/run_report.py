@@ -15,6 +15,7 @@ from stagewise.reporting.classes_page import classes_section
 from stagewise.reporting.control_curves import control_curves
 from stagewise.reporting.influence_curves import influence_curves
 from stagewise.reporting.llc_curves import llc_curves, llc_words
+from stagewise.reporting.sample_tables import no_ranking_words, sample_tables
 from stagewise.reporting.score_words import scores_markdown
 from stagewise.reporting.scores import Score, read_scores
 from stagewise.reporting.tensorboard import rasterize
@@ -58,10 +59,15 @@ def draw_run(run: xr.Dataset) -> dict[str, Figure]:
     return figures
 
 
-def _write_events(output: Path, figures: Mapping[str, Figure], step: int) -> None:
-    """Images for TensorBoard, in place of those of an earlier report."""
-    for earlier in output.glob("events.out.tfevents.*"):
+_EVENTS = "events.out.tfevents.*"
+
+
+def _write_events(folder: Path, output: Path, figures: Mapping[str, Figure], step: int) -> None:
+    """Images for TensorBoard, in place of those of an earlier report; a run that it shows already has its own."""
+    for earlier in output.glob(_EVENTS):
         earlier.unlink()
+    if any(folder.glob(_EVENTS)):
+        return
     with SummaryWriter(str(output)) as writer:
         for name, tag in _TAGS.items():
             if name in figures:
@@ -77,11 +83,11 @@ def write_run_report(
     figures: Mapping[str, Figure] | None = None,
     scores: Sequence[Score] | None = None,
 ) -> tuple[Path, SignChanges]:
-    """Writes ``report.md``, its figures and ``sign_changes.json``, and the figures for TensorBoard.
+    """Writes ``report.md``, its figures, ``sign_changes.json``, and images where TensorBoard does not show the run.
 
     Args:
         folder: of the run, where its scores are looked for.
-        run: as :func:`stagewise.runs.store.open_run` returns it, with group influence and two probes or more.
+        run: as :func:`~stagewise.runs.open.open_run` returns it, with group influence and two probes or more.
         output: folder for the files.
         chance: see :func:`~stagewise.runs.sign_changes.find_sign_changes`; also that of a stage boundary.
         figures: of :func:`draw_run`, where they are drawn already.
@@ -112,7 +118,7 @@ def write_run_report(
         figure.savefig(output / f"{name}.png", dpi=110)
         figure.set_layout_engine("none")  # its panels have their places, which take time to find
         pictures[name] = f"![{captions[name]}]({name}.png)\n\n*{captions[name]}*"
-    _write_events(output, figures, int(run["step"].values[-1]))
+    _write_events(folder, output, figures, int(run["step"].values[-1]))
     write_json(
         output / CHANGES_NAME,
         {
@@ -129,6 +135,11 @@ def write_run_report(
         changes.markdown(),
         "## Heads",
         scores_markdown(run, read_scores(folder) if scores is None else scores),
+    ]
+    samples = sample_tables(run)
+    parts += [
+        "## Most helpful and most harmful samples",
+        no_ranking_words(run) if samples is None else samples.markdown(),
     ]
     if has_llc(run):
         parts += ["## Learning coefficient", llc_words(run, chance=chance), pictures.pop("llc")]

@@ -46,7 +46,7 @@ def common_pairs(arms: Sequence[RunsOfArm], count: int = _MOST_PAIRS) -> list[tu
     ranked = [[(min(pair), max(pair)) for pair in order] for order in ranked]
     shared = set.intersection(*map(set, ranked))
     names = list(map(str, runs[0]["group"].values))
-    order = sorted(shared, key=lambda pair: (min(it.index(pair) for it in ranked), pair))[:count]
+    order = sorted(shared, key=lambda pair: (min(ranking.index(pair) for ranking in ranked), pair))[:count]
     return [(one, two) if names.index(one) <= names.index(two) else (two, one) for one, two in order]
 
 

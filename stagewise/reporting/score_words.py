@@ -41,10 +41,10 @@ def scores_markdown(run: xr.Dataset, scores: Sequence[Score]) -> str:
         if not found:
             parts.append(f"While {score.name} rises there are no probes in equilibrium around it.")
             continue
-        said = [f"{it.group} {it.before:+.2e} to {it.after:+.2e} (z {it.z:+.1f})" for it in found if it.sure] or [
-            "none beyond its errors"
-        ]
-        still = [it.group for it in found if not it.sure]
+        said = [
+            f"{flip.group} {flip.before:+.2e} to {flip.after:+.2e} (z {flip.z:+.1f})" for flip in found if flip.sure
+        ] or ["none beyond its errors"]
+        still = [flip.group for flip in found if not flip.sure]
         parts.append(
             f"**While {score.name} rises**, steps {rise[0]:,} to {rise[1]:,}, the influence of these groups on "
             f"themselves changes (within, nats²): {'; '.join(said)}."

@@ -1,10 +1,10 @@
 """Scores of circuits over a run: from the tables of a sweep, or from the event files of a training run."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from stagewise.reporting import tags
@@ -65,23 +65,14 @@ def read_scores(folder: Path) -> list[Score]:
 
 
 def _from_table(path: Path) -> dict[str, dict[int, float]]:
-    found: dict[str, dict[int, float]] = {name: {} for name in NAMES}
-    best: dict[int, float] = {}
-    with path.open(newline="") as lines:
-        for row in csv.DictReader(lines):
-            step = int(row["step"])
-            prefix = float(row["prefix_matching"] or "nan")
-            # The copying score belongs to the head with the best prefix matching, as in training.
-            leads = prefix > best.get(step, -1.0)
-            best[step] = max(prefix, best.get(step, -1.0)) if np.isfinite(prefix) else best.get(step, -1.0)
-            for name in NAMES:
-                if not row.get(name):
-                    continue
-                value, seen = float(row[name]), found[name]
-                if name == "copying":
-                    seen[step] = value if leads else seen.get(step, value)
-                else:
-                    seen[step] = max(value, seen.get(step, value)) if name in _OF_HEADS else value
+    table = pd.read_csv(path)
+    # The copying score belongs to the head with the best prefix matching, as in training.
+    ranked = table.sort_values("prefix_matching", ascending=False, kind="stable")
+    found = {}
+    for name in table.columns.intersection(NAMES):
+        by_step = (ranked if name == "copying" else table).groupby("step")[name]
+        values = by_step.first() if name == "copying" else by_step.max() if name in _OF_HEADS else by_step.last()
+        found[name] = values.dropna().to_dict()
     return found
 
 

@@ -40,8 +40,17 @@ LLC_LOCALIZED = "sampler/llc_localized_share"
 """Share of the learning coefficient that is the localization's, see :mod:`stagewise.influence.llc`."""
 LLC_SECONDS = "sampler/llc_seconds"
 """Time of chains of its own."""
-LLC_CURVES = "llc_curves"
+LLC_CURVES = "01_curves/learning_coefficient"
 """Image of the learning coefficients over a run, with intervals."""
+GRADIENT_CURVES = "01_curves/influence_within_and_gradients"
+"""Image of the group influence over a run beside *minus* the gradient dot product: negative = helpful in both."""
+
+NUM_WINDOWS = "transition/windows"
+"""Transition windows of a run, when it ends."""
+FIRST_PEAK = "transition/first_peak"
+"""Training step of the first window's peak; none where there is no window."""
+FLAGGED_SHARE = "sampler/flagged_share"
+"""Share of the probes that have a flag, when the run ends."""
 
 ACTIVE = "intervention/active"
 """1 while a window of an intervention is open, else 0; also 1 with weights of 1, in a placebo."""
@@ -51,6 +60,8 @@ CHANGES = "intervention/changes"
 RUN_SUMMARY = "run/summary"
 CLASSES = "run/classes"
 """Text: how many losses each group holds, and how many each two share."""
+SAMPLES = "run/samples"
+"""Text: the most helpful and the most harmful samples and pairs of samples, at the end of a run."""
 
 TOKENS = "influence/tokens"
 """Text: the tokens that influence one token most."""
@@ -90,7 +101,7 @@ def class_maps(part: str) -> str:
 
 def curves(part: str) -> str:
     """Returns the image of the group influence over a run, with intervals."""
-    return f"influence/curves/{part}"
+    return f"01_curves/influence_{part}"
 
 
 def gradient_dot(group: str, group_j: str) -> str:

@@ -1,26 +1,29 @@
-"""TensorBoard beyond scalars: chart layout, matrices, text. Other loggers get the scalars alone."""
+"""Loggers beyond scalars: matrices, pictures, text, and TensorBoard's chart layout."""
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.influence.groups import Groups
 from stagewise.influence.split import PARTS
 from stagewise.reporting import tags
 from stagewise.reporting.class_maps import class_maps
+from stagewise.reporting.gradient_curves import gradient_curves, has_gradients
 from stagewise.reporting.influence_curves import influence_curves
 from stagewise.reporting.llc_curves import llc_curves
+from stagewise.reporting.loggers.writer import RunWriter
 from stagewise.reporting.sample_map import matrix_figure, show_matrix
 from stagewise.reporting.token_figure import token_figure
 from stagewise.reporting.token_influence import TokenInfluence, token_markdown
+from stagewise.runs.curves import curve_pairs
 from stagewise.runs.learning_coefficients import has_llc
+from stagewise.runs.strongest import strongest_pairs
 
 
 def rasterize(figure: Figure) -> NDArray[np.uint8]:
@@ -35,7 +38,13 @@ def _exactly(tag: str) -> str:
     return f"^{re.escape(tag)}$"
 
 
-def write_layout(writers: Iterable[SummaryWriter], groups: Groups, *, control: bool = False) -> None:
+def write_layout(
+    writers: Iterable[RunWriter],
+    groups: Groups,
+    *,
+    control: bool = False,
+    scalars: Collection[str] | None = None,
+) -> None:
     """Charts of the custom-scalars page.
 
     The within part first, where signs flip: of all pairs of groups together, then of each two that have pairs of losses
@@ -46,62 +55,73 @@ def write_layout(writers: Iterable[SummaryWriter], groups: Groups, *, control: b
         writers: of the run.
         groups: over the observed set.
         control: whether the run has loss-free controls, which then stand in the charts of two groups.
+        scalars: tags of groups and pairs that are logged, see
+            :func:`~stagewise.reporting.chosen_scalars.choose_scalars`; all if None. Charts have no other lines.
     """
+
+    def lines(*wanted: str) -> list[str]:
+        return [_exactly(tag) for tag in dict.fromkeys(wanted) if scalars is None or tag in scalars]
+
     pairs = [(groups.names[row], groups.names[column]) for row, column in np.argwhere(np.triu(groups.has_pairs))]
-    within = {(name, other): _exactly(tags.influence("within", name, other)) for name, other in pairs}
-    layout = {
+    within = {pair: lines(tags.influence("within", *pair)) for pair in pairs}
+    with_control = {pair: own + (lines(tags.control(*pair)) if control and own else []) for pair, own in within.items()}
+    parts = {pair: lines(*(tags.influence(part, *pair) for part in PARTS)) for pair in pairs}
+    together = [tag for own in within.values() for tag in own]
+    charts = {
         "influence within phases": {
-            "BIF within, all pairs (nats^2, negative = helpful)": ["Multiline", list(within.values())]
-        }
-        | {
-            f"BIF within, {name} ~ {other} (nats^2, negative = helpful)": [
-                "Multiline",
-                [tag, *([_exactly(tags.control(name, other))] if control else [])],
-            ]
-            for (name, other), tag in within.items()
+            "BIF within, all pairs (nats^2, negative = helpful)": together,
+            **{
+                f"BIF within, {name} ~ {other} (nats^2, negative = helpful)": chart
+                for (name, other), chart in with_control.items()
+            },
         },
         "influence, all parts": {
-            f"BIF {name} ~ {other} (nats^2, negative = helpful)": [
-                "Multiline",
-                [_exactly(tags.influence(part, name, other)) for part in PARTS],
-            ]
-            for name, other in pairs
+            f"BIF {name} ~ {other} (nats^2, negative = helpful)": chart
+            for (name, other), chart in parts.items()
+            if len(chart) > 1
         },
         "transitions": {
             "signal, and the noise that was subtracted from it (nats)": [
-                "Multiline",
-                [_exactly(tags.SIGNAL), _exactly(tags.THRESHOLD)],
+                _exactly(tags.SIGNAL),
+                _exactly(tags.THRESHOLD),
             ],
-            "loss of each group (nats)": ["Multiline", [_exactly(tags.group_loss(name)) for name in groups.names]],
-            "local learning coefficient, all and each group": [
-                "Multiline",
-                [_exactly(tag) for tag in dict.fromkeys([tags.LLC_ALL, *map(tags.llc, groups.names)])],
-            ],
+            "loss of each group (nats)": lines(*map(tags.group_loss, groups.names)),
+            "local learning coefficient, all and each group": list(
+                dict.fromkeys([_exactly(tags.LLC_ALL), *lines(*map(tags.llc, groups.names))])
+            ),
         },
     }
+    layout = {
+        category: {title: ["Multiline", chart] for title, chart in inside.items() if chart}
+        for category, inside in charts.items()
+    }
     for writer in writers:
-        writer.add_custom_scalars(layout)
+        writer.add_custom_scalars({category: inside for category, inside in layout.items() if inside})
 
 
 _SPACING = 1.05
 """Images are at least about this factor apart in training steps: TensorBoard shows ten of a run."""
 
+CURVES_SPACING = 1.25
+"""Of images of a whole run, each of which shows what the ones before it did."""
 
-def images_due(previous: int | None, step: int) -> bool:
+
+def images_due(previous: int | None, step: int, *, spacing: float = _SPACING) -> bool:
     """True if a probe is drawn: always where probes are 5 % apart or more, and at that spacing where they are closer.
 
     Args:
         previous: training step of the probe before it; None for the first.
         step: of the probe.
+        spacing: factor between the training steps of images, above 1.
     """
-    return previous is None or _interval(previous) < _interval(step)
+    return previous is None or _interval(previous, spacing) < _interval(step, spacing)
 
 
-def _interval(step: int) -> int:
-    return math.floor(math.log(step) / math.log(_SPACING)) if step > 0 else -1
+def _interval(step: int, spacing: float) -> int:
+    return math.floor(math.log(step) / math.log(spacing)) if step > 0 else -1
 
 
-def write_matrices(writers: Sequence[SummaryWriter], probe: xr.Dataset) -> None:
+def write_matrices(writers: Sequence[RunWriter], probe: xr.Dataset) -> None:
     """Images of the BIF between samples, in the fixed order of the observed set."""
     if not writers:
         return
@@ -122,31 +142,64 @@ def write_matrices(writers: Sequence[SummaryWriter], probe: xr.Dataset) -> None:
             writer.add_image(tags.matrix(part), image, global_step=step, dataformats="HWC")
 
 
-def write_run_pictures(writers: Sequence[SummaryWriter], run: xr.Dataset, *, part: str = "within") -> None:
-    """Images of a whole run, at its last step: class maps, and curves of influence and LLC with their intervals.
+def write_run_pictures(writers: Sequence[RunWriter], run: xr.Dataset, *, part: str = "within") -> None:
+    """Images of a whole run, at its last step: class maps, and the curves of :func:`write_curves`.
 
     Args:
         writers: of the run.
         run: as :func:`stagewise.runs.store.open_run` returns it.
         part: ``within``, ``drift``, ``between`` or ``total``.
     """
+    if writers:
+        _write_figure(writers, tags.class_maps(part), class_maps(run, part=part), run)
+        write_curves(writers, run, part=part)
+
+
+def write_curves(
+    writers: Sequence[RunWriter], run: xr.Dataset, *, part: str = "within", only_influence: bool = False
+) -> None:
+    """Images of the curves of a run so far, at its last step, unsmoothed and with intervals.
+
+    Influence of the nine strongest pairs of groups, the same beside minus the gradient dot product where the run has
+    it, and the learning coefficients. TensorBoard's own charts smooth a peak away and leave outliers out of their
+    scale.
+
+    Args:
+        writers: of the run.
+        run: as :func:`stagewise.runs.store.open_run` returns it.
+        part: ``within``, ``drift``, ``between`` or ``total``.
+        only_influence: leaves out all but influence, as while a run goes on: a picture takes a third of a second.
+    """
     if not writers:
         return
-    step = int(run["step"].values[-1])
-    figures = [
-        (tags.class_maps(part), class_maps(run, part=part)),
-        (tags.curves(part), influence_curves(run, part=part)),
-    ]
+    pairs = shown_pairs(run, part)
+    if pairs:
+        _write_figure(writers, tags.curves(part), influence_curves(run, pairs, part=part), run)
+    if only_influence:
+        return
+    if pairs and part == "within" and has_gradients(run):
+        _write_figure(writers, tags.GRADIENT_CURVES, gradient_curves(run, pairs), run)
     if has_llc(run):
-        figures.append((tags.LLC_CURVES, llc_curves(run)))
-    for tag, figure in figures:
-        image = rasterize(figure)
-        for writer in writers:
-            writer.add_image(tag, image, global_step=step, dataformats="HWC")
+        _write_figure(writers, tags.LLC_CURVES, llc_curves(run), run)
+
+
+def shown_pairs(run: xr.Dataset, part: str = "within") -> list[tuple[str, str]]:
+    """Returns the pairs whose curves are drawn: all of a run with nine at most, else the nine strongest so far."""
+    strongest = strongest_pairs(run, run.sizes["group"] ** 2, part=part)
+    return curve_pairs(run) if len(strongest) <= _MOST_PANELS else strongest[:_MOST_PANELS]
+
+
+_MOST_PANELS = 9
+
+
+def _write_figure(writers: Sequence[RunWriter], tag: str, figure: Figure, run: xr.Dataset) -> None:
+    image = rasterize(figure)
+    for writer in writers:
+        writer.add_image(tag, image, global_step=int(run["step"].values[-1]), dataformats="HWC")
 
 
 def write_token_influence(
-    writers: Sequence[SummaryWriter], influence: TokenInfluence, step: int, *, title: str | None = None
+    writers: Sequence[RunWriter], influence: TokenInfluence, step: int, *, title: str | None = None
 ) -> None:
     """Logs the tokens that influence one token most: the coloured text as an image, and a table under the Text tab.
 
@@ -164,7 +217,7 @@ def write_token_influence(
         writer.add_image(tags.TOKEN_COLOURS, image, global_step=step, dataformats="HWC")
 
 
-def write_text(writers: Iterable[SummaryWriter], tag: str, text: str, step: int) -> None:
+def write_text(writers: Iterable[RunWriter], tag: str, text: str, step: int) -> None:
     """Markdown under the Text tab."""
     for writer in writers:
         writer.add_text(tag, text, global_step=step)

@@ -38,7 +38,7 @@ FIGURES = {
 }
 """Figures of a run by kind, each a public function that takes the run first.
 
-By name: the modules of figures import this one, and matplotlib is only loaded for a figure.
+As dotted names: the modules of figures import this one, and load matplotlib.
 """
 
 _OF_SIGNALS = ("signal", "anchor_loss", "shift")
@@ -48,12 +48,12 @@ _OF_SIGNALS = ("signal", "anchor_loss", "shift")
 class RunAccessor:
     """Accessor of a run: curves with intervals, windows, sign changes, learning coefficients, samples, a verdict.
 
-    ``import stagewise.runs.accessor`` gives it to every data set; :func:`~stagewise.runs.open.open_run` does so too. It
-    takes a whole run, probes of one (``run.sel(step=...)``), or what ``Prober.probe`` returns.
+    Registered by ``import stagewise.runs.accessor``, hence by :func:`~stagewise.runs.open.open_run`. Works on a run, a
+    selection of its probes (``run.sel(step=...)``), or the result of ``Prober.probe``.
     """
 
     def __init__(self, run: xr.Dataset) -> None:
-        """Nothing is computed yet.
+        """Computes nothing yet.
 
         Args:
             run: data set of a run or of one probe.
@@ -77,7 +77,7 @@ class RunAccessor:
         """Run, with an axis of steps.
 
         Raises:
-            InputError: the data set is of no run.
+            InputError: the data set is not a run.
         """
         run = self._given
         if "step" in run.dims:
@@ -93,7 +93,7 @@ class RunAccessor:
         return run if reference is None else run.assign_coords(reference_step=("step", [int(reference)]))
 
     def _with(self, *names: str) -> xr.Dataset:
-        """Returns the run, which has these variables.
+        """Returns the run after checking that it has these variables.
 
         Raises:
             InputError: it lacks one.
@@ -116,10 +116,10 @@ class RunAccessor:
 
     @property
     def probes(self) -> xr.Dataset:
-        """Facts of each probe, over ``step``: equilibrium, flags, chains, R-hat, effective draws, signal, seconds, ...
+        """Properties of each probe, over ``step``: equilibrium, flags, chains, R-hat, effective draws, signal, time.
 
-        Every variable of the run with one value a probe, in the order of ``docs/variables.md``, and ``chains``: those
-        that influence and its errors are from. ``.to_dataframe()`` makes a table of it.
+        All variables with one value per probe, in the order of ``docs/variables.md``, and ``chains``, the number of
+        chains behind influence and its errors. ``.to_dataframe()`` converts to a table.
         """
         run = self._run
         known = [variable.name for variable in VARIABLES]
@@ -180,8 +180,8 @@ class RunAccessor:
             signal: one of :func:`~stagewise.phases.signal_table.signal_table`, such as ``between``, ``losses_alone``,
                 ``within/A~B`` or ``contrast/A~B``.
             min_prominence: least prominence of a peak, as a fraction of the largest value; that of the run if None.
-            online: also the windows that this detector would have opened while the run went on.
-            num_critical: samples that are named with each window.
+            online: detector whose windows during the run are added.
+            num_critical: number of samples listed with each window.
 
         Raises:
             InputError: no such signal, one without windows, or a setting out of range.
@@ -209,7 +209,7 @@ class RunAccessor:
         """Finds turns of learning coefficients, see :func:`~stagewise.phases.stage_boundaries.stage_boundaries`.
 
         Args:
-            signals: ``llc`` and ``llc/<group>``; all of them if none is named.
+            signals: ``llc`` and ``llc/<group>``; all by default.
             chance: probability with which noise alone makes one in a curve.
 
         Raises:
@@ -248,16 +248,16 @@ class RunAccessor:
             confidence: of the interval, 0 to 1.
 
         Raises:
-            InputError: no probe at that step, a setting out of range, or matrices that the run does not keep.
+            InputError: no probe at that step, a setting out of range, or matrices that are not stored.
         """
         return top_samples(self._run, step, n, on=on, part=part, confidence=confidence)
 
     @checked
     def verdict(self, *, thresholds: Thresholds | None = None) -> Verdict:
-        """Judges what can be read off the curves, see :func:`~stagewise.runs.verdict.judge`.
+        """Assesses what can be read off the curves, see :func:`~stagewise.runs.verdict.judge`.
 
         Args:
-            thresholds: limits of the run's flags; the usual ones if None.
+            thresholds: limits of the run's flags; the defaults if None.
 
         Raises:
             InputError: the data set lacks its settings.
@@ -280,8 +280,8 @@ class RunAccessor:
         """Returns the figure of a run.
 
         Args:
-            kind: one of :data:`FIGURES`: ``overview`` (all that matters on one page), ``influence`` (curves of groups
-                with intervals and sign changes), ``classes`` (maps of all pairs of groups), ``control`` (beside the
+            kind: one of :data:`FIGURES`: ``overview`` (the main results on one page), ``influence`` (curves of groups
+                with intervals and sign changes), ``classes`` (maps of all pairs of groups), ``control`` (with the
                 loss-free control), ``llc`` (learning coefficients), ``samples`` (a matrix), ``tokens`` (coloured text).
             args: of the figure's function, after the run.
             settings: of the figure's function.
@@ -290,7 +290,7 @@ class RunAccessor:
             A matplotlib figure, shown by a notebook and saved by ``.savefig(path)``.
 
         Raises:
-            InputError: no such kind, or the run lacks the data of the figure.
+            InputError: unknown kind, or the run lacks the data of the figure.
         """
         require(kind in FIGURES, "kind", repr(kind), f"one of {', '.join(FIGURES)}", "'influence' is the default")
         module, _, name = FIGURES[kind].rpartition(".")

@@ -1,4 +1,4 @@
-"""Table of the influence through several parts of a model, such as heads."""
+"""Table of influence through several components of a model, such as heads."""
 
 import math
 from collections.abc import Mapping
@@ -21,26 +21,26 @@ COEFFICIENTS = ("group_llc", "group_llc_se", "llc", "llc_se", "llc_localized_sha
 
 
 def component_table(results: Mapping[str, xr.Dataset], *, part: str = "within") -> xr.Dataset:
-    """Puts the group influence of chains that moved different parts of a model side by side.
+    """Combines the group influence of chains that moved different components of a model.
 
-    Heights compare between components only as far as the components do: at one localization, a chain that moves more
-    weights goes further. Compare heads with heads.
+    Values are comparable only between similar components: at the same localization, a chain over more weights moves
+    further. Compare heads with heads.
 
     Args:
         results: by name of the component, e.g. ``layer1.head0``: runs as
-            :func:`stagewise.runs.store.open_run` returns them, or single probes, at the same steps, over the same
+            :func:`~stagewise.runs.open.open_run` returns them, or single probes, at the same steps, over the same
             groups, at the same ``nbeta``, ``localization`` and centring.
         part: ``within``, ``drift``, ``between`` or ``total``.
 
     Returns:
         Data set over ``component``, ``group``, ``group_j`` and ``step``: ``group_bif`` (minus the covariance, nats^2,
         negative = helpful), ``group_bif_se`` (jackknife over chains, nats^2; NaN where unknown or out of equilibrium),
-        ``chains`` [component, step] that the error is from, ``moved_weights`` [component], 0 where the result does not
-        tell, and the (weight- and data-refined) learning coefficients: ``group_llc``, ``group_llc_se`` [component,
-        group, step], and ``llc``, ``llc_se``, ``llc_localized_share`` [component, step]; NaN where a result has none.
+        ``chains`` [component, step] that the error is from, ``moved_weights`` [component], 0 if unknown, and the
+        (weight- and data-refined) learning coefficients: ``group_llc``, ``group_llc_se`` [component,
+        group, step], and ``llc``, ``llc_se``, ``llc_localized_share`` [component, step]; NaN if a result has none.
 
     Raises:
-        InputError: no component, no such part, or results that do not fit together.
+        InputError: no component, unknown part, or incompatible results.
     """
     if not results:
         raise InputError("got no component; expected at least one; pass a mapping from its name to its data set")
@@ -58,7 +58,7 @@ def component_table(results: Mapping[str, xr.Dataset], *, part: str = "within") 
             if run.attrs.get(setting) != first.attrs.get(setting):
                 raise InputError(
                     f"got {setting} {run.attrs.get(setting)} for {name!r} and {first.attrs.get(setting)} for "
-                    f"{first_name!r}; expected one setting: influence at different ones does not compare; sample again"
+                    f"{first_name!r}; expected one setting: influence at different ones is not comparable; sample again"
                 )
     names = xr.DataArray(np.array(list(runs), dtype=object), dims="component")
     stacked = {
@@ -86,7 +86,7 @@ def component_table(results: Mapping[str, xr.Dataset], *, part: str = "within") 
 
 
 def write_component_csv(path: Path, table: xr.Dataset) -> Path:
-    """Writes a table as CSV, aside and renamed; returns the path.
+    """Writes a table as CSV, atomically; returns the path.
 
     Columns: component, group, group_j, step, group_bif (nats^2, negative = helpful), group_bif_se, chains,
     moved_weights, and the learning coefficients, pure numbers: group_llc and group_llc_se of ``group``, llc, llc_se and
@@ -109,12 +109,12 @@ class Leader:
 
     Attributes:
         component: its name.
-        steps: the probes that this is taken over.
+        steps: of the probes in the mean.
         influence: its group influence, mean over these probes, nats^2, negative = helpful.
         error: its standard error, nats^2; NaN where unknown.
-        runner_up: the next component; None with a single one.
-        margin: by how much it exceeds the next one in size, nats^2, 0 or more; NaN with a single one.
-        margin_error: standard error of the margin, nats^2, the two errors taken as independent; NaN where unknown. A
+        runner_up: second component; None with a single one.
+        margin: difference to the second in absolute value, nats^2, 0 or more; NaN with a single one.
+        margin_error: standard error of the margin, nats^2, assuming independent errors; NaN if unknown. A
             margin of less than two or three of them (more with few chains) does not separate the two components.
     """
 
@@ -130,18 +130,18 @@ class Leader:
 def leading_component(
     table: xr.Dataset, group: str, *, step: int | None = None, window: tuple[int, int] | None = None
 ) -> Leader:
-    """Finds the component with the largest influence, in size, of a group on itself.
+    """Returns the component with the largest absolute influence of a group on itself.
 
     Args:
         table: from :func:`component_table`.
         group: a group of it, with losses in two samples at least.
         step: at this probe.
         window: over the probes from the first step to the second, both included: the mean over them. Its error is the
-            mean of their errors, as if they erred alike: with common random numbers they nearly do. With neither
+            mean of their errors, assuming full correlation, which nearly holds with common random numbers. With neither
             ``step`` nor ``window``, over all probes.
 
     Raises:
-        InputError: both are given, no such group or step, no probe in the window, or no influence that is known there.
+        InputError: both are given, unknown group or step, no probe in the window, or no known influence there.
     """
     require(step is None or window is None, "step and window", (step, window), "one of them", "leave one out")
     known = [str(name) for name in table["group"].values]
@@ -152,7 +152,7 @@ def leading_component(
     where = f"steps {first} to {last}"
     require(len(inside) > 0, "window", where, f"a probe in it; there are {_few(steps.tolist())}", "widen it")
     own = table[["group_bif", "group_bif_se"]].sel(group=group, group_j=group, step=inside)
-    # Without skipping: a component that lacks a probe has no mean to compare.
+    # Without skipping NaN: means over fewer probes are not comparable.
     mean = own.mean("step", skipna=False)
     values, errors = mean["group_bif"].values, mean["group_bif_se"].values
     size = np.abs(values)
@@ -177,7 +177,7 @@ def leading_component(
 
 
 def _over_steps(name: str, run: xr.Dataset, part: str) -> xr.Dataset:
-    """One part of the influence of a run or a probe, with an axis of steps, and its chains."""
+    """Returns one part of the influence of a run or a probe, with an axis of steps, and its chains."""
     if "group_bif" not in run or "group_bif_se" not in run:
         raise InputError(
             f"got a data set without group_bif and group_bif_se for {name!r}; expected a run or a probe; pass what "
@@ -188,7 +188,7 @@ def _over_steps(name: str, run: xr.Dataset, part: str) -> xr.Dataset:
     chosen = run[["group_bif", "group_bif_se"]].sel(part=part, drop=True).assign(chains=chain_counts(run))
     chosen["group_bif_se"] = chosen["group_bif_se"].where(equilibrated_probes(run))
     for variable in COEFFICIENTS:
-        # Runs of an earlier version have none, nor have those that leave it out.
+        # Missing in runs of an earlier version, or if disabled.
         like = run["group_bif"].isel(part=0, group_j=0, drop=True)
         like = like if variable.startswith("group") else like.isel(group=0, drop=True)
         chosen[variable] = run[variable] if variable in run else xr.full_like(like, np.nan)

@@ -23,11 +23,11 @@ class ControlledPair:
     Attributes:
         group: whose weight.
         group_j: whose loss.
-        probes: that were looked at.
-        effects: among them.
+        probes: number of probes.
+        effects: number of probes with an effect.
         beyond: effects that differ from the control, chain by chain: the landscape contributes to them.
         alike: effects that do not differ from a control which itself differs from zero, with the same sign: they
-            survive without any loss, and say nothing about the landscape beyond the gradients.
+            survive without the loss, and contain nothing about the landscape beyond gradients.
         ratio: control over probe, median over the effects; NaN without one.
     """
 
@@ -57,10 +57,10 @@ class ControlledPair:
 
 @dataclass(frozen=True)
 class ControlFindings:
-    """All pairs of a run.
+    """Comparison for all pairs of a run.
 
     Attributes:
-        pairs: each once, those without a pair of losses in two samples left out.
+        pairs: each once, without those that have no losses in different samples.
         confidence: of Student's t at one probe.
     """
 
@@ -82,12 +82,12 @@ class ControlFindings:
         """Returns a paragraph and a table."""
         chance = 100 * (1 - self.confidence)
         said = (
-            "The chains were run once more without the loss (nbeta 0), from the same noise. What influence remains is "
+            "The chains were repeated without the loss (nbeta 0), with the same noise. The remaining influence is "
             "that of the gradients: their dot product over localization, up to second order. **An effect that the "
             "control shows at the same size says nothing about the curvature of the loss landscape.** An effect is an "
             f"influence within the probe alone that differs from zero; it goes beyond where probe and control differ, "
             f"chain by chain, by Student's t at {100 * self.confidence:g} % (by chance alone {chance:.2g} of 100 do; "
-            "with common noise such accidents recur at neighbouring probes)."
+            "with common noise these recur at neighbouring probes)."
         )
         header = "| influence | probes | effects | beyond | alike | undecided | control / probe | most |"
         rows = [
@@ -99,7 +99,7 @@ class ControlFindings:
 
 
 def controlled_probes(run: xr.Dataset) -> xr.Dataset | None:
-    """Returns the probes of a run that have a control with two chains or more; None where there are none."""
+    """Returns the probes of a run that have a control with two chains or more; None if there are none."""
     if "control_group_bif" not in run or "step" not in run.dims:
         return None
     chosen = run.isel(step=(run["control_chains"] >= 2).values)
@@ -120,14 +120,14 @@ def group_pairs(run: xr.Dataset) -> Iterator[tuple[str, str]]:
 def control_findings(run: xr.Dataset, confidence: float = 0.95) -> ControlFindings | None:
     """Compares every effect with its control.
 
-    Probes out of equilibrium are left out by their own diagnostics; the reference has no part in a control.
+    Probes out of equilibrium are left out; the reference does not matter here.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
         confidence: of Student's t, at one probe and for one pair, 0 to 1.
 
     Returns:
-        None where no probe in equilibrium has a control with two chains.
+        None if no probe in equilibrium has a control with two chains.
 
     Raises:
         InputError: ``confidence`` out of range.

@@ -19,7 +19,7 @@ def refuse_unknown_groups(run: xr.Dataset, groups: Iterable[str]) -> None:
     """Refuses a group that a run does not have.
 
     Raises:
-        InputError: with the groups that there are, and the name that was perhaps meant.
+        InputError: lists the groups, and suggests a similar name.
     """
     known = [str(name) for name in run["group"].values] if "group" in run.coords else []
     for group in groups:
@@ -91,16 +91,16 @@ def curve_pairs(run: xr.Dataset) -> list[tuple[str, str]]:
 def sure_flips(
     run: xr.Dataset, group: str, group_j: str, *, part: str = "within", min_z: float = 3.0
 ) -> list[SignFlip]:
-    """Changes of sign of the influence of two classes of a run, by as many degrees of freedom as it has chains less 1.
+    """Returns the sign changes of the influence between two groups of a run, by Student's t.
 
-    A probe that lost chains has fewer: the smallest number of the probes counts for all of them. Probes with a single
-    chain, which have no error, are left out, and so are those out of equilibrium, see
+    Degrees of freedom are one less than the chains of the probe with the fewest. Probes with a single chain, which have
+    no error, are left out, as are those out of equilibrium, see
     :func:`~stagewise.influence.chain_counts.equilibrated_probes`.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
-        group: one class.
-        group_j: the other one.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
+        group: group whose weight changes.
+        group_j: group whose loss responds.
         part: ``within``, ``drift``, ``between`` or ``total``.
         min_z: see :func:`stagewise.phases.flips.find_flips`.
     """
@@ -115,10 +115,10 @@ def sure_flips(
 
 
 def flip_degrees(run: xr.Dataset) -> float | None:
-    """Returns degrees of freedom that :func:`sure_flips` goes by; None where no probe in equilibrium has two chains.
+    """Returns the degrees of freedom in :func:`sure_flips`; None if no probe in equilibrium has two chains.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
     """
     counts = np.broadcast_to(chain_counts(run).values, run["step"].shape)[usable_probes(run)]
     return float(counts.min()) - 1 if counts.size else None
@@ -128,6 +128,6 @@ def usable_probes(run: xr.Dataset) -> np.ndarray:
     """Marks probes with a valid error, ``[step]``: two chains or more, in equilibrium.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
     """
     return (np.broadcast_to(chain_counts(run).values, run["step"].shape) >= 2) & settled_probes(run)

@@ -22,24 +22,24 @@ def flag_counts(run: xr.Dataset) -> dict[str, int]:
     """Counts the probes of a run with each kind of flag, most frequent first; empty if the run lacks flags.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
     """
     counts = Counter(name for row in _names(run) for name in row)
     return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
 
 
 def _names(run: xr.Dataset) -> list[list[str]]:
-    told = run["flag_names"].values.tolist() if "flag_names" in run else [""] * run.sizes["step"]
-    return [[name for name in str(words).split(", ") if name in FLAG_NAMES] for words in told]
+    names = run["flag_names"].values.tolist() if "flag_names" in run else [""] * run.sizes["step"]
+    return [[name for name in str(words).split(", ") if name in FLAG_NAMES] for words in names]
 
 
 def flag_line(flags: Mapping[str, int], flagged: int, probes: int) -> str:
-    """Says how many probes were flagged and for what, as a sentence.
+    """Describes the number of flagged probes and their flags, in a sentence.
 
     Args:
-        flags: name of each kind of flag to the number of probes that have it.
-        flagged: probes with a flag.
-        probes: probes that were kept.
+        flags: name of a flag to the number of probes with it.
+        flagged: number of probes with a flag.
+        probes: number of probes.
     """
     if not flagged:
         return f"none of {probes} probes."
@@ -50,10 +50,10 @@ def flag_line(flags: Mapping[str, int], flagged: int, probes: int) -> str:
 
 
 def unsettled_words(run: xr.Dataset) -> str | None:
-    """Says how many probes are out of equilibrium, and by which flags; None where none is.
+    """Describes the number of probes out of equilibrium and their flags; None if there are none.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
     """
     settled = settled_probes(run)
     if settled.all():

@@ -12,12 +12,12 @@ from stagewise.runs.equilibrium import settled_probes
 
 @dataclass(frozen=True)
 class RunFigures:
-    """Medians are over probes in equilibrium, over all where there are none; None where not known.
+    """Quantities behind a verdict. Medians are over probes in equilibrium, over all if there are none; None if unknown.
 
     Attributes:
         probes: that were kept.
-        settled: of them in equilibrium; None where the run lacks this.
-        chains: of the settings.
+        settled: number in equilibrium; None if unknown.
+        chains: in the settings.
         draws: of each chain.
         effective: effective draws of the mean losses of groups, median.
         heat: of minibatches, median.
@@ -26,7 +26,7 @@ class RunFigures:
             95 %.
         told_pairs: pairs that differ from zero at more than half of these probes.
         half_width: half an interval over the value, median of those that differ from zero.
-        wide: the same of all.
+        wide: the same for all.
         centering: of the within part; empty where unknown.
         sgld: settings of the sampler.
     """
@@ -47,10 +47,10 @@ class RunFigures:
 
 
 def run_figures(run: xr.Dataset) -> RunFigures:
-    """Takes them from a run.
+    """Computes them from a run.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it, with group influence.
+        run: as :func:`~stagewise.runs.open.open_run` returns it, with group influence.
 
     Raises:
         InputError: the data set lacks its settings.
@@ -75,7 +75,7 @@ def run_figures(run: xr.Dataset) -> RunFigures:
         )
         if sure.mean() > 0.5:
             told_pairs.append(group if group == group_j else f"{group} ~ {group_j}")
-    told = np.concatenate(shares) if shares else np.zeros(0, dtype=bool)
+    significant = np.concatenate(shares) if shares else np.zeros(0, dtype=bool)
     width = np.concatenate(widths) if widths else np.zeros(0)
     return RunFigures(
         probes=run.sizes["step"],
@@ -85,9 +85,9 @@ def run_figures(run: xr.Dataset) -> RunFigures:
         effective=_median(run, "ess_groups", inside),
         heat=_median(run, "minibatch_noise", inside),
         dropped=int(run["chains_dropped"].fillna(0).sum()) if "chains_dropped" in run else 0,
-        told_share=float(told.mean()) if told.size else None,
+        told_share=float(significant.mean()) if significant.size else None,
         told_pairs=tuple(told_pairs),
-        half_width=float(np.median(width[told])) if told.any() else None,
+        half_width=float(np.median(width[significant])) if significant.any() else None,
         wide=float(np.median(width)) if width.size else None,
         centering=str(run.attrs.get("centering", "")),
         sgld=dict(sgld),

@@ -1,4 +1,4 @@
-"""Many probes as one data set."""
+"""Concatenation of probes to one data set."""
 
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
@@ -12,17 +12,17 @@ _STEP = "step"
 
 
 def joined(probes: Mapping[int, Content]) -> xr.Dataset:
-    """Puts probes behind each other, with the axis ``step`` in front.
+    """Concatenates probes along a new first axis ``step``.
 
-    Those that have the same arrays of the same sizes are stacked at once; where others are among them (with a control,
-    with a chain less), xarray fills what they lack with NaN.
+    Probes with the same arrays and sizes are stacked at once; between different ones (with a control, with fewer
+    chains), xarray fills missing values with NaN.
 
     Args:
         probes: by training step, at least one, each with the attribute ``reference_step``.
 
     Returns:
         Variables over ``step`` and their own axes, in the order of their names; coordinates ``step`` and
-        ``reference_step``, and those of the probes. Attributes that probes do not agree on are left out.
+        ``reference_step``, and those of the probes. Attributes that differ between probes are dropped.
     """
     alike: dict[Hashable, list[int]] = {}
     for step, probe in probes.items():
@@ -41,7 +41,7 @@ def joined(probes: Mapping[int, Content]) -> xr.Dataset:
         )
         run = run.isel(step=np.argsort(run[_STEP].values))
         for axis in ("group", "group_j"):
-            # Where probes have lost a group with its samples: an outer join sorts.
+            # Restores the order of groups, which an outer join sorts.
             names = dict.fromkeys(name for stack in stacks if axis in stack.coords for name in stack[axis].values)
             if axis in run.coords and run[axis].values.tolist() != list(names):
                 run = run.sel({axis: list(names)})
@@ -53,7 +53,7 @@ def joined(probes: Mapping[int, Content]) -> xr.Dataset:
 
 
 def _numbered(stacks: list[xr.Dataset]) -> list[xr.Dataset]:
-    """Returns samples by their numbers everywhere, where some of a run were left out in one of the stacks."""
+    """Returns stacks with the coordinate of sample numbers, if samples were left out in one of them."""
     axes = ("sample", "sample_j")
     if not any(axis in stack.coords for stack in stacks for axis in axes):
         return stacks
@@ -66,7 +66,7 @@ def _numbered(stacks: list[xr.Dataset]) -> list[xr.Dataset]:
 
 
 def _layout(probe: Content) -> Hashable:
-    """Equal for probes whose arrays can be stacked: coordinates count with their values."""
+    """Returns a key that is equal for probes whose arrays can be stacked, with the same coordinates."""
     return tuple(
         (name, entry.axes, entry.values.shape, entry.values.dtype.str, _key(entry) if name in probe.coordinates else "")
         for name, entry in sorted(probe.entries.items())
@@ -97,7 +97,7 @@ def _stacked(probes: Mapping[int, Content]) -> xr.Dataset:
 
 
 def _agreed(found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns attributes, as JSON has them, without those that differ; one that some lack counts."""
+    """Returns the attributes, in JSON form, without those that differ or that some lack."""
     agreed: dict[str, Any] = {}
     differing: set[str] = set()
     for attributes in found:

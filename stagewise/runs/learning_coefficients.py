@@ -11,19 +11,19 @@ ALL_LOSSES = "all losses"
 """Name of the first curve."""
 
 _RHAT_LIMIT = 1.1
-"""Of chains of their own; those of influence have flags."""
+"""Of separate chains; those of influence have flags."""
 
 
 def has_llc(run: xr.Dataset) -> bool:
-    """True if the probes of a run measured the learning coefficient."""
+    """Returns True if the run has learning coefficients."""
     return "llc" in run and bool(np.isfinite(run["llc"].values).any())
 
 
 def no_llc_words(run: xr.Dataset) -> str:
-    """Reason why a run has no learning coefficient, and the setting that gives one.
+    """Returns the reason why a run has no learning coefficient, and the setting to change.
 
     Args:
-        run: for which :func:`has_llc` is false.
+        run: one for which :func:`has_llc` is False.
     """
     if "llc" not in run:
         return (
@@ -56,7 +56,7 @@ def llc_table(run: xr.Dataset, *, confidence: float = 0.95) -> xr.Dataset:
     Returns:
         ``value``, ``se`` (over chains), ``low``, ``high`` (NaN with one chain and out of equilibrium) and
         ``localized_share`` over ``group`` (:data:`ALL_LOSSES`, then the groups) and ``step``; and ``equilibrated``
-        [step], of the chains that these are from.
+        [step], of these chains.
 
     Raises:
         InputError: the run has no learning coefficient, or ``confidence`` is out of range.

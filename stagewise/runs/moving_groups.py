@@ -20,8 +20,8 @@ class Move:
         group: its name.
         before: at the last probe at or before the start, nats^2, negative = helpful.
         after: at the first probe at or after the end, nats^2.
-        z: change over its standard error, the two probes taken as independent (common random numbers make it smaller).
-        sure: whether that is beyond 2 standard errors, as Student's t has it with few chains.
+        z: change over its standard error, assuming independent probes (common random numbers make the error smaller).
+        sure: True beyond 2 standard errors, or the equivalent quantile of Student's t.
     """
 
     group: str
@@ -35,14 +35,14 @@ def moves(run: xr.Dataset, start: int, end: int, *, part: str = "within") -> lis
     """Compares the influence of each group on itself at ``start`` and ``end``, largest change (in errors) first.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
         start: training step.
         end: later training step.
         part: of the influence.
 
     Returns:
-        Groups that have an error at both probes; none where the probes do not reach around the interval, or the chains
-        of one of them are out of equilibrium.
+        Groups that have an error at both probes; empty if there is no probe on one side of the interval, or one of the
+        two is out of equilibrium.
     """
     steps = run["step"].values
     if not steps[0] <= start < end <= steps[-1]:

@@ -11,6 +11,7 @@ import xarray as xr
 import stagewise.runs.accessor  # noqa: F401  (gives every data set `.stagewise`)
 from stagewise.checks.bounds import checked
 from stagewise.errors import InputError
+from stagewise.files.progress import followed
 from stagewise.files.zarr_file import Content
 from stagewise.runs.joining import joined
 from stagewise.runs.probe_files import (
@@ -23,6 +24,7 @@ from stagewise.runs.probe_files import (
     refuse_newer,
     store_version,
 )
+from stagewise.runs.samples_file import SAMPLES_NAME, with_samples
 from stagewise.runs.summary_file import summary_text
 from stagewise.runs.variables import described
 
@@ -51,7 +53,7 @@ def open_run(
         path: log directory of the run, or its ``influence.zarr``.
         trace: also load the recorded losses of every draw (``loss``), where ``probe.save_trace`` kept them, and the
             influence between tokens (``token_bif``), which are by far the largest parts.
-        variables: only these of the data sets, where they have them; all if None.
+        variables: names of the variables to load; all if None.
         damaged: treatment of a probe whose file is damaged, half copied or missing: ``skip`` names it in a warning
             and continues with the others, ``raise`` refuses the run.
 
@@ -60,27 +62,28 @@ def open_run(
         negative = helpful; see its attributes and ``docs/variables.md``. NaN fills what a probe lacks (dropped chains,
         samples that were left out). Where samples of the observed set were left out since their loss was not finite,
         the coordinate ``sample`` has the numbers that they were given with; ``lost_samples`` of the summary names them.
+        The coordinate ``sample_words`` has the text, label or number of each, where the run has kept it.
         ``.stagewise`` is a :class:`~stagewise.runs.accessor.RunAccessor`: curves with intervals, windows, figures.
         :func:`~stagewise.influence.stored_matrices.sample_matrix` gives influence between samples. The attribute
         ``summary`` holds ``summary.json`` as text, where the run has finished.
 
     Raises:
-        InputError: there is no store, or no probe in it that can be read; it was written by a newer version; a probe is
-            damaged, with ``raise``; or there are neither draws nor tokens to load.
+        InputError: there is no store or no readable probe; a newer format; a damaged probe, with ``raise``; or neither
+            draws nor tokens to load.
     """
     store = _locate(Path(path))
     refuse_newer(store, store_version(store / GROUP_NAME))
     files = probe_files(store)
     if not files:
-        raise InputError(f"got {store}, which holds no finished probe; expected at least one; let the run go on")
+        raise InputError(f"got {store}, which holds no finished probe; expected at least one; wait for the run")
     probes: dict[int, Content] = {}
     faults = []
-    for step, file in files.items():
+    for step, file in followed(list(files.items()), "reading probes"):
         try:
             probes[step] = read_probe(file, step, trace=trace, variables=variables)
         except (NewerFormat, MemoryError):
             raise
-        except Exception as error:  # whatever a damaged file makes of the libraries that read it
+        except Exception as error:  # any exception of the libraries that read a damaged file
             faults.append(f"{file}, which cannot be read: {type(error).__name__}: {_line(error)}")
     faults += _lacking(store, len(files))
     for fault in faults:
@@ -104,6 +107,17 @@ def open_run(
             "out"
         )
     run = described(joined(probes))
+    try:
+        run = described(with_samples(run, store.parent))
+    except (NewerFormat, MemoryError):
+        raise
+    except Exception as error:  # as above
+        told = f"got {store.parent / SAMPLES_NAME}, which cannot be read: {type(error).__name__}: {_line(error)}"
+        if damaged == "raise":
+            raise InputError(
+                f"{told}; expected the words of the observed samples; copy it again, or remove it"
+            ) from error
+        warnings.warn(f"stagewise: {told}; samples have numbers alone; copy it again, or remove it", stacklevel=2)
     run.encoding["source"] = str(store)  # as xarray does for what it opens: where scores lie beside the probes
     summary = store.parent / SUMMARY_NAME
     if summary.is_file():

@@ -14,7 +14,7 @@ from stagewise.files.zarr_file import Content, Entry, Wanted, read_content
 STORE_NAME = "influence.zarr"
 SUMMARY_NAME = "summary.json"
 GROUP_NAME = "zarr.json"
-"""Of a Zarr group's description."""
+"""Description of a Zarr group."""
 
 VERSION = "format_version"
 """Attribute of a store and of each probe."""
@@ -27,22 +27,22 @@ _TRACE_NAMES = ("loss", "distance")
 _TRACE_AXES = ("chain", "token_part")
 
 _ALWAYS = ("part", "group", "group_bif", "shift")
-"""Variables that every probe has, with entries that are not all empty: Zarr writes no data of others."""
+"""Variables of every probe with non-empty data: Zarr writes no chunks for empty ones."""
 
 
 class NewerFormat(InputError):
-    """Error: the results have a format that this version of the package does not know."""
+    """Error: the format of the results is newer than this version of the package."""
 
 
 def refuse_newer(path: Path, version: int | None) -> None:
-    """Refuses what a newer version of the package has written.
+    """Refuses results of a newer version of the package.
 
     Args:
         path: of the store or probe.
-        version: of its format; None where unknown.
+        version: of its format; None if unknown.
 
     Raises:
-        NewerFormat: it is newer than :data:`FORMAT_VERSION`.
+        NewerFormat: newer than :data:`FORMAT_VERSION`.
     """
     if version is not None and version > FORMAT_VERSION:
         raise NewerFormat(
@@ -52,7 +52,7 @@ def refuse_newer(path: Path, version: int | None) -> None:
 
 
 def probe_files(store: Path) -> dict[int, Path]:
-    """Finished probes of a store, by training step, in order: a file, or a folder of format 1 that no file replaces."""
+    """Returns the finished probes of a store by training step: files, or folders of format 1 without a file."""
     if not store.is_dir():
         return {}
     found: dict[int, Path] = {}
@@ -64,7 +64,7 @@ def probe_files(store: Path) -> dict[int, Path]:
 
 
 def store_version(group: Path) -> int | None:
-    """Format of a store; None where its description is missing or cannot be read: each probe tells its own."""
+    """Returns the format of a store; None if its description is missing or unreadable: probes have their own."""
     try:
         return int(json.loads(group.read_text(encoding="utf-8"))["attributes"].get(VERSION, 1))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -72,18 +72,18 @@ def store_version(group: Path) -> int | None:
 
 
 def read_probe(path: Path, step: int, *, trace: bool = False, variables: Collection[str] | None = None) -> Content:
-    """One probe, in memory, as numpy arrays: :func:`~stagewise.runs.joining.joined` makes a data set of many.
+    """Reads one probe into memory as numpy arrays, for :func:`~stagewise.runs.joining.joined`.
 
     Args:
-        path: as :func:`probe_files` has it.
-        step: that it is of.
-        trace: also what is large: draws, and influence between tokens.
-        variables: only these, and coordinates; all if None.
+        path: from :func:`probe_files`.
+        step: expected training step.
+        trace: also read large variables: draws, and influence between tokens.
+        variables: to read beside coordinates; all if None.
 
     Raises:
-        NewerFormat: it is of a newer format.
-        InputError: it is of another step.
-        Exception: it is damaged; of many kinds.
+        NewerFormat: a newer format.
+        InputError: another step.
+        Exception: a damaged file; of many types.
     """
 
     def wanted(name: str, axes: tuple[Hashable, ...]) -> bool:
@@ -103,10 +103,10 @@ def read_probe(path: Path, step: int, *, trace: bool = False, variables: Collect
 
 
 def _read_folder(path: Path, wanted: Wanted) -> Content:
-    """Returns a probe of format 1, or a file of format 2 that was unzipped.
+    """Reads a probe of format 1, or an unzipped file of format 2.
 
     Raises:
-        InputError: parts of it are missing. A lost chunk would else read as values that are not there.
+        InputError: parts are missing. A lost chunk would otherwise be read as fill values.
     """
     if not (path / GROUP_NAME).is_file():
         raise InputError("no zarr.json in it")

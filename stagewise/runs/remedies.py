@@ -11,27 +11,27 @@ from stagewise.runs.evidence import RunFigures
 from stagewise.sampling.relaxation import relaxation_steps
 
 _CAUSES = ("not_finite", "loss_fall", "slide", "drift", "draw_share", "chain_share", "rhat")
-"""Flags of chains out of equilibrium, causes before what they show in: the first of equally frequent ones counts."""
+"""Flags of chains out of equilibrium, causes before symptoms: the first of equally frequent ones counts."""
 
 _TROUBLED = 0.2
-"""Share of the probes from which on a fault is one of the run."""
+"""Share of the probes above which a problem is one of the run."""
 
 _COOL = 0.1
-"""Heat of minibatches to aim at, half of what flags a probe."""
+"""Target heat of minibatches, half of the limit of the flag."""
 
 _MOST_TIMES = 4
-"""Largest factor by which the number of chains is raised at once."""
+"""Largest factor by which a remedy raises the number of chains."""
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """One setting.
+    """Proposed change of a setting.
 
     Attributes:
         setting: its name in the configuration.
-        value: to set.
-        now: what it is.
-        why: the problem that it would solve.
+        value: proposed value.
+        now: current value.
+        why: problem that it solves.
     """
 
     setting: str
@@ -57,12 +57,12 @@ def best_remedy(
     control: ControlFindings | None,
     flags: Mapping[str, tuple[int, str]],
 ) -> Remedy | None:
-    """Returns the most useful change: against divergence first, then lack of equilibrium, then bias, then noise.
+    """Returns the most useful change; priorities are divergence, equilibrium, bias, then noise.
 
     Args:
         figures: of the run.
         limits: of its flags.
-        control: what its loss-free control found; None without one.
+        control: result of the loss-free control, or None.
         flags: name to the number of probes and the remedy in words.
 
     Returns:
@@ -111,7 +111,7 @@ def _percent(effective: float) -> str:
 
 
 def _to_equilibrium(flag: str, figures: RunFigures) -> Remedy | None:
-    """Against the most frequent flag of chains that are not in equilibrium."""
+    """Returns the remedy for the most frequent flag of chains out of equilibrium."""
     sgld = figures.sgld
     start, drift = str(sgld.get("start", "anchor")), str(sgld.get("drift", "plain"))
     lr, localization = sgld.get("lr"), sgld.get("localization")

@@ -1,4 +1,4 @@
-"""The transition windows of a run: those of its summary, or looked for now; and why there is none."""
+"""Transition windows of a run, from its summary or computed, and the reason if there are none."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from stagewise.runs.summary_file import summary_of
 
 
 def run_windows(run: xr.Dataset) -> list[dict[str, Any]]:
-    """Windows of the between part: of the summary; looked for now where the run has none, since it goes on.
+    """Returns the windows of the between part, from the summary if the run has ended, otherwise computed.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
@@ -28,17 +28,17 @@ def run_windows(run: xr.Dataset) -> list[dict[str, Any]]:
     steps, values, errors = _signal(run)
     known = np.isfinite(values)
     found = find_windows(steps[known], values[known], errors[known], min_prominence=_prominence(summary))
-    return [{"start": it.start, "peak": it.peak, "end": it.end, "value": it.value} for it in found]
+    return [{"start": window.start, "peak": window.peak, "end": window.end, "value": window.value} for window in found]
 
 
 def no_window_words(run: xr.Dataset) -> str | None:
-    """Reason why the between part has no window, see :func:`~stagewise.phases.no_window.why_no_window`.
+    """Returns the reason why the between part has no window, see :func:`~stagewise.phases.no_window.why_no_window`.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
 
     Returns:
-        None where there is one, and where the run does not tell its signal.
+        None if there is one, or the run has no signal.
     """
     if "signal" not in run:
         return None

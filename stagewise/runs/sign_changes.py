@@ -1,8 +1,8 @@
-"""Sign changes of the influence of groups over a run, with the chance that noise alone makes one.
+"""Sign changes of the influence of groups over a run, with the probability of false ones.
 
-Of the part within phases alone. The sign of between, and with it that of total, is that of the product of two losses'
-changes since the reference probe: between probes that lie close it turns with the noise of training, which all chains
-share and no error over chains shows.
+Only of the part within phases. The sign of between, and thus of total, is that of the product of two changes of losses
+since the reference probe: between close probes it fluctuates with the noise of training, which is common to all chains
+and not part of the error over chains.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ from stagewise.runs.sure_signs import SureSign, sure_signs
 
 @dataclass(frozen=True)
 class SignChange:
-    """Curve that changes its sign.
+    """Sign change of a curve.
 
     Attributes:
         group: whose weight.
         group_j: whose loss.
-        flip: where, and how surely.
-        over_all: True if both sides are also sure at the limit that noise passes in *any* curve with that probability.
+        flip: position and significance.
+        over_all: True if both sides are also significant with the probability for *all* curves together.
     """
 
     group: str
@@ -53,14 +53,15 @@ class SignChanges:
 
     Attributes:
         found: by pair, in order of steps.
-        num_curves: curves that were looked at.
-        num_probes: of each, those out of equilibrium too.
-        chance: that noise alone makes a change in one curve.
-        left_out: number and reasons of probes out of equilibrium, which are left out; None without any.
-        limit: standard errors beyond which a side of a change is sure; None where no probe has an error.
-        one_sided: curves that are sure of one sign and never of the other, see
+        num_curves: number of curves.
+        num_probes: of each curve, including those out of equilibrium.
+        chance: probability that noise alone makes a change in one curve.
+        left_out: number and flags of the omitted probes out of equilibrium, or None.
+        limit: standard errors beyond which a side of a change is significant; None if no probe has an error.
+        one_sided: curves with one significant sign only, see
             :func:`~stagewise.runs.sure_signs.sure_signs`.
-        smallest: influence that would be sure at half of the probes and curves, nats^2; None where none has an error.
+        smallest: influence that would be significant at half of the probes and curves, nats^2; None if none has an
+            error.
     """
 
     found: tuple[SignChange, ...]
@@ -73,11 +74,11 @@ class SignChanges:
     smallest: float | None = None
 
     def why_none(self) -> str:
-        """Says what could have been seen, and what stood in the way, where no change was found."""
+        """Explains the detection limit, if no change was found."""
         if self.limit is None or self.smallest is None:
             return (
                 "no probe has an error that means something, which takes two chains or more, in equilibrium: raise "
-                "sgld.num_chains, and look at the flags"
+                "sgld.num_chains, and check the flags"
             )
         said = (
             f"a side is sure beyond {self.limit:.1f} standard errors over chains, which takes an influence of "
@@ -91,20 +92,20 @@ class SignChanges:
         return said if alone > self.num_curves / 2 else f"{said}; more sgld.num_chains and sgld.num_draws see more"
 
     def markdown(self) -> str:
-        """Returns the numbers of curves and of changes, a table where there are any, and one-sided curves."""
-        told = [self._changes()]
+        """Returns the numbers of curves and of changes, a table if there are any, and one-sided curves."""
+        parts = [self._changes()]
         if self.one_sided:
             head = (
                 "Curves that are surely of one sign, and nowhere of the other (noise alone makes one of a curve with "
                 f"probability {self.chance:g} or less):"
             )
-            told += [head, "\n".join(f"- {one.words}" for one in self.one_sided)]
-        return "\n\n".join(told)
+            parts += [head, "\n".join(f"- {one.words}" for one in self.one_sided)]
+        return "\n\n".join(parts)
 
     def _changes(self) -> str:
         sure = sum(change.over_all for change in self.found)
         said = (
-            f"{self.num_curves} curves of {self.num_probes} probes, within part, were looked at. In a curve of noise "
+            f"{self.num_curves} curves of {self.num_probes} probes, within part, were tested. In a curve of noise "
             f"alone a change is found with probability {self.chance:g} or less, so that "
             f"{self.chance * self.num_curves:.1f} changes "
             "are to be expected by chance. "
@@ -130,16 +131,16 @@ class SignChanges:
 def find_sign_changes(
     run: xr.Dataset, pairs: Sequence[tuple[str, str]] | None = None, *, chance: float = 0.05
 ) -> SignChanges:
-    """Looks for sign changes in the influence of groups on each other, each pair once (it is symmetric).
+    """Finds sign changes in the influence between groups, each pair once (it is symmetric).
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
         pairs: of groups; all that have losses in two samples if None.
         chance: probability with which noise alone, independent at each probe, makes a change in one curve, see
             :func:`~stagewise.phases.flips.min_z_for_chance`.
 
     Raises:
-        InputError: no group influence, fewer than two probes, or a group that the run does not have.
+        InputError: no group influence, fewer than two probes, or an unknown group.
     """
     if "group_bif" not in run or "step" not in run.dims:
         raise InputError("got a data set that is not a run with group_bif; expected what open_run returns")
@@ -161,7 +162,7 @@ def find_sign_changes(
         for flip in sure_flips(run, group, group_j, min_z=one_curve):
             over_all = min(abs(flip.z_before), abs(flip.z_after)) > strict
             found.append(SignChange(group, group_j, flip, over_all))
-    turning = {(it.group, it.group_j) for it in found}
+    turning = {(change.group, change.group_j) for change in found}
     still = [pair for pair in chosen if pair not in turning]
     limit = None if degrees is None else sure_limit(one_curve, degrees)
     return SignChanges(
@@ -177,7 +178,7 @@ def find_sign_changes(
 
 
 def _smallest(run: xr.Dataset, pairs: Sequence[tuple[str, str]], limit: float) -> float | None:
-    """Median over probes in equilibrium and curves of what is sure there, nats^2."""
+    """Returns the median over probes in equilibrium and curves of the detection limit, nats^2."""
     errors = run["group_bif_se"].sel(part="within").isel(step=settled_probes(run))
     found = np.concatenate([errors.sel(group=one, group_j=two).values for one, two in pairs] or [np.zeros(0)])
     found = found[np.isfinite(found)]

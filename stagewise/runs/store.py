@@ -8,37 +8,31 @@ import xarray as xr
 
 from stagewise.files.writing import sync_folder, whole_file, write_json
 from stagewise.files.zarr_file import write_zarr_file
-from stagewise.runs.open import open_run
 from stagewise.runs.probe_files import (
     FORMAT_VERSION,
     GROUP_NAME,
-    STORE_NAME,
     SUMMARY_NAME,
     VERSION,
     probe_files,
     refuse_newer,
     store_version,
 )
-from stagewise.runs.words import with_plain_names
-
-# Readers find here what a store is made of, and how it is opened.
-__all__ = ["RUN_NAME", "STORE_NAME", "SUMMARY_NAME", "ProbeStore", "open_run", "with_plain_names", "write_summary"]
 
 RUN_NAME = "run.json"
-"""Fingerprint of a run, by which one that starts again in its folder is recognised."""
+"""Fingerprint of a run, which identifies a restart in the same folder."""
 
 
 class ProbeStore:
     """Writer of a run's probes.
 
-    A probe is one file, ``step<k>.zip``: a run of 1,500 has 1,500 files, where a folder for each had 125,000; and one
-    rename puts a probe in its place, or in that of an earlier one, so that a kill at any instant leaves the one or the
-    other whole. :mod:`~stagewise.files.zarr_file` tells how to read one with plain xarray. Stores of earlier
-    versions, with a folder ``step<k>`` for each probe, are read and continued.
+    A probe is one file, ``step<k>.zip``, which keeps the number of files low, and is moved into place by one rename, so
+    that a kill at any time leaves the previous or the new probe intact. See :mod:`~stagewise.files.zarr_file` for
+    reading with plain xarray. Stores of earlier versions, with a folder ``step<k>`` for each probe, are read and
+    continued.
     """
 
     def __init__(self, path: Path) -> None:
-        """Nothing is made before the first probe is written.
+        """Creates nothing before the first probe.
 
         Args:
             path: of the store.
@@ -50,14 +44,14 @@ class ProbeStore:
         return list(probe_files(self.path))
 
     def write(self, probe: xr.Dataset) -> Path:
-        """Writes one probe as ``step<k>.zip``, replacing one that is there; returns its path.
+        """Writes a probe as ``step<k>.zip``, replacing an existing one; returns its path.
 
         Args:
             probe: its data set.
 
         Raises:
             InputError: the store is of a newer format.
-            OSError: it could not be written; what was there before still is.
+            OSError: writing failed; an existing probe is kept.
         """
         if store_version(self.path / GROUP_NAME) != FORMAT_VERSION:
             self._describe()
@@ -66,7 +60,7 @@ class ProbeStore:
         path = self.path / f"step{step}.zip"
         with whole_file(path) as aside:
             write_zarr_file(aside, probe.assign_attrs({VERSION: FORMAT_VERSION}))
-        # Of an earlier version: what is in the file goes before it, should this be as far as it gets.
+        # Folder of an earlier version: the file has precedence, should the process end here.
         if earlier.exists():
             self._remove(earlier)
         if self.aside.is_dir():
@@ -74,7 +68,7 @@ class ProbeStore:
         return path
 
     def _describe(self) -> None:
-        """Makes the store a Zarr group that tells its version; nothing to do for one that is."""
+        """Makes the store a Zarr group with its version, if it is not one."""
         version = store_version(self.path / GROUP_NAME)
         if version != FORMAT_VERSION:
             refuse_newer(self.path, version)
@@ -91,17 +85,17 @@ class ProbeStore:
 
     @property
     def aside(self) -> Path:
-        """Folder of the probes that :meth:`set_aside_after` has taken out of the store."""
+        """Folder of the probes moved by :meth:`set_aside_after`."""
         return self.path.with_name(f"{self.path.name}.set_aside")
 
     def set_aside_after(self, step: int) -> list[int]:
-        """Takes out the probes beyond ``step``, from which a run resumes: they are of a future that it may not come to.
+        """Moves the probes beyond ``step``, from which a run resumes, out of the store.
 
-        Each is deleted when the run has written a probe at its step or a later one, and not before. What a kill has
-        left of writing or removing one is removed.
+        Each is deleted once the run has written a probe at its step or later. Remains of interrupted operations are
+        removed.
 
         Returns:
-            Steps of the probes that were taken out.
+            Steps of the moved probes.
         """
         for left in (*self.path.glob("*.unfinished"), *self.path.parent.glob(f".{self.path.name}.step*")):
             if left.suffix in (".unfinished", ".removed"):
@@ -110,7 +104,7 @@ class ProbeStore:
         for path in later.values():
             replaced = path.with_suffix("")
             if path != replaced and replaced.exists():
-                # A folder of an earlier version that the file has replaced would come back without it.
+                # A replaced folder of an earlier version would reappear without the file.
                 self._remove(replaced)
             self.aside.mkdir(exist_ok=True)
             _delete(self.aside / path.name)
@@ -119,13 +113,13 @@ class ProbeStore:
         return list(later)
 
     def bring_back(self, steps: Collection[int]) -> list[int]:
-        """Puts probes back that were set aside, where a run resumes behind them after all.
+        """Moves probes back into the store, if a run resumes after them.
 
         Args:
-            steps: of the probes that the run has made.
+            steps: of the probes of the run.
 
         Returns:
-            Steps of those that were put back.
+            Steps of the moved probes.
         """
         have = set(self.steps())
         found = {at: path for at, path in probe_files(self.aside).items() if at in steps and at not in have}
@@ -134,7 +128,7 @@ class ProbeStore:
         return list(found)
 
     def _pass(self, step: int) -> None:
-        """Deletes what was set aside of this step and those before it."""
+        """Deletes probes that were set aside, up to this step."""
         for at, path in probe_files(self.aside).items():
             if at <= step:
                 _delete(path)
@@ -142,7 +136,7 @@ class ProbeStore:
             self.aside.rmdir()
 
     def adopt(self, other: Path, step: int) -> bool:
-        """Copies the probes up to ``step`` from the store of the run that is resumed; False if it has none.
+        """Copies the probes up to ``step`` from the store of the resumed run; returns False if there are none.
 
         Raises:
             InputError: one of the stores is of a newer format.

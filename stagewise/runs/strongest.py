@@ -1,4 +1,4 @@
-"""The pairs of groups with the strongest influence in a run."""
+"""Pairs of groups with the strongest influence in a run."""
 
 import numpy as np
 import xarray as xr
@@ -11,15 +11,15 @@ from stagewise.runs.equilibrium import settled_probes
 def strongest_pairs(
     run: xr.Dataset, count: int = 4, *, part: str = "within", confidence: float = 0.95
 ) -> list[tuple[str, str]]:
-    """Pairs of groups by their largest influence, each pair once.
+    """Returns pairs of groups by their largest influence, each pair once.
 
-    What is told from zero at a probe in equilibrium comes first, by its size; then the others by theirs.
+    What is significant at a probe in equilibrium comes first, by its size; then the others by theirs.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it, with group influence.
-        count: so many, at most.
+        count: maximal number of pairs.
         part: ``within``, ``drift``, ``between`` or ``total``.
-        confidence: of the interval that tells an influence from zero.
+        confidence: of the interval beyond which an influence is significant.
 
     Raises:
         InputError: a count below 1.
@@ -42,4 +42,4 @@ def strongest_pairs(
             if np.isfinite(size[:, row, column]).any():
                 order = (-float(sure[:, row, column].max()), -float(np.nanmax(size[:, row, column])))
                 ranked.append((order, (name, names[column])))
-    return [pair for _, pair in sorted(ranked, key=lambda it: it[0])[:count]]
+    return [pair for _, pair in sorted(ranked, key=lambda entry: entry[0])[:count]]

@@ -38,7 +38,7 @@ def summary_text(path: Path) -> str:
 
 
 def summary_of(run: xr.Dataset) -> dict[str, Any]:
-    """Returns the summary that a run was opened with; empty where it has none.
+    """Returns the summary that a run was opened with; empty if it has none.
 
     Raises:
         InputError: it is invalid; the message names the place in it.

@@ -1,4 +1,4 @@
-"""Curves of influence that are surely of one sign at some probes, and not told from zero before or after."""
+"""Curves of influence that are surely of one sign at some probes, and unresolved before or after."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from stagewise.runs.curves import flip_degrees, usable_probes
 
 @dataclass(frozen=True)
 class SureSign:
-    """One curve that is surely of one sign and nowhere surely of the other.
+    """Curve with a significant sign at some probes, and never the other.
 
     Attributes:
         group: whose weight.
         group_j: whose loss.
         side: ``helpful`` or ``harmful``.
-        first: training step of the first probe at which it is sure.
-        last: training step of the last one.
-        before: whether there are probes before ``first``, whose sign is unresolved.
-        after: whether there are probes after ``last``, whose sign is unresolved.
+        first: training step of the first such probe.
+        last: training step of the last such probe.
+        before: True if there are probes before ``first``, with unresolved sign.
+        after: True if there are probes after ``last``, with unresolved sign.
     """
 
     group: str
@@ -55,7 +55,7 @@ class SureSign:
 
 
 def sure_signs(run: xr.Dataset, pairs: Sequence[tuple[str, str]], *, chance: float = 0.05) -> list[SureSign]:
-    """Find pairs whose influence within phases is surely of one sign at some probe, and nowhere of the other.
+    """Finds pairs whose influence within phases has a significant sign at some probe, and never the other.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
@@ -64,10 +64,10 @@ def sure_signs(run: xr.Dataset, pairs: Sequence[tuple[str, str]], *, chance: flo
             or more: each of n probes has 1 - (1 - chance)^(1/n) of it (Sidak).
 
     Returns:
-        In the order of the pairs; none where no probe in equilibrium has two chains.
+        In the order of the pairs; empty if no probe in equilibrium has two chains.
 
     Raises:
-        InputError: a chance that is no probability.
+        InputError: ``chance`` is not a probability.
 
     Source: Sidak 1967; Student 1908.
     """

@@ -1,12 +1,10 @@
 """Table of the variables of a run: name, axes, unit, sign, meaning, source; the source of ``docs/variables.md``."""
 
-from dataclasses import dataclass
-
 import xarray as xr
 
-from stagewise.errors import InputError
 from stagewise.influence.baselines import damped, graddot, tracin
 from stagewise.influence.sign import SIGN, UNITS
+from stagewise.runs.variable import Variable
 
 NUMBER, NATS, SECONDS = "1", "nats", "s"
 SHIFT_SIGN = "negative = the loss fell since the reference"
@@ -23,38 +21,6 @@ _LLC = "Lau et al. 2023, arXiv 2308.12108"
 _SHARE = "stagewise.influence.llc"
 _DIAGNOSTICS = "stagewise.sampling.diagnostics"
 _VEHTARI = "Vehtari et al. 2021, arXiv 1903.08008"
-
-
-@dataclass(frozen=True)
-class Variable:
-    """One variable of a run.
-
-    Attributes:
-        name: in the data set.
-        axes: of its values at one probe; a run has ``step`` in front of them, but for coordinates.
-        units: as in the attribute of that name; ``1`` for pure numbers, ``""`` for text and truth values.
-        long_name: a few words, for axes of figures.
-        meaning: a sentence of the documentation.
-        sign: what a negative or a positive value means; empty where there is nothing to say.
-        source: paper, or the module that has the formula.
-        coordinate: whether it is one.
-
-    Raises:
-        InputError: no name or no words.
-    """
-
-    name: str
-    axes: tuple[str, ...]
-    units: str
-    long_name: str
-    meaning: str
-    sign: str = ""
-    source: str = ""
-    coordinate: bool = False
-
-    def __post_init__(self) -> None:
-        if not (self.name and self.long_name and self.meaning):
-            raise InputError(f"got {self!r}; expected a name, a long_name and a meaning; describe the variable")
 
 
 def _influence(name: str, axes: tuple[str, ...], what: str, meaning: str, *, z: bool) -> list[Variable]:
@@ -150,6 +116,15 @@ VARIABLES: tuple[Variable, ...] = (
     _coordinate("chosen", ("chosen",), "", "chosen sample", "Positions in the observed set, `probe.token_samples`."),
     _coordinate("chosen_j", ("chosen_j",), "", "chosen sample, of the loss", "The same positions."),
     _coordinate("chain", ("chain",), "", "chain", "Numbers of the chains that were kept, with `probe.save_trace`."),
+    _coordinate(
+        "sample_words", ("sample",), "", "text, label or number of the sample",
+        "Beginning of the text of each observed sample, else its label, else its number; its attribute `kind` tells "
+        "which. `sample_words: false` of the callback leaves it out.",
+    ),
+    _coordinate(
+        "in_group", ("group", "sample"), "", "group has a loss of the sample",
+        "True where a group has any loss of a sample; there where `sample_words` is.",
+    ),
     # Influence.
     *_influence(
         "group_bif", _PARTS_AND_GROUPS, "of groups",
@@ -157,6 +132,15 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     *_influence(
         "bif", _SAMPLES, "of samples", "Of each sample on each other one, with `probe.sample_matrices: all`.", z=False
+    ),
+    Variable(
+        "sample_bif", ("part", "sample"), UNITS, "influence of each sample on the mean loss of all others",
+        "Mean over the other observed samples of `bif`. Minus the covariance of the losses.", SIGN, _SPLIT,
+    ),
+    Variable(
+        "sample_bif_se", ("part", "sample"), UNITS,
+        "standard error of the influence of each sample on the mean loss of all others",
+        "Jackknife standard error over chains of `sample_bif`. NaN with one chain.", "", _JACKKNIFE,
     ),
     Variable(
         "bif_within", ("sample", "sample_j"), UNITS, "influence of samples, within part",
@@ -392,14 +376,15 @@ BY_NAME = {variable.name: variable for variable in VARIABLES}
 
 
 def described(run: xr.Dataset) -> xr.Dataset:
-    """Adds ``long_name`` and ``units``, and ``sign`` where it matters, to the variables of a run; others stay.
+    """Adds ``long_name`` and ``units``, and ``sign`` if defined, to the variables of a run.
 
     Args:
-        run: with variables of this or an earlier version; those that the table does not have are left as they are.
+        run: of this or an earlier version; unknown variables are unaffected.
     """
     for name, values in run.variables.items():
         known = BY_NAME.get(str(name))
         if known is not None:
-            told = {"long_name": known.long_name, "units": known.units} | ({"sign": known.sign} if known.sign else {})
-            values.attrs = dict(values.attrs) | told
+            values.attrs = dict(values.attrs) | {"long_name": known.long_name, "units": known.units}
+            if known.sign:
+                values.attrs["sign"] = known.sign
     return run

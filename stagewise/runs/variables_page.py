@@ -1,12 +1,13 @@
-"""``docs/variables.md``, made of the table of variables."""
+"""Generator of ``docs/variables.md`` from the table of variables."""
 
 from collections.abc import Iterable
 
-from stagewise.runs.variables import VARIABLES, Variable
+from stagewise.runs.variable import Variable
+from stagewise.runs.variables import VARIABLES
 
 
 def variables_page(variables: Iterable[Variable] = VARIABLES) -> str:
-    """``docs/variables.md``: a row for each variable.
+    """Returns ``docs/variables.md``, with a row for each variable.
 
     Args:
         variables: in the order of the rows.

@@ -1,4 +1,4 @@
-"""Verdict on what can be read off the curves of a run, the same wherever it is shown."""
+"""Verdict on what can be read off the curves of a run, shared by all reports."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from stagewise.runs.evidence import RunFigures, run_figures
 from stagewise.runs.remedies import Remedy, best_remedy
 
 MOST, HALF = 0.8, 0.5
-"""Share of the probes in equilibrium from which on curves are read, and below which they are not."""
+"""Shares of the probes in equilibrium for "yes", and below which the answer is "no"."""
 
 _NARROW = 0.3
-"""Half an interval over the value, from which on a height is read."""
+"""Half an interval over the value below which heights are readable."""
 
 VARIABLES = (
     "group_bif",
@@ -38,11 +38,11 @@ VARIABLES = (
     "control_difference_se",
     "control_chains",
 )
-"""Of a data set of a run: all that a verdict rests on."""
+"""Variables of a run that a verdict needs."""
 
 
 class Answer(StrEnum):
-    """Answers to whether something can be read off the curves; ``not known`` only where a control is needed."""
+    """Answers to whether something can be read off the curves; ``not known`` only if a control is needed."""
 
     yes = "yes"
     partly = "partly"
@@ -57,7 +57,7 @@ class Reading:
     Attributes:
         answer: yes, partly, no or not known.
         why: reason for the answer.
-        remedy: what to set for a better answer; None where there is no need, or no setting would help.
+        remedy: setting for a better answer; None if not needed, or if no setting would help.
     """
 
     answer: Answer
@@ -70,13 +70,13 @@ class Verdict:
     """Verdict on what can be read off the curves of a run.
 
     Attributes:
-        positions: training steps at which curves turn, peak and stand out.
+        positions: training steps at which curves turn and peak.
         signs: helpful or harmful.
         heights: size of the influence.
         landscape: comparison with gradients, by the loss-free control.
-        best: the setting that would help most; None where none is needed.
-        flags: name of each kind of flag to the number of probes that have it and what to set.
-        probes: that were kept.
+        best: most useful change of a setting; None if none is needed.
+        flags: name of a flag to the number of probes with it and its remedy.
+        probes: number of probes.
     """
 
     positions: Reading
@@ -88,7 +88,7 @@ class Verdict:
     probes: int
 
     def readings(self) -> dict[str, Reading]:
-        """By name, in order."""
+        """Readings by name, in order."""
         return {name: getattr(self, name) for name in ("positions", "signs", "heights", "landscape")}
 
     def record(self) -> dict[str, Any]:
@@ -115,8 +115,8 @@ class Verdict:
         lines += [
             f"- {titles[name]}: **{reading.answer}**. {reading.why}." for name, reading in self.readings().items()
         ]
-        told = "no change is needed" if self.best is None else self.best.words
-        lines += ["", f"What would help most: {told}."]
+        best = "no change is needed" if self.best is None else self.best.words
+        lines += ["", f"What would help most: {best}."]
         if self.flags:
             lines += ["", "Flags, and what to set against them:", ""]
             lines += [
@@ -132,25 +132,25 @@ def judge(
     thresholds: Thresholds | None = None,
     flags: Mapping[str, int] | None = None,
 ) -> Verdict:
-    """Judges a run by its own data: flags, equilibrium, effective draws, heat, intervals, control and windows.
+    """Assesses a run by its data: flags, equilibrium, effective draws, heat, intervals, control and windows.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it, :data:`VARIABLES` of it at least; None where no
-            probe was kept.
-        windows: how many transition windows were found.
-        thresholds: limits of the run's flags; the usual ones if None.
-        flags: how many probes have each kind of flag; counted from the run if None.
+        run: as :func:`~stagewise.runs.open.open_run` returns it, :data:`VARIABLES` of it at least; None if there are no
+            probes.
+        windows: number of transition windows.
+        thresholds: limits of the run's flags; the defaults if None.
+        flags: number of probes with each flag; counted from the run if None.
     """
     limits = thresholds or Thresholds()
     counted = ({} if run is None else flag_counts(run)) if flags is None else flags
     ordered = sorted(counted.items(), key=lambda entry: (-entry[1], entry[0]))
-    told = {name: (count, remedy(name)) for name, count in ordered}
+    remedies = {name: (count, remedy(name)) for name, count in ordered}
     if run is None or "group_bif" not in run:
         nothing = Reading(Answer.no, "No probe with group influence was kept")
-        return Verdict(nothing, nothing, nothing, nothing, None, told, 0)
+        return Verdict(nothing, nothing, nothing, nothing, None, remedies, 0)
     figures = run_figures(run)
     control = control_findings(run)
-    best = best_remedy(figures, limits, control, told)
+    best = best_remedy(figures, limits, control, remedies)
     help_first = None if best is None else best.words
     return Verdict(
         positions=_positions(figures, windows, help_first),
@@ -158,7 +158,7 @@ def judge(
         heights=_heights(figures, limits, help_first),
         landscape=_landscape(control),
         best=best,
-        flags=told,
+        flags=remedies,
         probes=figures.probes,
     )
 

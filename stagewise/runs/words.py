@@ -18,17 +18,17 @@ def about(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
-        summary: the content of its ``summary.json``; empty where there is none.
+        summary: content of its ``summary.json``, or empty.
     """
     sgld = run.attrs["sgld"]
     steps = run["step"].values
     count = f"{len(steps)} probes, steps {steps[0]:,} to {steps[-1]:,}"
     draws = f" x {sgld['num_draws']} draws" if "num_draws" in sgld else ""
     settings = [f"{name} {_number(sgld[name])}" for name in ("nbeta", "localization", "lr", "seed") if name in sgld]
-    told = [count, f"{sgld['num_chains']} chains{draws}", ", ".join(settings)]
-    told += [f"stagewise {run.attrs['version']}"] if "version" in run.attrs else []
+    facts = [count, f"{sgld['num_chains']} chains{draws}", ", ".join(settings)]
+    facts += [f"stagewise {run.attrs['version']}"] if "version" in run.attrs else []
     lines = [
-        "; ".join(filter(None, told)) + ".",
+        "; ".join(filter(None, facts)) + ".",
         f"**BIF(A, B)** = minus the covariance of the losses of A and B over the draws, nats², mean over pairs of "
         f"losses in different samples; {SIGN}. Errors are jackknife errors over chains, read by Student's t.",
     ]
@@ -44,16 +44,16 @@ def about(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
 
 
 def _number(value: float | str) -> str:
-    """Returns a setting; results of an earlier version may have words."""
+    """Formats a setting; results of an earlier version may have text."""
     return value if isinstance(value, str) else f"{value:g}"
 
 
 def verdict_text(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
-    """Returns the verdict of a run: that of its summary; judged now where it has none, as runs of earlier versions.
+    """Returns the verdict of a run, from its summary if it has one, otherwise computed.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
-        summary: the content of its ``summary.json``; empty where there is none.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
+        summary: content of its ``summary.json``, or empty.
     """
     written = summary.get("verdict")
     if written is not None:
@@ -63,17 +63,17 @@ def verdict_text(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
 
 
 def windows_text(summary: Mapping[str, Any], run: xr.Dataset | None = None) -> str:
-    """Returns transition windows of a summary as a Markdown table; a sentence that says why where there is none.
+    """Returns the transition windows of a summary as a Markdown table; if there are none, a sentence with the reason.
 
     Args:
-        summary: the content of ``summary.json``; empty where there is none.
-        run: that it is of, for the reason.
+        summary: content of ``summary.json``, or empty.
+        run: of the summary, for the reason.
     """
     rows = summary.get("transitions", [])
     if not rows:
         why = summary.get("no_window") or (None if run is None else no_window_words(run))
-        told = "" if why is None else f": {str(why).replace('<', '&lt;')}"
-        return f"No transition window was found in the between part{told}."
+        reason = "" if why is None else f": {str(why).replace('<', '&lt;')}"
+        return f"No transition window was found in the between part{reason}."
     lines = ["| start | peak | end | signal at peak (nats) |", "|---|---|---|---|"]
     return "\n".join(
         [*lines, *(f"| {row['start']} | {row['peak']} | {row['end']} | {row['value']:.3g} |" for row in rows)]
@@ -81,10 +81,10 @@ def windows_text(summary: Mapping[str, Any], run: xr.Dataset | None = None) -> s
 
 
 def with_plain_names(run: xr.Dataset) -> xr.Dataset:
-    """Runs whose group names can be shown in words and pictures: see :func:`~stagewise.checks.group_names.plain_names`.
+    """Returns a run with group names that are safe in text and figures.
 
     Args:
-        run: of others, or of an earlier version, as :func:`open_run` returns it.
+        run: as :func:`open_run` returns it, also of an earlier version.
     """
     axes = [axis for axis in ("group", "group_j") if axis in run.coords]
     return run.assign_coords({axis: list(plain_names(run[axis].values.tolist())) for axis in axes})

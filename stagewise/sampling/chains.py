@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +22,9 @@ from stagewise.sampling.engines.select import EngineChoice
 from stagewise.sampling.engines.sequential import SequentialEngine
 from stagewise.sampling.gradients import KEPT_BYTES, DriftGradient, anchor_gradients
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, Preconditioner
-from stagewise.sampling.preconditioners.ekfac import EKFAC, ekfac_preconditioner
+from stagewise.sampling.preconditioners.ekfac import EKFAC
 from stagewise.sampling.preconditioners.ekfac_checks import refuse_masks
+from stagewise.sampling.preconditioners.ekfac_factors import ekfac_preconditioner
 from stagewise.sampling.selection import Masks
 from stagewise.sampling.sgld import OnDraw, Recorder, Reduce, Walk, loss_free, needs_gradients, walk
 from stagewise.sampling.streams import Streams, partition
@@ -32,7 +34,7 @@ from stagewise.sampling.weights import FlatWeights
 
 
 class _Request(NamedTuple):
-    """Target of a run of chains, and the use of its draws."""
+    """Settings of one run of chains, and the use of its draws."""
 
     config: ResolvedSGLD
     reduce: Reduce | None
@@ -49,13 +51,13 @@ class _Drive(NamedTuple):
 
 
 class ChainSampler:
-    """Chains around whatever weights a module has, probe after probe; keeps what is worth keeping in between.
+    """Sampler of chains around a module's current weights; keeps traced programs and the engine between runs.
 
-    The module is left bit for bit as it was: chains run on a copy of the trainable parameters, in eval mode, with
-    random numbers of their own. Frozen parameters, and what the target leaves out, stay at w*.
+    The module is not changed: chains run on a copy of the trainable parameters, in eval mode, with random streams of
+    their own. Frozen parameters, and those outside the target's selection, stay at w*.
 
     Attributes:
-        engine: which engine runs the chains; None until it has been chosen.
+        engine: of the chains; None until it is chosen.
     """
 
     def __init__(
@@ -67,14 +69,14 @@ class ChainSampler:
         reduce: Reduce | None = None,
         engine: EngineName | None = None,
     ) -> None:
-        """Nothing is run yet.
+        """Runs nothing yet.
 
         Args:
             module: its weights at the time of each run are the anchor w*.
-            target: loss, observed and sampling set, and what moves; if it does not say what, ``config.parameters`` do.
+            target: loss, observed and sampling set, and selection of weights, by default that of ``config.parameters``.
             config: the sampler.
-            reduce: makes features of each draw's losses as they come; token losses are then not kept.
-            engine: the engine that ``auto`` once chose, so that a resumed run goes on with it.
+            reduce: reduces the losses of each draw to features; token losses are then not kept.
+            engine: chosen earlier for ``auto``, so that a resumed run keeps it.
 
         Raises:
             InputError: as :func:`check_chains`, or ``lr`` or ``localization`` is still ``auto``.
@@ -101,25 +103,25 @@ class ChainSampler:
         return self._choice.name
 
     def rechunk(self, chunk_size: int) -> None:
-        """Pass the observed set in chunks of so many samples from now on; draws agree up to rounding."""
+        """Sets the number of samples for each forward pass over the observed set; draws agree up to rounding."""
         self._chunks = chunks(self._target.observed, chunk_size)
 
     def settle_engine(self, name: EngineName | None) -> None:
-        """Go on with the engine that another process chose; None leaves the choice open."""
+        """Sets the engine to that chosen by another process; None leaves the choice open."""
         if name is not None:
             self._choice.name = name
 
     def choose_engine(self, num_chains: int) -> EngineName | None:
-        """Choose the engine at the weights that the module has now, and run no chain.
+        """Chooses the engine at the current weights, without running a chain.
 
         Args:
-            num_chains: that will run in this process.
+            num_chains: of this process.
 
         Returns:
-            Its name; None where the loss is not finite, so that nothing can be chosen.
+            Its name; None if the loss is not finite, so that none can be chosen.
 
         Raises:
-            InputError: an engine was asked for that cannot run this module.
+            InputError: the requested engine cannot run this module.
         """
         weights = FlatWeights(self._module, self._target.selection)
 
@@ -136,7 +138,7 @@ class ChainSampler:
     def _engine(
         self, weights: FlatWeights, sequential: SequentialEngine, anchor: Losses, num_chains: int
     ) -> BatchedEngine | None:
-        """The engine for all chains at once, None for one after the other."""
+        """Returns the engine for all chains at once, None for one after the other."""
 
         def batched(program: Program) -> BatchedEngine:
             data = self._target.driving, self._chunks
@@ -157,21 +159,21 @@ class ChainSampler:
         control: bool = False,
         reduce: Reduce | None = None,
     ) -> Trace:
-        """Sample around the weights that the module has now, and record the losses of the observed set.
+        """Samples around the module's current weights and records the losses of the observed set.
 
         Args:
             step: training step, kept in the trace and, without common noise, part of the seed.
-            second_moments: Adam's, by parameter name, for the preconditioner that uses them.
-            on_draw: is given the number of each chain and the losses ``[sample(, token)]`` of each of its draws as they
-                come, beside what is recorded; e.g. :class:`~stagewise.influence.token_sums.TokenSums`.
-            numbers: which of the ``config.num_chains`` chains are run, increasing; all if None, and there may be none.
-                What a chain draws does not depend on which others run beside it.
-            control: run without the loss, from the same noise, see :func:`~stagewise.sampling.sgld.loss_free`.
-            reduce: in place of that of the sampler, for this run.
+            second_moments: of Adam, by parameter name, for ``AdamMoments``.
+            on_draw: called with the number of the chain and the losses ``[sample(, token)]`` at each draw, e.g.
+                :class:`~stagewise.influence.token_sums.TokenSums`.
+            numbers: of the chains to run, increasing; all ``config.num_chains`` if None; may be empty. Draws of a chain
+                do not depend on the others.
+            control: run without the loss, with the same noise, see :func:`~stagewise.sampling.sgld.loss_free`.
+            reduce: replaces that of the sampler in this run.
 
         Raises:
-            InputError: an engine was asked for that cannot run this module.
-            LossContractError: the loss is not of the contract's shape.
+            InputError: the requested engine cannot run this module.
+            LossContractError: the loss has the wrong shape.
         """
         config = loss_free(self._config) if control else self._config
         request = _Request(config, self._reduce if reduce is None else reduce, on_draw)
@@ -181,7 +183,7 @@ class ChainSampler:
         failure: str | None = None
         try:
             fixed = self._fixed_preconditioner(config, weights, second_moments or {})
-        except torch.linalg.LinAlgError as error:  # a bad moment of training, which must not end it
+        except torch.linalg.LinAlgError as error:  # must not end training
             failure = f"the preconditioner's factors have no eigenvectors ({error})"
         with untouched(self._module), torch.enable_grad():
             return with_weights(
@@ -219,13 +221,13 @@ class ChainSampler:
         if together is not None:
             walks = [(list(chains), run(together, chains, measure_noise=True))]
         else:
-            # The first chain tells the noise: each would cost a gradient of its own.
+            # Measured on the first chain only: each costs extra gradients.
             walks = [([chain], run(sequential, [chain], measure_noise=chain == 0)) for chain in chains]
         dropped = {numbers[row]: why for numbers, done in walks for row, why in done.failed.items()}
         return self._trace(walks, dropped, anchor, step, request)
 
     def _drive(self, config: ResolvedSGLD, sequential: SequentialEngine, engine: Engine) -> "_Drive":
-        """Evaluates at w* what the gradient estimates of a probe have in common."""
+        """Evaluates gradients at w* that the estimates of a probe share."""
         size = num_samples(self._target.driving)
         drift = Drift.control_variate if config.drift is Drift.auto else config.drift
         if drift is Drift.plain or not needs_gradients(config):
@@ -234,8 +236,8 @@ class ChainSampler:
             return _Drive(drift, slope=sequential.slope(config.batch_size) if drift is Drift.tilted else None)
         choices = partition(config, size)
         fits = len(choices) * engine.anchor.numel() * engine.anchor.element_size() <= KEPT_BYTES
-        # Control variates need a pass over the whole set in any case.
-        # By all chains of the probe: minibatches must not depend on how many of them run here.
+        # Control variates need a pass over the whole set anyway. Counted over all chains of the probe: minibatches must
+        # not depend on how many of them run in this process.
         pays = drift is Drift.control_variate or len(choices) <= config.num_chains * config.num_steps
         if fits and pays:
             kept = anchor_gradients(engine, choices)
@@ -250,15 +252,9 @@ class ChainSampler:
             moments = weights.gather(second_moments)
             return settings.build(weights.gather(weights.leaves), moments, weights.anchor)
         if isinstance(settings, EKFAC):
-            return ekfac_preconditioner(
-                settings,
-                self._module,
-                self._target.loss_fn,
-                self._target.driving,
-                nbeta=config.nbeta,
-                localization=config.localization + config.nbeta * config.weight_decay,
-                parameters=self._target.selection,
-            )
+            # The whole set at once.
+            target = replace(self._target, chunk_size=None)
+            return ekfac_preconditioner(settings, self._module, target=target, posterior=config.posterior)
         return None
 
     def _trace(
@@ -295,20 +291,20 @@ class ChainSampler:
 
 
 def check_chains(module: nn.Module, target: Target, config: SGLDConfig, engine: EngineName | None = None) -> Target:
-    """Refuse what cannot be sampled, before any run: after the first training step that would only cost the probes.
+    """Checks inputs before any run, since later errors would not end training but lose the probes.
 
     Args:
-        module: that chains start from.
-        target: loss, data, and what moves.
-        config: the sampler; it may have settings that are ``auto`` still.
-        engine: in place of that of the settings.
+        module: at the start of the chains.
+        target: loss, data and selection of weights.
+        config: the sampler; settings may still be ``auto``.
+        engine: replaces that of the settings.
 
     Returns:
-        The target, with what moves, see :meth:`~stagewise.sampling.target.Target.moved_by`.
+        The target with its selection, see :meth:`~stagewise.sampling.target.Target.moved_by`.
 
     Raises:
-        InputError: no trainable parameter, a pattern that matches none, masks that do not fit or stand beside
-            ``config.parameters`` or EK-FAC, parameters on several devices, or batches that the engine cannot take.
+        InputError: no trainable parameter, a pattern that matches none, masks that do not fit or are combined with
+            ``config.parameters`` or EK-FAC, parameters on several devices, or batches that the engine does not support.
     """
     target = target.moved_by(config)
     weights = FlatWeights(module, target.selection)
@@ -323,7 +319,7 @@ def check_chains(module: nn.Module, target: Target, config: SGLDConfig, engine: 
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    """Mean of what was measured; None if nothing was."""
+    """Returns the mean of the measured values; None if there are none."""
     measured = [value for value in values if not math.isnan(value)]
     return float(np.mean(measured)) if measured else None
 
@@ -344,28 +340,28 @@ def run_chains(
     on_draw: OnDraw | None = None,
     masks: Masks | None = None,
 ) -> Trace:
-    """One run of a :class:`ChainSampler`, for a single look.
+    """Runs chains once, see :class:`ChainSampler`.
 
     Args:
-        module: its weights are the anchor w*; left bit for bit as it was.
+        module: its weights are the anchor w*; not changed.
         loss_fn: per-sample loss, see :mod:`stagewise.losses.contract`.
-        observed: batch that is recorded at each draw, on the module's device.
-        sampling: batch whose minibatches drive the gradient, on the module's device.
+        observed: batch whose losses are recorded at each draw, on the module's device.
+        sampling: batch for the stochastic gradients, on the module's device.
         config: the sampler.
         step: training step, see :meth:`ChainSampler.run`.
         chunk_size: samples of the observed set for each forward pass; all at once if None.
         forward_context: entered around each forward pass (autocast).
-        second_moments: Adam's, by parameter name, for the preconditioner that uses them.
-        reduce: makes features of each draw's losses as they come; token losses are then not kept.
-        on_draw: is given each draw's losses as they come, see :meth:`ChainSampler.run`.
-        masks: parameter name to bool mask of its shape: the chains move the entries where it is True, and all else
-            stays at w* bit for bit. In place of ``config.parameters``; None moves all. See
+        second_moments: of Adam, by parameter name, for ``AdamMoments``.
+        reduce: reduces the losses of each draw to features; token losses are then not kept.
+        on_draw: called with the losses of each draw, see :meth:`ChainSampler.run`.
+        masks: parameter name to bool mask of its shape: the chains move only entries that are True; all others stay at
+            w* bit for bit. Replaces ``config.parameters``; None moves all. See
             :mod:`stagewise.lm.components` for those of a head.
 
     Raises:
         InputError: ``lr`` or ``localization`` is still ``auto``; no trainable parameter, a pattern that matches none,
             masks that do not fit, parameters on several devices, or an engine that cannot run this module.
-        LossContractError: the loss is not of the contract's shape.
+        LossContractError: the loss has the wrong shape.
     """
     target = Target(loss_fn, observed, sampling, masks, chunk_size, forward_context)
     return ChainSampler(module, target, config, reduce=reduce).run(step, second_moments, on_draw=on_draw)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from stagewise.checks.bounds import settle_fields
 from stagewise.checks.ranges import NonNegativeInt, at_least, more_than
 from stagewise.errors import InputError, require
+from stagewise.sampling.posterior import LocalPosterior
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
 from stagewise.sampling.relaxation import STABLE, relaxation_steps
@@ -19,7 +20,8 @@ class Integrator(StrEnum):
     Members are named as the YAML writes them:
         leimkuhler_matthews: averages two successive noises. For a quadratic target the variance is exact at every
             stable step (lr times curvature below 4), so that steps can be long and draws nearly independent.
-        euler: the usual step, to repeat published runs. Its variance is too large by 1 / (1 - lr lam / 4): steps must
+        euler: the standard step, to reproduce published runs. Its variance is too large by 1 / (1 - lr lam / 4): steps
+            must
             be short, and draws are correlated.
     """
 
@@ -32,9 +34,9 @@ class Start(StrEnum):
 
     Members are named as the YAML writes them:
         gaussian: a draw of the localizing Gaussian N(w*, 1 / localization); with a curvature preconditioner (EK-FAC),
-            of N(w*, P). Directions that the loss hardly bends are in equilibrium at once, steep ones soon.
-        anchor: w* itself, as published runs do. Until the chain has relaxed all losses rise together, which is no
-            influence: burn it in.
+            of N(w*, P). Directions with little curvature of the loss are in equilibrium at once, steep ones soon.
+        anchor: w* itself, as in published runs. Until the chain has relaxed all losses rise together, which is not
+            influence: use burn-in.
     """
 
     gaussian = "gaussian"
@@ -42,12 +44,12 @@ class Start(StrEnum):
 
 
 class Drift(StrEnum):
-    """Gradients that can drive a chain, see :class:`~stagewise.sampling.gradients.DriftGradient`.
+    """Gradient estimators of a chain, see :class:`~stagewise.sampling.gradients.DriftGradient`.
 
     Members are named as the YAML writes them:
-        auto: resolved at the first probe, ``plain`` where the measured heat of its minibatches is small and
-            ``control_variate`` where it is not; ``control_variate`` where nothing resolves it.
-        plain: the minibatch gradient. Away from a minimum the chain also goes on training.
+        auto: resolved at the first probe, to ``plain`` if the measured heat of its minibatches is small, otherwise to
+            ``control_variate``; ``control_variate`` without a measurement.
+        plain: the minibatch gradient. Away from a minimum the chain also continues training.
         control_variate: the same target with less minibatch noise: the minibatch gradient less that at w*, plus the
             full gradient at w*.
         tilted: the target without its slope at w*: no sliding.
@@ -63,7 +65,7 @@ class EngineName(StrEnum):
     """Engines that run the chains of a probe. Their draws agree up to float rounding.
 
     Members are named as the YAML writes them:
-        auto: the faster by a timed step of each, kept for the run.
+        auto: the faster one by a timed step of each, kept for the run.
         sequential: one chain after the other; any module.
         batched: all chains in one ``vmap``, traced once and kept over probes; for small models.
     """
@@ -74,12 +76,12 @@ class EngineName(StrEnum):
 
 
 _ADAPTING_STEPS = 100
-"""Burn-in of RMSprop where none is given."""
+"""Default burn-in of RMSprop."""
 
 _LONGEST_BURNIN = 500
 
 _USUAL_REACH = 0.8
-"""lr * localization that a burn-in is made for as long as one of the two is unknown."""
+"""lr * localization assumed for the burn-in while one of the two is unknown."""
 
 
 _LOCALIZATION = "100 to 2000 is usual: it must exceed nbeta times the most negative curvature"
@@ -87,7 +89,7 @@ _AUTO_STEPS = "auto follows from the step"
 
 
 def _as_yaml(value: object) -> str:
-    """One value in flow style; a preconditioner by its class."""
+    """Formats a value in flow style; a preconditioner by its class."""
     if isinstance(value, bool) or value is None or isinstance(value, list):
         return json.dumps(value)
     if isinstance(value, float):
@@ -95,7 +97,7 @@ def _as_yaml(value: object) -> str:
         # 1e-05 is a string to many readers of YAML.
         return text.replace("e", ".0e") if "e" in text and "." not in text else text
     if is_dataclass(value):
-        inner = ", ".join(f"{it.name}: {_as_yaml(getattr(value, it.name))}" for it in fields(value))
+        inner = ", ".join(f"{field.name}: {_as_yaml(getattr(value, field.name))}" for field in fields(value))
         return f"{{class_path: {type(value).__module__}.{type(value).__name__}, init_args: {{{inner}}}}}"
     return str(value)
 
@@ -105,11 +107,11 @@ class SGLDConfig:
     """Stochastic gradient Langevin dynamics around the training weights w*.
 
     The target is p(w) ~ exp(-nbeta L(w) - (localization / 2) |w - w*|^2), L the mean loss in nats (mean over tokens for
-    token losses). Keep one setting for a whole run: curves at different settings do not compare.
+    token losses). Keep one setting for a whole run: curves at different settings are not comparable.
 
-    ``SGLDConfig()`` suits itself: the callback resolves what is ``auto`` at its first probe, from measured curvature
-    and from the heat of minibatches in the steepest directions, prints it as one line to paste, and goes on with it.
-    See :func:`stagewise.calibration.resolve.resolve` for the rules and what was tried.
+    The defaults are adaptive: the callback resolves ``auto`` at its first probe, from measured curvature and the heat
+    of minibatches in the steepest directions, and prints the result as one line to paste. See
+    :func:`stagewise.calibration.resolve.resolve` for the rules and their motivation.
 
     Attributes:
         lr: step size epsilon, in squared weight units; or ``auto``.
@@ -128,16 +130,16 @@ class SGLDConfig:
         preconditioner: None is plain SGLD; :class:`~stagewise.sampling.preconditioners.diagonal.RMSprop`,
             :class:`~stagewise.sampling.preconditioners.diagonal.AdamMoments` or
             :class:`~stagewise.sampling.preconditioners.ekfac.EKFAC`.
-        drift: which gradient drives the chain.
-        integrator: how a chain steps; ``euler`` repeats published runs.
-        start: where a chain starts; ``anchor`` repeats published runs.
+        drift: gradient estimator.
+        integrator: ``euler`` reproduces published runs.
+        start: starting point of a chain; ``anchor`` reproduces published runs.
         parameters: patterns of parameter names (``*`` matches anything) that the chain moves; the others stay at w*.
             None moves all trainable ones.
         max_loss_rise: a chain whose mean observed loss rises by more than this over that at w* has diverged and is
             dropped, nats (per token for token losses). Useful rises are .05 to .3.
-        weight_decay: coefficient of |w|^2 / 2 beside the mean loss in the target, as of a run that is trained with it
-            in the loss; it is multiplied by nbeta, and recorded losses are without it.
-        engine: which engine runs the chains.
+        weight_decay: coefficient of |w|^2 / 2, added to the mean loss in the target, as for a run trained with it; it
+            is multiplied by nbeta, and not part of recorded losses.
+        engine: runs the chains.
 
     Raises:
         InputError: a value out of range.
@@ -203,11 +205,11 @@ class SGLDConfig:
 
     @property
     def burnin_steps(self) -> int:
-        """Steps before the first draw: ``num_burnin_steps``, or what follows from the step.
+        """Steps before the first draw: ``num_burnin_steps``, or derived from the step size.
 
-        Until a displacement has shrunk to a tenth where localization alone holds the chain, which is slowest, and 500
-        at most; 100 with RMSprop, which adapts there; with EK-FAC ``lr`` itself is the rate. For as long as ``lr`` or
-        ``localization`` is ``auto`` this is what is usual once they are resolved.
+        Until a displacement has shrunk to a tenth in the slowest direction, of localization alone, and at most 500; 100
+        with RMSprop, which adapts then; with EK-FAC the rate is ``lr`` itself. While ``lr`` or ``localization`` is
+        ``auto``, a typical value.
         """
         if self.num_burnin_steps != "auto":
             return self.num_burnin_steps
@@ -222,7 +224,7 @@ class SGLDConfig:
 
     @property
     def steps_bw_draws(self) -> int:
-        """Steps for each draw: ``num_steps_bw_draws``, 1 where it is ``auto``."""
+        """Steps per draw: ``num_steps_bw_draws``, 1 for ``auto``."""
         return 1 if self.num_steps_bw_draws == "auto" else self.num_steps_bw_draws
 
     @property
@@ -232,12 +234,12 @@ class SGLDConfig:
 
     @property
     def unresolved(self) -> tuple[str, ...]:
-        """Names of the settings that are ``auto`` and that a probe needs a look at the curvature for."""
+        """Names of the settings that are ``auto`` and depend on the curvature."""
         names = ("lr", "localization", "drift", "num_burnin_steps", "num_steps_bw_draws")
         return tuple(name for name in names if getattr(self, name) == "auto")
 
     def fallbacks(self) -> dict[str, Any]:
-        """Values of those :attr:`unresolved` settings that need not be numbers, where nothing resolves them."""
+        """Returns fallbacks for :attr:`unresolved` settings, except ``lr`` and ``localization``."""
         taken = {
             "drift": str(Drift.control_variate),
             "num_burnin_steps": self.burnin_steps,
@@ -246,14 +248,29 @@ class SGLDConfig:
         return {name: value for name, value in taken.items() if name in self.unresolved}
 
     def one_line(self) -> str:
-        """The settings as one line of YAML to paste: what is often set, and whatever is not the default."""
+        """Returns the settings as one line of YAML: the common ones, and all that differ from the default."""
         target, steps = ("lr", "nbeta", "localization"), ("num_burnin_steps", "num_steps_bw_draws")
         usual = (*target, "num_chains", "num_draws", *steps, "batch_size", "drift")
-        others = [it.name for it in fields(self) if it.name not in usual and getattr(self, it.name) != it.default]
+        others = [
+            field.name
+            for field in fields(self)
+            if field.name not in usual and getattr(self, field.name) != field.default
+        ]
         return f"sgld: {{{', '.join(f'{name}: {_as_yaml(getattr(self, name))}' for name in (*usual, *others))}}}"
 
+    @property
+    def posterior(self) -> LocalPosterior:
+        """The distribution that the chains sample, once ``localization`` is a number.
+
+        Raises:
+            InputError: ``localization`` is still ``auto``.
+        """
+        if self.localization == "auto":
+            raise InputError("got localization='auto'; expected a number; resolve the settings first")
+        return LocalPosterior(self.nbeta, self.localization, self.weight_decay)
+
     def require_resolved(self) -> "ResolvedSGLD":
-        """The same settings, once ``lr`` and ``localization`` are numbers.
+        """Returns the same settings with numbers for ``lr`` and ``localization``.
 
         Raises:
             InputError: one of them is still ``auto``.
@@ -270,9 +287,9 @@ class SGLDConfig:
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class ResolvedSGLD(SGLDConfig):
-    """Settings that chains can be run with: ``lr`` and ``localization`` are numbers.
+    """Settings of runnable chains: ``lr`` and ``localization`` are numbers.
 
-    They come from :meth:`SGLDConfig.require_resolved`, and are shown and compared as the settings that they are.
+    Created by :meth:`SGLDConfig.require_resolved`; repr and equality are those of the base class.
     """
 
     lr: Annotated[float, more_than(0, "start near 0.1 / localization")]

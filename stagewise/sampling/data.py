@@ -13,20 +13,20 @@ from stagewise.errors import InputError
 
 @dataclass(frozen=True)
 class ProbeData:
-    """The fixed data of all probes of a run.
+    """Fixed data of all probes of a run.
 
-    A data module that has a method ``probe_data()`` returning this feeds the callback without further arguments.
+    The callback uses that returned by a data module's method ``probe_data()``, if it has one.
 
     Attributes:
         observed: batch whose losses are recorded at every draw.
-        sampling: batch whose minibatches drive the gradient; the observed set where it is None.
+        sampling: batch for the stochastic gradients; the observed set if None.
         groups: name to bool mask, ``[sample]`` or of the shape of the losses (``[sample, token]``, or
             ``[sample, height, width]`` and the like, flattened or not); groups may overlap and need not cover
-            everything; a group may hold a single sample. Without groups there is one, ``all``.
+            everything; a group may hold a single sample. Without groups there is one, ``all``; the callback
+            looks for labels and classes of tokens first.
 
     Raises:
-        InputError: an empty set, a name that cannot be shown, or a mask that selects nothing or has the wrong leading
-            size.
+        InputError: an empty set, an invalid name, or a mask that selects nothing or has the wrong leading size.
     """
 
     observed: Batch

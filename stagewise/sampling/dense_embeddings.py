@@ -10,16 +10,16 @@ from torch.overrides import TorchFunctionMode
 
 
 class DenseEmbeddings(TorchFunctionMode):
-    """Inside, :func:`torch.nn.functional.embedding` and ``embedding_bag`` give the same values by other operations.
+    """Context that replaces the operations of :func:`torch.nn.functional.embedding` and ``embedding_bag``; same values.
 
-    torch's own bags have no second derivative, and sparse gradients neither that nor a batching rule. Left to torch are
-    bags by ``max`` and those that scale gradients by frequency. Each torch function costs a call in Python more.
+    torch's own bags have no second derivative, and sparse gradients neither that nor a batching rule. Not replaced:
+    bags by ``max`` and those that scale gradients by frequency. Each torch function costs an additional Python call.
     """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
-        """Called by torch in place of each of its functions."""
+        """Called by torch instead of each of its functions."""
         kwargs = kwargs or {}
         if func is F.embedding:
             return _embedding(*args, **kwargs)

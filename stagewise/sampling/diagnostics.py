@@ -39,7 +39,7 @@ class Diagnostics:
         slide_chance: chance of so large a change of some group's mean loss from the first to the second half of the
             draws where chains do not slide, see :func:`slide_chance`; None with one chain.
         loss_rise: mean loss over the second halves minus mean loss at the training weights, nats (per token for token
-            losses). Positive where the chain explores a basin, negative where it goes on training.
+            losses). Positive where the chain explores a basin, negative where it continues training.
         chain_share: share of the pooled variance of the losses, summed over samples, that belongs to *which chain* a
             draw comes from, 0 to 1, less what as many independent draws would show: chains that have not mixed. None
             with one chain.
@@ -150,7 +150,7 @@ def label_shares(losses: Array) -> tuple[float, float] | None:
         losses: ``[chain, draw, sample]``, nats.
 
     Returns:
-        Chain share and draw-index share, each 0 to 1; None with one chain, where noise cannot be told from either.
+        Chain share and draw-index share, each 0 to 1; None with one chain, where noise cannot be separated from either.
 
     Source: Searle, Casella and McCulloch 1992, Variance Components, chapter 4 (method of moments, balanced data).
     """

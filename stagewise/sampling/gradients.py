@@ -1,4 +1,4 @@
-"""Estimators of the gradient that drives a chain: plain, control variates, tilted."""
+"""Gradient estimators of a chain: plain, control variates, tilted."""
 
 import torch
 from torch import Tensor
@@ -8,14 +8,14 @@ from stagewise.sampling.engines.engine import Engine
 from stagewise.sampling.streams import Minibatches
 
 KEPT_BYTES = 2**28
-"""Minibatch gradients at w* are kept where they take no more memory than this, a quarter of a GiB."""
+"""Memory limit for minibatch gradients at w*, a quarter of a GiB."""
 
 
 def anchor_gradients(engine: Engine, choices: Tensor) -> Tensor:
-    """Gradient of each minibatch of a partition at w*, ``[minibatch, weight]``, nats per weight.
+    """Returns the gradient of each minibatch of a partition at w*, ``[minibatch, weight]``, nats per weight.
 
     Args:
-        engine: evaluates as many of them at once as it has chains.
+        engine: evaluates as many at once as it has chains.
         choices: samples ``[minibatch, sample]``.
     """
     chains = len(engine.state)
@@ -31,8 +31,8 @@ class DriftGradient:
     """Gradient ``[chain, weight]`` of L at the chains' weights, estimated from one minibatch for each chain.
 
     With gm the minibatch gradient: plain gm(w); control variates gm(w) - gm(w*) + the full gradient at w*; tilted
-    gm(w) - gm(w*), which leaves out the slope at w*, so that the chain fluctuates around w* instead of sliding down.
-    Weight decay adds the gradient of its penalty, of which tilting leaves out the slope too.
+    gm(w) - gm(w*), without the slope at w*, so that the chain fluctuates around w* instead of sliding down. Weight
+    decay adds the gradient of its penalty, tilted likewise.
 
     Source: control variates, Baker et al. 2019.
     """
@@ -46,16 +46,16 @@ class DriftGradient:
         slope: Tensor | None = None,
         kept: Tensor | None = None,
     ) -> None:
-        """Set up for the chains of an engine.
+        """Sets up for the chains of an engine.
 
         Args:
-            drift: which estimator; not ``auto``.
+            drift: estimator; not ``auto``.
             engine: evaluates the chains.
             weight_decay: coefficient of |w|^2 / 2 in the mean loss.
-            slope: full gradient of L at w*, ``[weight]``. Control variates need it; so does tilting where the minibatch
-                is the whole sampling set, which is then not evaluated twice.
-            kept: from :func:`anchor_gradients`, ``[minibatch, weight]``, so that a step takes one gradient and not two;
-                minibatches then carry their numbers.
+            slope: full gradient of L at w*, ``[weight]``. Needed by control variates, and by tilting with full batches,
+                to evaluate them once.
+            kept: from :func:`anchor_gradients`, ``[minibatch, weight]``, so that a step needs one gradient instead of
+                two; minibatches then have numbers.
         """
         self._drift = drift
         self._engine = engine
@@ -64,7 +64,7 @@ class DriftGradient:
         self._kept = kept
 
     def __call__(self, minibatches: Minibatches) -> Tensor:
-        """Estimate from minibatches at the chains' present weights."""
+        """Returns an estimate from minibatches at the chains' current weights."""
         rows, numbers = minibatches
         gradient = self._engine.gradient(rows)
         if self._drift is not Drift.plain and rows is not None:

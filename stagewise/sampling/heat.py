@@ -1,4 +1,4 @@
-"""Heat of minibatch noise in a chain, in the direction where losses move."""
+"""Heat of minibatch noise in a chain, in the direction of the losses' gradient."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from stagewise.sampling.preconditioners.diagonal import Preconditioner
 
 NUM_GRADIENTS = 8
-"""Gradient estimates at one place that the heat is taken from: its relative error is then sqrt(2 / 7)."""
+"""Number of gradient estimates for the heat: its relative error is then sqrt(2 / 7)."""
 
 
 def minibatch_heat(
@@ -19,24 +19,24 @@ def minibatch_heat(
     nbeta: float,
     preconditioner: Preconditioner | None = None,
 ) -> Tensor:
-    """Variance that minibatch noise adds to a step, over that of the injected noise, in a direction u of the weights.
+    """Returns the variance that minibatch noise adds to a step in a direction u, over that of the injected noise.
 
-    lr nbeta^2 Var(e P u) / (4 u P u), e the gradient estimates. Losses move in few directions, and their minibatch
-    noise is there: a mean over all weights can be a thousand times smaller. So much (times 1 / (1 - lr lam / 4), lam
-    the curvature in this direction) the variance of a loss with gradient u comes out too large.
+    lr nbeta^2 Var(e P u) / (4 u P u), e the gradient estimates. Losses vary in few directions, in which minibatch noise
+    is concentrated: a mean over all weights can be a thousand times smaller. This is the relative excess (times 1 / (1
+    - lr lam / 4), lam the curvature in this direction) of the variance of a loss with gradient u.
 
     Args:
         gradients: two or more independent estimates ``[chain, weight]`` at the same weights, nats per weight.
-        direction: u ``[chain, weight]``, of any length: the gradient of the losses that are looked at.
+        direction: u ``[chain, weight]``, of any length: gradient of the observed losses.
         lr: step size.
         nbeta: of the target.
         preconditioner: P; None is P = 1.
 
     Returns:
-        ``[chain]``, pure numbers; zero where the direction is.
+        ``[chain]``, pure numbers; zero for a zero direction.
     """
     scaled = direction if preconditioner is None else preconditioner.times(direction)
-    along = torch.stack([(it.double() * scaled.double()).sum(dim=-1) for it in gradients])
+    along = torch.stack([(gradient.double() * scaled.double()).sum(dim=-1) for gradient in gradients])
     length = (direction.double() * scaled.double()).sum(dim=-1)
     heat = along.var(dim=0) * (lr * nbeta**2 / 4) / length
     return torch.where(length > 0, heat, 0.0)

@@ -13,7 +13,7 @@ from stagewise.sampling.weights import FlatWeights
 
 
 class HessianProducts:
-    """v -> H v for H the Hessian of the mean loss L over a batch, by double backward, chunk by chunk.
+    """v -> H v, with H the Hessian of the mean loss L over a batch, by double backward, chunk by chunk.
 
     The module must hold the leaves of ``weights`` while this is called.
     """
@@ -25,23 +25,23 @@ class HessianProducts:
         batch: Batch,
         chunk_size: int | None = None,
     ) -> None:
-        """Prepare the products.
+        """Prepares the products.
 
         Args:
-            weights: what to differentiate by.
+            weights: to differentiate by.
             evaluate_batch: losses of a part of the batch at the weights that the module holds.
-            batch: what the loss is averaged over.
+            batch: of the mean loss.
             chunk_size: samples for each double backward pass, which bounds memory; all at once if None.
         """
         self._weights = weights
         self._leaves = list(weights.leaves.values())
         self._evaluate = evaluate_batch
         self._chunks = chunks(batch, chunk_size)
-        # The graph of a single chunk is kept over the products; with several, memory is that of one chunk.
+        # The graph of a single chunk is kept between products; with several, memory is that of one chunk.
         self._kept = self._slopes(self._chunks[0]) if len(self._chunks) == 1 else None
 
     def _slopes(self, chunk: Batch) -> tuple[list[Tensor], int]:
-        """Gradient of the summed losses of a chunk, one tensor for each leaf, with its graph; and how many losses."""
+        """Returns the gradient of the summed losses of a chunk by leaf, with its graph, and the number of losses."""
         # Fused attention and bags of embeddings have no second derivative.
         with sdpa_kernel(SDPBackend.MATH), DenseEmbeddings():
             losses = self._evaluate(chunk)
@@ -67,7 +67,7 @@ class HessianProducts:
         for chunk in self._chunks:
             slopes, num_losses = self._slopes(chunk) if self._kept is None else self._kept
             count += num_losses
-            # A loss linear in a weight has a slope without a graph, and no curvature there.
+            # For a loss linear in a weight the slope has no graph, and the curvature is zero.
             curved = [(s, part.to(s.dtype)) for s, part in zip(slopes, parts, strict=True) if s.requires_grad]
             if not curved:
                 continue

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from stagewise.errors import InputError
 
 Masks = Mapping[str, Tensor]
-"""Parameter name to bool mask of the parameter's shape: True where the chain moves. Others stay at w*."""
+"""Parameter name to bool mask of the parameter's shape: True for entries that the chain moves. Others stay at w*."""
 
 Selection = Sequence[str] | Masks | None
 """Patterns of parameter names (``*`` matches anything), or masks; None is all trainable parameters."""
@@ -19,13 +19,13 @@ Selection = Sequence[str] | Masks | None
 
 @dataclass(frozen=True)
 class Entries:
-    """Entries of one parameter that a chain moves: a stretch of its flat weights.
+    """Entries of one parameter that a chain moves: a slice of its flat weights.
 
     Attributes:
         name: of the parameter.
         shape: of the parameter.
         dtype: of the parameter.
-        index: ``[entry]``, int64, increasing: places in the flattened parameter; None where all of it moves.
+        index: ``[entry]``, int64, increasing: positions in the flattened parameter; None if all of it moves.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Entries:
 
 
 def one_selection(parameters: Sequence[str] | None, masks: Masks | None) -> Selection:
-    """Combines the two ways to select what a chain moves.
+    """Returns the selection given as patterns or masks.
 
     Args:
         parameters: patterns, of the sampler's settings.
@@ -76,7 +76,7 @@ def one_selection(parameters: Sequence[str] | None, masks: Masks | None) -> Sele
 
 
 def trainable(module: nn.Module, selection: Selection = None) -> dict[str, Tensor]:
-    """Returns selected trainable parameters by name, detached, wholly or partly selected, in the module's order.
+    """Returns trainable parameters that are at least partly selected, by name, detached, in the module's order.
 
     Raises:
         InputError: no trainable parameter, a pattern that matches none, or masks that do not fit.
@@ -118,7 +118,7 @@ def moved_entries(module: nn.Module, selection: Selection = None) -> list[Entrie
 
 
 def masks_digest(masks: Masks) -> str:
-    """Returns a digest that differs where masks differ in their selection."""
+    """Returns a digest of the selection of masks."""
     digest = hashlib.sha256()
     for name in sorted(name for name, mask in masks.items() if mask.any()):
         digest.update(name.encode())

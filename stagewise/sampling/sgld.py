@@ -15,6 +15,7 @@ from stagewise.sampling.config import Integrator, ResolvedSGLD, SGLDConfig, Star
 from stagewise.sampling.engines.engine import Engine
 from stagewise.sampling.gradients import DriftGradient
 from stagewise.sampling.heat import NUM_GRADIENTS, minibatch_heat
+from stagewise.sampling.posterior import LocalPosterior
 from stagewise.sampling.preconditioners.diagonal import Preconditioner, RMSprop, RunningRMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
 from stagewise.sampling.streams import Streams
@@ -23,8 +24,8 @@ from stagewise.sampling.streams import Streams
 def loss_free(config: ResolvedSGLD) -> ResolvedSGLD:
     """Returns the same sampler with nbeta 0: its target is N(w*, 1 / localization) alone.
 
-    The same seed and the same numbers of steps: its chains get the noise of those they control, number for number, and
-    start alike. EK-FAC is then 1 / localization in its own eigenbasis, so that noise means the same directions.
+    With the same seed and numbers of steps its chains get identical noise and starts. EK-FAC is then 1 / localization
+    in its eigenbasis, so that noise acts in the same directions.
 
     Args:
         config: the settings.
@@ -40,7 +41,7 @@ def loss_free(config: ResolvedSGLD) -> ResolvedSGLD:
 
 
 def needs_gradients(config: SGLDConfig) -> bool:
-    """True if the draws depend on gradients of the loss: with nbeta 0, only where a preconditioner adapts."""
+    """Returns True if the draws depend on gradients of the loss: with nbeta 0, only if a preconditioner adapts."""
     return config.nbeta > 0 or isinstance(config.preconditioner, RMSprop)
 
 
@@ -48,42 +49,38 @@ def sgld_step_(
     weights: Tensor,
     anchor: Tensor,
     gradient: Tensor,
-    noise: Tensor,
+    noises: Sequence[Tensor],
     *,
     lr: float,
-    nbeta: float,
-    localization: float,
+    posterior: LocalPosterior,
     preconditioner: Preconditioner | None = None,
-    next_noise: Tensor | None = None,
 ) -> None:
     """Moves ``weights`` by one step, in place; ``gradient`` may be used up as scratch.
 
     w <- w - (lr / 2) P (nbeta * gradient + localization (w - w*)) + sqrt(lr P) R
 
-    With R = ``noise`` this is the Euler step: for a quadratic target of curvature lam the stationary variance is
-    (1 / lam) / (1 - lr lam / 4), and the lag-k correlation a^k, a = 1 - lr lam / 2. With R = (``noise`` +
-    ``next_noise``) / 2, where ``next_noise`` is the ``noise`` of the step after, it is that of Leimkuhler and Matthews:
-    the variance is 1 / lam at every stable step (lr lam < 4), and the lag-k correlation a^(k - 1) (1 + a) / 2. Noise
-    of minibatches is not averaged; it adds lr nbeta^2 Var / 4 / (1 - lr lam / 4) to the variance in either case.
+    With one noise R this is the Euler step: for a quadratic target of curvature lam the stationary variance is
+    (1 / lam) / (1 - lr lam / 4), and the lag-k correlation a^k, a = 1 - lr lam / 2. With two, R is their mean, and the
+    second is the first of the next step: the step of Leimkuhler and Matthews, whose variance is 1 / lam at every stable
+    step (lr lam < 4), and whose lag-k correlation is a^(k - 1) (1 + a) / 2. Noise of minibatches is not averaged; it
+    adds lr nbeta^2 Var / 4 / (1 - lr lam / 4) to the variance in either case.
 
     Args:
         weights: ``[weight]`` or ``[chain, weight]``, the state w.
         anchor: ``[weight]``, the training weights w*.
         gradient: shape of ``weights``, of the minibatch mean loss, nats per weight.
-        noise: shape of ``weights``, standard normal.
+        noises: one or two, shape of ``weights``, standard normal.
         lr: step size epsilon.
-        nbeta: inverse temperature times the number of samples.
-        localization: precision of the Gaussian around ``anchor``.
+        posterior: nbeta and localization. Weight decay is part of ``gradient``.
         preconditioner: P; None is P = 1.
-        next_noise: shape of ``weights``, standard normal; None for the Euler step.
 
     Source: Welling and Teh 2011; localized form in Hitchcock and Hoogland, arXiv 2507.21449; averaged noise in
     Leimkuhler and Matthews 2013, arXiv 1203.5428; P as in Li et al. 2016, frozen.
     """
-    noises = (noise,) if next_noise is None else (noise, next_noise)
+    nbeta, localization = posterior.nbeta, posterior.localization
     scale = math.sqrt(lr) / len(noises)
     if preconditioner is None:
-        # Few passes over the weights: the pull to w* is an interpolation.
+        # The pull to w* as an interpolation, to save passes over the weights.
         weights.lerp_(anchor.expand_as(weights), lr * localization / 2)
         weights.add_(gradient, alpha=-lr * nbeta / 2)
         for part in noises:
@@ -91,31 +88,31 @@ def sgld_step_(
         return
     force = gradient.mul_(nbeta).add_(weights, alpha=localization).sub_(anchor, alpha=localization)
     weights.add_(preconditioner.times(force), alpha=-lr / 2)
-    weights.add_(preconditioner.root_times(noise if next_noise is None else noise + next_noise), alpha=scale)
+    weights.add_(preconditioner.root_times(noises[0] if len(noises) == 1 else noises[0] + noises[1]), alpha=scale)
 
 
 Reduce = Callable[[Tensor], Tensor]
 """Maps the losses ``[sample, token]`` of one draw to features ``[feature]``."""
 
 OnDraw = Callable[[int, Tensor], None]
-"""Called with the number of a chain and the losses ``[sample(, token)]`` of each of its draws, in their order.
+"""Called with the number of a chain and the losses ``[sample(, token)]`` of each of its draws, in order.
 
-For observers that keep sums of their own. Chains come one after the other or in turn, depending on the engine, failed
-ones too until all have failed; the losses must not be changed.
+For observers with running sums. The order of chains depends on the engine; failed ones are included until all have
+failed. The losses must not be changed.
 """
 
 
 @dataclass
 class Walk:
-    """Records of some chains.
+    """Recorded quantities of some chains.
 
     Attributes:
-        loss: ``[chain, draw, sample(, token)]``, nats; summed over tokens where the losses were reduced.
+        loss: ``[chain, draw, sample(, token)]``, nats; summed over tokens if the losses were reduced.
         reduced: ``[chain, draw, feature]``, or None.
         distance: ``[chain, draw]``, |w - w*|.
         gradient_rms: ``[chain]``, root mean square of the gradient estimates over steps and weights, nats per weight;
-            NaN where the draws do not depend on gradients (nbeta 0), which were not evaluated.
-        minibatch_noise: ``[chain]``, see :func:`~stagewise.sampling.heat.minibatch_heat`; NaN where not measured.
+            NaN if the draws do not depend on gradients (nbeta 0), which were then not evaluated.
+        minibatch_noise: ``[chain]``, see :func:`~stagewise.sampling.heat.minibatch_heat`; NaN if not measured.
         failed: position of each chain that failed, with the reason.
     """
 
@@ -128,19 +125,19 @@ class Walk:
 
 
 class Recorder:
-    """Takes in the losses of each draw."""
+    """Recorder of the losses of each draw."""
 
     def __init__(
         self, numbers: Sequence[int], num_draws: int, anchor: Losses, reduce: Reduce | None, on_draw: OnDraw | None
     ) -> None:
-        """Nothing is recorded yet.
+        """Starts without draws.
 
         Args:
             numbers: of the chains, for ``on_draw``.
             num_draws: draws of each.
             anchor: losses at w*.
-            reduce: makes features of each draw's losses, so that no token losses are kept.
-            on_draw: is given each draw's losses as they come.
+            reduce: reduces the losses of each draw to features; token losses are then not kept.
+            on_draw: called with the losses of each draw.
         """
         num_chains = len(numbers)
         self._numbers = numbers
@@ -159,7 +156,7 @@ class Recorder:
         """Records ``[chain, sample(, token)]``.
 
         Returns:
-            Rise ``[chain]`` of the mean loss over that at w*, nats; not finite where a loss is not.
+            Rise ``[chain]`` of the mean loss over that at w*, nats; not finite if a loss is not.
         """
         if self._on_draw is not None:
             for number, chain in zip(self._numbers, values, strict=True):
@@ -186,21 +183,21 @@ def walk(
 ) -> Walk:
     """Runs the chains of an engine in lockstep.
 
-    With nbeta 0, unless a preconditioner adapts to gradients, none is evaluated: the draws are those of gradients times
-    zero, bit for bit, at the cost of noise and of the losses that are recorded.
+    With nbeta 0, gradients are only evaluated for a preconditioner that adapts to them: the draws equal those with
+    gradients times zero bit for bit, at the cost of noise and recorded losses only.
 
     Args:
-        engine: evaluates the chains; its state is moved.
+        engine: evaluates the chains; its state is updated.
         estimate: of the gradient.
         streams: noise and minibatches of the same chains.
         config: the sampler.
-        recorder: takes in the losses of their draws.
-        fixed: preconditioner that does not change on the way; RMSprop is made here.
-        measure_noise: spend some more gradients on the heat of the minibatches; it is NaN if not.
+        recorder: of the losses of their draws.
+        fixed: constant preconditioner; RMSprop is built here.
+        measure_noise: measure the heat of the minibatches, by some additional gradients; NaN if False.
     """
     num_chains, num_weights = engine.state.shape
     burnin, spacing = config.burnin_steps, config.steps_bw_draws
-    lr, localization = config.lr, config.localization
+    posterior = config.posterior
     averaged = config.integrator is Integrator.leimkuhler_matthews
     _start_(engine, streams, config, fixed)
     distance = torch.empty((num_chains, config.num_draws), dtype=torch.float32)
@@ -214,7 +211,7 @@ def walk(
     failed: dict[int, str] = {}
     checked = 0
     for index in range(config.num_steps):
-        # Gradients that the draws do not depend on are not evaluated, and cannot fail.
+        # Gradients without effect on the draws are not evaluated, and cannot fail.
         gradient = estimate(streams.minibatches()) if evaluates else nothing.zero_()
         norms[index] = torch.linalg.vector_norm(gradient, dim=1)
         burning_in = index < burnin
@@ -223,17 +220,15 @@ def walk(
             preconditioner = adapting.preconditioner()
         if measure_noise and evaluates and index == config.num_steps - 1:
             excess = _minibatch_noise(engine, estimate, streams, gradient, preconditioner, config)
-        noise, following = streams.two_noises() if averaged else (streams.noise(), None)
+        noises = streams.two_noises() if averaged else (streams.noise(),)
         sgld_step_(
             engine.state,
             engine.anchor,
             gradient,
-            noise,
-            lr=lr,
-            nbeta=config.nbeta,
-            localization=localization,
+            noises,
+            lr=config.lr,
+            posterior=posterior,
             preconditioner=preconditioner,
-            next_noise=following,
         )
         engine.moved()
         draw, between = divmod(index - burnin, spacing)
@@ -265,8 +260,8 @@ def walk(
 def _start_(engine: Engine, streams: Streams, config: ResolvedSGLD, fixed: Preconditioner | None) -> None:
     """Moves the chains to their starting points.
 
-    A weight of the second-order chain goes with the noise of its next step: their covariance is half the root of lr P.
-    So does the start, so that a Gaussian target is in equilibrium from the first draw on.
+    In the second-order chain a weight is correlated with the noise of the next step: their covariance is half the root
+    of lr P. So is the start, so that a Gaussian target is in equilibrium from the first draw on.
     """
     engine.state.copy_(engine.anchor.expand_as(engine.state))
     if config.start is Start.gaussian:
@@ -302,7 +297,7 @@ def _minibatch_noise(
     preconditioner: Preconditioner | None,
     config: ResolvedSGLD,
 ) -> Tensor:
-    """Estimates the heat ``[chain]`` at the chains' present weights, where ``gradient`` is one estimate."""
+    """Estimates the heat ``[chain]`` at the chains' current weights; ``gradient`` is one of the estimates."""
     minibatches = [streams.minibatches() for _ in range(NUM_GRADIENTS - 1)]
     if minibatches[0].rows is None:
         return gradient.new_zeros(len(gradient))

@@ -1,4 +1,4 @@
-"""Random streams of the chains: every number comes from a stated seed."""
+"""Random streams of the chains, all derived from the seed."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -41,8 +41,8 @@ class Minibatches(NamedTuple):
     """One minibatch for each chain.
 
     Attributes:
-        rows: samples of the sampling set ``[chain, sample]``, on the CPU; None where each is the whole set.
-        numbers: ``[chain]``, their places in the partition they were chosen from; None where they were drawn anew.
+        rows: samples of the sampling set ``[chain, sample]``, on the CPU; None if each is the whole set.
+        numbers: ``[chain]``, their positions in the partition; None if drawn at random.
     """
 
     rows: Tensor | None
@@ -53,7 +53,7 @@ def partition(config: SGLDConfig, num_sampling: int) -> Tensor:
     """Splits the sampling set into random minibatches of one size, the same at every probe.
 
     Args:
-        config: seed and ``batch_size``; the minibatches are a little smaller where it does not divide the set.
+        config: seed and ``batch_size``; minibatches are slightly smaller if it does not divide the set.
         num_sampling: samples of the sampling set.
 
     Returns:
@@ -66,7 +66,7 @@ def partition(config: SGLDConfig, num_sampling: int) -> Tensor:
 
 
 class Streams:
-    """Noise and minibatches of some chains, step by step; what one chain gets does not depend on the others."""
+    """Noise and minibatches of some chains, step by step; those of one chain do not depend on the others."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Streams:
             step: training step.
             like: flat weights ``[weight]``, for size, device and type of the noise.
             num_sampling: samples of the sampling set.
-            choices: from :func:`partition`, to choose minibatches from; None draws them anew at each step.
+            choices: from :func:`partition`, to choose minibatches from; None draws them at random at each step.
         """
         streams = [chain_streams(config, chain, step, like.device) for chain in chains]
         self._noise, self._batches = zip(*streams, strict=True)

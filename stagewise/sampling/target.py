@@ -1,4 +1,4 @@
-"""Target of a measurement: the loss, the samples that are recorded and those that drive, and the weights that move."""
+"""Target of a measurement: loss, observed and sampling set, and the weights that move."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -17,17 +17,17 @@ ForwardContext = Callable[[], AbstractContextManager]
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """Target of chains, baselines and curvature: the part that they have in common.
+    """Common inputs of chains, baselines and curvature.
 
     Attributes:
         loss_fn: per-sample loss, see :mod:`stagewise.losses.contract`.
         observed: batch whose losses are recorded, on the module's device.
-        sampling: batch whose minibatches drive the gradient, likewise; the observed one if None, see :attr:`driving`.
-        selection: patterns of parameter names, or masks: what moves. All else stays at w* bit for bit, and every figure
-            that is taken over weights is taken over these alone. None for all trainable parameters.
+        sampling: batch for the stochastic gradients, likewise; the observed one if None, see :attr:`driving`.
+        selection: patterns of parameter names, or masks: the weights that move. All others stay at w* bit for bit, and
+            quantities over weights are restricted to these. None for all trainable parameters.
         chunk_size: samples for each forward pass over a whole set; all at once if None.
-        forward_context: entered around each forward pass (autocast). It is left in between, because autocast caches
-            casts of weights, and the weights move.
+        forward_context: entered around each forward pass (autocast). It is left in between, since autocast caches casts
+            of the moving weights.
 
     Raises:
         InputError: ``chunk_size`` is below 1.
@@ -46,14 +46,14 @@ class Target:
 
     @property
     def driving(self) -> Batch:
-        """The batch that drives: the observed one where there is no sampling set."""
+        """Sampling set, or the observed set if there is none."""
         return self.observed if self.sampling is None else self.sampling
 
     def moved_by(self, config: SGLDConfig) -> "Target":
-        """The target of a sampler: ``config.parameters`` are what moves, where there is no other selection.
+        """Returns the target of a sampler, with the selection ``config.parameters`` unless it has one.
 
         Raises:
-            InputError: the selection is another one than the parameters of the sampler.
+            InputError: the selection differs from the parameters of the sampler.
         """
         if config.parameters is None or self.selection == config.parameters:
             return self
@@ -65,10 +65,10 @@ class Target:
         )
 
     def evaluate(self, module: nn.Module, batch: Batch) -> Losses:
-        """Losses of a batch at the weights that the module holds."""
+        """Returns the losses of a batch at the module's weights."""
         with self.forward_context():
             return evaluate(self.loss_fn, module, batch)
 
     def observed_chunks(self) -> list[Batch]:
-        """The observed set, in batches of ``chunk_size``."""
+        """Returns the observed set in batches of ``chunk_size``."""
         return chunks(self.observed, self.chunk_size)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NOT_FINITE_HERE = "the loss at the training weights is not finite"
-"""Reason in :attr:`Trace.dropped` if no chain was run: neither the chains nor their settings are the cause."""
+"""Reason in :attr:`Trace.dropped` if no chain was run, independent of their settings."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Trace:
         gradient_rms: ``[chain]``, root mean square over steps and weights of the gradient estimates, nats per weight.
         minibatch_noise: variance that minibatches add to a step over that of the injected noise, along the gradient of
             the observed losses, at the last step of the first chain or of all of a batch, see
-            :func:`~stagewise.sampling.heat.minibatch_heat`; well below 1 where the chain is not heated.
+            :func:`~stagewise.sampling.heat.minibatch_heat`; well below 1 for a chain that is not heated.
         reduced: ``[chain, draw, feature]``, output of the sampler's ``reduce`` for each draw's losses; ``loss`` is then
             ``[chain, draw, sample]``, summed over tokens, also where ``mask`` has tokens.
-        engine: the engine that ran the chains.
+        engine: of the chains.
     """
 
     loss: NDArray[np.float32]
@@ -73,11 +73,11 @@ def merge_traces(parts: Sequence[Trace]) -> Trace:
 
     reduced = [part.reduced for part in parts if part.reduced is not None]
     rms = [part.gradient_rms for part in parts if part.gradient_rms is not None]
-    told = [part for part in parts if part.minibatch_noise is not None]
-    noise = None if not told else told[0].minibatch_noise
-    if len(told) > 1:  # a batch of chains in each: the mean over all of them
+    measured = [part for part in parts if part.minibatch_noise is not None]
+    noise = None if not measured else measured[0].minibatch_noise
+    if len(measured) > 1:  # a batch of chains in each: the mean over all of them
         noise = float(
-            np.average([trace.minibatch_noise for trace in told], weights=[len(trace.chains) for trace in told])
+            np.average([trace.minibatch_noise for trace in measured], weights=[len(trace.chains) for trace in measured])
         )
     return replace(
         parts[0],

@@ -1,4 +1,4 @@
-"""The weights of a chain, flat."""
+"""Flat weights of a chain."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,20 +11,20 @@ from stagewise.sampling.selection import Selection, moved_entries, trainable
 
 
 class FlatWeights:
-    """The weights that a chain moves in one buffer, and leaf tensors for the module to compute with.
+    """Buffer of the weights that a chain moves, and leaf tensors for the module.
 
-    A parameter that moves as a whole is a view of the buffer. Of one that moves in part, the buffer holds the entries
-    that move, and nothing else: whatever is done to the flat weights, the others stay at w* bit for bit.
+    A parameter that moves as a whole is a view of the buffer. Of one that moves in part, the buffer holds only the
+    moving entries, so that the others stay at w* bit for bit.
 
     Attributes:
-        entries: what the buffer holds of each parameter, in order.
+        entries: of each parameter in the buffer, in order.
         anchor: ``[weight]``, the training weights w*.
         state: ``[weight]``, the chain's weights, changed in place.
-        leaves: by parameter name, what the module computes with.
+        leaves: tensors for the module by parameter name.
     """
 
     def __init__(self, module: nn.Module, selection: Selection = None) -> None:
-        """Start at the weights that the module has now.
+        """Starts at the module's current weights.
 
         Args:
             module: its trainable parameters are copied.
@@ -40,32 +40,32 @@ class FlatWeights:
             raise InputError(f"got parameters on {sorted(map(str, devices))}; expected one device; place it on one")
         dtype = torch.float64 if any(value.dtype == torch.float64 for value in parameters.values()) else torch.float32
         self.entries = moved_entries(module, selection)
-        self.anchor = torch.cat([it.take(parameters[it.name]).to(dtype) for it in self.entries])
+        self.anchor = torch.cat([entry.take(parameters[entry.name]).to(dtype) for entry in self.entries])
         self.state = self.anchor.clone()
-        self._parts = self.state.split([it.size for it in self.entries])
+        self._parts = self.state.split([entry.size for entry in self.entries])
         self.leaves: dict[str, Tensor] = {}
         self._copies = []
-        for it, part in zip(self.entries, self._parts, strict=True):
-            value = parameters[it.name]
-            if it.index is None and value.dtype == dtype:
+        for entry, part in zip(self.entries, self._parts, strict=True):
+            value = parameters[entry.name]
+            if entry.index is None and value.dtype == dtype:
                 # `data`: each leaf counts its own writes, or a forward pass that writes to one weight would seem to
                 # autograd to have written to all.
                 leaf = part.view(value.shape).data
             else:
                 # Half-precision parameters get leaves of their own: noise smaller than their rounding lives in `state`.
-                leaf = value.clone() if it.index is None else value.clone(memory_format=torch.contiguous_format)
-                self._copies.append((it, leaf, part))
-            self.leaves[it.name] = leaf.requires_grad_()
+                leaf = value.clone() if entry.index is None else value.clone(memory_format=torch.contiguous_format)
+                self._copies.append((entry, leaf, part))
+            self.leaves[entry.name] = leaf.requires_grad_()
 
     def publish(self) -> None:
-        """Bring leaves that are copies up to date with the buffer."""
+        """Updates leaves that are copies from the buffer."""
         with torch.no_grad():
-            for it, leaf, part in self._copies:
-                it.write_(leaf, part)
+            for entry, leaf, part in self._copies:
+                entry.write_(leaf, part)
 
     @contextmanager
     def at_anchor(self) -> Iterator[None]:
-        """Put the module at w* for the body, then back where the chain is."""
+        """Context at w*; restores the state of the chain afterwards."""
         here = self.state.clone()
         self.reset()
         try:
@@ -75,25 +75,27 @@ class FlatWeights:
             self.publish()
 
     def reset(self) -> None:
-        """Go back to w*."""
+        """Resets the state to w*."""
         self.state.copy_(self.anchor)
         self.publish()
 
     def flat(self, parts: Sequence[Tensor]) -> Tensor:
-        """``[weight]`` of tensors in the shapes and the order of the leaves."""
+        """Returns ``[weight]`` of tensors in the shapes and order of the leaves."""
         dense = (part.to_dense() if part.is_sparse else part for part in parts)
-        return torch.cat([it.take(part).to(self.state.dtype) for it, part in zip(self.entries, dense, strict=True)])
+        return torch.cat(
+            [entry.take(part).to(self.state.dtype) for entry, part in zip(self.entries, dense, strict=True)]
+        )
 
     def spread(self, vector: Tensor) -> list[Tensor]:
-        """A vector ``[weight]`` in the shapes of the leaves, zero where a weight does not move."""
-        parts = vector.split([it.size for it in self.entries])
-        return [it.spread(part) for it, part in zip(self.entries, parts, strict=True)]
+        """Returns a vector ``[weight]`` in the shapes of the leaves, zero for weights that do not move."""
+        parts = vector.split([entry.size for entry in self.entries])
+        return [entry.spread(part) for entry, part in zip(self.entries, parts, strict=True)]
 
     def gather(self, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Of tensors by parameter name: the entries ``[entry]`` that move; those of other parameters are left out."""
-        return {it.name: it.take(named[it.name]) for it in self.entries if it.name in named}
+        """Returns the moving entries ``[entry]`` of tensors by parameter name; other parameters are omitted."""
+        return {entry.name: entry.take(named[entry.name]) for entry in self.entries if entry.name in named}
 
     def gradient(self, loss: Tensor) -> Tensor:
-        """Flat gradient ``[weight]``; zero for parameters that the loss does not use."""
+        """Returns the flat gradient ``[weight]``; zero for parameters that the loss does not use."""
         leaves = list(self.leaves.values())
         return self.flat(torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True))

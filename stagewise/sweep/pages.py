@@ -11,7 +11,7 @@ from stagewise.files.writing import whole_folder
 from stagewise.reporting.tensorboard import write_token_influence
 from stagewise.reporting.token_html import write_token_html
 from stagewise.reporting.token_influence import TokenInfluence
-from stagewise.runs.store import open_run
+from stagewise.runs.open import open_run
 from stagewise.sweep.study import Sweep
 
 _FOLDER = "tokens"

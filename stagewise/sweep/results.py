@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import xarray as xr
 
 from stagewise.files.writing import whole_folder
@@ -16,7 +17,9 @@ from stagewise.probes.history import Record
 from stagewise.reporting.classes_page import classes_page, write_classes_page
 from stagewise.reporting.summary import build_summary
 from stagewise.runs.components import COEFFICIENTS, component_table, write_component_csv
-from stagewise.runs.store import STORE_NAME, ProbeStore, open_run, write_summary
+from stagewise.runs.open import open_run
+from stagewise.runs.probe_files import STORE_NAME
+from stagewise.runs.store import ProbeStore, write_summary
 from stagewise.runs.verdict import VARIABLES, judge
 from stagewise.sweep.cell import Cell, components_of, is_finished, read_cell
 from stagewise.sweep.circuits import Circuits, read_circuits
@@ -82,13 +85,13 @@ def write_results(sweep: Sweep) -> list[Path]:
     circuits = {step: found for step, found in read.items() if found is not None}
     # Tables are of all that is there: components of an earlier call, too.
     names = list(dict.fromkeys([*sweep.components, *_finished(output, sweep.steps)]))
-    groups: list[list[Any]] = []
+    groups: list[pd.DataFrame] = []
     written = [path for name in names for path in _write_component(sweep, name, circuits, groups)]
     written.append(write_table(output / GROUPS_NAME, GROUP_COLUMNS, groups))
     coverage = class_coverage(sweep.data.groups)
     written.append(write_classes_page(output, classes_page(coverage.markdown(), unit=coverage.unit)))
-    heads = [row for step, found in circuits.items() for row in circuit_rows(step, found)]
-    if heads:
+    heads = [circuit_rows(step, found) for step, found in circuits.items()]
+    if any(map(len, heads)):
         written.append(write_table(output / CIRCUITS_NAME, CIRCUIT_COLUMNS, heads))
     else:
         (output / CIRCUITS_NAME).unlink(missing_ok=True)
@@ -117,7 +120,7 @@ def _finished(output: Path, steps: Sequence[int]) -> list[str]:
 
 
 def _write_component(
-    sweep: Sweep, component: str, circuits: Mapping[int, Circuits], groups: list[list[Any]]
+    sweep: Sweep, component: str, circuits: Mapping[int, Circuits], groups: list[pd.DataFrame]
 ) -> list[Path]:
     """Writes a store and its summary, and adds its lines to those of ``groups``."""
     folder, record = run_folder(Path(sweep.config.output), component), Record()
@@ -133,7 +136,7 @@ def _write_component(
                 assert cell.measured is not None
                 probe.attrs |= {} if named is None else {"component": named}
                 writer.write(to_store(probe, sweep.config.probe.sample_matrices))
-                groups += group_rows(probe, component, num_draws=cell.measured.features.samples.shape[1])
+                groups.append(group_rows(probe, component, num_draws=cell.measured.features.samples.shape[1]))
     settings = sweep.config.probe
     windows = len(record.windows(min_prominence=settings.min_prominence))
     run = open_run(folder, variables=VARIABLES) if record.steps else None

@@ -12,7 +12,7 @@ from torch import nn
 from stagewise.errors import InputError, require
 from stagewise.jobs.settings import SETTINGS_NAME, check_same_settings, plain_settings
 from stagewise.jobs.sharing import Backend, Progress, Report, check_output, register, shared
-from stagewise.runs.store import STORE_NAME
+from stagewise.runs.probe_files import STORE_NAME
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.share import ALONE, ChainShare
 from stagewise.sweep.cell import has_cells, is_finished

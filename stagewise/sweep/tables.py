@@ -1,12 +1,10 @@
 """Long tables of a sweep, one line for each number."""
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import pandas as pd
 import xarray as xr
 
 from stagewise.files.writing import write_text_file
@@ -48,24 +46,15 @@ CIRCUIT_COLUMNS = ("step", "layer", "head", *TABLES, *SCORES)
 step."""
 
 _VALUES = {
-    "bif": "group_bif",
-    "se": "group_bif_se",
-    "z": "group_bif_z",
-    "correlation": "group_bif_correlation",
+    "group_bif": "bif",
+    "group_bif_se": "se",
+    "group_bif_z": "z",
+    "group_bif_correlation": "correlation",
 }
+_COEFFICIENTS = {"llc_all": "llc", "llc_all_se": "llc_se", "llc_localized_share": "llc_localized_share"}
 
 
-_LLC = ("llc", "llc_se", "llc_localized_share")
-
-
-def _llc_cells(probe: xr.Dataset, group: int) -> list[str]:
-    """Returns learning coefficients in the order of the columns; empty where they were not measured."""
-    value, error, share = (float(probe[name]) if name in probe else None for name in _LLC)
-    own = [float(probe[f"group_{name}"][group]) if name in probe else None for name in _LLC[:2]]
-    return [_cell(entry) for entry in (*own, value, error, share)]
-
-
-def group_rows(probe: xr.Dataset, component: str, *, num_draws: int) -> list[list[Any]]:
+def group_rows(probe: xr.Dataset, component: str, *, num_draws: int) -> pd.DataFrame:
     """Returns lines of one checkpoint: each part of each ordered pair of groups.
 
     Args:
@@ -73,45 +62,42 @@ def group_rows(probe: xr.Dataset, component: str, *, num_draws: int) -> list[lis
         component: whose chains.
         num_draws: of each chain.
     """
-    step, reference = int(probe.attrs["step"]), int(probe.attrs["reference_step"])
-    flags = " ".join(probe.attrs["flags"])
-    num_chains, settled = int(chain_counts(probe)), int(equilibrated_probes(probe))
-    values = {name: probe[variable].transpose("part", "group", "group_j").values for name, variable in _VALUES.items()}
-    coefficients = [_llc_cells(probe, row) for row in range(probe.sizes["group"])]
-    parts, groups = ([str(name) for name in probe[axis].values] for axis in ("part", "group"))
-    return [
-        [
-            *(step, component, part, group, group_j),
-            *(_cell(values[name][row, i, j]) for name in _VALUES),
-            *coefficients[i],
-            *(num_chains, num_draws, reference, settled, flags),
-        ]
-        for row, part in enumerate(parts)
-        for i, group in enumerate(groups)
-        for j, group_j in enumerate(groups)
-    ]
+    values = probe[list(_VALUES)].rename(_VALUES).reset_coords(drop=True)
+    table = values.to_dataframe(dim_order=["part", "group", "group_j"]).reset_index()
+    names = table["group"].to_numpy()
+    own = {name: probe[f"group_{name}"].sel(group=names).values for name in ("llc", "llc_se") if name in probe}
+    of_all = {column: float(probe[name]) for column, name in _COEFFICIENTS.items() if name in probe}
+    return table.assign(
+        step=int(probe.attrs["step"]),
+        component=component,
+        **own,
+        **of_all,
+        num_chains=int(chain_counts(probe)),
+        num_draws=num_draws,
+        reference_step=int(probe.attrs["reference_step"]),
+        equilibrated=int(equilibrated_probes(probe)),
+        flags=" ".join(probe.attrs["flags"]),
+    ).reindex(columns=GROUP_COLUMNS)
 
 
-def circuit_rows(step: int, circuits: Circuits) -> list[list[Any]]:
+def circuit_rows(step: int, circuits: Circuits) -> pd.DataFrame:
     """Returns lines of one checkpoint: each head."""
-    tables, scores = circuits.tables, [_cell(circuits.scores.get(name)) for name in SCORES]
+    tables, scores = circuits.tables, [circuits.scores.get(name) for name in SCORES]
     heads = next(iter(tables.values()), ())
-    return [
-        [step, layer, head, *(_cell(tables[name][layer][head] if name in tables else None) for name in TABLES), *scores]
+    rows = [
+        [step, layer, head, *(tables[name][layer][head] if name in tables else None for name in TABLES), *scores]
         for layer, row in enumerate(heads)
         for head in range(len(row))
     ]
+    return pd.DataFrame(rows, columns=CIRCUIT_COLUMNS)
 
 
-def _cell(value: float | None) -> str:
-    """Returns all digits, so that the table compares with the store; nothing where undefined."""
-    return "" if value is None or not math.isfinite(value) else repr(float(value))
+def write_table(path: Path, columns: Sequence[str], tables: Sequence[pd.DataFrame]) -> Path:
+    """Writes tables below one another as CSV, whole or not at all; returns the path.
 
-
-def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
-    """Writes CSV, whole or not at all; returns the path."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(columns)
-    table.writerows(rows)
-    return write_text_file(path, text.getvalue())
+    Numbers have all their digits, so that they compare with the store; those that are not finite are left empty.
+    """
+    table = pd.concat(tables) if tables else pd.DataFrame(columns=columns)
+    return write_text_file(
+        path, table.replace([math.inf, -math.inf], math.nan).to_csv(index=False, lineterminator="\n")
+    )

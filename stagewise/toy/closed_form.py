@@ -1,4 +1,4 @@
-"""Influence between items in closed form: by their gradients at one time, and over the whole of learning."""
+"""Influence between items over the whole of learning, in closed form."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -8,39 +8,6 @@ from stagewise.toy.mode_dynamics import strength_at
 from stagewise.toy.modes import Modes
 
 Array = NDArray[np.float64]
-
-
-def gradient_kernel(modes: Modes, strengths: ArrayLike) -> Array:
-    """Dot products of the gradients of the items' losses, in a network whose modes have these strengths.
-
-    Of two different items K_ij = (sum_k rho_k^2 x_ik x_jk) (sum_k a_k x_ik x_jk), rho_k = s_k - a_k: what they have in
-    common of what is still to be learned, times what they have in common of what is known. The second part changes sign
-    with the stages. One shared mode alone peaks at a = s / 3, before it is half learned. An item and itself have the
-    hidden error, sum_k a_k rho_k^2 x_ik^2, on top.
-
-    Exact for balanced, aligned weights, W1 = R sqrt(a) V^T and W2 = U sqrt(a) R^T.
-
-    Source: derived for this project; the dynamics are those of Saxe, McClelland and Ganguli, PNAS 2019.
-
-    Args:
-        modes: of the data.
-        strengths: a, ``[..., mode]``.
-
-    Returns:
-        ``[..., item, item]``, nats^2 per squared weight; positive = a gradient step on one item helps the other.
-
-    Raises:
-        InputError: the last axis is not one of modes.
-    """
-    a = np.asarray(strengths, dtype=np.float64)
-    count = len(modes.strengths)
-    require(a.ndim > 0 and a.shape[-1] == count, "strengths of shape", a.shape, f"[..., {count}]", "one for each mode")
-    rho = modes.strengths - a
-    items = modes.right
-    errors = np.einsum("ik,...k,jk->...ij", items, rho**2, items)
-    hidden = np.einsum("ik,...k,jk->...ij", items, a, items)
-    own = np.einsum("ik,...k->...i", items**2, a * rho**2)
-    return errors * hidden + own[..., None] * np.eye(len(items))
 
 
 def closed_form_influence(modes: Modes, initial: ArrayLike, *, time: float) -> Array:

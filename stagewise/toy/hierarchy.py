@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagewise.checks.bounds import settle_fields
-from stagewise.errors import InputError, require
+from stagewise.errors import InputError
 from stagewise.toy.modes import Modes, modes_of
 from stagewise.toy.tree import Node, read_tree
 
@@ -23,9 +23,6 @@ DEFAULT_TREE: Mapping[str, Any] = {
         "plant": {"tree": ["oak", "pine"], "flower": ["rose", "daisy"]},
     }
 }
-
-_MOST_ITEMS = 4096
-"""Beyond this a balanced tree's features no longer fit a toy: 8192 properties take 256 MiB."""
 
 
 class Branch(NamedTuple):
@@ -74,37 +71,6 @@ class Hierarchy:
 
     def __hash__(self) -> int:
         return hash(self._identity)
-
-    @classmethod
-    def balanced(cls, depth: int, branching: int, *, root_property: bool = True) -> "Hierarchy":
-        """Returns a tree in which every inner node has the same number of children.
-
-        Args:
-            depth: edges from the root to an item, 1 or more.
-            branching: children of each inner node, 2 or more. At most 4096 items, ``branching ** depth``.
-            root_property: whether the root's property is one of the features.
-
-        Raises:
-            InputError: ``depth`` or ``branching`` is out of range.
-        """
-        require(depth >= 1, "depth", depth, "1 or more", "count the edges from the root to an item")
-        require(branching >= 2, "branching", branching, "2 or more", "count the children of each inner node")
-        # By logarithms: the power of a mistyped depth may be too long to compute.
-        require(
-            depth * np.log(branching) <= np.log(_MOST_ITEMS) + 1e-9,
-            "(depth, branching)",
-            (depth, branching),
-            f"at most {_MOST_ITEMS} items, branching ** depth",
-            "make the tree smaller",
-        )
-
-        def children(path: str, level: int) -> Any:
-            names = [f"{path}.{child}" if path else str(child) for child in range(branching)]
-            if level == depth:
-                return [f"item {name}" for name in names]
-            return {f"node {name}": children(name, level + 1) for name in names}
-
-        return cls({"root": children("", 1)}, root_property)
 
     @cached_property
     def items(self) -> tuple[str, ...]:

@@ -84,18 +84,8 @@ def strength_at(strengths: ArrayLike, initial: ArrayLike, *, time: ArrayLike, nu
         InputError: a value out of range.
     """
     s, a0, t = _checked(strengths, initial, time, num_items)
-    return s * a0 / (a0 + (s - a0) * _decay(s, t, num_items))
-
-
-def strength_slope(strengths: ArrayLike, initial: ArrayLike, *, time: ArrayLike, num_items: int) -> Array:
-    """Returns the derivative of :func:`strength_at` with respect to s, at fixed a0.
-
-    2 t / n a (1 - a / s) + (a / s)^2 (1 - 1 / E): large while the mode is being learned, then 1. Arguments, shapes and
-    errors are those of :func:`strength_at`.
-    """
-    s, a0, t = _checked(strengths, initial, time, num_items)
-    a = strength_at(s, a0, time=t, num_items=num_items)
-    return 2 * t / num_items * a * (1 - a / s) + (a / s) ** 2 * (1 - _decay(s, t, num_items))
+    # exp(-2 s t / n) may underflow to 0 but never overflows.
+    return s * a0 / (a0 + (s - a0) * np.exp(-2 * s * t / num_items))
 
 
 def half_time(strengths: ArrayLike, initial: ArrayLike, *, num_items: int) -> Array:
@@ -115,11 +105,6 @@ def half_time(strengths: ArrayLike, initial: ArrayLike, *, num_items: int) -> Ar
     s, a0, _ = _checked(strengths, initial, 0.0, num_items)
     require(bool(np.all(a0 < s)), "initial", initial, "below the final strengths", "start smaller")
     return num_items / (2 * s) * np.log(s / a0 - 1)
-
-
-def _decay(s: Array, t: Array, num_items: int) -> Array:
-    """1 / E, which may underflow to 0 but never overflows."""
-    return np.exp(-2 * s * t / num_items)
 
 
 def _checked(strengths: ArrayLike, initial: ArrayLike, time: ArrayLike, num_items: int) -> tuple[Array, Array, Array]:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stagewise.calibration.curvature import Curvature
@@ -31,6 +31,7 @@ curvatures = st.lists(
 )
 
 
+@example([at(1.0, -1.0)], 0.1, 1.0, Integrator.leimkuhler_matthews)  # 1.5 x .1 is more than .15
 @given(curvatures, st.floats(0.1, 1e4), st.floats(1, 4), st.sampled_from(Integrator))
 def test_rules_hold_at_every_checkpoint_grown_as_stated(found, nbeta, growth, integrator):
     config = replace(AUTO, nbeta=nbeta, integrator=integrator)

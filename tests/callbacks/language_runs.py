@@ -5,10 +5,11 @@ from dataclasses import replace
 import lightning.pytorch as pl
 import torch
 
-from stagewise import ProbeSchedule, SGLDConfig
+from stagewise import ProbeSchedule
 from stagewise.lm.data import TokenRows
 from stagewise.lm.module import CausalLM
 from stagewise.loading.loader import ResumableLoader
+from tests.short_chains import SHORT
 
 VOCAB, CONTEXT = 12, 8
 CONFIG = {
@@ -20,18 +21,7 @@ CONFIG = {
     "max_position_embeddings": CONTEXT,
 }
 HEAD = "layer1.head0"
-SGLD = SGLDConfig(
-    lr=1e-3,
-    nbeta=10,
-    localization=20,
-    num_chains=2,
-    num_draws=4,
-    batch_size=8,
-    engine="sequential",
-    num_burnin_steps=2,
-    num_steps_bw_draws=1,
-    drift="plain",
-)
+SGLD = replace(SHORT, localization=20, num_chains=2, num_draws=4, batch_size=8)
 AUTO = replace(SGLD, lr="auto", localization="auto")
 SCHEDULE = ProbeSchedule(every_n_steps=2)
 

@@ -1,25 +1,18 @@
 """Small modules, data and a run of a few steps: what the tests of the callback share."""
 
+from dataclasses import replace
+
 import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from stagewise import ProbeSchedule, SGLDConfig
+from stagewise import ProbeSchedule
+from tests.quiet_trainer import quiet_trainer
+from tests.short_chains import SHORT
 
-SGLD = SGLDConfig(
-    lr=1e-3,
-    nbeta=10,
-    localization=20,
-    num_chains=3,
-    num_draws=5,
-    batch_size=8,
-    engine="sequential",
-    num_burnin_steps=2,
-    num_steps_bw_draws=1,
-    drift="plain",
-)
+SGLD = replace(SHORT, localization=20, num_draws=5, batch_size=8)
 EVERY_2 = ProbeSchedule(every_n_steps=2)
 
 
@@ -87,16 +80,7 @@ class Labelled(torch.utils.data.Dataset):
 def fit(folder, module, dataset, callback, max_steps=6, **settings):
     pl.seed_everything(1, verbose=False)
     extra = settings.pop("callbacks", [])
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=max_steps,
-        callbacks=[callback, *extra],
-        default_root_dir=folder,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **settings,
-    )
+    trainer = quiet_trainer(max_steps=max_steps, callbacks=[callback, *extra], default_root_dir=folder, **settings)
     trainer.fit(module, DataLoader(dataset, 8, shuffle=True))
     return trainer
 

@@ -19,7 +19,7 @@ from stagewise.sampling.preconditioners.diagonal import RMSprop
 from stagewise.sampling.target import Target
 from tests.callbacks.language_runs import AUTO, HEAD, SCHEDULE, SGLD, fit, language_model, rows
 
-pytestmark = [pytest.mark.whole_probes, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.whole_probes(draw_matrices=False), pytest.mark.filterwarnings("ignore")]
 
 BATCH = {"input_ids": rows()}  # the training set: fewer samples than curvature is measured on
 

@@ -45,6 +45,16 @@ def test_strictness_decides_what_it_leads_to():
     check_first_batch((X,), None, Strictness.refuse)
 
 
+def test_groups_that_an_intervention_reads_are_no_difference():
+    flags = Y[:8, 0] > 0
+    check_first_batch({"x": X}, {"x": X[:8], "groups": {"a": flags, "b": ~flags}}, Strictness.refuse)
+    for other in ({"a": Y[:8]}, flags):  # a user's own
+        with pytest.raises(InputError, match=r"batch\['groups'\].* is nothing in the probes"):
+            check_first_batch({"x": X}, {"x": X[:8], "groups": other}, Strictness.refuse)
+    with pytest.raises(InputError, match=r"in the probes and nothing"):
+        check_first_batch({"x": X, "groups": {"a": flags}}, {"x": X[:8]}, Strictness.refuse)
+
+
 class Doubling(DataLoader):
     """Gives other batches than its data set and its collate function make."""
 

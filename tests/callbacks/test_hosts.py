@@ -33,7 +33,7 @@ from stagewise.callbacks.trainer_facts import max_steps, refuse_sharding
 from stagewise.loading.loader import ResumableLoader
 from tests.callbacks.runs import EVERY_2, SGLD, regression_data
 
-pytestmark = [pytest.mark.whole_probes, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.whole_probes(draw_matrices=False), pytest.mark.filterwarnings("ignore")]
 
 HOSTS = {"lightning": lightning.pytorch, "pytorch_lightning": pytorch_lightning}
 TIMES = ("seconds", "overhead")
@@ -147,6 +147,7 @@ def callbacks_of(kind):
     return [InductionCallback(every_n_steps=2, num_sequences=4, segment_length=4)], language, DataLoader(ids, 8)
 
 
+@pytest.mark.whole_probes
 @pytest.mark.parametrize("kind", ["influence", "intervention", "induction"])
 def test_both_hosts_train_as_without_callbacks_and_write_the_same(tmp_path, kind):
     written = {}

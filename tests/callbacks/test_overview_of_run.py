@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import stagewise.callbacks.reporter as reporter
+import stagewise.callbacks.board as board
 from stagewise import InfluenceCallback, ProbeConfig
 from tests.callbacks.runs import EVERY_2, SGLD, Regression, fit, regression_data
 
@@ -33,7 +33,7 @@ def test_a_picture_that_fails_is_counted_and_the_run_ends_well(tmp_path, monkeyp
     def fails(*_):
         raise RuntimeError("no letters")
 
-    monkeypatch.setattr(reporter, "write_overview", fails)
+    monkeypatch.setattr(board, "write_overview", fails)
     with pytest.warns(UserWarning, match="no letters"):
         callback, *_ = run(tmp_path, draw_matrices=True)
     summary = json.loads((Path(callback.folder) / "summary.json").read_text())

@@ -18,6 +18,7 @@ from stagewise import (
     open_run,
 )
 from tests.callbacks.runs import EVERY_2, SGLD, Regression, X, Y, fit, regression_data
+from tests.quiet_trainer import quiet_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -109,15 +110,7 @@ def seen_by_probes(folder, loader, **settings):
             seen["observed"] = target.observed[1].flatten().int().tolist()
             seen["sampling"] = target.driving[1].flatten().int().tolist()
 
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=2,
-        callbacks=[callback, Spy()],
-        default_root_dir=folder,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = quiet_trainer(max_steps=2, callbacks=[callback, Spy()], default_root_dir=folder)
     trainer.fit(Regression(), loader)
     run = open_run(trainer.log_dir)
     assert run.sizes["sample"] == len(seen["observed"])

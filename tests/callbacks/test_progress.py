@@ -1,5 +1,8 @@
 """The training bar tells that a probe is running, and how long probes have taken."""
 
+import sys
+from types import SimpleNamespace
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -7,6 +10,8 @@ from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 from torch.utils.data import DataLoader
 
 from stagewise import InfluenceCallback, ProbeSchedule
+from stagewise.callbacks import reporter
+from stagewise.callbacks.trainer_facts import bar_is_watched
 from tests.callbacks.runs import SGLD, Regression, regression_data
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -58,3 +63,48 @@ def test_a_trainer_without_a_bar_is_fine(tmp_path):
     )
     trainer.fit(Regression(), DataLoader(regression_data(), 8))
     assert torch.isfinite(trainer.callback_metrics["influence/within/all~all"])
+
+
+@pytest.mark.parametrize(("seconds", "lines"), [(0.0, 3), (1e9, 1)])
+@pytest.mark.parametrize("bar", [True, False])
+def test_without_a_bar_that_is_watched_each_probe_has_a_line_and_many_are_thinned(
+    tmp_path, caplog, monkeypatch, seconds, lines, bar
+):
+    monkeypatch.setattr(reporter, "_SECONDS_BETWEEN_LINES", seconds)
+    with caplog.at_level("INFO", logger="lightning.pytorch"):
+        fit_six_steps(tmp_path, enable_progress_bar=bar)
+    found = [line for line in caplog.messages if line.startswith("stagewise: probe ")]
+    assert len(found) == lines
+    assert found[0].startswith("stagewise: probe 1 at step 2, all loss ")
+    assert " s" in found[0]
+
+
+def test_beside_a_bar_that_is_watched_there_are_no_lines(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(reporter, "bar_is_watched", lambda trainer: True)
+    with caplog.at_level("INFO", logger="lightning.pytorch"):
+        fit_six_steps(tmp_path)
+    assert not [line for line in caplog.messages if line.startswith("stagewise: probe ")]
+
+
+def test_a_bar_is_watched_on_a_terminal_only(monkeypatch):
+    terminal = SimpleNamespace(isatty=lambda: True)
+    for enabled in (True, False):
+        trainer = SimpleNamespace(progress_bar_callback=SimpleNamespace(is_enabled=enabled))
+        monkeypatch.setattr(sys, "stdout", terminal)
+        assert bar_is_watched(trainer) is enabled
+    monkeypatch.undo()
+    trainer = SimpleNamespace(progress_bar_callback=None)
+    assert not bar_is_watched(trainer)
+
+
+def fit_six_steps(folder, **settings):
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=6,
+        callbacks=[InfluenceCallback(ProbeSchedule(every_n_steps=2), SGLD)],
+        default_root_dir=folder,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        **settings,
+    )
+    trainer.fit(Regression(), DataLoader(regression_data(), 8))

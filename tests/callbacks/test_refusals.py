@@ -62,7 +62,7 @@ def steep_at_zero(module, batch):
         (CountsInItsLoss, {}, LossContractError, "metric 'seen'"),
         (Regression, {"loss_fn": steep_at_zero}, LossContractError, "gradient that is not finite"),
         (Regression, {"sgld": replace(SGLD, parameters=["*nothing*"])}, InputError, "matches no trainable parameter"),
-        (Regression, {"schedule": ProbeSchedule(at_steps=[3, 7])}, InputError, "within the run"),
+        (Regression, {"schedule": ProbeSchedule(at_steps=[7, 9])}, InputError, "within the run"),
         (Regression, {"schedule": ProbeSchedule(every_n_steps=7)}, InputError, "within the run"),
         (Regression, {"observed": (X[:0], Y[:0])}, InputError, "at least one"),
         (Regression, {"observed": TensorDataset(X[:0], Y[:0])}, InputError, "at least one"),

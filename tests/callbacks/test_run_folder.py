@@ -171,7 +171,7 @@ def resumable(folder, *, ckpt_path=None, max_steps=8, **settings):
 def test_resuming_from_an_older_checkpoint_sets_later_probes_aside_until_replaced(tmp_path):
     resumable(tmp_path)
     whole = open_run(tmp_path / "mine")["group_bif"]
-    with pytest.warns(UserWarning, match="goes on from step 4: 2 probes at steps 6 to 8 are set aside"):
+    with pytest.warns(UserWarning, match="resumes from step 4: 2 probes at steps 6 to 8 are set aside"):
         resumable(tmp_path, ckpt_path=tmp_path / "ckpt" / "step=4.ckpt", max_steps=6)
     assert open_run(tmp_path / "mine")["step"].values.tolist() == [2, 4, 6]
     assert [it.name for it in (tmp_path / "mine" / "influence.zarr.set_aside").iterdir()] == ["step8.zip"]
@@ -185,10 +185,10 @@ def test_resuming_from_an_older_checkpoint_sets_later_probes_aside_until_replace
 def test_a_run_without_probes_for_a_while_passes_its_checkpoints_on(tmp_path):
     resumable(tmp_path, max_steps=4)
     resumable(tmp_path, ckpt_path=tmp_path / "ckpt" / "step=4.ckpt", max_steps=6, enabled=False)
-    with pytest.warns(UserWarning, match="steps 5 to 6 were trained with the callback switched off"):
+    with pytest.warns(UserWarning, match="steps 5 to 6 were trained with the callback disabled"):
         callback = resumable(tmp_path, ckpt_path=tmp_path / "ckpt" / "step=6.ckpt", max_steps=10)
     run = open_run(tmp_path / "mine")
-    # Step 6 is probed when the run goes on: its weights are there.
+    # Step 6 is probed when the run resumes: its weights are there.
     assert run["step"].values.tolist() == [2, 4, 6, 8, 10]
     assert json.loads((callback.folder / "summary.json").read_text())["changes"][0]["setting"] == "enabled"
     assert not np.isnan(run["tracin"].sel(step=4)).any()

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from stagewise import CollatedLoss, InfluenceCallback, InputError, ProbeData, ProbeSchedule, open_run
 from tests.callbacks.runs import SGLD, Regression, X, Y, regression_data
+from tests.quiet_trainer import quiet_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -66,16 +67,7 @@ class Data(pl.LightningDataModule):
 
 def fit(folder, module, callbacks, data=None, **settings):
     pl.seed_everything(1, verbose=False)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=4,
-        callbacks=callbacks,
-        default_root_dir=folder,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **settings,
-    )
+    trainer = quiet_trainer(max_steps=4, callbacks=callbacks, default_root_dir=folder, **settings)
     trainer.fit(module, DataLoader(regression_data(), 8, shuffle=True) if data is None else data)
     return trainer
 

@@ -98,7 +98,8 @@ def test_the_verdict_is_the_same_in_summary_terminal_tensorboard_and_report(runs
     assert verdict["text"] in heard
     events = EventAccumulator(whole.log_dir)
     events.Reload()
-    (page,) = events.Tensors("run/summary/text_summary")
+    *earlier, page = events.Tensors("run/summary/text_summary")
+    assert all(it.tensor_proto.string_val[0].decode().startswith("**Training goes on**") for it in earlier)
     assert page.tensor_proto.string_val[0].decode().startswith(verdict["text"])
     report, _ = write_run_report(tmp_path, run, tmp_path / "out")
     assert verdict["text"] in report.read_text()

@@ -1,6 +1,6 @@
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stagewise.cli.config_files import check_config_files
@@ -56,6 +56,7 @@ def test_a_tag_that_would_call_something_calls_nothing(tmp_path, capsys):
     assert not mark.exists()
 
 
+@example("0:\t")
 @settings(max_examples=200, deadline=None)
 @given(st.text() | st.text("ab:-[]{},&*!|>'\"#%@` \n\t?0.", max_size=40))
 def test_any_text_is_a_mapping_to_yaml_or_refused(tmp_path_factory, text):

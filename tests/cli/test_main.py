@@ -54,6 +54,14 @@ def test_settings_are_overridden_by_name(config, tmp_path):
     assert (run.attrs["nbeta"], run.attrs["centering"]) == (7, "step")
 
 
+def test_fewer_steps_leave_the_probes_after_them_out_and_one_line_says_so(config, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        assert main(["fit", "-c", str(config), "--trainer.max_steps", "3"]) == 0
+    assert open_run(run_of(tmp_path))["step"].values.tolist() == [2]
+    lines = [line for line in caplog.messages if "left out" in line]
+    assert lines == ["stagewise: 1 of 2 probes are after trainer.max_steps=3 and are left out"]
+
+
 def test_limits_and_budget_are_settings(config, tmp_path):
     override = ["--influence.probe.thresholds.ess_min", "null", "--influence.probe.thresholds.sample_ess_min=79"]
     assert main(["fit", "-c", str(config), *override, "--influence.schedule.max_overhead=1e6"]) == 0
@@ -63,7 +71,7 @@ def test_limits_and_budget_are_settings(config, tmp_path):
     assert summary["flags"]["sample_ess"] == 2
 
 
-@pytest.mark.parametrize("way", ["key", "flag"])
+@pytest.mark.parametrize("way", [pytest.param("key", marks=pytest.mark.slow), "flag"])
 def test_chains_move_the_component_of_the_configuration_and_the_report_says_so(config, tmp_path, capsys, way):
     settings = yaml.safe_load(config.read_text())
     if way == "key":
@@ -148,7 +156,7 @@ MISTAKES = {
         ["--influence.sgld.nbetaa", "3"],
         "got influence.sgld.nbetaa; expected a setting of",
     ),
-    "schedule beyond max_steps": (["--influence.schedule.at_steps", "[2, 5]"], "at step 5 in a run of 4 steps"),
+    "schedule beyond max_steps": (["--influence.schedule.at_steps", "[5, 9]"], "at step 5, the first, in a run of 4"),
     "too few draws": (["--influence.sgld.num_draws", "1"], "got num_draws=1; expected a whole number >= 2"),
     "negative localization": (
         ["--influence.sgld.localization=-1"],

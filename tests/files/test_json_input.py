@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from stagewise.errors import InputError
 from stagewise.files.json_input import parse_json, read_json
-from stagewise.runs.store import SUMMARY_NAME
+from stagewise.runs.probe_files import SUMMARY_NAME
 from stagewise.runs.summary_file import summary_text
 from tests.outcomes import outcome
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from stagewise.errors import InputError
-from stagewise.files.zarr_file import read_zarr_file, write_zarr_file
+from stagewise.files.zarr_file import read_content, write_zarr_file
 
 
 class Kind(StrEnum):
@@ -61,7 +61,9 @@ def by_xarray(path, **settings):
     return xr.open_zarr(zarr.storage.ZipStore(path, mode="r"), chunks=None, **settings).load()
 
 
-@pytest.mark.parametrize("read", [read_zarr_file, by_xarray, lambda path: by_xarray(path, consolidated=False)])
+@pytest.mark.parametrize(
+    "read", [lambda path: read_content(path).dataset(), by_xarray, lambda path: by_xarray(path, consolidated=False)]
+)
 @pytest.mark.filterwarnings("error")
 def test_the_library_reads_what_is_written_bit_for_bit_and_so_do_we(tmp_path, read):
     path, dataset = tmp_path / "a.zip", everything()
@@ -89,7 +91,7 @@ def test_what_the_library_writes_differently_is_left_to_it(tmp_path):
         xr.Dataset({"a": ("x", values)}).to_zarr(store, consolidated=True, encoding={"a": {"chunks": (5,)}})
     store.close()
     with pytest.raises(InputError, match=r"variable a .* one chunk as stagewise writes it; open it with xarray"):
-        read_zarr_file(path)
+        read_content(path)
 
 
 def test_only_what_is_wanted_is_read(tmp_path):
@@ -99,7 +101,7 @@ def test_only_what_is_wanted_is_read(tmp_path):
         names = archive.namelist()
     assert "matrix/c/0/0/0" in names
     assert not [name for name in names if name.startswith("number/c")]
-    found = read_zarr_file(path, lambda name, axes: name == "single" or "part" in axes)
+    found = read_content(path, lambda name, axes: name == "single" or "part" in axes).dataset()
     assert set(found.variables) == {"single", "matrix", "part"}
 
 
@@ -129,6 +131,6 @@ def test_an_attribute_that_json_has_no_word_for_is_refused(tmp_path):
 def test_any_array_comes_back(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("any") / "a.zip"
     write_zarr_file(path, xr.Dataset({"a": (tuple("xyz"[: values.ndim]), values)}))
-    for found in (read_zarr_file(path), by_xarray(path)):
+    for found in (read_content(path).dataset(), by_xarray(path)):
         np.testing.assert_array_equal(found["a"].values, values)
         assert found["a"].dtype == values.dtype

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from stagewise import InfluenceCallback, LLCConfig, ProbeConfig, ProbeSchedule, SampleMatrices
+from stagewise.callbacks import influence as influence_callback
 from stagewise.callbacks import session
 from tests.callbacks.runs import SGLD, X, regression_data
 
@@ -101,6 +102,7 @@ def settings(name, rank):
         "unmeasured": {"assemble": 0},
         "other_data": {"observed": (X[:12] + rank, Y[:12])},
         "other_weights": {"nudged": 1},
+        "other_groups": {"groups": None, "found_groups": {"all_but_one": torch.arange(12) != 1} if rank else GROUPS},
         "ends": {"loss_fn": Turning(1, KeyError("on this rank alone")), "on_error": "raise"},
         "killed": {"loss_fn": Turning(1, SystemError("signal"))},
         "interrupted": {"loss_fn": Turning(1, KeyboardInterrupt())},
@@ -113,6 +115,9 @@ def run(name, folder, *, ranks, ckpt=None):
     given = settings(name, rank)
     given.pop("ckpt", None)
     weights, fails = Weights(given.pop("nudged", None)), given.pop("assemble", None)
+    found, finds_groups = given.pop("found_groups", None), influence_callback.default_groups
+    if found is not None:
+        influence_callback.default_groups = lambda *given: found
     influence = InfluenceCallback(
         ProbeSchedule(every_n_steps=2),
         given.pop("sgld", SGLD),
@@ -145,6 +150,7 @@ def run(name, folder, *, ranks, ckpt=None):
     try:
         trainer.fit(Fixed(), DataLoader(regression_data(), 4), ckpt_path=ckpt, weights_only=True)
     finally:
+        influence_callback.default_groups = finds_groups
         if fails is not None:
             session.told_to_all = told
         folder.mkdir(exist_ok=True, parents=True)

@@ -16,8 +16,9 @@ from torchmetrics import MeanMetric
 
 from stagewise import InfluenceCallback, InputError, LLCConfig, ProbeConfig, ProbeSchedule, SGLDConfig
 from tests.integration.module_parts import PARTS, REFUSED, SIZE, Memory, Slotted
+from tests.quiet_trainer import quiet_trainer
 
-pytestmark = pytest.mark.whole_probes
+pytestmark = pytest.mark.whole_probes(draw_matrices=False)
 
 ENGINES = ("sequential", "auto", "batched")
 
@@ -98,16 +99,8 @@ def fit(folder, names, callbacks, max_steps=4):
     module = Net([(PARTS | {name: build for name, (build, _) in REFUSED.items()})[name]() for name in names])
     generator = torch.Generator().manual_seed(0)
     data = TensorDataset(torch.randn(24, SIZE, generator=generator), torch.randint(0, 3, (24,), generator=generator))
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=max_steps,
-        max_epochs=-1,
-        callbacks=callbacks,
-        default_root_dir=folder,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+    trainer = quiet_trainer(
+        max_steps=max_steps, max_epochs=-1, callbacks=callbacks, default_root_dir=folder, logger=False
     )
     try:
         trainer.fit(module, DataLoader(data, 6, shuffle=True))

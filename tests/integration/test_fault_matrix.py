@@ -13,9 +13,11 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from stagewise import InfluenceCallback, ProbeConfig, ProbeSchedule, SGLDConfig
-from stagewise.runs.store import ProbeStore, open_run
+from stagewise.runs.open import open_run
+from stagewise.runs.store import ProbeStore
+from tests.quiet_trainer import quiet_trainer
 
-pytestmark = pytest.mark.whole_probes
+pytestmark = pytest.mark.whole_probes(draw_matrices=False)
 
 SGLD = {
     "lr": 1e-3,
@@ -164,15 +166,11 @@ def fit(folder, mode, callbacks, broken=False):
     logger = BrokenLogger(folder)
     logger.broken = broken
     per_batch = 2 if net.get("optimizers") == 2 else 1
-    trainer = pl.Trainer(
-        accelerator="cpu",
+    trainer = quiet_trainer(
         max_steps=STEPS * per_batch,
         max_epochs=3,
         callbacks=[*extra, *callbacks],
         logger=logger,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
         **settings,

@@ -1,5 +1,7 @@
 """Interventions on stagewise's own language model, beside the influence callback."""
 
+from dataclasses import replace
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -12,44 +14,26 @@ from stagewise import (
     ProbeConfig,
     ProbeSchedule,
     ReweightedLoader,
-    SGLDConfig,
     Spans,
 )
 from stagewise.lm import CausalLM
 from stagewise.lm.data import TokenRows
 from tests.lm.test_module import NEOX
+from tests.quiet_trainer import quiet_trainer
+from tests.short_chains import SHORT
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 IDS = torch.randint(64, (200, 12), generator=torch.Generator().manual_seed(0))
 GROUPS = {"first": torch.arange(200) % 5 == 0}
 WEIGHTS = {"first": 6.0}
-SGLD = SGLDConfig(
-    lr=1e-4,
-    nbeta=10,
-    localization=100,
-    num_chains=2,
-    num_draws=2,
-    batch_size=8,
-    engine="sequential",
-    num_burnin_steps=2,
-    num_steps_bw_draws=1,
-    drift="plain",
-)
+SGLD = replace(SHORT, lr=1e-4, localization=100, num_chains=2, num_draws=2, batch_size=8)
 
 
 def train(folder, callbacks, groups=GROUPS):
     pl.seed_everything(5, verbose=False)
     module = CausalLM("gpt_neox", NEOX)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=6,
-        callbacks=callbacks,
-        default_root_dir=folder,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = quiet_trainer(max_steps=6, callbacks=callbacks, default_root_dir=folder)
     trainer.fit(module, ReweightedLoader(GroupedRows(TokenRows(IDS), groups), GROUPS, 10, seed=2))
     assert module.intervention_weights is None
     return torch.cat([it.detach().flatten() for it in module.parameters()])

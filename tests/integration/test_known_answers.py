@@ -11,6 +11,7 @@ from stagewise.influence.split import Centering, split
 from stagewise.influence.tokens import token_bif
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import Drift, SGLDConfig
+from stagewise.sampling.posterior import LocalPosterior
 from stagewise.sampling.target import Target
 from tests.sampling.test_chains import linear, regression, squared
 
@@ -55,7 +56,7 @@ def test_covariance_of_weights_and_losses_is_the_damped_influence_function_up_to
     loss = run_chains(module, weights_or_losses, observed=observed, sampling=sampling, config=config).loss
 
     exact = damped_influence(
-        module, Target(weights_or_losses, observed, sampling), None, nbeta=nbeta, localization=localization
+        module, Target(weights_or_losses, observed, sampling), None, posterior=LocalPosterior(nbeta, localization)
     )
     gradients = ((X @ module.weight.T - Y) * X).detach().numpy()[3:13]
     precision = nbeta * HESSIAN + localization * np.eye(3)

@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from stagewise import InductionCallback, InfluenceCallback, ProbeConfig, ProbeSchedule, SGLDConfig, open_run
 from stagewise.lm.data import SyntheticData
 from stagewise.lm.module import CausalLM
+from tests.quiet_trainer import quiet_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -45,15 +46,7 @@ def fit(folder, kind, callbacks, max_steps=4):
         max_segment=8,
         num_successors=4,
     )
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=max_steps,
-        callbacks=callbacks,
-        default_root_dir=folder,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = quiet_trainer(max_steps=max_steps, callbacks=callbacks, default_root_dir=folder)
     trainer.fit(CausalLM(model_type=kind, config=config), data)
     return trainer
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from stagewise import InfluenceCallback, ProbeData, ProbeSchedule, SGLDConfig
+from tests.quiet_trainer import quiet_trainer
 
 
 class Augmented(Dataset):
@@ -70,16 +71,7 @@ class Net(pl.LightningModule):
 def fit(folder, data, callbacks):
     pl.seed_everything(7, verbose=False)
     net = Net()
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=4,
-        callbacks=callbacks,
-        default_root_dir=folder,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = quiet_trainer(max_steps=4, callbacks=callbacks, default_root_dir=folder, logger=False)
     trainer.fit(net, **data)
     return net.seen
 

@@ -88,7 +88,7 @@ def test_resuming_with_other_windows_or_another_policy_is_refused(tmp_path, chec
 def test_windows_in_the_past_of_a_checkpoint_without_them_are_refused_and_later_ones_accepted(tmp_path):
     train(tmp_path, [], max_steps=7, every=7)
     (plain,) = (tmp_path / "ckpt").glob("*step=7.ckpt")
-    with pytest.raises(InputError, match="window from step 3 on in a run that goes on at step 7"):
+    with pytest.raises(InputError, match="window from step 3 on in a run resumed at step 7"):
         train(tmp_path, [intervention(windows=((3, 9),))], ckpt_path=plain)
     _, witness = train(tmp_path, [intervention(windows=((8, 14),))], ckpt_path=plain)
     share = [sum(bool(EVEN[it]) for it in batch) / 8 for step, batch in witness.batches if step >= 8]

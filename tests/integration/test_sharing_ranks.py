@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
 RUNS = [
     "full", "plain", "without", "resumed", "idle", "auto", "fast", "lost", "short", "failing", "unmeasured",
-    "other_data", "other_weights",
+    "other_data", "other_weights", "other_groups",
 ]  # fmt: skip
 TIMES = ("seconds", "llc_seconds")
 CLOCKS = ("last_probe_seconds", "probe_seconds", "training_seconds", "faults")
@@ -81,6 +81,7 @@ def check_same(left, right, *, trace=False):
         ("auto", "auto"),
         ("lost", "lost"),
         ("other_data", "plain"),  # those of rank zero
+        ("other_groups", "plain"),  # found where none are given
     ],
 )
 def test_ranks_that_share_the_chains_find_bit_for_bit_what_one_finds(base, alone, name, as_one):

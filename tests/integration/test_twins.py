@@ -13,12 +13,14 @@ from stagewise.influence.groups import Groups
 from stagewise.influence.reduced_draws import ReducedDraws
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.preconditioners.ekfac import EKFAC, ekfac_preconditioner
+from stagewise.sampling.posterior import LocalPosterior
+from stagewise.sampling.preconditioners.ekfac import EKFAC
+from stagewise.sampling.preconditioners.ekfac_factors import ekfac_preconditioner
 from stagewise.sampling.target import Target
 
-pytestmark = pytest.mark.whole_probes
+pytestmark = pytest.mark.whole_probes(draw_matrices=False)
 
-NBETA, LOCALIZATION = 20.0, 30.0
+POSTERIOR = LocalPosterior(nbeta=20.0, localization=30.0)
 
 
 class Plain(nn.Module):
@@ -115,8 +117,8 @@ def in_groups():
 def chain_influence(module, engine):
     config = SGLDConfig(
         lr=1e-3,
-        nbeta=NBETA,
-        localization=LOCALIZATION,
+        nbeta=POSTERIOR.nbeta,
+        localization=POSTERIOR.localization,
         num_chains=3,
         num_draws=6,
         num_burnin_steps=2,
@@ -143,7 +145,7 @@ def dot(module):
 
 
 def damped(module, **how):
-    return damped_influence(module, Target(loss_fn, data()), in_groups(), nbeta=NBETA, localization=LOCALIZATION, **how)
+    return damped_influence(module, Target(loss_fn, data()), in_groups(), posterior=POSTERIOR, **how)
 
 
 def damped_by_products(module):
@@ -195,7 +197,7 @@ def test_curvature_factors_are_those_of_the_layers_whatever_their_names():
     found = []
     for module in (TwoLayersByOtherNames(), TwoLayers()):
         own = [id(it) for it in module.parameters()]
-        preconditioner = ekfac_preconditioner(EKFAC(), module, loss_fn, batch, nbeta=NBETA, localization=LOCALIZATION)
+        preconditioner = ekfac_preconditioner(EKFAC(), module, target=Target(loss_fn, batch), posterior=POSTERIOR)
         found.append(preconditioner.times(torch.eye(sum(it.numel() for it in module.parameters()))))
         assert [id(it) for it in module.parameters()] == own
     torch.testing.assert_close(*found)

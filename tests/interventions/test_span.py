@@ -4,7 +4,8 @@ import pytest
 
 from stagewise.errors import InputError
 from stagewise.interventions.span import Part, Span, check_spans, read_spans
-from stagewise.runs.store import SUMMARY_NAME, write_summary
+from stagewise.runs.probe_files import SUMMARY_NAME
+from stagewise.runs.store import write_summary
 
 WINDOWS = [
     {"start": 90, "peak": 120, "end": 150, "signal": "sqrt_between_norm", "value": 1.0},

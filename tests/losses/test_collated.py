@@ -1,27 +1,18 @@
 """Indices and a loss that collates them: the same losses as a plain loop over samples of any form."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
-from stagewise import CollatedLoss, InputError, ProbeConfig, Prober, SGLDConfig, run_chains
+from stagewise import CollatedLoss, InputError, ProbeConfig, Prober, run_chains
 from stagewise.sampling.data import ProbeData
+from tests.short_chains import SHORT
 
-SGLD = SGLDConfig(
-    lr=1e-3,
-    nbeta=10,
-    localization=20,
-    num_chains=2,
-    num_draws=4,
-    batch_size=6,
-    engine="sequential",
-    num_burnin_steps=1,
-    num_steps_bw_draws=1,
-    drift="plain",
-)
+SGLD = replace(SHORT, localization=20, num_chains=2, num_draws=4, batch_size=6, num_burnin_steps=1)
 
 
 class Reader(nn.Module):

@@ -9,7 +9,7 @@ from stagewise.phases.detection import critical_samples, detect
 from stagewise.phases.offline import find_windows
 from stagewise.phases.online import DetectorConfig, OnlineDetector
 from stagewise.phases.signal_table import signal_table
-from stagewise.runs.store import open_run
+from stagewise.runs.open import open_run
 from tests.phases.synthetic_run import DROPS, MIDDLE, STEPS, write_run
 
 

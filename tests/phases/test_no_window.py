@@ -24,7 +24,11 @@ NAN = float("nan")
         ([-1.0, -2.0, 0.0, -1.0, -3.0], None, "nowhere above its noise floor, at none of 5 probes"),
         ([NAN, 5.0, 3.0, 2.0, 1.0], None, "largest at its first probe (step 20) and falls from there"),
         ([1.0, 2.0, 3.0, 4.0, 5.0], None, "largest at its last probe (step 160)"),
-        ([1.0, 2.0, 1.0, 1.0, 1.0], [0.5] * 5, "not told from noise: its highest peak (step 20) stands out by 1 nats"),
+        (
+            [1.0, 2.0, 1.0, 1.0, 1.0],
+            [0.5] * 5,
+            "indistinguishable from noise: its highest peak (step 20) stands out by 1 nats",
+        ),
         (
             [9.0, 2.0, 3.0, 1.0, 1.0],
             None,

@@ -4,7 +4,7 @@ import xarray as xr
 
 from stagewise.errors import InputError
 from stagewise.phases.signal_table import mean_losses, signal_table
-from stagewise.runs.store import open_run
+from stagewise.runs.open import open_run
 from tests.phases.synthetic_run import MIDDLE, STEPS, losses_at, write_run
 
 

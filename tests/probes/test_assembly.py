@@ -2,35 +2,16 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from torch import nn
 
 from stagewise.influence.split import Centering
 from stagewise.probes.assembly import assemble
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.prober import Prober
-from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
 from tests.sampling.test_chains import squared
+from tests.short_chains import SHORT
 
-SGLD = SGLDConfig(
-    lr=1e-3,
-    nbeta=10,
-    localization=10,
-    num_chains=3,
-    num_draws=8,
-    batch_size=4,
-    engine="sequential",
-    num_burnin_steps=2,
-    num_steps_bw_draws=1,
-    drift="plain",
-)
-
-
-@pytest.fixture
-def case():
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
-    return module, (torch.randn(10, 3), torch.randn(10, 1))
+SGLD = SHORT
 
 
 def prober(module, batch, **settings):

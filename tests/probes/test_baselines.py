@@ -12,21 +12,12 @@ from stagewise.probes.config import ProbeConfig
 from stagewise.probes.prober import Prober
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
+from stagewise.sampling.posterior import LocalPosterior
 from stagewise.sampling.target import Target
 from tests.sampling.test_chains import squared
+from tests.short_chains import SHORT
 
-SGLD = SGLDConfig(
-    lr=1e-3,
-    nbeta=10,
-    localization=10,
-    num_chains=2,
-    num_draws=4,
-    batch_size=4,
-    engine="sequential",
-    num_burnin_steps=2,
-    num_steps_bw_draws=1,
-    drift="plain",
-)
+SGLD = replace(SHORT, num_chains=2, num_draws=4)
 
 
 @pytest.fixture
@@ -110,7 +101,7 @@ def test_damped_influence_is_measured_where_it_is_asked_for(case):
     module, batch = case
     watcher = prober(module, batch, damped_influence=True)
     found = watcher.probe(module, 1)[0]["damped_influence"]
-    want = damped_influence(module, Target(squared, batch), watcher.groups, nbeta=10, localization=10)
+    want = damped_influence(module, Target(squared, batch), watcher.groups, posterior=LocalPosterior(10, 10))
     np.testing.assert_allclose(found, want)
     assert "negative = helpful" in found.attrs["sign"]
     assert "damped_influence" not in prober(module, batch).probe(module, 1)[0]
@@ -119,11 +110,11 @@ def test_damped_influence_is_measured_where_it_is_asked_for(case):
 def test_damped_influence_has_the_weight_decay_of_the_chains(case):
     module, batch = case
     found = prober(module, batch, replace(SGLD, weight_decay=0.7), damped_influence=True).probe(module, 1)[0]
-    how = {"nbeta": 10, "localization": 10}
     groups = Groups({}, np.ones(10, dtype=bool))
-    want = damped_influence(module, Target(squared, batch), groups, weight_decay=0.7, **how)
+    want = damped_influence(module, Target(squared, batch), groups, posterior=LocalPosterior(10, 10, 0.7))
     np.testing.assert_allclose(found["damped_influence"], want)
-    assert abs(float(want[0, 0])) < abs(float(damped_influence(module, Target(squared, batch), groups, **how)[0, 0]))
+    without = damped_influence(module, Target(squared, batch), groups, posterior=LocalPosterior(10, 10))
+    assert abs(float(want[0, 0])) < abs(float(without[0, 0]))
 
 
 def test_damped_influence_says_why_where_it_is_refused(case):

@@ -15,23 +15,12 @@ from stagewise.probes.flags import Thresholds
 from stagewise.probes.llc_config import LLCConfig
 from stagewise.probes.prober import Prober
 from stagewise.sampling.chains import run_chains
-from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.preconditioners.ekfac import EKFAC
 from stagewise.sampling.share import ChainShare
+from tests.short_chains import SHORT
 
-SGLD = SGLDConfig(
-    lr=1e-3,
-    nbeta=10.0,
-    localization=10.0,
-    num_chains=3,
-    num_draws=6,
-    num_burnin_steps=2,
-    num_steps_bw_draws=1,
-    batch_size=4,
-    drift="control_variate",
-    engine="sequential",
-)
+SGLD = replace(SHORT, num_draws=6, drift="control_variate")
 OWN = LLCConfig(lr=2e-3, nbeta=40.0, localization=5.0, num_chains=4, num_draws=9, num_burnin_steps=7)
 GENERATOR = torch.Generator().manual_seed(0)
 MASK = torch.rand(8, 5, generator=GENERATOR) < 0.8

@@ -13,7 +13,8 @@ from stagewise.probes.config import ProbeConfig
 from stagewise.probes.llc_config import LLCConfig
 from stagewise.probes.lost_samples import ObservedSet, kinds_seen, listed, lost_words, not_finite_rows
 from stagewise.probes.prober import Prober
-from stagewise.runs.store import ProbeStore, open_run
+from stagewise.runs.open import open_run
+from stagewise.runs.store import ProbeStore
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.trace import NOT_FINITE_HERE
 from tests.probes.test_prober import SGLD
@@ -98,7 +99,7 @@ def test_influence_is_that_of_a_set_that_never_had_the_sample(case, loss_fn, own
     assert lacking.lost == (3, 7)
     (words,) = told
     assert "not finite (NaN and inf) before the first probe in 2 samples of the observed set: 3, 7;" in words
-    assert "goes on with the other 8" in words
+    assert "continues with the other 8" in words
 
 
 def test_sample_that_turns_nan_in_mid_run_costs_that_sample_from_that_probe_on(case, tmp_path):
@@ -126,7 +127,7 @@ def test_sample_that_turns_nan_in_mid_run_costs_that_sample_from_that_probe_on(c
         assert got.attrs["reference_step"] == want.attrs["reference_step"] == step - 10
     assert len(told) == 1
     assert "(NaN) at step 20 in 1 sample of the observed set: 3; left out from here on; " in told[0]
-    assert "influence goes on with the other 9, and so do signal and TracIn; look at these samples" in told[0]
+    assert "influence continues with the other 9, and so do signal and TracIn; check these samples" in told[0]
     run = open_run(tmp_path)
     assert run["sample"].values.tolist() == list(range(10))
     assert np.isnan(run["shift"].sel(sample=3)).values.tolist() == [False, True, True]

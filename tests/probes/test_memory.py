@@ -13,7 +13,7 @@ from stagewise.influence.groups import Groups, Positions
 from stagewise.influence.reduced_draws import ReducedDraws, Reducer
 from stagewise.influence.token_sums import TokenSums
 from stagewise.probes.config import ProbeConfig
-from stagewise.probes.memory import check_memory, gradient_memory, memory_needed
+from stagewise.probes.memory import ProbeSize, check_memory, gradient_memory, memory_needed
 from stagewise.probes.references import MAX_CACHED
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.target import Target
@@ -33,7 +33,7 @@ def peak_of(run):
 @pytest.mark.parametrize(("chains", "num", "size"), [(4, 10, 200), (8, 10, 200), (16, 4, 150)])
 def test_matrices_over_samples_take_what_is_stated(chains, num, size):
     draws = np.random.default_rng(0).normal(size=(2, chains, num, size))
-    stated = memory_needed(num_samples=size, num_chains=chains, num_draws=num)["sample x sample"] * GIB
+    stated = memory_needed(ProbeSize(num_samples=size, num_chains=chains, num_draws=num))["sample x sample"] * GIB
     peak = peak_of(lambda: sample_influence(draws[0], draws[1]))
     assert peak <= stated <= 1.5 * peak
 
@@ -57,7 +57,7 @@ def test_reduced_draws_of_groups_and_bins_take_what_is_stated():
         return peak_of(probe)
 
     sizes = {"num_samples": size, "num_tokens": tokens, "num_chains": chains, "num_draws": num, "num_groups": 12}
-    without, with_bins = memory_needed(**sizes), memory_needed(**sizes, num_positions=8)
+    without, with_bins = memory_needed(ProbeSize(**sizes)), memory_needed(ProbeSize(**sizes, num_positions=8))
     kept = 8 * MAX_CACHED * chains * num * size
     own = without["group x group"] * GIB - 13 * kept
     assert measure(False) <= own <= 2.5 * measure(False)
@@ -74,12 +74,12 @@ def test_token_sums_and_their_results_take_what_is_stated():
             sums(chain, torch.rand(3, 150))
     peak = peak_of(sums.influence)
     held = sum(chain._products.nbytes for chain in sums._chains.values())
-    needed = memory_needed(num_samples=3, num_tokens=150, num_chains=3, num_draws=4, num_token_samples=2)
+    needed = memory_needed(ProbeSize(num_samples=3, num_tokens=150, num_chains=3, num_draws=4, num_token_samples=2))
     assert peak + held <= needed["token x token"] * GIB <= 1.5 * (peak + held)
 
 
 def test_a_trace_is_stated_in_both_precisions_and_only_where_it_is_kept():
-    whole, reduced = memory_needed(**SIZES), memory_needed(**SIZES, save_trace=False)
+    whole, reduced = memory_needed(ProbeSize(**SIZES)), memory_needed(ProbeSize(**SIZES, save_trace=False))
     assert whole["trace"] * GIB == 12 * 400 * 64 * 511
     assert reduced["trace"] * GIB == 12 * 400 * 64
     assert set(whole) == {"trace", "sample x sample", "group x group"}
@@ -120,7 +120,7 @@ def test_samples_that_are_not_observed_cannot_be_chosen():
 
 def test_what_comes_from_other_processes_is_stated_with_the_share_of_one():
     chosen = {**SIZES, "num_token_samples": 1}
-    alone, two, four = (memory_needed(**chosen, num_processes=number) for number in (1, 2, 4))
+    alone, two, four = (memory_needed(ProbeSize(**chosen, num_processes=number)) for number in (1, 2, 4))
     share = 8 * 511**2 / GIB
     assert two["token x token"] - alone["token x token"] == pytest.approx(3 * 2 * share)
     assert four["token x token"] - alone["token x token"] == pytest.approx(3 * 1 * share)

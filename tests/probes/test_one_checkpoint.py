@@ -27,29 +27,12 @@ from stagewise.sampling.data import ProbeData
 from stagewise.sampling.preconditioners.diagonal import AdamMoments
 from tests.callbacks.language_runs import HEAD, language_model, rows
 from tests.sampling.test_chains import linear, regression, squared
+from tests.short_chains import SHORT
 
 quiet = pytest.mark.filterwarnings("ignore:stagewise")
 
-SGLD = SGLDConfig(
-    lr=1e-3,
-    nbeta=10,
-    localization=10,
-    num_chains=3,
-    num_draws=8,
-    batch_size=4,
-    engine="sequential",
-    num_burnin_steps=2,
-    num_steps_bw_draws=1,
-    drift="plain",
-)
+SGLD = SHORT
 BRIEF = ProbeConfig(check_curvature=False, gradient_dot=False)
-
-
-@pytest.fixture
-def case():
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
-    return module, (torch.randn(10, 3), torch.randn(10, 1))
 
 
 def assert_same(left, right):

@@ -14,22 +14,12 @@ from stagewise.influence.tokens import token_bif
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.flags import Thresholds
 from stagewise.probes.prober import Prober
-from stagewise.runs.store import ProbeStore, open_run
-from stagewise.sampling.config import SGLDConfig
+from stagewise.runs.open import open_run
+from stagewise.runs.store import ProbeStore
 from stagewise.sampling.data import ProbeData
+from tests.short_chains import SHORT
 
-SGLD = SGLDConfig(
-    lr=1e-3,
-    nbeta=10,
-    localization=10,
-    num_chains=4,
-    num_draws=20,
-    batch_size=4,
-    engine="sequential",
-    num_burnin_steps=2,
-    num_steps_bw_draws=1,
-    drift="plain",
-)
+SGLD = replace(SHORT, num_chains=4, num_draws=20)
 OFF = Thresholds(**{field.name: None for field in fields(Thresholds)})
 """Few draws: whether z-scores are shown is another matter."""
 BOTH = {"position_bins": [0, 2, 6], "token_samples": [7, 2], "thresholds": OFF}

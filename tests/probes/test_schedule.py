@@ -75,12 +75,28 @@ def test_schedules_that_mean_nothing_are_refused(make):
     "schedule",
     [
         ProbeSchedule(every_n_steps=101),
-        ProbeSchedule(at_steps=[5, 101]),
-        ProbeSchedule(log_spaced=LogSpaced(1, 101, 3)),
+        ProbeSchedule(at_steps=[101, 102]),
+        ProbeSchedule(log_spaced=LogSpaced(101, 1001, 3)),
     ],
 )
-def test_schedule_beyond_the_run_is_refused(schedule):
-    with pytest.raises(InputError, match=r"101 .*run of 100 steps; expected .*; lower"):
+def test_schedule_of_which_nothing_is_left_is_refused(schedule):
+    with pytest.raises(InputError, match=r"101.* in a run of 100 steps; expected .*; lower"):
         schedule.check(100)
     schedule.check(101)
-    schedule.check(float("inf"))
+    assert schedule.check(float("inf")) == 0
+
+
+@pytest.mark.parametrize(
+    ("schedule", "num_beyond"),
+    [
+        (ProbeSchedule(at_steps=[5, 100, 101]), 1),
+        (ProbeSchedule(at_steps=[0, 101, 102, 5000]), 3),
+        (ProbeSchedule(log_spaced=LogSpaced(1, 10_000, 5)), 2),
+        (ProbeSchedule(at_steps=[5, 100]), 0),
+        (ProbeSchedule(every_n_steps=7), 0),
+    ],
+)
+def test_listed_steps_beyond_the_run_are_counted_and_never_due(schedule, num_beyond):
+    assert schedule.check(100) == num_beyond
+    if schedule.listed_steps is not None:
+        assert len(steps_of(schedule, 100)) == len(schedule.listed_steps) - num_beyond

@@ -70,7 +70,7 @@ def test_the_report_has_the_section_and_tensorboard_the_picture(tmp_path):
     assert (tmp_path / "out" / "llc.png").is_file()
     events = EventAccumulator(str(tmp_path / "out"), size_guidance={"images": 0})
     events.Reload()
-    assert "llc_curves" in events.Tags()["images"]
+    assert "01_curves/learning_coefficient" in events.Tags()["images"]
 
 
 def test_runs_without_it_have_no_figure():

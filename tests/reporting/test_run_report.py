@@ -27,14 +27,19 @@ def test_the_report_says_what_turns_when_heads_rise_and_what_moves_with_them(tmp
     for picture in (tmp_path / "out").glob("*.png"):
         assert f"({picture.name})" in text
     assert len(list((tmp_path / "out").glob("*.png"))) == 2
-    events = EventAccumulator(str(tmp_path / "out"), size_guidance={"images": 0})
-    events.Reload()
-    assert len(events.Tags()["images"]) == 2
-    # Again: the images of the first report are gone.
-    write_run_report(tmp_path, flipping_run(), tmp_path / "out")
-    assert len(list((tmp_path / "out").glob("events*"))) == 1
+    # TensorBoard shows the run, and its images with it: a report is no run of its own there.
+    assert not list((tmp_path / "out").glob("events*"))
     written = json.loads((tmp_path / "out" / "sign_changes.json").read_text())
     assert [it["group"] for it in written["changes"]] == ["cat"]
+
+
+def test_tensorboard_has_the_figures_of_a_run_that_it_does_not_show(tmp_path):
+    for _ in range(2):  # again: the images of the first report are gone
+        write_run_report(tmp_path, flipping_run(), tmp_path / "out")
+        assert len(list((tmp_path / "out").glob("events*"))) == 1
+    events = EventAccumulator(str(tmp_path / "out"), size_guidance={"images": 0})
+    events.Reload()
+    assert sorted(events.Tags()["images"]) == ["01_curves/influence_within", "influence/classes/within"]
 
 
 def test_coverage_of_the_groups_is_a_section_where_the_run_has_it(tmp_path):

@@ -9,12 +9,15 @@ from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.influence.groups import Groups
 from stagewise.influence.tokens import token_bif
+from stagewise.reporting import tags
 from stagewise.reporting.scalars import probe_scalars
 from stagewise.reporting.tensorboard import (
     images_due,
     matrix_figure,
     rasterize,
     show_matrix,
+    shown_pairs,
+    write_curves,
     write_layout,
     write_matrices,
     write_run_pictures,
@@ -22,8 +25,10 @@ from stagewise.reporting.tensorboard import (
     write_token_influence,
 )
 from stagewise.reporting.token_influence import TokenInfluence
+from stagewise.runs.open import open_run
 from tests.reporting.test_run_pictures import a_run
 from tests.reporting.test_scalars import two_probes
+from tests.runs.full_run import full_probes, write_full_run
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +56,22 @@ def test_each_line_of_the_layout_is_exactly_one_tag(tmp_path, probes):
         for pattern in patterns:
             # TensorBoard matches from the start: without the end anchor `a~b` would take `a~b_other` too.
             assert len([tag for tag in [*logged, *(f"{tag}_other" for tag in logged)] if re.match(pattern, tag)]) == 1
+
+
+def test_charts_have_no_line_that_is_not_logged(tmp_path):
+    groups = Groups({"a": np.arange(6) < 3, "b": np.arange(6) >= 3}, np.ones(6, dtype=bool))
+    kept = ["influence/within/a~b", "influence/loss/b"]
+    with SummaryWriter(tmp_path) as writer:
+        write_layout([writer], groups, control=True, scalars=kept)
+    (tensor,) = events_of(tmp_path).Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(tensor.tensor_proto.string_val[0])
+    charts = [(place.title, [list(it.multiline.tag) for it in place.chart]) for place in layout.category]
+    one = [f"^{re.escape(tag)}$" for tag in ("influence/within/a~b", "influence/loss/b", "llc/all")]
+    signal = [f"^{re.escape(tag)}$" for tag in ("transition/signal", "transition/threshold")]
+    assert charts == [
+        ("influence within phases", [[one[0]], [one[0]]]),
+        ("transitions", [signal, [one[1]], [one[2]]]),
+    ]
 
 
 def test_matrices_wait_for_a_reference(tmp_path, probes):
@@ -100,10 +121,41 @@ def test_pictures_of_a_run_stand_at_its_last_step(tmp_path):
     write_run_pictures([], a_run())
     events = events_of(tmp_path)
     assert [image.step for image in events.Images("influence/classes/total")] == [50]
-    assert [image.step for image in events.Images("influence/curves/total")] == [50]
+    assert [image.step for image in events.Images("01_curves/influence_total")] == [50]
     (text,) = events.Tensors("influence/tokens/text_summary")
     assert text.step == 7
     assert "negative = helpful" in text.tensor_proto.string_val[0].decode()
+
+
+def test_curves_are_those_of_what_a_run_has_and_come_before_all_charts(tmp_path):
+    run = open_run(write_full_run(tmp_path / "run"))
+    for name, given in (("whole", run), ("bare", run.drop_vars(["graddot", "llc"]))):
+        with SummaryWriter(tmp_path / name) as writer:
+            write_curves([writer], given)
+    whole, bare = (events_of(tmp_path / name).Tags()["images"] for name in ("whole", "bare"))
+    assert sorted(whole) == [
+        "01_curves/influence_within",
+        "01_curves/influence_within_and_gradients",
+        "01_curves/learning_coefficient",
+    ]
+    assert bare == ["01_curves/influence_within"]
+    assert [it.step for it in events_of(tmp_path / "whole").Images(whole[0])] == [40]
+    charts = list(probe_scalars(full_probes()[-1]))
+    assert max([tags.OVERVIEW, *whole]) < min(charts)
+
+
+def test_of_many_groups_the_nine_strongest_pairs_are_drawn():
+    few = a_run()
+    assert shown_pairs(few) == [("a", "a"), ("a", "b"), ("a", "c"), ("b", "b"), ("c", "c")]
+    many = a_run(names=list("abcdef"))
+    sizes = many["group_bif"].sel(part="total")
+    strongest = shown_pairs(many, "total")
+    assert len(strongest) == 9
+    largest = {
+        (one, two): float(abs(sizes.sel(group=one, group_j=two)).max()) for one in "abcdef" for two in "abcdef"
+        if one <= two and bool(sizes.sel(group=one, group_j=two).notnull().any())
+    }  # fmt: skip
+    assert set(strongest) == set(sorted(largest, key=largest.get)[-9:])
 
 
 def test_probes_that_lie_close_are_drawn_five_percent_apart_and_others_all():
@@ -114,6 +166,9 @@ def test_probes_that_lie_close_are_drawn_five_percent_apart_and_others_all():
     drawn = [step for step in close if images_due(step - 1, step)]
     assert len(drawn) < 150
     late = [step for step in drawn if step > 100]
+    wider = [step for step in close if images_due(step - 1, step, spacing=1.25)]
+    assert len(wider) < 35
+    assert all(1.2 < after / before < 1.3 for before, after in pairwise(step for step in wider if step > 100))
     assert all(1.04 < after / before < 1.07 for before, after in pairwise(late))
     # Who is drawn depends on the two steps alone, so that a resumed run draws the same.
     assert images_due(None, 777)

@@ -1,5 +1,6 @@
 """A small run with every product that a probe has, as its callback would write it."""
 
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -9,23 +10,13 @@ from stagewise.influence.stored_matrices import SampleMatrices, to_store
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.llc_config import LLCConfig
 from stagewise.probes.prober import Prober
+from stagewise.runs.samples_file import samples_dataset, write_samples
 from stagewise.runs.store import ProbeStore
-from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
+from tests.short_chains import SHORT
 
 STEPS = (10, 20, 40)
-SGLD = SGLDConfig(
-    lr=1e-3,
-    nbeta=10,
-    localization=10,
-    num_chains=3,
-    num_draws=6,
-    batch_size=4,
-    engine="sequential",
-    num_burnin_steps=2,
-    num_steps_bw_draws=1,
-    drift="plain",
-)
+SGLD = replace(SHORT, num_draws=6)
 
 
 def _losses(module, batch):
@@ -63,4 +54,6 @@ def write_full_run(folder, kept=SampleMatrices.within):
     store = ProbeStore(folder / "influence.zarr")
     for probe in full_probes():
         store.write(to_store(probe, kept))
+    words = [f"text {number}" for number in range(8)]
+    write_samples(folder, samples_dataset(words, "text", {"few": torch.arange(8) < 3, "many": torch.arange(8) >= 2}))
     return folder

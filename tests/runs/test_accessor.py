@@ -1,7 +1,5 @@
-import inspect
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -12,36 +10,16 @@ from scipy import stats
 
 import stagewise
 from stagewise.errors import InputError
-from stagewise.influence.stored_matrices import SampleMatrices
 from stagewise.phases.offline import find_windows
 from stagewise.phases.online import DetectorConfig
 from stagewise.phases.window import Method
-from stagewise.runs.accessor import FIGURES, RunAccessor
+from stagewise.runs.accessor import RunAccessor
 from stagewise.runs.open import open_run
-from tests.phases.synthetic_run import MIDDLE, write_run
+from tests.phases.synthetic_run import MIDDLE
 from tests.phases.synthetic_run import STEPS as SYNTHETIC_STEPS
-from tests.runs.controlled_run import controlled_run
 from tests.runs.flipping_run import flipping_run
 from tests.runs.full_run import STEPS as FULL_STEPS
 from tests.runs.full_run import full_probes, write_full_run
-
-
-@pytest.fixture(scope="module")
-def synthetic(tmp_path_factory):
-    """44 probes with a transition at MIDDLE."""
-    return open_run(write_run(tmp_path_factory.mktemp("synthetic")))
-
-
-@pytest.fixture(scope="module")
-def full(tmp_path_factory):
-    """Three probes with every product."""
-    return open_run(write_full_run(tmp_path_factory.mktemp("full")), trace=True)
-
-
-@pytest.fixture(scope="module")
-def matrices(tmp_path_factory):
-    """The same with all sample matrices."""
-    return open_run(write_full_run(tmp_path_factory.mktemp("all"), SampleMatrices.all))
 
 
 def test_groups_are_named_in_order(synthetic):
@@ -326,62 +304,6 @@ def test_a_run_of_some_variables_answers_what_they_tell(tmp_path, full):
         run.stagewise.windows()
 
 
-def test_every_figure_is_a_public_function_of_a_run_and_is_drawn(full):
-    texts = [[f"{row}{column}" for column in range(4)] for row in range(2)]
-    given = {"tokens": {"tokens": texts, "query": (0, 1)}}
-    assert set(FIGURES) == {"overview", "influence", "classes", "control", "llc", "samples", "tokens"}
-    for kind, path in FIGURES.items():
-        module, _, name = path.rpartition(".")
-        first = next(iter(inspect.signature(getattr(import_module(module), name)).parameters))
-        assert first == "run"
-        run = controlled_run() if kind == "control" else full
-        figure = run.stagewise.plot(kind, **given.get(kind, {}))
-        assert isinstance(figure, Figure)
-        assert figure.axes
-
-
-def test_settings_reach_the_figure(synthetic, full):
-    figure = synthetic.stagewise.plot(pairs=[("early", "late")], part="total")
-    assert [axes.get_title() for axes in figure.axes] == ["early ~ late"]
-    figure = full.stagewise.plot("samples", step=20)
-    shown = figure.axes[0].get_images()[0].get_array()
-    np.testing.assert_array_equal(shown, full["bif_within"].sel(step=20))
-    assert "step 20" in figure.axes[0].get_title()
-
-
-def test_the_colours_of_tokens_are_the_influence_between_them(full):
-    texts = [[f"{row}{column}" for column in range(4)] for row in range(2)]
-    mask = full["mask"].sel(step=20).values[[5, 2]]
-    query = (0, int(np.flatnonzero(mask[0])[0]))
-    figure = full.stagewise.plot("tokens", texts, query, step=20, part="total")
-    drawn = {patch.get_gid() for patch in figure.axes[0].patches}
-    values = full["token_bif"].sel(step=20, token_part="total").values[query]
-    assert f"sample 0, token {query[1]}" in drawn
-    assert sum(str(name).startswith("sample") for name in drawn) == values.size
-
-
-@pytest.mark.parametrize(
-    ("kind", "given", "words"),
-    [
-        ("curve", {}, "got kind='curve'; expected one of overview, influence, classes, control, llc, samples, tokens"),
-        ("control", {}, "control_every"),
-        ("samples", {"step": 11}, "got step=11; expected a probe"),
-        ("tokens", {"tokens": [["a"]], "query": (0, 0)}, r"probe\.token_samples"),
-    ],
-)
-def test_figures_that_a_run_cannot_show_are_refused(synthetic, kind, given, words):
-    with pytest.raises(InputError, match=words):
-        synthetic.stagewise.plot(kind, **given)
-
-
-def test_the_token_figure_refuses_other_probes_and_parts(full):
-    texts = [[f"{row}{column}" for column in range(4)] for row in range(2)]
-    with pytest.raises(InputError, match="got step=11"):
-        full.stagewise.plot("tokens", texts, (0, 1), step=11)
-    with pytest.raises(InputError, match="got part='between'; expected one of within, drift, total"):
-        full.stagewise.plot("tokens", texts, (0, 1), part="between")
-
-
 def test_it_says_what_can_be_asked(synthetic):
     told = repr(synthetic.stagewise)
     assert "44 probes, steps 50 to 1,000, groups early, late" in told
@@ -397,7 +319,7 @@ bare = types.ModuleType("stagewise")
 bare.__path__ = [{str(Path(stagewise.__file__).parent)!r}]
 sys.modules["stagewise"] = bare
 import xarray
-import stagewise.runs.store
+import stagewise.runs.open
 run = xarray.Dataset(coords={{"step": [3]}}, attrs={{"sgld": {{"num_chains": 2}}}})
 assert run.stagewise.probes["chains"].values.tolist() == [2]
 assert not {{"matplotlib", "lightning", "stagewise.reporting"}} & set(sys.modules)

@@ -12,7 +12,9 @@ from stagewise.influence.chain_counts import chain_counts, interval_factor
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.prober import Prober
 from stagewise.runs.components import COEFFICIENTS, component_table, leading_component, write_component_csv
-from stagewise.runs.store import STORE_NAME, ProbeStore, open_run
+from stagewise.runs.open import open_run
+from stagewise.runs.probe_files import STORE_NAME
+from stagewise.runs.store import ProbeStore
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
 from tests.sampling.test_chains import squared

@@ -14,7 +14,8 @@ from stagewise.influence.stored_matrices import SampleMatrices, to_store
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.prober import Prober
 from stagewise.runs import store as store_module
-from stagewise.runs.store import ProbeStore, open_run, write_summary
+from stagewise.runs.open import open_run
+from stagewise.runs.store import ProbeStore, write_summary
 from stagewise.sampling.data import ProbeData
 from tests.probes.test_prober import SGLD
 from tests.sampling.test_chains import squared

@@ -1,4 +1,4 @@
-"""The strongest pairs are those told from zero, by size; then the others."""
+"""The strongest pairs are those that are significant, by size; then the others."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_what_is_told_from_zero_comes_before_what_is_large_and_unsure():
     run["group_bif_se"].loc[{"group": "a", "group_j": "a"}] = 100.0
     order = strongest_pairs(run, 99)
     assert order[0] != ("a", "a")
-    # With one chain nothing is told, and size alone decides.
+    # With one chain nothing is significant, and size alone decides.
     assert strongest_pairs(a_run(num_chains=1), 1) == [("a", "a")]
 
 

@@ -7,7 +7,8 @@ import xarray as xr
 from stagewise.errors import InputError
 from stagewise.influence.stored_matrices import SampleMatrices
 from stagewise.runs.open import open_run
-from stagewise.runs.variables import BY_NAME, VARIABLES, Variable, described
+from stagewise.runs.variable import Variable
+from stagewise.runs.variables import BY_NAME, VARIABLES, described
 from stagewise.runs.variables_page import variables_page
 from tests.runs.full_run import full_probes, write_full_run
 

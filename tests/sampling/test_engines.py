@@ -141,8 +141,12 @@ def gpt2():
 
 @pytest.mark.parametrize(
     ("model", "padded"),
-    [(neox, False), (lambda: neox(attn_implementation="eager"), True), (llama, True), (gpt2, False)],
-    ids=["neox", "neox-eager-padded", "llama-padded", "gpt2"],
+    [
+        pytest.param(neox, False, id="neox"),
+        pytest.param(lambda: neox(attn_implementation="eager"), True, id="neox-eager-padded", marks=pytest.mark.slow),
+        pytest.param(llama, True, id="llama-padded", marks=pytest.mark.slow),
+        pytest.param(gpt2, False, id="gpt2", marks=pytest.mark.slow),
+    ],
 )
 def test_engines_give_the_same_draws_of_a_language_model(model, padded):
     module = model().eval()

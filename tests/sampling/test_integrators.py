@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from stagewise.sampling.config import Integrator
+from stagewise.sampling.posterior import LocalPosterior
 from stagewise.sampling.preconditioners.diagonal import Diagonal
 from stagewise.sampling.preconditioners.kronecker import KroneckerBlock, KroneckerPreconditioner
 from stagewise.sampling.relaxation import draw_correlation, memory, relaxation_steps
@@ -41,12 +42,10 @@ def responses(integrator, hessian, *, lr, steps, nbeta=1.0, localization=0.0, pr
             weights,
             torch.zeros(size, dtype=torch.float64),
             weights @ hessian + unit(step, gradient_noise, rows),
-            unit(step),
+            [unit(step), unit(step + 1)] if integrator is LM else [unit(step)],
             lr=lr,
-            nbeta=nbeta,
-            localization=localization,
+            posterior=LocalPosterior(nbeta, localization),
             preconditioner=preconditioner,
-            next_noise=unit(step + 1) if integrator is LM else None,
         )
         found.append(weights.clone())
     return torch.stack(found)
@@ -135,8 +134,8 @@ def stationary_moment(integrator, lr):
     kick = math.sqrt(lr) / 2 if integrator is LM else 0.0
     w = grid[:, None] + kick * nodes
     at, noise = w.clone(), nodes.expand_as(w)
-    how = {"next_noise": torch.zeros_like(w)} if integrator is LM else {}
-    sgld_step_(w, torch.zeros_like(w), at**3, noise, lr=lr, nbeta=1.0, localization=1.0, **how)
+    noises = [noise, torch.zeros_like(w)] if integrator is LM else [noise]
+    sgld_step_(w, torch.zeros_like(w), at**3, noises, lr=lr, posterior=LocalPosterior(1.0, 1.0))
     place = ((w + 4) / 0.02).clamp(1, 398.999)
     left = place.floor().long()
     t = place - left

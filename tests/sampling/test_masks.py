@@ -16,6 +16,7 @@ from stagewise.lm.module import build_model
 from stagewise.losses.contract import causal_lm_loss
 from stagewise.sampling.chains import ChainSampler, run_chains
 from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.posterior import LocalPosterior
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
 from stagewise.sampling.selection import masks_digest
@@ -102,7 +103,7 @@ def test_curvature_and_baselines_are_those_of_the_model_whose_other_weights_are_
         gradient_dot(module, Target(squared, batch, selection=masks), groups),
         gradient_dot(small, Target(squared, batch), groups),
     )
-    how = {"nbeta": 20, "localization": 10}
+    how = {"posterior": LocalPosterior(20, 10)}
     want = damped_influence(small, Target(squared, batch), groups, **how)
     for limit in (0, 1000):
         got = damped_influence(module, Target(squared, batch, selection=masks), groups, dense_limit=limit, **how)
@@ -160,7 +161,9 @@ def test_a_mask_that_is_all_true_is_no_mask_bit_for_bit(engine, changes):
         assert got.minibatch_noise == want.minibatch_noise
 
 
-@pytest.mark.parametrize("kind", ["gpt_neox", "gpt2", "llama-grouped"])
+@pytest.mark.parametrize(
+    "kind", ["gpt_neox", *(pytest.param(it, marks=pytest.mark.slow) for it in ("gpt2", "llama-grouped"))]
+)
 def test_engines_give_the_same_draws_of_a_head(kind):
     model_type, settings = CASES[kind]
     model = build_model(model_type, config=settings, init_std=0.3).eval()

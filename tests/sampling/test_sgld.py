@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from stagewise.sampling.posterior import LocalPosterior
 from stagewise.sampling.preconditioners.diagonal import Diagonal
 from stagewise.sampling.sgld import sgld_step_
 
@@ -15,10 +16,9 @@ def test_step_equals_its_formula(preconditioner):
         w,
         anchor,
         gradient,
-        noise,
+        [noise],
         lr=0.1,
-        nbeta=7,
-        localization=11,
+        posterior=LocalPosterior(7, 11),
         preconditioner=given,
     )
     torch.testing.assert_close(w, want)
@@ -38,10 +38,9 @@ def test_gaussian_target_has_the_predicted_variance(lr, preconditioner):
             w,
             anchor,
             curvature * w,
-            noise.normal_(generator=generator),
+            [noise.normal_(generator=generator)],
             lr=lr,
-            nbeta=nbeta,
-            localization=localization,
+            posterior=LocalPosterior(nbeta, localization),
             preconditioner=p,
         )
         if index >= 400:

@@ -14,11 +14,12 @@ from stagewise.lm.module import CausalLM
 from stagewise.loading.loader import ResumableLoader
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.schedule import ProbeSchedule
-from stagewise.runs.store import open_run
+from stagewise.runs.open import open_run
 from stagewise.sweep.components import ALL
 from stagewise.sweep.config import CircuitSettings
 from stagewise.sweep.results import run_folder, write_results
 from stagewise.sweep.study import prepare_sweep, run_cells
+from tests.quiet_trainer import quiet_trainer
 from tests.sweep.tiny import FAMILIES, save_checkpoints, tiny_config, tokenizer
 
 STEPS = [1, 2, 4, 6]
@@ -59,15 +60,8 @@ def trained(tmp_path_factory, request):
         output_dir=str(folder / "run"),
     )
     pl.seed_everything(1, verbose=False)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=STEPS[-1],
-        callbacks=[callback, Saver(folder)],
-        logger=False,
-        default_root_dir=folder,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+    trainer = quiet_trainer(
+        max_steps=STEPS[-1], callbacks=[callback, Saver(folder)], logger=False, default_root_dir=folder
     )
     trainer.fit(CausalLM(**MODEL["init_args"]), ResumableLoader(TokenRows(data.sampling["input_ids"].repeat(6, 1)), 8))
     tokenizer().save_pretrained(folder / "hf")

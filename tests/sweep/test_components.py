@@ -12,7 +12,7 @@ from stagewise.errors import InputError
 from stagewise.lm.components import component_masks
 from stagewise.losses.contract import resolve_loss
 from stagewise.probes.prober import Prober
-from stagewise.runs.store import open_run
+from stagewise.runs.open import open_run
 from stagewise.sweep.cell import read_cell, write_cell
 from stagewise.sweep.components import expand
 from stagewise.sweep.config import CircuitSettings

@@ -7,7 +7,7 @@ import pytest
 
 from stagewise.losses.contract import resolve_loss
 from stagewise.probes.prober import Prober
-from stagewise.runs.store import open_run
+from stagewise.runs.open import open_run
 from stagewise.sweep.config import TextSettings
 from stagewise.sweep.results import write_results
 from stagewise.sweep.study import prepare_sweep, run_cells

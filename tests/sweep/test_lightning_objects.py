@@ -14,7 +14,7 @@ from torch import nn
 
 from stagewise.errors import InputError
 from stagewise.lm.module import CausalLM
-from stagewise.runs.store import open_run
+from stagewise.runs.open import open_run
 from stagewise.sweep.inert_pickle import Inert, read_tensors
 from stagewise.sweep.lightning_files import lightning_files, lightning_weights, read_lightning
 from tests.sweep.tiny import FAMILIES, swept, tiny_config, tokenizer

@@ -6,7 +6,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from stagewise.errors import InputError
-from stagewise.runs.store import open_run
+from stagewise.runs.open import open_run
 from stagewise.sweep.config import CircuitSettings
 from stagewise.sweep.results import write_results
 from stagewise.sweep.study import prepare_sweep, run_cells

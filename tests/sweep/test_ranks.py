@@ -15,7 +15,7 @@ import yaml
 from stagewise.errors import InputError
 from stagewise.jobs.settings import plain_settings
 from stagewise.jobs.sharing import Backend
-from stagewise.runs.store import open_run
+from stagewise.runs.open import open_run
 from stagewise.sampling.share import ALONE, ChainShare
 from stagewise.sweep import ranks
 from stagewise.sweep.measure import Task, device_of, measure_cells

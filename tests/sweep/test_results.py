@@ -1,19 +1,21 @@
 import csv
+import io
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from stagewise.runs.store import open_run
+from stagewise.runs.open import open_run
 from stagewise.sweep import measure
 from stagewise.sweep.circuits import Circuits
 from stagewise.sweep.config import CircuitSettings
 from stagewise.sweep.results import write_results
 from stagewise.sweep.study import prepare_sweep, run_cells
-from stagewise.sweep.tables import CIRCUIT_COLUMNS, GROUP_COLUMNS, circuit_rows
+from stagewise.sweep.tables import CIRCUIT_COLUMNS, GROUP_COLUMNS, circuit_rows, write_table
 from tests.sweep.tiny import model, swept, tiny_config
 
 
@@ -68,13 +70,26 @@ def test_the_table_of_circuits_has_a_line_for_each_head(output):
     assert len({row["icl_score"] for row in rows if row["step"] == "2"}) == 1
 
 
-def test_scores_that_a_model_has_not_are_left_empty():
+def test_scores_that_a_model_has_not_are_left_empty(tmp_path):
     circuits = Circuits({"prefix_matching": ((0.5, None),)}, {"icl_score": -1.0, "loss_gap": None})
-    assert circuit_rows(3, circuits) == [
-        [3, 0, 0, "0.5", "", "", "-1.0", ""],
-        [3, 0, 1, "", "", "", "-1.0", ""],
-    ]
-    assert circuit_rows(3, Circuits(note="no attention")) == []
+    path = write_table(tmp_path / "circuits.csv", CIRCUIT_COLUMNS, [circuit_rows(3, circuits)])
+    assert path.read_text().splitlines()[1:] == ["3,0,0,0.5,,,-1.0,", "3,0,1,,,,-1.0,"]
+    assert circuit_rows(3, Circuits(note="no attention")).empty
+
+
+def test_tables_are_written_as_the_csv_module_writes_them(tmp_path):
+    values = np.array([1 / 3, 1e-5, 1e16, -0.0, 123456.789, np.nan, np.inf])
+    names = ["plain", "a,b", 'quo"te', "", "ä", "two\nlines", " space"]
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["step", "name", "value"])
+    for step, (name, value) in enumerate(zip(names, values.tolist(), strict=True)):
+        table.writerow([step, name, repr(value) if np.isfinite(value) else ""])
+    halves = [slice(0, 3), slice(3, 7)]
+    frames = [pd.DataFrame({"step": range(7)[at], "name": names[at], "value": values[at]}) for at in halves]
+    path = write_table(tmp_path / "a.csv", ["step", "name", "value"], frames)
+    assert path.read_text(encoding="utf-8") == text.getvalue()
+    assert write_table(path, ["step", "name"], []).read_text() == "step,name\n"
 
 
 def test_the_summary_is_that_of_a_run_and_says_what_was_swept(output):

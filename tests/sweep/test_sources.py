@@ -9,7 +9,7 @@ import torch
 from stagewise.errors import InputError
 from stagewise.lm.module import CausalLM
 from stagewise.losses.causal_lm import causal_lm_loss
-from stagewise.runs.store import open_run
+from stagewise.runs.open import open_run
 from stagewise.sweep.find_checkpoints import check_limits, chosen_steps, find_checkpoints
 from stagewise.sweep.lightning_files import lightning_files
 from stagewise.sweep.results import write_results

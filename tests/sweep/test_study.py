@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 
 from stagewise.errors import InputError
-from stagewise.runs.store import open_run
+from stagewise.runs.open import open_run
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sweep import study
 from stagewise.sweep.cell import read_cell

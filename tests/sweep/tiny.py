@@ -1,5 +1,6 @@
 """A sweep in small: models of width 16, a tokenizer of 300 tokens, checkpoints as save_pretrained writes them."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,10 @@ import torch
 
 from stagewise.jobs.sharing import Progress
 from stagewise.probes.config import ProbeConfig
-from stagewise.sampling.config import Drift, EngineName, SGLDConfig
 from stagewise.sweep.config import CircuitSettings, SweepConfig, TextSettings
 from stagewise.sweep.results import write_results
 from stagewise.sweep.study import Sweep, prepare_sweep, run_cells
+from tests.short_chains import SHORT
 
 VOCAB = 320
 SIZE = {
@@ -29,18 +30,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen2": SIZE | {"num_key_value_heads": 1},
     "gemma": SIZE | {"num_key_value_heads": 1, "head_dim": 8},
 }
-SGLD = SGLDConfig(
-    lr=1e-4,
-    nbeta=10.0,
-    localization=100.0,
-    num_chains=2,
-    num_draws=3,
-    num_burnin_steps=2,
-    num_steps_bw_draws=1,
-    batch_size=4,
-    drift=Drift.plain,
-    engine=EngineName.sequential,
-)
+SGLD = replace(SHORT, lr=1e-4, localization=100.0, num_chains=2, num_draws=3)
 
 
 @cache

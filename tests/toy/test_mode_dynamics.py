@@ -7,7 +7,7 @@ from stagewise.errors import InputError
 from stagewise.toy.descent import Weights, trajectory
 from stagewise.toy.hierarchy import Hierarchy
 from stagewise.toy.initialisation import aligned_weights, gaussian_weights
-from stagewise.toy.mode_dynamics import half_time, initial_strengths, mode_strengths, strength_at, strength_slope
+from stagewise.toy.mode_dynamics import half_time, initial_strengths, mode_strengths, strength_at
 
 HIERARCHY = Hierarchy()
 MODES = HIERARCHY.modes()
@@ -37,17 +37,6 @@ def test_the_closed_form_starts_at_the_start_and_ends_at_s_without_overflow():
         for a0 in (1e-300, 1e-5, 2.0, 9.0):
             values = strength_at(2.0, a0, time=[0.0, 1e6, 1e300], num_items=3)
             np.testing.assert_allclose(values, [a0, 2.0, 2.0], rtol=1e-12)
-            slopes = strength_slope(2.0, a0, time=[0.0, 1e6, 1e300], num_items=3)
-            np.testing.assert_allclose(slopes[[0, 1]], [0.0, 1.0], atol=1e-9)
-
-
-def test_the_slope_is_that_of_finite_differences():
-    s, a0, time = np.array([0.5, 1.0, 3.0]), np.array([1e-3, 2.0, 1e-5]), np.linspace(0, 80, 33)[:, None]
-    step = 1e-5
-    ends = [strength_at(s + sign * step, a0, time=time, num_items=8) for sign in (1, -1)]
-    got = strength_slope(s, a0, time=time, num_items=8)
-    np.testing.assert_allclose(got, (ends[0] - ends[1]) / (2 * step), atol=1e-6)
-    assert got.max() > 3  # where a mode is being learned, far from the 0 and 1 of the ends
 
 
 def test_half_is_learned_at_the_half_time():
@@ -128,7 +117,7 @@ def test_what_has_no_meaning_is_refused():
         with pytest.raises(InputError, match="strengths"):
             strength_at([1.0, bad], 0.1, time=1.0, num_items=2)
         with pytest.raises(InputError, match="initial"):
-            strength_slope(1.0, bad, time=1.0, num_items=2)
+            strength_at(1.0, bad, time=1.0, num_items=2)
     with pytest.raises(InputError, match="time"):
         strength_at(1.0, 0.1, time=-1.0, num_items=2)
     with pytest.raises(InputError, match="num_items"):

@@ -3,6 +3,7 @@ import pytest
 
 from stagewise.toy.hierarchy import Hierarchy
 from stagewise.toy.modes import modes_of
+from tests.toy.trees import balanced
 
 ASYMMETRIC = {"life": [{"animal": {"mammal": ["dog", "cat", "bat"], "bird": ["wren"]}}, {"plant": ["oak"]}, "virus"]}
 
@@ -46,7 +47,7 @@ def test_without_the_root_property_the_first_two_stages_are_one():
 
 @pytest.mark.parametrize(("depth", "branching"), [(1, 2), (1, 5), (2, 3), (4, 2), (3, 4)])
 def test_strengths_of_balanced_trees_are_the_closed_form(depth, branching):
-    hierarchy = Hierarchy.balanced(depth, branching)
+    hierarchy = balanced(depth, branching)
     modes = hierarchy.modes()
     check_decomposition(hierarchy.features, modes)
     # An item-by-item contrast within a node at level l sees the nodes below it: 1 + b + ... + b^(depth - l - 1).
@@ -81,7 +82,7 @@ def test_strengths_of_an_asymmetric_tree_are_those_of_the_shared_properties(root
 
 
 def test_signs_and_bases_do_not_depend_on_how_the_decomposition_came_out():
-    features = Hierarchy.balanced(3, 2).features
+    features = balanced(3, 2).features
     modes = modes_of(features)
     # Another order of the properties gives the linear algebra another matrix with the same item modes.
     shuffled = modes_of(features[:, np.random.default_rng(0).permutation(features.shape[1])])

@@ -1,4 +1,3 @@
-import lightning.pytorch as pl
 import pytest
 import torch
 
@@ -6,6 +5,7 @@ from stagewise.errors import InputError
 from stagewise.toy.data import HierarchyData
 from stagewise.toy.descent import item_losses, trajectory
 from stagewise.toy.module import DeepLinear
+from tests.quiet_trainer import quiet_trainer
 from tests.toy.networks import SMALL, targets
 
 
@@ -20,16 +20,7 @@ def test_training_by_lightning_equals_plain_gradient_descent(tmp_path):
         HierarchyData(SMALL, 30),
     )
     expected = trajectory(module.weights, targets(), lr=0.1, num_steps=30)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        precision="64-true",
-        max_steps=30,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
+    trainer = quiet_trainer(precision="64-true", max_steps=30, logger=False, default_root_dir=tmp_path)
     trainer.fit(module, datamodule=data)
     assert trainer.global_step == 30
     torch.testing.assert_close(module.weights.first, expected.first[30], rtol=1e-12, atol=1e-14)

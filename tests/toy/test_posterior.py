@@ -11,12 +11,12 @@ from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.target import Target
 from stagewise.toy.curvature import lowest_curvature, mean_hessian, precision_at
 from stagewise.toy.descent import Weights, item_losses, trajectory
-from stagewise.toy.hierarchy import Hierarchy
 from stagewise.toy.initialisation import gaussian_weights
 from stagewise.toy.posterior import local_gaussian
 from tests.toy.test_curvature import covariance_by_inverse, dense, flat
+from tests.toy.trees import balanced
 
-TARGETS = torch.tensor(Hierarchy.balanced(2, 2).features.T.copy())  # 7 properties, 4 items
+TARGETS = torch.tensor(balanced(2, 2).features.T.copy())  # 7 properties, 4 items
 
 
 def generator(seed=100):

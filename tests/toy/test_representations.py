@@ -8,6 +8,7 @@ from scipy.spatial.distance import pdist, squareform
 from stagewise.errors import InputError
 from stagewise.toy.hierarchy import Hierarchy
 from stagewise.toy.representations import branching_times, classical_mds, mds_over_time
+from tests.toy.trees import balanced
 
 
 def learned(hierarchy, times, *, start=1e-4):
@@ -92,7 +93,7 @@ def test_rotations_of_the_hidden_space_leave_the_paths_as_they_are(num_dimension
     times = np.linspace(0, 8, 40)
     for representations in (
         learned(Hierarchy(), times),
-        learned(Hierarchy.balanced(2, 3), times),
+        learned(balanced(2, 3), times),
         np.random.default_rng(3).normal(size=(40, 6, 8)).cumsum(axis=0),
     ):
         path = mds_over_time(representations, num_dimensions=num_dimensions)
@@ -172,7 +173,7 @@ def test_branches_part_when_their_mode_is_learned():
 
 
 def test_branches_of_three_children_part_when_their_mode_is_learned():
-    hierarchy = Hierarchy.balanced(2, 3, root_property=False)
+    hierarchy = balanced(2, 3, root_property=False)
     times = np.linspace(0, 20, 20_001)
     # The root's children are learned with the all-ones mode, strength 2 = sqrt(4).
     found = branching_times(learned(hierarchy, times), times, hierarchy)

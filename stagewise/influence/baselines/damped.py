@@ -18,6 +18,7 @@ from stagewise.influence.groups import Groups
 from stagewise.isolation import untouched, with_weights
 from stagewise.losses.contract import Losses
 from stagewise.sampling.hessian import HessianProducts
+from stagewise.sampling.posterior import LocalPosterior
 from stagewise.sampling.target import Target
 from stagewise.sampling.weights import FlatWeights
 
@@ -109,9 +110,7 @@ def damped_influence(
     target: Target,
     groups: Groups | None,
     *,
-    nbeta: float,
-    localization: float,
-    weight_decay: float = 0.0,
+    posterior: LocalPosterior,
     dense_limit: int = 1000,
     rtol: float = 1e-5,
 ) -> Array:
@@ -132,9 +131,7 @@ def damped_influence(
             which L is the mean over, ``chunk_size`` samples for each double backward pass; and the weights. Leave
             autocast out of ``forward_context``: second derivatives are too rough in half precision.
         groups: over the observed set; None gives all pairs of samples, those with themselves included.
-        nbeta: of the chains that this is compared with.
-        localization: of the same chains.
-        weight_decay: of the same chains: the coefficient of |w|^2 / 2 beside L in their target.
+        posterior: of the chains that this is compared with.
         dense_limit: largest number of weights for which the Hessian is formed.
         rtol: relative residual at which conjugate gradients stop.
 
@@ -149,16 +146,16 @@ def damped_influence(
     Source: Koh and Liang 2017; damping from the localized posterior as in Kreer et al., arXiv 2509.26544.
     """
     for name, value, sound in (
-        ("nbeta", nbeta, nbeta > 0),
-        ("localization", localization, localization >= 0),
-        ("weight_decay", weight_decay, weight_decay >= 0),
+        ("nbeta", posterior.nbeta, posterior.nbeta > 0),
+        ("localization", posterior.localization, posterior.localization >= 0),
+        ("weight_decay", posterior.weight_decay, posterior.weight_decay >= 0),
     ):
         if not (sound and math.isfinite(value)):
             raise InputError(
                 f"got {name}={value}; expected a finite nbeta > 0, localization >= 0 and weight_decay >= 0; pass those "
                 "of the chains"
             )
-    damping = localization / nbeta + weight_decay
+    damping = posterior.damping
     if not 0 < rtol < 1:
         raise InputError(f"got rtol={rtol}; expected 0 < rtol < 1; 1e-5 is usual")
     weights = FlatWeights(module, target.selection)

@@ -21,8 +21,8 @@ class TracIn:
     helpful. With momentum or Adam, which move the weights otherwise than by the learning rate times the gradient, it is
     a ranking and not an amount of nats.
 
-    A probe stands for the steps since the one before it, each with the learning rate that it was made with.
-    Contributions of opposite sign cancel over a run: look at the gradient dot product of each probe beside it.
+    A probe represents the steps since the previous one, each with its learning rate.
+    Contributions of opposite sign cancel over a run: see also the gradient dot product of each probe.
 
     Source: Pruthi et al. 2020, TracInCP.
     """

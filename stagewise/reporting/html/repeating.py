@@ -61,7 +61,7 @@ def number(value: object) -> str:
 
 
 def training_seed(folder: Path) -> int | None:
-    """``seed_everything`` of a run's ``config.yaml``; None where it is not told.
+    """``seed_everything`` of a run's ``config.yaml``; None where it is not known.
 
     Args:
         folder: of the run.

@@ -14,10 +14,12 @@ from stagewise.reporting.html.blocks import Block, Items, Section, Table, Text, 
 from stagewise.reporting.html.matrices import group_matrices, sample_matrices
 from stagewise.reporting.html.pictures import picture
 from stagewise.reporting.html.repeating import repeat_section, settings_section
+from stagewise.reporting.html.sample_section import samples_section
 from stagewise.reporting.html.window_sections import windows_section
 from stagewise.reporting.influence_curves import influence_curves
 from stagewise.reporting.llc_curves import llc_curves, llc_words
 from stagewise.reporting.overview import overview
+from stagewise.reporting.sample_tables import no_ranking_words, sample_tables
 from stagewise.reporting.score_words import scores_markdown
 from stagewise.reporting.scores import Score
 from stagewise.reporting.verdict_line import verdict_record
@@ -74,6 +76,7 @@ def run_sections(
         overview_section(run, scores),
         windows_section(run),
         signs_section(run, changes, drawn.get("curves_within")),
+        samples_section(run),
         _coefficients(run, chance, drawn.get("llc")),
         Section("matrices", "Matrices", tuple(it for it in (group_matrices(run), sample_matrices(run)) if it)),
         Section("scores", "Heads", tuple(of_markdown(scores_markdown(run, scores)) if scores else ())),
@@ -235,6 +238,8 @@ def _lacking(run: xr.Dataset, scores: Sequence[Score]) -> Section:
         )
     if not scores:
         lines.append("No scores of heads: add `InductionCallback` to the Trainer, for language models.")
+    if not _no_matrices(run) and sample_tables(run) is None:
+        lines.append(no_ranking_words(run))
     if _no_matrices(run):
         lines.append("No influence between samples: set `influence.probe.sample_matrices: within`.")
     return Section("lacking", "Not measured", (Items(tuple(lines)),) if lines else ())

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from stagewise.checks.group_names import markdown_text
 from stagewise.phases.detection import critical_samples
 from stagewise.reporting.html.blocks import Block, Heading, Items, Section, Table, Text
 from stagewise.runs.moving_groups import Move, moves
 from stagewise.runs.run_windows import no_window_words, run_windows
+from stagewise.runs.sample_names import SampleNames
 from stagewise.runs.strongest import strongest_pairs
 
 _MOST_WINDOWS, _MOST_GROUPS, _NUM_CRITICAL = 8, 10, 5
@@ -74,15 +76,15 @@ def _groups(run: xr.Dataset, start: int, end: int) -> list[Block]:
             losses = f"{first:.3g} → {last:.3g} ({last - first:+.2g})"
         rows.append((name, losses, *_influence(moved.get(name))))
     span = f"steps {steps[before]:,} to {steps[after]:,}"
-    head = ("group", f"loss, nats, {span}", "influence on itself, nats²", "z of the change", "told from noise")
+    head = ("group", f"loss, nats, {span}", "influence on itself, nats²", "z of the change", "significant")
     blocks: list[Block] = [Table(head, tuple(rows))]
     if len(names) > _MOST_GROUPS:
         blocks.append(Text(f"{len(names) - _MOST_GROUPS} more groups moved less.", quiet=True))
     if "group_bif" in run and not moved:
         blocks.append(
             Text(
-                "Changes of influence are not told: a probe beside the window is missing, has a single chain or is out "
-                "of equilibrium.",
+                "Changes of influence are not known: a probe beside the window is missing, has a single chain or is "
+                "out of equilibrium.",
                 quiet=True,
             )
         )
@@ -99,17 +101,8 @@ def _samples(run: xr.Dataset, peak: int) -> list[str]:
     steps = run["step"].values.tolist()
     if not {"shift", "shift_se"} <= set(run) or peak not in steps:
         return []
-    found = []
+    found, names = [], SampleNames(run)
     for it in critical_samples(run, peak, _NUM_CRITICAL):
         error = f" ± {it.shift_se:.2g}" if np.isfinite(it.shift_se) else ""
-        found.append(f"{sample_words(it.sample)}: {it.shift:+.3g}{error} nats")
+        found.append(f"{markdown_text(names(it.sample))}: {it.shift:+.3g}{error} nats")
     return found
-
-
-def sample_words(number: int) -> str:
-    """Names a sample: a run keeps neither texts nor labels of its observed set, but their order.
-
-    Args:
-        number: of the sample in the observed set that was given.
-    """
-    return f"sample {number:,} of the observed set"

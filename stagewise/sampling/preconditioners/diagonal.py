@@ -1,4 +1,4 @@
-"""Preconditioners of the chains: constant P, or P that follows the gradients."""
+"""Diagonal preconditioners: constant, or adapted to gradients."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -80,13 +80,13 @@ class RunningRMSprop:
         self._steps = 0
 
     def update(self, gradient: Tensor) -> None:
-        """Takes in one gradient for each chain."""
+        """Adds one gradient for each chain."""
         alpha = self._settings.alpha
         self._mean_square.mul_(alpha).addcmul_(gradient, gradient, value=1 - alpha)
         self._steps += 1
 
     def preconditioner(self) -> Diagonal:
-        """P as it stands; with ``initial`` 0 it is 1 / eps before the first gradient."""
+        """Returns the current P; with ``initial`` 0 it is 1 / eps before the first gradient."""
         corrected = self._settings.bias_correction and self._steps
         scale = 1 - self._settings.alpha**self._steps if corrected else 1.0
         return Diagonal(1 / ((self._mean_square / scale).sqrt() + self._settings.eps))
@@ -112,12 +112,12 @@ class AdamMoments:
         settle_fields(self)
 
     def build(self, names: Mapping[str, Tensor], second_moments: Mapping[str, Tensor], like: Tensor) -> Diagonal:
-        """P over the flat weights.
+        """Returns P over the flat weights.
 
         Args:
-            names: what the chain moves of each parameter, in order, of any shape.
-            second_moments: v of the same, by parameter name; a missing one counts as zero (no gradient yet). With none
-                at all, as before the first optimizer step, P is 1.
+            names: moving entries of each parameter, in order, of any shape.
+            second_moments: v of the same, by parameter name; missing ones are zero (no gradient yet). If empty, as
+                before the first optimizer step, P is 1.
             like: flat weights ``[weight]``, for device and type.
         """
         parts = [second_moments.get(name, torch.zeros_like(value)) for name, value in names.items()]

@@ -1,7 +1,7 @@
 """Settings of the intervention experiment."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from stagewise.checks.bounds import settle_fields
 from stagewise.checks.ranges import Name, NonNegativeInt, PositiveInt, at_least, check_distinct, more_than
@@ -85,14 +85,12 @@ class OnsetSettings:
         InputError: another part, or a ratio that is not positive.
     """
 
-    part: str = "total"
+    part: Literal["total", "within", "between"] = "total"
     against: str = "first_copy"
     ratio: Annotated[float, more_than(0, "2 is usual")] = 2.0
 
     def __post_init__(self) -> None:
         settle_fields(self, prefix="onset.")
-        parts = ["total", "within", "between"]
-        require(self.part in parts, "onset.part", repr(self.part), f"one of {parts}", "total is usual")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import xarray as xr
 from stagewise.phases.online import DetectorConfig, Direction, OnlineDetector
 from stagewise.phases.signal import Kind, Signal
 from stagewise.phases.signal_table import signal_table
-from stagewise.runs.store import STORE_NAME, open_run
+from stagewise.runs.open import open_run
+from stagewise.runs.probe_files import STORE_NAME
 from stagewise.studies.intervention.arms import Arm
 from stagewise.studies.intervention.cell import Cell
 from stagewise.studies.intervention.config import InterventionConfig

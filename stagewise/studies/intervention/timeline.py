@@ -13,7 +13,7 @@ def influence_of(run: xr.Dataset, group: str, part: str) -> Array:
     """Returns a group's influence on itself at each probe, ``[step]``, nats^2; negative = helpful.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
         group: of the run.
         part: ``within``, ``drift``, ``between`` or ``total``.
 
@@ -30,7 +30,7 @@ def peak_step(run: xr.Dataset, group: str, part: str) -> int | None:
     """Probe at which a group's influence on itself is most helpful; None where it is not known.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
         group: of the run.
         part: of the influence.
     """
@@ -44,7 +44,7 @@ def onset_step(run: xr.Dataset, group: str, against: str, *, part: str, ratio: f
     Found afterwards, with the whole run in view: the definition of a window for an experiment, no detector.
 
     Args:
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
         group: whose influence on itself rises.
         against: the group that it is compared with, by the size of its influence on itself.
         part: of the influence of both.

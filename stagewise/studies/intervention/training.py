@@ -24,7 +24,7 @@ from stagewise.isolation import untouched
 from stagewise.jobs.building import build_data, build_module
 from stagewise.lm.data import SequenceData
 from stagewise.loading.order import seeded
-from stagewise.runs.store import open_run
+from stagewise.runs.open import open_run
 from stagewise.studies.intervention.arms import PROBED, UNWEIGHTED, Arm, Placed, place, spread_factor
 from stagewise.studies.intervention.cell import Cell
 from stagewise.studies.intervention.config import InterventionConfig

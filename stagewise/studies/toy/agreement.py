@@ -86,7 +86,7 @@ def told_from_zero(curves: xr.Dataset) -> NDArray[np.bool_]:
 
 
 def _with_signs(name: str, bif: Array, effect: Array, sure: NDArray[np.bool_]) -> dict[str, float]:
-    """Returns the correlation over all pairs; signs of all, and of those that both methods tell from zero."""
+    """Returns the correlation over all pairs; signs of all, and of those that are significant by both methods."""
     pairs = np.broadcast_to(off_diagonal(effect.shape[-1]), effect.shape)
     sizeable = np.abs(effect) > NEGLIGIBLE * np.abs(effect[pairs]).max()
     both = sure & sizeable

@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stagewise.influence.split import PARTS
-from stagewise.runs.store import open_run
+from stagewise.runs.open import open_run
 from stagewise.runs.summary_file import summary_of
 from stagewise.toy.hierarchy import Hierarchy
 

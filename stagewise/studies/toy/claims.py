@@ -77,8 +77,8 @@ CLAIMS = (
         HOLDS,
         "**BIF answers a question about the near future**: what if this item were left out for the next steps of "
         "training? It correlates with that retraining at {horizon_loo_r}, and has its sign in {horizon_loo_sign} of "
-        "the cases that both tell from zero ({horizon_loo_share_compared} of all). The scale is right too: the slope "
-        "is {horizon_loo_slope} times what first order predicts.",
+        "the cases that are significant by both ({horizon_loo_share_compared} of all). The scale is right too: the "
+        "slope is {horizon_loo_slope} times what first order predicts.",
         aims=("horizon_loo_r", "horizon_loo_sign"),
         conditions={"horizon_loo_slope": _most(1.5)},
         shown=("horizon_loo_share_compared",),

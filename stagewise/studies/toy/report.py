@@ -93,7 +93,7 @@ def _window_table(results: Sequence[SeedResult]) -> str:
 
 
 _GLOSSARY = (
-    "*Told from zero*: beyond 3 standard errors over chains (by Student's t), and above a thousandth of the largest "
+    "*Significant*: beyond 3 standard errors over chains (by Student's t), and above a thousandth of the largest "
     "effect. *Precision*: share of the windows that lie at a stage, within 10 % of the step; *recall*: share of the "
     "stages that have a window. *Gradient dot product*: of the losses of two items; training on one lowers the other "
     "where it is positive. *TracIn*: its sum over training; *|net| / gross*: what is left of the sum of its sizes. "

@@ -14,7 +14,8 @@ from stagewise.errors import InputError
 from stagewise.files.writing import whole_folder
 from stagewise.reporting.classes_page import CLASSES_NAME
 from stagewise.runs.equilibrium import flag_line
-from stagewise.runs.store import RUN_NAME, STORE_NAME, SUMMARY_NAME, ProbeStore
+from stagewise.runs.probe_files import STORE_NAME, SUMMARY_NAME
+from stagewise.runs.store import RUN_NAME, ProbeStore
 from stagewise.studies.toy.chain_curves import chain_curves
 from stagewise.studies.toy.config import ToyConfig
 from stagewise.studies.toy.exact_curves import check_computable, exact_curves

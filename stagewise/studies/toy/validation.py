@@ -1,7 +1,5 @@
 """Figures of all seeds: ``validation.json`` and its table."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -9,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from stagewise._version import __version__
@@ -115,20 +114,17 @@ def write_flips(path: Path, results: Sequence[SeedResult]) -> Path:
     ``before`` and ``after`` are in the unit of the method. Only chains have a sampling error: for the other methods
     ``z_before`` and ``z_after`` are left empty.
     """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(
-        ["seed", "method", "item", "item_j", "relation", *(field.name for field in fields(SignFlip)), "words"]
-    )
+    columns = ["seed", "method", "item", "item_j", "relation", *(field.name for field in fields(SignFlip)), "words"]
+    rows = []
     for result in results:
         for pair in result.flips:
             for flip in pair.flips:
-                row = [result.seed, pair.method, pair.item, pair.item_j, pair.relation]
                 values = {name: f"{value:.6g}" for name, value in asdict(flip).items()}
                 if pair.method != CHAINS:
                     values |= {"z_before": "", "z_after": ""}
-                table.writerow([*row, *values.values(), flip.words])
-    return write_text_file(path, text.getvalue())
+                own = (result.seed, pair.method, pair.item, pair.item_j, pair.relation)
+                rows.append([*own, *values.values(), flip.words])
+    return write_text_file(path, pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n"))
 
 
 def summarize(results: Sequence[SeedResult]) -> dict[str, dict[str, Any]]:

@@ -10,13 +10,14 @@ from stagewise.errors import InputError
 from stagewise.influence.baselines import damped_influence
 from stagewise.influence.groups import Groups
 from stagewise.losses.causal_lm import causal_lm_loss
+from stagewise.sampling.posterior import LocalPosterior
 from stagewise.sampling.target import Target
 from tests.lm_families import tiny_gpt2
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(12, 3, generator=GENERATOR, dtype=torch.float64)
 Y = torch.randn(12, 1, generator=GENERATOR, dtype=torch.float64)
-SETTINGS = {"nbeta": 40.0, "localization": 12.0}
+POSTERIOR = LocalPosterior(nbeta=40.0, localization=12.0)
 DENSE, BY_PRODUCTS = {"dense_limit": 1000}, {"dense_limit": 0, "rtol": 1e-10}
 
 
@@ -39,7 +40,7 @@ def closed_form(module, localization, nbeta):
 @pytest.mark.parametrize(("localization", "nbeta"), [(12.0, 40.0), (0.0, 7.0), (300.0, 2.0)])
 def test_linear_regression_has_a_closed_form(way, localization, nbeta):
     module = linear()
-    got = damped_influence(module, Target(squared, (X, Y)), None, nbeta=nbeta, localization=localization, **way)
+    got = damped_influence(module, Target(squared, (X, Y)), None, posterior=LocalPosterior(nbeta, localization), **way)
     np.testing.assert_allclose(got, closed_form(module, localization, nbeta), rtol=1e-7)
     assert (np.diag(got) < 0).all()  # more weight on a sample lowers its own loss: negative = helpful
 
@@ -51,9 +52,9 @@ def test_weight_decay_of_the_chains_target_is_part_of_its_curvature(way):
     precision = 40.0 * ((X.T @ X).numpy() / 12 + 0.8 * np.eye(3)) + 12.0 * np.eye(3)
     gradients = ((X @ module.weight.T - Y) * X).detach().numpy()
     want = -40.0 * gradients @ np.linalg.inv(precision) @ gradients.T
-    got = damped_influence(module, Target(squared, (X, Y)), None, weight_decay=0.8, **SETTINGS, **way)
+    got = damped_influence(module, Target(squared, (X, Y)), None, posterior=replace(POSTERIOR, weight_decay=0.8), **way)
     np.testing.assert_allclose(got, want, rtol=1e-7)
-    without = damped_influence(module, Target(squared, (X, Y)), None, **SETTINGS, **way)
+    without = damped_influence(module, Target(squared, (X, Y)), None, posterior=POSTERIOR, **way)
     assert (np.diag(without) < np.diag(want)).all()  # too large without it
 
 
@@ -61,7 +62,7 @@ def test_group_influence_is_the_mean_over_pairs_of_different_samples():
     module = linear()
     matrix = closed_form(module, 12.0, 40.0)
     groups = Groups({"a": np.arange(12) < 5, "b": np.arange(12) > 2}, np.ones(12, dtype=bool))
-    got = damped_influence(module, Target(squared, (X, Y)), groups, **SETTINGS)
+    got = damped_influence(module, Target(squared, (X, Y)), groups, posterior=POSTERIOR)
     for row, left in enumerate((range(5), range(3, 12))):
         for column, right in enumerate((range(5), range(3, 12))):
             want = np.mean([matrix[i, j] for i in left for j in right if i != j])
@@ -73,7 +74,7 @@ def test_groups_of_one_sample_have_the_influence_of_samples_and_none_on_themselv
     module = linear()
     groups = Groups({f"g{row}": np.arange(12) == row for row in range(12)}, np.ones(12, dtype=bool))
     with np.errstate(all="raise"):
-        got = damped_influence(module, Target(squared, (X, Y)), groups, **SETTINGS, **way)
+        got = damped_influence(module, Target(squared, (X, Y)), groups, posterior=POSTERIOR, **way)
     off = ~np.eye(12, dtype=bool)
     np.testing.assert_allclose(got[off], closed_form(module, 12.0, 40.0)[off], rtol=1e-7)
     assert np.isnan(np.diag(got)).all()
@@ -106,7 +107,7 @@ def test_it_is_the_first_order_response_of_the_localized_minimum_to_weight_on_a_
         return losses(w)
 
     want = (minimum(1e-5) - minimum(-1e-5)) / 2e-5
-    got = damped_influence(module, Target(squared, (X, Y)), None, nbeta=10.0, localization=20.0)
+    got = damped_influence(module, Target(squared, (X, Y)), None, posterior=LocalPosterior(10.0, 20.0))
     np.testing.assert_allclose(got[4], want.numpy(), rtol=1e-4, atol=1e-8)
 
 
@@ -117,16 +118,16 @@ def test_both_ways_and_every_chunk_size_agree_on_a_language_model():
     ids = torch.randint(0, 11, (4, 5), generator=torch.Generator().manual_seed(1))
     masks = {"early": np.array([[1, 1, 0, 0]] * 4, bool), "some": np.arange(4) < 3}
     groups = Groups(masks, np.ones((4, 4), dtype=bool))
-    settings = {"nbeta": 3.0, "localization": 30.0}
+    posterior = LocalPosterior(3.0, 30.0)
     target = Target(causal_lm_loss, ids, selection=patterns)
-    dense = damped_influence(model, target, groups, dense_limit=10**6, **settings)
+    dense = damped_influence(model, target, groups, posterior=posterior, dense_limit=10**6)
     products = damped_influence(
         model,
         replace(target, chunk_size=3),
         groups,
         dense_limit=0,
         rtol=1e-8,
-        **settings,
+        posterior=posterior,
     )
     np.testing.assert_allclose(products, dense, rtol=1e-4)
 
@@ -172,21 +173,20 @@ class Saddle(nn.Module):
 @pytest.mark.parametrize("way", [DENSE, BY_PRODUCTS])
 def test_an_indefinite_hessian_is_refused_with_the_damping_that_it_needs(way):
     x = 0.1 * X[:, :2]
-    settings = {"nbeta": 10.0, **way}
 
     def loss(module, batch):
         return module(batch)
 
     with pytest.raises(InputError, match=r"damping of localization / nbeta = 0.8; expected .* positive definite"):
-        damped_influence(Saddle(), Target(loss, x), None, localization=8.0, **settings)
-    got = damped_influence(Saddle(), Target(loss, x), None, localization=15.0, **settings)
+        damped_influence(Saddle(), Target(loss, x), None, posterior=LocalPosterior(10.0, 8.0), **way)
+    got = damped_influence(Saddle(), Target(loss, x), None, posterior=LocalPosterior(10.0, 15.0), **way)
     gradients = x.numpy() + np.array([0.3, -0.2])
     np.testing.assert_allclose(got, -gradients @ np.diag([1 / 2.5, 1 / 0.5]) @ gradients.T, rtol=1e-7)
 
 
 def test_weights_in_which_the_loss_is_linear_have_no_curvature():
     module = linear()
-    got = damped_influence(module, Target(lambda m, b: m(b[0])[:, 0], (X, Y)), None, nbeta=4.0, localization=2.0)
+    got = damped_influence(module, Target(lambda m, b: m(b[0])[:, 0], (X, Y)), None, posterior=LocalPosterior(4.0, 2.0))
     np.testing.assert_allclose(got, -(X @ X.T).numpy() / 0.5)
 
 
@@ -199,24 +199,31 @@ def test_derivatives_that_are_not_finite_are_refused(way, broken):
     def loss(module, batch):
         return squared(module, batch) ** 2
 
-    settings = {"nbeta": 40.0, "localization": 1e6, **way}
+    posterior = LocalPosterior(40.0, 1e6)
     with pytest.raises(InputError, match="not finite"):
-        damped_influence(linear(), Target(loss, sets["observed"], sets["sampling"]), None, **settings)
+        damped_influence(linear(), Target(loss, sets["observed"], sets["sampling"]), None, posterior=posterior, **way)
 
 
 def test_module_is_left_as_it_was():
     module = linear()
     squared(module, (X, Y)).mean().backward()
     before = module.weight.detach().clone(), module.weight.grad.clone()
-    damped_influence(module, Target(squared, (X, Y)), None, **SETTINGS, **BY_PRODUCTS)
+    damped_influence(module, Target(squared, (X, Y)), None, posterior=POSTERIOR, **BY_PRODUCTS)
     assert torch.equal(module.weight, before[0])
     assert torch.equal(module.weight.grad, before[1])
     assert module.training
 
 
 @pytest.mark.parametrize(
-    "bad", [{"nbeta": 0.0}, {"nbeta": float("nan")}, {"localization": -1.0}, {"weight_decay": -0.1}, {"rtol": 0.0}]
+    "bad",
+    [
+        {"posterior": LocalPosterior(0.0, 1.0)},
+        {"posterior": LocalPosterior(float("nan"), 1.0)},
+        {"posterior": LocalPosterior(1.0, -1.0)},
+        {"posterior": LocalPosterior(1.0, 1.0, -0.1)},
+        {"rtol": 0.0},
+    ],
 )
 def test_bad_settings_are_refused(bad):
     with pytest.raises(InputError, match=r"got .*; expected "):
-        damped_influence(linear(), Target(squared, (X, Y)), None, **{**SETTINGS, **bad})
+        damped_influence(linear(), Target(squared, (X, Y)), None, **{"posterior": POSTERIOR, **bad})

@@ -119,7 +119,10 @@ def test_critical_samples_are_named_with_their_change(full, tmp_path):
     parsed, _ = written(tmp_path, (folder, run))
     shift = run["shift"].sel(step=20).values
     top = int(np.nanargmax(np.abs(shift)))
-    assert f"sample {top} of the observed set: {shift[top]:+.3g}" in parsed.words["windows"]
+    inside = " (in few)" if top < 3 else ""
+    assert f"sample {top} “text {top}”{inside}: {shift[top]:+.3g}" in parsed.words["windows"]
+    bare, _ = written(tmp_path, (folder, run.drop_vars(["sample_words", "in_group"])))
+    assert f"sample {top} of the observed set: {shift[top]:+.3g}" in bare.words["windows"]
     loss = run["group_loss"].sel(group="few").values
     assert f"{loss[0]:.3g} → {loss[2]:.3g}" in parsed.words["windows"]
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from stagewise.errors import InputError
+from stagewise.sampling.posterior import LocalPosterior
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, Diagonal, RMSprop, RunningRMSprop
 from stagewise.sampling.sgld import sgld_step_
 
@@ -97,10 +98,9 @@ def stationary_variance(settings, lr, lam=33.0, burnin=400, steps=1500):
             w,
             anchor,
             gradient,
-            noise.normal_(generator=generator),
+            [noise.normal_(generator=generator)],
             lr=lr,
-            nbeta=lam - 3,
-            localization=3.0,
+            posterior=LocalPosterior(lam - 3, 3.0),
             preconditioner=p,
         )
         total += w.square().mean().item() * lam / steps if index >= burnin else 0

@@ -11,8 +11,11 @@ from torch.func import functional_call, jacrev
 from stagewise.errors import InputError
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import Integrator, SGLDConfig
-from stagewise.sampling.preconditioners.ekfac import EKFAC, ekfac_preconditioner
+from stagewise.sampling.posterior import LocalPosterior
+from stagewise.sampling.preconditioners.ekfac import EKFAC
+from stagewise.sampling.preconditioners.ekfac_factors import ekfac_preconditioner
 from stagewise.sampling.selection import trainable
+from stagewise.sampling.target import Target
 
 curvlinops = pytest.importorskip("curvlinops")
 
@@ -28,8 +31,8 @@ def half_squared(module, batch):
 
 
 def build(module, loss_fn, batch, settings=None, *, nbeta=NBETA, localization=LOCALIZATION, **more):
-    settings = settings or EKFAC()
-    return ekfac_preconditioner(settings, module, loss_fn, batch, nbeta=nbeta, localization=localization, **more)
+    target, posterior = Target(loss_fn, batch, **more), LocalPosterior(nbeta, localization)
+    return ekfac_preconditioner(settings or EKFAC(), module, target=target, posterior=posterior)
 
 
 def dense(preconditioner, size):
@@ -106,7 +109,7 @@ def test_classifier_equals_a_dense_construction_from_its_factors():
 @pytest.mark.parametrize("patterns", [["0.weight"], ["*.bias"], ["2.*", "0.bias"]])
 def test_chosen_parameters_carry_their_part_of_the_curvature(patterns):
     module, batch = classifier(), classes()
-    got = dense(build(module, cross_entropy, batch, parameters=patterns), num_weights(module, patterns))
+    got = dense(build(module, cross_entropy, batch, selection=patterns), num_weights(module, patterns))
     curvature = (torch.linalg.eigvalsh(got).reciprocal() - LOCALIZATION) / NBETA
     # The corrected eigenvalues are the diagonal of the Gauss-Newton matrix in another basis: same trace.
     torch.testing.assert_close(curvature.sum(), torch.trace(gauss_newton(module, batch, patterns)))
@@ -247,7 +250,7 @@ def test_modules_that_do_not_fit_are_refused(module, match):
 
 def test_unsupported_layers_may_stay_at_the_training_weights():
     module = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3)).double()
-    assert dense(build(module, cross_entropy, classes(), parameters=["0.*"]), 15).shape == (15, 15)
+    assert dense(build(module, cross_entropy, classes(), selection=["0.*"]), 15).shape == (15, 15)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stagewise.errors import InputError
-from stagewise.runs.store import open_run
+from stagewise.runs.open import open_run
 from stagewise.studies.intervention.cell import cell_path
 from stagewise.studies.intervention.config import Backend, WeightSettings
 from stagewise.studies.intervention.study import run_cells
@@ -117,6 +117,7 @@ def test_the_global_state_is_left(tmp_path):
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.slow
 def test_a_study_that_was_killed_goes_on_and_ends_with_the_same_cells(tmp_path):
     config = tiny_config(tmp_path / "killed", sweep=[10])
     told = []
@@ -156,6 +157,7 @@ def test_seeds_and_arms_can_be_added_and_other_settings_not(tmp_path):
         run_cells(other, silent)
 
 
+@pytest.mark.slow
 def test_the_time_left_is_a_bound_until_each_kind_of_cell_is_known(tmp_path):
     lines: list[str] = []
     run_cells(tiny_config(tmp_path, arms=["none", "placebo"], seeds=[1, 2]), lines.append)

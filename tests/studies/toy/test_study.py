@@ -107,6 +107,7 @@ def test_progress_is_told_of_each_task(results, lines):
     assert lines[1] == "[2/2] seed 3: retrained"
 
 
+@pytest.mark.slow
 def test_a_second_run_equals_the_first_and_takes_its_place(config, results):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -149,6 +150,7 @@ def test_curves_are_kept_beside_the_run(config, results):
                 np.testing.assert_array_equal(stored[name].values, curves[name].values)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_behind_in_the_process(config, results):
     threads = torch.get_num_threads()
     logger = logging.getLogger("lightning.pytorch")

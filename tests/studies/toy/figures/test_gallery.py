@@ -5,6 +5,7 @@ from matplotlib.image import imread
 from stagewise.studies.toy.figures.gallery import DPI, FIGURES, write_figures
 from stagewise.toy.hierarchy import Hierarchy
 from tests.studies.toy.figures.synthetic import LOPSIDED, config_of, results_of
+from tests.toy.trees import balanced
 
 
 def test_every_figure_is_written_in_the_order_of_the_report(tmp_path, results, config):
@@ -53,13 +54,15 @@ def test_nothing_is_cut_off_and_titles_and_legends_stand_clear(stem, results, co
 
 ODD = {
     "lopsided": (Hierarchy(LOPSIDED), {"weights": (2.0,), "seeds": (4,)}, {}),
-    "no far pair": (Hierarchy.balanced(2, 2, root_property=False), {"seeds": (4, 5, 6)}, {}),
-    "siblings only": (Hierarchy.balanced(1, 4), {"weights": (0.5,)}, {}),
+    "no far pair": (balanced(2, 2, root_property=False), {"seeds": (4, 5, 6)}, {}),
+    "siblings only": (balanced(1, 4), {"weights": (0.5,)}, {}),
     "nothing found": (Hierarchy(), {}, {"error": 1e3, "bumps": False}),
 }
 
 
-@pytest.fixture(scope="module", params=ODD)
+@pytest.fixture(
+    scope="module", params=[it if it == "lopsided" else pytest.param(it, marks=pytest.mark.slow) for it in ODD]
+)
 def odd(request):
     hierarchy, settings, outcome = ODD[request.param]
     config = config_of(hierarchy, **settings)

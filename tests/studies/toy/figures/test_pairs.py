@@ -6,14 +6,15 @@ from matplotlib.figure import Figure
 from stagewise.studies.toy.figures.style import at_relation, relations_of, scatter_pairs
 from stagewise.toy.hierarchy import Hierarchy
 from tests.studies.toy.figures.synthetic import LOPSIDED, config_of
+from tests.toy.trees import balanced
 
 
 @pytest.mark.parametrize(
     ("hierarchy", "expected"),
     [
         (Hierarchy(), ["sibling", "cousin", "far"]),
-        (Hierarchy.balanced(2, 2), ["sibling", "cousin"]),
-        (Hierarchy.balanced(1, 3), ["sibling"]),
+        (balanced(2, 2), ["sibling", "cousin"]),
+        (balanced(1, 3), ["sibling"]),
         (Hierarchy({"root": {"a": {"b": ["x"]}, "c": {"d": ["y"]}}}), ["far"]),
     ],
 )

@@ -5,6 +5,7 @@ import numpy as np
 from stagewise.studies.toy.figures.representations import near_groups, nearest_branch, representations
 from stagewise.toy.hierarchy import Hierarchy
 from tests.studies.toy.figures.synthetic import LOPSIDED, config_of, results_of
+from tests.toy.trees import balanced
 
 
 def test_items_belong_to_the_lowest_node_that_parts_above_them():
@@ -58,7 +59,7 @@ def test_nodes_without_a_sure_peak_or_a_branching_time_are_left_out():
 
 
 def test_many_items_go_without_names():
-    config = config_of(Hierarchy.balanced(4, 2), seeds=(3,))
+    config = config_of(balanced(4, 2), seeds=(3,))
     figure = representations(results_of(config), config)
     assert [len(axes.texts) for axes in figure.axes[:2]] == [0, 0]
     assert len(figure.legends[0].get_texts()) == 8

@@ -4,13 +4,14 @@ import pytest
 from stagewise.studies.toy.figures.showcase import first_pairs, showcase
 from stagewise.toy.hierarchy import Hierarchy
 from tests.studies.toy.figures.synthetic import LOPSIDED, config_of
+from tests.toy.trees import balanced
 
 
 @pytest.mark.parametrize(
     ("hierarchy", "expected"),
     [
         (Hierarchy(), [("dog", "cat", "sibling"), ("dog", "sparrow", "cousin"), ("dog", "oak", "far")]),
-        (Hierarchy.balanced(1, 3), [("item 0", "item 1", "sibling")]),
+        (balanced(1, 3), [("item 0", "item 1", "sibling")]),
         # The rock has no sibling.
         (Hierarchy(LOPSIDED), [("sparrow", "eagle", "sibling"), ("rock", "dog", "cousin"), ("rock", "sparrow", "far")]),
     ],

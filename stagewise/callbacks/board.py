@@ -1,0 +1,250 @@
+"""TensorBoard as an instrument: what it shows of a run while that goes on, and when it ends."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from stagewise.callbacks.faults import Faults
+from stagewise.callbacks.hosts import is_a
+from stagewise.callbacks.intervention_plan import policy_words
+from stagewise.callbacks.logger_writers import writers
+from stagewise.callbacks.run_state import RunSettings, RunState
+from stagewise.callbacks.trainer_facts import max_steps
+from stagewise.errors import InputError
+from stagewise.influence.groups import Groups
+from stagewise.probes.schedule import DEFAULT_EVERY_N_STEPS, ProbeSchedule
+from stagewise.reporting import tags
+from stagewise.reporting.chosen_scalars import choose_scalars, optional_scalars
+from stagewise.reporting.hparams import flat_settings, write_hparams
+from stagewise.reporting.overview_files import write_overview
+from stagewise.reporting.run_card import run_card
+from stagewise.reporting.summary import build_summary
+from stagewise.reporting.tensorboard import (
+    CURVES_SPACING,
+    images_due,
+    write_curves,
+    write_layout,
+    write_run_pictures,
+    write_text,
+)
+from stagewise.runs.open import open_run
+from stagewise.runs.verdict import VARIABLES, judge
+from stagewise.runs.words import with_plain_names
+from stagewise.sampling.config import SGLDConfig
+
+_OF_CURVES = (
+    *VARIABLES, "group_loss", "graddot", "signal", "signal_se", "signal_threshold", "llc", "llc_se", "llc_chains",
+    "llc_rhat", "llc_localized_share", "group_llc", "group_llc_se", "group_llc_localized_share",
+)  # fmt: skip
+"""Variables of a run that its verdict and the pictures of its curves rest on."""
+
+_FEWEST = 4
+"""Probes before curves are drawn while a run goes on."""
+
+_SCORES = ("prefix_matching", "previous_token", "icl_score", "loss_gap", "copying")
+
+
+class Board:
+    """Chooses the scalars of a run, and keeps its charts, settings, card and pictures up to date; on rank zero."""
+
+    def __init__(self, trainer: Trainer, folder: Path, state: RunState, settings: RunSettings, faults: Faults) -> None:
+        """Nothing is shown yet.
+
+        Args:
+            trainer: whose TensorBoard loggers show the run.
+            folder: of the run.
+            state: of the run; the choice of scalars is kept in it.
+            settings: of the probes.
+            faults: takes in what a logger raises.
+        """
+        self._faults = faults
+        self._trainer, self._folder, self._state, self._settings = trainer, folder, state, settings
+        self._groups: Groups | None = None
+        self._optional: frozenset[str] = frozenset()
+        self._laid_out = False
+
+    def begin(self, groups: Groups) -> None:
+        """Take in the groups of the run.
+
+        Args:
+            groups: over the observed set.
+        """
+        self._groups, self._optional = groups, optional_scalars(groups.names)
+
+    def choose(self, probe: xr.Dataset) -> None:
+        """Choose the scalars at the first probe of a run, and lay out the charts at the first one of a fit.
+
+        Args:
+            probe: data set of the probe.
+        """
+        if self._state.scalars is None:
+            self._state.scalars = choose_scalars(probe, reserved=self._reserved())
+        if not self._laid_out and self._groups is not None:
+            self._laid_out = True
+            control = self._settings.probe.control_every is not None
+            write_layout(
+                writers(self._trainer, self._faults), self._groups, control=control, scalars=self._state.scalars
+            )
+            self._write_hparams(int(probe.attrs["step"]))
+
+    def shown(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Returns the values that go to loggers; all are in the store, and can be monitored.
+
+        Args:
+            values: by tag.
+        """
+        kept = self._state.scalars
+        if kept is None:
+            return dict(values)
+        return {tag: value for tag, value in values.items() if tag not in self._optional or tag in kept}
+
+    def update(self, step: int) -> None:
+        """Renew the card at the first probe, then card and pictures where the steps are a quarter apart.
+
+        Args:
+            step: of the probe that has just been written.
+        """
+        steps = self._state.record.steps
+        if not images_due(steps[-2] if len(steps) > 1 else None, step, spacing=CURVES_SPACING):
+            return
+        found = writers(self._trainer, self._faults)
+        if not found:
+            return
+        run = open_run(self._folder, variables=_OF_CURVES)
+        write_text(found, tags.RUN_SUMMARY, run_card(self._summary(run), self._folder, goes_on=True), step)
+        if self._settings.probe.draw_matrices and len(steps) >= _FEWEST:
+            named = with_plain_names(run)
+            write_overview(found, self._folder, step, run=named)
+            write_curves(found, named, only_influence=True)
+
+    def _summary(self, run: xr.Dataset) -> dict[str, Any]:
+        record, probe = self._state.record, self._settings.probe
+        windows = len(record.windows(min_prominence=probe.min_prominence))
+        return build_summary(
+            record,
+            config=self._state.watch.config,
+            probe=probe,
+            max_overhead=self._settings.schedule.max_overhead,
+            component=self._settings.component,
+            verdict=judge(run, windows=windows, thresholds=probe.thresholds, flags=record.flags),
+            complete=False,
+        )
+
+    def finish(self, summary: Mapping[str, Any], step: int) -> None:
+        """Write the card of the whole run.
+
+        Args:
+            summary: of the run.
+            step: at which it ended.
+        """
+        write_text(
+            writers(self._trainer, self._faults), tags.RUN_SUMMARY, run_card(summary, self._folder, goes_on=False), step
+        )
+
+    def draw(self, step: int) -> None:
+        """Draw the whole run: the overview, curves and class maps.
+
+        Args:
+            step: at which it ended.
+        """
+        found = writers(self._trainer, self._faults)
+        write_overview(found, self._folder, step)
+        if found:
+            try:
+                run = open_run(self._folder, variables=_OF_CURVES)
+            except InputError:  # no probe that can be read
+                return
+            write_run_pictures(found, with_plain_names(run))
+
+    def _reserved(self) -> int:
+        """Counts tags that other callbacks of the run log; weights of as many groups as there are, if not yet known."""
+        scores = 0 if self._callback("InductionCallback") is None else len(_SCORES)
+        intervention = self._callback("InterventionCallback")
+        if intervention is None:
+            return scores
+        names = (
+            self._groups.names if intervention.plan is None and self._groups is not None else intervention.plan.names
+        )
+        return scores + 1 + len(names)
+
+    def _callback(self, name: str) -> Any:
+        """The run's callback of a class, or of one that is made of it; None where it has none."""
+        callbacks: list[Any] = self._trainer.callbacks  # type: ignore[attr-defined]
+        return next((it for it in callbacks if name in [kind.__name__ for kind in type(it).__mro__]), None)
+
+    def _write_hparams(self, step: int) -> None:
+        """Write settings and outcomes, unless Lightning has written its own, which TensorBoard goes by."""
+        loggers: list[Any] = [it for it in self._trainer.loggers if is_a(it, "TensorBoardLogger")]
+        taken = [it for it in loggers if it.hparams and getattr(it, "_default_hp_metric", False)]
+        if taken:
+            rank_zero_info(
+                "stagewise: TensorBoard's HPARAMS tab has the hyperparameters that Lightning logged with hp_metric; "
+                "give TensorBoardLogger default_hp_metric=False, and it also has the settings and outcomes of probes"
+            )
+        for logger in loggers:
+            if logger not in taken:
+                write_hparams([logger.experiment], self._hparams(logger.hparams), self._outcomes(), step)
+
+    def _hparams(self, given: Mapping[str, Any]) -> dict[str, float | str]:
+        """Settings of the run, with the hyperparameters that its module gave to the logger.
+
+        TensorBoard sorts them by name and shows the first five: what runs are compared by has these places.
+        """
+        seed = os.environ.get("PL_GLOBAL_SEED")
+        probe, arm = self._settings.probe, self._callback("InterventionCallback")
+        sampler = {it.name: getattr(self._state.watch.config, it.name) for it in fields(SGLDConfig)}
+        own: dict[str, Any] = {
+            "arm": None if arm is None else arm_words(arm),
+            "global_seed": int(seed) if seed and seed.isdecimal() else seed,
+            **{name: sampler.pop(name) for name in ("localization", "lr", "nbeta")},
+            "schedule": schedule_words(self._settings.schedule),
+            "sgld": sampler | {"component": self._settings.component},
+            "split": {"centering": str(probe.centering), "reference_ratio": probe.reference_ratio},
+            "training": {name: it for name, it in given.items() if not name.startswith("_")},
+        }
+        own["training"]["max_steps"] = max_steps(self._trainer)
+        return flat_settings(own)
+
+    def _outcomes(self) -> list[str]:
+        names: Sequence[str] = () if self._groups is None else self._groups.names
+        losses = [tags.group_loss(name) for name in names]
+        kept = self._state.scalars or []
+        watched = self._callback("InductionCallback") is not None
+        scores = [tags.induction("prefix_matching"), tags.induction("loss_gap")] if watched else []
+        own = [tags.NUM_WINDOWS, tags.FIRST_PEAK, tags.FLAGGED_SHARE]
+        return own + scores + [tag for tag in losses if tag in kept]
+
+
+def arm_words(intervention: Any) -> str:
+    """Returns what an intervention does, what tells arms apart first: a cell of a table shows the start of it.
+
+    Args:
+        intervention: the ``InterventionCallback`` of a run.
+    """
+    weights = getattr(intervention.policy, "weights", None)
+    if isinstance(weights, Mapping):
+        policy = ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
+    else:
+        policy = policy_words(intervention.policy)
+    return f"{policy} by {intervention.mechanism} in {intervention.windows}"
+
+
+def schedule_words(schedule: ProbeSchedule) -> str:
+    """Returns when probes are made, in a few words.
+
+    Args:
+        schedule: of the run.
+    """
+    if schedule.log_spaced is not None:
+        spaced = schedule.log_spaced
+        return f"{spaced.num} log-spaced, {spaced.first} to {spaced.last}"
+    steps = schedule.listed_steps
+    if steps is not None:
+        return f"at {len(steps)} steps, {steps[0]} to {steps[-1]}"
+    return f"every {schedule.every_n_steps or DEFAULT_EVERY_N_STEPS} steps"

@@ -1,0 +1,76 @@
+"""Groups of a run for which none are given: labels, or classes of tokens."""
+
+from collections.abc import Mapping
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from stagewise.callbacks.tokenizers import FoundTokenizer, token_ids
+from stagewise.isolation import untouched, with_weights
+from stagewise.lm.tokens import text_groups
+from stagewise.probes.labels import label_groups
+from stagewise.sampling.data import ProbeData
+from stagewise.sampling.target import Target
+from stagewise.sampling.weights import FlatWeights
+
+
+def default_groups(
+    trainer: Trainer, module: LightningModule, data: ProbeData, target: Target, tokenizer: FoundTokenizer | None
+) -> Mapping[str, Tensor]:
+    """Groups of the observed set, told of in one line; none where nothing suits.
+
+    Labels of ``(x, y)`` batches become groups, see :func:`~stagewise.probes.labels.label_groups`. Token ids whose
+    losses are ``[sample, position - 1]`` get the classes of :func:`~stagewise.lm.tokens.text_groups` that have a loss,
+    where there is a tokenizer. The module is left as it was.
+
+    Args:
+        trainer: of the run.
+        module: the module that trains, on its device.
+        data: without groups.
+        target: of the probes.
+        tokenizer: of the run, where there is one.
+    """
+    found: Mapping[str, Tensor] = label_groups(data.observed)
+    if found:
+        source = f"the {len(found)} labels of the observed set"
+    elif tokenizer is not None:
+        found = _token_classes(module, data, target, tokenizer)
+        source = f"classes of tokens, by {tokenizer.place}"
+    if found:
+        rank_zero_info(
+            f"stagewise: no groups are given, so the groups are {source}: {', '.join(found)}; groups={{}} for none"
+        )
+    return found
+
+
+def _token_classes(
+    module: LightningModule, data: ProbeData, target: Target, found: FoundTokenizer
+) -> Mapping[str, Tensor]:
+    """Classes of target tokens, ``[sample, position - 1]``; none where losses or tokens are of another form."""
+    ids = token_ids(data.observed)
+    if ids is None or not hasattr(found.tokenizer, "get_vocab"):
+        return {}
+    known = max(found.tokenizer.get_vocab().values(), default=-1)
+    if int(ids.min()) < 0 or int(ids.max()) > known:
+        return {}
+    present = _present(module, target)
+    if present is None or list(present.shape) != [len(ids), ids.shape[1] - 1]:
+        return {}
+    return {name: mask for name, mask in text_groups(ids, found.tokenizer).items() if (mask & present).any()}
+
+
+def _present(module: LightningModule, target: Target) -> Tensor | None:
+    """Mask of the observed losses; None for a loss that cannot be had, of which the check of the subject tells."""
+
+    @torch.no_grad()
+    def masks() -> Tensor:
+        return torch.cat([target.evaluate(module, chunk).mask.cpu() for chunk in target.observed_chunks()])
+
+    try:
+        with untouched(module, checksums=True):
+            # Not the weights themselves: a forward pass may write to them (a largest norm).
+            return with_weights(module, FlatWeights(module, target.selection).leaves, masks)
+    except Exception:
+        return None

@@ -1,0 +1,123 @@
+"""Writers behind a trainer's loggers: chosen by the logger, kept apart from each other and from the random states."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+from weakref import WeakSet
+
+import numpy as np
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from numpy.typing import NDArray
+
+from stagewise.callbacks.faults import LOGGER, Faults
+from stagewise.callbacks.hosts import is_a
+from stagewise.isolation.guard import global_random_restored
+from stagewise.reporting.loggers.comet import CometWriter
+from stagewise.reporting.loggers.folder import FolderWriter
+from stagewise.reporting.loggers.mlflow_client import MlflowWriter
+from stagewise.reporting.loggers.names import plain_name
+from stagewise.reporting.loggers.weights_and_biases import WandbWriter
+from stagewise.reporting.loggers.writer import RunWriter
+
+_ADAPTERS: dict[str, type[Any]] = {
+    "WandbLogger": WandbWriter,
+    "MLFlowLogger": MlflowWriter,
+    "CometLogger": CometWriter,
+    "CSVLogger": FolderWriter,
+}
+
+_TOLD: WeakSet[Any] = WeakSet()
+"""Loggers that are known to get scalars alone."""
+
+
+def writers(trainer: Trainer, faults: Faults | None = None) -> list[RunWriter]:
+    """Writers of images, text and passed scalars behind the trainer's loggers, in their order.
+
+    A logger of a kind that is not known gets none: it is told of once, and has the scalars of each probe all the same.
+    No writer changes a global random state.
+
+    Args:
+        trainer: of the run; call this on rank zero.
+        faults: takes in what a logger raises, so that the others are written to; None has it raised.
+    """
+    found: list[RunWriter] = []
+    for logger in trainer.loggers:
+        with _apart(faults, trainer.global_step):
+            writer = _writer_of(logger)
+            if writer is not None:
+                found.append(ApartWriter(writer, faults))
+    return found
+
+
+def _writer_of(logger: Any) -> RunWriter | None:
+    if is_a(logger, "TensorBoardLogger"):
+        return logger.experiment
+    for name, adapter in _ADAPTERS.items():
+        if is_a(logger, name):
+            return adapter(logger)
+    # A trainer with `fast_dev_run` has one that writes nothing.
+    if not is_a(logger, "DummyLogger") and logger not in _TOLD:
+        _TOLD.add(logger)
+        rank_zero_info(
+            f"stagewise: {type(logger).__name__} gets the scalars; images and text go to TensorBoardLogger, "
+            f"{', '.join(_ADAPTERS)} alone, and into the run's folder"
+        )
+    return None
+
+
+def log_scalars(logger: Any, values: Mapping[str, float], step: int) -> None:
+    """Gives values to one logger at a training step, under names that it takes; random states stay as they are.
+
+    Args:
+        logger: of Lightning.
+        values: by tag.
+        step: of training.
+    """
+    named = {plain_name(tag): value for tag, value in values.items()} if is_a(logger, "MLFlowLogger") else dict(values)
+    with global_random_restored():
+        logger.log_metrics(named, step=step)
+
+
+@contextmanager
+def _apart(faults: Faults | None, step: int) -> Iterator[None]:
+    with global_random_restored(), nullcontext() if faults is None else faults.contained(LOGGER, step):
+        yield
+
+
+class ApartWriter:
+    """A writer whose faults are taken in one by one, and that leaves the global random states as they were."""
+
+    def __init__(self, writer: RunWriter, faults: Faults | None) -> None:
+        """Nothing is written.
+
+        Args:
+            writer: of one logger.
+            faults: takes in what it raises; None has it raised.
+        """
+        self._writer, self._faults = writer, faults
+
+    def add_image(self, tag: str, img_tensor: NDArray[np.uint8], global_step: int, *, dataformats: str) -> None:
+        """See :class:`~stagewise.reporting.loggers.writer.RunWriter`."""
+        with _apart(self._faults, global_step):
+            self._writer.add_image(tag, img_tensor, global_step, dataformats=dataformats)
+
+    def add_text(self, tag: str, text_string: str, global_step: int) -> None:
+        """See :class:`~stagewise.reporting.loggers.writer.RunWriter`."""
+        with _apart(self._faults, global_step):
+            self._writer.add_text(tag, text_string, global_step)
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """See :class:`~stagewise.reporting.loggers.writer.RunWriter`."""
+        with _apart(self._faults, global_step):
+            self._writer.add_scalar(tag, scalar_value, global_step)
+
+    def add_custom_scalars(self, layout: dict[str, Any]) -> None:
+        """See :class:`~stagewise.reporting.loggers.writer.RunWriter`."""
+        with _apart(self._faults, 0):
+            self._writer.add_custom_scalars(layout)
+
+    def flush(self) -> None:
+        """See :class:`~stagewise.reporting.loggers.writer.RunWriter`."""
+        with _apart(self._faults, 0):
+            self._writer.flush()

@@ -1,0 +1,58 @@
+"""Settings and outcomes of a run for TensorBoard's HPARAMS tab, where arms and seeds stand side by side."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+_NONE = "none"
+
+
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, float | str]:
+    """Returns settings as numbers and text, nested ones by ``outer/inner``; None as ``none``, so that columns agree.
+
+    Args:
+        settings: numbers, truth values, text, None, lists, mappings and data classes; others by their class.
+    """
+    found: dict[str, float | str] = {}
+    for name, value in settings.items():
+        if is_dataclass(value) and not isinstance(value, type):
+            value = {it.name: getattr(value, it.name) for it in fields(value) if it.repr}
+        if isinstance(value, Mapping):
+            inner = flat_settings({str(key): it for key, it in value.items()})
+            found |= {f"{name}/{key}": it for key, it in inner.items()}
+        elif isinstance(value, str):
+            found[name] = str(value)
+        elif value is None:
+            found[name] = _NONE
+        elif isinstance(value, bool):
+            found[name] = str(value).lower()
+        elif isinstance(value, int | float):
+            found[name] = float(value) if math.isfinite(value) else str(value)
+        else:
+            found[name] = ", ".join(map(str, value)) if isinstance(value, list | tuple) else type(value).__name__
+    return found
+
+
+def write_hparams(
+    writers: Iterable[SummaryWriter], settings: Mapping[str, float | str], outcomes: Sequence[str], step: int
+) -> None:
+    """Writes the settings of a run, and says which of its scalars are its outcomes, into its own event file.
+
+    TensorBoard shows each outcome's last value, and goes by the first settings that a run has. ``add_hparams`` of torch
+    is not used: it makes a run of its own.
+
+    Args:
+        writers: of the run.
+        settings: as :func:`flat_settings` returns them.
+        outcomes: tags of scalars.
+        step: training step.
+    """
+    summaries = hparams(dict(settings), dict.fromkeys(outcomes, 0.0))
+    for writer in writers:
+        file = writer._get_file_writer()
+        for summary in summaries:
+            file.add_summary(summary, step)

@@ -1,0 +1,142 @@
+"""Most helpful and most harmful samples and pairs of samples of a run, by name, as tables."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from stagewise.checks.group_names import markdown_text
+from stagewise.influence.chain_counts import interval_factor
+from stagewise.influence.stored_matrices import sample_matrix
+from stagewise.runs.sample_names import SampleNames
+from stagewise.runs.top_samples import SIDES, leading_samples, top_samples
+
+NEEDED = (
+    "sample_bif",
+    "sample_bif_se",
+    "bif",
+    "bif_se",
+    "bif_within",
+    "bif_within_se",
+    "chains_common",
+    "chains_dropped",
+    "equilibrated",
+    "reference_equilibrated",
+)
+"""Variables that the tables are made of, beside coordinates."""
+
+_MOST = 5
+_CONFIDENCE = 0.95
+_INTERVAL = "95 % interval, nats²"
+
+Rows = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class SampleTables:
+    """Extremes of one probe.
+
+    Attributes:
+        step: of the probe.
+        words: what is shown, and what chance alone does.
+        samples: a head and rows: samples by their influence on the mean loss of all others; empty if not stored.
+        pairs: a head and rows; empty if the matrices are not stored.
+    """
+
+    step: int
+    words: str
+    samples: Rows
+    pairs: Rows
+
+    def markdown(self) -> str:
+        """Returns the tables as Markdown, with what there is to say about them."""
+        return "\n\n".join([self.words, *(_markdown(rows) for rows in (self.samples, self.pairs) if rows)])
+
+
+def sample_tables(run: xr.Dataset) -> SampleTables | None:
+    """Names the samples and pairs with the largest influence within phases, at the last probe in equilibrium.
+
+    Args:
+        run: as :func:`stagewise.runs.open.open_run` returns it, or with :data:`NEEDED` of it.
+
+    Returns:
+        Five of each sign at most; None where no probe with two chains is in equilibrium, or nothing between samples is
+        stored.
+    """
+    sure = np.flatnonzero(np.broadcast_to(np.isfinite(interval_factor(run).values), run["step"].shape))
+    if not len(sure) or run.sizes.get("sample", 0) < 2:
+        return None
+    step, names = int(run["step"].values[sure[-1]]), SampleNames(run)
+    probe = run.sel(step=step)
+    factor = float(interval_factor(probe, _CONFIDENCE))
+    numbers = run["sample"].values if "sample" in run.coords else np.arange(run.sizes["sample"])
+    samples: Rows = ()
+    pairs: Rows = ()
+    counted = []
+    if {"sample_bif", "sample_bif_se"} <= set(run):
+        found = leading_samples(run, step, _MOST, confidence=_CONFIDENCE)
+        head = ("", "influence on the mean loss of all others, nats²", _INTERVAL, "sample")
+        samples = (head, *_rows(found, numbers, names, ("sample",)))
+        values, errors = (probe[name].sel(part="within").values for name in ("sample_bif", "sample_bif_se"))
+        counted.append(_chance(values, errors, factor, "samples"))
+    if {"bif", "bif_within"} & set(run):
+        found = top_samples(run, step, _MOST, confidence=_CONFIDENCE)
+        pair_head = ("", "influence on each other, nats²", _INTERVAL, "pair")
+        pairs = (pair_head, *_rows(found, numbers, names, ("sample", "sample_j")))
+        upper = np.triu_indices(len(numbers), k=1)
+        matrix, error = (sample_matrix(probe, error=error).values[upper] for error in (False, True))
+        counted.append(_chance(matrix, error, factor, "pairs"))
+    if not counted:
+        return None
+    words = (
+        f"At step {step:,}, the last probe in equilibrium, within phases. **Negative = helpful**: more weight on a "
+        "sample lowers the loss of the others. These are the extremes of many, each far noisier than a group: chance "
+        f"alone produces some of them. {'. '.join(counted)}. Read groups first."
+    )
+    return SampleTables(step, words, samples, pairs)
+
+
+def no_ranking_words(run: xr.Dataset) -> str:
+    """Says why :func:`sample_tables` has none.
+
+    Args:
+        run: as it takes one.
+    """
+    if not {"sample_bif", "bif", "bif_within"} & set(run):
+        return "No influence between samples is stored: set `probe.sample_matrices: within`."
+    if run.sizes.get("sample", 0) < 2:
+        return "A single sample has no influence on others: observe more."
+    return "No ranking of samples: it takes a probe in equilibrium with two chains or more, see the flags."
+
+
+def _rows(found: xr.Dataset, numbers: NDArray[np.int64], names: SampleNames, columns: Sequence[str]) -> Rows:
+    rows = []
+    for side in SIDES:
+        chosen = found.sel(side=side)
+        for rank in range(found.sizes["rank"]):
+            places = [int(chosen[column].values[rank]) for column in columns]
+            if places[0] < 0:
+                continue
+            value, low, high = (float(chosen[name].values[rank]) for name in ("value", "low", "high"))
+            told = [markdown_text(names(int(numbers[place]))) for place in places]
+            # Numbers first: a narrow page cuts long texts off.
+            rows.append((side, f"{value:+.2e}", f"{low:+.2e} to {high:+.2e}", " and ".join(told)))
+    return tuple(rows)
+
+
+def _chance(values: NDArray[np.float64], errors: NDArray[np.float64], factor: float, what: str) -> str:
+    """Says how many intervals leave zero out, and how many would by chance."""
+    known = np.isfinite(values) & np.isfinite(errors)
+    outside = int((np.abs(values[known]) > factor * errors[known]).sum())
+    total = int(known.sum())
+    return (
+        f"Of {total:,} {what}, {outside:,} have a {100 * _CONFIDENCE:g} % interval without zero; about "
+        f"{(1 - _CONFIDENCE) * total:,.0f} would by chance"
+    )
+
+
+def _markdown(rows: Rows) -> str:
+    rule = tuple("---" for _ in rows[0])
+    return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:]))
