@@ -14,6 +14,7 @@ from stagewise.errors import InputError, require
 from stagewise.influence.chain_counts import interval_factor
 from stagewise.phases.flips import SignFlip, sure_limit
 from stagewise.reporting.style import NORMAL, SMALL, label, mark_sides, new_figure, step_axis
+from stagewise.reporting.token_axis import horizontal_label, mark_tokens
 from stagewise.runs.curves import curve_pairs, sure_flips
 from stagewise.runs.equilibrium import settled_probes, unsettled_words
 
@@ -88,8 +89,9 @@ def influence_curves(
             _mark_flip(axes, flip)
         bottom = place + columns >= len(chosen)
         axes.tick_params(labelbottom=bottom)
-        axes.set_xlabel("training step" if bottom else "", fontsize=NORMAL)
+        axes.set_xlabel(horizontal_label(run) if bottom else "", fontsize=NORMAL)
     set_step_axis(panels.flat[0], steps)
+    mark_tokens(panels.flat[0], run)
     for axes in panels.flat[len(chosen) :]:
         axes.set_visible(False)
     why = unsettled_words(run)

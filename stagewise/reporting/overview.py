@@ -20,6 +20,7 @@ from stagewise.reporting.influence_curves import set_step_axis
 from stagewise.reporting.scores import Score, read_scores
 from stagewise.reporting.short_names import LONGEST, short_names
 from stagewise.reporting.style import LARGE, NORMAL, SMALL, label, mark_sides
+from stagewise.reporting.token_axis import horizontal_label, mark_tokens
 from stagewise.reporting.verdict_line import help_line, verdict_line
 from stagewise.runs.curves import influence_curve
 from stagewise.runs.equilibrium import unsettled_words
@@ -111,8 +112,9 @@ def overview(
         _shade(axes, windows)
         _legend(axes, narrow, width)
         axes.tick_params(labelbottom=axes is rows[-1])
-    rows[-1].set_xlabel("training step", fontsize=NORMAL)
+    rows[-1].set_xlabel(horizontal_label(run), fontsize=NORMAL)
     set_step_axis(rows[0], run["step"].values)
+    mark_tokens(rows[0], run)
     if len(run["step"]) == 1 and not found:
         rows[0].set_xticks(run["step"].values)
     foot = _foot(run, width)

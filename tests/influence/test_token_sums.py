@@ -211,7 +211,7 @@ def held():
     stores = {
         it.untyped_storage().data_ptr(): it.untyped_storage().nbytes()
         for it in gc.get_objects()
-        if type(it) is torch.Tensor
+        if type(it) is torch.Tensor and it.layout is torch.strided
     }
     return sum(stores.values())
 
