@@ -1,31 +1,21 @@
 """A single attempt at a probe, collective over ranks, repeated with smaller chunks if memory runs out."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TypeVar
 
-import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 
-from stagewise.callbacks.faults import (
-    ENDS,
-    OTHER_RANK,
-    OUT_OF_MEMORY,
-    PROBE,
-    Faults,
-    OtherRankError,
-    free_memory,
-    worst_of_ranks,
-)
+from stagewise.callbacks.faults import OTHER_RANK, OUT_OF_MEMORY, PROBE, Faults, OtherRankError, free_memory, kind_of
 from stagewise.callbacks.no_logging import metrics_refused
-from stagewise.isolation import untouched
+from stagewise.callbacks.ranks import ENDS, AgreedFault, RankLeftError, Ranks
 from stagewise.probes.carried import Carried
 
 T = TypeVar("T")
 
 
 def attempt(
-    trainer: Trainer,
+    ranks: Ranks,
     module: LightningModule,
     carried: Carried,
     faults: Faults,
@@ -38,8 +28,8 @@ def attempt(
     If any rank runs out of memory, the chunks of the observed set are halved once and the probe is repeated.
 
     Args:
-        trainer: of the run.
-        module: module to probe.
+        ranks: of the run.
+        module: module to probe, on every rank at the weights and with the buffers of rank zero.
         carried: state that the probe updates.
         faults: reports and counts errors.
         step: training step.
@@ -48,42 +38,40 @@ def attempt(
 
     Returns:
         The result of ``probe``; None if it failed on any rank.
+
+    Raises:
+        OtherRankError: an error on another rank ends the run.
+        RankLeftError: another rank has ended.
+        Exception: an error on this rank that ends the run.
     """
     mark = carried.mark()
-    error: Exception | None = None
+    error: BaseException | None = None
+
+    def isolated() -> T:
+        with metrics_refused(module), nullcontext() if ranks.alone else ranks.as_rank_zero(module):
+            return probe()
+
     for tries_left in (1, 0):
-        error = None
         try:
-            buffers = nullcontext() if trainer.world_size == 1 else rank_zero_buffers(trainer, module)
-            with metrics_refused(module), buffers:
-                result = probe()
+            if ranks.alone:
+                return isolated()
+            ranks.begin()
+            return ranks.each(isolated)
+        except RankLeftError:
+            raise
+        except AgreedFault as fault:
+            worst, error = fault.worst, fault.own
         except Exception as raised:
+            worst = ENDS if faults.goes_on(raised) else kind_of(raised, PROBE)
             error = raised
-        worst = worst_of_ranks(trainer, error, ends=error is not None and faults.goes_on(error))
-        if worst is None:
-            return result
         carried.return_to(mark)
         if worst == ENDS:
             raise error or OtherRankError("a probe failed on another rank, which ends the run; see its output")
         free_memory()
         if not (tries_left and worst == OUT_OF_MEMORY and halve_chunks()):
             break
-    faults.take(error or OtherRankError("see its output"), PROBE if error is not None else OTHER_RANK, step)
+    if isinstance(error, Exception):
+        faults.take(error, PROBE, step)
+    else:
+        faults.take(OtherRankError("see its output"), OTHER_RANK, step)
     return None
-
-
-@contextmanager
-def rank_zero_buffers(trainer: Trainer, module: LightningModule) -> Iterator[None]:
-    """Gives every rank the buffers of rank zero, such as running statistics, inside the context. Collective.
-
-    Args:
-        trainer: of the run.
-        module: its own buffers are restored bit for bit on exit.
-    """
-    own = [buffer.detach().cpu() for buffer in module.buffers()]
-    theirs = trainer.strategy.broadcast(own)
-    with untouched(module):
-        with torch.no_grad():
-            for buffer, value in zip(module.buffers(), theirs, strict=True):
-                buffer.copy_(value)
-        yield

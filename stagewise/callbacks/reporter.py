@@ -14,6 +14,7 @@ from torch import Tensor
 from stagewise.callbacks.board import Board
 from stagewise.callbacks.faults import LISTENER, LOGGER, PROBE, Faults
 from stagewise.callbacks.logger_writers import log_scalars, writers
+from stagewise.callbacks.outcome import Outcome
 from stagewise.callbacks.run_state import RunSettings, RunState
 from stagewise.callbacks.trainer_facts import bar_is_watched, show_on_bar
 from stagewise.errors import InputError
@@ -27,7 +28,6 @@ from stagewise.reporting import tags
 from stagewise.reporting.classes_page import classes_page, write_classes_page
 from stagewise.reporting.probe_line import probe_line
 from stagewise.reporting.sample_text import write_sample_text
-from stagewise.reporting.scalars import probe_scalars
 from stagewise.reporting.summary import build_summary, failures
 from stagewise.reporting.tensorboard import images_due, write_matrices, write_text
 from stagewise.runs.equilibrium import flag_line
@@ -41,7 +41,10 @@ from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
 _SECONDS_BETWEEN_LINES = 1.0
 
 Listener = Callable[[int, xr.Dataset | None], None]
-"""Called with a probe's training step and its data set, None where all chains failed; it must not change either."""
+"""Called with a probe's training step and its data set, None where all chains failed; it must not change either.
+
+Under DDP it is called on every rank, on others than zero with a data set without draws and without matrices over
+samples and tokens."""
 
 
 class Reporter:
@@ -115,16 +118,15 @@ class Reporter:
             )
         log_values(self._trainer, {tags.SKIPPED: float(len(record.skipped_steps))}, step, self._faults)
 
-    def keep(self, step: int, result: xr.Dataset | None, trace: Trace) -> None:
+    def keep(self, step: int, outcome: Outcome) -> None:
         """Count a probe, and write it on rank zero: the file, then pictures.
 
         Args:
             step: training step.
-            result: its data set; None where all chains failed.
-            trace: of its chains.
+            outcome: of the probe.
         """
-        record = self._state.record
-        record.add(step, result, chains_dropped=len(trace.dropped))
+        record, result = self._state.record, outcome.result
+        record.add(step, result, chains_dropped=len(outcome.trace.dropped))
         if result is None:
             return
         result.attrs |= self._settings.named
@@ -140,20 +142,19 @@ class Reporter:
             self._board.choose(result)
             self._board.update(step)
 
-    def tell(self, step: int, found: tuple[xr.Dataset | None, Trace] | None) -> None:
+    def tell(self, step: int, outcome: Outcome | None) -> None:
         """Tell of a probe: warnings, values by tag, the bar, and those that listen.
 
         Args:
             step: training step.
-            found: its data set and its chains; None where it failed.
+            outcome: of the probe; None where it failed.
         """
-        result, trace = (None, None) if found is None else found
-        if trace is not None:
-            dropped = len(trace.dropped)
-            warn_of_dropped_chains(trace, lost=result is None)
+        result = None if outcome is None else outcome.result
+        if outcome is not None:
+            warn_of_dropped_chains(outcome.trace, lost=result is None)
             if result is not None:
                 self._warn_of_new_flags(step, result.attrs["flags"])
-            values = self._values(result, chains_dropped=dropped)
+            values = self._values(outcome)
             log_values(self._trainer, values, step, self._faults, shown=self._board.shown(values))
             self._show(result)
         for listener in tuple(self._listeners):
@@ -170,11 +171,11 @@ class Reporter:
             self._last_line = now
             rank_zero_info(f"stagewise: {probe_line(result, number=len(record.steps))}")
 
-    def _values(self, result: xr.Dataset | None, *, chains_dropped: int) -> dict[str, float]:
+    def _values(self, outcome: Outcome) -> dict[str, float]:
         """Values by tag: what a probe measured, and what is counted over the run."""
         record = self._state.record
-        values = {tags.FLAGGED: 1.0} if result is None else probe_scalars(result)
-        values[tags.CHAINS_DROPPED] = float(chains_dropped)
+        values = {tags.FLAGGED: 1.0} if outcome.result is None else outcome.logged()
+        values[tags.CHAINS_DROPPED] = float(len(outcome.trace.dropped))
         if self._settings.schedule.max_overhead is not None:
             values[tags.SKIPPED] = float(len(record.skipped_steps))
         if record.overhead is not None:
@@ -193,14 +194,16 @@ class Reporter:
     def finish(self, *, complete: bool) -> None:
         """Detect windows, judge the run, write ``summary.json`` and the text page, and say where things are.
 
-        On rank zero.
+        On rank zero; other ranks get the values that callbacks monitor.
 
         Args:
             complete: whether the run has come to its end, and was not stopped by an error.
         """
-        if not self._trainer.is_global_zero:
-            return
         record, probe = self._state.record, self._settings.probe
+        windows = record.windows(min_prominence=probe.min_prominence)
+        if not self._trainer.is_global_zero:
+            self._log_outcomes(windows)
+            return
         max_overhead, step = self._settings.schedule.max_overhead, self._trainer.global_step
         warn_of_counts(record, max_overhead)
         verdict = None
@@ -217,9 +220,7 @@ class Reporter:
         )
         with self._faults.contained(PROBE, step):
             write_summary(self._folder, summary)
-        windows = record.windows(min_prominence=probe.min_prominence)
-        if record.steps:
-            log_values(self._trainer, _outcomes(record, windows), step, self._faults)
+        self._log_outcomes(windows)
         with self._faults.contained(LOGGER, step):
             told = writers(self._trainer, self._faults)
             for at in record.steps:
@@ -244,6 +245,11 @@ class Reporter:
         )
         if verdict is not None:
             rank_zero_info(f"stagewise: {verdict.text()}")
+
+    def _log_outcomes(self, windows: Sequence[Window]) -> None:
+        record = self._state.record
+        if record.steps:
+            log_values(self._trainer, _outcomes(record, windows), self._trainer.global_step, self._faults)
 
     def _verdict(self) -> Verdict:
         record, probe = self._state.record, self._settings.probe

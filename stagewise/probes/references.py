@@ -45,6 +45,20 @@ class References:
         if not self._kept or step >= self._kept[-1].step * self._ratio ** (1 / _RESOLUTION):
             self._kept = [*self._kept, features]
 
+    def at(self, step: int) -> ReducedDraws | None:
+        """The cached probe at a step; None where that one is not cached."""
+        return next((features for features in self._kept if features.step == step), None)
+
+    def follow(self, steps: list[int], newest: ReducedDraws | None) -> None:
+        """Updates the cache as an equal one was updated by a probe.
+
+        Args:
+            steps: of its probes.
+            newest: the probe, where it was cached.
+        """
+        known = self._kept if newest is None else [*self._kept, newest]
+        self._kept = [features for features in known if features.step in steps]
+
     @property
     def steps(self) -> list[int]:
         """Returns the steps of the cached probes, increasing."""
