@@ -147,10 +147,11 @@ class SettingsWatch:
     def _resolve(self, module: LightningModule, config: SGLDConfig, landscape: Landscape, step: int) -> None:
         resolved, measured = resolve(config, landscape, module, growth=EARLY_GROWTH, step=step)
         self._resolved = {name: getattr(resolved, name) for name in config.unresolved} | {"drift": str(resolved.drift)}
+        python = ", ".join(f"{name}={value!r}" for name, value in self._resolved.items())
         rank_zero_info(
             f"stagewise: at step {step} the curvature ranges from {measured.plain.lam_min:.3g} to "
             f"{measured.plain.lam_max:.3g}; resolved settings of the sampler (to paste): "
-            f"{self.config.one_line()}. Curvature may grow later in the run, so it was taken "
+            f"{self.config.one_line()}; in Python sgld=SGLDConfig({python}). Curvature may grow later in the run, so it was taken "
             f"{EARLY_GROWTH:g} times as large; `stagewise calibrate` measures the whole run"
         )
         self._tell(check_settings(self.config, *measured.as_lists()), first=True)

@@ -202,6 +202,8 @@ def test_auto_is_settled_at_the_first_probe_and_fixed(tmp_path, caplog):
     (pasted,) = yaml.safe_load(re.search(r"sgld: \{.*\}", line).group()).values()
     assert (pasted["lr"], pasted["localization"], pasted["nbeta"]) == (lr, localization, 100)
     assert "auto" not in pasted.values()
+    in_python = eval(re.search(r"SGLDConfig\([^)]*\)", line).group(), {"SGLDConfig": SGLDConfig})
+    assert (in_python.lr, in_python.localization) == (lr, localization)
     assert "Curvature may grow later in the run, so it was taken 2 times as large" in line
 
 
