@@ -64,12 +64,18 @@ class SettingsWatch:
         self._numbers: ResolvedSGLD | None = None
         self._last_look = -1
         self._told: list[str] = []
+        self._findings: dict[str, dict[str, Any]] = {}
 
     @property
     def config(self) -> SGLDConfig:
         """Settings, with ``auto`` replaced by numbers once resolved."""
         known = {name: value for name, value in self._resolved.items() if getattr(self.given, name) == "auto"}
         return replace(self.given, **known)
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """Findings that warn, one of each kind, see :meth:`stagewise.calibration.findings.Finding.record`."""
+        return list(self._findings.values())
 
     def before_probe(
         self,
@@ -144,6 +150,7 @@ class SettingsWatch:
 
     def _tell(self, findings: list[Finding], *, first: bool) -> None:
         for finding in findings:
+            self._keep(finding)
             if finding.name in self._told:
                 continue
             self._told.append(finding.name)
@@ -153,12 +160,30 @@ class SettingsWatch:
                 since = "" if first else "the sampler's settings are no longer suitable: "
                 rank_zero_warn(f"stagewise: {since}{finding.text}")
 
+    def _keep(self, finding: Finding) -> None:
+        """Keeps the strictest finding of each kind, which holds for the whole run."""
+        if finding.severity is Severity.inform:
+            return
+        kept = self._findings.get(finding.name)
+        if kept is not None:
+            value, before = finding.value, kept["value"]
+            if value is None or (value >= before if finding.setting == "lr" else value <= before):
+                return
+        self._findings[finding.name] = finding.record()
+
     def state_dict(self) -> dict[str, Any]:
         """Returns the resolved settings, the last measurement and the reported findings, as plain Python."""
-        return {"settled": dict(self._resolved), "last_look": self._last_look, "told": list(self._told)}
+        return {
+            "settled": dict(self._resolved),
+            "last_look": self._last_look,
+            "told": list(self._told),
+            "findings": self.findings,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Loads what :meth:`state_dict` saved."""
         self._resolved, self._last_look = dict(state["settled"]), state["last_look"]
         self._numbers = None
         self._told = list(state["told"])
+        # Checkpoints of older versions lack them.
+        self._findings = {finding["name"]: dict(finding) for finding in state.get("findings", [])}
