@@ -349,7 +349,9 @@ def dropped_words(trace: Trace, num_chains: int, *, lost: bool) -> str:
         )
     reasons = list(dict.fromkeys(trace.dropped.values()))
     more = len(reasons) - _REASONS_SHOWN
-    listed = ", ".join(reasons[:_REASONS_SHOWN]) + (f" and {more} other reasons" if more > 0 else "")
+    listed = ", ".join(reasons[:_REASONS_SHOWN]) + (
+        f" and {more} other reason{'s' if more > 1 else ''}" if more > 0 else ""
+    )
     were = "was" if len(trace.dropped) == 1 else "were"
     left_out = "; the probe is left out and training goes on" if lost else ""
     return (
