@@ -205,14 +205,18 @@ def _equilibrium(figures: RunFigures, stability: Stability) -> str:
             f"{figures.probes} probes, written by an earlier version that does not record whether chains had reached "
             "equilibrium"
         )
-    due, lost = figures.probes + len(stability.lost), len(stability.lost)
-    return f"{figures.settled} of {due} probes in equilibrium{f', {lost} lost' if lost else ''}"
+    due = figures.probes + len(stability.lost)
+    return f"{figures.settled} of {due} probes in equilibrium{_lost(stability)}"
+
+
+def _lost(stability: Stability) -> str:
+    return f", {len(stability.lost)} lost" if stability.lost else ""
 
 
 def _gaps(figures: RunFigures, stability: Stability) -> str:
     """Probes in equilibrium, and what cannot be read at all."""
     lost = f"; {stability.words}" if stability.words else ""
-    return f"{_equilibrium(figures, stability)}{lost}{f'; {figures.unread}' if figures.unread else ''}"
+    return f"{_equilibrium(figures, stability).removesuffix(_lost(stability))}{lost}{f'; {figures.unread}' if figures.unread else ''}"
 
 
 def _by_equilibrium(figures: RunFigures, stability: Stability) -> Answer:

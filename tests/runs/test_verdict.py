@@ -200,8 +200,8 @@ def test_lost_probes_count_among_those_due_and_are_named_with_their_cause():
     lost = "4 probes, steps 1,200 to 1,500, lost all their chains: lr 0.0019 is too large for the curvature there"
     assert answers(run_of(error=0.001), stability=Stability(LOST)) == ("partly", "partly", "partly")  # 10 of 14
     for reading in (found.positions, found.signs):
-        assert "10 of 14 probes in equilibrium, 4 lost" in reading.why
-        assert lost in reading.why
+        assert f"10 of 14 probes in equilibrium; {lost}" in reading.why
+    assert "10 of 14 probes in equilibrium, 4 lost" in found.heights.why
     assert f"**Lost**: 10 of 14 probes were kept. {lost}." in found.text()
     assert (found.record()["probes_due"], found.record()["lost"]) == (14, lost)
     few = judge(run_of(error=0.001), windows=2, stability=Stability((1200,)))
