@@ -216,7 +216,8 @@ def _lost(stability: Stability) -> str:
 def _gaps(figures: RunFigures, stability: Stability) -> str:
     """Probes in equilibrium, and what cannot be read at all."""
     lost = f"; {stability.words}" if stability.words else ""
-    return f"{_equilibrium(figures, stability).removesuffix(_lost(stability))}{lost}{f'; {figures.unread}' if figures.unread else ''}"
+    unread = f"; {figures.unread}" if figures.unread else ""
+    return f"{_equilibrium(figures, stability).removesuffix(_lost(stability))}{lost}{unread}"
 
 
 def _by_equilibrium(figures: RunFigures, stability: Stability) -> Answer:
