@@ -22,6 +22,7 @@ from stagewise.influence.groups import Groups
 from stagewise.influence.stored_matrices import to_store
 from stagewise.lm.classes.coverage import Coverage, class_coverage
 from stagewise.phases.window import Window
+from stagewise.probes.flags import without_larger_lr
 from stagewise.probes.history import Record
 from stagewise.probes.lost_samples import kinds_seen, not_finite_rows
 from stagewise.reporting import tags
@@ -34,11 +35,18 @@ from stagewise.runs.equilibrium import flag_line
 from stagewise.runs.open import open_run
 from stagewise.runs.probe_files import STORE_NAME
 from stagewise.runs.samples_file import write_samples
+from stagewise.runs.stability import lost_words
 from stagewise.runs.store import ProbeStore, write_summary
 from stagewise.runs.verdict import VARIABLES, Verdict, judge
 from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
 
 _SECONDS_BETWEEN_LINES = 1.0
+
+_DROPS_TOLD = 3
+"""Probes whose dropped chains are told of in a line each."""
+
+_REASONS_SHOWN = 2
+"""Different reasons for dropped chains that a line names."""
 
 Listener = Callable[[int, xr.Dataset | None], None]
 """Called with a probe's training step and its data set, None where all chains failed; it must not change either.
@@ -76,6 +84,7 @@ class Reporter:
         self._faults, self._listeners = faults, listeners
         self._last_line = -math.inf
         self._samples = samples
+        self._drops_told = 0
         self._board = Board(trainer, folder, state, settings, faults)
 
     def begin(self, given: Mapping[str, Tensor], groups: Groups) -> None:
@@ -125,8 +134,8 @@ class Reporter:
             step: training step.
             outcome: of the probe.
         """
-        record, result = self._state.record, outcome.result
-        record.add(step, result, chains_dropped=len(outcome.trace.dropped))
+        record, result, dropped = self._state.record, outcome.result, outcome.trace.dropped
+        record.add(step, result, chains_dropped=len(dropped), not_finite=NOT_FINITE_HERE in dropped.values())
         if result is None:
             return
         result.attrs |= self._settings.named
@@ -151,7 +160,7 @@ class Reporter:
         """
         result = None if outcome is None else outcome.result
         if outcome is not None:
-            warn_of_dropped_chains(outcome.trace, lost=result is None)
+            self._warn_of_dropped_chains(outcome.trace, lost=result is None)
             if result is not None:
                 self._warn_of_new_flags(step, result.attrs["flags"])
             values = self._values(outcome)
@@ -182,9 +191,19 @@ class Reporter:
             values[tags.OVERHEAD] = record.overhead
         return values
 
+    def _warn_of_dropped_chains(self, trace: Trace, *, lost: bool) -> None:
+        """Tells of a probe's dropped chains in one line; after a few such probes they are only counted."""
+        if trace.dropped and self._drops_told < _DROPS_TOLD:
+            self._drops_told += 1
+            counted = "; later ones are only counted (sampler/chains_dropped, summary.json)"
+            last = counted if self._drops_told == _DROPS_TOLD else ""
+            rank_zero_warn(f"stagewise: {dropped_words(trace, self._state.watch.config.num_chains, lost=lost)}{last}")
+
     def _warn_of_new_flags(self, step: int, flags: Mapping[str, str]) -> None:
         """Tell of each kind of flag when it first occurs in a run, all of a probe at once; later ones are counted."""
-        new = [f"{name}: {words}" for name, words in flags.items() if self._state.record.flags[name] == 1]
+        too_large = self._state.stability.lr is not None
+        told = {name: without_larger_lr(words) if too_large else words for name, words in flags.items()}
+        new = [f"{name}: {words}" for name, words in told.items() if self._state.record.flags[name] == 1]
         if new:
             rank_zero_warn(
                 f"stagewise: the probe at step {step} is flagged; later flags of these kinds are only counted "
@@ -217,6 +236,7 @@ class Reporter:
             component=self._settings.component,
             verdict=verdict,
             complete=complete,
+            findings=self._state.watch.findings,
         )
         with self._faults.contained(PROBE, step):
             write_summary(self._folder, summary)
@@ -240,8 +260,8 @@ class Reporter:
             listed = ", ".join(f"{kind} {count}" for kind, count in failed.items())
             rank_zero_warn(f"stagewise: failed while training went on: {listed}")
         rank_zero_info(
-            f"stagewise: {len(record.steps)} probes in {record.probe_seconds:.1f} s; windows at "
-            f"{[window.peak for window in windows]}; results in {self._folder}"
+            f"stagewise: {probes_words(record)} in {record.probe_seconds:.1f} s; {windows_words(windows)}; results in "
+            f"{self._folder}"
         )
         if verdict is not None:
             rank_zero_info(f"stagewise: {verdict.text()}")
@@ -259,7 +279,9 @@ class Reporter:
             rank_zero_warn(f"stagewise: the verdict is left out: {error}")
             run = None
         windows = len(record.windows(min_prominence=probe.min_prominence))
-        return judge(run, windows=windows, thresholds=probe.thresholds, flags=record.flags)
+        return judge(
+            run, windows=windows, thresholds=probe.thresholds, flags=record.flags, stability=self._state.stability
+        )
 
 
 def _outcomes(record: Record, windows: Sequence[Window]) -> dict[str, float]:
@@ -307,39 +329,57 @@ def group_coverage(given: Mapping[str, Tensor], groups: Groups) -> Coverage:
     return class_coverage(dict(zip(groups.names, masks, strict=True)), among=present)
 
 
-def warn_of_dropped_chains(trace: Trace, *, lost: bool) -> None:
-    """Name each chain that failed and what to do about it, and the probe if it lost them all.
+def dropped_words(trace: Trace, num_chains: int, *, lost: bool) -> str:
+    """Describes the dropped chains of a probe and what to do about them, in one line.
 
-    Where losses are not finite at the training weights themselves, no chain was run: that is told once, and it is the
-    model or its data that is to be looked at, no setting of the sampler.
+    Where losses are not finite at the training weights themselves, no chain was run: it is the model or its data that
+    is to be looked at, no setting of the sampler.
 
     Args:
-        trace: of the probe.
-        lost: whether no chain was left.
+        trace: of the probe, with dropped chains.
+        num_chains: of the settings.
+        lost: True if no chain was left.
     """
     if NOT_FINITE_HERE in trace.dropped.values():
         rows, samples = len(not_finite_rows(trace.anchor_loss)), len(trace.anchor_loss)
         seen = kinds_seen(trace.anchor_loss) or "beyond float32"
-        rank_zero_warn(
-            f"stagewise: the probe at step {trace.step} is left out and training goes on: {NOT_FINITE_HERE} ({seen}) "
+        return (
+            f"the probe at step {trace.step} is left out and training goes on: {NOT_FINITE_HERE} ({seen}) "
             f"in {rows} of {samples} observed samples, so no chain was run; look at the model (its weights, the "
             "learning rate of training) and at what it is given"
         )
-        return
-    for chain, reason in trace.dropped.items():
-        rank_zero_warn(
-            f"stagewise: chain {chain} of the probe at step {trace.step} was dropped: {reason}; lower sgld.lr or "
-            "raise sgld.localization"
-        )
-    if lost:
-        rank_zero_warn(
-            f"stagewise: the probe at step {trace.step} lost all its chains and is left out; training goes on"
-        )
+    reasons = list(dict.fromkeys(trace.dropped.values()))
+    more = len(reasons) - _REASONS_SHOWN
+    listed = ", ".join(reasons[:_REASONS_SHOWN]) + (
+        f" and {more} other reason{'s' if more > 1 else ''}" if more > 0 else ""
+    )
+    were = "was" if len(trace.dropped) == 1 else "were"
+    left_out = "; the probe is left out and training goes on" if lost else ""
+    return (
+        f"{len(trace.dropped)} of {num_chains} chains of the probe at step {trace.step} {were} dropped: {listed}"
+        f"{left_out}; lower sgld.lr or raise sgld.localization"
+    )
+
+
+def probes_words(record: Record) -> str:
+    """Counts the probes that were kept, among those due where some lost all their chains."""
+    due = f" of {record.num_due}" if record.failed_steps else ""
+    return f"{len(record.steps)}{due} probes"
+
+
+def windows_words(windows: Sequence[Window]) -> str:
+    """Lists the peaks of transition windows."""
+    if not windows:
+        return "no window"
+    return f"window{'' if len(windows) == 1 else 's'} at {', '.join(str(window.peak) for window in windows)}"
 
 
 def warn_of_counts(record: Record, max_overhead: float | None) -> None:
-    """At the end of a run: how many probes were flagged, and how many the budget did not allow."""
+    """At the end of a run: how many chains were dropped, probes flagged, and how many the budget did not allow."""
     probes = len(record.steps)
+    if record.chains_dropped:
+        lost = f"; {lost_words(record.failed_steps)} kept none" if record.failed_steps else ""
+        rank_zero_warn(f"stagewise: {record.chains_dropped} chains were dropped over the run{lost}")
     if record.flagged_steps:
         rank_zero_warn(f"stagewise: flagged {flag_line(record.flags, len(record.flagged_steps), probes)}")
     if record.skipped_steps:

@@ -64,12 +64,18 @@ class SettingsWatch:
         self._numbers: ResolvedSGLD | None = None
         self._last_look = -1
         self._told: list[str] = []
+        self._findings: dict[str, dict[str, Any]] = {}
 
     @property
     def config(self) -> SGLDConfig:
         """Settings, with ``auto`` replaced by numbers once resolved."""
         known = {name: value for name, value in self._resolved.items() if getattr(self.given, name) == "auto"}
         return replace(self.given, **known)
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """Findings that warn, one of each kind, see :meth:`stagewise.calibration.findings.Finding.record`."""
+        return list(self._findings.values())
 
     def before_probe(
         self,
@@ -112,6 +118,7 @@ class SettingsWatch:
             found = ranks.decide(look)
             self._check, self._resolved = found["check"], dict(found["settled"])
             self._told, self._last_look = list(found["told"]), step
+            self._findings = {finding["name"]: dict(finding) for finding in found["findings"]}
         # Remaining settings that have fallbacks.
         self._resolved |= self.config.fallbacks()
         self._numbers = self.config.require_resolved()
@@ -151,13 +158,14 @@ class SettingsWatch:
         rank_zero_info(
             f"stagewise: at step {step} the curvature ranges from {measured.plain.lam_min:.3g} to "
             f"{measured.plain.lam_max:.3g}; resolved settings of the sampler (to paste): "
-            f"{self.config.one_line()}; in Python sgld=SGLDConfig({python}). Curvature may grow later in the run, so it was taken "
-            f"{EARLY_GROWTH:g} times as large; `stagewise calibrate` measures the whole run"
+            f"{self.config.one_line()}; in Python sgld=SGLDConfig({python}). "
+            f"Curvature may grow later in the run, so it was taken {EARLY_GROWTH:g} times as large; `stagewise calibrate` measures the whole run"
         )
         self._tell(check_settings(self.config, *measured.as_lists()), first=True)
 
     def _tell(self, findings: list[Finding], *, first: bool) -> None:
         for finding in findings:
+            self._keep(finding)
             if finding.name in self._told:
                 continue
             self._told.append(finding.name)
@@ -167,12 +175,30 @@ class SettingsWatch:
                 since = "" if first else "the sampler's settings are no longer suitable: "
                 rank_zero_warn(f"stagewise: {since}{finding.text}")
 
+    def _keep(self, finding: Finding) -> None:
+        """Keeps the strictest finding of each kind, which holds for the whole run."""
+        if finding.severity is Severity.inform:
+            return
+        kept = self._findings.get(finding.name)
+        if kept is not None:
+            value, before = finding.value, kept["value"]
+            if value is None or (value >= before if finding.setting == "lr" else value <= before):
+                return
+        self._findings[finding.name] = finding.record()
+
     def state_dict(self) -> dict[str, Any]:
         """Returns the resolved settings, the last measurement and the reported findings, as plain Python."""
-        return {"settled": dict(self._resolved), "last_look": self._last_look, "told": list(self._told)}
+        return {
+            "settled": dict(self._resolved),
+            "last_look": self._last_look,
+            "told": list(self._told),
+            "findings": self.findings,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Loads what :meth:`state_dict` saved."""
         self._resolved, self._last_look = dict(state["settled"]), state["last_look"]
         self._numbers = None
         self._told = list(state["told"])
+        # Checkpoints of older versions lack them.
+        self._findings = {finding["name"]: dict(finding) for finding in state.get("findings", [])}

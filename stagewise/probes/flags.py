@@ -94,7 +94,8 @@ class _Check:
 
 _MORE = "raise sgld.num_chains, sgld.num_draws or sgld.num_steps_bw_draws"
 _SETTLE = "raise sgld.num_burnin_steps, or set sgld.start to gaussian"
-_MIX = "raise sgld.num_draws or sgld.num_steps_bw_draws, or sgld.lr up to 2.5 over the steepest curvature"
+_RAISE_LR = ", or sgld.lr up to 2.5 over the steepest curvature"
+_MIX = f"raise sgld.num_draws or sgld.num_steps_bw_draws{_RAISE_LR}"
 
 _CHECKS = (
     _Check("rhat", "rhat_max", "R-hat of the mean loss of a group", f"{_SETTLE}; {_MIX}"),
@@ -153,6 +154,15 @@ chains that moved too far, and do not affect intervals."""
 
 _NOT_FINITE = "look at the model, and at roots, norms and logarithms at zero in its loss"
 _DRAWS_NOT_FINITE = "lower sgld.lr or raise sgld.localization"
+
+
+def without_larger_lr(advice: str) -> str:
+    """Returns advice without that to raise lr, for a run whose lr is too large.
+
+    Args:
+        advice: of a flag, or its words.
+    """
+    return advice.replace(_RAISE_LR, "")
 
 
 def remedy(flag: str) -> str:

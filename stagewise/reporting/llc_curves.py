@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stagewise.influence.llc import LOCALIZED_LIMIT
-from stagewise.phases.stage_boundaries import stage_boundaries
+from stagewise.phases.stage_boundaries import not_above_zero, stage_boundaries
 from stagewise.reporting.influence_curves import set_step_axis
-from stagewise.reporting.stage_boundaries import boundary_markdown
+from stagewise.reporting.stage_boundaries import boundary_markdown, not_shown_line
 from stagewise.reporting.style import NORMAL, label, new_figure
 from stagewise.reporting.token_axis import horizontal_label, mark_tokens
 from stagewise.runs.learning_coefficients import llc_table
@@ -95,10 +95,14 @@ def llc_words(run: xr.Dataset, *, chance: float = 0.05) -> str:
         )
     if len(steps) >= 3:
         found = stage_boundaries(run, chance=chance)
-        lines += [
-            "**Stage boundaries**, where d llc / d log t changes sign beyond its errors:",
-            boundary_markdown(found),
-        ]
+        left_out = not_above_zero(run, found)
+        shown = {name: boundaries for name, boundaries in found.items() if name not in left_out}
+        if shown:
+            lines += [
+                "**Stage boundaries**, where d llc / d log t changes sign beyond its errors:",
+                boundary_markdown(shown),
+            ]
+        lines += filter(None, [not_shown_line(left_out)])
     return "\n\n".join(lines)
 
 

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+import xarray as xr
 
 from stagewise.reporting.influence_curves import influence_curves
 from stagewise.runs.curves import sure_flips
-from stagewise.runs.equilibrium import flag_counts, settled_probes, unsettled_words
+from stagewise.runs.equilibrium import flag_counts, settled_probes, unread_start, unsettled_words
 from stagewise.runs.moving_groups import moves
 from stagewise.runs.sign_changes import find_sign_changes
 from tests.runs.flipping_run import STEPS, flipping_run
@@ -72,3 +73,23 @@ def test_groups_are_not_said_to_move_from_or_to_a_probe_out_of_equilibrium():
     assert moves(with_unsettled([500]), 250, 850)
     assert moves(with_unsettled([200]), 250, 850) == []
     assert moves(with_unsettled([], references=[900]), 250, 850) == []
+
+
+@pytest.mark.parametrize(
+    ("settled", "losses", "words"),
+    [
+        ([0, 0, 1, 1], [4.0, 2.0, 1.0, 0.9], "steps 25 to 50, where losses fall most, cannot be read"),
+        ([0, 0, 1, 1], [4.0, 3.9, 3.8, 0.9], "steps 25 to 50 cannot be read"),
+        ([0, 0, 1, 1], [1.0, 2.0, 3.0, 4.0], "steps 25 to 50 cannot be read"),
+        ([0, 0, 1, 1], [np.nan, 2.0, 1.0, 0.9], "steps 25 to 50 cannot be read"),
+        ([0, 1, 0, 1], None, "step 25 cannot be read"),
+        ([1, 0, 0, 1], None, None),
+        ([0, 0, 0, 0], None, None),
+        ([1, 1, 1, 1], None, None),
+    ],
+)
+def test_a_start_out_of_equilibrium_is_named_and_so_is_the_fall_of_losses(settled, losses, words):
+    run = xr.Dataset({"equilibrated": ("step", np.array(settled, dtype=float))}, coords={"step": [25, 50, 75, 100]})
+    if losses is not None:
+        run["group_loss"] = (("step", "group"), np.stack([losses, losses], axis=1))
+    assert unread_start(run) == words
