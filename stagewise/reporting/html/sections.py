@@ -15,6 +15,7 @@ from stagewise.reporting.html.matrices import group_matrices, sample_matrices
 from stagewise.reporting.html.pictures import picture
 from stagewise.reporting.html.repeating import repeat_section, settings_section
 from stagewise.reporting.html.sample_section import samples_section
+from stagewise.reporting.html.spans_section import spans_section
 from stagewise.reporting.html.window_sections import windows_section
 from stagewise.reporting.influence_curves import influence_curves
 from stagewise.reporting.llc_curves import llc_curves, llc_words
@@ -74,6 +75,7 @@ def run_sections(
     found = [
         verdict_section(run),
         overview_section(run, scores),
+        spans_section(run),
         windows_section(run),
         signs_section(run, changes, drawn.get("curves_within")),
         samples_section(run),

@@ -83,8 +83,8 @@ def test_a_full_run_has_all_sections_in_order_and_needs_nothing_from_outside(ful
     scores = [Score("prefix_matching", np.array([10, 20, 40]), np.array([0.1, 0.2, 0.9]))]
     parsed, text = written(tmp_path, (folder, run), scores=scores)
     assert parsed.sections == [
-        "verdict", "overview", "windows", "signs", "llc", "matrices", "scores", "diagnostics", "settings", "repeat",
-        "lacking",
+        "verdict", "overview", "spans", "windows", "signs", "llc", "matrices", "scores", "diagnostics", "settings",
+        "repeat", "lacking",
     ]  # fmt: skip
     assert "control was run, but no probe in equilibrium" in parsed.words["lacking"]
     assert_self_contained(parsed, text)
@@ -96,7 +96,17 @@ def test_a_full_run_has_all_sections_in_order_and_needs_nothing_from_outside(ful
 
 def test_sections_without_data_are_left_out_and_the_setting_is_named(tmp_path):
     parsed, _ = written(tmp_path, (tmp_path, flipping_run()))
-    assert parsed.sections == ["verdict", "overview", "windows", "signs", "matrices", "settings", "repeat", "lacking"]
+    assert parsed.sections == [
+        "verdict",
+        "overview",
+        "spans",
+        "windows",
+        "signs",
+        "matrices",
+        "settings",
+        "repeat",
+        "lacking",
+    ]
     for words in ("probe.llc.enabled: true", "probe.control_every: 5", "InductionCallback", "sample_matrices: within"):
         assert words in parsed.words["lacking"]
 
@@ -110,6 +120,20 @@ def test_the_numbers_are_those_of_the_run(tmp_path):
     assert "helpful, then harmful" in parsed.words["signs"]
     assert "cat ~ cat" in parsed.words["signs"]
     assert f"{float(run['group_bif'][-1, 0, 0, 0]):.1e}".replace("e+0", "e") in parsed.words["matrices"]
+
+
+def test_the_table_of_spans_says_which_groups_matter_when(tmp_path):
+    parsed, _ = written(tmp_path, (tmp_path, flipping_run()))
+    words = parsed.words["spans"]
+    assert "steps 100 to 300 (3)" in words
+    assert "steps 400 to 700 (4)" in words
+    # Means of -1, -7/9, -5/9 and of 5/9, 7/9, 1; the interval of 8 chains.
+    assert "helpful -7.8e-01 ± 2.4e-01" in words
+    assert "unresolved +0.0e+00 ± 2.4e-01" in words or "unresolved -0.0e+00" in words
+    assert "harmful +7.8e-01 ± 2.4e-01" in words
+    assert "Changes over time: cat (-7.8e-01 → +7.8e-01 nats², steps 100 to 300 to steps 800 to 1,000)" in words
+    alone, _ = written(tmp_path, (tmp_path, flipping_run(chains=1)))
+    assert "no probe in equilibrium has two chains" in alone.words["spans"]
 
 
 def test_critical_samples_are_named_with_their_change(full, tmp_path):
