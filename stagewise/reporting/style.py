@@ -1,5 +1,7 @@
 """Common style of figures: sizes, axes of training steps, and the line between helpful and harmful."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,25 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 SMALL, NORMAL, LARGE = 8.5, 9.5, 11.0
 """Font sizes, points."""
+
+
+@dataclass(frozen=True)
+class SettledCurve:
+    """Curve of a panel, all arrays ``[step]``.
+
+    Attributes:
+        steps: training steps.
+        values: of the curve.
+        band: lower and upper ends.
+        settled: True in equilibrium.
+        colour: of the curve.
+    """
+
+    steps: Any
+    values: Any
+    band: tuple[Any, Any]
+    settled: Any
+    colour: Any
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
@@ -60,6 +81,34 @@ def step_axis(axes: Axes, first: float, last: float, *, vertical: bool = False) 
     axis.set_major_locator(FixedLocator(round_steps(first, last)))
     axis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
     axis.set_minor_locator(NullLocator())
+
+
+def fit_to_settled(axes: Axes, curves: Sequence[SettledCurve]) -> None:
+    """Fits the vertical range to the values and bands in equilibrium; the others are cut off, with a triangle there.
+
+    Unchanged if all others lie within, or if no value is in equilibrium. To be called before :func:`mark_sides`.
+
+    Args:
+        axes: with the curves drawn.
+        curves: all curves of the panel.
+    """
+    kept = [np.concatenate([part[curve.settled] for part in (curve.values, *curve.band)]) for curve in curves]
+    inside = np.concatenate([*kept, np.zeros(1)])
+    inside = inside[np.isfinite(inside)]
+    known = any(np.isfinite(curve.values[curve.settled]).any() for curve in curves)
+    low, high = inside.min(), inside.max()
+    low, high = low - 0.08 * (high - low), high + 0.08 * (high - low)
+    every = np.concatenate([curve.values for curve in curves]) if curves else inside
+    beyond = np.isfinite(every) & ((every < low) | (every > high))
+    if not known or not high > low or not beyond.any():
+        return
+    axes.set_ylim(low, high)
+    for curve in curves:
+        for out, place, mark in ((curve.values > high, 0.97, "^"), (curve.values < low, 0.03, "v")):
+            axes.plot(
+                curve.steps[out], np.full(out.sum(), place), mark, color=curve.colour, markersize=5, zorder=5,
+                markerfacecolor="white", transform=axes.get_xaxis_transform(), label="_cut off",
+            )  # fmt: skip
 
 
 def mark_sides(axes: Axes) -> None:

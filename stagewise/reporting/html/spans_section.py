@@ -28,7 +28,7 @@ def spans_section(run: xr.Dataset) -> Section:
             for pair in found.pairs
         ]
         blocks.append(table_of([head, *rows]))
-    blocks.append(Text(f"**{found.words()}**" if found.spans else found.words()))
+    blocks.append(Text(found.words()))
     if found.pairs:
         every = len(run["group"]) * (len(run["group"]) + 1) // 2
         left_out = f" The {len(found.pairs)} strongest of {every} pairs." if every > len(found.pairs) else ""
