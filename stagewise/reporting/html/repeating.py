@@ -86,12 +86,13 @@ def repeat_section(run: xr.Dataset, folder: Path) -> Section:
     if (folder / _CONFIG).is_file():
         blocks.append(Code(f"stagewise fit -c {shlex.quote(str(folder / _CONFIG))}"))
     elif isinstance(sgld, Mapping):
-        config = (
-            "SGLDConfig(" + ", ".join(f"{name}={value!r}" for name, value in sgld.items() if _is_plain(value)) + ")"
-        )
-        of_sweep = (folder / _OF_SWEEP).is_file()
-        words = "Set the sampler of `stagewise sweep` to:" if of_sweep else "Attach to the same training:"
-        blocks += [Text(words), Code(config if of_sweep else f"InfluenceCallback(sgld={config})")]
+        if (folder / _OF_SWEEP).is_file():
+            blocks += [Text("Set the sampler of `stagewise sweep` to:"), Code(_call("SGLDConfig", _plain(sgld)))]
+        else:
+            blocks += [
+                Text("Attach to the same training, with your own data and loss in place of `...`:"),
+                Code(callback_code(run)),
+            ]
     told = []
     seed = training_seed(folder)
     if seed is not None:
@@ -110,5 +111,47 @@ def repeat_section(run: xr.Dataset, folder: Path) -> Section:
     return Section("repeat", "How to repeat it", tuple(blocks))
 
 
-def _is_plain(value: object) -> bool:
-    return value is None or isinstance(value, (int, float, str))
+def callback_code(run: xr.Dataset) -> str:
+    """The call that takes the same probes, as Python; ``...`` stands for what a run does not know.
+
+    Settings of the measurement other than these are their defaults, or unknown.
+
+    Args:
+        run: as :func:`stagewise.runs.open.open_run` returns it, with the attribute ``sgld``.
+    """
+    steps = [int(step) for step in run["step"].values]
+    every = steps[0]
+    regular = every > 0 and steps == list(range(every, every * len(steps) + 1, every))
+    schedule = f"ProbeSchedule(every_n_steps={every})" if regular else f"ProbeSchedule(at_steps={steps})"
+    probe = {name: run.attrs[name] for name in ("centering",) if run.attrs.get(name)}
+    summary = summary_of(run)
+    probe |= {name: summary[name] for name in ("min_prominence",) if name in summary}
+    groups = [str(name) for name in run["group"].values] if "group" in run.coords else []
+    masks = "".join(f"        {name!r}: ...,\n" for name in groups)
+    needed = ["InfluenceCallback", "ProbeConfig", "ProbeSchedule", "SGLDConfig"]
+    sgld, lost = run.attrs["sgld"], []
+    lost += [name for name, value in sgld.items() if isinstance(value, Mapping)]
+    lines = [
+        f"from stagewise import {', '.join(needed)}",
+        "",
+        "callback = InfluenceCallback(",
+        f"    {schedule},",
+        f"    {_call('SGLDConfig', _plain(sgld))},",
+        *(f"    # and its {name}: {dict(sgld[name])!r}" for name in lost),
+        f"    probe={_call('ProbeConfig', probe)},",
+        "    observed=...,  # the data set or batch whose losses were recorded",
+        *([f"    groups={{  # masks over the observed set\n{masks}    }},"] if groups else []),
+        "    loss_fn=...,  # loss_fn(module, batch), unreduced",
+    ]
+    component = run.attrs.get("component", summary.get("component"))
+    lines += [f"    component={str(component)!r},"] if component else []
+    return "\n".join([*lines, ")"])
+
+
+def _call(name: str, settings: Mapping[str, Any]) -> str:
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in settings.items())})"
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that can be written as they are; None is left out, being the default."""
+    return {name: value for name, value in settings.items() if isinstance(value, (int, float, str, list))}

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from stagewise.errors import InputError
 from stagewise.reporting.html.blocks import Section, Text
+from stagewise.reporting.html.repeating import callback_code
 from stagewise.reporting.html.report import OpenedRun, page, write_html_report
 from stagewise.reporting.scores import Score
 from stagewise.runs.open import open_run
@@ -90,7 +92,7 @@ def test_a_full_run_has_all_sections_in_order_and_needs_nothing_from_outside(ful
     assert_self_contained(parsed, text)
     assert "nbeta" in parsed.words["settings"]
     assert f"seed of the chains {run.attrs['sgld']['seed']}" in parsed.words["repeat"].lower()
-    assert "InfluenceCallback(sgld=SGLDConfig(" in parsed.words["repeat"]
+    assert "SGLDConfig(lr=" in parsed.words["repeat"]
     assert len(text) < 5e6
 
 
@@ -213,6 +215,26 @@ def test_command_of_a_run_with_a_configuration(tmp_path):
     assert "Seed of the training 17" in parsed.words["repeat"]
     assert "<i>x" in parsed.words["groups"]
     assert "<i>" not in text
+
+
+def test_a_run_from_python_is_repeated_by_a_whole_call_that_python_takes(full, tmp_path):
+    folder, run = full
+    code = callback_code(run)
+    parsed, _ = written(tmp_path, (folder, run))
+    assert code in parsed.words["repeat"]
+    names = {}
+    loss_fn, masks = (lambda module, batch: batch), {"few": torch.ones(4), "many": torch.ones(4)}
+    whole = code.replace("loss_fn=...", "loss_fn=loss_fn").replace("observed=...", "observed=torch.ones(4, 2)")
+    for name in masks:
+        whole = whole.replace(f"{name!r}: ...", f"{name!r}: masks[{name!r}] > 0")
+    assert "..." not in whole
+    exec(whole, {"loss_fn": loss_fn, "masks": masks, "torch": torch}, names)  # its own words, no others'
+    callback = names["callback"]
+    sgld = {name: getattr(callback.sgld, name) for name in run.attrs["sgld"]}
+    assert sgld == run.attrs["sgld"]
+    assert callback.schedule.at_steps == [10, 20, 40]
+    assert callback.probe.centering == run.attrs["centering"]
+    assert "ProbeSchedule(every_n_steps=100)" in callback_code(flipping_run())
 
 
 def test_a_sweep_is_repeated_as_a_sweep(tmp_path):
