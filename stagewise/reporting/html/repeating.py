@@ -1,5 +1,6 @@
 """Settings of a run, and how to repeat it."""
 
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,7 +84,7 @@ def repeat_section(run: xr.Dataset, folder: Path) -> Section:
     """
     sgld = run.attrs.get("sgld")
     blocks: list[Block] = []
-    if (folder / _CONFIG).is_file():
+    if from_command_line(folder):
         blocks.append(Code(f"stagewise fit -c {shlex.quote(str(folder / _CONFIG))}"))
     elif isinstance(sgld, Mapping):
         if (folder / _OF_SWEEP).is_file():
@@ -146,6 +147,32 @@ def callback_code(run: xr.Dataset) -> str:
     component = run.attrs.get("component", summary.get("component"))
     lines += [f"    component={str(component)!r},"] if component else []
     return "\n".join([*lines, ")"])
+
+
+_SETTING = re.compile(r"`influence\.probe\.(llc\.)?(\w+): ([^`]+)`")
+
+
+def as_python(words: str) -> str:
+    """Settings of the measurement in words, ``influence.probe.<name>: <value>`` in backticks, as Python.
+
+    Args:
+        words: as they tell a user of the command line.
+    """
+
+    def written(found: re.Match[str]) -> str:
+        call = _call("LLCConfig" if found[1] else "ProbeConfig", {found[2]: yaml.safe_load(found[3])})
+        return f"`ProbeConfig(llc={call})`" if found[1] else f"`{call}`"
+
+    return _SETTING.sub(written, words)
+
+
+def from_command_line(folder: Path) -> bool:
+    """True for a run that has a ``config.yaml``.
+
+    Args:
+        folder: of the run.
+    """
+    return (folder / _CONFIG).is_file()
 
 
 def _call(name: str, settings: Mapping[str, Any]) -> str:

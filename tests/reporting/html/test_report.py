@@ -109,6 +109,14 @@ def test_sections_without_data_are_left_out_and_the_setting_is_named(tmp_path):
         "repeat",
         "lacking",
     ]
+    of_python = (
+        "ProbeConfig(llc=LLCConfig(enabled=True))", "ProbeConfig(control_every=5)", "InductionCallback",
+        "ProbeConfig(sample_matrices='within')",
+    )  # fmt: skip
+    for words in of_python:
+        assert words in parsed.words["lacking"]
+    (tmp_path / "config.yaml").write_text("seed_everything: 17\n")
+    parsed, _ = written(tmp_path, (tmp_path, flipping_run()))
     for words in ("probe.llc.enabled: true", "probe.control_every: 5", "InductionCallback", "sample_matrices: within"):
         assert words in parsed.words["lacking"]
 
@@ -248,3 +256,11 @@ def test_a_sweep_is_repeated_as_a_sweep(tmp_path):
 def test_no_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="runs"):
         write_html_report(tmp_path / "report.html", [])
+
+
+def test_wide_figures_scroll_with_a_visible_edge_on_a_telephone(full, tmp_path):
+    _, text = written(tmp_path, full)
+    assert text.count('<figure class="grid" tabindex="0">') >= 2
+    style = text.partition("<style>")[2].partition("</style>")[0]
+    assert "scroll sideways" in style
+    assert re.search(r"\.grid \{ overflow-x: auto; border:", style)
