@@ -91,7 +91,15 @@ def llc_words(run: xr.Dataset, *, chance: float = 0.05) -> str:
             f"At {below} of {known.sum()} probes it is not above 0: the loss slopes at the weights and chains go on "
             "training; read changes, not heights, there."
         )
-    if len(steps) >= 3:
+    every = np.concatenate([run[name].values.ravel() for name in ("llc", "group_llc") if name in run])
+    every = every[np.isfinite(every)]
+    no_height = int((every <= 0).sum())
+    if len(steps) >= 3 and no_height > len(every) / 2:
+        lines.append(
+            f"**Stage boundaries** are left out: {no_height} of {len(every)} learning coefficients (all losses and "
+            "groups, at all probes) are not above 0, so that their turns tell of the slope of the loss."
+        )
+    elif len(steps) >= 3:
         found = stage_boundaries(run, chance=chance)
         lines += [
             "**Stage boundaries**, where d llc / d log t changes sign beyond its errors:",

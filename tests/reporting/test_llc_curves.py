@@ -106,3 +106,17 @@ def test_one_chart_has_the_coefficients_of_all_groups(tmp_path):
         write_layout([writer], groups)
     (chart,) = [chart for name, chart in layouts[0]["transitions"].items() if "learning coefficient" in name]
     assert chart == ["Multiline", ["^llc/all$", "^llc/a$"]]
+
+
+@pytest.mark.parametrize("share", [0.4, 0.6])
+def test_boundaries_are_left_out_where_most_coefficients_are_not_above_zero(share):
+    run = run_with_llc()
+    every = 3 * len(STEPS)
+    below = round(share * every)
+    values = np.ones(every)
+    values[:below] = 0.0
+    run["llc"] = ("step", values[: len(STEPS)] + run["llc"].values * 0, run["llc"].attrs)
+    run["group_llc"] = (("step", "group"), values[len(STEPS) :].reshape(-1, 2))
+    words = llc_words(run)
+    assert (f"are left out: {below} of {every} learning coefficients" in words) == (share > 0.5)
+    assert ("d llc / d log t" in words) == (share < 0.5)
