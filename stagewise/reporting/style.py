@@ -13,6 +13,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 SMALL, NORMAL, LARGE = 8.5, 9.5, 11.0
 """Font sizes, points."""
 
+_STRIP = 0.12
+"""Room for a word above and below the curves, of their range."""
+
 
 @dataclass(frozen=True)
 class SettledCurve:
@@ -104,7 +107,7 @@ def fit_to_settled(axes: Axes, curves: Sequence[SettledCurve]) -> None:
         return
     axes.set_ylim(low, high)
     for curve in curves:
-        for out, place, mark in ((curve.values > high, 0.97, "^"), (curve.values < low, 0.03, "v")):
+        for out, place, mark in ((curve.values > high, 0.86, "^"), (curve.values < low, 0.14, "v")):
             axes.plot(
                 curve.steps[out], np.full(out.sum(), place), mark, color=curve.colour, markersize=5, zorder=5,
                 markerfacecolor="white", transform=axes.get_xaxis_transform(), label="_cut off",
@@ -115,6 +118,8 @@ def mark_sides(axes: Axes) -> None:
     """Draws the zero line, words on either side of it, and a light shade where influence is helpful."""
     low, high = axes.get_ylim()
     low, high = min(low, -0.02 * abs(high)), max(high, 0.02 * abs(low))
+    # Strips for the words, so that they cover no curve.
+    low, high = low - _STRIP * (high - low), high + _STRIP * (high - low)
     axes.axhspan(low, 0, color="#EAF3EA", zorder=0, linewidth=0)
     axes.axhline(0, color="#333333", linewidth=0.8, zorder=1)
     axes.set_ylim(low, high)

@@ -88,6 +88,7 @@ class Slider:
         values: cells of each table ``[step][row][column]``: text, background, letters; empty for pictures.
         pictures: a ``data:`` address for each step; empty for tables.
         limit: words for the ends of the colours.
+        borders: of groups in the pictures, as shares of a side.
     """
 
     kind: ClassVar[str] = "slider"
@@ -98,6 +99,7 @@ class Slider:
     rows: tuple[str, ...] = ()
     values: tuple[tuple[tuple[tuple[str, str, str], ...], ...], ...] = ()
     pictures: tuple[str, ...] = ()
+    borders: tuple[float, ...] = ()
 
 
 Block = Text | Items | Heading | Table | Code | Picture | Slider

@@ -1,5 +1,6 @@
 """Settings of a run, and how to repeat it."""
 
+import inspect
 import re
 import shlex
 from collections.abc import Mapping
@@ -10,8 +11,10 @@ import xarray as xr
 import yaml
 
 from stagewise._version import __version__
+from stagewise.probes.config import ProbeConfig
 from stagewise.reporting.html.blocks import Block, Code, Section, Text, table_of
 from stagewise.runs.summary_file import summary_of
+from stagewise.sampling.config import SGLDConfig
 
 _CONFIG = "config.yaml"
 _OF_SWEEP = "groups.csv"
@@ -27,7 +30,12 @@ _MEANINGS = {
     "num_steps_bw_draws": "steps from one draw to the next",
     "batch_size": "of the chains' minibatches",
     "seed": "of the chains",
+    "component": "part of the model whose weights the chains move",
+    "moved_weights": "number of weights that the chains move",
+    "engine": "runs the chains",
+    "max_overhead": "limit on the time of probes over that of training",
 }
+"""Shorter than the docstrings, which explain the others."""
 
 
 def settings_of(run: xr.Dataset) -> dict[str, Any]:
@@ -50,10 +58,23 @@ def settings_section(run: xr.Dataset) -> Section:
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
     """
-    rows = [
-        (name, number(value), _MEANINGS.get(name.removeprefix("sgld."), "")) for name, value in settings_of(run).items()
-    ]
+    rows = [(name, number(value), _meaning(name)) for name, value in settings_of(run).items()]
     return Section("settings", "Settings", (table_of([("setting", "value", "what it is"), *rows]),) if rows else ())
+
+
+def _meaning(name: str) -> str:
+    """Words for a setting, from the docstring of its class where there are no shorter ones."""
+    bare = name.removeprefix("sgld.")
+    return _MEANINGS.get(bare) or _documented(SGLDConfig if name.startswith("sgld.") else ProbeConfig).get(bare, "")
+
+
+def _documented(config: type) -> dict[str, str]:
+    """First clause of each attribute in a Google docstring; empty where Python runs without docstrings."""
+    _, _, listed = (inspect.getdoc(config) or "").partition("Attributes:\n")
+    listed = re.split(r"\n(?=\S)", listed)[0]
+    found = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", listed, flags=re.MULTILINE)
+    plain = ((name, re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", " ".join(words.split()))) for name, words in found)
+    return {name: re.split(r"[;:] |\. |\.$", words.replace("``", "`"))[0] for name, words in plain}
 
 
 def number(value: object) -> str:

@@ -12,7 +12,8 @@ import torch
 
 from stagewise.errors import InputError
 from stagewise.reporting.html.blocks import Section, Text
-from stagewise.reporting.html.repeating import callback_code
+from stagewise.reporting.html.matrices import sample_matrices
+from stagewise.reporting.html.repeating import callback_code, settings_section
 from stagewise.reporting.html.report import OpenedRun, page, write_html_report
 from stagewise.reporting.scores import Score
 from stagewise.runs.open import open_run
@@ -264,3 +265,28 @@ def test_wide_figures_scroll_with_a_visible_edge_on_a_telephone(full, tmp_path):
     style = text.partition("<style>")[2].partition("</style>")[0]
     assert "scroll sideways" in style
     assert re.search(r"\.grid \{ overflow-x: auto; border:", style)
+
+
+def test_every_setting_says_what_it_is(full, tmp_path):
+    _, run = full
+    (table,) = settings_section(run.assign_attrs(moved_weights=3, component="layer0.head1")).blocks
+    assert {name: words for name, _, words in table.rows if not words} == {}
+    meanings = {name: words for name, _, words in table.rows}
+    assert meanings["sgld.max_loss_rise"].startswith("a chain whose mean observed loss rises by more than this")
+    assert meanings["sgld.drift"] == "gradient estimator"
+    assert not any(":class:" in words or "~" in words for words in meanings.values())
+
+
+def test_the_matrix_of_samples_is_sorted_by_group_with_borders(full, tmp_path):
+    _, run = full
+    # "few" holds samples 0 to 2, "many" 2 to 7; mixed, and one in no group.
+    inside = np.array([[0, 1, 0, 0, 1, 0, 0, 0], [1, 1, 1, 0, 0, 1, 1, 1]], dtype=bool)
+    found = sample_matrices(run.assign_coords(in_group=(("group", "sample"), inside)))
+    assert found.borders == (2 / 8, 7 / 8)
+    assert "few (2), many (5), in no group (1)" in found.about
+    order = [1, 4, 0, 2, 5, 6, 7, 3]
+    plain = sample_matrices(run.drop_vars("in_group").isel(sample=order, sample_j=order))
+    assert plain.borders == ()
+    assert plain.pictures == found.pictures
+    _, text = written(tmp_path, full)
+    assert '<i style="left:37.500%;top:0;bottom:0"></i>' in text
