@@ -108,6 +108,8 @@ def fit_to_settled(axes: Axes, curves: Sequence[SettledCurve]) -> None:
     axes.set_ylim(low, high)
     for curve in curves:
         for out, place, mark in ((curve.values > high, 0.86, "^"), (curve.values < low, 0.14, "v")):
+            if not out.any():
+                continue
             axes.plot(
                 curve.steps[out], np.full(out.sum(), place), mark, color=curve.colour, markersize=5, zorder=5,
                 markerfacecolor="white", transform=axes.get_xaxis_transform(), label="_cut off",

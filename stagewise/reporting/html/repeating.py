@@ -32,6 +32,7 @@ _MEANINGS = {
     "seed": "of the chains",
     "component": "part of the model whose weights the chains move",
     "moved_weights": "number of weights that the chains move",
+    "integrator": "step of the chains",
     "engine": "runs the chains",
     "max_overhead": "limit on the time of probes over that of training",
 }
