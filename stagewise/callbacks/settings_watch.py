@@ -159,7 +159,8 @@ class SettingsWatch:
             f"stagewise: at step {step} the curvature ranges from {measured.plain.lam_min:.3g} to "
             f"{measured.plain.lam_max:.3g}; resolved settings of the sampler (to paste): "
             f"{self.config.one_line()}; in Python sgld=SGLDConfig({python}). "
-            f"Curvature may grow later in the run, so it was taken {EARLY_GROWTH:g} times as large; `stagewise calibrate` measures the whole run"
+            f"Curvature may grow later in the run, so it was taken {EARLY_GROWTH:g} times as large; `stagewise "
+            "calibrate` measures the whole run"
         )
         self._tell(check_settings(self.config, *measured.as_lists()), first=True)
 
