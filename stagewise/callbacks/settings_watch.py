@@ -74,7 +74,10 @@ class SettingsWatch:
 
     @property
     def findings(self) -> list[dict[str, Any]]:
-        """Findings that warn, one of each kind, see :meth:`stagewise.calibration.findings.Finding.record`."""
+        """Findings that warn, the strictest of each kind, and ``since`` when that kind was found.
+
+        See :meth:`stagewise.calibration.findings.Finding.record`; ``since`` is a training step.
+        """
         return list(self._findings.values())
 
     def before_probe(
@@ -185,7 +188,8 @@ class SettingsWatch:
             value, before = finding.value, kept["value"]
             if value is None or (value >= before if finding.setting == "lr" else value <= before):
                 return
-        self._findings[finding.name] = finding.record()
+        since = finding.step if kept is None else kept.get("since", kept["step"])
+        self._findings[finding.name] = finding.record() | {"since": since}
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the resolved settings, the last measurement and the reported findings, as plain Python."""

@@ -20,7 +20,8 @@ class Stability:
         lost: training steps of the probes that lost all their chains.
         not_finite: those among them whose losses are not finite at the training weights: the model's fault.
         findings: ``name``, ``step``, ``setting``, ``value`` (to set), ``now`` and ``text`` of each, as
-            :meth:`stagewise.calibration.findings.Finding.record` has them.
+            :meth:`stagewise.calibration.findings.Finding.record` has them, and ``since``, the first step where it was
+            found.
     """
 
     lost: tuple[int, ...] = ()
@@ -50,6 +51,15 @@ class Stability:
     def unstable(self) -> bool:
         """True if lr is beyond the limit of stability."""
         return self._first(_TOO_LARGE[:1]) is not None
+
+    @property
+    def unstable_from(self) -> int | None:
+        """Training step from which lr is known to be beyond the limit of stability; None if it is not.
+
+        Draws of probes from there on are not those of the posterior, even where they look alike from chain to chain.
+        """
+        finding = self._first(_TOO_LARGE[:1])
+        return None if finding is None else int(finding.get("since", finding["step"]))
 
     @property
     def localization(self) -> Mapping[str, Any] | None:

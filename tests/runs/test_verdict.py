@@ -190,7 +190,7 @@ def test_every_flag_of_equilibrium_has_its_place_among_the_causes():
     assert judge(run_of(unsettled=6, flag="rhat, loss_fall, slide"), windows=2).best.setting == "sgld.localization"
 
 
-UNSTABLE = {"name": "unstable", "step": 86, "setting": "lr", "value": 0.001, "now": 0.0019, "text": "too large"}
+UNSTABLE = {"name": "unstable", "step": 1200, "setting": "lr", "value": 0.001, "now": 0.0019, "text": "too large"}
 WEAK = {"name": "thin", "step": 86, "setting": "localization", "value": 300.0, "now": 100.0, "text": "hardly enough"}
 LOST = (1200, 1300, 1400, 1500)
 
@@ -199,9 +199,10 @@ def test_lost_probes_count_among_those_due_and_are_named_with_their_cause():
     found = judge(run_of(error=0.001), windows=2, stability=Stability(LOST, findings=(UNSTABLE,)))
     lost = "4 probes, steps 1,200 to 1,500, lost all their chains: lr 0.0019 is too large for the curvature there"
     assert answers(run_of(error=0.001), stability=Stability(LOST)) == ("partly", "partly", "partly")  # 10 of 14
+    since = "(none from step 1,200 on, where lr 0.0019 is beyond the limit of stability)"
     for reading in (found.positions, found.signs):
-        assert f"10 of 14 probes in equilibrium; {lost}" in reading.why
-    assert "10 of 14 probes in equilibrium, 4 lost" in found.heights.why
+        assert f"10 of 14 probes in equilibrium {since}; {lost}" in reading.why
+    assert f"10 of 14 probes in equilibrium {since}, 4 lost" in found.heights.why
     assert f"**Lost**: 10 of 14 probes were kept. {lost}." in found.text()
     assert (found.record()["probes_due"], found.record()["lost"]) == (14, lost)
     few = judge(run_of(error=0.001), windows=2, stability=Stability((1200,)))
@@ -217,11 +218,24 @@ def test_the_summary_of_a_run_gives_its_lost_probes_and_findings():
     assert judge(run, windows=2).num_lost == 4
 
 
+def test_probes_from_which_on_lr_is_unstable_are_not_the_posteriors_however_alike_their_chains():
+    run = run_of(error=0.001)
+    since = int(run["step"].values[2])
+    steady = Stability(findings=(UNSTABLE | {"since": since},))
+    found = judge(run, windows=2, stability=steady)
+    assert {str(reading.answer) for reading in (found.positions, found.signs, found.heights)} == {"no"}
+    assert f"2 of {run.sizes['step']} probes in equilibrium (none from step {since:,} on, where lr" in found.text()
+    last = Stability(findings=(UNSTABLE | {"since": int(run["step"].values[-1])},))
+    assert judge(run, windows=2, stability=last).positions.answer is Answer.yes  # 9 of 10
+    never = Stability(findings=(UNSTABLE | {"name": "biased"},))
+    assert judge(run, windows=2, stability=never).positions.answer is Answer.yes
+
+
 def test_settings_that_are_not_stable_outrank_all_statistics_of_chains():
     run = run_of(unsettled=6, flag="loss_fall, rhat", heat=0.4, ess=10.0)
     best = judge(run, windows=2, stability=Stability(LOST, findings=(WEAK, UNSTABLE))).best
     assert (best.setting, best.value, best.now) == ("sgld.lr", 0.001, 0.0019)
-    assert "lr times the curvature was too large at step 86; 4 of 14 probes lost all their chains" in best.words
+    assert "lr times the curvature was too large at step 1,200; 4 of 14 probes lost all their chains" in best.words
     assert "and set sgld.localization to 300 or more (100 now)" in best.words
     assert judge(run, windows=2, stability=Stability(findings=(UNSTABLE,))).best.value == 0.001
     weak = judge(run, windows=2, stability=Stability(LOST, findings=(WEAK,)))
