@@ -67,7 +67,7 @@ class ReducedDraws:
 
     @classmethod
     def of(cls, trace: Trace, groups: Groups) -> "ReducedDraws":
-        """Builds features from a trace of losses, or one that a :class:`Reducer` of the same groups reduced."""
+        """Reduces a trace of losses, or takes one that a :class:`Reducer` of the same groups reduced."""
         if trace.reduced is not None:
             return cls.from_reduced(trace.step, trace.chains, trace.reduced)
         reduce = Reducer(groups)
@@ -76,7 +76,7 @@ class ReducedDraws:
 
     @classmethod
     def from_reduced(cls, step: int, chains: tuple[int, ...], rows: Array) -> "ReducedDraws":
-        """Builds features from the output of a :class:`Reducer`, ``[chain, draw, 1 + group, sample]``, nats."""
+        """Takes the output of a :class:`Reducer`, ``[chain, draw, 1 + group, sample]``, nats."""
         whole = rows.astype(np.float64, copy=False)
         return cls(step, chains, whole[:, :, 0].copy(), whole[:, :, 1:].reshape(*whole.shape[:2], -1))
 
@@ -109,7 +109,7 @@ class ReducedDraws:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "ReducedDraws":
-        """Builds features from what :meth:`state_dict` saved."""
+        """Loads what :meth:`state_dict` saved."""
         return cls(
             state["step"],
             tuple(state["chains"]),

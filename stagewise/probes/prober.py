@@ -254,9 +254,7 @@ class Prober:
         if measured is None:
             return None, trace
         reference = self.carried.references.for_step(step)
-        result = assemble(
-            measured, reference, self.groups, positions=self.subject.positions, centering=self._config.centering
-        )
+        result = self.assemble(measured, reference)
         # Last, so that a failed probe is not a reference.
         if measured.usable:
             self.carried.references.add(measured.features)

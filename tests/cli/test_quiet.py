@@ -1,4 +1,4 @@
-"""What an ordinary run says: nothing foreign that nobody can act on; what concerns the user still comes through."""
+"""Words of an ordinary run: nothing foreign that nobody can act on; what concerns the user still comes through."""
 
 import logging
 import subprocess

@@ -28,7 +28,7 @@ def offline(monkeypatch):
 
 
 def fill_cache(cache: Path, name: str, steps) -> None:
-    """What downloads of some revisions leave behind; steps, or names of revisions by step."""
+    """A cache as downloads of some revisions leave it; steps, or names of revisions by step."""
     revisions = steps if isinstance(steps, dict) else {step: f"step{step}" for step in steps}
     folder = cache / f"models--{name.replace('/', '--')}"
     (folder / "refs").mkdir(parents=True)
