@@ -11,12 +11,12 @@ from lightning.pytorch import Trainer
 from stagewise.callbacks.influence import InfluenceCallback
 from stagewise.errors import InputError
 from stagewise.influence.groups import Groups
-from stagewise.interventions.group_weights import check_names
+from stagewise.interventions.check_weights import check_names
 from stagewise.interventions.influence_table import InfluenceTable
-from stagewise.interventions.plan import Plan
 from stagewise.interventions.policy import Policy, ProportionalToInfluence
-from stagewise.interventions.windows import LIVE_KINDS, Live
-from stagewise.phases.online import Direction, Event, EventKind, OnlineDetector
+from stagewise.interventions.weight_plan import Plan
+from stagewise.interventions.window_sources import LIVE_KINDS, Live
+from stagewise.phases.online_detector import Direction, Event, EventKind, OnlineDetector
 from stagewise.phases.signal import Kind, Signal
 
 

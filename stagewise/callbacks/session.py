@@ -5,9 +5,9 @@ from collections.abc import Callable
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
-from stagewise.callbacks.attempt import attempt
 from stagewise.callbacks.faults import PROBE, Faults
 from stagewise.callbacks.outcome import Outcome, told_to_all
+from stagewise.callbacks.probe_attempt import attempt
 from stagewise.callbacks.probe_sources import FirstBatch
 from stagewise.callbacks.ranks import Ranks
 from stagewise.callbacks.reporter import Reporter

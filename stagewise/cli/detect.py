@@ -15,7 +15,7 @@ from stagewise.files.writing import refuse_below_file, write_json
 from stagewise.phases.detection import detect
 from stagewise.phases.no_window import why_no_window
 from stagewise.phases.offline import MIN_PROMINENCE
-from stagewise.phases.online import DetectorConfig, Direction
+from stagewise.phases.online_detector import DetectorConfig, Direction
 from stagewise.phases.signal import Kind, Signal
 from stagewise.phases.signal_table import signal_table
 from stagewise.phases.stage_boundaries import StageBoundary, not_above_zero, stage_boundaries

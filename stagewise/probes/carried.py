@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagewise.influence.baselines.tracin import TracIn
-from stagewise.influence.reduced_draws import ReducedDraws
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.probes.references import References
 
 
@@ -76,7 +76,7 @@ class News(NamedTuple):
     """
 
     steps: list[int]
-    newest: ReducedDraws | None
+    newest: GroupDraws | None
     tracin: dict[str, Any]
     num_probes: int
 

@@ -156,16 +156,16 @@ _NOT_FINITE = "look at the model, and at roots, norms and logarithms at zero in 
 _DRAWS_NOT_FINITE = "lower sgld.lr or raise sgld.localization"
 
 
-def without_larger_lr(advice: str) -> str:
+def without_larger_lr(words: str) -> str:
     """Returns advice without that to raise lr, for a run whose lr is too large.
 
     Args:
-        advice: of a flag, or its words.
+        words: of the advice.
     """
-    return advice.replace(_RAISE_LR, "")
+    return words.replace(_RAISE_LR, "")
 
 
-def remedy(flag: str) -> str:
+def advice(flag: str) -> str:
     """Returns the advice for a flag.
 
     Args:
@@ -175,10 +175,10 @@ def remedy(flag: str) -> str:
         InputError: unknown flag.
     """
     not_finite = f"{_NOT_FINITE}; where it is the draws, {_DRAWS_NOT_FINITE}"
-    advice = {"not_finite": not_finite} | {check.name: check.advice for check in _CHECKS}
-    if flag not in advice:
+    known = {"not_finite": not_finite} | {check.name: check.advice for check in _CHECKS}
+    if flag not in known:
         raise InputError(f"got flag {flag!r}; expected one of {', '.join(FLAG_NAMES)}; see FLAG_NAMES")
-    return advice[flag]
+    return known[flag]
 
 
 def find_flags(

@@ -10,9 +10,9 @@ import xarray as xr
 from arviz_stats.base import array_stats
 from torch import Tensor, nn
 
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.influence.groups import Groups
 from stagewise.influence.llc import MeanLosses, llc, llc_remarks, mean_losses_of
-from stagewise.influence.reduced_draws import ReducedDraws
 from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, ResolvedSGLD
@@ -88,7 +88,7 @@ class LearningCoefficient:
         trace = self._sampler.run(step, second_moments, numbers=self._numbers)
         return trace, time.perf_counter() - start
 
-    def measure(self, trace: Trace, features: ReducedDraws, parts: Sequence[tuple[Trace, float]]) -> xr.Dataset:
+    def measure(self, trace: Trace, features: GroupDraws, parts: Sequence[tuple[Trace, float]]) -> xr.Dataset:
         """Returns variables of a probe's data set.
 
         Args:

@@ -15,9 +15,9 @@ from stagewise._version import __version__
 from stagewise.batches import to_device
 from stagewise.checks.bounds import check_arguments
 from stagewise.influence.control import control_influence
+from stagewise.influence.group_draws import GroupDraws, Reducer
 from stagewise.influence.groups import Groups
-from stagewise.influence.reduced_draws import ReducedDraws, Reducer
-from stagewise.influence.token_sums import TokenSums
+from stagewise.influence.token_bif_sums import TokenSums
 from stagewise.losses.contract import LossFn
 from stagewise.probes.assembly import Measured, assemble
 from stagewise.probes.axes import TOKEN_AXES
@@ -302,7 +302,7 @@ class Prober:
         trace = parts[0].trace if len(parts) == 1 else merge_traces([part.trace for part in parts])
         if not trace.chains:
             return None, trace
-        features = ReducedDraws.of(trace, self.subject.reduced)
+        features = GroupDraws.of(trace, self.subject.reduced)
         own = xr.Dataset({"group_loss": ("group", self.groups.means(trace.anchor_loss), {"units": "nats"})})
         if self._token_rows is not None:
             tokens = TokenSums(self._token_rows)
@@ -314,7 +314,7 @@ class Prober:
         own = own.assign(self.baselines.measure(module, step, lr_sum, self.carried.tracin))
         if control:
             free = merge_traces([part.control for part in parts if part.control is not None])
-            reduced = ReducedDraws.of(free, self.subject.reduced)
+            reduced = GroupDraws.of(free, self.subject.reduced)
             own = own.assign(control_influence(features, reduced, self.groups, centering=self._config.centering))
         flags = add_chain_facts(own, trace, features, self.groups, sgld=self._sgld, config=self._config)
         features = replace(features, equilibrated=bool(own["equilibrated"]))
@@ -341,7 +341,7 @@ class Prober:
         free = self._sampler.run(step, second_moments, numbers=self._numbers, control=True, reduce=reduce)
         return _Part(trace, tokens, llc, free)
 
-    def assemble(self, measured: Measured, reference: ReducedDraws | None) -> xr.Dataset:
+    def assemble(self, measured: Measured, reference: GroupDraws | None) -> xr.Dataset:
         """Returns the data set of a measurement, with influence split against a reference; needs no module.
 
         Args:

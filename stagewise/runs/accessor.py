@@ -11,7 +11,7 @@ from stagewise.errors import InputError, require
 from stagewise.influence.chain_counts import chain_counts
 from stagewise.phases.detection import detect
 from stagewise.phases.offline import MIN_PROMINENCE
-from stagewise.phases.online import DetectorConfig
+from stagewise.phases.online_detector import DetectorConfig
 from stagewise.phases.signal import Kind, Signal
 from stagewise.phases.signal_table import signal_table
 from stagewise.phases.stage_boundaries import StageBoundary, stage_boundaries

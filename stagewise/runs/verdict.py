@@ -7,11 +7,11 @@ from typing import Any
 
 import xarray as xr
 
-from stagewise.probes.flags import Thresholds, remedy, without_larger_lr
+from stagewise.probes.flags import Thresholds, advice, without_larger_lr
+from stagewise.runs.best_setting import Remedy, best_remedy, stable_settings
 from stagewise.runs.control import ControlFindings, control_findings
 from stagewise.runs.equilibrium import flag_counts, settled_probes
 from stagewise.runs.evidence import RunFigures, run_figures
-from stagewise.runs.remedies import Remedy, best_remedy, stable_settings
 from stagewise.runs.stability import Stability, stability_of
 
 MOST, HALF = 0.8, 0.5
@@ -162,8 +162,8 @@ def judge(
     limits = thresholds or Thresholds()
     counted = ({} if run is None else flag_counts(run)) if flags is None else flags
     ordered = sorted(counted.items(), key=lambda entry: (-entry[1], entry[0]))
-    advice = {name: remedy(name) if steady.lr is None else without_larger_lr(remedy(name)) for name, _ in ordered}
-    remedies = {name: (count, advice[name]) for name, count in ordered}
+    told = {name: advice(name) if steady.lr is None else without_larger_lr(advice(name)) for name, _ in ordered}
+    remedies = {name: (count, told[name]) for name, count in ordered}
     if run is None or "group_bif" not in run:
         kept = 0 if run is None else run.sizes["step"]
         why = "No probe with group influence was kept" + (f"; {steady.words}" if steady.words else "")

@@ -165,7 +165,7 @@ class ChainSampler:
             step: training step, kept in the trace and, without common noise, part of the seed.
             second_moments: of Adam, by parameter name, for ``AdamMoments``.
             on_draw: called with the number of the chain and the losses ``[sample(, token)]`` at each draw, e.g.
-                :class:`~stagewise.influence.token_sums.TokenSums`.
+                :class:`~stagewise.influence.token_bif_sums.TokenSums`.
             numbers: of the chains to run, increasing; all ``config.num_chains`` if None; may be empty. Draws of a chain
                 do not depend on the others.
             control: run without the loss, with the same noise, see :func:`~stagewise.sampling.sgld.loss_free`.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stagewise.errors import InputError
-from stagewise.phases.online import DetectorConfig
+from stagewise.phases.online_detector import DetectorConfig
 
 AT_ONCE = {"min_z": 2.75, "num_probes": 1, "max_length": 100}
 DOCUMENTED = [

@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from stagewise.probes.flags import EQUILIBRIUM_FLAGS, Thresholds, remedy
+from stagewise.probes.flags import EQUILIBRIUM_FLAGS, Thresholds, advice
 from stagewise.reporting.run_report import write_run_report
+from stagewise.runs.best_setting import _CAUSES
 from stagewise.runs.evidence import run_figures
-from stagewise.runs.remedies import _CAUSES
 from stagewise.runs.stability import Stability
 from stagewise.runs.verdict import Answer, judge
 from tests.runs.controlled_run import controlled_run
@@ -149,7 +149,7 @@ def test_a_run_of_an_earlier_version_is_told_as_such_and_claims_no_height():
     found = judge(flipping_run(), windows=2, flags={"rhat": 2})
     assert (found.positions.answer, found.heights.answer) == (Answer.partly, Answer.no)
     assert "earlier version that does not record" in found.signs.why
-    assert found.flags == {"rhat": (2, remedy("rhat"))}
+    assert found.flags == {"rhat": (2, advice("rhat"))}
 
 
 def test_a_run_without_probes_tells_nothing():
@@ -167,8 +167,8 @@ def test_text_and_record_say_the_same_and_name_every_flag_with_its_remedy():
         assert record[name]["why"] in record["text"]
     assert record["best"]["words"] in record["text"]
     for name in ("rhat", "slide"):
-        assert record["flags"][name] == {"probes": 6, "remedy": remedy(name)}
-        assert f"- {name}, 6 of 10 probes: {remedy(name)}" in record["text"]
+        assert record["flags"][name] == {"probes": 6, "remedy": advice(name)}
+        assert f"- {name}, 6 of 10 probes: {advice(name)}" in record["text"]
 
 
 def test_the_report_begins_with_the_verdict_that_the_run_wrote_or_with_one_of_its_own(tmp_path):

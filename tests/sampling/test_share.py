@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from stagewise.errors import InputError
-from stagewise.influence.token_sums import TokenSums
+from stagewise.influence.token_bif_sums import TokenSums
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.share import ALONE, ChainShare

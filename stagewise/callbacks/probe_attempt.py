@@ -1,7 +1,6 @@
 """A single attempt at a probe, collective over ranks, repeated with smaller chunks if memory runs out."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import TypeVar
 
 from lightning.pytorch import LightningModule
@@ -47,16 +46,17 @@ def attempt(
     mark = carried.mark()
     error: BaseException | None = None
 
-    def isolated() -> T:
-        with metrics_refused(module), nullcontext() if ranks.alone else ranks.as_rank_zero(module):
+    def as_rank_zero() -> T:
+        with metrics_refused(module), ranks.as_rank_zero(module):
             return probe()
 
     for tries_left in (1, 0):
         try:
             if ranks.alone:
-                return isolated()
+                with metrics_refused(module):
+                    return probe()
             ranks.begin()
-            return ranks.each(isolated)
+            return ranks.each(as_rank_zero)
         except RankLeftError:
             raise
         except AgreedFault as fault:

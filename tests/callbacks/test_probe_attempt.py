@@ -4,8 +4,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from stagewise.callbacks.attempt import attempt
 from stagewise.callbacks.faults import Faults, OtherRankError
+from stagewise.callbacks.probe_attempt import attempt
 from stagewise.callbacks.ranks import AgreedFault, RankLeftError, Ranks
 from stagewise.errors import InputError
 from tests.callbacks.runs import Regression
