@@ -1,6 +1,6 @@
 """Heat of minibatch noise in a chain, in the direction of the losses' gradient."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ def minibatch_heat(
     lr: float,
     nbeta: float,
     preconditioner: Preconditioner | None = None,
+    total: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Returns the variance that minibatch noise adds to a step in a direction u, over that of the injected noise.
 
@@ -31,6 +32,7 @@ def minibatch_heat(
         lr: step size.
         nbeta: of the target.
         preconditioner: P; None is P = 1.
+        total: sums over the processes that hold the other weights; None where the vectors have all.
 
     Returns:
         ``[chain]``, pure numbers; zero for a zero direction.
@@ -38,5 +40,8 @@ def minibatch_heat(
     scaled = direction if preconditioner is None else preconditioner.times(direction)
     along = torch.stack([(gradient.double() * scaled.double()).sum(dim=-1) for gradient in gradients])
     length = (direction.double() * scaled.double()).sum(dim=-1)
+    if total is not None:
+        *parts, length = total(torch.stack([*along, length]))
+        along = torch.stack(parts)
     heat = along.var(dim=0) * (lr * nbeta**2 / 4) / length
     return torch.where(length > 0, heat, 0.0)

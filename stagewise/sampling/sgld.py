@@ -18,6 +18,7 @@ from stagewise.sampling.heat import NUM_GRADIENTS, minibatch_heat
 from stagewise.sampling.posterior import LocalPosterior
 from stagewise.sampling.preconditioners.diagonal import Preconditioner, RMSprop, RunningRMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
+from stagewise.sampling.sharding import Sharding
 from stagewise.sampling.streams import Streams
 
 
@@ -180,6 +181,7 @@ def walk(
     *,
     fixed: Preconditioner | None = None,
     measure_noise: bool = True,
+    sharding: Sharding | None = None,
 ) -> Walk:
     """Runs the chains of an engine in lockstep.
 
@@ -194,8 +196,12 @@ def walk(
         recorder: of the losses of their draws.
         fixed: constant preconditioner; RMSprop is built here.
         measure_noise: measure the heat of the minibatches, by some additional gradients; NaN if False.
+        sharding: of the processes that run the chain together; None for one.
     """
     num_chains, num_weights = engine.state.shape
+    norm = _norms if sharding is None else sharding.norms
+    if sharding is not None:
+        num_weights = int(sharding.total(torch.tensor(num_weights)))
     burnin, spacing = config.burnin_steps, config.steps_bw_draws
     posterior = config.posterior
     averaged = config.integrator is Integrator.leimkuhler_matthews
@@ -213,13 +219,14 @@ def walk(
     for index in range(config.num_steps):
         # Gradients without effect on the draws are not evaluated, and cannot fail.
         gradient = estimate(streams.minibatches()) if evaluates else nothing.zero_()
-        norms[index] = torch.linalg.vector_norm(gradient, dim=1)
+        norms[index] = norm(gradient)
         burning_in = index < burnin
         if adapting is not None and rms_settings is not None and (burning_in or not rms_settings.frozen):
             adapting.update(gradient)
             preconditioner = adapting.preconditioner()
         if measure_noise and evaluates and index == config.num_steps - 1:
-            excess = _minibatch_noise(engine, estimate, streams, gradient, preconditioner, config)
+            total = None if sharding is None else sharding.total
+            excess = _minibatch_noise(engine, estimate, streams, gradient, preconditioner, config, total)
         noises = streams.two_noises() if averaged else (streams.noise(),)
         sgld_step_(
             engine.state,
@@ -243,7 +250,7 @@ def walk(
                 if not -math.inf < nats <= config.max_loss_rise:
                     why = f"mean loss rose by {nats:.3g} nats (limit {config.max_loss_rise:g})"
                     failed.setdefault(chain, f"{why} at draw {draw} of {config.num_draws}")
-            distance[:, draw] = torch.linalg.vector_norm(engine.state - engine.anchor, dim=1)
+            distance[:, draw] = norm(engine.state - engine.anchor)
         if len(failed) == num_chains:
             break
     rms = norms.double().square().mean(dim=0).div(num_weights).sqrt()
@@ -255,6 +262,10 @@ def walk(
         minibatch_noise=excess.double().cpu().numpy(),
         failed=failed,
     )
+
+
+def _norms(vectors: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(vectors, dim=1)
 
 
 def _start_(engine: Engine, streams: Streams, config: ResolvedSGLD, fixed: Preconditioner | None) -> None:
@@ -296,6 +307,7 @@ def _minibatch_noise(
     gradient: Tensor,
     preconditioner: Preconditioner | None,
     config: ResolvedSGLD,
+    total: Callable[[Tensor], Tensor] | None,
 ) -> Tensor:
     """Estimates the heat ``[chain]`` at the chains' current weights; ``gradient`` is one of the estimates."""
     minibatches = [streams.minibatches() for _ in range(NUM_GRADIENTS - 1)]
@@ -303,4 +315,6 @@ def _minibatch_noise(
         return gradient.new_zeros(len(gradient))
     gradients = [gradient, *(estimate(rows) for rows in minibatches)]
     direction = engine.observed_gradient()
-    return minibatch_heat(gradients, direction, lr=config.lr, nbeta=config.nbeta, preconditioner=preconditioner)
+    return minibatch_heat(
+        gradients, direction, lr=config.lr, nbeta=config.nbeta, preconditioner=preconditioner, total=total
+    )
