@@ -1,4 +1,4 @@
-"""Parameters in shards, as ``torch.distributed.fsdp.fully_shard`` (FSDP2) leaves them: DTensors and their local part."""
+"""Parameters in shards, as ``fully_shard`` (FSDP2) of torch leaves them: DTensors, each with a local part."""
 
 import sys
 from typing import Any

@@ -32,6 +32,7 @@ from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, ResolvedSGLD, SGLDConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.selection import Masks
+from stagewise.sampling.sharding import Sharding
 from stagewise.sampling.share import ALONE, ChainShare
 from stagewise.sampling.target import ForwardContext, Target
 from stagewise.sampling.trace import Trace, merge_traces
@@ -287,7 +288,7 @@ class Prober:
         self.carried.num_probes = number + 1
         every = self._config.control_every
         control = every is not None and number % every == 0
-        if self.engine is None and self._share.world_size > 1:
+        if self.engine is None and self._share.world_size > 1 and not self._share.together:
             # One choice for all: it is timed, and kept over the run.
             self._sampler.settle_engine(
                 self._share.decide(lambda: self._sampler.choose_engine(max(1, len(self._numbers))))
@@ -298,6 +299,8 @@ class Prober:
         else:
             parts = self._share.collect(lambda: self._run(step, second_moments, mine, control=control))
         if parts is None:
+            if self._share.together and mine[0].chains:
+                self.baselines.accompany(module)
             return None, mine[0]
         trace = parts[0].trace if len(parts) == 1 else merge_traces([part.trace for part in parts])
         if not trace.chains:
@@ -389,6 +392,7 @@ def target_of(
     *,
     masks: Masks | None = None,
     forward_context: ForwardContext = nullcontext,
+    sharding: Sharding | None = None,
 ) -> Target:
     """Returns the target of the probes: the sets on the module's device, in chunks.
 
@@ -399,6 +403,7 @@ def target_of(
         config: the measurement.
         masks: entries of parameters that move; None for those of the sampler.
         forward_context: entered around each forward pass (autocast).
+        sharding: processes that hold the module's weights in shards; None where each holds them whole.
     """
     observed, sampling = to_device((data.observed, data.sampling), next(module.parameters()).device)
-    return Target(loss_fn, observed, sampling, masks, config.chunk_size, forward_context)
+    return Target(loss_fn, observed, sampling, masks, config.chunk_size, forward_context, sharding)

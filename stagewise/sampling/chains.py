@@ -28,8 +28,8 @@ from stagewise.sampling.preconditioners.ekfac_checks import refuse_masks
 from stagewise.sampling.preconditioners.ekfac_factors import ekfac_preconditioner
 from stagewise.sampling.row_noise import RowStreams
 from stagewise.sampling.selection import Masks
-from stagewise.sampling.sharded_weights import ShardedWeights, weights_of, while_moving
 from stagewise.sampling.sgld import OnDraw, Recorder, Reduce, Walk, loss_free, needs_gradients, walk
+from stagewise.sampling.sharded_weights import ShardedWeights, weights_of, while_moving
 from stagewise.sampling.streams import Streams, partition
 from stagewise.sampling.target import ForwardContext, Target
 from stagewise.sampling.trace import NOT_FINITE_HERE, Trace

@@ -29,7 +29,8 @@ from stagewise import (
     open_run,
 )
 from stagewise.callbacks.hosts import HostCallback, is_a
-from stagewise.callbacks.trainer_facts import max_steps, refuse_sharding
+from stagewise.callbacks.sharded_run import refuse_sharding
+from stagewise.callbacks.trainer_facts import max_steps
 from stagewise.loading.loader import ResumableLoader
 from tests.callbacks.runs import EVERY_2, SGLD, regression_data
 

@@ -15,8 +15,8 @@ from stagewise.sampling.sharding import Sharding
 class ShardedEngine(SequentialEngine):
     """Runs one chain over all processes, each of which evaluates its share of the samples of every batch.
 
-    Vectors over weights are this process's part of them; losses are those of all samples, the same on each process. Used
-    within :meth:`~stagewise.sampling.sharded_weights.ShardedWeights.moving`.
+    Vectors over weights are this process's part of them; losses are those of all samples, the same on each process.
+    Used within :meth:`~stagewise.sampling.sharded_weights.ShardedWeights.moving`.
     """
 
     def __init__(
