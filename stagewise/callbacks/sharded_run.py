@@ -30,6 +30,24 @@ def refuse_sharding(trainer: Trainer) -> None:
         )
 
 
+def refuse_shards(trainer: Trainer, module: LightningModule, name: str) -> None:
+    """Refuses weights in shards of any kind, for a callback that reads whole weights.
+
+    Args:
+        trainer: of the run.
+        module: as the strategy has set it up.
+        name: of the callback.
+
+    Raises:
+        InputError: the strategy shards the weights.
+    """
+    if is_a(trainer.strategy, *_REFUSED) or any(is_sharded(parameter) for parameter in module.parameters()):
+        raise InputError(
+            f"got {name} and {type(trainer.strategy).__name__}, which keeps weights in shards; expected whole weights "
+            f"(single device, DDP), whose matrices it reads; leave {name} out"
+        )
+
+
 def sharding_of(module: LightningModule, ranks: Ranks, sgld: SGLDConfig, probe: ProbeConfig) -> Sharding | None:
     """Returns how the ranks evaluate a module in shards together; None where each holds all weights.
 
