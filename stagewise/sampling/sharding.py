@@ -52,7 +52,7 @@ class Sharding:
 
     def part(self, batch: Batch) -> tuple[Batch, bool]:
         """Returns this process's samples of a batch; where there are none, the first sample, and False."""
-        rows = torch.arange(self.rank, num_samples(batch), self.world_size)
+        rows = torch.tensor(range(self.rank, num_samples(batch), self.world_size), dtype=torch.int64)
         return (take(batch, rows), True) if len(rows) else (take(batch, torch.zeros(1, dtype=torch.int64)), False)
 
     def joined(self, losses: Losses, size: int) -> Losses:
