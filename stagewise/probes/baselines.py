@@ -70,7 +70,13 @@ class Baselines:
         """
         found: Variables = {}
         if self._config.gradient_dot:
-            dot = self._dot(module)
+            dot = graddot.gradient_dot(
+                module,
+                self._target,
+                self._groups,
+                num_folds=self._config.gradient_dot_folds,
+                block_size=self._gradient_block,
+            )
             found["graddot"] = (_AXES, dot, {"units": graddot.UNITS, "sign": graddot.SIGN, "pairs": self._pairs})
             total = tracin.add_probe(dot, step, lr_sum, defined=self._groups.has_pairs)
             if total is not None:
@@ -78,20 +84,6 @@ class Baselines:
         if self._config.damped_influence:
             found["damped_influence"] = self._damped(module)
         return found
-
-    def accompany(self, module: nn.Module) -> None:
-        """Takes part in the passes of another process that measures, over weights in shards."""
-        if self._config.gradient_dot:
-            self._dot(module)
-
-    def _dot(self, module: nn.Module) -> np.ndarray:
-        return graddot.gradient_dot(
-            module,
-            self._target,
-            self._groups,
-            num_folds=self._config.gradient_dot_folds,
-            block_size=self._gradient_block,
-        )
 
     @cached_property
     def _pairs(self) -> str:

@@ -300,7 +300,8 @@ class Prober:
             parts = self._share.collect(lambda: self._run(step, second_moments, mine, control=control))
         if parts is None:
             if self._share.together and mine[0].chains:
-                self.baselines.accompany(module)
+                # For the passes that the first process cannot make alone; adds nothing to TracIn.
+                self.baselines.measure(module, step, None, self.carried.tracin)
             return None, mine[0]
         trace = parts[0].trace if len(parts) == 1 else merge_traces([part.trace for part in parts])
         if not trace.chains:

@@ -142,6 +142,8 @@ class Subject:
         own = self.config.llc.own_sgld(sgld)
         if own is not None:
             found["llc"] = repr(own)
+        if self.target.sharding is not None:
+            found["noise"] = "by rows of parameters in shards"
         masks = self.target.selection
         return found | {"masks": masks_digest(masks)} if isinstance(masks, Mapping) else found
 
