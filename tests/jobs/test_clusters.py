@@ -69,9 +69,7 @@ def test_a_backend_without_a_cluster_is_refused_by_name(name):
 def test_a_sweep_on_a_cluster_finds_what_one_process_finds(backend, alone, tmp_path):
     checkpoints, expected = alone
     lines: list[str] = []
-    config = tiny_config(
-        tmp_path, checkpoints, circuits=CircuitSettings(enabled=False), num_workers=2, backend=backend
-    )
+    config = tiny_config(tmp_path, checkpoints, circuits=CircuitSettings(enabled=False), num_workers=2, backend=backend)
     swept(config, lines.append)
     assert len(lines) == 3  # the cost, and two cells
     found, expected = open_run(config.output), expected.copy()
