@@ -114,10 +114,11 @@ def _has_client(distributed: Any) -> bool:
 def _on_ray(
     compute: Callable[..., T], tasks: Sequence[tuple[Any, ...]], num_workers: int, num_gpus: int
 ) -> Iterator[T]:
-    # Not by joblib: Ray's backend for it hands nothing out before the last task has ended.
+    # Not by joblib: Ray's backend for it cannot hand results out as they end.
     ray = importlib.import_module("ray")
     call = ray.remote(num_cpus=1, num_gpus=num_gpus)(compute)
-    left, running = list(reversed(tasks)), []
+    left = list(reversed(tasks))
+    running: list[Any] = []
     while left or running:
         while left and len(running) < num_workers:
             running.append(call.remote(*left.pop()))
