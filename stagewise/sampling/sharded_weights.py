@@ -11,7 +11,7 @@ from stagewise.isolation import with_weights
 from stagewise.isolation.shards import local, recover, reshard
 from stagewise.sampling.row_noise import Stretch
 from stagewise.sampling.selection import Entries, Selection, trainable
-from stagewise.sampling.sharding import Sharding
+from stagewise.sampling.sharding import Sharding, check_spread
 from stagewise.sampling.target import Target
 from stagewise.sampling.weights import FlatWeights
 
@@ -89,7 +89,11 @@ class ShardedWeights(FlatWeights):
         """Runs ``body``, which may move the weights; on every way out each shard has its own bits again.
 
         Processes meet before each module that gathers, see :class:`~stagewise.sampling.sharding.Sharding`.
+
+        Raises:
+            InputError: see :func:`~stagewise.sampling.sharding.check_spread`.
         """
+        check_spread(self._module)
         own = [shard.clone() for shard in self.leaves.values()]
         try:
             with self._sharding.meeting(self._module):

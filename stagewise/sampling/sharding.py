@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -130,10 +131,26 @@ def check_shards(module: nn.Module, world_size: int) -> None:
                 f"got a hook on the gradient of {name!r}, as of an optimizer that steps within the backward pass; "
                 f"expected none, or a probe would train; step after the backward pass, or {advice}"
             )
-    for child in sharded:
-        for group in child._get_fsdp_state()._fsdp_param_groups:
-            if group.gradient_divide_factor is not None:
-                raise InputError(
-                    f"got set_gradient_divide_factor({group.gradient_divide_factor:g}); expected gradients that are "
-                    f"averaged over the processes; leave it out, or {advice}"
-                )
+    for group in _groups(module):
+        if group.gradient_divide_factor is not None:
+            raise InputError(
+                f"got set_gradient_divide_factor({group.gradient_divide_factor:g}); expected gradients that are "
+                f"averaged over the processes; leave it out, or {advice}"
+            )
+
+
+def check_spread(module: nn.Module) -> None:
+    """Refuses a module that would keep its gradients to each process at its next backward pass.
+
+    Raises:
+        InputError: such a module.
+    """
+    if not all(group.reduce_grads and group.all_reduce_grads for group in _groups(module)):
+        raise InputError(
+            "got a module after set_requires_gradient_sync(False); expected one that spreads its gradients, as after a "
+            "step of the optimizer; set it to True for the last batch of a step"
+        )
+
+
+def _groups(module: nn.Module) -> list[Any]:
+    return [group for child in sharded_modules(module) for group in child._get_fsdp_state()._fsdp_param_groups]

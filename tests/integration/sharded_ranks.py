@@ -10,6 +10,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 from torch.distributed.fsdp import fully_shard
@@ -105,6 +106,7 @@ def settings(name):
     return {
         "without": {"enabled": False},
         "full": {"probe": FULL},
+        "resumed": {"probe": FULL},
         "adam": {"sgld": ADAM},
         "before": {"loss_fn": Failing("before", KeyError("on this rank alone"))},
         "within": {"loss_fn": Failing("within", KeyError("on this rank alone"))},
@@ -126,7 +128,7 @@ def noise_by_rows():
     return streams
 
 
-def run(name, folder, *, ranks):
+def run(name, folder, *, ranks, ckpt=None):
     """One run of six steps, with a probe at every second one."""
     given = settings(name)
     weights = Weights()
@@ -145,17 +147,16 @@ def run(name, folder, *, ranks):
         devices=ranks,
         strategy=strategy() if ranks > 1 else "auto",
         max_steps=6,
-        callbacks=[weights, influence],
+        callbacks=[weights, influence, ModelCheckpoint(folder / "checkpoints", every_n_train_steps=3, save_top_k=-1)],
         default_root_dir=folder,
         enable_progress_bar=False,
         enable_model_summary=False,
-        enable_checkpointing=False,
     )
     plain = chains.Streams
     if ranks == 1:
         chains.Streams = noise_by_rows()
     try:
-        trainer.fit(Net(sharded=ranks > 1), DataLoader(regression_data(), 4))
+        trainer.fit(Net(sharded=ranks > 1), DataLoader(regression_data(), 4), ckpt_path=ckpt)
     finally:
         chains.Streams = plain
         folder.mkdir(exist_ok=True, parents=True)
@@ -166,5 +167,7 @@ if __name__ == "__main__":
     from tests.integration import sharded_ranks  # its loss has the name that it has in other processes
 
     torch.set_num_threads(1)
+    base = Path(sys.argv[1])
     for asked in sys.argv[2:]:
-        sharded_ranks.run(asked, Path(sys.argv[1]) / asked, ranks=2)
+        begun = next((base / "full" / "checkpoints").glob("*step=3.ckpt")) if asked == "resumed" else None
+        sharded_ranks.run(asked, base / asked, ranks=2, ckpt=begun)

@@ -12,7 +12,7 @@ from tests.integration.sharded_ranks import run
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
-RUNS = ["without", "full", "adam", "before", "within", "after"]
+RUNS = ["without", "full", "resumed", "adam", "before", "within", "after"]
 TIMES = ("seconds", "llc_seconds")
 
 
@@ -56,11 +56,19 @@ def test_results_are_those_of_whole_weights_with_the_same_noise(base, tmp_path, 
             assert found in shards, found
 
 
+def test_a_run_goes_on_from_a_checkpoint_of_shards_as_if_it_had_not_ended(base):
+    left, right = opened(base / "resumed", trace=True), opened(base / "full", trace=True)
+    assert right["step"].values.tolist() == left["step"].values.tolist() == [2, 4, 6]
+    for variable in set(right.variables) - set(TIMES):
+        np.testing.assert_array_equal(left[variable].values, right[variable].values, err_msg=str(variable))
+
+
 @pytest.mark.parametrize("name", [name for name in RUNS if name != "without"])
 def test_training_is_left_bit_for_bit_on_every_rank(base, name):
     for probed, bare in zip(facts(base, name), facts(base, "without"), strict=True):
         assert len(bare["weights"]) == 6
-        for left, right in zip(probed["weights"], bare["weights"], strict=True):
+        begun = 3 if name == "resumed" else 0
+        for left, right in zip(probed["weights"], bare["weights"][begun:], strict=True):
             assert all(map(torch.equal, left, right))
 
 

@@ -12,6 +12,7 @@ from unittest import mock
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Shard, distribute_tensor
@@ -74,6 +75,7 @@ class Case:
     chunk_size: int | None = None
     sampling: object = field(default_factory=lambda: DRIVING)
     dtype: torch.dtype = torch.float32
+    recomputes: bool = False
 
 
 CASES = {
@@ -90,6 +92,7 @@ CASES = {
     "some": Case(replace(SGLD, parameters=["first.*", "last.weight"], start="anchor")),
     "half": Case(dtype=torch.bfloat16),
     "double": Case(dtype=torch.float64),
+    "recomputed": Case(recomputes=True),
 }
 
 
@@ -97,7 +100,9 @@ def moments(module):
     return {name: numbers(*value.shape, seed=7).square() for name, value in module.named_parameters()}
 
 
-def shard(module, mesh):
+def shard(module, mesh, *, recomputes=False):
+    if recomputes:
+        module.first, module.middle = checkpoint_wrapper(module.first), checkpoint_wrapper(module.middle)
     for part in (module.first, module.middle, module.last, module):
         fully_shard(part, mesh=mesh)
     return module
@@ -143,7 +148,7 @@ def main(rank, port, file):
     found = {}
     for name, case in CASES.items():
         whole = moments(Net())
-        module = shard(Net(case.dtype), mesh)
+        module = shard(Net(case.dtype), mesh, recomputes=case.recomputes)
         spread = {key: distribute_tensor(value, mesh, [Shard(0)]) for key, value in whole.items()}
         before = [value.to_local().clone() for value in module.parameters()]
         trace = draws(case, module, Sharding(int(rank), 2, dist.barrier, exchange), spread)

@@ -160,6 +160,15 @@ def test_shards_that_chains_cannot_move_are_refused_by_name(mesh):
         check_shards(scaled, 1)
 
 
+def test_a_module_that_keeps_its_gradients_to_itself_is_refused(mesh):
+    module = shard(Net(), mesh)
+    module.set_requires_gradient_sync(False)
+    with pytest.raises(InputError, match=r"after set_requires_gradient_sync\(False\)"):
+        draws(Case(), module, Sharding())
+    module.set_requires_gradient_sync(True)
+    draws(Case(), module, Sharding())
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [({"preconditioner": EKFAC()}, "EKFAC and weights in shards"), ({"engine": "batched"}, "'batched' and weights in")],
