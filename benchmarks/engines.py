@@ -72,7 +72,9 @@ def linear_loss(module: nn.Module, ids: Tensor) -> Tensor:
     return module.token_losses(ids)[:, 0]
 
 
-def language_model(vocab_size: int, hidden_size: int, layers: int, heads: int) -> GPTNeoXForCausalLM:
+def language_model(
+    vocab_size: int, hidden_size: int, layers: int, heads: int, positions: int = 128
+) -> GPTNeoXForCausalLM:
     return GPTNeoXForCausalLM(
         GPTNeoXConfig(
             vocab_size=vocab_size,
@@ -80,7 +82,7 @@ def language_model(vocab_size: int, hidden_size: int, layers: int, heads: int) -
             num_hidden_layers=layers,
             num_attention_heads=heads,
             intermediate_size=4 * hidden_size,
-            max_position_embeddings=128,
+            max_position_embeddings=positions,
             use_cache=False,
         )
     ).eval()
