@@ -25,6 +25,7 @@ from statistics import median
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from harness import Row, arguments, device_clock, report, single_thread
 from torch import Tensor, nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
@@ -147,14 +148,20 @@ def cases() -> list[Case]:
     ]
 
 
+def plain_losses(model: nn.Module, ids: Tensor) -> Tensor:
+    """As anyone writes it: logits of all tokens."""
+    logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+    return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+
+
 def floor(case: Case) -> Callable[[], None]:
     """One unit, for one chain and draw."""
     batch, observed = case.ids[: case.config.batch_size], case.ids[: case.num_observed]
     parameters = list(case.module.parameters())
 
     def losses(ids: Tensor) -> Tensor:
-        found = case.loss_fn(case.module, ids)
-        return found[0] if isinstance(found, tuple) else found
+        plain = plain_losses if case.loss_fn is causal_lm_loss else case.loss_fn
+        return plain(case.module, ids)
 
     def run() -> None:
         torch.autograd.grad(losses(batch).mean(), parameters)

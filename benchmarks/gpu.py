@@ -27,8 +27,7 @@ from statistics import median
 
 import lightning.pytorch as pl
 import torch
-import torch.nn.functional as F
-from engines import language_model
+from engines import language_model, plain_losses
 from harness import Row, arguments, device_clock, report, single_thread
 from torch import Tensor, nn
 
@@ -224,12 +223,6 @@ def cell_as_on_the_cpu(folder: Path, shape: Shape, device: torch.device) -> Row:
     if device.type == "cpu":
         good = anchor == 0 and bool((one.features.samples == other.features.samples).all())
     return checked("sweep cell", "as on the CPU", good, f"losses at w* differ by {anchor:.1e}, draws by {z:.1f} errors")
-
-
-def plain_losses(model: nn.Module, ids: Tensor) -> Tensor:
-    """As anyone writes it: logits of all tokens."""
-    logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-    return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
 
 
 def floor(shape: Shape, model: nn.Module, rows: Tensor, context: Callable[[], object] = nullcontext) -> None:
