@@ -1,6 +1,7 @@
 """Heat of minibatch noise in a chain, in the direction of the losses' gradient."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,9 +11,19 @@ from stagewise.sampling.preconditioners.diagonal import Preconditioner
 NUM_GRADIENTS = 8
 """Number of gradient estimates for the heat: its relative error is then sqrt(2 / 7)."""
 
+_AT_ONCE = 2**24
+"""Weights that are converted to float64 at once."""
+
+
+def _dot(left: Tensor, right: Tensor) -> Tensor:
+    """Sums products over the last axis, in float64."""
+    parts = zip(left.split(_AT_ONCE, dim=-1), right.split(_AT_ONCE, dim=-1), strict=True)
+    sums = [(one.double() * other.double()).sum(dim=-1) for one, other in parts]
+    return sums[0] if len(sums) == 1 else torch.stack(sums).sum(dim=0)
+
 
 def minibatch_heat(
-    gradients: Sequence[Tensor],
+    gradients: Iterable[Tensor],
     direction: Tensor,
     *,
     lr: float,
@@ -27,6 +38,7 @@ def minibatch_heat(
 
     Args:
         gradients: two or more independent estimates ``[chain, weight]`` at the same weights, nats per weight.
+            Taken one by one, so that a generator holds one of them at a time.
         direction: u ``[chain, weight]``, of any length: gradient of the observed losses.
         lr: step size.
         nbeta: of the target.
@@ -36,7 +48,8 @@ def minibatch_heat(
         ``[chain]``, pure numbers; zero for a zero direction.
     """
     scaled = direction if preconditioner is None else preconditioner.times(direction)
-    along = torch.stack([(gradient.double() * scaled.double()).sum(dim=-1) for gradient in gradients])
-    length = (direction.double() * scaled.double()).sum(dim=-1)
+    # `map` holds none of them while the next is made.
+    along = torch.stack(list(map(partial(_dot, scaled), gradients)))
+    length = _dot(direction, scaled)
     heat = along.var(dim=0) * (lr * nbeta**2 / 4) / length
     return torch.where(length > 0, heat, 0.0)

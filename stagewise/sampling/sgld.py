@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain as following
 
 import numpy as np
 import torch
@@ -277,6 +278,7 @@ def walk(
             preconditioner=preconditioner,
         )
         engine.moved()
+        del gradient  # room for the next
         draw, between = divmod(index - burnin, spacing)
         records = not burning_in and between == spacing - 1
         if not (records or index == burnin - 1):
@@ -325,7 +327,9 @@ def _start_(engine: Engine, streams: Streams, config: ResolvedSGLD, fixed: Preco
         start = streams.noise()
         averaged = config.integrator is Integrator.leimkuhler_matthews
         if averaged and share < 1 and (whitened or config.preconditioner is None):
-            start = start * math.sqrt(1 - share) + streams.upcoming() * math.sqrt(share)
+            # A copy first: the upcoming noise may overwrite the start.
+            start = start * math.sqrt(1 - share)
+            start += streams.upcoming() * math.sqrt(share)
         if whitened and fixed is not None:
             engine.state.add_(fixed.root_times(start))
         else:
@@ -355,6 +359,7 @@ def _minibatch_noise(
     minibatches = [streams.minibatches() for _ in range(NUM_GRADIENTS - 1)]
     if minibatches[0].rows is None:
         return gradient.new_zeros(len(gradient))
-    gradients = [gradient, *(estimate(rows) for rows in minibatches)]
     direction = engine.observed_gradient()
+    # One at a time: eight copies of the weights would be the largest that a probe holds.
+    gradients = following([gradient], (estimate(rows) for rows in minibatches))
     return minibatch_heat(gradients, direction, lr=config.lr, nbeta=config.nbeta, preconditioner=preconditioner)

@@ -95,7 +95,7 @@ class Streams:
         self._noise, self._batches = zip(*streams, strict=True)
         averaged = config.integrator is Integrator.leimkuhler_matthews
         self._left = config.num_steps + int(averaged) + int(config.start is Start.gaussian)
-        self._position = self._block_steps = min(_BLOCK_STEPS, max(1, _BLOCK_NUMBERS // len(like)))
+        self._position = self._block_steps = num_noises_ahead(len(like))
         self._block = like.new_empty(len(streams), self._block_steps, len(like))
         self._kept = like.new_empty(len(streams), len(like)) if averaged else None
         self._last: Tensor | None = None
@@ -158,3 +158,8 @@ class Streams:
 def num_steps_ahead(device: torch.device) -> int:
     """Returns the number of steps whose minibatches are drawn at once: one on a CPU, where nothing waits."""
     return 1 if device.type == "cpu" else _BATCHES_AHEAD
+
+
+def num_noises_ahead(num_weights: int) -> int:
+    """Returns the number of steps whose noise is drawn at once: one for a large model."""
+    return min(_BLOCK_STEPS, max(1, _BLOCK_NUMBERS // num_weights))
