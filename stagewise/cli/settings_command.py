@@ -64,7 +64,12 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
 
 
 def read_settings(
-    kind: type[T], parser: ArgumentParser, arguments: Sequence[str], *, described: Iterable[str] = ()
+    kind: type[T],
+    parser: ArgumentParser,
+    arguments: Sequence[str],
+    *,
+    described: Iterable[str] = (),
+    leave: Iterable[str] = (),
 ) -> T:
     """Read the settings of a command.
 
@@ -74,6 +79,7 @@ def read_settings(
         arguments: the command and its options.
         described: fields that stay as they are described, ``class_path`` and ``init_args``, since the command builds
             them itself; None where they are not given.
+        leave: options of the command that are no settings.
 
     Raises:
         InputError: no configuration, or a setting that is unusable or that there is not.
@@ -82,7 +88,8 @@ def read_settings(
     prepare(arguments)
     parsed = parse(parser, arguments)
     values = parser.instantiate_classes(parsed).as_dict()
-    values.pop("config")
+    for name in ("config", *leave):
+        values.pop(name)
     for name in described:
         given = parsed.get(name)
         values[name] = None if given is None else given.as_dict()

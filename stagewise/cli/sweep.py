@@ -13,7 +13,9 @@ from stagewise.runs.probe_files import SUMMARY_NAME
 from stagewise.sweep.config import SweepConfig
 from stagewise.sweep.ranks import agreed, joined_ranks
 from stagewise.sweep.results import write_results
-from stagewise.sweep.study import prepare_sweep, run_cells
+from stagewise.sweep.study import dry_run, prepare_sweep, run_cells
+
+_DRY_RUN = "--dry-run"
 
 
 def sweep_parser() -> ArgumentParser:
@@ -22,6 +24,7 @@ def sweep_parser() -> ArgumentParser:
     # Built anew for each checkpoint: here it is parsed, so that each of its settings can be overridden by name.
     parser.add_subclass_arguments(LightningModule, "model", required=False, instantiate=False)
     parser.add_class_arguments(SweepConfig, skip={"model"})
+    parser.add_argument(_DRY_RUN, action="store_true", help="print cost and memory of a cell and stop; writes nothing")
     return parser
 
 
@@ -38,9 +41,13 @@ def run_sweep(arguments: Sequence[str]) -> Path:
         InputError: checkpoints, corpus or a setting that cannot be used.
         jsonargparse.ArgumentError: the configuration could not be parsed.
     """
-    config = read_settings(SweepConfig, sweep_parser(), arguments, described=["model"])
+    config = read_settings(SweepConfig, sweep_parser(), arguments, described=["model"], leave=["dry_run"])
     with joined_ranks() as share:
         sweep = agreed(share, lambda: prepare_sweep(config, share))
+        if _DRY_RUN in arguments:
+            if share.is_first:
+                print(dry_run(sweep))
+            return Path(config.output)
         # Flushed: a sweep is long, and its output often a file.
         run_cells(sweep, partial(print, flush=True), share)
         if share.is_first:

@@ -7,7 +7,7 @@ from torch import nn
 
 from stagewise.batches import num_samples, take
 from stagewise.isolation import untouched
-from stagewise.sampling.config import Integrator, SGLDConfig
+from stagewise.sampling.config import Drift, Integrator, SGLDConfig
 from stagewise.sampling.gradients import KEPT_BYTES
 from stagewise.sampling.streams import num_noises_ahead
 from stagewise.sampling.target import Target
@@ -25,7 +25,8 @@ class ChainMemory:
             integrator, of the last.
         gradient: while the heat of minibatches is measured: that of the step, that of the observed losses, and
             the next by parameter and in one vector.
-        kept: gradients of minibatches at w*, at most; 0 with ``drift: plain``.
+        kept: gradients at w*: of each minibatch and their mean, or, where those are too large, of one, with the
+            chain's weights while the module is at w*; 0 with ``drift: plain``.
         passes: what the forward pass of a minibatch holds for the backward pass.
     """
 
@@ -42,7 +43,13 @@ class ChainMemory:
 
 
 def chain_memory(
-    config: SGLDConfig, *, num_weights: int, pass_bytes: float, num_parameters: int | None = None, module_bytes: int = 4
+    config: SGLDConfig,
+    *,
+    num_weights: int,
+    pass_bytes: float,
+    num_sampling: int,
+    num_parameters: int | None = None,
+    module_bytes: int = 4,
 ) -> ChainMemory:
     """Returns the memory of the chains of the sequential engine.
 
@@ -50,20 +57,24 @@ def chain_memory(
         config: the sampler; integrator and drift matter.
         num_weights: that the chains move; their copies are float32, whatever the module is.
         pass_bytes: see :func:`pass_bytes`.
+        num_sampling: samples of the sampling set.
         num_parameters: of the module; ``num_weights`` if None.
         module_bytes: of each of its parameters.
     """
     copies = 2 + num_noises_ahead(num_weights) + int(config.integrator is Integrator.leimkuhler_matthews)
     # Leaves of the module's own precision, which the chain's weights are copied to.
     leaves = module_bytes if module_bytes < 4 else 0
-    plain = config.drift == "plain"
     vector = 4 * num_weights
+    kept = vector * -(-num_sampling // config.batch_size) + vector
+    if config.drift is Drift.plain or config.batch_size >= num_sampling:
+        kept = 0
+    elif kept - vector > KEPT_BYTES:
+        kept = (2 if config.drift is Drift.tilted else 3) * vector
     return ChainMemory(
         module=module_bytes * (num_weights if num_parameters is None else num_parameters) / _GIB,
         weights=(vector * copies + leaves * num_weights) / _GIB,
         gradient=4 * vector / _GIB,
-        # Two gradients at once, and the state while the module is at w*.
-        kept=0.0 if plain else (KEPT_BYTES + 2 * vector) / _GIB,
+        kept=kept / _GIB,
         passes=pass_bytes / _GIB,
     )
 

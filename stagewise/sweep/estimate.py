@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import nn
@@ -11,8 +11,10 @@ from stagewise.batches import chunks, num_samples, take, to_device
 from stagewise.isolation import untouched
 from stagewise.losses.contract import evaluate, resolve_loss
 from stagewise.losses.language_models import causal_lm_name
+from stagewise.probes.prober import target_of
 from stagewise.sampling.config import Drift
 from stagewise.sampling.data import ProbeData
+from stagewise.sampling.memory import chain_memory, pass_bytes
 from stagewise.sweep.config import SweepConfig
 from stagewise.sweep.measure import device_of, forward_context
 
@@ -134,3 +136,27 @@ def describe_cost(cost: Cost, num_cells: int, config: SweepConfig, *, num_ranks:
         f"{device_of(config)} about {cost.seconds:.3g} s a cell by one timed step, "
         f"{num_cells * cost.seconds / speed / 3600:.2f} hours in all{shared}; diagnostics and downloads come on top"
     )
+
+
+def describe_memory(config: SweepConfig, data: ProbeData, module: nn.Module) -> str:
+    """Returns the peak memory of the chains of a cell that moves all weights, in words.
+
+    Args:
+        config: of the sweep.
+        data: of the sweep.
+        module: a checkpoint, on its device.
+    """
+    device = device_of(config)
+    rows = ProbeData(to_device(data.observed, device), to_device(data.sampling, device))
+    target = target_of(module, resolve_loss(module), rows, config.probe, forward_context=forward_context(config))
+    weights = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    memory = chain_memory(
+        config.sgld,
+        num_weights=sum(parameter.numel() for parameter in weights),
+        num_sampling=num_samples(target.driving),
+        num_parameters=sum(parameter.numel() for parameter in module.parameters()),
+        module_bytes=weights[0].element_size(),
+        pass_bytes=pass_bytes(module, target, config.sgld.batch_size),
+    )
+    parts = ", ".join(f"{field.name} {getattr(memory, field.name):.3g}" for field in fields(memory))
+    return f"The chains need {memory.total:.3g} GiB of {device} at their peak, one after the other ({parts})"

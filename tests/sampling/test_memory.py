@@ -7,7 +7,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from stagewise.losses.causal_lm import causal_lm_loss
-from stagewise.sampling import heat
+from stagewise.sampling import chains, heat, memory
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.memory import chain_memory, pass_bytes
@@ -34,10 +34,20 @@ def peak_of(run):
 
 
 @pytest.mark.parametrize(
-    ("width", "layers", "batch", "length", "integrator"),
-    [(256, 4, 2, 16, "leimkuhler_matthews"), (192, 6, 2, 32, "euler"), (64, 3, 32, 32, "leimkuhler_matthews")],
+    ("width", "layers", "batch", "length", "integrator", "drift", "kept_bytes"),
+    [
+        (256, 4, 2, 16, "leimkuhler_matthews", "plain", 2**28),
+        (192, 6, 2, 32, "euler", "plain", 2**28),
+        (64, 3, 32, 32, "leimkuhler_matthews", "plain", 2**28),
+        (192, 6, 2, 32, "leimkuhler_matthews", "control_variate", 2**28),
+        (192, 6, 2, 32, "leimkuhler_matthews", "control_variate", 0),
+    ],
 )
-def test_chains_take_what_the_formula_says_within_a_tenth(width, layers, batch, length, integrator, monkeypatch):
+def test_chains_take_what_the_formula_says_within_a_tenth(
+    width, layers, batch, length, integrator, drift, kept_bytes, monkeypatch
+):
+    for place in (chains, memory):
+        monkeypatch.setattr(place, "KEPT_BYTES", kept_bytes)
     # Large models are converted to float64 in parts.
     monkeypatch.setattr(heat, "_AT_ONCE", 2**14)
     model = build(
@@ -45,9 +55,11 @@ def test_chains_take_what_the_formula_says_within_a_tenth(width, layers, batch, 
     )
     ids = torch.randint(4, 600, (2 * batch, length))
     target = Target(causal_lm_loss, ids[:2], ids)
-    config = replace(CONFIG, batch_size=batch, integrator=integrator)
+    config = replace(CONFIG, batch_size=batch, integrator=integrator, drift=drift)
     weights = sum(value.numel() for value in model.parameters())
-    stated = chain_memory(config, num_weights=weights, pass_bytes=pass_bytes(model, target, batch))
+    stated = chain_memory(
+        config, num_weights=weights, num_sampling=len(ids), pass_bytes=pass_bytes(model, target, batch)
+    )
     sampler = ChainSampler(model, target, config)
     sampler.run()
     peak = peak_of(sampler.run)
