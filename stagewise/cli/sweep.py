@@ -24,7 +24,6 @@ def sweep_parser() -> ArgumentParser:
     # Built anew for each checkpoint: here it is parsed, so that each of its settings can be overridden by name.
     parser.add_subclass_arguments(LightningModule, "model", required=False, instantiate=False)
     parser.add_class_arguments(SweepConfig, skip={"model"})
-    parser.add_argument(_DRY_RUN, action="store_true", help="print cost and memory of a cell and stop; writes nothing")
     return parser
 
 
@@ -41,7 +40,9 @@ def run_sweep(arguments: Sequence[str]) -> Path:
         InputError: checkpoints, corpus or a setting that cannot be used.
         jsonargparse.ArgumentError: the configuration could not be parsed.
     """
-    config = read_settings(SweepConfig, sweep_parser(), arguments, described=["model"], leave=["dry_run"])
+    parser = sweep_parser()
+    parser.add_argument(_DRY_RUN, action="store_true", help="print cost and memory of a cell and stop; writes nothing")
+    config = read_settings(SweepConfig, parser, arguments, described=["model"], leave=["dry_run"])
     with joined_ranks() as share:
         sweep = agreed(share, lambda: prepare_sweep(config, share))
         if _DRY_RUN in arguments:
