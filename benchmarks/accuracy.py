@@ -23,7 +23,7 @@ from torch import nn
 from stagewise.calibration.landscape import Landscape
 from stagewise.calibration.resolve import resolve
 from stagewise.influence.split import Centering
-from stagewise.influence.tokens import token_bif
+from stagewise.influence.token_bif import token_bif
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import Drift, Integrator, SGLDConfig, Start
 from stagewise.sampling.preconditioners.ekfac import EKFAC

@@ -24,9 +24,9 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from stagewise.batches import chunks
 from stagewise.influence.bif import bif
+from stagewise.influence.group_draws import GroupDraws, Reducer
 from stagewise.influence.groups import Groups, Positions
-from stagewise.influence.reduced_draws import ReducedDraws, Reducer
-from stagewise.influence.token_sums import TokenSums
+from stagewise.influence.token_bif_sums import TokenSums
 from stagewise.losses.contract import causal_lm_loss, evaluate
 from stagewise.probes.memory import ProbeSize, memory_needed
 
@@ -46,7 +46,7 @@ def draws_of(losses: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return losses + 0.1 * torch.randn(losses.shape, generator=generator)
 
 
-def reduced(positions: Positions, tokens: TokenSums, losses: torch.Tensor, seed: int) -> ReducedDraws:
+def reduced(positions: Positions, tokens: TokenSums, losses: torch.Tensor, seed: int) -> GroupDraws:
     """What the chains leave behind, from random losses."""
     generator = torch.Generator().manual_seed(seed)
     reduce = Reducer(positions.joint)
@@ -55,7 +55,7 @@ def reduced(positions: Positions, tokens: TokenSums, losses: torch.Tensor, seed:
         values = draws_of(losses, generator)
         tokens(chain, values)
         rows[chain, draw] = reduce(values).numpy()
-    return ReducedDraws.from_reduced(seed, tuple(range(CHAINS)), rows)
+    return GroupDraws.from_reduced(seed, tuple(range(CHAINS)), rows)
 
 
 def unit(model: GPTNeoXForCausalLM, ids: torch.Tensor) -> None:

@@ -17,7 +17,7 @@ from harness import Row, arguments, compare, report, single_thread
 from stagewise.influence.group_influence import group_influence
 from stagewise.influence.groups import Groups
 from stagewise.influence.split import Centering
-from stagewise.influence.tokens import token_bif, token_bif_blocks
+from stagewise.influence.token_bif import token_bif, token_bif_blocks
 
 SAMPLES, TOKENS, CHAINS, DRAWS, GROUPS = 64, 63, 4, 25, 10
 CASE = f"{SAMPLES} x {TOKENS} token losses, {CHAINS * DRAWS} draws"

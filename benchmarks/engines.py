@@ -61,7 +61,7 @@ class LinearNet(nn.Module):
         self.register_buffer("features", (torch.rand(8, 36) > 0.5).float())
 
     def forward(self, ids: Tensor) -> Tensor:
-        """ReducedDraws ``[sample, 36]`` of items ``[sample]``."""
+        """Scores ``[sample, 36]`` of items ``[sample]``."""
         return self.second(self.first(self.items[ids]))
 
     def token_losses(self, ids: Tensor) -> Tensor:

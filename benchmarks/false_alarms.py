@@ -40,7 +40,7 @@ from itertools import product
 import numpy as np
 
 from stagewise.errors import require
-from stagewise.phases.online import DetectorConfig, Direction, OnlineDetector
+from stagewise.phases.online_detector import DetectorConfig, Direction, OnlineDetector
 
 
 def false_alarm_rate(

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from stagewise.interventions.policy import ConstantFactor as ConstantFactor
     from stagewise.interventions.policy import ProportionalToInfluence as ProportionalToInfluence
     from stagewise.interventions.span import Span as Span
-    from stagewise.interventions.windows import FromRun as FromRun
-    from stagewise.interventions.windows import Live as Live
-    from stagewise.interventions.windows import Spans as Spans
+    from stagewise.interventions.window_sources import FromRun as FromRun
+    from stagewise.interventions.window_sources import Live as Live
+    from stagewise.interventions.window_sources import Spans as Spans
     from stagewise.losses.causal_lm import causal_lm_loss as causal_lm_loss
     from stagewise.losses.collated import CollatedLoss as CollatedLoss
-    from stagewise.phases.online import DetectorConfig as DetectorConfig
-    from stagewise.phases.online import Direction as Direction
-    from stagewise.phases.online import OnlineDetector as OnlineDetector
+    from stagewise.phases.online_detector import DetectorConfig as DetectorConfig
+    from stagewise.phases.online_detector import Direction as Direction
+    from stagewise.phases.online_detector import OnlineDetector as OnlineDetector
     from stagewise.probes.config import ProbeConfig as ProbeConfig
     from stagewise.probes.flags import Thresholds as Thresholds
     from stagewise.probes.llc_config import LLCConfig as LLCConfig
@@ -83,12 +83,12 @@ _HOMES = {
     "EngineName": "sampling.config",
     # Windows, and what is done inside them
     "Span": "interventions.span",
-    "Spans": "interventions.windows",
-    "FromRun": "interventions.windows",
-    "Live": "interventions.windows",
-    "OnlineDetector": "phases.online",
-    "DetectorConfig": "phases.online",
-    "Direction": "phases.online",
+    "Spans": "interventions.window_sources",
+    "FromRun": "interventions.window_sources",
+    "Live": "interventions.window_sources",
+    "OnlineDetector": "phases.online_detector",
+    "DetectorConfig": "phases.online_detector",
+    "Direction": "phases.online_detector",
     "ConstantFactor": "interventions.policy",
     "ProportionalToInfluence": "interventions.policy",
     "ReweightedLoader": "interventions.loader",
@@ -99,7 +99,7 @@ _HOMES = {
 _MOVED = {
     "ChainSampler": "sampling.chains",
     "SignFlip": "phases.flips",
-    "TokenSums": "influence.token_sums",
+    "TokenSums": "influence.token_bif_sums",
     "TwoPhaseReading": "phases.two_phase",
     "Window": "phases.window",
     "WindowMatch": "phases.matching",

@@ -44,7 +44,7 @@ def test_nothing_heavy_is_loaded_for(name):
     assert seconds < 0.3
 
 
-@pytest.mark.parametrize("command", ["detect", "report"])
+@pytest.mark.parametrize("command", [pytest.param("detect", marks=pytest.mark.slow), "report"])
 def test_commands_that_read_a_run_load_no_lightning(command):
     code = f"""
 from stagewise.cli.main import main
@@ -119,3 +119,9 @@ def test_settings_are_pickled_into_a_process_that_has_imported_nothing():
     sent = pickle.dumps(stagewise.SGLDConfig(lr=1e-3, localization=10.0, preconditioner=stagewise.RMSprop()))
     code = "import pickle, sys; print(repr(pickle.loads(bytes.fromhex(sys.argv[1]))))"
     assert outcome(code, sent.hex()) == repr(pickle.loads(sent))
+
+
+def test_the_folder_of_a_clone_does_not_hide_the_package_from_a_script_beside_it(tmp_path):
+    (tmp_path / "stagewise").mkdir()
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import stagewise; print(stagewise.InputError.__name__)"
+    assert outcome(code, str(tmp_path)) == "InputError"

@@ -11,7 +11,7 @@ import torch
 import stagewise
 from stagewise.callbacks.calibration import CalibrationSettings
 from stagewise.errors import InputError
-from stagewise.influence.token_sums import TokenSums
+from stagewise.influence.token_bif_sums import TokenSums
 from stagewise.influence.uncertainty import t_interval
 from stagewise.lm.classes.spec import ClassSpec
 from stagewise.losses.collated import CollatedLoss

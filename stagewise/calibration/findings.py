@@ -1,8 +1,9 @@
 """Findings: faults of sampler settings at measured curvatures, in words."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
 from stagewise.calibration.curvature import Curvature
 from stagewise.calibration.rules import LOCALIZATION_MARGIN, STEP_AIM
@@ -41,12 +42,22 @@ class Finding:
             ``control``.
         text: what is wrong, why, and what to set, with numbers.
         step: training step where it is worst.
+        setting: that would mend it, ``lr`` or ``localization``; None if not named here.
+        value: to set, an upper limit for ``lr``, a lower one for ``localization``; None likewise.
+        now: its present value; None likewise.
     """
 
     severity: Severity
     name: str
     text: str
     step: int
+    setting: str | None = None
+    value: float | None = None
+    now: float | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Returns plain data for checkpoints and JSON."""
+        return asdict(self) | {"severity": str(self.severity)}
 
 
 def check_settings(
@@ -104,19 +115,20 @@ def _posterior(config: ResolvedSGLD, curvatures: Sequence[Curvature]) -> list[Fi
         enough = f"set localization to {LOCALIZATION_MARGIN * pull:.2g} or more"
         if localization > 0:
             enough += f", or nbeta to {localization / (LOCALIZATION_MARGIN * -lowest.lam_min):.2g} or less"
+        mend = ("localization", float(f"{LOCALIZATION_MARGIN * pull:.2g}"), float(localization))
         at = f"at step {lowest.step} the most negative curvature is lam_min = {lowest.lam_min:.3g}"
         if localization <= pull:
             text = (
                 f"localization {localization:g} is too weak: {at}, and nbeta x |lam_min| = {pull:.3g} exceeds it. "
                 f"There is no local posterior: the chain slides off the saddle and goes on training; {enough}."
             )
-            found.append(Finding(Severity.refuse, "improper", text, lowest.step))
+            found.append(Finding(Severity.refuse, "improper", text, lowest.step, *mend))
         else:
             text = (
                 f"localization {localization:g} is hardly enough: {at}, and nbeta x |lam_min| = {pull:.3g}. In that "
                 f"direction only {localization - pull:.3g} holds the chain; {enough}."
             )
-            found.append(Finding(Severity.warn, "thin", text, lowest.step))
+            found.append(Finding(Severity.warn, "thin", text, lowest.step, *mend))
     sight = nbeta * max(0.0, highest.lam_max, -lowest.lam_min)
     if sight < BLIND_SHARE * localization:
         text = (
@@ -146,9 +158,10 @@ def _steps(config: ResolvedSGLD, totals: Sequence[Curvature], curvatures: Sequen
     if reach > STEP_TOLERATED[config.integrator]:
         what = f"{_steepest(config, steep, curvatures)} = {reach:.3g}"
         mend = _smaller_steps(config, reach)
+        smaller = ("lr", float(f"{lr * STEP_AIM[config.integrator] / reach:.2g}"), float(lr))
         if reach >= STABLE:
             text = f"lr {lr:g} is too large: {what}, and chains blow up from {STABLE:g} on; {mend}."
-            found.append(Finding(Severity.refuse, "unstable", text, steep.step))
+            found.append(Finding(Severity.refuse, "unstable", text, steep.step, *smaller))
         else:
             excess = 1 / (1 - reach / STABLE)
             text = f"lr {lr:g} is large: {what}. Along the steepest direction "
@@ -156,7 +169,7 @@ def _steps(config: ResolvedSGLD, totals: Sequence[Curvature], curvatures: Sequen
                 text += f"the variance of the draws is {excess - 1:.0%} too large; {mend}."
             else:
                 text += f"minibatch noise counts {excess:.0f} times, and chains blow up from {STABLE:g} on; {mend}."
-            found.append(Finding(Severity.warn, "biased", text, steep.step))
+            found.append(Finding(Severity.warn, "biased", text, steep.step, *smaller))
     steps = config.num_draws * config.steps_bw_draws
     fastest = 2 / reach if reach > 0 else float("inf")
     slowest = 2 / (lr * flat.lam_min) if flat.lam_min > 0 else None

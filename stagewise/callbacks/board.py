@@ -132,8 +132,15 @@ class Board:
             probe=probe,
             max_overhead=self._settings.schedule.max_overhead,
             component=self._settings.component,
-            verdict=judge(run, windows=windows, thresholds=probe.thresholds, flags=record.flags),
+            verdict=judge(
+                run,
+                windows=windows,
+                thresholds=probe.thresholds,
+                flags=record.flags,
+                stability=self._state.stability,
+            ),
             complete=False,
+            findings=self._state.watch.findings,
         )
 
     def finish(self, summary: Mapping[str, Any], step: int) -> None:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from stagewise.errors import InputError
@@ -125,26 +124,3 @@ def free_memory() -> None:
 
 class OtherRankError(RuntimeError):
     """Error on another rank."""
-
-
-ENDS = "ends"
-"""Kind of an error that ends the run."""
-
-
-def worst_of_ranks(trainer: Trainer, error: Exception | None, *, ends: bool = False) -> str | None:
-    """Returns the worst error of a probe over all ranks, so that they proceed alike. Collective.
-
-    Args:
-        trainer: of the run.
-        error: raised on this rank.
-        ends: True if it ends the run, then on all ranks, so that none waits for another.
-
-    Returns:
-        :data:`ENDS`, :data:`OUT_OF_MEMORY`, :data:`PROBE` for any other error, None if no rank failed.
-    """
-    codes: list[str | None] = [None, PROBE, OUT_OF_MEMORY, ENDS]
-    own = 0 if error is None else 3 if ends else 2 if kind_of(error, PROBE) == OUT_OF_MEMORY else 1
-    if trainer.world_size == 1:
-        return codes[own]
-    code = torch.tensor(float(own), device=trainer.strategy.root_device)
-    return codes[int(trainer.strategy.reduce(code, reduce_op="max"))]

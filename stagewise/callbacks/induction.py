@@ -79,7 +79,7 @@ class InductionCallback(HostCallback):
         name = causal_lm_name(pl_module)
         if name is None:
             raise InputError(
-                f"got {type(pl_module).__name__}without a Hugging Face causal language model; expected one as "
+                f"got {type(pl_module).__name__} without a Hugging Face causal language model; expected one as "
                 "an attribute of the module; remove InductionCallback for other modules"
             )
         self._name = name

@@ -20,6 +20,7 @@ from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.no_logging import metrics_refused
 from stagewise.callbacks.observed_words import observed_words
 from stagewise.callbacks.probe_sources import FirstBatch, ProbeSources, masks_of_component
+from stagewise.callbacks.ranks import Ranks, data_of_rank_zero
 from stagewise.callbacks.reporter import Listener, Reporter
 from stagewise.callbacks.resume import (
     baselines_of,
@@ -74,7 +75,11 @@ class InfluenceCallback(HostCallback):
     Training is left bit for bit as it would be without the callback: weights, gradients, optimizer, buffers, train and
     eval flags, random states and data order. Probes with unreliable chains are flagged, see
     :class:`~stagewise.probes.flags.Thresholds`; with ``schedule.max_overhead`` probes take at most a fraction of the
-    training time, and the others are skipped and counted. Under DDP every rank probes and rank zero writes.
+    training time, and the others are skipped and counted.
+
+    Under DDP the ranks share the chains of each probe, and rank zero decides and writes: its weights, buffers and data
+    are probed. Results are those of one rank, bit for bit with the sequential engine on a CPU at the same number of
+    threads. The loss must not communicate between ranks.
 
     An observed sample whose loss is not finite is left out from then on, and listed in a warning and in
     ``summary.json``
@@ -187,7 +192,9 @@ class InfluenceCallback(HostCallback):
         self._finds_groups = resumed is None or resumed.get("finds_groups", False)
         self._take_up(resumed, trainer.global_step)
         state, settings = self._state, RunSettings(self.schedule, self.probe, self.component)
-        found = self._examine(trainer, pl_module, goes_on=resumed is not None)
+        ranks = Ranks.of(trainer, self._faults.goes_on)
+        with ranks.together:
+            found = self._examine(trainer, pl_module, ranks, goes_on=resumed is not None)
         subject = found.subject
         state.fingerprint = (
             subject.fingerprint(self.sgld) | {"loss": found.loss} | baselines_of(self.probe) | settings.named
@@ -208,7 +215,7 @@ class InfluenceCallback(HostCallback):
         self._known.path = state.folder = folder
         reporter = Reporter(trainer, folder, state, settings, self._faults, self._listeners, found.samples)
         reporter.begin(found.data.groups, subject.groups)
-        self._session = ProbeSession(trainer, pl_module, subject, state, settings, reporter, self._faults)
+        self._session = ProbeSession(trainer, pl_module, subject, state, settings, reporter, self._faults, ranks)
         self._session.first_batch = found.first_batch
         self._session.begin()
 
@@ -235,11 +242,12 @@ class InfluenceCallback(HostCallback):
             state.rates.lose()
         self._faults.record = state.record
 
-    def _examine(self, trainer: Trainer, module: LightningModule, *, goes_on: bool) -> "_Examined":
-        """Examines loss and data, and finds groups where none are given."""
+    def _examine(self, trainer: Trainer, module: LightningModule, ranks: Ranks, *, goes_on: bool) -> "_Examined":
+        """Examines loss and data, and finds groups where none are given. Collective."""
         state = self._state
         with metrics_refused(module):
             loss_fn, data, first_batch = self.sources.resolve(trainer, module)
+            data = data_of_rank_zero(data, ranks)
             masks = masks_of_component(self.component, module, self.sgld)
             context = forward_context(trainer)
             target = target_of(module, loss_fn, data, self.probe, masks=masks, forward_context=context)
@@ -247,9 +255,13 @@ class InfluenceCallback(HostCallback):
             tokenizer = find_tokenizer(trainer, module) if wanted or self.sample_words else None
             if wanted:
                 data = replace(data, groups=default_groups(trainer, module, data, target, tokenizer))
-            look = partial(examine, module, target, data.groups, self.sgld, self.probe, warn=rank_zero_warn)
+                # Each rank has looked: those of rank zero, should one have found others.
+                data = data_of_rank_zero(data, ranks)
+            look = partial(
+                examine, module, target, data.groups, self.sgld, self.probe, share=ranks.share, warn=rank_zero_warn
+            )
             known = goes_on or bool(state.carried.references.steps)
-            subject = examined(trainer, state.record, look, goes_on=known)
+            subject = examined(ranks, state.record, look, trainer.global_step, goes_on=known)
             if isinstance(self.sgld.preconditioner, AdamMoments):
                 second_moments(trainer, module)  # refuses other optimizers
         own = getattr(module, "per_sample_loss", None)

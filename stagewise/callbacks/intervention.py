@@ -35,10 +35,10 @@ from stagewise.files.writing import write_json
 from stagewise.interventions.influence_table import InfluenceTable
 from stagewise.interventions.loader import ReweightedLoader
 from stagewise.interventions.loss_reweighting import LossReweighting
-from stagewise.interventions.plan import Change, Plan
 from stagewise.interventions.policy import Policy, decide_weights
 from stagewise.interventions.strata import Strata
-from stagewise.interventions.windows import Live, Windows
+from stagewise.interventions.weight_plan import Change, Plan
+from stagewise.interventions.window_sources import Live, Windows
 from stagewise.reporting import tags
 from stagewise.reporting.intervention import FILE_NAME, build_report, report_markdown
 from stagewise.reporting.tensorboard import write_text

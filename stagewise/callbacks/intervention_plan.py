@@ -13,11 +13,11 @@ from stagewise.checks.group_names import check_group_names
 from stagewise.errors import InputError
 from stagewise.interventions.influence_table import InfluenceTable
 from stagewise.interventions.loader import ReweightedLoader
-from stagewise.interventions.plan import Plan
 from stagewise.interventions.policy import ConstantFactor, Policy, check_call, check_policy, decide_weights, from_path
 from stagewise.interventions.span import Span
 from stagewise.interventions.strata import Strata
-from stagewise.interventions.windows import Windows
+from stagewise.interventions.weight_plan import Plan
+from stagewise.interventions.window_sources import Windows
 
 
 class Mechanism(StrEnum):

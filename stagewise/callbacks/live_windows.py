@@ -1,7 +1,7 @@
 """Windows of an intervention, opened and closed by a detector during the run."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -11,17 +11,13 @@ from lightning.pytorch import Trainer
 from stagewise.callbacks.influence import InfluenceCallback
 from stagewise.errors import InputError
 from stagewise.influence.groups import Groups
-from stagewise.interventions.group_weights import check_names
+from stagewise.interventions.check_weights import check_names
 from stagewise.interventions.influence_table import InfluenceTable
-from stagewise.interventions.plan import Plan
 from stagewise.interventions.policy import Policy, ProportionalToInfluence
-from stagewise.interventions.windows import LIVE_KINDS, Live
-from stagewise.phases.online import Direction, Event, EventKind, OnlineDetector
+from stagewise.interventions.weight_plan import Plan
+from stagewise.interventions.window_sources import LIVE_KINDS, Live
+from stagewise.phases.online_detector import Direction, Event, EventKind, OnlineDetector
 from stagewise.phases.signal import Kind, Signal
-
-
-def _own(value: Any) -> Any:
-    return value
 
 
 class Intervention(Protocol):
@@ -77,7 +73,6 @@ class LiveWindows:
         self._influence: InfluenceCallback | None = None
         self._target: Intervention | None = None
         self._checked = False
-        self._agreed: Callable[[Any], Any] = _own
 
     def __repr__(self) -> str:
         return f"{self._config}, signal={self._signal}, max_windows={self._max_windows}"
@@ -90,7 +85,6 @@ class LiveWindows:
         """
         self._influence, self._target, self._checked = find_influence(trainer), None, False
         self._pending.clear()
-        self._agreed = trainer.strategy.broadcast if trainer.world_size > 1 else _own
         self._influence.subscribe(self.hear)
 
     def start(self, target: Intervention, state: Mapping[str, Any] | None, step: int) -> None:
@@ -114,7 +108,7 @@ class LiveWindows:
 
     def end(self) -> None:
         """Unsubscribes from the probes."""
-        self._target, self._agreed = None, _own
+        self._target = None
         if self._influence is not None:
             self._influence.unsubscribe(self.hear)
 
@@ -132,7 +126,7 @@ class LiveWindows:
         _check_policy(self._target.policy, groups.names, self._target.plan.names)
 
     def hear(self, step: int, probe: xr.Dataset | None) -> None:
-        """Processes a probe; None if its chains failed."""
+        """Processes a probe; None if its chains failed. Every rank gets that of rank zero, so that all act alike."""
         target = self._target
         if target is None or target.plan is None:
             self._pending.append((step, probe))
@@ -143,8 +137,6 @@ class LiveWindows:
             value, error = map(float, self._signal.read(probe, self._earlier))
             table = InfluenceTable.from_probe(probe) if "group_bif" in probe else None
             self._earlier = self._signal.remember(self._earlier, probe)
-        # Rank zero decides: a last bit that differs must not open a window on one rank alone.
-        value, error, table = self._agreed((value, error, table))
         event = self._detector.update(step, value, error)
         words = f"{self._signal} {value:.4g}"
         if event is not None and event.kind is EventKind.opened:

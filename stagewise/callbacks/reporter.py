@@ -14,6 +14,7 @@ from torch import Tensor
 from stagewise.callbacks.board import Board
 from stagewise.callbacks.faults import LISTENER, LOGGER, PROBE, Faults
 from stagewise.callbacks.logger_writers import log_scalars, writers
+from stagewise.callbacks.outcome import Outcome
 from stagewise.callbacks.run_state import RunSettings, RunState
 from stagewise.callbacks.trainer_facts import bar_is_watched, show_on_bar
 from stagewise.errors import InputError
@@ -21,27 +22,37 @@ from stagewise.influence.groups import Groups
 from stagewise.influence.stored_matrices import to_store
 from stagewise.lm.classes.coverage import Coverage, class_coverage
 from stagewise.phases.window import Window
+from stagewise.probes.flags import without_larger_lr
 from stagewise.probes.history import Record
 from stagewise.probes.lost_samples import kinds_seen, not_finite_rows
 from stagewise.reporting import tags
 from stagewise.reporting.classes_page import classes_page, write_classes_page
 from stagewise.reporting.probe_line import probe_line
 from stagewise.reporting.sample_text import write_sample_text
-from stagewise.reporting.scalars import probe_scalars
 from stagewise.reporting.summary import build_summary, failures
 from stagewise.reporting.tensorboard import images_due, write_matrices, write_text
 from stagewise.runs.equilibrium import flag_line
 from stagewise.runs.open import open_run
 from stagewise.runs.probe_files import STORE_NAME
 from stagewise.runs.samples_file import write_samples
+from stagewise.runs.stability import lost_words
 from stagewise.runs.store import ProbeStore, write_summary
 from stagewise.runs.verdict import VARIABLES, Verdict, judge
 from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
 
 _SECONDS_BETWEEN_LINES = 1.0
 
+_DROPS_TOLD = 3
+"""Probes whose dropped chains are told of in a line each."""
+
+_REASONS_SHOWN = 2
+"""Different reasons for dropped chains that a line names."""
+
 Listener = Callable[[int, xr.Dataset | None], None]
-"""Called with a probe's training step and its data set, None where all chains failed; it must not change either."""
+"""Called with a probe's training step and its data set, None where all chains failed; it must not change either.
+
+Under DDP it is called on every rank, on others than zero with a data set without draws and without matrices over
+samples and tokens."""
 
 
 class Reporter:
@@ -73,6 +84,7 @@ class Reporter:
         self._faults, self._listeners = faults, listeners
         self._last_line = -math.inf
         self._samples = samples
+        self._drops_told = 0
         self._board = Board(trainer, folder, state, settings, faults)
 
     def begin(self, given: Mapping[str, Tensor], groups: Groups) -> None:
@@ -115,16 +127,15 @@ class Reporter:
             )
         log_values(self._trainer, {tags.SKIPPED: float(len(record.skipped_steps))}, step, self._faults)
 
-    def keep(self, step: int, result: xr.Dataset | None, trace: Trace) -> None:
+    def keep(self, step: int, outcome: Outcome) -> None:
         """Count a probe, and write it on rank zero: the file, then pictures.
 
         Args:
             step: training step.
-            result: its data set; None where all chains failed.
-            trace: of its chains.
+            outcome: of the probe.
         """
-        record = self._state.record
-        record.add(step, result, chains_dropped=len(trace.dropped))
+        record, result, dropped = self._state.record, outcome.result, outcome.trace.dropped
+        record.add(step, result, chains_dropped=len(dropped), not_finite=NOT_FINITE_HERE in dropped.values())
         if result is None:
             return
         result.attrs |= self._settings.named
@@ -140,20 +151,19 @@ class Reporter:
             self._board.choose(result)
             self._board.update(step)
 
-    def tell(self, step: int, found: tuple[xr.Dataset | None, Trace] | None) -> None:
+    def tell(self, step: int, outcome: Outcome | None) -> None:
         """Tell of a probe: warnings, values by tag, the bar, and those that listen.
 
         Args:
             step: training step.
-            found: its data set and its chains; None where it failed.
+            outcome: of the probe; None where it failed.
         """
-        result, trace = (None, None) if found is None else found
-        if trace is not None:
-            dropped = len(trace.dropped)
-            warn_of_dropped_chains(trace, lost=result is None)
+        result = None if outcome is None else outcome.result
+        if outcome is not None:
+            self._warn_of_dropped_chains(outcome.trace, lost=result is None)
             if result is not None:
                 self._warn_of_new_flags(step, result.attrs["flags"])
-            values = self._values(result, chains_dropped=dropped)
+            values = self._values(outcome)
             log_values(self._trainer, values, step, self._faults, shown=self._board.shown(values))
             self._show(result)
         for listener in tuple(self._listeners):
@@ -170,20 +180,30 @@ class Reporter:
             self._last_line = now
             rank_zero_info(f"stagewise: {probe_line(result, number=len(record.steps))}")
 
-    def _values(self, result: xr.Dataset | None, *, chains_dropped: int) -> dict[str, float]:
+    def _values(self, outcome: Outcome) -> dict[str, float]:
         """Values by tag: what a probe measured, and what is counted over the run."""
         record = self._state.record
-        values = {tags.FLAGGED: 1.0} if result is None else probe_scalars(result)
-        values[tags.CHAINS_DROPPED] = float(chains_dropped)
+        values = {tags.FLAGGED: 1.0} if outcome.result is None else outcome.logged()
+        values[tags.CHAINS_DROPPED] = float(len(outcome.trace.dropped))
         if self._settings.schedule.max_overhead is not None:
             values[tags.SKIPPED] = float(len(record.skipped_steps))
         if record.overhead is not None:
             values[tags.OVERHEAD] = record.overhead
         return values
 
+    def _warn_of_dropped_chains(self, trace: Trace, *, lost: bool) -> None:
+        """Tells of a probe's dropped chains in one line; after a few such probes they are only counted."""
+        if trace.dropped and self._drops_told < _DROPS_TOLD:
+            self._drops_told += 1
+            counted = "; later ones are only counted (sampler/chains_dropped, summary.json)"
+            last = counted if self._drops_told == _DROPS_TOLD else ""
+            rank_zero_warn(f"stagewise: {dropped_words(trace, self._state.watch.config.num_chains, lost=lost)}{last}")
+
     def _warn_of_new_flags(self, step: int, flags: Mapping[str, str]) -> None:
         """Tell of each kind of flag when it first occurs in a run, all of a probe at once; later ones are counted."""
-        new = [f"{name}: {words}" for name, words in flags.items() if self._state.record.flags[name] == 1]
+        too_large = self._state.stability.lr is not None
+        told = {name: without_larger_lr(words) if too_large else words for name, words in flags.items()}
+        new = [f"{name}: {words}" for name, words in told.items() if self._state.record.flags[name] == 1]
         if new:
             rank_zero_warn(
                 f"stagewise: the probe at step {step} is flagged; later flags of these kinds are only counted "
@@ -193,14 +213,16 @@ class Reporter:
     def finish(self, *, complete: bool) -> None:
         """Detect windows, judge the run, write ``summary.json`` and the text page, and say where things are.
 
-        On rank zero.
+        On rank zero; other ranks get the values that callbacks monitor.
 
         Args:
             complete: whether the run has come to its end, and was not stopped by an error.
         """
-        if not self._trainer.is_global_zero:
-            return
         record, probe = self._state.record, self._settings.probe
+        windows = record.windows(min_prominence=probe.min_prominence)
+        if not self._trainer.is_global_zero:
+            self._log_outcomes(windows)
+            return
         max_overhead, step = self._settings.schedule.max_overhead, self._trainer.global_step
         warn_of_counts(record, max_overhead)
         verdict = None
@@ -214,12 +236,11 @@ class Reporter:
             component=self._settings.component,
             verdict=verdict,
             complete=complete,
+            findings=self._state.watch.findings,
         )
         with self._faults.contained(PROBE, step):
             write_summary(self._folder, summary)
-        windows = record.windows(min_prominence=probe.min_prominence)
-        if record.steps:
-            log_values(self._trainer, _outcomes(record, windows), step, self._faults)
+        self._log_outcomes(windows)
         with self._faults.contained(LOGGER, step):
             told = writers(self._trainer, self._faults)
             for at in record.steps:
@@ -239,11 +260,16 @@ class Reporter:
             listed = ", ".join(f"{kind} {count}" for kind, count in failed.items())
             rank_zero_warn(f"stagewise: failed while training went on: {listed}")
         rank_zero_info(
-            f"stagewise: {len(record.steps)} probes in {record.probe_seconds:.1f} s; windows at "
-            f"{[window.peak for window in windows]}; results in {self._folder}"
+            f"stagewise: {probes_words(record)} in {record.probe_seconds:.1f} s; {windows_words(windows)}; results in "
+            f"{self._folder}"
         )
         if verdict is not None:
             rank_zero_info(f"stagewise: {verdict.text()}")
+
+    def _log_outcomes(self, windows: Sequence[Window]) -> None:
+        record = self._state.record
+        if record.steps:
+            log_values(self._trainer, _outcomes(record, windows), self._trainer.global_step, self._faults)
 
     def _verdict(self) -> Verdict:
         record, probe = self._state.record, self._settings.probe
@@ -253,7 +279,9 @@ class Reporter:
             rank_zero_warn(f"stagewise: the verdict is left out: {error}")
             run = None
         windows = len(record.windows(min_prominence=probe.min_prominence))
-        return judge(run, windows=windows, thresholds=probe.thresholds, flags=record.flags)
+        return judge(
+            run, windows=windows, thresholds=probe.thresholds, flags=record.flags, stability=self._state.stability
+        )
 
 
 def _outcomes(record: Record, windows: Sequence[Window]) -> dict[str, float]:
@@ -301,39 +329,57 @@ def group_coverage(given: Mapping[str, Tensor], groups: Groups) -> Coverage:
     return class_coverage(dict(zip(groups.names, masks, strict=True)), among=present)
 
 
-def warn_of_dropped_chains(trace: Trace, *, lost: bool) -> None:
-    """Name each chain that failed and what to do about it, and the probe if it lost them all.
+def dropped_words(trace: Trace, num_chains: int, *, lost: bool) -> str:
+    """Describes the dropped chains of a probe and what to do about them, in one line.
 
-    Where losses are not finite at the training weights themselves, no chain was run: that is told once, and it is the
-    model or its data that is to be looked at, no setting of the sampler.
+    Where losses are not finite at the training weights themselves, no chain was run: it is the model or its data that
+    is to be looked at, no setting of the sampler.
 
     Args:
-        trace: of the probe.
-        lost: whether no chain was left.
+        trace: of the probe, with dropped chains.
+        num_chains: of the settings.
+        lost: True if no chain was left.
     """
     if NOT_FINITE_HERE in trace.dropped.values():
         rows, samples = len(not_finite_rows(trace.anchor_loss)), len(trace.anchor_loss)
         seen = kinds_seen(trace.anchor_loss) or "beyond float32"
-        rank_zero_warn(
-            f"stagewise: the probe at step {trace.step} is left out and training goes on: {NOT_FINITE_HERE} ({seen}) "
+        return (
+            f"the probe at step {trace.step} is left out and training goes on: {NOT_FINITE_HERE} ({seen}) "
             f"in {rows} of {samples} observed samples, so no chain was run; look at the model (its weights, the "
             "learning rate of training) and at what it is given"
         )
-        return
-    for chain, reason in trace.dropped.items():
-        rank_zero_warn(
-            f"stagewise: chain {chain} of the probe at step {trace.step} was dropped: {reason}; lower sgld.lr or "
-            "raise sgld.localization"
-        )
-    if lost:
-        rank_zero_warn(
-            f"stagewise: the probe at step {trace.step} lost all its chains and is left out; training goes on"
-        )
+    reasons = list(dict.fromkeys(trace.dropped.values()))
+    more = len(reasons) - _REASONS_SHOWN
+    listed = ", ".join(reasons[:_REASONS_SHOWN]) + (
+        f" and {more} other reason{'s' if more > 1 else ''}" if more > 0 else ""
+    )
+    were = "was" if len(trace.dropped) == 1 else "were"
+    left_out = "; the probe is left out and training goes on" if lost else ""
+    return (
+        f"{len(trace.dropped)} of {num_chains} chains of the probe at step {trace.step} {were} dropped: {listed}"
+        f"{left_out}; lower sgld.lr or raise sgld.localization"
+    )
+
+
+def probes_words(record: Record) -> str:
+    """Counts the probes that were kept, among those due where some lost all their chains."""
+    due = f" of {record.num_due}" if record.failed_steps else ""
+    return f"{len(record.steps)}{due} probes"
+
+
+def windows_words(windows: Sequence[Window]) -> str:
+    """Lists the peaks of transition windows."""
+    if not windows:
+        return "no window"
+    return f"window{'' if len(windows) == 1 else 's'} at {', '.join(str(window.peak) for window in windows)}"
 
 
 def warn_of_counts(record: Record, max_overhead: float | None) -> None:
-    """At the end of a run: how many probes were flagged, and how many the budget did not allow."""
+    """At the end of a run: how many chains were dropped, probes flagged, and how many the budget did not allow."""
     probes = len(record.steps)
+    if record.chains_dropped:
+        lost = f"; {lost_words(record.failed_steps)} kept none" if record.failed_steps else ""
+        rank_zero_warn(f"stagewise: {record.chains_dropped} chains were dropped over the run{lost}")
     if record.flagged_steps:
         rank_zero_warn(f"stagewise: flagged {flag_line(record.flags, len(record.flagged_steps), probes)}")
     if record.skipped_steps:

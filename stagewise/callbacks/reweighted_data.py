@@ -4,10 +4,10 @@ from lightning.pytorch import Trainer
 
 from stagewise.callbacks.batch_numbers import BatchNumbers
 from stagewise.errors import InputError
-from stagewise.interventions.deck import Exhausted
 from stagewise.interventions.loader import ReweightedLoader, check_shard
-from stagewise.interventions.plan import Plan
 from stagewise.interventions.supply import check_supply
+from stagewise.interventions.weight_plan import Plan
+from stagewise.interventions.weighted_deal import Exhausted
 
 
 def refuse_distributed_sampler(trainer: Trainer) -> None:

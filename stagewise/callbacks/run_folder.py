@@ -14,9 +14,13 @@ from stagewise.errors import InputError
 from stagewise.files.json_input import read_json
 from stagewise.files.writing import write_json
 from stagewise.reporting.classes_page import CLASSES_NAME
+from stagewise.reporting.overview_files import OVERVIEW_NAME
 from stagewise.runs.probe_files import STORE_NAME, SUMMARY_NAME
 from stagewise.runs.samples_file import SAMPLES_NAME
 from stagewise.runs.store import RUN_NAME, ProbeStore
+
+RUN_FILES = frozenset({STORE_NAME, RUN_NAME, SUMMARY_NAME, CLASSES_NAME, SAMPLES_NAME, OVERVIEW_NAME})
+"""Names of all that a run of the callback writes into its folder, beside what loggers write."""
 
 
 class KnownFolder:
@@ -133,7 +137,7 @@ def open_run_folder(
         )
     if not trainer.is_global_zero:
         return folder
-    for stale in (SUMMARY_NAME, CLASSES_NAME, SAMPLES_NAME):
+    for stale in RUN_FILES - {STORE_NAME, RUN_NAME}:
         (folder / stale).unlink(missing_ok=True)
     step = trainer.global_step if resumed or trainer.global_step else -1
     _set_aside(store, step, again=step < 0)

@@ -15,6 +15,7 @@ from stagewise.probes.carried import Carried, TracInOfRun
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.history import Record
 from stagewise.probes.schedule import ProbeSchedule
+from stagewise.runs.stability import Stability
 from stagewise.sampling.config import SGLDConfig
 
 
@@ -117,6 +118,12 @@ class RunState:
         self.record, self.carried = Record(), Carried(self._probe.reference_ratio)
         self.scalars: list[str] | None = None
         self.watch.restart()
+
+    @property
+    def stability(self) -> Stability:
+        """Probes that lost all their chains so far, and findings on the settings."""
+        record = self.record
+        return Stability(tuple(record.failed_steps), tuple(record.not_finite_steps), tuple(self.watch.findings))
 
     def begin_fit(self) -> None:
         """Resets what belongs to a single fit: learning rates, TracIn and the engine."""

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 
-import xarray as xr
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
-from stagewise.callbacks.attempt import attempt
 from stagewise.callbacks.faults import PROBE, Faults
+from stagewise.callbacks.outcome import Outcome, told_to_all
+from stagewise.callbacks.probe_attempt import attempt
 from stagewise.callbacks.probe_sources import FirstBatch
+from stagewise.callbacks.ranks import Ranks
 from stagewise.callbacks.reporter import Reporter
 from stagewise.callbacks.run_state import RunSettings, RunState
 from stagewise.callbacks.trainer_facts import second_moments, show_on_bar
@@ -18,10 +19,6 @@ from stagewise.probes.prober import Prober
 from stagewise.probes.subject import Subject
 from stagewise.sampling.config import EngineName, ResolvedSGLD
 from stagewise.sampling.preconditioners.diagonal import AdamMoments
-from stagewise.sampling.trace import Trace
-
-Found = tuple[xr.Dataset | None, Trace]
-"""Result of a probe: its data set, None if all chains failed, and its chains."""
 
 
 class ProbeSession:
@@ -44,6 +41,7 @@ class ProbeSession:
         settings: RunSettings,
         reporter: Reporter,
         faults: Faults,
+        ranks: Ranks,
     ) -> None:
         """Starts the clock.
 
@@ -55,7 +53,9 @@ class ProbeSession:
             settings: of the probes.
             reporter: writes and logs them.
             faults: reports and counts errors.
+            ranks: that share the chains.
         """
+        self._ranks = ranks
         self._trainer, self._module = trainer, module
         self.subject = subject
         self.prober: Prober | None = None
@@ -98,7 +98,7 @@ class ProbeSession:
     def _affords(self, max_overhead: float, step: int) -> bool:
         """Returns True if the budget allows a probe; skipped ones are counted and reported."""
         # Clocks differ between ranks: one decides, so that all probe or none does.
-        allowed = self._trainer.strategy.broadcast(affords(self._state.record, max_overhead))
+        allowed = self._ranks.decide(lambda: affords(self._state.record, max_overhead))
         if not allowed:
             self._reporter.skipped(step, max_overhead)
         return allowed
@@ -108,13 +108,15 @@ class ProbeSession:
         state, found = self._state, None
         number = state.record.num_attempts
 
-        def measure() -> Found:
+        def measure() -> Outcome:
             adam = isinstance(state.watch.given.preconditioner, AdamMoments)
             moments = second_moments(self._trainer, self._module) if adam else None
-            sgld = state.watch.before_probe(self._trainer, self._module, self.subject.target, step, moments)
+            sgld = state.watch.before_probe(
+                self._trainer, self._module, self.subject.target, step, moments, ranks=self._ranks
+            )
             prober = self.prober or self._make(sgld)
             show_on_bar(self._trainer, f"probing step {step} ...")
-            return prober.probe(
+            result, trace = prober.probe(
                 self._module,
                 step,
                 second_moments=moments,
@@ -122,21 +124,27 @@ class ProbeSession:
                 number=number,
                 leave_out=False,
             )
+            outcome = Outcome(result, trace, lost=prober.lost_in(trace) if result is None else ())
+            return outcome if self._ranks.alone else told_to_all(outcome, state.carried, self._ranks)
 
         try:
             for _ in range(2):
                 found = attempt(
-                    self._trainer, self._module, state.carried, self._faults, step, measure, self._halve_chunks
+                    self._ranks, self._module, state.carried, self._faults, step, measure, self._halve_chunks
                 )
-                lost = found is not None and found[0] is None
-                if not (lost or self._trainer.world_size > 1) or not self.leave_out(found):
+                if found is None or not found.lost or not self._leave_out(found):
                     break
             if found is not None:
-                state.engine = found[1].engine and str(found[1].engine)
-                self._reporter.keep(step, *found)
+                state.engine = found.trace.engine and str(found.trace.engine)
+                # With on_error="raise" a fault of one rank ends the run.
+                with self._ranks.together:
+                    self._reporter.keep(step, found)
+                    # Chosen by rank zero, which writes: any rank may save the run.
+                    state.scalars = self._ranks.decide(lambda: state.scalars)
         finally:
             state.record.add_probe_time(self._stopwatch.lap(), finished=found is not None)
-        self._reporter.tell(step, found)
+        with self._ranks.together:
+            self._reporter.tell(step, found)
 
     def _make(self, sgld: ResolvedSGLD) -> Prober:
         """Builds the prober of the run, with resolved settings in the fingerprint."""
@@ -159,37 +167,37 @@ class ProbeSession:
         self.subject = smaller
         return self.prober is None or self.prober.halve_chunks()
 
-    def leave_out(self, found: Found | None) -> bool:
-        """Leaves out samples whose loss is not finite. Collective. Returns True if there are any."""
-        result, trace = (None, None) if found is None else found
-        lost = result is None and trace is not None
-        samples = self.subject.lost_in(trace) if lost and trace is not None else ()
-        samples = self._trainer.strategy.broadcast(samples)
-        if not samples or trace is None or self.prober is None:
+    def _leave_out(self, found: Outcome) -> bool:
+        """Leaves out samples whose loss is not finite. Collective. Returns True if all ranks could."""
+        prober = self.prober
+        if prober is None:
             return False
-        with self._faults.contained(PROBE, trace.step):
-            self.prober.leave_out(self._module, samples, trace)
-            self.subject = self.prober.subject
-            self._state.record.add_lost(samples, trace.step)
-            return True
-        return False
+
+        done = False
+        with self._ranks.together, self._faults.contained(PROBE, found.trace.step):
+            prober.leave_out(self._module, found.lost, found.trace)
+            self.subject = prober.subject
+            self._state.record.add_lost(found.lost, found.trace.step)
+            done = True
+        return all(self._ranks.gather(done))
 
 
-def examined(trainer: Trainer, record: Record, look: Callable[..., Subject], *, goes_on: bool) -> Subject:
+def examined(ranks: Ranks, record: Record, look: Callable[..., Subject], step: int, *, goes_on: bool) -> Subject:
     """Returns the subject of the probes, without samples whose loss is not finite. Collective.
 
     Args:
-        trainer: of the run.
+        ranks: of the run.
         record: stores these samples.
         look: builds the subject, given ``lost``.
+        step: training step.
         goes_on: True if the run resumes: the samples are then those of the record, as in an uninterrupted run; a probe
             finds later ones.
     """
     if goes_on:
-        return look(lost=[loss["sample"] for loss in record.lost_samples])
-    subject = look(lost=None)
-    agreed = trainer.strategy.broadcast(subject.lost)
+        return look(lost=[entry["sample"] for entry in record.lost_samples])
+    subject = ranks.each(lambda: look(lost=None))
+    agreed = ranks.decide(lambda: subject.lost)
     if agreed != subject.lost:
         subject = look(lost=agreed)
-    record.add_lost(agreed, trainer.global_step)
+    record.add_lost(agreed, step)
     return subject

@@ -14,7 +14,7 @@ from stagewise.calibration.landscape import FINE_SAMPLES, Landscape
 from stagewise.calibration.resolve import resolve
 from stagewise.calibration.rules import EARLY_GROWTH
 from stagewise.calibration.settings_check import COARSE_SAMPLES, find_faults, landscape_of, unmeasured
-from stagewise.callbacks.faults import OtherRankError, worst_of_ranks
+from stagewise.callbacks.ranks import Ranks
 from stagewise.callbacks.trainer_facts import show_on_bar
 from stagewise.errors import InputError
 from stagewise.probes.config import ProbeConfig
@@ -64,12 +64,21 @@ class SettingsWatch:
         self._numbers: ResolvedSGLD | None = None
         self._last_look = -1
         self._told: list[str] = []
+        self._findings: dict[str, dict[str, Any]] = {}
 
     @property
     def config(self) -> SGLDConfig:
         """Settings, with ``auto`` replaced by numbers once resolved."""
         known = {name: value for name, value in self._resolved.items() if getattr(self.given, name) == "auto"}
         return replace(self.given, **known)
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """Findings that warn, the strictest of each kind, and ``since`` when that kind was found.
+
+        See :meth:`stagewise.calibration.findings.Finding.record`; ``since`` is a training step.
+        """
+        return list(self._findings.values())
 
     def before_probe(
         self,
@@ -78,8 +87,10 @@ class SettingsWatch:
         target: Target,
         step: int,
         second_moments: Mapping[str, Tensor] | None = None,
+        *,
+        ranks: Ranks,
     ) -> ResolvedSGLD:
-        """Returns settings for the probe at ``step``, after measuring the curvature if due.
+        """Returns settings for the probe at ``step``, after measuring the curvature if due. Collective.
 
         Args:
             trainer: of the run.
@@ -87,63 +98,78 @@ class SettingsWatch:
             target: of the measurement.
             step: training step.
             second_moments: of Adam, by parameter name, for ``AdamMoments``.
+            ranks: of the run; rank zero measures, for all of them.
 
         Raises:
             InputError: ``auto`` could not be resolved.
+            AgreedFault: the same, with several ranks.
         """
         first = self._last_look < 0
         due = self._check and (first or step >= max(RECHECK_RATIO * self._last_look, self._last_look + 1))
         if self._numbers is not None and not due:
             return self._numbers
-        config = self.config
-        unresolved = bool(config.unresolved)
-        needed = "auto" in (config.lr, config.localization)
+        unresolved = bool(self.config.unresolved)
+        needed = "auto" in (self.config.lr, self.config.localization)
         if due or needed or (unresolved and self._check):
             show_on_bar(trainer, f"measuring curvature at step {step} ...")
-            try:
-                landscape = curvature_landscape(trainer, module, target, config, self._probe.memory_limit_gib)
-                landscape = replace(landscape, second_moments=second_moments or {})
-                if unresolved:
-                    self._resolve(trainer, module, config, replace(landscape, num_samples=FINE_SAMPLES), step)
-                else:
-                    self._tell(find_faults(config, landscape, module, step), first=first)
-            except (InputError, ArithmeticError, RuntimeError) as error:
-                # Training continues without the check; errors of the loss will recur in the probe.
-                if needed:
-                    raise unmeasured(config, step, error) from error
-                self._check = False
-                reason = str(error).splitlines()[0]
-                rank_zero_info(f"stagewise: the sampler's settings were not checked against the curvature: {reason}")
-            self._last_look = step
+
+            def look() -> dict[str, Any]:
+                self._look(trainer, module, target, step, second_moments or {}, first=first, needed=needed)
+                return {"check": self._check, **self.state_dict()}
+
+            # The same on all ranks: they are settings of the run.
+            found = ranks.decide(look)
+            self._check, self._resolved = found["check"], dict(found["settled"])
+            self._told, self._last_look = list(found["told"]), step
+            self._findings = {finding["name"]: dict(finding) for finding in found["findings"]}
         # Remaining settings that have fallbacks.
         self._resolved |= self.config.fallbacks()
         self._numbers = self.config.require_resolved()
         return self._numbers
 
-    def _resolve(
-        self, trainer: Trainer, module: LightningModule, config: SGLDConfig, landscape: Landscape, step: int
+    def _look(
+        self,
+        trainer: Trainer,
+        module: LightningModule,
+        target: Target,
+        step: int,
+        second_moments: Mapping[str, Tensor],
+        *,
+        first: bool,
+        needed: bool,
     ) -> None:
-        error: Exception | None = None
+        config = self.config
         try:
-            resolved, measured = resolve(config, landscape, module, growth=EARLY_GROWTH, step=step)
-        except Exception as raised:
-            error = raised
-        # Before the broadcast below, which a failed rank would not reach.
-        if worst_of_ranks(trainer, error) is not None:
-            raise error or OtherRankError("the curvature could not be measured on another rank")
-        # The same on all ranks: they are settings of the run.
-        found = {name: getattr(resolved, name) for name in config.unresolved}
-        self._resolved = trainer.strategy.broadcast(found | {"drift": str(resolved.drift)})
+            landscape = curvature_landscape(trainer, module, target, config, self._probe.memory_limit_gib)
+            landscape = replace(landscape, second_moments=second_moments)
+            if config.unresolved:
+                self._resolve(module, config, replace(landscape, num_samples=FINE_SAMPLES), step)
+            else:
+                self._tell(find_faults(config, landscape, module, step), first=first)
+        except (InputError, ArithmeticError, RuntimeError) as error:
+            # Training continues without the check; errors of the loss will recur in the probe.
+            if needed:
+                raise unmeasured(config, step, error) from error
+            self._check = False
+            reason = str(error).splitlines()[0]
+            rank_zero_info(f"stagewise: the sampler's settings were not checked against the curvature: {reason}")
+
+    def _resolve(self, module: LightningModule, config: SGLDConfig, landscape: Landscape, step: int) -> None:
+        resolved, measured = resolve(config, landscape, module, growth=EARLY_GROWTH, step=step)
+        self._resolved = {name: getattr(resolved, name) for name in config.unresolved} | {"drift": str(resolved.drift)}
+        python = ", ".join(f"{name}={value!r}" for name, value in self._resolved.items())
         rank_zero_info(
             f"stagewise: at step {step} the curvature ranges from {measured.plain.lam_min:.3g} to "
             f"{measured.plain.lam_max:.3g}; resolved settings of the sampler (to paste): "
-            f"{self.config.one_line()}. Curvature may grow later in the run, so it was taken "
-            f"{EARLY_GROWTH:g} times as large; `stagewise calibrate` measures the whole run"
+            f"{self.config.one_line()}; in Python sgld=SGLDConfig({python}). "
+            f"Curvature may grow later in the run, so it was taken {EARLY_GROWTH:g} times as large; `stagewise "
+            "calibrate` measures the whole run"
         )
         self._tell(check_settings(self.config, *measured.as_lists()), first=True)
 
     def _tell(self, findings: list[Finding], *, first: bool) -> None:
         for finding in findings:
+            self._keep(finding)
             if finding.name in self._told:
                 continue
             self._told.append(finding.name)
@@ -153,12 +179,31 @@ class SettingsWatch:
                 since = "" if first else "the sampler's settings are no longer suitable: "
                 rank_zero_warn(f"stagewise: {since}{finding.text}")
 
+    def _keep(self, finding: Finding) -> None:
+        """Keeps the strictest finding of each kind, which holds for the whole run."""
+        if finding.severity is Severity.inform:
+            return
+        kept = self._findings.get(finding.name)
+        if kept is not None:
+            value, before = finding.value, kept["value"]
+            if value is None or (value >= before if finding.setting == "lr" else value <= before):
+                return
+        since = finding.step if kept is None else kept.get("since", kept["step"])
+        self._findings[finding.name] = finding.record() | {"since": since}
+
     def state_dict(self) -> dict[str, Any]:
         """Returns the resolved settings, the last measurement and the reported findings, as plain Python."""
-        return {"settled": dict(self._resolved), "last_look": self._last_look, "told": list(self._told)}
+        return {
+            "settled": dict(self._resolved),
+            "last_look": self._last_look,
+            "told": list(self._told),
+            "findings": self.findings,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Loads what :meth:`state_dict` saved."""
         self._resolved, self._last_look = dict(state["settled"]), state["last_look"]
         self._numbers = None
         self._told = list(state["told"])
+        # Checkpoints of older versions lack them.
+        self._findings = {finding["name"]: dict(finding) for finding in state.get("findings", [])}

@@ -110,7 +110,7 @@ def _asked(parser: ArgumentParser, arguments: Sequence[str]) -> str | None:
 
 
 def _settings(parser: ArgumentParser) -> list[argparse.Action]:
-    """What can be set: positions and options, without the flags for help and for whole sections."""
+    """Settings of a parser: positions and options, without the flags for help and for whole sections."""
     return [it for it in parser._actions if not it.dest.endswith("help") and it.help != argparse.SUPPRESS]
 
 

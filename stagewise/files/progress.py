@@ -1,4 +1,4 @@
-"""How far long work is, on a terminal: nothing is written into files, and nothing about a loop of two seconds."""
+"""Progress of long work, on a terminal: nothing is written into files, and nothing about a loop of two seconds."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence

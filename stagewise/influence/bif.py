@@ -6,9 +6,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.influence.group_influence import group_influence, sample_influence
 from stagewise.influence.groups import Groups, Positions
-from stagewise.influence.reduced_draws import ReducedDraws
 from stagewise.influence.sign import SIGN, UNITS, unit
 from stagewise.influence.split import PARTS, Centering
 from stagewise.influence.uncertainty import length_error, mean_error
@@ -42,8 +42,8 @@ def position_variables(grouped: dict[str, Array], positions: Positions) -> xr.Da
 
 
 def bif(
-    current: ReducedDraws,
-    reference: ReducedDraws | None,
+    current: GroupDraws,
+    reference: GroupDraws | None,
     groups: Groups,
     *,
     positions: Positions | None = None,

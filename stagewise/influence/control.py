@@ -4,8 +4,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.influence.groups import Groups
-from stagewise.influence.reduced_draws import ReducedDraws
 from stagewise.influence.sign import SIGN, UNITS, signed
 from stagewise.influence.split import PARTS, Centering
 from stagewise.influence.uncertainty import ChainSplits, error_over_chains
@@ -17,7 +17,7 @@ _AXES = ("group", "group_j")
 
 
 def control_influence(
-    probe: ReducedDraws, control: ReducedDraws, groups: Groups, *, centering: Centering = Centering.pooled
+    probe: GroupDraws, control: GroupDraws, groups: Groups, *, centering: Centering = Centering.pooled
 ) -> xr.Dataset:
     """Computes the influence of a probe, of its loss-free control, and their difference chain by chain.
 

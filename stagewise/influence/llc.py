@@ -47,8 +47,8 @@ from torch import Tensor
 
 from stagewise.checks.bounds import checked, float_array
 from stagewise.errors import InputError
+from stagewise.influence.group_draws import GroupDraws, Reducer
 from stagewise.influence.groups import Groups
-from stagewise.influence.reduced_draws import ReducedDraws, Reducer
 from stagewise.influence.uncertainty import jackknife_error, mean_error
 
 Array = NDArray[np.float64]
@@ -148,7 +148,7 @@ def loss_counts(groups: Groups) -> Array:
     return np.array([groups.present.sum(), *groups.counts.sum(axis=1)], dtype=np.float64)
 
 
-def mean_losses_of(features: ReducedDraws, groups: Groups) -> Array:
+def mean_losses_of(features: GroupDraws, groups: Groups) -> Array:
     """Returns L and the mean loss of each group at each draw, ``[chain, draw, 1 + group]``, nats.
 
     Args:

@@ -7,9 +7,9 @@ from numpy.typing import ArrayLike
 
 from stagewise.checks.bounds import checked
 from stagewise.influence.bif import position_variables
+from stagewise.influence.group_draws import Reducer
 from stagewise.influence.group_influence import group_influence
 from stagewise.influence.groups import Groups, Positions
-from stagewise.influence.reduced_draws import Reducer
 from stagewise.influence.sign import SIGN, UNITS
 from stagewise.influence.split import PARTS, Centering, Floats
 

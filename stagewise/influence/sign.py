@@ -1,4 +1,8 @@
-"""Sign and unit of everything called influence or BIF: minus a covariance of losses, so negative = helpful."""
+"""Sign and unit of everything called influence or BIF: minus a covariance of losses, so negative = helpful.
+
+:func:`signed` applies the minus to a split. Influence between tokens, which is summed draw by draw, applies its own in
+``token_bif_sums`` and ``token_bif``.
+"""
 
 import numpy as np
 from numpy.typing import NDArray

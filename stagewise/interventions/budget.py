@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stagewise.interventions.group_weights import GroupWeights
+from stagewise.interventions.check_weights import GroupWeights
 from stagewise.interventions.strata import Strata
 
 

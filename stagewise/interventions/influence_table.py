@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stagewise.errors import InputError
-from stagewise.interventions.group_weights import check_names
+from stagewise.interventions.check_weights import check_names
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ from torch.utils.data import Dataset
 from stagewise.checks.bounds import check_arguments, shown
 from stagewise.errors import InputError, require
 from stagewise.interventions.budget import Budget, budget
-from stagewise.interventions.deck import Exhausted
 from stagewise.interventions.sampler import ReweightedBatches, WeightsFor
 from stagewise.interventions.strata import Strata
+from stagewise.interventions.weighted_deal import Exhausted
 from stagewise.loading.loader import EpochLoader
 
 

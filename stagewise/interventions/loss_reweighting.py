@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stagewise.errors import InputError
-from stagewise.interventions.group_weights import GroupWeights, check_values
+from stagewise.interventions.check_weights import GroupWeights, check_values
 from stagewise.interventions.strata import Strata
 from stagewise.losses.contract import Losses
 

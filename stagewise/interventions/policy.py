@@ -10,7 +10,7 @@ from stagewise.checks.dotted_path import Call, check_arguments_of, load_callable
 from stagewise.checks.group_names import check_group_names
 from stagewise.checks.ranges import at_least, within
 from stagewise.errors import InputError, require
-from stagewise.interventions.group_weights import GroupWeights, check_names, check_values, complete_weights
+from stagewise.interventions.check_weights import GroupWeights, check_names, check_values, complete_weights
 from stagewise.interventions.influence_table import InfluenceTable
 
 _SIGNATURE = "(names, *, window, step, influence) -> weights"

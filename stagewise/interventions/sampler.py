@@ -7,9 +7,9 @@ from typing import Any
 import torch.distributed
 
 from stagewise.errors import InputError, require
-from stagewise.interventions.deck import Deck, Exhausted
-from stagewise.interventions.group_weights import GroupWeights, complete_weights
+from stagewise.interventions.check_weights import GroupWeights, complete_weights
 from stagewise.interventions.strata import Strata
+from stagewise.interventions.weighted_deal import Deck, Exhausted
 from stagewise.loading.loader import check_size
 from stagewise.loading.order import EpochBatches
 
@@ -20,9 +20,9 @@ WeightsFor = Callable[[int], GroupWeights]
 class ReweightedBatches(EpochBatches):
     """Batches drawn by weights of groups that may change from batch to batch.
 
-    An epoch is drawn as :class:`~stagewise.interventions.deck.Deck` describes: no sample comes twice in it, and with
-    weights of 1 it is the epoch of ``ResumableLoader`` with the same seed, bit for bit. An epoch has as many batches as
-    the data fill; a last batch that is not full is left out.
+    An epoch is drawn as :class:`~stagewise.interventions.weighted_deal.Deck` describes: no sample comes twice in it,
+    and with weights of 1 it is the epoch of ``ResumableLoader`` with the same seed, bit for bit. An epoch has as many
+    batches as the data fill; a last batch that is not full is left out.
 
     Every rank draws the same *global* batches of ``batch_size * world_size`` samples and takes every ``world_size``-th
     sample from its own rank on, so shards are disjoint. ``weights_for`` must therefore answer the same on all ranks.
@@ -61,7 +61,7 @@ class ReweightedBatches(EpochBatches):
             batch_size: samples in a batch of one rank.
             seed: of the orders, 0 or more.
             weights_for: see above.
-            when_exhausted: see :class:`~stagewise.interventions.deck.Exhausted`.
+            when_exhausted: see :class:`~stagewise.interventions.weighted_deal.Exhausted`.
             rank: of this process; None asks ``torch.distributed`` when the first batch is drawn.
             world_size: number of processes; given with ``rank`` or not at all.
 

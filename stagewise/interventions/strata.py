@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stagewise.checks.group_names import check_group_names
 from stagewise.errors import InputError
-from stagewise.interventions.group_weights import GroupWeights, complete_weights
+from stagewise.interventions.check_weights import GroupWeights, complete_weights
 
 Array = NDArray[np.float64]
 

@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagewise.errors import InputError
-from stagewise.interventions.deck import Deck, Exhausted
 from stagewise.interventions.sampler import WeightsFor
 from stagewise.interventions.strata import Strata
+from stagewise.interventions.weighted_deal import Deck, Exhausted
 
 
 def check_supply(

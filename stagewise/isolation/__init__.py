@@ -3,6 +3,6 @@
 from stagewise.isolation.guard import untouched
 from stagewise.isolation.reading import unmoved
 from stagewise.isolation.snapshot import restored
-from stagewise.isolation.swap import with_weights
+from stagewise.isolation.weight_swap import with_weights
 
 __all__ = ["restored", "unmoved", "untouched", "with_weights"]

@@ -14,9 +14,26 @@ from torch import Tensor, nn
 from stagewise.errors import InputError, require
 from stagewise.losses.language_models import causal_lm_name
 
-_SEPARATE = ("llama", "mistral", "qwen2", "qwen3")
+_WIDE_NORMS = ("olmo2", "olmoe")
+"""Their queries (and keys) pass one norm over all heads together, whose gain has entries of each head's own."""
+
+_SEPARATE = (
+    "llama",
+    "mistral",
+    "mixtral",
+    "qwen2",
+    "qwen3",
+    "olmo",
+    *_WIDE_NORMS,
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "phi",
+    "smollm3",
+)
 SUPPORTED = ("gpt_neox", "gpt2", *_SEPARATE)
-"""Architectures (``config.model_type``) whose weights are laid out in a way known here."""
+"""Architectures (``config.model_type``) whose weights are laid out in a way known here. In those with experts, the
+router and all experts are a layer's ``mlp``."""
 
 
 def layers(model: Any) -> list[Any]:
@@ -45,7 +62,7 @@ def output_projection(model: Any, layer: int) -> nn.Module:
         model: Hugging Face causal language model of one of the architectures in :data:`SUPPORTED`.
         layer: its number.
     """
-    names = {"gpt2": "c_proj", "gpt_neox": "dense"}
+    names = {"gpt2": "c_proj", "gpt_neox": "dense", "phi": "dense"}
     return attention(model, layer).get_submodule(names.get(model.config.model_type, "o_proj"))
 
 
@@ -122,7 +139,9 @@ def head_mask(module: nn.Module, layer: int, head: int) -> dict[str, Tensor]:
     Its rows of query, key and value (weights and biases) and its columns of the output projection. Not in it: the bias
     of the output projection, norms and rotary settings, which all heads of a layer share; and, with grouped queries,
     the key and value that it shares with other heads: a head then is its query and its output, and
-    :func:`key_value_group_mask` is the smallest part that keys and values belong to.
+    :func:`key_value_group_mask` is the smallest part that keys and values belong to. In OLMo 2 and OLMoE its entries of
+    the gains of query and key norm are in it; these norms divide by the size of all heads together, so that there the
+    others feel a change of one.
 
     Args:
         module: Hugging Face causal language model of an architecture in :data:`SUPPORTED`, or a
@@ -218,9 +237,10 @@ def _places(model: Any, layer: int, heads: range, group: int | None) -> _Places:
     if model.config.model_type == "gpt_neox":
         # Query, key and value of a head lie side by side.
         return places + [(weight, 0, [(3 * span[0], 3 * span[1])]) for weight in _weights(block.query_key_value)]
-    places += [(weight, 0, [span]) for weight in _weights(block.q_proj)]
+    wide = model.config.model_type in _WIDE_NORMS
+    places += [(weight, 0, [span]) for weight in [*_weights(block.q_proj), *([block.q_norm.weight] if wide else [])]]
     if group is not None:
-        shared = [*_weights(block.k_proj), *_weights(block.v_proj)]
+        shared = [*_weights(block.k_proj), *_weights(block.v_proj), *([block.k_norm.weight] if wide else [])]
         places += [(weight, 0, [(group * size, (group + 1) * size)]) for weight in shared]
     return places
 

@@ -1,7 +1,8 @@
 """Copying score: the degree to which a head raises the logit of the token it attends to.
 
 Through the OV circuit alone, W_U W_O W_V W_E, with the gains (and the centring) of the first and last layer norms
-folded in. Its positive eigenvalues stand for sets of tokens that raise their own logits.
+folded in, and the gain of the norm behind the attention where there is one (OLMo 2, Gemma 2 and 3). Its positive
+eigenvalues stand for sets of tokens that raise their own logits.
 
 Source: Elhage et al. 2021, "A mathematical framework for transformer circuits", section "Summarizing OV/QK matrices":
 sum of eigenvalues over sum of their magnitudes.
@@ -45,8 +46,40 @@ def ov_weights(model: Any) -> list[tuple[Tensor, Tensor]]:
 
 def _normed(rows: Tensor, norm: Any) -> Tensor:
     """Returns rows ``[token, width]`` behind (or, as read by the unembedding, before) a norm, its scale left out."""
-    gained = rows * norm.weight
-    return gained - gained.mean(dim=1, keepdim=True) if isinstance(norm, nn.LayerNorm) else gained
+    gained = rows * _gain(norm)
+    return gained - gained.mean(dim=1, keepdim=True) if _centres(norm) else gained
+
+
+def _gain(norm: Any) -> Tensor | float:
+    """Gain of a norm: OLMo's has none, Gemma's is told as what it has above 1."""
+    weight: Tensor | None = getattr(norm, "weight", None)
+    if weight is None:
+        return 1.0
+    return weight.float() + 1 if type(norm).__name__.startswith("Gemma") else weight.float()
+
+
+def _centres(norm: Any) -> bool:
+    """True for a layer norm, false for one that divides by the root mean square alone."""
+    return isinstance(norm, nn.LayerNorm) or type(norm).__name__ == "OlmoLayerNorm"
+
+
+def _read(embedding: Tensor, norm: Any) -> Tensor:
+    """Embedding ``[token, width]`` as the attention reads it, the norm's scale left out; without a norm as it is."""
+    if norm is None:
+        return embedding
+    centred = embedding - embedding.mean(dim=1, keepdim=True) if _centres(norm) else embedding
+    return centred * _gain(norm)
+
+
+def _first_norm(model: Any, layer: Any) -> Any:
+    """Norm in front of the attention; None in OLMo 2, which has it behind."""
+    return layer.ln_1 if model.config.model_type == "gpt2" else getattr(layer, "input_layernorm", None)
+
+
+def _norm_behind(model: Any, layer: Any) -> Any:
+    """Norm of what the attention adds; elsewhere the norm of this name is in front of the MLP."""
+    behind = ("olmo2", "gemma2", "gemma3_text")
+    return layer.post_attention_layernorm if model.config.model_type in behind else None
 
 
 def copying_scores(model: Any) -> Tensor | None:
@@ -64,14 +97,16 @@ def copying_scores(model: Any) -> Tensor | None:
     base = model.base_model
     with torch.no_grad():
         embedding = model.get_input_embeddings().weight.float()
-        last = next(getattr(base, name) for name in ("final_layer_norm", "ln_f", "norm") if hasattr(base, name))
+        names = ("final_layer_norm", "final_layernorm", "ln_f", "norm")
+        last = next(getattr(base, name) for name in names if hasattr(base, name))
         unembedding = _normed(model.get_output_embeddings().weight.float(), last)
         rows = []
         for layer, (value, out) in zip(layers(model), ov_weights(model), strict=True):
-            first = layer.ln_1 if model.config.model_type == "gpt2" else layer.input_layernorm
-            centred = embedding - embedding.mean(dim=1, keepdim=True) if isinstance(first, nn.LayerNorm) else embedding
+            read = _read(embedding, _first_norm(model, layer))
+            behind = _norm_behind(model, layer)
+            written = unembedding if behind is None else unembedding * _gain(behind)
             # W_V W_E W_U W_O has the eigenvalues of W_U W_O W_V W_E other than zero, in head size instead of tokens.
-            small = (value.float() @ (centred * first.weight).T) @ (unembedding @ out.float())
+            small = (value.float() @ read.T) @ (written @ out.float())
             # LAPACK may end the process where it meets a NaN.
             finite = small.isfinite().all(dim=(1, 2)).cpu()
             values = torch.linalg.eigvals(small.cpu()[finite])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stagewise.errors import InputError, require
 from stagewise.phases.offline import MIN_PROMINENCE, find_windows
-from stagewise.phases.online import DetectorConfig, Direction, OnlineDetector
+from stagewise.phases.online_detector import DetectorConfig, Direction, OnlineDetector
 from stagewise.phases.signal import Kind, Signal
 from stagewise.phases.signal_table import mean_losses
 from stagewise.phases.two_phase import TwoPhaseReading, two_phase

@@ -13,6 +13,11 @@ Array = NDArray[np.float64]
 _LEAST = 3
 """Probes with a signal, fewer than which have no peak."""
 
+_FIX = (
+    "Before probing earlier, set sgld.lr and sgld.localization to the resolved values of this run: auto is resolved at "
+    "the first probe, where curvature may be far smaller"
+)
+
 
 @checked
 def why_no_window(
@@ -60,7 +65,7 @@ def why_no_window(
         return _too_low(at, value, peaks, min_prominence, noise_height(error), unit)
     rest = f"it has no peak between its {len(at)} probes"
     if top == 0:
-        return f"{_falls(at)}, and {rest}"
+        return f"{_falls(at)}, and {rest}. {_FIX}"
     if top == len(at) - 1:
         return (
             f"the signal is largest at its last probe (step {at[-1]:,.0f}): what changes there is not over, {rest}; "
@@ -111,4 +116,4 @@ def _too_low(at: Array, value: Array, peaks: Array, min_prominence: float, noise
             f"asks for {100 * min_prominence:.0f} %; lower probe.min_prominence, or --min_prominence of stagewise "
             "detect"
         )
-    return f"{_falls(at)}; of what follows {small}" if value.argmax() == 0 else small
+    return f"{_falls(at)}; of what follows {small}. {_FIX}" if value.argmax() == 0 else small

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stagewise.checks.bounds import settle_fields, shown
 from stagewise.errors import InputError, require
 from stagewise.influence.chain_counts import equilibrated_probes
-from stagewise.phases.online import Direction
+from stagewise.phases.online_detector import Direction
 
 Array = NDArray[np.float64]
 

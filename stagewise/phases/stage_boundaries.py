@@ -167,6 +167,29 @@ def stage_boundaries(
     return found
 
 
+def not_above_zero(run: xr.Dataset, signals: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Returns the learning coefficients that are mostly not above zero, whose turns are no stage boundaries.
+
+    There the loss slopes at the weights and chains go on training, so that the curve measures no complexity.
+
+    Args:
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
+        signals: ``llc`` and ``llc/<group>``.
+
+    Returns:
+        Signal to the number of probes at which its coefficient is not above zero, and the number where it is known;
+        only those for which the first is more than half of the second.
+    """
+    found = {}
+    for name in signals:
+        values = Signal.parse(name, [str(group) for group in run["group"].values]).read(run)[0]
+        known = np.isfinite(values)
+        below = int((values[known] <= 0).sum())
+        if 2 * below > known.sum():
+            found[name] = (below, int(known.sum()))
+    return found
+
+
 def _pooled(errors: Array) -> Array:
     """Returns errors ``[..., probe]`` whose variances are means over neighbours; fewer at the ends."""
     window = np.ones(min(_POOLED, 2 * ((errors.shape[-1] - 1) // 2) + 1))

@@ -34,8 +34,8 @@ class CriticalSample:
 class Window:
     """Span of training in which the network changes phase, as one signal shows it.
 
-    :func:`~stagewise.phases.offline.find_windows` and :class:`~stagewise.phases.online.OnlineDetector` tell the first
-    five fields and ``method``; :func:`~stagewise.phases.detection.detect` tells the others too.
+    :func:`~stagewise.phases.offline.find_windows` and :class:`~stagewise.phases.online_detector.OnlineDetector` tell
+    the first five fields and ``method``; :func:`~stagewise.phases.detection.detect` tells the others too.
 
     Attributes:
         start: training step; offline where half of the prominence is reached, online that of the probe that opened it,

@@ -7,8 +7,8 @@ import numpy as np
 import xarray as xr
 
 from stagewise.influence.bif import bif
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.influence.groups import Groups, Positions
-from stagewise.influence.reduced_draws import ReducedDraws
 from stagewise.influence.split import Centering
 from stagewise.phases.between_norm import BetweenNorm, between_norm
 
@@ -24,7 +24,7 @@ class Measured:
         usable: False with a severe flag: the probe then has no signal and is not a reference.
     """
 
-    features: ReducedDraws
+    features: GroupDraws
     own: xr.Dataset
     usable: bool
 
@@ -36,7 +36,7 @@ class Measured:
 
 def assemble(
     measured: Measured,
-    reference: ReducedDraws | None,
+    reference: GroupDraws | None,
     groups: Groups,
     *,
     positions: Positions | None = None,

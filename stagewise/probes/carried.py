@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stagewise.influence.baselines.tracin import TracIn
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.probes.references import References
 
 
@@ -64,6 +65,22 @@ class Mark(NamedTuple):
     num_probes: int
 
 
+class News(NamedTuple):
+    """Additions of a probe, for processes that hold the same otherwise.
+
+    Attributes:
+        steps: of the references now.
+        newest: the probe itself, where it is one of them.
+        tracin: state of its sum.
+        num_probes: probes so far.
+    """
+
+    steps: list[int]
+    newest: GroupDraws | None
+    tracin: dict[str, Any]
+    num_probes: int
+
+
 class Carried:
     """Draws of references, the sum of TracIn, and the number of probes.
 
@@ -86,6 +103,21 @@ class Carried:
     def return_to(self, mark: Mark) -> None:
         """Restores a snapshot after a probe failed, on this or another rank."""
         self.references, self.tracin, self.num_probes = copy(mark.references), copy(mark.tracin), mark.num_probes
+
+    def news(self, step: int) -> News:
+        """Additions of the probe at a step, which was the last.
+
+        Args:
+            step: training step.
+        """
+        references = self.references
+        return News(references.steps, references.at(step), self.tracin.state_dict(), self.num_probes)
+
+    def follow(self, news: News) -> None:
+        """Takes over the additions of a probe in another process."""
+        self.references.follow(news.steps, news.newest)
+        self.tracin, self.num_probes = TracInOfRun(), news.num_probes
+        self.tracin.load_state_dict(news.tracin)
 
     def keep(self, rows: NDArray[np.int64], *, reduced: list[int], groups: list[int]) -> None:
         """Keeps a subset of the observed set.

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.influence.groups import Groups
-from stagewise.influence.reduced_draws import ReducedDraws
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.flags import Flag, find_flags
 from stagewise.sampling.config import SGLDConfig
@@ -20,7 +20,7 @@ _VARIABLES = {"drift": "chain_drift", "distance": "end_distance"}
 
 
 def add_chain_facts(
-    result: xr.Dataset, trace: Trace, features: ReducedDraws, groups: Groups, *, sgld: SGLDConfig, config: ProbeConfig
+    result: xr.Dataset, trace: Trace, features: GroupDraws, groups: Groups, *, sgld: SGLDConfig, config: ProbeConfig
 ) -> list[Flag]:
     """Adds the losses at the training weights, diagnostics and flags; returns the flags.
 

@@ -44,7 +44,7 @@ class ProbeConfig:
         position_bins: also compute the influence of each group on the losses at bins of token positions: number of
             bins, or their edges, see :class:`~stagewise.influence.position_influence.Positions`. None disables it.
         token_samples: also compute the influence between all tokens of these samples, given by position in the
-            observed set, with errors over chains, see :class:`~stagewise.influence.token_sums.TokenSums`: memory
+            observed set, with errors over chains, see :class:`~stagewise.influence.token_bif_sums.TokenSums`: memory
             and disk grow with the square of their tokens, not with draws. None leaves it out.
         draw_matrices: draw influence between samples as images for TensorBoard, .2 s for three parts; where probes lie
             closer than 5 % of the step, not each of them is drawn, see

@@ -11,12 +11,12 @@ from stagewise.influence.groups import Groups
 from stagewise.structure import is_column, leaves
 
 
-def data_digest(batches: Iterable[Batch], groups: Groups) -> str:
-    """Returns SHA-256 of all tensors, arrays and columns, and of the names and sizes of the groups.
+def batches_digest(batches: Iterable[Batch], *words: str) -> str:
+    """Returns SHA-256 of all tensors, arrays and columns, and of some words.
 
     Args:
         batches: of samples, on any device.
-        groups: over the first of them.
+        words: that tell other data beside them.
     """
     digest = hashlib.sha256()
     for batch in batches:
@@ -27,5 +27,16 @@ def data_digest(batches: Iterable[Batch], groups: Groups) -> str:
                 digest.update(np.ascontiguousarray(leaf).tobytes())
             elif isinstance(leaf, np.ndarray) or is_column(leaf):
                 digest.update(repr(list(leaf)).encode())
-    digest.update(repr((groups.names, groups.counts.tolist())).encode())
+    for word in words:
+        digest.update(word.encode())
     return digest.hexdigest()
+
+
+def data_digest(batches: Iterable[Batch], groups: Groups) -> str:
+    """:func:`batches_digest` with the names and sizes of the groups.
+
+    Args:
+        batches: of samples, on any device.
+        groups: over the first of them.
+    """
+    return batches_digest(batches, repr((groups.names, groups.counts.tolist())))

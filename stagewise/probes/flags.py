@@ -94,7 +94,8 @@ class _Check:
 
 _MORE = "raise sgld.num_chains, sgld.num_draws or sgld.num_steps_bw_draws"
 _SETTLE = "raise sgld.num_burnin_steps, or set sgld.start to gaussian"
-_MIX = "raise sgld.num_draws or sgld.num_steps_bw_draws, or sgld.lr up to 2.5 over the steepest curvature"
+_RAISE_LR = ", or sgld.lr up to 2.5 over the steepest curvature"
+_MIX = f"raise sgld.num_draws or sgld.num_steps_bw_draws{_RAISE_LR}"
 
 _CHECKS = (
     _Check("rhat", "rhat_max", "R-hat of the mean loss of a group", f"{_SETTLE}; {_MIX}"),
@@ -155,7 +156,16 @@ _NOT_FINITE = "look at the model, and at roots, norms and logarithms at zero in 
 _DRAWS_NOT_FINITE = "lower sgld.lr or raise sgld.localization"
 
 
-def remedy(flag: str) -> str:
+def without_larger_lr(words: str) -> str:
+    """Returns advice without that to raise lr, for a run whose lr is too large.
+
+    Args:
+        words: of the advice.
+    """
+    return words.replace(_RAISE_LR, "")
+
+
+def advice(flag: str) -> str:
     """Returns the advice for a flag.
 
     Args:
@@ -165,10 +175,10 @@ def remedy(flag: str) -> str:
         InputError: unknown flag.
     """
     not_finite = f"{_NOT_FINITE}; where it is the draws, {_DRAWS_NOT_FINITE}"
-    advice = {"not_finite": not_finite} | {check.name: check.advice for check in _CHECKS}
-    if flag not in advice:
+    known = {"not_finite": not_finite} | {check.name: check.advice for check in _CHECKS}
+    if flag not in known:
         raise InputError(f"got flag {flag!r}; expected one of {', '.join(FLAG_NAMES)}; see FLAG_NAMES")
-    return advice[flag]
+    return known[flag]
 
 
 def find_flags(

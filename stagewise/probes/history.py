@@ -22,6 +22,7 @@ class Record:
         signal: of each of them, nats; NaN without a reference.
         signal_se: its standard error, nats; NaN if unknown.
         failed_steps: training steps of probes that lost all their chains.
+        not_finite_steps: those of them whose losses were not finite at the training weights.
         chains_dropped: chains that failed, over all probes.
         skipped_steps: training steps of probes skipped due to the budget.
         faults: number of other errors by kind, see :mod:`stagewise.callbacks.faults`.
@@ -41,6 +42,7 @@ class Record:
     signal: list[float] = field(default_factory=list)
     signal_se: list[float] = field(default_factory=list)
     failed_steps: list[int] = field(default_factory=list)
+    not_finite_steps: list[int] = field(default_factory=list)
     chains_dropped: int = 0
     skipped_steps: list[int] = field(default_factory=list)
     faults: dict[str, int] = field(default_factory=dict)
@@ -53,11 +55,19 @@ class Record:
     last_probe_seconds: float | None = None
     training_seconds: float = 0.0
 
-    def add(self, step: int, result: xr.Dataset | None, *, chains_dropped: int) -> None:
-        """Adds a probe; ``result`` is None if all its chains failed."""
+    def add(self, step: int, result: xr.Dataset | None, *, chains_dropped: int, not_finite: bool = False) -> None:
+        """Adds a probe.
+
+        Args:
+            step: training step.
+            result: its data set; None if all its chains failed.
+            chains_dropped: chains that failed.
+            not_finite: True if losses were not finite at the training weights, so that no chain could run.
+        """
         self.chains_dropped += chains_dropped
         if result is None:
             self.failed_steps.append(step)
+            self.not_finite_steps += [step] if not_finite else []
             return
         self.steps.append(step)
         self.signal.append(float(result["signal"]))
@@ -89,6 +99,11 @@ class Record:
         self.probe_seconds += seconds
         if finished:
             self.last_probe_seconds = seconds
+
+    @property
+    def num_due(self) -> int:
+        """Number of probes that were kept or lost all their chains; skipped ones and other errors do not count."""
+        return len(self.steps) + len(self.failed_steps)
 
     @property
     def overhead(self) -> float | None:

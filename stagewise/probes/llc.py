@@ -1,7 +1,7 @@
 """Local learning coefficient of each probe, from the draws of influence or from separate chains."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +10,9 @@ import xarray as xr
 from arviz_stats.base import array_stats
 from torch import Tensor, nn
 
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.influence.groups import Groups
 from stagewise.influence.llc import MeanLosses, llc, llc_remarks, mean_losses_of
-from stagewise.influence.reduced_draws import ReducedDraws
 from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, ResolvedSGLD
@@ -70,7 +70,7 @@ class LearningCoefficient:
     def run(
         self, step: int, second_moments: Mapping[str, Tensor] | None, *, engine: EngineName | None
     ) -> tuple[Trace, float] | None:
-        """Runs separate chains, if configured. Collective over the processes that share them.
+        """Runs this process's part of the separate chains, if configured.
 
         Args:
             step: training step.
@@ -78,24 +78,23 @@ class LearningCoefficient:
             engine: of the chains of influence, used here too, so that a resumed run equals an uninterrupted one.
 
         Returns:
-            The trace of all chains and their time in seconds; None without separate chains, and in processes other than
-            the first.
+            The trace of these chains and their time in seconds; None without separate chains.
         """
         if self.own is None:
             return None
         start = time.perf_counter()
-        if self._sampler is None:
+        if self._sampler is None or self._sampler.engine is None:
             self._sampler = ChainSampler(self._module, self._target, self.own, reduce=self._means, engine=engine)
-        traces = self._share.collect(self._sampler.run(step, second_moments, numbers=self._numbers))
-        return None if traces is None else (merge_traces(traces), time.perf_counter() - start)
+        trace = self._sampler.run(step, second_moments, numbers=self._numbers)
+        return trace, time.perf_counter() - start
 
-    def measure(self, trace: Trace, features: ReducedDraws, own: tuple[Trace, float] | None) -> xr.Dataset:
+    def measure(self, trace: Trace, features: GroupDraws, parts: Sequence[tuple[Trace, float]]) -> xr.Dataset:
         """Returns variables of a probe's data set.
 
         Args:
             trace: of influence, with at least one chain.
             features: its draws, reduced to groups.
-            own: from :meth:`run`.
+            parts: from :meth:`run`, of all processes that share the chains; none without own chains.
 
         Returns:
             See :func:`stagewise.influence.llc.llc`, and ``llc_note``: reasons not to rely on it; empty if none. The
@@ -104,10 +103,11 @@ class LearningCoefficient:
             NaN if all separate chains failed.
         """
         sgld = self._sgld if self.own is None else self.own
-        if own is None:
+        own = bool(parts)
+        if not own:
             losses = mean_losses_of(features, self._groups)
         else:
-            trace, seconds = own
+            trace, seconds = merge_traces([part for part, _ in parts]), max(seconds for _, seconds in parts)
             losses = trace.reduced if trace.reduced is not None else np.empty((0, sgld.num_draws, 0))
         anchor = self._means(torch.from_numpy(trace.anchor_loss)).numpy()
         failed = not len(losses)
@@ -115,7 +115,7 @@ class LearningCoefficient:
             losses = np.full((1, sgld.num_draws, len(anchor)), np.nan)
         found = llc(losses, anchor, self._groups, nbeta=sgld.nbeta)
         remarks = llc_remarks(found, nbeta=sgld.nbeta)
-        if own is not None:
+        if own:
             rhat, ess = (np.nan, np.nan) if failed else _mixing(losses)
             found["llc_rhat"] = ((), rhat, {"long_name": "largest R-hat of the mean losses", "units": "1"})
             found["llc_ess"] = ((), ess, {"long_name": "fewest effective draws of the mean losses", "units": "draws"})
@@ -133,7 +133,7 @@ class LearningCoefficient:
             found["llc_chains"] = 0
         found["llc_note"] = ((), np.array("; ".join(remarks), dtype=object))
         found["llc"].attrs |= {
-            "chains": "those of influence" if own is None else "its own",
+            "chains": "its own" if own else "those of influence",
             "nbeta": sgld.nbeta,
             "localization": sgld.localization,
             "lr": sgld.lr,

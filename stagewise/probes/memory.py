@@ -84,7 +84,7 @@ def memory_needed(size: ProbeSize) -> dict[str, float]:
     rows = size.num_token_samples * size.num_tokens
     moving = 0 if size.num_processes == 1 else _COPIES_MOVING * math.ceil(size.num_chains / size.num_processes)
     moving_draws = moving * size.num_draws
-    features += _FLOAT64 * moving_draws * size.num_samples
+    features += _FLOAT64 * moving_draws * size.num_samples * (1 + size.control)
     needed = {
         "trace": 12 * draws * kept + 4 * moving_draws * kept,
         "sample x sample": _FLOAT64 * (_SAMPLE_MATRICES + 2 * size.num_chains) * size.num_samples**2,

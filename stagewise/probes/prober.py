@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import xarray as xr
 from torch import Tensor, nn
@@ -15,9 +15,9 @@ from stagewise._version import __version__
 from stagewise.batches import to_device
 from stagewise.checks.bounds import check_arguments
 from stagewise.influence.control import control_influence
+from stagewise.influence.group_draws import GroupDraws, Reducer
 from stagewise.influence.groups import Groups
-from stagewise.influence.reduced_draws import ReducedDraws, Reducer
-from stagewise.influence.token_sums import TokenSums
+from stagewise.influence.token_bif_sums import TokenSums
 from stagewise.losses.contract import LossFn
 from stagewise.probes.assembly import Measured, assemble
 from stagewise.probes.axes import TOKEN_AXES
@@ -35,6 +35,22 @@ from stagewise.sampling.selection import Masks
 from stagewise.sampling.share import ALONE, ChainShare
 from stagewise.sampling.target import ForwardContext, Target
 from stagewise.sampling.trace import Trace, merge_traces
+
+
+class _Part(NamedTuple):
+    """Draws of the chains of one process.
+
+    Attributes:
+        trace: of the chains of influence.
+        tokens: sums over their token losses, where they are asked for.
+        llc: chains of the learning coefficient's own and their seconds, where there are such.
+        control: the chains without the loss, where they are due.
+    """
+
+    trace: Trace
+    tokens: TokenSums | None
+    llc: tuple[Trace, float] | None
+    control: Trace | None
 
 
 class Prober:
@@ -238,9 +254,7 @@ class Prober:
         if measured is None:
             return None, trace
         reference = self.carried.references.for_step(step)
-        result = assemble(
-            measured, reference, self.groups, positions=self.subject.positions, centering=self._config.centering
-        )
+        result = self.assemble(measured, reference)
         # Last, so that a failed probe is not a reference.
         if measured.usable:
             self.carried.references.add(measured.features)
@@ -269,33 +283,39 @@ class Prober:
             and the trace, in these of the process's own chains.
         """
         start = time.perf_counter()
-        tokens = None if self._token_rows is None else TokenSums(self._token_rows)
-        trace = self._sampler.run(step, second_moments, on_draw=tokens, numbers=self._numbers)
-        traces = self._share.collect(trace)
-        sums = None if tokens is None else self._share.collect(tokens)
-        own_llc = None if self._llc.own is None else self._llc.run(step, second_moments, engine=self.engine)
         number = self.carried.num_probes if number is None else number
         self.carried.num_probes = number + 1
-        every, controls = self._config.control_every, None
-        if every is not None and number % every == 0:
-            controls = self._share.collect(self._control(step, second_moments))
-        if traces is None:
-            return None, trace
-        trace = traces[0] if len(traces) == 1 else merge_traces(traces)
-        if tokens is not None and sums is not None:
-            tokens.merge(sums)
+        every = self._config.control_every
+        control = every is not None and number % every == 0
+        if self.engine is None and self._share.world_size > 1:
+            # One choice for all: it is timed, and kept over the run.
+            self._sampler.settle_engine(
+                self._share.decide(lambda: self._sampler.choose_engine(max(1, len(self._numbers))))
+            )
+        mine: list[Trace] = []
+        if self._share.world_size == 1:
+            parts: list[_Part] | None = [self._run(step, second_moments, mine, control=control)]
+        else:
+            parts = self._share.collect(lambda: self._run(step, second_moments, mine, control=control))
+        if parts is None:
+            return None, mine[0]
+        trace = parts[0].trace if len(parts) == 1 else merge_traces([part.trace for part in parts])
         if not trace.chains:
             return None, trace
-        features = ReducedDraws.of(trace, self.subject.reduced)
+        features = GroupDraws.of(trace, self.subject.reduced)
         own = xr.Dataset({"group_loss": ("group", self.groups.means(trace.anchor_loss), {"units": "nats"})})
-        if tokens is not None:
+        if self._token_rows is not None:
+            tokens = TokenSums(self._token_rows)
+            tokens.merge([part.tokens for part in parts if part.tokens is not None])
             own = own.assign(self.subject.numbered(tokens.influence(trace.chains), "chosen", self._token_rows))
         if self._config.llc.enabled:
+            own_llc = [part.llc for part in parts if part.llc is not None]
             own = own.assign(self._llc.measure(trace, features, own_llc))
         own = own.assign(self.baselines.measure(module, step, lr_sum, self.carried.tracin))
-        if controls is not None:
-            control = ReducedDraws.of(merge_traces(controls), self.subject.reduced)
-            own = own.assign(control_influence(features, control, self.groups, centering=self._config.centering))
+        if control:
+            free = merge_traces([part.control for part in parts if part.control is not None])
+            reduced = GroupDraws.of(free, self.subject.reduced)
+            own = own.assign(control_influence(features, reduced, self.groups, centering=self._config.centering))
         flags = add_chain_facts(own, trace, features, self.groups, sgld=self._sgld, config=self._config)
         features = replace(features, equilibrated=bool(own["equilibrated"]))
         if not self.subject.observed.is_whole:
@@ -304,13 +324,24 @@ class Prober:
         own["seconds"] = time.perf_counter() - start
         return Measured(features, own, usable=not any(flag.severe for flag in flags)), trace
 
-    def _control(self, step: int, second_moments: Mapping[str, Tensor] | None) -> Trace:
-        """Runs this process's chains without the loss; their draws are always reduced."""
-        return self._sampler.run(
-            step, second_moments, numbers=self._numbers, control=True, reduce=Reducer(self.subject.reduced)
-        )
+    def _run(
+        self, step: int, second_moments: Mapping[str, Tensor] | None, kept: list[Trace], *, control: bool
+    ) -> "_Part":
+        """Runs the chains of this process, and keeps their trace beside what goes to the first process.
 
-    def assemble(self, measured: Measured, reference: ReducedDraws | None) -> xr.Dataset:
+        Draws of the control are always reduced.
+        """
+        tokens = None if self._token_rows is None else TokenSums(self._token_rows)
+        trace = self._sampler.run(step, second_moments, on_draw=tokens, numbers=self._numbers)
+        kept.append(trace)
+        llc = None if self._llc.own is None else self._llc.run(step, second_moments, engine=self.engine)
+        if not control:
+            return _Part(trace, tokens, llc, None)
+        reduce = Reducer(self.subject.reduced)
+        free = self._sampler.run(step, second_moments, numbers=self._numbers, control=True, reduce=reduce)
+        return _Part(trace, tokens, llc, free)
+
+    def assemble(self, measured: Measured, reference: GroupDraws | None) -> xr.Dataset:
         """Returns the data set of a measurement, with influence split against a reference; needs no module.
 
         Args:

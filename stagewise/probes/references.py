@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stagewise.influence.reduced_draws import ReducedDraws
+from stagewise.influence.group_draws import GroupDraws
 
 _RESOLUTION = 16
 """Cached probes lie at least a factor ratio^(1/16) apart, .9 % of the step at a ratio of 1.15."""
@@ -26,9 +26,9 @@ class References:
     def __init__(self, ratio: float) -> None:
         """Starts without probes; ``ratio`` is above 1."""
         self._ratio = ratio
-        self._kept: list[ReducedDraws] = []
+        self._kept: list[GroupDraws] = []
 
-    def for_step(self, step: int) -> ReducedDraws | None:
+    def for_step(self, step: int) -> GroupDraws | None:
         """Returns the reference of a probe at ``step``; None if there is none."""
         found = None
         for features in self._kept:
@@ -36,7 +36,7 @@ class References:
                 found = features
         return found
 
-    def add(self, features: ReducedDraws) -> None:
+    def add(self, features: GroupDraws) -> None:
         """Caches a probe, unless it is close to the previous one, and drops those that are no longer needed."""
         step = features.step
         current = self.for_step(step)
@@ -44,6 +44,20 @@ class References:
         self._kept = [kept for kept in self._kept if kept.step >= oldest]
         if not self._kept or step >= self._kept[-1].step * self._ratio ** (1 / _RESOLUTION):
             self._kept = [*self._kept, features]
+
+    def at(self, step: int) -> GroupDraws | None:
+        """The cached probe at a step; None where that one is not cached."""
+        return next((features for features in self._kept if features.step == step), None)
+
+    def follow(self, steps: list[int], newest: GroupDraws | None) -> None:
+        """Updates the cache as an equal one was updated by a probe.
+
+        Args:
+            steps: of its probes.
+            newest: the probe, where it was cached.
+        """
+        known = self._kept if newest is None else [*self._kept, newest]
+        self._kept = [features for features in known if features.step in steps]
 
     @property
     def steps(self) -> list[int]:
@@ -60,4 +74,4 @@ class References:
 
     def load_state_dict(self, state: list[dict[str, Any]]) -> None:
         """Loads what :meth:`state_dict` saved."""
-        self._kept = [ReducedDraws.from_state_dict(features) for features in state]
+        self._kept = [GroupDraws.from_state_dict(features) for features in state]

@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 from stagewise.errors import InputError
 from stagewise.reporting.influence_curves import set_step_axis
 from stagewise.reporting.style import NORMAL, SMALL, label, mark_sides, new_figure
+from stagewise.reporting.token_axis import horizontal_label, mark_tokens
 from stagewise.runs.control import control_factor, controlled_probes
 from stagewise.runs.curves import curve_pairs
 from stagewise.runs.equilibrium import settled_probes
@@ -67,8 +68,9 @@ def control_curves(run: xr.Dataset, *, confidence: float = 0.95) -> Figure:
         )
         bottom = place + columns >= len(pairs)
         axes.tick_params(labelbottom=bottom)
-        axes.set_xlabel("training step" if bottom else "", fontsize=NORMAL)
+        axes.set_xlabel(horizontal_label(run) if bottom else "", fontsize=NORMAL)
     set_step_axis(panels.flat[0], steps)
+    mark_tokens(panels.flat[0], run)
     for axes in panels.flat[len(pairs) :]:
         axes.set_visible(False)
     handles = [

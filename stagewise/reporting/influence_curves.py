@@ -13,9 +13,19 @@ from matplotlib.ticker import FixedLocator
 from stagewise.errors import InputError, require
 from stagewise.influence.chain_counts import interval_factor
 from stagewise.phases.flips import SignFlip, sure_limit
-from stagewise.reporting.style import NORMAL, SMALL, label, mark_sides, new_figure, step_axis
+from stagewise.reporting.style import (
+    NORMAL,
+    SMALL,
+    SettledCurve,
+    fit_to_settled,
+    label,
+    mark_sides,
+    new_figure,
+    step_axis,
+)
+from stagewise.reporting.token_axis import horizontal_label, mark_tokens
 from stagewise.runs.curves import curve_pairs, sure_flips
-from stagewise.runs.equilibrium import settled_probes, unsettled_words
+from stagewise.runs.equilibrium import settled_probes
 
 _COLUMNS = 3
 _LOG_RATIO = 50
@@ -41,7 +51,8 @@ def influence_curves(
 
     The band is Student's interval from the jackknife error over chains. Where the chains of a probe or of its reference
     have not reached equilibrium the curve is dashed with open marks, without a band, and no change of sign rests on it;
-    the legend says why. Where a curve surely changes its sign, see
+    the legend says why. Such values beyond the range of the others are cut off, with a triangle at the edge. Where a
+    curve surely changes its sign, see
     :func:`stagewise.phases.flips.find_flips`, a line stands at the crossing, in a band from the last probe that is
     surely of the old sign to the first that is surely of the new one.
 
@@ -83,20 +94,39 @@ def influence_curves(
         pair = name if name == other else f"{name} ~ {other}"
         label(axes, title=pair, y="BIF (nats²)" if place % columns == 0 else "")
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+        half = factor * errors
+        fit_to_settled(axes, [SettledCurve(steps, values, (values - half, values + half), settled, _CURVE)])
         mark_sides(axes)
         for flip in sure_flips(run, name, other, part=part, min_z=min_z):
             _mark_flip(axes, flip)
         bottom = place + columns >= len(chosen)
         axes.tick_params(labelbottom=bottom)
-        axes.set_xlabel("training step" if bottom else "", fontsize=NORMAL)
+        axes.set_xlabel(horizontal_label(run) if bottom else "", fontsize=NORMAL)
     set_step_axis(panels.flat[0], steps)
+    mark_tokens(panels.flat[0], run)
     for axes in panels.flat[len(chosen) :]:
         axes.set_visible(False)
-    why = unsettled_words(run)
+    why = open_marks_words(run)
     if why is not None:
         open_mark = Line2D([], [], **_OPEN)
-        figure.legend([open_mark], [f"{why}: no interval, no sign"], loc="outside lower center", fontsize=SMALL)
+        figure.legend([open_mark], [why], loc="outside lower center", fontsize=SMALL)
     return figure
+
+
+def open_marks_words(run: xr.Dataset) -> str | None:
+    """Explains dashed curves with open marks in plain words; None if all probes are in equilibrium.
+
+    Args:
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
+    """
+    settled = settled_probes(run)
+    if settled.all():
+        return None
+    own = run["equilibrated"].values != 0 if "equilibrated" in run else np.ones_like(settled)
+    alone, by_reference = int((~own).sum()), int((own & ~settled).sum())
+    why = [f"the chains of {alone} had not settled"] if alone else []
+    why += [f"those of the reference probe of {by_reference} had not"] if by_reference else []
+    return f"{(~settled).sum()} of {len(settled)} probes out of equilibrium ({'; '.join(why)}): no interval, no sign"
 
 
 def _draw_curve(axes: Axes, steps: np.ndarray, values: np.ndarray, half: np.ndarray, settled: np.ndarray) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 from stagewise.checks.group_names import markdown_text
 from stagewise.interventions.loader import ReweightedLoader
-from stagewise.interventions.plan import Plan
 from stagewise.interventions.strata import Strata
+from stagewise.interventions.weight_plan import Plan
 
 FILE_NAME = "intervention.json"
 

@@ -6,10 +6,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stagewise.influence.llc import LOCALIZED_LIMIT
-from stagewise.phases.stage_boundaries import stage_boundaries
+from stagewise.phases.stage_boundaries import not_above_zero, stage_boundaries
 from stagewise.reporting.influence_curves import set_step_axis
-from stagewise.reporting.stage_boundaries import boundary_markdown
+from stagewise.reporting.stage_boundaries import boundary_markdown, not_shown_line
 from stagewise.reporting.style import NORMAL, label, new_figure
+from stagewise.reporting.token_axis import horizontal_label, mark_tokens
 from stagewise.runs.learning_coefficients import llc_table
 
 _COLUMNS = 3
@@ -47,8 +48,9 @@ def llc_curves(run: xr.Dataset, *, confidence: float = 0.95) -> Figure:
         label(axes, title=name, y="LLC" if place % columns == 0 else "")
         bottom = place + columns >= len(names)
         axes.tick_params(labelbottom=bottom)
-        axes.set_xlabel("training step" if bottom else "", fontsize=NORMAL)
+        axes.set_xlabel(horizontal_label(run) if bottom else "", fontsize=NORMAL)
     set_step_axis(panels.flat[0], steps)
+    mark_tokens(panels.flat[0], run)
     for axes in panels.flat[len(names) :]:
         axes.set_visible(False)
     return figure
@@ -93,10 +95,14 @@ def llc_words(run: xr.Dataset, *, chance: float = 0.05) -> str:
         )
     if len(steps) >= 3:
         found = stage_boundaries(run, chance=chance)
-        lines += [
-            "**Stage boundaries**, where d llc / d log t changes sign beyond its errors:",
-            boundary_markdown(found),
-        ]
+        left_out = not_above_zero(run, found)
+        shown = {name: boundaries for name, boundaries in found.items() if name not in left_out}
+        if shown:
+            lines += [
+                "**Stage boundaries**, where d llc / d log t changes sign beyond its errors:",
+                boundary_markdown(shown),
+            ]
+        lines += filter(None, [not_shown_line(left_out)])
     return "\n\n".join(lines)
 
 

@@ -1,7 +1,8 @@
 """One picture of a run: losses, scores, influence, learning coefficient, signal, windows, and what can be read off."""
 
+import colorsys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from matplotlib.ticker import FuncFormatter
 from stagewise.errors import InputError, require
 from stagewise.influence.chain_counts import chain_counts, interval_factor
 from stagewise.influence.llc import LOCALIZED_LIMIT
-from stagewise.reporting.influence_curves import set_step_axis
+from stagewise.reporting.influence_curves import open_marks_words, set_step_axis
 from stagewise.reporting.scores import Score, read_scores
 from stagewise.reporting.short_names import LONGEST, short_names
-from stagewise.reporting.style import LARGE, NORMAL, SMALL, label, mark_sides
+from stagewise.reporting.style import LARGE, NORMAL, SMALL, SettledCurve, fit_to_settled, label, mark_sides
+from stagewise.reporting.token_axis import horizontal_label, mark_tokens
 from stagewise.reporting.verdict_line import help_line, verdict_line
 from stagewise.runs.curves import influence_curve
-from stagewise.runs.equilibrium import unsettled_words
+from stagewise.runs.equilibrium import settled_probes
 from stagewise.runs.learning_coefficients import ALL_LOSSES, has_llc, llc_table
 from stagewise.runs.run_windows import no_window_words, run_windows
 from stagewise.runs.strongest import strongest_pairs
@@ -31,6 +33,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 """Told apart by readers of all kinds of sight (Okabe and Ito), the first six; then two more."""
 
 _DARK, _FAINT, _WINDOW = "#333333", "#B8B8B8", "#F0C330"
+_HATCHED: dict[str, Any] = {"facecolor": "none", "edgecolor": _WINDOW, "hatch": "///"}
+"""Of windows whose peak is out of equilibrium."""
+
 _MOST_NAMED = 6
 """Curves of groups that a legend beside a panel has room for."""
 
@@ -57,7 +62,9 @@ def overview(
     phases, negative = helpful, with Student's intervals over chains; the learning coefficient with its interval; the
     signal with its standard error. Windows are shaded in all of them. Curves are dashed with open marks, and have no
     band, where the chains are out of equilibrium; marks of a learning coefficient are open where its height is mostly
-    the localization's. A group has the same colour in all panels.
+    the localization's; what lies beyond the range of the curves in equilibrium is cut off, with a triangle. Windows
+    with a peak out of equilibrium are hatched. The colour of a group is that of its position among the groups, in all
+    panels and runs; a pair of two has both.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
@@ -76,10 +83,11 @@ def overview(
     if "step" not in run.dims:
         raise InputError("got a data set without an axis of steps; expected a run; pass what open_run returns")
     pairs = strongest_pairs(run, num_pairs, confidence=confidence) if {"group_bif", "group_bif_se"} <= set(run) else []
-    colours = _pair_colours(run, pairs)
+    colours = _group_colours(run, pairs)
     found = _beside(run) if scores is None else list(scores)
     first, last = run["step"].values[[0, -1]]
     windows = [window for window in run_windows(run) if first <= window["peak"] <= last]
+    settled = set(run["step"].values[settled_probes(run)].tolist())
     panels: list[Callable[[Axes], None]] = []
     if "group_loss" in run:
         panels.append(lambda axes: _losses(axes, run, colours))
@@ -90,7 +98,7 @@ def overview(
     if has_llc(run):
         panels.append(lambda axes: _llc(axes, run, colours, confidence))
     if "signal" in run:
-        panels.append(lambda axes: _signal(axes, run, windows))
+        panels.append(lambda axes: _signal(axes, run, windows, settled))
     if not panels:
         raise InputError(
             "got a run without losses, influence, learning coefficient or signal; expected one of them; open the run "
@@ -108,11 +116,12 @@ def overview(
     rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axes, draw in zip(rows, panels, strict=True):
         draw(axes)
-        _shade(axes, windows)
+        _shade(axes, windows, settled)
         _legend(axes, narrow, width)
         axes.tick_params(labelbottom=axes is rows[-1])
-    rows[-1].set_xlabel("training step", fontsize=NORMAL)
+    rows[-1].set_xlabel(horizontal_label(run), fontsize=NORMAL)
     set_step_axis(rows[0], run["step"].values)
+    mark_tokens(rows[0], run)
     if len(run["step"]) == 1 and not found:
         rows[0].set_xticks(run["step"].values)
     foot = _foot(run, width)
@@ -141,8 +150,13 @@ def _head(run: xr.Dataset, title: str | None, windows: Sequence[Mapping[str, Any
 
 
 def _foot(run: xr.Dataset, width: float) -> str:
-    why = unsettled_words(run)
-    lines = [help_line(run), "" if why is None else f"Dashed, open marks: {why}; no interval, no sign."]
+    why = open_marks_words(run)
+    lines = [help_line(run), "" if why is None else f"Dashed curves with open marks: {why}."]
+    if has_llc(run) and _localized(run).any():
+        lines.append(
+            "Open marks of the learning coefficient on a solid curve: its height there is mostly that of the "
+            "localization (the chains' pull to the weights), not of the loss."
+        )
     return "\n".join(textwrap.fill(line, round(1.15 * _letters(width))) for line in lines if line)
 
 
@@ -151,23 +165,37 @@ def _letters(width: float) -> int:
     return round((11.5 if width >= _NARROW else 12.5) * width)
 
 
-def _pair_colours(run: xr.Dataset, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Colours of pairs, and of each group as the pair of it with itself, the strongest first."""
-    chosen = dict.fromkeys(pairs)
+def group_colour(place: int) -> str | tuple[float, float, float]:
+    """Colour of a group by its position among the groups of a run.
+
+    Args:
+        place: from 0; beyond the eighth, hues that turn by the golden section.
+    """
+    return COLOURS[place] if place < len(COLOURS) else colorsys.hls_to_rgb((0.1 + 0.618 * place) % 1, 0.4, 0.6)
+
+
+def _group_colours(run: xr.Dataset, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Colour of each group, those of the strongest pairs first."""
     groups = [str(name) for name in run["group"].values] if "group" in run.coords else []
-    in_pairs = [name for pair in pairs for name in pair]
-    chosen |= dict.fromkeys((name, name) for name in [*in_pairs, *groups])
-    return dict(zip(chosen, COLOURS, strict=False))
+    order = dict.fromkeys([*(name for pair in pairs for name in pair), *groups])
+    return {name: group_colour(groups.index(name)) for name in order}
 
 
-def _line(axes: Axes, steps: Any, values: Any, good: Any, colour: str, name: str | None, *, filled: Any = None) -> None:
-    """A curve with marks at its probes: dashed with open marks where it is not good; open where it is not filled."""
+def _line(
+    axes: Axes, steps: Any, values: Any, good: Any, colour: Any, name: str | None, *, filled: Any = None,
+    other: Any = None,
+) -> None:  # fmt: skip
+    """A curve with marks at its probes: dashed with open marks where it is not good; open where it is not filled.
+
+    Of two colours, without gaps, where there is another.
+    """
     filled = good if filled is None else good & filled
     settled = np.where(good, values, np.nan)
     style: dict[str, Any] = {"color": colour, "zorder": 3}
     if not good.all():
         axes.plot(steps, values, linewidth=0.9, linestyle=(0, (3, 2)), color=colour, zorder=2.5)
-    axes.plot(steps, settled, linewidth=1.5, label=name, **style)
+    striped = {} if other is None else {"linestyle": (0, (4, 4)), "gapcolor": other}
+    axes.plot(steps, settled, linewidth=1.5 if other is None else 2.0, label=name, **style, **striped)
     axes.plot(steps[filled], values[filled], "o", markersize=3.0, **style)
     axes.plot(
         steps[~filled], values[~filled], "o", markersize=3.8, markerfacecolor="white", markeredgewidth=0.9, **style
@@ -188,13 +216,13 @@ def _pair_name(group: str, group_j: str) -> str:
     return together if len(together) <= LONGEST + 3 else f"{group}\n~ {group_j}"
 
 
-def _losses(axes: Axes, run: xr.Dataset, colours: Mapping[tuple[str, str], str]) -> None:
+def _losses(axes: Axes, run: xr.Dataset, colours: Mapping[str, Any]) -> None:
     steps = run["step"].values
     losses = run["group_loss"].transpose("group", "step").values
     names = [str(name) for name in run["group"].values]
     short = short_names(names)
     rest = 0
-    own = {one: colour for (one, two), colour in list(colours.items())[:_MOST_NAMED] if one == two}
+    own = dict(list(colours.items())[:_MOST_NAMED])
     for name, values in zip(names, losses, strict=True):
         colour = own.get(name)
         if not np.isfinite(values).any():
@@ -225,17 +253,24 @@ def _influence(
     axes: Axes,
     run: xr.Dataset,
     pairs: Sequence[tuple[str, str]],
-    colours: Mapping[tuple[str, str], str],
+    colours: Mapping[str, Any],
     confidence: float,
 ) -> None:
     short = short_names(map(str, run["group"].values))
+    drawn = []
     for group, group_j in pairs:
         curve = influence_curve(run, group, group_j, confidence=confidence)
         name = short[group] if group == group_j else _pair_name(short[group], short[group_j])
-        colour = colours[group, group_j]
-        steps = curve["step"].values
-        _line(axes, steps, curve["value"].values, curve["equilibrated"].values, colour, name)
-        _band(axes, steps, curve["low"].values, curve["high"].values, colour)
+        colour, other = colours[group], None if group == group_j else colours[group_j]
+        steps, good, band = (
+            curve["step"].values,
+            curve["equilibrated"].values,
+            (curve["low"].values, curve["high"].values),
+        )
+        _line(axes, steps, curve["value"].values, good, colour, name, other=other)
+        _band(axes, steps, *band, colour)
+        drawn.append(SettledCurve(steps, curve["value"].values, band, good, colour))
+    fit_to_settled(axes, drawn)
     mark_sides(axes)
     power = int(np.floor(np.log10(max(map(abs, axes.get_ylim())))))
     power = 0 if -2 <= power <= 2 else power
@@ -244,16 +279,17 @@ def _influence(
     label(axes, y=f"BIF (10{str(power).translate(_RAISED)} nats²)" if power else "BIF (nats²)")
     chains = chain_counts(run).values
     few = "" if np.nanmax(chains) > 1 else "; one chain: no interval"
-    _name(axes, f"Influence within phases, negative = helpful, {100 * confidence:g} % intervals{few}")
+    every = len(strongest_pairs(run, run.sizes["group"] ** 2))
+    kept = f"; {len(pairs)} of {every} curves: the strongest" if every > len(pairs) else ""
+    _name(axes, f"Influence within phases, negative = helpful, {100 * confidence:g} % intervals{few}{kept}")
 
 
-def _llc(axes: Axes, run: xr.Dataset, colours: Mapping[tuple[str, str], str], confidence: float) -> None:
+def _llc(axes: Axes, run: xr.Dataset, colours: Mapping[str, Any], confidence: float) -> None:
     table = llc_table(run, confidence=confidence)
     steps, settled = table["step"].values, table["equilibrated"].values
     short = short_names(map(str, run["group"].values)) if "group" in run.dims else {}
-    shown = {ALL_LOSSES: _DARK} | {
-        one: colour for (one, two), colour in list(colours.items())[:_MOST_NAMED] if one == two
-    }
+    shown = {ALL_LOSSES: _DARK} | dict(list(colours.items())[:_MOST_NAMED])
+    drawn = []
     for name, colour in shown.items():
         if name not in table["group"].values.tolist():
             continue
@@ -261,15 +297,23 @@ def _llc(axes: Axes, run: xr.Dataset, colours: Mapping[tuple[str, str], str], co
         values, localized = curve["value"].values, curve["localized_share"].values > LOCALIZED_LIMIT
         if np.isfinite(values).any():
             _line(axes, steps, values, settled, colour, short.get(name, name), filled=~localized)
-            _band(axes, steps, curve["low"].values, curve["high"].values, colour)
+            band = (curve["low"].values, curve["high"].values)
+            _band(axes, steps, *band, colour)
+            drawn.append(SettledCurve(steps, values, band, settled, colour))
+    fit_to_settled(axes, drawn)
     axes.axhline(0, color=_DARK, linewidth=0.8, zorder=1)
     label(axes, y="LLC")
-    shares = run["llc_localized_share"].values if "llc_localized_share" in run else np.zeros(0)
-    localized_words = "; open: mostly the localization's" if (shares > LOCALIZED_LIMIT).any() else ""
+    localized_words = "; open: mostly the localization's" if _localized(run).any() else ""
     _name(axes, f"Local learning coefficient{localized_words}")
 
 
-def _signal(axes: Axes, run: xr.Dataset, windows: Sequence[Mapping[str, Any]]) -> None:
+def _localized(run: xr.Dataset) -> np.ndarray:
+    """Learning coefficients that are mostly the localization's."""
+    shares = [run[name].values.ravel() for name in ("llc_localized_share", "group_llc_localized_share") if name in run]
+    return np.concatenate([np.zeros(0), *shares]) > LOCALIZED_LIMIT
+
+
+def _signal(axes: Axes, run: xr.Dataset, windows: Sequence[Mapping[str, Any]], settled: Collection[int]) -> None:
     steps, values = run["step"].values, run["signal"].values
     known = np.isfinite(values)
     if "signal_se" in run:
@@ -281,8 +325,10 @@ def _signal(axes: Axes, run: xr.Dataset, windows: Sequence[Mapping[str, Any]]) -
         _line(axes, steps, values, np.ones_like(known), _DARK, "signal")
     if "signal_threshold" in run:
         axes.plot(steps, run["signal_threshold"].values, color=_FAINT, linewidth=1.0, label="noise, taken off")
-    if windows:
+    if any(window["peak"] in settled for window in windows):
         axes.fill_between([], [], [], color=_WINDOW, alpha=0.35, linewidth=0, label="window")
+    if any(window["peak"] not in settled for window in windows):
+        axes.fill_between([], [], [], **_HATCHED, linewidth=0, label="window, its peak\nout of equilibrium")
     for window in windows:
         axes.annotate(
             f"{window['peak']:,}", (window["peak"], window["value"]), xytext=(0, 4), textcoords="offset points",
@@ -301,9 +347,10 @@ def _name(axes: Axes, words: str) -> None:
     axes.set_title(words, fontsize=NORMAL, loc="left", fontweight="bold", color=_DARK)
 
 
-def _shade(axes: Axes, windows: Sequence[Mapping[str, Any]]) -> None:
+def _shade(axes: Axes, windows: Sequence[Mapping[str, Any]], settled: Collection[int]) -> None:
     for window in windows:
-        axes.axvspan(window["start"], window["end"], color=_WINDOW, alpha=0.25, linewidth=0, zorder=0.5)
+        style: dict[str, Any] = {"color": _WINDOW, "alpha": 0.25} if window["peak"] in settled else _HATCHED
+        axes.axvspan(window["start"], window["end"], linewidth=0, zorder=0.5, **style)
         axes.axvline(window["peak"], color=to_rgba(_DARK, 0.45), linewidth=0.8, linestyle=":", zorder=1)
 
 

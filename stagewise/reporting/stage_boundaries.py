@@ -66,6 +66,18 @@ def boundary_table(found: Mapping[str, Sequence[StageBoundary]]) -> str:
     )
 
 
+def not_shown_line(left_out: Mapping[str, tuple[int, int]]) -> str:
+    """Says for which learning coefficients no boundary is shown, and why; empty if there are none.
+
+    Args:
+        left_out: see :func:`~stagewise.phases.stage_boundaries.not_above_zero`.
+    """
+    if not left_out:
+        return ""
+    listed = ", ".join(f"{name} ({below} of {known} probes)" for name, (below, known) in left_out.items())
+    return f"No stage boundary is shown for coefficients that are mostly not above 0: {listed}."
+
+
 def boundary_markdown(found: Mapping[str, Sequence[StageBoundary]]) -> str:
     """Returns the same in Markdown.
 

@@ -1,5 +1,7 @@
 """Common style of figures: sizes, axes of training steps, and the line between helpful and harmful."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,28 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 SMALL, NORMAL, LARGE = 8.5, 9.5, 11.0
 """Font sizes, points."""
+
+_STRIP = 0.12
+"""Room for a word above and below the curves, of their range."""
+
+
+@dataclass(frozen=True)
+class SettledCurve:
+    """Curve of a panel, all arrays ``[step]``.
+
+    Attributes:
+        steps: training steps.
+        values: of the curve.
+        band: lower and upper ends.
+        settled: True in equilibrium.
+        colour: of the curve.
+    """
+
+    steps: Any
+    values: Any
+    band: tuple[Any, Any]
+    settled: Any
+    colour: Any
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
@@ -62,10 +86,42 @@ def step_axis(axes: Axes, first: float, last: float, *, vertical: bool = False) 
     axis.set_minor_locator(NullLocator())
 
 
+def fit_to_settled(axes: Axes, curves: Sequence[SettledCurve]) -> None:
+    """Fits the vertical range to the values and bands in equilibrium; the others are cut off, with a triangle there.
+
+    Unchanged if all others lie within, or if no value is in equilibrium. To be called before :func:`mark_sides`.
+
+    Args:
+        axes: with the curves drawn.
+        curves: all curves of the panel.
+    """
+    kept = [np.concatenate([part[curve.settled] for part in (curve.values, *curve.band)]) for curve in curves]
+    inside = np.concatenate([*kept, np.zeros(1)])
+    inside = inside[np.isfinite(inside)]
+    known = any(np.isfinite(curve.values[curve.settled]).any() for curve in curves)
+    low, high = inside.min(), inside.max()
+    low, high = low - 0.08 * (high - low), high + 0.08 * (high - low)
+    every = np.concatenate([curve.values for curve in curves]) if curves else inside
+    beyond = np.isfinite(every) & ((every < low) | (every > high))
+    if not known or not high > low or not beyond.any():
+        return
+    axes.set_ylim(low, high)
+    for curve in curves:
+        for out, place, mark in ((curve.values > high, 0.86, "^"), (curve.values < low, 0.14, "v")):
+            if not out.any():
+                continue
+            axes.plot(
+                curve.steps[out], np.full(out.sum(), place), mark, color=curve.colour, markersize=5, zorder=5,
+                markerfacecolor="white", transform=axes.get_xaxis_transform(), label="_cut off",
+            )  # fmt: skip
+
+
 def mark_sides(axes: Axes) -> None:
     """Draws the zero line, words on either side of it, and a light shade where influence is helpful."""
     low, high = axes.get_ylim()
     low, high = min(low, -0.02 * abs(high)), max(high, 0.02 * abs(low))
+    # Strips for the words, so that they cover no curve.
+    low, high = low - _STRIP * (high - low), high + _STRIP * (high - low)
     axes.axhspan(low, 0, color="#EAF3EA", zorder=0, linewidth=0)
     axes.axhline(0, color="#333333", linewidth=0.8, zorder=1)
     axes.set_ylim(low, high)

@@ -1,6 +1,6 @@
 """Summary of a run, as plain data and as Markdown."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +10,7 @@ from stagewise.probes.config import ProbeConfig
 from stagewise.probes.history import Record
 from stagewise.reporting.windows import transition
 from stagewise.runs.equilibrium import flag_line
+from stagewise.runs.stability import Stability
 from stagewise.runs.verdict import Verdict
 from stagewise.sampling.config import SGLDConfig
 
@@ -28,6 +29,7 @@ def build_summary(
     component: str | None = None,
     verdict: Verdict | None = None,
     complete: bool = True,
+    findings: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Returns the content of ``summary.json``.
 
@@ -39,13 +41,17 @@ def build_summary(
         component: of a language model, whose weights alone the chains move; None where they move all.
         verdict: what can be read off the curves; None if not judged.
         complete: whether the run has come to its end.
+        findings: on the settings, see :meth:`stagewise.calibration.findings.Finding.record`.
     """
     return {
         "version": __version__,
         "complete": complete,
         "probes": len(record.steps),
+        "probes_due": record.num_due,
         "probe_steps": record.steps,
         "failed_steps": record.failed_steps,
+        "not_finite_steps": record.not_finite_steps,
+        "settings_findings": [dict(finding) for finding in findings],
         "chains_dropped": record.chains_dropped,
         "probes_failed": failures(record),
         "faulty_steps": record.faulty_steps,
@@ -88,6 +94,13 @@ def _number(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
+def _probes(summary: Mapping[str, Any]) -> str:
+    """Counts kept probes among those due, and names the lost ones."""
+    lost = Stability.of(summary).words
+    kept = summary["probes"]
+    return f"{kept}" if lost is None else f"{kept} of {kept + len(summary['failed_steps'])}; {lost}"
+
+
 def _skipped(summary: Mapping[str, Any]) -> str:
     steps = summary["skipped_steps"]
     if not steps:
@@ -109,8 +122,7 @@ def summary_markdown(summary: Mapping[str, Any]) -> str:
         f"{summary['sgld']['num_chains']} chains x {summary['sgld']['num_draws']} draws, centred by "
         f"{summary['centering']}, seed {summary['sgld']['seed']}.",
         "",
-        f"**Probes**: {summary['probes']}; chains dropped: {summary['chains_dropped']}; probes lost: "
-        f"{len(summary['failed_steps'])}; probe time over training time: "
+        f"**Probes**: {_probes(summary)}; chains dropped: {summary['chains_dropped']}; probe time over training time: "
         + (f"{overhead:.2f}." if overhead is not None else "not known."),
         "",
         f"**Flagged**: {flag_line(summary['flags'], summary['probes_flagged'], summary['probes'])}",

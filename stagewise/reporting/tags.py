@@ -63,7 +63,7 @@ CLASSES = "run/classes"
 SAMPLES = "run/samples"
 """Text: the most helpful and the most harmful samples and pairs of samples, at the end of a run."""
 
-TOKENS = "influence/tokens"
+TOKENS = "influence/token_bif"
 """Text: the tokens that influence one token most."""
 TOKEN_COLOURS = "influence/token_colours"
 """Image of text coloured by the influence of its tokens on one of them."""

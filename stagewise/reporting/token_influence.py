@@ -50,7 +50,7 @@ class TokenInfluence:
         """Takes the row of one token.
 
         Args:
-            bif: ``[sample, token, sample_j, token_j]``, as :func:`stagewise.influence.tokens.token_bif` makes it.
+            bif: ``[sample, token, sample_j, token_j]``, as :func:`stagewise.influence.token_bif.token_bif` makes it.
             tokens: decoded tokens of each sample. One more than the losses of a sample: the texts of a causal language
                 model, whose loss k is that of token k + 1; as many: token k belongs to loss k.
             query: its sample, and its place in that sample's ``tokens``.

@@ -35,7 +35,7 @@ def verdict_record(run: xr.Dataset) -> dict[str, Any] | None:
 
 
 def verdict_line(run: xr.Dataset) -> str:
-    """Returns what is to be believed: the answers to the four questions of the verdict; empty where none is known.
+    """Returns what can be read off: the answers to the four questions of the verdict; empty where none is known.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
@@ -45,7 +45,7 @@ def verdict_line(run: xr.Dataset) -> str:
         return ""
     answers = {title: str(found[name].get("answer", "not known")) for name, title in _TITLES.items()}
     told = "   ".join(_together(f"{MARKS.get(answer, '?')} {title}: {answer}") for title, answer in answers.items())
-    return f"To be believed:   {told}"
+    return f"Can be read off:   {told}"
 
 
 def _together(words: str) -> str:

@@ -11,7 +11,7 @@ from stagewise.errors import InputError, require
 from stagewise.influence.chain_counts import chain_counts
 from stagewise.phases.detection import detect
 from stagewise.phases.offline import MIN_PROMINENCE
-from stagewise.phases.online import DetectorConfig
+from stagewise.phases.online_detector import DetectorConfig
 from stagewise.phases.signal import Kind, Signal
 from stagewise.phases.signal_table import signal_table
 from stagewise.phases.stage_boundaries import StageBoundary, stage_boundaries
@@ -22,6 +22,7 @@ from stagewise.runs.learning_coefficients import llc_table
 from stagewise.runs.run_windows import run_windows
 from stagewise.runs.sign_changes import SignChanges, find_sign_changes
 from stagewise.runs.summary_file import summary_of
+from stagewise.runs.time_spans import SpanInfluence, influence_by_span
 from stagewise.runs.top_samples import top_samples
 from stagewise.runs.variables import VARIABLES
 from stagewise.runs.verdict import Verdict, judge
@@ -68,8 +69,9 @@ class RunAccessor:
         groups = [str(name) for name in self._given["group"].values] if "group" in self._given.coords else []
         return (
             f"Run of {len(steps)} probes, steps {steps[0]:,} to {steps[-1]:,}, groups {', '.join(groups) or 'none'}. "
-            "Ask .summary, .verdict(), .curve(group, group_j), .probes, .windows(), .sign_changes(), "
-            f".stage_boundaries(), .llc(), .top_samples(step), .plot(kind) with kind of {', '.join(FIGURES)}."
+            "Ask .summary, .verdict(), .curve(group, group_j), .probes, .windows(), "
+            ".sign_changes(), .by_span(), .stage_boundaries(), .llc(), .top_samples(step), "
+            f".plot(kind) with kind of {', '.join(FIGURES)}."
         )
 
     @property
@@ -231,6 +233,21 @@ class RunAccessor:
             InputError: no group influence, fewer than two probes, an unknown group, or ``chance`` out of range.
         """
         return find_sign_changes(self._run, pairs, chance=chance)
+
+    @checked
+    def by_span(self, pairs: Sequence[tuple[str, str]] | None = None, *, confidence: float = 0.95) -> SpanInfluence:
+        """Returns the mean influence of pairs of groups over a few spans of training; ``.words()`` tells it.
+
+        See :func:`~stagewise.runs.time_spans.influence_by_span`.
+
+        Args:
+            pairs: of groups; the twelve strongest if None.
+            confidence: of the intervals, 0 to 1.
+
+        Raises:
+            InputError: no group influence, an unknown group, or ``confidence`` out of range.
+        """
+        return influence_by_span(self._run, pairs, confidence=confidence)
 
     @checked
     def top_samples(

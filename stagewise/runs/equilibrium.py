@@ -12,10 +12,43 @@ from stagewise.probes.flags import EQUILIBRIUM_FLAGS, FLAG_NAMES
 
 _OF_REFERENCE = "reference"
 
+_MOST_OF_FALL = 0.5
+"""Share of the fall of the mean loss from which losses are said to fall most there."""
+
 
 def settled_probes(run: xr.Dataset) -> NDArray[np.bool_]:
     """Returns ``[step]``: see :func:`~stagewise.influence.chain_counts.equilibrated_probes`."""
     return np.broadcast_to(equilibrated_probes(run).values, run["step"].shape)
+
+
+def unread_start(run: xr.Dataset) -> str | None:
+    """Describes the probes out of equilibrium in a row at the start of a run, before later ones in equilibrium.
+
+    Args:
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
+
+    Returns:
+        Their steps, and whether most of the fall of the groups' mean loss, up to the first probe in equilibrium, is
+        there; None if the first probe is in equilibrium, or none is.
+    """
+    settled = settled_probes(run)
+    if settled.all() or not settled.any() or settled[0]:
+        return None
+    first = int(np.argmax(settled))
+    steps = run["step"].values
+    where = f"step {steps[0]:,}" if first == 1 else f"steps {steps[0]:,} to {steps[first - 1]:,}"
+    return f"{where}{', where losses fall most,' if _falls_before(run, first) else ''} cannot be read"
+
+
+def _falls_before(run: xr.Dataset, place: int) -> bool:
+    """Returns True if most of the fall of the mean loss is before a probe."""
+    if "group_loss" not in run:
+        return False
+    losses = run["group_loss"].mean([dim for dim in run["group_loss"].dims if dim != "step"]).values
+    if not np.isfinite(losses[[0, place]]).all():
+        return False
+    fall = losses[0] - np.nanmin(losses)
+    return bool(fall > 0 and losses[0] - losses[place] > _MOST_OF_FALL * fall)
 
 
 def flag_counts(run: xr.Dataset) -> dict[str, int]:

@@ -7,7 +7,7 @@ import xarray as xr
 
 from stagewise.influence.chain_counts import chain_counts, interval_factor
 from stagewise.runs.control import group_pairs
-from stagewise.runs.equilibrium import settled_probes
+from stagewise.runs.equilibrium import settled_probes, unread_start
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,8 @@ class RunFigures:
     Attributes:
         probes: that were kept.
         settled: number in equilibrium; None if unknown.
+        unread: the probes out of equilibrium in a row at the start, while later ones are in it, in words; None if
+            there are none.
         chains: in the settings.
         draws: of each chain.
         effective: effective draws of the mean losses of groups, median.
@@ -33,6 +35,7 @@ class RunFigures:
 
     probes: int
     settled: int | None
+    unread: str | None
     chains: int
     draws: int
     effective: float | None
@@ -80,6 +83,7 @@ def run_figures(run: xr.Dataset) -> RunFigures:
     return RunFigures(
         probes=run.sizes["step"],
         settled=int(settled.sum()) if "equilibrated" in run else None,
+        unread=unread_start(run) if "equilibrated" in run else None,
         chains=int(sgld["num_chains"]),
         draws=int(sgld.get("num_draws", 0)),
         effective=_median(run, "ess_groups", inside),

@@ -11,16 +11,15 @@ import xarray as xr
 import stagewise.runs.accessor  # noqa: F401  (gives every data set `.stagewise`)
 from stagewise.checks.bounds import checked
 from stagewise.errors import InputError
-from stagewise.files.progress import followed
-from stagewise.files.zarr_file import Content
 from stagewise.runs.joining import joined
 from stagewise.runs.probe_files import (
     GROUP_NAME,
     STORE_NAME,
     SUMMARY_NAME,
     NewerFormat,
+    first_line,
     probe_files,
-    read_probe,
+    read_probes,
     refuse_newer,
     store_version,
 )
@@ -76,15 +75,7 @@ def open_run(
     files = probe_files(store)
     if not files:
         raise InputError(f"got {store}, which holds no finished probe; expected at least one; wait for the run")
-    probes: dict[int, Content] = {}
-    faults = []
-    for step, file in followed(list(files.items()), "reading probes"):
-        try:
-            probes[step] = read_probe(file, step, trace=trace, variables=variables)
-        except (NewerFormat, MemoryError):
-            raise
-        except Exception as error:  # any exception of the libraries that read a damaged file
-            faults.append(f"{file}, which cannot be read: {type(error).__name__}: {_line(error)}")
+    probes, faults = read_probes(files, trace=trace, variables=variables)
     faults += _lacking(store, len(files))
     for fault in faults:
         if damaged == "raise" or not probes:
@@ -112,7 +103,7 @@ def open_run(
     except (NewerFormat, MemoryError):
         raise
     except Exception as error:  # as above
-        told = f"got {store.parent / SAMPLES_NAME}, which cannot be read: {type(error).__name__}: {_line(error)}"
+        told = f"got {store.parent / SAMPLES_NAME}, which cannot be read: {first_line(error)}"
         if damaged == "raise":
             raise InputError(
                 f"{told}; expected the words of the observed samples; copy it again, or remove it"
@@ -133,8 +124,3 @@ def _lacking(store: Path, found: int) -> list[str]:
         return []
     gone = counted - found
     return [f"{store}, which lacks {gone} of the {counted} probes that {SUMMARY_NAME} counts"] if gone > 0 else []
-
-
-def _line(error: Exception) -> str:
-    """Returns the first line of the message."""
-    return (str(error).strip().splitlines() or ["no message"])[0][:200]

@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Mapping
 from pathlib import Path
 
 import xarray as xr
 
 from stagewise._version import __version__
 from stagewise.errors import InputError
+from stagewise.files.progress import followed
 from stagewise.files.zarr_file import Content, Entry, Wanted, read_content
 
 STORE_NAME = "influence.zarr"
@@ -100,6 +101,40 @@ def read_probe(path: Path, step: int, *, trace: bool = False, variables: Collect
         )
     int(probe.attributes["reference_step"])  # a probe without one is damaged
     return probe
+
+
+def read_probes(
+    files: Mapping[int, Path], *, trace: bool = False, variables: Collection[str] | None = None
+) -> tuple[dict[int, Content], list[str]]:
+    """Reads the probes of a store, without those that are damaged.
+
+    Args:
+        files: from :func:`probe_files`.
+        trace: see :func:`read_probe`.
+        variables: see :func:`read_probe`.
+
+    Returns:
+        Content of each probe that can be read by training step; and for each other one its path and the error.
+
+    Raises:
+        NewerFormat: a newer format.
+        MemoryError: the probes do not fit in memory.
+    """
+    probes: dict[int, Content] = {}
+    faults = []
+    for step, file in followed(list(files.items()), "reading probes"):
+        try:
+            probes[step] = read_probe(file, step, trace=trace, variables=variables)
+        except (NewerFormat, MemoryError):
+            raise
+        except Exception as error:  # any exception of the libraries that read a damaged file
+            faults.append(f"{file}, which cannot be read: {first_line(error)}")
+    return probes, faults
+
+
+def first_line(error: Exception) -> str:
+    """Returns the type of an error and the first line of its message, of at most 200 characters."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0][:200]}"
 
 
 def _read_folder(path: Path, wanted: Wanted) -> Content:

@@ -21,6 +21,9 @@ _SHAPES: Mapping[str, Any] = {
     "component": str | None,
     "verdict": Mapping[str, Any] | None,
     "no_window": str | None,
+    "failed_steps": list[int],
+    "not_finite_steps": list[int],
+    "settings_findings": list[Mapping[str, Any]],
 }
 _OF_TRANSITIONS = {"start": int, "peak": int, "end": int, "value": float}
 _TOGETHER = ("flags", "probes_flagged", "probes")

@@ -1,17 +1,18 @@
 """Verdict on what can be read off the curves of a run, shared by all reports."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 import xarray as xr
 
-from stagewise.probes.flags import Thresholds, remedy
+from stagewise.probes.flags import Thresholds, advice, without_larger_lr
+from stagewise.runs.best_setting import Remedy, best_remedy, stable_settings
 from stagewise.runs.control import ControlFindings, control_findings
-from stagewise.runs.equilibrium import flag_counts
+from stagewise.runs.equilibrium import flag_counts, settled_probes
 from stagewise.runs.evidence import RunFigures, run_figures
-from stagewise.runs.remedies import Remedy, best_remedy
+from stagewise.runs.stability import Stability, stability_of
 
 MOST, HALF = 0.8, 0.5
 """Shares of the probes in equilibrium for "yes", and below which the answer is "no"."""
@@ -22,6 +23,7 @@ _NARROW = 0.3
 VARIABLES = (
     "group_bif",
     "group_bif_se",
+    "group_loss",
     "chains_common",
     "chains_dropped",
     "equilibrated",
@@ -76,7 +78,9 @@ class Verdict:
         landscape: comparison with gradients, by the loss-free control.
         best: most useful change of a setting; None if none is needed.
         flags: name of a flag to the number of probes with it and its remedy.
-        probes: number of probes.
+        probes: number of probes that were kept.
+        lost: number, steps and cause of probes that lost all their chains, in words; None if there are none.
+        num_lost: number of these.
     """
 
     positions: Reading
@@ -86,6 +90,8 @@ class Verdict:
     best: Remedy | None
     flags: Mapping[str, tuple[int, str]]
     probes: int
+    lost: str | None = None
+    num_lost: int = 0
 
     def readings(self) -> dict[str, Reading]:
         """Readings by name, in order."""
@@ -100,6 +106,9 @@ class Verdict:
             },
             "best": None if self.best is None else self.best.record(),
             "flags": {name: {"probes": count, "remedy": what} for name, (count, what) in self.flags.items()},
+            "probes": self.probes,
+            "probes_due": self.probes + self.num_lost,
+            "lost": self.lost,
             "text": self.text(),
         }
 
@@ -115,6 +124,9 @@ class Verdict:
         lines += [
             f"- {titles[name]}: **{reading.answer}**. {reading.why}." for name, reading in self.readings().items()
         ]
+        if self.lost is not None:
+            due = self.probes + self.num_lost
+            lines += ["", f"**Lost**: {self.probes} of {due} probes were kept. {self.lost}."]
         best = "no change is needed" if self.best is None else self.best.words
         lines += ["", f"What would help most: {best}."]
         if self.flags:
@@ -131,6 +143,7 @@ def judge(
     windows: int,
     thresholds: Thresholds | None = None,
     flags: Mapping[str, int] | None = None,
+    stability: Stability | None = None,
 ) -> Verdict:
     """Assesses a run by its data: flags, equilibrium, effective draws, heat, intervals, control and windows.
 
@@ -140,42 +153,94 @@ def judge(
         windows: number of transition windows.
         thresholds: limits of the run's flags; the defaults if None.
         flags: number of probes with each flag; counted from the run if None.
+        stability: lost probes, and findings on the settings; those of the run's summary if None.
+
+    Raises:
+        InputError: the data set lacks its settings, or its summary is invalid.
     """
+    steady = stability_of(run) if stability is None else stability
     limits = thresholds or Thresholds()
     counted = ({} if run is None else flag_counts(run)) if flags is None else flags
     ordered = sorted(counted.items(), key=lambda entry: (-entry[1], entry[0]))
-    remedies = {name: (count, remedy(name)) for name, count in ordered}
+    told = {name: advice(name) if steady.lr is None else without_larger_lr(advice(name)) for name, _ in ordered}
+    remedies = {name: (count, told[name]) for name, count in ordered}
     if run is None or "group_bif" not in run:
-        nothing = Reading(Answer.no, "No probe with group influence was kept")
-        return Verdict(nothing, nothing, nothing, nothing, None, remedies, 0)
-    figures = run_figures(run)
+        kept = 0 if run is None else run.sizes["step"]
+        why = "No probe with group influence was kept" + (f"; {steady.words}" if steady.words else "")
+        best = stable_settings(steady, kept, {})
+        nothing = Reading(Answer.no, why, None if best is None else best.words)
+        return Verdict(
+            nothing, nothing, nothing, nothing, best, remedies, kept, lost=steady.words, num_lost=len(steady.lost)
+        )
+    figures = _without_unstable(run_figures(run), run, steady)
     control = control_findings(run)
-    best = best_remedy(figures, limits, control, remedies)
+    best = best_remedy(figures, limits, control, remedies, steady)
     help_first = None if best is None else best.words
+    readings = {
+        "positions": _positions(figures, steady, windows, help_first),
+        "signs": _signs(figures, steady, help_first),
+        "heights": _heights(figures, steady, limits, help_first),
+    }
+    if best is None and any(reading.answer is not Answer.yes for reading in readings.values()):
+        partly = ", ".join(name for name, reading in readings.items() if reading.answer is not Answer.yes)
+        best = Remedy(
+            "", "", None, f"the reasons beside {partly} tell what is missing", advice="no one setting stands out"
+        )
     return Verdict(
-        positions=_positions(figures, windows, help_first),
-        signs=_signs(figures, help_first),
-        heights=_heights(figures, limits, help_first),
+        positions=readings["positions"],
+        signs=readings["signs"],
+        heights=readings["heights"],
         landscape=_landscape(control),
         best=best,
         flags=remedies,
         probes=figures.probes,
+        lost=steady.words,
+        num_lost=len(steady.lost),
     )
 
 
-def _equilibrium(figures: RunFigures) -> str:
+def _without_unstable(figures: RunFigures, run: xr.Dataset, stability: Stability) -> RunFigures:
+    """Figures whose probes in equilibrium leave out those whose step size was beyond the limit of stability."""
+    if stability.unstable_from is None or figures.settled is None:
+        return figures
+    unstable = settled_probes(run) & (run["step"].values >= stability.unstable_from)
+    return replace(figures, settled=figures.settled - int(unstable.sum()))
+
+
+def _unstable(stability: Stability) -> str:
+    if stability.unstable_from is None or stability.lr is None:
+        return ""
+    return (
+        f" (none from step {stability.unstable_from:,} on, where lr {stability.lr['now']:.2g} is beyond the limit of "
+        "stability)"
+    )
+
+
+def _equilibrium(figures: RunFigures, stability: Stability) -> str:
     if figures.settled is None:
         return (
             f"{figures.probes} probes, written by an earlier version that does not record whether chains had reached "
             "equilibrium"
         )
-    return f"{figures.settled} of {figures.probes} probes in equilibrium"
+    due = figures.probes + len(stability.lost)
+    return f"{figures.settled} of {due} probes in equilibrium{_unstable(stability)}{_lost(stability)}"
 
 
-def _by_equilibrium(figures: RunFigures) -> Answer:
+def _lost(stability: Stability) -> str:
+    return f", {len(stability.lost)} lost" if stability.lost else ""
+
+
+def _gaps(figures: RunFigures, stability: Stability) -> str:
+    """Probes in equilibrium, and what cannot be read at all."""
+    lost = f"; {stability.words}" if stability.words else ""
+    unread = f"; {figures.unread}" if figures.unread else ""
+    return f"{_equilibrium(figures, stability).removesuffix(_lost(stability))}{lost}{unread}"
+
+
+def _by_equilibrium(figures: RunFigures, stability: Stability) -> Answer:
     if figures.settled is None:
         return Answer.partly
-    share = figures.settled / figures.probes
+    share = figures.settled / (figures.probes + len(stability.lost))
     return Answer.yes if share >= MOST else Answer.partly if share >= HALF else Answer.no
 
 
@@ -184,10 +249,10 @@ def _worse(*answers: Answer) -> Answer:
     return min(answers, key=order.index)
 
 
-def _positions(figures: RunFigures, windows: int, help_first: str | None) -> Reading:
+def _positions(figures: RunFigures, stability: Stability, windows: int, help_first: str | None) -> Reading:
     found = f"{windows} transition window{'' if windows == 1 else 's'} found"
-    answer = _by_equilibrium(figures)
-    why = f"{_equilibrium(figures)}; {found}"
+    answer = _by_equilibrium(figures, stability)
+    why = f"{_gaps(figures, stability)}; {found}"
     if figures.probes < 3:
         answer, why = Answer.no, f"{figures.probes} probes: three or more are needed for a peak"
     elif not windows:
@@ -195,24 +260,25 @@ def _positions(figures: RunFigures, windows: int, help_first: str | None) -> Rea
     return Reading(answer, why, None if answer is Answer.yes else help_first)
 
 
-def _signs(figures: RunFigures, help_first: str | None) -> Reading:
+def _signs(figures: RunFigures, stability: Stability, help_first: str | None) -> Reading:
     if figures.told_share is None:
-        why = f"{_equilibrium(figures)}; no probe has a valid error (two chains or more, in equilibrium)"
+        why = f"{_gaps(figures, stability)}; no probe has a valid error (two chains or more, in equilibrium)"
         return Reading(Answer.no, why, help_first)
     share = figures.told_share
     # One in twenty differs from zero by chance.
     by_share = Answer.yes if share >= HALF else Answer.partly if share > 0.1 else Answer.no
-    answer = _worse(_by_equilibrium(figures), by_share)
+    answer = _worse(_by_equilibrium(figures, stability), by_share)
     pairs = ", ".join(figures.told_pairs) or "none"
     why = (
-        f"{_equilibrium(figures)}; {100 * share:.0f} % of the influences within phases differ from zero at 95 % "
-        f"(5 by chance); at most probes: {pairs}"
+        f"{_gaps(figures, stability)}; {100 * share:.0f} % of the influences within phases differ from zero at 95 %, "
+        f"each on its own (5 by chance); at most probes: {pairs}; sign changes and sure signs are tested at 95 % over "
+        "all probes of a curve at once, so fewer curves pass"
     )
     return Reading(answer, why, None if answer is Answer.yes else help_first)
 
 
-def _heights(figures: RunFigures, limits: Thresholds, help_first: str | None) -> Reading:
-    answer, said = _by_equilibrium(figures), [_equilibrium(figures)]
+def _heights(figures: RunFigures, stability: Stability, limits: Thresholds, help_first: str | None) -> Reading:
+    answer, said = _by_equilibrium(figures, stability), [_equilibrium(figures, stability)]
     if figures.settled is None or figures.half_width is None:
         answer = Answer.no
     if figures.half_width is not None:

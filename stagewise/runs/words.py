@@ -10,6 +10,7 @@ from stagewise.influence.sign import SIGN
 from stagewise.probes.flags import FLAG_NAMES
 from stagewise.runs.equilibrium import flag_line
 from stagewise.runs.run_windows import no_window_words
+from stagewise.runs.stability import Stability
 from stagewise.runs.verdict import judge
 
 
@@ -22,7 +23,9 @@ def about(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
     """
     sgld = run.attrs["sgld"]
     steps = run["step"].values
-    count = f"{len(steps)} probes, steps {steps[0]:,} to {steps[-1]:,}"
+    stability = Stability.of(summary)
+    due = f" of {len(steps) + len(stability.lost)}" if stability.lost else ""
+    count = f"{len(steps)}{due} probes, steps {steps[0]:,} to {steps[-1]:,}"
     draws = f" x {sgld['num_draws']} draws" if "num_draws" in sgld else ""
     settings = [f"{name} {_number(sgld[name])}" for name in ("nbeta", "localization", "lr", "seed") if name in sgld]
     facts = [count, f"{sgld['num_chains']} chains{draws}", ", ".join(settings)]
@@ -32,6 +35,8 @@ def about(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
         f"**BIF(A, B)** = minus the covariance of the losses of A and B over the draws, nats², mean over pairs of "
         f"losses in different samples; {SIGN}. Errors are jackknife errors over chains, read by Student's t.",
     ]
+    if stability.words is not None:
+        lines.append(f"**Lost**: {stability.words}.")
     component = run.attrs.get("component", summary.get("component"))
     if component is not None:
         number = f" ({run.attrs['moved_weights']:,} of them)" if "moved_weights" in run.attrs else ""

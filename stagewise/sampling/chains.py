@@ -106,6 +106,46 @@ class ChainSampler:
         """Sets the number of samples for each forward pass over the observed set; draws agree up to rounding."""
         self._chunks = chunks(self._target.observed, chunk_size)
 
+    def settle_engine(self, name: EngineName | None) -> None:
+        """Sets the engine to that chosen by another process; None leaves the choice open."""
+        if name is not None:
+            self._choice.name = name
+
+    def choose_engine(self, num_chains: int) -> EngineName | None:
+        """Chooses the engine at the current weights, without running a chain.
+
+        Args:
+            num_chains: of this process.
+
+        Returns:
+            Its name; None if the loss is not finite, so that none can be chosen.
+
+        Raises:
+            InputError: the requested engine cannot run this module.
+        """
+        weights = FlatWeights(self._module, self._target.selection)
+
+        def choose() -> None:
+            sequential = SequentialEngine(weights, self._evaluate, self._target.driving, self._chunks)
+            anchor = sequential.anchor_losses()
+            if torch.isfinite(anchor.values).all():
+                self._engine(weights, sequential, anchor, num_chains)
+
+        with untouched(self._module), torch.enable_grad():
+            with_weights(self._module, weights.leaves, choose)
+        return self.engine
+
+    def _engine(
+        self, weights: FlatWeights, sequential: SequentialEngine, anchor: Losses, num_chains: int
+    ) -> BatchedEngine | None:
+        """Returns the engine for all chains at once, None for one after the other."""
+
+        def batched(program: Program) -> BatchedEngine:
+            data = self._target.driving, self._chunks
+            return BatchedEngine(program, self._module, weights, num_chains, *data, anchor.mask)
+
+        return self._choice.engine(sequential, batched, anchor)
+
     def _evaluate(self, batch: Batch) -> Losses:
         return self._target.evaluate(self._module, batch)
 
@@ -125,9 +165,9 @@ class ChainSampler:
             step: training step, kept in the trace and, without common noise, part of the seed.
             second_moments: of Adam, by parameter name, for ``AdamMoments``.
             on_draw: called with the number of the chain and the losses ``[sample(, token)]`` at each draw, e.g.
-                :class:`~stagewise.influence.token_sums.TokenSums`.
-            numbers: of the chains to run, increasing; all ``config.num_chains`` if None. Draws of a chain do not depend
-                on the others.
+                :class:`~stagewise.influence.token_bif_sums.TokenSums`.
+            numbers: of the chains to run, increasing; all ``config.num_chains`` if None; may be empty. Draws of a chain
+                do not depend on the others.
             control: run without the loss, with the same noise, see :func:`~stagewise.sampling.sgld.loss_free`.
             reduce: replaces that of the sampler in this run.
 
@@ -164,15 +204,10 @@ class ChainSampler:
         anchor = sequential.anchor_losses()
         if not torch.isfinite(anchor.values).all():
             failure = NOT_FINITE_HERE
-        if failure is not None:
-            return self._trace([], dict.fromkeys(chains, failure), anchor, step, request)
-
-        def batched(program: Program) -> BatchedEngine:
-            data = self._target.driving, self._chunks
-            return BatchedEngine(program, self._module, weights, len(chains), *data, anchor.mask)
-
-        together = self._choice.engine(sequential, batched, anchor)
-        drive = self._drive(config, sequential, sequential if together is None else together, len(chains))
+        if failure is not None or not chains:
+            return self._trace([], dict.fromkeys(chains, failure or ""), anchor, step, request)
+        together = self._engine(weights, sequential, anchor, len(chains))
+        drive = self._drive(config, sequential, sequential if together is None else together)
 
         def run(engine: Engine, numbers: Sequence[int], *, measure_noise: bool) -> Walk:
             estimate = DriftGradient(
@@ -191,7 +226,7 @@ class ChainSampler:
         dropped = {numbers[row]: why for numbers, done in walks for row, why in done.failed.items()}
         return self._trace(walks, dropped, anchor, step, request)
 
-    def _drive(self, config: ResolvedSGLD, sequential: SequentialEngine, engine: Engine, num_chains: int) -> "_Drive":
+    def _drive(self, config: ResolvedSGLD, sequential: SequentialEngine, engine: Engine) -> "_Drive":
         """Evaluates gradients at w* that the estimates of a probe share."""
         size = num_samples(self._target.driving)
         drift = Drift.control_variate if config.drift is Drift.auto else config.drift
@@ -201,8 +236,9 @@ class ChainSampler:
             return _Drive(drift, slope=sequential.slope(config.batch_size) if drift is Drift.tilted else None)
         choices = partition(config, size)
         fits = len(choices) * engine.anchor.numel() * engine.anchor.element_size() <= KEPT_BYTES
-        # Control variates need a pass over the whole set anyway.
-        pays = drift is Drift.control_variate or len(choices) <= num_chains * config.num_steps
+        # Control variates need a pass over the whole set anyway. Counted over all chains of the probe: minibatches must
+        # not depend on how many of them run in this process.
+        pays = drift is Drift.control_variate or len(choices) <= config.num_chains * config.num_steps
         if fits and pays:
             kept = anchor_gradients(engine, choices)
             return _Drive(drift, slope=kept.mean(dim=0), kept=kept, choices=choices)

@@ -13,6 +13,14 @@ def _alone(mine: Any) -> list[Any]:
     return [mine]
 
 
+def _collect_alone(work: Callable[[], Any]) -> list[Any]:
+    return [work()]
+
+
+def _decide_alone(work: Callable[[], Any]) -> Any:
+    return work()
+
+
 @dataclass(frozen=True)
 class ChainShare:
     """Chains that a process runs, and the communication with the other processes.
@@ -24,7 +32,10 @@ class ChainShare:
         rank: number of this process, from 0.
         world_size: number of processes.
         gather: takes a small object of this process and returns those of all, in the order of their ranks.
-        collect: the same, for the first process alone; returns None on the others.
+        collect: takes the work of this process, does it, and returns what all processes found, for the first process
+            alone; returns None on the others.
+        decide: takes some work, has the first process alone do it, and returns what it found in all.
+        may_idle: whether there may be fewer chains than processes: then some run none.
 
     Raises:
         InputError: a rank that is not below the world size.
@@ -33,7 +44,9 @@ class ChainShare:
     rank: NonNegativeInt = 0
     world_size: PositiveInt = 1
     gather: Callable[[Any], list[Any]] = _alone
-    collect: Callable[[Any], list[Any] | None] = _alone
+    collect: Callable[[Callable[[], Any]], list[Any] | None] = _collect_alone
+    decide: Callable[[Callable[[], Any]], Any] = _decide_alone
+    may_idle: bool = False
 
     def __post_init__(self) -> None:
         settle_fields(self)
@@ -50,13 +63,13 @@ class ChainShare:
         """Returns the chains that this process runs.
 
         Args:
-            num_chains: of the sampler, one for each process or more.
+            num_chains: of the sampler, one for each process or more, unless processes may idle.
 
         Raises:
-            InputError: fewer chains than processes.
+            InputError: fewer chains than processes, none of which may idle.
         """
         require(
-            num_chains >= self.world_size,
+            self.may_idle or num_chains >= self.world_size,
             "num_chains",
             num_chains,
             f"at least one for each of {self.world_size} processes",

@@ -11,7 +11,7 @@ import xarray as xr
 from stagewise.errors import InputError
 from stagewise.files.json_input import read_json
 from stagewise.files.writing import whole_folder, write_json
-from stagewise.influence.reduced_draws import ReducedDraws
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.probes.assembly import Measured
 
 _FOLDER = "cells"
@@ -93,7 +93,7 @@ def read_cell(output: Path, step: int, component: str) -> Cell:
         if content["usable"] is not None:
             with np.load(folder / _FEATURES) as kept:
                 chains = tuple(int(chain) for chain in kept["chains"])
-                features = ReducedDraws(step, chains, kept["samples"], kept["groups"])
+                features = GroupDraws(step, chains, kept["samples"], kept["groups"])
             own = xr.open_zarr(folder / _OWN, consolidated=False, chunks=None).load()
             if "equilibrated" in own:  # cells of earlier versions do not tell
                 features = replace(features, equilibrated=bool(own["equilibrated"]))

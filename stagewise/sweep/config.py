@@ -5,7 +5,16 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from stagewise.checks.bounds import settle_fields
-from stagewise.checks.ranges import Name, NonNegativeInt, PositiveInt, at_least, check_distinct, fraction
+from stagewise.checks.ranges import (
+    Name,
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    PositiveInt,
+    at_least,
+    check_distinct,
+    fraction,
+)
 from stagewise.errors import InputError, require
 from stagewise.jobs.sharing import Backend
 from stagewise.lm.classes.reading import read_specs
@@ -13,6 +22,7 @@ from stagewise.lm.classes.spec import ClassSpec
 from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.preconditioners.diagonal import AdamMoments
+from stagewise.sweep.choosing import check_steps
 from stagewise.sweep.components import ALL, check_component
 from stagewise.sweep.step_names import check_pattern
 
@@ -25,6 +35,13 @@ class Precision(StrEnum):
 
     full = "32-true"
     bf16 = "bf16-mixed"
+
+
+class Axis(StrEnum):
+    """Horizontal axis of the figures of a sweep."""
+
+    steps = "steps"
+    tokens = "tokens"
 
 
 @dataclass(frozen=True)
@@ -109,14 +126,17 @@ class SweepConfig:
     """Settings of a sweep.
 
     Attributes:
-        checkpoints: name on the Hugging Face hub, whose revisions are ``step<k>``; a folder with one subfolder for each
-            checkpoint, as ``save_pretrained`` writes them, with the step in its name (``step<k>``, ``checkpoint-<k>``,
-            ``global_step<k>``, ...); or a Lightning ``.ckpt`` file or a folder of them, with ``step=<k>`` in their
-            names or ``global_step`` inside.
+        checkpoints: name on the Hugging Face hub, whose revisions are its checkpoints; a folder with one subfolder for
+            each, as ``save_pretrained`` writes them; both with the step in their names (``step<k>``, ``step-<k>``,
+            ``step<k>-tokens<n>B``, ``stage1-step<k>-tokens<n>B``, ``checkpoint-<k>``, ``global_step<k>``, ...); a
+            folder of plain state dicts of TransformerLens (``step<k>.pth``), see :mod:`stagewise.sweep.lens_states`; a
+            Lightning ``.ckpt`` file or a folder of them, with ``step=<k>`` in their names or ``global_step`` inside.
         corpus: ``stdlib``; a text file, a table (JSON lines, CSV, Parquet, Arrow), a folder of either, a data set as
             ``save_to_disk`` wrote it, or a pattern, see :func:`stagewise.lm.local_files.local_documents`; or the name
             of a Hugging Face data set.
-        steps: which checkpoints, training steps; all that are in the folder if None. A hub name needs them.
+        steps: which checkpoints: training steps, of which those that are missing are told and left out; ``log:24`` for
+            so many, evenly spaced on a logarithmic axis, with the first and the last; ``all``. All that are in the
+            folder if None; a hub name needs them.
         output: folder for cells, ``influence.zarr``, ``summary.json``, ``groups.csv``, ``circuits.csv`` and
             ``classes.md``. The store and the summary come with the component ``all``; those of another one are in
             ``components/<name>``.
@@ -141,6 +161,14 @@ class SweepConfig:
         step_pattern: regular expression for whole names of folders, or of files without their ending, whose one group
             is the step; for names that the usual rule does not tell, see
             :func:`~stagewise.sweep.step_names.step_of`, or to take some of the folders.
+        branch: of a suite that forks, by the stage and ingredient in the names: ``stage2-ingredient1``, or
+            ``stage1+stage2-ingredient1`` for one after the other, steps counted on where the second starts anew.
+            Several branches are refused without it: a sweep is along one run.
+        name_steps: name of a checkpoint to its training step, where the name does not tell; only these are taken.
+        name_tokens: name of a checkpoint to the tokens that it has seen; only these are taken. The number in a name
+            stands for its step where ``name_steps`` does not tell.
+        tokens_per_step: tokens of a training step; goes before the rounded numbers in names.
+        axis: of figures: steps, or the tokens that the model has seen, which must be known of each checkpoint.
 
     Raises:
         InputError: a value out of range, or settings that would differ between checkpoints.
@@ -148,7 +176,7 @@ class SweepConfig:
 
     checkpoints: Name
     corpus: Name
-    steps: list[NonNegativeInt] | None = None
+    steps: list[NonNegativeInt] | str | None = None
     output: Name = "runs/sweep"
     model: dict[str, Any] | None = None
     data: TextSettings = TextSettings()
@@ -165,17 +193,27 @@ class SweepConfig:
     backend: Backend = Backend.loky
     cache_dir: str | None = None
     step_pattern: str | None = None
+    branch: Name | None = None
+    name_steps: dict[str, NonNegativeInt] | None = None
+    name_tokens: dict[str, NonNegative] | None = None
+    tokens_per_step: Positive | None = None
+    axis: Axis = Axis.steps
 
     def __post_init__(self) -> None:
         settle_fields(self)
         if self.step_pattern is not None:
             check_pattern(self.step_pattern)
-        if self.steps is not None:
+        check_steps(self.steps)
+        if isinstance(self.steps, list):
             expected = "training steps >= 0, each once"
             check_distinct("steps", self.steps, 'e.g. --steps "[1,2,4,8]"', expected=expected)
         check_distinct("components", self.components, f"[{ALL}] is the default")
         for component in self.components:
             check_component(component)
+        if self.branch is not None:
+            parts = self.branch.split("+")
+            advice = "e.g. --branch stage1 or --branch stage1+stage2-ingredient1"
+            check_distinct("branch", parts, advice, expected="names of branches joined by +, each once")
         self._check_sampler()
         self._check_query()
         usual = ProbeConfig().reference_ratio

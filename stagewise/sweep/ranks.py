@@ -33,7 +33,7 @@ def joined_ranks() -> Iterator[ChainShare]:
         return
     dist.init_process_group("gloo", timeout=_PATIENCE)
     try:
-        yield ChainShare(dist.get_rank(), dist.get_world_size(), _gathered, _collected)
+        yield ChainShare(dist.get_rank(), dist.get_world_size(), _gathered, _collected, _decided)
     finally:
         dist.destroy_process_group()
 
@@ -54,8 +54,9 @@ def _gathered(mine: Any) -> list[Any]:
     return found
 
 
-def _collected(mine: Any) -> list[Any] | None:
+def _collected(work: Callable[[], Any]) -> list[Any] | None:
     """One after the other, so that what is on its way is that of one process."""
+    mine = work()
     with _others_alive():
         if dist.get_rank() != 0:
             dist.send_object_list([mine], dst=0)
@@ -66,6 +67,13 @@ def _collected(mine: Any) -> list[Any] | None:
             dist.recv_object_list(box, src=rank)
             found.append(box[0])
         return found
+
+
+def _decided(work: Callable[[], Any]) -> Any:
+    found = [work() if dist.get_rank() == 0 else None]
+    with _others_alive():
+        dist.broadcast_object_list(found, src=0)
+    return found[0]
 
 
 def agreed(share: ChainShare, work: Callable[[], T]) -> T:

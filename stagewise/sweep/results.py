@@ -8,8 +8,8 @@ import pandas as pd
 import xarray as xr
 
 from stagewise.files.writing import whole_folder
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.influence.groups import Groups, Positions
-from stagewise.influence.reduced_draws import ReducedDraws
 from stagewise.influence.stored_matrices import to_store
 from stagewise.lm.classes.coverage import class_coverage
 from stagewise.probes.assembly import assemble
@@ -51,7 +51,7 @@ def assembled(sweep: Sweep, component: str) -> Iterator[tuple[Cell, xr.Dataset |
 
     The reference is the checkpoint before it that has draws and no severe flag.
     """
-    reference: ReducedDraws | None = None
+    reference: GroupDraws | None = None
     for step in sweep.steps:
         cell = read_cell(Path(sweep.config.output), step, component)
         measured = cell.measured
@@ -156,6 +156,11 @@ def _facts(sweep: Sweep, component: str, circuits: Mapping[int, Circuits]) -> di
         "component": component,
         "checkpoints": config.checkpoints,
         "steps": list(sweep.steps),
+        "steps_missing": list(sweep.missing),
+        "names": [sweep.source.told(step).name for step in sweep.steps],
+        "step_tokens": [sweep.source.told(step).tokens for step in sweep.steps],
+        "branch": config.branch,
+        "axis": str(config.axis),
         "reference": "the checkpoint before, among those of the sweep",
         "corpus": config.corpus,
         "context": config.data.context,

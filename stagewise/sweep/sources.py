@@ -1,4 +1,4 @@
-"""Sources of checkpoints: a folder or the hub in Hugging Face's layout, or Lightning's files."""
+"""Sources of checkpoints: a folder in Hugging Face's layout, or Lightning's files."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +13,9 @@ from torch import nn
 from stagewise.errors import InputError
 from stagewise.jobs.building import build_module
 from stagewise.losses.language_models import causal_lm_name, is_causal_architecture
+from stagewise.sweep.checkpoint_names import PLAIN, CheckpointName, NameRules
 from stagewise.sweep.lightning_files import lightning_weights
-from stagewise.sweep.step_names import file_identity, step_of
+from stagewise.sweep.step_names import file_identity
 
 T = TypeVar("T")
 
@@ -79,6 +80,10 @@ class Checkpoints(Protocol):
         """Returns the place of the model's own tokenizer, and arguments to load it; None where there is none."""
         ...
 
+    def told(self, step: int) -> CheckpointName:
+        """Returns the name of the checkpoint of a step, and the tokens where they are known."""
+        ...
+
 
 def told(call: Callable[[], T], what: str, advice: str) -> T:
     """Loads, and says in one line what could not be loaded.
@@ -129,7 +134,18 @@ def _without_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _pretrained(place: str, what: str, advice: str, **settings: Any) -> nn.Module:
+def pretrained(place: str, what: str, advice: str, **settings: Any) -> nn.Module:
+    """Returns the whole causal language model at a place, float32.
+
+    Args:
+        place: folder, or name on the hub.
+        what: it is, for messages.
+        advice: of messages.
+        **settings: further arguments of ``from_pretrained``.
+
+    Raises:
+        InputError: it cannot be loaded, or lacks weights.
+    """
     from transformers import AutoModelForCausalLM
 
     def load() -> tuple[nn.Module, dict[str, Any]]:
@@ -153,37 +169,35 @@ class FolderCheckpoints:
 
     Attributes:
         folder: that holds them.
-        pattern: regular expression whose group is the step in a name; None for the rule of
-            :func:`~stagewise.sweep.step_names.step_of`.
+        rules: by which names are read.
 
     Raises:
-        InputError: two subfolders of one step.
+        InputError: as :meth:`NameRules.place <stagewise.sweep.checkpoint_names.NameRules.place>` does.
     """
 
     folder: Path
-    pattern: str | None = None
+    rules: NameRules = PLAIN
 
     @cached_property
+    def names(self) -> dict[int, CheckpointName]:
+        """Training step to name of subfolder."""
+        found = sorted(entry.name for entry in self.folder.iterdir() if entry.is_dir())
+        return self.rules.place(
+            found, str(self.folder), any_number=lambda name: (self.folder / name / "config.json").is_file()
+        )
+
+    @property
     def places(self) -> dict[int, Path]:
         """Training step to subfolder."""
-        found: dict[int, Path] = {}
-        for path in sorted(entry for entry in self.folder.iterdir() if entry.is_dir()):
-            sure = (path / "config.json").is_file()
-            step = step_of(path.name, self.pattern, any_number=sure)
-            if step is None:
-                continue
-            if step in found:
-                raise InputError(
-                    f"got two checkpoints of step {step}, {found[step].name} and {path.name} in {self.folder}; "
-                    "expected one run; set step_pattern to a regular expression for names of that one, e.g. "
-                    "'checkpoint-(\\d+)'"
-                )
-            found[step] = path
-        return found
+        return {step: self.folder / found.name for step, found in self.names.items()}
+
+    def told(self, step: int) -> CheckpointName:
+        """See :class:`Checkpoints`."""
+        return self.names[step]
 
     def steps(self) -> list[int]:
         """Returns training steps of the subfolders, increasing."""
-        return sorted(self.places)
+        return sorted(self.names)
 
     def _folder(self, step: int) -> Path:
         return self.places.get(step, self.folder / f"step{step}")
@@ -207,7 +221,7 @@ class FolderCheckpoints:
 
     def load(self, step: int) -> nn.Module:
         """See :class:`Checkpoints`."""
-        return _pretrained(*self._place(step), local_files_only=True)
+        return pretrained(*self._place(step), local_files_only=True)
 
     def tokenizer(self) -> tuple[str, dict[str, Any]] | None:
         """In the folder itself, or beside the weights of the first checkpoint that has one."""
@@ -218,71 +232,27 @@ class FolderCheckpoints:
 
 
 @dataclass(frozen=True)
-class HubCheckpoints:
-    """Revisions ``step<k>`` of a model on the Hugging Face hub.
-
-    Attributes:
-        name: of the model.
-        chosen: training steps.
-        cache_dir: where models are downloaded to; that of the Hugging Face libraries if None.
-    """
-
-    name: str
-    chosen: tuple[int, ...]
-    cache_dir: str | None = None
-
-    def steps(self) -> list[int]:
-        """Those that were chosen: what else there is, only the hub knows."""
-        return sorted(self.chosen)
-
-    def _place(self, step: int) -> tuple[str, str, str]:
-        return (
-            self.name,
-            f"revision step{step} of {self.name!r}",
-            "expected a local folder, or a model on the Hugging Face hub with a revision for each step; check the "
-            "name, --steps and the connection",
-        )
-
-    def identity(self, step: int) -> str:
-        """Returns the revision: what it stands for does not change."""
-        return f"{self.name} step{step}"
-
-    def _where(self, step: int) -> dict[str, Any]:
-        return {"revision": f"step{step}", "cache_dir": self.cache_dir}
-
-    def limits(self, step: int) -> Limits:
-        """See :class:`Checkpoints`."""
-        from transformers import AutoConfig
-
-        name, *words = self._place(step)
-        config = told(lambda: AutoConfig.from_pretrained(name, **self._where(step)), *words)
-        refuse_other_models(config, words[0])
-        return Limits.of(config)
-
-    def load(self, step: int) -> nn.Module:
-        """See :class:`Checkpoints`."""
-        return _pretrained(*self._place(step), **self._where(step))
-
-    def tokenizer(self) -> tuple[str, dict[str, Any]]:
-        """Returns the tokenizer of the first revision."""
-        return self.name, self._where(self.steps()[0])
-
-
-@dataclass(frozen=True)
 class LightningCheckpoints:
     """Files that Lightning saved, of a module that is described apart from them.
 
     Attributes:
         files: training step to file.
         model: ``class_path`` and ``init_args`` of the module.
+        tokens_per_step: tokens of a training step, if known.
     """
 
     files: dict[int, Path]
     model: dict[str, Any] = field(repr=False)
+    tokens_per_step: float | None = None
 
     def steps(self) -> list[int]:
         """Returns training steps of the files, increasing."""
         return sorted(self.files)
+
+    def told(self, step: int) -> CheckpointName:
+        """See :class:`Checkpoints`."""
+        tokens = None if self.tokens_per_step is None else round(step * self.tokens_per_step)
+        return CheckpointName(self.files[step].name, step, tokens)
 
     @cached_property
     def _limits(self) -> Limits:

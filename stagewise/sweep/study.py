@@ -16,18 +16,22 @@ from stagewise.runs.probe_files import STORE_NAME
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.share import ALONE, ChainShare
 from stagewise.sweep.cell import has_cells, is_finished
+from stagewise.sweep.choosing import choose
 from stagewise.sweep.circuits import Key, circuits_key, read_circuits
 from stagewise.sweep.components import expand, needs_model
 from stagewise.sweep.config import SweepConfig
 from stagewise.sweep.data import check_context, data_hash, decoded, first_token, load_tokenizer, sweep_data
 from stagewise.sweep.estimate import describe_cost, describe_memory, estimate
-from stagewise.sweep.find_checkpoints import check_limits, chosen_steps, find_checkpoints
+from stagewise.sweep.find_checkpoints import check_limits, check_tokens, find_checkpoints
 from stagewise.sweep.identities import check_same_checkpoints, note_checkpoints
 from stagewise.sweep.measure import Task, compute, device_of, make_prober, measure_cells
 from stagewise.sweep.ranks import agreed
 from stagewise.sweep.sources import Checkpoints
 
-_FREE = ("steps", "output", "components", "circuits", "query", "num_workers", "backend", "cache_dir", "step_pattern")
+_FREE = (
+    *("steps", "output", "components", "circuits", "query", "num_workers", "backend", "cache_dir"),
+    *("step_pattern", "branch", "name_steps", "name_tokens", "tokens_per_step", "axis"),
+)
 """Settings that say which cells there are and where they run, not what a cell is."""
 
 _FREE_PROBE = ("centering", "min_prominence", "memory_limit_gib", "sample_matrices")
@@ -46,6 +50,8 @@ class Sweep:
         data: observed and sampling sequences, with groups.
         bos_token_id: what the tokenizer puts before a text; None where it puts nothing.
         texts: the tokens of each of ``probe.token_samples``, as they stand in text.
+        missing: listed steps without a checkpoint.
+        notes: lines on the checkpoints, told before the work.
     """
 
     config: SweepConfig
@@ -55,6 +61,8 @@ class Sweep:
     data: ProbeData
     bos_token_id: int | None
     texts: tuple[tuple[str, ...], ...]
+    missing: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def circuits_key(self, step: int) -> Key:
         """Returns the settings that the scores of heads at a step depend on."""
@@ -110,7 +118,9 @@ def prepare_sweep(config: SweepConfig, share: ChainShare = ALONE) -> Sweep:
     device_of(config)
     with torch.random.fork_rng():
         source = find_checkpoints(config)
-        steps = chosen_steps(source, config.steps)
+        chosen = choose(source.steps(), config.steps)
+        steps = list(chosen.steps)
+        check_tokens(source, steps, config.axis)
         limits = check_limits(source, steps)
         tokenizer = load_tokenizer(config, source)
         check_context(config, limits)
@@ -121,7 +131,8 @@ def prepare_sweep(config: SweepConfig, share: ChainShare = ALONE) -> Sweep:
     if has_cells(output):
         check_same_settings(output, cell_settings(config, data))
     texts = decoded(data.observed["input_ids"], tokenizer, config.probe.token_samples or ())
-    return Sweep(config, source, tuple(steps), names, data, first_token(tokenizer), texts)
+    notes = tuple(note for note in (getattr(source, "note", ""), chosen.words) if note)
+    return Sweep(config, source, chosen.steps, names, data, first_token(tokenizer), texts, chosen.missing, notes)
 
 
 def _plan(sweep: Sweep) -> list[Task]:
@@ -162,6 +173,8 @@ def run_cells(sweep: Sweep, progress: Progress = print, share: ChainShare = ALON
     config = sweep.config
     if not share.is_first:
         progress = _silent
+    for note in sweep.notes:
+        progress(note)
     wanted = len(sweep.steps) * len(sweep.components)
     tasks: list[Task] = share.gather(agreed(share, lambda: _plan(sweep) if share.is_first else []))[0]
     left = sum(len(task.components) for task in tasks)

@@ -29,7 +29,7 @@ IMAGES = ["00_overview", *(f"01_curves/{name}" for name in CURVES)]
 
 def train(folder, seed):
     pl.seed_everything(seed, verbose=False)
-    probe = ProbeConfig(control_every=2, check_curvature=False)
+    probe = ProbeConfig(control_every=2, check_curvature=False, draw_matrices=True)
     callback = InfluenceCallback(ProbeSchedule(every_n_steps=2), replace(SGLD, lr=0.02), probe, groups=GROUPS)
     trainer = pl.Trainer(
         accelerator="cpu",

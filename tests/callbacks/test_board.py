@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run while it goes on, when it ends, and when it is resumed."""
+"""TensorBoard of a run while it goes on, when it ends, and when it is resumed."""
 
 import io
 

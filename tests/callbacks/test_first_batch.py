@@ -34,9 +34,7 @@ def test_difference_in_words(probed, training, words):
 
 
 def test_strictness_decides_what_it_leads_to():
-    with pytest.raises(
-        InputError, match=r"unlike the first batch of training: batch\[0\].*give observed= and sampling="
-    ):
+    with pytest.raises(InputError, match=r"unlike the first training batch: batch\[0\].*pass observed= and sampling="):
         check_first_batch((X.double(),), (X,), Strictness.refuse)
     with pytest.warns(UserWarning, match=r"stagewise: batch\[0\] is a float64"):
         check_first_batch((X.double(),), (X,), Strictness.warn)

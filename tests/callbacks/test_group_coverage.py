@@ -82,9 +82,11 @@ def test_a_run_without_groups_has_no_page_and_keeps_none_of_another_run(tmp_path
     assert not page(tmp_path / "none", None).exists()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "classes.md").write_text("of a run that was cut off")
+    (tmp_path / "out" / "overview.png").write_bytes(b"of the same")
     callback = InfluenceCallback(FIRST, SGLD, QUIET, observed=OBSERVED, output_dir=str(tmp_path / "out"))
     fit(tmp_path, language_model(), [callback], max_steps=2)
     assert not (tmp_path / "out" / "classes.md").exists()
+    assert not (tmp_path / "out" / "overview.png").exists()
 
 
 def test_it_is_there_before_the_first_step(tmp_path):

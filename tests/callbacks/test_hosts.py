@@ -148,7 +148,7 @@ def callbacks_of(kind):
 
 
 @pytest.mark.whole_probes
-@pytest.mark.parametrize("kind", ["influence", "intervention", "induction"])
+@pytest.mark.parametrize("kind", [pytest.param("influence", marks=pytest.mark.slow), "intervention", "induction"])
 def test_both_hosts_train_as_without_callbacks_and_write_the_same(tmp_path, kind):
     written = {}
     for name, host in HOSTS.items():

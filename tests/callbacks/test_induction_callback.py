@@ -81,7 +81,7 @@ class _NoLanguageModel(pl.LightningModule):
 
 def test_a_module_without_a_language_model_is_refused_before_training():
     module = _NoLanguageModel()
-    with pytest.raises(InputError, match="holds no Hugging Face causal language model") as caught:
+    with pytest.raises(InputError, match="without a Hugging Face causal language model") as caught:
         _fit([InductionCallback()], module=module)
     assert module.steps == 0
     assert "\n" not in str(caught.value)

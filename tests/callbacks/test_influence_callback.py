@@ -117,10 +117,17 @@ def test_diverging_chain_is_reported_dropped_and_counted_and_training_goes_on(tm
         warnings.simplefilter("always")
         trainer = fit(tmp_path, module, regression_data(), InfluenceCallback(EVERY_2, wild))
     messages = [str(warning.message) for warning in caught]
-    assert any("chain 1 of the probe at step 4 was dropped" in message for message in messages)
+    lines = [message for message in messages if "chains of the probe at step" in message]
+    assert len(lines) == 3  # one a probe
+    assert "8 of 8 chains of the probe at step 4 were dropped: " in lines[1]
+    assert "the probe is left out and training goes on; lower sgld.lr or raise sgld.localization" in lines[1]
+    assert lines[2].endswith("later ones are only counted (sampler/chains_dropped, summary.json)")
+    assert any("24 chains were dropped over the run; 3 probes, steps 2 to 6, kept none" in it for it in messages)
     summary = json.loads((tmp_path / "lightning_logs" / "version_0" / "summary.json").read_text())
     assert summary["chains_dropped"] == 24  # eight chains at three probes
     assert summary["failed_steps"] == [2, 4, 6]
-    assert summary["probes"] == 0
+    assert (summary["probes"], summary["probes_due"], summary["not_finite_steps"]) == (0, 3, [])
+    assert "3 probes, steps 2 to 6, lost all their chains" in summary["verdict"]["signs"]["why"]
+    assert summary["verdict"]["best"]["words"].endswith("3 of 3 probes lost all their chains")
     assert trainer.global_step == 6
     assert torch.isfinite(module.layer.weight).all()

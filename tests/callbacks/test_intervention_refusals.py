@@ -64,7 +64,7 @@ def used():
         ({"policy": ProportionalToInfluence("even")}, loader, {}, "got no influence when window 0 opened"),
         ({}, lambda: DataLoader(Numbered(), 8, shuffle=True), {}, r"ReweightedLoader\(dataset, {'name': mask"),
         ({}, lambda: loader(weights_for=lambda number: {}), {}, "weights_for set"),
-        ({}, used, {}, "given 1 batches in a run at step 0; expected 0"),
+        ({}, used, {}, "yielded 1 batches in a run at step 0; expected 0"),
         ({"policy": ConstantFactor({"even": 100.0}), "windows": ((0, 14),)}, loader, {}, "80 samples in 'even', of wh"),
         ({}, loader, {"reload_dataloaders_every_n_epochs": 1}, "reload_dataloaders_every_n_epochs=1"),
     ],
@@ -145,7 +145,7 @@ def test_a_module_that_never_weighs_its_losses_is_refused_before_its_first_updat
         pass
 
     witness = Witness()
-    with pytest.raises(InputError, match="Deaf, whose training_step does not ask for loss weights"):
+    with pytest.raises(InputError, match="Deaf, whose training_step ignores loss weights"):
         train(tmp_path, [intervention("loss"), witness], module=Deaf)
     assert not witness.weights
 

@@ -12,13 +12,11 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from stagewise import InfluenceCallback, ProbeConfig, ProbeSchedule, SampleMatrices, SGLDConfig, open_run
-from stagewise.callbacks.faults import Faults
-from stagewise.callbacks.reporter import warn_of_dropped_chains
-from stagewise.callbacks.run_state import RunSettings, RunState
-from stagewise.callbacks.session import ProbeSession, examined
+from stagewise.callbacks.ranks import Ranks
+from stagewise.callbacks.reporter import dropped_words
+from stagewise.callbacks.session import examined
 from stagewise.errors import LossContractError
 from stagewise.loading.loader import ResumableLoader
-from stagewise.probes.carried import Carried
 from stagewise.probes.history import Record
 from stagewise.probes.prober import Prober
 from stagewise.probes.subject import examine
@@ -146,6 +144,8 @@ def test_where_all_losses_turn_bad_the_probe_is_lost_and_the_model_is_to_be_look
     everything = callback(turns(3, rows=range(12), value=torch.inf))
     trainer, words = told(lambda: fit(tmp_path, Regression(), regression_data(), everything))
     assert (summary_of(trainer)["failed_steps"], summary_of(trainer)["lost_samples"]) == ([4, 6], [])
+    assert summary_of(trainer)["not_finite_steps"] == [4, 6]
+    assert "look at the model" in summary_of(trainer)["verdict"]["best"]["words"]
     lost = [it for it in words if "the probe at step" in it and "flagged" not in it]
     assert len(lost) == 2
     assert f"{NOT_FINITE_HERE} (inf) in 12 of 12 observed samples, so no chain was run; look at the model" in lost[0]
@@ -157,9 +157,15 @@ def test_a_chain_that_diverges_from_finite_losses_is_told_by_its_settings():
     wild = SGLDConfig(lr=3.0, nbeta=1e4, localization=1.0, num_draws=4)
     prober = Prober(module, Regression.per_sample_loss, ProbeData(OBSERVED, SAMPLING), sgld=wild, config=FULL)
     _, trace = prober.probe(module, 5)
-    _, words = told(lambda: warn_of_dropped_chains(trace, lost=True))
-    assert len(words) == 9  # eight chains and the probe
-    assert all("lower sgld.lr or raise sgld.localization" in it for it in words[:8])
+    words = dropped_words(trace, wild.num_chains, lost=True)
+    assert words.startswith("8 of 8 chains of the probe at step 5 were dropped: ")
+    assert words.endswith("lower sgld.lr or raise sgld.localization")
+    assert "\n" not in words
+    one = replace(trace, dropped={3: "a loss is nan"})
+    assert dropped_words(one, 8, lost=False).startswith("1 of 8 chains of the probe at step 5 was dropped: a loss is")
+    many = replace(trace, dropped={0: "one", 1: "two", 2: "two", 3: "three"})
+    assert "4 of 8 chains" in dropped_words(many, 8, lost=False)
+    assert "one, two and 1 other reason;" in dropped_words(many, 8, lost=False)
 
 
 def test_where_all_are_bad_at_the_start_the_run_is_refused(tmp_path):
@@ -177,46 +183,30 @@ def test_a_run_that_has_too_little_left_trains_on(tmp_path):
     assert any("nothing is left to observe of groups 'three', 'four'" in it for it in words)
 
 
-class OtherRank:
-    """The strategy of a rank that finds other samples than rank zero."""
+class SecondRank(Ranks):
+    """A rank that finds other samples than rank zero, which says these."""
 
     def __init__(self, answer):
+        super().__init__()
         self.answer = answer
 
-    def broadcast(self, found):
+    def decide(self, work):
         return self.answer
 
 
 def test_samples_of_rank_zero_are_left_out_whatever_this_rank_finds():
     module = Regression()
     module.trainer = SimpleNamespace(global_step=0)
-    trainer = SimpleNamespace(strategy=OtherRank((5,)), global_step=0)
     record = Record()
 
     def look(lost):
         return examine(module, Target(loss_fn, OBSERVED, SAMPLING), {}, SGLD, FULL, lost=lost, warn=lambda words: None)
 
-    loss_fn = turns(0)
-    subject = examined(trainer, record, look, goes_on=False)
+    loss_fn, ranks = turns(0), SecondRank((5,))
+    subject = examined(ranks, record, look, 0, goes_on=False)
     assert subject.lost == (5,)
-    carried = Carried(FULL.reference_ratio)
-    prober = Prober.over(module, subject, SGLD.require_resolved(), carried, warn=lambda words: None)
-    _, trace = prober.probe(module, 8, leave_out=False)
-    assert prober.lost_in(trace) == (3,)
-    trainer.strategy.answer = (7,)
-    state = RunState(SGLD, FULL)
-    state.record = record
-    settings = RunSettings(ProbeSchedule(), FULL, None)
-    session = ProbeSession(trainer, module, subject, state, settings, None, Faults("raise"))
-    assert not session.leave_out((None, trace))  # no prober so far
-    session.prober = prober
-    assert session.leave_out((None, trace))
-    assert prober.lost == session.subject.lost == (5, 7)
-    trainer.strategy.answer = ()
-    assert not session.leave_out((None, trace))
-    assert not session.leave_out(None)
-    assert record.lost_samples == [{"sample": 5, "step": 0}, {"sample": 7, "step": 8}]
-    assert examined(trainer, record, look, goes_on=True).lost == (5, 7)
+    assert record.lost_samples == [{"sample": 5, "step": 0}]
+    assert examined(ranks, record, look, 4, goes_on=True).lost == (5,)
 
 
 def test_lost_samples_stand_in_the_text_of_the_summary_and_come_back_from_a_checkpoint():

@@ -5,6 +5,7 @@ import logging
 import re
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import lightning.pytorch as pl
 import numpy as np
@@ -18,7 +19,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, TensorDataset
 
 from stagewise import InfluenceCallback, InputError, ProbeConfig, ProbeSchedule, SGLDConfig, open_run
+from stagewise.calibration.findings import Finding, Severity
 from stagewise.calibration.landscape import Landscape
+from stagewise.callbacks.settings_watch import SettingsWatch
 from stagewise.sampling.preconditioners.diagonal import RMSprop
 from tests.quiet_trainer import quiet_trainer
 
@@ -202,6 +205,8 @@ def test_auto_is_settled_at_the_first_probe_and_fixed(tmp_path, caplog):
     (pasted,) = yaml.safe_load(re.search(r"sgld: \{.*\}", line).group()).values()
     assert (pasted["lr"], pasted["localization"], pasted["nbeta"]) == (lr, localization, 100)
     assert "auto" not in pasted.values()
+    in_python = eval(re.search(r"SGLDConfig\([^)]*\)", line).group(), {"SGLDConfig": SGLDConfig})
+    assert (in_python.lr, in_python.localization) == (lr, localization)
     assert "Curvature may grow later in the run, so it was taken 2 times as large" in line
 
 
@@ -340,3 +345,45 @@ def test_training_is_left_bit_for_bit_as_it_was(tmp_path, sgld):
 
     with_probes, without = weights(True), weights(False)
     assert all(torch.equal(value, without[name]) for name, value in with_probes.items())
+
+
+def test_findings_are_kept_for_the_verdict_also_over_a_resume(tmp_path):
+    def summary(trainer):
+        return json.loads((Path(trainer.log_dir) / "summary.json").read_text())
+
+    told, trainer = train(tmp_path, DeepLinear(), replace(SOUND, lr=0.018))
+    (text,) = about_settings(told)
+    (kept,) = summary(trainer)["settings_findings"]
+    assert (kept["name"], kept["setting"], kept["value"], kept["now"]) == ("unstable", "lr", 0.0083, 0.018)
+    assert text.endswith(kept["text"])
+    best = summary(trainer)["verdict"]["best"]
+    assert (best["setting"], best["value"], best["now"]) == ("sgld.lr", 0.0083, 0.018)
+    saved = ModelCheckpoint(tmp_path / "saved", every_n_train_steps=1, save_top_k=-1)
+    train(tmp_path / "first", DeepLinear(), replace(SOUND, lr=0.018), callbacks=[saved])
+    (path,) = (tmp_path / "saved").glob("*step=1.ckpt")
+    told, resumed = train(
+        tmp_path / "second", DeepLinear(), replace(SOUND, lr=0.018), ckpt_path=path, callbacks=[ModelCheckpoint()]
+    )
+    assert about_settings(told) == []
+    assert summary(resumed)["settings_findings"] == [kept]
+    assert summary(resumed)["verdict"]["best"] == best
+
+
+def test_the_strictest_finding_of_a_kind_is_kept_and_remarks_are_not():
+    watch = SettingsWatch(SOUND, CHECKED)
+    for value, step in ((0.004, 1), (0.001, 3), (0.002, 9)):
+        watch._keep(Finding(Severity.refuse, "unstable", "text", step, "lr", value, 0.01))
+    for value, step in ((5.0, 1), (8.0, 3), (6.0, 9)):
+        watch._keep(Finding(Severity.warn, "thin", "text", step, "localization", value, 4.0))
+    watch._keep(Finding(Severity.inform, "slow", "text", 1))
+    assert [(found["name"], found["value"], found["step"]) for found in watch.findings] == [
+        ("unstable", 0.001, 3),
+        ("thin", 8.0, 3),
+    ]
+    state = watch.state_dict()
+    other = SettingsWatch(SOUND, CHECKED)
+    other.load_state_dict(json.loads(json.dumps(state)))
+    assert other.findings == watch.findings
+    del state["findings"]
+    other.load_state_dict(state)  # of an older version
+    assert other.findings == []

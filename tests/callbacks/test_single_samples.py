@@ -85,7 +85,7 @@ def test_loggers_get_the_pairs_by_name_and_no_sample_with_itself(finished):
     charts = {chart.title for category in layout.category for chart in category.chart}
     for tags in (events.Tags()["scalars"], rows[0]):
         assert "influence/within/dog~sparrow" in tags
-        assert "influence/total_z/trout~oak" in tags
+        assert "influence/total/trout~oak" in tags
         assert "baseline/tracin/dog~oak" in tags
         assert "baseline/damped_influence/dog~oak" in tags
         assert "influence/loss/dog" in tags

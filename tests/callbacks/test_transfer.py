@@ -214,7 +214,7 @@ def test_a_hook_may_bring_the_batch_into_form(tmp_path):
 
 def test_data_that_a_hook_cannot_take_is_refused(tmp_path):
     index = torch.arange(5)
-    with pytest.raises(InputError, match=r"Stacking.on_before_batch_transfer cannot take .TypeError.*CollatedLoss"):
+    with pytest.raises(InputError, match=r"Stacking.on_before_batch_transfer cannot process .TypeError.*CollatedLoss"):
         fit(tmp_path, initial(Stacking), [InfluenceCallback(AT_START, SGLD, observed=index, sampling=index)])
 
 

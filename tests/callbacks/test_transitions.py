@@ -11,7 +11,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import DataLoader
 
 from stagewise import InfluenceCallback, ProbeConfig, open_run
+from stagewise.callbacks.reporter import probes_words, windows_words
 from stagewise.phases.offline import find_windows
+from stagewise.probes.history import Record
 from tests.callbacks.runs import EVERY_2, SGLD, Regression, regression_data
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -63,3 +65,12 @@ def test_least_prominence_reaches_summary_and_logs_and_may_change_when_a_run_is_
         assert inside == {s for s in summary["probe_steps"] if any(w.start <= s <= w.end for w in windows)}
         # The limits are told apart by this signal.
         assert len(searched[0.01]) > len(searched[0.15]) > len(searched[0.2])
+
+
+def test_the_last_line_of_a_run_names_its_windows_or_says_that_there_is_none():
+    found = find_windows([1, 2, 3, 4, 5, 6], [0.0, 1.0, 0.0, 0.0, 1.0, 0.0], [0.01] * 6)
+    assert windows_words([]) == "no window"
+    assert windows_words(found[:1]) == "window at 2"
+    assert windows_words(found) == "windows at 2, 5"
+    assert probes_words(Record(steps=[1, 2])) == "2 probes"
+    assert probes_words(Record(steps=[1, 2], failed_steps=[3])) == "2 of 3 probes"

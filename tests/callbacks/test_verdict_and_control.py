@@ -91,7 +91,10 @@ def test_the_verdict_is_the_same_in_summary_terminal_tensorboard_and_report(runs
     run = open_run(whole.log_dir)
     summary = json.loads(run.attrs["summary"])
     verdict = summary["verdict"]
-    assert set(verdict) == {"positions", "signs", "heights", "landscape", "best", "flags", "text"}
+    assert set(verdict) == {
+        *("positions", "signs", "heights", "landscape"),
+        *("best", "flags", "probes", "probes_due", "lost", "text"),
+    }
     want = judge(run, windows=len(summary["transitions"]), thresholds=PROBE.thresholds)
     assert verdict == json.loads(json.dumps(want.record()))
     assert summary["flags"] == {name: it["probes"] for name, it in verdict["flags"].items()}

@@ -18,7 +18,7 @@ from stagewise.influence.groups import Groups
 from stagewise.interventions.grouped_rows import GroupedRows
 from stagewise.interventions.policy import ConstantFactor
 from stagewise.interventions.strata import Strata
-from stagewise.interventions.windows import Spans
+from stagewise.interventions.window_sources import Spans
 from stagewise.lm.classes.coverage import class_coverage
 from stagewise.lm.classes.reading import read_specs
 from stagewise.reporting import tags

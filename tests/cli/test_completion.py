@@ -19,7 +19,7 @@ def script():
 
 
 def completed(script, *words):
-    """What bash offers for the last of some words."""
+    """Offers of bash for the last of some words."""
     code = (
         f'{script}\nCOMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _stagewise; printf "%s\\n" "${{COMPREPLY[@]}}"\n'
         "complete -p stagewise >&2"

@@ -10,7 +10,7 @@ from stagewise import open_run
 from stagewise.cli.main import main
 from stagewise.interventions.span import read_spans
 from stagewise.phases.offline import find_windows
-from stagewise.phases.online import DetectorConfig, OnlineDetector
+from stagewise.phases.online_detector import DetectorConfig, OnlineDetector
 from stagewise.runs.store import write_summary
 from tests.phases.synthetic_run import MIDDLE, write_run
 

@@ -1,4 +1,4 @@
-"""What an ordinary run says: nothing foreign that nobody can act on; what concerns the user still comes through."""
+"""Words of an ordinary run: nothing foreign that nobody can act on; what concerns the user still comes through."""
 
 import logging
 import subprocess
@@ -14,6 +14,7 @@ TIP = "💡 Tip: For seamless cloud logging, try installing [litlogger](https://
 LEAF = "`isinstance(treespec, LeafSpec)` is deprecated, use ..."
 
 
+@pytest.mark.slow
 def test_an_ordinary_run_has_no_foreign_warning(config, tmp_path):  # noqa: F811
     code = "from stagewise.cli.main import entry_point; entry_point()"
     flags = [f"--influence.probe.thresholds.{name}" for name in ("ess_min", "sample_ess_min")]

@@ -120,7 +120,8 @@ def test_settings_that_a_file_leaves_out_are_the_published_ones(tmp_path):
 
 
 MISTAKES = {
-    "step": (["--steps", "[2,3]"], "got steps [3]"),
+    "step": (["--steps", "[3]"], "got steps 3, of which there is no checkpoint"),
+    "steps in words": (["--steps", "log:one"], "log:<number of checkpoints>"),
     "place": (["--checkpoints", "./nowhere"], "does not exist"),
     "hub name without steps": (["--checkpoints", "some/model"], "without steps"),
     "hub name without network": (["--checkpoints", "some/model", "--steps", "[1]"], "cannot be loaded"),

@@ -1,4 +1,4 @@
-"""What is shown of long work on a terminal, and that nothing is shown elsewhere."""
+"""Progress is shown of long work on a terminal, and nowhere else."""
 
 import io
 import sys

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from stagewise.influence.bif import bif
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.influence.groups import Groups
-from stagewise.influence.reduced_draws import ReducedDraws
 from stagewise.influence.sign import SIGN
 from stagewise.influence.split import PARTS, Centering
 from stagewise.influence.uncertainty import length_error
@@ -16,7 +16,7 @@ def features(seed=0, step=10, chains=(0, 1, 2), shift=0.0, common=1.0):
     generator = np.random.default_rng(seed)
     shared = common * generator.normal(size=(len(chains), 40, 1))
     losses = generator.normal(size=(len(chains), 40, SAMPLES)) + shared + shift
-    return ReducedDraws(step, chains, losses, GROUPS.sums(losses))
+    return GroupDraws(step, chains, losses, GROUPS.sums(losses))
 
 
 def test_bif_is_minus_the_covariance_negative_where_losses_move_together():
@@ -127,7 +127,7 @@ def test_flip_fraction_counts_pairs_whose_sign_the_between_part_turns():
     losses = current.samples.copy()
     losses[..., 0] += 50.0
     losses[..., 1] -= 50.0
-    current = ReducedDraws(20, current.chains, losses, GROUPS.sums(losses))
+    current = GroupDraws(20, current.chains, losses, GROUPS.sums(losses))
     result = bif(current, reference, GROUPS)
     total, within = result["bif"].sel(part="total").values, result["bif"].sel(part="within").values
     off = ~np.eye(SAMPLES, dtype=bool)
@@ -137,7 +137,7 @@ def test_flip_fraction_counts_pairs_whose_sign_the_between_part_turns():
 
 def test_features_survive_a_checkpoint():
     before = features(7, 30, chains=(1, 4))
-    after = ReducedDraws.from_state_dict(before.state_dict())
+    after = GroupDraws.from_state_dict(before.state_dict())
     assert (after.step, after.chains) == (30, (1, 4))
     np.testing.assert_array_equal(after.samples, before.samples)
     np.testing.assert_array_equal(after.groups, before.groups)

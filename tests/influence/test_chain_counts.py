@@ -4,8 +4,8 @@ import xarray as xr
 
 from stagewise.influence.bif import bif
 from stagewise.influence.chain_counts import chain_counts, equilibrated_probes, interval_factor
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.influence.groups import Groups
-from stagewise.influence.reduced_draws import ReducedDraws
 
 SAMPLES = 6
 GROUPS = Groups({"a": np.arange(SAMPLES) < 3, "b": np.arange(SAMPLES) >= 3}, np.ones(SAMPLES, dtype=bool))
@@ -14,7 +14,7 @@ GROUPS = Groups({"a": np.arange(SAMPLES) < 3, "b": np.arange(SAMPLES) >= 3}, np.
 def features(step, chains, *, equilibrated=None):
     generator = np.random.default_rng(step)
     draws = generator.normal(size=(len(chains), 30, SAMPLES)) + 2 * generator.normal(size=(len(chains), 30, 1))
-    return ReducedDraws(step, chains, draws, GROUPS.sums(draws), equilibrated)
+    return GroupDraws(step, chains, draws, GROUPS.sums(draws), equilibrated)
 
 
 def probe(current, reference):
@@ -67,7 +67,7 @@ def test_neither_z_nor_interval_where_the_probe_or_its_reference_is_out_of_equil
 def test_whether_chains_are_settled_survives_checkpoints_and_the_choice_of_chains():
     for told in (True, False, None):
         kept = features(1, (0, 1, 2), equilibrated=told).only((0, 2))
-        assert ReducedDraws.from_state_dict(kept.state_dict()).equilibrated is told
+        assert GroupDraws.from_state_dict(kept.state_dict()).equilibrated is told
     old = features(1, (0, 1)).state_dict()
     del old["equilibrated"]
-    assert ReducedDraws.from_state_dict(old).equilibrated is None
+    assert GroupDraws.from_state_dict(old).equilibrated is None

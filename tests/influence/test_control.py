@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from stagewise.influence.control import control_influence
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.influence.groups import Groups, Positions
-from stagewise.influence.reduced_draws import ReducedDraws
 from stagewise.influence.split import Centering
 
 SAMPLES, DRAWS = 6, 30
@@ -16,7 +16,7 @@ def losses(seed, chains=5, common=1.0):
 
 
 def features(draws, chains):
-    return ReducedDraws(10, chains, draws, GROUPS.sums(draws))
+    return GroupDraws(10, chains, draws, GROUPS.sums(draws))
 
 
 def within(draws, centering):
@@ -82,7 +82,7 @@ def test_bins_that_follow_the_groups_change_nothing():
     joint = Positions(groups, mask, 2).joint
     draws = [rng.normal(size=(3, DRAWS, SAMPLES, 4)) for _ in range(2)]
     plain, binned = (
-        [ReducedDraws(1, (0, 1, 2), it.sum(-1), kind.sums(it)) for it in draws] for kind in (groups, joint)
+        [GroupDraws(1, (0, 1, 2), it.sum(-1), kind.sums(it)) for it in draws] for kind in (groups, joint)
     )  # fmt: skip
     want, found = control_influence(*plain, groups), control_influence(*binned, groups)
     for name in want:

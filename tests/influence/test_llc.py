@@ -6,9 +6,9 @@ import torch
 from scipy.integrate import quad
 
 from stagewise.errors import InputError
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.influence.groups import Groups
 from stagewise.influence.llc import MeanLosses, learning_coefficients, llc, llc_remarks, loss_counts, mean_losses_of
-from stagewise.influence.reduced_draws import ReducedDraws
 from stagewise.influence.uncertainty import jackknife_error
 
 
@@ -162,7 +162,7 @@ def test_means_are_over_all_losses_and_over_those_of_each_group():
     # As a probe has them, with bins after the groups.
     joint = np.concatenate([GROUPS.sums(losses), losses.sum(axis=-1)], axis=-1)
     np.testing.assert_allclose(
-        mean_losses_of(ReducedDraws(1, (0, 1), losses.sum(axis=-1), joint), GROUPS), want, atol=1e-12
+        mean_losses_of(GroupDraws(1, (0, 1), losses.sum(axis=-1), joint), GROUPS), want, atol=1e-12
     )
 
 

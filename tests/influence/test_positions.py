@@ -5,9 +5,9 @@ import pytest
 
 from stagewise.errors import InputError
 from stagewise.influence.bif import bif
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.influence.groups import Groups, Positions
 from stagewise.influence.position_influence import position_influence
-from stagewise.influence.reduced_draws import ReducedDraws
 from stagewise.influence.sign import SIGN
 from stagewise.influence.split import PARTS, Centering, split
 
@@ -100,7 +100,7 @@ def test_bins_and_units_are_named():
 def test_one_bin_of_everything_is_the_influence_on_a_group_of_everything():
     everything = Groups({**MASKS, "all": PRESENT}, PRESENT)
     current = losses(1)
-    features = ReducedDraws(5, tuple(range(CHAINS)), current.sum(-1), everything.sums(current))
+    features = GroupDraws(5, tuple(range(CHAINS)), current.sum(-1), everything.sums(current))
     want = bif(features, None, everything)
     got = position_influence(current, GROUPS, PRESENT, 1)
     for name in ("bif", "bif_se", "bif_correlation", "bif_correlation_se"):
@@ -114,7 +114,7 @@ def test_positions_stand_beside_groups_and_change_nothing_of_theirs():
     current, past = losses(1), losses(2, shift=1.0)
     joint, alone = (
         [
-            ReducedDraws(step, tuple(range(CHAINS)), loss.sum(-1), groups.sums(loss))
+            GroupDraws(step, tuple(range(CHAINS)), loss.sum(-1), groups.sums(loss))
             for step, loss in ((20, current), (9, past))
         ]
         for groups in (positions.joint, GROUPS)

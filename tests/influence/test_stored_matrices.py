@@ -4,8 +4,8 @@ import xarray as xr
 
 from stagewise.errors import InputError
 from stagewise.influence.bif import bif
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.influence.groups import Groups
-from stagewise.influence.reduced_draws import ReducedDraws
 from stagewise.influence.stored_matrices import SampleMatrices, sample_matrix, to_store
 
 NAMES = ("bif", "bif_se", "bif_correlation", "bif_correlation_se")
@@ -18,7 +18,7 @@ def probe():
 
     def features(step):
         losses = rng.standard_normal((4, 10, 6)) * np.geomspace(1e-4, 1e2, 6)
-        return ReducedDraws(step, (0, 1, 2, 3), losses, groups.sums(losses))
+        return GroupDraws(step, (0, 1, 2, 3), losses, groups.sums(losses))
 
     return bif(features(20), features(10), groups)
 

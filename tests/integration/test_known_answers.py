@@ -8,7 +8,7 @@ from torch.func import grad, hessian, jacrev
 
 from stagewise.influence.baselines import damped_influence
 from stagewise.influence.split import Centering, split
-from stagewise.influence.tokens import token_bif
+from stagewise.influence.token_bif import token_bif
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import Drift, SGLDConfig
 from stagewise.sampling.posterior import LocalPosterior

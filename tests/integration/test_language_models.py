@@ -66,6 +66,7 @@ def test_language_models_are_probed_by_token_and_group(tmp_path, kind):
     assert torch.isfinite(trainer.callback_metrics["induction/prefix_matching"])
 
 
+@pytest.mark.slow
 @pytest.mark.whole_probes
 def test_event_file_and_summary_hold_what_the_contract_names(tmp_path):
     callback = InfluenceCallback(ProbeSchedule(at_steps=[1, 3, 4]), SGLD)

@@ -99,7 +99,7 @@ def test_a_checkpoint_of_another_loader_is_refused(tmp_path):
     data = torch.utils.data.DataLoader(loader().dataset, 8)
     train(tmp_path, [], data, max_steps=7, every=7)
     (plain,) = (tmp_path / "ckpt").glob("*step=7.ckpt")
-    with pytest.raises(InputError, match="given 0 batches in a run at step 7; expected 7"):
+    with pytest.raises(InputError, match="yielded 0 batches in a run at step 7; expected 7"):
         train(tmp_path, [intervention(windows=((8, 14),))], ckpt_path=plain)
 
 

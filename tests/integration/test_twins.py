@@ -9,8 +9,8 @@ from torch import nn
 from stagewise.calibration.curvature import measure_curvature
 from stagewise.influence.baselines import damped_influence, gradient_dot
 from stagewise.influence.bif import bif
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.influence.groups import Groups
-from stagewise.influence.reduced_draws import ReducedDraws
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.posterior import LocalPosterior
@@ -129,7 +129,7 @@ def chain_influence(module, engine):
     trace = run_chains(module, loss_fn, observed=data(), sampling=data(), config=config)
     assert not trace.dropped
     assert (trace.distance > 0).all()
-    return [trace.loss, bif(ReducedDraws.of(trace, in_groups()), None, in_groups())["group_bif"].values]
+    return [trace.loss, bif(GroupDraws.of(trace, in_groups()), None, in_groups())["group_bif"].values]
 
 
 def chains(module):

@@ -95,7 +95,8 @@ MODES = {
 
 
 @pytest.mark.parametrize(
-    "mode", [pytest.param(it, marks=pytest.mark.whole_probes) if it == "plain" else it for it in MODES]
+    "mode",
+    [*MODES, pytest.param("plain", id="plain, with pictures", marks=[pytest.mark.whole_probes, pytest.mark.slow])],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_training_is_bit_identical(tmp_path, mode):

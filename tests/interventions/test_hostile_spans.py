@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from stagewise.cli.detect import _pair
 from stagewise.interventions.span import SUMMARY_NAME, Span, read_spans
-from stagewise.interventions.windows import Spans
+from stagewise.interventions.window_sources import Spans
 from tests.outcomes import outcome
 
 NUMBERS = st.none() | st.booleans() | st.integers(-5, 10**19) | st.floats() | st.text(max_size=3)

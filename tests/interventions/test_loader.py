@@ -12,9 +12,9 @@ from torch.utils.data import Dataset, TensorDataset
 from stagewise.errors import InputError
 from stagewise.interventions.loader import ReweightedLoader, check_shard
 from stagewise.interventions.loss_reweighting import loss_weights, weighted_loss
-from stagewise.interventions.plan import Plan
 from stagewise.interventions.policy import ConstantFactor
 from stagewise.interventions.span import Span
+from stagewise.interventions.weight_plan import Plan
 from stagewise.loading.loader import ResumableLoader
 from stagewise.losses.contract import Losses
 

@@ -27,7 +27,21 @@ CASES = {
     "mistral-grouped": ("mistral", GROUPED),
     "qwen2-grouped": ("qwen2", GROUPED),
     "qwen3-grouped": ("qwen3", {**GROUPED, "head_dim": 8}),
+    "olmo": ("olmo", {**COMMON, "num_key_value_heads": 4}),
+    "olmo-grouped": ("olmo", {**GROUPED, "attention_bias": True}),
+    "olmo2": ("olmo2", {**COMMON, "num_key_value_heads": 4}),
+    "olmo2-grouped": ("olmo2", GROUPED),
+    "olmoe": ("olmoe", {**COMMON, "num_key_value_heads": 4, "num_experts": 2, "num_experts_per_tok": 1}),
+    "gemma": ("gemma", {**COMMON, "num_key_value_heads": 4, "head_dim": 6}),
+    "gemma2-grouped": ("gemma2", {**GROUPED, "head_dim": 8}),
+    "gemma3-grouped": ("gemma3_text", {**GROUPED, "head_dim": 8}),
+    "phi": ("phi", {**COMMON, "num_key_value_heads": 4}),
+    "phi-grouped": ("phi", GROUPED),
+    "smollm3-grouped": ("smollm3", {**GROUPED, "pad_token_id": 0}),
+    "mixtral-grouped": ("mixtral", {**GROUPED, "num_local_experts": 2, "num_experts_per_tok": 1}),
 }
+WIDE_NORMS = ("olmo2", "olmoe")
+BIASED = ("gpt_neox", "gpt2", "qwen2", "phi")
 LAYER, HEAD = 1, 2
 IDS = torch.arange(16).view(2, 8)
 
@@ -41,6 +55,14 @@ def model(request):
             if name.endswith("bias"):  # zero at the start
                 parameter.normal_(std=0.3)
     return built
+
+
+def wide_norms(model):
+    return model.config.model_type in WIDE_NORMS
+
+
+def biased(model):
+    return model.config.model_type in BIASED or getattr(model.config, "attention_bias", False)
 
 
 def grouped(model):
@@ -67,7 +89,11 @@ def change(model, masks, to=None):
 def test_a_head_whose_entries_are_zero_contributes_nothing(model):
     with head_ablated(model, LAYER, HEAD):
         _, expected = heads_outputs(model, LAYER)
-    change(model, head_mask(model, LAYER, HEAD), to=0.0)
+    masks = head_mask(model, LAYER, HEAD)
+    if wide_norms(model):  # queries of zero would change the norm of the others'
+        masks = {name: mask for name, mask in masks.items() if "o_proj" in name or "v_proj" in name}
+        assert len(masks) == 1 + (not grouped(model))
+    change(model, masks, to=0.0)
     torch.testing.assert_close(heads_outputs(model, LAYER)[1], expected, atol=1e-5, rtol=1e-5)
 
 
@@ -76,6 +102,9 @@ def test_a_change_of_the_head_leaves_every_other_head_as_it_is(model):
     change(model, head_mask(model, LAYER, HEAD))
     (after, others), changed = heads_outputs(model, LAYER), look(model, IDS).attention
     rest = [head for head in range(4) if head != HEAD]
+    if wide_norms(model):  # one norm over the queries of all heads: there the others feel it
+        assert not torch.allclose(changed[LAYER, :, rest], patterns[LAYER, :, rest], atol=1e-6)
+        patterns[LAYER, :, rest], before[rest] = changed[LAYER, :, rest], after[rest]
     torch.testing.assert_close(after[rest], before[rest])
     torch.testing.assert_close(changed[LAYER, :, rest], patterns[LAYER, :, rest])
     torch.testing.assert_close(changed[:LAYER], patterns[:LAYER])
@@ -86,17 +115,14 @@ def test_a_change_of_the_head_leaves_every_other_head_as_it_is(model):
 
 def test_a_head_that_shares_nothing_holds_its_query_key_value_and_output(model):
     size = heads_outputs(model, LAYER)[0].shape[-1]
-    named = dict(model.named_parameters())
-    biases = [name for name in head_mask(model, LAYER, HEAD) if named[name].dim() == 1]
+    extra = size * (biased(model) + wide_norms(model))  # a bias, and a gain, of queries; the same of keys
     held = sum(int(mask.sum()) for mask in head_mask(model, LAYER, HEAD).values())
     if grouped(model):
-        assert held == size * 16 * 2 + size * len(biases)
+        assert held == size * 16 * 2 + extra
         held = sum(int(mask.sum()) for mask in key_value_group_mask(model, LAYER, 1).values())
-        per_matrix = {"q": 2, "k": 1, "v": 1}
-        assert held == size * 16 * 6 + (size * sum(per_matrix.values()) if biases else 0)
+        assert held == size * 16 * 6 + 3 * extra + size * biased(model)
     else:
-        has_bias = model.config.model_type != "llama" or model.config.attention_bias
-        assert held == size * 16 * 4 + 3 * size * has_bias
+        assert held == size * 16 * 4 + 2 * extra + size * biased(model)
 
 
 def test_only_what_the_masks_hold_moves_the_head(model):
@@ -107,6 +133,8 @@ def test_only_what_the_masks_hold_moves_the_head(model):
     model(input_ids=IDS, use_cache=False)
     outputs = caught[0].unflatten(-1, (4, -1))[..., HEAD, :]
     projections = ("c_attn", "query_key_value", "q_proj", "k_proj", "v_proj")
+    if wide_norms(model):  # by way of the norm, a head feels the queries and keys of all
+        projections = ("v_proj",)
     prefix = next(n for n, it in model.named_modules() if it is layers(model)[LAYER])
     named = {n: it for n, it in model.named_parameters() if n.startswith(prefix) and n.split(".")[-2] in projections}
     (outputs * torch.randn_like(outputs)).sum().backward()
@@ -141,7 +169,8 @@ def test_attention_and_mlp_are_in_a_layer_and_layers_share_nothing(model):
     whole = component_masks(model, "layer0")
     inside = {**component_masks(model, "layer0.attention"), **component_masks(model, "layer0.mlp")}
     norms = {name for name in whole if name not in inside}
-    assert inside.keys() < whole.keys()
+    assert inside.keys() <= whole.keys()
+    assert bool(norms) == (model.config.model_type != "olmo")  # whose norms have no weights
     assert all("norm" in name or "ln_" in name for name in norms)
     assert not whole.keys() & component_masks(model, "layer1").keys()
     assert all(mask.all() for mask in whole.values())

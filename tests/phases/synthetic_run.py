@@ -3,9 +3,9 @@
 import numpy as np
 
 from stagewise.influence.bif import bif
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.influence.groups import Groups
 from stagewise.influence.llc import llc, mean_losses_of
-from stagewise.influence.reduced_draws import ReducedDraws
 from stagewise.phases.between_norm import between_norm
 from stagewise.probes.references import References
 from stagewise.runs.store import ProbeStore
@@ -31,7 +31,7 @@ def write_run(folder, *, steps=STEPS, seed=0):
         draws = losses_at(step) + 0.05 * rng.standard_normal((4, 40, 6))
         draws[:, :, :3] += common * rng.standard_normal((4, 40, 1))
         chains = (0, 1, 2, 3)
-        features = ReducedDraws(step, chains, draws, GROUPS.sums(draws))
+        features = GroupDraws(step, chains, draws, GROUPS.sums(draws))
         probe = bif(features, references.for_step(step), GROUPS)
         references.add(features)
         if probe.attrs["reference_step"] == step:

@@ -7,7 +7,7 @@ import pytest
 from stagewise.errors import InputError
 from stagewise.phases.detection import critical_samples, detect
 from stagewise.phases.offline import find_windows
-from stagewise.phases.online import DetectorConfig, OnlineDetector
+from stagewise.phases.online_detector import DetectorConfig, OnlineDetector
 from stagewise.phases.signal_table import signal_table
 from stagewise.runs.open import open_run
 from tests.phases.synthetic_run import DROPS, MIDDLE, STEPS, write_run

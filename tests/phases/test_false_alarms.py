@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stagewise.errors import InputError
-from stagewise.phases.online import DetectorConfig
+from stagewise.phases.online_detector import DetectorConfig
 
 AT_ONCE = {"min_z": 2.75, "num_probes": 1, "max_length": 100}
 DOCUMENTED = [
@@ -52,6 +52,7 @@ def test_a_careless_detector_has_many(false_alarm_rate):
     assert false_alarm_rate(careless, num_runs=100) > 2
 
 
+@pytest.mark.slow
 def test_noise_has_the_autocorrelation_that_was_asked_for(false_alarm_rate):
     rates = [false_alarm_rate(autocorrelation=share, num_runs=400) for share in (-0.9, 0.0, 0.95)]
     assert rates[0] <= rates[1] < rates[2]

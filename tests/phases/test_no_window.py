@@ -67,3 +67,14 @@ def test_a_reason_is_told_exactly_where_no_window_is_found(rows, prominence):
 def test_unequal_lengths_are_refused():
     with pytest.raises(InputError, match="expected equal lengths"):
         why_no_window([1, 2, 3], [1.0, 2.0])
+
+
+@pytest.mark.parametrize("values", [[5.0, 4.0, 3.0, 2.0, 1.0], [90.0, 2.0, 3.0, 1.0, 1.0]])
+def test_before_probing_earlier_the_settings_are_to_be_fixed(values):
+    found = why_no_window(STEPS, values)
+    assert "probe earlier (influence.schedule)" in found
+    assert found.endswith(
+        "Before probing earlier, set sgld.lr and sgld.localization to the resolved values of this run: auto is "
+        "resolved at the first probe, where curvature may be far smaller"
+    )
+    assert "resolved" not in why_no_window(STEPS, values[::-1])

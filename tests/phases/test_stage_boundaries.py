@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from stagewise.errors import InputError
-from stagewise.phases.stage_boundaries import find_boundaries, stage_boundaries
+from stagewise.phases.stage_boundaries import find_boundaries, not_above_zero, stage_boundaries
 
 STEPS = np.unique(np.geomspace(10, 10_000, 40).astype(int))
 PLACE = np.log(STEPS)
@@ -142,3 +142,14 @@ def test_coefficients_of_a_run_are_read_by_name_with_the_fewest_chains_and_none_
         stage_boundaries(run, ["llc/cat"])
     with pytest.raises(InputError, match=r"probe\.llc\.enabled"):
         stage_boundaries(run.drop_vars("llc"), ["llc"])
+
+
+@pytest.mark.parametrize(("below", "found"), [(2, {}), (3, {"llc": (3, 5)}), (5, {"llc": (5, 5)})])
+def test_coefficients_mostly_not_above_zero_are_told_half_of_them_are_not_enough(below, found):
+    values = np.where(np.arange(6) < below, -1.0, 1.0)
+    values[5] = np.nan
+    run = xr.Dataset(
+        {"llc": ("step", values), "llc_se": ("step", np.ones(6))}, coords={"step": np.arange(6), "group": ["a"]}
+    )
+    assert not_above_zero(run, ["llc"]) == found
+    assert not_above_zero(run, []) == {}

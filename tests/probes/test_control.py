@@ -108,13 +108,13 @@ def test_processes_that_share_the_chains_find_what_one_finds():
     module, whole = prober()
     sent = []
 
-    def send(mine):
-        sent.append(mine)
+    def send(work):
+        sent.append(work())
 
     _, second = prober(share=ChainShare(1, 2, collect=send))
     assert second.measure(module, 1)[0] is None
-    assert len(sent) == 2
-    _, first = prober(share=ChainShare(0, 2, collect=lambda mine: [mine, sent.pop(0)]))
+    assert len(sent) == 1
+    _, first = prober(share=ChainShare(0, 2, collect=lambda work: [work(), sent.pop(0)]))
     got, want = first.measure(module, 1)[0].own, whole.measure(module, 1)[0].own
     for name in ("control_group_bif", "control_difference", "control_difference_se", "control_chains"):
         np.testing.assert_array_equal(got[name], want[name])

@@ -7,7 +7,7 @@ from torch import nn
 
 from stagewise.errors import InputError
 from stagewise.probes.config import ProbeConfig
-from stagewise.probes.flags import EQUILIBRIUM_FLAGS, FLAG_NAMES, Thresholds, find_flags, remedy
+from stagewise.probes.flags import EQUILIBRIUM_FLAGS, FLAG_NAMES, Thresholds, advice, find_flags
 from stagewise.probes.prober import Prober
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
@@ -162,14 +162,14 @@ def test_what_is_not_finite_is_out_of_equilibrium_and_a_limit_that_is_off_is_not
 @pytest.mark.parametrize("name", FLAG_NAMES)
 def test_every_flag_has_a_remedy_of_settings_that_there_are(name):
     settings = {f"sgld.{field.name}" for field in fields(SGLDConfig)} | {"probe.centering"}
-    named = [word.strip(",;") for word in remedy(name).split() if word.startswith(("sgld.", "probe."))]
+    named = [word.strip(",;") for word in advice(name).split() if word.startswith(("sgld.", "probe."))]
     assert set(named) <= settings
     assert named or name in ("sample_rhat", "sample_ess")
 
 
 def test_unknown_flags_have_no_remedy():
     with pytest.raises(InputError, match="got flag 'heat'; expected one of not_finite, rhat"):
-        remedy("heat")
+        advice("heat")
 
 
 def test_chains_from_the_weights_without_burn_in_have_neither_z_nor_equilibrium():

@@ -114,12 +114,12 @@ def test_of_a_component_it_is_that_of_its_weights():
 def test_processes_that_share_its_chains_find_what_one_finds():
     alone, sent = probe(OWN), []
 
-    def keep(mine):
-        sent.append(mine)
+    def keep(work):
+        sent.append(work())
 
     net, other = prober(OWN, share=ChainShare(1, 2, collect=keep))
     assert other.measure(net, 3)[0] is None
-    net, first = prober(OWN, share=ChainShare(0, 2, collect=lambda mine: [mine, sent.pop(0)]))
+    net, first = prober(OWN, share=ChainShare(0, 2, collect=lambda work: [work(), sent.pop(0)]))
     measured, _ = first.measure(net, 3)
     assert not sent
     for name in measured.own.data_vars:

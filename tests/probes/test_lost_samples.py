@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from stagewise.errors import InputError, LossContractError
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.influence.groups import Groups
-from stagewise.influence.reduced_draws import ReducedDraws
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.llc_config import LLCConfig
 from stagewise.probes.lost_samples import ObservedSet, kinds_seen, listed, lost_words, not_finite_rows
@@ -300,7 +300,7 @@ def test_part_of_features_is_what_they_would_be_of_that_part():
 
     def features(losses, groups):
         sums = groups.sums(losses)
-        return ReducedDraws(3, (0, 1), losses.sum(axis=-1), sums, equilibrated=True)
+        return GroupDraws(3, (0, 1), losses.sum(axis=-1), sums, equilibrated=True)
 
     whole = features(loss, Groups(masks, np.ones((5, 3), dtype=bool)))
     kept = {name: masks[name][rows] for name in ("a", "c")}

@@ -8,10 +8,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from stagewise.errors import InputError
 from stagewise.influence.baselines import gradient_dot
 from stagewise.influence.bif import bif
+from stagewise.influence.group_draws import GroupDraws, Reducer
 from stagewise.influence.group_influence import sample_influence
 from stagewise.influence.groups import Groups, Positions
-from stagewise.influence.reduced_draws import ReducedDraws, Reducer
-from stagewise.influence.token_sums import TokenSums
+from stagewise.influence.token_bif_sums import TokenSums
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.memory import ProbeSize, check_memory, gradient_memory, memory_needed
 from stagewise.probes.references import MAX_CACHED
@@ -48,10 +48,10 @@ def test_reduced_draws_of_groups_and_bins_take_what_is_stated():
 
     def measure(bins):
         rows = generator.normal(size=(chains, num, 1 + 12 + (8 if bins else 0), size))
-        past = ReducedDraws.from_reduced(1, tuple(range(chains)), rows)
+        past = GroupDraws.from_reduced(1, tuple(range(chains)), rows)
 
         def probe():
-            features = ReducedDraws.from_reduced(2, tuple(range(chains)), rows + 1.0)
+            features = GroupDraws.from_reduced(2, tuple(range(chains)), rows + 1.0)
             bif(features, past, groups, positions=positions if bins else None)
 
         return peak_of(probe)

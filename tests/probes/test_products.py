@@ -10,7 +10,7 @@ from torch import nn
 from stagewise.errors import InputError
 from stagewise.influence.position_influence import position_influence
 from stagewise.influence.split import Centering
-from stagewise.influence.tokens import token_bif
+from stagewise.influence.token_bif import token_bif
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.flags import Thresholds
 from stagewise.probes.prober import Prober

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from stagewise.influence.reduced_draws import ReducedDraws
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.probes.references import MAX_CACHED, References
 
 
 def probe(step):
-    return ReducedDraws(step, (0,), np.full((1, 2, 3), float(step)), np.zeros((1, 2, 3)))
+    return GroupDraws(step, (0,), np.full((1, 2, 3), float(step)), np.zeros((1, 2, 3)))
 
 
 def of_all(steps, step, ratio):

@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from stagewise.interventions.plan import Plan
 from stagewise.interventions.policy import ConstantFactor
 from stagewise.interventions.span import Span
 from stagewise.interventions.strata import Strata
+from stagewise.interventions.weight_plan import Plan
 from stagewise.reporting.intervention import build_report, report_markdown
 
 STRATA = Strata({"a": np.arange(8) < 2})

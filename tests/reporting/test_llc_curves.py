@@ -106,3 +106,16 @@ def test_one_chart_has_the_coefficients_of_all_groups(tmp_path):
         write_layout([writer], groups)
     (chart,) = [chart for name, chart in layouts[0]["transitions"].items() if "learning coefficient" in name]
     assert chart == ["Multiline", ["^llc/all$", "^llc/a$"]]
+
+
+def test_no_boundary_is_shown_where_most_coefficients_are_not_above_zero():
+    run = run_with_llc()
+    run["llc"] = run["llc"] - 10
+    words = llc_words(run)
+    assert "| llc | 500" not in words
+    assert "| llc/cat | 500 | maximum |" in words
+    assert "No stage boundary is shown for coefficients that are mostly not above 0: llc (10 of 10 probes)." in words
+    run["group_llc"] = run["group_llc"] - 10
+    words = llc_words(run)
+    assert "**Stage boundaries**" not in words
+    assert "llc (10 of 10 probes), llc/cat (10 of 10 probes), llc/dog (10 of 10 probes)." in words

@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from scipy import stats
 
 from stagewise.errors import InputError
-from stagewise.reporting.overview import overview
+from stagewise.reporting.overview import group_colour, overview
 from stagewise.reporting.overview_files import write_overview
 from stagewise.reporting.scores import Score
 from stagewise.runs.open import open_run
@@ -118,7 +119,7 @@ def test_many_groups_with_long_names_keep_to_the_page(width):
         texts = [it.get_text() for it in legend.get_texts()]
         assert len(texts) <= 7
         assert len(set(texts)) == len(texts)
-    assert "15 more groups" in [it.get_text() for it in figure.axes[0].get_legend().get_texts()]
+    assert "14 more groups" in [it.get_text() for it in figure.axes[0].get_legend().get_texts()]
 
 
 @pytest.mark.parametrize("steps", [[7], [0, 5], [0, 1, 4, 16, 64, 256]])
@@ -167,3 +168,63 @@ def test_bad_settings_are_refused(changes, words):
         overview(a_run(), **changes)
     with pytest.raises(InputError, match="axis of steps"):
         overview(a_run().isel(step=0))
+
+
+def test_colours_are_those_of_positions_and_a_pair_of_two_has_both():
+    run = a_run()
+    names = [str(name) for name in run["group"].values]
+    run["group_loss"] = (("step", "group"), np.ones((len(STEPS), len(names))))
+    figure = overview(run, num_pairs=8)
+    for words in (LOSS, INFLUENCE):
+        for line in panel(figure, words).lines:
+            if line.get_label() in names:
+                assert line.get_color() == group_colour(names.index(line.get_label()))
+    pairs = [line for line in panel(figure, INFLUENCE).lines if " ~ " in str(line.get_label())]
+    assert pairs
+    for line in pairs:
+        one, two = line.get_label().split(" ~ ")
+        assert line.get_color() == group_colour(names.index(one))
+        assert to_hex(line.get_gapcolor()) == to_hex(group_colour(names.index(two)))
+    assert len({to_hex(group_colour(place)) for place in range(30)}) == 30
+
+
+def test_curves_that_are_left_out_are_counted():
+    run = a_run()
+    known = np.isfinite(run["group_bif"].sel(part="within").values).any(0)
+    every = np.triu(known).sum()
+    said = panel(overview(run, num_pairs=2), INFLUENCE).get_title(loc="left")
+    assert f"2 of {every} curves: the strongest" in said
+    few = run.isel(group=[0], group_j=[0])
+    assert "the strongest" not in panel(overview(few), INFLUENCE).get_title(loc="left")
+
+
+def test_a_large_value_out_of_equilibrium_does_not_set_the_range_and_has_a_mark():
+    run = a_run().assign(equilibrated=("step", [0, 1, 1, 1, 1])).copy(deep=True)
+    run["group_bif"].loc[{"step": STEPS[0], "part": "within", "group": "a", "group_j": "a"}] = 1000.0
+    axes = panel(overview(run, num_pairs=1), INFLUENCE)
+    inside = run["group_bif"].sel(part="within", group="a", group_j="a").values[1:]
+    assert np.abs(inside).max() <= max(map(abs, axes.get_ylim())) < 10
+    (mark,) = [it for it in axes.lines if it.get_marker() == "^" and len(it.get_xdata())]
+    assert list(mark.get_xdata()) == [STEPS[0]]
+    settled = panel(overview(run.assign(equilibrated=("step", np.ones(5))), num_pairs=1), INFLUENCE)
+    assert settled.get_ylim()[1] > 1000
+
+
+def test_a_window_whose_peak_is_out_of_equilibrium_is_hatched():
+    run = flipping_run()
+    run["signal"] = ("step", np.linspace(9, 1, 10))
+    for good, hatch in ((1, None), (0, "///")):
+        whole = run.assign(equilibrated=("step", np.where(run["step"].values == 500, good, 1)))
+        for axes in overview(whole).axes:
+            (patch,) = [it for it in axes.patches if it.get_x() == 400]
+            assert patch.get_hatch() == hatch
+
+
+def test_the_foot_explains_both_kinds_of_open_marks(full):
+    run = full.copy().assign(llc_localized_share=("step", [0.9, 0.1, 0.1]))
+    run = run.assign(equilibrated=("step", [0, 1, 1]), reference_equilibrated=("step", [0, 0, 1]))
+    said = overview(run).get_supxlabel().replace("\n", " ")
+    assert "2 of 3 probes out of equilibrium (the chains of 1 had not settled" in said
+    assert "those of the reference probe of 1 had not)" in said
+    assert "mostly that of the localization" in said
+    assert "loss_fall" not in said

@@ -44,4 +44,20 @@ def test_helpful_is_below_the_zero_line_and_harmful_above():
     assert places["helpful"] < 0.25 < places["harmful"]
     assert any(np.allclose(line.get_ydata(), 0) for line in axes.lines)
     shade = axes.patches[0].get_extents().transformed(axes.transData.inverted())
-    assert (shade.y0, shade.y1) == pytest.approx((-1, 0))
+    assert (shade.y0, shade.y1) == pytest.approx((axes.get_ylim()[0], 0))
+    assert axes.get_ylim()[0] < -1
+
+
+def test_words_for_the_sides_stand_clear_of_the_curve():
+    figure = Figure(figsize=(3.5, 2.0))
+    axes = figure.subplots()
+    axes.plot([0, 1, 2], [-1.0, 0.5, 1.0], "o")
+    axes.plot([0], [1.0], "o")
+    mark_sides(axes)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    for words in axes.texts:
+        box = words.get_window_extent(canvas.get_renderer())
+        for value in (-1.0, 1.0):
+            x, y = axes.transData.transform((0, value))
+            assert not (box.x0 <= x <= box.x1 and box.y0 <= y <= box.y1)

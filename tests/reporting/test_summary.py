@@ -54,3 +54,16 @@ def test_skipped_probes_are_counted_and_the_first_are_named():
     assert "120" not in text
     assert "no probe" in summary_markdown(summary_of(Record(), max_overhead=0.1))
     json.dumps(summary, allow_nan=False)
+
+
+def test_lost_probes_are_counted_among_those_due_and_named():
+    record = Record(steps=[4, 52], signal=[0.0, 0.0], signal_se=[0.0, 0.0], failed_steps=[86, 200, 400])
+    finding = {"name": "unstable", "step": 86, "setting": "lr", "value": 0.001, "now": 0.0019, "text": "too large"}
+    summary = summary_of(record, findings=[finding])
+    assert (summary["probes"], summary["probes_due"]) == (2, 5)
+    assert summary["settings_findings"] == [finding]
+    lost = "2 of 5; 3 probes, steps 86 to 400, lost all their chains: lr 0.0019 is too large for the curvature there"
+    assert lost in summary_markdown(summary)
+    record.not_finite_steps = [400]
+    text = summary_markdown(summary_of(record))
+    assert "2 probes, steps 86 to 200, lost all their chains: chains diverged; 1 probe, step 400, left out" in text

@@ -8,7 +8,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.influence.groups import Groups
-from stagewise.influence.tokens import token_bif
+from stagewise.influence.token_bif import token_bif
 from stagewise.reporting import tags
 from stagewise.reporting.scalars import probe_scalars
 from stagewise.reporting.tensorboard import (
@@ -122,7 +122,7 @@ def test_pictures_of_a_run_stand_at_its_last_step(tmp_path):
     events = events_of(tmp_path)
     assert [image.step for image in events.Images("influence/classes/total")] == [50]
     assert [image.step for image in events.Images("01_curves/influence_total")] == [50]
-    (text,) = events.Tensors("influence/tokens/text_summary")
+    (text,) = events.Tensors("influence/token_bif/text_summary")
     assert text.step == 7
     assert "negative = helpful" in text.tensor_proto.string_val[0].decode()
 

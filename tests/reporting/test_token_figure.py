@@ -219,7 +219,7 @@ def test_tensorboard_has_the_image_under_a_tag_of_its_own_beside_the_table(influ
     events = EventAccumulator(str(tmp_path), size_guidance={"images": 0, "tensors": 0})
     events.Reload()
     assert events.Tags()["images"] == ["influence/token_colours"]
-    assert events.Tags()["tensors"] == ["influence/tokens/text_summary"]
+    assert events.Tags()["tensors"] == ["influence/token_bif/text_summary"]
     (event,) = events.Images("influence/token_colours")
     assert event.step == 7
     (tmp_path / "image.png").write_bytes(event.encoded_image_string)

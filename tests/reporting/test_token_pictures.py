@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stagewise.errors import InputError
-from stagewise.influence.tokens import token_bif
+from stagewise.influence.token_bif import token_bif
 from stagewise.reporting.token_html import token_html, write_token_html
 from stagewise.reporting.token_influence import TokenInfluence, token_markdown, visible
 

@@ -11,7 +11,7 @@ from scipy import stats
 import stagewise
 from stagewise.errors import InputError
 from stagewise.phases.offline import find_windows
-from stagewise.phases.online import DetectorConfig
+from stagewise.phases.online_detector import DetectorConfig
 from stagewise.phases.window import Method
 from stagewise.runs.accessor import RunAccessor
 from stagewise.runs.open import open_run

@@ -3,10 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from stagewise.probes.flags import EQUILIBRIUM_FLAGS, Thresholds, remedy
+from stagewise.probes.flags import EQUILIBRIUM_FLAGS, Thresholds, advice
 from stagewise.reporting.run_report import write_run_report
+from stagewise.runs.best_setting import _CAUSES
 from stagewise.runs.evidence import run_figures
-from stagewise.runs.remedies import _CAUSES
+from stagewise.runs.stability import Stability
 from stagewise.runs.verdict import Answer, judge
 from tests.runs.controlled_run import controlled_run
 from tests.runs.flipping_run import STEPS, flipping_run
@@ -148,7 +149,7 @@ def test_a_run_of_an_earlier_version_is_told_as_such_and_claims_no_height():
     found = judge(flipping_run(), windows=2, flags={"rhat": 2})
     assert (found.positions.answer, found.heights.answer) == (Answer.partly, Answer.no)
     assert "earlier version that does not record" in found.signs.why
-    assert found.flags == {"rhat": (2, remedy("rhat"))}
+    assert found.flags == {"rhat": (2, advice("rhat"))}
 
 
 def test_a_run_without_probes_tells_nothing():
@@ -166,8 +167,8 @@ def test_text_and_record_say_the_same_and_name_every_flag_with_its_remedy():
         assert record[name]["why"] in record["text"]
     assert record["best"]["words"] in record["text"]
     for name in ("rhat", "slide"):
-        assert record["flags"][name] == {"probes": 6, "remedy": remedy(name)}
-        assert f"- {name}, 6 of 10 probes: {remedy(name)}" in record["text"]
+        assert record["flags"][name] == {"probes": 6, "remedy": advice(name)}
+        assert f"- {name}, 6 of 10 probes: {advice(name)}" in record["text"]
 
 
 def test_the_report_begins_with_the_verdict_that_the_run_wrote_or_with_one_of_its_own(tmp_path):
@@ -187,3 +188,108 @@ def test_every_flag_of_equilibrium_has_its_place_among_the_causes():
     assert set(_CAUSES) == EQUILIBRIUM_FLAGS
     # Of equally frequent ones, that which the others show in.
     assert judge(run_of(unsettled=6, flag="rhat, loss_fall, slide"), windows=2).best.setting == "sgld.localization"
+
+
+UNSTABLE = {"name": "unstable", "step": 1200, "setting": "lr", "value": 0.001, "now": 0.0019, "text": "too large"}
+WEAK = {"name": "thin", "step": 86, "setting": "localization", "value": 300.0, "now": 100.0, "text": "hardly enough"}
+LOST = (1200, 1300, 1400, 1500)
+
+
+def test_lost_probes_count_among_those_due_and_are_named_with_their_cause():
+    found = judge(run_of(error=0.001), windows=2, stability=Stability(LOST, findings=(UNSTABLE,)))
+    lost = "4 probes, steps 1,200 to 1,500, lost all their chains: lr 0.0019 is too large for the curvature there"
+    assert answers(run_of(error=0.001), stability=Stability(LOST)) == ("partly", "partly", "partly")  # 10 of 14
+    since = "(none from step 1,200 on, where lr 0.0019 is beyond the limit of stability)"
+    for reading in (found.positions, found.signs):
+        assert f"10 of 14 probes in equilibrium {since}; {lost}" in reading.why
+    assert f"10 of 14 probes in equilibrium {since}, 4 lost" in found.heights.why
+    assert f"**Lost**: 10 of 14 probes were kept. {lost}." in found.text()
+    assert (found.record()["probes_due"], found.record()["lost"]) == (14, lost)
+    few = judge(run_of(error=0.001), windows=2, stability=Stability((1200,)))
+    assert few.signs.answer is Answer.yes
+    assert "1 probe, step 1,200, lost all its chains: chains diverged" in few.signs.why
+
+
+def test_the_summary_of_a_run_gives_its_lost_probes_and_findings():
+    run = run_of(error=0.001)
+    summary = json.loads(run.attrs["summary"])
+    run.attrs["summary"] = json.dumps(summary | {"failed_steps": list(LOST), "settings_findings": [UNSTABLE]})
+    assert judge(run, windows=2) == judge(run, windows=2, stability=Stability(LOST, findings=(UNSTABLE,)))
+    assert judge(run, windows=2).num_lost == 4
+
+
+def test_probes_from_which_on_lr_is_unstable_are_not_the_posteriors_however_alike_their_chains():
+    run = run_of(error=0.001)
+    since = int(run["step"].values[2])
+    steady = Stability(findings=(UNSTABLE | {"since": since},))
+    found = judge(run, windows=2, stability=steady)
+    assert {str(reading.answer) for reading in (found.positions, found.signs, found.heights)} == {"no"}
+    assert f"2 of {run.sizes['step']} probes in equilibrium (none from step {since:,} on, where lr" in found.text()
+    last = Stability(findings=(UNSTABLE | {"since": int(run["step"].values[-1])},))
+    assert judge(run, windows=2, stability=last).positions.answer is Answer.yes  # 9 of 10
+    never = Stability(findings=(UNSTABLE | {"name": "biased"},))
+    assert judge(run, windows=2, stability=never).positions.answer is Answer.yes
+
+
+def test_settings_that_are_not_stable_outrank_all_statistics_of_chains():
+    run = run_of(unsettled=6, flag="loss_fall, rhat", heat=0.4, ess=10.0)
+    best = judge(run, windows=2, stability=Stability(LOST, findings=(WEAK, UNSTABLE))).best
+    assert (best.setting, best.value, best.now) == ("sgld.lr", 0.001, 0.0019)
+    assert "lr times the curvature was too large at step 1,200; 4 of 14 probes lost all their chains" in best.words
+    assert "and set sgld.localization to 300 or more (100 now)" in best.words
+    assert judge(run, windows=2, stability=Stability(findings=(UNSTABLE,))).best.value == 0.001
+    weak = judge(run, windows=2, stability=Stability(LOST, findings=(WEAK,)))
+    assert (weak.best.setting, weak.best.value) == ("sgld.localization", 300.0)
+    assert "localization 1e+02 is too weak" in weak.lost
+    unknown = judge(run, windows=2, stability=Stability(LOST)).best
+    assert (unknown.setting, unknown.value) == ("sgld.lr", 5e-5)
+    assert judge(None, windows=0, stability=Stability(LOST)).best.words.startswith("lower sgld.lr or raise")
+    biased = UNSTABLE | {"name": "biased"}
+    assert judge(run_of(heat=0.4), windows=2, stability=Stability(findings=(biased,))).best.setting == "sgld.lr"
+    # Without a value there is nothing to advise.
+    none = judge(run_of(heat=0.4), windows=2, stability=Stability(findings=(UNSTABLE | {"value": None},)))
+    assert none.best.setting == "sgld.drift"
+
+
+def test_a_larger_lr_is_never_advised_where_it_is_found_too_large():
+    run = run_of(unsettled=6, flag="rhat, chain_share")
+    assert "sgld.lr up to" in judge(run, windows=2).text()
+    assert "sgld.lr up to" not in judge(run, windows=2, stability=Stability(findings=(UNSTABLE,))).text()
+
+
+def test_probes_whose_losses_are_not_finite_speak_of_the_model():
+    best = judge(run_of(error=0.001), windows=2, stability=Stability((1200, 1300), (1200, 1300), (WEAK,)))
+    assert best.lost == "2 probes, steps 1,200 to 1,300, left out: losses are not finite at the training weights"
+    assert best.best.words.startswith("look at the model and the learning rate of training: ")
+
+
+@pytest.mark.parametrize("unsettled", [1, 2])
+def test_no_run_with_a_probe_out_of_equilibrium_needs_no_change(unsettled):
+    run = run_of(unsettled=unsettled, flag="loss_fall", error=0.001)
+    found = judge(run, windows=2)
+    assert (found.best.setting, found.best.value) == ("sgld.localization", 200.0)
+    where = {1: "step 100 cannot be read", 2: "steps 100 to 200 cannot be read"}[unsettled]
+    assert where in found.best.words
+    assert where in found.positions.why
+    assert "no change is needed" not in found.text()
+    run["flag_names"] = ("step", np.full(len(STEPS), "", dtype=object))
+    assert judge(run, windows=2).best.words.startswith("see the flags of these probes: ")
+
+
+def test_an_answer_that_is_partly_does_not_stand_beside_no_change_needed():
+    found = judge(run_of(error=0.02), windows=0)
+    assert found.positions.answer is Answer.partly
+    assert found.best.words == ("no one setting stands out: the reasons beside positions tell what is missing")
+
+
+def test_few_dropped_chains_have_a_remedy_too():
+    run = run_of(error=0.001)
+    run["chains_dropped"][0] = 1
+    best = judge(run, windows=2).best
+    assert (best.setting, best.value, best.why) == ("sgld.lr", 5e-5, "1 chain diverges")
+
+
+def test_the_level_of_the_signs_is_named_beside_that_of_the_sign_changes():
+    why = judge(run_of(), windows=2).signs.why
+    assert "differ from zero at 95 %, each on its own (5 by chance)" in why
+    assert "tested at 95 % over all probes of a curve at once" in why

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from stagewise.errors import InputError
-from stagewise.influence.token_sums import TokenSums
+from stagewise.influence.token_bif_sums import TokenSums
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.share import ALONE, ChainShare
@@ -54,7 +54,7 @@ def shares(size):
 
 
 def shared(size, config=CONFIG, **more):
-    numbers = [it.numbers(config.num_chains) for it in shares(size)]
+    numbers = [share.numbers(config.num_chains) for share in shares(size)]
     return merge_traces([sampler(config, **more).run(7, numbers=them) for them in numbers])
 
 
@@ -121,6 +121,28 @@ def test_a_share_that_lost_all_its_chains_leaves_those_of_the_others():
     assert (wild.chains, list(wild.dropped)) == ((), [0, 1, 2, 3, 4])
 
 
+def test_minibatches_are_chosen_alike_however_few_chains_run_here():
+    """Gradients of three minibatches are kept, since the probe makes ten steps; each share makes two."""
+    config = replace(CONFIG, drift="tilted", num_chains=5, num_draws=2, num_burnin_steps=0, num_steps_bw_draws=1)
+    check_same(shared(5, config), sampler(config).run(7))
+
+
+def test_a_process_without_a_chain_adds_nothing():
+    idle = sampler().run(7, numbers=range(0))
+    assert (idle.chains, idle.dropped) == ((), {})
+    check_same(merge_traces([sampler().run(7), idle]), sampler().run(7))
+
+
+def test_an_engine_is_chosen_without_a_chain_and_taken_over():
+    first, other = (sampler(replace(CONFIG, engine=EngineName.auto)) for _ in range(2))
+    chosen = first.choose_engine(3)
+    assert chosen == first.engine is not None
+    other.settle_engine(None)
+    assert other.engine is None
+    other.settle_engine(chosen)
+    assert other.run(7).engine == chosen
+
+
 def test_sums_of_tokens_in_shares_are_those_of_one_process():
     alone = TokenSums([1, 3])
     sampler().run(7, on_draw=alone)
@@ -143,6 +165,7 @@ def test_sums_of_other_rows_are_not_merged():
 def test_more_processes_than_chains_are_refused():
     with pytest.raises(InputError, match="num_chains=5; expected at least one for each of 6 processes"):
         shares(6)[0].numbers(5)
+    assert [len(replace(share, may_idle=True).numbers(5)) for share in shares(6)] == [1, 1, 1, 1, 1, 0]
     with pytest.raises(InputError, match="rank=2; expected 0 to 1"):
         ChainShare(2, 2)
 
@@ -150,3 +173,5 @@ def test_more_processes_than_chains_are_refused():
 def test_one_process_has_all_chains_and_gathers_its_own():
     assert list(ALONE.numbers(3)) == [0, 1, 2]
     assert ALONE.gather("mine") == ["mine"]
+    assert ALONE.collect(lambda: "mine") == ["mine"]
+    assert ALONE.decide(lambda: "mine") == "mine"

@@ -3,7 +3,7 @@ import pytest
 import xarray as xr
 
 from stagewise.errors import InputError
-from stagewise.influence.reduced_draws import ReducedDraws
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.probes.assembly import Measured
 from stagewise.sweep.cell import Cell, cell_folder, has_cells, is_finished, read_cell, write_cell
 
@@ -21,7 +21,7 @@ def measured():
         coords={"chain": [0, 3]},
         attrs={"nbeta": 10.0, "flags": {"ess": "words"}},
     )
-    features = ReducedDraws(7, (0, 3), generator.normal(size=(2, 5, 3)), generator.normal(size=(2, 5, 6)))
+    features = GroupDraws(7, (0, 3), generator.normal(size=(2, 5, 3)), generator.normal(size=(2, 5, 6)))
     return Measured(features, own, usable=True)
 
 

@@ -6,6 +6,9 @@ import torch
 from transformers import BertConfig, BertForMaskedLM
 
 from stagewise.errors import InputError
+from stagewise.reporting.token_axis import run_tokens
+from stagewise.runs.open import open_run
+from stagewise.sweep.config import CircuitSettings
 from stagewise.sweep.find_checkpoints import find_checkpoints
 from stagewise.sweep.study import prepare_sweep
 from tests.sweep.tiny import SIZE, model, save_checkpoints, swept, tiny_config, tokenizer
@@ -41,6 +44,46 @@ def test_folders_are_found_by_the_step_in_their_names_and_loaded(checkpoints, tm
     assert source.identity(500) != source.identity(1000)
     assert source.limits(500) == source.limits(1000)
     assert source.tokenizer()[0] == str(folder)
+
+
+def test_a_folder_that_forks_is_refused_and_a_branch_chosen(checkpoints, tmp_path):
+    folder = named(tmp_path / "them", checkpoints, "stage1-step500-tokens2B", "stage2-ingredient1-step100-tokens1B")
+    config = tiny_config(tmp_path, folder)
+    with pytest.raises(InputError, match=r"got checkpoints of 2 branches in .*them: stage1 \(1 of steps 500 to 500\)"):
+        find_checkpoints(config)
+    source = find_checkpoints(replace(config, branch="stage1+stage2-ingredient1"))
+    assert source.steps() == [500, 600]
+    assert source.told(600).tokens == 3 * 10**9
+    expected = model(seed=4).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in source.load(600).state_dict().items())
+    for branch in ("stage1+stage1", "", "stage1+"):
+        with pytest.raises(InputError, match="branch"):
+            find_checkpoints(replace(config, branch=branch))
+
+
+def test_numbered_folders_take_the_tokens_that_are_given(checkpoints, tmp_path):
+    folder = named(tmp_path / "them", checkpoints, "ckpt_000", "ckpt_001")
+    config = tiny_config(tmp_path, folder)
+    with pytest.raises(InputError, match="give name_tokens"):
+        find_checkpoints(config)
+    source = find_checkpoints(replace(config, name_tokens={"ckpt_001": 7e9, "ckpt_000": 3.5e9}))
+    assert [(step, source.told(step).tokens) for step in source.steps()] == [(0, 3_500_000_000), (1, 7_000_000_000)]
+    with pytest.raises(InputError, match="in which there is none of those in name_steps"):
+        find_checkpoints(replace(config, name_steps={"ckpt_7": 4}))
+
+
+def test_an_axis_of_tokens_needs_them_and_is_noted_for_the_figures(checkpoints, tmp_path):
+    folder = named(tmp_path / "them", checkpoints, "step500", "step1000")
+    config = tiny_config(tmp_path, folder, axis="tokens", circuits=CircuitSettings(enabled=False))
+    with pytest.raises(InputError, match=r"axis=tokens and checkpoints step500, step1000, whose tokens are not known"):
+        prepare_sweep(config)
+    falling = replace(config, name_tokens={"step500": 5, "step1000": 4})
+    with pytest.raises(InputError, match="got checkpoint step1000 of 4 tokens after step500 of 5"):
+        prepare_sweep(falling)
+    swept(replace(config, tokens_per_step=2_097_152))
+    steps, tokens = run_tokens(open_run(tmp_path / "out"))
+    assert steps.tolist() == [500, 1000]
+    assert tokens.tolist() == [500 * 2_097_152, 1000 * 2_097_152]
 
 
 def test_a_sweep_runs_over_folders_as_a_trainer_names_them(checkpoints, tmp_path):

@@ -2,7 +2,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 import torch
 
@@ -10,12 +9,12 @@ from stagewise.errors import InputError
 from stagewise.lm.module import CausalLM
 from stagewise.losses.causal_lm import causal_lm_loss
 from stagewise.runs.open import open_run
-from stagewise.sweep.find_checkpoints import check_limits, chosen_steps, find_checkpoints
+from stagewise.sweep.find_checkpoints import check_limits, find_checkpoints
 from stagewise.sweep.lightning_files import lightning_files
 from stagewise.sweep.results import write_results
-from stagewise.sweep.sources import FolderCheckpoints, HubCheckpoints, Limits
+from stagewise.sweep.sources import FolderCheckpoints, Limits
 from stagewise.sweep.study import prepare_sweep, run_cells
-from tests.sweep.tiny import FAMILIES, VOCAB, model, save_checkpoints, tiny_config, tokenizer
+from tests.sweep.tiny import FAMILIES, OTHERS, VOCAB, model, save_checkpoints, tiny_config
 
 MODEL = {
     "class_path": "stagewise.lm.module.CausalLM",
@@ -27,7 +26,7 @@ def silent(_: str) -> None:
     pass
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "gemma"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "gemma", *OTHERS])
 def test_a_sweep_runs_over_each_family(family, tmp_path):
     begins = family in ("llama", "gemma")
     config = tiny_config(tmp_path, save_checkpoints(tmp_path / "them", [3, 20], family, begins))
@@ -86,7 +85,6 @@ def test_steps_are_those_of_the_subfolders_in_the_order_of_numbers(tmp_path):
     for name in ("step10", "step9", "step100", "stepx", "other"):
         (tmp_path / name).mkdir()
     assert FolderCheckpoints(tmp_path).steps() == [9, 10, 100]
-    assert chosen_steps(FolderCheckpoints(tmp_path), [100, 9]) == [9, 100]
 
 
 def test_checkpoints_of_different_models_are_refused(tmp_path):
@@ -164,54 +162,3 @@ def test_weights_of_another_model_are_refused(tmp_path):
     other = {**MODEL, "init_args": {"model_type": "gpt_neox", "config": FAMILIES["gpt_neox"] | {"hidden_size": 32}}}
     with pytest.raises(InputError, match=r"not those of model stagewise\.lm\.module\.CausalLM"):
         find_checkpoints(tiny_config(tmp_path, tmp_path, model=other)).load(2)
-
-
-# The hub
-
-
-@pytest.fixture
-def offline(monkeypatch):
-    """As without a network: at once, where the real one is tried for half a minute."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-
-
-def fill_cache(cache: Path, name: str, steps) -> None:
-    """What downloads of some revisions leave behind."""
-    folder = cache / f"models--{name.replace('/', '--')}"
-    (folder / "refs").mkdir(parents=True)
-    for step in steps:
-        commit = f"{step:040x}"
-        (folder / "refs" / f"step{step}").write_text(commit)
-        model(seed=step).save_pretrained(folder / "snapshots" / commit)
-        tokenizer().save_pretrained(folder / "snapshots" / commit)
-
-
-def test_revisions_of_a_hub_model_are_its_checkpoints(tmp_path, offline):
-    fill_cache(tmp_path / "cache", "some/model", [1, 2])
-    folder = save_checkpoints(tmp_path / "them", steps=[1, 2])
-    runs = []
-    for name, where in (("hub", "some/model"), ("local", str(folder))):
-        (tmp_path / name).mkdir()
-        config = tiny_config(tmp_path / name, where, steps=[1, 2], cache_dir=str(tmp_path / "cache"))
-        sweep = prepare_sweep(config)
-        run_cells(sweep, silent)
-        write_results(sweep)
-        runs.append(open_run(config.output))
-    assert runs[0]["bif_within"].identical(runs[1]["bif_within"])
-
-
-def test_a_revision_that_is_not_there_is_named_before_the_work(tmp_path, offline):
-    fill_cache(tmp_path / "cache", "some/model", [1])
-    with pytest.raises(InputError, match=r"revision step2 of 'some/model'.*check the name, --steps") as caught:
-        prepare_sweep(tiny_config(tmp_path, "some/model", steps=[1, 2], cache_dir=str(tmp_path / "cache")))
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_missing_network_is_told_in_one_line(tmp_path, offline):
-    config = tiny_config(tmp_path, "some/model", steps=[1], cache_dir=str(tmp_path / "cache"))
-    with pytest.raises(InputError, match=r"revision step1 of 'some/model', which cannot be loaded") as caught:
-        prepare_sweep(config)
-    assert "connection" in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert HubCheckpoints("some/model", (4, 2)).steps() == [2, 4]

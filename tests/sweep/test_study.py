@@ -148,7 +148,7 @@ def test_the_global_state_is_left(checkpoints, tmp_path):
 def test_other_settings_and_other_data_are_refused(finished, tmp_path):
     config, _, _ = finished
     for changed, words in (
-        ({"sgld": replace(SGLD, nbeta=3.0)}, r"sgld.nbeta 3.0 \(was 10.0\)"),
+        ({"sgld": replace(SGLD, nbeta=3.0)}, r"sgld.nbeta 3.0 \(was 10\)"),
         ({"data": replace(config.data, seed=4)}, r"data.seed 4 \(was 0\)"),
     ):
         with pytest.raises(InputError, match=words):

@@ -17,7 +17,7 @@ from stagewise.sweep.study import prepare_sweep
 from tests.sweep.tiny import SGLD, model, save_checkpoints, swept, tiny_config, tokenizer
 
 REFUSED = {
-    "steps that are not there": ({"steps": [1, 3]}, r"got steps \[3\].*expected some of 1, 2, 4"),
+    "steps none of which is there": ({"steps": [5, 3]}, r"got steps 3, 5, of.*expected some of 1, 2, 4"),
     "a folder without checkpoints": ({"checkpoints": "{tmp}/empty"}, "in which there is none"),
     "a path that does not exist": ({"checkpoints": "{tmp}/nowhere"}, "a path that does not exist"),
     "a hub name without steps": ({"checkpoints": "some/model"}, "without steps"),

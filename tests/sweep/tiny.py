@@ -30,6 +30,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen2": SIZE | {"num_key_value_heads": 1},
     "gemma": SIZE | {"num_key_value_heads": 1, "head_dim": 8},
 }
+OTHERS: dict[str, dict[str, Any]] = {
+    "olmo": SIZE,
+    "olmo2": SIZE | {"num_key_value_heads": 1},
+    "gemma3_text": SIZE | {"num_key_value_heads": 1, "head_dim": 8},
+    "phi": SIZE,
+    "smollm3": SIZE | {"num_key_value_heads": 1, "pad_token_id": 0},
+    "mixtral": SIZE | {"num_key_value_heads": 1, "num_local_experts": 2, "num_experts_per_tok": 1},
+}
 SGLD = replace(SHORT, lr=1e-4, localization=100.0, num_chains=2, num_draws=3)
 
 
@@ -67,7 +75,9 @@ def model(family: str = "gpt_neox", seed: int = 0, **changed: Any):
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **{**FAMILIES[family], **changed}))
+        return AutoModelForCausalLM.from_config(
+            AutoConfig.for_model(family, **{**(FAMILIES | OTHERS)[family], **changed})
+        )
 
 
 def save_checkpoints(folder: Path, steps=(1, 2, 4), family: str = "gpt_neox", begins: bool = False) -> Path:

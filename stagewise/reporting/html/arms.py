@@ -10,6 +10,7 @@ import xarray as xr
 import yaml
 
 from stagewise.reporting.html.repeating import number, settings_of
+from stagewise.runs.summary_file import summary_of
 
 _SEEDS = ("seed", "seed_everything")
 _OF_MACHINE = (
@@ -95,7 +96,11 @@ def _told(folder: Path, run: xr.Dataset) -> dict[str, Any]:
     of_probes = {name: value for name, value in settings_of(run).items() if name != "moved_weights"}
     # What the probes tell is settled where the file says auto.
     left_out = (*_OF_MACHINE, *(f"influence.{name}" for name in of_probes))
-    return {name: value for name, value in flat.items() if not name.startswith(left_out)} | of_probes
+    told = {name: value for name, value in flat.items() if not name.startswith(left_out)} | of_probes
+    sweep = summary_of(run).get("sweep")
+    # Forks of a suite differ in nothing else, and are no seeds of one run.
+    branch = sweep.get("branch") if isinstance(sweep, Mapping) else None
+    return told if branch is None else told | {"branch": branch}
 
 
 def _flat(content: Any, prefix: str = "") -> dict[str, Any]:

@@ -88,6 +88,7 @@ class Slider:
         values: cells of each table ``[step][row][column]``: text, background, letters; empty for pictures.
         pictures: a ``data:`` address for each step; empty for tables.
         limit: words for the ends of the colours.
+        borders: of groups in the pictures, as shares of a side.
     """
 
     kind: ClassVar[str] = "slider"
@@ -98,6 +99,7 @@ class Slider:
     rows: tuple[str, ...] = ()
     values: tuple[tuple[tuple[tuple[str, str, str], ...], ...], ...] = ()
     pictures: tuple[str, ...] = ()
+    borders: tuple[float, ...] = ()
 
 
 Block = Text | Items | Heading | Table | Code | Picture | Slider
@@ -136,9 +138,18 @@ def inline(words: object) -> Markup:
     return found + _plain(text[place:])
 
 
+_NUMBERS = re.compile(r"(?<![\w.])[-+±]\s?\d[\d.,]*(?:e[-+]?\d+)?|(?<![\w.])\d[\d.,]*e[-+]?\d+")
+"""With a sign or an exponent, at which a browser would break a line."""
+
+
 def _plain(words: str) -> Markup:
     """Characters that our Markdown had escaped are themselves again, before all are escaped for HTML."""
-    return escape(html.unescape(_ESCAPED.sub(r"\1", words)))
+    text, place, found = html.unescape(_ESCAPED.sub(r"\1", words)), 0, Markup("")
+    for match in _NUMBERS.finditer(text):
+        found += escape(text[place : match.start()]) + Markup('<span class="number">') + escape(match[0])
+        found += Markup("</span>")
+        place = match.end()
+    return found + escape(text[place:])
 
 
 def of_markdown(text: str) -> list[Block]:

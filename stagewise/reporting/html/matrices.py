@@ -2,6 +2,7 @@
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from stagewise.errors import InputError
 from stagewise.influence.stored_matrices import sample_matrix
@@ -59,16 +60,33 @@ def sample_matrices(run: xr.Dataset) -> Slider | None:
     chosen = stored.isel(step=places).transpose("step", "sample", "sample_j").values
     off_diagonal = np.abs(chosen[:, ~np.eye(size, dtype=bool)])
     limit = float(np.nanpercentile(off_diagonal, 99)) if np.isfinite(off_diagonal).any() else 0.0
+    order, borders, words = _by_group(run, size)
+    chosen = chosen[:, order][:, :, order]
     pictures = [matrix_address(matrix, limit or 1.0) for matrix in chosen]
     every = max(1, -(-sum(map(len, pictures)) // _LARGEST))
     kept = sorted({len(places) - 1 - at for at in range(0, len(places), every)})
     return Slider(
         "samples",
-        f"Influence of {size} samples (rows) on each other (columns), in the order of the observed set, within phases",
+        f"Influence of {size} samples (rows) on each other (columns), {words}, within phases",
         tuple(int(run["step"].values[places[at]]) for at in kept),
         f"±{limit:.2g} nats², the 99th percentile off the diagonal over all of these steps",
         pictures=tuple(pictures[at] for at in kept),
+        borders=borders,
     )
+
+
+def _by_group(run: xr.Dataset, size: int) -> tuple[NDArray[np.int64], tuple[float, ...], str]:
+    """Order of the samples by their first group, borders between groups as shares of a side, and words for both."""
+    if "in_group" not in run.coords:
+        return np.arange(size), (), "in the order of the observed set"
+    members = run["in_group"].transpose("group", "sample").values.astype(bool)
+    first = np.where(members.any(axis=0), members.argmax(axis=0), len(members))
+    names = [*map(str, run["group"].values), "in no group"]
+    held = [(names[place], int((first == place).sum())) for place in range(len(names)) if (first == place).any()]
+    ends = np.cumsum([count for _, count in held])[:-1]
+    listed = ", ".join(f"{name} ({count})" for name, count in held)
+    words = f"sorted by their first group, in the order {listed}, with lines between groups"
+    return np.argsort(first, kind="stable"), tuple((ends / size).tolist()), words
 
 
 def _places(probes: int, most: int) -> list[int]:

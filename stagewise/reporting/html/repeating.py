@@ -1,5 +1,7 @@
 """Settings of a run, and how to repeat it."""
 
+import inspect
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +11,10 @@ import xarray as xr
 import yaml
 
 from stagewise._version import __version__
+from stagewise.probes.config import ProbeConfig
 from stagewise.reporting.html.blocks import Block, Code, Section, Text, table_of
 from stagewise.runs.summary_file import summary_of
+from stagewise.sampling.config import SGLDConfig
 
 _CONFIG = "config.yaml"
 _OF_SWEEP = "groups.csv"
@@ -26,7 +30,13 @@ _MEANINGS = {
     "num_steps_bw_draws": "steps from one draw to the next",
     "batch_size": "of the chains' minibatches",
     "seed": "of the chains",
+    "component": "part of the model whose weights the chains move",
+    "moved_weights": "number of weights that the chains move",
+    "integrator": "step of the chains",
+    "engine": "runs the chains",
+    "max_overhead": "limit on the time of probes over that of training",
 }
+"""Shorter than the docstrings, which explain the others."""
 
 
 def settings_of(run: xr.Dataset) -> dict[str, Any]:
@@ -49,10 +59,23 @@ def settings_section(run: xr.Dataset) -> Section:
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
     """
-    rows = [
-        (name, number(value), _MEANINGS.get(name.removeprefix("sgld."), "")) for name, value in settings_of(run).items()
-    ]
+    rows = [(name, number(value), _meaning(name)) for name, value in settings_of(run).items()]
     return Section("settings", "Settings", (table_of([("setting", "value", "what it is"), *rows]),) if rows else ())
+
+
+def _meaning(name: str) -> str:
+    """Words for a setting, from the docstring of its class where there are no shorter ones."""
+    bare = name.removeprefix("sgld.")
+    return _MEANINGS.get(bare) or _documented(SGLDConfig if name.startswith("sgld.") else ProbeConfig).get(bare, "")
+
+
+def _documented(config: type) -> dict[str, str]:
+    """First clause of each attribute in a Google docstring; empty where Python runs without docstrings."""
+    _, _, listed = (inspect.getdoc(config) or "").partition("Attributes:\n")
+    listed = re.split(r"\n(?=\S)", listed)[0]
+    found = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", listed, flags=re.MULTILINE)
+    plain = ((name, re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", " ".join(words.split()))) for name, words in found)
+    return {name: re.split(r"[;:] |\. |\.$", words.replace("``", "`"))[0] for name, words in plain}
 
 
 def number(value: object) -> str:
@@ -83,15 +106,16 @@ def repeat_section(run: xr.Dataset, folder: Path) -> Section:
     """
     sgld = run.attrs.get("sgld")
     blocks: list[Block] = []
-    if (folder / _CONFIG).is_file():
+    if from_command_line(folder):
         blocks.append(Code(f"stagewise fit -c {shlex.quote(str(folder / _CONFIG))}"))
     elif isinstance(sgld, Mapping):
-        config = (
-            "SGLDConfig(" + ", ".join(f"{name}={value!r}" for name, value in sgld.items() if _is_plain(value)) + ")"
-        )
-        of_sweep = (folder / _OF_SWEEP).is_file()
-        words = "Set the sampler of `stagewise sweep` to:" if of_sweep else "Attach to the same training:"
-        blocks += [Text(words), Code(config if of_sweep else f"InfluenceCallback(sgld={config})")]
+        if (folder / _OF_SWEEP).is_file():
+            blocks += [Text("Set the sampler of `stagewise sweep` to:"), Code(_call("SGLDConfig", _plain(sgld)))]
+        else:
+            blocks += [
+                Text("Attach to the same training, with your own data and loss in place of `...`:"),
+                Code(callback_code(run)),
+            ]
     told = []
     seed = training_seed(folder)
     if seed is not None:
@@ -110,5 +134,73 @@ def repeat_section(run: xr.Dataset, folder: Path) -> Section:
     return Section("repeat", "How to repeat it", tuple(blocks))
 
 
-def _is_plain(value: object) -> bool:
-    return value is None or isinstance(value, (int, float, str))
+def callback_code(run: xr.Dataset) -> str:
+    """The call that takes the same probes, as Python; ``...`` stands for what a run does not know.
+
+    Settings of the measurement other than these are their defaults, or unknown.
+
+    Args:
+        run: as :func:`stagewise.runs.open.open_run` returns it, with the attribute ``sgld``.
+    """
+    steps = [int(step) for step in run["step"].values]
+    every = steps[0]
+    regular = every > 0 and steps == list(range(every, every * len(steps) + 1, every))
+    schedule = f"ProbeSchedule(every_n_steps={every})" if regular else f"ProbeSchedule(at_steps={steps})"
+    probe = {name: run.attrs[name] for name in ("centering",) if run.attrs.get(name)}
+    summary = summary_of(run)
+    probe |= {name: summary[name] for name in ("min_prominence",) if name in summary}
+    groups = [str(name) for name in run["group"].values] if "group" in run.coords else []
+    masks = "".join(f"        {name!r}: ...,\n" for name in groups)
+    needed = ["InfluenceCallback", "ProbeConfig", "ProbeSchedule", "SGLDConfig"]
+    sgld, lost = run.attrs["sgld"], []
+    lost += [name for name, value in sgld.items() if isinstance(value, Mapping)]
+    lines = [
+        f"from stagewise import {', '.join(needed)}",
+        "",
+        "callback = InfluenceCallback(",
+        f"    {schedule},",
+        f"    {_call('SGLDConfig', _plain(sgld))},",
+        *(f"    # and its {name}: {dict(sgld[name])!r}" for name in lost),
+        f"    probe={_call('ProbeConfig', probe)},",
+        "    observed=...,  # the data set or batch whose losses were recorded",
+        *([f"    groups={{  # masks over the observed set\n{masks}    }},"] if groups else []),
+        "    loss_fn=...,  # loss_fn(module, batch), unreduced",
+    ]
+    component = run.attrs.get("component", summary.get("component"))
+    lines += [f"    component={str(component)!r},"] if component else []
+    return "\n".join([*lines, ")"])
+
+
+_SETTING = re.compile(r"`influence\.probe\.(llc\.)?(\w+): ([^`]+)`")
+
+
+def as_python(words: str) -> str:
+    """Settings of the measurement in words, ``influence.probe.<name>: <value>`` in backticks, as Python.
+
+    Args:
+        words: as they tell a user of the command line.
+    """
+
+    def written(found: re.Match[str]) -> str:
+        call = _call("LLCConfig" if found[1] else "ProbeConfig", {found[2]: yaml.safe_load(found[3])})
+        return f"`ProbeConfig(llc={call})`" if found[1] else f"`{call}`"
+
+    return _SETTING.sub(written, words)
+
+
+def from_command_line(folder: Path) -> bool:
+    """True for a run that has a ``config.yaml``.
+
+    Args:
+        folder: of the run.
+    """
+    return (folder / _CONFIG).is_file()
+
+
+def _call(name: str, settings: Mapping[str, Any]) -> str:
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in settings.items())})"
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that can be written as they are; None is left out, being the default."""
+    return {name: value for name, value in settings.items() if isinstance(value, (int, float, str, list))}

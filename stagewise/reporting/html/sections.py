@@ -13,8 +13,9 @@ from stagewise.reporting.control_curves import control_curves
 from stagewise.reporting.html.blocks import Block, Items, Section, Table, Text, of_markdown, table_of
 from stagewise.reporting.html.matrices import group_matrices, sample_matrices
 from stagewise.reporting.html.pictures import picture
-from stagewise.reporting.html.repeating import repeat_section, settings_section
+from stagewise.reporting.html.repeating import as_python, from_command_line, repeat_section, settings_section
 from stagewise.reporting.html.sample_section import samples_section
+from stagewise.reporting.html.spans_section import spans_section
 from stagewise.reporting.html.window_sections import windows_section
 from stagewise.reporting.influence_curves import influence_curves
 from stagewise.reporting.llc_curves import llc_curves, llc_words
@@ -74,6 +75,7 @@ def run_sections(
     found = [
         verdict_section(run),
         overview_section(run, scores),
+        spans_section(run),
         windows_section(run),
         signs_section(run, changes, drawn.get("curves_within")),
         samples_section(run),
@@ -85,7 +87,7 @@ def run_sections(
         _diagnostics(run),
         settings_section(run),
         repeat_section(run, folder),
-        _lacking(run, scores),
+        _lacking(run, scores, folder),
     ]
     return [it for it in found if it.blocks]
 
@@ -221,7 +223,7 @@ def _cell(name: str, value: Any) -> str:
     return "-" if not np.isfinite(value) else f"{value:.3g}"
 
 
-def _lacking(run: xr.Dataset, scores: Sequence[Score]) -> Section:
+def _lacking(run: xr.Dataset, scores: Sequence[Score], folder: Path) -> Section:
     """Section on what the run did not measure, and the settings that measure it."""
     lines = []
     if not has_llc(run):
@@ -242,6 +244,8 @@ def _lacking(run: xr.Dataset, scores: Sequence[Score]) -> Section:
         lines.append(no_ranking_words(run))
     if _no_matrices(run):
         lines.append("No influence between samples: set `influence.probe.sample_matrices: within`.")
+    if not from_command_line(folder):
+        lines = [as_python(line) for line in lines]
     return Section("lacking", "Not measured", (Items(tuple(lines)),) if lines else ())
 
 

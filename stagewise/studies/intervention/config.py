@@ -7,7 +7,7 @@ from stagewise.checks.bounds import settle_fields
 from stagewise.checks.ranges import Name, NonNegativeInt, PositiveInt, at_least, check_distinct, more_than
 from stagewise.errors import InputError, require
 from stagewise.jobs.sharing import Backend
-from stagewise.phases.online import DetectorConfig, Direction
+from stagewise.phases.online_detector import DetectorConfig, Direction
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.schedule import LogSpaced, ProbeSchedule
 from stagewise.sampling.config import EngineName, SGLDConfig

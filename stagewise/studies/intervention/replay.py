@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from stagewise.phases.online import DetectorConfig, Direction, OnlineDetector
+from stagewise.phases.online_detector import DetectorConfig, Direction, OnlineDetector
 from stagewise.phases.signal import Kind, Signal
 from stagewise.phases.signal_table import signal_table
 from stagewise.runs.open import open_run

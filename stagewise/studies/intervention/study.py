@@ -10,7 +10,7 @@ import torch
 
 from stagewise.errors import InputError
 from stagewise.files.writing import whole_folder
-from stagewise.interventions.windows import LIVE_KINDS
+from stagewise.interventions.window_sources import LIVE_KINDS
 from stagewise.jobs.building import build_data, build_module
 from stagewise.jobs.settings import check_same_settings, plain_settings
 from stagewise.jobs.sharing import Progress, check_output, register, shared

@@ -19,7 +19,7 @@ from stagewise.errors import InputError
 from stagewise.interventions.grouped_rows import GroupedRows
 from stagewise.interventions.loader import ReweightedLoader
 from stagewise.interventions.policy import ConstantFactor
-from stagewise.interventions.windows import Live, Spans
+from stagewise.interventions.window_sources import Live, Spans
 from stagewise.isolation import untouched
 from stagewise.jobs.building import build_data, build_module
 from stagewise.lm.data import SequenceData

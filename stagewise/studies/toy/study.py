@@ -10,12 +10,12 @@ import torch
 import xarray as xr
 from joblib import Parallel, delayed
 
+from stagewise.callbacks.run_folder import RUN_FILES
 from stagewise.errors import InputError
 from stagewise.files.writing import whole_folder
-from stagewise.reporting.classes_page import CLASSES_NAME
 from stagewise.runs.equilibrium import flag_line
-from stagewise.runs.probe_files import STORE_NAME, SUMMARY_NAME
-from stagewise.runs.store import RUN_NAME, ProbeStore
+from stagewise.runs.probe_files import STORE_NAME
+from stagewise.runs.store import ProbeStore
 from stagewise.studies.toy.chain_curves import chain_curves
 from stagewise.studies.toy.config import ToyConfig
 from stagewise.studies.toy.exact_curves import check_computable, exact_curves
@@ -24,7 +24,7 @@ from stagewise.studies.toy.validation import SeedResult, measure
 
 CURVES_NAME = "curves.zarr"
 
-_OURS = {STORE_NAME, SUMMARY_NAME, RUN_NAME, CLASSES_NAME, CURVES_NAME, "hparams.yaml"}
+_OURS = RUN_FILES | {CURVES_NAME, "hparams.yaml"}
 _EVENTS = "events.out.tfevents."
 
 

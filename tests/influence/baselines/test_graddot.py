@@ -7,8 +7,8 @@ from stagewise.errors import InputError
 from stagewise.influence.baselines import gradient_dot
 from stagewise.influence.baselines.folds import assign_folds
 from stagewise.influence.bif import bif
+from stagewise.influence.group_draws import GroupDraws
 from stagewise.influence.groups import Groups
-from stagewise.influence.reduced_draws import ReducedDraws
 from stagewise.losses.contract import causal_lm_loss
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import SGLDConfig
@@ -209,7 +209,7 @@ def test_bif_tends_to_minus_the_dot_product_over_the_localization():
         lr=1.5 / localization, nbeta=0.0, localization=localization, num_chains=8, num_draws=1500, num_burnin_steps=0
     )
     trace = run_chains(module, squared, observed=batch, sampling=batch, config=config)
-    result = bif(ReducedDraws.of(trace, groups), None, groups).sel(part="within")
+    result = bif(GroupDraws.of(trace, groups), None, groups).sel(part="within")
     got, error = result["group_bif"].values, result["group_bif_se"].values
     want = -gradient_dot(module, Target(squared, batch), groups) / localization
     assert (np.abs(got - want) < 4 * error).all()

@@ -1,5 +1,7 @@
 """Our Markdown becomes the same words in HTML, and nothing in it is obeyed."""
 
+import re
+
 import pytest
 
 from stagewise.checks.group_names import markdown_text
@@ -30,3 +32,10 @@ def test_paragraphs_lists_tables_and_headings_are_told_apart():
         Table(("x", "y"), (("1", "a\\|b"),)),
         Text("*words*"),
     ]
+
+
+def test_numbers_with_a_sign_or_an_exponent_stay_on_one_line():
+    found = str(inline("-1.90e-03 to -3.32e-04, ± 6.8e-04, 5 of 6, a-3, step 1,000"))
+    assert re.findall(r'<span class="number">(.*?)</span>', found) == ["-1.90e-03", "-3.32e-04", "± 6.8e-04"]
+    assert re.sub("<[^>]+>", "", found) == "-1.90e-03 to -3.32e-04, ± 6.8e-04, 5 of 6, a-3, step 1,000"
+    assert "<b>" not in inline("<b>-1e-3</b>")

@@ -1,5 +1,6 @@
 """Runs that differ in seeds alone are one arm; means and intervals are over runs."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,22 @@ def test_arms_are_runs_with_the_same_settings_but_seeds(three, tmp_path):
     assert arms[0].differing["model.lr"] == 0.5
     assert "trainer.logger" not in arms[0].differing
     assert arms[0].seeds == ("seed_everything 5, sgld.seed 1",)
+
+
+def test_forks_of_a_suite_are_no_seeds_of_one_run(tmp_path):
+    runs = []
+    for branch in ("stage1+stage2-ingredient1", "stage1+stage2-ingredient2", None):
+        run = a_run(1)
+        run.attrs["summary"] = json.dumps({"sweep": {"branch": branch}})
+        runs.append((tmp_path / str(branch), run))
+    assert [arm.differing for arm in find_arms(runs)] == [
+        {"branch": "stage1+stage2-ingredient1"},
+        {"branch": "stage1+stage2-ingredient2"},
+        {"branch": "-"},
+    ]
+    assert find_arms(runs)[1].title == "branch stage1+stage2-ingredient2"
+    runs[1] = (tmp_path / "again", runs[0][1])
+    assert len(find_arms(runs[:2])) == 1
 
 
 def test_a_page_of_seeds_and_arms_needs_nothing_from_outside_and_has_their_means(three, tmp_path):

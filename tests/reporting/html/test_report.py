@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from stagewise.errors import InputError
 from stagewise.reporting.html.blocks import Section, Text
+from stagewise.reporting.html.matrices import sample_matrices
+from stagewise.reporting.html.repeating import callback_code, settings_section
 from stagewise.reporting.html.report import OpenedRun, page, write_html_report
 from stagewise.reporting.scores import Score
 from stagewise.runs.open import open_run
@@ -83,20 +86,38 @@ def test_a_full_run_has_all_sections_in_order_and_needs_nothing_from_outside(ful
     scores = [Score("prefix_matching", np.array([10, 20, 40]), np.array([0.1, 0.2, 0.9]))]
     parsed, text = written(tmp_path, (folder, run), scores=scores)
     assert parsed.sections == [
-        "verdict", "overview", "windows", "signs", "llc", "matrices", "scores", "diagnostics", "settings", "repeat",
-        "lacking",
+        "verdict", "overview", "spans", "windows", "signs", "llc", "matrices", "scores", "diagnostics", "settings",
+        "repeat", "lacking",
     ]  # fmt: skip
     assert "control was run, but no probe in equilibrium" in parsed.words["lacking"]
     assert_self_contained(parsed, text)
     assert "nbeta" in parsed.words["settings"]
     assert f"seed of the chains {run.attrs['sgld']['seed']}" in parsed.words["repeat"].lower()
-    assert "InfluenceCallback(sgld=SGLDConfig(" in parsed.words["repeat"]
+    assert "SGLDConfig(lr=" in parsed.words["repeat"]
     assert len(text) < 5e6
 
 
 def test_sections_without_data_are_left_out_and_the_setting_is_named(tmp_path):
     parsed, _ = written(tmp_path, (tmp_path, flipping_run()))
-    assert parsed.sections == ["verdict", "overview", "windows", "signs", "matrices", "settings", "repeat", "lacking"]
+    assert parsed.sections == [
+        "verdict",
+        "overview",
+        "spans",
+        "windows",
+        "signs",
+        "matrices",
+        "settings",
+        "repeat",
+        "lacking",
+    ]
+    of_python = (
+        "ProbeConfig(llc=LLCConfig(enabled=True))", "ProbeConfig(control_every=5)", "InductionCallback",
+        "ProbeConfig(sample_matrices='within')",
+    )  # fmt: skip
+    for words in of_python:
+        assert words in parsed.words["lacking"]
+    (tmp_path / "config.yaml").write_text("seed_everything: 17\n")
+    parsed, _ = written(tmp_path, (tmp_path, flipping_run()))
     for words in ("probe.llc.enabled: true", "probe.control_every: 5", "InductionCallback", "sample_matrices: within"):
         assert words in parsed.words["lacking"]
 
@@ -110,6 +131,20 @@ def test_the_numbers_are_those_of_the_run(tmp_path):
     assert "helpful, then harmful" in parsed.words["signs"]
     assert "cat ~ cat" in parsed.words["signs"]
     assert f"{float(run['group_bif'][-1, 0, 0, 0]):.1e}".replace("e+0", "e") in parsed.words["matrices"]
+
+
+def test_the_table_of_spans_says_which_groups_matter_when(tmp_path):
+    parsed, _ = written(tmp_path, (tmp_path, flipping_run()))
+    words = parsed.words["spans"]
+    assert "steps 100 to 300 (3)" in words
+    assert "steps 400 to 700 (4)" in words
+    # Means of -1, -7/9, -5/9 and of 5/9, 7/9, 1; the interval of 8 chains.
+    assert "helpful -7.8e-01 ± 2.4e-01" in words
+    assert re.search(r"unresolved \S+ ± 2\.4e-01", words)
+    assert "harmful +7.8e-01 ± 2.4e-01" in words
+    assert "Changes over time: cat (-7.8e-01 → +7.8e-01 nats², steps 100 to 300 to steps 800 to 1,000)" in words
+    alone, _ = written(tmp_path, (tmp_path, flipping_run(chains=1)))
+    assert "no probe in equilibrium has two chains" in alone.words["spans"]
 
 
 def test_critical_samples_are_named_with_their_change(full, tmp_path):
@@ -191,6 +226,26 @@ def test_command_of_a_run_with_a_configuration(tmp_path):
     assert "<i>" not in text
 
 
+def test_a_run_from_python_is_repeated_by_a_whole_call_that_python_takes(full, tmp_path):
+    folder, run = full
+    code = callback_code(run)
+    parsed, _ = written(tmp_path, (folder, run))
+    assert code in parsed.words["repeat"]
+    names = {}
+    loss_fn, masks = (lambda module, batch: batch), {"few": torch.ones(4), "many": torch.ones(4)}
+    whole = code.replace("loss_fn=...", "loss_fn=loss_fn").replace("observed=...", "observed=torch.ones(4, 2)")
+    for name in masks:
+        whole = whole.replace(f"{name!r}: ...", f"{name!r}: masks[{name!r}] > 0")
+    assert "..." not in whole
+    exec(whole, {"loss_fn": loss_fn, "masks": masks, "torch": torch}, names)  # its own words, no others'
+    callback = names["callback"]
+    sgld = {name: getattr(callback.sgld, name) for name in run.attrs["sgld"]}
+    assert sgld == run.attrs["sgld"]
+    assert callback.schedule.at_steps == [10, 20, 40]
+    assert callback.probe.centering == run.attrs["centering"]
+    assert "ProbeSchedule(every_n_steps=100)" in callback_code(flipping_run())
+
+
 def test_a_sweep_is_repeated_as_a_sweep(tmp_path):
     (tmp_path / "groups.csv").write_text("")
     parsed, _ = written(tmp_path, (tmp_path, flipping_run()))
@@ -202,3 +257,36 @@ def test_a_sweep_is_repeated_as_a_sweep(tmp_path):
 def test_no_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="runs"):
         write_html_report(tmp_path / "report.html", [])
+
+
+def test_wide_figures_scroll_with_a_visible_edge_on_a_telephone(full, tmp_path):
+    _, text = written(tmp_path, full)
+    assert text.count('<figure class="grid" tabindex="0">') >= 2
+    style = text.partition("<style>")[2].partition("</style>")[0]
+    assert "scroll sideways" in style
+    assert re.search(r"\.grid \{ overflow-x: auto; border:", style)
+
+
+def test_every_setting_says_what_it_is(full, tmp_path):
+    _, run = full
+    (table,) = settings_section(run.assign_attrs(moved_weights=3, component="layer0.head1")).blocks
+    assert {name: words for name, _, words in table.rows if not words} == {}
+    meanings = {name: words for name, _, words in table.rows}
+    assert meanings["sgld.max_loss_rise"].startswith("a chain whose mean observed loss rises by more than this")
+    assert meanings["sgld.drift"] == "gradient estimator"
+    assert not any(":class:" in words or "~" in words for words in meanings.values())
+
+
+def test_the_matrix_of_samples_is_sorted_by_group_with_borders(full, tmp_path):
+    _, run = full
+    # "few" holds samples 0 to 2, "many" 2 to 7; mixed, and one in no group.
+    inside = np.array([[0, 1, 0, 0, 1, 0, 0, 0], [1, 1, 1, 0, 0, 1, 1, 1]], dtype=bool)
+    found = sample_matrices(run.assign_coords(in_group=(("group", "sample"), inside)))
+    assert found.borders == (2 / 8, 7 / 8)
+    assert "few (2), many (5), in no group (1)" in found.about
+    order = [1, 4, 0, 2, 5, 6, 7, 3]
+    plain = sample_matrices(run.drop_vars("in_group").isel(sample=order, sample_j=order))
+    assert plain.borders == ()
+    assert plain.pictures == found.pictures
+    _, text = written(tmp_path, full)
+    assert '<i style="left:37.500%;top:0;bottom:0"></i>' in text

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from stagewise.interventions.plan import Plan
 from stagewise.interventions.policy import ConstantFactor
 from stagewise.interventions.span import Span
 from stagewise.interventions.strata import Strata
+from stagewise.interventions.weight_plan import Plan
 from stagewise.studies.intervention.arms import Arm, Placed, place, spread_factor, sweep_name, sweep_start
 
 TIMELINE = {"onset": 450, "within_onset": 600, "peak": 700}

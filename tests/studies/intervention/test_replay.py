@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stagewise.phases.online import DetectorConfig, Direction
+from stagewise.phases.online_detector import DetectorConfig, Direction
 from stagewise.probes.schedule import ProbeSchedule
 from stagewise.studies.intervention.config import LiveSettings
 from stagewise.studies.intervention.replay import all_known, detector_table, first_window, replayed_signals

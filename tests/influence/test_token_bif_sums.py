@@ -6,16 +6,16 @@ import torch
 from torch import nn
 
 from stagewise.errors import InputError
+from stagewise.influence.group_draws import GroupDraws, Reducer
 from stagewise.influence.groups import Groups
-from stagewise.influence.reduced_draws import ReducedDraws, Reducer
 from stagewise.influence.sign import SIGN
 from stagewise.influence.split import Centering, split
-from stagewise.influence.token_sums import TOKEN_PARTS, TokenSums
-from stagewise.influence.tokens import token_bif
+from stagewise.influence.token_bif import token_bif
+from stagewise.influence.token_bif_sums import TOKEN_PARTS, TokenSums
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.target import Target
-from tests.influence.test_tokens import losses
+from tests.influence.test_token_bif import losses
 
 CHAINS, DRAWS = 4, 21
 
@@ -197,7 +197,7 @@ def test_chains_feed_it_beside_whatever_else_is_recorded(engine, reduced):
     sums = TokenSums([1, 4])
     sampler = ChainSampler(module, target, config, reduce=Reducer(groups) if reduced else None)
     trace = sampler.run(step=4, on_draw=sums)
-    np.testing.assert_array_equal(ReducedDraws.of(trace, groups).groups, ReducedDraws.of(kept, groups).groups)
+    np.testing.assert_array_equal(GroupDraws.of(trace, groups).groups, GroupDraws.of(kept, groups).groups)
     got = sums.influence(trace.chains)["token_bif"]
     loss = kept.loss[:, :, [1, 4]].astype(np.float64)
     for part, centering in (("within", Centering.chain), ("total", Centering.pooled)):
@@ -211,7 +211,7 @@ def held():
     stores = {
         it.untyped_storage().data_ptr(): it.untyped_storage().nbytes()
         for it in gc.get_objects()
-        if type(it) is torch.Tensor
+        if type(it) is torch.Tensor and it.layout is torch.strided
     }
     return sum(stores.values())
 

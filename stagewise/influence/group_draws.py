@@ -48,7 +48,7 @@ class Reducer:
 
 
 @dataclass(frozen=True)
-class ReducedDraws:
+class GroupDraws:
     """Draws of one probe, reduced to samples and to groups within samples; nats.
 
     Attributes:
@@ -66,8 +66,8 @@ class ReducedDraws:
     equilibrated: bool | None = None
 
     @classmethod
-    def of(cls, trace: Trace, groups: Groups) -> "ReducedDraws":
-        """Builds features from a trace of losses, or one that a :class:`Reducer` of the same groups reduced."""
+    def of(cls, trace: Trace, groups: Groups) -> "GroupDraws":
+        """Reduces a trace of losses, or takes one that a :class:`Reducer` of the same groups reduced."""
         if trace.reduced is not None:
             return cls.from_reduced(trace.step, trace.chains, trace.reduced)
         reduce = Reducer(groups)
@@ -75,17 +75,17 @@ class ReducedDraws:
         return cls.from_reduced(trace.step, trace.chains, rows)
 
     @classmethod
-    def from_reduced(cls, step: int, chains: tuple[int, ...], rows: Array) -> "ReducedDraws":
-        """Builds features from the output of a :class:`Reducer`, ``[chain, draw, 1 + group, sample]``, nats."""
+    def from_reduced(cls, step: int, chains: tuple[int, ...], rows: Array) -> "GroupDraws":
+        """Takes the output of a :class:`Reducer`, ``[chain, draw, 1 + group, sample]``, nats."""
         whole = rows.astype(np.float64, copy=False)
         return cls(step, chains, whole[:, :, 0].copy(), whole[:, :, 1:].reshape(*whole.shape[:2], -1))
 
-    def only(self, chains: tuple[int, ...]) -> "ReducedDraws":
+    def only(self, chains: tuple[int, ...]) -> "GroupDraws":
         """Returns the draws of some of the chains."""
         rows = [self.chains.index(chain) for chain in chains]
-        return ReducedDraws(self.step, chains, self.samples[rows], self.groups[rows], self.equilibrated)
+        return GroupDraws(self.step, chains, self.samples[rows], self.groups[rows], self.equilibrated)
 
-    def part(self, samples: ArrayLike, groups: ArrayLike) -> "ReducedDraws":
+    def part(self, samples: ArrayLike, groups: ArrayLike) -> "GroupDraws":
         """Returns the draws of some samples and some groups.
 
         Args:
@@ -95,7 +95,7 @@ class ReducedDraws:
         shape = (*self.samples.shape[:2], -1, self.samples.shape[2])
         rows, columns = np.asarray(groups, dtype=np.int64), np.asarray(samples, dtype=np.int64)
         kept = self.groups.reshape(shape)[:, :, rows][..., columns].reshape(*shape[:2], -1)
-        return ReducedDraws(self.step, self.chains, self.samples[..., columns], kept, self.equilibrated)
+        return GroupDraws(self.step, self.chains, self.samples[..., columns], kept, self.equilibrated)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns tensors and plain Python, as checkpoints opened with ``weights_only=True`` need."""
@@ -108,8 +108,8 @@ class ReducedDraws:
         }
 
     @classmethod
-    def from_state_dict(cls, state: Mapping[str, Any]) -> "ReducedDraws":
-        """Builds features from what :meth:`state_dict` saved."""
+    def from_state_dict(cls, state: Mapping[str, Any]) -> "GroupDraws":
+        """Loads what :meth:`state_dict` saved."""
         return cls(
             state["step"],
             tuple(state["chains"]),

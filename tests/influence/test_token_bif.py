@@ -4,7 +4,7 @@ import pytest
 from stagewise.errors import InputError
 from stagewise.influence.sign import SIGN
 from stagewise.influence.split import Centering, split
-from stagewise.influence.tokens import token_bif, token_bif_blocks
+from stagewise.influence.token_bif import token_bif, token_bif_blocks
 
 
 def losses(dtype=np.float64, level=3.0, size=1.0, shape=(3, 8, 5, 4)):

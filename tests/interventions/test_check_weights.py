@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stagewise.errors import InputError
-from stagewise.interventions.group_weights import check_names, complete_weights
+from stagewise.interventions.check_weights import check_names, complete_weights
 
 
 def test_groups_that_are_not_named_have_weight_1():

@@ -9,7 +9,7 @@ from stagewise.checks.ranges import at_least
 from stagewise.errors import InputError, require
 from stagewise.interventions.influence_table import InfluenceTable
 from stagewise.interventions.span import Part, Span, check_length, read_spans
-from stagewise.phases.online import DetectorConfig
+from stagewise.phases.online_detector import DetectorConfig
 from stagewise.phases.signal import Kind, Signal
 
 LIVE_KINDS = (Kind.between, Kind.losses_alone, Kind.within, Kind.total, Kind.contrast, Kind.group_loss)

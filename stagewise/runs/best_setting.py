@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stagewise.probes.flags import EQUILIBRIUM_FLAGS, Thresholds
 from stagewise.runs.control import ControlFindings
 from stagewise.runs.evidence import RunFigures
+from stagewise.runs.stability import Stability
 from stagewise.sampling.relaxation import relaxation_steps
 
 _CAUSES = ("not_finite", "loss_fall", "slide", "drift", "draw_share", "chain_share", "rhat")
@@ -32,16 +33,20 @@ class Remedy:
         value: proposed value.
         now: current value.
         why: problem that it solves.
+        advice: the whole sentence, where no single setting is to be changed; else empty.
     """
 
     setting: str
     value: float | int | str
     now: float | int | str | None
     why: str
+    advice: str = ""
 
     @property
     def words(self) -> str:
         """Remedy as a sentence without its full stop."""
+        if self.advice:
+            return f"{self.advice}: {self.why}"
         number = f"{self.value:.3g}" if isinstance(self.value, float) else f"{self.value}"
         now = "" if self.now is None else f" ({f'{self.now:.3g}' if isinstance(self.now, float) else self.now} now)"
         return f"set {self.setting} to {number}{now}: {self.why}"
@@ -56,14 +61,16 @@ def best_remedy(
     limits: Thresholds,
     control: ControlFindings | None,
     flags: Mapping[str, tuple[int, str]],
+    stability: Stability,
 ) -> Remedy | None:
-    """Returns the most useful change; priorities are divergence, equilibrium, bias, then noise.
+    """Returns the most useful change; priorities are stability, equilibrium, bias, then noise.
 
     Args:
         figures: of the run.
         limits: of its flags.
         control: result of the loss-free control, or None.
         flags: name to the number of probes and the remedy in words.
+        stability: lost probes, and findings on the settings.
 
     Returns:
         None where nothing needs to be changed.
@@ -71,7 +78,11 @@ def best_remedy(
     sgld, probes = figures.sgld, max(1, figures.probes)
     counts = {name: count for name, (count, _) in flags.items()}
     lr, localization = sgld.get("lr"), sgld.get("localization")
-    if figures.dropped > _TROUBLED * probes * figures.chains and isinstance(lr, float):
+    diverging = figures.dropped > _TROUBLED * probes * figures.chains
+    found = stable_settings(stability, probes, sgld, dropped=bool(figures.dropped))
+    if found is not None:
+        return found
+    if diverging and isinstance(lr, int | float):
         return Remedy("sgld.lr", lr / 2, lr, "chains diverge")
     # Losses that are not finite come from the model: no setting of the sampler helps.
     unsettled = {name: count for name, count in counts.items() if name in EQUILIBRIUM_FLAGS - {"not_finite"}}
@@ -82,6 +93,8 @@ def best_remedy(
         found = _to_equilibrium(max(_CAUSES, key=lambda name: unsettled.get(name, 0)), figures)
         if found is not None:
             return found
+    if stability.lr is not None:
+        return _of_finding(stability.lr, stability, "bias grows towards the limit of stability")
     limit = limits.minibatch_noise_max
     if figures.heat is not None and limit is not None and figures.heat > limit:
         drift, size = str(sgld.get("drift", "plain")), int(sgld.get("batch_size", 1))
@@ -103,7 +116,63 @@ def best_remedy(
     if alike and isinstance(localization, int | float):
         why = "most effects survive without the loss: at this localization curves show gradients, not the landscape"
         return Remedy("sgld.localization", localization / 2, localization, why)
+    return _for_few(figures, unsettled)
+
+
+def _for_few(figures: RunFigures, unsettled: Mapping[str, int]) -> Remedy | None:
+    """Returns the remedy for few probes out of equilibrium, or few dropped chains; None without any."""
+    out = 0 if figures.settled is None else figures.probes - figures.settled
+    why = f"{out} of {figures.probes} probes {'is' if out == 1 else 'are'} out of equilibrium"
+    if unsettled and out:
+        found = _to_equilibrium(max(_CAUSES, key=lambda name: unsettled.get(name, 0)), figures)
+        if found is not None:
+            return replace(found, why=f"{found.why}; {figures.unread or why}")
+    if out:
+        return Remedy("", "", None, figures.unread or why, advice="see the flags of these probes")
+    lr = figures.sgld.get("lr")
+    if figures.dropped and isinstance(lr, int | float):
+        chains = "chain diverges" if figures.dropped == 1 else "chains diverge"
+        return Remedy("sgld.lr", lr / 2, lr, f"{figures.dropped} {chains}")
     return None
+
+
+def stable_settings(
+    stability: Stability, probes: int, sgld: Mapping[str, Any], *, dropped: bool = False
+) -> Remedy | None:
+    """Returns the change that keeps chains from diverging; None where they do not, as far as is known.
+
+    Args:
+        stability: lost probes, and findings on the settings.
+        probes: number of probes that were kept.
+        sgld: settings of the sampler, or empty.
+        dropped: True if chains of kept probes diverged.
+    """
+    lost, lr, weak = stability.of_chains, stability.lr, stability.localization
+    total = probes + len(stability.lost)
+    why = f"{len(lost)} of {total} probes lost all {'its' if len(lost) == 1 else 'their'} chains"
+    if lr is not None and (stability.unstable or lost or dropped):
+        at = f"lr times the curvature was too large at step {lr['step']:,}"
+        return _of_finding(lr, stability, f"{at}; {why}" if lost else at)
+    if weak is not None and (lost or weak["name"] == "improper"):
+        at = f"curvature is too negative for it at step {weak['step']:,}"
+        return Remedy("sgld.localization", weak["value"], weak["now"], f"{at}; {why}" if lost else at)
+    if lost:
+        now = sgld.get("lr")
+        if isinstance(now, int | float):
+            return Remedy("sgld.lr", now / 2, float(now), why)
+        return Remedy("", "", None, why, advice="lower sgld.lr or raise sgld.localization")
+    if stability.not_finite:
+        why = f"losses are not finite at the training weights of {len(stability.not_finite)} of {total} probes"
+        return Remedy("", "", None, why, advice="look at the model and the learning rate of training")
+    return None
+
+
+def _of_finding(lr: Mapping[str, Any], stability: Stability, why: str) -> Remedy:
+    """Returns the change of lr that a finding names, with that of localization where one names it too."""
+    weak = stability.localization
+    if weak is not None:
+        why += f"; and set sgld.localization to {weak['value']:.3g} or more ({weak['now']:.3g} now)"
+    return Remedy("sgld.lr", lr["value"], lr["now"], why)
 
 
 def _percent(effective: float) -> str:

@@ -7,8 +7,8 @@ import pytest
 
 from stagewise.errors import InputError
 from stagewise.interventions.span import Part, Span
-from stagewise.interventions.windows import FromRun, Live, Spans
-from stagewise.phases.online import DetectorConfig
+from stagewise.interventions.window_sources import FromRun, Live, Spans
+from stagewise.phases.online_detector import DetectorConfig
 
 LIMITED = DetectorConfig(max_length=5)
 

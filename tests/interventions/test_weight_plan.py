@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from stagewise.errors import InputError
-from stagewise.interventions.plan import Plan
 from stagewise.interventions.policy import ConstantFactor, ProportionalToInfluence
 from stagewise.interventions.span import Span
 from stagewise.interventions.strata import Strata
+from stagewise.interventions.weight_plan import Plan
 
 NAMES = ("a", "b")
 ONES = {"a": 1.0, "b": 1.0}

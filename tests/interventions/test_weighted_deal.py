@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from stagewise.errors import InputError
-from stagewise.interventions.deck import Deck, Exhausted
 from stagewise.interventions.strata import Strata
+from stagewise.interventions.weighted_deal import Deck, Exhausted
 from stagewise.loading.order import epoch_order
 
 SIZE = 16

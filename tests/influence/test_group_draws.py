@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import nn
 
+from stagewise.influence.group_draws import GroupDraws, Reducer
 from stagewise.influence.groups import Groups
-from stagewise.influence.reduced_draws import ReducedDraws, Reducer
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.target import Target
@@ -35,8 +35,8 @@ def test_reducing_draw_by_draw_equals_reducing_afterwards():
     loss = token_losses()
     reduce = Reducer(GROUPS)
     rows = np.stack([[reduce(torch.from_numpy(draw)).numpy() for draw in chain] for chain in loss])
-    streamed = ReducedDraws.from_reduced(7, (0, 2), rows)
-    whole = ReducedDraws.of(trace_of(loss, MASK), GROUPS)
+    streamed = GroupDraws.from_reduced(7, (0, 2), rows)
+    whole = GroupDraws.of(trace_of(loss, MASK), GROUPS)
     for name in ("step", "chains", "samples", "groups"):
         np.testing.assert_array_equal(getattr(streamed, name), getattr(whole, name), err_msg=name)
     np.testing.assert_allclose(streamed.samples, loss.astype(np.float64).sum(axis=3), rtol=1e-14)
@@ -87,7 +87,7 @@ def test_chains_that_reduce_as_they_go_give_the_features_of_their_trace(engine):
     streamed = ChainSampler(module, target, config, reduce=Reducer(GROUPS)).run(step=4)
     assert kept.loss.ndim == 4
     assert streamed.loss.ndim == 3
-    want, got = ReducedDraws.of(kept, GROUPS), ReducedDraws.of(streamed, GROUPS)
+    want, got = GroupDraws.of(kept, GROUPS), GroupDraws.of(streamed, GROUPS)
     assert (got.step, got.chains) == (4, (0, 1))
     np.testing.assert_array_equal(got.samples, want.samples)
     np.testing.assert_array_equal(got.groups, want.groups)

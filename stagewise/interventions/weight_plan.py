@@ -7,7 +7,7 @@ from typing import Any
 
 from stagewise.errors import InputError, require
 from stagewise.interventions.budget import Budget, budget
-from stagewise.interventions.group_weights import GroupWeights, complete_weights
+from stagewise.interventions.check_weights import GroupWeights, complete_weights
 from stagewise.interventions.influence_table import InfluenceTable
 from stagewise.interventions.policy import Policy, check_policy, decide_weights
 from stagewise.interventions.span import Span, check_spans

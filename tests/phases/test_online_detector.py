@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from stagewise.errors import InputError
-from stagewise.phases.online import DetectorConfig, Direction, EventKind, OnlineDetector
+from stagewise.phases.online_detector import DetectorConfig, Direction, EventKind, OnlineDetector
 
 STEPS = np.arange(0, 600, 10)
 

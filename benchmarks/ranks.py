@@ -1,0 +1,207 @@
+"""Wall time of a probe on one process against several that share its chains.
+
+    python benchmarks/ranks.py --json ranks.json
+    python benchmarks/ranks.py --tiny 1 --rounds 2      (a small size: does it run?)
+
+A run of the callback under DDP over gloo, one thread for each process, on chains that bound it: a two-layer GPT-NeoX,
+four chains, sequential engine. Ranks train on the same batch, so that every run has the same weights. The time of a
+probe is from its start to the end of its writing, with the waits of the ranks for each other: the median of the
+probes but the first. Each round makes a run on one process, two such runs at once that have nothing to do with each
+other, and a run on two ranks:
+
+* *speedup, wall*: time alone over time on two ranks. It needs as many idle cores as ranks: the load of the machine, the
+  mean of the last minute over its cores, is in the note for each round.
+* *bound, wall*: 2 x time alone over time of the two runs at once: what two processes gain that exchange nothing.
+* *speedup, process time*: CPU seconds alone over those of the rank that takes most. It knows no waits.
+* *difference*: largest difference between the influence of samples in both, which is to be 0.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from harness import Row, arguments, report, single_thread
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+from stagewise import InfluenceCallback, ProbeConfig, ProbeSchedule, SGLDConfig, open_run
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of the model, the data and the chains."""
+
+    name: str
+    vocab_size: int
+    hidden_size: int
+    length: int
+    observed: int
+    num_chains: int
+    num_draws: int
+    num_probes: int
+
+
+SIZES = (
+    Size("2-layer GPT-NeoX d=64, batch 16 x 64, 64 observed, 4 chains x 25 draws", 512, 64, 64, 64, 4, 25, 3),
+    Size("2-layer GPT-NeoX d=32, batch 4 x 16, 16 observed, 4 chains x 5 draws", 64, 32, 16, 16, 4, 5, 3),
+)
+
+
+class SameBatch(pl.LightningModule):
+    """Trains on one batch, whatever the loader gives: the same weights on any number of ranks."""
+
+    def __init__(self, size: Size, ids: Tensor) -> None:
+        super().__init__()
+        config = GPTNeoXConfig(
+            vocab_size=size.vocab_size,
+            hidden_size=size.hidden_size,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=4 * size.hidden_size,
+            max_position_embeddings=size.length,
+            use_cache=False,
+        )
+        self.model, self.ids = GPTNeoXForCausalLM(config), ids
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Mean loss of the batch that is its own."""
+        return self.model(self.ids.to(self.device), labels=self.ids.to(self.device)).loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW."""
+        return torch.optim.AdamW(self.parameters(), lr=1e-3)
+
+
+class Clock(pl.Callback):
+    """Looks at a clock before the callback's turn, or after it."""
+
+    def __init__(self) -> None:
+        self.looks: list[tuple[float, float]] = []
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Wall and process time."""
+        self.looks.append((time.perf_counter(), time.process_time()))
+
+
+def train(size: Size, folder: Path, ranks: int) -> None:
+    """One run, in each of its processes; rank zero leaves the times in its folder."""
+    torch.set_num_threads(1)
+    pl.seed_everything(0, verbose=False)
+    ids = torch.randint(size.vocab_size, (256, size.length))
+    batch_size = 16 if size.length > 16 else 4
+    influence = InfluenceCallback(
+        ProbeSchedule(every_n_steps=1),
+        SGLDConfig(
+            lr=1e-5,
+            nbeta=30,
+            localization=300,
+            num_chains=size.num_chains,
+            num_draws=size.num_draws,
+            num_burnin_steps=0,
+            num_steps_bw_draws=1,
+            batch_size=batch_size,
+            engine="sequential",
+            drift="plain",
+        ),
+        ProbeConfig(check_curvature=False, draw_matrices=False),
+        observed=ids[: size.observed],
+        sampling=ids,
+        output_dir=str(folder),
+    )
+    before, after = Clock(), Clock()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=ranks,
+        strategy="ddp" if ranks > 1 else "auto",
+        max_steps=size.num_probes,
+        callbacks=[before, influence, after],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(SameBatch(size, ids[:batch_size]), DataLoader(TensorDataset(ids), 1))
+    times = np.subtract(after.looks, before.looks)[1:]
+    np.save(folder / f"seconds{trainer.global_rank}.npy", np.median(times, axis=0))
+
+
+def timed(size: int, ranks: int, folders: Sequence[Path]) -> np.ndarray:
+    """Seconds of a probe, wall and process time, ``[run, rank, 2]``, of runs that are made at once."""
+    for folder in folders:
+        folder.mkdir()
+    runs = [
+        subprocess.Popen(
+            [sys.executable, __file__, "--train", str(size), str(ranks), str(folder)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for folder in folders
+    ]
+    for run in runs:
+        _, said = run.communicate(timeout=1800)
+        if run.returncode:
+            raise SystemExit(f"a run on {ranks} processes failed:\n{said[-3000:]}")
+    return np.array([[np.load(folder / f"seconds{rank}.npy") for rank in range(ranks)] for folder in folders])
+
+
+def measure(size: int, rounds: int, ranks: int) -> list[Row]:
+    """Each round makes a run on one process, such runs at once, and a run on several ranks."""
+    alone, apart, shared = [], [], []
+    loads, differences = [], []
+    for _ in range(rounds):
+        loads.append(os.getloadavg()[0] / (os.cpu_count() or 1))
+        with tempfile.TemporaryDirectory() as name:
+            base = Path(name)
+            alone.append(timed(size, 1, [base / "alone"])[0, 0])
+            apart.append(timed(size, 1, [base / f"apart{number}" for number in range(ranks)])[:, 0].mean(axis=0))
+            found = timed(size, ranks, [base / "shared"])[0]
+            shared.append(np.array([found[0, 0], found[:, 1].max()]))
+            left, right = (open_run(base / run)["bif_within"].values for run in ("alone", "shared"))
+        differences.append(float(np.nanmax(np.abs(left - right))))
+    one, several, both = np.array(alone), np.array(shared), np.array(apart)
+    case, who = SIZES[size].name, f"stagewise, {ranks} ranks"
+
+    def row(implementation: str, name: str, ratios: np.ndarray, note: str = "") -> Row:
+        low, high = float(ratios.min()), float(ratios.max())
+        return Row(case, implementation, name, float(np.median(ratios)), rounds, low=low, high=high, note=note)
+
+    return [
+        Row.of(case, "stagewise, 1 process", "probe, wall", one[:, 0].tolist()),
+        Row.of(case, who, "probe, wall", several[:, 0].tolist()),
+        row(who, "speedup, wall", one[:, 0] / several[:, 0], f"load before each round {_list(loads)}"),
+        row(f"{ranks} runs at once", "bound, wall", ranks * one[:, 0] / both[:, 0]),
+        row(who, "speedup, process time", one[:, 1] / several[:, 1]),
+        Row(case, who, "difference", None, rounds, max(differences), "nats^2"),
+    ]
+
+
+def _list(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.2g}" for value in values)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--train", nargs=3)
+    run = parser.parse_known_args()[0].train
+    if run is not None:
+        train(SIZES[int(run[0])], Path(run[2]), int(run[1]))
+        return
+    options = arguments(__doc__, rounds=5, tiny=0, ranks=2)
+    single_thread()
+    report(measure(1 if options.tiny else 0, options.rounds, options.ranks), options.json)
+
+
+if __name__ == "__main__":
+    main()
