@@ -1,6 +1,7 @@
 """Settings of a command from YAML and by name: the flow that the commands share."""
 
 import logging
+from argparse import SUPPRESS, Action
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -12,6 +13,17 @@ from stagewise.cli.suggestions import unknown_setting
 from stagewise.errors import InputError
 
 T = TypeVar("T")
+
+
+class OfTheCommand(Action):
+    """Flag of a command that is no setting: no file may set it, and it is read from the arguments themselves."""
+
+    def __init__(self, option_strings: Sequence[str], help: str, **_: object) -> None:
+        """Takes no value and leaves nothing behind."""
+        super().__init__(option_strings, dest=SUPPRESS, default=SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, *_: object) -> None:
+        """Changes nothing."""
 
 
 def prepare(arguments: Sequence[str]) -> None:
@@ -64,12 +76,7 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
 
 
 def read_settings(
-    kind: type[T],
-    parser: ArgumentParser,
-    arguments: Sequence[str],
-    *,
-    described: Iterable[str] = (),
-    leave: Iterable[str] = (),
+    kind: type[T], parser: ArgumentParser, arguments: Sequence[str], *, described: Iterable[str] = ()
 ) -> T:
     """Read the settings of a command.
 
@@ -79,7 +86,6 @@ def read_settings(
         arguments: the command and its options.
         described: fields that stay as they are described, ``class_path`` and ``init_args``, since the command builds
             them itself; None where they are not given.
-        leave: options of the command that are no settings.
 
     Raises:
         InputError: no configuration, or a setting that is unusable or that there is not.
@@ -88,8 +94,7 @@ def read_settings(
     prepare(arguments)
     parsed = parse(parser, arguments)
     values = parser.instantiate_classes(parsed).as_dict()
-    for name in ("config", *leave):
-        values.pop(name)
+    values.pop("config")
     for name in described:
         given = parsed.get(name)
         values[name] = None if given is None else given.as_dict()

@@ -7,7 +7,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningModule
 
-from stagewise.cli.settings_command import command_parser, read_settings
+from stagewise.cli.settings_command import OfTheCommand, command_parser, read_settings
 from stagewise.files.json_input import read_json
 from stagewise.runs.probe_files import SUMMARY_NAME
 from stagewise.sweep.config import SweepConfig
@@ -41,8 +41,8 @@ def run_sweep(arguments: Sequence[str]) -> Path:
         jsonargparse.ArgumentError: the configuration could not be parsed.
     """
     parser = sweep_parser()
-    parser.add_argument(_DRY_RUN, action="store_true", help="print cost and memory of a cell and stop; writes nothing")
-    config = read_settings(SweepConfig, parser, arguments, described=["model"], leave=["dry_run"])
+    parser.add_argument(_DRY_RUN, action=OfTheCommand, help="print cost and memory of a cell and stop; writes nothing")
+    config = read_settings(SweepConfig, parser, arguments, described=["model"])
     with joined_ranks() as share:
         sweep = agreed(share, lambda: prepare_sweep(config, share))
         if _DRY_RUN in arguments:

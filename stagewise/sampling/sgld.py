@@ -286,7 +286,9 @@ def walk(
         if recorder.num_waiting == 0:
             _note_failed_gradients(norms, checked, index + 1, config.num_steps, failed)
             checked = index + 1
-        if records and len(failed) < num_chains:
+            if len(failed) == num_chains:
+                break
+        if records:
             recorder.add(draw, engine.losses(), torch.linalg.vector_norm(engine.state - engine.anchor, dim=1))
         if not (recorder.is_full or index == config.num_steps - 1):
             continue

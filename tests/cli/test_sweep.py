@@ -74,6 +74,14 @@ def test_a_dry_run_tells_cost_and_memory_and_writes_nothing(folder, tmp_path, ca
     assert not output.exists()
 
 
+def test_a_file_cannot_ask_for_a_dry_run(folder, tmp_path, capsys):
+    path = tmp_path / "dry.yaml"
+    path.write_text("dry_run: true\n")
+    assert main([*arguments(folder, tmp_path / "out"), "-c", str(path)]) == 2
+    assert "dry_run" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_steps_are_chosen_and_settings_overridden_by_name(folder, tmp_path):
     output = tmp_path / "out"
     assert main([*arguments(folder, output), "--steps", "[2,128]", "--sgld.nbeta=7", "--circuits.enabled=false"]) == 0
