@@ -305,7 +305,7 @@ def timings(folder: Path, device: torch.device, rounds: int, *, tiny: bool) -> I
     if tiny or device.type == "cuda":
         shape, name = (TINY, "tiny shape") if tiny else (PYTHIA_160M, "Pythia-160m shape")
         case = f"{name}, bf16, batch {shape.batch} x {shape.length}, {shape.observed} observed"
-        yield from draw_rows(case, shape, device, rounds, half=True, more=2 if tiny else 6)
+        yield from draw_rows(case, shape, device, rounds, half=True, more=30 if tiny else 6)
     else:
         yield not_run("Pythia-160m shape, bf16, batch 16 x 512, 64 observed", "it needs a card")
     shape, draws = (TINY, 4) if tiny else (DEMO, 20)
@@ -323,7 +323,7 @@ def timings(folder: Path, device: torch.device, rounds: int, *, tiny: bool) -> I
         shape = replace(TINY if tiny else PYTHIA_14M, batch=batch, observed=observed, chunk=None)
         case = f"CPU, {'tiny' if tiny else 'Pythia-14m'} shape, batch {batch} x {shape.length}, {observed} observed"
         if batch == 4 or tiny or device.type == "cpu":
-            yield from draw_rows(case, shape, cpu, rounds, half=False, more=2)
+            yield from draw_rows(case, shape, cpu, rounds, half=False, more=30 if tiny else 2)
         else:
             yield not_run(case, "a minute of the CPU; start with --device cpu")
 
