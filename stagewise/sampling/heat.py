@@ -6,18 +6,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from stagewise.sampling.double_blocks import double_block
 from stagewise.sampling.preconditioners.diagonal import Preconditioner
 
 NUM_GRADIENTS = 8
 """Number of gradient estimates for the heat: its relative error is then sqrt(2 / 7)."""
 
-_AT_ONCE = 2**24
-"""Weights that are converted to float64 at once."""
-
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:
     """Sums products over the last axis, in float64."""
-    parts = zip(left.split(_AT_ONCE, dim=-1), right.split(_AT_ONCE, dim=-1), strict=True)
+    size = max(1, double_block(left.device) // len(left))
+    parts = zip(left.split(size, dim=-1), right.split(size, dim=-1), strict=True)
     sums = [(one.double() * other.double()).sum(dim=-1) for one, other in parts]
     return sums[0] if len(sums) == 1 else torch.stack(sums).sum(dim=0)
 

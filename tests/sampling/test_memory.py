@@ -49,7 +49,7 @@ def test_chains_take_what_the_formula_says_within_a_tenth(
     for place in (chains, memory):
         monkeypatch.setattr(place, "KEPT_BYTES", kept_bytes)
     # Large models are converted to float64 in parts.
-    monkeypatch.setattr(heat, "_AT_ONCE", 2**14)
+    monkeypatch.setattr(heat, "double_block", lambda device: 2**14)
     model = build(
         "GPTNeoXForCausalLM", vocab_size=600, hidden_size=width, num_hidden_layers=layers, intermediate_size=4 * width
     )
