@@ -39,9 +39,9 @@ from stagewise.checks.bounds import check_arguments
 from stagewise.influence.groups import Groups
 from stagewise.losses.contract import LossFn
 from stagewise.probes.config import ProbeConfig
-from stagewise.probes.prober import target_of
 from stagewise.probes.schedule import ProbeSchedule
 from stagewise.probes.subject import Subject, examine
+from stagewise.probes.target import target_of
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.preconditioners.diagonal import AdamMoments
