@@ -13,6 +13,7 @@ from stagewise.reporting import tags
 from stagewise.reporting.class_maps import class_maps
 from stagewise.reporting.classes_page import classes_section
 from stagewise.reporting.control_curves import control_curves
+from stagewise.reporting.event_scalars import PATTERN
 from stagewise.reporting.influence_curves import influence_curves
 from stagewise.reporting.llc_curves import llc_curves, llc_words
 from stagewise.reporting.sample_tables import no_ranking_words, sample_tables
@@ -59,14 +60,11 @@ def draw_run(run: xr.Dataset) -> dict[str, Figure]:
     return figures
 
 
-_EVENTS = "events.out.tfevents.*"
-
-
 def _write_events(folder: Path, output: Path, figures: Mapping[str, Figure], step: int) -> None:
     """Images for TensorBoard, in place of those of an earlier report; a run that it shows already has its own."""
-    for earlier in output.glob(_EVENTS):
+    for earlier in output.glob(PATTERN):
         earlier.unlink()
-    if any(folder.glob(_EVENTS)):
+    if any(folder.glob(PATTERN)):
         return
     with SummaryWriter(str(output)) as writer:
         for name, tag in _TAGS.items():

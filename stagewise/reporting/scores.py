@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stagewise.reporting import tags
+from stagewise.reporting.event_scalars import event_scalars
 
 Array = NDArray[np.float64]
 
@@ -113,16 +114,5 @@ def _from_table(path: Path) -> dict[str, dict[int, float]]:
 
 
 def _from_events(folder: Path) -> dict[str, dict[int, float]]:
-    if not list(folder.glob("events.out.tfevents.*")):
-        return {}
-    # Late: TensorBoard takes a while to import.
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-    events.Reload()
-    known = set(events.Tags()["scalars"])
-    return {
-        name: {event.step: event.value for event in events.Scalars(tags.induction(name))}
-        for name in NAMES
-        if tags.induction(name) in known
-    }
+    found = event_scalars(folder, [tags.induction(name) for name in NAMES])
+    return {name: found[tag] for name in NAMES if (tag := tags.induction(name)) in found}
