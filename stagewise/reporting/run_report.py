@@ -20,6 +20,7 @@ from stagewise.reporting.sample_tables import no_ranking_words, sample_tables
 from stagewise.reporting.score_words import scores_markdown
 from stagewise.reporting.scores import Score, read_scores
 from stagewise.reporting.tensorboard import rasterize
+from stagewise.runs.common_mode import common_mode_of_groups
 from stagewise.runs.control import ControlFindings, control_findings
 from stagewise.runs.learning_coefficients import has_llc, no_llc_words
 from stagewise.runs.sign_changes import SignChanges, find_sign_changes
@@ -147,5 +148,6 @@ def write_run_report(
     parts += ["## Transition windows", windows_text(summary, run)]
     classes = classes_section(folder)
     parts += [] if classes is None else [classes]
-    parts += ["## Curves", *pictures.values()]
+    common = common_mode_of_groups(run)
+    parts += ["## Curves", *([] if common is None else [common.words()]), *pictures.values()]
     return write_text_file(output / REPORT_NAME, "\n\n".join(parts) + "\n"), changes
