@@ -21,6 +21,7 @@ from stagewise.cli.main import main
 from stagewise.cli.report import report_parser
 from stagewise.probes.flags import EQUILIBRIUM_FLAGS, FLAG_NAMES, Thresholds
 from stagewise.reporting import tags
+from stagewise.reporting.glossary import TERMS
 from tests.lm_families import tiny_gpt2
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -230,6 +231,12 @@ def test_each_flag_stands_in_the_settings_page_with_its_limit():
         assert float(re.match(r"[\d.]+", found[name][2])[0]) == field.default, name
     told = re.search(r"\n(`not_finite`.*?) say that chains have", text_of("docs/settings.md"), flags=re.DOTALL)
     assert set(re.findall(r"`(\w+)`", told[1])) == EQUILIBRIUM_FLAGS
+
+
+def test_the_glossary_has_the_terms_of_reports_in_their_words():
+    page = " ".join(text_of("docs/glossary.md").split())
+    assert [term for term, words in TERMS.items() if f"* **{term}**: {words}" not in page] == []
+    assert page.count("* **") == len(TERMS)
 
 
 def test_each_tag_stands_in_the_page_of_files():
