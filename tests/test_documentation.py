@@ -11,8 +11,12 @@ import matplotlib
 import pytest
 import torch
 import yaml
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
+from transformers import PreTrainedTokenizerFast
 
 import stagewise
 from stagewise.cli.detect import detect_parser
@@ -66,6 +70,9 @@ def names_of_the_readme():
     x = torch.randn(32 * 500, 8)
     dataset = TensorDataset(x, (x[:, 0] > 0).long())
     ids = torch.randint(11, (6, 12))
+    words = Tokenizer(WordLevel({word: at for at, word in enumerate("abcdef12345")}))
+    words.pre_tokenizer = WhitespaceSplit()
+    texts = [" ".join("abcdef12345"[token] for token in row) for row in torch.randint(11, (8, 12)).tolist()]
     return {
         "L": lightning,
         "torch": torch,
@@ -77,6 +84,9 @@ def names_of_the_readme():
         "training_ids": torch.randint(11, (24, 12)),
         "ids": ids,
         "is_repeat": ids[:, 1:] == ids[:, :-1],
+        "tokenizer": PreTrainedTokenizerFast(tokenizer_object=words),
+        "texts": texts,
+        "text_loader": DataLoader([{"input_ids": row} for row in torch.randint(11, (3200, 12))], batch_size=32),
     }
 
 
