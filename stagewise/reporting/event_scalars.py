@@ -30,7 +30,7 @@ def event_scalars(folder: Path, names: Collection[str]) -> dict[str, dict[int, f
         Only tags that were found. What follows on a record that is cut off, as of a run that was killed, is left out.
     """
     # Late: TensorBoard takes a while to import.
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
     found: dict[str, dict[int, float]] = defaultdict(dict)

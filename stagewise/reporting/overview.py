@@ -45,9 +45,7 @@ _NARROW = 7.0
 """Inches below which legends stand over the panels, not beside them."""
 
 _HEAD_SCORES = ("prefix_matching", "previous_token", "copying")
-_SCORE_WORDS = {name: name.replace("_", " ") for name in NAMES} | {
-    "copying": f"copying, where prefix\nmatching is {INDUCING:g} or more"
-}
+_SCORE_WORDS = {name: name.replace("_", " ") for name in NAMES} | {"copying": f"copying (prefix ≥ {INDUCING:g})"}
 
 
 def overview(

@@ -147,7 +147,7 @@ def test_copying_scores_of_random_heads_do_not_set_the_range(full):
     assert max(map(abs, axes.get_ylim())) < 0.1
     formed = Score("prefix_matching", steps, np.array([0.05, 0.06, 0.5, 0.8]))
     axes = panel(overview(full, scores=[formed, noise]), SCORES)
-    (line,) = [it for it in axes.lines if it.get_label().startswith("copying, where prefix")]
+    (line,) = [it for it in axes.lines if it.get_label().startswith("copying (prefix")]
     np.testing.assert_array_equal(line.get_ydata(), [np.nan, np.nan, 0.6, -0.5])
 
 
