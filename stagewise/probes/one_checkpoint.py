@@ -22,8 +22,9 @@ from stagewise.losses.contract import LossFn, resolve_loss
 from stagewise.probes.carried import Carried
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.labels import label_groups
-from stagewise.probes.prober import Prober, target_of
+from stagewise.probes.prober import Prober
 from stagewise.probes.subject import examine
+from stagewise.probes.target import target_of
 from stagewise.sampling.config import ResolvedSGLD, SGLDConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.preconditioners.diagonal import AdamMoments

@@ -12,7 +12,6 @@ import xarray as xr
 from torch import Tensor, nn
 
 from stagewise._version import __version__
-from stagewise.batches import to_device
 from stagewise.checks.bounds import check_arguments
 from stagewise.influence.control import control_influence
 from stagewise.influence.group_draws import GroupDraws, Reducer
@@ -28,12 +27,13 @@ from stagewise.probes.config import ProbeConfig
 from stagewise.probes.llc import LearningCoefficient
 from stagewise.probes.lost_samples import kinds_seen, lost_words
 from stagewise.probes.subject import Subject, examine
+from stagewise.probes.target import target_of
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, ResolvedSGLD, SGLDConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.selection import Masks
 from stagewise.sampling.share import ALONE, ChainShare
-from stagewise.sampling.target import ForwardContext, Target
+from stagewise.sampling.target import ForwardContext
 from stagewise.sampling.trace import Trace, merge_traces
 
 
@@ -379,26 +379,3 @@ class Prober:
             "sgld": asdict(sgld),
             "moved_weights": self.subject.moved_weights,
         }
-
-
-def target_of(
-    module: nn.Module,
-    loss_fn: LossFn,
-    data: ProbeData,
-    config: ProbeConfig,
-    *,
-    masks: Masks | None = None,
-    forward_context: ForwardContext = nullcontext,
-) -> Target:
-    """Returns the target of the probes: the sets on the module's device, in chunks.
-
-    Args:
-        module: the device is that of its first parameter.
-        loss_fn: per-sample loss.
-        data: observed and sampling set.
-        config: the measurement.
-        masks: entries of parameters that move; None for those of the sampler.
-        forward_context: entered around each forward pass (autocast).
-    """
-    observed, sampling = to_device((data.observed, data.sampling), next(module.parameters()).device)
-    return Target(loss_fn, observed, sampling, masks, config.chunk_size, forward_context)

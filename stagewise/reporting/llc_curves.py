@@ -83,7 +83,7 @@ def llc_words(run: xr.Dataset, *, chance: float = 0.05) -> str:
     lines = [
         "lambda_hat = nbeta (E[L] - L(w*)), a pure number, L the mean loss of all or of a group. "
         f"Chains: {about.get('chains', 'those of influence')} ({settings}).",
-        f"All losses: {values[first]:.3g} +- {errors[first]:.2g} at step {steps[first]:,}, {values[last]:.3g} +- "
+        f"All losses: {values[first]:.3g} ± {errors[first]:.2g} at step {steps[first]:,}, {values[last]:.3g} ± "
         f"{errors[last]:.2g} at step {steps[last]:,} (standard errors over chains).",
         _localized_line(shares, known),
     ]

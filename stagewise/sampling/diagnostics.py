@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from arviz_stats.base import array_stats
 from numpy.typing import NDArray
 from scipy.special import fdtri, stdtr
 
@@ -185,6 +184,9 @@ def _worst(statistic: Callable[..., Array], pick: Callable[[Array], float], curv
 
 def _relative_error(curves: Array, *, chain_axis: int, draw_axis: int) -> Array:
     """Returns the Monte-Carlo standard error of the mean of each curve, over its standard deviation."""
+    # Late: arviz-stats takes long to import, and reports need only the limits of this file.
+    from arviz_stats.base import array_stats
+
     error = array_stats.mcse(curves, chain_axis=chain_axis, draw_axis=draw_axis)
     return error / curves.std(axis=(chain_axis, draw_axis), ddof=1)
 
@@ -201,6 +203,8 @@ def diagnose(trace: Trace, *, group_losses: Array | None = None, rmsprop_eps: fl
     """
     if not (np.isfinite(trace.loss).all() and np.isfinite(trace.distance).all()):
         return Diagnostics(finite=False)
+    from arviz_stats.base import array_stats
+
     losses = trace.sample_losses()
     curve = trace.mean_loss()
     mean = curve[:, :, None]

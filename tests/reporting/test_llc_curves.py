@@ -51,7 +51,7 @@ def test_each_curve_has_a_panel_and_the_band_is_students_interval():
 def test_the_words_tell_ends_share_and_boundaries():
     words = llc_words(run_with_llc(share=np.where(STEPS < 300, 0.9, 0.1)))
     assert "Chains: its own (nbeta 30, localization 5, lr 0.001)" in words
-    assert "All losses: -0.219 +- 0.05 at step 100" in words
+    assert "All losses: -0.219 ± 0.05 at step 100" in words
     assert "above 0.5 at 2 of 10 probes: **the height there is mostly due to the localization**" in words
     assert "At 1 of 10 probes it is not above 0" in words
     assert "| llc | 500 | maximum | 400 to 600 | 3 |" in words

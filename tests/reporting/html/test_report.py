@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from stagewise.errors import InputError
+from stagewise.reporting.glossary import TERMS
 from stagewise.reporting.html.blocks import Section, Text
 from stagewise.reporting.html.matrices import sample_matrices
 from stagewise.reporting.html.repeating import callback_code, settings_section
@@ -95,6 +97,8 @@ def test_a_full_run_has_all_sections_in_order_and_needs_nothing_from_outside(ful
     assert f"seed of the chains {run.attrs['sgld']['seed']}" in parsed.words["repeat"].lower()
     assert "SGLDConfig(lr=" in parsed.words["repeat"]
     assert len(text) < 5e6
+    assert text.count("<dt>") == len(TERMS)
+    assert escape(TERMS["R-hat"]) in text
 
 
 def test_sections_without_data_are_left_out_and_the_setting_is_named(tmp_path):
