@@ -14,17 +14,22 @@ from stagewise.callbacks.reporter import Reporter
 from stagewise.callbacks.run_state import RunSettings, RunState
 from stagewise.callbacks.trainer_facts import second_moments, show_on_bar
 from stagewise.probes.budget import Stopwatch, affords
+from stagewise.probes.flags import EQUILIBRIUM_FLAGS
 from stagewise.probes.history import Record
 from stagewise.probes.prober import Prober
 from stagewise.probes.subject import Subject
 from stagewise.sampling.config import EngineName, ResolvedSGLD
 from stagewise.sampling.preconditioners.diagonal import AdamMoments
 
+_DOUBTFUL = EQUILIBRIUM_FLAGS | {"chains_dropped", "minibatch_noise", "loss_rise"}
+"""Flags of a probe after which the curvature is measured sooner."""
+
 
 class ProbeSession:
     """Makes and reports the probes that are due.
 
-    The prober is built at the first probe, when ``auto`` settings are resolved from the curvature.
+    The prober is built at the first probe, when ``auto`` settings are resolved from the curvature, and again where
+    ``lr`` is lowered: with the same subject, references and engine.
 
     Attributes:
         subject: of the probes.
@@ -111,10 +116,15 @@ class ProbeSession:
         def measure() -> Outcome:
             adam = isinstance(state.watch.given.preconditioner, AdamMoments)
             moments = second_moments(self._trainer, self._module) if adam else None
+            before = state.watch.config.lr
             sgld = state.watch.before_probe(
                 self._trainer, self._module, self.subject.target, step, moments, ranks=self._ranks
             )
-            prober = self.prober or self._make(sgld)
+            if before not in ("auto", sgld.lr):
+                state.record.changes.append({"step": step, "setting": "sgld.lr", "before": before, "now": sgld.lr})
+            prober = self.prober
+            if prober is None or prober.sgld != sgld:
+                prober = self._make(sgld)
             show_on_bar(self._trainer, f"probing step {step} ...")
             result, trace = prober.probe(
                 self._module,
@@ -122,6 +132,7 @@ class ProbeSession:
                 second_moments=moments,
                 lr_sum=state.rates.total,
                 number=number,
+                steepest=state.watch.steepest,
                 leave_out=False,
             )
             outcome = Outcome(result, trace, lost=prober.lost_in(trace) if result is None else ())
@@ -136,6 +147,8 @@ class ProbeSession:
                     break
             if found is not None:
                 state.engine = found.trace.engine and str(found.trace.engine)
+                flags = {} if found.result is None else found.result.attrs["flags"]
+                state.watch.in_doubt = found.result is None or not _DOUBTFUL.isdisjoint(flags)
                 # With on_error="raise" a fault of one rank ends the run.
                 with self._ranks.together:
                     self._reporter.keep(step, found)
@@ -147,7 +160,7 @@ class ProbeSession:
             self._reporter.tell(step, found)
 
     def _make(self, sgld: ResolvedSGLD) -> Prober:
-        """Builds the prober of the run, with resolved settings in the fingerprint."""
+        """Builds the prober, with resolved settings in the fingerprint."""
         state = self._state
         state.fingerprint = state.fingerprint | self.subject.fingerprint(sgld)
         self.prober = Prober.over(
