@@ -23,7 +23,7 @@ has a third of its variance by then."""
 BLIND_SHARE = 0.1
 """nbeta * lam_max over localization below which a chain hardly sees the loss."""
 
-_LIMIT = f"a step is unstable where lr x curvature exceeds {STABLE:g}"
+_LIMIT = f"the step is unstable where lr x curvature exceeds {STABLE:g}"
 
 
 class Severity(StrEnum):

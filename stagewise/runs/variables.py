@@ -281,6 +281,16 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     # Diagnostics of the chains.
     _diagnostic(
+        "lr", "squared weight units", "step size of the chains",
+        "As the probe had it: `lr: auto` is lowered on the way where the curvature grows.",
+        source="stagewise.callbacks.settings_watch",
+    ),
+    _diagnostic(
+        "lr_curvature", NUMBER, "lr times the steepest curvature",
+        "Steepest curvature that a step meets, as last measured before the probe, times `lr`: the step is unstable "
+        "where it exceeds 4. NaN if it was not measured.", source="stagewise.calibration.landscape",
+    ),
+    _diagnostic(
         "chains_common", NUMBER, "chains behind the influence",
         "Chains that the probe and its reference both kept, which influence and its errors are from.",
         source="stagewise.influence.bif",
