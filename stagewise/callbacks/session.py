@@ -12,17 +12,14 @@ from stagewise.callbacks.probe_sources import FirstBatch
 from stagewise.callbacks.ranks import Ranks
 from stagewise.callbacks.reporter import Reporter
 from stagewise.callbacks.run_state import RunSettings, RunState
+from stagewise.callbacks.settings_watch import AT_ONCE, AUTO_RATIO, DOUBT_RATIO
 from stagewise.callbacks.trainer_facts import second_moments, show_on_bar
 from stagewise.probes.budget import Stopwatch, affords
-from stagewise.probes.flags import EQUILIBRIUM_FLAGS
 from stagewise.probes.history import Record
 from stagewise.probes.prober import Prober
 from stagewise.probes.subject import Subject
 from stagewise.sampling.config import EngineName, ResolvedSGLD
 from stagewise.sampling.preconditioners.diagonal import AdamMoments
-
-_DOUBTFUL = EQUILIBRIUM_FLAGS | {"chains_dropped", "minibatch_noise", "loss_rise"}
-"""Flags of a probe after which the curvature is measured sooner."""
 
 
 class ProbeSession:
@@ -116,27 +113,39 @@ class ProbeSession:
         def measure() -> Outcome:
             adam = isinstance(state.watch.given.preconditioner, AdamMoments)
             moments = second_moments(self._trainer, self._module) if adam else None
-            before = state.watch.config.lr
-            sgld = state.watch.before_probe(
-                self._trainer, self._module, self.subject.target, step, moments, ranks=self._ranks
-            )
-            if before not in ("auto", sgld.lr):
-                state.record.changes.append({"step": step, "setting": "sgld.lr", "before": before, "now": sgld.lr})
-            prober = self.prober
-            if prober is None or prober.sgld != sgld:
-                prober = self._make(sgld)
-            show_on_bar(self._trainer, f"probing step {step} ...")
-            result, trace = prober.probe(
-                self._module,
-                step,
-                second_moments=moments,
-                lr_sum=state.rates.total,
-                number=number,
-                steepest=state.watch.steepest,
-                leave_out=False,
-            )
-            outcome = Outcome(result, trace, lost=prober.lost_in(trace) if result is None else ())
-            return outcome if self._ranks.alone else told_to_all(outcome, state.carried, self._ranks)
+            mark, before = state.carried.mark(), state.watch.config.lr
+            outcome: Outcome | None = None
+            while True:
+                # After a probe again: if its chains are in doubt, the curvature is measured at once.
+                sgld = state.watch.before_probe(
+                    self._trainer, self._module, self.subject.target, step, moments, ranks=self._ranks
+                )
+                if before not in ("auto", sgld.lr):
+                    state.record.changes.append({"step": step, "setting": "sgld.lr", "before": before, "now": sgld.lr})
+                    before = sgld.lr
+                prober = self.prober
+                if prober is None or prober.sgld != sgld:
+                    prober = self._make(sgld)
+                elif outcome is not None:
+                    return outcome
+                if outcome is not None:
+                    state.carried.return_to(mark)
+                show_on_bar(self._trainer, f"probing step {step} ...")
+                result, trace = prober.probe(
+                    self._module,
+                    step,
+                    second_moments=moments,
+                    lr_sum=state.rates.total,
+                    number=number,
+                    steepest=state.watch.steepest,
+                    leave_out=False,
+                )
+                outcome = Outcome(result, trace, lost=prober.lost_in(trace) if result is None else ())
+                if not self._ranks.alone:
+                    outcome = told_to_all(outcome, state.carried, self._ranks)
+                if outcome.finite:
+                    doubt = DOUBT_RATIO if outcome.in_doubt else AUTO_RATIO
+                    state.watch.patience = AT_ONCE if outcome.result is None else doubt
 
         try:
             for _ in range(2):
@@ -147,8 +156,6 @@ class ProbeSession:
                     break
             if found is not None:
                 state.engine = found.trace.engine and str(found.trace.engine)
-                flags = {} if found.result is None else found.result.attrs["flags"]
-                state.watch.in_doubt = found.result is None or not _DOUBTFUL.isdisjoint(flags)
                 # With on_error="raise" a fault of one rank ends the run.
                 with self._ranks.together:
                     self._reporter.keep(step, found)

@@ -31,9 +31,9 @@ from stagewise.sampling.target import Target
 RECHECK_RATIO = 3.0
 """Curvature is measured again at the first probe whose step is this many times that of the last measurement."""
 
-AUTO_RATIOS = (1.25, 2.0)
-"""The same where lr is ``auto`` and can be lowered: at the least and at the most. In between, the factor by which the
-curvature may still grow, as if it grew in proportion to the step."""
+AUTO_RATIO, DOUBT_RATIO, AT_ONCE = 2.0, 1.25, 1.0
+"""The same where lr is ``auto`` and can be lowered, at the most: after a sound probe, after one with chains that
+diverged or were out of equilibrium, and after one that lost all of them."""
 
 
 def curvature_landscape(
@@ -54,15 +54,17 @@ def curvature_landscape(
 class SettingsWatch:
     """Measures the curvature before some probes: resolves ``auto`` and reports unsuitable settings.
 
-    At the first probe, then at steps that are a factor of about three apart; where ``lr`` is ``auto``, of 1.25 to 2,
-    the sooner the closer it is to its limit, and soon after a probe whose chains are in doubt. There ``lr`` is lowered
+    At the first probe, then at steps that are a factor of about three apart; where ``lr`` is ``auto``, of 1.25 to 2:
+    the factor by which the curvature may still grow, as if it grew in proportion to the step; and sooner after a probe
+    whose chains are in doubt, see :attr:`patience`. There ``lr`` is lowered
     if it has become too large, and never raised again: each change makes curves less comparable. A measurement uses few
     samples, which overestimates curvature; a finding is confirmed with more. Each kind of finding is reported once per
     run.
 
     Attributes:
         given: unresolved settings.
-        in_doubt: True if the chains of the last probe were out of equilibrium, diverged or hot; set by its owner.
+        patience: factor of the step from one measurement to the next at the most, where ``lr`` is ``auto``; set after
+            each probe.
     """
 
     def __init__(self, config: SGLDConfig, probe: ProbeConfig) -> None:
@@ -82,7 +84,7 @@ class SettingsWatch:
         self._numbers: ResolvedSGLD | None = None
         self._last_look = -1
         self._steepest: float | None = None
-        self.in_doubt = False
+        self.patience = AUTO_RATIO
         self._told: list[str] = []
         self._findings: dict[str, dict[str, Any]] = {}
 
@@ -111,9 +113,8 @@ class SettingsWatch:
         lr = self.config.lr
         if self.given.lr != "auto" or lr == "auto" or not self._steepest:
             return RECHECK_RATIO
-        soonest, latest = AUTO_RATIOS
-        room = soonest if self.in_doubt else STEP_TOLERATED[self.given.integrator] / (lr * self._steepest)
-        return min(max(room, soonest), latest)
+        room = STEP_TOLERATED[self.given.integrator] / (lr * self._steepest)
+        return min(max(room, DOUBT_RATIO), self.patience)
 
     def before_probe(
         self,
@@ -157,7 +158,7 @@ class SettingsWatch:
             self._check, self._resolved = found["check"], dict(found["settled"])
             self._told, self._last_look = list(found["told"]), step
             self._findings = {finding["name"]: dict(finding) for finding in found["findings"]}
-            self._steepest, self.in_doubt = found["steepest"], False
+            self._steepest, self.patience = found["steepest"], AUTO_RATIO
         # Remaining settings that have fallbacks.
         self._resolved |= self.config.fallbacks()
         self._numbers = self.config.require_resolved()
@@ -259,7 +260,7 @@ class SettingsWatch:
             "told": list(self._told),
             "findings": self.findings,
             "steepest": self._steepest,
-            "in_doubt": self.in_doubt,
+            "patience": self.patience,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -268,5 +269,5 @@ class SettingsWatch:
         self._numbers = None
         self._told = list(state["told"])
         # Checkpoints of older versions lack these.
-        self._steepest, self.in_doubt = state.get("steepest"), state.get("in_doubt", False)
+        self._steepest, self.patience = state.get("steepest"), state.get("patience", AUTO_RATIO)
         self._findings = {finding["name"]: dict(finding) for finding in state.get("findings", [])}
