@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from stagewise.batches import num_samples
 from stagewise.callbacks.faults import PROBE, Faults
 from stagewise.callbacks.outcome import Outcome, told_to_all
 from stagewise.callbacks.probe_attempt import attempt
@@ -13,8 +14,9 @@ from stagewise.callbacks.ranks import Ranks
 from stagewise.callbacks.reporter import Reporter
 from stagewise.callbacks.run_state import RunSettings, RunState
 from stagewise.callbacks.settings_watch import AT_ONCE, AUTO_RATIO, DOUBT_RATIO
-from stagewise.callbacks.trainer_facts import second_moments, show_on_bar
+from stagewise.callbacks.trainer_facts import max_steps, second_moments, show_on_bar
 from stagewise.probes.budget import Stopwatch, affords
+from stagewise.probes.cost import cost_words, evaluations, timed_step
 from stagewise.probes.history import Record
 from stagewise.probes.prober import Prober
 from stagewise.probes.subject import Subject
@@ -130,6 +132,8 @@ class ProbeSession:
                     return outcome
                 if outcome is not None:
                     state.carried.return_to(mark)
+                if number == 0 and outcome is None:
+                    self._tell_cost(prober)
                 show_on_bar(self._trainer, f"probing step {step} ...")
                 result, trace = prober.probe(
                     self._module,
@@ -165,6 +169,22 @@ class ProbeSession:
             state.record.add_probe_time(self._stopwatch.lap(), finished=found is not None)
         with self._ranks.together:
             self._reporter.tell(step, found)
+
+    def _tell_cost(self, prober: Prober) -> None:
+        """Tells, before the first probe, what the chains of each and of all will take, by a timed step."""
+        share = self._ranks.share
+        if not share.is_first:
+            return
+        sgld, config = prober.sgld, self.subject.config
+        target, weights = self.subject.target, self.subject.moved_weights
+        gradient, record = timed_step(self._module, target, sgld.batch_size)
+        needed = evaluations(sgld, config, control=False, weights=weights, samples=num_samples(target.driving))
+        seconds = (needed.gradients * gradient + needed.records * record) * len(share.numbers(sgld.num_chains))
+        num_probes = self._settings.schedule.count(max_steps(self._trainer))
+        rank_zero_info(
+            f"stagewise: {cost_words(needed, seconds / sgld.num_chains, num_probes)}"
+            f"{'' if sgld.engine is EngineName.sequential else '; less if all chains can run at once'}"
+        )
 
     def _make(self, sgld: ResolvedSGLD) -> Prober:
         """Builds the prober, with resolved settings in the fingerprint."""

@@ -217,13 +217,13 @@ class SettingsWatch:
         follow = [name for name in ("num_burnin_steps", "num_steps_bw_draws") if getattr(self.given, name) == "auto"]
         free = replace(config, lr="auto", **dict.fromkeys(follow, "auto"))
         resolved, measured = resolve(free, landscape, module, growth=EARLY_GROWTH, step=step, measured=measured)
-        reach = measured.steepest(resolved) or 0.0
+        reach = float(config.lr) * (measured.steepest(resolved) or 0.0)
         self._resolved |= {name: getattr(resolved, name) for name in ("lr", *follow)}
         steps = ", ".join(f"{name} {getattr(config, name)} to {getattr(resolved, name)}" for name in follow)
         rank_zero_info(
             f"stagewise: lr is lowered from {config.lr:g} to {resolved.lr:g} from step {step} on"
             f"{f' ({steps})' if steps else ''}: the curvature has grown since step {self._last_look}, and lr x "
-            f"curvature would be {float(config.lr) * reach:.3g} (stable up to {STABLE:g}); nbeta and localization stay, "
+            f"curvature would be {reach:.3g} (stable up to {STABLE:g}); nbeta and localization stay, "
             "so the posterior is the same"
         )
         return check_settings(self.config, *measured.as_lists()), measured

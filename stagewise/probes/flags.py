@@ -160,9 +160,9 @@ FLAG_NAMES = ("not_finite", *(check.name for check in _CHECKS))
 EQUILIBRIUM_FLAGS = frozenset(
     {"not_finite", "unstable", "rhat", "chain_share", "draw_share", "drift", "slide", "loss_fall"}
 )
-"""Flags of chains that have not reached equilibrium, have none, or continue training: no z-score, interval or sign change is
-reported for such a probe. The other flags indicate noise (effective draws, single samples), a known bias (heat), or
-chains that moved too far, and do not affect intervals."""
+"""Flags of chains that have not reached equilibrium, have none, or continue training: no z-score, interval or sign
+change is reported for such a probe. The other flags indicate noise (effective draws, single samples), a known bias
+(heat), or chains that moved too far, and do not affect intervals."""
 
 _NOT_FINITE = "look at the model, and at roots, norms and logarithms at zero in its loss"
 _DRAWS_NOT_FINITE = "lower sgld.lr or raise sgld.localization"

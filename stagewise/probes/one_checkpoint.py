@@ -176,7 +176,7 @@ def _resolve(
     second_moments: Mapping[str, Tensor] | None,
     step: int,
 ) -> tuple[ResolvedSGLD, list[str], float | None]:
-    """Returns settings with ``auto`` resolved, remarks on them at this curvature, and the steepest that a step meets."""
+    """Returns settings with ``auto`` resolved, remarks at this curvature, and the steepest that a step meets."""
     needed = "auto" in (sgld.lr, sgld.localization)
     if not (needed or probe.check_curvature):
         return replace(sgld, **sgld.fallbacks()).require_resolved(), [], None

@@ -90,7 +90,8 @@ def _coefficient(prefix: str, axes: tuple[str, ...], of: str) -> list[Variable]:
         ),
         Variable(
             f"{name}_localized_share", axes, NUMBER, f"localized share d log llc / d log nbeta{every}",
-            f"Share of `{name}` due to the localization and not to the loss: 0 = none, 1 = all.", "", _SHARE,
+            f"Share of `{name}` due to the localization and not to the loss: 0 = none, 1 = all. Far outside of these "
+            "it is no share, and reports show none.", "", _SHARE,
         ),
         Variable(
             f"{name}_localized_share_se", axes, NUMBER,

@@ -1,23 +1,18 @@
 """Estimated cost of a sweep, shown before it starts."""
 
 import math
-import time
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
-from stagewise.batches import chunks, num_samples, take, to_device
-from stagewise.isolation import untouched
-from stagewise.losses.contract import evaluate, resolve_loss
+from stagewise.batches import num_samples, to_device
+from stagewise.losses.contract import resolve_loss
 from stagewise.losses.language_models import causal_lm_name
-from stagewise.sampling.config import Drift
+from stagewise.probes.cost import evaluations, timed_step
 from stagewise.sampling.data import ProbeData
+from stagewise.sampling.target import Target
 from stagewise.sweep.config import SweepConfig
 from stagewise.sweep.measure import device_of, forward_context
-
-_WARM = 5.0
-"""Seconds. A shorter step is timed twice: the first also pays for what the device sets up once."""
 
 
 @dataclass(frozen=True)
@@ -51,30 +46,6 @@ def matrix_parameters(module: nn.Module) -> int:
     return total - (0 if given is taken else given.numel())
 
 
-def _timed_step(config: SweepConfig, data: ProbeData, module: nn.Module) -> tuple[float, float]:
-    """Returns seconds of a gradient of a minibatch, and of an evaluation of the observed set."""
-    device, context, loss_fn = device_of(config), forward_context(config), resolve_loss(module)
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    minibatch = to_device(take(data.sampling, slice(0, config.sgld.batch_size)), device)
-    observed = chunks(to_device(data.observed, device), config.probe.chunk_size)
-
-    def now() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    with untouched(module):
-        start = now()
-        with torch.enable_grad(), context():
-            loss = evaluate(loss_fn, module, minibatch).mean()
-        torch.autograd.grad(loss, parameters, allow_unused=True)
-        middle = now()
-        with torch.no_grad(), context():
-            for chunk in observed:
-                evaluate(loss_fn, module, chunk)
-        return middle - start, now() - middle
-
-
 def estimate(config: SweepConfig, data: ProbeData, module: nn.Module) -> Cost:
     """Returns the cost of one cell, from one timed step.
 
@@ -87,28 +58,23 @@ def estimate(config: SweepConfig, data: ProbeData, module: nn.Module) -> Cost:
         (Kaplan et al. 2020, arXiv 2001.08361, section 2.1); attention scores come on top.
     """
     sgld = config.sgld
-    twice = 1 if sgld.drift is Drift.plain else 2
-    own = config.probe.llc.own_sgld(sgld)
-    samplers = [sgld] if own is None else [sgld, own]
-    gradients = sum(twice * sampler.num_chains * sampler.num_steps for sampler in samplers)
-    records = sum(sampler.num_chains * sampler.num_draws for sampler in samplers)
-    if config.probe.control_every is not None:
-        records += sgld.num_chains * sgld.num_draws
+    needed = evaluations(sgld, config.probe, control=config.probe.control_every is not None)
     context = config.data.context
     gradient_tokens = min(sgld.batch_size, num_samples(data.sampling)) * context
     record_tokens = num_samples(data.observed) * context
     weights = matrix_parameters(module)
-    gradient, record = _timed_step(config, data, module)
-    if gradient + record < _WARM:
-        gradient, record = _timed_step(config, data, module)
+    observed, sampling = to_device((data.observed, data.sampling), device_of(config))
+    chunk_size, context_of_loss = config.probe.chunk_size, forward_context(config)
+    target = Target(resolve_loss(module), observed, sampling, None, chunk_size, context_of_loss)
+    gradient, record = timed_step(module, target, sgld.batch_size)
     return Cost(
         parameters=sum(parameter.numel() for parameter in module.parameters()),
-        gradients=gradients,
+        gradients=needed.gradients,
         gradient_tokens=gradient_tokens,
-        records=records,
+        records=needed.records,
         record_tokens=record_tokens,
-        flops=float(weights) * (6 * gradients * gradient_tokens + 2 * records * record_tokens),
-        seconds=gradients * gradient + records * record,
+        flops=float(weights) * (6 * needed.gradients * gradient_tokens + 2 * needed.records * record_tokens),
+        seconds=needed.gradients * gradient + needed.records * record,
     )
 
 
