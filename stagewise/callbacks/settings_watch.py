@@ -215,7 +215,8 @@ class SettingsWatch:
     ) -> tuple[list[Finding], Measurement]:
         """Lowers ``lr`` by the rules, with burn-in and spacing where they are ``auto``; returns what else is found."""
         follow = [name for name in ("num_burnin_steps", "num_steps_bw_draws") if getattr(self.given, name) == "auto"]
-        free = replace(config, lr="auto", **dict.fromkeys(follow, "auto"))
+        open_again: dict[str, Any] = dict.fromkeys(("lr", *follow), "auto")
+        free = replace(config, **open_again)
         resolved, measured = resolve(free, landscape, module, growth=EARLY_GROWTH, step=step, measured=measured)
         reach = float(config.lr) * (measured.steepest(resolved) or 0.0)
         self._resolved |= {name: getattr(resolved, name) for name in ("lr", *follow)}
