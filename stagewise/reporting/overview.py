@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter
 
 from stagewise.errors import InputError, require
 from stagewise.influence.chain_counts import chain_counts, interval_factor
-from stagewise.influence.llc import LOCALIZED_LIMIT
+from stagewise.influence.llc import LOCALIZED_LIMIT, readable_share
 from stagewise.reporting.influence_curves import open_marks_words, set_step_axis
 from stagewise.reporting.scores import INDUCING, NAMES, Score, copying_of_induction_heads, read_scores
 from stagewise.reporting.short_names import LONGEST, short_names
@@ -311,7 +311,7 @@ def _llc(axes: Axes, run: xr.Dataset, colours: Mapping[str, Any], confidence: fl
 def _localized(run: xr.Dataset) -> np.ndarray:
     """Learning coefficients that are mostly the localization's."""
     shares = [run[name].values.ravel() for name in ("llc_localized_share", "group_llc_localized_share") if name in run]
-    return np.concatenate([np.zeros(0), *shares]) > LOCALIZED_LIMIT
+    return readable_share(np.concatenate([np.zeros(0), *shares])) > LOCALIZED_LIMIT
 
 
 def _signal(axes: Axes, run: xr.Dataset, windows: Sequence[Mapping[str, Any]], settled: Collection[int]) -> None:
