@@ -49,6 +49,18 @@ def test_independent_draws_look_converged():
     assert found.draw_share < 0.05
 
 
+@pytest.mark.parametrize("shape", [(3, 5, 20), (2, 4, 9), (4, 30, 8), (4, 33, 8), (1, 9, 5)])
+def test_statistics_are_those_of_arviz_stats_curve_by_curve(shape):
+    loss = np.cumsum(noise(*shape), axis=1)
+    loss[..., 3] = np.round(loss[..., 3])  # with ties
+    loss = loss.astype(np.float32)
+    found = diagnose(trace_of(loss))
+    axes = {"chain_axis": 0, "draw_axis": 1}
+    rhat, ess = array_stats.rhat(loss.astype(float), **axes), array_stats.ess(loss.astype(float), **axes)
+    np.testing.assert_equal(found.rhat_max, rhat.max())  # NaN with one chain
+    assert found.ess_min == ess.min()
+
+
 def test_chains_in_different_places_raise_rhat():
     assert diagnose(trace_of(noise(4, 100, 2) + 10 * np.arange(4)[:, None, None])).rhat_max > 2
 
