@@ -13,7 +13,7 @@ gc.disable()
 
 
 def pytest_collection():
-    """Settings of a process that runs tests. Not of one that hands them out: there, xdist keeps this from being called."""
+    """Settings of a process that runs tests: xdist keeps this from being called in the one that hands them out."""
     import torch
     from hypothesis import settings
 
