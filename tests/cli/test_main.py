@@ -14,19 +14,23 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-@pytest.fixture
-def config(tmp_path):
-    """The demo's configuration, made small."""
+def write_config(folder):
+    """The demo's configuration, made small; returns its path."""
     settings = yaml.safe_load((CONFIGS / "induction.yaml").read_text())
     settings["trainer"] |= {"max_steps": 4, "enable_progress_bar": False, "enable_model_summary": False}
-    settings["trainer"]["logger"]["init_args"]["save_dir"] = str(tmp_path / "runs")
+    settings["trainer"]["logger"]["init_args"]["save_dir"] = str(folder / "runs")
     settings["model"]["init_args"]["config"] |= {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
     settings["data"]["init_args"] |= {"num_sequences": 256, "num_observed": 4, "num_sampling": 32, "num_val": 16}
     settings["influence"]["schedule"] = {"at_steps": [2, 4]}
     settings["influence"]["sgld"] |= {"num_chains": 2, "num_draws": 4}
-    path = tmp_path / "config.yaml"
+    path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(settings))
     return path
+
+
+@pytest.fixture
+def config(tmp_path):
+    return write_config(tmp_path)
 
 
 def run_of(tmp_path):

@@ -153,7 +153,9 @@ def test_a_mask_that_is_all_true_is_no_mask_bit_for_bit(engine, changes):
     masks = {name: torch.ones(it.shape, dtype=torch.bool) for name, it in module.named_parameters()}
     some = {name: mask for name, mask in masks.items() if name.startswith("first")}
     none = {"norm.weight": torch.zeros(4, dtype=torch.bool)}
-    for given, patterns in ((masks, None), (some | none, ["first.*"])):
+    cases = ((masks, None), (some | none, ["first.*"]))
+    # Which weights move is the same matter for both engines: the dearer one has the harder case alone.
+    for given, patterns in cases if engine == "sequential" else cases[1:]:
         got = run(module, (X, Y), config(engine, **changes), moments=moments, masks=given)
         want = run(module, (X, Y), config(engine, **changes, parameters=patterns), moments=moments)
         for name in ("loss", "distance", "gradient_rms"):
