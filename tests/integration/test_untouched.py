@@ -15,7 +15,7 @@ from tests.short_chains import SHORT
 
 pytestmark = pytest.mark.whole_probes(draw_matrices=False)
 
-SGLD = replace(SHORT, localization=20, num_chains=2, num_draws=4, batch_size=8)
+SGLD = replace(SHORT, localization=20, num_chains=2, num_draws=4, batch_size=32)
 
 
 class Net(pl.LightningModule):

@@ -4,7 +4,7 @@ from arviz_stats.base import array_stats
 from scipy.stats import ttest_1samp
 
 from stagewise.influence.split import Centering, split
-from stagewise.sampling.diagnostics import Diagnostics, diagnose, label_shares, rhat_by_chance, slide_chance
+from stagewise.sampling.diagnostics import Diagnostics, _rhat, diagnose, label_shares, rhat_by_chance, slide_chance
 from stagewise.sampling.trace import Trace
 
 
@@ -200,7 +200,7 @@ def test_rhat_of_chains_in_equilibrium_exceeds_its_limit_by_chance_in_about_one_
     draws = np.random.default_rng(0).standard_normal((num_chains, num_draws, num_curves * 600))
     for draw in range(1, num_draws):
         draws[:, draw] = correlation * draws[:, draw - 1] + np.sqrt(1 - correlation**2) * draws[:, draw]
-    rhat = array_stats.rhat(draws, chain_axis=0, draw_axis=1).reshape(600, num_curves).max(axis=1)
+    rhat = _rhat(draws, chain_axis=0, draw_axis=1).reshape(600, num_curves).max(axis=1)
     exceeded = float((rhat > rhat_by_chance(num_chains, num_draws, num_curves, correlation=correlation)).mean())
     # Bonferroni and Fisher's F for correlated draws err to the safe side.
     if correlation == 0 and num_curves < 8:
