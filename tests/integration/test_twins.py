@@ -1,6 +1,7 @@
 """A network that is written in another way has the numbers of the same network written plainly."""
 
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
@@ -167,8 +168,15 @@ def of_plain(measure):
     return measure(Plain())
 
 
-@pytest.mark.parametrize("twin", TWINS)
-@pytest.mark.parametrize("measure", MEASURES, ids=lambda it: it.__name__)
+def measured_twins():
+    """Every pair; the engine that traces a module has half of the twins among the quick tests."""
+    for measure, twin in product(MEASURES, TWINS):
+        slow = measure is chains_together and twin not in (Sparse, TwoNames, Tied)
+        marks = pytest.mark.slow if slow else ()
+        yield pytest.param(measure, twin, id=f"{measure.__name__}-{twin.__name__}", marks=marks)
+
+
+@pytest.mark.parametrize(("measure", "twin"), [*measured_twins()])
 def test_twins_have_the_same_numbers(twin, measure):
     module = twin()
     own = [id(it) for it in module.parameters()]
