@@ -16,7 +16,6 @@ from stagewise.callbacks.intervention_plan import policy_words
 from stagewise.callbacks.logger_writers import writers
 from stagewise.callbacks.run_state import RunSettings, RunState
 from stagewise.callbacks.trainer_facts import max_steps
-from stagewise.errors import InputError
 from stagewise.influence.groups import Groups
 from stagewise.probes.schedule import DEFAULT_EVERY_N_STEPS, ProbeSchedule
 from stagewise.reporting import tags
@@ -120,7 +119,7 @@ class Board:
         write_text(found, tags.RUN_SUMMARY, run_card(self._summary(run), self._folder, goes_on=True), step)
         if self._settings.probe.draw_matrices and len(steps) >= _FEWEST:
             named = with_plain_names(run)
-            write_overview(found, self._folder, step, run=named)
+            write_overview(found, self._folder, step, named, goes_on=True)
             write_curves(found, named, only_influence=True)
 
     def _summary(self, run: xr.Dataset) -> dict[str, Any]:
@@ -154,20 +153,16 @@ class Board:
             writers(self._trainer, self._faults), tags.RUN_SUMMARY, run_card(summary, self._folder, goes_on=False), step
         )
 
-    def draw(self, step: int) -> None:
+    def draw(self, run: xr.Dataset, step: int) -> None:
         """Draws the finished run: overview, curves and class maps.
 
         Args:
+            run: with its summary.
             step: at which the run ended.
         """
-        found = writers(self._trainer, self._faults)
-        write_overview(found, self._folder, step)
-        if found:
-            try:
-                run = open_run(self._folder, variables=_OF_CURVES)
-            except InputError:  # no readable probe
-                return
-            write_run_pictures(found, with_plain_names(run))
+        found, named = writers(self._trainer, self._faults), with_plain_names(run)
+        write_overview(found, self._folder, step, named)
+        write_run_pictures(found, named)
 
     def _reserved(self) -> int:
         """Counts the tags logged by other callbacks of the run; before an intervention has a plan, a weight a group."""

@@ -28,6 +28,7 @@ from stagewise.probes.lost_samples import kinds_seen, not_finite_rows
 from stagewise.reporting import tags
 from stagewise.reporting.classes_page import classes_page, write_classes_page
 from stagewise.reporting.probe_line import probe_line
+from stagewise.reporting.sample_tables import NEEDED
 from stagewise.reporting.sample_text import write_sample_text
 from stagewise.reporting.summary import build_summary, failures
 from stagewise.reporting.tensorboard import images_due, write_matrices, write_text
@@ -37,6 +38,7 @@ from stagewise.runs.probe_files import STORE_NAME
 from stagewise.runs.samples_file import write_samples
 from stagewise.runs.stability import lost_words
 from stagewise.runs.store import ProbeStore, write_summary
+from stagewise.runs.summary_file import summary_text
 from stagewise.runs.verdict import VARIABLES, Verdict, judge
 from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
 
@@ -225,9 +227,10 @@ class Reporter:
             return
         max_overhead, step = self._settings.schedule.max_overhead, self._trainer.global_step
         warn_of_counts(record, max_overhead)
-        verdict = None
+        run = verdict = None
         with self._faults.contained(PROBE, step):
-            verdict = self._verdict()
+            run = self._run()
+            verdict = self._verdict(run)
         summary = build_summary(
             record,
             config=self._state.watch.config,
@@ -239,7 +242,9 @@ class Reporter:
             findings=self._state.watch.findings,
         )
         with self._faults.contained(PROBE, step):
-            write_summary(self._folder, summary)
+            path = write_summary(self._folder, summary)
+            if run is not None:
+                run.attrs["summary"] = summary_text(path)
         self._log_outcomes(windows)
         with self._faults.contained(LOGGER, step):
             told = writers(self._trainer, self._faults)
@@ -250,11 +255,11 @@ class Reporter:
             # Last, since W&B assigns the latest step to everything logged without one.
             self._board.finish(summary, step)
         with self._faults.contained(LOGGER, step):
-            if record.steps and probe.draw_matrices:
-                self._board.draw(step)
+            if run is not None and probe.draw_matrices:
+                self._board.draw(run, step)
         with self._faults.contained(LOGGER, step):
-            if record.steps:
-                write_sample_text(writers(self._trainer, self._faults), self._folder, step)
+            if run is not None:
+                write_sample_text(writers(self._trainer, self._faults), run, step)
         failed = {kind: count for kind, count in failures(record).items() if count}
         if failed:
             listed = ", ".join(f"{kind} {count}" for kind, count in failed.items())
@@ -271,13 +276,19 @@ class Reporter:
         if record.steps:
             log_values(self._trainer, _outcomes(record, windows), self._trainer.global_step, self._faults)
 
-    def _verdict(self) -> Verdict:
-        record, probe = self._state.record, self._settings.probe
+    def _run(self) -> xr.Dataset | None:
+        """Opens the run that has ended, once for all that is told of it; None without a probe."""
+        if not self._state.record.steps:
+            return None
+        drawn = self._settings.probe.draw_matrices  # the overview shows whatever there is
         try:
-            run = open_run(self._folder, variables=VARIABLES) if record.steps else None
+            return open_run(self._folder, variables=None if drawn else (*VARIABLES, *NEEDED))
         except InputError as error:  # no readable probe; the run still ends normally
             rank_zero_warn(f"stagewise: the verdict is left out: {error}")
-            run = None
+            return None
+
+    def _verdict(self, run: xr.Dataset | None) -> Verdict:
+        record, probe = self._state.record, self._settings.probe
         windows = len(record.windows(min_prominence=probe.min_prominence))
         return judge(
             run, windows=windows, thresholds=probe.thresholds, flags=record.flags, stability=self._state.stability

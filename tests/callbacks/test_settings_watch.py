@@ -37,6 +37,7 @@ SOUND = SGLDConfig(
     num_steps_bw_draws=1,
     batch_size=16,
     drift="plain",
+    engine="sequential",
 )
 FIRST = ProbeSchedule(at_steps=[1])
 CHECKED = ProbeConfig(check_curvature=True)

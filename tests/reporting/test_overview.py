@@ -162,10 +162,11 @@ def test_it_is_a_file_in_the_folder_of_the_run_and_an_image(tmp_path):
             self.images = (*self.images, (tag, image.shape[2], global_step, dataformats))
 
     writer = Writer()
-    path = write_overview([writer], write_full_run(tmp_path), 40)
+    run = open_run(write_full_run(tmp_path))
+    path = write_overview([writer], tmp_path, 40, run)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert writer.images == (("00_overview", 3, 40, "HWC"),)
-    assert write_overview([writer], tmp_path / "nowhere", 40) is None
+    assert write_overview([writer], tmp_path, 40, run[["chains_dropped"]]) is None
 
 
 @pytest.mark.parametrize(

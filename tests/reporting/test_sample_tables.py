@@ -9,7 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 from stagewise.reporting import tags
 from stagewise.reporting.html.blocks import Text, inline
 from stagewise.reporting.html.sample_section import samples_section
-from stagewise.reporting.sample_tables import no_ranking_words, sample_tables, token_unit
+from stagewise.reporting.sample_tables import NEEDED, no_ranking_words, sample_tables, token_unit
 from stagewise.reporting.sample_text import write_sample_text
 from stagewise.runs.open import open_run
 from stagewise.runs.samples_file import samples_dataset, write_samples
@@ -89,15 +89,11 @@ def test_numbers_are_those_of_the_set_as_it_was_given(run):
     assert told
 
 
-def test_tensorboard_gets_the_tables_of_a_run_in_equilibrium_alone(tmp_path, monkeypatch):
-    folder = write_full_run(tmp_path)
+def test_tensorboard_gets_the_tables_of_a_run_in_equilibrium_alone(tmp_path):
+    run = open_run(write_full_run(tmp_path), variables=NEEDED)
     for name, equilibrated in (("no", 0), ("yes", 1)):
-        monkeypatch.setattr(
-            "stagewise.reporting.sample_text.open_run",
-            lambda path, variables, to=equilibrated: settled(open_run(path, variables=variables), to, to, to),
-        )
         with SummaryWriter(str(tmp_path / name)) as writer:
-            write_sample_text([writer], folder, 40)
+            write_sample_text([writer], settled(run, equilibrated, equilibrated, equilibrated), 40)
         read = EventAccumulator(str(tmp_path / name), size_guidance={"tensors": 0}).Reload()
         assert read.Tags()["tensors"] == ([f"{tags.SAMPLES}/text_summary"] if equilibrated else [])
 
