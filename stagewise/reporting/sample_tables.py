@@ -32,6 +32,8 @@ NEEDED = (
 _MOST = 5
 _CONFIDENCE = 0.95
 _INTERVAL = "95 % interval, nats²"
+_UNNAMED = " of the observed set"
+"""What a sample's name ends with if only its number is known."""
 
 Rows = tuple[tuple[str, ...], ...]
 
@@ -150,6 +152,8 @@ def _rows(found: xr.Dataset, numbers: NDArray[np.int64], names: SampleNames, col
                 continue
             value, low, high = (float(chosen[name].values[rank]) for name in ("value", "low", "high"))
             told = [markdown_text(names(int(numbers[place]))) for place in places]
+            if all(it.endswith(_UNNAMED) for it in told):
+                told[:-1] = [it.removesuffix(_UNNAMED) for it in told[:-1]]
             # Numbers first: a narrow page cuts long texts off.
             rows.append((side, f"{value:+.2e}", f"{low:+.2e} to {high:+.2e}", " and ".join(told)))
     return tuple(rows)
