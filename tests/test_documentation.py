@@ -237,7 +237,8 @@ def test_each_flag_stands_in_the_settings_page_with_its_limit():
     found = {row[0].strip("| `"): row for row in rows("docs/settings.md", "flag")}
     assert set(found) == set(FLAG_NAMES)
     for field in fields(Thresholds):
-        name = re.sub("_(max|min)$", "", field.name).replace("slide_chance", "slide")
+        name = re.sub("_(max|min)$", "", field.name)
+        name = {"slide_chance": "slide", "lr_curvature": "unstable"}.get(name, name)
         assert float(re.match(r"[\d.]+", found[name][2])[0]) == field.default, name
     told = re.search(r"\n(`not_finite`.*?) say that chains have", text_of("docs/settings.md"), flags=re.DOTALL)
     assert set(re.findall(r"`(\w+)`", told[1])) == EQUILIBRIUM_FLAGS

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from dataclasses import replace
 
 import lightning.pytorch as pl
@@ -13,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from stagewise import InfluenceCallback, ProbeConfig, ProbeSchedule, SGLDConfig, open_run
+from stagewise.calibration.landscape import Landscape
 from stagewise.calibration.rules import two_digits
 from stagewise.runs.words import about
 
@@ -140,6 +142,21 @@ def test_one_line_tells_of_it_and_probes_reports_and_summary_show_where(tmp_path
     words = f"The step size lr was lowered as the curvature grew: {early:.2g} at first, {late:.2g} from step 30 on"
     assert words in about(run, summary)
     assert run["reference_step"].sel(step=30) == 20
+
+
+def test_time_of_measuring_the_curvature_counts_as_overhead(tmp_path, monkeypatch):
+    measure = Landscape.measure
+
+    def slowly(*given, **named):
+        time.sleep(0.4)
+        return measure(*given, **named)
+
+    monkeypatch.setattr(Landscape, "measure", slowly)
+    run, _ = train(tmp_path, SHORT, probe=replace(SAVED, save_trace=False), max_steps=20)
+    summary = json.loads(run.attrs["summary"])
+    # At steps 10 and 20; the probes themselves are not in it.
+    assert summary["probe_seconds"] - run["seconds"].values.sum() > 0.8
+    assert summary["overhead"] == summary["probe_seconds"] / summary["training_seconds"]
 
 
 def test_numbers_of_steps_given_by_hand_are_kept(tmp_path):
