@@ -38,8 +38,8 @@ def component_table(results: Mapping[str, xr.Dataset], *, part: str = "within") 
         negative = helpful), ``group_bif_se`` (jackknife over chains, nats^2; NaN where unknown or out of equilibrium),
         ``chains`` [component, step] that the error is from, ``moved_weights`` [component], 0 if unknown, and the
         (weight- and data-refined) learning coefficients: ``group_llc``, ``group_llc_se`` [component,
-        group, step], and ``llc``, ``llc_se``, ``llc_localized_share`` [component, step]; NaN if a result has none, or a share far
-        outside of 0 to 1.
+        group, step], and ``llc``, ``llc_se``, ``llc_localized_share`` [component, step]; NaN if a result has none, or
+        a share far outside of 0 to 1.
 
     Raises:
         InputError: no component, unknown part, or incompatible results.
