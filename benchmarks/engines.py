@@ -25,6 +25,7 @@ from statistics import median
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from harness import Row, arguments, device_clock, report, single_thread
 from torch import Tensor, nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
@@ -60,7 +61,7 @@ class LinearNet(nn.Module):
         self.register_buffer("features", (torch.rand(8, 36) > 0.5).float())
 
     def forward(self, ids: Tensor) -> Tensor:
-        """GroupDraws ``[sample, 36]`` of items ``[sample]``."""
+        """Scores ``[sample, 36]`` of items ``[sample]``."""
         return self.second(self.first(self.items[ids]))
 
     def token_losses(self, ids: Tensor) -> Tensor:
@@ -72,7 +73,9 @@ def linear_loss(module: nn.Module, ids: Tensor) -> Tensor:
     return module.token_losses(ids)[:, 0]
 
 
-def language_model(vocab_size: int, hidden_size: int, layers: int, heads: int) -> GPTNeoXForCausalLM:
+def language_model(
+    vocab_size: int, hidden_size: int, layers: int, heads: int, positions: int = 128
+) -> GPTNeoXForCausalLM:
     return GPTNeoXForCausalLM(
         GPTNeoXConfig(
             vocab_size=vocab_size,
@@ -80,7 +83,7 @@ def language_model(vocab_size: int, hidden_size: int, layers: int, heads: int) -
             num_hidden_layers=layers,
             num_attention_heads=heads,
             intermediate_size=4 * hidden_size,
-            max_position_embeddings=128,
+            max_position_embeddings=positions,
             use_cache=False,
         )
     ).eval()
@@ -145,14 +148,20 @@ def cases() -> list[Case]:
     ]
 
 
+def plain_losses(model: nn.Module, ids: Tensor) -> Tensor:
+    """As anyone writes it: logits of all tokens."""
+    logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+    return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+
+
 def floor(case: Case) -> Callable[[], None]:
     """One unit, for one chain and draw."""
     batch, observed = case.ids[: case.config.batch_size], case.ids[: case.num_observed]
     parameters = list(case.module.parameters())
 
     def losses(ids: Tensor) -> Tensor:
-        found = case.loss_fn(case.module, ids)
-        return found[0] if isinstance(found, tuple) else found
+        plain = plain_losses if case.loss_fn is causal_lm_loss else case.loss_fn
+        return plain(case.module, ids)
 
     def run() -> None:
         torch.autograd.grad(losses(batch).mean(), parameters)

@@ -44,12 +44,13 @@ def device_clock() -> float:
 
 
 def arguments(doc: str | None, rounds: int = 7, **more: object) -> argparse.Namespace:
-    """``--rounds`` and ``--json``, and further ``--name=default`` options of the default's type."""
+    """``--rounds`` and ``--json``, and further ``--name=default`` options of the default's type; False makes a flag."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=rounds, help="repetitions; medians are reported")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     for name, default in more.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+        how = {"action": "store_true"} if default is False else {"type": type(default), "default": default}
+        parser.add_argument(f"--{name.replace('_', '-')}", **how)
     return parser.parse_args()
 
 

@@ -1,7 +1,7 @@
 """Wall time of a probe on one process against several that share its chains.
 
     python benchmarks/ranks.py --json ranks.json
-    python benchmarks/ranks.py --tiny 1 --rounds 2      (a small size: does it run?)
+    python benchmarks/ranks.py --tiny --rounds 2        (a small size: does it run?)
 
 A run of the callback under DDP over gloo, one thread for each process, on chains that bound it: a two-layer GPT-NeoX,
 four chains, sequential engine. Ranks train on the same batch, so that every run has the same weights. The time of a
@@ -198,7 +198,7 @@ def main() -> None:
     if run is not None:
         train(SIZES[int(run[0])], Path(run[2]), int(run[1]))
         return
-    options = arguments(__doc__, rounds=5, tiny=0, ranks=2)
+    options = arguments(__doc__, rounds=5, tiny=False, ranks=2)
     single_thread()
     report(measure(1 if options.tiny else 0, options.rounds, options.ranks), options.json)
 

@@ -107,7 +107,7 @@ def take(batch: Batch, index: Tensor | slice) -> Batch:
             if leaf.layout is not torch.strided:
                 rows = torch.arange(len(leaf))[index] if isinstance(index, slice) else index
                 return leaf.index_select(0, rows.to(leaf.device))
-            return leaf[index]
+            return leaf[index if isinstance(index, slice) else index.to(leaf.device)]
         if isinstance(leaf, np.ndarray) and leaf.ndim:
             return leaf[index if isinstance(index, slice) else index.cpu().numpy()]
         return chosen(leaf, index) if is_column(leaf) else leaf

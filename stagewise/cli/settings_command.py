@@ -1,6 +1,7 @@
 """Settings of a command from YAML and by name: the flow that the commands share."""
 
 import logging
+from argparse import SUPPRESS, Action
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -12,6 +13,17 @@ from stagewise.cli.suggestions import unknown_setting
 from stagewise.errors import InputError
 
 T = TypeVar("T")
+
+
+class OfTheCommand(Action):
+    """Flag of a command that is no setting: no file may set it, and it is read from the arguments themselves."""
+
+    def __init__(self, option_strings: Sequence[str], help: str, **_: object) -> None:
+        """Takes no value and leaves nothing behind."""
+        super().__init__(option_strings, dest=SUPPRESS, default=SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, *_: object) -> None:
+        """Changes nothing."""
 
 
 def prepare(arguments: Sequence[str]) -> None:

@@ -7,13 +7,15 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningModule
 
-from stagewise.cli.settings_command import command_parser, read_settings
+from stagewise.cli.settings_command import OfTheCommand, command_parser, read_settings
 from stagewise.files.json_input import read_json
 from stagewise.runs.probe_files import SUMMARY_NAME
 from stagewise.sweep.config import SweepConfig
 from stagewise.sweep.ranks import agreed, joined_ranks
 from stagewise.sweep.results import write_results
-from stagewise.sweep.study import prepare_sweep, run_cells
+from stagewise.sweep.study import dry_run, prepare_sweep, run_cells
+
+_DRY_RUN = "--dry-run"
 
 
 def sweep_parser() -> ArgumentParser:
@@ -38,9 +40,15 @@ def run_sweep(arguments: Sequence[str]) -> Path:
         InputError: checkpoints, corpus or a setting that cannot be used.
         jsonargparse.ArgumentError: the configuration could not be parsed.
     """
-    config = read_settings(SweepConfig, sweep_parser(), arguments, described=["model"])
+    parser = sweep_parser()
+    parser.add_argument(_DRY_RUN, action=OfTheCommand, help="print cost and memory of a cell and stop; writes nothing")
+    config = read_settings(SweepConfig, parser, arguments, described=["model"])
     with joined_ranks() as share:
         sweep = agreed(share, lambda: prepare_sweep(config, share))
+        if _DRY_RUN in arguments:
+            if share.is_first:
+                print(dry_run(sweep))
+            return Path(config.output)
         # Flushed: a sweep is long, and its output often a file.
         run_cells(sweep, partial(print, flush=True), share)
         if share.is_first:

@@ -13,6 +13,7 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from stagewise.batches import Batch
 from stagewise.checks.bounds import shown
 from stagewise.errors import LossContractError, require
+from stagewise.losses.chunked_head import chunked_cross_entropy, hidden_states, plain_head
 
 IGNORED = -100
 """The label of a token without a loss, as in ``transformers`` and ``torch.nn.functional.cross_entropy``."""
@@ -121,6 +122,9 @@ def causal_lm_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     has padding on the left and the model takes positions, these count from the first token of the text, so that padding
     on either side gives the losses of the text alone; models with learned positions that take none (BART's) see it.
 
+    In eval mode logits of a large batch are not held for all tokens at once where the output layer allows it, see
+    :func:`~stagewise.losses.chunked_head.plain_head`; losses then agree up to rounding.
+
     Args:
         model: returns ``.logits`` ``[sample, position, token]``.
         batch: token ids ``[sample, position]``, alone or as the one tensor of a tuple or list; or a mapping with
@@ -156,9 +160,15 @@ def causal_lm_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         cached = False
     if interface.takes_cache:
         inputs["use_cache"] = bool(cached)
+    shift = interface.shift
+    head = None if interface.virtual_tokens else plain_head(model, labels.numel())
+    hidden = None if head is None else hidden_states(model, head, inputs)
+    if head is not None and hidden is not None and hidden.shape[:2] == labels.shape:
+        targets = _targets(labels, padding, shift)
+        losses = chunked_cross_entropy(hidden.flatten(0, 1), head.weight, targets.flatten(), ignored=IGNORED)
+        return _placed(losses, targets, shift)
     output = model(**inputs)
     logits = output[0] if isinstance(output, tuple) else output.logits
-    shift = interface.shift
     if interface.virtual_tokens and logits.dim() == 3 and logits.shape[1] > labels.shape[1]:
         # The last virtual token predicts the first one of the text.
         logits, shift = logits[:, logits.shape[1] - labels.shape[1] - 1 : -1], 0
@@ -168,15 +178,26 @@ def causal_lm_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
             f"{list(labels.shape)}; expected [sample, position, token], one position for each label; give a "
             "loss_fn(module, batch) of your own"
         )
+    targets = _targets(labels, padding, shift)
+    losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none", ignore_index=IGNORED)
+    return _placed(losses, targets, shift)
+
+
+def _targets(labels: Tensor, padding: Tensor | None, shift: int) -> Tensor:
+    """Returns ``[sample, position]``: the token that each position predicts, or -100."""
     if padding is not None:
         labels = labels.masked_fill(padding == 0, IGNORED)
     # Shifting the targets, not the logits, saves a copy of the logits.
     targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED) if shift else labels
     if padding is not None and shift:
         targets = targets.masked_fill(padding == 0, IGNORED)
-    losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none", ignore_index=IGNORED)
+    return targets
+
+
+def _placed(losses: Tensor, targets: Tensor, shift: int) -> tuple[Tensor, Tensor]:
+    """Returns losses and mask ``[sample, position]``, without the last position where targets are shifted."""
     kept = slice(None, -1) if shift else slice(None)
-    return losses.view(labels.shape)[:, kept], (targets != IGNORED)[:, kept]
+    return losses.view(targets.shape)[:, kept], (targets != IGNORED)[:, kept]
 
 
 def _fields(batch: Batch) -> Mapping[str, Any]:

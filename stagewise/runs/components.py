@@ -11,6 +11,7 @@ import xarray as xr
 from stagewise.errors import InputError, require
 from stagewise.files.writing import whole_file
 from stagewise.influence.chain_counts import chain_counts, equilibrated_probes
+from stagewise.influence.llc import readable_share
 from stagewise.influence.sign import SIGN, UNITS
 
 _AXES = ("component", "group", "group_j", "step")
@@ -37,7 +38,8 @@ def component_table(results: Mapping[str, xr.Dataset], *, part: str = "within") 
         negative = helpful), ``group_bif_se`` (jackknife over chains, nats^2; NaN where unknown or out of equilibrium),
         ``chains`` [component, step] that the error is from, ``moved_weights`` [component], 0 if unknown, and the
         (weight- and data-refined) learning coefficients: ``group_llc``, ``group_llc_se`` [component,
-        group, step], and ``llc``, ``llc_se``, ``llc_localized_share`` [component, step]; NaN if a result has none.
+        group, step], and ``llc``, ``llc_se``, ``llc_localized_share`` [component, step]; NaN if a result has none, or
+        a share far outside of 0 to 1.
 
     Raises:
         InputError: no component, unknown part, or incompatible results.
@@ -79,7 +81,9 @@ def component_table(results: Mapping[str, xr.Dataset], *, part: str = "within") 
     for variable in COEFFICIENTS:
         axes = ("component", "group", "step") if variable.startswith("group") else ("component", "step")
         rows = xr.concat([run[variable] for run in runs.values()], dim=names.rename("component"))
-        table[variable] = (axes, rows.transpose(*axes).values, {"units": "1"})
+        values = rows.transpose(*axes).values
+        shown = readable_share(values) if variable == "llc_localized_share" else values
+        table[variable] = (axes, shown, {"units": "1"})
     for name in ("group_bif", "group_bif_se"):
         table[name].attrs = {"sign": SIGN, "units": UNITS}
     return table

@@ -1,18 +1,28 @@
 """Heat of minibatch noise in a chain, in the direction of the losses' gradient."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from stagewise.sampling.double_blocks import double_block
 from stagewise.sampling.preconditioners.diagonal import Preconditioner
 
 NUM_GRADIENTS = 8
 """Number of gradient estimates for the heat: its relative error is then sqrt(2 / 7)."""
 
 
+def _dot(left: Tensor, right: Tensor) -> Tensor:
+    """Sums products over the last axis, in float64."""
+    size = max(1, double_block(left.device) // len(left))
+    parts = zip(left.split(size, dim=-1), right.split(size, dim=-1), strict=True)
+    sums = [(one.double() * other.double()).sum(dim=-1) for one, other in parts]
+    return sums[0] if len(sums) == 1 else torch.stack(sums).sum(dim=0)
+
+
 def minibatch_heat(
-    gradients: Sequence[Tensor],
+    gradients: Iterable[Tensor],
     direction: Tensor,
     *,
     lr: float,
@@ -28,6 +38,7 @@ def minibatch_heat(
 
     Args:
         gradients: two or more independent estimates ``[chain, weight]`` at the same weights, nats per weight.
+            Taken one by one, so that a generator holds one of them at a time.
         direction: u ``[chain, weight]``, of any length: gradient of the observed losses.
         lr: step size.
         nbeta: of the target.
@@ -38,8 +49,9 @@ def minibatch_heat(
         ``[chain]``, pure numbers; zero for a zero direction.
     """
     scaled = direction if preconditioner is None else preconditioner.times(direction)
-    along = torch.stack([(gradient.double() * scaled.double()).sum(dim=-1) for gradient in gradients])
-    length = (direction.double() * scaled.double()).sum(dim=-1)
+    # `map` holds none of them while the next is made.
+    along = torch.stack(list(map(partial(_dot, scaled), gradients)))
+    length = _dot(direction, scaled)
     if total is not None:
         *parts, length = total(torch.stack([*along, length]))
         along = torch.stack(parts)

@@ -39,6 +39,7 @@ class HessianProducts:
         self._chunks = chunks(batch, chunk_size)
         # The graph of a single chunk is kept between products; with several, memory is that of one chunk.
         self._kept = self._slopes(self._chunks[0]) if len(self._chunks) == 1 else None
+        self._batches = True
 
     def _slopes(self, chunk: Batch) -> tuple[list[Tensor], int]:
         """Returns the gradient of the summed losses of a chunk by leaf, with its graph, and the number of losses."""
@@ -62,8 +63,28 @@ class HessianProducts:
         Raises:
             FloatingPointError: the product is not finite.
         """
-        parts = self._weights.spread(vector)
-        total, count = torch.zeros_like(vector), 0
+        return self._products(vector.unsqueeze(0), together=False)[0]
+
+    def of_rows(self, vectors: Tensor) -> Tensor:
+        """H v of each row ``[row, weight]``, all in one double backward pass where torch can batch the module's.
+
+        Memory of a pass is multiplied by the rows. Rounding may differ from that of single products.
+
+        Raises:
+            FloatingPointError: a product is not finite.
+        """
+        if self._batches and len(vectors) > 1:
+            try:
+                return self._products(vectors, together=True)
+            except RuntimeError:  # an operation that cannot be batched, or too much memory
+                self._batches = False
+        return torch.stack([self(vector) for vector in vectors])
+
+    def _products(self, vectors: Tensor, *, together: bool) -> Tensor:
+        """Returns ``[row, weight]``; a single row where they are not taken together."""
+        spread = [self._weights.spread(vector) for vector in vectors]
+        parts = [torch.stack(rows) for rows in zip(*spread, strict=True)] if together else spread[0]
+        total, count = torch.zeros_like(vectors), 0
         for chunk in self._chunks:
             slopes, num_losses = self._slopes(chunk) if self._kept is None else self._kept
             count += num_losses
@@ -76,11 +97,13 @@ class HessianProducts:
                 outputs,
                 self._leaves,
                 directions,
-                retain_graph=self._kept is not None,
+                retain_graph=self._kept is not None or together,
+                is_grads_batched=together,
                 allow_unused=True,
                 materialize_grads=True,
             )
-            total += self._weights.flat(found)
+            for row, product in enumerate(total):
+                product += self._weights.flat([part[row] for part in found] if together else found)
         if not torch.isfinite(total).all():
             raise FloatingPointError("a Hessian-vector product was not finite")
         return total / count

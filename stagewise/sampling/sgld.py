@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain as following
 
 import numpy as np
 import torch
@@ -125,6 +126,10 @@ class Walk:
     failed: dict[int, str]
 
 
+_DRAWS_ON_DEVICE = 16
+"""Draws whose records stay on a GPU until they are copied at once: each copy waits for the device."""
+
+
 class Recorder:
     """Recorder of the losses of each draw."""
 
@@ -145,31 +150,74 @@ class Recorder:
         self._on_draw = on_draw
         values = anchor.values
         shape = values.shape if reduce is None else values.shape[:1]
-        self.loss = torch.empty((num_chains, num_draws, *shape), dtype=torch.float32)
         self._reduce = reduce
+        self._block = num_draws_on(values.device)
+        self.distance = torch.empty((num_chains, num_draws), dtype=torch.float32)
+        self.loss = torch.empty((num_chains, num_draws, *shape), dtype=torch.float32)
         self.reduced: Tensor | None = None
+        self._kept = [self.distance, self.loss]
         if reduce is not None:
             self.reduced = torch.empty((num_chains, num_draws, *reduce(values).shape), dtype=torch.float64)
+            self._kept.append(self.reduced)
+        # A block of each on the device, and the sums that tell how far losses rose.
+        self._waiting = [
+            torch.empty((num_chains, self._block, *record.shape[2:]), dtype=record.dtype, device=values.device)
+            for record in self._kept
+        ]
+        self._sums = torch.empty((num_chains, self._block), dtype=torch.float64, device=values.device)
+        self._draws: list[int] = []
         self._num_losses = float(anchor.mask.sum())
         self._anchor_loss = float(anchor.mean())
 
-    def add(self, draw: int, values: Tensor) -> list[float]:
-        """Records ``[chain, sample(, token)]``.
+    @property
+    def num_waiting(self) -> int:
+        """Draws that were added and not yet taken."""
+        return len(self._draws)
 
-        Returns:
-            Rise ``[chain]`` of the mean loss over that at w*, nats; not finite if a loss is not.
-        """
+    @property
+    def is_full(self) -> bool:
+        """True if the next draw needs those before it to be taken."""
+        return self.num_waiting == self._block
+
+    def add(self, draw: int, values: Tensor, distance: Tensor) -> None:
+        """Records ``[chain, sample(, token)]`` and distances ``[chain]`` from w*, without a wait for the device."""
         if self._on_draw is not None:
             for number, chain in zip(self._numbers, values, strict=True):
                 self._on_draw(number, chain)
-        if self._reduce is not None and self.reduced is not None:
-            for row, chain in zip(self.reduced, values, strict=True):
-                row[draw] = self._reduce(chain)
+        place = len(self._draws)
+        self._draws.append(draw)
+        distances, losses, *reduced = (waiting[:, place] for waiting in self._waiting)
+        distances.copy_(distance)
+        if self._reduce is not None:
+            for row, chain in zip(reduced[0], values, strict=True):
+                row.copy_(self._reduce(chain))
             values = values if values.dim() == 2 else values.sum(dim=2)
-        recorded = self.loss[:, draw]
-        recorded.copy_(values)
-        sums = recorded.flatten(1).sum(dim=1, dtype=torch.float64).tolist()
-        return [total / self._num_losses - self._anchor_loss for total in sums]
+        losses.copy_(values)
+        self._sums[:, place] = losses.flatten(1).sum(dim=1, dtype=torch.float64)
+
+    def take(self) -> list[tuple[int, list[float]]]:
+        """Copies the draws since the last call from the device, all at once.
+
+        Returns:
+            Number of each draw, and the rise ``[chain]`` of its mean loss over that at w*, nats; not finite if a loss
+            is not.
+        """
+        draws, count = self._draws, len(self._draws)
+        self._draws = []
+        if not draws:
+            return []
+        for record, waiting in zip(self._kept, self._waiting, strict=True):
+            record[:, draws[0] : draws[0] + count] = waiting[:, :count]
+        sums = self._sums[:, :count].T.tolist()
+        return [
+            (draw, [total / self._num_losses - self._anchor_loss for total in chains])
+            for draw, chains in zip(draws, sums, strict=True)
+        ]
+
+
+def num_draws_on(device: torch.device) -> int:
+    """Returns the number of draws that are recorded before they are looked at: one on a CPU, where nothing waits."""
+    return 1 if device.type == "cpu" else _DRAWS_ON_DEVICE
 
 
 def walk(
@@ -206,7 +254,6 @@ def walk(
     posterior = config.posterior
     averaged = config.integrator is Integrator.leimkuhler_matthews
     _start_(engine, streams, config, fixed)
-    distance = torch.empty((num_chains, config.num_draws), dtype=torch.float32)
     norms = engine.state.new_zeros(config.num_steps, num_chains)
     rms_settings = config.preconditioner if isinstance(config.preconditioner, RMSprop) else None
     adapting = None if rms_settings is None else RunningRMSprop(rms_settings, engine.state)
@@ -238,26 +285,37 @@ def walk(
             preconditioner=preconditioner,
         )
         engine.moved()
+        del gradient  # room for the next
         draw, between = divmod(index - burnin, spacing)
         records = not burning_in and between == spacing - 1
         if not (records or index == burnin - 1):
             continue
-        _note_failed_gradients(norms, checked, index + 1, config.num_steps, failed)
-        checked = index + 1
-        if records and len(failed) < num_chains:
-            rise = recorder.add(draw, engine.losses())
+        if recorder.num_waiting == 0:
+            _note_failed_gradients(norms, checked, index + 1, config.num_steps, failed)
+            checked = index + 1
+            if len(failed) == num_chains:
+                break
+        if records:
+            recorder.add(draw, engine.losses(), norm(engine.state - engine.anchor))
+        if not (recorder.is_full or index == config.num_steps - 1):
+            continue
+        host = norms if checked == index + 1 else norms.cpu()
+        for taken, rise in recorder.take():
+            # Up to this draw, so that the first failure of a chain is the one that is told.
+            end = burnin + (taken + 1) * spacing
+            _note_failed_gradients(host, checked, end, config.num_steps, failed)
+            checked = max(checked, end)
             for chain, nats in enumerate(rise):
                 if not -math.inf < nats <= config.max_loss_rise:
                     why = f"mean loss rose by {nats:.3g} nats (limit {config.max_loss_rise:g})"
-                    failed.setdefault(chain, f"{why} at draw {draw} of {config.num_draws}")
-            distance[:, draw] = norm(engine.state - engine.anchor)
+                    failed.setdefault(chain, f"{why} at draw {taken} of {config.num_draws}")
         if len(failed) == num_chains:
             break
     rms = norms.double().square().mean(dim=0).div(num_weights).sqrt()
     return Walk(
         loss=recorder.loss.numpy(),
         reduced=None if recorder.reduced is None else recorder.reduced.numpy(),
-        distance=distance.numpy(),
+        distance=recorder.distance.numpy(),
         gradient_rms=rms.cpu().numpy() if evaluates else np.full(num_chains, math.nan),
         minibatch_noise=excess.double().cpu().numpy(),
         failed=failed,
@@ -282,7 +340,9 @@ def _start_(engine: Engine, streams: Streams, config: ResolvedSGLD, fixed: Preco
         start = streams.noise()
         averaged = config.integrator is Integrator.leimkuhler_matthews
         if averaged and share < 1 and (whitened or config.preconditioner is None):
-            start = start * math.sqrt(1 - share) + streams.upcoming() * math.sqrt(share)
+            # A copy first: the upcoming noise may overwrite the start.
+            start = start * math.sqrt(1 - share)
+            start += streams.upcoming() * math.sqrt(share)
         if whitened and fixed is not None:
             engine.state.add_(fixed.root_times(start))
         else:
@@ -292,7 +352,7 @@ def _start_(engine: Engine, streams: Streams, config: ResolvedSGLD, fixed: Preco
 
 def _note_failed_gradients(norms: Tensor, start: int, end: int, num_steps: int, failed: dict[int, str]) -> None:
     """Checks for gradients that were not finite since the last check: on a GPU each check waits for the device."""
-    if math.isfinite(float(norms[start:end].sum())):
+    if start >= end or math.isfinite(float(norms[start:end].sum())):
         return
     bad = ~torch.isfinite(norms[start:end])
     for chain in bad.any(dim=0).nonzero().flatten().tolist():
@@ -313,8 +373,9 @@ def _minibatch_noise(
     minibatches = [streams.minibatches() for _ in range(NUM_GRADIENTS - 1)]
     if minibatches[0].rows is None:
         return gradient.new_zeros(len(gradient))
-    gradients = [gradient, *(estimate(rows) for rows in minibatches)]
     direction = engine.observed_gradient()
+    # One at a time: eight copies of the weights would be the largest that a probe holds.
+    gradients = following([gradient], (estimate(rows) for rows in minibatches))
     return minibatch_heat(
         gradients, direction, lr=config.lr, nbeta=config.nbeta, preconditioner=preconditioner, total=total
     )

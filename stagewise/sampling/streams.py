@@ -11,6 +11,9 @@ from stagewise.sampling.config import Integrator, SGLDConfig, Start
 
 _NOISE, _BATCHES, _PARTITION, _ROWS = 0, 1, 2, 3
 
+_BATCHES_AHEAD = 64
+"""Steps whose minibatches are moved to a GPU at once: each move waits for the device."""
+
 _BLOCK_STEPS = 16
 _BLOCK_NUMBERS = 2**20
 """Steps for which noise is drawn at once, and the largest block in numbers: small models are bound by dispatch. Draws
@@ -57,7 +60,8 @@ class Minibatches(NamedTuple):
     """One minibatch for each chain.
 
     Attributes:
-        rows: samples of the sampling set ``[chain, sample]``, on the CPU; None if each is the whole set.
+        rows: samples of the sampling set ``[chain, sample]``, on the weights' device; None if each is the
+            whole set.
         numbers: ``[chain]``, their positions in the partition; None if drawn at random.
     """
 
@@ -107,13 +111,15 @@ class Streams:
         self._noise, self._batches = zip(*streams, strict=True)
         averaged = config.integrator is Integrator.leimkuhler_matthews
         self._left = config.num_steps + int(averaged) + int(config.start is Start.gaussian)
-        self._position = self._block_steps = min(_BLOCK_STEPS, max(1, _BLOCK_NUMBERS // len(like)))
+        self._position = self._block_steps = num_noises_ahead(len(like))
         self._block = like.new_empty(len(streams), self._block_steps, len(like))
         self._kept = like.new_empty(len(streams), len(like)) if averaged else None
         self._last: Tensor | None = None
         self._num_sampling = num_sampling
         self._batch_size = config.batch_size
         self._choices = choices
+        self._device = like.device
+        self._ahead: list[Minibatches] = []
 
     def noise(self) -> Tensor:
         """Returns the next standard normal noise ``[chain, weight]``; overwritten later."""
@@ -145,9 +151,31 @@ class Streams:
         """Returns the next minibatches."""
         if self._batch_size >= self._num_sampling:
             return Minibatches(None)
+        if not self._ahead:
+            self._ahead = self._next_minibatches(num_steps_ahead(self._device))[::-1]
+        return self._ahead.pop()
+
+    def _next_minibatches(self, num_steps: int) -> list[Minibatches]:
+        """Draws those of some steps on the CPU, one step after the other, and moves them to the device together."""
         if self._choices is not None:
             number = len(self._choices)
-            numbers = torch.cat([torch.randint(number, (1,), generator=generator) for generator in self._batches])
-            return Minibatches(self._choices[numbers], numbers)
-        permutations = [torch.randperm(self._num_sampling, generator=generator) for generator in self._batches]
-        return Minibatches(torch.stack([order[: self._batch_size] for order in permutations]))
+            drawn = [[torch.randint(number, (1,), generator=own) for own in self._batches] for _ in range(num_steps)]
+            numbers = torch.stack([torch.cat(step) for step in drawn])
+            chosen = self._choices[numbers].to(self._device)
+            return [Minibatches(*step) for step in zip(chosen, numbers.to(self._device), strict=True)]
+        orders = [
+            [torch.randperm(self._num_sampling, generator=own)[: self._batch_size] for own in self._batches]
+            for _ in range(num_steps)
+        ]
+        rows = torch.stack([torch.stack(step) for step in orders]).to(self._device)
+        return [Minibatches(step) for step in rows]
+
+
+def num_steps_ahead(device: torch.device) -> int:
+    """Returns the number of steps whose minibatches are drawn at once: one on a CPU, where nothing waits."""
+    return 1 if device.type == "cpu" else _BATCHES_AHEAD
+
+
+def num_noises_ahead(num_weights: int) -> int:
+    """Returns the number of steps whose noise is drawn at once: one for a large model."""
+    return min(_BLOCK_STEPS, max(1, _BLOCK_NUMBERS // num_weights))

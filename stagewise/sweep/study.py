@@ -21,7 +21,7 @@ from stagewise.sweep.circuits import Key, circuits_key, read_circuits
 from stagewise.sweep.components import expand, needs_model
 from stagewise.sweep.config import SweepConfig
 from stagewise.sweep.data import check_context, data_hash, decoded, first_token, load_tokenizer, sweep_data
-from stagewise.sweep.estimate import describe_cost, estimate
+from stagewise.sweep.estimate import describe_cost, describe_memory, estimate
 from stagewise.sweep.find_checkpoints import check_limits, check_tokens, find_checkpoints
 from stagewise.sweep.identities import check_same_checkpoints, note_checkpoints
 from stagewise.sweep.measure import Task, compute, device_of, make_prober, measure_cells
@@ -199,6 +199,25 @@ def run_cells(sweep: Sweep, progress: Progress = print, share: ChainShare = ALON
                 report(words)
     finally:
         torch.set_num_threads(threads)
+
+
+def dry_run(sweep: Sweep) -> str:
+    """Returns cost and memory of the cells in words; the first checkpoint is loaded, and nothing is written.
+
+    Args:
+        sweep: that was found fit to run.
+
+    Raises:
+        InputError: a checkpoint that cannot be loaded or measured.
+    """
+    config = sweep.config
+    with torch.random.fork_rng():
+        module = sweep.source.load(sweep.steps[0]).to(device_of(config))
+        prober = make_prober(config, sweep.data, module, sweep.components[0])
+        cost = estimate(config, sweep.data, module)
+        words = describe_cost(cost, len(sweep.steps) * len(sweep.components), config)
+        memory = describe_memory(config, sweep.data, module)
+    return f"{words}\n{memory}; draws and products need {prober.memory_gib:.2g} GiB of the machine's own"
 
 
 def _silent(_: str) -> None:

@@ -1,6 +1,7 @@
 """``stagewise sweep`` from the command line."""
 
 import json
+import re
 from pathlib import Path
 
 import huggingface_hub
@@ -62,6 +63,23 @@ def test_a_sweep_is_computed_written_and_read_by_detect(folder, tmp_path, capsys
     }
     assert main(["detect", str(output)]) == 0
     assert "3 probes, steps 2 to 128." in capsys.readouterr().out
+
+
+def test_a_dry_run_tells_cost_and_memory_and_writes_nothing(folder, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert main([*arguments(folder, output), "--dry-run"]) == 0
+    words = capsys.readouterr().out
+    assert "FLOPs a cell" in words
+    assert re.search(r"The chains need \S+ GiB of cpu at their peak.*\(module .*, weights .*, gradient .*\)", words)
+    assert not output.exists()
+
+
+def test_a_file_cannot_ask_for_a_dry_run(folder, tmp_path, capsys):
+    path = tmp_path / "dry.yaml"
+    path.write_text("dry_run: true\n")
+    assert main([*arguments(folder, tmp_path / "out"), "-c", str(path)]) == 2
+    assert "dry_run" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_steps_are_chosen_and_settings_overridden_by_name(folder, tmp_path):

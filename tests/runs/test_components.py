@@ -9,6 +9,7 @@ from torch import nn
 
 from stagewise.errors import InputError
 from stagewise.influence.chain_counts import chain_counts, interval_factor
+from stagewise.influence.llc import readable_share
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.prober import Prober
 from stagewise.runs.components import COEFFICIENTS, component_table, leading_component, write_component_csv
@@ -101,6 +102,8 @@ def test_probes_alone_make_a_table_of_one_step_and_runs_on_disk_of_several(tmp_p
     llc = [
         float(probes["row1"][name].isel(group=0) if "group" in name else probes["row1"][name]) for name in COEFFICIENTS
     ]
+    assert COEFFICIENTS[-1] == "llc_localized_share"
+    llc[-1] = float(readable_share(llc[-1]))  # here far outside of 0 to 1: shown as none
     own = single.sel(component="row1", group="few").isel(step=0)
     np.testing.assert_array_equal([float(own[name]) for name in COEFFICIENTS], llc)
     assert float(own["llc"]) != float(single["llc"].sel(component="row0").item())

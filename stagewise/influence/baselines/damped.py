@@ -24,16 +24,19 @@ from stagewise.sampling.weights import FlatWeights
 
 Array = NDArray[np.float64]
 
+_AT_ONCE = 32
+"""Columns of a Hessian that are taken in one double backward pass."""
+
 
 def dense_hessian(product: HessianProducts, like: Tensor) -> Array:
-    """Returns the Hessian ``[weight, weight]``, symmetrized, from one product for each weight.
+    """Returns the Hessian ``[weight, weight]``, symmetrized, from a product for each weight, several at once.
 
     Args:
         product: v -> H v.
         like: ``[weight]``, for size, type and device.
     """
-    columns = [product(column).double().cpu().numpy() for column in torch.eye(len(like)).to(like)]
-    matrix = np.stack(columns)
+    columns = torch.eye(len(like)).to(like).split(_AT_ONCE)
+    matrix = np.concatenate([product.of_rows(some).double().cpu().numpy() for some in columns])
     return (matrix + matrix.T) / 2
 
 

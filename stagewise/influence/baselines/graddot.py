@@ -12,6 +12,7 @@ from stagewise.influence.baselines.folds import assign_folds, pairs_between
 from stagewise.influence.baselines.gradients import group_gradients, sharded_gradients
 from stagewise.influence.groups import Groups
 from stagewise.isolation import untouched, with_weights
+from stagewise.sampling.double_blocks import double_block
 from stagewise.sampling.selection import Entries, moved_entries, trainable
 from stagewise.sampling.sharded_weights import ShardedWeights
 from stagewise.sampling.sharding import Sharding
@@ -25,9 +26,6 @@ UNITS = "nats^2 per squared weight"
 
 VECTORS = 2
 """Gradients that are held for each group: the sum over the folds so far, and that of one fold."""
-
-_CAST = 2**22
-"""Entries of a gradient that are taken into double precision at once."""
 
 
 def gradient_dot(
@@ -193,8 +191,8 @@ def _between_folds(
 
 
 def _products(left: Tensor, right: Tensor) -> NDArray[np.float64]:
-    """Returns ``[row, row]`` dot products in double precision, a stretch at a time."""
-    size = max(1, _CAST // len(left))
+    """Returns ``[row, row]`` dot products in double precision, block by block."""
+    size = max(1, double_block(left.device) // len(left))
     total = torch.zeros(len(left), len(right), dtype=torch.float64, device=left.device)
     for start in range(0, left.shape[1], size):
         columns = slice(start, start + size)

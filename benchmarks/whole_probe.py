@@ -1,0 +1,161 @@
+"""What a probe costs beside its draws: a whole probe over its draws alone.
+
+    python benchmarks/whole_probe.py --json whole_probe.json
+    python benchmarks/whole_probe.py --only demo --device cuda
+
+A probe as a run makes it: chains (plain drift, no burn-in), heat of minibatches, gradient dot product, TracIn,
+diagnostics and influence of eleven classes of tokens, random, in shares that such classes have. The draws are timed
+within it, by the passes over the observed set: each chain from its first record to the last but one.
+Process CPU time on one thread, and on a GPU wall-clock time. Each round is a probe of the same prober. Where ``auto``
+chooses the engine, a first probe is reported for itself.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from time import process_time
+
+import torch
+from engines import language_model
+from harness import Row, arguments, device_clock, report, single_thread
+from torch import Tensor, nn
+
+from stagewise import ProbeConfig, SGLDConfig
+from stagewise.losses.causal_lm import causal_lm_loss
+from stagewise.probes.prober import Prober
+from stagewise.sampling.config import Drift, EngineName
+from stagewise.sampling.data import ProbeData
+
+SHARES = (0.4, 0.05, 0.2, 0.03, 0.04, 0.1, 0.02, 0.02, 0.1, 0.03, 0.2)
+"""Of all tokens, for each class."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A language model, its data and its chains.
+
+    Attributes:
+        name: of the row.
+        model: makes the model.
+        vocab: tokens of the vocabulary.
+        length: tokens of a row.
+        observed: rows that are recorded.
+        sampling: rows that minibatches are drawn from.
+        config: the sampler.
+    """
+
+    name: str
+    model: Callable[[], nn.Module]
+    vocab: int
+    length: int
+    observed: int
+    sampling: int
+    config: SGLDConfig
+
+
+SETTINGS = SGLDConfig(
+    lr=1e-5,
+    nbeta=30,
+    localization=300,
+    num_chains=4,
+    num_burnin_steps=0,
+    num_steps_bw_draws=1,
+    drift=Drift.plain,
+)
+CASES = (
+    Case(
+        "demo-size, batch 16 x 32, 64 observed, 4 chains x 20 draws",
+        lambda: language_model(512, 64, 2, 4),
+        512,
+        32,
+        64,
+        256,
+        replace(SETTINGS, num_draws=20, batch_size=16),
+    ),
+    Case(
+        "Pythia-14m shape, batch 4 x 64, 8 observed, 4 chains x 100 draws",
+        lambda: language_model(50304, 128, 6, 4),
+        50304,
+        64,
+        8,
+        64,
+        replace(SETTINGS, num_draws=100, batch_size=4, engine=EngineName.sequential),
+    ),
+)
+
+
+class Timed:
+    """A loss that notes when the observed set was recorded."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.records: list[float] = []
+        self._clock = clock
+
+    def __call__(self, model: nn.Module, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """The losses of a causal language model."""
+        found = causal_lm_loss(model, batch)
+        if not torch.is_grad_enabled():
+            self.records.append(self._clock())
+        return found
+
+    def draws(self, num_chains: int, num_draws: int) -> float | None:
+        """Seconds of all draws of the last probe; None where a graph was replayed instead of this loss."""
+        mine = self.records[-num_chains * num_draws :]
+        if len(mine) < num_chains * num_draws:
+            return None
+        chains = [mine[start : start + num_draws] for start in range(0, len(mine), num_draws)]
+        # Heat is measured before the last draw.
+        return sum(chain[-2] - chain[0] for chain in chains) * num_draws / (num_draws - 2)
+
+
+def rows_of(case: Case, device: torch.device, rounds: int, num_draws: int) -> Iterator[Row]:
+    """The first probe, and later ones."""
+    clock = process_time if device.type == "cpu" else device_clock
+    config = replace(case.config, num_draws=num_draws or case.config.num_draws)
+    torch.manual_seed(0)
+    model = case.model().to(device)
+    ids = torch.randint(case.vocab, (case.sampling, case.length), generator=torch.Generator().manual_seed(1)).to(device)
+    classes = {
+        f"class {number}": torch.rand(case.observed, case.length - 1, generator=torch.Generator().manual_seed(number))
+        < share
+        for number, share in enumerate(SHARES)
+    }
+    loss = Timed(clock)
+    start = clock()
+    prober = Prober(model, loss, ProbeData(ids[: case.observed], ids, classes), sgld=config, config=ProbeConfig())
+    seconds, draws = [], []
+    chooses = config.engine is EngineName.auto
+    for number in range(rounds + int(chooses)):
+        loss.records.clear()
+        prober.probe(model, number + 1, lr_sum=0.1 * (number + 1))
+        seconds.append(clock() - start)
+        draws.append(loss.draws(config.num_chains, config.num_draws))
+        start = clock()
+    engine = f"stagewise {prober.engine}"
+    if chooses:
+        yield Row(case.name, engine, "first probe, with the choice of the engine", None, 1, seconds.pop(0), "s")
+        draws.pop(0)
+    yield Row.of(case.name, engine, "a probe", seconds)
+    apart = [(whole, found) for whole, found in zip(seconds, draws, strict=True) if found is not None]
+    if apart:
+        wholes, found = zip(*apart, strict=True)
+        yield Row.of(case.name, engine, "whole probe / its draws", wholes, floor=found)
+        each = [alone / config.num_chains / config.num_draws for alone in found]
+        yield Row.of(case.name, engine, "a draw", each)
+
+
+def main() -> None:
+    options = arguments(__doc__, rounds=3, device="cpu", only="", draws=0)
+    single_thread()
+    warnings.simplefilter("ignore")
+    logging.getLogger("stagewise").setLevel(logging.ERROR)
+    rows = []
+    for case in CASES:
+        if options.only in case.name:
+            rows += rows_of(case, torch.device(options.device), options.rounds, options.draws)
+    report(rows, options.json)
+
+
+if __name__ == "__main__":
+    main()

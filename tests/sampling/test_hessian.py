@@ -1,0 +1,102 @@
+"""Products with the Hessian, one by one and several at once."""
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, hessian
+
+from stagewise.isolation import with_weights
+from stagewise.losses.causal_lm import causal_lm_loss
+from stagewise.losses.contract import evaluate
+from stagewise.sampling.hessian import HessianProducts
+from stagewise.sampling.weights import FlatWeights
+from tests.lm_families import tiny_gpt2
+
+GENERATOR = torch.Generator().manual_seed(0)
+X = torch.randn(6, 3, generator=GENERATOR, dtype=torch.float64)
+
+
+class Cubed(torch.autograd.Function):
+    """x^3, by Python that no vmap can follow."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, slope):
+        (x,) = ctx.saved_tensors
+        return Squared3.apply(x) * slope
+
+
+class Squared3(torch.autograd.Function):
+    """3 x^2, likewise."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return 3 * x**2
+
+    @staticmethod
+    def backward(ctx, slope):
+        (x,) = ctx.saved_tensors
+        assert float(slope.abs().sum()) >= 0  # data-dependent: refused within vmap
+        return 6 * x * slope
+
+
+def power(module, batch):
+    return Cubed.apply(module(batch)).sum(1)
+
+
+def smooth(module, batch):
+    return torch.tanh(module(batch)).pow(2).sum(1)
+
+
+def products(module, loss_fn, batch, vectors, chunk_size=None):
+    """Several at once, and one by one."""
+    weights = FlatWeights(module)
+    found = []
+
+    def run():
+        product = HessianProducts(weights, lambda part: evaluate(loss_fn, module, part), batch, chunk_size)
+        found.append(product.of_rows(vectors))
+        found.append(torch.stack([product(vector) for vector in vectors]))
+
+    with torch.enable_grad():
+        with_weights(module, weights.leaves, run)
+    return found
+
+
+@pytest.mark.parametrize("chunk_size", [None, 4])
+@pytest.mark.parametrize("loss_fn", [smooth, power])
+def test_rows_are_those_of_the_hessian_whether_or_not_torch_can_batch_them(loss_fn, chunk_size):
+    torch.manual_seed(0)
+    module = nn.Linear(3, 2).double()
+    flat = torch.cat([value.detach().flatten() for value in module.parameters()])
+
+    def mean(vector):
+        weight, bias = vector[:6].view(2, 3), vector[6:]
+        out = functional_call(module, {"weight": weight, "bias": bias}, X)
+        return ((out**3) if loss_fn is power else torch.tanh(out) ** 2).sum() / len(X)
+
+    want = hessian(mean)(flat)
+    for got in products(module, loss_fn, X, torch.eye(8, dtype=torch.float64), chunk_size):
+        torch.testing.assert_close(got, want)
+
+
+def test_rows_of_a_language_model_are_its_single_products():
+    module = tiny_gpt2()
+    ids = torch.randint(8, (3, 6), generator=GENERATOR)
+    vectors = torch.randn(3, sum(value.numel() for value in module.parameters()), generator=GENERATOR)
+    several, single = products(module, causal_lm_loss, ids, vectors)
+    torch.testing.assert_close(several, single, rtol=1e-4, atol=1e-5 * float(single.abs().max()))
+
+
+def test_a_product_that_is_not_finite_is_an_error_in_either_way():
+    module = nn.Linear(1, 1, bias=False).double()
+    with torch.no_grad():
+        module.weight.zero_()
+    roots = lambda found, batch: found(batch).abs().sqrt().sum(1)  # noqa: E731
+    with pytest.raises(FloatingPointError):
+        products(module, roots, X[:, :1], torch.ones(2, 1, dtype=torch.float64))
