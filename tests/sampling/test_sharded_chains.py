@@ -19,8 +19,10 @@ from stagewise.influence.baselines.graddot import gradient_dot
 from stagewise.influence.groups import Groups
 from stagewise.isolation import untouched
 from stagewise.isolation.shards import is_sharded, local
+from stagewise.losses import chunked_head
 from stagewise.sampling.sharding import Sharding, check_shards
 from stagewise.sampling.target import Target
+from tests.lm_families import tiny_gpt2
 from tests.sampling.shards import CASES, OBSERVED, SGLD, Case, Net, draws, layout, row_noise, sample_losses, shard
 
 
@@ -176,3 +178,14 @@ def test_a_module_that_keeps_its_gradients_to_itself_is_refused(mesh):
 def test_settings_that_need_whole_weights_are_refused_by_name(mesh, changed, words):
     with pytest.raises(InputError, match=words):
         draws(Case(replace(SGLD, **changed)), shard(Net(), mesh), Sharding())
+
+
+def test_the_head_of_a_model_in_shards_is_called_as_a_part_of_it(mesh, monkeypatch):
+    monkeypatch.setattr(chunked_head, "LEAST_LOGITS", 1)
+    model = tiny_gpt2().eval()
+    assert chunked_head.plain_head(model, 8) is model.lm_head
+    fully_shard(model, mesh=mesh)
+    with torch.no_grad():
+        model(torch.zeros(1, 4, dtype=torch.int64))
+    assert not is_sharded(model.lm_head.weight)  # whole for now, which tells nothing of the next pass
+    assert chunked_head.plain_head(model, 8) is None
