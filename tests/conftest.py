@@ -1,52 +1,44 @@
-"""Settings of every test."""
+"""Settings of every test.
 
-import inspect
+This file is read by the process that hands tests out, too: torch and stagewise are imported where tests are collected.
+"""
+
+import gc
 import os
 
 import pytest
-import torch
-from hypothesis import settings
 
-import stagewise
-from stagewise.callbacks.influence import InfluenceCallback
-from stagewise.probes.config import ProbeConfig
-
-torch.set_num_threads(1)
-
-# The same examples on every machine; HYPOTHESIS_PROFILE=explore looks for new ones.
-settings.register_profile("repeatable", derandomize=True)
-settings.register_profile("explore", max_examples=500)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
-
-for name in stagewise.__all__:
-    getattr(stagewise, name)  # default arguments are made at import: before any test has other defaults
-
-QUICK = {"draw_matrices": False, "check_curvature": False}
-"""Two thirds of the time of a small probe; tests that are about pictures or curvature are marked ``whole_probes``."""
-
-_NAMES = [
-    parameter.name
-    for parameter in inspect.signature(ProbeConfig.__init__).parameters.values()
-    if parameter.default is not inspect.Parameter.empty
-]
-_OWN, _OF_CALLBACK = ProbeConfig.__init__.__defaults__, InfluenceCallback.__init__.__defaults__
+# Collections of garbage over all that torch, Lightning and the tests bring take a third of the time of imports.
+gc.disable()
 
 
-def _defaults(changes):
-    """Defaults of both, with some settings of the probes changed."""
-    config = dict(zip(_NAMES, _OWN, strict=True)) | changes
-    probe = ProbeConfig(**config)
-    return tuple(config.values()), tuple(probe if isinstance(value, ProbeConfig) else value for value in _OF_CALLBACK)
+def pytest_collection():
+    """Settings of a process that runs tests: xdist keeps this from being called in the one that hands them out."""
+    import torch
+    from hypothesis import settings
+
+    from tests import quick_probes
+
+    torch.set_num_threads(1)
+    # The same examples on every machine; HYPOTHESIS_PROFILE=explore looks for new ones.
+    settings.register_profile("repeatable", derandomize=True)
+    settings.register_profile("explore", max_examples=500)
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+    quick_probes.begin()
+    os.fsync = os.fstat  # raises for the same descriptors, and does not wait for the disk
 
 
-# Here and not in a fixture: test modules make configurations when they are imported, and fixtures of a module before
-# those of a test.
-ProbeConfig.__init__.__defaults__, InfluenceCallback.__init__.__defaults__ = _defaults(QUICK)
+def pytest_collection_finish():
+    """What has been imported stays: the collector need not look at it after each test."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
 def seeded():
     """No test depends on which ones ran before it."""
+    import torch
+
     torch.manual_seed(0)
 
 
@@ -55,6 +47,6 @@ def whole_probes(request, monkeypatch):
     """Probes with the defaults that users have, but for the settings that the mark names."""
     mark = request.node.get_closest_marker("whole_probes")
     if mark is not None:
-        config, callback = _defaults(mark.kwargs)
-        monkeypatch.setattr(ProbeConfig.__init__, "__defaults__", config)
-        monkeypatch.setattr(InfluenceCallback.__init__, "__defaults__", callback)
+        from tests import quick_probes
+
+        quick_probes.make_whole(monkeypatch, mark.kwargs)

@@ -11,8 +11,12 @@ import matplotlib
 import pytest
 import torch
 import yaml
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
+from transformers import PreTrainedTokenizerFast
 
 import stagewise
 from stagewise.cli.detect import detect_parser
@@ -21,6 +25,7 @@ from stagewise.cli.main import main
 from stagewise.cli.report import report_parser
 from stagewise.probes.flags import EQUILIBRIUM_FLAGS, FLAG_NAMES, Thresholds
 from stagewise.reporting import tags
+from stagewise.reporting.glossary import TERMS
 from tests.lm_families import tiny_gpt2
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -65,6 +70,9 @@ def names_of_the_readme():
     x = torch.randn(32 * 500, 8)
     dataset = TensorDataset(x, (x[:, 0] > 0).long())
     ids = torch.randint(11, (6, 12))
+    words = Tokenizer(WordLevel({word: at for at, word in enumerate("abcdef12345")}))
+    words.pre_tokenizer = WhitespaceSplit()
+    texts = [" ".join("abcdef12345"[token] for token in row) for row in torch.randint(11, (8, 12)).tolist()]
     return {
         "L": lightning,
         "torch": torch,
@@ -76,6 +84,9 @@ def names_of_the_readme():
         "training_ids": torch.randint(11, (24, 12)),
         "ids": ids,
         "is_repeat": ids[:, 1:] == ids[:, :-1],
+        "tokenizer": PreTrainedTokenizerFast(tokenizer_object=words),
+        "texts": texts,
+        "text_loader": DataLoader([{"input_ids": row} for row in torch.randint(11, (3200, 12))], batch_size=32),
     }
 
 
@@ -226,10 +237,17 @@ def test_each_flag_stands_in_the_settings_page_with_its_limit():
     found = {row[0].strip("| `"): row for row in rows("docs/settings.md", "flag")}
     assert set(found) == set(FLAG_NAMES)
     for field in fields(Thresholds):
-        name = re.sub("_(max|min)$", "", field.name).replace("slide_chance", "slide")
+        name = re.sub("_(max|min)$", "", field.name)
+        name = {"slide_chance": "slide", "lr_curvature": "unstable"}.get(name, name)
         assert float(re.match(r"[\d.]+", found[name][2])[0]) == field.default, name
     told = re.search(r"\n(`not_finite`.*?) say that chains have", text_of("docs/settings.md"), flags=re.DOTALL)
     assert set(re.findall(r"`(\w+)`", told[1])) == EQUILIBRIUM_FLAGS
+
+
+def test_the_glossary_has_the_terms_of_reports_in_their_words():
+    page = " ".join(text_of("docs/glossary.md").split())
+    assert [term for term, words in TERMS.items() if f"* **{term}**: {words}" not in page] == []
+    assert page.count("* **") == len(TERMS)
 
 
 def test_each_tag_stands_in_the_page_of_files():

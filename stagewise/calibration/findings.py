@@ -23,6 +23,8 @@ has a third of its variance by then."""
 BLIND_SHARE = 0.1
 """nbeta * lam_max over localization below which a chain hardly sees the loss."""
 
+_LIMIT = f"the step is unstable where lr x curvature exceeds {STABLE:g}"
+
 
 class Severity(StrEnum):
     """Severity: ``refuse`` gives wrong draws, ``warn`` gives draws that mislead, ``inform`` is a remark."""
@@ -160,7 +162,7 @@ def _steps(config: ResolvedSGLD, totals: Sequence[Curvature], curvatures: Sequen
         mend = _smaller_steps(config, reach)
         smaller = ("lr", float(f"{lr * STEP_AIM[config.integrator] / reach:.2g}"), float(lr))
         if reach >= STABLE:
-            text = f"lr {lr:g} is too large: {what}, and chains blow up from {STABLE:g} on; {mend}."
+            text = f"lr {lr:g} is too large: {what}; {_LIMIT}; {mend}."
             found.append(Finding(Severity.refuse, "unstable", text, steep.step, *smaller))
         else:
             excess = 1 / (1 - reach / STABLE)
@@ -168,7 +170,7 @@ def _steps(config: ResolvedSGLD, totals: Sequence[Curvature], curvatures: Sequen
             if config.integrator is Integrator.euler:
                 text += f"the variance of the draws is {excess - 1:.0%} too large; {mend}."
             else:
-                text += f"minibatch noise counts {excess:.0f} times, and chains blow up from {STABLE:g} on; {mend}."
+                text += f"minibatch noise counts {excess:.0f} times; {_LIMIT}; {mend}."
             found.append(Finding(Severity.warn, "biased", text, steep.step, *smaller))
     steps = config.num_draws * config.steps_bw_draws
     fastest = 2 / reach if reach > 0 else float("inf")

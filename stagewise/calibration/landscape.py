@@ -42,6 +42,22 @@ class Measurement:
         """As :func:`stagewise.calibration.findings.check_settings` takes them."""
         return [self.plain], [] if self.preconditioned is None else [self.preconditioned]
 
+    def steepest(self, config: SGLDConfig) -> float | None:
+        """Largest curvature that a step meets: nbeta lam_max + localization, or that of the preconditioned chain.
+
+        Args:
+            config: the sampler of the measurement, with a number for ``localization``.
+
+        Returns:
+            The curvature, whose product with ``lr`` is below 4 for a stable step; None with a preconditioner whose
+            curvature was not measured.
+        """
+        if self.preconditioned is not None:
+            return self.preconditioned.lam_max
+        if config.preconditioner is not None:
+            return None
+        return config.nbeta * max(0.0, self.plain.lam_max) + config.posterior.localization
+
 
 @dataclass(frozen=True)
 class Landscape:

@@ -26,7 +26,13 @@ _MOST_STEPS_BW_DRAWS = 8
 
 
 def resolve(
-    config: SGLDConfig, landscape: Landscape, module: nn.Module, *, growth: float = 1.0, step: int = 0
+    config: SGLDConfig,
+    landscape: Landscape,
+    module: nn.Module,
+    *,
+    growth: float = 1.0,
+    step: int = 0,
+    measured: Measurement | None = None,
 ) -> tuple[ResolvedSGLD, Measurement]:
     """Replace ``auto`` in the settings by numbers that suit the weights which ``module`` has now.
 
@@ -55,6 +61,7 @@ def resolve(
         growth: factor on the measured curvature, for later checkpoints, see
             :func:`~stagewise.calibration.rules.propose`.
         step: training step of the checkpoint.
+        measured: curvature there, where it is known already.
 
     Returns:
         The settings, with numbers, and the curvature at the checkpoint.
@@ -64,7 +71,8 @@ def resolve(
             :func:`~stagewise.calibration.curvature.measure_curvature` and
             :func:`~stagewise.calibration.rules.propose` do.
     """
-    measured = landscape.measure(module, config, step)
+    if measured is None:
+        measured = landscape.measure(module, config, step)
     if config.localization == "auto":
         proposal = propose(replace(config, lr="auto"), [measured.plain], growth=growth, keep=True)
         config = replace(config, localization=proposal.localization)

@@ -6,7 +6,7 @@ from torch import nn
 
 from stagewise.batches import take
 from stagewise.calibration.findings import Finding, Severity, check_settings
-from stagewise.calibration.landscape import FINE_SAMPLES, Landscape
+from stagewise.calibration.landscape import FINE_SAMPLES, Landscape, Measurement
 from stagewise.errors import InputError
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.selection import moved_entries
@@ -50,8 +50,10 @@ def landscape_of(
     return Landscape(replace(target, sampling=few), num_samples=num_samples, num_vectors=vectors, seed=sgld.seed)
 
 
-def find_faults(config: SGLDConfig, landscape: Landscape, module: nn.Module, step: int = 0) -> list[Finding]:
-    """Findings about the settings at the weights that ``module`` has now.
+def find_faults(
+    config: SGLDConfig, landscape: Landscape, module: nn.Module, step: int = 0
+) -> tuple[list[Finding], Measurement]:
+    """Findings about the settings at the weights that ``module`` has now, and the curvature that they rest on.
 
     A first look takes few samples, which overstates curvature; before anything is found wrong, a second takes more.
 
@@ -65,11 +67,12 @@ def find_faults(config: SGLDConfig, landscape: Landscape, module: nn.Module, ste
         InputError, FloatingPointError, ArithmeticError: as
             :func:`~stagewise.calibration.curvature.measure_curvature` does.
     """
-    found = check_settings(config, *landscape.measure(module, config, step).as_lists())
+    measured = landscape.measure(module, config, step)
+    found = check_settings(config, *measured.as_lists())
     if any(finding.severity is not Severity.inform for finding in found):
-        finer = replace(landscape, num_samples=FINE_SAMPLES)
-        found = check_settings(config, *finer.measure(module, config, step).as_lists())
-    return found
+        measured = replace(landscape, num_samples=FINE_SAMPLES).measure(module, config, step)
+        found = check_settings(config, *measured.as_lists())
+    return found, measured
 
 
 def unmeasured(config: SGLDConfig, step: int, error: Exception) -> InputError:

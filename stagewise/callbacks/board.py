@@ -1,4 +1,4 @@
-"""TensorBoard as an instrument: what it shows of a run while that goes on, and when it ends."""
+"""TensorBoard display of a run, as it proceeds and at its end."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,6 @@ from stagewise.callbacks.intervention_plan import policy_words
 from stagewise.callbacks.logger_writers import writers
 from stagewise.callbacks.run_state import RunSettings, RunState
 from stagewise.callbacks.trainer_facts import max_steps
-from stagewise.errors import InputError
 from stagewise.influence.groups import Groups
 from stagewise.probes.schedule import DEFAULT_EVERY_N_STEPS, ProbeSchedule
 from stagewise.reporting import tags
@@ -42,26 +41,26 @@ _OF_CURVES = (
     *VARIABLES, "group_loss", "graddot", "signal", "signal_se", "signal_threshold", "llc", "llc_se", "llc_chains",
     "llc_rhat", "llc_localized_share", "group_llc", "group_llc_se", "group_llc_localized_share",
 )  # fmt: skip
-"""Variables of a run that its verdict and the pictures of its curves rest on."""
+"""Variables of a run needed for its verdict and the figures of its curves."""
 
 _FEWEST = 4
-"""Probes before curves are drawn while a run goes on."""
+"""Probes before curves are drawn during a run."""
 
 _SCORES = ("prefix_matching", "previous_token", "icl_score", "loss_gap", "copying")
 
 
 class Board:
-    """Chooses the scalars of a run, and keeps its charts, settings, card and pictures up to date; on rank zero."""
+    """Chooses the scalars of a run and keeps its charts, settings, card and figures up to date, on rank zero."""
 
     def __init__(self, trainer: Trainer, folder: Path, state: RunState, settings: RunSettings, faults: Faults) -> None:
-        """Nothing is shown yet.
+        """Shows nothing yet.
 
         Args:
-            trainer: whose TensorBoard loggers show the run.
+            trainer: its TensorBoard loggers show the run.
             folder: of the run.
             state: of the run; the choice of scalars is kept in it.
             settings: of the probes.
-            faults: takes in what a logger raises.
+            faults: collects errors of loggers.
         """
         self._faults = faults
         self._trainer, self._folder, self._state, self._settings = trainer, folder, state, settings
@@ -70,7 +69,7 @@ class Board:
         self._laid_out = False
 
     def begin(self, groups: Groups) -> None:
-        """Take in the groups of the run.
+        """Stores the groups of the run.
 
         Args:
             groups: over the observed set.
@@ -78,7 +77,7 @@ class Board:
         self._groups, self._optional = groups, optional_scalars(groups.names)
 
     def choose(self, probe: xr.Dataset) -> None:
-        """Choose the scalars at the first probe of a run, and lay out the charts at the first one of a fit.
+        """Chooses the scalars at the first probe of a run, and lays out the charts at the first probe of a fit.
 
         Args:
             probe: data set of the probe.
@@ -94,7 +93,7 @@ class Board:
             self._write_hparams(int(probe.attrs["step"]))
 
     def shown(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Returns the values that go to loggers; all are in the store, and can be monitored.
+        """Returns the values for loggers; all values are stored and can be monitored.
 
         Args:
             values: by tag.
@@ -105,10 +104,10 @@ class Board:
         return {tag: value for tag, value in values.items() if tag not in self._optional or tag in kept}
 
     def update(self, step: int) -> None:
-        """Renew the card at the first probe, then card and pictures where the steps are a quarter apart.
+        """Updates the card at the first probe, then card and figures whenever the step has grown by a quarter.
 
         Args:
-            step: of the probe that has just been written.
+            step: of the probe just written.
         """
         steps = self._state.record.steps
         if not images_due(steps[-2] if len(steps) > 1 else None, step, spacing=CURVES_SPACING):
@@ -120,7 +119,7 @@ class Board:
         write_text(found, tags.RUN_SUMMARY, run_card(self._summary(run), self._folder, goes_on=True), step)
         if self._settings.probe.draw_matrices and len(steps) >= _FEWEST:
             named = with_plain_names(run)
-            write_overview(found, self._folder, step, run=named)
+            write_overview(found, self._folder, step, named, goes_on=True)
             write_curves(found, named, only_influence=True)
 
     def _summary(self, run: xr.Dataset) -> dict[str, Any]:
@@ -144,33 +143,29 @@ class Board:
         )
 
     def finish(self, summary: Mapping[str, Any], step: int) -> None:
-        """Write the card of the whole run.
+        """Writes the card of the finished run.
 
         Args:
             summary: of the run.
-            step: at which it ended.
+            step: at which the run ended.
         """
         write_text(
             writers(self._trainer, self._faults), tags.RUN_SUMMARY, run_card(summary, self._folder, goes_on=False), step
         )
 
-    def draw(self, step: int) -> None:
-        """Draw the whole run: the overview, curves and class maps.
+    def draw(self, run: xr.Dataset, step: int) -> None:
+        """Draws the finished run: overview, curves and class maps.
 
         Args:
-            step: at which it ended.
+            run: with its summary.
+            step: at which the run ended.
         """
-        found = writers(self._trainer, self._faults)
-        write_overview(found, self._folder, step)
-        if found:
-            try:
-                run = open_run(self._folder, variables=_OF_CURVES)
-            except InputError:  # no probe that can be read
-                return
-            write_run_pictures(found, with_plain_names(run))
+        found, named = writers(self._trainer, self._faults), with_plain_names(run)
+        write_overview(found, self._folder, step, named)
+        write_run_pictures(found, named)
 
     def _reserved(self) -> int:
-        """Counts tags that other callbacks of the run log; weights of as many groups as there are, if not yet known."""
+        """Counts the tags logged by other callbacks of the run; before an intervention has a plan, a weight a group."""
         scores = 0 if self._callback("InductionCallback") is None else len(_SCORES)
         intervention = self._callback("InterventionCallback")
         if intervention is None:
@@ -181,27 +176,27 @@ class Board:
         return scores + 1 + len(names)
 
     def _callback(self, name: str) -> Any:
-        """The run's callback of a class, or of one that is made of it; None where it has none."""
+        """Returns the callback of a class or its subclass by name; None if there is none."""
         callbacks: list[Any] = self._trainer.callbacks  # type: ignore[attr-defined]
         return next((it for it in callbacks if name in [kind.__name__ for kind in type(it).__mro__]), None)
 
     def _write_hparams(self, step: int) -> None:
-        """Write settings and outcomes, unless Lightning has written its own, which TensorBoard goes by."""
+        """Writes settings and outcomes, unless Lightning has logged its own, which TensorBoard would show instead."""
         loggers: list[Any] = [it for it in self._trainer.loggers if is_a(it, "TensorBoardLogger")]
         taken = [it for it in loggers if it.hparams and getattr(it, "_default_hp_metric", False)]
         if taken:
             rank_zero_info(
-                "stagewise: TensorBoard's HPARAMS tab has the hyperparameters that Lightning logged with hp_metric; "
-                "give TensorBoardLogger default_hp_metric=False, and it also has the settings and outcomes of probes"
+                "stagewise: TensorBoard's HPARAMS tab shows the hyperparameters that Lightning logged with hp_metric; "
+                "create TensorBoardLogger with default_hp_metric=False to add the settings and outcomes of probes"
             )
         for logger in loggers:
             if logger not in taken:
                 write_hparams([logger.experiment], self._hparams(logger.hparams), self._outcomes(), step)
 
     def _hparams(self, given: Mapping[str, Any]) -> dict[str, float | str]:
-        """Settings of the run, with the hyperparameters that its module gave to the logger.
+        """Returns the settings of the run, with the hyperparameters that its module gave to the logger.
 
-        TensorBoard sorts them by name and shows the first five: what runs are compared by has these places.
+        TensorBoard sorts them by name and shows the first five, so the names of the most important ones sort first.
         """
         seed = os.environ.get("PL_GLOBAL_SEED")
         probe, arm = self._settings.probe, self._callback("InterventionCallback")
@@ -229,7 +224,7 @@ class Board:
 
 
 def arm_words(intervention: Any) -> str:
-    """Returns what an intervention does, what tells arms apart first: a cell of a table shows the start of it.
+    """Describes an intervention, beginning with what distinguishes arms, since table cells show only the start.
 
     Args:
         intervention: the ``InterventionCallback`` of a run.
@@ -243,7 +238,7 @@ def arm_words(intervention: Any) -> str:
 
 
 def schedule_words(schedule: ProbeSchedule) -> str:
-    """Returns when probes are made, in a few words.
+    """Describes the times of probes in a few words.
 
     Args:
         schedule: of the run.

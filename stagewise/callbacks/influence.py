@@ -1,4 +1,4 @@
-"""Bayesian influence during training, with no effect on it."""
+"""Bayesian influence function during training, without any effect on the training."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -39,9 +39,9 @@ from stagewise.checks.bounds import check_arguments
 from stagewise.influence.groups import Groups
 from stagewise.losses.contract import LossFn
 from stagewise.probes.config import ProbeConfig
-from stagewise.probes.prober import target_of
 from stagewise.probes.schedule import ProbeSchedule
 from stagewise.probes.subject import Subject, examine
+from stagewise.probes.target import target_of
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.preconditioners.diagonal import AdamMoments
@@ -53,9 +53,9 @@ class _Examined(NamedTuple):
     Attributes:
         subject: of the probes.
         data: with its groups.
-        first_batch: awaits the first batch that trains.
+        first_batch: check of the first training batch.
         loss: as text.
-        samples: words of the observed samples; None to keep none.
+        samples: words of the observed samples; None if not kept.
     """
 
     subject: Subject
@@ -81,8 +81,7 @@ class InfluenceCallback(HostCallback):
     are probed. Results are those of one rank, bit for bit with the sequential engine on a CPU at the same number of
     threads. The loss must not communicate between ranks.
 
-    An observed sample whose loss is not finite is left out from then on, and listed in a warning and in
-    ``summary.json``
+    An observed sample whose loss is not finite is left out from then on; a warning and ``summary.json`` list it
     (``lost_samples``).
     """
 
@@ -122,19 +121,18 @@ class InfluenceCallback(HostCallback):
                 Hugging Face causal language model. :class:`~stagewise.losses.collated.CollatedLoss` for batches that
                 cannot be sliced into samples.
             component: a part of a language model, such as ``layer0.head1``, see
-                :func:`stagewise.lm.components.components`: chains, baselines and curvature are those of its weights
-                alone. None for all that ``sgld.parameters`` names. A run has one callback; a sweep over its checkpoints
-                has several components.
-            sample_words: keep the beginning of each observed sample's text (120 characters), else its label, else its
-                number, and the groups that it is in, so that reports name samples by them. False for private data: then
-                nothing of the kind is written.
-            output_dir: where the files go, instead of ``trainer.log_dir`` (for loggers whose runs share one:
-                ``<log_dir>/<name>/<version>``); :attr:`folder` tells.
-            on_error: what to do about a fault inside a probe (a full disk, a logger that raises, too little memory, an
-                error in the loss): ``"warn"`` tells of it once, counts it in ``summary.json`` (``probes_failed``, by
-                kind) and trains on; ``"raise"`` ends the run with it. Bad settings are refused before the first step
-                either way.
-            enabled: False switches the callback off, for a run without it from the same configuration.
+                :func:`stagewise.lm.components.components`: chains, baselines and curvature are restricted to its
+                weights. None for all weights that ``sgld.parameters`` selects. A run has a single callback; for several
+                components, sweep over its checkpoints.
+            sample_words: store the first 120 characters of each observed sample's text, else its label, else its
+                number, and its groups, so that reports can name samples. False for private data: nothing of the kind is
+                written.
+            output_dir: folder for the files, instead of ``trainer.log_dir`` (``<log_dir>/<name>/<version>`` for loggers
+                whose runs share one); see :attr:`folder`.
+            on_error: reaction to a failure inside a probe (full disk, error in a logger or the loss, out of memory):
+                ``"warn"`` reports it once, counts it in ``summary.json`` (``probes_failed``, by kind) and continues
+                training; ``"raise"`` ends the run. Invalid settings are always refused before the first step.
+            enabled: False disables the callback, for a run without it from the same configuration.
         """
         check_arguments("InfluenceCallback", InfluenceCallback.__init__, locals())
         self.schedule, self.probe, self.component = schedule, probe, component
@@ -145,7 +143,7 @@ class InfluenceCallback(HostCallback):
         self._faults = Faults(on_error)
         self._listeners: list[Listener] = []
         self._known = KnownFolder()
-        # What an earlier version began has no groups where none were given.
+        # Runs begun by an earlier version have no groups unless given.
         self._finds_groups = True
         self._resumed: dict[str, Any] | None = None
         self._passed_on: dict[str, Any] = {}
@@ -220,7 +218,7 @@ class InfluenceCallback(HostCallback):
         self._session.begin()
 
     def _check_schedule(self, trainer: Trainer) -> None:
-        """Refuses a schedule beyond the run, and says how many of its probes the run is too short for."""
+        """Refuses a schedule beyond the end of the run, and reports how many of its probes are after the end."""
         last = max_steps(trainer)
         num_beyond, listed = self.schedule.check(last), self.schedule.listed_steps
         if listed is not None and num_beyond:
@@ -255,7 +253,7 @@ class InfluenceCallback(HostCallback):
             tokenizer = find_tokenizer(trainer, module) if wanted or self.sample_words else None
             if wanted:
                 data = replace(data, groups=default_groups(trainer, module, data, target, tokenizer))
-                # Each rank has looked: those of rank zero, should one have found others.
+                # Every rank has searched; those of rank zero count, should they differ.
                 data = data_of_rank_zero(data, ranks)
             look = partial(
                 examine, module, target, data.groups, self.sgld, self.probe, share=ranks.share, warn=rank_zero_warn

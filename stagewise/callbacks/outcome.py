@@ -9,7 +9,7 @@ import xarray as xr
 from stagewise.callbacks.ranks import Ranks
 from stagewise.probes.carried import Carried
 from stagewise.reporting.scalars import probe_scalars
-from stagewise.sampling.trace import Trace
+from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
 
 _LARGE = ("draw", "sample_j", "token_j")
 """Axes of what stays on rank zero: draws, and matrices over samples and over tokens."""
@@ -30,6 +30,16 @@ class Outcome(NamedTuple):
     trace: Trace
     lost: tuple[int, ...] = ()
     values: dict[str, float] | None = None
+
+    @property
+    def finite(self) -> bool:
+        """False where losses are not finite at the training weights, which no chain leaves."""
+        return not self.lost and NOT_FINITE_HERE not in self.trace.dropped.values()
+
+    @property
+    def in_doubt(self) -> bool:
+        """True if chains diverged, or were out of equilibrium."""
+        return bool(self.trace.dropped) or (self.result is not None and not bool(self.result["equilibrated"]))
 
     def logged(self) -> dict[str, float]:
         """Values by tag."""

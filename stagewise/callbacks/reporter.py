@@ -1,4 +1,4 @@
-"""Reports of the probes: values to the loggers, the training bar, warnings, files, pictures, listeners, the summary."""
+"""Reporting of probes: values for loggers and the progress bar, warnings, files, images, listeners and the summary."""
 
 import math
 import time
@@ -28,6 +28,7 @@ from stagewise.probes.lost_samples import kinds_seen, not_finite_rows
 from stagewise.reporting import tags
 from stagewise.reporting.classes_page import classes_page, write_classes_page
 from stagewise.reporting.probe_line import probe_line
+from stagewise.reporting.sample_tables import NEEDED
 from stagewise.reporting.sample_text import write_sample_text
 from stagewise.reporting.summary import build_summary, failures
 from stagewise.reporting.tensorboard import images_due, write_matrices, write_text
@@ -37,26 +38,27 @@ from stagewise.runs.probe_files import STORE_NAME
 from stagewise.runs.samples_file import write_samples
 from stagewise.runs.stability import lost_words
 from stagewise.runs.store import ProbeStore, write_summary
+from stagewise.runs.summary_file import summary_text
 from stagewise.runs.verdict import VARIABLES, Verdict, judge
 from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
 
 _SECONDS_BETWEEN_LINES = 1.0
 
 _DROPS_TOLD = 3
-"""Probes whose dropped chains are told of in a line each."""
+"""Probes whose dropped chains are reported in a line each."""
 
 _REASONS_SHOWN = 2
-"""Different reasons for dropped chains that a line names."""
+"""Number of different reasons for dropped chains that a line names."""
 
 Listener = Callable[[int, xr.Dataset | None], None]
-"""Called with a probe's training step and its data set, None where all chains failed; it must not change either.
+"""Function of the training step of a probe and its data set (not to be changed; None if all chains failed).
 
-Under DDP it is called on every rank, on others than zero with a data set without draws and without matrices over
-samples and tokens."""
+Under DDP it is called on every rank; on ranks other than zero the data set lacks draws and matrices over samples and
+tokens."""
 
 
 class Reporter:
-    """Tells of the probes of a run while it goes on. What goes wrong in one place does not keep it from the others."""
+    """Reports the probes of a run as it proceeds. A failure in one place does not affect the others."""
 
     def __init__(
         self,
@@ -68,16 +70,16 @@ class Reporter:
         listeners: Sequence[Listener],
         samples: xr.Dataset | None = None,
     ) -> None:
-        """Nothing is told yet.
+        """Reports nothing yet.
 
         Args:
-            trainer: whose loggers and bar get the values.
+            trainer: its loggers and progress bar receive the values.
             folder: of the run.
-            state: of the run; its record takes in each probe.
+            state: of the run; each probe is added to its record.
             settings: of the probes.
-            faults: takes in what goes wrong.
-            listeners: called after each probe, in order; others may be added on the way.
-            samples: words and groups of the observed samples, None to keep none.
+            faults: collects failures.
+            listeners: called after each probe, in order; more may be added later.
+            samples: words and groups of the observed samples; None to keep none.
         """
         self._trainer, self._state, self._settings = trainer, state, settings
         self._folder, self._store = folder, ProbeStore(folder / STORE_NAME)
@@ -88,12 +90,12 @@ class Reporter:
         self._board = Board(trainer, folder, state, settings, faults)
 
     def begin(self, given: Mapping[str, Tensor], groups: Groups) -> None:
-        """Report what the observed set and its groups hold, on rank zero.
+        """Reports the contents of the observed set and its groups, on rank zero.
 
-        The words of its samples go to ``samples.zip``, the sizes of the groups to ``classes.md`` and the loggers.
+        Words of the samples go to ``samples.zip``, sizes of the groups to ``classes.md`` and the loggers.
 
         Args:
-            given: the masks as they were given.
+            given: masks as given by the user.
             groups: the same, fitted to the losses.
         """
         self._board.begin(groups)
@@ -111,10 +113,10 @@ class Reporter:
                 write_text(writers(self._trainer, self._faults), tags.CLASSES, page, step)
 
     def skipped(self, step: int, max_overhead: float) -> None:
-        """Count a probe that the budget does not allow; the first one is told of.
+        """Counts a probe that the budget does not allow, and warns of the first one.
 
         Args:
-            step: at which it was due.
+            step: at which the probe was due.
             max_overhead: the budget.
         """
         record = self._state.record
@@ -128,7 +130,7 @@ class Reporter:
         log_values(self._trainer, {tags.SKIPPED: float(len(record.skipped_steps))}, step, self._faults)
 
     def keep(self, step: int, outcome: Outcome) -> None:
-        """Count a probe, and write it on rank zero: the file, then pictures.
+        """Counts a probe and, on rank zero, writes its file and then its images.
 
         Args:
             step: training step.
@@ -152,11 +154,11 @@ class Reporter:
             self._board.update(step)
 
     def tell(self, step: int, outcome: Outcome | None) -> None:
-        """Tell of a probe: warnings, values by tag, the bar, and those that listen.
+        """Reports a probe: warnings, values by tag, progress bar, listeners.
 
         Args:
             step: training step.
-            outcome: of the probe; None where it failed.
+            outcome: of the probe; None if it failed.
         """
         result = None if outcome is None else outcome.result
         if outcome is not None:
@@ -171,7 +173,7 @@ class Reporter:
                 listener(step, result)
 
     def _show(self, result: xr.Dataset | None) -> None:
-        """Put the state of the run on its bar; where no bar is watched, one line a probe, and one a second at most."""
+        """Shows the state of the run on the progress bar; without one, a line for each probe, at most one a second."""
         record = self._state.record
         flagged = f", {len(record.flagged_steps)} flagged" if record.flagged_steps else ""
         show_on_bar(self._trainer, f"{len(record.steps)} probes{flagged}, {record.probe_seconds:.0f} s")
@@ -181,7 +183,7 @@ class Reporter:
             rank_zero_info(f"stagewise: {probe_line(result, number=len(record.steps))}")
 
     def _values(self, outcome: Outcome) -> dict[str, float]:
-        """Values by tag: what a probe measured, and what is counted over the run."""
+        """Returns values by tag: measurements of a probe, and counts over the run."""
         record = self._state.record
         values = {tags.FLAGGED: 1.0} if outcome.result is None else outcome.logged()
         values[tags.CHAINS_DROPPED] = float(len(outcome.trace.dropped))
@@ -192,7 +194,7 @@ class Reporter:
         return values
 
     def _warn_of_dropped_chains(self, trace: Trace, *, lost: bool) -> None:
-        """Tells of a probe's dropped chains in one line; after a few such probes they are only counted."""
+        """Warns of the dropped chains of a probe in one line; after a few such probes they are only counted."""
         if trace.dropped and self._drops_told < _DROPS_TOLD:
             self._drops_told += 1
             counted = "; later ones are only counted (sampler/chains_dropped, summary.json)"
@@ -200,7 +202,7 @@ class Reporter:
             rank_zero_warn(f"stagewise: {dropped_words(trace, self._state.watch.config.num_chains, lost=lost)}{last}")
 
     def _warn_of_new_flags(self, step: int, flags: Mapping[str, str]) -> None:
-        """Tell of each kind of flag when it first occurs in a run, all of a probe at once; later ones are counted."""
+        """Warns of each kind of flag when it first occurs in a run, all of a probe at once; later ones are counted."""
         too_large = self._state.stability.lr is not None
         told = {name: without_larger_lr(words) if too_large else words for name, words in flags.items()}
         new = [f"{name}: {words}" for name, words in told.items() if self._state.record.flags[name] == 1]
@@ -211,12 +213,12 @@ class Reporter:
             )
 
     def finish(self, *, complete: bool) -> None:
-        """Detect windows, judge the run, write ``summary.json`` and the text page, and say where things are.
+        """Detects windows, judges the run, writes ``summary.json`` and the text page, and prints where the results are.
 
-        On rank zero; other ranks get the values that callbacks monitor.
+        On rank zero; other ranks receive the values that callbacks monitor.
 
         Args:
-            complete: whether the run has come to its end, and was not stopped by an error.
+            complete: True if the run has ended and was not stopped by an error.
         """
         record, probe = self._state.record, self._settings.probe
         windows = record.windows(min_prominence=probe.min_prominence)
@@ -225,9 +227,10 @@ class Reporter:
             return
         max_overhead, step = self._settings.schedule.max_overhead, self._trainer.global_step
         warn_of_counts(record, max_overhead)
-        verdict = None
+        run = verdict = None
         with self._faults.contained(PROBE, step):
-            verdict = self._verdict()
+            run = self._run()
+            verdict = self._verdict(run)
         summary = build_summary(
             record,
             config=self._state.watch.config,
@@ -239,7 +242,9 @@ class Reporter:
             findings=self._state.watch.findings,
         )
         with self._faults.contained(PROBE, step):
-            write_summary(self._folder, summary)
+            path = write_summary(self._folder, summary)
+            if run is not None:
+                run.attrs["summary"] = summary_text(path)
         self._log_outcomes(windows)
         with self._faults.contained(LOGGER, step):
             told = writers(self._trainer, self._faults)
@@ -247,18 +252,18 @@ class Reporter:
                 inside = any(window.covers(at) for window in windows)
                 for writer in told:
                     writer.add_scalar(tags.IN_WINDOW, float(inside), global_step=at)
-            # After the steps that have passed: W&B gives the last step to all that is logged without one.
+            # Last, since W&B assigns the latest step to everything logged without one.
             self._board.finish(summary, step)
         with self._faults.contained(LOGGER, step):
-            if record.steps and probe.draw_matrices:
-                self._board.draw(step)
+            if run is not None and probe.draw_matrices:
+                self._board.draw(run, step)
         with self._faults.contained(LOGGER, step):
-            if record.steps:
-                write_sample_text(writers(self._trainer, self._faults), self._folder, step)
+            if run is not None:
+                write_sample_text(writers(self._trainer, self._faults), run, step)
         failed = {kind: count for kind, count in failures(record).items() if count}
         if failed:
             listed = ", ".join(f"{kind} {count}" for kind, count in failed.items())
-            rank_zero_warn(f"stagewise: failed while training went on: {listed}")
+            rank_zero_warn(f"stagewise: failures during training, which continued: {listed}")
         rank_zero_info(
             f"stagewise: {probes_words(record)} in {record.probe_seconds:.1f} s; {windows_words(windows)}; results in "
             f"{self._folder}"
@@ -271,13 +276,19 @@ class Reporter:
         if record.steps:
             log_values(self._trainer, _outcomes(record, windows), self._trainer.global_step, self._faults)
 
-    def _verdict(self) -> Verdict:
-        record, probe = self._state.record, self._settings.probe
+    def _run(self) -> xr.Dataset | None:
+        """Opens the run that has ended, once for all that is told of it; None without a probe."""
+        if not self._state.record.steps:
+            return None
+        drawn = self._settings.probe.draw_matrices  # the overview shows whatever there is
         try:
-            run = open_run(self._folder, variables=VARIABLES) if record.steps else None
-        except InputError as error:  # no probe that can be read: the run ends well all the same
+            return open_run(self._folder, variables=None if drawn else (*VARIABLES, *NEEDED))
+        except InputError as error:  # no readable probe; the run still ends normally
             rank_zero_warn(f"stagewise: the verdict is left out: {error}")
-            run = None
+            return None
+
+    def _verdict(self, run: xr.Dataset | None) -> Verdict:
+        record, probe = self._state.record, self._settings.probe
         windows = len(record.windows(min_prominence=probe.min_prominence))
         return judge(
             run, windows=windows, thresholds=probe.thresholds, flags=record.flags, stability=self._state.stability
@@ -285,7 +296,7 @@ class Reporter:
 
 
 def _outcomes(record: Record, windows: Sequence[Window]) -> dict[str, float]:
-    """Values by tag that runs are compared by."""
+    """Returns the values by which runs are compared, by tag."""
     values = {
         tags.NUM_WINDOWS: float(len(windows)),
         tags.FLAGGED_SHARE: len(record.flagged_steps) / len(record.steps),
@@ -301,14 +312,14 @@ def log_values(
     *,
     shown: Mapping[str, float] | None = None,
 ) -> None:
-    """Give values to every logger at a training step, and to what other callbacks monitor.
+    """Logs values to every logger at a training step, and to the metrics that other callbacks monitor.
 
     Args:
         trainer: of the run.
         values: by tag.
         step: of training.
-        faults: takes in what a logger raises; the others get the values all the same.
-        shown: those that loggers get; all if None.
+        faults: collects errors of a logger; the others still receive the values.
+        shown: values for the loggers; all if None.
     """
     for logger in trainer.loggers:
         with faults.contained(LOGGER, step):
@@ -317,10 +328,10 @@ def log_values(
 
 
 def group_coverage(given: Mapping[str, Tensor], groups: Groups) -> Coverage:
-    """Coverage of groups among the losses that there are: of samples where no group tells tokens apart.
+    """Returns the coverage of groups among the existing losses, in samples if no group distinguishes tokens.
 
     Args:
-        given: the masks as they were given, ``[sample]`` or ``[sample, token]``.
+        given: masks as given by the user, ``[sample]`` or ``[sample, token]``.
         groups: the same, fitted to the losses.
     """
     masks, present = torch.from_numpy(groups.masks), torch.from_numpy(groups.present)
@@ -332,8 +343,8 @@ def group_coverage(given: Mapping[str, Tensor], groups: Groups) -> Coverage:
 def dropped_words(trace: Trace, num_chains: int, *, lost: bool) -> str:
     """Describes the dropped chains of a probe and what to do about them, in one line.
 
-    Where losses are not finite at the training weights themselves, no chain was run: it is the model or its data that
-    is to be looked at, no setting of the sampler.
+    If losses are not finite at the training weights themselves, no chain was run: the model or its data are at fault,
+    not a setting of the sampler.
 
     Args:
         trace: of the probe, with dropped chains.
@@ -346,7 +357,7 @@ def dropped_words(trace: Trace, num_chains: int, *, lost: bool) -> str:
         return (
             f"the probe at step {trace.step} is left out and training goes on: {NOT_FINITE_HERE} ({seen}) "
             f"in {rows} of {samples} observed samples, so no chain was run; look at the model (its weights, the "
-            "learning rate of training) and at what it is given"
+            "learning rate of training) and at its inputs"
         )
     reasons = list(dict.fromkeys(trace.dropped.values()))
     more = len(reasons) - _REASONS_SHOWN
@@ -362,7 +373,7 @@ def dropped_words(trace: Trace, num_chains: int, *, lost: bool) -> str:
 
 
 def probes_words(record: Record) -> str:
-    """Counts the probes that were kept, among those due where some lost all their chains."""
+    """Counts the probes that were kept, out of those due if some lost all their chains."""
     due = f" of {record.num_due}" if record.failed_steps else ""
     return f"{len(record.steps)}{due} probes"
 
@@ -375,7 +386,7 @@ def windows_words(windows: Sequence[Window]) -> str:
 
 
 def warn_of_counts(record: Record, max_overhead: float | None) -> None:
-    """At the end of a run: how many chains were dropped, probes flagged, and how many the budget did not allow."""
+    """Warns of dropped chains, flagged probes and skipped probes at the end of a run."""
     probes = len(record.steps)
     if record.chains_dropped:
         lost = f"; {lost_words(record.failed_steps)} kept none" if record.failed_steps else ""

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from stagewise.batches import num_samples
 from stagewise.callbacks.faults import PROBE, Faults
 from stagewise.callbacks.outcome import Outcome, told_to_all
 from stagewise.callbacks.probe_attempt import attempt
@@ -12,8 +13,10 @@ from stagewise.callbacks.probe_sources import FirstBatch
 from stagewise.callbacks.ranks import Ranks
 from stagewise.callbacks.reporter import Reporter
 from stagewise.callbacks.run_state import RunSettings, RunState
-from stagewise.callbacks.trainer_facts import second_moments, show_on_bar
+from stagewise.callbacks.settings_watch import AT_ONCE, AUTO_RATIO, DOUBT_RATIO
+from stagewise.callbacks.trainer_facts import max_steps, second_moments, show_on_bar
 from stagewise.probes.budget import Stopwatch, affords
+from stagewise.probes.cost import cost_words, evaluations, timed_step
 from stagewise.probes.history import Record
 from stagewise.probes.prober import Prober
 from stagewise.probes.subject import Subject
@@ -24,7 +27,8 @@ from stagewise.sampling.preconditioners.diagonal import AdamMoments
 class ProbeSession:
     """Makes and reports the probes that are due.
 
-    The prober is built at the first probe, when ``auto`` settings are resolved from the curvature.
+    The prober is built at the first probe, when ``auto`` settings are resolved from the curvature, and again where
+    ``lr`` is lowered: with the same subject, references and engine.
 
     Attributes:
         subject: of the probes.
@@ -111,21 +115,41 @@ class ProbeSession:
         def measure() -> Outcome:
             adam = isinstance(state.watch.given.preconditioner, AdamMoments)
             moments = second_moments(self._trainer, self._module) if adam else None
-            sgld = state.watch.before_probe(
-                self._trainer, self._module, self.subject.target, step, moments, ranks=self._ranks
-            )
-            prober = self.prober or self._make(sgld)
-            show_on_bar(self._trainer, f"probing step {step} ...")
-            result, trace = prober.probe(
-                self._module,
-                step,
-                second_moments=moments,
-                lr_sum=state.rates.total,
-                number=number,
-                leave_out=False,
-            )
-            outcome = Outcome(result, trace, lost=prober.lost_in(trace) if result is None else ())
-            return outcome if self._ranks.alone else told_to_all(outcome, state.carried, self._ranks)
+            mark, before = state.carried.mark(), state.watch.config.lr
+            outcome: Outcome | None = None
+            while True:
+                # After a probe again: if its chains are in doubt, the curvature is measured at once.
+                sgld = state.watch.before_probe(
+                    self._trainer, self._module, self.subject.target, step, moments, ranks=self._ranks
+                )
+                if before not in ("auto", sgld.lr):
+                    state.record.changes.append({"step": step, "setting": "sgld.lr", "before": before, "now": sgld.lr})
+                    before = sgld.lr
+                prober = self.prober
+                if prober is None or prober.sgld != sgld:
+                    prober = self._make(sgld)
+                elif outcome is not None:
+                    return outcome
+                if outcome is not None:
+                    state.carried.return_to(mark)
+                if number == 0 and outcome is None:
+                    self._tell_cost(prober)
+                show_on_bar(self._trainer, f"probing step {step} ...")
+                result, trace = prober.probe(
+                    self._module,
+                    step,
+                    second_moments=moments,
+                    lr_sum=state.rates.total,
+                    number=number,
+                    steepest=state.watch.steepest,
+                    leave_out=False,
+                )
+                outcome = Outcome(result, trace, lost=prober.lost_in(trace) if result is None else ())
+                if not self._ranks.alone:
+                    outcome = told_to_all(outcome, state.carried, self._ranks)
+                if outcome.finite:
+                    doubt = DOUBT_RATIO if outcome.in_doubt else AUTO_RATIO
+                    state.watch.patience = AT_ONCE if outcome.result is None else doubt
 
         try:
             for _ in range(2):
@@ -146,8 +170,24 @@ class ProbeSession:
         with self._ranks.together:
             self._reporter.tell(step, found)
 
+    def _tell_cost(self, prober: Prober) -> None:
+        """Tells, before the first probe, what the chains of each and of all will take, by a timed step."""
+        share = self._ranks.share
+        if not share.is_first:
+            return
+        sgld, config = prober.sgld, self.subject.config
+        target, weights = self.subject.target, self.subject.moved_weights
+        gradient, record = timed_step(self._module, target, sgld.batch_size)
+        needed = evaluations(sgld, config, control=False, weights=weights, samples=num_samples(target.driving))
+        seconds = (needed.gradients * gradient + needed.records * record) * len(share.numbers(sgld.num_chains))
+        num_probes = self._settings.schedule.count(max_steps(self._trainer))
+        rank_zero_info(
+            f"stagewise: {cost_words(needed, seconds / sgld.num_chains, num_probes)}"
+            f"{'' if sgld.engine is EngineName.sequential else '; less if all chains can run at once'}"
+        )
+
     def _make(self, sgld: ResolvedSGLD) -> Prober:
-        """Builds the prober of the run, with resolved settings in the fingerprint."""
+        """Builds the prober, with resolved settings in the fingerprint."""
         state = self._state
         state.fingerprint = state.fingerprint | self.subject.fingerprint(sgld)
         self.prober = Prober.over(

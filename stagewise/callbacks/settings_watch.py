@@ -1,4 +1,10 @@
-"""Checks of the sampler's settings against the curvature during a run; ``auto`` is resolved at the first probe."""
+"""Checks of the sampler's settings against the curvature during a run; ``auto`` is resolved at the first probe.
+
+An ``lr`` that was given as ``auto`` is lowered later in the run where the curvature has grown too large for it. The
+target stays as it is (nbeta, localization, drift), and so does chain time where burn-in and spacing are ``auto``. Draws
+before and after are of the same posterior, so that the between part across the change is valid, up to the error of the
+integrator: none for a quadratic with the second-order one, a variance too large by lr lam / 4 with Euler's.
+"""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -9,8 +15,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
-from stagewise.calibration.findings import Finding, Severity, check_settings
-from stagewise.calibration.landscape import FINE_SAMPLES, Landscape
+from stagewise.calibration.findings import STEP_TOLERATED, Finding, Severity, check_settings
+from stagewise.calibration.landscape import FINE_SAMPLES, Landscape, Measurement
 from stagewise.calibration.resolve import resolve
 from stagewise.calibration.rules import EARLY_GROWTH
 from stagewise.calibration.settings_check import COARSE_SAMPLES, find_faults, landscape_of, unmeasured
@@ -19,10 +25,15 @@ from stagewise.callbacks.trainer_facts import show_on_bar
 from stagewise.errors import InputError
 from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.config import ResolvedSGLD, SGLDConfig
+from stagewise.sampling.relaxation import STABLE
 from stagewise.sampling.target import Target
 
-RECHECK_RATIO = 3
+RECHECK_RATIO = 3.0
 """Curvature is measured again at the first probe whose step is this many times that of the last measurement."""
+
+AUTO_RATIO, DOUBT_RATIO, AT_ONCE = 2.0, 1.25, 1.0
+"""The same where lr is ``auto`` and can be lowered, at the most: after a sound probe, after one with chains that
+diverged or were out of equilibrium, and after one that lost all of them."""
 
 
 def curvature_landscape(
@@ -43,8 +54,17 @@ def curvature_landscape(
 class SettingsWatch:
     """Measures the curvature before some probes: resolves ``auto`` and reports unsuitable settings.
 
-    At the first probe, then at steps that are a factor of about three apart. The first measurement uses few samples,
-    which overestimates curvature; a finding is confirmed with more. Each kind of finding is reported once per run.
+    At the first probe, then at steps that are a factor of about three apart; where ``lr`` is ``auto``, of 1.25 to 2:
+    the factor by which the curvature may still grow, as if it grew in proportion to the step; and sooner after a probe
+    whose chains are in doubt, see :attr:`patience`. There ``lr`` is lowered
+    if it has become too large, and never raised again: each change makes curves less comparable. A measurement uses few
+    samples, which overestimates curvature; a finding is confirmed with more. Each kind of finding is reported once per
+    run.
+
+    Attributes:
+        given: unresolved settings.
+        patience: factor of the step from one measurement to the next at the most, where ``lr`` is ``auto``; set after
+            each probe.
     """
 
     def __init__(self, config: SGLDConfig, probe: ProbeConfig) -> None:
@@ -63,6 +83,8 @@ class SettingsWatch:
         self._resolved: dict[str, Any] = {}
         self._numbers: ResolvedSGLD | None = None
         self._last_look = -1
+        self._steepest: float | None = None
+        self.patience = AUTO_RATIO
         self._told: list[str] = []
         self._findings: dict[str, dict[str, Any]] = {}
 
@@ -79,6 +101,20 @@ class SettingsWatch:
         See :meth:`stagewise.calibration.findings.Finding.record`; ``since`` is a training step.
         """
         return list(self._findings.values())
+
+    @property
+    def steepest(self) -> float | None:
+        """Largest curvature that a step meets, as last measured; None if unknown."""
+        return self._steepest
+
+    @property
+    def _ratio(self) -> float:
+        """Factor on the step of the last measurement from which on the next is due."""
+        lr = self.config.lr
+        if self.given.lr != "auto" or lr == "auto" or not self._steepest:
+            return RECHECK_RATIO
+        room = STEP_TOLERATED[self.given.integrator] / (lr * self._steepest)
+        return min(max(room, DOUBT_RATIO), self.patience)
 
     def before_probe(
         self,
@@ -105,7 +141,7 @@ class SettingsWatch:
             AgreedFault: the same, with several ranks.
         """
         first = self._last_look < 0
-        due = self._check and (first or step >= max(RECHECK_RATIO * self._last_look, self._last_look + 1))
+        due = self._check and (first or step >= max(self._ratio * self._last_look, self._last_look + 1))
         if self._numbers is not None and not due:
             return self._numbers
         unresolved = bool(self.config.unresolved)
@@ -122,6 +158,7 @@ class SettingsWatch:
             self._check, self._resolved = found["check"], dict(found["settled"])
             self._told, self._last_look = list(found["told"]), step
             self._findings = {finding["name"]: dict(finding) for finding in found["findings"]}
+            self._steepest, self.patience = found["steepest"], AUTO_RATIO
         # Remaining settings that have fallbacks.
         self._resolved |= self.config.fallbacks()
         self._numbers = self.config.require_resolved()
@@ -145,7 +182,12 @@ class SettingsWatch:
             if config.unresolved:
                 self._resolve(module, config, replace(landscape, num_samples=FINE_SAMPLES), step)
             else:
-                self._tell(find_faults(config, landscape, module, step), first=first)
+                found, measured = find_faults(config, landscape, module, step)
+                if self.given.lr == "auto" and any(finding.setting == "lr" for finding in found):
+                    fine = replace(landscape, num_samples=FINE_SAMPLES)
+                    found, measured = self._lower(module, config, fine, measured, step)
+                self._steepest = measured.steepest(self.config)
+                self._tell(found, first=first)
         except (InputError, ArithmeticError, RuntimeError) as error:
             # Training continues without the check; errors of the loss will recur in the probe.
             if needed:
@@ -165,7 +207,27 @@ class SettingsWatch:
             f"Curvature may grow later in the run, so it was taken {EARLY_GROWTH:g} times as large; `stagewise "
             "calibrate` measures the whole run"
         )
+        self._steepest = measured.steepest(self.config)
         self._tell(check_settings(self.config, *measured.as_lists()), first=True)
+
+    def _lower(
+        self, module: LightningModule, config: SGLDConfig, landscape: Landscape, measured: Measurement, step: int
+    ) -> tuple[list[Finding], Measurement]:
+        """Lowers ``lr`` by the rules, with burn-in and spacing where they are ``auto``; returns what else is found."""
+        follow = [name for name in ("num_burnin_steps", "num_steps_bw_draws") if getattr(self.given, name) == "auto"]
+        open_again: dict[str, Any] = dict.fromkeys(("lr", *follow), "auto")
+        free = replace(config, **open_again)
+        resolved, measured = resolve(free, landscape, module, growth=EARLY_GROWTH, step=step, measured=measured)
+        reach = float(config.lr) * (measured.steepest(resolved) or 0.0)
+        self._resolved |= {name: getattr(resolved, name) for name in ("lr", *follow)}
+        steps = ", ".join(f"{name} {getattr(config, name)} to {getattr(resolved, name)}" for name in follow)
+        rank_zero_info(
+            f"stagewise: lr is lowered from {config.lr:g} to {resolved.lr:g} from step {step} on"
+            f"{f' ({steps})' if steps else ''}: the curvature has grown since step {self._last_look}, and lr x "
+            f"curvature would be {reach:.3g} (stable up to {STABLE:g}); nbeta and localization stay, "
+            "so the posterior is the same"
+        )
+        return check_settings(self.config, *measured.as_lists()), measured
 
     def _tell(self, findings: list[Finding], *, first: bool) -> None:
         for finding in findings:
@@ -198,6 +260,8 @@ class SettingsWatch:
             "last_look": self._last_look,
             "told": list(self._told),
             "findings": self.findings,
+            "steepest": self._steepest,
+            "patience": self.patience,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -205,5 +269,6 @@ class SettingsWatch:
         self._resolved, self._last_look = dict(state["settled"]), state["last_look"]
         self._numbers = None
         self._told = list(state["told"])
-        # Checkpoints of older versions lack them.
+        # Checkpoints of older versions lack these.
+        self._steepest, self.patience = state.get("steepest"), state.get("patience", AUTO_RATIO)
         self._findings = {finding["name"]: dict(finding) for finding in state.get("findings", [])}

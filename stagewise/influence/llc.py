@@ -23,10 +23,10 @@ is a power of |w - w*|, without localization, it is 0, whatever the power. Of a 
 based on a variance.
 
 **Away from a minimum** the gradient at w* pulls chains downhill: lambda_hat is shifted by the slope and may be
-negative. It is reported nevertheless. The share is then shifted too (below 0, or above 1), and NaN where lambda_hat is
-not
-above 0. With ``drift: tilted`` the slope is not in the target, but L still has it: the coefficient is that of the
-curvature, and the share is too low by the slope's part of Var(L).
+negative. It is reported nevertheless. The share is then shifted too, and NaN where lambda_hat is not above 0; far
+outside of 0 to 1 (:data:`SHARE_BOUNDS`) it is stored as it is, but reports show no share, and ``llc_note`` says so.
+With ``drift: tilted`` the slope is not in the target, but L still has it: the coefficient is that of the curvature, and
+the share is too low by the slope's part of Var(L).
 
 **Assumptions.** The identity for the share needs L to be the loss of the chains: if the observed set is not the
 sampling set, it holds as far as the two agree. Chains that have not reached equilibrium, as without
@@ -42,7 +42,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from stagewise.checks.bounds import checked, float_array
@@ -55,6 +55,10 @@ Array = NDArray[np.float64]
 
 LOCALIZED_LIMIT = 0.5
 """Localized share above which the coefficient reflects the localization more than the loss."""
+
+SHARE_BOUNDS = (-0.2, 1.2)
+"""Localized shares outside are no shares: beyond 0 to 1 by more than noise, where the loss slopes at the weights or the
+chains are out of equilibrium."""
 
 _UNITS = {"units": "1"}
 _OF = "local learning coefficient, nbeta (E[L] - L(w*))"
@@ -113,6 +117,17 @@ def learning_coefficients(losses: Array, anchor: Array, *, nbeta: float) -> Coef
         localized_share=share(list(range(len(rises)))),
         localized_share_error=unknown if share_error is None else share_error,
     )
+
+
+def readable_share(share: ArrayLike) -> Array:
+    """Returns localized shares as they can be shown: NaN outside of :data:`SHARE_BOUNDS`.
+
+    Args:
+        share: any shape; NaN where unknown.
+    """
+    values = np.asarray(share, dtype=np.float64)
+    low, high = SHARE_BOUNDS
+    return np.where((values >= low) & (values <= high), values, np.nan)
 
 
 def _localized_share(rises: Array, nbeta: float) -> Array:
@@ -190,7 +205,7 @@ def llc(losses: Array, anchor: Array, groups: Groups, *, nbeta: float) -> xr.Dat
         variables[f"llc{suffix}"] = ((), float(values[0]), {"long_name": name, **_UNITS})
         variables[f"group_llc{suffix}"] = ("group", values[1:], {"long_name": f"{name}, of each group", **_UNITS})
     words = {"long_name": f"1 where the localized share is above {LOCALIZED_LIMIT:g}", **_UNITS}
-    variables["llc_localized"] = ((), int(found.localized_share[0] > LOCALIZED_LIMIT), words)
+    variables["llc_localized"] = ((), int(readable_share(found.localized_share[0]) > LOCALIZED_LIMIT), words)
     variables["llc_chains"] = ((), len(losses), {"long_name": "chains behind the learning coefficient", **_UNITS})
     return xr.Dataset(variables, coords={"group": ("group", np.array(groups.names, dtype=object))})
 
@@ -211,6 +226,12 @@ def llc_remarks(found: xr.Dataset, *, nbeta: float) -> list[str]:
         return [
             f"got a learning coefficient of {value:.3g}, not above 0: the loss slopes at these weights and the chains "
             "continue training; read only its changes, or set drift to tilted, or raise localization"
+        ]
+    if np.isfinite(share) and np.isnan(readable_share(share)):
+        return [
+            f"got no localized share ({share:.2g}, outside of {SHARE_BOUNDS[0]:g} to {SHARE_BOUNDS[1]:g}): the loss "
+            "slopes at these weights, or the chains are out of equilibrium, so that the variance of the loss says "
+            "nothing about it; set drift to tilted, or raise localization"
         ]
     if share > LOCALIZED_LIMIT:
         return [

@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.signal import find_peaks, peak_prominences
 
 from stagewise.checks.bounds import checked, float_array
 from stagewise.errors import InputError
@@ -60,6 +59,9 @@ def why_no_window(
             f"the signal is nowhere above its noise floor, at none of {len(at)} probes: nothing changed between probes "
             "beyond noise; probe farther apart, or raise sgld.num_chains or sgld.num_draws"
         )
+    # Late: it takes long to import.
+    from scipy.signal import find_peaks
+
     peaks, _ = find_peaks(value)
     if len(peaks):
         return _too_low(at, value, peaks, min_prominence, noise_height(error), unit)
@@ -99,6 +101,8 @@ def _too_few(probes: int, known: int) -> str:
 
 
 def _too_low(at: Array, value: Array, peaks: Array, min_prominence: float, noise: float, unit: str) -> str | None:
+    from scipy.signal import peak_prominences
+
     heights = peak_prominences(value, peaks)[0]
     best = int(heights.argmax())
     height, share = float(heights[best]), float(heights[best] / value.max())

@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.signal import find_peaks, peak_widths
 
 from stagewise.checks.bounds import checked, float_array
 from stagewise.errors import InputError
@@ -58,6 +57,9 @@ def find_windows(
         raise InputError(f"got min_prominence={min_prominence}; expected a fraction in (0, 1]")
     if len(at) < 3 or height.max() <= 0:
         return []
+    # Late: it takes long to import, and most who need the rest of this file look for no peaks.
+    from scipy.signal import find_peaks, peak_widths
+
     noise = 0.0 if errors is None else noise_height(float_array("errors", errors))
     peaks, found = find_peaks(height, prominence=max(min_prominence * float(height.max()), noise))
     _, _, left, right = peak_widths(height, peaks, rel_height=0.5)

@@ -10,7 +10,7 @@ from stagewise.influence.group_draws import GroupDraws
 from stagewise.influence.groups import Groups
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.flags import Flag, find_flags
-from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.config import ResolvedSGLD
 from stagewise.sampling.diagnostics import diagnose
 from stagewise.sampling.preconditioners.diagonal import RMSprop
 from stagewise.sampling.trace import Trace
@@ -20,19 +20,28 @@ _VARIABLES = {"drift": "chain_drift", "distance": "end_distance"}
 
 
 def add_chain_facts(
-    result: xr.Dataset, trace: Trace, features: GroupDraws, groups: Groups, *, sgld: SGLDConfig, config: ProbeConfig
+    result: xr.Dataset,
+    trace: Trace,
+    features: GroupDraws,
+    groups: Groups,
+    *,
+    sgld: ResolvedSGLD,
+    config: ProbeConfig,
+    steepest: float | None = None,
 ) -> list[Flag]:
     """Adds the losses at the training weights, diagnostics and flags; returns the flags.
 
     Args:
         result: gains a variable for each diagnostic, ``flagged``, ``flag_names``, ``equilibrated`` (0 if one of
-            :data:`~stagewise.probes.flags.EQUILIBRIUM_FLAGS` is raised, else 1) and the attribute ``flags``;
-            ``anchor_loss`` and ``mask``, and with ``save_trace`` the losses of each draw.
+            :data:`~stagewise.probes.flags.EQUILIBRIUM_FLAGS` is raised, else 1) and the attribute ``flags``; ``lr`` and
+            ``lr_curvature``; ``anchor_loss`` and ``mask``, and with ``save_trace`` the losses of each draw.
         trace: of the probe.
         features: its draws, reduced to groups, then bins.
         groups: the groups alone.
         sgld: the sampler.
         config: thresholds of the flags, and ``save_trace``.
+        steepest: largest curvature that a step meets, see
+            :meth:`stagewise.calibration.landscape.Measurement.steepest`; None if it was not measured.
     """
     counts = groups.counts
     own = features.groups[:, :, : counts.size]  # without the bins
@@ -48,9 +57,17 @@ def add_chain_facts(
     variables: dict[str, Any] = {
         _VARIABLES.get(name, name): float("nan") if value is None else value for name, value in values.items()
     }
+    lr_curvature = None if steepest is None else sgld.lr * steepest
     flags = find_flags(
-        found, config.thresholds, nbeta=sgld.nbeta, chains_dropped=len(trace.dropped), gradients_finite=known
+        found,
+        config.thresholds,
+        nbeta=sgld.nbeta,
+        chains_dropped=len(trace.dropped),
+        gradients_finite=known,
+        lr_curvature=lr_curvature,
     )
+    variables["lr"] = sgld.lr
+    variables["lr_curvature"] = float("nan") if lr_curvature is None else lr_curvature
     variables["chains_dropped"] = len(trace.dropped)
     variables["flagged"] = len(flags)
     variables["equilibrated"] = int(not any(flag.of_equilibrium for flag in flags))

@@ -8,6 +8,7 @@ from stagewise.checks.bounds import settle_fields
 from stagewise.checks.ranges import NonNegative, NonNegativeInt, at_least
 from stagewise.errors import InputError
 from stagewise.sampling.diagnostics import Diagnostics
+from stagewise.sampling.relaxation import STABLE
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Thresholds:
         minibatch_noise_max: variance that minibatch noise adds to a step, over that of the injected noise: variances
             are too large by about this fraction. .2 is the error that ``ess_min`` allows.
         chains_dropped_max: diverged chains of a probe: the remaining ones are a biased selection.
+        lr_curvature_max: lr times the steepest curvature, as last measured before the probe: a step is unstable where
+            it exceeds 4, and draws are then not those of the posterior, however alike the chains.
 
     Raises:
         InputError: a limit that is negative or not finite, or an R-hat limit below 1.
@@ -58,6 +61,7 @@ class Thresholds:
     loss_fall_max: NonNegative | None = 0.05
     minibatch_noise_max: NonNegative | None = 0.2
     chains_dropped_max: NonNegativeInt | None = 0
+    lr_curvature_max: NonNegative | None = STABLE
 
     def __post_init__(self) -> None:
         settle_fields(self, prefix="thresholds.")
@@ -98,6 +102,12 @@ _RAISE_LR = ", or sgld.lr up to 2.5 over the steepest curvature"
 _MIX = f"raise sgld.num_draws or sgld.num_steps_bw_draws{_RAISE_LR}"
 
 _CHECKS = (
+    _Check(
+        "unstable",
+        "lr_curvature_max",
+        "lr times the steepest curvature",
+        "lower sgld.lr, or leave it to auto, which lowers it as the curvature grows",
+    ),
     _Check("rhat", "rhat_max", "R-hat of the mean loss of a group", f"{_SETTLE}; {_MIX}"),
     _Check("ess", "ess_min", "effective draws of the mean loss of a group", _MORE, is_minimum=True),
     _Check("sample_rhat", "sample_rhat_max", "R-hat of the worst sample's loss", f"believe groups only, or {_MORE}"),
@@ -147,10 +157,12 @@ _CHECKS = (
 FLAG_NAMES = ("not_finite", *(check.name for check in _CHECKS))
 """Names of all flags."""
 
-EQUILIBRIUM_FLAGS = frozenset({"not_finite", "rhat", "chain_share", "draw_share", "drift", "slide", "loss_fall"})
-"""Flags of chains that have not reached equilibrium, or continue training: no z-score, interval or sign change is
-reported for such a probe. The other flags indicate noise (effective draws, single samples), a known bias (heat), or
-chains that moved too far, and do not affect intervals."""
+EQUILIBRIUM_FLAGS = frozenset(
+    {"not_finite", "unstable", "rhat", "chain_share", "draw_share", "drift", "slide", "loss_fall"}
+)
+"""Flags of chains that have not reached equilibrium, have none, or continue training: no z-score, interval or sign
+change is reported for such a probe. The other flags indicate noise (effective draws, single samples), a known bias
+(heat), or chains that moved too far, and do not affect intervals."""
 
 _NOT_FINITE = "look at the model, and at roots, norms and logarithms at zero in its loss"
 _DRAWS_NOT_FINITE = "lower sgld.lr or raise sgld.localization"
@@ -188,6 +200,7 @@ def find_flags(
     nbeta: float,
     chains_dropped: int = 0,
     gradients_finite: bool = True,
+    lr_curvature: float | None = None,
 ) -> list[Flag]:
     """Returns the flags of a probe by comparing its diagnostics with the limits.
 
@@ -200,6 +213,7 @@ def find_flags(
         nbeta: of the sampler; 0 is the negative control, whose rise of the loss is not judged.
         chains_dropped: chains of the probe that diverged.
         gradients_finite: True if the gradients of the observed losses at the training weights are finite.
+        lr_curvature: lr times the steepest curvature of the target, as last measured; None if it was not.
 
     Returns:
         Flags; a severe one on its own.
@@ -215,6 +229,7 @@ def find_flags(
         return [Flag("not_finite", words, severe=True)]
     rise = found.loss_rise
     values: Mapping[str, float | None] = {
+        "unstable": lr_curvature,
         "rhat": found.rhat_groups,
         "ess": found.ess_groups,
         "sample_rhat": found.rhat_max,

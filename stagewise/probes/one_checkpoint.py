@@ -22,8 +22,9 @@ from stagewise.losses.contract import LossFn, resolve_loss
 from stagewise.probes.carried import Carried
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.labels import label_groups
-from stagewise.probes.prober import Prober, target_of
+from stagewise.probes.prober import Prober
 from stagewise.probes.subject import examine
+from stagewise.probes.target import target_of
 from stagewise.sampling.config import ResolvedSGLD, SGLDConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.preconditioners.diagonal import AdamMoments
@@ -147,9 +148,9 @@ def bif(
     target = target_of(module, found_loss, sources, probe, masks=masks)
     # First, so that invalid input raises before curvature is measured.
     subject = examine(module, target, sources.groups, sgld, probe)
-    resolved, remarks = _resolve(module, subject.target, sgld, probe, second_moments, step)
+    resolved, remarks, steepest = _resolve(module, subject.target, sgld, probe, second_moments, step)
     prober = Prober.over(module, subject, resolved, Carried(probe.reference_ratio))
-    result, trace = prober.probe(module, step, second_moments=second_moments)
+    result, trace = prober.probe(module, step, second_moments=second_moments, steepest=steepest)
     _warn(remarks, trace, {} if result is None else result.attrs["flags"])
     if result is None:
         raise InputError(
@@ -175,11 +176,11 @@ def _resolve(
     probe: ProbeConfig,
     second_moments: Mapping[str, Tensor] | None,
     step: int,
-) -> tuple[ResolvedSGLD, list[str]]:
-    """Returns settings with ``auto`` resolved, and remarks on them at this curvature."""
+) -> tuple[ResolvedSGLD, list[str], float | None]:
+    """Returns settings with ``auto`` resolved, remarks at this curvature, and the steepest that a step meets."""
     needed = "auto" in (sgld.lr, sgld.localization)
     if not (needed or probe.check_curvature):
-        return replace(sgld, **sgld.fallbacks()).require_resolved(), []
+        return replace(sgld, **sgld.fallbacks()).require_resolved(), [], None
     try:
         landscape = landscape_of(module, target, sgld, probe.memory_limit_gib)
         landscape = replace(landscape, second_moments=second_moments or {})
@@ -188,15 +189,16 @@ def _resolve(
             sgld, measured = resolve(sgld, replace(landscape, num_samples=FINE_SAMPLES), module, step=step)
             findings = check_settings(sgld, *measured.as_lists())
         else:
-            findings = find_faults(sgld, landscape, module, step)
+            findings, measured = find_faults(sgld, landscape, module, step)
     except (InputError, ArithmeticError, RuntimeError) as error:
         if needed:
             raise unmeasured(sgld, step, error) from error
         reason = str(error).splitlines()[0]
         remarks = [f"the settings were not checked against the curvature: {reason}"]
-        return replace(sgld, **sgld.fallbacks()).require_resolved(), remarks
+        return replace(sgld, **sgld.fallbacks()).require_resolved(), remarks, None
     resolved = sgld.require_resolved()
-    return resolved, [finding.text for finding in findings if finding.severity is not Severity.inform]
+    remarks = [finding.text for finding in findings if finding.severity is not Severity.inform]
+    return resolved, remarks, measured.steepest(resolved)
 
 
 def _warn(remarks: list[str], trace: Trace, flags: Mapping[str, str]) -> None:

@@ -12,7 +12,6 @@ import xarray as xr
 from torch import Tensor, nn
 
 from stagewise._version import __version__
-from stagewise.batches import to_device
 from stagewise.checks.bounds import check_arguments
 from stagewise.influence.control import control_influence
 from stagewise.influence.group_draws import GroupDraws, Reducer
@@ -28,12 +27,13 @@ from stagewise.probes.config import ProbeConfig
 from stagewise.probes.llc import LearningCoefficient
 from stagewise.probes.lost_samples import kinds_seen, lost_words
 from stagewise.probes.subject import Subject, examine
+from stagewise.probes.target import target_of
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import EngineName, ResolvedSGLD, SGLDConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.selection import Masks
 from stagewise.sampling.share import ALONE, ChainShare
-from stagewise.sampling.target import ForwardContext, Target
+from stagewise.sampling.target import ForwardContext
 from stagewise.sampling.trace import Trace, merge_traces
 
 
@@ -165,6 +165,11 @@ class Prober:
         self._sampler = ChainSampler(module, target, self._sgld, reduce=reduce, engine=engine)
 
     @property
+    def sgld(self) -> ResolvedSGLD:
+        """The sampler."""
+        return self._sgld
+
+    @property
     def groups(self) -> Groups:
         """Groups over the observed set."""
         return self.subject.groups
@@ -220,6 +225,7 @@ class Prober:
         second_moments: Mapping[str, Tensor] | None = None,
         lr_sum: float | None = None,
         number: int | None = None,
+        steepest: float | None = None,
         leave_out: bool = True,
     ) -> tuple[xr.Dataset | None, Trace]:
         """Probes the current weights: :meth:`measure`, then :meth:`assemble` with the prober's reference.
@@ -231,6 +237,9 @@ class Prober:
             lr_sum: sum of the learning rates over training so far, for TracIn, which weights a probe by the increase
                 since the previous one; None disables it.
             number: of this probe in its run, from 0, for the schedule of controls; counted if None.
+            steepest: largest curvature that a step meets, see
+                :meth:`stagewise.calibration.landscape.Measurement.steepest`, for the flag ``unstable``; None if it was
+                not measured.
             leave_out: if samples have a loss that is not finite at these weights, repeat the probe without them (see
                 :meth:`leave_out`); if False, such a probe is None, and :meth:`lost_in` returns them.
 
@@ -245,12 +254,13 @@ class Prober:
             see :func:`stagewise.probes.axes.in_axes`. If a control is due, also the variables of
             :func:`~stagewise.influence.control.control_influence`.
         """
-        measured, trace = self.measure(module, step, second_moments=second_moments, lr_sum=lr_sum, number=number)
+        given: dict[str, Any] = {"second_moments": second_moments, "lr_sum": lr_sum, "steepest": steepest}
+        measured, trace = self.measure(module, step, number=number, **given)
         lost = self.subject.lost_in(trace) if measured is None and leave_out else ()
         if lost:
             self.leave_out(module, lost, trace)
             number = self.carried.num_probes - 1  # the same probe
-            measured, trace = self.measure(module, step, second_moments=second_moments, lr_sum=lr_sum, number=number)
+            measured, trace = self.measure(module, step, number=number, **given)
         if measured is None:
             return None, trace
         reference = self.carried.references.for_step(step)
@@ -268,6 +278,7 @@ class Prober:
         second_moments: Mapping[str, Tensor] | None = None,
         lr_sum: float | None = None,
         number: int | None = None,
+        steepest: float | None = None,
     ) -> tuple[Measured | None, Trace]:
         """Measures one probe: chains, diagnostics, flags, baselines. Independent of other probes.
 
@@ -277,6 +288,7 @@ class Prober:
             second_moments: see :meth:`probe`.
             lr_sum: see :meth:`probe`.
             number: see :meth:`probe`.
+            steepest: see :meth:`probe`.
 
         Returns:
             The measurement, None if every chain failed and in all but the first of the processes that share the chains;
@@ -316,7 +328,9 @@ class Prober:
             free = merge_traces([part.control for part in parts if part.control is not None])
             reduced = GroupDraws.of(free, self.subject.reduced)
             own = own.assign(control_influence(features, reduced, self.groups, centering=self._config.centering))
-        flags = add_chain_facts(own, trace, features, self.groups, sgld=self._sgld, config=self._config)
+        flags = add_chain_facts(
+            own, trace, features, self.groups, sgld=self._sgld, config=self._config, steepest=steepest
+        )
         features = replace(features, equilibrated=bool(own["equilibrated"]))
         if not self.subject.observed.is_whole:
             own = self.subject.numbered(own, "sample")
@@ -379,26 +393,3 @@ class Prober:
             "sgld": asdict(sgld),
             "moved_weights": self.subject.moved_weights,
         }
-
-
-def target_of(
-    module: nn.Module,
-    loss_fn: LossFn,
-    data: ProbeData,
-    config: ProbeConfig,
-    *,
-    masks: Masks | None = None,
-    forward_context: ForwardContext = nullcontext,
-) -> Target:
-    """Returns the target of the probes: the sets on the module's device, in chunks.
-
-    Args:
-        module: the device is that of its first parameter.
-        loss_fn: per-sample loss.
-        data: observed and sampling set.
-        config: the measurement.
-        masks: entries of parameters that move; None for those of the sampler.
-        forward_context: entered around each forward pass (autocast).
-    """
-    observed, sampling = to_device((data.observed, data.sampling), next(module.parameters()).device)
-    return Target(loss_fn, observed, sampling, masks, config.chunk_size, forward_context)

@@ -124,6 +124,17 @@ class ProbeSchedule:
             )
         return sum(step > max_steps for step in listed or ())
 
+    def count(self, max_steps: float) -> int | None:
+        """Returns the number of probes of a run from its first step; None for a periodic schedule without an end.
+
+        Args:
+            max_steps: steps of the run; may be infinite.
+        """
+        listed = self.listed_steps
+        if listed is not None:
+            return sum(step <= max_steps for step in listed)
+        return None if max_steps == float("inf") else int(max_steps) // self._period
+
     def due(self, previous: int, step: int) -> bool:
         """Returns True if a scheduled step lies in (previous, step].
 

@@ -5,7 +5,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stagewise.influence.llc import LOCALIZED_LIMIT
+from stagewise.influence.llc import LOCALIZED_LIMIT, SHARE_BOUNDS, readable_share
 from stagewise.phases.stage_boundaries import not_above_zero, stage_boundaries
 from stagewise.reporting.influence_curves import set_step_axis
 from stagewise.reporting.stage_boundaries import boundary_markdown, not_shown_line
@@ -83,7 +83,7 @@ def llc_words(run: xr.Dataset, *, chance: float = 0.05) -> str:
     lines = [
         "lambda_hat = nbeta (E[L] - L(w*)), a pure number, L the mean loss of all or of a group. "
         f"Chains: {about.get('chains', 'those of influence')} ({settings}).",
-        f"All losses: {values[first]:.3g} +- {errors[first]:.2g} at step {steps[first]:,}, {values[last]:.3g} +- "
+        f"All losses: {values[first]:.3g} ± {errors[first]:.2g} at step {steps[first]:,}, {values[last]:.3g} ± "
         f"{errors[last]:.2g} at step {steps[last]:,} (standard errors over chains).",
         _localized_line(shares, known),
     ]
@@ -107,14 +107,24 @@ def llc_words(run: xr.Dataset, *, chance: float = 0.05) -> str:
 
 
 def _localized_line(shares: np.ndarray, known: np.ndarray) -> str:
-    told = np.isfinite(shares)
+    values = readable_share(shares)
+    told = np.isfinite(values)
+    outside = int((np.isfinite(shares) & ~told).sum())
+    low, high = SHARE_BOUNDS
+    none = (
+        f" No share at {outside} of {known.sum()} probes (outside of {low:g} to {high:g}): there the loss slopes at "
+        "the weights, or chains are out of equilibrium."
+        if outside
+        else ""
+    )
     if not told.any():
-        return "Localized share: not known."
-    dominated = int((shares[told] > LOCALIZED_LIMIT).sum())
-    line = f"Localized share (d log llc / d log nbeta, 0 = none): median {np.median(shares[told]):.2g}"
+        return f"Localized share: not known.{none}"
+    dominated = int((values[told] > LOCALIZED_LIMIT).sum())
+    line = f"Localized share (d log llc / d log nbeta, 0 = none): median {np.median(values[told]):.2g}"
     if not dominated:
-        return f"{line}; at no probe above {LOCALIZED_LIMIT:g}."
+        return f"{line}; at no probe above {LOCALIZED_LIMIT:g}.{none}"
     return (
         f"{line}; above {LOCALIZED_LIMIT:g} at {dominated} of {known.sum()} probes: **the height there is mostly due "
         "to the localization**. Separate settings help: raise `probe.llc.nbeta`, or lower `probe.llc.localization`."
+        f"{none}"
     )

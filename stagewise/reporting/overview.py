@@ -16,9 +16,9 @@ from matplotlib.ticker import FuncFormatter
 
 from stagewise.errors import InputError, require
 from stagewise.influence.chain_counts import chain_counts, interval_factor
-from stagewise.influence.llc import LOCALIZED_LIMIT
+from stagewise.influence.llc import LOCALIZED_LIMIT, readable_share
 from stagewise.reporting.influence_curves import open_marks_words, set_step_axis
-from stagewise.reporting.scores import Score, read_scores
+from stagewise.reporting.scores import INDUCING, NAMES, Score, copying_of_induction_heads, read_scores
 from stagewise.reporting.short_names import LONGEST, short_names
 from stagewise.reporting.style import LARGE, NORMAL, SMALL, SettledCurve, fit_to_settled, label, mark_sides
 from stagewise.reporting.token_axis import horizontal_label, mark_tokens
@@ -45,6 +45,7 @@ _NARROW = 7.0
 """Inches below which legends stand over the panels, not beside them."""
 
 _HEAD_SCORES = ("prefix_matching", "previous_token", "copying")
+_SCORE_WORDS = {name: name.replace("_", " ") for name in NAMES} | {"copying": f"copying (prefix ≥ {INDUCING:g})"}
 
 
 def overview(
@@ -84,7 +85,7 @@ def overview(
         raise InputError("got a data set without an axis of steps; expected a run; pass what open_run returns")
     pairs = strongest_pairs(run, num_pairs, confidence=confidence) if {"group_bif", "group_bif_se"} <= set(run) else []
     colours = _group_colours(run, pairs)
-    found = _beside(run) if scores is None else list(scores)
+    found = copying_of_induction_heads(_beside(run) if scores is None else scores)
     first, last = run["step"].values[[0, -1]]
     windows = [window for window in run_windows(run) if first <= window["peak"] <= last]
     settled = set(run["step"].values[settled_probes(run)].tolist())
@@ -244,7 +245,7 @@ def _scores(axes: Axes, scores: Sequence[Score]) -> None:
     heads = [score for score in scores if score.name in _HEAD_SCORES] or list(scores)
     shades = ("#222222", "#7F7F7F", "#B89A4B", "#5E8AA8", "#A05D8C")
     for score, colour in zip(heads, shades, strict=False):
-        axes.plot(score.steps, score.values, color=colour, linewidth=1.4, label=score.name.replace("_", " "), zorder=3)
+        axes.plot(score.steps, score.values, color=colour, linewidth=1.4, label=_SCORE_WORDS[score.name], zorder=3)
     label(axes, y="best head" if heads[0].name in _HEAD_SCORES else "nats")
     _name(axes, "Scores of heads")
 
@@ -310,7 +311,7 @@ def _llc(axes: Axes, run: xr.Dataset, colours: Mapping[str, Any], confidence: fl
 def _localized(run: xr.Dataset) -> np.ndarray:
     """Learning coefficients that are mostly the localization's."""
     shares = [run[name].values.ravel() for name in ("llc_localized_share", "group_llc_localized_share") if name in run]
-    return np.concatenate([np.zeros(0), *shares]) > LOCALIZED_LIMIT
+    return readable_share(np.concatenate([np.zeros(0), *shares])) > LOCALIZED_LIMIT
 
 
 def _signal(axes: Axes, run: xr.Dataset, windows: Sequence[Mapping[str, Any]], settled: Collection[int]) -> None:

@@ -13,34 +13,32 @@ from stagewise.reporting import tags
 from stagewise.reporting.loggers.writer import RunWriter
 from stagewise.reporting.overview import overview
 from stagewise.reporting.tensorboard import rasterize
-from stagewise.runs.open import open_run
-from stagewise.runs.words import with_plain_names
 
 OVERVIEW_NAME = "overview.png"
 _DPI = 120
 
 
 def write_overview(
-    writers: Sequence[RunWriter], folder: Path, step: int, *, run: xr.Dataset | None = None
+    writers: Sequence[RunWriter], folder: Path, step: int, run: xr.Dataset, *, goes_on: bool = False
 ) -> Path | None:
     """Draw the overview of a run, save it as ``overview.png`` and show it in the loggers.
 
     Args:
         writers: of the run.
-        folder: of the run, with its store; its summary, if it is to be used, is written.
+        folder: of the run.
         step: training step of the image.
-        run: so far, where it goes on: scores of heads, which are read from event files, then wait for the end. It is
-            opened if None.
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
+        goes_on: whether it has not ended: scores of heads, which are read from event files, wait for the end.
 
     Returns:
-        Path of the file; None where no probe can be read.
+        Path of the file; None where there is nothing to draw.
     """
-    if run is None:
+    if not goes_on:
         for writer in writers:
             writer.flush()  # scores are read from what is on disk
     path = folder / OVERVIEW_NAME
     with suppress(InputError):
-        figure = overview(with_plain_names(open_run(folder))) if run is None else overview(run, scores=())
+        figure = overview(run, scores=() if goes_on else None)
         figure.set_dpi(_DPI)
         image = rasterize(figure)  # once: to place its panels takes most of the time
         with whole_file(path) as aside:

@@ -13,12 +13,14 @@ from stagewise.reporting import tags
 from stagewise.reporting.class_maps import class_maps
 from stagewise.reporting.classes_page import classes_section
 from stagewise.reporting.control_curves import control_curves
+from stagewise.reporting.event_scalars import PATTERN
 from stagewise.reporting.influence_curves import influence_curves
 from stagewise.reporting.llc_curves import llc_curves, llc_words
 from stagewise.reporting.sample_tables import no_ranking_words, sample_tables
 from stagewise.reporting.score_words import scores_markdown
 from stagewise.reporting.scores import Score, read_scores
 from stagewise.reporting.tensorboard import rasterize
+from stagewise.runs.common_mode import common_mode_of_groups
 from stagewise.runs.control import ControlFindings, control_findings
 from stagewise.runs.learning_coefficients import has_llc, no_llc_words
 from stagewise.runs.sign_changes import SignChanges, find_sign_changes
@@ -59,14 +61,11 @@ def draw_run(run: xr.Dataset) -> dict[str, Figure]:
     return figures
 
 
-_EVENTS = "events.out.tfevents.*"
-
-
 def _write_events(folder: Path, output: Path, figures: Mapping[str, Figure], step: int) -> None:
     """Images for TensorBoard, in place of those of an earlier report; a run that it shows already has its own."""
-    for earlier in output.glob(_EVENTS):
+    for earlier in output.glob(PATTERN):
         earlier.unlink()
-    if any(folder.glob(_EVENTS)):
+    if any(folder.glob(PATTERN)):
         return
     with SummaryWriter(str(output)) as writer:
         for name, tag in _TAGS.items():
@@ -149,5 +148,6 @@ def write_run_report(
     parts += ["## Transition windows", windows_text(summary, run)]
     classes = classes_section(folder)
     parts += [] if classes is None else [classes]
-    parts += ["## Curves", *pictures.values()]
+    common = common_mode_of_groups(run)
+    parts += ["## Curves", *([] if common is None else [common.words()]), *pictures.values()]
     return write_text_file(output / REPORT_NAME, "\n\n".join(parts) + "\n"), changes

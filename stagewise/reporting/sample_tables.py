@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from stagewise.checks.group_names import markdown_text
 from stagewise.influence.chain_counts import interval_factor
 from stagewise.influence.stored_matrices import sample_matrix
+from stagewise.runs.common_mode import common_mode_of_samples
 from stagewise.runs.sample_names import SampleNames
 from stagewise.runs.top_samples import SIDES, leading_samples, top_samples
 
@@ -24,12 +25,15 @@ NEEDED = (
     "chains_dropped",
     "equilibrated",
     "reference_equilibrated",
+    "mask",
 )
 """Variables that the tables are made of, beside coordinates."""
 
 _MOST = 5
 _CONFIDENCE = 0.95
 _INTERVAL = "95 % interval, nats²"
+_UNNAMED = " of the observed set"
+"""What a sample's name ends with if only its number is known."""
 
 Rows = tuple[tuple[str, ...], ...]
 
@@ -41,18 +45,20 @@ class SampleTables:
     Attributes:
         step: of the probe.
         words: what is shown, and what chance alone does.
+        notes: unit of a sample's influence for token losses, and the common mode, where there are such.
         samples: a head and rows: samples by their influence on the mean loss of all others; empty if not stored.
         pairs: a head and rows; empty if the matrices are not stored.
     """
 
     step: int
     words: str
+    notes: tuple[str, ...]
     samples: Rows
     pairs: Rows
 
     def markdown(self) -> str:
         """Returns the tables as Markdown, with what there is to say about them."""
-        return "\n\n".join([self.words, *(_markdown(rows) for rows in (self.samples, self.pairs) if rows)])
+        return "\n\n".join([self.words, *self.notes, *(_markdown(rows) for rows in (self.samples, self.pairs) if rows)])
 
 
 def sample_tables(run: xr.Dataset) -> SampleTables | None:
@@ -62,8 +68,8 @@ def sample_tables(run: xr.Dataset) -> SampleTables | None:
         run: as :func:`stagewise.runs.open.open_run` returns it, or with :data:`NEEDED` of it.
 
     Returns:
-        Five of each sign at most; None where no probe with two chains is in equilibrium, or nothing between samples is
-        stored.
+        Five of each sign at most, and a row that says so where there is none; None where no probe with two chains is
+        in equilibrium, or nothing between samples is stored.
     """
     sure = np.flatnonzero(np.broadcast_to(np.isfinite(interval_factor(run).values), run["step"].shape))
     if not len(sure) or run.sizes.get("sample", 0) < 2:
@@ -78,13 +84,13 @@ def sample_tables(run: xr.Dataset) -> SampleTables | None:
     if {"sample_bif", "sample_bif_se"} <= set(run):
         found = leading_samples(run, step, _MOST, confidence=_CONFIDENCE)
         head = ("", "influence on the mean loss of all others, nats²", _INTERVAL, "sample")
-        samples = (head, *_rows(found, numbers, names, ("sample",)))
+        samples = (head, *_rows(found, numbers, names, ("sample",), "sample"))
         values, errors = (probe[name].sel(part="within").values for name in ("sample_bif", "sample_bif_se"))
         counted.append(_chance(values, errors, factor, "samples"))
     if {"bif", "bif_within"} & set(run):
         found = top_samples(run, step, _MOST, confidence=_CONFIDENCE)
         pair_head = ("", "influence on each other, nats²", _INTERVAL, "pair")
-        pairs = (pair_head, *_rows(found, numbers, names, ("sample", "sample_j")))
+        pairs = (pair_head, *_rows(found, numbers, names, ("sample", "sample_j"), "pair"))
         upper = np.triu_indices(len(numbers), k=1)
         matrix, error = (sample_matrix(probe, error=error).values[upper] for error in (False, True))
         counted.append(_chance(matrix, error, factor, "pairs"))
@@ -95,7 +101,30 @@ def sample_tables(run: xr.Dataset) -> SampleTables | None:
         "sample lowers the loss of the others. These are the extremes of many, each far noisier than a group: chance "
         f"alone produces some of them. {'. '.join(counted)}. Read groups first."
     )
-    return SampleTables(step, words, samples, pairs)
+    common = common_mode_of_samples(probe)
+    notes = (token_unit(probe), None if common is None else common.words())
+    return SampleTables(step, words, tuple(it for it in notes if it is not None), samples, pairs)
+
+
+def token_unit(probe: xr.Dataset) -> str | None:
+    """Says what the loss of a sample is where losses are those of tokens, and what that does to its influence.
+
+    Args:
+        probe: one step of what :func:`stagewise.runs.open.open_run` returns.
+
+    Returns:
+        None for one loss a sample, or where it is not known which there are.
+    """
+    if "mask" not in probe or "token" not in probe["mask"].dims:
+        return None
+    counts = probe["mask"].values.astype(bool).sum(axis=-1)
+    fewest, most = int(counts.min()), int(counts.max())
+    each = f"{most:,} each" if fewest == most else f"{fewest:,} to {most:,}"
+    return (
+        f"**The loss of a sample is the sum over its tokens** ({each}), not their mean, so that longer samples weigh "
+        "more. Between groups influence is that of single tokens, a mean over pairs: far smaller numbers, which are "
+        "not to be compared with these."
+    )
 
 
 def no_ranking_words(run: xr.Dataset) -> str:
@@ -111,16 +140,20 @@ def no_ranking_words(run: xr.Dataset) -> str:
     return "No ranking of samples: it takes a probe in equilibrium with two chains or more, see the flags."
 
 
-def _rows(found: xr.Dataset, numbers: NDArray[np.int64], names: SampleNames, columns: Sequence[str]) -> Rows:
+def _rows(found: xr.Dataset, numbers: NDArray[np.int64], names: SampleNames, columns: Sequence[str], what: str) -> Rows:
     rows = []
     for side in SIDES:
         chosen = found.sel(side=side)
+        if int(chosen[columns[0]].values[0]) < 0:
+            rows.append((side, "-", "-", f"no {side} {what} at this probe"))
         for rank in range(found.sizes["rank"]):
             places = [int(chosen[column].values[rank]) for column in columns]
             if places[0] < 0:
                 continue
             value, low, high = (float(chosen[name].values[rank]) for name in ("value", "low", "high"))
             told = [markdown_text(names(int(numbers[place]))) for place in places]
+            if all(it.endswith(_UNNAMED) for it in told):
+                told[:-1] = [it.removesuffix(_UNNAMED) for it in told[:-1]]
             # Numbers first: a narrow page cuts long texts off.
             rows.append((side, f"{value:+.2e}", f"{low:+.2e} to {high:+.2e}", " and ".join(told)))
     return tuple(rows)

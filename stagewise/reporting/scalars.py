@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
+from stagewise.influence.llc import readable_share
 from stagewise.influence.split import PARTS
 from stagewise.reporting import tags
 
@@ -56,7 +57,10 @@ def llc_scalars(probe: xr.Dataset) -> dict[str, float]:
     for row, name in enumerate(probe["group"].values):
         values[tags.llc(str(name))] = float(probe["group_llc"][row])
         values[tags.llc_error(str(name))] = float(probe["group_llc_se"][row])
-    return values | {tag: float(probe[name]) for name, tag in _LLC.items() if name in probe}
+    values |= {tag: float(probe[name]) for name, tag in _LLC.items() if name in probe}
+    if tags.LLC_LOCALIZED in values:
+        values[tags.LLC_LOCALIZED] = float(readable_share(values[tags.LLC_LOCALIZED]))
+    return values
 
 
 def _pairs(probe: xr.Dataset) -> Iterator[tuple[int, int, str, str]]:

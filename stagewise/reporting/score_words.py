@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from stagewise.reporting.scores import Score
+from stagewise.reporting.scores import INDUCING, Score, copying_of_induction_heads
 from stagewise.runs.moving_groups import moves
 
 _UNITS = {"icl_score": " nats", "loss_gap": " nats"}
 
 
-def _score_line(score: Score) -> str:
+def _score_line(every: Score) -> str:
+    score = every.known()
     unit = _UNITS.get(score.name, "")
     rise = score.rise()
     when = "-" if rise is None else f"{rise[0]:,} to {rise[1]:,}"
@@ -32,8 +33,14 @@ def scores_markdown(run: xr.Dataset, scores: Sequence[Score]) -> str:
     if not scores:
         return "No score of heads was measured (`InductionCallback`, or a sweep with circuits)."
     lines = ["| score | first | last | lowest | highest | rises (1/4 to 3/4 of its way) |", "|---|---|---|---|---|---|"]
-    parts = ["\n".join([*lines, *map(_score_line, scores)])]
-    for score in scores:
+    shown = copying_of_induction_heads(scores)
+    parts = ["\n".join([*lines, *map(_score_line, shown)])]
+    if "copying" in {score.name for score in scores}:
+        parts.append(
+            f"Copying is that of the head with the best prefix matching, from {INDUCING:g} on: below, no head is an "
+            "induction head and the score is noise."
+        )
+    for score in shown:
         rise = score.rise()
         if score.name not in ("prefix_matching", "previous_token") or rise is None:
             continue

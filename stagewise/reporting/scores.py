@@ -1,6 +1,7 @@
 """Scores of circuits over a run: from the tables of a sweep, or from the event files of a training run."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stagewise.reporting import tags
+from stagewise.reporting.event_scalars import event_scalars
 
 Array = NDArray[np.float64]
 
@@ -15,7 +17,11 @@ NAMES = ("prefix_matching", "previous_token", "copying", "icl_score", "loss_gap"
 """The induction metrics, see :mod:`stagewise.lm.induction`; of heads, that of the best one."""
 
 SWEEP_TABLE = "circuits.csv"
+_PREFIX = "prefix_matching"
 _OF_HEADS = ("prefix_matching", "previous_token", "copying")
+
+INDUCING = 0.2
+"""Prefix matching from which on a head is taken for an induction head, at least for the question of what it copies."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Score:
     Attributes:
         name: one of :data:`NAMES`.
         steps: ``[measurement]``, training steps, increasing.
-        values: ``[measurement]``; scores of heads 0 to 1 (copying -1 to 1), others nats per token.
+        values: ``[measurement]``; scores of heads 0 to 1 (copying -1 to 1), others nats per token; NaN where unknown.
     """
 
     name: str
@@ -38,12 +44,43 @@ class Score:
         Those are the last measurement below a quarter before the first above three quarters, and the latter. None where
         the score does not rise after its lowest value, or goes up by less than .1.
         """
-        low, high = float(self.values.min()), float(self.values.max())
-        if high - low < 0.1:
+        known = self.known()
+        low, high = (float(end(known.values, initial=worst)) for end, worst in ((np.min, np.inf), (np.max, -np.inf)))
+        if not high - low >= 0.1:
             return None
-        late = int(np.argmax(self.values >= low + 0.75 * (high - low)))
-        early = np.flatnonzero(self.values[:late] <= low + 0.25 * (high - low))
-        return (int(self.steps[early[-1]]), int(self.steps[late])) if len(early) else None
+        late = int(np.argmax(known.values >= low + 0.75 * (high - low)))
+        early = np.flatnonzero(known.values[:late] <= low + 0.25 * (high - low))
+        return (int(known.steps[early[-1]]), int(known.steps[late])) if len(early) else None
+
+    def known(self) -> "Score":
+        """Returns the score without the measurements that are NaN."""
+        there = np.isfinite(self.values)
+        return replace(self, steps=self.steps[there], values=self.values[there])
+
+
+def copying_of_induction_heads(scores: Sequence[Score]) -> list[Score]:
+    """Removes copying scores of heads that are no induction heads.
+
+    ``copying`` is that of the head with the best prefix matching. While no head matches prefixes, as before training,
+    that is a different head from one measurement to the next, and of random weights: a score between -1 and 1 that
+    jumps and means nothing.
+
+    Args:
+        scores: as :func:`read_scores` returns them.
+
+    Returns:
+        The same in the same order, ``copying`` NaN where prefix matching is below :data:`INDUCING`; unchanged where
+        there is no prefix matching beside it, and left out where none is left.
+    """
+    prefix = next((dict(zip(it.steps.tolist(), it.values, strict=True)) for it in scores if it.name == _PREFIX), None)
+    found = []
+    for score in scores:
+        if score.name == "copying" and prefix is not None:
+            inducing = [prefix.get(step, 0.0) >= INDUCING for step in score.steps.tolist()]
+            score = replace(score, values=np.where(inducing, score.values, np.nan))
+        if np.isfinite(score.values).any():
+            found.append(score)
+    return found
 
 
 def read_scores(folder: Path) -> list[Score]:
@@ -77,16 +114,5 @@ def _from_table(path: Path) -> dict[str, dict[int, float]]:
 
 
 def _from_events(folder: Path) -> dict[str, dict[int, float]]:
-    if not list(folder.glob("events.out.tfevents.*")):
-        return {}
-    # Late: TensorBoard takes a while to import.
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-    events.Reload()
-    known = set(events.Tags()["scalars"])
-    return {
-        name: {event.step: event.value for event in events.Scalars(tags.induction(name))}
-        for name in NAMES
-        if tags.induction(name) in known
-    }
+    found = event_scalars(folder, [tags.induction(name) for name in NAMES])
+    return {name: found[tag] for name in NAMES if (tag := tags.induction(name)) in found}

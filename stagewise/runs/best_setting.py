@@ -11,7 +11,7 @@ from stagewise.runs.evidence import RunFigures
 from stagewise.runs.stability import Stability
 from stagewise.sampling.relaxation import relaxation_steps
 
-_CAUSES = ("not_finite", "loss_fall", "slide", "drift", "draw_share", "chain_share", "rhat")
+_CAUSES = ("not_finite", "unstable", "loss_fall", "slide", "drift", "draw_share", "chain_share", "rhat")
 """Flags of chains out of equilibrium, causes before symptoms: the first of equally frequent ones counts."""
 
 _TROUBLED = 0.2
@@ -184,6 +184,10 @@ def _to_equilibrium(flag: str, figures: RunFigures) -> Remedy | None:
     sgld = figures.sgld
     start, drift = str(sgld.get("start", "anchor")), str(sgld.get("drift", "plain"))
     lr, localization = sgld.get("lr"), sgld.get("localization")
+    if flag == "unstable":
+        if isinstance(lr, int | float):
+            return Remedy("sgld.lr", lr / 2, float(lr), "lr times the steepest curvature exceeds 4")
+        return None
     if flag == "loss_fall":
         if isinstance(localization, int | float):
             return Remedy("sgld.localization", 2.0 * localization, float(localization), "chains go on training")

@@ -11,6 +11,7 @@ import xarray as xr
 from stagewise.errors import InputError, require
 from stagewise.files.writing import whole_file
 from stagewise.influence.chain_counts import chain_counts, equilibrated_probes
+from stagewise.influence.llc import readable_share
 from stagewise.influence.sign import SIGN, UNITS
 
 _AXES = ("component", "group", "group_j", "step")
@@ -79,7 +80,9 @@ def component_table(results: Mapping[str, xr.Dataset], *, part: str = "within") 
     for variable in COEFFICIENTS:
         axes = ("component", "group", "step") if variable.startswith("group") else ("component", "step")
         rows = xr.concat([run[variable] for run in runs.values()], dim=names.rename("component"))
-        table[variable] = (axes, rows.transpose(*axes).values, {"units": "1"})
+        values = rows.transpose(*axes).values
+        shown = readable_share(values) if variable == "llc_localized_share" else values
+        table[variable] = (axes, shown, {"units": "1"})
     for name in ("group_bif", "group_bif_se"):
         table[name].attrs = {"sign": SIGN, "units": UNITS}
     return table

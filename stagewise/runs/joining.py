@@ -10,6 +10,9 @@ from stagewise.files.zarr_file import Content, Entry
 
 _STEP = "step"
 
+_FOLLOWS_CURVATURE = ("lr", "num_burnin_steps", "num_steps_bw_draws")
+"""Settings of the sampler that a run may change on its way, see :mod:`stagewise.callbacks.settings_watch`."""
+
 
 def joined(probes: Mapping[int, Content]) -> xr.Dataset:
     """Concatenates probes along a new first axis ``step``.
@@ -22,7 +25,8 @@ def joined(probes: Mapping[int, Content]) -> xr.Dataset:
 
     Returns:
         Variables over ``step`` and their own axes, in the order of their names; coordinates ``step`` and
-        ``reference_step``, and those of the probes. Attributes that differ between probes are dropped.
+        ``reference_step``, and those of the probes. Attributes that differ between probes are dropped; but where ``lr``
+        was lowered on the way, ``sgld`` and ``lr`` are those of the last probe, and the variable ``lr`` has all.
     """
     alike: dict[Hashable, list[int]] = {}
     for step, probe in probes.items():
@@ -45,7 +49,7 @@ def joined(probes: Mapping[int, Content]) -> xr.Dataset:
             names = dict.fromkeys(name for stack in stacks if axis in stack.coords for name in stack[axis].values)
             if axis in run.coords and run[axis].values.tolist() != list(names):
                 run = run.sel({axis: list(names)})
-    run.attrs = _agreed(probe.attributes for probe in probes.values())
+    run.attrs = _agreed(probe.attributes for probe in probes.values()) | _last_sampler(probes)
     for name in run.variables:
         own = (probe.entries[str(name)].attributes for probe in probes.values() if name in probe.entries)
         run.variables[name].attrs = _agreed(own)
@@ -94,6 +98,20 @@ def _stacked(probes: Mapping[int, Content]) -> xr.Dataset:
         | {name: (entry.axes, entry.values) for name, entry in first.entries.items() if name in first.coordinates}
         | {"reference_step": (_STEP, references)},
     )
+
+
+def _last_sampler(probes: Mapping[int, Content]) -> dict[str, Any]:
+    """Returns ``sgld`` and ``lr`` of the last probe; empty where the probes differ in other settings, or lack them."""
+    found = [probe.attributes.get("sgld") for probe in probes.values()]
+    kept = [
+        {name: value for name, value in sgld.items() if name not in _FOLLOWS_CURVATURE}
+        for sgld in found
+        if isinstance(sgld, Mapping)
+    ]
+    last = probes[max(probes)].attributes
+    if len(kept) < len(found) or "lr" not in last or any(settings != kept[0] for settings in kept):
+        return {}
+    return {name: last[name] for name in ("sgld", "lr")}
 
 
 def _agreed(found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from stagewise.errors import InputError, require
+from stagewise.influence.llc import readable_share
 
 ALL_LOSSES = "all losses"
 """Name of the first curve."""
@@ -55,8 +56,8 @@ def llc_table(run: xr.Dataset, *, confidence: float = 0.95) -> xr.Dataset:
 
     Returns:
         ``value``, ``se`` (over chains), ``low``, ``high`` (NaN with one chain and out of equilibrium) and
-        ``localized_share`` over ``group`` (:data:`ALL_LOSSES`, then the groups) and ``step``; and ``equilibrated``
-        [step], of these chains.
+        ``localized_share`` (NaN where it is none, see :func:`~stagewise.influence.llc.readable_share`) over ``group``
+        (:data:`ALL_LOSSES`, then the groups) and ``step``; and ``equilibrated`` [step], of these chains.
 
     Raises:
         InputError: the run has no learning coefficient, or ``confidence`` is out of range.
@@ -78,6 +79,7 @@ def llc_table(run: xr.Dataset, *, confidence: float = 0.95) -> xr.Dataset:
         rows = [run[f"llc{ending}"].values]
         rows += [run[f"group_llc{ending}"].sel(group=name).values for name in run["group"].values] if names else []
         found[short] = np.stack(rows)
+    found["localized_share"] = readable_share(found["localized_share"])
     half = factor * found["se"]
     found |= {"low": found["value"] - half, "high": found["value"] + half}
     words = {

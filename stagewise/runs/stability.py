@@ -53,15 +53,6 @@ class Stability:
         return self._first(_TOO_LARGE[:1]) is not None
 
     @property
-    def unstable_from(self) -> int | None:
-        """Training step from which lr is known to be beyond the limit of stability; None if it is not.
-
-        Draws of probes from there on are not those of the posterior, even where they look alike from chain to chain.
-        """
-        finding = self._first(_TOO_LARGE[:1])
-        return None if finding is None else int(finding.get("since", finding["step"]))
-
-    @property
     def localization(self) -> Mapping[str, Any] | None:
         """Finding that localization is too weak, or None."""
         return self._first(_TOO_WEAK)
@@ -104,6 +95,22 @@ def lost_words(steps: Sequence[int]) -> str:
     if len(steps) == 1:
         return f"1 probe, step {steps[0]:,},"
     return f"{len(steps)} probes, steps {steps[0]:,} to {steps[-1]:,},"
+
+
+def lr_words(run: xr.Dataset) -> str | None:
+    """Describes how the step size was lowered over a run; None where it was not, or is not recorded by probe.
+
+    Args:
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
+    """
+    if "lr" not in run:
+        return None
+    steps, sizes = run["step"].values, run["lr"].values
+    turns = [place for place in range(1, len(steps)) if sizes[place] != sizes[place - 1]]
+    if not turns:
+        return None
+    told = [f"{sizes[0]:.2g} at first", *(f"{sizes[place]:.2g} from step {steps[place]:,} on" for place in turns)]
+    return f"The step size lr was lowered as the curvature grew: {', '.join(told)}; the posterior is the same"
 
 
 def stability_of(run: xr.Dataset | None) -> Stability:

@@ -90,7 +90,8 @@ def _coefficient(prefix: str, axes: tuple[str, ...], of: str) -> list[Variable]:
         ),
         Variable(
             f"{name}_localized_share", axes, NUMBER, f"localized share d log llc / d log nbeta{every}",
-            f"Share of `{name}` due to the localization and not to the loss: 0 = none, 1 = all.", "", _SHARE,
+            f"Share of `{name}` due to the localization and not to the loss: 0 = none, 1 = all. Far outside of these "
+            "it is no share, and reports show none.", "", _SHARE,
         ),
         Variable(
             f"{name}_localized_share_se", axes, NUMBER,
@@ -280,6 +281,16 @@ VARIABLES: tuple[Variable, ...] = (
         "Chains that the probe and its control both kept.", source="stagewise.influence.control",
     ),
     # Diagnostics of the chains.
+    _diagnostic(
+        "lr", "squared weight units", "step size of the chains",
+        "As the probe had it: `lr: auto` is lowered on the way where the curvature grows.",
+        source="stagewise.callbacks.settings_watch",
+    ),
+    _diagnostic(
+        "lr_curvature", NUMBER, "lr times the steepest curvature",
+        "Steepest curvature that a step meets, as last measured before the probe, times `lr`: the step is unstable "
+        "where it exceeds 4. NaN if it was not measured.", source="stagewise.calibration.landscape",
+    ),
     _diagnostic(
         "chains_common", NUMBER, "chains behind the influence",
         "Chains that the probe and its reference both kept, which influence and its errors are from.",

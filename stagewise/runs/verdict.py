@@ -1,7 +1,7 @@
 """Verdict on what can be read off the curves of a run, shared by all reports."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -10,7 +10,7 @@ import xarray as xr
 from stagewise.probes.flags import Thresholds, advice, without_larger_lr
 from stagewise.runs.best_setting import Remedy, best_remedy, stable_settings
 from stagewise.runs.control import ControlFindings, control_findings
-from stagewise.runs.equilibrium import flag_counts, settled_probes
+from stagewise.runs.equilibrium import flag_counts
 from stagewise.runs.evidence import RunFigures, run_figures
 from stagewise.runs.stability import Stability, stability_of
 
@@ -172,7 +172,7 @@ def judge(
         return Verdict(
             nothing, nothing, nothing, nothing, best, remedies, kept, lost=steady.words, num_lost=len(steady.lost)
         )
-    figures = _without_unstable(run_figures(run), run, steady)
+    figures = run_figures(run)
     control = control_findings(run)
     best = best_remedy(figures, limits, control, remedies, steady)
     help_first = None if best is None else best.words
@@ -199,23 +199,6 @@ def judge(
     )
 
 
-def _without_unstable(figures: RunFigures, run: xr.Dataset, stability: Stability) -> RunFigures:
-    """Figures whose probes in equilibrium leave out those whose step size was beyond the limit of stability."""
-    if stability.unstable_from is None or figures.settled is None:
-        return figures
-    unstable = settled_probes(run) & (run["step"].values >= stability.unstable_from)
-    return replace(figures, settled=figures.settled - int(unstable.sum()))
-
-
-def _unstable(stability: Stability) -> str:
-    if stability.unstable_from is None or stability.lr is None:
-        return ""
-    return (
-        f" (none from step {stability.unstable_from:,} on, where lr {stability.lr['now']:.2g} is beyond the limit of "
-        "stability)"
-    )
-
-
 def _equilibrium(figures: RunFigures, stability: Stability) -> str:
     if figures.settled is None:
         return (
@@ -223,7 +206,7 @@ def _equilibrium(figures: RunFigures, stability: Stability) -> str:
             "equilibrium"
         )
     due = figures.probes + len(stability.lost)
-    return f"{figures.settled} of {due} probes in equilibrium{_unstable(stability)}{_lost(stability)}"
+    return f"{figures.settled} of {due} probes in equilibrium{_lost(stability)}"
 
 
 def _lost(stability: Stability) -> str:

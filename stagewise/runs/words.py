@@ -10,7 +10,7 @@ from stagewise.influence.sign import SIGN
 from stagewise.probes.flags import FLAG_NAMES
 from stagewise.runs.equilibrium import flag_line
 from stagewise.runs.run_windows import no_window_words
-from stagewise.runs.stability import Stability
+from stagewise.runs.stability import Stability, lr_words
 from stagewise.runs.verdict import judge
 
 
@@ -35,6 +35,9 @@ def about(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
         f"**BIF(A, B)** = minus the covariance of the losses of A and B over the draws, nats², mean over pairs of "
         f"losses in different samples; {SIGN}. Errors are jackknife errors over chains, read by Student's t.",
     ]
+    lowered = lr_words(run)
+    if lowered is not None:
+        lines.append(f"{lowered}.")
     if stability.words is not None:
         lines.append(f"**Lost**: {stability.words}.")
     component = run.attrs.get("component", summary.get("component"))

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from arviz_stats.base import array_stats
 from numpy.typing import NDArray
-from scipy.special import fdtri, stdtr
+from scipy.special import fdtri, ndtri, stdtr
+from scipy.stats import rankdata
 
 from stagewise.sampling.relaxation import CORRELATION_AIM
 from stagewise.sampling.trace import Trace
@@ -183,8 +183,53 @@ def _worst(statistic: Callable[..., Array], pick: Callable[[Array], float], curv
         return float(pick(statistic(moving, chain_axis=0, draw_axis=1)))
 
 
+def _rank_normalised(curves: Array) -> Array:
+    """Returns normal scores of the ranks of each of ``[chain, draw, curve]`` among its draws, all chains together.
+
+    All curves at once: arviz-stats ranks curve after curve, which takes most of the time of its R-hat. The offsets are
+    Blom's, as there.
+    """
+    drawn = curves.reshape(-1, curves.shape[2])
+    ranks = rankdata(drawn, axis=0)
+    return ndtri((ranks - 3 / 8) / (len(drawn) + 1 / 4)).reshape(curves.shape)
+
+
+def _even(curves: Array) -> Array:
+    """Returns ``[chain, draw, curve]`` without the middle one of an odd number of draws, which split chains leave out.
+
+    Ranks of split chains are then ranks of whole ones.
+    """
+    half = curves.shape[1] // 2
+    return np.concatenate((curves[:, :half], curves[:, -half:]), axis=1)
+
+
+def _rhat(curves: Array, *, chain_axis: int, draw_axis: int) -> Array:
+    """Returns the rank-normalised split R-hat of each curve: the larger of those for location and for spread."""
+    from arviz_stats.base import array_stats
+
+    even = _even(curves)
+    folded = np.abs(even - np.median(even, axis=(chain_axis, draw_axis)))
+    return np.maximum(
+        *(
+            array_stats.rhat(_rank_normalised(of), chain_axis=chain_axis, draw_axis=draw_axis, method="split")
+            for of in (even, folded)
+        )
+    )
+
+
+def _bulk_ess(curves: Array, *, chain_axis: int, draw_axis: int) -> Array:
+    """Returns the bulk effective sample size of each curve, all chains together."""
+    from arviz_stats.base import array_stats
+
+    ranks = _rank_normalised(_even(curves))
+    return array_stats.ess(ranks, chain_axis=chain_axis, draw_axis=draw_axis, method="mean")
+
+
 def _relative_error(curves: Array, *, chain_axis: int, draw_axis: int) -> Array:
     """Returns the Monte-Carlo standard error of the mean of each curve, over its standard deviation."""
+    # Late: arviz-stats takes long to import, and reports need only the limits of this file.
+    from arviz_stats.base import array_stats
+
     error = array_stats.mcse(curves, chain_axis=chain_axis, draw_axis=draw_axis)
     return error / curves.std(axis=(chain_axis, draw_axis), ddof=1)
 
@@ -201,6 +246,7 @@ def diagnose(trace: Trace, *, group_losses: Array | None = None, rmsprop_eps: fl
     """
     if not (np.isfinite(trace.loss).all() and np.isfinite(trace.distance).all()):
         return Diagnostics(finite=False)
+
     losses = trace.sample_losses()
     curve = trace.mean_loss()
     mean = curve[:, :, None]
@@ -213,12 +259,12 @@ def diagnose(trace: Trace, *, group_losses: Array | None = None, rmsprop_eps: fl
         gradient_over_eps = float(np.sqrt(np.mean(trace.gradient_rms**2))) / rmsprop_eps
     return Diagnostics(
         finite=True,
-        rhat_max=_worst(array_stats.rhat, np.max, losses),
-        ess_min=_worst(array_stats.ess, np.min, losses),
-        rhat_groups=_worst(array_stats.rhat, np.max, groups),
+        rhat_max=_worst(_rhat, np.max, losses),
+        ess_min=_worst(_bulk_ess, np.min, losses),
+        rhat_groups=_worst(_rhat, np.max, groups),
         rhat_max_chance=rhat_by_chance(num_chains, num_draws, num_samples) if enough else None,
         rhat_groups_chance=rhat_by_chance(num_chains, num_draws, groups.shape[2]) if enough else None,
-        ess_groups=_worst(array_stats.ess, np.min, groups),
+        ess_groups=_worst(_bulk_ess, np.min, groups),
         mcse_mean=_worst(_relative_error, np.max, mean),
         mcse_max=_worst(_relative_error, np.max, losses),
         drift=_halves_share(curve),

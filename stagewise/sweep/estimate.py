@@ -1,25 +1,20 @@
 """Estimated cost of a sweep, shown before it starts."""
 
 import math
-import time
 from dataclasses import dataclass, fields
 
-import torch
 from torch import nn
 
-from stagewise.batches import chunks, num_samples, take, to_device
-from stagewise.isolation import untouched
-from stagewise.losses.contract import evaluate, resolve_loss
+from stagewise.batches import num_samples
+from stagewise.losses.contract import resolve_loss
 from stagewise.losses.language_models import causal_lm_name
-from stagewise.probes.prober import target_of
-from stagewise.sampling.config import Drift
+from stagewise.probes.cost import evaluations, timed_step
+from stagewise.probes.target import target_of
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.memory import chain_memory, pass_bytes
+from stagewise.sampling.target import Target
 from stagewise.sweep.config import SweepConfig
 from stagewise.sweep.measure import device_of, forward_context
-
-_WARM = 5.0
-"""Seconds. A shorter step is timed twice: the first also pays for what the device sets up once."""
 
 
 @dataclass(frozen=True)
@@ -53,28 +48,8 @@ def matrix_parameters(module: nn.Module) -> int:
     return total - (0 if given is taken else given.numel())
 
 
-def _timed_step(config: SweepConfig, data: ProbeData, module: nn.Module) -> tuple[float, float]:
-    """Returns seconds of a gradient of a minibatch, and of an evaluation of the observed set."""
-    device, context, loss_fn = device_of(config), forward_context(config), resolve_loss(module)
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    minibatch = to_device(take(data.sampling, slice(0, config.sgld.batch_size)), device)
-    observed = chunks(to_device(data.observed, device), config.probe.chunk_size)
-
-    def now() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    with untouched(module):
-        start = now()
-        with torch.enable_grad(), context():
-            loss = evaluate(loss_fn, module, minibatch).mean()
-        torch.autograd.grad(loss, parameters, allow_unused=True)
-        middle = now()
-        with torch.no_grad(), context():
-            for chunk in observed:
-                evaluate(loss_fn, module, chunk)
-        return middle - start, now() - middle
+def _target(config: SweepConfig, data: ProbeData, module: nn.Module) -> Target:
+    return target_of(module, resolve_loss(module), data, config.probe, forward_context=forward_context(config))
 
 
 def estimate(config: SweepConfig, data: ProbeData, module: nn.Module) -> Cost:
@@ -89,28 +64,20 @@ def estimate(config: SweepConfig, data: ProbeData, module: nn.Module) -> Cost:
         (Kaplan et al. 2020, arXiv 2001.08361, section 2.1); attention scores come on top.
     """
     sgld = config.sgld
-    twice = 1 if sgld.drift is Drift.plain else 2
-    own = config.probe.llc.own_sgld(sgld)
-    samplers = [sgld] if own is None else [sgld, own]
-    gradients = sum(twice * sampler.num_chains * sampler.num_steps for sampler in samplers)
-    records = sum(sampler.num_chains * sampler.num_draws for sampler in samplers)
-    if config.probe.control_every is not None:
-        records += sgld.num_chains * sgld.num_draws
+    needed = evaluations(sgld, config.probe, control=config.probe.control_every is not None)
     context = config.data.context
     gradient_tokens = min(sgld.batch_size, num_samples(data.sampling)) * context
     record_tokens = num_samples(data.observed) * context
     weights = matrix_parameters(module)
-    gradient, record = _timed_step(config, data, module)
-    if gradient + record < _WARM:
-        gradient, record = _timed_step(config, data, module)
+    gradient, record = timed_step(module, _target(config, data, module), sgld.batch_size)
     return Cost(
         parameters=sum(parameter.numel() for parameter in module.parameters()),
-        gradients=gradients,
+        gradients=needed.gradients,
         gradient_tokens=gradient_tokens,
-        records=records,
+        records=needed.records,
         record_tokens=record_tokens,
-        flops=float(weights) * (6 * gradients * gradient_tokens + 2 * records * record_tokens),
-        seconds=gradients * gradient + records * record,
+        flops=float(weights) * (6 * needed.gradients * gradient_tokens + 2 * needed.records * record_tokens),
+        seconds=needed.gradients * gradient + needed.records * record,
     )
 
 
@@ -146,9 +113,7 @@ def describe_memory(config: SweepConfig, data: ProbeData, module: nn.Module) -> 
         data: of the sweep.
         module: a checkpoint, on its device.
     """
-    device = device_of(config)
-    rows = ProbeData(to_device(data.observed, device), to_device(data.sampling, device))
-    target = target_of(module, resolve_loss(module), rows, config.probe, forward_context=forward_context(config))
+    target = _target(config, data, module)
     weights = [parameter for parameter in module.parameters() if parameter.requires_grad]
     memory = chain_memory(
         config.sgld,
@@ -159,4 +124,4 @@ def describe_memory(config: SweepConfig, data: ProbeData, module: nn.Module) -> 
         pass_bytes=pass_bytes(module, target, config.sgld.batch_size),
     )
     parts = ", ".join(f"{field.name} {getattr(memory, field.name):.3g}" for field in fields(memory))
-    return f"The chains need {memory.total:.3g} GiB of {device} at their peak, one after the other ({parts})"
+    return f"The chains need {memory.total:.3g} GiB of {device_of(config)} at their peak, one after the other ({parts})"

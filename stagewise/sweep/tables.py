@@ -9,6 +9,7 @@ import xarray as xr
 
 from stagewise.files.writing import write_text_file
 from stagewise.influence.chain_counts import chain_counts, equilibrated_probes
+from stagewise.influence.llc import readable_share
 from stagewise.sweep.circuits import SCORES, TABLES, Circuits
 
 GROUPS_NAME, CIRCUITS_NAME = "groups.csv", "circuits.csv"
@@ -67,6 +68,8 @@ def group_rows(probe: xr.Dataset, component: str, *, num_draws: int) -> pd.DataF
     names = table["group"].to_numpy()
     own = {name: probe[f"group_{name}"].sel(group=names).values for name in ("llc", "llc_se") if name in probe}
     of_all = {column: float(probe[name]) for column, name in _COEFFICIENTS.items() if name in probe}
+    if "llc_localized_share" in of_all:
+        of_all["llc_localized_share"] = float(readable_share(of_all["llc_localized_share"]))
     return table.assign(
         step=int(probe.attrs["step"]),
         component=component,

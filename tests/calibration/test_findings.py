@@ -65,7 +65,7 @@ def test_careless_setting_is_found_and_each_advice_mends_it(case):
         # 1 / (1 - 1 / 4) = 1.33
         ({"lr": 5e-4, "integrator": "euler"}, "the variance of the draws is 33% too large; set lr to 0.00015"),
         # 1 / (1 - 3.7 / 4) = 13.3; 1.85e-3 x 2.5 / 3.7 = 1.25e-3
-        ({"lr": 1.85e-3}, "minibatch noise counts 13 times, and chains blow up from 4 on; set lr to 0.0013"),
+        ({"lr": 1.85e-3}, "counts 13 times; the step is unstable where lr x curvature exceeds 4; set lr to 0.0013"),
         ({"localization": 3e4, "lr": 1e-5}, "BIF is about -(gradient dot product) / localization"),
         # 2 / (1e-7 x 2000) = 1e4
         ({"lr": 1e-7}, "remembers the one before for 1e+04 steps, and a chain has 200"),

@@ -142,13 +142,16 @@ def test_lanczos_vectors_are_counted_by_the_weights_that_move(tmp_path, caplog):
         num_burnin_steps=2,
         num_steps_bw_draws=1,
         drift="plain",
+        engine="sequential",
     )
     observed = {"input_ids": rows()[:2]}
     probe = ProbeConfig(memory_limit_gib=12e3 / 2**30, draw_matrices=False, save_trace=False)
 
     def checked(name, component):
         caplog.clear()
-        callback = InfluenceCallback(SCHEDULE, sgld, probe, observed=observed, component=component)
+        callback = InfluenceCallback(
+            SCHEDULE, sgld, probe, observed=observed, sampling={"input_ids": rows()[:4]}, component=component
+        )
         with caplog.at_level(logging.INFO):
             fit(tmp_path / name, language_model(), [callback], max_steps=2)
         return not any("were not checked against the curvature" in it.getMessage() for it in caplog.records)

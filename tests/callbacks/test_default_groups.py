@@ -133,7 +133,7 @@ def test_token_classes_of_a_language_model_with_a_tokenizer_become_groups(tmp_pa
         module.tokenizer = tokenizer
     callback = InfluenceCallback(language_runs.SCHEDULE, language_runs.SGLD)
     if owner == "module":
-        language_runs.fit(tmp_path, module, [callback])
+        language_runs.fit(tmp_path, module, [callback], max_steps=2)
     else:
 
         class Collator:
@@ -144,7 +144,7 @@ def test_token_classes_of_a_language_model_with_a_tokenizer_become_groups(tmp_pa
                 return {"input_ids": torch.stack(rows)}
 
         trainer = pl.Trainer(
-            accelerator="cpu", max_steps=4, callbacks=[callback], default_root_dir=tmp_path, enable_progress_bar=False
+            accelerator="cpu", max_steps=2, callbacks=[callback], default_root_dir=tmp_path, enable_progress_bar=False
         )
         trainer.fit(module, DataLoader(list(language_runs.rows()), 8, collate_fn=Collator()))
     ids = language_runs.rows()
@@ -174,7 +174,7 @@ def test_a_language_model_has_no_token_classes_where_they_do_not_fit(tmp_path, m
     if why == "no groups wanted":
         settings["groups"] = {}
     callback = InfluenceCallback(language_runs.SCHEDULE, language_runs.SGLD, ProbeConfig(), **settings)
-    language_runs.fit(tmp_path, module, [callback])
+    language_runs.fit(tmp_path, module, [callback], max_steps=2)
     assert names_of(callback) == ["all"]
 
 
@@ -184,7 +184,7 @@ def test_the_look_for_token_classes_changes_no_bit_of_training(tmp_path):
         module = language_runs.language_model()
         module.tokenizer = small_tokenizer()
         callback = InfluenceCallback(language_runs.SCHEDULE, language_runs.SGLD, enabled=enabled)
-        language_runs.fit(tmp_path / str(enabled), module, [callback])
+        language_runs.fit(tmp_path / str(enabled), module, [callback], max_steps=4)
         states.append(module.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 

@@ -1,6 +1,7 @@
 """Windows that a detector opens and closes while a run goes on: when, with what weights, and after a resume."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -67,16 +68,36 @@ def test_max_length_needs_no_probe_at_its_end(tmp_path):
     assert any(EVEN[it] for step, batch in found.batches if step == 7 for it in batch)
 
 
-@pytest.mark.parametrize("mechanism", ["sampling", "loss"])
-@pytest.mark.parametrize("stop", [2, 3, 5, 8, 10])
-def test_a_run_stopped_anywhere_and_resumed_equals_the_uninterrupted_one(tmp_path, mechanism, stop):
-    def parts():
-        return [live(mechanism, policy=ConstantFactor({"even": 4.0})), probes()]
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Whole runs by mechanism."""
 
-    whole_trainer, whole = train(tmp_path / "whole", parts())
-    _, before = train(tmp_path / "parts", [*parts(), Stop(stop)], every=stop)
+    @cache
+    def run(mechanism):
+        return train(tmp_path_factory.mktemp(mechanism), parts(mechanism))
+
+    return run
+
+
+def parts(mechanism):
+    return [live(mechanism, policy=ConstantFactor({"even": 4.0})), probes()]
+
+
+# Before the window, where it opens, inside, where it closes, after it.
+@pytest.mark.parametrize(
+    ("mechanism", "stop"),
+    [
+        *(("sampling", stop) for stop in (2, 3, 5, 8)),
+        *(("loss", stop) for stop in (3, 8)),
+        pytest.param("sampling", 10, marks=pytest.mark.slow),
+        *(pytest.param("loss", stop, marks=pytest.mark.slow) for stop in (2, 5, 10)),
+    ],
+)
+def test_a_run_stopped_anywhere_and_resumed_equals_the_uninterrupted_one(uninterrupted, tmp_path, mechanism, stop):
+    whole_trainer, whole = uninterrupted(mechanism)
+    _, before = train(tmp_path / "parts", [*parts(mechanism), Stop(stop)], every=stop)
     (checkpoint,) = (tmp_path / "parts" / "ckpt").glob(f"*step={stop}.ckpt")
-    rest_trainer, after = train(tmp_path / "rest", parts(), ckpt_path=checkpoint)
+    rest_trainer, after = train(tmp_path / "rest", parts(mechanism), ckpt_path=checkpoint)
     assert before.batches + after.batches == whole.batches
     assert before.weights + after.weights == whole.weights
     reports = [json.loads(Path(it.log_dir, "intervention.json").read_text()) for it in (whole_trainer, rest_trainer)]

@@ -8,14 +8,15 @@ import torch
 
 import stagewise.callbacks.board as board
 from stagewise import InfluenceCallback, ProbeConfig
+from stagewise.runs.probe_files import read_probes
 from tests.callbacks.runs import EVERY_2, SGLD, Regression, fit, regression_data
 
 
-def run(folder, **probe):
+def run(folder, *, logger=True, **probe):
     callback = InfluenceCallback(EVERY_2, SGLD, probe=ProbeConfig(**probe))
     torch.manual_seed(0)
     module = Regression()
-    fit(folder, module, regression_data(), callback)
+    fit(folder, module, regression_data(), callback, logger=logger)
     return callback, torch.cat([it.flatten() for it in module.parameters()]), torch.rand(3)
 
 
@@ -39,3 +40,16 @@ def test_a_picture_that_fails_is_counted_and_the_run_ends_well(tmp_path, monkeyp
     summary = json.loads((Path(callback.folder) / "summary.json").read_text())
     assert summary["complete"] is True
     assert summary["probes"] == 3
+
+
+def test_the_probes_are_read_once_for_all_that_is_told_at_the_end(tmp_path, monkeypatch):
+    read = []
+
+    def counted(files, **settings):
+        read.append(len(files))
+        return read_probes(files, **settings)
+
+    monkeypatch.setattr("stagewise.runs.open.read_probes", counted)
+    callback, *_ = run(tmp_path, logger=False, draw_matrices=True)
+    assert read == [3]
+    assert (callback.folder / "overview.png").is_file()

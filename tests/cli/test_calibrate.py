@@ -1,6 +1,8 @@
 """``stagewise calibrate``, in-process, on the demo's configuration made small."""
 
 import json
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from stagewise import open_run
 from stagewise.cli.calibrate import CalibrationCLI, run_calibration
 from stagewise.cli.main import main
 from stagewise.cli.training import run_trainer
-from tests.cli.test_main import config, run_of  # noqa: F401
+from tests.cli.test_main import config, run_of, write_config  # noqa: F401
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -22,15 +24,18 @@ def folder_of(tmp_path, version=0) -> Path:
     return tmp_path / "runs" / "induction" / "calibration" / f"version_{version}"
 
 
-@pytest.fixture
-def calibrated(config, tmp_path, capsys):  # noqa: F811
-    assert main(["calibrate", "-c", str(config), *SMALL]) == 0
-    return json.loads((folder_of(tmp_path) / "calibration.json").read_text()), capsys.readouterr().out
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory):
+    """Folder, content of the file and output of one calibration, for tests that only read them."""
+    folder, said = tmp_path_factory.mktemp("calibrated"), StringIO()
+    with redirect_stdout(said):
+        assert main(["calibrate", "-c", str(write_config(folder)), *SMALL]) == 0
+    return folder, json.loads((folder_of(folder) / "calibration.json").read_text()), said.getvalue()
 
 
-def test_settings_are_proposed_that_hold_at_the_steps_looked_at(calibrated, config):  # noqa: F811
-    found, said = calibrated
-    given = yaml.safe_load(config.read_text())["influence"]["sgld"]
+def test_settings_are_proposed_that_hold_at_the_steps_looked_at(calibrated):
+    folder, found, said = calibrated
+    given = yaml.safe_load((folder / "config.yaml").read_text())["influence"]["sgld"]
     assert [it["plain"]["step"] for it in found["curvatures"]] == [2, 4]
     lr, nbeta, localization = (found["proposed"][name] for name in ("lr", "nbeta", "localization"))
     assert nbeta == 300
@@ -45,7 +50,7 @@ def test_settings_are_proposed_that_hold_at_the_steps_looked_at(calibrated, conf
 
 
 def test_printed_fragment_can_be_pasted(calibrated, config, tmp_path):  # noqa: F811
-    found, said = calibrated
+    _, found, said = calibrated
     fragment = yaml.safe_load(said.split("Settings to paste:\n")[1].split("\nWritten:")[0])
     assert set(fragment["influence"]["sgld"]) == {"lr", "nbeta", "localization"}
     pasted = tmp_path / "pasted.yaml"
@@ -56,9 +61,10 @@ def test_printed_fragment_can_be_pasted(calibrated, config, tmp_path):  # noqa: 
     assert run.attrs["localization"] == found["proposed"]["localization"]
 
 
-def test_it_leaves_a_picture_and_no_run(calibrated, tmp_path):
-    assert (folder_of(tmp_path) / "calibration.png").read_bytes().startswith(b"\x89PNG")
-    assert [path.name for path in (tmp_path / "runs" / "induction").iterdir()] == ["calibration"]
+def test_it_leaves_a_picture_and_no_run(calibrated):
+    folder, *_ = calibrated
+    assert (folder_of(folder) / "calibration.png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in (folder / "runs" / "induction").iterdir()] == ["calibration"]
 
 
 def test_careless_settings_of_the_file_are_named(config, capsys):  # noqa: F811

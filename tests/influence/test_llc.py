@@ -8,7 +8,15 @@ from scipy.integrate import quad
 from stagewise.errors import InputError
 from stagewise.influence.group_draws import GroupDraws
 from stagewise.influence.groups import Groups
-from stagewise.influence.llc import MeanLosses, learning_coefficients, llc, llc_remarks, loss_counts, mean_losses_of
+from stagewise.influence.llc import (
+    MeanLosses,
+    learning_coefficients,
+    llc,
+    llc_remarks,
+    loss_counts,
+    mean_losses_of,
+    readable_share,
+)
 from stagewise.influence.uncertainty import jackknife_error
 
 
@@ -187,3 +195,18 @@ def test_variables_say_what_they_are_and_where_the_localization_dominates():
     assert "not above 0: the loss slopes" in words
     (words,) = llc_remarks(llc(losses * np.nan, np.ones(3), GROUPS, nbeta=10.0), nbeta=10.0)
     assert "not finite" in words
+
+
+def test_a_share_far_outside_of_0_to_1_is_stored_but_not_shown_as_a_share():
+    """Chains that wander: the variance of the loss is far above what its rise explains."""
+    rises = np.random.default_rng(0).normal(0.05, 1.0, (4, 500, 1)) * np.ones(3)
+    found = llc(1.0 + rises, np.ones(3), GROUPS, nbeta=10.0)
+    share = float(found["llc_localized_share"])
+    assert share < -40
+    assert np.isnan(readable_share(found["llc_localized_share"].values))
+    assert int(found["llc_localized"]) == 0
+    (words,) = llc_remarks(found, nbeta=10.0)
+    assert words.startswith(f"got no localized share ({share:.2g}, outside of -0.2 to 1.2)")
+    np.testing.assert_array_equal(
+        readable_share([-42.0, -0.2, 0.4, 1.0, 1.3, np.nan]), [np.nan, -0.2, 0.4, 1.0, np.nan, np.nan]
+    )

@@ -154,10 +154,17 @@ def first_difference(left, right, way=()):
     return None if left == right or (left != left and right != right) else (way, left, right)
 
 
-@pytest.mark.parametrize("name", PARTS)
+# Tracing takes most of the time of a run with `auto`: every third part has it among the quick tests.
+BY_ENGINE = [
+    *((name, "auto" if number % 3 == 0 else "sequential") for number, name in enumerate(PARTS)),
+    *(pytest.param(name, "auto", marks=pytest.mark.slow) for number, name in enumerate(PARTS) if number % 3),
+]
+
+
+@pytest.mark.parametrize(("name", "engine"), BY_ENGINE)
 @pytest.mark.filterwarnings("ignore")
-def test_each_part_trains_as_if_nobody_looked(tmp_path, name):
-    hold_together(tmp_path, [name], "auto")
+def test_each_part_trains_as_if_nobody_looked(tmp_path, name, engine):
+    hold_together(tmp_path, [name], engine)
 
 
 @pytest.mark.parametrize("name", ["sparse", "sparse with a largest norm", "two names"])

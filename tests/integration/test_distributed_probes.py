@@ -100,3 +100,19 @@ def test_probes_under_ddp_look_at_the_buffers_of_rank_zero(ranks):
         module.load_state_dict(weights[0][step])
         expected, _ = prober.probe(module, step)
         np.testing.assert_array_equal(run["group_bif"].sel(step=step), expected["group_bif"])
+
+
+def test_ranks_agree_on_a_lowered_lr_and_find_what_one_process_finds(tmp_path):
+    runs, facts = {}, {}
+    for devices in (1, 2):
+        folder = tmp_path / str(devices)
+        folder.mkdir()
+        done = run_module("two_lowering_ranks", str(folder), str(devices))
+        assert done.returncode == 0, done.stderr[-3000:]
+        (store,) = folder.rglob("influence.zarr")
+        runs[devices] = stagewise.open_run(store.parent)
+        facts[devices] = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(devices)]
+    assert facts[2][0] == facts[2][1] == facts[1][0]
+    assert [change["step"] for change in facts[2][0]["changes"]] == [30]
+    for name in ("lr", "lr_curvature", "group_bif", "shift"):
+        np.testing.assert_array_equal(runs[2][name].values, runs[1][name].values, err_msg=name)

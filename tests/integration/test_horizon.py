@@ -23,7 +23,7 @@ def run():
     return trajectory(module.weights, targets, lr=LR, num_steps=3000), targets
 
 
-@pytest.mark.parametrize("horizon", [50, 100])
+@pytest.mark.parametrize("horizon", [50, pytest.param(100, marks=pytest.mark.slow)])
 def test_the_posterior_looks_ahead_by_nbeta_over_localization(run, horizon):
     weights, targets = run
     effect = horizon_effect(weights, targets, lr=LR, steps=STEPS, horizons=[horizon])[0]

@@ -1,5 +1,7 @@
 """A run that is stopped inside an open window and resumed equals the run that never stopped, bit for bit."""
 
+from itertools import product
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -30,12 +32,18 @@ def fixed(mechanism):
     return [intervention(mechanism, windows=((3, 11), (12, 13)))]
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
-@pytest.mark.parametrize("kind", [fixed, live])
-@pytest.mark.parametrize("mechanism", ["sampling", "loss"])
-@pytest.mark.parametrize(
-    "settings", [{}, {"accumulate_grad_batches": 2, "limit_train_batches": 7}], ids=["plain", "parts"]
-)
+PLAIN, PARTS = {}, {"accumulate_grad_batches": 2, "limit_train_batches": 7}
+
+
+def resumed():
+    """Every combination; of those that start processes for the data, two are quick."""
+    for settings, mechanism, kind in product((PLAIN, PARTS), ("sampling", "loss"), (fixed, live)):
+        quick = (settings, mechanism, kind) in ((PARTS, "sampling", fixed), (PLAIN, "loss", live))
+        yield settings, mechanism, kind, 0
+        yield pytest.param(settings, mechanism, kind, 1, marks=() if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("settings", "mechanism", "kind", "num_workers"), [*resumed()])
 def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, mechanism, kind, num_workers, settings):
     def data():
         return loader(num_workers=num_workers)

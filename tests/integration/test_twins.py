@@ -1,5 +1,8 @@
 """A network that is written in another way has the numbers of the same network written plainly."""
 
+from functools import cache
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -160,12 +163,24 @@ def curvature(module):
 MEASURES = (chains, chains_together, dot, damped, damped_by_products, curvature)
 
 
-@pytest.mark.parametrize("twin", TWINS)
-@pytest.mark.parametrize("measure", MEASURES, ids=lambda it: it.__name__)
+@cache
+def of_plain(measure):
+    return measure(Plain())
+
+
+def measured_twins():
+    """Every pair; the engine that traces a module has half of the twins among the quick tests."""
+    for measure, twin in product(MEASURES, TWINS):
+        slow = measure is chains_together and twin not in (Sparse, TwoNames, Tied)
+        marks = pytest.mark.slow if slow else ()
+        yield pytest.param(measure, twin, id=f"{measure.__name__}-{twin.__name__}", marks=marks)
+
+
+@pytest.mark.parametrize(("measure", "twin"), [*measured_twins()])
 def test_twins_have_the_same_numbers(twin, measure):
     module = twin()
     own = [id(it) for it in module.parameters()]
-    got, want = measure(module), measure(Plain())
+    got, want = measure(module), of_plain(measure)
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6)
     assert [id(it) for it in module.parameters()] == own

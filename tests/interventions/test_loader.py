@@ -1,5 +1,5 @@
 import json
-from itertools import islice
+from itertools import islice, product
 
 import lightning.pytorch as pl
 import numpy as np
@@ -131,9 +131,15 @@ def _copy(tree):
     return {key: _copy(value) for key, value in tree.items()} if isinstance(tree, dict) else tree
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-@pytest.mark.parametrize("live", [False, True])
-@pytest.mark.parametrize("mechanism", ["sampling", "loss"])
+def stopped():
+    """Every combination; of those that start processes for the data, one is quick."""
+    for mechanism, live in product(("sampling", "loss"), (False, True)):
+        quick = mechanism == "sampling" and live
+        yield mechanism, live, 0
+        yield pytest.param(mechanism, live, 2, marks=() if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("mechanism", "live", "num_workers"), [*stopped()])
 def test_a_run_stopped_in_an_open_window_equals_one_that_never_stopped(mechanism, live, num_workers):
     """Stopped just after the window opens, deep inside it, at an epoch's end and after it; all but one in mid-epoch."""
     whole = Training(mechanism, live=live, num_workers=num_workers)

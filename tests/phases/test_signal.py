@@ -17,6 +17,18 @@ def folder(tmp_path_factory):
     return write_run(tmp_path_factory.mktemp("run"))
 
 
+@pytest.fixture(scope="module")
+def probes(folder):
+    """The files of the run, one data set each."""
+    return [read_content(folder / "influence.zarr" / f"step{step}.zip").dataset() for step in STEPS]
+
+
+@pytest.fixture(scope="module")
+def table(folder):
+    pairs = [(one, other) for one in ("early", "late") for other in ("early", "late")]
+    return signal_table(open_run(folder), pairs, contrasts=[("early", "late"), ("late", "early")])
+
+
 NAMES = [
     *("between", "losses_alone", "group_losses_alone", "chain_share", "llc", "llc/early", "llc/late"),
     *("group_loss/early", "group_loss/late", "contrast/early~late", "contrast/late~early"),
@@ -26,13 +38,10 @@ SIGNALS = [Signal.parse(name) for name in NAMES]
 
 
 @pytest.mark.parametrize("signal", SIGNALS, ids=str)
-def test_live_values_are_those_of_the_table(folder, signal):
-    pairs = [(one, other) for one in ("early", "late") for other in ("early", "late")]
-    contrasts = [("early", "late"), ("late", "early")]
-    row = signal_table(open_run(folder), pairs, contrasts=contrasts).sel(signal=signal.name)
+def test_live_values_are_those_of_the_table(probes, table, signal):
+    row = table.sel(signal=signal.name)
     earlier, values, errors = {}, [], []
-    for step in STEPS:
-        probe = read_content(folder / "influence.zarr" / f"step{step}.zip").dataset()
+    for probe in probes:
         value, error = signal.read(probe, earlier)
         values.append(float(value))
         errors.append(float(error))

@@ -51,7 +51,7 @@ def test_errors_of_zero_make_every_turn_sure():
     assert np.isinf(found[0].significance)
 
 
-@pytest.mark.parametrize("degrees", [3, 7])
+@pytest.mark.parametrize("degrees", [3, pytest.param(7, marks=pytest.mark.slow)])
 def test_noise_alone_seldom_makes_a_boundary(degrees):
     flat = many(np.zeros(len(STEPS)), 0.3, degrees, repetitions=60)
     assert sum(bool(it) for it in flat) <= 9  # 3 expected
@@ -69,7 +69,7 @@ def test_a_lower_chance_finds_fewer():
     assert sum(bool(it) for it in often) > 15 > 5 > sum(bool(it) for it in seldom)
 
 
-@pytest.mark.parametrize(("degrees", "height"), [(3, 3.0), (7, 3.0), (7, 10.0)])
+@pytest.mark.parametrize(("degrees", "height"), [(3, 3.0), pytest.param(7, 3.0, marks=pytest.mark.slow), (7, 10.0)])
 def test_the_maximum_of_a_curve_is_found_and_lies_in_its_interval(degrees, height):
     found = many(bump(6.0, height=height), 0.3, degrees)
     assert sum(len(it) == 1 for it in found) >= 90

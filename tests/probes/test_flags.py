@@ -69,8 +69,17 @@ def test_each_limit_flags_what_passes_it_and_null_switches_it_off(name, threshol
 
 
 def test_every_limit_has_its_flag():
-    assert {threshold for _, threshold, _ in BAD} | {"chains_dropped_max"} == {it.name for it in fields(Thresholds)}
-    assert set(FLAG_NAMES) == {name for name, _, _ in BAD} | {"chains_dropped", "not_finite"}
+    others = {"chains_dropped_max", "lr_curvature_max"}
+    assert {threshold for _, threshold, _ in BAD} | others == {it.name for it in fields(Thresholds)}
+    assert set(FLAG_NAMES) == {name for name, _, _ in BAD} | {"chains_dropped", "not_finite", "unstable"}
+
+
+def test_a_step_beyond_the_limit_of_stability_is_out_of_equilibrium_however_alike_the_chains():
+    assert names(GOOD, lr_curvature=None) == names(GOOD, lr_curvature=4.0) == []
+    assert names(GOOD, lr_curvature=4.1) == ["unstable"]
+    assert "unstable" in EQUILIBRIUM_FLAGS
+    assert names(GOOD, Thresholds(lr_curvature_max=None), lr_curvature=4.1) == []
+    assert names(GOOD, Thresholds(lr_curvature_max=3), lr_curvature=3.5) == ["unstable"]
 
 
 def test_dropped_chains_are_flagged_beyond_those_allowed():
@@ -168,7 +177,7 @@ def test_every_flag_has_a_remedy_of_settings_that_there_are(name):
 
 
 def test_unknown_flags_have_no_remedy():
-    with pytest.raises(InputError, match="got flag 'heat'; expected one of not_finite, rhat"):
+    with pytest.raises(InputError, match="got flag 'heat'; expected one of not_finite, unstable, rhat"):
         advice("heat")
 
 

@@ -86,9 +86,9 @@ def test_it_is_what_a_prober_with_the_same_numbers_finds(case):
     assert numbers.unresolved == ()
     assert replace(given, **{name: getattr(numbers, name) for name in given.unresolved}) == numbers
 
-    by_hand, _ = Prober(module, squared, ProbeData(observed, batch, groups), sgld=numbers, config=probe).probe(
-        module, 7
-    )
+    prober = Prober(module, squared, ProbeData(observed, batch, groups), sgld=numbers, config=probe)
+    by_hand, _ = prober.probe(module, 7, steepest=float(found["lr_curvature"] / found["lr"]))
+    assert 0 < float(found["lr_curvature"]) <= 2.5 * 1.0001
     want = by_hand.sel(part="within", drop=True)
     assert_same(found, want[list(found.variables)])
     gone = set(want.variables) - set(found.variables)

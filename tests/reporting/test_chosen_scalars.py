@@ -1,6 +1,7 @@
 """Few groups have every curve; many have those of the strongest, 60 tags at most, the same ones all along."""
 
 import itertools
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -12,9 +13,9 @@ from stagewise.probes.prober import Prober
 from stagewise.reporting import tags
 from stagewise.reporting.chosen_scalars import MOST_SCALARS, choose_scalars, optional_scalars
 from stagewise.reporting.scalars import probe_scalars
-from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.data import ProbeData
 from tests.sampling.test_chains import squared
+from tests.short_chains import SHORT
 
 OF_REPORTER = {
     tags.IN_WINDOW, tags.OVERHEAD, tags.CHAINS_DROPPED, tags.SKIPPED, tags.NUM_WINDOWS, tags.FIRST_PEAK,
@@ -32,9 +33,7 @@ def probes_of(num_groups, *, num_chains=3, **settings):
     x = torch.randn(size, 3) * (1 + group[:, None])
     groups = {f"g{row}": group == row for row in range(num_groups)}
     module = torch.nn.Linear(3, 1)
-    sgld = SGLDConfig(
-        lr=1e-5, nbeta=10, localization=10, num_chains=num_chains, num_draws=6, batch_size=8, engine="sequential"
-    )
+    sgld = replace(SHORT, lr=1e-5, num_chains=num_chains, num_draws=6, batch_size=8)
     prober = Prober(
         module, squared, ProbeData((x, torch.randn(size, 1)), groups=groups), sgld=sgld, config=ProbeConfig(**settings)
     )

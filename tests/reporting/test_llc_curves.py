@@ -11,9 +11,10 @@ from stagewise.errors import InputError
 from stagewise.influence.groups import Groups
 from stagewise.reporting.llc_curves import llc_curves, llc_words
 from stagewise.reporting.run_report import write_run_report
-from stagewise.reporting.scalars import probe_scalars
+from stagewise.reporting.scalars import llc_scalars, probe_scalars
+from stagewise.reporting.tags import LLC_LOCALIZED
 from stagewise.reporting.tensorboard import write_layout
-from stagewise.runs.learning_coefficients import has_llc
+from stagewise.runs.learning_coefficients import ALL_LOSSES, has_llc, llc_table
 from tests.reporting.test_scalars import two_probes
 from tests.runs.flipping_run import STEPS, flipping_run
 
@@ -51,7 +52,7 @@ def test_each_curve_has_a_panel_and_the_band_is_students_interval():
 def test_the_words_tell_ends_share_and_boundaries():
     words = llc_words(run_with_llc(share=np.where(STEPS < 300, 0.9, 0.1)))
     assert "Chains: its own (nbeta 30, localization 5, lr 0.001)" in words
-    assert "All losses: -0.219 +- 0.05 at step 100" in words
+    assert "All losses: -0.219 ± 0.05 at step 100" in words
     assert "above 0.5 at 2 of 10 probes: **the height there is mostly due to the localization**" in words
     assert "At 1 of 10 probes it is not above 0" in words
     assert "| llc | 500 | maximum | 400 to 600 | 3 |" in words
@@ -60,6 +61,21 @@ def test_the_words_tell_ends_share_and_boundaries():
     calm = llc_words(run_with_llc(error=5.0))
     assert "at no probe above 0.5" in calm
     assert "No stage boundary was found in llc, llc/cat, llc/dog" in calm
+
+
+def test_a_share_that_is_none_is_not_shown_as_one():
+    shares = np.full(len(STEPS), 0.1)
+    shares[:2] = -42.0
+    run = run_with_llc(share=shares)
+    words = llc_words(run)
+    assert "-42" not in words
+    assert "median 0.1; at no probe above 0.5. No share at 2 of 10 probes (outside of -0.2 to 1.2)" in words
+    probe = run.isel(step=0)
+    assert LLC_LOCALIZED not in {tag for tag, value in llc_scalars(probe).items() if np.isfinite(value)}
+    assert llc_scalars(run.isel(step=5))[LLC_LOCALIZED] == 0.1
+    assert np.isnan(llc_table(run)["localized_share"].sel(group=ALL_LOSSES).values[:2]).all()
+    none = llc_words(run_with_llc(share=-42.0))
+    assert "Localized share: not known. No share at 10 of 10 probes" in none
 
 
 def test_the_report_has_the_section_and_tensorboard_the_picture(tmp_path):

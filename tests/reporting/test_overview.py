@@ -137,6 +137,20 @@ def test_scores_lie_beside_the_store(tmp_path):
     assert not [it for it in titles(overview(run, scores=[])) if it.startswith(SCORES)]
 
 
+def test_copying_scores_of_random_heads_do_not_set_the_range(full):
+    """An untrained model's copying score jumps between -1 and 1 beside a prefix matching of .05."""
+    steps = np.array([1, 10, 20, 30])
+    prefix = Score("prefix_matching", steps, np.array([0.05, 0.06, 0.07, 0.08]))
+    noise = Score("copying", steps, np.array([0.7, -0.8, 0.6, -0.5]))
+    axes = panel(overview(full, scores=[prefix, noise]), SCORES)
+    assert [it.get_label() for it in axes.lines if not it.get_label().startswith("_")] == ["prefix matching"]
+    assert max(map(abs, axes.get_ylim())) < 0.1
+    formed = Score("prefix_matching", steps, np.array([0.05, 0.06, 0.5, 0.8]))
+    axes = panel(overview(full, scores=[formed, noise]), SCORES)
+    (line,) = [it for it in axes.lines if it.get_label().startswith("copying (prefix")]
+    np.testing.assert_array_equal(line.get_ydata(), [np.nan, np.nan, 0.6, -0.5])
+
+
 def test_it_is_a_file_in_the_folder_of_the_run_and_an_image(tmp_path):
     class Writer:
         images = ()
@@ -148,10 +162,11 @@ def test_it_is_a_file_in_the_folder_of_the_run_and_an_image(tmp_path):
             self.images = (*self.images, (tag, image.shape[2], global_step, dataformats))
 
     writer = Writer()
-    path = write_overview([writer], write_full_run(tmp_path), 40)
+    run = open_run(write_full_run(tmp_path))
+    path = write_overview([writer], tmp_path, 40, run)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert writer.images == (("00_overview", 3, 40, "HWC"),)
-    assert write_overview([writer], tmp_path / "nowhere", 40) is None
+    assert write_overview([writer], tmp_path, 40, run[["chains_dropped"]]) is None
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,17 @@
 """Samples are ranked by name at the last probe in equilibrium, with intervals and what chance does."""
 
+import re
+
 import numpy as np
 import pytest
+import xarray as xr
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.reporting import tags
 from stagewise.reporting.html.blocks import Text, inline
 from stagewise.reporting.html.sample_section import samples_section
-from stagewise.reporting.sample_tables import no_ranking_words, sample_tables
+from stagewise.reporting.sample_tables import NEEDED, no_ranking_words, sample_tables, token_unit
 from stagewise.reporting.sample_text import write_sample_text
 from stagewise.runs.open import open_run
 from stagewise.runs.samples_file import samples_dataset, write_samples
@@ -77,7 +80,7 @@ def test_without_equilibrium_or_matrices_there_is_a_reason_and_no_ranking(run):
     assert "probe.sample_matrices: within" in no_ranking_words(none)
     earlier = settled(run, 1, 1, 1).drop_vars(["sample_bif", "sample_bif_se", "sample_words"])
     assert sample_tables(earlier).samples == ()
-    assert "of the observed set" in sample_tables(earlier).pairs[1][3]
+    assert re.fullmatch(r"sample \d and sample \d of the observed set", sample_tables(earlier).pairs[1][3])
 
 
 def test_numbers_are_those_of_the_set_as_it_was_given(run):
@@ -88,14 +91,39 @@ def test_numbers_are_those_of_the_set_as_it_was_given(run):
     assert told
 
 
-def test_tensorboard_gets_the_tables_of_a_run_in_equilibrium_alone(tmp_path, monkeypatch):
-    folder = write_full_run(tmp_path)
+def test_tensorboard_gets_the_tables_of_a_run_in_equilibrium_alone(tmp_path):
+    run = open_run(write_full_run(tmp_path), variables=NEEDED)
     for name, equilibrated in (("no", 0), ("yes", 1)):
-        monkeypatch.setattr(
-            "stagewise.reporting.sample_text.open_run",
-            lambda path, variables, to=equilibrated: settled(open_run(path, variables=variables), to, to, to),
-        )
         with SummaryWriter(str(tmp_path / name)) as writer:
-            write_sample_text([writer], folder, 40)
+            write_sample_text([writer], settled(run, equilibrated, equilibrated, equilibrated), 40)
         read = EventAccumulator(str(tmp_path / name), size_guidance={"tensors": 0}).Reload()
         assert read.Tags()["tensors"] == ([f"{tags.SAMPLES}/text_summary"] if equilibrated else [])
+
+
+def test_where_no_sample_harms_the_table_says_so_and_names_the_common_mode(run):
+    run = settled(run, 1, 1, 1)
+    both = {name: -abs(run[name]) for name in ("bif_within", "sample_bif")}
+    found = sample_tables(run.assign(both))
+    for rows, what in ((found.samples, "sample"), (found.pairs, "pair")):
+        assert [row[0] for row in rows[1:]] == ["helpful"] * 5 + ["harmful"]
+        assert rows[-1][1:] == ("-", "-", f"no harmful {what} at this probe")
+    assert any("28 of 28 pairs of samples are helpful" in note for note in found.notes)
+    assert "common mode" in found.markdown()
+    texts = [it.words for it in samples_section(run.assign(both)).blocks if isinstance(it, Text)]
+    assert texts == [found.words, *found.notes]
+    other = sample_tables(run.assign({name: abs(run[name]) for name in both}))
+    assert other.samples[1][1:] == ("-", "-", "no helpful sample at this probe")
+    assert [row[0] for row in other.samples[2:]] == ["harmful"] * 5
+
+
+def test_of_token_losses_the_unit_is_told(run):
+    assert "sum over its tokens** (3 to 4), not their mean" in token_unit(run.sel(step=40))
+    mask = np.ones((3, 8, 5), dtype=bool)
+    mask[:, 0, 2:] = False
+    some = run.drop_vars("mask", errors="ignore").drop_dims("token", errors="ignore")
+    told = token_unit(some.assign(mask=(("step", "sample", "token"), mask)).sel(step=40))
+    assert "sum over its tokens** (2 to 5), not their mean" in told
+    told = token_unit(some.assign(mask=(("step", "sample", "token"), np.ones((3, 8, 5), dtype=bool))).sel(step=40))
+    assert "(5 each)" in told
+    assert token_unit(some.assign(mask=(("step", "sample"), np.ones((3, 8), dtype=bool))).sel(step=40)) is None
+    assert token_unit(xr.Dataset()) is None

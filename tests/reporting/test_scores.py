@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from stagewise.reporting.scores import Score, read_scores
+from stagewise.lm.induction import induction_scores, repeated_random
+from stagewise.lm.module import build_model
+from stagewise.reporting.scores import INDUCING, Score, copying_of_induction_heads, read_scores
 
 
 def score(values, name="prefix_matching"):
@@ -50,3 +53,35 @@ def test_the_table_of_a_sweep_gives_the_best_head_and_the_copying_score_of_the_i
 
 def test_a_run_without_scores_has_none(tmp_path):
     assert read_scores(tmp_path) == []
+
+
+def test_copying_counts_only_where_the_head_it_belongs_to_matches_prefixes():
+    prefix, noise = score([0.05, 0.06, 0.2, 0.9]), score([0.7, -0.8, 0.1, 0.3], "copying")
+    gap = score([-0.1, -0.2, -0.3, -0.4], "loss_gap")
+    kept = copying_of_induction_heads([prefix, noise, gap])
+    assert [it.name for it in kept] == ["prefix_matching", "copying", "loss_gap"]
+    np.testing.assert_array_equal(kept[1].values, [np.nan, np.nan, 0.1, 0.3])
+    assert kept[1].known().steps.tolist() == [20, 30]
+    assert kept[0].values is prefix.values
+    # Unknown prefix matching is none; without any there is nothing to tell by.
+    assert [it.name for it in copying_of_induction_heads([score([0.1]), noise])] == ["prefix_matching"]
+    assert copying_of_induction_heads([noise])[0].values is noise.values
+
+
+def test_a_rise_is_looked_for_among_what_is_known():
+    assert score([np.nan, 0.0, 0.1, np.nan, 1.0]).rise() == (20, 40)
+    assert score([np.nan, np.nan]).rise() is None
+
+
+def test_the_copying_score_of_an_untrained_model_does_jump():
+    """Its random weights have a score, of another head wherever attention is uniform but for noise."""
+    found = set()
+    for seed in range(6):
+        torch.manual_seed(seed)
+        config = {"vocab_size": 24, "n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 64}
+        model = build_model("gpt2", config=config).eval()
+        ids, length = repeated_random(8, vocab_size=24, context=64, segment_length=16, copies=4)
+        scores, _ = induction_scores(model, ids, length)
+        found.add(round(scores["copying"], 2))
+        assert scores["prefix_matching"] < INDUCING
+    assert max(found) - min(found) > 0.3

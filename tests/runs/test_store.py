@@ -282,9 +282,18 @@ def test_a_damaged_probe_is_named_and_skipped_or_refused(tmp_path, probes, damag
         open_run(tmp_path, damaged="raise")
 
 
+@pytest.fixture(scope="module")
+def of_format_1(probes, tmp_path_factory):
+    """Folder with a store of it, to be copied."""
+    folder = tmp_path_factory.mktemp("format_1")
+    fill_as_format_1(folder, probes)
+    return folder
+
+
 @pytest.mark.parametrize("lost", ["zarr.json", "group_bif/zarr.json", "group_bif/c", "group_bif", "seconds/zarr.json"])
-def test_a_half_copied_folder_of_format_1_is_named_and_skipped(tmp_path, probes, lost):
-    path = fill_as_format_1(tmp_path, probes).path / "step10" / lost
+def test_a_half_copied_folder_of_format_1_is_named_and_skipped(tmp_path, of_format_1, lost):
+    shutil.copytree(of_format_1, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "influence.zarr" / "step10" / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.warns(UserWarning, match=r"skipped .*step10, which cannot be read: "):
         assert steps_of(tmp_path) == [5, 100]

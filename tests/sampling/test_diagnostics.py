@@ -4,7 +4,7 @@ from arviz_stats.base import array_stats
 from scipy.stats import ttest_1samp
 
 from stagewise.influence.split import Centering, split
-from stagewise.sampling.diagnostics import Diagnostics, diagnose, label_shares, rhat_by_chance, slide_chance
+from stagewise.sampling.diagnostics import Diagnostics, _rhat, diagnose, label_shares, rhat_by_chance, slide_chance
 from stagewise.sampling.trace import Trace
 
 
@@ -47,6 +47,18 @@ def test_independent_draws_look_converged():
     assert found.drift < 0.05
     assert found.chain_share < 0.01
     assert found.draw_share < 0.05
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 20), (2, 4, 9), (4, 30, 8), (4, 33, 8), (1, 9, 5)])
+def test_statistics_are_those_of_arviz_stats_curve_by_curve(shape):
+    loss = np.cumsum(noise(*shape), axis=1)
+    loss[..., 3] = np.round(loss[..., 3])  # with ties
+    loss = loss.astype(np.float32)
+    found = diagnose(trace_of(loss))
+    axes = {"chain_axis": 0, "draw_axis": 1}
+    rhat, ess = array_stats.rhat(loss.astype(float), **axes), array_stats.ess(loss.astype(float), **axes)
+    np.testing.assert_equal(found.rhat_max, rhat.max())  # NaN with one chain
+    assert found.ess_min == ess.min()
 
 
 def test_chains_in_different_places_raise_rhat():
@@ -188,7 +200,7 @@ def test_rhat_of_chains_in_equilibrium_exceeds_its_limit_by_chance_in_about_one_
     draws = np.random.default_rng(0).standard_normal((num_chains, num_draws, num_curves * 600))
     for draw in range(1, num_draws):
         draws[:, draw] = correlation * draws[:, draw - 1] + np.sqrt(1 - correlation**2) * draws[:, draw]
-    rhat = array_stats.rhat(draws, chain_axis=0, draw_axis=1).reshape(600, num_curves).max(axis=1)
+    rhat = _rhat(draws, chain_axis=0, draw_axis=1).reshape(600, num_curves).max(axis=1)
     exceeded = float((rhat > rhat_by_chance(num_chains, num_draws, num_curves, correlation=correlation)).mean())
     # Bonferroni and Fisher's F for correlated draws err to the safe side.
     if correlation == 0 and num_curves < 8:

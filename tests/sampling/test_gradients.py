@@ -169,8 +169,15 @@ def test_gradients_of_a_partition_are_kept_alike_by_an_engine_of_many_chains(off
     torch.testing.assert_close(anchor_gradients(Many(), choices), want)
 
 
-@pytest.mark.parametrize("drift", [Drift.control_variate, Drift.tilted])
-@pytest.mark.parametrize("engine", ["sequential", "batched"])
+@pytest.mark.parametrize(
+    ("drift", "engine"),
+    [
+        (Drift.control_variate, "sequential"),
+        (Drift.tilted, "batched"),
+        pytest.param(Drift.control_variate, "batched", marks=pytest.mark.slow),
+        pytest.param(Drift.tilted, "sequential", marks=pytest.mark.slow),
+    ],
+)
 def test_chains_have_one_law_whether_gradients_are_kept_or_not(drift, engine, monkeypatch):
     """At the minimum, where control variates are cool: the heat of one partition is that of the others on average only.
 

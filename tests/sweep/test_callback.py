@@ -41,7 +41,7 @@ class Saver(pl.Callback):
             trainer.save_checkpoint(self.folder / "ckpt" / f"run-step={trainer.global_step}.ckpt")
 
 
-@pytest.fixture(scope="module", params=[ALL, "layer1.head0"])
+@pytest.fixture(scope="module")
 def trained(tmp_path_factory, request):
     """A run with the callback, and the settings of a sweep over its checkpoints."""
     component = request.param
@@ -69,7 +69,16 @@ def trained(tmp_path_factory, request):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("layout", ["hf", "ckpt"])
+@pytest.mark.parametrize(
+    ("trained", "layout"),
+    [
+        (ALL, "hf"),
+        ("layer1.head0", "ckpt"),
+        pytest.param(ALL, "ckpt", marks=pytest.mark.slow),
+        pytest.param("layer1.head0", "hf", marks=pytest.mark.slow),
+    ],
+    indirect=["trained"],
+)
 def test_a_sweep_equals_the_callback_bit_for_bit(trained, layout, tmp_path):
     folder, probe, component = trained
     circuits = CircuitSettings(enabled=False)

@@ -26,7 +26,14 @@ def silent(_: str) -> None:
     pass
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "gemma", *OTHERS])
+QUICK = ("gpt2", "llama", "gemma", "olmo", "phi", "mixtral")
+"""With layouts of their own; the others have that of one of these."""
+
+
+@pytest.mark.parametrize(
+    "family",
+    [*QUICK, *(pytest.param(it, marks=pytest.mark.slow) for it in ("qwen2", *OTHERS) if it not in QUICK)],
+)
 def test_a_sweep_runs_over_each_family(family, tmp_path):
     begins = family in ("llama", "gemma")
     config = tiny_config(tmp_path, save_checkpoints(tmp_path / "them", [3, 20], family, begins))

@@ -13,6 +13,7 @@ import yaml
 from stagewise._version import __version__
 from stagewise.probes.config import ProbeConfig
 from stagewise.reporting.html.blocks import Block, Code, Section, Text, table_of
+from stagewise.runs.stability import lr_words
 from stagewise.runs.summary_file import summary_of
 from stagewise.sampling.config import SGLDConfig
 
@@ -60,7 +61,10 @@ def settings_section(run: xr.Dataset) -> Section:
         run: as :func:`stagewise.runs.open.open_run` returns it.
     """
     rows = [(name, number(value), _meaning(name)) for name, value in settings_of(run).items()]
-    return Section("settings", "Settings", (table_of([("setting", "value", "what it is"), *rows]),) if rows else ())
+    table = (table_of([("setting", "value", "what it is"), *rows]),) if rows else ()
+    lowered = lr_words(run)
+    told = () if lowered is None else (Text(f"{lowered}; the table has the last."),)
+    return Section("settings", "Settings", (*told, *table))
 
 
 def _meaning(name: str) -> str:
@@ -105,6 +109,7 @@ def repeat_section(run: xr.Dataset, folder: Path) -> Section:
         folder: of the run.
     """
     sgld = run.attrs.get("sgld")
+    lowered = lr_words(run)
     blocks: list[Block] = []
     if from_command_line(folder):
         blocks.append(Code(f"stagewise fit -c {shlex.quote(str(folder / _CONFIG))}"))
@@ -122,6 +127,8 @@ def repeat_section(run: xr.Dataset, folder: Path) -> Section:
         told.append(f"seed of the training {seed}")
     if isinstance(sgld, Mapping) and "seed" in sgld:
         told.append(f"seed of the chains {sgld['seed']}")
+    if lowered is not None:
+        told.append("lr was lowered on the way, which only lr auto repeats")
     if "version" in run.attrs:
         told.append(f"stagewise {run.attrs['version']} took the probes")
     told.append(f"stagewise {__version__} wrote this page")

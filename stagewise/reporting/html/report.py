@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from stagewise._version import __version__
 from stagewise.errors import require
 from stagewise.files.writing import write_text_file
+from stagewise.reporting.glossary import TERMS
 from stagewise.reporting.html.blocks import Section, inline
 from stagewise.reporting.html.comparison import comparison_sections
 from stagewise.reporting.html.sections import run_sections
@@ -113,7 +114,13 @@ def page(title: str, about: str, sections: Sequence[Section]) -> str:
         "chains around the training weights, in nats²; negative = helpful."
     )
     template = house.get_template("report.html.j2")
-    return template.render(title=title, about=about, sections=[it for it in sections if it.blocks], footer=footer)
+    return template.render(
+        title=title,
+        about=about,
+        sections=[it for it in sections if it.blocks],
+        glossary=list(TERMS.items()),
+        footer=footer,
+    )
 
 
 def cell_class(cell: str) -> str:

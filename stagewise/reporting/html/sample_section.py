@@ -16,7 +16,7 @@ def samples_section(run: xr.Dataset) -> Section:
     title = "Most helpful and most harmful samples"
     if found is None:
         return Section("samples", title)
-    blocks: list[Block] = [Text(found.words)]
+    blocks: list[Block] = [Text(words) for words in (found.words, *found.notes)]
     for words, rows in (("Samples", found.samples), ("Pairs of samples", found.pairs)):
         if rows:
             blocks += [Heading(words), table_of(rows)]

@@ -4,6 +4,7 @@ import numpy as np
 import xarray as xr
 
 from stagewise.reporting.html.blocks import Block, Section, Text, table_of
+from stagewise.runs.common_mode import common_mode_of_groups
 from stagewise.runs.time_spans import SpanMean, influence_by_span
 
 
@@ -29,6 +30,9 @@ def spans_section(run: xr.Dataset) -> Section:
         ]
         blocks.append(table_of([head, *rows]))
     blocks.append(Text(found.words()))
+    common = common_mode_of_groups(run)
+    if common is not None:
+        blocks.append(Text(common.words()))
     if found.pairs:
         every = len(run["group"]) * (len(run["group"]) + 1) // 2
         left_out = f" The {len(found.pairs)} strongest of {every} pairs." if every > len(found.pairs) else ""

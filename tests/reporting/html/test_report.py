@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from stagewise.errors import InputError
+from stagewise.reporting.glossary import TERMS
 from stagewise.reporting.html.blocks import Section, Text
 from stagewise.reporting.html.matrices import sample_matrices
 from stagewise.reporting.html.repeating import callback_code, settings_section
@@ -67,6 +69,20 @@ def full(tmp_path_factory):
     return folder, open_run(folder)
 
 
+@pytest.fixture(scope="module")
+def full_page(full, tmp_path_factory):
+    """The page of it with scores, parsed and as text."""
+    scores = [Score("prefix_matching", np.array([10, 20, 40]), np.array([0.1, 0.2, 0.9]))]
+    return written(tmp_path_factory.mktemp("page"), full, scores=scores)
+
+
+@pytest.fixture(scope="module")
+def flipping_page(tmp_path_factory):
+    """The page of a run whose influence turns, parsed and as text."""
+    folder = tmp_path_factory.mktemp("flipping")
+    return written(folder, (folder, flipping_run()))
+
+
 def assert_self_contained(parsed, text):
     """Every address is in the page, no style or script fetches, and what pictures hold refers to nothing either."""
     for address in parsed.addresses:
@@ -81,10 +97,9 @@ def assert_self_contained(parsed, text):
     assert "default-src 'none'" in text
 
 
-def test_a_full_run_has_all_sections_in_order_and_needs_nothing_from_outside(full, tmp_path):
-    folder, run = full
-    scores = [Score("prefix_matching", np.array([10, 20, 40]), np.array([0.1, 0.2, 0.9]))]
-    parsed, text = written(tmp_path, (folder, run), scores=scores)
+def test_a_full_run_has_all_sections_in_order_and_needs_nothing_from_outside(full, full_page):
+    _, run = full
+    parsed, text = full_page
     assert parsed.sections == [
         "verdict", "overview", "spans", "windows", "signs", "llc", "matrices", "scores", "diagnostics", "settings",
         "repeat", "lacking",
@@ -95,10 +110,12 @@ def test_a_full_run_has_all_sections_in_order_and_needs_nothing_from_outside(ful
     assert f"seed of the chains {run.attrs['sgld']['seed']}" in parsed.words["repeat"].lower()
     assert "SGLDConfig(lr=" in parsed.words["repeat"]
     assert len(text) < 5e6
+    assert text.count("<dt>") == len(TERMS)
+    assert escape(TERMS["R-hat"]) in text
 
 
-def test_sections_without_data_are_left_out_and_the_setting_is_named(tmp_path):
-    parsed, _ = written(tmp_path, (tmp_path, flipping_run()))
+def test_sections_without_data_are_left_out_and_the_setting_is_named(flipping_page, tmp_path):
+    parsed, _ = flipping_page
     assert parsed.sections == [
         "verdict",
         "overview",
@@ -122,9 +139,9 @@ def test_sections_without_data_are_left_out_and_the_setting_is_named(tmp_path):
         assert words in parsed.words["lacking"]
 
 
-def test_the_numbers_are_those_of_the_run(tmp_path):
+def test_the_numbers_are_those_of_the_run(flipping_page):
     run = flipping_run()
-    parsed, _ = written(tmp_path, (tmp_path, run))
+    parsed, _ = flipping_page
     assert "Steps 400 to 700, peak at 500" in parsed.words["windows"]
     # The last probe at or before the start, the first at or after the end.
     assert "-3.33e-01 → +3.33e-01" in parsed.words["windows"]
@@ -133,8 +150,8 @@ def test_the_numbers_are_those_of_the_run(tmp_path):
     assert f"{float(run['group_bif'][-1, 0, 0, 0]):.1e}".replace("e+0", "e") in parsed.words["matrices"]
 
 
-def test_the_table_of_spans_says_which_groups_matter_when(tmp_path):
-    parsed, _ = written(tmp_path, (tmp_path, flipping_run()))
+def test_the_table_of_spans_says_which_groups_matter_when(flipping_page, tmp_path):
+    parsed, _ = flipping_page
     words = parsed.words["spans"]
     assert "steps 100 to 300 (3)" in words
     assert "steps 400 to 700 (4)" in words
@@ -162,9 +179,9 @@ def test_critical_samples_are_named_with_their_change(full, tmp_path):
     assert f"{loss[0]:.3g} → {loss[2]:.3g}" in parsed.words["windows"]
 
 
-def test_sliders_hold_every_step_and_show_the_last_without_scripts(full, tmp_path):
-    folder, run = full
-    parsed, text = written(tmp_path, (folder, run))
+def test_sliders_hold_every_step_and_show_the_last_without_scripts(full, full_page):
+    _, run = full
+    parsed, text = full_page
     found = [json.loads(it) for it in re.findall(r'<script type="application/json">(.*?)</script>', text)]
     groups, samples = found
     assert groups["steps"] == samples["steps"] == [10, 20, 40]
@@ -226,10 +243,10 @@ def test_command_of_a_run_with_a_configuration(tmp_path):
     assert "<i>" not in text
 
 
-def test_a_run_from_python_is_repeated_by_a_whole_call_that_python_takes(full, tmp_path):
-    folder, run = full
+def test_a_run_from_python_is_repeated_by_a_whole_call_that_python_takes(full, full_page):
+    _, run = full
     code = callback_code(run)
-    parsed, _ = written(tmp_path, (folder, run))
+    parsed, _ = full_page
     assert code in parsed.words["repeat"]
     names = {}
     loss_fn, masks = (lambda module, batch: batch), {"few": torch.ones(4), "many": torch.ones(4)}
@@ -259,15 +276,15 @@ def test_no_run_is_refused(tmp_path):
         write_html_report(tmp_path / "report.html", [])
 
 
-def test_wide_figures_scroll_with_a_visible_edge_on_a_telephone(full, tmp_path):
-    _, text = written(tmp_path, full)
+def test_wide_figures_scroll_with_a_visible_edge_on_a_telephone(full_page):
+    _, text = full_page
     assert text.count('<figure class="grid" tabindex="0">') >= 2
     style = text.partition("<style>")[2].partition("</style>")[0]
     assert "scroll sideways" in style
     assert re.search(r"\.grid \{ overflow-x: auto; border:", style)
 
 
-def test_every_setting_says_what_it_is(full, tmp_path):
+def test_every_setting_says_what_it_is(full):
     _, run = full
     (table,) = settings_section(run.assign_attrs(moved_weights=3, component="layer0.head1")).blocks
     assert {name: words for name, _, words in table.rows if not words} == {}
@@ -277,7 +294,7 @@ def test_every_setting_says_what_it_is(full, tmp_path):
     assert not any(":class:" in words or "~" in words for words in meanings.values())
 
 
-def test_the_matrix_of_samples_is_sorted_by_group_with_borders(full, tmp_path):
+def test_the_matrix_of_samples_is_sorted_by_group_with_borders(full, full_page):
     _, run = full
     # "few" holds samples 0 to 2, "many" 2 to 7; mixed, and one in no group.
     inside = np.array([[0, 1, 0, 0, 1, 0, 0, 0], [1, 1, 1, 0, 0, 1, 1, 1]], dtype=bool)
@@ -288,5 +305,5 @@ def test_the_matrix_of_samples_is_sorted_by_group_with_borders(full, tmp_path):
     plain = sample_matrices(run.drop_vars("in_group").isel(sample=order, sample_j=order))
     assert plain.borders == ()
     assert plain.pictures == found.pictures
-    _, text = written(tmp_path, full)
+    _, text = full_page
     assert '<i style="left:37.500%;top:0;bottom:0"></i>' in text

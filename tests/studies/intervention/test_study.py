@@ -209,11 +209,16 @@ def test_settings_are_plain_json(study):
     assert "seeds" not in settings
 
 
+FEW = {**DATA, "init_args": {**DATA["init_args"], "num_sequences": 160}}
+"""Enough for 20 steps of 8, and not for a window in which a quarter of them is drawn more."""
+
+
 @pytest.mark.parametrize("arms", [["inside"], ["random"], ["whole"]])
 def test_data_that_a_window_would_use_up_are_refused_before_the_work(tmp_path, arms):
-    """160 sequences are enough for 20 steps of 8, and not for a window in which a quarter of them is drawn more."""
-    data = {**DATA, "init_args": {**DATA["init_args"], "num_sequences": 160}}
     with pytest.raises(InputError, match=r"samples .*, of which an epoch needs .* raise data.init_args.num_sequences"):
-        run_cells(tiny_config(tmp_path / "out", data=data, arms=arms), silent)
+        run_cells(tiny_config(tmp_path / "out", data=FEW, arms=arms), silent)
     assert not (tmp_path / "out").exists()
-    run_cells(tiny_config(tmp_path / "even", data=data, arms=["none", "placebo"]), silent)
+
+
+def test_arms_without_a_window_need_no_more_data(tmp_path):
+    run_cells(tiny_config(tmp_path, data=FEW, arms=["none", "placebo"]), silent)

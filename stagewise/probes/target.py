@@ -1,0 +1,35 @@
+"""Target of the probes: the loss over the observed and the sampling set, where the module is."""
+
+from contextlib import nullcontext
+
+from torch import nn
+
+from stagewise.batches import to_device
+from stagewise.losses.contract import LossFn
+from stagewise.probes.config import ProbeConfig
+from stagewise.sampling.data import ProbeData
+from stagewise.sampling.selection import Masks
+from stagewise.sampling.target import ForwardContext, Target
+
+
+def target_of(
+    module: nn.Module,
+    loss_fn: LossFn,
+    data: ProbeData,
+    config: ProbeConfig,
+    *,
+    masks: Masks | None = None,
+    forward_context: ForwardContext = nullcontext,
+) -> Target:
+    """Returns the target of the probes: the sets on the module's device, in chunks.
+
+    Args:
+        module: the device is that of its first parameter.
+        loss_fn: per-sample loss.
+        data: observed and sampling set.
+        config: the measurement.
+        masks: entries of parameters that move; None for those of the sampler.
+        forward_context: entered around each forward pass (autocast).
+    """
+    observed, sampling = to_device((data.observed, data.sampling), next(module.parameters()).device)
+    return Target(loss_fn, observed, sampling, masks, config.chunk_size, forward_context)
