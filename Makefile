@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo toy intervention test test-slow test-loggers test-all lint docs bench foreign clean
+.PHONY: demo toy intervention test test-slow test-loggers test-clusters test-all lint docs bench foreign clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +20,10 @@ $(VENV)/.rivals: $(VENV)/.installed
 
 $(VENV)/.loggers: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -e ".[loggers]" -c constraints.txt
+	touch $@
+
+$(VENV)/.clusters: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -e ".[clusters]" -c constraints.txt
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.installed
@@ -47,10 +51,15 @@ test-slow: $(VENV)/.installed
 test-loggers: $(VENV)/.loggers
 	$(BIN)/python -m pytest tests/reporting/loggers tests/callbacks/test_logger_writers.py
 
+# Local clusters of dask and ray, of two workers each.
+test-clusters: $(VENV)/.clusters
+	$(BIN)/python -m pytest tests/jobs/test_clusters.py
+
 test-all:
 	$(MAKE) test
 	$(MAKE) test-slow
 	$(MAKE) test-loggers
+	$(MAKE) test-clusters
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -212,6 +212,9 @@ def test_the_commands_of_a_page_are_there(page, monkeypatch, capsys):
             assert set(rest) <= targets
         elif program.endswith("stagewise"):
             check_stagewise(rest[0], rest[1:], capsys)
+        elif program == "srun":
+            at = rest.index("stagewise")
+            check_stagewise(rest[at + 1], rest[at + 2 :], capsys)
         elif program.endswith("python") and rest[0].endswith(".py"):
             assert (ROOT / rest[0]).is_file()
         else:

@@ -8,12 +8,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from stagewise.callbacks.tokenizers import FoundTokenizer, token_ids
-from stagewise.isolation import untouched, with_weights
+from stagewise.isolation import untouched
 from stagewise.lm.tokens import text_groups
 from stagewise.probes.labels import label_groups
 from stagewise.sampling.data import ProbeData
+from stagewise.sampling.sharded_weights import weights_of, while_moving
 from stagewise.sampling.target import Target
-from stagewise.sampling.weights import FlatWeights
 
 
 def default_groups(
@@ -71,6 +71,8 @@ def _present(module: LightningModule, target: Target) -> Tensor | None:
     try:
         with untouched(module, checksums=True):
             # Not the weights themselves: a forward pass may write to them (a largest norm).
-            return with_weights(module, FlatWeights(module, target.selection).leaves, masks)
+            return while_moving(module, weights_of(module, target), masks)
     except Exception:
+        if target.sharding is not None:  # others may wait for this rank
+            raise
         return None

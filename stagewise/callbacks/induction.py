@@ -9,6 +9,7 @@ from torch import Tensor
 from stagewise.callbacks.faults import PROBE, Faults, OnError
 from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.reporter import log_values
+from stagewise.callbacks.sharded_run import refuse_shards
 from stagewise.checks.bounds import check_arguments
 from stagewise.checks.ranges import PositiveInt
 from stagewise.errors import InputError
@@ -74,8 +75,9 @@ class InductionCallback(HostCallback):
         """Draws the probe sequences and runs the model on them once.
 
         Raises:
-            InputError: the module has no causal language model, or one without attention weights.
+            InputError: the module has no causal language model, or one without attention weights; or weights in shards.
         """
+        refuse_shards(trainer, pl_module, "InductionCallback")
         name = causal_lm_name(pl_module)
         if name is None:
             raise InputError(

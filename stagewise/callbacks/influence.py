@@ -33,8 +33,9 @@ from stagewise.callbacks.resume import (
 from stagewise.callbacks.run_folder import KnownFolder, open_run_folder
 from stagewise.callbacks.run_state import RunSettings, RunState
 from stagewise.callbacks.session import ProbeSession, examined
+from stagewise.callbacks.sharded_run import refuse_sharding, sharding_of
 from stagewise.callbacks.tokenizers import find_tokenizer
-from stagewise.callbacks.trainer_facts import forward_context, max_steps, refuse_sharding, second_moments
+from stagewise.callbacks.trainer_facts import forward_context, max_steps, second_moments
 from stagewise.checks.bounds import check_arguments
 from stagewise.influence.groups import Groups
 from stagewise.losses.contract import LossFn
@@ -79,7 +80,8 @@ class InfluenceCallback(HostCallback):
 
     Under DDP the ranks share the chains of each probe, and rank zero decides and writes: its weights, buffers and data
     are probed. Results are those of one rank, bit for bit with the sequential engine on a CPU at the same number of
-    threads. The loss must not communicate between ranks.
+    threads. The loss must not communicate between ranks. Where FSDP2 (``fully_shard``) keeps the weights in shards, all
+    ranks run each chain together instead.
 
     An observed sample whose loss is not finite is left out from then on; a warning and ``summary.json`` list it
     (``lost_samples``).
@@ -247,8 +249,11 @@ class InfluenceCallback(HostCallback):
             loss_fn, data, first_batch = self.sources.resolve(trainer, module)
             data = data_of_rank_zero(data, ranks)
             masks = masks_of_component(self.component, module, self.sgld)
+            sharding = sharding_of(module, ranks, self.sgld, self.probe)
             context = forward_context(trainer)
-            target = target_of(module, loss_fn, data, self.probe, masks=masks, forward_context=context)
+            target = target_of(
+                module, loss_fn, data, self.probe, masks=masks, forward_context=context, sharding=sharding
+            )
             wanted = self.sources.groups is None and not data.groups and self._finds_groups
             tokenizer = find_tokenizer(trainer, module) if wanted or self.sample_words else None
             if wanted:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from stagewise.batches import to_device
 from stagewise.callbacks.faults import OUT_OF_MEMORY, PROBE, OtherRankError, kind_of
 from stagewise.errors import InputError
+from stagewise.isolation.shards import is_sharded
 from stagewise.isolation.tensors import checksum, has_storage, storage_key
 from stagewise.probes.data_digest import batches_digest
 from stagewise.sampling.data import ProbeData
@@ -253,16 +254,39 @@ class Ranks:
             raise fault
         return found
 
+    def meet(self) -> None:
+        """Waits for all ranks in the midst of work that they do together, such as a pass of a module in shards.
+
+        Raises:
+            AgreedFault: some rank has failed.
+            RankLeftError: another rank has ended.
+        """
+        if not self.alone:
+            with self._returning():
+                self._agree(None)
+
+    def exchange(self, mine: Tensor) -> list[Tensor]:
+        """Returns a tensor on the CPU of each rank, of one shape; all ranks have met."""
+        if self.alone:
+            return [mine]
+        mine = mine.contiguous()
+        found = [torch.empty_like(mine) for _ in range(self.share.world_size)]
+        with self._returning(), self._exchange():
+            dist.all_gather(found, mine, group=self._group)
+        return found
+
     @contextmanager
     def as_rank_zero(self, module: nn.Module) -> Iterator[None]:
         """Gives this rank the weights and buffers of rank zero inside the body, where they differ; all must enter it.
 
         Under DDP only buffers do, such as running statistics. The own ones are put back as they are: not copied.
+        Weights in shards differ on purpose, and are left out.
 
         Args:
             module: what is probed.
         """
         named = [*module.parameters(), *module.buffers()]
+        named = [value for value in named if not is_sharded(value)]
         held = {storage_key(value): value for value in named if has_storage(value)}
         sums = self.gather(self.each(lambda: [checksum(value) for value in held.values()]))
         differ = {key for number, key in enumerate(held) if len({them[number] for them in sums}) > 1}

@@ -141,12 +141,14 @@ class SettingsWatch:
             AgreedFault: the same, with several ranks.
         """
         first = self._last_look < 0
-        due = self._check and (first or step >= max(self._ratio * self._last_look, self._last_look + 1))
+        # There are no second derivatives of weights in shards.
+        checks = self._check and target.sharding is None
+        due = checks and (first or step >= max(self._ratio * self._last_look, self._last_look + 1))
         if self._numbers is not None and not due:
             return self._numbers
         unresolved = bool(self.config.unresolved)
         needed = "auto" in (self.config.lr, self.config.localization)
-        if due or needed or (unresolved and self._check):
+        if due or needed or (unresolved and checks):
             show_on_bar(trainer, f"measuring curvature at step {step} ...")
 
             def look() -> dict[str, Any]:

@@ -13,21 +13,6 @@ from torch.optim import Optimizer
 from stagewise.callbacks.hosts import is_a
 from stagewise.errors import InputError
 
-_SHARDING = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
-
-
-def refuse_sharding(trainer: Trainer) -> None:
-    """Refuses strategies that shard the weights.
-
-    Raises:
-        InputError: such a strategy.
-    """
-    if is_a(trainer.strategy, *_SHARDING):
-        raise InputError(
-            f"got {type(trainer.strategy).__name__}, which shards the weights; expected a strategy that keeps them "
-            "whole (single device, DDP); set InfluenceCallback(enabled=False) to train without probes"
-        )
-
 
 def forward_context(trainer: Trainer) -> Callable[[], AbstractContextManager]:
     """Returns the trainer's autocast; none for float16, whose gradients would need scaling."""

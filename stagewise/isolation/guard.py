@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from stagewise.errors import InputError
+from stagewise.isolation.shards import recover, reshard
 from stagewise.isolation.snapshot import restored
 from stagewise.isolation.tensors import is_lazy
 
@@ -49,6 +50,8 @@ def untouched(module: nn.Module, *, checksums: bool = False) -> Iterator[None]:
         InputError: a parameter or buffer has no shape yet, or the body changed what cannot be put back.
     """
     refuse_lazy(module)
+    # As it is between training steps: a pass may have left the weights of shards whole.
+    reshard(module)
     flags = [(child, child.training) for child in module.modules()]
     with global_random_restored(), restored(module, checksums=checksums):
         try:
@@ -63,6 +66,7 @@ def untouched(module: nn.Module, *, checksums: bool = False) -> Iterator[None]:
                     child.sparse = False
             yield
         finally:
+            recover(module)
             # Scripted modules keep theirs where no attribute leads.
             for child, training in flags:
                 child.training = training

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 
+from stagewise.isolation.shards import local
+
 _CHUNK = 2**20
 
 
@@ -32,8 +34,9 @@ def version_of(tensor: Tensor) -> int:
 
 
 def checksum(tensor: Tensor) -> int:
-    """Returns a number that changes with the bytes of a tensor or their order."""
-    words = _bytes_of(tensor.detach().contiguous().clone() if not tensor.is_contiguous() else tensor.detach())
+    """Returns a number that changes with the bytes of a tensor, or of its shard, or their order."""
+    tensor = local(tensor.detach())
+    words = _bytes_of(tensor.contiguous().clone() if not tensor.is_contiguous() else tensor)
     total = torch.zeros((), dtype=torch.int64, device=tensor.device)
     whole = len(words) // 4 * 4
     numbers = words[:whole].view(torch.int32)
@@ -71,7 +74,7 @@ class Memory:
 
 def storage_key(tensor: Tensor) -> tuple[str, int]:
     """Equal for tensors over the same memory."""
-    return str(tensor.device), tensor.untyped_storage().data_ptr()
+    return str(tensor.device), local(tensor).untyped_storage().data_ptr()
 
 
 class TensorRecord:

@@ -3,6 +3,7 @@
 import importlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,41 +38,98 @@ def check_output(output: Path) -> None:
 
 
 def register(backend: Backend) -> None:
-    """Makes joblib know a backend that another package brings.
+    """Connects to the cluster of a backend, unless this process is.
+
+    Ray: the cluster of ``RAY_ADDRESS``, else one that runs on this machine. Dask: the scheduler of
+    ``DASK_SCHEDULER_ADDRESS``, see :func:`shared`. None is started here.
 
     Raises:
-        InputError: the package is not there.
+        InputError: the package is not there, or no cluster.
     """
     if backend is Backend.loky:
         return
     try:
-        if backend is Backend.ray:
-            importlib.import_module("ray.util.joblib").register_ray()
-        else:
-            importlib.import_module("distributed")
+        found = importlib.import_module({"ray": "ray", "dask": "distributed"}[backend])
     except ImportError as error:
         package = {"ray": "ray", "dask": "dask[distributed]"}[backend]
         raise InputError(
             f"got backend={backend}, whose package is not installed ({error}); expected it in this environment; "
             f"pip install '{package}', or use backend=loky"
         ) from error
+    if backend is Backend.dask:
+        if not _has_client(found) and found.config.get("scheduler-address", None) is None:
+            raise InputError(
+                "got backend=dask and no scheduler; expected one that runs; set DASK_SCHEDULER_ADDRESS to that which "
+                "`dask scheduler` shows, or make a distributed.Client first"
+            )
+    elif not found.is_initialized():
+        try:
+            found.init(address="auto", log_to_driver=False)
+        except ConnectionError as error:
+            raise InputError(
+                "got backend=ray and no cluster; expected one that runs; start it by `ray start --head`, set "
+                "RAY_ADDRESS to that of another machine, or call ray.init first"
+            ) from error
 
 
 def shared(
-    compute: Callable[..., T], tasks: Sequence[tuple[Any, ...]], *, num_workers: int, backend: Backend
+    compute: Callable[..., T],
+    tasks: Sequence[tuple[Any, ...]],
+    *,
+    num_workers: int,
+    backend: Backend,
+    num_gpus: int = 0,
 ) -> Iterator[T]:
     """Yields results as they end, in no fixed order.
 
     Args:
         compute: called with the parts of each task, in another process where there are several.
         tasks: arguments of each call.
-        num_workers: processes, at most.
-        backend: where they run.
+        num_workers: processes, at most; Dask takes all workers of its cluster.
+        backend: where they run, see :func:`register`.
+        num_gpus: that Ray reserves for each task; it hides the others from it.
     """
     if not tasks:
         return
-    with parallel_config(backend=str(backend), n_jobs=min(num_workers, len(tasks))):
+    if backend is Backend.ray:
+        yield from _on_ray(compute, tasks, num_workers, num_gpus)
+        return
+    with ExitStack() as stack:
+        if backend is Backend.dask:
+            distributed = importlib.import_module("distributed")
+            if not _has_client(distributed):
+                stack.enter_context(distributed.Client())
+        stack.enter_context(parallel_config(backend=str(backend), n_jobs=min(num_workers, len(tasks))))
         yield from Parallel(return_as="generator_unordered")(delayed(compute)(*task) for task in tasks)
+
+
+def _has_client(distributed: Any) -> bool:
+    try:
+        distributed.get_client()
+    except ValueError:
+        return False
+    return True
+
+
+def _on_ray(
+    compute: Callable[..., T], tasks: Sequence[tuple[Any, ...]], num_workers: int, num_gpus: int
+) -> Iterator[T]:
+    # Not by joblib: Ray's backend for it cannot hand results out as they end.
+    ray = importlib.import_module("ray")
+    call = ray.remote(num_cpus=1, num_gpus=num_gpus)(compute)
+    left = list(reversed(tasks))
+    running: list[Any] = []
+    while left or running:
+        while left and len(running) < num_workers:
+            running.append(call.remote(*left.pop()))
+        ended, running = ray.wait(running, num_returns=1)
+        try:
+            found = ray.get(ended[0])
+        except ray.exceptions.RayTaskError as error:
+            for other in running:
+                ray.cancel(other)
+            raise error.cause from error
+        yield found
 
 
 def clock(seconds: float) -> str:

@@ -190,7 +190,9 @@ def _whole_mask(module: nn.Module, layer: int, part: str | None) -> dict[str, Te
         "mlp": lambda: block.mlp,
     }
     return {
-        names[id(parameter)]: torch.ones_like(parameter, dtype=torch.bool) for parameter in parts[part]().parameters()
+        # Not `ones_like`, which is in shards where the parameter is.
+        names[id(parameter)]: torch.ones(parameter.shape, dtype=torch.bool, device=parameter.device)
+        for parameter in parts[part]().parameters()
     }
 
 
@@ -252,7 +254,7 @@ def _weights(linear: Any) -> list[nn.Parameter]:
 def _masks(names: dict[int, str], places: _Places) -> dict[str, Tensor]:
     masks = {}
     for parameter, axis, spans in places:
-        mask = torch.zeros_like(parameter, dtype=torch.bool)
+        mask = torch.zeros(parameter.shape, dtype=torch.bool, device=parameter.device)
         for start, stop in spans:
             mask.narrow(axis, start, stop - start).fill_(True)
         masks[names[id(parameter)]] = mask

@@ -299,7 +299,7 @@ class Prober:
         self.carried.num_probes = number + 1
         every = self._config.control_every
         control = every is not None and number % every == 0
-        if self.engine is None and self._share.world_size > 1:
+        if self.engine is None and self._share.world_size > 1 and not self._share.together:
             # One choice for all: it is timed, and kept over the run.
             self._sampler.settle_engine(
                 self._share.decide(lambda: self._sampler.choose_engine(max(1, len(self._numbers))))
@@ -310,6 +310,9 @@ class Prober:
         else:
             parts = self._share.collect(lambda: self._run(step, second_moments, mine, control=control))
         if parts is None:
+            if self._share.together and mine[0].chains:
+                # For the passes that the first process cannot make alone; adds nothing to TracIn.
+                self.baselines.measure(module, step, None, self.carried.tracin)
             return None, mine[0]
         trace = parts[0].trace if len(parts) == 1 else merge_traces([part.trace for part in parts])
         if not trace.chains:

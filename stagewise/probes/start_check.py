@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from stagewise.batches import Batch, chunks, num_samples, take
 from stagewise.errors import LossContractError
-from stagewise.isolation import with_weights
 from stagewise.losses.contract import Losses, check_finite, check_loss, check_some, evaluate
 from stagewise.probes.chunking import check_chunking
 from stagewise.probes.lost_samples import kinds_seen, not_finite_rows
 from stagewise.probes.stale import check_stale
+from stagewise.sampling.sharded_weights import ShardedWeights, weights_of, while_moving
 from stagewise.sampling.target import Target
-from stagewise.sampling.weights import FlatWeights
 
 
 class Found(NamedTuple):
@@ -48,7 +47,8 @@ def check_start(
     numbers.
 
     Args:
-        module: in eval mode; its weights are left as they were, see :func:`~stagewise.isolation.with_weights`.
+        module: in eval mode; its weights are left as they were, see
+            :func:`~stagewise.sampling.sharded_weights.while_moving`.
         target: of the chains.
         batch_size: of the minibatches of chains.
         lost: observed samples that are left out and not checked.
@@ -60,7 +60,7 @@ def check_start(
     masks: list[Tensor] = []
     bad: list[int] = []
     seen: list[NDArray[np.float64]] = []
-    weights = FlatWeights(module, target.selection)
+    weights = weights_of(module, target)
 
     def observe() -> Batch:
         with target.forward_context(), torch.no_grad():
@@ -93,9 +93,9 @@ def check_start(
         return weights.gradient(losses.mean())
 
     # As in a probe: a forward pass that writes to weights (max-norm) writes to those of the chain.
-    minibatch = with_weights(module, weights.leaves, observe)
+    minibatch = while_moving(module, weights, observe)
     with torch.enable_grad():
-        found = with_weights(module, weights.leaves, gradient)
+        found = while_moving(module, weights, gradient)
     if not torch.isfinite(found).all():
         raise LossContractError(
             "got a gradient that is not finite from a finite loss; expected finite gradients; look for square "
@@ -103,7 +103,8 @@ def check_start(
         )
     check_stale(module, target, minibatch)
     description = kinds_seen(np.concatenate(seen))
-    return Found(torch.cat(masks).numpy(), np.array(bad, dtype=np.int64), description, len(weights.anchor))
+    moved = weights.num_weights if isinstance(weights, ShardedWeights) else len(weights.anchor)
+    return Found(torch.cat(masks).numpy(), np.array(bad, dtype=np.int64), description, moved)
 
 
 def _check_neighbours(module: nn.Module, target: Target, chunk: Batch, losses: Losses, leave: Collection[int]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from stagewise.batches import num_samples, take
 from stagewise.influence.groups import Groups, Positions
-from stagewise.isolation import untouched, with_weights
+from stagewise.isolation import untouched
 from stagewise.losses.contract import Losses
 from stagewise.probes.axes import flat_masks
 from stagewise.probes.config import ProbeConfig
@@ -22,11 +22,11 @@ from stagewise.probes.memory import check_memory, gradient_memory
 from stagewise.probes.start_check import check_start
 from stagewise.sampling.chains import check_chains
 from stagewise.sampling.config import SGLDConfig
-from stagewise.sampling.selection import masks_digest, moved_entries
+from stagewise.sampling.selection import masks_digest
+from stagewise.sampling.sharded_weights import ShardedWeights, weights_of, while_moving
 from stagewise.sampling.share import ALONE, ChainShare
 from stagewise.sampling.target import Target
 from stagewise.sampling.trace import Trace
-from stagewise.sampling.weights import FlatWeights
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +142,8 @@ class Subject:
         own = self.config.llc.own_sgld(sgld)
         if own is not None:
             found["llc"] = repr(own)
+        if self.target.sharding is not None:
+            found["noise"] = "by rows of parameters in shards"
         masks = self.target.selection
         return found | {"masks": masks_digest(masks)} if isinstance(masks, Mapping) else found
 
@@ -203,22 +205,23 @@ def _memory(
     module: nn.Module, target: Target, num_groups: int, sgld: SGLDConfig, config: ProbeConfig, share: ChainShare
 ) -> tuple[tuple[int, ...], float, int | None]:
     """Checks the memory, by the losses of two samples. Returns axes, GiB, and weights in a gradient block."""
-    leaves = FlatWeights(module, target.selection).leaves
+    weights = weights_of(module, target)
 
     @torch.no_grad()
     def few_losses() -> Losses:
         # Not one: batch normalisation in train mode refuses that.
         return target.evaluate(module, take(target.observed, slice(0, 2)))
 
-    few = with_weights(module, leaves, few_losses)
+    few = while_moving(module, weights, few_losses)
     shape = (num_samples(target.observed), *few.values.shape[1:])
-    others = check_memory(config, sgld, loss_shape=shape, num_groups=num_groups, num_processes=share.world_size)
-    moved = moved_entries(module, target.selection)
+    sharing = 1 if share.together else share.world_size
+    others = check_memory(config, sgld, loss_shape=shape, num_groups=num_groups, num_processes=sharing)
+    moved = weights.entries
     block, gib = gradient_memory(
         config,
         others,
         num_groups=num_groups,
-        num_weights=sum(entries.size for entries in moved),
+        num_weights=weights.most if isinstance(weights, ShardedWeights) else len(weights.anchor),
         weight_bytes=max(4, *(entries.dtype.itemsize for entries in moved)),
     )
     return few.axes, others + gib, block

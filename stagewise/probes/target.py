@@ -9,6 +9,7 @@ from stagewise.losses.contract import LossFn
 from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.selection import Masks
+from stagewise.sampling.sharding import Sharding
 from stagewise.sampling.target import ForwardContext, Target
 
 
@@ -20,6 +21,7 @@ def target_of(
     *,
     masks: Masks | None = None,
     forward_context: ForwardContext = nullcontext,
+    sharding: Sharding | None = None,
 ) -> Target:
     """Returns the target of the probes: the sets on the module's device, in chunks.
 
@@ -30,6 +32,7 @@ def target_of(
         config: the measurement.
         masks: entries of parameters that move; None for those of the sampler.
         forward_context: entered around each forward pass (autocast).
+        sharding: processes that hold the module's weights in shards; None where each holds them whole.
     """
     observed, sampling = to_device((data.observed, data.sampling), next(module.parameters()).device)
-    return Target(loss_fn, observed, sampling, masks, config.chunk_size, forward_context)
+    return Target(loss_fn, observed, sampling, masks, config.chunk_size, forward_context, sharding)

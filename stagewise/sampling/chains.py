@@ -13,20 +13,23 @@ from torch import Tensor, nn
 from stagewise.batches import Batch, chunks, has_columns, num_samples
 from stagewise.checks.bounds import check_arguments, checked
 from stagewise.errors import InputError
-from stagewise.isolation import untouched, with_weights
+from stagewise.isolation import untouched
 from stagewise.losses.contract import Losses, LossFn
 from stagewise.sampling.config import Drift, EngineName, ResolvedSGLD, SGLDConfig
 from stagewise.sampling.engines.batched import BatchedEngine, Program
 from stagewise.sampling.engines.engine import Engine
 from stagewise.sampling.engines.select import EngineChoice
 from stagewise.sampling.engines.sequential import SequentialEngine
+from stagewise.sampling.engines.sharded import ShardedEngine
 from stagewise.sampling.gradients import KEPT_BYTES, DriftGradient, anchor_gradients
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, Preconditioner
 from stagewise.sampling.preconditioners.ekfac import EKFAC
 from stagewise.sampling.preconditioners.ekfac_checks import refuse_masks
 from stagewise.sampling.preconditioners.ekfac_factors import ekfac_preconditioner
+from stagewise.sampling.row_noise import RowStreams
 from stagewise.sampling.selection import Masks
 from stagewise.sampling.sgld import OnDraw, Recorder, Reduce, Walk, loss_free, needs_gradients, walk
+from stagewise.sampling.sharded_weights import ShardedWeights, weights_of, while_moving
 from stagewise.sampling.streams import Streams, partition
 from stagewise.sampling.target import ForwardContext, Target
 from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
@@ -91,7 +94,7 @@ class ChainSampler:
             half = torch.is_autocast_enabled(next(module.parameters()).device.type)
         half |= any(value.dtype in (torch.float16, torch.bfloat16) for value in module.parameters())
         self._choice = EngineChoice(
-            config.engine if engine is None else engine,
+            (config.engine if engine is None else engine) if target.sharding is None else EngineName.sequential,
             lambda **how: Program(target.loss_fn, self._target.selection, target.forward_context, **how),
             batch_size=config.batch_size if config.batch_size < num_samples(target.driving) else None,
             half_precision=half,
@@ -123,17 +126,32 @@ class ChainSampler:
         Raises:
             InputError: the requested engine cannot run this module.
         """
-        weights = FlatWeights(self._module, self._target.selection)
+        weights = weights_of(self._module, self._target)
 
         def choose() -> None:
-            sequential = SequentialEngine(weights, self._evaluate, self._target.driving, self._chunks)
+            sequential = self._sequential(weights)
             anchor = sequential.anchor_losses()
             if torch.isfinite(anchor.values).all():
                 self._engine(weights, sequential, anchor, num_chains)
 
         with untouched(self._module), torch.enable_grad():
-            with_weights(self._module, weights.leaves, choose)
+            while_moving(self._module, weights, choose)
         return self.engine
+
+    def _sequential(self, weights: FlatWeights) -> SequentialEngine:
+        """Returns the engine for one chain after the other, run by this process or by all that hold shards."""
+        data = self._target.driving, self._chunks
+        if isinstance(weights, ShardedWeights) and self._target.sharding is not None:
+            return ShardedEngine(weights, self._evaluate, *data, self._target.sharding)
+        return SequentialEngine(weights, self._evaluate, *data)
+
+    def _streams(
+        self, config: ResolvedSGLD, chains: Sequence[int], step: int, weights: FlatWeights, choices: Tensor | None
+    ) -> Streams:
+        size = num_samples(self._target.driving)
+        if isinstance(weights, ShardedWeights):
+            return RowStreams(config, chains, step, weights.anchor, size, choices, layout=weights.layout)
+        return Streams(config, chains, step, weights.anchor, size, choices)
 
     def _engine(
         self, weights: FlatWeights, sequential: SequentialEngine, anchor: Losses, num_chains: int
@@ -178,7 +196,7 @@ class ChainSampler:
         config = loss_free(self._config) if control else self._config
         request = _Request(config, self._reduce if reduce is None else reduce, on_draw)
         chains = range(config.num_chains) if numbers is None else numbers
-        weights = FlatWeights(self._module, self._target.selection)
+        weights = weights_of(self._module, self._target)
         fixed: Preconditioner | None = None
         failure: str | None = None
         try:
@@ -186,8 +204,8 @@ class ChainSampler:
         except torch.linalg.LinAlgError as error:  # must not end training
             failure = f"the preconditioner's factors have no eigenvectors ({error})"
         with untouched(self._module), torch.enable_grad():
-            return with_weights(
-                self._module, weights.leaves, lambda: self._sample(weights, fixed, step, failure, request, chains)
+            return while_moving(
+                self._module, weights, lambda: self._sample(weights, fixed, step, failure, request, chains)
             )
 
     def _sample(
@@ -200,23 +218,31 @@ class ChainSampler:
         chains: Sequence[int],
     ) -> Trace:
         config = request.config
-        sequential = SequentialEngine(weights, self._evaluate, self._target.driving, self._chunks)
+        sequential = self._sequential(weights)
         anchor = sequential.anchor_losses()
         if not torch.isfinite(anchor.values).all():
             failure = NOT_FINITE_HERE
         if failure is not None or not chains:
             return self._trace([], dict.fromkeys(chains, failure or ""), anchor, step, request)
         together = self._engine(weights, sequential, anchor, len(chains))
-        drive = self._drive(config, sequential, sequential if together is None else together)
+        drive = self._drive(config, weights, sequential, sequential if together is None else together)
 
         def run(engine: Engine, numbers: Sequence[int], *, measure_noise: bool) -> Walk:
             estimate = DriftGradient(
                 drive.drift, engine, weight_decay=config.weight_decay, slope=drive.slope, kept=drive.kept
             )
-            size = num_samples(self._target.driving)
-            streams = Streams(config, numbers, step, weights.anchor, size, drive.choices)
+            streams = self._streams(config, numbers, step, weights, drive.choices)
             recorder = Recorder(numbers, config.num_draws, anchor, request.reduce, request.on_draw)
-            return walk(engine, estimate, streams, config, recorder, fixed=fixed, measure_noise=measure_noise)
+            return walk(
+                engine,
+                estimate,
+                streams,
+                config,
+                recorder,
+                fixed=fixed,
+                measure_noise=measure_noise,
+                sharding=self._target.sharding,
+            )
 
         if together is not None:
             walks = [(list(chains), run(together, chains, measure_noise=True))]
@@ -226,7 +252,9 @@ class ChainSampler:
         dropped = {numbers[row]: why for numbers, done in walks for row, why in done.failed.items()}
         return self._trace(walks, dropped, anchor, step, request)
 
-    def _drive(self, config: ResolvedSGLD, sequential: SequentialEngine, engine: Engine) -> "_Drive":
+    def _drive(
+        self, config: ResolvedSGLD, weights: FlatWeights, sequential: SequentialEngine, engine: Engine
+    ) -> "_Drive":
         """Evaluates gradients at w* that the estimates of a probe share."""
         size = num_samples(self._target.driving)
         drift = Drift.control_variate if config.drift is Drift.auto else config.drift
@@ -235,7 +263,9 @@ class ChainSampler:
         if config.batch_size >= size:
             return _Drive(drift, slope=sequential.slope(config.batch_size) if drift is Drift.tilted else None)
         choices = partition(config, size)
-        fits = len(choices) * engine.anchor.numel() * engine.anchor.element_size() <= KEPT_BYTES
+        # All processes of a chain decide alike.
+        numel = weights.most if isinstance(weights, ShardedWeights) else engine.anchor.numel()
+        fits = len(choices) * numel * engine.anchor.element_size() <= KEPT_BYTES
         # Control variates need a pass over the whole set anyway. Counted over all chains of the probe: minibatches must
         # not depend on how many of them run in this process.
         pays = drift is Drift.control_variate or len(choices) <= config.num_chains * config.num_steps
@@ -250,7 +280,8 @@ class ChainSampler:
         settings = config.preconditioner
         if isinstance(settings, AdamMoments):
             moments = weights.gather(second_moments)
-            return settings.build(weights.gather(weights.leaves), moments, weights.anchor)
+            total = None if self._target.sharding is None else self._target.sharding.total
+            return settings.build(weights.gather(weights.leaves), moments, weights.anchor, total=total)
         if isinstance(settings, EKFAC):
             # The whole set at once.
             target = replace(self._target, chunk_size=None)
@@ -307,7 +338,9 @@ def check_chains(module: nn.Module, target: Target, config: SGLDConfig, engine: 
             ``config.parameters`` or EK-FAC, parameters on several devices, or batches that the engine does not support.
     """
     target = target.moved_by(config)
-    weights = FlatWeights(module, target.selection)
+    weights = weights_of(module, target)
+    if target.sharding is not None:
+        _check_sharded(config, engine)
     if isinstance(config.preconditioner, EKFAC):
         refuse_masks(weights.entries)
     if EngineName.batched in (config.engine, engine) and any(map(has_columns, (target.observed, target.driving))):
@@ -316,6 +349,19 @@ def check_chains(module: nn.Module, target: Target, config: SGLDConfig, engine: 
             "which is all that a graph takes; set engine to sequential"
         )
     return target
+
+
+def _check_sharded(config: SGLDConfig, engine: EngineName | None) -> None:
+    if isinstance(config.preconditioner, EKFAC):
+        raise InputError(
+            "got preconditioner EKFAC and weights in shards; expected none, RMSprop or AdamMoments: its factors are of "
+            "whole layers; choose another preconditioner"
+        )
+    if EngineName.batched in (config.engine, engine):
+        raise InputError(
+            "got engine='batched' and weights in shards; expected sequential: all processes run one chain; set engine "
+            "to sequential"
+        )
 
 
 def _mean(values: Sequence[float]) -> float | None:

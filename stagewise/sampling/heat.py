@@ -1,6 +1,6 @@
 """Heat of minibatch noise in a chain, in the direction of the losses' gradient."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
@@ -28,6 +28,7 @@ def minibatch_heat(
     lr: float,
     nbeta: float,
     preconditioner: Preconditioner | None = None,
+    total: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Returns the variance that minibatch noise adds to a step in a direction u, over that of the injected noise.
 
@@ -42,6 +43,7 @@ def minibatch_heat(
         lr: step size.
         nbeta: of the target.
         preconditioner: P; None is P = 1.
+        total: sums over the processes that hold the other weights; None where the vectors have all.
 
     Returns:
         ``[chain]``, pure numbers; zero for a zero direction.
@@ -50,5 +52,8 @@ def minibatch_heat(
     # `map` holds none of them while the next is made.
     along = torch.stack(list(map(partial(_dot, scaled), gradients)))
     length = _dot(direction, scaled)
+    if total is not None:
+        *parts, length = total(torch.stack([*along, length]))
+        along = torch.stack(parts)
     heat = along.var(dim=0) * (lr * nbeta**2 / 4) / length
     return torch.where(length > 0, heat, 0.0)

@@ -19,6 +19,7 @@ from stagewise.sampling.heat import NUM_GRADIENTS, minibatch_heat
 from stagewise.sampling.posterior import LocalPosterior
 from stagewise.sampling.preconditioners.diagonal import Preconditioner, RMSprop, RunningRMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
+from stagewise.sampling.sharding import Sharding
 from stagewise.sampling.streams import Streams
 
 
@@ -228,6 +229,7 @@ def walk(
     *,
     fixed: Preconditioner | None = None,
     measure_noise: bool = True,
+    sharding: Sharding | None = None,
 ) -> Walk:
     """Runs the chains of an engine in lockstep.
 
@@ -242,8 +244,12 @@ def walk(
         recorder: of the losses of their draws.
         fixed: constant preconditioner; RMSprop is built here.
         measure_noise: measure the heat of the minibatches, by some additional gradients; NaN if False.
+        sharding: of the processes that run the chain together; None for one.
     """
     num_chains, num_weights = engine.state.shape
+    norm = _norms if sharding is None else sharding.norms
+    if sharding is not None:
+        num_weights = int(sharding.total(torch.tensor(num_weights)))
     burnin, spacing = config.burnin_steps, config.steps_bw_draws
     posterior = config.posterior
     averaged = config.integrator is Integrator.leimkuhler_matthews
@@ -260,13 +266,14 @@ def walk(
     for index in range(config.num_steps):
         # Gradients without effect on the draws are not evaluated, and cannot fail.
         gradient = estimate(streams.minibatches()) if evaluates else nothing.zero_()
-        norms[index] = torch.linalg.vector_norm(gradient, dim=1)
+        norms[index] = norm(gradient)
         burning_in = index < burnin
         if adapting is not None and rms_settings is not None and (burning_in or not rms_settings.frozen):
             adapting.update(gradient)
             preconditioner = adapting.preconditioner()
         if measure_noise and evaluates and index == config.num_steps - 1:
-            excess = _minibatch_noise(engine, estimate, streams, gradient, preconditioner, config)
+            total = None if sharding is None else sharding.total
+            excess = _minibatch_noise(engine, estimate, streams, gradient, preconditioner, config, total)
         noises = streams.two_noises() if averaged else (streams.noise(),)
         sgld_step_(
             engine.state,
@@ -289,7 +296,7 @@ def walk(
             if len(failed) == num_chains:
                 break
         if records:
-            recorder.add(draw, engine.losses(), torch.linalg.vector_norm(engine.state - engine.anchor, dim=1))
+            recorder.add(draw, engine.losses(), norm(engine.state - engine.anchor))
         if not (recorder.is_full or index == config.num_steps - 1):
             continue
         host = norms if checked == index + 1 else norms.cpu()
@@ -313,6 +320,10 @@ def walk(
         minibatch_noise=excess.double().cpu().numpy(),
         failed=failed,
     )
+
+
+def _norms(vectors: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(vectors, dim=1)
 
 
 def _start_(engine: Engine, streams: Streams, config: ResolvedSGLD, fixed: Preconditioner | None) -> None:
@@ -356,6 +367,7 @@ def _minibatch_noise(
     gradient: Tensor,
     preconditioner: Preconditioner | None,
     config: ResolvedSGLD,
+    total: Callable[[Tensor], Tensor] | None,
 ) -> Tensor:
     """Estimates the heat ``[chain]`` at the chains' current weights; ``gradient`` is one of the estimates."""
     minibatches = [streams.minibatches() for _ in range(NUM_GRADIENTS - 1)]
@@ -364,4 +376,6 @@ def _minibatch_noise(
     direction = engine.observed_gradient()
     # One at a time: eight copies of the weights would be the largest that a probe holds.
     gradients = following([gradient], (estimate(rows) for rows in minibatches))
-    return minibatch_heat(gradients, direction, lr=config.lr, nbeta=config.nbeta, preconditioner=preconditioner)
+    return minibatch_heat(
+        gradients, direction, lr=config.lr, nbeta=config.nbeta, preconditioner=preconditioner, total=total
+    )

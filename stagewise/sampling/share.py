@@ -36,6 +36,7 @@ class ChainShare:
             alone; returns None on the others.
         decide: takes some work, has the first process alone do it, and returns what it found in all.
         may_idle: whether there may be fewer chains than processes: then some run none.
+        together: whether all processes run every chain together, as each holds a part of the weights.
 
     Raises:
         InputError: a rank that is not below the world size.
@@ -47,6 +48,7 @@ class ChainShare:
     collect: Callable[[Callable[[], Any]], list[Any] | None] = _collect_alone
     decide: Callable[[Callable[[], Any]], Any] = _decide_alone
     may_idle: bool = False
+    together: bool = False
 
     def __post_init__(self) -> None:
         settle_fields(self)
@@ -68,6 +70,8 @@ class ChainShare:
         Raises:
             InputError: fewer chains than processes, none of which may idle.
         """
+        if self.together:
+            return range(num_chains)
         require(
             self.may_idle or num_chains >= self.world_size,
             "num_chains",

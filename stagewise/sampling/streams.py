@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stagewise.sampling.config import Integrator, SGLDConfig, Start
 
-_NOISE, _BATCHES, _PARTITION = 0, 1, 2
+_NOISE, _BATCHES, _PARTITION, _ROWS = 0, 1, 2, 3
 
 _BATCHES_AHEAD = 64
 """Steps whose minibatches are moved to a GPU at once: each move waits for the device."""
@@ -38,6 +38,22 @@ def chain_streams(
     """
     key, at = (config.seed, chain), None if config.common_noise else step
     return _generator(device, (_NOISE, *key), at), _generator(torch.device("cpu"), (_BATCHES, *key), at)
+
+
+def noise_generator(
+    device: torch.device, key: tuple[int, int], step: int | None, place: tuple[int, int, int]
+) -> torch.Generator:
+    """Returns a generator for one block of one noise of a chain, whatever was drawn before.
+
+    Args:
+        device: of the generator.
+        key: seed and chain.
+        step: training step; None with common noise.
+        place: number of the noise, of the parameter and of the block.
+    """
+    # Six numbers or seven: of more than four a SeedSequence sees zeros at the end, too.
+    state = np.random.SeedSequence((_ROWS, *key, *place), spawn_key=() if step is None else (step,))
+    return torch.Generator(device=device).manual_seed(int(state.generate_state(1, np.uint64)[0]) >> 1)
 
 
 class Minibatches(NamedTuple):

@@ -11,6 +11,7 @@ from stagewise.errors import InputError, require
 from stagewise.losses.contract import Losses, LossFn, evaluate
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.selection import Selection, one_selection
+from stagewise.sampling.sharding import Sharding
 
 ForwardContext = Callable[[], AbstractContextManager]
 
@@ -28,6 +29,7 @@ class Target:
         chunk_size: samples for each forward pass over a whole set; all at once if None.
         forward_context: entered around each forward pass (autocast). It is left in between, since autocast caches casts
             of the moving weights.
+        sharding: processes that hold the module's weights in shards; None where each holds them whole.
 
     Raises:
         InputError: ``chunk_size`` is below 1.
@@ -39,6 +41,7 @@ class Target:
     selection: Selection = None
     chunk_size: int | None = None
     forward_context: ForwardContext = nullcontext
+    sharding: Sharding | None = None
 
     def __post_init__(self) -> None:
         good = self.chunk_size is None or self.chunk_size >= 1

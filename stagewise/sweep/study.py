@@ -234,7 +234,8 @@ def _computed(sweep: Sweep, tasks: Sequence[Task], loaded: list[nn.Module], shar
     loaded.clear()
     threads = max(1, torch.get_num_threads() // config.num_workers)
     work = [(config, sweep.source, sweep.data, task, bos, threads) for task in tasks]
-    for done in shared(compute, work, num_workers=config.num_workers, backend=config.backend):
+    num_gpus = int(device_of(config).type == "cuda")
+    for done in shared(compute, work, num_workers=config.num_workers, backend=config.backend, num_gpus=num_gpus):
         yield from done
 
 

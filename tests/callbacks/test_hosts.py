@@ -29,7 +29,8 @@ from stagewise import (
     open_run,
 )
 from stagewise.callbacks.hosts import HostCallback, is_a
-from stagewise.callbacks.trainer_facts import max_steps, refuse_sharding
+from stagewise.callbacks.sharded_run import refuse_sharding
+from stagewise.callbacks.trainer_facts import max_steps
 from stagewise.loading.loader import ResumableLoader
 from tests.callbacks.runs import EVERY_2, SGLD, regression_data
 
@@ -242,7 +243,10 @@ def test_sharding_strategies_of_either_package_are_refused(name):
     class Facts:
         strategy = strategies.FSDPStrategy()
 
-    with pytest.raises(InputError, match="FSDPStrategy, which shards the weights"):
+    with pytest.raises(InputError, match=r"FSDPStrategy, which shards the weights.*expected ModelParallelStrategy"):
+        refuse_sharding(Facts())
+    Facts.strategy = object.__new__(strategies.DeepSpeedStrategy)  # its package is not installed
+    with pytest.raises(InputError, match="DeepSpeedStrategy, which shards the weights"):
         refuse_sharding(Facts())
     Facts.strategy = strategies.DDPStrategy()
     refuse_sharding(Facts())

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from stagewise.errors import require
 from stagewise.influence.baselines.folds import assign_folds, pairs_between
-from stagewise.influence.baselines.gradients import group_gradients
+from stagewise.influence.baselines.gradients import group_gradients, sharded_gradients
 from stagewise.influence.groups import Groups
 from stagewise.isolation import untouched, with_weights
 from stagewise.sampling.double_blocks import double_block
 from stagewise.sampling.selection import Entries, moved_entries, trainable
+from stagewise.sampling.sharded_weights import ShardedWeights
+from stagewise.sampling.sharding import Sharding
 from stagewise.sampling.target import Target
 
 SIGN = "positive = helpful: a gradient step on sample i lowers the loss of sample j"
@@ -69,6 +71,9 @@ def gradient_dot(
     require(good, "block_size", block_size, "an integer >= 1, or None for all at once", "raise it")
     folds = assign_folds(groups.counts, num_folds)
     fold_of, parts = _parts(folds, target.chunk_size)
+    if target.sharding is not None:
+        sums = _over_shards(module, target, groups, target.sharding, block_size, fold_of, parts)
+        return _mean(sums, groups, folds)
     leaves = {name: value.clone().requires_grad_() for name, value in trainable(module, target.selection).items()}
     moved = moved_entries(module, target.selection)
     blocks = list(_blocks(moved, block_size))
@@ -83,8 +88,41 @@ def gradient_dot(
 
     with untouched(module), torch.enable_grad():
         sums = with_weights(module, leaves, products)
+    return _mean(sums, groups, folds)
+
+
+def _mean(sums: NDArray[np.float64], groups: Groups, folds: NDArray[np.int64]) -> NDArray[np.float64]:
     pairs = pairs_between(groups.counts, folds)
     return np.divide(sums, pairs, out=np.full(sums.shape, np.nan), where=pairs > 0)
+
+
+def _over_shards(
+    module: nn.Module,
+    target: Target,
+    groups: Groups,
+    sharding: Sharding,
+    block_size: int | None,
+    fold_of: Sequence[int],
+    parts: Sequence[NDArray[np.int64]],
+) -> NDArray[np.float64]:
+    """Returns the sums of products over the weights of all processes; all of them call this."""
+    weights = ShardedWeights(module, target.selection, sharding)
+    like = weights.state
+    moved = [Entries("", torch.Size([len(like)]), like.dtype)]
+    blocks = list(_blocks(moved, block_size))
+    # A process with fewer weights takes part in the passes of the others.
+    blocks += [[]] * (-(-weights.most // (block_size or weights.most)) - len(blocks))
+
+    def products() -> NDArray[np.float64]:
+        total = np.zeros((len(groups), len(groups)))
+        for block in blocks:
+            found = sharded_gradients(module, target, groups, weights, sharding, parts)
+            total += _between_folds(found, fold_of, block, len(groups), like)
+        return total
+
+    with untouched(module), torch.enable_grad():
+        sums = weights.moving(products)
+    return sharding.total(torch.from_numpy(sums)).numpy()
 
 
 Block = list[tuple[Entries, slice]]
@@ -143,7 +181,7 @@ def _between_folds(
             close_fold()
             current = fold_of[part]
         at = 0
-        for (entries, stretch), gradient in zip(block, gradients, strict=True):
+        for (entries, stretch), gradient in zip(block, gradients[: len(block)], strict=True):
             taken = entries.take(gradient)[stretch]
             here[group, at : at + len(taken)] += taken
             at += len(taken)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from stagewise.batches import take
 from stagewise.influence.groups import Groups
+from stagewise.sampling.sharded_weights import ShardedWeights
+from stagewise.sampling.sharding import Sharding
 from stagewise.sampling.target import Target
 
 
@@ -49,3 +51,35 @@ def group_gradients(
             )
             # An embedding may give sparse gradients, whatever its module says.
             yield part, group, [gradient.to_dense() if gradient.is_sparse else gradient for gradient in found]
+
+
+def sharded_gradients(
+    module: nn.Module,
+    target: Target,
+    groups: Groups,
+    weights: ShardedWeights,
+    sharding: Sharding,
+    parts: Sequence[NDArray[np.int64]],
+) -> Iterator[tuple[int, int, list[Tensor]]]:
+    """Yields what :func:`group_gradients` does, for weights in shards: one tensor ``[weight]`` of this process.
+
+    A forward and a backward pass for each part and group, to which each process brings its share of the samples.
+
+    Args:
+        module: within :meth:`~stagewise.sampling.sharded_weights.ShardedWeights.moving`.
+        target: loss and observed set.
+        groups: over that set.
+        weights: to differentiate with respect to.
+        sharding: of the processes, all of which iterate.
+        parts: samples of each part, by their positions in the batch.
+    """
+    for part, samples in enumerate(parts):
+        for group in np.flatnonzero(groups.counts[:, samples].any(axis=1)).tolist():
+            whole = take(target.observed, torch.from_numpy(samples))
+            mine, counts = sharding.part(whole)
+            losses = target.evaluate(module, mine).values
+            rows = samples[sharding.rank :: sharding.world_size] if counts else samples[:1]
+            mask = torch.as_tensor(groups.masks[group, rows]).to(losses.device)
+            # FSDP2 averages gradients over the processes.
+            scale = sharding.world_size if counts else 0
+            yield part, group, [weights.gradient((losses * mask).sum() * scale)]

@@ -1,6 +1,6 @@
 """Diagonal preconditioners: constant, or adapted to gradients."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
@@ -111,7 +111,14 @@ class AdamMoments:
     def __post_init__(self) -> None:
         settle_fields(self)
 
-    def build(self, names: Mapping[str, Tensor], second_moments: Mapping[str, Tensor], like: Tensor) -> Diagonal:
+    def build(
+        self,
+        names: Mapping[str, Tensor],
+        second_moments: Mapping[str, Tensor],
+        like: Tensor,
+        *,
+        total: Callable[[Tensor], Tensor] | None = None,
+    ) -> Diagonal:
         """Returns P over the flat weights.
 
         Args:
@@ -119,10 +126,15 @@ class AdamMoments:
             second_moments: v of the same, by parameter name; missing ones are zero (no gradient yet). If empty, as
                 before the first optimizer step, P is 1.
             like: flat weights ``[weight]``, for device and type.
+            total: sums over the processes that hold the other weights; None where ``like`` has all.
         """
         parts = [second_moments.get(name, torch.zeros_like(value)) for name, value in names.items()]
         moments = torch.cat([part.detach().reshape(-1).to(like) for part in parts])
-        scale = moments.mean().sqrt()
+        if total is None:
+            scale = moments.mean().sqrt()
+        else:
+            added, number = total(torch.stack([moments.sum().double(), moments.new_tensor(len(moments)).double()]))
+            scale = (added / number).sqrt().to(moments.dtype)
         if not scale > 0:
             return Diagonal(torch.ones_like(like))
         return Diagonal(scale / (moments.sqrt() + self.eps * scale))
