@@ -72,7 +72,7 @@ docs: $(VENV)/.docs
 
 bench: $(VENV)/.rivals
 	mkdir -p benchmarks/results
-	for name in engines covariance accuracy datamodeling classes heads baselines newcomers equilibrium long_run; do \
+	for name in engines whole_probe covariance accuracy datamodeling classes heads baselines newcomers equilibrium long_run; do \
 		$(BIN)/python benchmarks/$$name.py --json benchmarks/results/$$name.json || exit 1; \
 	done
 

@@ -131,6 +131,8 @@ def rows_of(case: Case, device: torch.device, rounds: int, num_draws: int) -> It
         prober.probe(model, number + 1, lr_sum=0.1 * (number + 1))
         seconds.append(clock() - start)
         draws.append(loss.draws(config.num_chains, config.num_draws))
+        alone = "" if draws[-1] is None else f", {draws[-1]:.1f} of them draws"
+        print(f"{case.name}: probe {number + 1} took {seconds[-1]:.1f} s{alone}", flush=True)
         start = clock()
     engine = f"stagewise {prober.engine}"
     if chooses:
@@ -146,13 +148,15 @@ def rows_of(case: Case, device: torch.device, rounds: int, num_draws: int) -> It
 
 
 def main() -> None:
-    options = arguments(__doc__, rounds=3, device="cpu", only="", draws=0)
+    options = arguments(__doc__, rounds=3, device="cpu", only="", draws=0, engine="")
     single_thread()
     warnings.simplefilter("ignore")
     logging.getLogger("stagewise").setLevel(logging.ERROR)
     rows = []
     for case in CASES:
         if options.only in case.name:
+            if options.engine:
+                case = replace(case, config=replace(case.config, engine=EngineName(options.engine)))
             rows += rows_of(case, torch.device(options.device), options.rounds, options.draws)
     report(rows, options.json)
 

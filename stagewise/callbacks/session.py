@@ -173,7 +173,8 @@ class ProbeSession:
     def _tell_cost(self, prober: Prober) -> None:
         """Tells, before the first probe, what the chains of each and of all will take, by a timed step."""
         share = self._ranks.share
-        if not share.is_first or self.subject.target.sharding is not None:  # no rank can time a pass alone
+        # With weights in shards a step of one rank would wait for the others.
+        if not share.is_first or self.subject.target.sharding is not None:
             return
         sgld, config = prober.sgld, self.subject.config
         target, weights = self.subject.target, self.subject.moved_weights
