@@ -113,8 +113,8 @@ def hub_documents(
     except Exception as error:  # datasets raises its own, the hub's and the network's kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"got corpus {name!r}, which is neither 'stdlib', 'site-packages' nor a path here and cannot be loaded as a "
-            f"Hugging Face data set ({reason}); expected one of these; check the name and the connection"
+            f"got corpus {name!r}, which is neither 'stdlib', 'site-packages' nor a path here and cannot be loaded as "
+            f"a Hugging Face data set ({reason}); expected one of these; check the name and the connection"
         ) from error
     documents = list(dict.fromkeys(text for text in texts if text.strip()))
     if not documents:
