@@ -11,6 +11,7 @@ import yaml
 from stagewise import open_run
 from stagewise.cli.main import main
 from stagewise.lm.module import CausalLM
+from stagewise.probes.schedule import LogSpaced
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -61,9 +62,12 @@ def test_no_repeats_are_mixed_in_and_seeds_and_context_agree(capsys):
         assert data["context"] == model["config"]["max_position_embeddings"] == 256
         assert data["vocab_size"] == model["config"]["vocab_size"]
         assert settings["seed_everything"] == data["seed"]
-        steps = settings["influence"]["schedule"]["at_steps"]
-        assert steps[-1] <= settings["trainer"]["max_steps"]
-        ratio = settings["influence"]["probe"]["reference_ratio"]
+        spaced, ratio = (
+            settings["influence"]["schedule"]["log_spaced"],
+            settings["influence"]["probe"]["reference_ratio"],
+        )
+        assert spaced["last"] == settings["trainer"]["max_steps"]
+        steps = LogSpaced(**spaced).steps()
         assert min(later / earlier for earlier, later in pairwise(steps)) >= ratio
 
 
@@ -85,7 +89,7 @@ def small(tmp_path):
         "corpus": str(folder), "vocab_size": 600, "context": 64, "batch_size": 4, "num_observed": 24,
         "num_sampling": 8, "num_val": 4, "held_out_fraction": 0.3, "cache_dir": str(tmp_path),
     }  # fmt: skip
-    settings["influence"]["schedule"]["at_steps"] = [1, 2, 4, 6, 8]
+    settings["influence"]["schedule"] = {"at_steps": [1, 2, 4, 6, 8]}
     settings["influence"]["sgld"] |= {"num_chains": 2, "num_draws": 3, "num_burnin_steps": 1}
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(settings))
@@ -103,7 +107,10 @@ def test_a_small_run_has_classes_control_and_text_alone(small, tmp_path):
 
 @pytest.mark.slow
 def test_the_report_of_a_small_run_tells_its_course(small, tmp_path):
-    assert main(["fit", "-c", str(small)]) == 0
+    sampler = {"num_chains": 4, "num_draws": 6, "num_burnin_steps": 8}
+    assert (
+        main(["fit", "-c", str(small), *(f"--influence.sgld.{name}={value}" for name, value in sampler.items())]) == 0
+    )
     folder = tmp_path / "runs" / "code" / "version_0"
     assert main(["report", str(folder)]) == 0
     text = (folder / "report" / "report.md").read_text()
