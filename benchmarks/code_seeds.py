@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from stagewise import open_run
 from stagewise.reporting.scores import Score, read_scores
@@ -30,6 +32,7 @@ from stagewise.runs.summary_file import summary_of
 
 GROUPS = ("induction", "induction_strict", "repeated_other_follower")
 FORMED = {"prefix_matching": 0.25, "previous_token": 0.5}
+COLOURS = dict(zip((*GROUPS, "all losses"), ("#0072B2", "#D55E00", "#009E73", "#333333"), strict=True))
 
 
 def train(seed: int, folder: Path, config: str, overrides: list[str]) -> float:
@@ -178,6 +181,54 @@ def markdown(rows: list[dict], every: int) -> str:
     return "\n\n".join(parts)
 
 
+def band(axes: Axes, curve: xr.Dataset, name: str) -> None:
+    axes.plot(curve["step"], curve["value"], color=COLOURS[name], marker="o", markersize=2.5, linewidth=1.2, label=name)
+    axes.fill_between(curve["step"], curve["low"], curve["high"], color=COLOURS[name], alpha=0.2, linewidth=0)
+
+
+def draw_run(panels: list[Axes], folder: Path, title: str) -> None:
+    """One column: scores, losses, influence with the intervals of onset and peak, learning coefficients."""
+    run = open_run(folder)
+    scores = {score.name: score for score in read_scores(folder)}
+    for name, style in (("prefix_matching", "-"), ("previous_token", "--")):
+        panels[0].plot(scores[name].steps, scores[name].values, style, color="#7A5195", label=name)
+    spans = [scores["prefix_matching"].rise()]
+    for axes in panels:
+        for start, end in filter(None, spans):
+            axes.axvspan(start, end, color="#F0C330", alpha=0.25, linewidth=0)
+    rises = influence_rises(run)
+    for place, name in enumerate(GROUPS):
+        panels[1].plot(run["step"], run["group_loss"].sel(group=name), color=COLOURS[name], label=name)
+        band(panels[2], run.stagewise.curve(name), name)
+        rise = rises.get(name)
+        if rise is None or not rise.sure:
+            continue
+        height = 0.05 + 0.06 * place
+        for found, mark in ((rise.leaves, "|"), (rise.peak, "v" if rise.decline is None else "D")):
+            across = panels[2].get_xaxis_transform()
+            panels[2].plot([found.earliest, found.latest], [height] * 2, color=COLOURS[name], transform=across)
+            panels[2].plot([found.step], [height], mark, color=COLOURS[name], transform=across, markersize=6)
+    table = run.stagewise.llc()
+    for name in ("all losses", "induction"):
+        band(panels[3], table.sel(group=name), name)
+    panels[2].axhline(0, color="#333333", linewidth=0.8)
+    panels[0].set_title(title, fontsize=10)
+    panels[-1].set_xlabel("training step")
+
+
+def draw(path: Path, folders: dict[int, Path]) -> None:
+    figure = Figure(figsize=(2 + 4.6 * len(folders), 9), layout="constrained")
+    columns = figure.subplots(4, len(folders), sharex=True, sharey="row", squeeze=False)
+    for place, (seed, folder) in enumerate(folders.items()):
+        draw_run(list(columns[:, place]), folder, f"seed {seed}")
+    names = ("score of the best head", "loss, nats", "BIF, nats² (negative = helpful)", "learning coefficient")
+    for axes, name in zip(columns[:, 0], names, strict=True):
+        axes.set_ylabel(name, fontsize=9)
+    for axes in columns[:, -1]:
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="configs/code.yaml")
@@ -187,6 +238,7 @@ def main() -> None:
     parser.add_argument("--read-only", action="store_true", help="do not train, read the runs that are there")
     parser.add_argument("--every", type=int, default=400, help="steps between the scores that are shown")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument("--figure", type=Path, help="also draw the curves of the seeds side by side")
     parser.add_argument("overrides", nargs="*", help="further settings for stagewise fit, after --")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -203,6 +255,8 @@ def main() -> None:
         rows.append({"seed": seed, **measure(folder)})
         if arguments.json:
             arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+    if rows and arguments.figure:
+        draw(arguments.figure, {row["seed"]: arguments.runs / arguments.name / f"seed{row['seed']}" for row in rows})
     if rows:
         print(markdown(rows, arguments.every))
         print(f"\nThe heads form in {sum(row['holds'] for row in rows)} of {len(rows)} seeds.")
