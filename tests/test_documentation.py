@@ -151,7 +151,7 @@ def test_the_glue_for_other_packages_is_that_of_its_cases():
             assert part in cases, part
 
 
-BASES = {"stagewise.lm.text.TextData": "configs/stdlib.yaml"}
+BASES = {"stagewise.lm.text.TextData": "configs/code.yaml"}
 
 
 def parses(arguments, capsys):

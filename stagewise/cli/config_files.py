@@ -9,6 +9,9 @@ import yaml
 from stagewise.errors import InputError
 
 _FLAGS = ("-c", "--config")
+_REPLACED = {"configs/stdlib.yaml": "configs/code.yaml"}
+"""Files of earlier versions, and those that took their place."""
+
 _MOST_BYTES = 2**20
 _MOST_DEPTH = 50
 _MOST_NODES = 50_000
@@ -37,6 +40,11 @@ def _check(given: str) -> None:
     path = Path(given)
     try:
         if not path.is_file():
+            new = next((new for old, new in _REPLACED.items() if path.as_posix().endswith(old)), None)
+            if new is not None:
+                raise InputError(
+                    f"got -c {given}, which is no longer there; expected {new}, which took its place; name it"
+                )
             raise InputError(f"got -c {given}, which is no file; expected a YAML file such as configs/induction.yaml")
         size = path.stat().st_size
         if size > _MOST_BYTES:

@@ -1,4 +1,4 @@
-"""Text to train on: the standard library's own sources, files, or a Hugging Face data set; and its tokenizer."""
+"""Text to train on: Python sources that are installed, files, or a Hugging Face data set; and its tokenizer."""
 
 import hashlib
 import os
@@ -14,10 +14,9 @@ from stagewise.lm.local_files import column_texts, is_known, local_documents
 
 END_OF_TEXT = "<|endoftext|>"
 _OF_FILES = ("text_column", "split", "max_documents")
-# Third-party packages, test suites (broken on purpose in part), and tables of character codes.
+_PACKAGES = {"site-packages", "dist-packages"}
+# Test suites (broken on purpose in part) and tables of character codes.
 _SKIPPED = {
-    "site-packages",
-    "dist-packages",
     "__pycache__",
     "test",
     "tests",
@@ -39,6 +38,12 @@ def _read(paths: Iterable[Path]) -> list[str]:
     return list(dict.fromkeys(text for text in texts if text.strip()))
 
 
+def _sources(root: Path, skipped: set[str]) -> list[Path]:
+    """Returns Python files below a folder in the order of their paths, without those in folders of skipped names."""
+    paths = [path for path in root.rglob("*.py") if not skipped & set(path.relative_to(root).parts[:-1])]
+    return sorted(paths, key=lambda path: path.relative_to(root).as_posix())
+
+
 def stdlib_documents() -> list[str]:
     """Returns sources of the running Python's standard library, in the order of their paths.
 
@@ -48,10 +53,31 @@ def stdlib_documents() -> list[str]:
         InputError: this Python has no library sources on disk.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
-    paths = [path for path in root.rglob("*.py") if not _SKIPPED & set(path.relative_to(root).parts[:-1])]
-    documents = _read(sorted(paths, key=lambda path: path.relative_to(root).as_posix()))
+    documents = _read(_sources(root, _PACKAGES | _SKIPPED))
     if not documents:
         raise InputError(f"got no .py file below {root}; expected the standard library's sources; set corpus to a path")
+    return documents
+
+
+def package_documents(*, max_documents: int | None = None) -> list[str]:
+    """Returns sources of the packages that are installed beside the running Python, in the order of their paths.
+
+    They are hundreds of megabytes where PyTorch is installed, and differ from one environment to another. Test suites
+    and tables of codes are left out, as in :func:`stdlib_documents`.
+
+    Args:
+        max_documents: largest number of files read; the first ones are taken.
+
+    Raises:
+        InputError: no package with sources is installed.
+    """
+    roots = dict.fromkeys(Path(sysconfig.get_paths()[name]) for name in ("purelib", "platlib"))
+    documents = _read(islice((path for root in roots for path in _sources(root, _SKIPPED)), max_documents))
+    if not documents:
+        raise InputError(
+            f"got no .py file below {', '.join(map(str, roots))}; expected the sources of installed packages; set "
+            "corpus to stdlib or to a path"
+        )
     return documents
 
 
@@ -87,8 +113,8 @@ def hub_documents(
     except Exception as error:  # datasets raises its own, the hub's and the network's kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"got corpus {name!r}, which is neither 'stdlib' nor a path here and cannot be loaded as a Hugging Face "
-            f"data set ({reason}); expected one of the three; check the name and the connection"
+            f"got corpus {name!r}, which is neither 'stdlib', 'site-packages' nor a path here and cannot be loaded as "
+            f"a Hugging Face data set ({reason}); expected one of these; check the name and the connection"
         ) from error
     documents = list(dict.fromkeys(text for text in texts if text.strip()))
     if not documents:
@@ -102,15 +128,18 @@ def load_documents(corpus: str, **settings: Any) -> list[str]:
     """Returns documents of a corpus, without duplicates, in an order that does not change.
 
     Args:
-        corpus: ``stdlib``; the path of a file or folder, or a pattern, see
+        corpus: ``stdlib``; ``site-packages``; the path of a file or folder, or a pattern, see
             :func:`stagewise.lm.local_files.local_documents`; or the name of a Hugging Face data set.
-        **settings: arguments of :func:`hub_documents`; ``text_column``, ``split`` and ``max_documents`` also of files.
+        **settings: arguments of :func:`hub_documents`; ``text_column``, ``split`` and ``max_documents`` also of files,
+            the last one also of packages.
 
     Raises:
         InputError: nothing of that name, or no text in it.
     """
     if corpus == "stdlib":
         return stdlib_documents()
+    if corpus == "site-packages":
+        return package_documents(max_documents=settings.get("max_documents"))
     path = Path(corpus).expanduser()
     is_pattern = bool(set(corpus) & set("*?["))
     if path.exists() or is_pattern:

@@ -146,9 +146,9 @@ class TextData(SequenceData):
         """Describes the text; it is read in ``setup``.
 
         Args:
-            corpus: ``stdlib`` (the running Python's own library sources); the path of a text file, a table, a folder
-                of either, or a pattern, see :func:`stagewise.lm.local_files.local_documents`; or the name of a Hugging
-                Face data set.
+            corpus: ``stdlib`` (the running Python's own library sources); ``site-packages`` (those of the installed
+                packages); the path of a text file, a table, a folder of either, or a pattern, see
+                :func:`stagewise.lm.local_files.local_documents`; or the name of a Hugging Face data set.
             vocab_size: tokens of the byte-level BPE tokenizer, 257 or more; cached on disk.
             context: tokens in a sequence.
             batch_size: sequences in a batch.
@@ -164,7 +164,7 @@ class TextData(SequenceData):
             config_name: of a Hugging Face data set that has several configurations.
             split: of a Hugging Face data set, or of tables whose names speak of splits.
             streaming: read a Hugging Face data set over the network as needed; give ``max_documents``.
-            max_documents: largest number of rows of tables or of a Hugging Face data set.
+            max_documents: largest number of rows of tables or of a Hugging Face data set, or of files of packages.
             cache_dir: where the tokenizer is kept; ``~/.cache/stagewise`` if None.
             seed: of the mixture, the probe data and the order; the split does not depend on it.
             num_workers: of the loaders.

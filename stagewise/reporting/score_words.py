@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from stagewise.reporting.rise_words import rises_markdown
 from stagewise.reporting.scores import INDUCING, Score, copying_of_induction_heads
 from stagewise.runs.moving_groups import moves
 
@@ -24,7 +25,7 @@ def _score_line(every: Score) -> str:
 
 
 def scores_markdown(run: xr.Dataset, scores: Sequence[Score]) -> str:
-    """A table of the scores, and which groups' influence changes while heads form, as Markdown.
+    """A table of the scores, which groups' influence changes while heads form, and its course, as Markdown.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it, with group influence.
@@ -57,4 +58,5 @@ def scores_markdown(run: xr.Dataset, scores: Sequence[Score]) -> str:
             f"themselves changes (within, nats²): {'; '.join(said)}."
             + (f" Indistinguishable from noise: {', '.join(still)}." if still else "")
         )
-    return "\n\n".join(parts)
+    course = rises_markdown(run, scores)
+    return "\n\n".join(parts if course is None else [*parts, course])

@@ -63,7 +63,7 @@ class TextSettings:
         config_name: of a Hugging Face data set that has several configurations.
         split: of a Hugging Face data set, or of tables whose names speak of splits.
         streaming: read a Hugging Face data set over the network as needed.
-        max_documents: largest number of rows of tables or of a Hugging Face data set.
+        max_documents: largest number of rows of tables or of a Hugging Face data set, or of files of packages.
 
     Raises:
         InputError: a value out of range.
@@ -131,9 +131,9 @@ class SweepConfig:
             ``step<k>-tokens<n>B``, ``stage1-step<k>-tokens<n>B``, ``checkpoint-<k>``, ``global_step<k>``, ...); a
             folder of plain state dicts of TransformerLens (``step<k>.pth``), see :mod:`stagewise.sweep.lens_states`; a
             Lightning ``.ckpt`` file or a folder of them, with ``step=<k>`` in their names or ``global_step`` inside.
-        corpus: ``stdlib``; a text file, a table (JSON lines, CSV, Parquet, Arrow), a folder of either, a data set as
-            ``save_to_disk`` wrote it, or a pattern, see :func:`stagewise.lm.local_files.local_documents`; or the name
-            of a Hugging Face data set.
+        corpus: ``stdlib``; ``site-packages``; a text file, a table (JSON lines, CSV, Parquet, Arrow), a folder of
+            either, a data set as ``save_to_disk`` wrote it, or a pattern, see
+            :func:`stagewise.lm.local_files.local_documents`; or the name of a Hugging Face data set.
         steps: which checkpoints: training steps, of which those that are missing are told and left out; ``log:24`` for
             so many, evenly spaced on a logarithmic axis, with the first and the last; ``all``. All that are in the
             folder if None; a hub name needs them.

@@ -79,3 +79,26 @@ def test_bad_vocabulary_and_unwritable_cache_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         corpus.train_tokenizer(["text " * 50], 260, cache_dir=tmp_path / "file")
+
+
+def test_the_sources_of_installed_packages_are_a_corpus_without_their_tests(tmp_path, monkeypatch):
+    pure, plat = tmp_path / "pure", tmp_path / "plat"
+    for path, text in (
+        (pure / "b" / "code.py", "b"),
+        (pure / "a.py", "a"),
+        (pure / "b" / "tests" / "test_code.py", "no"),
+        (pure / "b" / "notes.txt", "no"),
+        (plat / "c.py", "c"),
+        (plat / "copy.py", "a"),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(corpus.sysconfig, "get_paths", lambda: {"purelib": str(pure), "platlib": str(plat)})
+    assert corpus.load_documents("site-packages") == ["a", "b", "c"]
+    assert corpus.load_documents("site-packages", max_documents=2, split="train") == ["a", "b"]
+    monkeypatch.setattr(corpus.sysconfig, "get_paths", lambda: {"purelib": str(plat), "platlib": str(plat)})
+    assert corpus.load_documents("site-packages") == ["c", "a"]
+    empty = str(tmp_path / "nowhere")
+    monkeypatch.setattr(corpus.sysconfig, "get_paths", lambda: {"purelib": empty, "platlib": empty})
+    with pytest.raises(InputError, match="installed packages"):
+        corpus.load_documents("site-packages")

@@ -72,3 +72,17 @@ def test_what_is_not_there_is_said(tmp_path):
     assert "has no summary.json" in text
     assert "of the observed" not in text
     assert "Chains move" not in text
+
+
+def test_the_course_of_influence_stands_beside_the_scores(tmp_path):
+    with SummaryWriter(str(tmp_path)) as writer:
+        for step, value in ((100, 0.1), (300, 0.1), (800, 0.9), (1000, 0.9)):
+            writer.add_scalar("induction/prefix_matching", value, step)
+    run = flipping_run()
+    run["group_bif"] = -run["group_bif"]
+    text = write_run_report(tmp_path, run, tmp_path / "out")[0].read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| cat | +"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[3].startswith("1,000 [")
+    assert cells[4:] == ["-1.0e+00", "-1.0e+00", "not beyond its errors"]
+    assert "prefix_matching goes from a quarter to three quarters of its way in steps 300 to 800" in text

@@ -1,0 +1,266 @@
+"""Does an induction head form in real text, and what does influence do meanwhile? `configs/code.yaml` over seeds.
+
+    python benchmarks/code_seeds.py --seeds 2 3 4 5 --json benchmarks/results/code_seeds.json
+
+Trains one seed after another (or reads runs that are there, with --read-only; seeds whose run has ended are not
+trained again) and prints, as Markdown: scores of heads over steps; when the influence of induction targets on each
+other leaves its plateau, peaks and declines, with 95 % intervals from the run's own errors; what losses alone,
+learning coefficients, the loss-free control and changes of sign tell. Settings were chosen on seed 1.
+
+A head has formed where the prefix-matching score passes .25 and the previous-token score .5. CPU seconds are of the
+process that trains, its probes included.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from stagewise import open_run
+from stagewise.reporting.scores import Score, read_scores
+from stagewise.runs.control import control_findings
+from stagewise.runs.rises import Rise, influence_rises
+from stagewise.runs.summary_file import summary_of
+
+GROUPS = ("induction", "induction_strict", "repeated_other_follower")
+FORMED = {"prefix_matching": 0.25, "previous_token": 0.5}
+COLOURS = dict(zip((*GROUPS, "all losses"), ("#0072B2", "#D55E00", "#009E73", "#333333"), strict=True))
+
+
+def train(seed: int, folder: Path, config: str, overrides: list[str]) -> float:
+    """CPU seconds of one run."""
+    settings = {
+        "seed_everything": seed,
+        "data.init_args.seed": seed,
+        "trainer.logger.init_args.save_dir": folder.parent.parent,
+        "trainer.logger.init_args.name": folder.parent.name,
+        "trainer.logger.init_args.version": folder.name,
+        "trainer.enable_progress_bar": "false",
+    }
+    options = [item for name, value in settings.items() for item in (f"--{name}", str(value))]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "stagewise", "fit", "-c", config, *options, *overrides]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "terminal.txt").open("w") as terminal:
+        subprocess.run(command, check=True, stdout=terminal, stderr=subprocess.STDOUT)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def passes(score: Score, level: float) -> int | None:
+    """First step of a measurement at which a score has passed a level."""
+    above = np.flatnonzero(score.values >= level)
+    return int(score.steps[above[0]]) if len(above) else None
+
+
+def place(rise: Rise | None, name: str) -> list[float] | None:
+    found = None if rise is None else getattr(rise, name)
+    return None if found is None else [round(found.step), round(found.earliest), round(found.latest)]
+
+
+def course(run: xr.Dataset, group: str, rise: Rise | None) -> dict:
+    """Of one group's influence on itself, with its values and intervals at the peak and at the end."""
+    curve = run.stagewise.curve(group)
+    at = {} if rise is None else {"peak_value": rise.peak.step}
+    at["last_value"] = float(curve["step"].values[-1])
+    values = {
+        name: [float(curve[end].sel(step=int(step))) for end in ("value", "low", "high")] for name, step in at.items()
+    }
+    return {
+        "plateau": None if rise is None else rise.plateau,
+        "sure": rise is not None and rise.sure,
+        "leaves": place(rise, "leaves"),
+        "peak": place(rise, "peak"),
+        "declines": None if rise is None or rise.decline is None else rise.decline.significance,
+        **values,
+    }
+
+
+def measure(folder: Path) -> dict:
+    run = open_run(folder)
+    scores = {score.name: score for score in read_scores(folder)}
+    rises = influence_rises(run)
+    boundaries = run.stagewise.stage_boundaries("llc", "llc/induction")
+    control = control_findings(run)
+    changes = run.stagewise.sign_changes()
+    row = {
+        "run": folder.name,
+        "probes": run.sizes["step"],
+        "in_equilibrium": int(run.stagewise.probes["equilibrated"].sum()),
+        "overhead": summary_of(run).get("overhead"),
+        "verdict": {name: getattr(run.stagewise.verdict(), name).answer for name in ("positions", "signs", "heights")},
+        "formed": {name: passes(scores[name], level) for name, level in FORMED.items()},
+        "scores": {
+            name: {int(step): round(float(value), 3) for step, value in zip(score.steps, score.values, strict=True)}
+            for name, score in scores.items()
+        },
+        "course": {group: course(run, group, rises.get(group)) for group in GROUPS},
+        "others": {
+            group: {"leaves": place(rise, "leaves"), "peak": place(rise, "peak"), "declines": rise.decline is not None}
+            for group, rise in rises.items()
+            if group not in GROUPS
+        },
+        "llc": {
+            name: [[str(it.kind), it.step, it.earliest, it.latest] for it in found]
+            for name, found in boundaries.items()
+        },
+        "sign_changes": [
+            [it.group, it.group_j, it.flip.words, it.flip.earliest, it.flip.latest, it.over_all] for it in changes.found
+        ],
+        "curves": changes.num_curves,
+        "control": None
+        if control is None
+        else {
+            "pairs": {it.words: sum(p.words == it.words for p in control.pairs) for it in control.pairs},
+            **{
+                pair.group: {"effects": pair.effects, "beyond": pair.beyond, "alike": pair.alike, "ratio": pair.ratio}
+                for pair in control.pairs
+                if pair.group == pair.group_j and pair.group in GROUPS
+            },
+        },
+    }
+    for signal in ("between", "losses_alone", "contrast/induction~repeated_other_follower"):
+        row[signal] = [[it.start, it.peak, it.end] for it in run.stagewise.windows(signal)]
+    time = folder / "cpu_seconds.txt"
+    row["cpu_seconds"] = float(time.read_text()) if time.is_file() else None
+    row["holds"] = all(step is not None for step in row["formed"].values())
+    return row
+
+
+def words(found: list[float] | None) -> str:
+    return "-" if found is None else f"{found[0]:,} [{found[1]:,}, {found[2]:,}]"
+
+
+def table(header: list[str], lines: list[list[object]]) -> str:
+    rows = [header, ["---"] * len(header), *lines]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+
+
+def markdown(rows: list[dict], every: int) -> str:
+    steps = sorted({step for row in rows for step in row["scores"]["prefix_matching"] if step % every == 0})
+    parts = []
+    for name in FORMED:
+        lines = [
+            [row["seed"], *(row["scores"][name].get(step, "-") for step in steps), row["formed"][name] or "-"]
+            for row in rows
+        ]
+        header = ["seed", *(f"{step:,}" for step in steps), f"passes {FORMED[name]}"]
+        parts += [f"{name}, best head, by step:", table(header, lines)]
+    for group in GROUPS:
+        lines = []
+        for row in rows:
+            one = row["course"][group]
+            turn = "-" if one["declines"] is None else f"yes ({one['declines']:.1f} errors)"
+            value = "-" if "peak_value" not in one else "{:.2e} [{:.2e}, {:.2e}]".format(*one["peak_value"])
+            last = "{:.2e} [{:.2e}, {:.2e}]".format(*one["last_value"])
+            lines.append([row["seed"], words(one["leaves"]), words(one["peak"]), turn, value, last])
+        header = ["seed", "leaves its plateau", "peaks at", "declines", "there, nats²", "at the end, nats²"]
+        parts += [f"Influence of {group} on itself:", table(header, lines)]
+    lines = [
+        [
+            row["seed"],
+            f"{row['in_equilibrium']} of {row['probes']}",
+            "; ".join(f"{it[0]:,} to {it[2]:,}" for it in row["losses_alone"]) or "-",
+            "; ".join(f"{it[0]} {words(it[1:])}" for it in row["llc"]["llc"]) or "-",
+            "; ".join(f"{it[0]} {words(it[1:])}" for it in row["llc"]["llc/induction"]) or "-",
+            len(row["sign_changes"]),
+            "-" if row["cpu_seconds"] is None else f"{row['cpu_seconds'] / 60:.1f}",
+        ]
+        for row in rows
+    ]
+    header = ["seed", "in equilibrium", "windows in losses alone", "llc turns", "llc of induction turns"]
+    parts.append(table([*header, "sign changes", "CPU minutes"], lines))
+    return "\n\n".join(parts)
+
+
+def band(axes: Axes, curve: xr.Dataset, name: str) -> None:
+    axes.plot(curve["step"], curve["value"], color=COLOURS[name], marker="o", markersize=2.5, linewidth=1.2, label=name)
+    axes.fill_between(curve["step"], curve["low"], curve["high"], color=COLOURS[name], alpha=0.2, linewidth=0)
+
+
+def draw_run(panels: list[Axes], folder: Path, title: str) -> None:
+    """One column: scores, losses, influence with the intervals of onset and peak, learning coefficients."""
+    run = open_run(folder)
+    scores = {score.name: score for score in read_scores(folder)}
+    for name, style in (("prefix_matching", "-"), ("previous_token", "--")):
+        panels[0].plot(scores[name].steps, scores[name].values, style, color="#7A5195", label=name)
+    spans = [scores["prefix_matching"].rise()]
+    for axes in panels:
+        for start, end in filter(None, spans):
+            axes.axvspan(start, end, color="#F0C330", alpha=0.25, linewidth=0)
+    rises = influence_rises(run)
+    for place, name in enumerate(GROUPS):
+        panels[1].plot(run["step"], run["group_loss"].sel(group=name), color=COLOURS[name], label=name)
+        band(panels[2], run.stagewise.curve(name), name)
+        rise = rises.get(name)
+        if rise is None or not rise.sure:
+            continue
+        height = 0.05 + 0.06 * place
+        for found, mark in ((rise.leaves, "|"), (rise.peak, "v" if rise.decline is None else "D")):
+            across = panels[2].get_xaxis_transform()
+            panels[2].plot([found.earliest, found.latest], [height] * 2, color=COLOURS[name], transform=across)
+            panels[2].plot([found.step], [height], mark, color=COLOURS[name], transform=across, markersize=6)
+    table = run.stagewise.llc()
+    for name in ("all losses", "induction"):
+        band(panels[3], table.sel(group=name), name)
+    panels[2].axhline(0, color="#333333", linewidth=0.8)
+    panels[0].set_title(title, fontsize=10)
+    panels[-1].set_xlabel("training step")
+
+
+def draw(path: Path, folders: dict[int, Path]) -> None:
+    figure = Figure(figsize=(2 + 4.6 * len(folders), 9), layout="constrained")
+    columns = figure.subplots(4, len(folders), sharex=True, sharey="row", squeeze=False)
+    for place, (seed, folder) in enumerate(folders.items()):
+        draw_run(list(columns[:, place]), folder, f"seed {seed}")
+    names = ("score of the best head", "loss, nats", "BIF, nats² (negative = helpful)", "learning coefficient")
+    for axes, name in zip(columns[:, 0], names, strict=True):
+        axes.set_ylabel(name, fontsize=9)
+    for axes in columns[:, -1]:
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="configs/code.yaml")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--name", default="code_seeds")
+    parser.add_argument("--read-only", action="store_true", help="do not train, read the runs that are there")
+    parser.add_argument("--every", type=int, default=400, help="steps between the scores that are shown")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument("--figure", type=Path, help="also draw the curves of the seeds side by side")
+    parser.add_argument("overrides", nargs="*", help="further settings for stagewise fit, after --")
+    arguments = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    rows = []
+    for seed in arguments.seeds:
+        folder = arguments.runs / arguments.name / f"seed{seed}"
+        ended = (folder / "cpu_seconds.txt").is_file()
+        if not (arguments.read_only or ended):
+            seconds = train(seed, folder, arguments.config, arguments.overrides)
+            (folder / "cpu_seconds.txt").write_text(f"{seconds:.1f}\n")
+        if not (folder / "influence.zarr").is_dir():
+            print(f"seed {seed}: no run in {folder}", file=sys.stderr)
+            continue
+        rows.append({"seed": seed, **measure(folder)})
+        if arguments.json:
+            arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+    if rows and arguments.figure:
+        draw(arguments.figure, {row["seed"]: arguments.runs / arguments.name / f"seed{row['seed']}" for row in rows})
+    if rows:
+        print(markdown(rows, arguments.every))
+        print(f"\nThe heads form in {sum(row['holds'] for row in rows)} of {len(rows)} seeds.")
+
+
+if __name__ == "__main__":
+    main()
