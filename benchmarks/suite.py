@@ -1,0 +1,190 @@
+"""Figures and numbers of `docs/suites.md`: classes of tokens, learning coefficients and heads over a suite.
+
+    python benchmarks/suite.py runs/suite [--heads runs/wang_tiny] [--json FILE] [--figures FOLDER]
+
+The sweeps are those of `configs/suite.yaml` and `configs/papers/wang_tiny.yaml`, each with its control. Intervals are
+Student's, 95 %, from jackknife errors over chains. Influence is that of the chains of one checkpoint, without a
+reference; heads are compared in columns that are standardised over classes.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+
+from stagewise import open_run
+from stagewise.influence.uncertainty import t_interval
+from stagewise.reporting.style import label, new_figure, step_axis
+from stagewise.runs.susceptibilities import principal_responses, standardized_columns
+from stagewise.sweep.responses import component_responses
+
+SHOWN = ("induction", "repeated_other_follower", "formatting")
+"""Classes that are drawn, where the sweep has them."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73")
+MILLIONS = 1e6
+"""Influence is drawn in 1e-6 nats^2."""
+
+
+def best_heads(output: Path) -> pd.DataFrame:
+    """Best head's scores at each step."""
+    table = pd.read_csv(output / "circuits.csv")
+    return table.groupby("step")[["prefix_matching", "previous_token", "loss_gap"]].agg(
+        {"prefix_matching": "max", "previous_token": "max", "loss_gap": "first"}
+    )
+
+
+def curve(run: xr.Dataset, name: str, group: str) -> dict[str, list[float]]:
+    """A class on itself: values and ends of intervals, by step."""
+    value = run[name].sel(group=group, group_j=group).values
+    low, high = t_interval(value, run[f"{name}_se"].sel(group=group, group_j=group).values, 4)
+    return {"value": value.tolist(), "low": low.tolist(), "high": high.tolist()}
+
+
+def coefficient(run: xr.Dataset, group: str | None) -> dict[str, list[float]]:
+    """Learning coefficient of all losses, or of a class."""
+    names = ("llc", "llc_se") if group is None else ("group_llc", "group_llc_se")
+    value, error = (run[name].values if group is None else run[name].sel(group=group).values for name in names)
+    low, high = t_interval(value, error, 4)
+    return {"value": value.tolist(), "low": low.tolist(), "high": high.tolist()}
+
+
+def numbers(output: Path) -> dict[str, Any]:
+    """All that the page says of the whole model."""
+    run = open_run(output)
+    scores = best_heads(output).reindex(run["step"].values)
+    return {
+        "steps": run["step"].values.tolist(),
+        "settings": {key: run.attrs[key] for key in ("nbeta", "localization", "lr", "seed")},
+        "equilibrated": [bool(value) for value in run["equilibrated"].values],
+        "scores": {name: scores[name].tolist() for name in scores},
+        "loss": {group: run["group_loss"].sel(group=group).values.tolist() for group in run["group"].values.tolist()},
+        "influence": {g: curve(run, "control_probe_bif", g) for g in run["group"].values.tolist()},
+        "control": {g: curve(run, "control_group_bif", g) for g in run["group"].values.tolist()},
+        "difference": {g: curve(run, "control_difference", g) for g in run["group"].values.tolist()},
+        "llc": {"all": coefficient(run, None)} | {g: coefficient(run, g) for g in run["group"].values.tolist()},
+        "llc_localized_share": run["llc_localized_share"].values.tolist(),
+    }
+
+
+def _line(axes: Axes, steps: list[int], found: dict[str, list[float]], colour: str, name: str, scale: float) -> None:
+    value, low, high = (np.array(found[key]) * scale for key in ("value", "low", "high"))
+    axes.plot(steps, value, color=colour, marker="o", markersize=3, label=name)
+    axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def draw_classes(found: dict[str, Any], path: Path) -> None:
+    """Scores, influence with its control, what the control leaves, and learning coefficients."""
+    figure = new_figure(9, 7.2, "A suite of small language models: classes of tokens as an induction head forms")
+    panels, steps = figure.subplots(2, 2).ravel(), found["steps"]
+    for name, colour in (("prefix_matching", COLOURS[0]), ("previous_token", COLOURS[1])):
+        panels[0].plot(
+            steps, found["scores"][name], color=colour, marker="o", markersize=3, label=name.replace("_", " ")
+        )
+    label(panels[0], title="Scores of the best head", y="attention, 0 to 1")
+    shown = [name for name in SHOWN if name in found["influence"]] or list(found["influence"])[:3]
+    for name, colour in zip(shown, COLOURS, strict=False):
+        _line(panels[1], steps, found["influence"][name], colour, name.replace("_", " "), MILLIONS)
+        panels[1].plot(steps, np.array(found["control"][name]["value"]) * MILLIONS, color=colour, linestyle=":")
+        _line(panels[2], steps, found["difference"][name], colour, name.replace("_", " "), MILLIONS)
+        _line(panels[3], steps, found["llc"][name], colour, name.replace("_", " "), 1)
+    _line(panels[3], steps, found["llc"]["all"], "black", "all tokens", 1)
+    title = "Influence of a class on itself (dotted: control without the loss)"
+    label(panels[1], title=title, y="1e-6 nats², below zero = helpful")
+    label(panels[2], title="Influence less its control", x="training step", y="1e-6 nats²")
+    label(panels[3], title="Learning coefficient", x="training step")
+    for axes in panels:
+        step_axis(axes, steps[0], steps[-1])
+        axes.legend(fontsize=7, frameon=False)
+    for axes in (panels[1], panels[2]):
+        axes.axhline(0, color="grey", linewidth=0.6)
+    figure.savefig(path, dpi=110)
+
+
+def own_influence(output: Path, step: int, name: str) -> xr.DataArray:
+    """Influence of each class on itself by way of each head, ``[group, component]``; NaN in a single sample."""
+    folders = sorted(path for path in (output / "components").iterdir() if path.is_dir())
+    columns = {}
+    for folder in folders:
+        values = open_run(folder)[name].sel(step=step)
+        columns[folder.name] = np.diag(values.transpose("group", "group_j").values)
+        groups = values["group"].values
+    return xr.DataArray(
+        np.stack(list(columns.values()), axis=1), {"group": groups, "component": list(columns)}, ("group", "component")
+    )
+
+
+def head_numbers(output: Path) -> dict[str, Any]:
+    """Standardised influence by head, with its control, and the principal components of the responses."""
+    steps = sorted(pd.read_csv(output / "components.csv")["step"].unique().tolist())
+    circuits = pd.read_csv(output / "circuits.csv").set_index("step")
+    found: dict[str, Any] = {}
+    for step in steps:
+        chains = own_influence(output, step, "control_probe_bif").dropna("group")
+        control, errors = (
+            own_influence(output, step, name).sel(group=chains["group"])
+            for name in ("control_group_bif", "control_probe_bif_se")
+        )
+        responses = component_responses(output, step)
+        principal = principal_responses(responses["response"])
+        heads = circuits.loc[step]
+        found[str(step)] = {
+            "groups": chains["group"].values.tolist(),
+            "heads": chains["component"].values.tolist(),
+            "influence": chains.values.tolist(),
+            "influence_se": errors.values.tolist(),
+            "standardised": standardized_columns(chains).values.tolist(),
+            "control_standardised": standardized_columns(control).values.tolist(),
+            "response_groups": responses["group"].values.tolist(),
+            "response": responses["response"].values.tolist(),
+            "response_se": responses["response_se"].values.tolist(),
+            "principal_shares": principal.shares.values.tolist(),
+            "principal_scores": principal.scores.values.tolist(),
+            "principal_loadings": principal.loadings.values.tolist(),
+            "prefix_matching": heads["prefix_matching"].tolist(),
+            "previous_token": heads["previous_token"].tolist(),
+        }
+    return found
+
+
+def draw_heads(found: dict[str, Any], path: Path) -> None:
+    """Maps of classes by heads, standardised, with their control below."""
+    figure = new_figure(5.2 * len(found) + 1, 7, "Influence of classes on themselves by head, each column standardised")
+    panels = figure.subplots(2, len(found), squeeze=False)
+    for column, (step, one) in enumerate(found.items()):
+        for axes, key, name in zip(panels[:, column], ("", "control_"), ("chains", "without the loss"), strict=True):
+            image = axes.imshow(one[f"{key}standardised"], cmap="RdBu_r", vmin=-3, vmax=3, aspect="auto")
+            label(axes, title=f"step {int(step):,}, {name}")
+            heads = [head.replace("layer", "").replace(".head", ".") for head in one["heads"]]
+            axes.set_xticks(range(len(heads)), heads, fontsize=7, rotation=90)
+            axes.set_yticks(range(len(one["groups"])), one["groups"] if column == 0 else [], fontsize=7)
+    figure.colorbar(
+        image, ax=panels, shrink=0.5, label="standard deviations, below zero = more helpful than other classes"
+    )
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--heads", type=Path)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--figures", type=Path)
+    given = parser.parse_args()
+    found: dict[str, Any] = {"classes": numbers(given.output)}
+    if given.heads is not None:
+        found["heads"] = head_numbers(given.heads)
+    if given.json is not None:
+        given.json.write_text(json.dumps(found, indent=1) + "\n")
+    if given.figures is not None:
+        draw_classes(found["classes"], given.figures / "suite.png")
+        if "heads" in found:
+            draw_heads(found["heads"], given.figures / "suite_heads.png")
+
+
+if __name__ == "__main__":
+    main()
