@@ -7,7 +7,7 @@ from torch import nn
 from stagewise.batches import take
 from stagewise.calibration.findings import Finding, Severity, check_settings
 from stagewise.calibration.landscape import FINE_SAMPLES, Landscape, Measurement
-from stagewise.errors import InputError
+from stagewise.errors import InputError, first_line
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.selection import moved_entries
 from stagewise.sampling.target import Target
@@ -79,5 +79,5 @@ def unmeasured(config: SGLDConfig, step: int, error: Exception) -> InputError:
     """The refusal where ``lr`` or ``localization`` is ``auto`` and the curvature cannot be measured."""
     return InputError(
         f"got lr={config.lr!r} and localization={config.localization!r}, but the curvature at step {step} could not be "
-        f"measured ({str(error).splitlines()[0]}); expected numbers for this module; set both"
+        f"measured ({first_line(error)}); expected numbers for this module; set both"
     )
