@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from torch import nn
 
+from stagewise.batches import num_samples as count
 from stagewise.batches import take
 from stagewise.calibration.findings import Finding, Severity, check_settings
 from stagewise.calibration.landscape import FINE_SAMPLES, Landscape, Measurement
@@ -47,7 +48,13 @@ def landscape_of(
             f"memory_limit_gib={limit_gib:g}; raise the limit, or move fewer weights by sgld.parameters or component"
         )
     few = take(target.driving, slice(0, max(num_samples, FINE_SAMPLES)))
-    return Landscape(replace(target, sampling=few), num_samples=num_samples, num_vectors=vectors, seed=sgld.seed)
+    return Landscape(
+        replace(target, sampling=few),
+        num_samples=num_samples,
+        num_vectors=vectors,
+        seed=sgld.seed,
+        population=count(target.driving),
+    )
 
 
 def find_faults(
