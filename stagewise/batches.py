@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import Dataset, IterableDataset, default_collate
 
-from stagewise.errors import InputError
+from stagewise.errors import InputError, first_line
 from stagewise.structure import INDICES, Path, chosen, each_tensor, holds_data, is_column, leaves, mapped, named, where
 from stagewise.structure import tensors as tensors
 
@@ -142,7 +142,7 @@ def joined(batches: Sequence[Batch]) -> Batch:
                 )
         except (RuntimeError, ValueError, TypeError) as error:
             raise InputError(
-                f"got batches that cannot be concatenated ({str(error).splitlines()[0]}); expected one shape of "
+                f"got batches that cannot be concatenated ({first_line(error)}); expected one shape of "
                 "sample; give observed= and sampling="
             ) from error
         return first

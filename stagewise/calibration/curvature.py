@@ -12,7 +12,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 
 from stagewise.batches import Batch, num_samples
-from stagewise.errors import InputError
+from stagewise.errors import InputError, first_line
 from stagewise.isolation import untouched, with_weights
 from stagewise.sampling.hessian import HessianProducts
 from stagewise.sampling.posterior import LocalPosterior
@@ -171,7 +171,7 @@ def measure_curvature(
             if not _no_second_derivative(error):
                 raise
             raise InputError(
-                f"got a loss without second derivatives ({str(error).splitlines()[0]}); expected operations that can "
+                f"got a loss without second derivatives ({first_line(error)}); expected operations that can "
                 "be differentiated twice; switch off torch.compile and fused kernels, or measure no curvature: set "
                 "probe.check_curvature to false, lr and localization to numbers"
             ) from error

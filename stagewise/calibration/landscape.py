@@ -72,6 +72,8 @@ class Landscape:
         num_vectors: Lanczos vectors held at once, each as large as the weights.
         seed: of start vector and minibatches.
         second_moments: Adam's, by parameter name, for the preconditioner that uses them.
+        population: samples of the whole sampling set, which chains draw their minibatches from; None if ``target`` has
+            all of them.
     """
 
     target: Target
@@ -80,6 +82,7 @@ class Landscape:
     num_vectors: int = 20
     seed: int = 0
     second_moments: Mapping[str, Tensor] = field(default_factory=dict)
+    population: int | None = None
 
     def measure(
         self, module: nn.Module, config: SGLDConfig, step: int = 0, *, plain: Curvature | None = None

@@ -17,7 +17,7 @@ from stagewise.sampling.relaxation import CORRELATION_AIM, STABLE, draw_correlat
 from stagewise.sampling.weights import FlatWeights
 
 HEAT_AIM = 0.1
-"""Heat of minibatches that is let pass, in the directions of the gradients: half of what flags a probe."""
+"""Tolerated minibatch heat, in the directions of the gradients: half of what flags a probe."""
 
 _PLACES = 4
 """Places around w* that the heat is measured at."""
@@ -34,7 +34,7 @@ def resolve(
     step: int = 0,
     measured: Measurement | None = None,
 ) -> tuple[ResolvedSGLD, Measurement]:
-    """Replace ``auto`` in the settings by numbers that suit the weights which ``module`` has now.
+    """Resolves ``auto`` to numbers for the module's current weights.
 
     In this order, each only where it is ``auto``:
 
@@ -97,8 +97,8 @@ def resolve(
 def _resolve_drift(config: ResolvedSGLD, landscape: Landscape, module: nn.Module, *, free: bool) -> ResolvedSGLD:
     """``drift``, and a lower ``lr`` where no drift is cool enough and it is ``free``."""
     tried: list[Drift] = [Drift.plain, Drift.control_variate] if config.drift is Drift.auto else [config.drift]
-    if config.nbeta == 0 or config.batch_size >= num_samples(landscape.target.driving):
-        return replace(config, drift=tried[0])  # no noise of minibatches, or none that is seen here
+    if config.nbeta == 0 or config.batch_size >= _population(landscape):
+        return replace(config, drift=tried[0])  # no noise of minibatches
     if config.drift is not Drift.auto and not free:
         return config
     heats = measure_heat(config, landscape, module, tried)
@@ -109,6 +109,11 @@ def _resolve_drift(config: ResolvedSGLD, landscape: Landscape, module: nn.Module
     return replace(config, drift=drift, lr=lr)
 
 
+def _population(landscape: Landscape) -> int:
+    """Returns the number of samples that chains draw their minibatches from."""
+    return landscape.population or num_samples(landscape.target.driving)
+
+
 def measure_heat(
     config: ResolvedSGLD, landscape: Landscape, module: nn.Module, drifts: list[Drift]
 ) -> dict[Drift, float]:
@@ -116,7 +121,10 @@ def measure_heat(
 
     Args:
         config: the sampler, with numbers; its ``drift`` is not looked at.
-        landscape: whose samples the minibatches are drawn from.
+        landscape: whose samples the minibatches are drawn from, half of these at once where they are no more than
+            ``batch_size``. The heat is scaled to that of minibatches of ``batch_size`` from the whole sampling set: the
+            variance of a mean of B of N samples, drawn without replacement, is in proportion to (1 - B / N) / B
+            (Cochran, Sampling Techniques, 1977, theorem 2.2).
         module: at w*; left as it was.
         drifts: which gradients to look at; ``tilted`` has the heat of ``control_variate``.
 
@@ -126,7 +134,9 @@ def measure_heat(
     """
     lr, localization = config.lr, config.localization
     weights = FlatWeights(module, landscape.selection(config))
-    size = num_samples(landscape.target.driving)
+    size, population = num_samples(landscape.target.driving), _population(landscape)
+    drawn = config.batch_size if config.batch_size < size else max(1, size // 2)
+    scale = max(0.0, 1 / config.batch_size - 1 / population) / (1 / drawn - 1 / size) if size > 1 else 0.0
     batches = torch.Generator().manual_seed(landscape.seed)
     noise = torch.Generator(device=weights.state.device).manual_seed(landscape.seed)
     preconditioner: Preconditioner | None = landscape.preconditioner(module, config)
@@ -138,7 +148,7 @@ def measure_heat(
         found: dict[Drift, list[float]] = {drift: [] for drift in drifts}
         for _ in range(_PLACES):
             order = torch.randperm(size, generator=batches)
-            rows = [torch.randperm(size, generator=batches)[: config.batch_size] for _ in range(NUM_GRADIENTS)]
+            rows = [torch.randperm(size, generator=batches)[:drawn] for _ in range(NUM_GRADIENTS)]
             weights.reset()
             at_anchor = torch.stack([gradient(index) for index in rows])
             displaced = torch.empty_like(weights.state).normal_(generator=noise)
@@ -155,7 +165,7 @@ def measure_heat(
                 heat = minibatch_heat(
                     list(estimates), direction, lr=lr, nbeta=config.nbeta, preconditioner=preconditioner
                 )
-                found[drift].append(float(heat))
+                found[drift].append(scale * float(heat))
         return found
 
     with untouched(module), torch.enable_grad():

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 from torch import nn
 
+from stagewise.batches import num_samples as count
 from stagewise.batches import take
 from stagewise.calibration.findings import Finding, Severity, check_settings
 from stagewise.calibration.landscape import FINE_SAMPLES, Landscape, Measurement
-from stagewise.errors import InputError
+from stagewise.errors import InputError, first_line
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.selection import moved_entries
 from stagewise.sampling.target import Target
@@ -47,7 +48,13 @@ def landscape_of(
             f"memory_limit_gib={limit_gib:g}; raise the limit, or move fewer weights by sgld.parameters or component"
         )
     few = take(target.driving, slice(0, max(num_samples, FINE_SAMPLES)))
-    return Landscape(replace(target, sampling=few), num_samples=num_samples, num_vectors=vectors, seed=sgld.seed)
+    return Landscape(
+        replace(target, sampling=few),
+        num_samples=num_samples,
+        num_vectors=vectors,
+        seed=sgld.seed,
+        population=count(target.driving),
+    )
 
 
 def find_faults(
@@ -79,5 +86,5 @@ def unmeasured(config: SGLDConfig, step: int, error: Exception) -> InputError:
     """The refusal where ``lr`` or ``localization`` is ``auto`` and the curvature cannot be measured."""
     return InputError(
         f"got lr={config.lr!r} and localization={config.localization!r}, but the curvature at step {step} could not be "
-        f"measured ({str(error).splitlines()[0]}); expected numbers for this module; set both"
+        f"measured ({first_line(error)}); expected numbers for this module; set both"
     )

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
-from stagewise.errors import InputError
+from stagewise.errors import InputError, first_line
 from stagewise.probes.history import Record
 
 OnError = Literal["warn", "raise"]
@@ -97,9 +97,8 @@ class Faults:
             return
         frames = traceback.extract_tb(error.__traceback__)
         place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-        lines = str(error).strip().splitlines() or [""]
         rank_zero_warn(
-            f"stagewise: {_WHAT.get(kind, 'a fault')} at step {step}: {type(error).__name__}: {lines[0]}{place}; "
+            f"stagewise: {_WHAT.get(kind, 'a fault')} at step {step}: {first_line(error, typed=True)}{place}; "
             f"training continues unaffected; {_ADVICE[kind]}; further errors of this kind are only counted "
             "(probes_failed in summary.json)"
         )

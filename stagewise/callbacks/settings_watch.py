@@ -20,13 +20,17 @@ from stagewise.calibration.landscape import FINE_SAMPLES, Landscape, Measurement
 from stagewise.calibration.resolve import resolve
 from stagewise.calibration.rules import EARLY_GROWTH
 from stagewise.calibration.settings_check import COARSE_SAMPLES, find_faults, landscape_of, unmeasured
+from stagewise.callbacks.faults import OUT_OF_MEMORY, PROBE, free_memory, kind_of
 from stagewise.callbacks.ranks import Ranks
 from stagewise.callbacks.trainer_facts import show_on_bar
-from stagewise.errors import InputError
+from stagewise.errors import InputError, first_line
 from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.config import ResolvedSGLD, SGLDConfig
 from stagewise.sampling.relaxation import STABLE
 from stagewise.sampling.target import Target
+
+MOST_FAILED_LOOKS = 3
+"""Looks at the curvature that may fail in a row; after these there are no more in the run."""
 
 RECHECK_RATIO = 3.0
 """Curvature is measured again at the first probe whose step is this many times that of the last measurement."""
@@ -59,7 +63,7 @@ class SettingsWatch:
     whose chains are in doubt, see :attr:`patience`. There ``lr`` is lowered
     if it has become too large, and never raised again: each change makes curves less comparable. A measurement uses few
     samples, which overestimates curvature; a finding is confirmed with more. Each kind of finding is reported once per
-    run.
+    run. A look that fails is left out with a warning, after :data:`MOST_FAILED_LOOKS` in a row all later ones are.
 
     Attributes:
         given: unresolved settings.
@@ -79,7 +83,7 @@ class SettingsWatch:
 
     def restart(self) -> None:
         """Resets all state."""
-        self._check = self._probe.check_curvature
+        self._failed_looks = 0
         self._resolved: dict[str, Any] = {}
         self._numbers: ResolvedSGLD | None = None
         self._last_look = -1
@@ -106,6 +110,11 @@ class SettingsWatch:
     def steepest(self) -> float | None:
         """Largest curvature that a step meets, as last measured; None if unknown."""
         return self._steepest
+
+    @property
+    def _checks(self) -> bool:
+        """True while the curvature is looked at in this run."""
+        return self._probe.check_curvature and self._failed_looks < MOST_FAILED_LOOKS
 
     @property
     def _ratio(self) -> float:
@@ -138,11 +147,12 @@ class SettingsWatch:
 
         Raises:
             InputError: ``auto`` could not be resolved.
+            RuntimeError, MemoryError: out of memory in the look that resolves ``auto``.
             AgreedFault: the same, with several ranks.
         """
         first = self._last_look < 0
         # There are no second derivatives of weights in shards.
-        checks = self._check and target.sharding is None
+        checks = self._checks and target.sharding is None
         due = checks and (first or step >= max(self._ratio * self._last_look, self._last_look + 1))
         if self._numbers is not None and not due:
             return self._numbers
@@ -153,11 +163,11 @@ class SettingsWatch:
 
             def look() -> dict[str, Any]:
                 self._look(trainer, module, target, step, second_moments or {}, first=first, needed=needed)
-                return {"check": self._check, **self.state_dict()}
+                return self.state_dict()
 
             # The same on all ranks: they are settings of the run.
             found = ranks.decide(look)
-            self._check, self._resolved = found["check"], dict(found["settled"])
+            self._failed_looks, self._resolved = found["failed_looks"], dict(found["settled"])
             self._told, self._last_look = list(found["told"]), step
             self._findings = {finding["name"]: dict(finding) for finding in found["findings"]}
             self._steepest, self.patience = found["steepest"], AUTO_RATIO
@@ -190,13 +200,31 @@ class SettingsWatch:
                     found, measured = self._lower(module, config, fine, measured, step)
                 self._steepest = measured.steepest(self.config)
                 self._tell(found, first=first)
-        except (InputError, ArithmeticError, RuntimeError) as error:
-            # Training continues without the check; errors of the loss will recur in the probe.
+            self._failed_looks = 0
+        except (InputError, ArithmeticError, RuntimeError, MemoryError) as error:
+            memory = kind_of(error, PROBE) == OUT_OF_MEMORY
+            if needed and memory:
+                raise  # the probe is repeated with smaller chunks
             if needed:
                 raise unmeasured(config, step, error) from error
-            self._check = False
-            reason = str(error).splitlines()[0]
-            rank_zero_info(f"stagewise: the sampler's settings were not checked against the curvature: {reason}")
+            self._look_failed(error, step)
+            if memory:
+                free_memory()
+
+    def _look_failed(self, error: BaseException, step: int) -> None:
+        """Counts a look that failed: training continues, and errors of the loss will recur in the probe."""
+        if isinstance(error, InputError):  # the next look would find the same
+            self._failed_looks = MOST_FAILED_LOOKS
+            rank_zero_info(
+                f"stagewise: the sampler's settings were not checked against the curvature: {first_line(error)}"
+            )
+            return
+        self._failed_looks += 1
+        then = "the next look is at a later probe" if self._checks else "it failed too often: no more looks in this run"
+        rank_zero_warn(
+            f"stagewise: the curvature could not be measured at step {step} ({first_line(error, typed=True)}): the "
+            f"sampler's settings were not checked; {then}"
+        )
 
     def _resolve(self, module: LightningModule, config: SGLDConfig, landscape: Landscape, step: int) -> None:
         resolved, measured = resolve(config, landscape, module, growth=EARLY_GROWTH, step=step)
@@ -264,6 +292,7 @@ class SettingsWatch:
             "findings": self.findings,
             "steepest": self._steepest,
             "patience": self.patience,
+            "failed_looks": self._failed_looks,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -273,4 +302,5 @@ class SettingsWatch:
         self._told = list(state["told"])
         # Checkpoints of older versions lack these.
         self._steepest, self.patience = state.get("steepest"), state.get("patience", AUTO_RATIO)
+        self._failed_looks = state.get("failed_looks", 0)
         self._findings = {finding["name"]: dict(finding) for finding in state.get("findings", [])}

@@ -15,7 +15,6 @@ from stagewise.reporting.run_report import draw_run, verdict_text, write_run_rep
 from stagewise.reporting.scores import read_scores
 from stagewise.runs.open import open_run
 from stagewise.runs.probe_files import STORE_NAME
-from stagewise.runs.summary_file import summary_of
 
 
 def report_parser() -> ArgumentParser:
@@ -95,6 +94,6 @@ def _write_both(one: OpenedRun, output: Path, chance: float) -> Path:
         page = write_html_report(
             output / HTML_NAME, [one], chance=chance, changes=changes, figures=figures, scores=scores
         )
-    print(verdict_text(one.data, summary_of(one.data)))
+    print(verdict_text(one.data))
     print(f"\n{changes.markdown()}\n\nMarkdown:     {report}")
     return page

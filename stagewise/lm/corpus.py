@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from stagewise.errors import InputError
+from stagewise.errors import InputError, first_line
 from stagewise.lm.local_files import column_texts, is_known, local_documents
 
 END_OF_TEXT = "<|endoftext|>"
@@ -111,10 +111,9 @@ def hub_documents(
     except InputError:
         raise
     except Exception as error:  # datasets raises its own, the hub's and the network's kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"got corpus {name!r}, which is neither 'stdlib', 'site-packages' nor a path here and cannot be loaded as "
-            f"a Hugging Face data set ({reason}); expected one of these; check the name and the connection"
+            f"a Hugging Face data set ({first_line(error)}); expected one of these; check the name and the connection"
         ) from error
     documents = list(dict.fromkeys(text for text in texts if text.strip()))
     if not documents:

@@ -10,7 +10,7 @@ from typing import Any
 
 import fsspec
 
-from stagewise.errors import InputError
+from stagewise.errors import InputError, first_line
 
 _TEXT = {".txt", ".text", ".md", ".rst", ".py", ".html", ".tex"}
 _TABLES = {
@@ -259,4 +259,4 @@ def _line(error: BaseException) -> str:
     """Returns the first line of the cause, which ``datasets`` wraps in a generic message."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return first_line(error)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from stagewise.batches import Batch
-from stagewise.errors import InputError
+from stagewise.errors import InputError, first_line
 from stagewise.losses.causal_lm import causal_lm_loss
 
 
@@ -40,7 +40,7 @@ def build_model(
             return AutoModelForCausalLM.from_pretrained(pretrained, **settings)
         except (OSError, ValueError) as error:
             raise InputError(
-                f"got pretrained {pretrained!r}, which cannot be loaded ({str(error).splitlines()[0]}); expected a "
+                f"got pretrained {pretrained!r}, which cannot be loaded ({first_line(error)}); expected a "
                 "local folder or the name of a model on the Hugging Face hub; check the name and the connection"
             ) from error
     if init_std is not None:
@@ -49,7 +49,7 @@ def build_model(
         built = AutoConfig.for_model(model_type, **settings)
     except (ValueError, TypeError) as error:
         raise InputError(
-            f"got model_type {model_type!r} with config {settings} ({str(error).splitlines()[0]}); expected an "
+            f"got model_type {model_type!r} with config {settings} ({first_line(error)}); expected an "
             "architecture of transformers and settings of its configuration"
         ) from error
     # transformers keeps unknown settings silently; a misspelt one would train another model than intended.
@@ -65,7 +65,7 @@ def build_model(
     except (ValueError, KeyError, AssertionError) as error:
         raise InputError(
             f"got model_type {model_type!r}, of which no causal language model can be built "
-            f"({str(error).splitlines()[0]}); expected a decoder such as gpt_neox, gpt2 or llama"
+            f"({first_line(error)}); expected a decoder such as gpt_neox, gpt2 or llama"
         ) from error
 
 

@@ -15,7 +15,7 @@ from stagewise.calibration.landscape import FINE_SAMPLES
 from stagewise.calibration.resolve import resolve
 from stagewise.calibration.settings_check import find_faults, landscape_of, unmeasured
 from stagewise.checks.bounds import checked
-from stagewise.errors import InputError
+from stagewise.errors import InputError, first_line
 from stagewise.influence.stored_matrices import SampleMatrices, to_store
 from stagewise.isolation import unmoved
 from stagewise.losses.contract import LossFn, resolve_loss
@@ -193,7 +193,7 @@ def _resolve(
     except (InputError, ArithmeticError, RuntimeError) as error:
         if needed:
             raise unmeasured(sgld, step, error) from error
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         remarks = [f"the settings were not checked against the curvature: {reason}"]
         return replace(sgld, **sgld.fallbacks()).require_resolved(), remarks, None
     resolved = sgld.require_resolved()

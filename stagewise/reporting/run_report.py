@@ -101,7 +101,7 @@ def write_run_report(
     summary = summary_of(run)
     run = with_plain_names(run)
     changes = find_sign_changes(run, chance=chance)
-    verdict = verdict_text(run, summary)
+    verdict = verdict_text(run)
     figures = draw_run(run) if figures is None else figures
     control = control_findings(run)
     captions = {

@@ -36,7 +36,7 @@ def build_summary(
     Args:
         record: what the probes came to.
         config: sampler settings of the run.
-        probe: the measurement, for its centring and the least prominence of a transition.
+        probe: the measurement, for its centring, the limits of flags and the least prominence of a transition.
         max_overhead: budget of the schedule, probe seconds over training seconds; None without one.
         component: of a language model, whose weights alone the chains move; None where they move all.
         verdict: what can be read off the curves; None if not judged.
@@ -77,6 +77,7 @@ def build_summary(
         "component": component,
         "centering": str(probe.centering),
         "min_prominence": probe.min_prominence,
+        "thresholds": asdict(probe.thresholds),
         "sign": SIGN,
         "units": UNITS,
         "verdict": None if verdict is None else verdict.record(),

@@ -1,14 +1,13 @@
 """The verdict of a run in one line."""
 
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 import xarray as xr
 
 from stagewise.errors import InputError
-from stagewise.runs.run_windows import run_windows
-from stagewise.runs.summary_file import summary_of
-from stagewise.runs.verdict import judge
+from stagewise.runs.verdict import verdict_record
 
 MARKS = {"yes": "●", "partly": "◐", "no": "○", "not known": "?"}
 """Of the answers."""
@@ -16,20 +15,14 @@ MARKS = {"yes": "●", "partly": "◐", "no": "○", "not known": "?"}
 _TITLES = {"positions": "positions", "signs": "signs", "heights": "heights", "landscape": "beyond gradients"}
 
 
-def verdict_record(run: xr.Dataset) -> dict[str, Any] | None:
-    """The verdict as plain data: that of the run's summary, or judged now; None where the run does not tell enough.
+def known_verdict(run: xr.Dataset) -> Mapping[str, Any] | None:
+    """Returns :func:`~stagewise.runs.verdict.verdict_record`; None if the run lacks its data.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
-
-    Returns:
-        As :meth:`stagewise.runs.verdict.Verdict.record`.
     """
-    written = summary_of(run).get("verdict")
-    if isinstance(written, dict) and all(isinstance(written.get(name), dict) for name in _TITLES):
-        return written
     try:
-        return judge(run, windows=len(run_windows(run))).record()
+        return verdict_record(run)
     except InputError:
         return None
 
@@ -40,7 +33,7 @@ def verdict_line(run: xr.Dataset) -> str:
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
     """
-    found = verdict_record(run)
+    found = known_verdict(run)
     if found is None:
         return ""
     answers = {title: str(found[name].get("answer", "not known")) for name, title in _TITLES.items()}
@@ -60,6 +53,6 @@ def help_line(run: xr.Dataset, longest: int = 150) -> str:
         run: as :func:`stagewise.runs.open.open_run` returns it.
         longest: characters.
     """
-    best = (verdict_record(run) or {}).get("best")
+    best = (known_verdict(run) or {}).get("best")
     words = best.get("words") if isinstance(best, dict) else None
     return "" if not words else textwrap.shorten(f"What would help most: {words}", longest, placeholder=" …")

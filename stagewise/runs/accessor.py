@@ -66,9 +66,10 @@ class RunAccessor:
             steps = [int(step) for step in self._run["step"].values]
         except InputError:
             return "stagewise: a data set that is no run"
+        count = f"{len(steps)} probes, steps {steps[0]:,} to {steps[-1]:,}" if steps else "0 probes"
         groups = [str(name) for name in self._given["group"].values] if "group" in self._given.coords else []
         return (
-            f"Run of {len(steps)} probes, steps {steps[0]:,} to {steps[-1]:,}, groups {', '.join(groups) or 'none'}. "
+            f"Run of {count}, groups {', '.join(groups) or 'none'}. "
             "Ask .summary, .verdict(), .curve(group, group_j), .probes, .windows(), "
             ".sign_changes(), .by_span(), .stage_boundaries(), .llc(), .top_samples(step), "
             f".plot(kind) with kind of {', '.join(FIGURES)}."
@@ -102,13 +103,11 @@ class RunAccessor:
         """
         run = self._run
         lacking = [name for name in names if name not in run]
-        require(
-            not lacking,
-            "variables without",
-            ", ".join(lacking),
-            f"all of {', '.join(names)}",
-            "open the run whole, without variables=..., and not for a run that did not measure them",
-        )
+        if lacking:
+            raise InputError(
+                f"got a run without {', '.join(lacking)}; expected one with {', '.join(names)}; open it whole, or use "
+                "a run that measured them"
+            )
         return run
 
     @property
@@ -274,7 +273,7 @@ class RunAccessor:
         """Assesses what can be read off the curves, see :func:`~stagewise.runs.verdict.judge`.
 
         Args:
-            thresholds: limits of the run's flags; the defaults if None.
+            thresholds: limits of the run's flags; those of its summary, or the defaults, if None.
 
         Raises:
             InputError: the data set lacks its settings.
@@ -287,8 +286,7 @@ class RunAccessor:
         """Summary of the run, as Markdown: settings, verdict, transition windows, sign changes."""
         run = with_plain_names(self._run)
         found = summary_of(run)
-        verdict = verdict_text(run, found) if "verdict" in found else self.verdict().text()
-        parts = [about(run, found), verdict, windows_text(found | {"transitions": run_windows(run)}, run)]
+        parts = [about(run, found), verdict_text(run), windows_text(found | {"transitions": run_windows(run)}, run)]
         if "group_bif" in run and run.sizes["step"] >= 2:
             parts.append(find_sign_changes(run).markdown())
         return "\n\n".join(parts)

@@ -10,14 +10,13 @@ import xarray as xr
 
 import stagewise.runs.accessor  # noqa: F401  (gives every data set `.stagewise`)
 from stagewise.checks.bounds import checked
-from stagewise.errors import InputError
+from stagewise.errors import InputError, first_line
 from stagewise.runs.joining import joined
 from stagewise.runs.probe_files import (
     GROUP_NAME,
     STORE_NAME,
     SUMMARY_NAME,
     NewerFormat,
-    first_line,
     probe_files,
     read_probes,
     refuse_newer,
@@ -103,7 +102,7 @@ def open_run(
     except (NewerFormat, MemoryError):
         raise
     except Exception as error:  # as above
-        told = f"got {store.parent / SAMPLES_NAME}, which cannot be read: {first_line(error)}"
+        told = f"got {store.parent / SAMPLES_NAME}, which cannot be read: {first_line(error, typed=True)[:200]}"
         if damaged == "raise":
             raise InputError(
                 f"{told}; expected the words of the observed samples; copy it again, or remove it"

@@ -8,7 +8,7 @@ from pathlib import Path
 import xarray as xr
 
 from stagewise._version import __version__
-from stagewise.errors import InputError
+from stagewise.errors import InputError, first_line
 from stagewise.files.progress import followed
 from stagewise.files.zarr_file import Content, Entry, Wanted, read_content
 
@@ -24,6 +24,9 @@ FORMAT_VERSION = 2
 """Current format. Format 1, without a version: a folder for each probe, with all its sample matrices."""
 
 _PROBE = re.compile(r"step(\d+)(\.zip)?")
+_MOST_CHARACTERS = 200
+"""Characters of an error that are told."""
+
 _TRACE_NAMES = ("loss", "distance")
 _TRACE_AXES = ("chain", "token_part")
 
@@ -128,13 +131,8 @@ def read_probes(
         except (NewerFormat, MemoryError):
             raise
         except Exception as error:  # any exception of the libraries that read a damaged file
-            faults.append(f"{file}, which cannot be read: {first_line(error)}")
+            faults.append(f"{file}, which cannot be read: {first_line(error, typed=True)[:_MOST_CHARACTERS]}")
     return probes, faults
-
-
-def first_line(error: Exception) -> str:
-    """Returns the type of an error and the first line of its message, of at most 200 characters."""
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0][:200]}"
 
 
 def _read_folder(path: Path, wanted: Wanted) -> Content:

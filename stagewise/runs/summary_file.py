@@ -18,6 +18,7 @@ _SHAPES: Mapping[str, Any] = {
     "flags": Mapping[str, int],
     "transitions": list[Mapping[str, Any]],
     "min_prominence": float,
+    "thresholds": Mapping[str, float | None],
     "component": str | None,
     "verdict": Mapping[str, Any] | None,
     "no_window": str | None,

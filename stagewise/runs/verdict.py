@@ -1,24 +1,29 @@
 """Verdict on what can be read off the curves of a run, shared by all reports."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
 import xarray as xr
 
-from stagewise.probes.flags import Thresholds, advice, without_larger_lr
+from stagewise.probes.flags import FLAG_NAMES, Thresholds, advice, without_larger_lr
 from stagewise.runs.best_setting import Remedy, best_remedy, stable_settings
 from stagewise.runs.control import ControlFindings, control_findings
 from stagewise.runs.equilibrium import flag_counts
 from stagewise.runs.evidence import RunFigures, run_figures
+from stagewise.runs.run_windows import run_windows
 from stagewise.runs.stability import Stability, stability_of
+from stagewise.runs.summary_file import summary_of
 
 MOST, HALF = 0.8, 0.5
 """Shares of the probes in equilibrium for "yes", and below which the answer is "no"."""
 
 _NARROW = 0.3
 """Half an interval over the value below which heights are readable."""
+
+_READINGS = ("positions", "signs", "heights", "landscape")
+"""Keys of a written verdict; those of earlier versions may lack some."""
 
 VARIABLES = (
     "group_bif",
@@ -137,6 +142,31 @@ class Verdict:
         return "\n".join(lines)
 
 
+def verdict_record(run: xr.Dataset) -> Mapping[str, Any]:
+    """Returns the verdict of a run as plain data, see :meth:`Verdict.record`: the written one, or one made now.
+
+    Args:
+        run: as :func:`~stagewise.runs.open.open_run` returns it.
+
+    Raises:
+        InputError: the data set lacks its settings, or its summary is invalid.
+    """
+    summary = summary_of(run)
+    written = summary.get("verdict")
+    if written is not None and all(isinstance(written.get(name), Mapping) for name in _READINGS):
+        return dict(written)
+    # A summary of an earlier version may count flags that are no more.
+    flags = {name: count for name, count in summary.get("flags", {}).items() if name in FLAG_NAMES}
+    return judge(run, windows=len(run_windows(run)), flags=flags or None).record()
+
+
+def _limits(run: xr.Dataset | None) -> Thresholds:
+    """Returns the limits of a run's flags; the defaults where its summary has none, or it has no summary."""
+    known = {field.name for field in fields(Thresholds)}
+    written = {} if run is None else summary_of(run).get("thresholds", {})
+    return Thresholds(**{name: value for name, value in written.items() if name in known})
+
+
 def judge(
     run: xr.Dataset | None,
     *,
@@ -151,7 +181,7 @@ def judge(
         run: as :func:`~stagewise.runs.open.open_run` returns it, :data:`VARIABLES` of it at least; None if there are no
             probes.
         windows: number of transition windows.
-        thresholds: limits of the run's flags; the defaults if None.
+        thresholds: limits of the run's flags; those of its summary, or the defaults, if None.
         flags: number of probes with each flag; counted from the run if None.
         stability: lost probes, and findings on the settings; those of the run's summary if None.
 
@@ -159,7 +189,7 @@ def judge(
         InputError: the data set lacks its settings, or its summary is invalid.
     """
     steady = stability_of(run) if stability is None else stability
-    limits = thresholds or Thresholds()
+    limits = thresholds or _limits(run)
     counted = ({} if run is None else flag_counts(run)) if flags is None else flags
     ordered = sorted(counted.items(), key=lambda entry: (-entry[1], entry[0]))
     told = {name: advice(name) if steady.lr is None else without_larger_lr(advice(name)) for name, _ in ordered}

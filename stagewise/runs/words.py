@@ -7,11 +7,11 @@ import xarray as xr
 
 from stagewise.checks.group_names import plain_names
 from stagewise.influence.sign import SIGN
-from stagewise.probes.flags import FLAG_NAMES
 from stagewise.runs.equilibrium import flag_line
 from stagewise.runs.run_windows import no_window_words
 from stagewise.runs.stability import Stability, lr_words
-from stagewise.runs.verdict import judge
+from stagewise.runs.summary_file import summary_of
+from stagewise.runs.verdict import verdict_record
 
 
 def about(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
@@ -56,18 +56,19 @@ def _number(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def verdict_text(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
-    """Returns the verdict of a run, from its summary if it has one, otherwise computed.
+def verdict_text(run: xr.Dataset) -> str:
+    """Returns the verdict of a run as Markdown, see :func:`~stagewise.runs.verdict.verdict_record`.
+
+    A text that an earlier version wrote without the readings is kept.
 
     Args:
         run: as :func:`~stagewise.runs.open.open_run` returns it.
-        summary: content of its ``summary.json``, or empty.
+
+    Raises:
+        InputError: the data set lacks its settings.
     """
-    written = summary.get("verdict")
-    if written is not None:
-        return str(written["text"]).replace("<", "&lt;")
-    flags = {name: count for name, count in summary.get("flags", {}).items() if name in FLAG_NAMES}
-    return judge(run, windows=len(summary.get("transitions", [])), flags=flags or None).text()
+    found = summary_of(run).get("verdict") or verdict_record(run)
+    return str(found["text"]).replace("<", "&lt;")
 
 
 def windows_text(summary: Mapping[str, Any], run: xr.Dataset | None = None) -> str:

@@ -200,7 +200,7 @@ class ChainSampler:
         fixed: Preconditioner | None = None
         failure: str | None = None
         try:
-            fixed = self._fixed_preconditioner(config, weights, second_moments or {})
+            fixed = self._fixed_preconditioner(config, weights, second_moments or {}) if chains else None
         except torch.linalg.LinAlgError as error:  # must not end training
             failure = f"the preconditioner's factors have no eigenvectors ({error})"
         with untouched(self._module), torch.enable_grad():
@@ -247,8 +247,12 @@ class ChainSampler:
         if together is not None:
             walks = [(list(chains), run(together, chains, measure_noise=True))]
         else:
-            # Measured on the first chain only: each costs extra gradients.
-            walks = [([chain], run(sequential, [chain], measure_noise=chain == 0)) for chain in chains]
+            # Measured on the first chain that is kept: each costs extra gradients.
+            walks, measured = [], False
+            for chain in chains:
+                done = run(sequential, [chain], measure_noise=not measured)
+                measured = measured or not done.failed
+                walks.append(([chain], done))
         dropped = {numbers[row]: why for numbers, done in walks for row, why in done.failed.items()}
         return self._trace(walks, dropped, anchor, step, request)
 

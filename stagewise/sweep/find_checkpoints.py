@@ -111,7 +111,9 @@ def check_limits(source: Checkpoints, steps: list[int]) -> Limits:
 
 
 def check_tokens(source: Checkpoints, steps: list[int], axis: Axis) -> None:
-    """Refuses an axis of tokens where these are not known, or do not grow from step to step.
+    """Refuses an axis of tokens where these are not known, or fall from one step to the next.
+
+    Equal counts pass: names round them, e.g. to billions.
 
     Args:
         source: of the checkpoints.
@@ -134,5 +136,5 @@ def check_tokens(source: Checkpoints, steps: list[int], axis: Axis) -> None:
         if (after.tokens or 0) < (one.tokens or 0):
             raise InputError(
                 f"got checkpoint {after.name} of {after.tokens:,} tokens after {one.name} of {one.tokens:,}; expected "
-                "tokens that grow with the steps; correct name_tokens or name_steps"
+                "tokens that do not fall; correct name_tokens or name_steps"
             )

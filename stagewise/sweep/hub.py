@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from stagewise.errors import InputError
+from stagewise.errors import InputError, first_line
 from stagewise.sweep.checkpoint_names import CheckpointName, NameRules, shown
 from stagewise.sweep.sources import Limits, pretrained, refuse_other_models, told
 
@@ -37,11 +37,10 @@ def list_revisions(name: str, cache_dir: str | None = None) -> Listing:
         refs = HfApi().list_repo_refs(name)
         return Listing(tuple(dict.fromkeys(ref.name for ref in (*refs.branches, *refs.tags))))
     except Exception as error:  # the hub's, the network's and the client's kinds
-        words = str(error).strip().splitlines()
         refs_folder = Path(cache_dir or constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "refs"
         files = sorted(path for path in refs_folder.rglob("*") if path.is_file()) if refs_folder.is_dir() else []
         cached = tuple(path.relative_to(refs_folder).as_posix() for path in files)
-        return Listing(cached, words[0] if words else type(error).__name__)
+        return Listing(cached, first_line(error))
 
 
 @dataclass(frozen=True)

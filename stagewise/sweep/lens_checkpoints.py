@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stagewise.errors import InputError
+from stagewise.errors import InputError, first_line
 from stagewise.sweep.checkpoint_names import PLAIN, CheckpointName, NameRules
 from stagewise.sweep.lens_states import LENS_CONFIG, LensConfig, is_lens_state, lens_model
 from stagewise.sweep.sources import Limits
@@ -28,9 +28,8 @@ def read_lens_state(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a pickle can break in any way
-        words = str(error).strip().splitlines()
         raise InputError(
-            f"got checkpoint {path}, which cannot be read ({words[0] if words else type(error).__name__}); expected a "
+            f"got checkpoint {path}, which cannot be read ({first_line(error)}); expected a "
             "state dict; save it with torch.save(model.state_dict(), path)"
         ) from error
     inner = content if isinstance(content, Mapping) else {}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stagewise.errors import InputError
+from stagewise.errors import InputError, first_line
 from stagewise.sweep.inert_pickle import read_tensors
 from stagewise.sweep.step_names import step_of
 
@@ -33,9 +33,8 @@ def read_lightning(path: Path) -> dict[str, Any]:
         except pickle.UnpicklingError:  # other objects, or no pickle at all
             content = read_tensors(path)
     except Exception as error:  # a pickle can break in any way
-        words = str(error).strip().splitlines()
         raise InputError(
-            f"got checkpoint {path}, which cannot be read ({words[0] if words else type(error).__name__}); expected "
+            f"got checkpoint {path}, which cannot be read ({first_line(error)}); expected "
             "one that Lightning saved; save it again, or leave it out"
         ) from error
     if not isinstance(content, dict):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stagewise.errors import InputError
+from stagewise.errors import InputError, first_line
 from stagewise.losses.contract import resolve_loss
 from stagewise.probes.lost_samples import listed
 from stagewise.probes.prober import Prober
@@ -55,7 +55,7 @@ def device_of(config: SweepConfig) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"got device={config.device} ({str(error).splitlines()[0]}); expected auto, cpu or a GPU that is there"
+            f"got device={config.device} ({first_line(error)}); expected auto, cpu or a GPU that is there"
         ) from error
     return device
 

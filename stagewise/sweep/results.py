@@ -19,6 +19,7 @@ from stagewise.reporting.summary import build_summary
 from stagewise.runs.components import COEFFICIENTS, component_table, write_component_csv
 from stagewise.runs.open import open_run
 from stagewise.runs.probe_files import STORE_NAME
+from stagewise.runs.stability import Stability
 from stagewise.runs.store import ProbeStore, write_summary
 from stagewise.runs.verdict import VARIABLES, judge
 from stagewise.sweep.cell import Cell, components_of, is_finished, read_cell
@@ -140,7 +141,8 @@ def _write_component(
     settings = sweep.config.probe
     windows = len(record.windows(min_prominence=settings.min_prominence))
     run = open_run(folder, variables=VARIABLES) if record.steps else None
-    verdict = judge(run, windows=windows, thresholds=settings.thresholds, flags=record.flags)
+    lost = Stability(tuple(record.failed_steps), tuple(record.not_finite_steps))
+    verdict = judge(run, windows=windows, thresholds=settings.thresholds, flags=record.flags, stability=lost)
     summary = build_summary(record, config=sweep.config.sgld, probe=settings, component=named, verdict=verdict)
     return [folder / STORE_NAME, write_summary(folder, {**summary, "sweep": _facts(sweep, component, circuits)})]
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import nn
 
-from stagewise.errors import InputError
+from stagewise.errors import InputError, first_line
 from stagewise.jobs.building import build_module
 from stagewise.losses.language_models import causal_lm_name, is_causal_architecture
 from stagewise.sweep.checkpoint_names import PLAIN, CheckpointName, NameRules
@@ -96,10 +96,7 @@ def told(call: Callable[[], T], what: str, advice: str) -> T:
     except InputError:
         raise
     except Exception as error:  # transformers raises its own, the hub's, the network's and safetensors' kinds
-        words = str(error).strip().splitlines()
-        raise InputError(
-            f"got {what}, which cannot be loaded ({words[0] if words else type(error).__name__}); {advice}"
-        ) from error
+        raise InputError(f"got {what}, which cannot be loaded ({first_line(error)}); {advice}") from error
 
 
 def refuse_other_models(config: Any, what: str) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from stagewise.calibration.landscape import Landscape
 from stagewise.calibration.resolve import HEAT_AIM, measure_heat, resolve
 from stagewise.calibration.rules import FLOOR_SHARE, LOCALIZATION_MARGIN, STEP_AIM, two_digits
+from stagewise.calibration.settings_check import landscape_of
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.config import Drift, Integrator, SGLDConfig
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
@@ -119,6 +120,42 @@ def test_heat_is_that_of_a_plain_loop_over_places_in_the_localizing_gaussian(dri
     loop = plain_heat(config, drift)
     # Means over 80 places each.
     assert float(measured.mean()) == pytest.approx(float(loop.mean()), rel=0.35)
+
+
+@pytest.mark.parametrize("batch_size", [8, 40, 128])
+def test_heat_measured_on_some_samples_is_that_of_minibatches_of_the_whole_set(batch_size):
+    """As chains meet it: by a plain loop over the whole set, of which the curvature is measured on the first 40."""
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(160, 3, generator=generator, dtype=torch.float64)
+    y = x[:, :1] + torch.randn(160, 1, generator=generator, dtype=torch.float64)
+
+    def linear(module, batch):
+        return module(batch[0])[:, 0] * batch[1][:, 0]
+
+    module = nn.Linear(3, 1).double()
+    config = replace(SMALL, batch_size=batch_size, lr=0.02, localization=40.0)
+    whole = Target(linear, (x, y))
+    limited = [landscape_of(module, whole, replace(config, seed=seed), 1.0) for seed in range(40)]
+    first = [replace(one, target=Target(linear, (x[:40], y[:40]))) for one in limited]
+    assert {one.population for one in first} == {160}
+    measured = [measure_heat(config, one, module, [Drift.plain])[Drift.plain] for one in first]
+    # A loss that is linear in the weights: gradients of each sample x y, and y, wherever the chain is.
+    gradients = torch.cat([x * y, y], dim=1)
+    drawn = torch.stack([gradients[torch.randperm(160, generator=generator)[:batch_size]].mean(0) for _ in range(4000)])
+    direction = gradients[:40].mean(0) / gradients[:40].mean(0).norm()
+    # The first 40 samples vary by something else than all 160.
+    share = (gradients[:40] @ direction).var() / (gradients @ direction).var()
+    want = float((drawn @ direction).var() * share * config.lr * config.nbeta**2 / 4)
+    assert sum(measured) / len(measured) == pytest.approx(want, rel=0.15)
+
+
+def test_minibatches_as_large_as_what_is_measured_are_hot_all_the_same():
+    """Without the rest of the set it would pass for whole batches, whose drift is plain."""
+    hot = replace(SMALL, nbeta=3000.0, batch_size=20, lr=0.02, localization=40.0)
+    assert one(hot).drift is Drift.plain
+    heats = measure_heat(hot, landscape(population=400), mlp(), [Drift.plain, Drift.control_variate])
+    assert heats[Drift.control_variate] < heats[Drift.plain] > HEAT_AIM
+    assert resolve(hot, landscape(population=400), mlp())[0].drift is Drift.control_variate
 
 
 def test_drift_is_plain_where_its_minibatches_are_cool_and_control_variates_where_they_are_not():

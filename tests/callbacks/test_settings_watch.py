@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from stagewise import InfluenceCallback, InputError, ProbeConfig, ProbeSchedule, SGLDConfig, open_run
 from stagewise.calibration.findings import Finding, Severity
 from stagewise.calibration.landscape import Landscape
-from stagewise.callbacks.settings_watch import SettingsWatch
+from stagewise.callbacks.settings_watch import MOST_FAILED_LOOKS, SettingsWatch
 from stagewise.sampling.preconditioners.diagonal import RMSprop
 from tests.quiet_trainer import quiet_trainer
 
@@ -256,27 +256,68 @@ def test_weights_that_leave_no_memory_are_a_remark_for_a_check_and_a_refusal_for
         train(tmp_path / "auto", large(), auto, probe=small, on_error="raise", **few)
 
 
-def test_look_that_fails_later_keeps_what_was_settled(tmp_path, caplog, monkeypatch):
-    """The next look is due at twice the step; the run goes on with the numbers of the first."""
+def failing(monkeypatch, fails, error):
+    """Looks fail at some steps; returns the list of the steps that were looked at."""
     looks = []
     measure = Landscape.measure
 
-    def fails_later(self, module, config, step=0):
+    def looked(self, module, config, step=0, **more):
         looks.append(step)
-        if step > 2:
-            raise FloatingPointError("lost in the dark")
-        return measure(self, module, config, step)
+        if fails(step):
+            raise error
+        return measure(self, module, config, step, **more)
 
-    monkeypatch.setattr(Landscape, "measure", fails_later)
-    with caplog.at_level(logging.INFO):
-        _, trainer = train(tmp_path, DeepLinear(), AUTO, ProbeSchedule(every_n_steps=2), max_steps=12)
-    assert set(looks) == {2, 4}
-    remarks = [it.getMessage() for it in caplog.records if "were not checked" in it.getMessage()]
-    assert len(remarks) == 1
-    assert "lost in the dark" in remarks[0]
+    monkeypatch.setattr(Landscape, "measure", looked)
+    return looks
+
+
+def test_looks_that_fail_later_keep_what_was_settled_and_three_in_a_row_end_them(tmp_path, monkeypatch):
+    looks = failing(monkeypatch, lambda step: step > 2, FloatingPointError("lost in the dark"))
+    told, trainer = train(tmp_path, DeepLinear(), AUTO, ProbeSchedule(every_n_steps=2), max_steps=40)
+    warned = [text for text in told if "could not be measured" in text]
+    assert len(warned) == MOST_FAILED_LOOKS == len(set(looks) - {2})
+    assert all("FloatingPointError: lost in the dark" in text for text in warned)
+    assert ["no more looks" in text for text in warned] == [False, False, True]
     found = open_run(trainer.log_dir)
-    assert found["step"].values.tolist() == [2, 4, 6, 8, 10, 12]
+    assert found["step"].values.tolist() == list(range(2, 41, 2))
     assert json.loads(found.attrs["summary"])["lr"] == found.attrs["lr"] != "auto"
+
+
+def test_one_look_that_fails_without_a_word_is_followed_by_others(tmp_path, monkeypatch):
+    """The settings are unsound, which the look after the failed one tells."""
+    looks = failing(monkeypatch, lambda step: step == 1, RuntimeError())
+    told, _ = train(tmp_path, DeepLinear(), replace(SOUND, lr=0.018), ProbeSchedule(every_n_steps=1), max_steps=4)
+    assert sorted(set(looks)) == [1, 3]
+    failed, found = about_settings(told)
+    assert "at step 1 (RuntimeError)" in failed
+    assert "lr 0.018 is too large: at step 3" in found
+
+
+def test_looks_that_failed_are_counted_over_a_resume(tmp_path, monkeypatch):
+    def run(folder, max_steps, **more):
+        looks = failing(monkeypatch, lambda step: True, FloatingPointError("dark"))
+        train(tmp_path / folder, DeepLinear(), SOUND, ProbeSchedule(every_n_steps=1), max_steps=max_steps, **more)
+        monkeypatch.undo()
+        return sorted(set(looks))
+
+    whole = run("whole", 30)
+    first = run("parts", 4, callbacks=resumable(tmp_path))
+    (checkpoint,) = (tmp_path / "checkpoints").glob("*step=4.ckpt")
+    assert first + run("parts", 30, ckpt_path=checkpoint, callbacks=resumable(tmp_path)) == whole == [1, 3, 9]
+    state = SettingsWatch(SOUND, CHECKED).state_dict()
+    del state["failed_looks"]
+    SettingsWatch(SOUND, CHECKED).load_state_dict(state)  # of an older version
+
+
+@pytest.mark.parametrize("error", [RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()])
+def test_memory_that_runs_out_in_the_first_look_is_told_as_such_and_ends_no_training(tmp_path, monkeypatch, error):
+    looks = failing(monkeypatch, lambda step: step == 0, error)
+    told, trainer = train(tmp_path, DeepLinear(), AUTO, ProbeSchedule(at_steps=[0, 2]), max_steps=2)
+    assert looks.count(0) == 2  # again with smaller chunks
+    assert any("a probe ran out of memory at step 0" in text and "probe.chunk_size" in text for text in told)
+    assert open_run(trainer.log_dir)["step"].values.tolist() == [2]
+    told, trainer = train(tmp_path / "checked", DeepLinear(), SOUND, ProbeSchedule(at_steps=[0, 2]), max_steps=2)
+    assert open_run(trainer.log_dir)["step"].values.tolist() == [0, 2]
 
 
 def test_what_needs_no_curvature_is_taken_as_it_stands_where_the_check_is_off(tmp_path):

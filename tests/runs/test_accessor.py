@@ -63,6 +63,10 @@ def test_out_of_equilibrium_a_curve_has_no_interval_and_lost_chains_widen_it():
     assert np.isfinite(found["se"]).all()
 
 
+def test_no_probes_at_all_are_counted(full):
+    assert repr(full.isel(step=[]).stagewise).startswith("Run of 0 probes, groups ")
+
+
 def test_runs_of_earlier_versions_answer_as_far_as_they_can():
     run = flipping_run()
     assert run.stagewise.curve("cat")["equilibrated"].all()
@@ -70,7 +74,7 @@ def test_runs_of_earlier_versions_answer_as_far_as_they_can():
     assert [it.group for it in run.stagewise.sign_changes().found] == ["cat"]
     with pytest.raises(InputError, match=r"not a run with llc.*probe\.llc\.enabled"):
         run.stagewise.llc()
-    with pytest.raises(InputError, match=r"variables without=signal, anchor_loss, shift"):
+    with pytest.raises(InputError, match="got a run without signal, anchor_loss, shift; expected"):
         run.stagewise.windows()
     assert "10 probes, steps 100 to 1,000" in run.stagewise.summary
     assert "1 found" in run.stagewise.summary

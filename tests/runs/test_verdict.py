@@ -3,12 +3,15 @@ import json
 import numpy as np
 import pytest
 
+from stagewise.errors import InputError
 from stagewise.probes.flags import EQUILIBRIUM_FLAGS, Thresholds, advice
 from stagewise.reporting.run_report import write_run_report
+from stagewise.reporting.verdict_line import known_verdict
 from stagewise.runs.best_setting import _CAUSES
 from stagewise.runs.evidence import run_figures
 from stagewise.runs.stability import Stability
-from stagewise.runs.verdict import Answer, judge
+from stagewise.runs.verdict import Answer, judge, verdict_record
+from stagewise.runs.words import verdict_text
 from tests.runs.controlled_run import controlled_run
 from tests.runs.flipping_run import STEPS, flipping_run
 
@@ -291,3 +294,32 @@ def test_the_level_of_the_signs_is_named_beside_that_of_the_sign_changes():
     why = judge(run_of(), windows=2).signs.why
     assert "differ from zero at 95 %, each on its own (5 by chance)" in why
     assert "tested at 95 % over all probes of a curve at once" in why
+
+
+def summarized(run, **summary):
+    run.attrs["summary"] = json.dumps(summary)
+    return run
+
+
+def test_limits_of_the_run_are_those_of_its_summary():
+    strict = summarized(run_of(ess=150.0), thresholds={"ess_min": 400.0, "of_another_version": 3.0})
+    assert judge(strict, windows=2).heights.answer is Answer.partly
+    assert judge(strict, windows=2, thresholds=Thresholds()) == judge(run_of(ess=150.0), windows=2)
+    assert strict.stagewise.verdict().heights.answer is Answer.partly
+    assert judge(strict, windows=0).text() in strict.stagewise.summary.replace("&lt;", "<")
+    with pytest.raises(InputError, match=r"thresholds\.ess_min"):
+        judge(summarized(run_of(), thresholds={"ess_min": -1.0}), windows=2)
+
+
+def test_written_verdict_is_told_everywhere_and_one_without_readings_is_made_anew():
+    run = run_of(unsettled=6)
+    written = judge(run_of(error=0.02), windows=2).record()
+    told = summarized(run, verdict=written)
+    assert verdict_record(told) == known_verdict(told) == written
+    assert verdict_text(told) == written["text"].replace("<", "&lt;")
+    two = [{"start": 200, "peak": 300, "end": 400, "value": 1.0}] * 2
+    counts = {"flags": {"rhat": 6}, "probes": 10, "probes_flagged": 6}
+    told = summarized(run, verdict={"text": "of an earlier version"}, transitions=two, **counts)
+    assert verdict_record(told) == judge(run_of(unsettled=6), windows=2, flags={"rhat": 6}).record()
+    assert verdict_text(told) == "of an earlier version"
+    assert known_verdict(told.drop_attrs()) is None

@@ -1,10 +1,19 @@
+import pytest
 import torch
 from torch import nn
 
 from stagewise.sampling import chains
 from stagewise.sampling.chains import run_chains
 from stagewise.sampling.preconditioners.ekfac import EKFAC
+from stagewise.sampling.target import Target
 from tests.sampling.test_chains import small, squared
+
+
+def test_process_without_chains_computes_no_factors(monkeypatch):
+    monkeypatch.setattr(chains, "ekfac_preconditioner", lambda *args, **kwargs: pytest.fail("not needed"))
+    batch = (torch.randn(10, 3), torch.randn(10, 1))
+    sampler = chains.ChainSampler(nn.Linear(3, 1), Target(squared, batch), small(preconditioner=EKFAC(loss="mse")))
+    assert sampler.run(numbers=range(0)).chains == ()
 
 
 def test_preconditioner_whose_factors_fail_loses_the_probe_and_not_the_run(monkeypatch):

@@ -121,6 +121,23 @@ def test_a_share_that_lost_all_its_chains_leaves_those_of_the_others():
     assert (wild.chains, list(wild.dropped)) == ((), [0, 1, 2, 3, 4])
 
 
+def test_heat_is_measured_on_the_first_chain_that_is_kept_whoever_runs_it():
+    """Chain 0 is lost: the others must not pass for cool."""
+
+    def rises(seed):
+        found = sampler(replace(CONFIG, drift="plain", seed=seed)).run(7)
+        return (found.mean_loss() - found.mean_anchor_loss()).max(axis=1)
+
+    seed = next(seed for seed in range(40) if rises(seed).argmax() == 0)
+    limit = float(np.sort(rises(seed))[-2:].mean())
+    config = replace(CONFIG, drift="plain", seed=seed, max_loss_rise=limit)
+    alone = sampler(config).run(7)
+    assert list(alone.dropped) == [0]
+    assert alone.minibatch_noise == sampler(config).run(7, numbers=[1]).minibatch_noise > 0
+    for size in (2, 3, 5):
+        check_same(shared(size, config), alone)
+
+
 def test_minibatches_are_chosen_alike_however_few_chains_run_here():
     """Gradients of three minibatches are kept, since the probe makes ten steps; each share makes two."""
     config = replace(CONFIG, drift="tilted", num_chains=5, num_draws=2, num_burnin_steps=0, num_steps_bw_draws=1)

@@ -80,6 +80,7 @@ def test_an_axis_of_tokens_needs_them_and_is_noted_for_the_figures(checkpoints, 
     falling = replace(config, name_tokens={"step500": 5, "step1000": 4})
     with pytest.raises(InputError, match="got checkpoint step1000 of 4 tokens after step500 of 5"):
         prepare_sweep(falling)
+    prepare_sweep(replace(config, name_tokens={"step500": 5, "step1000": 5}))  # rounded in the names
     swept(replace(config, tokens_per_step=2_097_152))
     steps, tokens = run_tokens(open_run(tmp_path / "out"))
     assert steps.tolist() == [500, 1000]

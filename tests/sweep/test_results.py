@@ -16,7 +16,7 @@ from stagewise.sweep.config import CircuitSettings
 from stagewise.sweep.results import write_results
 from stagewise.sweep.study import prepare_sweep, run_cells
 from stagewise.sweep.tables import CIRCUIT_COLUMNS, GROUP_COLUMNS, circuit_rows, write_table
-from tests.sweep.tiny import model, swept, tiny_config
+from tests.sweep.tiny import SGLD, model, swept, tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,15 @@ def test_the_summary_is_that_of_a_run_and_says_what_was_swept(output):
     assert summary["sweep"]["steps"] == [1, 2, 4]
     assert sum(summary["sweep"]["tokens"].values()) >= 4 * 15
     assert summary["sweep"]["circuits_left_out"] == []
+
+
+def test_the_verdict_of_a_fresh_sweep_tells_the_checkpoints_that_lost_all_their_chains(checkpoints, tmp_path):
+    sgld = replace(SGLD, lr=0.035, max_loss_rise=1e-6)
+    config = tiny_config(tmp_path, checkpoints, sgld=sgld, circuits=CircuitSettings(enabled=False))
+    swept(config)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["failed_steps"] == [1, 2, 4]
+    assert "3 probes, steps 1 to 4, lost all their chains" in summary["verdict"]["text"]
 
 
 def test_without_attention_there_is_no_table_and_a_note(checkpoints, tmp_path, monkeypatch):

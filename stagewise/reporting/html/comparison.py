@@ -12,7 +12,7 @@ from stagewise.reporting.html.blocks import Block, Code, Items, Section, Text, t
 from stagewise.reporting.html.pictures import picture
 from stagewise.reporting.html.repeating import number
 from stagewise.reporting.runs_overview import common_pairs, runs_overview
-from stagewise.reporting.verdict_line import verdict_record
+from stagewise.reporting.verdict_line import known_verdict
 from stagewise.runs.learning_coefficients import has_llc
 from stagewise.runs.run_windows import no_window_words, run_windows
 from stagewise.runs.sign_changes import find_sign_changes
@@ -46,7 +46,7 @@ def _verdicts(names: Sequence[str], runs: Sequence[xr.Dataset]) -> Section:
     asked = ("positions", "signs", "heights", "landscape")
     rows = []
     for name, run in zip(names, runs, strict=True):
-        record = verdict_record(run)
+        record = known_verdict(run)
         answers = ["-"] * 4 if record is None else [str(record[it].get("answer")) for it in asked]
         best = (record or {}).get("best")
         rows.append((name, *answers, best.get("words", "-") if isinstance(best, dict) else "-"))

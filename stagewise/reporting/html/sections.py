@@ -23,7 +23,7 @@ from stagewise.reporting.overview import overview
 from stagewise.reporting.sample_tables import no_ranking_words, sample_tables
 from stagewise.reporting.score_words import scores_markdown
 from stagewise.reporting.scores import Score
-from stagewise.reporting.verdict_line import verdict_record
+from stagewise.reporting.verdict_line import known_verdict
 from stagewise.runs.control import control_findings
 from stagewise.runs.curves import curve_pairs
 from stagewise.runs.equilibrium import flag_counts, unsettled_words
@@ -98,7 +98,7 @@ def verdict_section(run: xr.Dataset) -> Section:
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
     """
-    record = verdict_record(run)
+    record = known_verdict(run)
     if record is None:
         return Section("verdict", "Verdict")
     rows = [(words, record[name].get("answer"), record[name].get("why")) for name, words in _QUESTIONS.items()]
@@ -192,7 +192,7 @@ def _diagnostics(run: xr.Dataset) -> Section:
         if summary.get(name):
             lines.append(f"{words}, at steps {', '.join(map(str, summary[name][:20]))}.")
     blocks: list[Block] = [Items(tuple(lines))] if lines else []
-    advice = (verdict_record(run) or {}).get("flags")
+    advice = (known_verdict(run) or {}).get("flags")
     if isinstance(advice, Mapping) and advice:
         rows = [(name, it.get("probes"), it.get("remedy")) for name, it in advice.items() if isinstance(it, Mapping)]
         blocks.append(table_of([("flag", "probes", "what to set"), *rows]))

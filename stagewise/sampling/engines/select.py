@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from stagewise.errors import InputError, LossContractError
+from stagewise.errors import InputError, LossContractError, first_line
 from stagewise.losses.contract import Losses
 from stagewise.sampling.config import EngineName
 from stagewise.sampling.engines.batched import BatchedEngine, Program
@@ -68,10 +68,9 @@ class EngineChoice:
             raise
         except Exception as error:  # whatever a module does that torch.func cannot follow
             if asked:
-                why = str(error).splitlines()[0] if str(error) else "no message"
                 raise InputError(
-                    f"got engine={self.name}, which cannot run this module ({type(error).__name__}: {why}); expected a "
-                    "loss that torch.func can transform; set engine to sequential"
+                    f"got engine={self.name}, which cannot run this module ({first_line(error, typed=True)}); expected "
+                    "a loss that torch.func can transform; set engine to sequential"
                 ) from error
             self.name = EngineName.sequential
             return None
