@@ -109,17 +109,18 @@ def measure(folder: Path) -> dict:
             if group not in GROUPS
         },
         "llc": {
-            name: [[str(it.kind), it.step, it.earliest, it.latest] for it in found]
+            name: [[str(item.kind), item.step, item.earliest, item.latest] for item in found]
             for name, found in boundaries.items()
         },
         "sign_changes": [
-            [it.group, it.group_j, it.flip.words, it.flip.earliest, it.flip.latest, it.over_all] for it in changes.found
+            [item.group, item.group_j, item.flip.words, item.flip.earliest, item.flip.latest, item.over_all]
+            for item in changes.found
         ],
         "curves": changes.num_curves,
         "control": None
         if control is None
         else {
-            "pairs": {it.words: sum(p.words == it.words for p in control.pairs) for it in control.pairs},
+            "pairs": {item.words: sum(p.words == item.words for p in control.pairs) for item in control.pairs},
             **{
                 pair.group: {"effects": pair.effects, "beyond": pair.beyond, "alike": pair.alike, "ratio": pair.ratio}
                 for pair in control.pairs
@@ -128,7 +129,7 @@ def measure(folder: Path) -> dict:
         },
     }
     for signal in ("between", "losses_alone", "contrast/induction~repeated_other_follower"):
-        row[signal] = [[it.start, it.peak, it.end] for it in run.stagewise.windows(signal)]
+        row[signal] = [[window.start, window.peak, window.end] for window in run.stagewise.windows(signal)]
     time = folder / "cpu_seconds.txt"
     row["cpu_seconds"] = float(time.read_text()) if time.is_file() else None
     row["holds"] = all(step is not None for step in row["formed"].values())
@@ -168,9 +169,9 @@ def markdown(rows: list[dict], every: int) -> str:
         [
             row["seed"],
             f"{row['in_equilibrium']} of {row['probes']}",
-            "; ".join(f"{it[0]:,} to {it[2]:,}" for it in row["losses_alone"]) or "-",
-            "; ".join(f"{it[0]} {words(it[1:])}" for it in row["llc"]["llc"]) or "-",
-            "; ".join(f"{it[0]} {words(it[1:])}" for it in row["llc"]["llc/induction"]) or "-",
+            "; ".join(f"{item[0]:,} to {item[2]:,}" for item in row["losses_alone"]) or "-",
+            "; ".join(f"{item[0]} {words(item[1:])}" for item in row["llc"]["llc"]) or "-",
+            "; ".join(f"{item[0]} {words(item[1:])}" for item in row["llc"]["llc/induction"]) or "-",
             len(row["sign_changes"]),
             "-" if row["cpu_seconds"] is None else f"{row['cpu_seconds'] / 60:.1f}",
         ]

@@ -110,7 +110,7 @@ def main() -> None:
             for at in (EARLY, training.steps)
         ]
     methods = candidates() if options.choose else {**rivals(), **samplers()}
-    methods = {name: it for name, it in methods.items() if name == REFERENCE or re.search(options.methods, name)}
+    methods = {name: item for name, item in methods.items() if name == REFERENCE or re.search(options.methods, name)}
     cases = [case for case in cases if re.search(options.cases, case.label)]
     rows: list[Row] = []
     for wrong in sorted({case.wrong for case in cases}):

@@ -86,8 +86,8 @@ class KeepWeights(Callback):
 def digest(tensors: Sequence[torch.Tensor]) -> str:
     """Text that differs where weights or data do."""
     found = hashlib.sha256()
-    for it in tensors:
-        found.update(it.detach().contiguous().numpy().tobytes())
+    for tensor in tensors:
+        found.update(tensor.detach().contiguous().numpy().tobytes())
     return found.hexdigest()[:16]
 
 
@@ -109,7 +109,9 @@ class Demo:
                 ["fit", "-c", config, *(f"--{name}={value}" for name, value in changes.items())], callbacks=[keep]
             )
         self.module, self.data, self.kept = cli.model.eval(), cli.datamodule.probe_data(), keep.kept
-        influence = next(it for it in cli.trainer.callbacks if type(it).__name__ == "InfluenceCallback")
+        influence = next(
+            callback for callback in cli.trainer.callbacks if type(callback).__name__ == "InfluenceCallback"
+        )
         self.sgld: SGLDConfig = influence.sgld
         self.probe: ProbeConfig = replace(influence.probe, save_trace=False, draw_matrices=False)
         self.loss_fn = resolve_loss(self.module)
@@ -132,7 +134,9 @@ class Demo:
         lr, localization = resolved.lr, resolved.localization
         torch.save(
             {
-                "weights": {name.removeprefix("model."): it.detach() for name, it in self.module.named_parameters()},
+                "weights": {
+                    name.removeprefix("model."): item.detach() for name, item in self.module.named_parameters()
+                },
                 "heads": config.num_attention_heads,
                 "rope_base": config.rope_parameters["rope_theta"],
                 "observed": self.data.observed["input_ids"],
@@ -152,7 +156,7 @@ class Demo:
         """That of the independent program, for the weights of a step."""
         self.at(step)
         mine = self.digest()
-        found = [it for it in rows if it["digest"] == mine and it["integrator"] == "leimkuhler_matthews"]
+        found = [row for row in rows if row["digest"] == mine and row["integrator"] == "leimkuhler_matthews"]
         if not found or found[0]["groups"] != list(self.data.groups):
             raise SystemExit(f"got no truth for weights and data {mine} of step {step}; export and compute them anew")
         return np.array(found[0]["influence"]), np.array(found[0]["error"]), tuple(found[0]["groups"])
@@ -199,10 +203,10 @@ class Demo:
 def compare(demo: Demo, seed: int, step: int, sampler_seeds: int, truth_of: Truth) -> dict[str, Any]:
     """One checkpoint: estimates of several sampler seeds, and the control, against the truth."""
     truth, truth_error, names = truth_of(step)
-    found = [demo.estimate(step, replace(demo.sgld, seed=100 + it)) for it in range(sampler_seeds)]
-    control = [demo.estimate(step, replace(demo.sgld, seed=100 + it, nbeta=0.0)) for it in range(CONTROLS)]
-    values, errors = (np.array([it[name] for it in found]) for name in ("value", "error"))
-    controls = np.array([it["value"] for it in control])
+    found = [demo.estimate(step, replace(demo.sgld, seed=100 + item)) for item in range(sampler_seeds)]
+    control = [demo.estimate(step, replace(demo.sgld, seed=100 + item, nbeta=0.0)) for item in range(CONTROLS)]
+    values, errors = (np.array([item[name] for item in found]) for name in ("value", "error"))
+    controls = np.array([item["value"] for item in control])
     factor = stdtrit(demo.sgld.num_chains - 1, 0.975)
     pairs = []
     for row, left in enumerate(names):
@@ -228,9 +232,9 @@ def compare(demo: Demo, seed: int, step: int, sampler_seeds: int, truth_of: Trut
         "seed": seed,
         "step": step,
         "pairs": pairs,
-        "flags": [it["flags"] for it in found],
-        "ess_per_draw": float(np.median([it["ess_per_draw"] for it in found])),
-        "seconds": float(np.median([it["seconds"] for it in found])),
+        "flags": [item["flags"] for item in found],
+        "ess_per_draw": float(np.median([item["ess_per_draw"] for item in found])),
+        "seconds": float(np.median([item["seconds"] for item in found])),
     }
 
 
@@ -245,12 +249,12 @@ def single_estimates(demo: Demo, step: int, repetitions: int, truth_of: Truth) -
     }
     for label, changes in variants.items():
         found = [
-            demo.estimate(step, replace(demo.sgld, **changes, seed=200 + it))  # type: ignore[arg-type]
-            for it in range(repetitions)
+            demo.estimate(step, replace(demo.sgld, **changes, seed=200 + item))  # type: ignore[arg-type]
+            for item in range(repetitions)
         ]
-        row: dict[str, Any] = {"settings": label, "seconds": float(np.median([it["seconds"] for it in found]))}
+        row: dict[str, Any] = {"settings": label, "seconds": float(np.median([item["seconds"] for item in found]))}
         for group in range(2):
-            values = np.array([it["value"][group, group] for it in found]) / truth[group, group]
+            values = np.array([item["value"][group, group] for item in found]) / truth[group, group]
             row[f"{names[group]}~{names[group]}"] = {
                 "ratio": values.mean(),
                 "spread": values.std(ddof=1),
@@ -263,27 +267,36 @@ def single_estimates(demo: Demo, step: int, repetitions: int, truth_of: Truth) -
 
 def summarise(checkpoints: list[dict[str, Any]]) -> dict[str, Any]:
     """The figures to reach, over all checkpoints."""
-    told = [pair for it in checkpoints for pair in it["pairs"] if pair["told"]]
+    told = [pair for checkpoint in checkpoints for pair in checkpoint["pairs"] if pair["told"]]
     ratios = np.array([pair["ratio"] for pair in told])
-    flags = [flag for it in checkpoints for flag in it["flags"]]
+    flags = [flag for checkpoint in checkpoints for flag in checkpoint["flags"]]
     return {
         "pairs_told_from_zero": len(told),
-        "pairs": sum(len(it["pairs"]) for it in checkpoints),
+        "pairs": sum(len(checkpoint["pairs"]) for checkpoint in checkpoints),
         "ratio_median": float(np.median(ratios)),
         "ratio_lowest": float(ratios.min()),
         "ratio_highest": float(ratios.max()),
         "within_.6_to_1.6": int(((ratios > 0.6) & (ratios < 1.6)).sum()),
         "signs_right": int((ratios > 0).sum()),
         "control_ratio_median": float(np.median([pair["control_ratio"] for pair in told])),
-        "coverage_all_pairs": float(np.mean([pair["covered"] for it in checkpoints for pair in it["pairs"]])),
+        "coverage_all_pairs": float(
+            np.mean([pair["covered"] for checkpoint in checkpoints for pair in checkpoint["pairs"]])
+        ),
         "coverage_of_groups_with_themselves": float(
-            np.mean([p["covered"] for it in checkpoints for p in it["pairs"] if len(set(p["pair"].split("~"))) == 1])
+            np.mean(
+                [
+                    p["covered"]
+                    for checkpoint in checkpoints
+                    for p in checkpoint["pairs"]
+                    if len(set(p["pair"].split("~"))) == 1
+                ]
+            )
         ),
         "probes": len(flags),
         "probes_flagged": sum(flag != "" for flag in flags),
         "flags": sorted({name for flag in flags for name in flag.split(", ") if name}),
-        "ess_per_draw_median": float(np.median([it["ess_per_draw"] for it in checkpoints])),
-        "seconds_median": float(np.median([it["seconds"] for it in checkpoints])),
+        "ess_per_draw_median": float(np.median([checkpoint["ess_per_draw"] for checkpoint in checkpoints])),
+        "seconds_median": float(np.median([checkpoint["seconds"] for checkpoint in checkpoints])),
     }
 
 

@@ -29,8 +29,8 @@ def main() -> None:
         if figure is not None:
             figure.savefig(options.figure, dpi=110)
         print(f"# {path}\n\n{results_markdown(found)}\n\n{comparisons_table(found)}")
-        for it in answers(found):
-            print(f"\n{it.question}\n" + "\n".join(f"* {line}" for line in it.lines))
+        for answer in answers(found):
+            print(f"\n{answer.question}\n" + "\n".join(f"* {line}" for line in answer.lines))
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def train(folder: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(96, 4, generator=generator)
     loader = ResumableLoader(TensorDataset(x, x.sum(dim=1, keepdim=True)), batch_size=8, seed=3)
-    saved = sorted((folder / "checkpoints").glob("*.ckpt"), key=lambda it: int(it.stem))
+    saved = sorted((folder / "checkpoints").glob("*.ckpt"), key=lambda item: int(item.stem))
     influence = InfluenceCallback(
         ProbeSchedule(every_n_steps=EVERY), SGLD, ProbeConfig(check_curvature=False), output_dir=str(folder / "run")
     )
@@ -186,7 +186,7 @@ def main() -> None:
                     print(f"half: {error}")
                     now = []
                 # From an older checkpoint later probes are set aside until they are replaced.
-                aside = [int(it.stem[4:]) for it in (folder / "run").glob("influence.zarr.set_aside/step*.zip")]
+                aside = [int(item.stem[4:]) for item in (folder / "run").glob("influence.zarr.set_aside/step*.zip")]
                 gone = set(before) - set(now) - set(aside)
                 lost += len(gone)
                 if gone:

@@ -164,7 +164,7 @@ def parses(arguments, capsys):
     return status == 0, capsys.readouterr().err
 
 
-@pytest.mark.parametrize("page", [it for it in sorted(PAGES) if blocks(it, "yaml")])
+@pytest.mark.parametrize("page", [item for item in sorted(PAGES) if blocks(item, "yaml")])
 def test_the_yaml_of_a_page_is_a_configuration(page, tmp_path, capsys):
     for block in blocks(page, "yaml"):
         path = tmp_path / "block.yaml"
@@ -203,7 +203,7 @@ def check_stagewise(command, rest, capsys):
     assert good, words
 
 
-@pytest.mark.parametrize("page", [it for it in sorted(PAGES) if blocks(it, "bash")])
+@pytest.mark.parametrize("page", [item for item in sorted(PAGES) if blocks(item, "bash")])
 def test_the_commands_of_a_page_are_there(page, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), flags=re.MULTILINE))
@@ -224,7 +224,7 @@ def test_the_commands_of_a_page_are_there(page, monkeypatch, capsys):
 def test_the_readme_fits_on_few_screens_and_its_links_lead_somewhere():
     readme = text_of("README.md")
     assert len(readme.splitlines()) <= 250
-    links = [it for it in re.findall(r"\]\(([^)#\s]+)", readme) if not it.startswith("https:")]
+    links = [item for item in re.findall(r"\]\(([^)#\s]+)", readme) if not item.startswith("https:")]
     assert len(links) > 20
     for link in links:
         assert (ROOT / link).exists(), link

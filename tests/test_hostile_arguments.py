@@ -179,7 +179,7 @@ def whole_number_fields():
     ]
 
 
-@pytest.mark.parametrize(("kind", "name"), whole_number_fields(), ids=lambda it: getattr(it, "__name__", it))
+@pytest.mark.parametrize(("kind", "name"), whole_number_fields(), ids=lambda item: getattr(item, "__name__", item))
 def test_a_count_is_a_whole_number_and_numpy_s_becomes_python_s(kind, name):
     given = VALID.get(kind, {})
     for bad in (True, 2.5, float(2), "2", math.nan, np.bool_(True), np.float64(2)):
@@ -307,6 +307,6 @@ def test_chains_refuse_bad_arguments_before_the_first_step(name, bad):
     batch = (torch.zeros(4, 2),)
     given = {"observed": batch, "sampling": batch, "config": stagewise.SGLDConfig(lr=1e-3, localization=10.0)}
     module = torch.nn.Linear(2, 1)
-    assert refusal(lambda: stagewise.run_chains(module, lambda it, x: it(x[0])[:, 0] ** 2, **{**given, name: bad}))
-    assert refusal(lambda: stagewise.run_chains(None, lambda it, x: it(x[0])[:, 0] ** 2, **given))
+    assert refusal(lambda: stagewise.run_chains(module, lambda item, x: item(x[0])[:, 0] ** 2, **{**given, name: bad}))
+    assert refusal(lambda: stagewise.run_chains(None, lambda item, x: item(x[0])[:, 0] ** 2, **given))
     assert refusal(lambda: stagewise.run_chains(module, "loss", **given))

@@ -55,7 +55,7 @@ def test_columns_of_strings_numbers_and_arrays_are_cut_with_the_tensors():
     assert part["names"] == ["e", "b"]
     assert part["sizes"] == (5, 2)
     assert part["array"].tolist() == [[8, 9], [2, 3]]
-    assert [int(it) for it in part["scalars"]] == [4, 1]
+    assert [int(scalar) for scalar in part["scalars"]] == [4, 1]
     assert part["range"] == [4, 1]
     assert (part["why"], part["rate"], part["weight"], part["none"]) == ("kept", 0.5, None, [])
     assert take(batch, slice(1, 3))["names"] == ["b", "c"]

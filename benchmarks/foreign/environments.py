@@ -35,7 +35,7 @@ def environment(folder: Path, requires: tuple[str, ...], base: Path | None) -> P
     """
     python = folder / "bin" / "python"
     stamp = folder / "installed.txt"
-    torch = [it for it in requires if re.match(r"torch==", it)] or [tested_torch()]
+    torch = [require for require in requires if re.match(r"torch==", require)] or [tested_torch()]
     wanted = "\n".join([*torch, *requires, f"base {base}"])
     if stamp.exists() and stamp.read_text() == wanted:
         return python
@@ -46,7 +46,7 @@ def environment(folder: Path, requires: tuple[str, ...], base: Path | None) -> P
         (own / "base.pth").write_text(f"{packages}\n")
     # Torch first and alone: an open range may bring another build, with gigabytes of CUDA.
     _pip(python, *torch)
-    _pip(python, "-e", str(REPOSITORY), *torch, *(it for it in requires if it not in torch))
+    _pip(python, "-e", str(REPOSITORY), *torch, *(require for require in requires if require not in torch))
     stamp.write_text(wanted)
     return python
 

@@ -42,7 +42,7 @@ def run_case(name: str, envs: Path, base: Path | None) -> dict:
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         return row | {"verdict": "not run", "message": f"not installed: {error}"}
     row |= {"install_seconds": round(time.perf_counter() - start, 1)}
-    row["versions"] = {it: version(python, it) for it in (case.package, "torch", "lightning")}
+    row["versions"] = {item: version(python, item) for item in (case.package, "torch", "lightning")}
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     offline = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "Agg", "WANDB_MODE": "offline"}
     surroundings = os.environ | threads | offline | {"PYTHONPATH": str(REPOSITORY), "PYTHONHASHSEED": "0"}
@@ -102,10 +102,10 @@ def main() -> None:
         fine = fine and row["verdict"] in FINE
         print(f"{name}: {row['verdict']}, {row['glue_lines']} lines of glue. {row['message']}", flush=True)
         if options.json is not None:
-            kept = {"rows": [rows[it] for it in case_names() if it in rows]}
+            kept = {"rows": [rows[case_name] for case_name in case_names() if case_name in rows]}
             options.json.write_text(json.dumps(kept, indent=1) + "\n")
     if options.markdown is not None:
-        options.markdown.write_text(markdown([rows[it] for it in case_names() if it in rows]))
+        options.markdown.write_text(markdown([rows[case_name] for case_name in case_names() if case_name in rows]))
     sys.exit(not fine)
 
 

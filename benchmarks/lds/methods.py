@@ -61,10 +61,10 @@ def rivals() -> dict[str, Method]:
     """What BIF is compared with, by name."""
     exact, factored = _at(0.3, 0.05), _at(0.1, 0.02)
     return {
-        "gradient dot product": lambda it: gradient_dot(it.module, it.split),
-        "TracIn over the run": lambda it: tracin(it.run, it.split),
-        "exact damped Gauss-Newton influence": lambda it: damped_influence(it.module, it.split, exact(it)),
-        REFERENCE: lambda it: ekfac_influence(it.module, it.split, factored(it)),
+        "gradient dot product": lambda item: gradient_dot(item.module, item.split),
+        "TracIn over the run": lambda item: tracin(item.run, item.split),
+        "exact damped Gauss-Newton influence": lambda item: damped_influence(item.module, item.split, exact(item)),
+        REFERENCE: lambda item: ekfac_influence(item.module, item.split, factored(item)),
     }
 
 
@@ -104,13 +104,13 @@ def candidates() -> dict[str, Method]:
     """Settings to choose from, by name; each is used at every step as it is."""
 
     def exact(damping: float) -> Method:
-        return lambda it: damped_influence(it.module, it.split, damping)
+        return lambda item: damped_influence(item.module, item.split, damping)
 
     def factored(damping: float | None) -> Method:
-        return lambda it: ekfac_influence(it.module, it.split, damping)
+        return lambda item: ekfac_influence(item.module, item.split, damping)
 
     def chosen(chains: Chains) -> Method:
-        return lambda it: bif(it.module, it.split, chains, it.training.weight_decay)
+        return lambda item: bif(item.module, item.split, chains, item.training.weight_decay)
 
     methods: dict[str, Method] = {REFERENCE: factored(None)}
     for damping in (0.01, 0.02, 0.03, 0.1, 0.3, 1.0):

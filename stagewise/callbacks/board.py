@@ -178,12 +178,14 @@ class Board:
     def _callback(self, name: str) -> Any:
         """Returns the callback of a class or its subclass by name; None if there is none."""
         callbacks: list[Any] = self._trainer.callbacks  # type: ignore[attr-defined]
-        return next((it for it in callbacks if name in [kind.__name__ for kind in type(it).__mro__]), None)
+        return next(
+            (callback for callback in callbacks if name in [kind.__name__ for kind in type(callback).__mro__]), None
+        )
 
     def _write_hparams(self, step: int) -> None:
         """Writes settings and outcomes, unless Lightning has logged its own, which TensorBoard would show instead."""
-        loggers: list[Any] = [it for it in self._trainer.loggers if is_a(it, "TensorBoardLogger")]
-        taken = [it for it in loggers if it.hparams and getattr(it, "_default_hp_metric", False)]
+        loggers: list[Any] = [item for item in self._trainer.loggers if is_a(item, "TensorBoardLogger")]
+        taken = [item for item in loggers if item.hparams and getattr(item, "_default_hp_metric", False)]
         if taken:
             rank_zero_info(
                 "stagewise: TensorBoard's HPARAMS tab shows the hyperparameters that Lightning logged with hp_metric; "
@@ -200,7 +202,7 @@ class Board:
         """
         seed = os.environ.get("PL_GLOBAL_SEED")
         probe, arm = self._settings.probe, self._callback("InterventionCallback")
-        sampler = {it.name: getattr(self._state.watch.config, it.name) for it in fields(SGLDConfig)}
+        sampler = {field.name: getattr(self._state.watch.config, field.name) for field in fields(SGLDConfig)}
         own: dict[str, Any] = {
             "arm": None if arm is None else arm_words(arm),
             "global_seed": int(seed) if seed and seed.isdecimal() else seed,
@@ -208,7 +210,7 @@ class Board:
             "schedule": schedule_words(self._settings.schedule),
             "sgld": sampler | {"component": self._settings.component},
             "split": {"centering": str(probe.centering), "reference_ratio": probe.reference_ratio},
-            "training": {name: it for name, it in given.items() if not name.startswith("_")},
+            "training": {name: item for name, item in given.items() if not name.startswith("_")},
         }
         own["training"]["max_steps"] = max_steps(self._trainer)
         return flat_settings(own)

@@ -58,7 +58,7 @@ def _without_own_groups(training: Batch, probed: Batch) -> Batch:
         return training
     groups = training.get(GROUPS_ENTRY)
     if not isinstance(groups, Mapping) or not all(
-        isinstance(it, Tensor) and it.dtype == bool_ for it in groups.values()
+        isinstance(group, Tensor) and group.dtype == bool_ for group in groups.values()
     ):
         return training
     return {name: leaf for name, leaf in training.items() if name != GROUPS_ENTRY}

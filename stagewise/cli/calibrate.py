@@ -64,14 +64,14 @@ class CalibrationCLI(StagewiseCLI):
         else:
             logger = TensorBoardLogger(_root(configured), name="calibration")
         given = configured.get("callbacks") or []
-        kept = [it for it in (given if isinstance(given, list) else [given]) if not isinstance(it, Checkpoint)]
+        kept = [item for item in (given if isinstance(given, list) else [given]) if not isinstance(item, Checkpoint)]
         trainer = super().instantiate_trainer(
             callbacks=[*kept, self.calibration_run], logger=logger, enable_checkpointing=False
         )
         trainer.callbacks = [  # type: ignore[attr-defined]
-            it
-            for it in trainer.callbacks  # type: ignore[attr-defined]
-            if not isinstance(it, InfluenceCallback)
+            callback
+            for callback in trainer.callbacks  # type: ignore[attr-defined]
+            if not isinstance(callback, InfluenceCallback)
         ]
         return trainer
 

@@ -21,7 +21,7 @@ _MOST_LINES = 100
 
 def asks_for_help(arguments: Sequence[str]) -> bool:
     """True if help of any kind is asked for, by ``--help``, or by ``--SECTION.help`` of a section or a class."""
-    return any(it in FLAGS or it.startswith("--help=") or _dotted(it) for it in arguments[1:])
+    return any(argument in FLAGS or argument.startswith("--help=") or _dotted(argument) for argument in arguments[1:])
 
 
 def show_help(parser: ArgumentParser, arguments: Sequence[str]) -> None:
@@ -75,10 +75,12 @@ def section_help(parser: ArgumentParser, command: str, section: str) -> str:
     Raises:
         InputError: there is none of that name.
     """
-    found = [it for it in _settings(parser) if it.dest == section or it.dest.startswith(f"{section}.")]
+    found = [
+        setting for setting in _settings(parser) if setting.dest == section or setting.dest.startswith(f"{section}.")
+    ]
     if not found:
         known = section_names(parser)
-        near = get_close_matches(section, [*known, *(it.dest for it in _settings(parser))], n=1)
+        near = get_close_matches(section, [*known, *(setting.dest for setting in _settings(parser))], n=1)
         advice = f"did you mean {near[0]}?" if near else "choose one"
         expected = f"a section of stagewise {command}: {', '.join(known) or 'it has none'}"
         raise InputError(f"got --help {section}; expected {expected}; {advice}")
@@ -111,12 +113,14 @@ def _asked(parser: ArgumentParser, arguments: Sequence[str]) -> str | None:
 
 def _settings(parser: ArgumentParser) -> list[argparse.Action]:
     """Settings of a parser: positions and options, without the flags for help and for whole sections."""
-    return [it for it in parser._actions if not it.dest.endswith("help") and it.help != argparse.SUPPRESS]
+    return [
+        action for action in parser._actions if not action.dest.endswith("help") and action.help != argparse.SUPPRESS
+    ]
 
 
 def _sections(parser: ArgumentParser) -> dict[str, list[str]]:
     """Names of settings by the section that they are in; empty for those in none."""
-    names = [it.dest for it in _settings(parser) if it.dest not in ("config", "print_config")]
+    names = [setting.dest for setting in _settings(parser) if setting.dest not in ("config", "print_config")]
     found: dict[str, list[str]] = {}
     for name in names:
         section, _, last = name.rpartition(".")
@@ -139,7 +143,7 @@ def _title(parser: ArgumentParser, section: str) -> str:
     """First words of the group that a section is; none where it is described by a class alone."""
     for group in parser._action_groups:
         title = " ".join((group.title or "").split())
-        members = [it.dest for it in group._group_actions]
+        members = [group_action.dest for group_action in group._group_actions]
         if any(name.rpartition(".")[0] == section for name in members) and not title.startswith("<"):
             return textwrap.shorten(title.partition(": ")[0].partition(". ")[0], 80, placeholder=" ...")
     return ""
@@ -163,6 +167,6 @@ def _in_full(parser: ArgumentParser, settings: Sequence[argparse.Action]) -> str
     page._action_groups = []
     for group in parser._action_groups:
         part = copy(group)
-        part._group_actions = [it for it in group._group_actions if it in settings]
+        part._group_actions = [group_action for group_action in group._group_actions if group_action in settings]
         page._action_groups.append(part)
     return page.format_help()

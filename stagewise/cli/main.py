@@ -52,7 +52,7 @@ def _interrupted(command: str) -> int:
 
 def _one_line(error: BaseException) -> str:
     """Nothing of a file's content moves the cursor, and no line is longer than a screen."""
-    words = "".join(it if it.isprintable() or it.isspace() else ascii(it)[1:-1] for it in str(error))
+    words = "".join(item if item.isprintable() or item.isspace() else ascii(item)[1:-1] for item in str(error))
     line = " ".join(words.split())
     return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 300]} ... {line[-200:]}"
 

@@ -68,8 +68,8 @@ def run_report(arguments: Sequence[str]) -> Path:
         raise InputError(f"got output={output}, which is a file; expected a folder; choose another --output")
     refuse_below_file(output)
     runs = [OpenedRun.of(folder, open_run(path)) for folder, path in zip(folders, given, strict=True)]
-    for path, it in zip(given, runs, strict=True):
-        if it.data.sizes["step"] < 2:
+    for path, item in zip(given, runs, strict=True):
+        if item.data.sizes["step"] < 2:
             raise InputError(
                 f"got {path} with a single probe; expected two or more: a report is of changes; probe more"
             )

@@ -20,10 +20,10 @@ def flat_settings(settings: Mapping[str, Any]) -> dict[str, float | str]:
     found: dict[str, float | str] = {}
     for name, value in settings.items():
         if is_dataclass(value) and not isinstance(value, type):
-            value = {it.name: getattr(value, it.name) for it in fields(value) if it.repr}
+            value = {field.name: getattr(value, field.name) for field in fields(value) if field.repr}
         if isinstance(value, Mapping):
-            inner = flat_settings({str(key): it for key, it in value.items()})
-            found |= {f"{name}/{key}": it for key, it in inner.items()}
+            inner = flat_settings({str(key): item for key, item in value.items()})
+            found |= {f"{name}/{key}": item for key, item in inner.items()}
         elif isinstance(value, str):
             found[name] = str(value)
         elif value is None:

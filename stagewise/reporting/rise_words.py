@@ -79,5 +79,7 @@ def _losses_alone(run: xr.Dataset) -> str:
     if not windows:
         return "losses alone show no window"
     largest = islice(sorted(windows, key=lambda window: -window.value), _MOST_WINDOWS)
-    spans = [f"{it.start:,} to {it.end:,} (peak {it.peak:,})" for it in sorted(largest, key=lambda it: it.peak)]
+    spans = [
+        f"{item.start:,} to {item.end:,} (peak {item.peak:,})" for item in sorted(largest, key=lambda item: item.peak)
+    ]
     return f"losses alone, without chains, have windows at steps {', '.join(spans)}"

@@ -103,7 +103,7 @@ def sample_tables(run: xr.Dataset) -> SampleTables | None:
     )
     common = common_mode_of_samples(probe)
     notes = (token_unit(probe), None if common is None else common.words())
-    return SampleTables(step, words, tuple(it for it in notes if it is not None), samples, pairs)
+    return SampleTables(step, words, tuple(note for note in notes if note is not None), samples, pairs)
 
 
 def token_unit(probe: xr.Dataset) -> str | None:
@@ -152,8 +152,8 @@ def _rows(found: xr.Dataset, numbers: NDArray[np.int64], names: SampleNames, col
                 continue
             value, low, high = (float(chosen[name].values[rank]) for name in ("value", "low", "high"))
             told = [markdown_text(names(int(numbers[place]))) for place in places]
-            if all(it.endswith(_UNNAMED) for it in told):
-                told[:-1] = [it.removesuffix(_UNNAMED) for it in told[:-1]]
+            if all(item.endswith(_UNNAMED) for item in told):
+                told[:-1] = [item.removesuffix(_UNNAMED) for item in told[:-1]]
             # Numbers first: a narrow page cuts long texts off.
             rows.append((side, f"{value:+.2e}", f"{low:+.2e} to {high:+.2e}", " and ".join(told)))
     return tuple(rows)

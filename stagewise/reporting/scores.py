@@ -72,7 +72,9 @@ def copying_of_induction_heads(scores: Sequence[Score]) -> list[Score]:
         The same in the same order, ``copying`` NaN where prefix matching is below :data:`INDUCING`; unchanged where
         there is no prefix matching beside it, and left out where none is left.
     """
-    prefix = next((dict(zip(it.steps.tolist(), it.values, strict=True)) for it in scores if it.name == _PREFIX), None)
+    prefix = next(
+        (dict(zip(item.steps.tolist(), item.values, strict=True)) for item in scores if item.name == _PREFIX), None
+    )
     found = []
     for score in scores:
         if score.name == "copying" and prefix is not None:

@@ -184,18 +184,20 @@ def training_spans(run: xr.Dataset) -> tuple[tuple[Span, ...], bool]:
     steps, usable = run["step"].values, usable_probes(run)
     places = np.flatnonzero(usable)
     good = set(steps[usable].tolist())
-    windows = sorted((it for it in run_windows(run) if it["peak"] in good), key=lambda it: -it["value"])[:_MOST_WINDOWS]
+    windows = sorted(
+        (run_window for run_window in run_windows(run) if run_window["peak"] in good), key=lambda item: -item["value"]
+    )[:_MOST_WINDOWS]
     at = steps[places]
     if len(windows) == 1:
         # Probes at the ends of the window are in it.
         cuts = [np.searchsorted(at, windows[0]["start"]), np.searchsorted(at, windows[0]["end"], side="right")]
     else:
-        cuts = [np.searchsorted(at, it["peak"]) for it in sorted(windows, key=lambda it: it["peak"])]
+        cuts = [np.searchsorted(at, window["peak"]) for window in sorted(windows, key=lambda item: item["peak"])]
     parts = [part for part in np.split(places, cuts) if len(part)]
     by_windows = len(parts) > 1
     if not by_windows:
         parts = [part for part in np.array_split(places, _NUM_SPANS) if len(part)]
-    return tuple(Span(int(steps[it[0]]), int(steps[it[-1]]), tuple(it.tolist())) for it in parts), by_windows
+    return tuple(Span(int(steps[item[0]]), int(steps[item[-1]]), tuple(item.tolist())) for item in parts), by_windows
 
 
 def influence_by_span(

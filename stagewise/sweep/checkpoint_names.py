@@ -122,7 +122,7 @@ class NameRules:
         if self.tokens_per_step is None:
             return places
         # The given number is exact, that in a name is rounded.
-        return {step: replace(it, tokens=round(step * self.tokens_per_step)) for step, it in places.items()}
+        return {step: replace(item, tokens=round(step * self.tokens_per_step)) for step, item in places.items()}
 
 
 PLAIN = NameRules()

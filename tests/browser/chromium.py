@@ -101,7 +101,7 @@ async def open_page(*, width=1400, height=1600):
             async with aiohttp.ClientSession() as session:
                 async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
                     pages = await answer.json()
-                address = next(it["webSocketDebuggerUrl"] for it in pages if it["type"] == "page")
+                address = next(page["webSocketDebuggerUrl"] for page in pages if page["type"] == "page")
                 async with session.ws_connect(address, max_msg_size=0) as socket:
                     yield Page(socket)
         finally:

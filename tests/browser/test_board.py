@@ -87,24 +87,28 @@ def test_tensorboard_has_the_tags_images_text_and_charts(address):
     assert images["00_overview"]["samples"] == 1
     assert sorted(data(address, "text/tags")["seed_1"]) == ["run/classes/text_summary", "run/summary/text_summary"]
     layout = data(address, "custom_scalars/layout")
-    assert [it["title"] for it in layout["category"]] == [
+    assert [item["title"] for item in layout["category"]] == [
         "influence within phases", "influence, all parts", "transitions",
     ]  # fmt: skip
 
 
 def test_hyperparameters_and_outcomes_of_both_seeds_stand_side_by_side(address):
     experiment = data(address, "hparams/experiment", experimentName="")
-    metrics = [it["name"] for it in experiment["metricInfos"]]
-    assert [it["tag"] for it in metrics][:3] == ["transition/windows", "transition/first_peak", "sampler/flagged_share"]
-    names = sorted(it["name"] for it in experiment["hparamInfos"])
+    metrics = [metricinfo["name"] for metricinfo in experiment["metricInfos"]]
+    assert [metric["tag"] for metric in metrics][:3] == [
+        "transition/windows",
+        "transition/first_peak",
+        "sampler/flagged_share",
+    ]
+    names = sorted(hparaminfo["name"] for hparaminfo in experiment["hparamInfos"])
     columns = [{"hparam": name} for name in names]
-    columns += [{"metric": {"tag": it["tag"], "group": ""}} for it in metrics]
+    columns += [{"metric": {"tag": metric["tag"], "group": ""}} for metric in metrics]
     asked = {"experimentName": "", "sliceSize": 10, "startIndex": 0, "allowedStatuses": ["STATUS_SUCCESS"]}
     groups = data(address, "hparams/session_groups", colParams=columns, **asked)["sessionGroups"]
-    assert sorted(it["hparams"]["global_seed"] for it in groups) == [1, 2]
-    assert all(it["hparams"]["lr"] == 0.02 for it in groups)
+    assert sorted(item["hparams"]["global_seed"] for item in groups) == [1, 2]
+    assert all(item["hparams"]["lr"] == 0.02 for item in groups)
     for group in groups:
-        values = {it["name"]["tag"]: it["value"] for it in group["metricValues"]}
+        values = {metricvalue["name"]["tag"]: metricvalue["value"] for metricvalue in group["metricValues"]}
         assert 0 <= values["sampler/flagged_share"] <= 1
         assert values["influence/loss/few"] > 0
 

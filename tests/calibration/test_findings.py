@@ -21,7 +21,7 @@ SADDLE = Curvature(lam_max=10.0, lam_min=-4.0, residual=0.0, num_products=27, st
 
 
 def names(findings):
-    return [it.name for it in findings]
+    return [finding.name for finding in findings]
 
 
 def asked_for(text, setting):
@@ -49,7 +49,7 @@ def test_careless_setting_is_found_and_each_advice_mends_it(case):
     changes, severity, advised = CARELESS[case]
     name = case.split()[0]
     config = replace(SOUND, **changes)
-    (finding,) = [it for it in check_settings(config, [SADDLE]) if it.name == name]
+    (finding,) = [check_setting for check_setting in check_settings(config, [SADDLE]) if check_setting.name == name]
     assert finding.severity is severity
     assert finding.step == 80
     for setting in advised:
@@ -72,7 +72,9 @@ def test_careless_setting_is_found_and_each_advice_mends_it(case):
     ],
 )
 def test_texts_give_the_reckoning(changes, words):
-    assert words in " ".join(it.text for it in check_settings(replace(SOUND, **changes), [SADDLE]))
+    assert words in " ".join(
+        check_setting.text for check_setting in check_settings(replace(SOUND, **changes), [SADDLE])
+    )
 
 
 def test_slow_directions_are_a_remark():
@@ -86,7 +88,7 @@ def test_slow_directions_are_a_remark():
 def test_worst_step_is_named_and_refusals_come_first():
     late = Curvature(400.0, -0.1, 0.0, 27, step=900)
     findings = check_settings(replace(SOUND, localization=500.0), [SADDLE, late])
-    assert [(it.name, it.step) for it in findings] == [("unstable", 900), ("thin", 80)]
+    assert [(finding.name, finding.step) for finding in findings] == [("unstable", 900), ("thin", 80)]
 
 
 def test_negative_control_is_a_remark_and_nothing_else_of_the_posterior_is_said():
@@ -153,7 +155,7 @@ def test_bias_that_the_text_states_is_that_of_a_real_chain(reach, integrator):
     excess = 1 / (1 - reach / 4) - 1 if integrator is Integrator.euler else 0.0
     assert variance == pytest.approx((1 + excess) / total, rel=0.03)
     found = check_settings(config, [Curvature(lam, lam, 0.0, 1)])
-    told = re.search(r"(\d+)% too large", " ".join(it.text for it in found))
+    told = re.search(r"(\d+)% too large", " ".join(item.text for item in found))
     assert (told is None) == (reach < 0.4 or integrator is not Integrator.euler)
     if told is not None:
         assert int(told.group(1)) / 100 == pytest.approx(variance * total - 1, abs=0.03)

@@ -89,8 +89,8 @@ def test_few_samples_overstate_both_ends():
         Landscape(Target(squared, (x[part], y[part])), num_samples=20, tolerance=1e-6).measure(mlp(), CONFIG).plain
         for part in (slice(0, 20), slice(20, 40))
     ]
-    assert sum(it.lam_max for it in halves) / 2 >= whole.lam_max
-    assert sum(it.lam_min for it in halves) / 2 <= whole.lam_min
+    assert sum(halve.lam_max for halve in halves) / 2 >= whole.lam_max
+    assert sum(halve.lam_min for halve in halves) / 2 <= whole.lam_min
 
 
 def test_unsettled_settings_run_no_chain():

@@ -86,28 +86,30 @@ def plain_heat(config, drift):
     module = mlp()
     generator = torch.Generator().manual_seed(123)
     parameters = list(module.parameters())
-    anchor = [it.detach().clone() for it in parameters]
+    anchor = [parameter.detach().clone() for parameter in parameters]
 
     def gradients(rows):
         loss = squared(module, (x[rows], y[rows])).mean()
-        return torch.cat([it.reshape(-1) for it in torch.autograd.grad(loss, parameters)])
+        return torch.cat([item.reshape(-1) for item in torch.autograd.grad(loss, parameters)])
 
     found = []
     for _ in range(80):
         rows = [torch.randperm(20, generator=generator)[: config.batch_size] for _ in range(8)]
-        at_anchor = [gradients(it) for it in rows]
+        at_anchor = [gradients(row) for row in rows]
         with torch.no_grad():
-            for it in parameters:
-                it.add_(torch.randn(it.shape, generator=generator, dtype=it.dtype) / config.localization**0.5)
-        here = [gradients(it) for it in rows]
+            for parameter in parameters:
+                parameter.add_(
+                    torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype) / config.localization**0.5
+                )
+        here = [gradients(row) for row in rows]
         if drift is Drift.control_variate:
             here = [one - other for one, other in zip(here, at_anchor, strict=True)]
         direction = gradients(torch.arange(20))
         along = torch.stack(here) @ (direction / direction.norm())
         found.append(float(along.var() * config.lr * config.nbeta**2 / 4))
         with torch.no_grad():
-            for it, start in zip(parameters, anchor, strict=True):
-                it.copy_(start)
+            for item, start in zip(parameters, anchor, strict=True):
+                item.copy_(start)
     return torch.tensor(found)
 
 
@@ -216,7 +218,7 @@ def test_spacing_is_the_least_that_makes_draws_nearly_independent(reach):
     resolved = one(replace(WHOLE, lr=reach / 400, localization=400.0))
     a, found = 1 - reach / 2, resolved.num_steps_bw_draws
     correlations = [abs(a ** (steps - 1) * (1 + a) / 2) for steps in range(1, 9)]
-    assert found == next((n for n, it in enumerate(correlations, start=1) if it <= 0.2), 8)
+    assert found == next((n for n, item in enumerate(correlations, start=1) if item <= 0.2), 8)
     assert one(replace(WHOLE, lr=reach / 4000, localization=400.0, integrator="euler")).num_steps_bw_draws == 1
 
 
@@ -236,7 +238,7 @@ def test_what_was_given_is_kept_and_all_else_becomes_a_number(name, precondition
     resolved, _ = resolve(config, rough(), mlp())
     assert getattr(resolved, name) == GIVEN[name]
     assert resolved.unresolved == ()
-    as_given = {it: getattr(config, it) for it in config.unresolved}
+    as_given = {item: getattr(config, item) for item in config.unresolved}
     assert SGLDConfig(**(vars(resolved) | as_given)) == config
     run_chains(mlp(), squared, observed=regression(), sampling=regression(), config=replace(resolved, num_draws=2))
 
@@ -290,11 +292,11 @@ def test_module_and_random_state_are_left_bit_for_bit(preconditioner):
     module = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 3)).double()
     squared(module, regression()).mean().backward()
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    slopes = [it.grad.clone() for it in module.parameters()]
+    slopes = [weight.grad.clone() for weight in module.parameters()]
     state = torch.get_rng_state()
     resolve(replace(SMALL, preconditioner=preconditioner), rough(), module)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
-    assert all(torch.equal(it.grad, other) for it, other in zip(module.parameters(), slopes, strict=True))
+    assert all(torch.equal(item.grad, other) for item, other in zip(module.parameters(), slopes, strict=True))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(child.training for child in module.modules())
 
@@ -324,11 +326,11 @@ PASTED = [
 
 @pytest.mark.parametrize("config", PASTED)
 def test_the_line_to_paste_reads_as_the_same_settings(config):
-    for it in (config, one(replace(config, nbeta=30.0, parameters=None))):
-        (words,) = yaml.safe_load(it.one_line()).values()
-        assert SGLDConfig(**words) == it
-        assert parsed(it.one_line()) == it
-        assert "\n" not in it.one_line()
+    for item in (config, one(replace(config, nbeta=30.0, parameters=None))):
+        (words,) = yaml.safe_load(item.one_line()).values()
+        assert SGLDConfig(**words) == item
+        assert parsed(item.one_line()) == item
+        assert "\n" not in item.one_line()
 
 
 @pytest.mark.parametrize("preconditioner", [RMSprop(eps=1e-5, frozen=False), AdamMoments(eps=0.3), EKFAC(loss="mse")])

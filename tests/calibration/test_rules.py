@@ -36,12 +36,14 @@ curvatures = st.lists(
 def test_rules_hold_at_every_checkpoint_grown_as_stated(found, nbeta, growth, integrator):
     config = replace(AUTO, nbeta=nbeta, integrator=integrator)
     proposal = propose(config, found, growth=growth)
-    for it in found:
-        assert proposal.lr * (nbeta * growth * it.lam_max + proposal.localization) <= STEP_AIM[integrator] * (1 + 1e-9)
-        assert proposal.localization >= LOCALIZATION_MARGIN * nbeta * growth * max(0, -it.lam_min) * (1 - 1e-9)
-        assert proposal.localization >= FLOOR_SHARE * nbeta * growth * it.lam_max * (1 - 1e-9)
+    for item in found:
+        assert proposal.lr * (nbeta * growth * item.lam_max + proposal.localization) <= STEP_AIM[integrator] * (
+            1 + 1e-9
+        )
+        assert proposal.localization >= LOCALIZATION_MARGIN * nbeta * growth * max(0, -item.lam_min) * (1 - 1e-9)
+        assert proposal.localization >= FLOOR_SHARE * nbeta * growth * item.lam_max * (1 - 1e-9)
     assert proposal.nbeta == nbeta
-    wrong = {it.name for it in check_settings(apply(config, proposal), found)}
+    wrong = {check_setting.name for check_setting in check_settings(apply(config, proposal), found)}
     assert not wrong & {"unstable", "biased", "improper", "thin"}
 
 
@@ -49,7 +51,7 @@ def test_rules_hold_at_every_checkpoint_grown_as_stated(found, nbeta, growth, in
 def test_rules_are_met_without_waste(found, integrator):
     """Two significant digits, and nothing more than that is given away."""
     proposal = propose(replace(AUTO, integrator=integrator), found)
-    high, low = max(it.lam_max for it in found), min(it.lam_min for it in found)
+    high, low = max(item.lam_max for item in found), min(item.lam_min for item in found)
     need = 300 * max(LOCALIZATION_MARGIN * max(0.0, -low), FLOOR_SHARE * high)
     assert proposal.localization <= 1.1 * need * (1 + 1e-9)
     assert proposal.lr * proposal.lam_max_total >= 0.9 * STEP_AIM[integrator] * (1 - 1e-9)

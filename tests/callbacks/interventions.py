@@ -40,7 +40,7 @@ class Witness(pl.Callback):
         self.batches.append((trainer.global_step, batch[2].tolist()))
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        self.weights.append(torch.cat([it.detach().flatten() for it in module.parameters()]).tolist())
+        self.weights.append(torch.cat([weight.detach().flatten() for weight in module.parameters()]).tolist())
 
 
 def loader(batch_size=8, num=NUM, **settings):

@@ -43,7 +43,7 @@ def fit(folder, module, callbacks, *, max_steps=6, ckpt_path=None):
         max_steps=max_steps,
         callbacks=callbacks,
         default_root_dir=folder,
-        enable_checkpointing=any(isinstance(it, pl.callbacks.ModelCheckpoint) for it in callbacks),
+        enable_checkpointing=any(isinstance(callback, pl.callbacks.ModelCheckpoint) for callback in callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
     )

@@ -16,4 +16,4 @@ def test_steps_and_batches_are_those_of_a_plain_loop(per_step, per_epoch):
                 step += 1
                 starts[step] = batch
         assert step % numbers.steps_per_epoch == 0
-    assert {it: numbers.batches(it) for it in starts} == starts
+    assert {start: numbers.batches(start) for start in starts} == starts

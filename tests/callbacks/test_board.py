@@ -62,9 +62,8 @@ def events_of(folder):
 
 
 def cards(events):
-    return [
-        (it.step, it.tensor_proto.string_val[0].decode()) for it in events.Tensors("run/summary/text_summary")
-    ]  # fmt: skip
+    found = events.Tensors("run/summary/text_summary")
+    return [(tensor.step, tensor.tensor_proto.string_val[0].decode()) for tensor in found]
 
 
 def test_ten_groups_have_sixty_tags_and_all_values_can_be_monitored(tmp_path):
@@ -77,7 +76,7 @@ def test_ten_groups_have_sixty_tags_and_all_values_can_be_monitored(tmp_path):
     # Every curve goes from the first probe that can have it to the last one.
     for tag in own:
         if tag.startswith("influence/within/") or tag.startswith("influence/loss/"):
-            assert [it.step for it in events.Scalars(tag)] == [2, 4, 6], tag
+            assert [scalar.step for scalar in events.Scalars(tag)] == [2, 4, 6], tag
     (tensor,) = events.Tensors("custom_scalars__config__")
     layout = layout_pb2.Layout.FromString(tensor.tensor_proto.string_val[0])
     lines = [line for place in layout.category for chart in place.chart for line in chart.multiline.tag]
@@ -95,7 +94,7 @@ def test_a_resumed_run_has_the_same_curves_as_one_that_went_on(tmp_path):
     def curves(folder):
         events = events_of(folder)
         return {
-            tag: {it.step: it.value for it in events.Scalars(tag)}
+            tag: {scalar.step: scalar.value for scalar in events.Scalars(tag)}
             for tag in events.Tags()["scalars"]
             if not tag.endswith(times)
         }
@@ -120,13 +119,13 @@ def test_card_and_pictures_are_renewed_while_the_run_goes_on(tmp_path):
     assert "What can be read off these curves" in found[0][1]
     assert "Training goes on" not in found[-1][1]
     for tag in ("00_overview", "01_curves/influence_within"):
-        assert [it.step for it in events.Images(tag)] == [4, 5, 5], tag
+        assert [image.step for image in events.Images(tag)] == [4, 5, 5], tag
     for tag in (
         "01_curves/influence_within_and_gradients",
         "01_curves/learning_coefficient",
         "influence/classes/within",
     ):
-        assert [it.step for it in events.Images(tag)] == [5], tag
+        assert [image.step for image in events.Images(tag)] == [5], tag
     early, late = (imread(io.BytesIO(events.Images("00_overview")[row].encoded_image_string)) for row in (0, -1))
     assert early.shape != late.shape or np.abs(early - late).max() > 0.5
 
@@ -142,8 +141,8 @@ def hparams_of(folder):
     content = events_of(folder).PluginTagToContent(metadata.PLUGIN_NAME)
     start = metadata.parse_session_start_info_plugin_data(content[metadata.SESSION_START_INFO_TAG])
     experiment = metadata.parse_experiment_plugin_data(content[metadata.EXPERIMENT_TAG])
-    values = {name: it.string_value or it.number_value for name, it in start.hparams.items()}
-    return values, [it.name.tag for it in experiment.metric_infos]
+    values = {name: item.string_value or item.number_value for name, item in start.hparams.items()}
+    return values, [metric_info.name.tag for metric_info in experiment.metric_infos]
 
 
 def test_settings_and_outcomes_are_hyperparameters_of_the_run_itself(tmp_path):

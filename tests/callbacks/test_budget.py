@@ -119,7 +119,7 @@ def test_resumed_run_keeps_account(tmp_path, monkeypatch):
 
 
 def test_budget_changes_no_bit_of_training(tmp_path, monkeypatch):
-    modules = [fit(tmp_path / str(it), monkeypatch, 6, it)[1] for it in (None, 0.5)]
+    modules = [fit(tmp_path / str(item), monkeypatch, 6, item)[1] for item in (None, 0.5)]
     assert torch.equal(modules[0].layer.weight, modules[1].layer.weight)
 
 

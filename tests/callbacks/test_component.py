@@ -81,7 +81,7 @@ def test_training_is_left_bit_for_bit_as_it_was(tmp_path, sgld):
         trainer = fit(tmp_path / name, module, [*callbacks, weights], max_steps=8)
         states = trainer.optimizers[0].state_dict()["state"]
         moments = {f"{number}.{key}": value for number, state in states.items() for key, value in state.items()}
-        flags = torch.tensor([it.training for it in module.modules()])
+        flags = torch.tensor([item.training for item in module.modules()])
         return [*weights.at.values(), moments, {"random": torch.get_rng_state(), "flags": flags}]
 
     alone = everything("alone", [])

@@ -37,7 +37,7 @@ def dense_block(module, component):
     with sdpa_kernel(SDPBackend.MATH):  # the others have no second derivative
         loss = causal_lm_loss(module.model, BATCH)[0].mean()
         slope = chosen(torch.autograd.grad(loss, leaves, create_graph=True))
-        block = [chosen(torch.autograd.grad(it, leaves, retain_graph=True, materialize_grads=True)) for it in slope]
+        block = [chosen(torch.autograd.grad(item, leaves, retain_graph=True, materialize_grads=True)) for item in slope]
     return torch.stack(block).double()
 
 
@@ -63,7 +63,7 @@ def test_calibration_measures_the_block_of_the_component(calibrated):
     assert measured.plain.lam_max == pytest.approx(values[-1].item(), abs=0.05 * norm)
     assert measured.plain.lam_min == pytest.approx(values[0].item(), abs=0.05 * norm)
     # And not that of all weights.
-    whole = Landscape(Target(lambda it, batch: causal_lm_loss(it.model, batch), BATCH)).measure(module, SGLD)
+    whole = Landscape(Target(lambda item, batch: causal_lm_loss(item.model, batch), BATCH)).measure(module, SGLD)
     assert whole.plain.lam_max > 2 * measured.plain.lam_max
 
 
@@ -71,7 +71,7 @@ def test_chains_of_a_calibration_are_those_of_the_component_bit_for_bit(calibrat
     found, module = calibrated
     alone = run_chains(
         module,
-        lambda it, batch: causal_lm_loss(it.model, batch),
+        lambda item, batch: causal_lm_loss(item.model, batch),
         observed=BATCH,
         sampling=BATCH,
         config=found.proposed,
@@ -114,7 +114,7 @@ def test_auto_is_settled_by_the_curvature_of_the_component(tmp_path, sgld):
                     name: resolve(
                         sgld,
                         Landscape(
-                            Target(lambda it, batch: causal_lm_loss(it.model, batch), BATCH, selection=masks),
+                            Target(lambda item, batch: causal_lm_loss(item.model, batch), BATCH, selection=masks),
                             num_samples=FINE_SAMPLES,
                         ),
                         pl_module,
@@ -154,7 +154,7 @@ def test_lanczos_vectors_are_counted_by_the_weights_that_move(tmp_path, caplog):
         )
         with caplog.at_level(logging.INFO):
             fit(tmp_path / name, language_model(), [callback], max_steps=2)
-        return not any("were not checked against the curvature" in it.getMessage() for it in caplog.records)
+        return not any("were not checked against the curvature" in record.getMessage() for record in caplog.records)
 
     assert checked("head", HEAD)
     assert not checked("all", None)

@@ -43,7 +43,7 @@ def test_labels_of_pairs_become_groups_told_of_in_one_line(tmp_path, capsys, cap
     with caplog.at_level("INFO"):
         fit(tmp_path, Pairs(), pairs(), callback)
     assert names_of(callback) == ["label 0", "label 1"]
-    told = [it for it in caplog.messages if "no groups are given" in it]
+    told = [message for message in caplog.messages if "no groups are given" in message]
     assert told == [
         "stagewise: no groups are given, so the groups are the 2 labels of the observed set: label 0, label 1; "
         "groups={} for none"
@@ -57,7 +57,7 @@ def test_given_groups_and_none_at_all_stay_as_they_are(tmp_path, given, caplog):
     with caplog.at_level("INFO"):
         fit(tmp_path, Pairs(), pairs(), callback)
     assert names_of(callback) == (list(given) or ["all"])
-    assert not [it for it in caplog.messages if "no groups are given" in it]
+    assert not [message for message in caplog.messages if "no groups are given" in message]
 
 
 def test_training_is_the_same_bit_for_bit(tmp_path):
@@ -82,7 +82,7 @@ def test_a_run_keeps_the_words_of_its_samples_unless_it_is_not_to(tmp_path, kept
         path.unlink()
     else:
         assert "sample_words" not in run.coords
-    assert b"label 1" not in b"".join(it.read_bytes() for it in path.parent.glob("*.json"))
+    assert b"label 1" not in b"".join(item.read_bytes() for item in path.parent.glob("*.json"))
 
 
 def resumed(folder, callback, ckpt_path=None, max_steps=6):
@@ -111,7 +111,7 @@ def test_a_resumed_run_keeps_its_groups_and_one_of_an_earlier_version_goes_on_wi
     before = InfluenceCallback(EVERY_2, SGLD, groups={})
     resumed(tmp_path / "old", before).save_checkpoint(path)
     content = torch.load(path, weights_only=False)
-    (state,) = [it for it in content["callbacks"].values() if "finds_groups" in it]
+    (state,) = [callback for callback in content["callbacks"].values() if "finds_groups" in callback]
     del state["finds_groups"]
     torch.save(content, path)
     for max_steps in (8, 10):  # nor does a checkpoint of the resumed run

@@ -85,7 +85,7 @@ def test_given_data_of_another_structure_is_told_of_once(tmp_path):
     callback = InfluenceCallback(SCHEDULE, SGLD, observed=(X[:10], Y[:10]), sampling=(X, Y))
     with pytest.warns(UserWarning, match=r"stagewise: batch\[2\] is nothing in the probes") as told:
         fit(tmp_path, module, [callback], Doubling(regression_data(), 8))
-    assert sum("in the probes" in str(it.message) for it in told) == 1
+    assert sum("in the probes" in str(item.message) for item in told) == 1
     assert module.steps == 4
 
 
@@ -95,10 +95,10 @@ def test_given_data_with_a_loss_of_its_own_may_be_anything(tmp_path, recwarn):
 
     callback = InfluenceCallback(SCHEDULE, SGLD, observed={"x": X[:10]}, sampling={"x": X}, loss_fn=loss_fn)
     fit(tmp_path, Either(), [callback])
-    assert not any("in the probes" in str(it.message) for it in recwarn)
+    assert not any("in the probes" in str(item.message) for item in recwarn)
 
 
 def test_equal_structure_says_nothing(tmp_path, recwarn):
     fit(tmp_path, Regression(), [InfluenceCallback(SCHEDULE, SGLD)])
-    assert not any("in the probes" in str(it.message) for it in recwarn)
+    assert not any("in the probes" in str(item.message) for item in recwarn)
     assert torch.is_tensor(X)

@@ -43,8 +43,8 @@ def test_token_groups_are_counted_among_the_losses_that_there_are(tmp_path):
     text = page(tmp_path, TOKENS, Padded("gpt_neox", config=CONFIG)).read_text()
     ids = OBSERVED["input_ids"].tolist()
     targets = [token for row in ids for token in row[1 : CONTEXT - 2]]
-    even, low = sum(it % 2 == 0 for it in targets), sum(it < 4 for it in targets)
-    both = sum(it % 2 == 0 and it < 4 for it in targets)
+    even, low = sum(target % 2 == 0 for target in targets), sum(target < 4 for target in targets)
+    both = sum(target % 2 == 0 and target < 4 for target in targets)
     assert text.startswith("# Tokens of the observed classes\n\n| class | targets | share |")
     for line in (f"| even | {even} |", f"| low | {low} |", f"| *in several* | {both} |", f"| low | {both} | {low} |"):
         assert line in text

@@ -128,7 +128,7 @@ def tensorboard(folder):
 def csv_rows(folder):
     with open(folder / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
-    return [{name: value for name, value in row.items() if not any(it in name for it in TIMES)} for row in rows]
+    return [{name: value for name, value in row.items() if not any(time in name for time in TIMES)} for row in rows]
 
 
 def relative_files(folder):

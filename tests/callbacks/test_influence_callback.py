@@ -122,7 +122,7 @@ def test_diverging_chain_is_reported_dropped_and_counted_and_training_goes_on(tm
     assert "8 of 8 chains of the probe at step 4 were dropped: " in lines[1]
     assert "the probe is left out and training goes on; lower sgld.lr or raise sgld.localization" in lines[1]
     assert lines[2].endswith("later ones are only counted (sampler/chains_dropped, summary.json)")
-    assert any("24 chains were dropped over the run; 3 probes, steps 2 to 6, kept none" in it for it in messages)
+    assert any("24 chains were dropped over the run; 3 probes, steps 2 to 6, kept none" in item for item in messages)
     summary = json.loads((tmp_path / "lightning_logs" / "version_0" / "summary.json").read_text())
     assert summary["chains_dropped"] == 24  # eight chains at three probes
     assert summary["failed_steps"] == [2, 4, 6]

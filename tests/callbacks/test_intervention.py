@@ -53,7 +53,7 @@ def test_sampling_changes_the_batches_of_the_window_and_no_others(tmp_path):
     differ = [step for (step, new), (_, old) in zip(found.batches, plain.batches, strict=True) if new != old]
     assert set(range(3, 9)) >= set(differ)
     assert len(differ) >= 5
-    share = [sum(bool(EVEN[it]) for it in batch) for step, batch in found.batches if 3 <= step < 9]
+    share = [sum(bool(EVEN[item]) for item in batch) for step, batch in found.batches if 3 <= step < 9]
     assert sum(share) / 48 > 0.4  # 4 / 7 of the draws are asked for, a quarter without
     assert report(trainer)["drawn"]["changes"] == [
         {"batch": 3, "weights": {"even": 4.0}},
@@ -73,7 +73,7 @@ def test_loss_weights_are_those_of_a_plain_loop(tmp_path):
         with torch.no_grad():
             for parameter, gradient in zip(layer.parameters(), gradients, strict=True):
                 parameter -= 0.05 * gradient
-        now = torch.cat([it.detach().flatten() for it in layer.parameters()])
+        now = torch.cat([weight.detach().flatten() for weight in layer.parameters()])
         torch.testing.assert_close(now, torch.tensor(expected))
 
 
@@ -92,7 +92,7 @@ def test_a_live_window_acts_from_its_step_on_or_later_by_the_stated_lag(tmp_path
     callback = intervention(windows=None, policy=ConstantFactor({"even": 0.0}))
     with caplog.at_level(logging.INFO):
         trainer, found = train(tmp_path, [callback, Driver(callback, 4, 9)], loader(num_workers=num_workers))
-    without = [step for step, batch in found.batches if not any(bool(EVEN[it]) for it in batch)]
+    without = [step for step, batch in found.batches if not any(bool(EVEN[item]) for item in batch)]
     assert without == list(range(4 + lag, 9 + lag))
     assert [(change.step, change.reason) for change in callback.plan.changes] == [
         (4, "the signal rose"),
@@ -101,23 +101,23 @@ def test_a_live_window_acts_from_its_step_on_or_later_by_the_stated_lag(tmp_path
     assert ("2 batches later" in caplog.text) == bool(lag)
     assert "stagewise: step 4: the signal rose; sampling weights even 0" in caplog.text
     assert report(trainer)["prefetch_lag"] == lag
-    assert [it["batch"] for it in report(trainer)["drawn"]["changes"]] == [4 + lag, 9 + lag]
+    assert [item["batch"] for item in report(trainer)["drawn"]["changes"]] == [4 + lag, 9 + lag]
 
 
 def test_changes_are_in_tensorboard_and_in_the_file(tmp_path):
     trainer, _ = train(tmp_path, [intervention(windows=((3, 5), Span(8, 9)))])
     events = EventAccumulator(trainer.log_dir)
     events.Reload()
-    active = [(it.step, it.value) for it in events.Scalars("intervention/active")]
+    active = [(scalar.step, scalar.value) for scalar in events.Scalars("intervention/active")]
     assert active == [(0, 0), (2, 0), (3, 1), (4, 1), (5, 0), (7, 0), (8, 1), (9, 0), (14, 0)]
-    weights = [(it.step, it.value) for it in events.Scalars("intervention/weight/even")]
+    weights = [(scalar.step, scalar.value) for scalar in events.Scalars("intervention/weight/even")]
     assert weights == [(step, 1.0 + 3.0 * value) for step, value in active]
     (text,) = events.Tensors("intervention/changes/text_summary")
     table = text.tensor_proto.string_val[0].decode()
     assert "| 3 | open | 4 | window 0 [3, 5) opens |" in table
     assert "3 steps reweighted" in table
     found = report(trainer)
-    assert [it["step"] for it in found["changes"]] == [3, 5, 8, 9]
+    assert [change["step"] for change in found["changes"]] == [3, 5, 8, 9]
     # 3 steps of a group with share 1/4 at weight 4: rho = 4 / (1 + 3/4).
     assert found["budget"]["groups"]["even"] == pytest.approx(3 * (4 / 1.75 - 1))
     assert found["drawn"]["budget"] == found["budget"]
@@ -134,7 +134,7 @@ def test_the_file_is_written_after_an_exception_too_and_holds_what_was_done(tmp_
     (file,) = tmp_path.rglob("intervention.json")
     found = json.loads(file.read_text())
     assert found["steps"] == 5
-    assert [it["step"] for it in found["changes"]] == [3]
+    assert [change["step"] for change in found["changes"]] == [3]
     assert found["budget"]["steps"] == 2
 
 
@@ -212,4 +212,7 @@ def test_a_policy_by_influence_weighs_by_the_table_that_is_given(tmp_path):
 
     lived = intervention(windows=None, policy=policy)
     train(tmp_path, [lived, Probes()])
-    assert [(it.step, it.weights["even"], it.inside) for it in lived.plan.changes] == [(4, 3.0, True), (6, 0.25, True)]
+    assert [(change.step, change.weights["even"], change.inside) for change in lived.plan.changes] == [
+        (4, 3.0, True),
+        (6, 0.25, True),
+    ]

@@ -23,7 +23,7 @@ class Told(torch.optim.SGD):
 
     def step(self, closure=None):
         loss = closure() if closure else None
-        moved = [group["lr"] * sum(it.numel() for it in group["params"]) for group in self.param_groups]
+        moved = [group["lr"] * sum(param.numel() for param in group["params"]) for group in self.param_groups]
         self.rates.append(sum(moved) / self.all_weights)
         super().step()
         return loss
@@ -188,8 +188,8 @@ def test_an_optimizer_without_a_rate_trains_on_and_has_no_tracin(tmp_path):
             with torch.enable_grad():
                 closure()
             for group in self.param_groups:
-                for it in group["params"]:
-                    it -= 0.01 * it.grad
+                for param in group["params"]:
+                    param -= 0.01 * param.grad
 
     class Rateless(Regression):
         def configure_optimizers(self):

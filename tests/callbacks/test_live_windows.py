@@ -28,8 +28,8 @@ NONE = ConstantFactor({"even": 0.0})
 
 
 def probes(steps=(0, 1, 2, 3, 4, 6, 8, 13), **settings):
-    observed = tuple(it[:16] for it in Numbered().tensors)
-    sampling = tuple(it[:64] for it in Numbered().tensors)
+    observed = tuple(tensor[:16] for tensor in Numbered().tensors)
+    sampling = tuple(tensor[:64] for tensor in Numbered().tensors)
     schedule = ProbeSchedule(at_steps=list(steps))
     groups = {"even": EVEN[:16], "odd": ~EVEN[:16]}
     return InfluenceCallback(schedule, SGLD, observed=observed, sampling=sampling, groups=groups, **settings)
@@ -41,7 +41,7 @@ def live(mechanism="sampling", policy=NONE, **settings):
 
 
 def steps_of(callback):
-    return [(it.step, it.inside) for it in callback.plan.changes]
+    return [(change.step, change.inside) for change in callback.plan.changes]
 
 
 @pytest.mark.parametrize("first", ["influence", "intervention"])
@@ -51,12 +51,12 @@ def test_a_window_opens_at_its_probe_and_closes_after_max_length_between_probes(
     _, found = train(tmp_path, callbacks)
     # The loss falls from the start: the fourth probe (step 3) departs from a plateau of three.
     assert steps_of(callback) == [(3, True), (8, False)]
-    without = [step for step, batch in found.batches if not any(bool(EVEN[it]) for it in batch)]
+    without = [step for step, batch in found.batches if not any(bool(EVEN[item]) for item in batch)]
     assert set(range(3, 8)) <= set(without)
     assert [step for step in without if not 3 <= step < 8] == [
         step
         for step, batch in train(tmp_path / "plain", [])[1].batches
-        if not any(bool(EVEN[it]) for it in batch) and not 3 <= step < 8
+        if not any(bool(EVEN[item]) for item in batch) and not 3 <= step < 8
     ]
 
 
@@ -64,8 +64,8 @@ def test_max_length_needs_no_probe_at_its_end(tmp_path):
     callback = live(detector=DetectorConfig(min_plateau=3, num_probes=1, min_z=0.05, max_length=4))
     _, found = train(tmp_path, [callback, probes((0, 1, 2, 3, 14))])
     assert steps_of(callback) == [(3, True), (7, False)]
-    assert all(not EVEN[it] for step, batch in found.batches if 3 <= step < 7 for it in batch)
-    assert any(EVEN[it] for step, batch in found.batches if step == 7 for it in batch)
+    assert all(not EVEN[item] for step, batch in found.batches if 3 <= step < 7 for item in batch)
+    assert any(EVEN[item] for step, batch in found.batches if step == 7 for item in batch)
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +100,11 @@ def test_a_run_stopped_anywhere_and_resumed_equals_the_uninterrupted_one(uninter
     rest_trainer, after = train(tmp_path / "rest", parts(mechanism), ckpt_path=checkpoint)
     assert before.batches + after.batches == whole.batches
     assert before.weights + after.weights == whole.weights
-    reports = [json.loads(Path(it.log_dir, "intervention.json").read_text()) for it in (whole_trainer, rest_trainer)]
+    reports = [
+        json.loads(Path(item.log_dir, "intervention.json").read_text()) for item in (whole_trainer, rest_trainer)
+    ]
     assert reports[0] == reports[1]
-    assert [it["step"] for it in reports[0]["changes"]] == [3, 8]
+    assert [report["step"] for report in reports[0]["changes"]] == [3, 8]
 
 
 def test_the_policy_reads_the_influence_of_the_probe_and_is_asked_again_at_each_inside(tmp_path):
@@ -115,7 +117,12 @@ def test_the_policy_reads_the_influence_of_the_probe_and_is_asked_again_at_each_
     callback, watch = live(policy=policy), probes()
     train(tmp_path, [callback, watch])
     assert [step for step, _ in heard] == [3, 4, 6]
-    assert [(it.step, it.weights["even"]) for it in callback.plan.changes] == [(3, 4.0), (4, 5.0), (6, 7.0), (8, 1.0)]
+    assert [(change.step, change.weights["even"]) for change in callback.plan.changes] == [
+        (3, 4.0),
+        (4, 5.0),
+        (6, 7.0),
+        (8, 1.0),
+    ]
     run = open_run(watch.folder)
     for step, table in heard:
         stored = run["group_bif"].sel(step=step, part="total").values
@@ -170,7 +177,7 @@ def test_a_live_window_that_runs_out_of_samples_goes_on_with_what_is_left(tmp_pa
     callback = live(policy=ConstantFactor({"even": 1000.0}), detector=long)
     with pytest.warns(UserWarning, match="too few samples for the weights of a live window"):
         _, found = train(tmp_path, [callback, probes()], loader(), max_steps=40)
-    seen = [it for _, batch in found.batches for it in batch]
+    seen = [item for _, batch in found.batches for item in batch]
     assert sorted(seen) == list(range(320))  # each once, in an epoch of 40 batches
-    inside = [bool(EVEN[it]) for step, batch in found.batches if 4 <= step < 10 for it in batch]
+    inside = [bool(EVEN[item]) for step, batch in found.batches if 4 <= step < 10 for item in batch]
     assert sum(inside) / len(inside) > 0.9

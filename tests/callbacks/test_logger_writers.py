@@ -70,7 +70,7 @@ def run(folder, logger, **probe):
     torch.manual_seed(0)
     module = Regression()
     fit(folder, module, regression_data(), callback, logger=logger)
-    return callback, (*(it.detach().clone() for it in module.parameters()), torch.rand(3))
+    return callback, (*(weight.detach().clone() for weight in module.parameters()), torch.rand(3))
 
 
 def test_folders_and_tensorboard_have_the_same_images_text_and_windows(tmp_path):

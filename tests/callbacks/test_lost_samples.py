@@ -51,7 +51,7 @@ def told(body):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = body()
-    return result, [str(it.message) for it in caught if str(it.message).startswith("stagewise: ")]
+    return result, [str(item.message) for item in caught if str(item.message).startswith("stagewise: ")]
 
 
 def seeded():
@@ -88,7 +88,7 @@ def test_a_bad_sample_costs_that_sample_and_nothing_of_training(tmp_path):
     assert_same(run, want, want.data_vars)
     assert summary_of(trainer)["lost_samples"] == [{"sample": 3, "step": 0}]
     assert summary_of(other)["lost_samples"] == []
-    assert sum("in 1 sample of the observed set: 3; left out from here on" in it for it in words) == 1
+    assert sum("in 1 sample of the observed set: 3; left out from here on" in word for word in words) == 1
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_a_sample_that_turns_bad_in_mid_run_costs_that_sample_from_that_probe_on
     assert np.isfinite(run["signal"]).values.tolist() == [False, True, True, True, True]
     assert summary["lost_samples"] == [{"sample": 3, "step": 4}]
     assert (summary["failed_steps"], summary["chains_dropped"], summary["probes_failed"]) == ([], 0, {})
-    (line,) = [it for it in words if "not finite" in it]
+    (line,) = [word for word in words if "not finite" in word]
     assert "(NaN) at step 4 in 1 sample of the observed set: 3;" in line
     assert "sgld" not in line
 
@@ -146,10 +146,10 @@ def test_where_all_losses_turn_bad_the_probe_is_lost_and_the_model_is_to_be_look
     assert (summary_of(trainer)["failed_steps"], summary_of(trainer)["lost_samples"]) == ([4, 6], [])
     assert summary_of(trainer)["not_finite_steps"] == [4, 6]
     assert "look at the model" in summary_of(trainer)["verdict"]["best"]["words"]
-    lost = [it for it in words if "the probe at step" in it and "flagged" not in it]
+    lost = [word for word in words if "the probe at step" in word and "flagged" not in word]
     assert len(lost) == 2
     assert f"{NOT_FINITE_HERE} (inf) in 12 of 12 observed samples, so no chain was run; look at the model" in lost[0]
-    assert not any("sgld.lr" in it for it in lost)
+    assert not any("sgld.lr" in item for item in lost)
 
 
 def test_a_chain_that_diverges_from_finite_losses_is_told_by_its_settings():
@@ -180,7 +180,7 @@ def test_a_run_that_has_too_little_left_trains_on(tmp_path):
     )
     assert trainer.global_step == 6
     assert summary_of(trainer)["probe_steps"] == [2]
-    assert any("nothing is left to observe of groups 'three', 'four'" in it for it in words)
+    assert any("nothing is left to observe of groups 'three', 'four'" in word for word in words)
 
 
 class SecondRank(Ranks):

@@ -17,7 +17,7 @@ def run(folder, *, logger=True, **probe):
     torch.manual_seed(0)
     module = Regression()
     fit(folder, module, regression_data(), callback, logger=logger)
-    return callback, torch.cat([it.flatten() for it in module.parameters()]), torch.rand(3)
+    return callback, torch.cat([weight.flatten() for weight in module.parameters()]), torch.rand(3)
 
 
 def test_it_is_drawn_where_pictures_are_wanted_and_training_does_not_see_it(tmp_path):

@@ -140,7 +140,7 @@ def test_a_job_killed_before_its_first_checkpoint_starts_again_in_its_folder(tmp
         fit(tmp_path, Regression(), regression_data(), again, max_steps=8)
     whole = InfluenceCallback(EVERY_2, SGLD, output_dir=str(tmp_path / "whole"))
     fit(tmp_path, Regression(), regression_data(), whole, max_steps=8)
-    mine, other = (open_run(tmp_path / it)["group_bif"] for it in ("mine", "whole"))
+    mine, other = (open_run(tmp_path / item)["group_bif"] for item in ("mine", "whole"))
     assert mine["step"].values.tolist() == [2, 4, 6, 8]
     np.testing.assert_array_equal(mine, other)
     assert not (tmp_path / "mine" / "influence.zarr.set_aside").exists()
@@ -174,7 +174,7 @@ def test_resuming_from_an_older_checkpoint_sets_later_probes_aside_until_replace
     with pytest.warns(UserWarning, match="resumes from step 4: 2 probes at steps 6 to 8 are set aside"):
         resumable(tmp_path, ckpt_path=tmp_path / "ckpt" / "step=4.ckpt", max_steps=6)
     assert open_run(tmp_path / "mine")["step"].values.tolist() == [2, 4, 6]
-    assert [it.name for it in (tmp_path / "mine" / "influence.zarr.set_aside").iterdir()] == ["step8.zip"]
+    assert [item.name for item in (tmp_path / "mine" / "influence.zarr.set_aside").iterdir()] == ["step8.zip"]
     # Behind it after all: from the later checkpoint.
     resumable(tmp_path, ckpt_path=tmp_path / "ckpt" / "step=8.ckpt", max_steps=10)
     run = open_run(tmp_path / "mine")["group_bif"]

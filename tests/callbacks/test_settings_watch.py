@@ -86,13 +86,13 @@ def train(folder, module, sgld, schedule=FIRST, *, max_steps=2, probe=CHECKED, c
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         trainer.fit(module, DataLoader(data(), 16, shuffle=False), ckpt_path=ckpt_path, weights_only=True)
-    told = [str(it.message) for it in caught if str(it.message).startswith("stagewise: ")]
+    told = [str(item.message) for item in caught if str(item.message).startswith("stagewise: ")]
     return told, trainer
 
 
 def about_settings(told):
     """Without what is said of the chains themselves."""
-    return [it for it in told if not any(words in it for words in ("dropped", "lost all", "flagged"))]
+    return [item for item in told if not any(words in item for words in ("dropped", "lost all", "flagged"))]
 
 
 def test_sound_settings_are_passed_over_in_silence(tmp_path):
@@ -182,7 +182,7 @@ class Attends(DeepLinear):
 def test_loss_that_cannot_be_checked_is_a_remark_and_the_run_goes_on(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         told, trainer = train(tmp_path, Attends(), SOUND, ProbeSchedule(every_n_steps=1), max_steps=3)
-    remarks = [it.getMessage() for it in caplog.records if "were not checked" in it.getMessage()]
+    remarks = [record.getMessage() for record in caplog.records if "were not checked" in record.getMessage()]
     assert len(remarks) == 1
     assert "without second derivatives" in remarks[0]
     assert about_settings(told) == []
@@ -202,7 +202,7 @@ def test_auto_is_settled_at_the_first_probe_and_fixed(tmp_path, caplog):
     assert localization == pytest.approx(300, rel=0.1)
     assert open_run(trainer.log_dir).attrs["lr"] == lr
     assert summary["sgld"]["lr"] == lr
-    (line,) = [it.getMessage() for it in caplog.records if "(to paste)" in it.getMessage()]
+    (line,) = [record.getMessage() for record in caplog.records if "(to paste)" in record.getMessage()]
     (pasted,) = yaml.safe_load(re.search(r"sgld: \{.*\}", line).group()).values()
     assert (pasted["lr"], pasted["localization"], pasted["nbeta"]) == (lr, localization, 100)
     assert "auto" not in pasted.values()
@@ -235,7 +235,7 @@ def test_auto_that_cannot_be_settled_is_refused(tmp_path):
         train(tmp_path, Attends(), AUTO, on_error="raise")
     # After the first step a run is not ended for it.
     told, _ = train(tmp_path / "on", Attends(), AUTO)
-    assert any("a probe failed at step 1: InputError: got lr='auto'" in str(it) for it in told)
+    assert any("a probe failed at step 1: InputError: got lr='auto'" in str(item) for item in told)
 
 
 def large():
@@ -250,7 +250,7 @@ def test_weights_that_leave_no_memory_are_a_remark_for_a_check_and_a_refusal_for
     few = {"observed": data(4)[:2]}
     with caplog.at_level(logging.INFO):
         train(tmp_path, large(), replace(SOUND, num_draws=2, num_chains=1), probe=small, **few)
-    assert any("memory_limit_gib" in it.getMessage() for it in caplog.records)
+    assert any("memory_limit_gib" in record.getMessage() for record in caplog.records)
     auto = replace(AUTO, num_draws=2, num_chains=1)
     with pytest.raises(InputError, match="memory_limit_gib"):
         train(tmp_path / "auto", large(), auto, probe=small, on_error="raise", **few)
@@ -357,7 +357,7 @@ def test_settled_numbers_survive_a_resume(tmp_path):
     resumed = open_run(second.log_dir)
     assert resumed["step"].values.tolist() == [2, 4, 6, 8]
     assert (resumed.attrs["lr"], resumed.attrs["localization"]) == (numbers["lr"], numbers["localization"])
-    whole = [json.loads(it["summary"])["sgld"] for it in (numbers, resumed.attrs)]
+    whole = [json.loads(item["summary"])["sgld"] for item in (numbers, resumed.attrs)]
     assert whole[0] == whole[1]
     assert "auto" not in [whole[1][name] for name in ("lr", "localization", "drift", "num_burnin_steps")]
     # The same numbers, written out, are the same settings; others are not.

@@ -37,7 +37,7 @@ def train(folder, groups):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fit(folder, Regression(), regression_data(), callback, logger=loggers, log_every_n_steps=1)
-    return loggers[0].log_dir, loggers[1].log_dir, [str(it.message) for it in caught]
+    return loggers[0].log_dir, loggers[1].log_dir, [str(item.message) for item in caught]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,8 @@ def test_no_flag_and_no_warning_comes_of_it(finished, tmp_path):
     run, other = open_run(finished[0]), open_run(together)
     # R-hat and effective draws of group means are of other groups here; nothing else may differ.
     kinds, others = (
-        [set(names.split(", ")) - {"rhat", "ess"} for names in it["flag_names"].values.tolist()] for it in (run, other)
+        [set(names.split(", ")) - {"rhat", "ess"} for names in item["flag_names"].values.tolist()]
+        for item in (run, other)
     )
     assert kinds == others
     assert not any("not_finite" in names for names in kinds)

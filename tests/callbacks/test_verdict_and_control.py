@@ -64,7 +64,7 @@ def test_every_second_probe_has_a_control_in_the_store_and_under_its_tag(runs):
     assert np.isfinite(run["control_group_bif"]).values.ravel().tolist() == [True, False, True, False, True]
     events = EventAccumulator(whole.log_dir)
     events.Reload()
-    logged = {it.step: it.value for it in events.Scalars("control/all~all")}
+    logged = {scalar.step: scalar.value for scalar in events.Scalars("control/all~all")}
     assert sorted(logged) == [2, 6, 10]
     assert logged[6] == pytest.approx(float(run["control_group_bif"].sel(step=6).squeeze()), rel=1e-6)
 
@@ -97,15 +97,15 @@ def test_the_verdict_is_the_same_in_summary_terminal_tensorboard_and_report(runs
     }
     want = judge(run, windows=len(summary["transitions"]), thresholds=PROBE.thresholds)
     assert verdict == json.loads(json.dumps(want.record()))
-    assert summary["flags"] == {name: it["probes"] for name, it in verdict["flags"].items()}
+    assert summary["flags"] == {name: item["probes"] for name, item in verdict["flags"].items()}
     assert verdict["text"] in heard
     events = EventAccumulator(whole.log_dir)
     events.Reload()
     *earlier, page = events.Tensors("run/summary/text_summary")
-    assert all(it.tensor_proto.string_val[0].decode().startswith("**Training goes on**") for it in earlier)
+    assert all(item.tensor_proto.string_val[0].decode().startswith("**Training goes on**") for item in earlier)
     assert page.tensor_proto.string_val[0].decode().startswith(verdict["text"])
     report, _ = write_run_report(tmp_path, run, tmp_path / "out")
     assert verdict["text"] in report.read_text()
     # Five draws for each of three chains are few: the remedies are told wherever the verdict is.
     assert verdict["flags"]
-    assert all(it["remedy"] in verdict["text"] for it in verdict["flags"].values())
+    assert all(flag["remedy"] in verdict["text"] for flag in verdict["flags"].values())

@@ -27,8 +27,8 @@ def properties():
     for name, module in list(sys.modules.items()):
         if name.startswith("stagewise"):
             for kind in [value for value in vars(module).values() if isinstance(value, type)]:
-                held = (getattr(it, "fget", None) or getattr(it, "func", None) for it in vars(kind).values())
-                found |= {it.__code__ for it in held if hasattr(it, "__code__")}
+                held = (getattr(var, "fget", None) or getattr(var, "func", None) for var in vars(kind).values())
+                found |= {item.__code__ for item in held if hasattr(item, "__code__")}
     return found
 
 

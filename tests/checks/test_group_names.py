@@ -141,7 +141,7 @@ def rendered(text: str) -> str:
 @given(st.text(max_size=30) | st.text("ab|<>&*_`[]()!#~$\\ \n\x1b/:h", max_size=30))
 def test_any_text_in_a_table_shows_itself(text):
     # The renderer keeps two control characters for itself; here they are spaces anyway.
-    expected = " ".join("".join(it if it.isprintable() else " " for it in text).split())
+    expected = " ".join("".join(item if item.isprintable() else " " for item in text).split())
     # A backslash before what Markdown cannot escape shows, in this dialect: GitHub's takes it away.
     assert rendered(markdown_text(text)).replace("\\", "") == expected.replace("\\", "")
     assert "<" not in markdown_text(text)

@@ -36,14 +36,14 @@ def calibrated(tmp_path_factory):
 def test_settings_are_proposed_that_hold_at_the_steps_looked_at(calibrated):
     folder, found, said = calibrated
     given = yaml.safe_load((folder / "config.yaml").read_text())["influence"]["sgld"]
-    assert [it["plain"]["step"] for it in found["curvatures"]] == [2, 4]
+    assert [curvature["plain"]["step"] for curvature in found["curvatures"]] == [2, 4]
     lr, nbeta, localization = (found["proposed"][name] for name in ("lr", "nbeta", "localization"))
     assert nbeta == 300
-    for it in found["curvatures"]:
-        assert lr * (nbeta * it["plain"]["lam_max"] + localization) <= 2.5
-        assert localization > nbeta * abs(min(0, it["plain"]["lam_min"]))
-    assert [len(it["mean_loss"]) for it in found["traces"]] == [2, 2]
-    assert all(len(chain) == 8 for it in found["traces"] for chain in it["mean_loss"])
+    for curvature in found["curvatures"]:
+        assert lr * (nbeta * curvature["plain"]["lam_max"] + localization) <= 2.5
+        assert localization > nbeta * abs(min(0, curvature["plain"]["lam_min"]))
+    assert [len(trace["mean_loss"]) for trace in found["traces"]] == [2, 2]
+    assert all(len(chain) == 8 for trace in found["traces"] for chain in trace["mean_loss"])
     told = f"Given: lr {given['lr']:g}, nbeta 300, localization {given['localization']:g}"
     for words in ("Curvature of the mean loss", told, "Proposed: localization", "step 4: "):
         assert words in said
@@ -91,7 +91,7 @@ def test_files_can_be_sent_elsewhere_and_settings_be_auto(config, tmp_path, caps
     found = json.loads((folder / "calibration.json").read_text())
     assert found["given"]["lr"] == "auto"
     assert found["findings"] == []
-    assert [it["step"] for it in found["traces"]] == [4]
+    assert [trace["step"] for trace in found["traces"]] == [4]
     assert "left to calibration" in capsys.readouterr().out
 
 
@@ -102,8 +102,8 @@ def test_large_rise_raises_the_localization_once(config, tmp_path, capsys):  # n
     assert found["raised"] in capsys.readouterr().out
     lr, nbeta, localization = (found["proposed"][name] for name in ("lr", "nbeta", "localization"))
     assert str(f"to {localization:g}") in found["raised"]
-    for it in found["curvatures"]:
-        assert lr * (nbeta * it["plain"]["lam_max"] + localization) <= 2.5
+    for curvature in found["curvatures"]:
+        assert lr * (nbeta * curvature["plain"]["lam_max"] + localization) <= 2.5
 
 
 def test_preconditioned_chain_is_calibrated_by_its_own_curvature(config, tmp_path):  # noqa: F811
@@ -112,10 +112,10 @@ def test_preconditioned_chain_is_calibrated_by_its_own_curvature(config, tmp_pat
     config.write_text(yaml.safe_dump(settings))
     assert main(["calibrate", "-c", str(config), *SMALL]) == 0
     found = json.loads((folder_of(tmp_path) / "calibration.json").read_text())
-    for it in found["curvatures"]:
-        assert found["proposed"]["lr"] * it["preconditioned"]["lam_max"] <= 2.5
+    for curvature in found["curvatures"]:
+        assert found["proposed"]["lr"] * curvature["preconditioned"]["lam_max"] <= 2.5
         # P is at least 1 and at most 1 / eps.
-        assert it["preconditioned"]["lam_max"] > it["plain"]["lam_max"]
+        assert curvature["preconditioned"]["lam_max"] > curvature["plain"]["lam_max"]
 
 
 @pytest.mark.parametrize(

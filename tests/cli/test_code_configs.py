@@ -39,7 +39,7 @@ def read(name):
 
 def resolved(files, capsys, *more):
     """Settings as ``fit`` reads them from one file over another."""
-    flags = [it for name in files for it in ("-c", str(CONFIGS / f"{name}.yaml"))]
+    flags = [item for name in files for item in ("-c", str(CONFIGS / f"{name}.yaml"))]
     with pytest.raises(SystemExit) as left:
         main(["fit", *flags, *more, "--print_config"])
     assert not left.value.code
@@ -50,7 +50,7 @@ def test_the_models_have_as_many_weights_as_the_page_says(capsys):
     weights = []
     for files in (NAMES[:1], NAMES):
         model = CausalLM(**resolved(files, capsys)["model"]["init_args"])
-        weights.append(sum(it.numel() for it in model.parameters()))
+        weights.append(sum(weight.numel() for weight in model.parameters()))
     assert weights == [532_320, 1_841_920]
 
 

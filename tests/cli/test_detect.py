@@ -30,13 +30,13 @@ def test_windows_of_a_run_are_printed_and_written_beside_it(tmp_path, capsys):
     folder = write_run(tmp_path / "run", seed=1)
     assert main(["detect", str(folder / "influence.zarr")]) == 0
     content = json.loads((folder / "windows.json").read_text())
-    assert [(it["detector"], it["signal"]) for it in content["windows"]] == [
+    assert [(window["detector"], window["signal"]) for window in content["windows"]] == [
         ("offline", "between"),
         ("offline", "losses_alone"),
     ]
     between = content["windows"][0]
     assert abs(math.log(between["peak"] / MIDDLE)) < 0.2
-    assert [it["sample"] for it in between["critical_samples"]][:3] == [0, 1, 2]
+    assert [critical_sample["sample"] for critical_sample in between["critical_samples"]][:3] == [0, 1, 2]
     assert between["two_phase"]["pi"][0] == 0
     assert content["detector"] is None
     printed = capsys.readouterr().out
@@ -54,19 +54,19 @@ def test_online_windows_are_those_of_a_detector_fed_probe_by_probe(run_folder, t
         detector.update(step, value, error)
     assert len(detector.windows) > 0
     assert [
-        (it["start"], it["peak"], it["end"], it["significance"])
-        for it in content["windows"]
-        if it["detector"] == "online"
-    ] == [(it.start, it.peak, it.end, pytest.approx(it.z)) for it in detector.windows]
-    assert {it["signal"] for it in content["windows"]} == {"between"}
+        (window["start"], window["peak"], window["end"], window["significance"])
+        for window in content["windows"]
+        if window["detector"] == "online"
+    ] == [(window.start, window.peak, window.end, pytest.approx(window.z)) for window in detector.windows]
+    assert {window["signal"] for window in content["windows"]} == {"between"}
     assert (content["detector"]["min_z"], content["detector"]["close_fraction"]) == (5.0, 0.8)
 
 
 def test_online_looks_at_all_signals_and_the_baseline(run_folder, tmp_path):
     content = detect(run_folder, tmp_path, "--online", "--num_critical=1")
-    online = {it["signal"] for it in content["windows"] if it["detector"] == "online"}
+    online = {window["signal"] for window in content["windows"] if window["detector"] == "online"}
     assert {"between", "losses_alone", "within/early~early"} <= online <= set(content["signals"])
-    assert {len(it["critical_samples"]) for it in content["windows"]} == {1}
+    assert {len(window["critical_samples"]) for window in content["windows"]} == {1}
 
 
 def test_chosen_pairs_are_signals(run_folder, tmp_path):
@@ -74,7 +74,7 @@ def test_chosen_pairs_are_signals(run_folder, tmp_path):
     content = detect(run_folder, tmp_path, *options)
     assert "total/early~late" in content["signals"]
     assert "total/late~late" not in content["signals"]
-    (trough,) = [it for it in content["windows"] if it["signal"] == "within/early~early"]
+    (trough,) = [window for window in content["windows"] if window["signal"] == "within/early~early"]
     assert trough["height"] < 0
 
 
@@ -88,7 +88,7 @@ def test_prominence_is_that_of_the_run_unless_given(run_folder, tmp_path):
         content = detect(folder, tmp_path, "--signal=between", *given)
         assert content["min_prominence"] == used
         expected = find_windows(steps, values, errors, min_prominence=used)
-        assert [it["peak"] for it in content["windows"]] == [it.peak for it in expected]
+        assert [window["peak"] for window in content["windows"]] == [item.peak for item in expected]
 
 
 def test_interventions_can_be_placed_by_the_file(run_folder, tmp_path):
@@ -154,14 +154,14 @@ def test_path_without_a_run_is_refused_with_status_2(run_folder, tmp_path, capsy
 
 def test_learning_coefficients_are_told_by_their_stage_boundaries(run_folder, tmp_path, capsys):
     content = detect(run_folder, tmp_path, "--signal", "[llc,llc/late]", "--chance", "0.01", "--online")
-    assert {it["detector"] for it in content["windows"]} <= {"online"}
+    assert {window["detector"] for window in content["windows"]} <= {"online"}
     assert content["chance"] == 0.01
-    assert [(it["signal"], it["kind"]) for it in content["stage_boundaries"]] == [
+    assert [(stage_boundary["signal"], stage_boundary["kind"]) for stage_boundary in content["stage_boundaries"]] == [
         ("llc", "maximum"),
         ("llc/late", "maximum"),
     ]
-    for it in content["stage_boundaries"]:
-        assert it["earliest"] < MIDDLE < it["latest"]
+    for stage_boundary in content["stage_boundaries"]:
+        assert stage_boundary["earliest"] < MIDDLE < stage_boundary["latest"]
     printed = capsys.readouterr().out
     assert "Stage boundaries, where d llc / d log t changes sign beyond its errors:" in printed
     (line,) = [line for line in printed.splitlines() if line.startswith("llc/late")]

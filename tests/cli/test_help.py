@@ -20,7 +20,9 @@ def parsers():
 
 def settings_of(parser):
     """Names that can be set, without those that stand for a whole section."""
-    names = [it.dest for it in parser._actions if not it.dest.endswith("help") and it.dest != "print_shtab"]
+    names = [
+        action.dest for action in parser._actions if not action.dest.endswith("help") and action.dest != "print_shtab"
+    ]
     return [name for name in names if not any(other.startswith(f"{name}.") for other in names)]
 
 

@@ -133,7 +133,7 @@ def test_an_intervention_takes_only_a_callback_in_the_configuration(config, tmp_
     found = json.loads((run_of(tmp_path) / "intervention.json").read_text())
     assert found["groups"] == ["induction", "background"]
     if kind == "fixed":
-        assert [(it["step"], it["weights"]["induction"]) for it in found["changes"]] == [(1, 4.0), (3, 1.0)]
+        assert [(change["step"], change["weights"]["induction"]) for change in found["changes"]] == [(1, 4.0), (3, 1.0)]
         assert found["budget"]["groups"]["induction"] > 0
     else:
         assert found["windows"] == "live"

@@ -18,7 +18,7 @@ LEAF = "`isinstance(treespec, LeafSpec)` is deprecated, use ..."
 def test_an_ordinary_run_has_no_foreign_warning(config, tmp_path):  # noqa: F811
     code = "from stagewise.cli.main import entry_point; entry_point()"
     flags = [f"--influence.probe.thresholds.{name}" for name in ("ess_min", "sample_ess_min")]
-    more = [it for flag in flags for it in (flag, "null")]
+    more = [item for flag in flags for item in (flag, "null")]
     command = [sys.executable, "-c", code, "fit", "-c", str(config), *more, "--trainer.log_every_n_steps=1"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     said = done.stdout + done.stderr
@@ -46,7 +46,7 @@ def test_foreign_warnings_are_left_out_one_by_one(message, heard):
         with plain_words():
             lightning_warns(message)
         lightning_warns("after")
-    assert [str(it.message) for it in caught] == ([message] if heard else []) + ["after"]
+    assert [str(item.message) for item in caught] == ([message] if heard else []) + ["after"]
 
 
 def test_the_same_words_from_elsewhere_are_heard():

@@ -106,7 +106,9 @@ def test_lightning_files_take_their_model_from_the_configuration(folder, tmp_pat
 def test_configurations_of_pythia_have_the_published_settings(size):
     files = [BASE] if size == "14m" else [BASE, CONFIGS / f"pythia-{size}.yaml"]
     parser = sweep_parser()
-    values = parser.instantiate_classes(parser.parse_args([it for file in files for it in ("-c", str(file))])).as_dict()
+    values = parser.instantiate_classes(
+        parser.parse_args([item for file in files for item in ("-c", str(file))])
+    ).as_dict()
     values.pop("config")
     config = SweepConfig(**values)
     sgld = config.sgld

@@ -13,7 +13,7 @@ def test_a_file_takes_its_place_whole_with_the_folders_that_it_needs(tmp_path):
         aside.write_text("all")
         assert not path.exists()
     assert path.read_text() == "all"
-    assert [it.name for it in path.parent.iterdir()] == ["a.txt"]
+    assert [item.name for item in path.parent.iterdir()] == ["a.txt"]
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
@@ -29,14 +29,14 @@ def test_what_fails_on_the_way_leaves_what_was_there_and_no_rest(tmp_path, error
     with pytest.raises(type(error)):
         write()
     assert path.read_text() == "before"
-    assert [it.name for it in tmp_path.iterdir()] == ["a.txt"]
+    assert [item.name for item in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_a_name_that_cannot_be_given_leaves_no_rest(tmp_path):
     (tmp_path / "a.txt").mkdir()
     with pytest.raises(IsADirectoryError), whole_file(tmp_path / "a.txt") as aside:
         aside.write_text("all")
-    assert [it.name for it in tmp_path.iterdir()] == ["a.txt"]
+    assert [item.name for item in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_content_is_on_disk_before_the_name_and_the_name_after(tmp_path, monkeypatch):
@@ -85,7 +85,7 @@ def test_a_path_below_a_file_is_refused_by_the_name_of_the_file_and_others_are_n
 def test_text_is_written_whole_with_the_folders_that_it_needs(tmp_path):
     path = write_text_file(tmp_path / "new" / "page.md", "a · b\n")
     assert path.read_text(encoding="utf-8") == "a · b\n"
-    assert [it.name for it in path.parent.iterdir()] == ["page.md"]
+    assert [item.name for item in path.parent.iterdir()] == ["page.md"]
 
 
 def test_what_json_has_no_word_for_is_refused_and_the_file_that_was_there_stays(tmp_path):
@@ -112,4 +112,4 @@ def test_a_folder_takes_its_place_whole_or_what_was_there_stays(tmp_path, error)
     with pytest.raises(type(error)):
         fail()
     assert (path / "it").read_text() == "second"
-    assert [it.name for it in tmp_path.iterdir()] == ["a"]
+    assert [item.name for item in tmp_path.iterdir()] == ["a"]

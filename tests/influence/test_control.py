@@ -82,7 +82,7 @@ def test_bins_that_follow_the_groups_change_nothing():
     joint = Positions(groups, mask, 2).joint
     draws = [rng.normal(size=(3, DRAWS, SAMPLES, 4)) for _ in range(2)]
     plain, binned = (
-        [GroupDraws(1, (0, 1, 2), it.sum(-1), kind.sums(it)) for it in draws] for kind in (groups, joint)
+        [GroupDraws(1, (0, 1, 2), draw.sum(-1), kind.sums(draw)) for draw in draws] for kind in (groups, joint)
     )  # fmt: skip
     want, found = control_influence(*plain, groups), control_influence(*binned, groups)
     for name in want:

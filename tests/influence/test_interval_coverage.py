@@ -68,8 +68,8 @@ def measure(chains, num, memory, part, shift=None, centering=Centering.pooled):
             low, high = t_interval(got[name][row], got[f"{name}_se"][row], chains)
             held[name].append(((low <= value) & (value <= high))[PAIRS])
             estimates[name].append(got[name][row])
-    return {name: np.mean(it, axis=0) for name, it in held.items()}, {
-        name: np.mean(it, axis=0) for name, it in estimates.items()
+    return {name: np.mean(item, axis=0) for name, item in held.items()}, {
+        name: np.mean(item, axis=0) for name, item in estimates.items()
     }
 
 

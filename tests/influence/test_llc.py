@@ -76,7 +76,9 @@ def test_the_share_is_the_slope_of_the_coefficient_in_nbeta_for_any_loss(localiz
     """No quadratic: d log / d log nbeta by a finite difference of quadratures, and from the moments of one of them."""
     nbeta, small = 80.0, 1e-4
     mean, variance = moments(nbeta, localization, power)
-    ends = [np.log(nbeta * np.exp(it) * moments(nbeta * np.exp(it), localization, power)[0]) for it in (small, -small)]
+    ends = [
+        np.log(nbeta * np.exp(item) * moments(nbeta * np.exp(item), localization, power)[0]) for item in (small, -small)
+    ]
     slope = (ends[0] - ends[1]) / (2 * small)
     assert 1 - nbeta * variance / mean == pytest.approx(slope, abs=1e-6)
     # Draws with exactly these moments, two for each chain.
@@ -122,7 +124,7 @@ def test_correlated_draws_do_not_raise_the_share():
     nbeta, curvatures, repetitions = 100.0, np.ones(40), 400
     draws = gaussian_draws(curvatures, nbeta, 100.0, chains=4 * repetitions, draws=1)
     losses = np.repeat(loss_of(draws, curvatures), 6, axis=1).reshape(repetitions, 4, 6, 1)
-    shares = [learning_coefficients(it, np.zeros(1), nbeta=nbeta).localized_share[0] for it in losses]
+    shares = [learning_coefficients(loss, np.zeros(1), nbeta=nbeta).localized_share[0] for loss in losses]
     error = np.std(shares) / np.sqrt(repetitions)
     assert abs(np.mean(shares) - 0.5) < 4 * error + 0.02
     assert error < 0.02

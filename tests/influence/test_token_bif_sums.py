@@ -209,9 +209,9 @@ def held():
     """Bytes of all tensors there are."""
     gc.collect()
     stores = {
-        it.untyped_storage().data_ptr(): it.untyped_storage().nbytes()
-        for it in gc.get_objects()
-        if type(it) is torch.Tensor and it.layout is torch.strided
+        get_object.untyped_storage().data_ptr(): get_object.untyped_storage().nbytes()
+        for get_object in gc.get_objects()
+        if type(get_object) is torch.Tensor and get_object.layout is torch.strided
     }
     return sum(stores.values())
 

@@ -67,5 +67,5 @@ def sampled(module, loss_fn, *, repetitions, chains, **settings):
     assert not trace.dropped
     losses = trace.mean_loss().reshape(repetitions, chains, -1, 1)
     anchor = np.array([trace.mean_anchor_loss()])
-    found = [learning_coefficients(it, anchor, nbeta=config.nbeta) for it in losses]
-    return tuple(np.array([getattr(it, name)[0] for it in found]) for name in ("value", "error", "localized_share"))
+    found = [learning_coefficients(loss, anchor, nbeta=config.nbeta) for loss in losses]
+    return tuple(np.array([getattr(item, name)[0] for item in found]) for name in ("value", "error", "localized_share"))

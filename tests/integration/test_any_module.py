@@ -29,7 +29,7 @@ class Net(pl.LightningModule):
         self.net = nn.Sequential(*parts, nn.Linear(SIZE, 3))
         self.metric = MeanMetric()
         self.history = []
-        self.any_sparse = any(getattr(it, "sparse", False) for it in self.modules())
+        self.any_sparse = any(getattr(module, "sparse", False) for module in self.modules())
 
     def per_sample_loss(self, batch):
         return F.cross_entropy(self.net(batch[0]), batch[1], reduction="none")
@@ -42,7 +42,7 @@ class Net(pl.LightningModule):
         return loss
 
     def configure_optimizers(self):
-        trained = [it for it in self.parameters() if it.requires_grad]
+        trained = [weight for weight in self.parameters() if weight.requires_grad]
         return torch.optim.SGD(trained, lr=0.1) if self.any_sparse else torch.optim.Adam(trained, lr=0.05)
 
 

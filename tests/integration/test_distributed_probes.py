@@ -92,7 +92,7 @@ def test_probes_under_ddp_look_at_the_buffers_of_rank_zero(ranks):
     (store,) = folder.rglob("influence.zarr")
     run = stagewise.open_run(store.parent)
     module = Normed()
-    observed, sampling = (tuple(it[:num] for it in Numbered().tensors) for num in (16, 64))
+    observed, sampling = (tuple(tensor[:num] for tensor in Numbered().tensors) for num in (16, 64))
     groups = {"even": EVEN[:16], "odd": ~EVEN[:16]}
     data = ProbeData(observed=observed, sampling=sampling, groups=groups)
     prober = Prober(module, Normed.per_sample_loss, data, sgld=SGLD, config=ProbeConfig())

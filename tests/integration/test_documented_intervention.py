@@ -26,7 +26,7 @@ def test_the_example_of_the_page_changes_weights_at_its_steps(tmp_path, monkeypa
     exec(python_blocks()[0], names)
     (file,) = tmp_path.rglob("intervention.json")
     found = json.loads(file.read_text())
-    changes = [(it["step"], it["weights"]["rare"]) for it in found["changes"]]
+    changes = [(change["step"], change["weights"]["rare"]) for change in found["changes"]]
     assert changes == [(100, 4.0), (150, 1.0)]
     share = float(names["is_rare"].float().mean())
     assert found["budget"]["groups"]["rare"] == pytest.approx(50 * (4 / (1 + 3 * share) - 1), rel=0.02)

@@ -36,7 +36,7 @@ def train(folder, callbacks, groups=GROUPS):
     trainer = quiet_trainer(max_steps=6, callbacks=callbacks, default_root_dir=folder)
     trainer.fit(module, ReweightedLoader(GroupedRows(TokenRows(IDS), groups), GROUPS, 10, seed=2))
     assert module.intervention_weights is None
-    return torch.cat([it.detach().flatten() for it in module.parameters()])
+    return torch.cat([weight.detach().flatten() for weight in module.parameters()])
 
 
 @pytest.mark.parametrize("mechanism", ["sampling", "loss"])

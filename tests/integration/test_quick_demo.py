@@ -16,7 +16,7 @@ CONFIGS = [f"configs/{name}.yaml" for name in ("induction", "induction_quick")]
 @pytest.mark.slow
 def test_the_quick_demo_shows_the_head_form_within_a_minute_of_one_core(tmp_path):
     code = "from stagewise.cli.main import entry_point; entry_point()"
-    files = [it for name in CONFIGS for it in ("-c", str(ROOT / name))]
+    files = [item for name in CONFIGS for item in ("-c", str(ROOT / name))]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", code, "fit", *files], cwd=tmp_path, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -99,7 +99,7 @@ def test_windows_in_the_past_of_a_checkpoint_without_them_are_refused_and_later_
     with pytest.raises(InputError, match="window from step 3 on in a run resumed at step 7"):
         train(tmp_path, [intervention(windows=((3, 9),))], ckpt_path=plain)
     _, witness = train(tmp_path, [intervention(windows=((8, 14),))], ckpt_path=plain)
-    share = [sum(bool(EVEN[it]) for it in batch) / 8 for step, batch in witness.batches if step >= 8]
+    share = [sum(bool(EVEN[item]) for item in batch) / 8 for step, batch in witness.batches if step >= 8]
     assert sum(share) / len(share) > 0.4
 
 

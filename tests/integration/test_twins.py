@@ -179,11 +179,11 @@ def measured_twins():
 @pytest.mark.parametrize(("measure", "twin"), [*measured_twins()])
 def test_twins_have_the_same_numbers(twin, measure):
     module = twin()
-    own = [id(it) for it in module.parameters()]
+    own = [id(weight) for weight in module.parameters()]
     got, want = measure(module), of_plain(measure)
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6)
-    assert [id(it) for it in module.parameters()] == own
+    assert [id(weight) for weight in module.parameters()] == own
 
 
 class TwoLayers(nn.Module):
@@ -211,8 +211,8 @@ def test_curvature_factors_are_those_of_the_layers_whatever_their_names():
     batch = torch.randn(30, 4, generator=generator), torch.randint(0, 3, (30,), generator=generator)
     found = []
     for module in (TwoLayersByOtherNames(), TwoLayers()):
-        own = [id(it) for it in module.parameters()]
+        own = [id(weight) for weight in module.parameters()]
         preconditioner = ekfac_preconditioner(EKFAC(), module, target=Target(loss_fn, batch), posterior=POSTERIOR)
-        found.append(preconditioner.times(torch.eye(sum(it.numel() for it in module.parameters()))))
-        assert [id(it) for it in module.parameters()] == own
+        found.append(preconditioner.times(torch.eye(sum(weight.numel() for weight in module.parameters()))))
+        assert [id(weight) for weight in module.parameters()] == own
     torch.testing.assert_close(*found)

@@ -100,8 +100,8 @@ PARTS_OF_ANOTHER = ("accumulated", "clipped")
 @pytest.mark.parametrize(
     "mode",
     [
-        *(it for it in MODES if it not in PARTS_OF_ANOTHER),
-        *(pytest.param(it, marks=pytest.mark.slow) for it in PARTS_OF_ANOTHER),
+        *(item for item in MODES if item not in PARTS_OF_ANOTHER),
+        *(pytest.param(item, marks=pytest.mark.slow) for item in PARTS_OF_ANOTHER),
         pytest.param("plain", id="plain, with pictures", marks=[pytest.mark.whole_probes, pytest.mark.slow]),
     ],
 )

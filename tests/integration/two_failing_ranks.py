@@ -58,7 +58,7 @@ if __name__ == "__main__":
     folder, rank = Path(sys.argv[1]), int(sys.argv[2])
     pl.seed_everything(1, verbose=False)
     weights, buffers = Weights(folder), Buffers()
-    observed, sampling = (tuple(it[:num] for it in Numbered().tensors) for num in (16, 64))
+    observed, sampling = (tuple(tensor[:num] for tensor in Numbered().tensors) for num in (16, 64))
     influence = InfluenceCallback(
         ProbeSchedule(at_steps=[0, 1, 2, 3, 4, 6]),
         SGLD,
@@ -85,5 +85,5 @@ if __name__ == "__main__":
         use_distributed_sampler=False,
     )
     trainer.fit(Normed(), loader())
-    changes = [] if rank == -2 else [(it.step, it.inside) for it in intervention.plan.changes]
+    changes = [] if rank == -2 else [(change.step, change.inside) for change in intervention.plan.changes]
     torch.save({"changes": changes, "differ": buffers.differ}, folder / f"facts{trainer.global_rank}.pt")

@@ -112,9 +112,9 @@ def test_a_live_plan_goes_on_from_its_state():
     state = json.loads(json.dumps(plan.state_dict()))
     resumed = Plan(NAMES)
     resumed.load_state_dict(state)
-    for it in (plan, resumed):
-        it.close(8)
-        it.open(10, {"b": 2.0})
+    for item in (plan, resumed):
+        item.close(8)
+        item.open(10, {"b": 2.0})
     assert resumed.changes == plan.changes
     assert resumed.windows == plan.windows == 2
     assert resumed.state_dict() == plan.state_dict()

@@ -56,7 +56,8 @@ GENERATORS = [
 
 @pytest.mark.parametrize("generator", GENERATORS)
 @pytest.mark.parametrize(
-    "wrap", [lambda it: it, lambda it: Subset(it, range(8)), lambda it: ConcatDataset([Subset(it, range(8))])]
+    "wrap",
+    [lambda item: item, lambda item: Subset(item, range(8)), lambda item: ConcatDataset([Subset(item, range(8))])],
 )
 def test_later_reads_are_as_if_nobody_had_read(generator, wrap):
     def rows():

@@ -206,16 +206,16 @@ def test_identical_objects_are_back_in_their_places_and_order(pattern, fails):
         except KeyboardInterrupt:
             assert fails
         assert identities(module) == before
-        assert all(isinstance(it, nn.Parameter) for it in module.parameters())
+        assert all(isinstance(weight, nn.Parameter) for weight in module.parameters())
     assert all(torch.equal(value, values[name]) for name, value in module.state_dict().items())
 
 
 def test_also_without_a_look_around_it(pattern):
     module, other = pattern
-    before = [id(it) for child in module.modules() for it in child._parameters.values()]
+    before = [id(parameter) for child in module.modules() for parameter in child._parameters.values()]
     keys = [list(child._parameters) for child in module.modules()]
     with_weights(module, weights_of(other), lambda: module(torch.randn(4, 3)))
-    assert [id(it) for child in module.modules() for it in child._parameters.values()] == before
+    assert [id(parameter) for child in module.modules() for parameter in child._parameters.values()] == before
     assert [list(child._parameters) for child in module.modules()] == keys
     if hasattr(module, "a") and isinstance(module.a, nn.LSTM):
         assert all(a is b for a, b in zip(module.a._flat_weights, module.a.parameters(), strict=True))
@@ -223,7 +223,7 @@ def test_also_without_a_look_around_it(pattern):
 
 def test_under_vmap_and_grad(pattern):
     module, other = pattern
-    if any(isinstance(it, nn.LSTM) for it in module.modules()):
+    if any(isinstance(item, nn.LSTM) for item in module.modules()):
         pytest.skip("torch has no batching rule for recurrent kernels")
     x = torch.randn(4, 3)
     own, others = weights_of(module), weights_of(other)
@@ -301,4 +301,4 @@ def test_compiled_submodule_keeps_its_parameters():
     with untouched(module):
         assert with_weights(module, zeros, lambda: module(x)) == 0
     assert torch.equal(module(x), before)
-    assert all(isinstance(it, nn.Parameter) for it in module.parameters())
+    assert all(isinstance(weight, nn.Parameter) for weight in module.parameters())

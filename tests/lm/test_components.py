@@ -135,14 +135,16 @@ def test_only_what_the_masks_hold_moves_the_head(model):
     projections = ("c_attn", "query_key_value", "q_proj", "k_proj", "v_proj")
     if wide_norms(model):  # by way of the norm, a head feels the queries and keys of all
         projections = ("v_proj",)
-    prefix = next(n for n, it in model.named_modules() if it is layers(model)[LAYER])
-    named = {n: it for n, it in model.named_parameters() if n.startswith(prefix) and n.split(".")[-2] in projections}
+    prefix = next(n for n, item in model.named_modules() if item is layers(model)[LAYER])
+    named = {
+        n: item for n, item in model.named_parameters() if n.startswith(prefix) and n.split(".")[-2] in projections
+    }
     (outputs * torch.randn_like(outputs)).sum().backward()
     for name, parameter in named.items():
         assert not (parameter.grad.abs() > 1e-6)[~held[name]].any(), name
     if not grouped(model):
-        weights = [(name, it) for name, it in named.items() if it.dim() == 2]
-        assert all((it.grad.abs() > 0)[held[name]].float().mean() > 0.9 for name, it in weights)
+        weights = [(name, item) for name, item in named.items() if item.dim() == 2]
+        assert all((item.grad.abs() > 0)[held[name]].float().mean() > 0.9 for name, item in weights)
 
 
 def test_heads_are_disjoint_and_groups_are_their_heads_with_keys_and_values(model):

@@ -72,7 +72,7 @@ def test_a_probe_of_indices_has_influence_groups_baselines_and_learning_coeffici
     parameters = list(module.parameters())
     gradients = torch.stack(
         [
-            torch.cat([it.flatten() for it in torch.autograd.grad(loss, parameters, retain_graph=True)])
+            torch.cat([item.flatten() for item in torch.autograd.grad(loss, parameters, retain_graph=True)])
             for loss in one_by_one(module, samples[:12])
         ]
     ).double()

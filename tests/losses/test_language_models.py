@@ -99,7 +99,7 @@ def test_the_decoder_inside_an_encoder_decoder_is_not_the_model():
 
     small = BertConfig(**SIZE)
     model = EncoderDecoderModel(EncoderDecoderConfig.from_encoder_decoder_configs(small, BertConfig(**SIZE)))
-    assert any(type(it).__name__ == "BertLMHeadModel" for it in model.modules())
+    assert any(type(module).__name__ == "BertLMHeadModel" for module in model.modules())
     assert causal_lm_name(holding(net=model)) is None
     with pytest.raises(LossContractError, match="EncoderDecoderModel, a sequence-to-sequence model"):
         resolve_loss(model)

@@ -25,17 +25,20 @@ def table(run):
 
 def test_known_transition_is_found_offline_with_its_samples(run, table):
     between, losses = detect(run, table)
-    assert [(it.method, it.signal) for it in (between, losses)] == [("offline", "between"), ("offline", "losses_alone")]
+    assert [(item.method, item.signal) for item in (between, losses)] == [
+        ("offline", "between"),
+        ("offline", "losses_alone"),
+    ]
     # The largest change since the reference ends a little after the steepest fall.
     assert 0 <= math.log(between.peak / MIDDLE) < 0.2
     assert between.start < between.peak < between.end
     assert between.significance > 10
     assert losses.significance is None
-    assert [it.sample for it in between.critical[:3]] == [0, 1, 2]
-    shifts = np.array([it.shift for it in between.critical[:3]])
+    assert [item.sample for item in between.critical[:3]] == [0, 1, 2]
+    shifts = np.array([item.shift for item in between.critical[:3]])
     np.testing.assert_allclose(shifts / shifts[0], DROPS[:3] / DROPS[0], atol=0.1)
     assert (shifts < 0).all()
-    assert all(0 < it.shift_se < 0.2 for it in between.critical)
+    assert all(0 < item.shift_se < 0.2 for item in between.critical)
 
 
 def test_offline_windows_are_those_of_the_signal(run, table):
@@ -44,25 +47,27 @@ def test_offline_windows_are_those_of_the_signal(run, table):
     for min_prominence in (0.15, 0.01):
         expected = find_windows(STEPS[known], values[known], errors[known], min_prominence=min_prominence)
         found = detect(run, table, signals=["between"], min_prominence=min_prominence)
-        assert [(it.start, it.peak, it.end) for it in found] == [(it.start, it.peak, it.end) for it in expected]
+        assert [(item.start, item.peak, item.end) for item in found] == [
+            (item.start, item.peak, item.end) for item in expected
+        ]
         assert found[0].height == pytest.approx(expected[0].prominence)
         assert found[0].significance == pytest.approx(expected[0].prominence / errors[found[0].peak == STEPS][0])
 
 
 def test_online_windows_are_what_the_detector_finds_probe_by_probe_in_each_direction(run, table):
     config = DetectorConfig(min_z=4.0)
-    found = [it for it in detect(run, table, online=config) if it.method == "online"]
-    assert {"between", "losses_alone", "total/early~early", "within/early~early"} <= {it.signal for it in found}
+    found = [item for item in detect(run, table, online=config) if item.method == "online"]
+    assert {"between", "losses_alone", "total/early~early", "within/early~early"} <= {item.signal for item in found}
     for name in map(str, table["signal"].values):
         row = table.sel(signal=name)
         direction = "falling" if "~" in name or name.startswith("group_loss/") else "rising"
         detector = OnlineDetector(replace(config, direction=direction))
         for step, value, error in zip(STEPS, row["value"].values, row["error"].values, strict=True):
             detector.update(int(step), value, error)
-        assert [(it.start, it.peak, it.end) for it in found if it.signal == name] == [
-            (it.start, it.peak, it.end) for it in detector.windows
+        assert [(item.start, item.peak, item.end) for item in found if item.signal == name] == [
+            (window.start, window.peak, window.end) for window in detector.windows
         ]
-    falling = next(it for it in found if it.signal == "within/early~early")
+    falling = next(item for item in found if item.signal == "within/early~early")
     assert falling.height < 0 < falling.significance
     assert falling.start <= falling.peak
 
@@ -89,15 +94,15 @@ def test_two_phase_reading_goes_from_none_to_all_along_the_segment(run, table):
 
 def test_open_windows_have_no_end_and_no_reading(run):
     first = run.sel(step=STEPS[STEPS < MIDDLE * 1.1])
-    found = [it for it in detect(first, signal_table(first), online=DetectorConfig()) if it.end is None]
+    found = [item for item in detect(first, signal_table(first), online=DetectorConfig()) if item.end is None]
     assert found
-    assert all(it.reading is None and it.steps == () for it in found)
+    assert all(item.reading is None and item.steps == () for item in found)
 
 
 def test_critical_samples_are_as_many_as_asked_for(run):
     assert critical_samples(run, int(STEPS[-1]), 0) == ()
     assert len(critical_samples(run, int(STEPS[-1]), 100)) == 6
-    sizes = [abs(it.shift) for it in critical_samples(run, int(STEPS[30]), 6)]
+    sizes = [abs(critical_sample.shift) for critical_sample in critical_samples(run, int(STEPS[30]), 6)]
     assert sizes == sorted(sizes, reverse=True)
 
 

@@ -49,7 +49,7 @@ def test_the_unit_and_the_least_prominence_are_those_that_were_asked_for():
     assert "stands out by 2 nats^2, 17 % of its largest value, where min_prominence asks for 50 %" in found
 
 
-numbers = st.floats(-5, 5).map(lambda it: round(it, 2)) | st.just(NAN)
+numbers = st.floats(-5, 5).map(lambda item: round(item, 2)) | st.just(NAN)
 
 
 @settings(max_examples=200, deadline=None)
@@ -57,7 +57,7 @@ numbers = st.floats(-5, 5).map(lambda it: round(it, 2)) | st.just(NAN)
     st.lists(st.tuples(numbers, st.sampled_from([0.0, 0.1, 1.0, NAN])), max_size=9), st.sampled_from([0.1, 0.5, 1.0])
 )
 def test_a_reason_is_told_exactly_where_no_window_is_found(rows, prominence):
-    values, errors = np.array([it[0] for it in rows]), np.array([it[1] for it in rows])
+    values, errors = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
     steps = np.arange(1, len(rows) + 1)
     known = np.isfinite(values)
     found = find_windows(steps[known], values[known], errors[known], min_prominence=prominence)

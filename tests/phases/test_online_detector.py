@@ -45,7 +45,7 @@ def test_what_is_known_at_a_probe_does_not_depend_on_later_ones():
         last = STEPS[length - 1]
         seen = [window for window in whole.windows if window.start <= last]
         assert [window.start for window in part.windows] == [window.start for window in seen]
-        assert [window.end for window in part.windows] == [it.end if it.end <= last else None for it in seen]
+        assert [window.end for window in part.windows] == [item.end if item.end <= last else None for item in seen]
 
 
 @pytest.mark.parametrize("close_fraction", [0.2, 0.5, 0.9])

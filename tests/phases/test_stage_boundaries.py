@@ -35,48 +35,48 @@ def test_without_noise_the_turns_are_the_extremes_and_the_interval_is_their_neig
     curve = bump(4.0, 0.5) + bump(7.5, 0.5)
     found = find_boundaries(STEPS, curve, np.full(len(STEPS), 1e-9))
     top, low, other = np.argmax(curve[:20]), 12 + np.argmin(curve[12:30]), 20 + np.argmax(curve[20:])
-    assert [(str(it.kind), it.step) for it in found] == [
+    assert [(str(item.kind), item.step) for item in found] == [
         ("maximum", STEPS[top]),
         ("minimum", STEPS[low]),
         ("maximum", STEPS[other]),
     ]
-    for it, place in zip(found, (top, low, other), strict=True):
-        assert (it.earliest, it.latest) == (STEPS[place - 1], STEPS[place + 1])
-        assert it.value == curve[place]
+    for item, place in zip(found, (top, low, other), strict=True):
+        assert (item.earliest, item.latest) == (STEPS[place - 1], STEPS[place + 1])
+        assert item.value == curve[place]
 
 
 def test_errors_of_zero_make_every_turn_sure():
     found = find_boundaries([1, 2, 4, 8, 16], [0.0, 1.0, 0.5, 0.5, 2.0], np.zeros(5))
-    assert [(str(it.kind), it.step) for it in found] == [("maximum", 2), ("minimum", 4)]
+    assert [(str(item.kind), item.step) for item in found] == [("maximum", 2), ("minimum", 4)]
     assert np.isinf(found[0].significance)
 
 
 @pytest.mark.parametrize("degrees", [3, pytest.param(7, marks=pytest.mark.slow)])
 def test_noise_alone_seldom_makes_a_boundary(degrees):
     flat = many(np.zeros(len(STEPS)), 0.3, degrees, repetitions=60)
-    assert sum(bool(it) for it in flat) <= 9  # 3 expected
+    assert sum(bool(item) for item in flat) <= 9  # 3 expected
     rising = many(0.3 * PLACE, 0.3, degrees, repetitions=60, seed=1)
-    assert sum(bool(it) for it in rising) <= 6
+    assert sum(bool(item) for item in rising) <= 6
     # Errors taken for known that are not: this is what the degrees are for.
     generator = np.random.default_rng(2)
     naive = [find_boundaries(STEPS, *noisy(0 * PLACE, 0.3, 1, generator), num_resamples=200) for _ in range(60)]
-    assert sum(bool(it) for it in naive) > 8
+    assert sum(bool(item) for item in naive) > 8
 
 
 def test_a_lower_chance_finds_fewer():
     often = many(np.zeros(len(STEPS)), 0.3, 5, repetitions=60, chance=0.5)
     seldom = many(np.zeros(len(STEPS)), 0.3, 5, repetitions=60, chance=0.01)
-    assert sum(bool(it) for it in often) > 15 > 5 > sum(bool(it) for it in seldom)
+    assert sum(bool(item) for item in often) > 15 > 5 > sum(bool(item) for item in seldom)
 
 
 @pytest.mark.parametrize(("degrees", "height"), [(3, 3.0), pytest.param(7, 3.0, marks=pytest.mark.slow), (7, 10.0)])
 def test_the_maximum_of_a_curve_is_found_and_lies_in_its_interval(degrees, height):
     found = many(bump(6.0, height=height), 0.3, degrees)
-    assert sum(len(it) == 1 for it in found) >= 90
-    inside = [it[0].earliest <= np.exp(6.0) <= it[0].latest for it in found if it]
+    assert sum(len(item) == 1 for item in found) >= 90
+    inside = [item[0].earliest <= np.exp(6.0) <= item[0].latest for item in found if item]
     assert np.mean(inside) >= 0.93
     # Wide where a curve is flat and noisy, but no more than the bump.
-    widths = [np.log(it[0].latest / it[0].earliest) for it in found if it]
+    widths = [np.log(item[0].latest / item[0].earliest) for item in found if item]
     assert 0.3 < np.median(widths) < 1.6
 
 
@@ -136,7 +136,7 @@ def test_coefficients_of_a_run_are_read_by_name_with_the_fewest_chains_and_none_
     assert found["llc/flat"] == []
     usable = chains >= 2
     assert found["llc"] == find_boundaries(STEPS[usable], values[usable], errors[usable], degrees=2.0)
-    assert [str(it.kind) for it in found["llc/valley"]] == ["minimum"]
+    assert [str(item.kind) for item in found["llc/valley"]] == ["minimum"]
     assert list(stage_boundaries(run, ["llc/valley"])) == ["llc/valley"]
     with pytest.raises(InputError, match="'llc/cat'"):
         stage_boundaries(run, ["llc/cat"])

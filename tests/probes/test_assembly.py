@@ -33,9 +33,9 @@ def test_assembled_later_it_is_the_probe_bit_for_bit(case, settings):
         probes.append(watcher.probe(module, step, lr_sum=0.1 * step)[0])
         measured.append(later.measure(module, step, lr_sum=0.1 * step)[0])
         move(module)
-    references = [None, *(it.features for it in measured[:-1])]
-    for probe, it, reference in zip(probes, measured, references, strict=True):
-        found = assemble(it, reference, later.groups, centering=settings.get("centering", Centering.pooled))
+    references = [None, *(item.features for item in measured[:-1])]
+    for probe, item, reference in zip(probes, measured, references, strict=True):
+        found = assemble(item, reference, later.groups, centering=settings.get("centering", Centering.pooled))
         xr.testing.assert_identical(found.drop_vars("seconds"), probe.drop_vars("seconds"))
         assert found["seconds"] > 0
 

@@ -91,7 +91,9 @@ def test_products_keep_within_the_memory_limit_and_are_what_they_are_without(mon
     limit = whole.memory_gib - 100_000 / 2**30
     bounded = prober(module, batch, gentle, memory_limit_gib=limit)
     assert bounded.memory_gib == pytest.approx(limit, rel=1e-4)
-    first, second = (it.baselines.measure(module, 1, None, it.carried.tracin)["graddot"][1] for it in (whole, bounded))
+    first, second = (
+        item.baselines.measure(module, 1, None, item.carried.tracin)["graddot"][1] for item in (whole, bounded)
+    )
     np.testing.assert_allclose(first, second, rtol=1e-4)
     assert blocks[0] is None
     assert blocks[1] == pytest.approx(40_001 - 100_000 / 8, abs=2)

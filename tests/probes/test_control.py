@@ -134,7 +134,9 @@ def test_chains_that_only_the_loss_held_are_lost_to_the_control_alone():
 
 def test_its_draws_are_counted_in_the_memory():
     sizes = {"num_samples": 64, "num_chains": 8, "num_draws": 16, "num_groups": 3}
-    with_control, without = (memory_needed(ProbeSize(**sizes, control=it))["group x group"] for it in (True, False))
+    with_control, without = (
+        memory_needed(ProbeSize(**sizes, control=number))["group x group"] for number in (True, False)
+    )
     assert with_control > without
     # Four copies of the reduced draws in float64: samples, and three groups.
     assert (with_control - without) * 2**30 == 4 * 8 * 8 * 16 * 64 * 4

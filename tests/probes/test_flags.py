@@ -70,7 +70,7 @@ def test_each_limit_flags_what_passes_it_and_null_switches_it_off(name, threshol
 
 def test_every_limit_has_its_flag():
     others = {"chains_dropped_max", "lr_curvature_max"}
-    assert {threshold for _, threshold, _ in BAD} | others == {it.name for it in fields(Thresholds)}
+    assert {threshold for _, threshold, _ in BAD} | others == {field.name for field in fields(Thresholds)}
     assert set(FLAG_NAMES) == {name for name, _, _ in BAD} | {"chains_dropped", "not_finite", "unstable"}
 
 

@@ -58,8 +58,10 @@ def by_hand(sgld, masks=None):
     wanted = {"all": present, "few": GROUPS["few"][:, None].numpy() & present, "tokens": GROUPS["tokens"].numpy()}
     at_anchor = tokens(net, BATCH)[0].detach().numpy()
     return {
-        name: [sgld.nbeta * np.mean([loss[it].mean() - at_anchor[it].mean() for loss in chain]) for chain in trace.loss]
-        for name, it in wanted.items()
+        name: [
+            sgld.nbeta * np.mean([loss[item].mean() - at_anchor[item].mean() for loss in chain]) for chain in trace.loss
+        ]
+        for name, item in wanted.items()
     }
 
 
@@ -176,7 +178,7 @@ def test_a_step_that_is_not_given_is_in_no_direction_longer_than_that_of_influen
     assert found.num_burnin_steps == burnin
     if "lr" not in own:
         for curvature in (0.0, 0.1, 1.0, 100.0):
-            steep, before = (it.lr * (it.nbeta * curvature + it.localization) for it in (found, SGLD))
+            steep, before = (item.lr * (item.nbeta * curvature + item.localization) for item in (found, SGLD))
             assert steep <= before * (1 + 1e-12)
 
 
@@ -189,7 +191,7 @@ def test_with_ekfac_the_step_stays_and_before_it_is_settled_it_is_auto():
 
 
 def test_runs_with_other_own_settings_do_not_compare_and_without_any_they_are_as_before():
-    plain, own, other = (prober(it)[1].fingerprint() for it in (None, OWN, replace(OWN, nbeta=50.0)))
+    plain, own, other = (prober(item)[1].fingerprint() for item in (None, OWN, replace(OWN, nbeta=50.0)))
     assert "llc" not in plain
     assert own["llc"] != other["llc"]
     assert prober(LLCConfig(enabled=False))[1].fingerprint() == plain

@@ -262,7 +262,7 @@ def test_without_a_trainer_python_warns(case):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         Prober(module, squared, ProbeData(observed, sampling), sgld=SGLD, config=FULL)
-    assert sum("of the observed set: 3;" in str(it.message) for it in caught) == 1
+    assert sum("of the observed set: 3;" in str(item.message) for item in caught) == 1
 
 
 def test_losses_that_are_not_finite_are_found_by_row_and_told():

@@ -145,7 +145,7 @@ def test_gradient_products_hold_what_is_stated():
     module = torch.nn.Sequential(torch.nn.Linear(400, 1000), torch.nn.Linear(1000, 400))
     batch = torch.randn(4, 400)
     groups = Groups({f"g{row}": np.arange(4) != row % 4 for row in range(12)}, np.ones(4, dtype=bool))
-    weights = sum(it.numel() for it in module.parameters())
+    weights = sum(weight.numel() for weight in module.parameters())
 
     def largest(block):
         """Bytes of the largest tensor that is made in one piece."""

@@ -252,7 +252,7 @@ def test_masked_probes_are_those_of_the_model_whose_other_weights_are_constants(
         with torch.no_grad():
             of.weight[0, 0] += 1.0
         found.append(watcher.probe(of, 20)[0])
-    assert [it.attrs["moved_weights"] for it in found] == [2, 2]
+    assert [item.attrs["moved_weights"] for item in found] == [2, 2]
     for name in ("bif", "group_bif", "group_bif_se", "graddot", "damped_influence", "signal", "end_distance"):
         np.testing.assert_allclose(found[0][name], found[1][name], rtol=1e-4, atol=1e-9)
 

@@ -49,7 +49,7 @@ BATCH = torch.linspace(-1, 1, 12).view(3, 4)
 @pytest.mark.parametrize("keep", ["first", "last"])
 def test_a_loss_of_earlier_weights_is_refused_by_the_name_of_what_is_kept(keep):
     module = Net(keep)
-    before = [it.clone() for it in module.parameters()]
+    before = [weight.clone() for weight in module.parameters()]
     with pytest.raises(LossContractError, match=r"kept\['squared'\].*compute it anew"):
         check_stale(module, Target(loss, BATCH), BATCH)
     assert module.kept == {}

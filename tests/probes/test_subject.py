@@ -51,7 +51,7 @@ def test_a_prober_over_what_was_examined_early_is_the_one_that_is_made_at_once()
     config = ProbeConfig(chunk_size=4)
     at_once = Prober(module, losses, ProbeData(X, groups=GROUPS), sgld=NUMBERS, config=config)
     assert early.fingerprint() == at_once.fingerprint()
-    first, second = (it.probe(module, 3)[0].drop_vars(["seconds"]) for it in (early, at_once))
+    first, second = (item.probe(module, 3)[0].drop_vars(["seconds"]) for item in (early, at_once))
     assert first.drop_attrs().equals(second.drop_attrs())
 
 

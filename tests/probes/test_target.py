@@ -17,6 +17,6 @@ def test_sets_go_to_the_device_of_the_module_and_are_read_in_chunks():
 
     target = target_of(module, loss, data, ProbeConfig(chunk_size=2))
     tensors = (*target.observed, *target.driving)
-    assert {it.device.type for it in tensors} == {"meta"}
-    assert [len(it) for it in tensors] == [4, 4, 6, 6]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert [len(tensor) for tensor in tensors] == [4, 4, 6, 6]
     assert (target.chunk_size, target.loss_fn) == (2, loss)

@@ -32,7 +32,7 @@ def test_values_are_those_of_tensorboards_reader(run):
     events = EventAccumulator(str(run), size_guidance={"scalars": 0})
     events.Reload()
     names = ["induction/copying", "loss"]
-    expected = {name: {it.step: it.value for it in events.Scalars(name)} for name in names}
+    expected = {name: {scalar.step: scalar.value for scalar in events.Scalars(name)} for name in names}
     assert event_scalars(run, [*names, "nothing"]) == expected
 
 

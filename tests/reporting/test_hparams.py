@@ -49,7 +49,10 @@ def test_they_are_read_back_from_the_one_event_file_of_the_run(tmp_path):
     assert start.hparams["seed"].number_value == 1
     assert start.hparams["arm"].string_value == "none"
     experiment = metadata.parse_experiment_plugin_data(content[metadata.EXPERIMENT_TAG])
-    assert [it.name for it in experiment.hparam_infos] == ["seed", "arm"]
-    assert [it.name.tag for it in experiment.metric_infos] == ["transition/windows", "influence/loss/a"]
-    assert [(it.step, it.value) for it in events.Scalars("transition/windows")] == [(7, 2.0)]
+    assert [hparam_info.name for hparam_info in experiment.hparam_infos] == ["seed", "arm"]
+    assert [metric_info.name.tag for metric_info in experiment.metric_infos] == [
+        "transition/windows",
+        "influence/loss/a",
+    ]
+    assert [(scalar.step, scalar.value) for scalar in events.Scalars("transition/windows")] == [(7, 2.0)]
     assert "influence/loss/a" not in events.Tags()["scalars"]

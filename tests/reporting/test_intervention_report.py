@@ -16,7 +16,7 @@ def test_a_report_holds_what_was_done_and_not_what_was_still_planned():
     plan = Plan.from_spans(["a"], [Span(2, 4), Span(20, 30)], ConstantFactor({"a": 3.0}))
     report = build_report(plan, mechanism="loss", policy="by hand", end=10, strata=STRATA)
     assert json.loads(json.dumps(report)) == report
-    assert [it["step"] for it in report["changes"]] == [2, 4]
+    assert [change["step"] for change in report["changes"]] == [2, 4]
     # Two steps with a quarter of the data at weight 3: rho = 3 / 1.5.
     assert report["budget"]["groups"]["a"] == pytest.approx(2.0)
     assert report["budget"]["steps"] == 2

@@ -40,13 +40,13 @@ def full(tmp_path_factory):
 
 def test_each_panel_is_there_where_the_run_has_its_data(full):
     scores = [Score("prefix_matching", np.array([1, 30]), np.array([0.1, 0.9]))]
-    assert [it.split(" ")[0] for it in titles(overview(full, scores=scores))] == [
+    assert [title.split(" ")[0] for title in titles(overview(full, scores=scores))] == [
         "Loss", "Scores", "Influence", "Local", "Signal:",
     ]  # fmt: skip
-    assert [it.split(" ")[0] for it in titles(overview(full.drop_vars(["llc", "signal", "group_loss"])))] == [
+    assert [title.split(" ")[0] for title in titles(overview(full.drop_vars(["llc", "signal", "group_loss"])))] == [
         "Influence"
     ]
-    assert [it.split(" ")[0] for it in titles(overview(flipping_run()))] == ["Influence"]
+    assert [title.split(" ")[0] for title in titles(overview(flipping_run()))] == ["Influence"]
     with pytest.raises(InputError, match="expected one of them"):
         overview(full[["seconds"]])
 
@@ -55,7 +55,7 @@ def test_curves_are_the_influences_and_bands_students_intervals():
     run = a_run()
     axes = panel(overview(run, num_pairs=1, confidence=0.9), INFLUENCE)
     values = run["group_bif"].sel(part="within", group="a", group_j="a").values
-    (line,) = [it for it in axes.lines if it.get_label() == "a"]
+    (line,) = [item for item in axes.lines if item.get_label() == "a"]
     np.testing.assert_array_equal(line.get_ydata(), values)
     half = 0.03 * stats.t.ppf(0.95, 3)
     vertices = axes.collections[0].get_paths()[0].vertices
@@ -68,9 +68,9 @@ def test_what_is_out_of_equilibrium_is_dashed_and_open_and_has_no_band():
     run = a_run().assign(equilibrated=("step", [1, 1, 0, 1, 1]))
     figure = overview(run, num_pairs=1)
     axes = panel(figure, INFLUENCE)
-    (solid,) = [it for it in axes.lines if it.get_label() == "a"]
+    (solid,) = [line for line in axes.lines if line.get_label() == "a"]
     assert np.isnan(solid.get_ydata()).tolist() == [False, False, True, False, False]
-    (marks,) = [it for it in axes.lines if it.get_markerfacecolor() == "white"]
+    (marks,) = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
     assert marks.get_xdata().tolist() == [30]
     assert not any((path.vertices[:, 0] == 30).any() for path in axes.collections[0].get_paths())
     assert "1 of 5 probes out of equilibrium" in figure.get_supxlabel()
@@ -81,9 +81,9 @@ def test_windows_are_shaded_in_every_panel_and_named(full):
     run.attrs["summary"] = '{"transitions": [{"start": 15, "peak": 20, "end": 30, "value": 0.4}]}'
     figure = overview(run)
     for axes in figure.axes:
-        assert [(it.get_x(), it.get_width()) for it in axes.patches if it.get_x() == 15] == [(15, 15)]
+        assert [(patch.get_x(), patch.get_width()) for patch in axes.patches if patch.get_x() == 15] == [(15, 15)]
     assert "a window at 15 to 30" in head(figure)
-    assert "20" in [it.get_text() for it in panel(figure, SIGNAL).texts]
+    assert "20" in [text.get_text() for text in panel(figure, SIGNAL).texts]
     # A part of a run shows its own windows alone.
     assert "a window" not in head(overview(run.isel(step=[2])))
 
@@ -116,10 +116,10 @@ def test_many_groups_with_long_names_keep_to_the_page(width):
         box = legend.get_window_extent(canvas.get_renderer())
         assert box.x0 >= 0
         assert box.x1 <= figure.bbox.width + 1
-        texts = [it.get_text() for it in legend.get_texts()]
+        texts = [get_text.get_text() for get_text in legend.get_texts()]
         assert len(texts) <= 7
         assert len(set(texts)) == len(texts)
-    assert "14 more groups" in [it.get_text() for it in figure.axes[0].get_legend().get_texts()]
+    assert "14 more groups" in [get_text.get_text() for get_text in figure.axes[0].get_legend().get_texts()]
 
 
 @pytest.mark.parametrize("steps", [[7], [0, 5], [0, 1, 4, 16, 64, 256]])
@@ -132,9 +132,9 @@ def test_few_probes_and_one_group_are_drawn(steps, names):
 def test_scores_lie_beside_the_store(tmp_path):
     run = open_run(write_full_run(tmp_path))
     (tmp_path / "circuits.csv").write_text("step,layer,head,prefix_matching\n10,0,0,0.1\n20,0,0,0.7\n")
-    (line,) = [it for it in panel(overview(run), SCORES).lines if it.get_label() == "prefix matching"]
+    (line,) = [item for item in panel(overview(run), SCORES).lines if item.get_label() == "prefix matching"]
     assert line.get_ydata().tolist() == [0.1, 0.7]
-    assert not [it for it in titles(overview(run, scores=[])) if it.startswith(SCORES)]
+    assert not [title for title in titles(overview(run, scores=[])) if title.startswith(SCORES)]
 
 
 def test_copying_scores_of_random_heads_do_not_set_the_range(full):
@@ -143,11 +143,11 @@ def test_copying_scores_of_random_heads_do_not_set_the_range(full):
     prefix = Score("prefix_matching", steps, np.array([0.05, 0.06, 0.07, 0.08]))
     noise = Score("copying", steps, np.array([0.7, -0.8, 0.6, -0.5]))
     axes = panel(overview(full, scores=[prefix, noise]), SCORES)
-    assert [it.get_label() for it in axes.lines if not it.get_label().startswith("_")] == ["prefix matching"]
+    assert [item.get_label() for item in axes.lines if not item.get_label().startswith("_")] == ["prefix matching"]
     assert max(map(abs, axes.get_ylim())) < 0.1
     formed = Score("prefix_matching", steps, np.array([0.05, 0.06, 0.5, 0.8]))
     axes = panel(overview(full, scores=[formed, noise]), SCORES)
-    (line,) = [it for it in axes.lines if it.get_label().startswith("copying (prefix")]
+    (line,) = [item for item in axes.lines if item.get_label().startswith("copying (prefix")]
     np.testing.assert_array_equal(line.get_ydata(), [np.nan, np.nan, 0.6, -0.5])
 
 
@@ -219,7 +219,7 @@ def test_a_large_value_out_of_equilibrium_does_not_set_the_range_and_has_a_mark(
     axes = panel(overview(run, num_pairs=1), INFLUENCE)
     inside = run["group_bif"].sel(part="within", group="a", group_j="a").values[1:]
     assert np.abs(inside).max() <= max(map(abs, axes.get_ylim())) < 10
-    (mark,) = [it for it in axes.lines if it.get_marker() == "^" and len(it.get_xdata())]
+    (mark,) = [line for line in axes.lines if line.get_marker() == "^" and len(line.get_xdata())]
     assert list(mark.get_xdata()) == [STEPS[0]]
     settled = panel(overview(run.assign(equilibrated=("step", np.ones(5))), num_pairs=1), INFLUENCE)
     assert settled.get_ylim()[1] > 1000
@@ -231,7 +231,7 @@ def test_a_window_whose_peak_is_out_of_equilibrium_is_hatched():
     for good, hatch in ((1, None), (0, "///")):
         whole = run.assign(equilibrated=("step", np.where(run["step"].values == 500, good, 1)))
         for axes in overview(whole).axes:
-            (patch,) = [it for it in axes.patches if it.get_x() == 400]
+            (patch,) = [item for item in axes.patches if item.get_x() == 400]
             assert patch.get_hatch() == hatch
 
 

@@ -93,7 +93,7 @@ def test_curves_are_the_values_and_bands_students_intervals():
     run["chains_dropped"] = ("step", [0, 1, 0, 0, 0])
     axes = panel(influence_curves(run, [("a", "b"), ("a", "a")], confidence=0.9), "a ~ b")
     values = run["group_bif"].sel(part="within", group="a", group_j="b").values
-    line = next(it for it in axes.lines if len(it.get_xdata()) == 5)
+    line = next(item for item in axes.lines if len(item.get_xdata()) == 5)
     np.testing.assert_array_equal(line.get_xdata(), STEPS)
     np.testing.assert_array_equal(line.get_ydata(), values)
     half = 0.03 * stats.t.ppf(0.95, np.array([3, 2, 3, 3, 3]))
@@ -142,7 +142,9 @@ def test_sparser_probes_are_on_a_logarithmic_axis_and_the_initial_weights_stay_i
     assert axes.get_xlim()[0] <= steps[0]
     assert axes.get_xlim()[1] >= steps[-1]
     if words:
-        assert [it.get_text() for it in axes.get_xticklabels() if it.get_text()] == words
+        assert [
+            get_xticklabel.get_text() for get_xticklabel in axes.get_xticklabels() if get_xticklabel.get_text()
+        ] == words
 
 
 @pytest.mark.parametrize("draw", [class_maps, influence_curves])

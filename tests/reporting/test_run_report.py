@@ -30,7 +30,7 @@ def test_the_report_says_what_turns_when_heads_rise_and_what_moves_with_them(tmp
     # TensorBoard shows the run, and its images with it: a report is no run of its own there.
     assert not list((tmp_path / "out").glob("events*"))
     written = json.loads((tmp_path / "out" / "sign_changes.json").read_text())
-    assert [it["group"] for it in written["changes"]] == ["cat"]
+    assert [change["group"] for change in written["changes"]] == ["cat"]
 
 
 def test_tensorboard_has_the_figures_of_a_run_that_it_does_not_show(tmp_path):

@@ -58,7 +58,7 @@ def test_chance_is_told_beside_the_extremes(run):
 def test_texts_of_samples_are_shown_and_never_obeyed(run):
     found = sample_tables(settled(run, 1, 1, 1))
     assert "<img" not in found.markdown()
-    lines = [it for it in found.markdown().splitlines() if it.startswith("| he")]
+    lines = [item for item in found.markdown().splitlines() if item.startswith("| he")]
     assert len(lines) == sum("helpful" in row for row in (*found.samples, *found.pairs))
     for line in lines:
         assert len(line.replace("\\\\", "").replace("\\|", "").split("|")) == 6
@@ -109,7 +109,7 @@ def test_where_no_sample_harms_the_table_says_so_and_names_the_common_mode(run):
         assert rows[-1][1:] == ("-", "-", f"no harmful {what} at this probe")
     assert any("28 of 28 pairs of samples are helpful" in note for note in found.notes)
     assert "common mode" in found.markdown()
-    texts = [it.words for it in samples_section(run.assign(both)).blocks if isinstance(it, Text)]
+    texts = [block.words for block in samples_section(run.assign(both)).blocks if isinstance(block, Text)]
     assert texts == [found.words, *found.notes]
     other = sample_tables(run.assign({name: abs(run[name]) for name in both}))
     assert other.samples[1][1:] == ("-", "-", "no helpful sample at this probe")

@@ -28,7 +28,7 @@ def test_scores_are_read_from_the_event_files_of_a_run(tmp_path):
             writer.add_scalar("induction/loss_gap", -value, step)
             writer.add_scalar("train/loss", 1.0, step)
     found = read_scores(tmp_path)
-    assert [it.name for it in found] == ["previous_token", "loss_gap"]
+    assert [item.name for item in found] == ["previous_token", "loss_gap"]
     assert found[0].steps.tolist() == [0, 50]
     assert found[0].values == pytest.approx([0.1, 0.4])
 
@@ -41,7 +41,7 @@ def test_the_table_of_a_sweep_gives_the_best_head_and_the_copying_score_of_the_i
         "8,0,0,0.2,0.8,0.1,-0.3,\n"
         "8,0,1,,0.1,0.9,-0.3,\n"
     )
-    found = {it.name: it.values.tolist() for it in read_scores(tmp_path)}
+    found = {read_score.name: read_score.values.tolist() for read_score in read_scores(tmp_path)}
     assert found == {
         "prefix_matching": [0.3, 0.2],
         "previous_token": [0.9, 0.8],
@@ -59,12 +59,15 @@ def test_copying_counts_only_where_the_head_it_belongs_to_matches_prefixes():
     prefix, noise = score([0.05, 0.06, 0.2, 0.9]), score([0.7, -0.8, 0.1, 0.3], "copying")
     gap = score([-0.1, -0.2, -0.3, -0.4], "loss_gap")
     kept = copying_of_induction_heads([prefix, noise, gap])
-    assert [it.name for it in kept] == ["prefix_matching", "copying", "loss_gap"]
+    assert [item.name for item in kept] == ["prefix_matching", "copying", "loss_gap"]
     np.testing.assert_array_equal(kept[1].values, [np.nan, np.nan, 0.1, 0.3])
     assert kept[1].known().steps.tolist() == [20, 30]
     assert kept[0].values is prefix.values
     # Unknown prefix matching is none; without any there is nothing to tell by.
-    assert [it.name for it in copying_of_induction_heads([score([0.1]), noise])] == ["prefix_matching"]
+    assert [
+        copying_of_induction_head.name
+        for copying_of_induction_head in copying_of_induction_heads([score([0.1]), noise])
+    ] == ["prefix_matching"]
     assert copying_of_induction_heads([noise])[0].values is noise.values
 
 

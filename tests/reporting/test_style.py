@@ -31,7 +31,7 @@ def test_a_step_axis_is_logarithmic_with_plain_words(vertical):
     other = axes.xaxis if vertical else axes.yaxis
     assert axis.get_scale() == "log"
     assert other.get_scale() == "linear"
-    assert [it.get_text() for it in axis.get_ticklabels()] == ["200", "500", "1,000", "2,000"]
+    assert [get_ticklabel.get_text() for get_ticklabel in axis.get_ticklabels()] == ["200", "500", "1,000", "2,000"]
     assert len(axis.get_minorticklocs()) == 0
     assert axis.get_view_interval() == pytest.approx([200, 3800])
 
@@ -40,7 +40,7 @@ def test_helpful_is_below_the_zero_line_and_harmful_above():
     axes = Figure().subplots()
     axes.set_ylim(-1, 3)
     mark_sides(axes)
-    places = {it.get_text(): it.get_position()[1] for it in axes.texts}
+    places = {text.get_text(): text.get_position()[1] for text in axes.texts}
     assert places["helpful"] < 0.25 < places["harmful"]
     assert any(np.allclose(line.get_ydata(), 0) for line in axes.lines)
     shade = axes.patches[0].get_extents().transformed(axes.transData.inverted())

@@ -65,7 +65,7 @@ def test_charts_have_no_line_that_is_not_logged(tmp_path):
         write_layout([writer], groups, control=True, scalars=kept)
     (tensor,) = events_of(tmp_path).Tensors("custom_scalars__config__")
     layout = layout_pb2.Layout.FromString(tensor.tensor_proto.string_val[0])
-    charts = [(place.title, [list(it.multiline.tag) for it in place.chart]) for place in layout.category]
+    charts = [(place.title, [list(item.multiline.tag) for item in place.chart]) for place in layout.category]
     one = [f"^{re.escape(tag)}$" for tag in ("influence/within/a~b", "influence/loss/b", "llc/all")]
     signal = [f"^{re.escape(tag)}$" for tag in ("transition/signal", "transition/threshold")]
     assert charts == [
@@ -139,7 +139,7 @@ def test_curves_are_those_of_what_a_run_has_and_come_before_all_charts(tmp_path)
         "01_curves/learning_coefficient",
     ]
     assert bare == ["01_curves/influence_within"]
-    assert [it.step for it in events_of(tmp_path / "whole").Images(whole[0])] == [40]
+    assert [image.step for image in events_of(tmp_path / "whole").Images(whole[0])] == [40]
     charts = list(probe_scalars(full_probes()[-1]))
     assert max([tags.OVERVIEW, *whole]) < min(charts)
 

@@ -27,7 +27,7 @@ def an_influence(texts, query=(0, 2), limit=0.5, units="nats^2"):
 
 @pytest.fixture
 def influence():
-    texts = [[f"w{sample}", *(f" t{it}" for it in range(18)), "\n"] for sample in range(3)]
+    texts = [[f"w{sample}", *(f" t{item}" for item in range(18)), "\n"] for sample in range(3)]
     found = an_influence(texts)
     found.values[1, 1:4] = 0.0, 0.5, -0.5
     found.values[1, 4:6] = 0.5001, -7.0
@@ -35,15 +35,15 @@ def influence():
 
 
 def words_of(figure):
-    return " ".join(it.get_text() for axes in figure.axes for it in axes.texts)
+    return " ".join(text.get_text() for axes in figure.axes for text in axes.texts)
 
 
 def patches_of(figure, gid):
-    return [it for it in figure.axes[0].patches if it.get_gid() == gid]
+    return [patch for patch in figure.axes[0].patches if patch.get_gid() == gid]
 
 
 def letters_of(figure, gid):
-    return [it for it in figure.axes[0].texts if it.get_gid() == gid]
+    return [text for text in figure.axes[0].texts if text.get_gid() == gid]
 
 
 def test_colours_and_letters_are_those_of_the_html_page(influence):
@@ -54,9 +54,9 @@ def test_colours_and_letters_are_those_of_the_html_page(influence):
         place = attributes["title"].split(":")[0]
         style = attributes.get("style", "")
         wanted = re.findall(r"background:(#\w{6})", style)
-        assert [to_hex(it.get_facecolor()) for it in patches_of(figure, place)] == wanted
+        assert [to_hex(item.get_facecolor()) for item in patches_of(figure, place)] == wanted
         shade = "#ffffff" if "color:#fff" in style else "#111111" if style else "#999999"
-        assert {to_hex(it.get_color()) for it in letters_of(figure, place)} == {shade}
+        assert {to_hex(item.get_color()) for item in letters_of(figure, place)} == {shade}
 
 
 def test_helpful_is_blue_harmful_red_zero_white_and_colours_end_at_the_limit(influence):
@@ -64,9 +64,9 @@ def test_helpful_is_blue_harmful_red_zero_white_and_colours_end_at_the_limit(inf
     faces = [to_hex(patches_of(figure, f"sample 1, token {token}")[0].get_facecolor()) for token in range(1, 6)]
     assert faces == ["#ffffff", "#b2182b", "#2166ac", "#b2182b", "#2166ac"]
     bar = figure.axes[1]
-    assert [it.get_text() for it in bar.get_xticklabels()] == ["-0.5", "0", "+0.5"]
+    assert [get_xticklabel.get_text() for get_xticklabel in bar.get_xticklabels()] == ["-0.5", "0", "+0.5"]
     assert bar.get_xlim() == (-0.5, 0.5)
-    (mesh,) = (it for it in bar.collections if it.get_array() is not None)
+    (mesh,) = (collection for collection in bar.collections if collection.get_array() is not None)
     assert [to_hex(mesh.to_rgba(value)) for value in (-0.5, 0, 0.5)] == ["#2166ac", "#ffffff", "#b2182b"]
     helpful, harmful = bar.texts
     assert helpful.get_text() == "helpful"
@@ -87,8 +87,8 @@ def test_pixels_behind_a_token_have_its_colour(influence):
 
 def test_the_sign_convention_stands_in_words(influence):
     words = words_of(token_figure(influence, title="Step 7"))
-    for it in ("Step 7", "Blue = negative = helpful", "more weight on a token lowers the loss", "Red = positive ="):
-        assert it in words
+    for name in ("Step 7", "Blue = negative = helpful", "more weight on a token lowers the loss", "Red = positive ="):
+        assert name in words
     assert "token 2 of sample 0, “·t1”" in words
     beyond = (np.abs(influence.values) > 0.5).sum() - 1
     assert f"which have their colours: {beyond};" in words
@@ -101,12 +101,12 @@ def test_the_query_is_outlined_in_each_line_that_it_is_in():
     figure = token_figure(long, columns=64)
     outlines = patches_of(figure, "query")
     behind = patches_of(figure, "sample 0, token 2")
-    assert [to_hex(it.get_edgecolor()) for it in outlines] == ["#111111"] * 3
+    assert [to_hex(item.get_edgecolor()) for item in outlines] == ["#111111"] * 3
     for outline, patch in zip(outlines, behind, strict=True):
         inner, outer = patch.get_bbox(), outline.get_bbox()
         assert outer.x0 < inner.x0 < inner.x1 < outer.x1
         assert outer.y0 < inner.y0 < inner.y1 < outer.y1
-    assert "".join(it.get_text() for it in letters_of(figure, "sample 0, token 2")) == "Q" * 150
+    assert "".join(item.get_text() for item in letters_of(figure, "sample 0, token 2")) == "Q" * 150
 
 
 def test_tokens_without_a_loss_have_grey_letters_and_no_colour(influence):
@@ -118,11 +118,14 @@ def test_tokens_without_a_loss_have_grey_letters_and_no_colour(influence):
 
 def test_a_newline_is_seen_and_ends_its_line():
     figure = token_figure(an_influence([["a", "b", "c", "\n", " d"]]))
-    before, sign, after = (patches_of(figure, f"sample 0, token {it}")[0] for it in (2, 3, 4))
-    assert [it.get_text() for it in letters_of(figure, "sample 0, token 3")] == ["⏎"]
+    before, sign, after = (patches_of(figure, f"sample 0, token {number}")[0] for number in (2, 3, 4))
+    assert [item.get_text() for item in letters_of(figure, "sample 0, token 3")] == ["⏎"]
     assert sign.get_y() == before.get_y() < after.get_y()
     assert after.get_x() < before.get_x()
-    assert [(it.get_text(), it.get_alpha()) for it in letters_of(figure, "sample 0, token 4")] == [("·", 0.5), ("d", 1)]
+    assert [(item.get_text(), item.get_alpha()) for item in letters_of(figure, "sample 0, token 4")] == [
+        ("·", 0.5),
+        ("d", 1),
+    ]
 
 
 def test_signs_are_as_wide_as_their_cells_so_that_tokens_do_not_overlap():
@@ -158,16 +161,16 @@ def test_odd_characters_are_drawn_as_they_are_or_as_boxes_without_a_warning():
         figure = token_figure(found, title="$a$ 中 $")
         pixels = rasterize(figure)
     assert pixels.std() > 0
-    shown = ["".join(it.get_text() for it in letters_of(figure, f"sample 0, token {place}")) for place in range(13)]
+    shown = ["".join(item.get_text() for item in letters_of(figure, f"sample 0, token {place}")) for place in range(13)]
     assert shown == [
         "<s>", "$x^2$", "□□", "□", "∅", "\\x07", "\\frac{", "$", "\ufffd", "\\ud800", "←", "%_", "e\u0301",
     ]  # fmt: skip
-    assert not any(it.get_parse_math() for it in figure.axes[0].texts)
+    assert not any(text.get_parse_math() for text in figure.axes[0].texts)
     assert "$a$ □ $" in words_of(figure)
 
 
 def test_what_there_is_no_room_for_is_said_and_the_size_is_bounded():
-    texts = [[f"{it % 7}\n" for it in range(512)]] * 5
+    texts = [[f"{item % 7}\n" for item in range(512)]] * 5
     found = an_influence(texts, (0, 300))
     figure = token_figure(found, lines=120)
     words = words_of(figure)
@@ -191,8 +194,8 @@ def test_nothing_is_said_to_be_left_out_where_all_is_shown(influence):
 
 def test_samples_are_shown_as_they_are_asked_for(influence):
     figure = token_figure(influence, samples=[2, 1])
-    headings = [it for it in figure.axes[0].texts if re.match(r"sample \d", it.get_text())]
-    assert [it.get_text() for it in headings] == ["sample 2", "sample 1"]
+    headings = [text for text in figure.axes[0].texts if re.match(r"sample \d", text.get_text())]
+    assert [heading.get_text() for heading in headings] == ["sample 2", "sample 1"]
     assert patches_of(figure, "query") == []
     assert "HTML" not in words_of(figure)
 

@@ -42,16 +42,19 @@ def test_no_sign_is_lost_and_none_is_beyond_the_columns():
             column += len(piece.text)
         assert 0 < column <= 12
     for token, text in enumerate(tokens):
-        assert "".join(it.text for line in lines for it in line if it.token == token) == visible(text)
+        assert "".join(item.text for line in lines for item in line if item.token == token) == visible(text)
 
 
 def test_texts_are_taken_in_order_while_there_is_room():
     influence = influence_of([["a\n"] * 10] * 4)
     found = excerpts(influence, [0, 1, 2, 3], columns=40, room=24)
-    assert [(it.sample, it.first, len(it.lines), it.total) for it in found] == [(0, 0, 10, 10), (1, 0, 10, 10)]
+    assert [(item.sample, item.first, len(item.lines), item.total) for item in found] == [
+        (0, 0, 10, 10),
+        (1, 0, 10, 10),
+    ]
     found = excerpts(influence, [3, 0, 1, 2], columns=40, room=32)
-    assert [(it.sample, it.first, len(it.lines)) for it in found] == [(3, 0, 10), (0, 0, 10), (1, 0, 9)]
-    assert [it.is_whole for it in found] == [True, True, False]
+    assert [(item.sample, item.first, len(item.lines)) for item in found] == [(3, 0, 10), (0, 0, 10), (1, 0, 9)]
+    assert [item.is_whole for item in found] == [True, True, False]
 
 
 @pytest.mark.parametrize(("query", "first"), [(0, 0), (50, 40), (99, 80)])
@@ -70,7 +73,7 @@ def test_a_long_text_of_the_query_is_cut_around_it_and_leaves_half_of_the_room(q
 def test_excerpts_and_their_headings_keep_within_the_room(room, samples):
     influence = influence_of([["a\n"] * 30, ["b"] * 30, ["c" * 50] * 30])
     found = excerpts(influence, samples, columns=40, room=room)
-    assert [it.sample for it in found] == samples[: len(found)]
+    assert [item.sample for item in found] == samples[: len(found)]
     assert found
-    assert all(it.lines for it in found)
-    assert sum(1 + len(it.lines) for it in found) <= room
+    assert all(item.lines for item in found)
+    assert sum(1 + len(item.lines) for item in found) <= room

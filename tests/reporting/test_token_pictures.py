@@ -54,7 +54,7 @@ def parsed(page):
 
 
 def colour(attributes):
-    return tuple(int(it, 16) for it in re.search(r"background:#(..)(..)(..)", attributes["style"]).groups())
+    return tuple(int(group, 16) for group in re.search(r"background:#(..)(..)(..)", attributes["style"]).groups())
 
 
 def test_helpful_tokens_are_blue_harmful_ones_red_and_the_query_is_outlined(bif):
@@ -66,8 +66,8 @@ def test_helpful_tokens_are_blue_harmful_ones_red_and_the_query_is_outlined(bif)
     red, _, blue = colour(at["sample 1, token 2"])
     assert red > blue
     assert colour(at["sample 1, token 3"]) == (255, 255, 255)
-    assert [place for place, it in at.items() if it.get("class") == "query"] == ["sample 0, token 2"]
-    assert {place for place, it in at.items() if it.get("class") == "none"} == {
+    assert [place for place, item in at.items() if item.get("class") == "query"] == ["sample 0, token 2"]
+    assert {place for place, item in at.items() if item.get("class") == "none"} == {
         "sample 0, token 0",
         "sample 1, token 0",
     }

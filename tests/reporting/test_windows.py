@@ -42,8 +42,8 @@ OPEN = window(
 
 
 def test_record_is_plain_json_also_where_numbers_are_unknown():
-    for it in (window(), window(significance=None), OPEN):
-        record = window_record(it)
+    for item in (window(), window(significance=None), OPEN):
+        record = window_record(item)
         assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert window_record(window())["two_phase"] == {
         "steps": [10, 20, 30],
@@ -66,7 +66,10 @@ def test_table_names_each_window_and_says_what_is_open_or_unknown():
 
 def test_transitions_are_the_offline_windows_of_the_first_signal():
     found = [window(), window(start=40, peak=50, end=60), window(signal="losses_alone"), OPEN]
-    assert [(it["start"], it["peak"], it["end"]) for it in transitions(found)] == [(10, 20, 30), (40, 50, 60)]
+    assert [(transition["start"], transition["peak"], transition["end"]) for transition in transitions(found)] == [
+        (10, 20, 30),
+        (40, 50, 60),
+    ]
     assert transitions([OPEN]) == []
     falling = transitions([window(signal="total/a~b", height=-0.5)])
     np.testing.assert_equal(falling[0]["prominence"], 0.5)

@@ -71,7 +71,7 @@ def test_runs_of_earlier_versions_answer_as_far_as_they_can():
     run = flipping_run()
     assert run.stagewise.curve("cat")["equilibrated"].all()
     assert run.stagewise.probes["chains"].values.tolist() == [8] * 10
-    assert [it.group for it in run.stagewise.sign_changes().found] == ["cat"]
+    assert [item.group for item in run.stagewise.sign_changes().found] == ["cat"]
     with pytest.raises(InputError, match=r"not a run with llc.*probe\.llc\.enabled"):
         run.stagewise.llc()
     with pytest.raises(InputError, match="got a run without signal, anchor_loss, shift; expected"):
@@ -97,7 +97,12 @@ def test_bad_questions_about_a_curve_are_refused(synthetic, given, words):
 
 def test_data_sets_that_are_no_run_are_refused():
     other = xr.Dataset({"x": ("time", [1.0])})
-    for ask in (lambda it: it.groups, lambda it: it.probes, lambda it: it.curve("a"), lambda it: it.plot()):
+    for ask in (
+        lambda item: item.groups,
+        lambda item: item.probes,
+        lambda item: item.curve("a"),
+        lambda item: item.plot(),
+    ):
         with pytest.raises(InputError, match="without training steps"):
             ask(other.stagewise)
     assert repr(other.stagewise) == "stagewise: a data set that is no run"
@@ -124,19 +129,19 @@ def test_windows_are_those_of_the_peaks_of_the_signal(synthetic):
     want = find_windows(
         synthetic["step"].values[known], synthetic["signal"].values[known], synthetic["signal_se"].values[known]
     )
-    assert [(it.start, it.peak, it.end) for it in found] == [(it.start, it.peak, it.end) for it in want]
+    assert [(item.start, item.peak, item.end) for item in found] == [(item.start, item.peak, item.end) for item in want]
     assert len(found) >= 1
     assert abs(found[0].peak - MIDDLE) < 60
-    assert {it.method for it in found} == {Method.offline}
+    assert {item.method for item in found} == {Method.offline}
     assert synthetic.stagewise.windows(min_prominence=1.0, num_critical=2)[0].critical[0].sample in (0, 1, 2)
 
 
 def test_windows_of_other_signals_can_be_asked_for(synthetic):
     ask = synthetic.stagewise.windows
-    assert {it.signal for it in ask("within/early~early")} == {"within/early~early"}
-    assert {it.signal for it in ask("contrast/early~late")} == {"contrast/early~late"}
+    assert {item.signal for item in ask("within/early~early")} == {"within/early~early"}
+    assert {item.signal for item in ask("contrast/early~late")} == {"contrast/early~late"}
     online = ask("losses_alone", online=DetectorConfig())
-    assert Method.online in {it.method for it in online}
+    assert Method.online in {item.method for item in online}
 
 
 @pytest.mark.parametrize(
@@ -158,10 +163,10 @@ def test_windows_follow_the_prominence_of_the_run(synthetic):
     run = synthetic.assign(signal=("step", sum(peaks)), signal_se=("step", np.full(len(steps), 0.01)))
     small, large = (abs(steps - middle).argmin() for middle in (150, 600))
     run.attrs["summary"] = '{"min_prominence": 0.1}'
-    assert [it.peak for it in run.stagewise.windows()] == [steps[small], steps[large]]
-    assert [it.peak for it in run.stagewise.windows(min_prominence=0.5)] == [steps[large]]
+    assert [window.peak for window in run.stagewise.windows()] == [steps[small], steps[large]]
+    assert [window.peak for window in run.stagewise.windows(min_prominence=0.5)] == [steps[large]]
     run.attrs["summary"] = '{"min_prominence": 0.5}'
-    assert [it.peak for it in run.stagewise.windows()] == [steps[large]]
+    assert [window.peak for window in run.stagewise.windows()] == [steps[large]]
 
 
 def test_sign_changes_are_found_where_the_curve_turns():

@@ -13,7 +13,7 @@ from tests.runs.flipping_run import STEPS, flipping_run
 
 
 def by_pair(run, **settings):
-    return {(it.group, it.group_j): it for it in control_findings(run, **settings).pairs}
+    return {(pair.group, pair.group_j): pair for pair in control_findings(run, **settings).pairs}
 
 
 def test_effects_that_survive_are_told_from_those_that_go_beyond_and_from_none():

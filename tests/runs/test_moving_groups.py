@@ -8,7 +8,7 @@ from tests.runs.flipping_run import flipping_run
 def test_the_group_that_moves_comes_first_and_alone_is_sure():
     run = flipping_run(error=0.1)
     found = moves(run, 250, 850)
-    assert [(it.group, it.sure) for it in found] == [("cat", True), ("dog", False)]
+    assert [(item.group, item.sure) for item in found] == [("cat", True), ("dog", False)]
     slope = np.linspace(-1, 1, 10)
     # The probes around the interval: steps 200 and 900.
     assert found[0].before == pytest.approx(slope[1])

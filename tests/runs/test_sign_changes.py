@@ -11,13 +11,13 @@ from tests.runs.flipping_run import STEPS, flipping_run
 
 def test_the_curve_that_turns_is_found_and_the_noise_is_not():
     changes = find_sign_changes(flipping_run())
-    assert [(it.group, it.group_j) for it in changes.found] == [("cat", "cat")]
+    assert [(item.group, item.group_j) for item in changes.found] == [("cat", "cat")]
     assert changes.num_curves == 3
     assert changes.num_probes == len(STEPS)
-    for it in changes.found:
-        assert it.flip.words == "helpful, then harmful"
-        assert 500 < it.flip.step < 600
-        assert it.over_all
+    for item in changes.found:
+        assert item.flip.words == "helpful, then harmful"
+        assert 500 < item.flip.step < 600
+        assert item.over_all
 
 
 def test_the_limit_is_that_of_the_chance_with_students_t_over_chains():
@@ -27,7 +27,7 @@ def test_the_limit_is_that_of_the_chance_with_students_t_over_chains():
         run[name].sel(part="within", group="cat", group_j="cat").values for name in ("group_bif", "group_bif_se")
     )
     by_hand = find_flips(STEPS, values, errors, min_z=limit, degrees=3)
-    found = [it.flip for it in find_sign_changes(run).found]
+    found = [item.flip for item in find_sign_changes(run).found]
     assert found == by_hand
 
 
@@ -35,8 +35,8 @@ def test_what_stands_alone_need_not_stand_among_all_curves():
     one, three = (min_z_for_chance(len(STEPS), chance) for chance in (0.05, 0.05 / 3))
     error = 2 / (one + three)  # the curve begins at -1 and ends at 1
     changes = find_sign_changes(flipping_run(error=error, chains=2000))
-    assert [it.over_all for it in changes.found] == [False]
-    assert all(it.over_all for it in find_sign_changes(flipping_run(error=error / 2, chains=200)).found)
+    assert [item.over_all for item in changes.found] == [False]
+    assert all(item.over_all for item in find_sign_changes(flipping_run(error=error / 2, chains=200)).found)
 
 
 def test_words_say_how_many_may_be_chance():
@@ -79,7 +79,7 @@ def test_a_flip_between_weak_stretches_does_not_stand_over_all_curves():
     values[[0, 3, 6, 9]] = 10 * weak, -weak, weak, -10 * weak
     run["group_bif"].loc[{"part": "within", "group": "cat", "group_j": "cat"}] = values
     found = find_sign_changes(run).found
-    assert [it.flip.words for it in found] == [
+    assert [item.flip.words for item in found] == [
         "harmful, then helpful", "helpful, then harmful", "harmful, then helpful"
     ]  # fmt: skip
-    assert [it.over_all for it in found] == [False, False, False]
+    assert [item.over_all for item in found] == [False, False, False]

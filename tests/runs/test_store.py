@@ -65,7 +65,7 @@ def test_run_opens_whole_in_order_of_training(tmp_path, probes):
 
 def test_a_probe_is_one_file_that_plain_xarray_opens_and_its_parts_add_up(tmp_path, probes):
     store = fill(tmp_path, probes)
-    assert sorted(it.name for it in store.path.iterdir()) == ["step10.zip", "step100.zip", "step5.zip", "zarr.json"]
+    assert sorted(item.name for item in store.path.iterdir()) == ["step10.zip", "step100.zip", "step5.zip", "zarr.json"]
     assert zarr.open_group(store.path, mode="r").attrs["format_version"] == 2
     one = xr.open_zarr(zarr.storage.ZipStore(store.path / "step10.zip", mode="r"), chunks=None)
     assert one.attrs["format_version"] == 2
@@ -132,8 +132,8 @@ def test_a_kill_at_any_step_of_a_write_loses_and_doubles_nothing(tmp_path, probe
     assert steps_of(tmp_path) == [5]
     store.write(new)
     assert steps_of(tmp_path) == [5, 10]
-    assert {it.name for it in store.path.iterdir()} == {"zarr.json", "step5.zip", "step10.zip"}
-    assert [it.name for it in tmp_path.iterdir()] == ["influence.zarr"]
+    assert {item.name for item in store.path.iterdir()} == {"zarr.json", "step5.zip", "step10.zip"}
+    assert [item.name for item in tmp_path.iterdir()] == ["influence.zarr"]
 
 
 def test_what_a_killed_process_left_is_cleared_when_the_run_goes_on(tmp_path, probes):
@@ -143,7 +143,7 @@ def test_what_a_killed_process_left_is_cleared_when_the_run_goes_on(tmp_path, pr
     (tmp_path / ".influence.zarr.step300.unfinished").mkdir()
     assert steps_of(tmp_path) == [5, 10, 100]
     store.set_aside_after(100)
-    assert [it.name for it in tmp_path.iterdir()] == ["influence.zarr"]
+    assert [item.name for item in tmp_path.iterdir()] == ["influence.zarr"]
     assert not list(store.path.glob("*.unfinished"))
 
 
@@ -197,7 +197,7 @@ def test_what_is_set_aside_stays_until_the_run_has_passed_it_and_can_be_brought_
     assert store.set_aside_after(5) == [10, 100]
     store.write(probes[1])  # step 10 again
     assert store.steps() == [5, 10]
-    assert [it.stem for it in store.aside.iterdir()] == ["step100"]
+    assert [item.stem for item in store.aside.iterdir()] == ["step100"]
     assert store.bring_back([5, 10]) == []
     assert store.bring_back([5, 10, 100]) == [100]
     xr.testing.assert_equal(open_run(tmp_path), whole)

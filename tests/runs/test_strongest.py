@@ -10,13 +10,15 @@ from tests.reporting.test_run_pictures import a_run
 
 def plain_ranking(run, part="within"):
     """The same with loops: errors of .03, four chains, t of 3 degrees of freedom."""
-    names, ranked = [str(it) for it in run["group"].values], []
+    names, ranked = [str(value) for value in run["group"].values], []
     for row, one in enumerate(names):
         for two in names[row:]:
-            sizes = [abs(float(it)) for it in run["group_bif"].sel(part=part, group=one, group_j=two)]
+            sizes = [abs(float(item)) for item in run["group_bif"].sel(part=part, group=one, group_j=two)]
             if not np.isnan(sizes).all():
-                ranked.append((max([it for it in sizes if it > 0.03 * 3.1824463], default=0.0), max(sizes), (one, two)))
-    return [it[2] for it in sorted(ranked, key=lambda it: (-it[0], -it[1]))]
+                ranked.append(
+                    (max([size for size in sizes if size > 0.03 * 3.1824463], default=0.0), max(sizes), (one, two))
+                )
+    return [item[2] for item in sorted(ranked, key=lambda item: (-item[0], -item[1]))]
 
 
 @pytest.mark.parametrize("part", ["within", "total"])

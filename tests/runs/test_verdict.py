@@ -23,7 +23,7 @@ def run_of(*, unsettled=0, flag="rhat", ess=200.0, heat=0.01, error=0.1, dropped
     run = flipping_run(error=error)
     away = np.arange(len(STEPS)) < unsettled
     run["equilibrated"] = ("step", (~away).astype(float))
-    run["flag_names"] = ("step", np.array([flag if it else "" for it in away], dtype=object))
+    run["flag_names"] = ("step", np.array([flag if item else "" for item in away], dtype=object))
     for name, value in (("ess_groups", ess), ("minibatch_noise", heat), ("chains_dropped", dropped)):
         run[name] = ("step", np.full(len(STEPS), float(value)))
     run.attrs["sgld"] = run.attrs["sgld"] | SGLD | sgld
@@ -36,7 +36,7 @@ def run_of(*, unsettled=0, flag="rhat", ess=200.0, heat=0.01, error=0.1, dropped
 
 def answers(run, **more):
     found = judge(run, **{"windows": 2, **more})
-    return tuple(str(it.answer) for it in found.readings().values())[:3]
+    return tuple(str(reading.answer) for reading in found.readings().values())[:3]
 
 
 def test_a_good_run_is_read_in_full_and_needs_nothing():
@@ -157,7 +157,7 @@ def test_a_run_of_an_earlier_version_is_told_as_such_and_claims_no_height():
 
 def test_a_run_without_probes_tells_nothing():
     found = judge(None, windows=0, flags={"not_finite": 1})
-    assert {it.answer for it in found.readings().values()} == {Answer.no}
+    assert {reading.answer for reading in found.readings().values()} == {Answer.no}
     assert "not_finite" in found.text()
 
 

@@ -192,7 +192,7 @@ def test_what_is_not_finite_is_said_and_nothing_is_made_of_it(bad):
 @pytest.mark.parametrize("correlation", [0.0, pytest.param(0.2, marks=pytest.mark.slow), 0.4])
 @pytest.mark.parametrize(
     ("num_chains", "num_draws", "num_curves"),
-    [(8, 12, 3), (4, 20, 1), *(pytest.param(*it, marks=pytest.mark.slow) for it in ((2, 40, 5), (8, 10, 8)))],
+    [(8, 12, 3), (4, 20, 1), *(pytest.param(*item, marks=pytest.mark.slow) for item in ((2, 40, 5), (8, 10, 8)))],
 )
 def test_rhat_of_chains_in_equilibrium_exceeds_its_limit_by_chance_in_about_one_of_a_hundred_probes(
     num_chains, num_draws, num_curves, correlation

@@ -89,7 +89,7 @@ def test_equal_estimates_are_cold_and_so_is_no_direction():
 def test_estimates_are_left_as_they_are(case):
     mean, root, _ = case
     gradients = estimates(mean, root, repetitions=2)
-    before = [it.clone() for it in gradients]
+    before = [gradient.clone() for gradient in gradients]
     heat(gradients, mean)
     assert all(torch.equal(one, other) for one, other in zip(gradients, before, strict=True))
 

@@ -73,7 +73,7 @@ def test_draws_forget_by_the_formula(reach):
     for integrator, first in ((LM, (1 + a) / 2), (EULER, a)):
         found = one_direction(integrator, reach)
         *before, last = found[-6:]
-        got = [float(last @ it / (last @ last)) for it in reversed(before)]
+        got = [float(last @ item / (last @ last)) for item in reversed(before)]
         assert got == pytest.approx([a**k * first for k in range(5)], abs=1e-9)
 
 
@@ -154,7 +154,7 @@ def stationary_moment(integrator, lr):
 def test_quartic_target_is_met_to_second_order_in_the_step():
     """Against quadrature. Halving the step takes off three quarters of the error; of Euler's, a half."""
     exact = quartic_moment()
-    errors = {it: [stationary_moment(it, lr) - exact for lr in (0.1, 0.05)] for it in Integrator}
+    errors = {item: [stationary_moment(item, lr) - exact for lr in (0.1, 0.05)] for item in Integrator}
     coarse, fine = map(abs, errors[LM])
     assert coarse < 1e-3 * exact
     assert coarse / fine == pytest.approx(4, rel=0.1)

@@ -51,7 +51,7 @@ class Rest(nn.Module):
 
     def __init__(self, weight, column):
         super().__init__()
-        kept = [it for it in range(weight.shape[1]) if it != column]
+        kept = [item for item in range(weight.shape[1]) if item != column]
         self.weight = nn.Parameter(weight[:, kept].detach().clone())
         self.register_buffer("constant", weight[:, [column]].detach().clone())
         self.kept, self.column = kept, column
@@ -120,7 +120,7 @@ class Readable(nn.Module):
 
     def read(self, batch):
         selectors, x = batch
-        weights = torch.cat([it.reshape(-1) for it in self.parameters()])
+        weights = torch.cat([weight.reshape(-1) for weight in self.parameters()])
         loss = self.second(torch.tanh(self.first(x))).square().sum(1)
         return torch.where(selectors.any(1), (selectors * weights).sum(1), loss)
 
@@ -138,9 +138,11 @@ def kinds_of_chains():
 @pytest.mark.parametrize(("engine", "dtype", "preconditioner"), [*kinds_of_chains()])
 def test_what_is_outside_of_the_mask_stays_where_it_was_bit_for_bit(engine, dtype, preconditioner):
     module = Readable().to(dtype)
-    before = torch.cat([it.detach().reshape(-1) for it in module.parameters()])
-    masks = {name: torch.rand(it.shape) < 0.5 for name, it in module.named_parameters() if name != "second.bias"}
-    moves = torch.cat([masks.get(n, torch.zeros(it.shape).bool()).reshape(-1) for n, it in module.named_parameters()])
+    before = torch.cat([weight.detach().reshape(-1) for weight in module.parameters()])
+    masks = {name: torch.rand(item.shape) < 0.5 for name, item in module.named_parameters() if name != "second.bias"}
+    moves = torch.cat(
+        [masks.get(n, torch.zeros(item.shape).bool()).reshape(-1) for n, item in module.named_parameters()]
+    )
     observed = (torch.eye(17).to(dtype), torch.zeros(17, 3, dtype=dtype))
     sampling = (torch.zeros(9, 17, dtype=dtype), torch.randn(9, 3).to(dtype))
     settings = config(engine, lr=0.01, preconditioner=preconditioner)
@@ -150,7 +152,7 @@ def test_what_is_outside_of_the_mask_stays_where_it_was_bit_for_bit(engine, dtyp
     assert (trace.loss[..., moves.numpy()] != before[moves].float().numpy()).mean() > 0.9
     moved = np.linalg.norm(trace.loss.astype(float) - before.double().numpy(), axis=-1)
     np.testing.assert_allclose(trace.distance, moved, rtol=1e-4 if dtype != torch.bfloat16 else 0.05)
-    assert torch.equal(torch.cat([it.detach().reshape(-1) for it in module.parameters()]), before)
+    assert torch.equal(torch.cat([weight.detach().reshape(-1) for weight in module.parameters()]), before)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +166,7 @@ def test_what_is_outside_of_the_mask_stays_where_it_was_bit_for_bit(engine, dtyp
 def test_a_mask_that_is_all_true_is_no_mask_bit_for_bit(engine, changes):
     module = Net()
     moments = {"first.weight": torch.rand(4, 4), "norm.bias": torch.rand(4)}
-    masks = {name: torch.ones(it.shape, dtype=torch.bool) for name, it in module.named_parameters()}
+    masks = {name: torch.ones(item.shape, dtype=torch.bool) for name, item in module.named_parameters()}
     some = {name: mask for name, mask in masks.items() if name.startswith("first")}
     none = {"norm.weight": torch.zeros(4, dtype=torch.bool)}
     cases = ((masks, None), (some | none, ["first.*"]))
@@ -178,7 +180,7 @@ def test_a_mask_that_is_all_true_is_no_mask_bit_for_bit(engine, changes):
 
 
 @pytest.mark.parametrize(
-    "kind", ["gpt_neox", *(pytest.param(it, marks=pytest.mark.slow) for it in ("gpt2", "llama-grouped"))]
+    "kind", ["gpt_neox", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gpt2", "llama-grouped"))]
 )
 def test_engines_give_the_same_draws_of_a_head(kind):
     model_type, settings = CASES[kind]
@@ -186,16 +188,16 @@ def test_engines_give_the_same_draws_of_a_head(kind):
     ids = torch.randint(24, (6, 8))
     masks = component_masks(model, "layer1.head2")
     samplers = [
-        ChainSampler(model, Target(causal_lm_loss, ids, selection=masks), config(it, lr=0.01)) for it in ENGINES
+        ChainSampler(model, Target(causal_lm_loss, ids, selection=masks), config(engine, lr=0.01)) for engine in ENGINES
     ]
-    traces = [it.run() for it in samplers]
+    traces = [sampler.run() for sampler in samplers]
     assert samplers[1]._choice._program._traced
     assert_same_draws(*traces, tolerance=1e-4)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.01 * torch.randn(parameter.shape))
     program = samplers[1]._choice._program
-    assert_same_draws(*(it.run(1) for it in samplers), tolerance=1e-4)
+    assert_same_draws(*(sampler.run(1) for sampler in samplers), tolerance=1e-4)
     assert samplers[1]._choice._program is program
 
 

@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 def firsts(chain, step, **settings):
     """First numbers of both streams of a chain."""
     noise, batches = chain_streams(SGLDConfig(**settings), chain, step, CPU)
-    return [tuple(torch.randn(4, generator=it).tolist()) for it in (noise, batches)]
+    return [tuple(torch.randn(4, generator=item).tolist()) for item in (noise, batches)]
 
 
 @pytest.mark.parametrize(("seed", "chain"), [(0, 0), (0, 3), (7, 0), (2**40, 5)])
@@ -26,7 +26,7 @@ def test_common_streams_are_those_of_seed_and_chain_whatever_the_step(seed, chai
 
 def test_no_two_chains_seeds_steps_and_kinds_share_a_stream():
     """Step 0 and common streams among them: a zero at the end of a key is easily lost."""
-    found = [it for seed in range(3) for chain in range(3) for it in firsts(chain, 0, seed=seed)]
+    found = [first for seed in range(3) for chain in range(3) for first in firsts(chain, 0, seed=seed)]
     for step in range(4):
         for seed in range(3):
             for chain in range(3):

@@ -30,10 +30,10 @@ def test_each_noise_comes_twice_and_is_the_next_normal_of_its_chain(monkeypatch,
     found = streams()
     assert found._block_steps == block
     start = found.noise().clone()
-    pairs = [tuple(it.clone() for it in found.two_noises()) for _ in range(CONFIG.num_steps)]
+    pairs = [tuple(two_noise.clone() for two_noise in found.two_noises()) for _ in range(CONFIG.num_steps)]
     for (_, following), (last, _) in pairwise(pairs):
         assert torch.equal(following, last)
-    numbers = torch.stack([start, pairs[0][0], *(it[1] for it in pairs)])
+    numbers = torch.stack([start, pairs[0][0], *(pair[1] for pair in pairs)])
     assert len(numbers) == CONFIG.num_steps + 2
     for chain in range(3):
         generator, _ = chain_streams(CONFIG, chain, 0, torch.device("cpu"))
@@ -51,7 +51,7 @@ def test_a_look_at_the_upcoming_noise_changes_nothing(monkeypatch, block):
     seen = one.upcoming().clone()
     assert torch.equal(one.upcoming(), seen)
     for number in range(20):
-        got, want = ([it.clone() for it in found.two_noises()] for found in (one, other))
+        got, want = ([two_noise.clone() for two_noise in found.two_noises()] for found in (one, other))
         assert torch.equal(got[0], want[0])
         assert torch.equal(got[1], want[1])
         assert torch.equal(got[0], seen) == (number == 0)
@@ -135,8 +135,8 @@ def test_chains_without_loss_draw_the_same_noise_as_those_with_it(drift):
         lr=0.1, nbeta=0.0, localization=10.0, num_chains=2, num_draws=5, batch_size=4, drift=drift, engine="sequential"
     )
     control, coupled, apart = (
-        run_chains(module, squared, observed=batch, sampling=batch, config=it).loss
-        for it in (config, replace(config, nbeta=1e-3), replace(config, nbeta=1e-3, seed=1))
+        run_chains(module, squared, observed=batch, sampling=batch, config=item).loss
+        for item in (config, replace(config, nbeta=1e-3), replace(config, nbeta=1e-3, seed=1))
     )
     np.testing.assert_allclose(coupled, control, rtol=1e-2, atol=1e-3)
     assert not np.array_equal(coupled, control)

@@ -60,7 +60,9 @@ def logits(state, ids, *, act, eps=1e-5, rotary_dim=None, parallel=False):
     def attend(x, start):
         total = state[f"{start}.b_O"].expand(len(ids), -1).clone()
         for head in range(len(state[f"{start}.W_Q"])):
-            query, key, value = (x @ state[f"{start}.W_{it}"][head] + state[f"{start}.b_{it}"][head] for it in "QKV")
+            query, key, value = (
+                x @ state[f"{start}.W_{item}"][head] + state[f"{start}.b_{item}"][head] for item in "QKV"
+            )
             if rotary_dim is not None:
                 query, key = rotated(query, rotary_dim), rotated(key, rotary_dim)
             scores = query @ key.T / math.sqrt(query.shape[-1])

@@ -27,7 +27,7 @@ def test_the_branches_of_a_suite_tell_steps_tokens_and_stages(name):
     for branch in {told[2] for told in expected.values()}:
         places = NameRules(branch=branch).place(names(suite), name)
         assert list(places) == sorted(places)
-        found |= {it.name: (step, it.tokens, it.branch) for step, it in places.items()}
+        found |= {item.name: (step, item.tokens, item.branch) for step, item in places.items()}
     assert found == expected
 
 
@@ -51,7 +51,7 @@ def test_a_fork_is_counted_on_from_the_stage_before():
     assert list(places)[-3:] == [928646, 928646 + 1000, 928646 + 11000]
     last = places[928646 + 11000]
     assert (last.name, last.tokens) == ("stage2-ingredient2-step11000-tokens47B", 3896 * 10**9 + 47 * 10**9)
-    assert [it.branch for it in places.values()] == ["stage1"] * 5 + ["stage2-ingredient2"] * 2
+    assert [place.branch for place in places.values()] == ["stage1"] * 5 + ["stage2-ingredient2"] * 2
 
 
 def test_a_stage_that_counts_on_itself_is_left_as_it_is():
@@ -83,12 +83,12 @@ def test_checkpoints_that_are_only_numbered_ask_for_steps_or_tokens():
 def test_both_steps_and_tokens_can_be_given():
     rules = NameRules(steps={"a": 5, "b": 7}, tokens={"a": 10})
     places = rules.place(["a", "b", "c"], "it")
-    assert {step: it.tokens for step, it in places.items()} == {5: 10, 7: None}
+    assert {step: item.tokens for step, item in places.items()} == {5: 10, 7: None}
 
 
 def test_tokens_of_a_step_are_multiplied_out_and_go_before_the_rounded_ones_of_names():
     places = NameRules(tokens_per_step=2_097_152).place(["step-001000-2BT", "step-002000-4BT"], "it")
-    assert [it.tokens for it in places.values()] == [2_097_152_000, 4_194_304_000]
+    assert [place.tokens for place in places.values()] == [2_097_152_000, 4_194_304_000]
 
 
 @pytest.mark.parametrize("kind", ["checkpoint-0100", "ckpt_05"])

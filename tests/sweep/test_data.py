@@ -41,7 +41,7 @@ def test_observed_and_sampling_sequences_come_from_different_documents(tmp_path,
 def test_each_seed_draws_sequences_of_its_own_and_the_same_again(tmp_path):
     config = tiny_config(tmp_path, "any")
     seeds = [replace(config, data=replace(config.data, seed=seed)) for seed in (0, 0, 1)]
-    hashes = [data_hash(sweep_data(it, tokenizer())) for it in seeds]
+    hashes = [data_hash(sweep_data(item, tokenizer())) for item in seeds]
     assert hashes[0] == hashes[1] != hashes[2]
 
 

@@ -75,7 +75,7 @@ def test_a_missing_network_is_told_in_one_line(tmp_path, offline):
 def serve(monkeypatch, branches, tags=()):
     def listed(self, name, **_):
         def refs(kind, names):
-            return [GitRefInfo(name=it, ref=f"refs/{kind}/{it}", target_commit="0" * 40) for it in names]
+            return [GitRefInfo(name=name, ref=f"refs/{kind}/{name}", target_commit="0" * 40) for name in names]
 
         return GitRefs(branches=refs("heads", branches), converts=[], tags=refs("tags", tags), pull_requests=None)
 
@@ -120,7 +120,7 @@ def test_the_checkpoints_of_public_suites_are_found(tmp_path, monkeypatch, name)
     if name == "LLM360/Amber":
         with pytest.raises(InputError, match="numbered and tell no training step"):
             find_checkpoints(config)
-        tokens = {it: 3.5e9 * (1 + int(it[-3:])) for it in entries}
+        tokens = {entry: 3.5e9 * (1 + int(entry[-3:])) for entry in entries}
         assert find_checkpoints(replace(config, name_tokens=tokens)).steps() == [0, 1, 40, 355, 356, 358]
         return
     if len({branch for _, _, branch in entries.values()}) > 1:

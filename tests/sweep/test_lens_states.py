@@ -115,7 +115,7 @@ REFUSED = {
         "with weights of other shapes",
     ),
     "wide heads": (
-        random_state() | {f"blocks.0.attn.W_{it}": torch.ones(2, 16, 5) for it in "QKV"},
+        random_state() | {f"blocks.0.attn.W_{item}": torch.ones(2, 16, 5) for item in "QKV"},
         LensConfig(),
         "of 2 heads of 5 in a width of 16",
     ),

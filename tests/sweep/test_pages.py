@@ -26,9 +26,9 @@ def test_each_checkpoint_has_a_page_of_the_chosen_texts_with_the_query_outlined(
     events = EventAccumulator(str(Path(config.output) / "tokens"))
     events.Reload()
     (tag,) = events.Tags()["tensors"]
-    assert [it.step for it in events.Tensors(tag)] == [1, 2]
+    assert [tensor.step for tensor in events.Tensors(tag)] == [1, 2]
     assert events.Tags()["images"] == ["influence/token_colours"]
-    assert [it.step for it in events.Images("influence/token_colours")] == [1, 2]
+    assert [image.step for image in events.Images("influence/token_colours")] == [1, 2]
     for step in (1, 2):
         page = (Path(config.output) / "tokens" / f"step{step}.html").read_text()
         assert page.count('class="query"') == 1

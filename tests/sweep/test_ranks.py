@@ -73,7 +73,7 @@ def check_same_results(left: Path, right: Path):
     for name in ("groups.csv", "components.csv", "circuits.csv", "classes.md", "tokens/step4.html"):
         assert (left / name).read_text() == (right / name).read_text(), name
     for folder in (".", "components/layer1.head0"):
-        runs = [open_run(it / folder).drop_vars("seconds") for it in (left, right)]
+        runs = [open_run(item / folder).drop_vars("seconds") for item in (left, right)]
         for run in runs:
             run.attrs.pop("summary")
         xr.testing.assert_identical(*runs)

@@ -159,13 +159,15 @@ def test_scores_of_heads_whose_file_was_deleted_are_measured_again(output, check
 
 def test_scores_of_heads_can_be_asked_for_otherwise_later_and_cells_stay(checkpoints, tmp_path, measured):
     off = tiny_config(tmp_path, checkpoints, steps=[1, 2], circuits=CircuitSettings(enabled=False))
-    one, two = (replace(off, circuits=CircuitSettings(num_sequences=2, segment_length=4, seed=it)) for it in (0, 1))
+    one, two = (
+        replace(off, circuits=CircuitSettings(num_sequences=2, segment_length=4, seed=number)) for number in (0, 1)
+    )
     tables = []
     for config in (off, one, two):
         swept(config)
         path = tmp_path / "out" / "circuits.csv"
         tables.append(path.read_text() if path.exists() else None)
-    assert [it.seed for it in measured] == [0, 0, 1, 1]
+    assert [item.seed for item in measured] == [0, 0, 1, 1]
     assert tables[0] is None
     assert tables[1] != tables[2]
     swept(off)

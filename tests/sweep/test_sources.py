@@ -32,7 +32,7 @@ QUICK = ("gpt2", "llama", "gemma", "olmo", "phi", "mixtral")
 
 @pytest.mark.parametrize(
     "family",
-    [*QUICK, *(pytest.param(it, marks=pytest.mark.slow) for it in ("qwen2", *OTHERS) if it not in QUICK)],
+    [*QUICK, *(pytest.param(item, marks=pytest.mark.slow) for item in ("qwen2", *OTHERS) if item not in QUICK)],
 )
 def test_a_sweep_runs_over_each_family(family, tmp_path):
     begins = family in ("llama", "gemma")

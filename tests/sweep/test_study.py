@@ -31,8 +31,8 @@ def run(config, progress=silent):
 
 
 def same(left: xr.Dataset, right: xr.Dataset) -> None:
-    for it in (left, right):
-        it.attrs.pop("summary")
+    for item in (left, right):
+        item.attrs.pop("summary")
     xr.testing.assert_identical(left.drop_vars("seconds"), right.drop_vars("seconds"))
 
 

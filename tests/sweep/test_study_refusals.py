@@ -54,7 +54,9 @@ def test_bad_input_is_refused_and_nothing_is_written(checkpoints, tmp_path, case
         return value.format(tmp=tmp_path) if isinstance(value, str) else value
 
     given = {
-        name: replace(base.data, **{key: filled(it) for key, it in value.items()}) if name == "data" else filled(value)
+        name: replace(base.data, **{key: filled(item) for key, item in value.items()})
+        if name == "data"
+        else filled(value)
         for name, value in changed.items()
     }
     with pytest.raises(InputError, match=words) as caught:

@@ -42,7 +42,7 @@ def covariance_by_inverse(weights, nbeta, localization, targets=TARGETS):
     spread = torch.linalg.inv(nbeta * hessians.mean(dim=0) + localization * torch.eye(size, dtype=torch.float64))
     curved = hessians @ spread
     second = torch.stack([torch.stack([torch.trace(left @ right) for right in curved]) for left in curved])
-    return gradients @ spread @ gradients.T, second, torch.stack([torch.trace(it) for it in curved])
+    return gradients @ spread @ gradients.T, second, torch.stack([torch.trace(item) for item in curved])
 
 
 @pytest.mark.parametrize("hidden", [1, 3, 14])

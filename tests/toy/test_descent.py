@@ -17,7 +17,7 @@ def test_gradient_is_that_of_autograd_for_any_weights_and_any_batch():
     goal = targets()
     sample_weights = torch.tensor([[1.0, 0.0, 2.0], [0.5, 1.0, 1.0]], dtype=torch.float64)
     nets = [network(seed=1), network(seed=2)]
-    batch = Weights(torch.stack([it.first for it in nets]), torch.stack([it.second for it in nets]))
+    batch = Weights(torch.stack([item.first for item in nets]), torch.stack([item.second for item in nets]))
     found = gradient(batch, goal, sample_weights)
     for row, net in enumerate(nets):
         first, second = (part.clone().requires_grad_() for part in net)

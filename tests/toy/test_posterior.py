@@ -50,7 +50,7 @@ def test_the_gaussian_is_that_of_dense_newton_and_the_plain_inverse(num_steps, n
     assert float(slope.norm()) < 1e-10
     torch.testing.assert_close(flat(gaussian.mode), vector, rtol=1e-10, atol=1e-12)
 
-    first, second, spread = (it.numpy() for it in covariance_by_inverse(here, nbeta, localization, TARGETS))
+    first, second, spread = (item.numpy() for item in covariance_by_inverse(here, nbeta, localization, TARGETS))
     np.testing.assert_allclose(gaussian.first_order, first, rtol=1e-8, atol=1e-14)
     np.testing.assert_allclose(gaussian.covariance, first + second / 2, rtol=1e-8, atol=1e-14)
     np.testing.assert_allclose(gaussian.mean_losses, item_losses(here, TARGETS).numpy() + spread / 2, rtol=1e-9)
@@ -116,7 +116,7 @@ def test_rotating_the_hidden_units_changes_nothing():
     weights = trained(60)
     turn = torch.linalg.qr(torch.randn(5, 5, generator=generator(), dtype=torch.float64)).Q
     turned = Weights(turn @ weights.first, weights.second @ turn.T)
-    one, two = (local_gaussian(it, TARGETS, nbeta=100.0, localization=90.0) for it in (weights, turned))
+    one, two = (local_gaussian(item, TARGETS, nbeta=100.0, localization=90.0) for item in (weights, turned))
     np.testing.assert_allclose(one.covariance, two.covariance, rtol=1e-9)
     torch.testing.assert_close(turn @ one.mode.first, two.mode.first)
 

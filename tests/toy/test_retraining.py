@@ -90,7 +90,7 @@ def test_window_effect_is_that_of_single_runs_in_all_three_readings(run, weight)
                 path = list(descend(weights, goal, weights_with(item, weight), lr=LR, num_steps=length))
                 rest = STEPS - start - length
                 path += list(descend(path[-1], goal, torch.ones(3).double(), lr=LR, num_steps=rest))[1:]
-                losses = np.stack([item_losses(it, goal).numpy() for it in path])
+                losses = np.stack([item_losses(value, goal).numpy() for value in path])
                 deviation = (losses - base[start:]) / (weight - 1)
                 np.testing.assert_allclose(found.window_end[row, column, item], deviation[length], atol=1e-12)
                 np.testing.assert_allclose(found.run_end[row, column, item], deviation[-1], atol=1e-12)

@@ -9,7 +9,7 @@ REQUIRES = ("chemprop==2.3.1",)
 TRAINED = "MPNN on 24 molecules, batches of nested graphs"
 
 smiles = [f"{head}{'C' * length}{tail}" for head in "CNO" for length in range(1, 5) for tail in ("O", "Cl")]
-points = [data.MoleculeDatapoint.from_smi(it, [len(it) / 4.0 - 1]) for it in smiles]
+points = [data.MoleculeDatapoint.from_smi(smile, [len(smile) / 4.0 - 1]) for smile in smiles]
 dataset = data.MoleculeDataset(points)
 loader = data.build_dataloader(dataset, batch_size=24, shuffle=False)
 

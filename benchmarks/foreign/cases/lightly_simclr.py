@@ -34,7 +34,7 @@ class SimCLR(L.LightningModule):
 
 # glue
 def loss_fn(module, batch):
-    z0, z1 = (F.normalize(module(it), dim=1) for it in batch)
+    z0, z1 = (F.normalize(module(item), dim=1) for item in batch)
     return F.cross_entropy(z0 @ z1.T / 0.5, torch.arange(len(z0)), reduction="none")
 
 

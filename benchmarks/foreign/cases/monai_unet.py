@@ -15,7 +15,7 @@ rng = np.random.default_rng(1)
 pictures = rng.random((8, 32, 32)).astype(np.float32)
 names = {"keys": ["image", "label"], "channel_dim": "no_channel"}
 transform = Compose([EnsureChannelFirstd(**names), ScaleIntensityd(keys=["image"])])
-dataset = Dataset([{"image": it, "label": (it > 0.5).astype(np.float32)} for it in pictures], transform)
+dataset = Dataset([{"image": picture, "label": (picture > 0.5).astype(np.float32)} for picture in pictures], transform)
 
 
 class Segmenter(L.LightningModule):

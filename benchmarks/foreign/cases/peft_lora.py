@@ -23,7 +23,7 @@ class Tuner(L.LightningModule):
         return self.model(**batch).loss
 
     def configure_optimizers(self):
-        return torch.optim.AdamW([it for it in self.parameters() if it.requires_grad], lr=1e-2)
+        return torch.optim.AdamW([weight for weight in self.parameters() if weight.requires_grad], lr=1e-2)
 
 
 # glue

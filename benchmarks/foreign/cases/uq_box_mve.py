@@ -9,7 +9,7 @@ REQUIRES = ("lightning-uq-box==0.2.0", "torch==2.14.1", "torchvision==0.29.1")
 TRAINED = "MVERegression (Gaussian likelihood, metrics in training_step), 64 samples"
 
 inputs = torch.randn(64, 3, generator=torch.Generator().manual_seed(1))
-rows = [{"input": it, "target": it.sum(0, keepdim=True).sin()} for it in inputs]
+rows = [{"input": item, "target": item.sum(0, keepdim=True).sin()} for item in inputs]
 
 
 # glue

@@ -56,13 +56,13 @@ def find_arms(runs: Sequence[tuple[Path, xr.Dataset]]) -> list[Arm]:
     """
     names = _names([folder for folder, _ in runs])
     told = [_told(folder, run) for folder, run in runs]
-    seeds = [{name: value for name, value in it.items() if _is_seed(name)} for it in told]
-    settings = [{name: value for name, value in it.items() if not _is_seed(name)} for it in told]
-    every = dict.fromkeys(name for it in settings for name in it)
-    differing = [name for name in every if len({repr(it.get(name)) for it in settings}) > 1]
+    seeds = [{name: value for name, value in item.items() if _is_seed(name)} for item in told]
+    settings = [{name: value for name, value in item.items() if not _is_seed(name)} for item in told]
+    every = dict.fromkeys(name for setting in settings for name in setting)
+    differing = [name for name in every if len({repr(setting.get(name)) for setting in settings}) > 1]
     places: dict[str, list[int]] = {}
-    for place, it in enumerate(settings):
-        places.setdefault(repr([it.get(name) for name in differing]), []).append(place)
+    for place, item in enumerate(settings):
+        places.setdefault(repr([item.get(name) for name in differing]), []).append(place)
     arms = []
     for place, rows in enumerate(places.values(), start=1):
         own = {name: settings[rows[0]].get(name, "-") for name in differing}
@@ -82,8 +82,8 @@ def find_arms(runs: Sequence[tuple[Path, xr.Dataset]]) -> list[Arm]:
 def _names(folders: Sequence[Path]) -> list[str]:
     """Folders without what all of them have in common above."""
     given = [os.path.abspath(folder) for folder in folders]
-    above = os.path.commonpath([os.path.dirname(it) for it in given])
-    found = [os.path.relpath(it, above).replace(os.sep, "/") for it in given]
+    above = os.path.commonpath([os.path.dirname(item) for item in given])
+    found = [os.path.relpath(item, above).replace(os.sep, "/") for item in given]
     return [name if found.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(found, start=1)]
 
 

@@ -39,7 +39,7 @@ def comparison_sections(runs: Runs, *, chance: float = 0.05) -> list[Section]:
         _settings(arms),
         _repeat([folder for arm in arms for folder in arm.folders]),
     ]
-    return [it for it in found if it.blocks]
+    return [item for item in found if item.blocks]
 
 
 def _verdicts(names: Sequence[str], runs: Sequence[xr.Dataset]) -> Section:
@@ -47,7 +47,7 @@ def _verdicts(names: Sequence[str], runs: Sequence[xr.Dataset]) -> Section:
     rows = []
     for name, run in zip(names, runs, strict=True):
         record = known_verdict(run)
-        answers = ["-"] * 4 if record is None else [str(record[it].get("answer")) for it in asked]
+        answers = ["-"] * 4 if record is None else [str(record[item].get("answer")) for item in asked]
         best = (record or {}).get("best")
         rows.append((name, *answers, best.get("words", "-") if isinstance(best, dict) else "-"))
     head = ("run", "positions", "signs", "heights", "beyond gradients", "what would help most")
@@ -69,7 +69,7 @@ def _overlay(arms: Sequence[Arm]) -> Section:
     groups: list[set[str]] = [
         {str(name) for name in run["group"].values} for arm in arms for run in arm.runs if "group" in run.dims
     ]
-    if groups and any(it != groups[0] for it in groups):
+    if groups and any(group != groups[0] for group in groups):
         rest = sorted(groups[0].union(*groups) - groups[0].intersection(*groups))
         blocks.append(Text(f"Groups that not all runs have are left out: {', '.join(rest)}."))
     return Section("overview", "Overview", tuple(blocks))
@@ -80,7 +80,10 @@ def _windows(names: Sequence[str], runs: Sequence[xr.Dataset]) -> Section:
     why = []
     for name, run in zip(names, runs, strict=True):
         found = run_windows(run)
-        rows += [(name, f"{it['start']:,}", f"{it['peak']:,}", f"{it['end']:,}", f"{it['value']:.3g}") for it in found]
+        rows += [
+            (name, f"{item['start']:,}", f"{item['peak']:,}", f"{item['end']:,}", f"{item['value']:.3g}")
+            for item in found
+        ]
         reason = None if found else no_window_words(run)
         if not found:
             why.append(f"{name}: no window{'' if reason is None else f': {reason}'}.")
@@ -101,17 +104,17 @@ def _signs(names: Sequence[str], runs: Sequence[xr.Dataset], chance: float) -> S
             continue
         found = find_sign_changes(run, chance=chance)
         expected += chance * found.num_curves
-        for it in found.found:
-            place = f"{name}: step {it.flip.step:,.0f} ({it.flip.earliest:,} to {it.flip.latest:,})"
-            rows.setdefault((it.group, it.group_j, it.flip.words), []).append(place)
-        one_sided += [f"{name}, {it.words}" for it in found.one_sided]
+        for item in found.found:
+            place = f"{name}: step {item.flip.step:,.0f} ({item.flip.earliest:,} to {item.flip.latest:,})"
+            rows.setdefault((item.group, item.group_j, item.flip.words), []).append(place)
+        one_sided += [f"{name}, {item.words}" for item in found.one_sided]
     said = (
         f"By chance alone {expected:.1f} changes are to be expected in all runs together; believe what several seeds "
         "have."
     )
     blocks: list[Block] = [Text(said)]
     if rows:
-        ordered = sorted(rows.items(), key=lambda it: -len(it[1]))
+        ordered = sorted(rows.items(), key=lambda item: -len(item[1]))
         cells = [
             (f"{one} ~ {two}", turn, f"{len(places)} of {len(runs)}", "; ".join(places))
             for (one, two, turn), places in ordered
@@ -131,10 +134,10 @@ def _ends(arms: Sequence[Arm]) -> Section:
     """Results of each arm: means over its runs at their last probes, with Student's intervals over runs."""
     rows = []
     for arm in arms:
-        peaks = [[it["peak"] for it in run_windows(run)] for run in arm.runs]
-        rows.append((arm.title, "windows", _mean([float(len(it)) for it in peaks])))
+        peaks = [[run_window["peak"] for run_window in run_windows(run)] for run in arm.runs]
+        rows.append((arm.title, "windows", _mean([float(len(peak)) for peak in peaks])))
         if all(peaks):
-            rows.append((arm.title, "step of the first peak", _mean([float(it[0]) for it in peaks])))
+            rows.append((arm.title, "step of the first peak", _mean([float(peak[0]) for peak in peaks])))
         for group in common_groups(arms):
             if all("group_loss" in run for run in arm.runs):
                 last = [float(run["group_loss"].sel(group=group).values[-1]) for run in arm.runs]
@@ -175,7 +178,7 @@ def common_groups(arms: Sequence[Arm]) -> list[str]:
 
 def _mean(values: Sequence[float]) -> str:
     """Mean and Student's interval over runs; the mean alone of a single run."""
-    known = np.array([it for it in values if np.isfinite(it)])
+    known = np.array([value for value in values if np.isfinite(value)])
     if not known.size:
         return "-"
     if known.size == 1:

@@ -31,7 +31,7 @@ def group_matrices(run: xr.Dataset) -> Slider | None:
     values = run["group_bif"].sel(part="within").isel(step=places).transpose("step", "group", "group_j").values
     limit = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
     cells = tuple(
-        tuple(tuple((_number(it), *cell_colours(it, limit)) for it in row) for row in matrix) for matrix in values
+        tuple(tuple((_number(item), *cell_colours(item, limit)) for item in row) for row in matrix) for matrix in values
     )
     return Slider(
         "groups",

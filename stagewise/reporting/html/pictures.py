@@ -74,8 +74,8 @@ def _blocks(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     starts = [np.arange(0, size, side) for size in matrix.shape]
     known = np.isfinite(matrix)
     total, count = (
-        np.add.reduceat(np.add.reduceat(it, starts[0], axis=0), starts[1], axis=1)
-        for it in (np.where(known, matrix, 0.0), known.astype(np.float64))
+        np.add.reduceat(np.add.reduceat(item, starts[0], axis=0), starts[1], axis=1)
+        for item in (np.where(known, matrix, 0.0), known.astype(np.float64))
     )
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 

@@ -76,9 +76,9 @@ def write_html_report(
     """
     require(len(runs) >= 1, "runs", len(runs), "one or more", "name the log directory of a run")
     if len(runs) > 1:
-        sections = comparison_sections([(it.folder, it.data) for it in runs], chance=chance)
+        sections = comparison_sections([(item.folder, item.data) for item in runs], chance=chance)
         title = f"How {len(runs)} runs compare"
-        about = "; ".join(f"`{it.folder}`" for it in runs[:6]) + (
+        about = "; ".join(f"`{item.folder}`" for item in runs[:6]) + (
             "" if len(runs) <= 6 else f" and {len(runs) - 6} more"
         )
         return write_text_file(path, page(title, about, sections))
@@ -117,7 +117,7 @@ def page(title: str, about: str, sections: Sequence[Section]) -> str:
     return template.render(
         title=title,
         about=about,
-        sections=[it for it in sections if it.blocks],
+        sections=[section for section in sections if section.blocks],
         glossary=list(TERMS.items()),
         footer=footer,
     )

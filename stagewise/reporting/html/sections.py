@@ -80,7 +80,7 @@ def run_sections(
         signs_section(run, changes, drawn.get("curves_within")),
         samples_section(run),
         _coefficients(run, chance, drawn.get("llc")),
-        Section("matrices", "Matrices", tuple(it for it in (group_matrices(run), sample_matrices(run)) if it)),
+        Section("matrices", "Matrices", tuple(item for item in (group_matrices(run), sample_matrices(run)) if item)),
         Section("scores", "Heads", tuple(of_markdown(scores_markdown(run, scores)) if scores else ())),
         _control(run, drawn.get("control")),
         _groups(folder),
@@ -89,7 +89,7 @@ def run_sections(
         repeat_section(run, folder),
         _lacking(run, scores, folder),
     ]
-    return [it for it in found if it.blocks]
+    return [item for item in found if item.blocks]
 
 
 def verdict_section(run: xr.Dataset) -> Section:
@@ -194,7 +194,9 @@ def _diagnostics(run: xr.Dataset) -> Section:
     blocks: list[Block] = [Items(tuple(lines))] if lines else []
     advice = (known_verdict(run) or {}).get("flags")
     if isinstance(advice, Mapping) and advice:
-        rows = [(name, it.get("probes"), it.get("remedy")) for name, it in advice.items() if isinstance(it, Mapping)]
+        rows = [
+            (name, item.get("probes"), item.get("remedy")) for name, item in advice.items() if isinstance(item, Mapping)
+        ]
         blocks.append(table_of([("flag", "probes", "what to set"), *rows]))
     table = _probe_table(run)
     return Section("diagnostics", "Diagnostics", (*blocks, *([] if table is None else [table])))

@@ -63,7 +63,7 @@ def _groups(run: xr.Dataset, start: int, end: int) -> list[Block]:
     steps = run["step"].values
     before = max(int(np.searchsorted(steps, start, side="right")) - 1, 0)
     after = min(int(np.searchsorted(steps, end)), len(steps) - 1)
-    moved = {it.group: it for it in moves(run, start, end)} if "group_bif" in run else {}
+    moved = {move.group: move for move in moves(run, start, end)} if "group_bif" in run else {}
     names = [*moved, *(str(name) for name in run["group"].values if str(name) not in moved)]
     if "group_bif" in run and not moved:
         order = [one for one, two in strongest_pairs(run, len(names) ** 2) if one == two]
@@ -102,7 +102,7 @@ def _samples(run: xr.Dataset, peak: int) -> list[str]:
     if not {"shift", "shift_se"} <= set(run) or peak not in steps:
         return []
     found, names = [], SampleNames(run)
-    for it in critical_samples(run, peak, _NUM_CRITICAL):
-        error = f" ± {it.shift_se:.2g}" if np.isfinite(it.shift_se) else ""
-        found.append(f"{markdown_text(names(it.sample))}: {it.shift:+.3g}{error} nats")
+    for critical_sample in critical_samples(run, peak, _NUM_CRITICAL):
+        error = f" ± {critical_sample.shift_se:.2g}" if np.isfinite(critical_sample.shift_se) else ""
+        found.append(f"{markdown_text(names(critical_sample.sample))}: {critical_sample.shift:+.3g}{error} nats")
     return found

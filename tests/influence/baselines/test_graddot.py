@@ -99,7 +99,7 @@ def plain_double_loop(module, batch, groups, folds):
     for place in np.argwhere(groups.masks.any(axis=0)):
         sample, token = place.tolist()
         loss = token_losses(module, batch)[sample, token]
-        rows[sample, token] = torch.cat([it.flatten() for it in torch.autograd.grad(loss, parameters)]).numpy()
+        rows[sample, token] = torch.cat([item.flatten() for item in torch.autograd.grad(loss, parameters)]).numpy()
     found = np.full((len(groups), len(groups)), np.nan)
     for row, column in np.ndindex(*found.shape):
         dots = [

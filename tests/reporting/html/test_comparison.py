@@ -74,10 +74,10 @@ def test_a_page_of_seeds_and_arms_needs_nothing_from_outside_and_has_their_means
 def test_curves_lie_over_each_other_and_the_mean_is_over_common_steps(three):
     three[2] = (three[2][0], three[2][1].isel(step=slice(0, 8)))
     figure = runs_overview(find_arms(three))
-    axes = next(it for it in figure.axes if it.get_title(loc="left") == "Influence of cat")
-    (mean,) = [it for it in axes.lines if it.get_linewidth() == 2.2]
+    axes = next(axis for axis in figure.axes if axis.get_title(loc="left") == "Influence of cat")
+    (mean,) = [line for line in axes.lines if line.get_linewidth() == 2.2]
     np.testing.assert_allclose(mean.get_ydata(), 2 * np.linspace(-1, 1, 10)[:8])
-    assert len([it for it in axes.lines if len(it.get_xdata()) in (8, 10)]) == 4
+    assert len([line for line in axes.lines if len(line.get_xdata()) in (8, 10)]) == 4
 
 
 def test_groups_that_not_all_runs_have_are_named_and_left_out(three, tmp_path):

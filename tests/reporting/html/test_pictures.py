@@ -33,7 +33,10 @@ def test_large_matrices_are_means_over_blocks():
 
 def test_letters_can_be_read_on_their_cell():
     for value in (-1.0, -0.5, 0.0, 0.5, 1.0, float("nan")):
-        back, letters = (np.array([int(it[at : at + 2], 16) for at in (1, 3, 5)]) for it in cell_colours(value, 1.0))
+        back, letters = (
+            np.array([int(cell_colour[at : at + 2], 16) for at in (1, 3, 5)])
+            for cell_colour in cell_colours(value, 1.0)
+        )
         assert abs(back.mean() - letters.mean()) > 80
 
 

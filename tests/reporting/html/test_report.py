@@ -182,7 +182,7 @@ def test_critical_samples_are_named_with_their_change(full, tmp_path):
 def test_sliders_hold_every_step_and_show_the_last_without_scripts(full, full_page):
     _, run = full
     parsed, text = full_page
-    found = [json.loads(it) for it in re.findall(r'<script type="application/json">(.*?)</script>', text)]
+    found = [json.loads(item) for item in re.findall(r'<script type="application/json">(.*?)</script>', text)]
     groups, samples = found
     assert groups["steps"] == samples["steps"] == [10, 20, 40]
     assert len(groups["values"]) == 3
@@ -197,7 +197,7 @@ def test_sliders_hold_every_step_and_show_the_last_without_scripts(full, full_pa
 
 def test_names_are_shown_and_never_obeyed(tmp_path):
     chosen = ("HTML", "an entity", "a quotation mark", "a link", "emphasis", "code", "right-to-left override", "a pipe")
-    names = [BAD[it] for it in chosen]
+    names = [BAD[item] for item in chosen]
     parsed, text = written(tmp_path, (tmp_path, a_run(steps=[10, 20], names=names)))
     plain, _ = written(tmp_path, (tmp_path, a_run(steps=[10, 20], names=[f"g{row}" for row in range(len(names))])))
     assert sorted(set(parsed.tags)) == sorted(set(plain.tags))
@@ -212,7 +212,7 @@ def test_all_words_are_escaped_wherever_they_come_from(tmp_path):
     parsed = Parsed(text)
     assert "img" not in parsed.tags
     run = flipping_run()
-    verdict = {it: {"answer": evil, "why": evil} for it in ("positions", "signs", "heights", "landscape")}
+    verdict = {name: {"answer": evil, "why": evil} for name in ("positions", "signs", "heights", "landscape")}
     summary = json.loads(run.attrs["summary"])
     run.attrs["summary"] = json.dumps(
         summary

@@ -68,13 +68,21 @@ def test_a_real_offline_experiment_has_images_text_and_passed_steps(tmp_path, mo
     with zipfile.ZipFile(archive) as file:
         messages = [json.loads(line) for line in file.read("messages.json").splitlines()]
         payloads = [message["payload"] for message in messages]
-        uploads = {it["upload_type"]: file.read(it["file_path"]) for it in payloads if "upload_type" in it}
-    images = [it["additional_params"] for it in payloads if it.get("upload_type") == "visualization"]
-    assert [(it["figName"], it["step"]) for it in images] == [("influence/matrix/within", step) for step in (7, 9)]
-    (text,) = [it for it in payloads if it.get("upload_type") == "text-sample"]
+        uploads = {
+            payload["upload_type"]: file.read(payload["file_path"]) for payload in payloads if "upload_type" in payload
+        }
+    images = [payload["additional_params"] for payload in payloads if payload.get("upload_type") == "visualization"]
+    assert [(image["figName"], image["step"]) for image in images] == [
+        ("influence/matrix/within", step) for step in (7, 9)
+    ]
+    (text,) = [payload for payload in payloads if payload.get("upload_type") == "text-sample"]
     assert text["additional_params"]["step"] == 9
     assert text["metadata"] == {"tag": "run/summary"}
     assert uploads["text-sample"].decode() == TEXT
     assert uploads["visualization"].startswith(b"\x89PNG")
-    points = [it["metric"] for it in payloads if it.get("metric", {}).get("metricName") == "transition/in_window"]
-    assert [(it["step"], it["metricValue"]) for it in points] == [(3, 1.0), (4, 0.0)]
+    points = [
+        payload["metric"]
+        for payload in payloads
+        if payload.get("metric", {}).get("metricName") == "transition/in_window"
+    ]
+    assert [(point["step"], point["metricValue"]) for point in points] == [(3, 1.0), (4, 0.0)]

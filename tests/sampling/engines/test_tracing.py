@@ -90,6 +90,6 @@ def test_what_cannot_be_traced_is_raised_and_not_printed_beside(caplog):
     name = "torch._subclasses.fake_tensor"
     with pytest.raises(RuntimeError, match="dimensions of tensors must match"):
         trace(lambda x: torch.cat([x, x[None, None]]), [torch.randn(4, 3)])
-    assert not [it for it in caplog.records if it.name == name]
+    assert not [record for record in caplog.records if record.name == name]
     logging.getLogger(name).error("heard again")
-    assert [it.message for it in caplog.records if it.name == name] == ["heard again"]
+    assert [record.message for record in caplog.records if record.name == name] == ["heard again"]

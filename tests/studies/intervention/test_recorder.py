@@ -33,7 +33,7 @@ class Record:
     def __init__(self, formed, now):
         steps = tuple(range(0, now + 1, 10))
         there = [formed is not None and step >= formed for step in steps]
-        self.curve = Curve(steps, tuple(0.9 * it for it in there), tuple(-2.0 * it for it in there))
+        self.curve = Curve(steps, tuple(0.9 * item for item in there), tuple(-2.0 * item for item in there))
 
 
 def end_of(formed, *, given=None, max_steps=100, settle_steps=20):

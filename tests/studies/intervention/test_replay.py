@@ -49,7 +49,7 @@ def test_every_signal_is_replayed_with_its_own_direction(study):
     found = detector_table(config, cells, early_score=0.25)
     assert list(found) == replayed_signals(config)
     assert {"between", "losses_alone", "within/induction~induction", "group_loss/induction"} <= set(found)
-    assert all(it["n"] == 0 for it in found.values())  # no head forms in 20 steps: nothing is counted
+    assert all(item["n"] == 0 for item in found.values())  # no head forms in 20 steps: nothing is counted
 
 
 def test_all_signals_are_looked_at_from_the_first_probe_at_which_each_is_known():

@@ -33,7 +33,7 @@ def test_accelerations_and_differences_are_those_built_in():
     assert inside["share_of_none"]["per_seed"]["1"] == pytest.approx(60 / 610)
     assert inside["head_rise"]["mean"] == pytest.approx(0.3)
     assert inside["background_loss"]["mean"] == pytest.approx(0.01)
-    pairs = {(it["first"], it["second"]): it for it in found["comparisons"]}
+    pairs = {(comparison["first"], comparison["second"]): comparison for comparison in found["comparisons"]}
     assert pairs["inside", "earliest"]["difference"]["mean"] == -30
     assert pairs["inside", "earliest"]["excludes_zero"]
     assert pairs["inside", "inside_loss"]["difference"]["mean"] == 50
@@ -55,7 +55,7 @@ def test_steps_of_a_window_count_up_to_the_head_of_the_arm():
 
 def test_sweep_has_earliest_at_zero():
     sweep = summarize(config_of(SEEDS), cells())["sweep"]["sampling"]
-    assert [(it["start"], it["acceleration"]["mean"]) for it in sweep] == [(0, 100), (200, 30)]
+    assert [(item["start"], item["acceleration"]["mean"]) for item in sweep] == [(0, 100), (200, 30)]
 
 
 def test_live_windows_are_counted_against_the_run_without_weights():
@@ -115,10 +115,10 @@ def test_stored_results_get_their_intervals_and_what_follows_from_them_anew():
     found = summarize(config_of(SEEDS), cells())
     stored = json.loads(json.dumps(found))
     stored["intervals"] = "low, high: something else"
-    for it in stored["comparisons"]:
-        it["difference"] |= {"low": -1.0, "high": 1.0, "t_low": -2.0, "t_high": 2.0}
-        it |= {"excludes_zero": False, "t_excludes_zero": False}
+    for comparison in stored["comparisons"]:
+        comparison["difference"] |= {"low": -1.0, "high": 1.0, "t_low": -2.0, "t_high": 2.0}
+        comparison |= {"excludes_zero": False, "t_excludes_zero": False}
     stored["arms"]["inside"]["acceleration"]["low"] = -1e6
     again = with_intervals_anew(stored)
     assert again == json.loads(json.dumps(found))
-    assert any(it["excludes_zero"] for it in again["comparisons"])
+    assert any(comparison["excludes_zero"] for comparison in again["comparisons"])

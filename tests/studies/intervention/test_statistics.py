@@ -18,7 +18,7 @@ def test_mean_and_interval_are_those_of_scipy():
 def coverage(values, truth):
     """Share of rows ``[repetition, seed]`` whose interval holds the truth."""
     found = [interval_over_seeds(dict(enumerate(row))) for row in values]
-    return np.mean([it.low <= truth <= it.high for it in found])
+    return np.mean([item.low <= truth <= item.high for item in found])
 
 
 def test_intervals_of_eight_normal_seeds_hold_the_truth_in_95_of_100_cases():

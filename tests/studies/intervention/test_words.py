@@ -14,7 +14,7 @@ def found(inside, earliest):
 
 
 def said(summary):
-    return " ".join(line for it in answers(summary) for line in it.lines)
+    return " ".join(line for answer in answers(summary) for line in answer.lines)
 
 
 def test_words_turn_with_the_data():
@@ -41,7 +41,7 @@ def test_seeds_without_any_spread_claim_nothing_unless_all_are_zero():
 
 
 def test_questions_without_cells_are_not_asked():
-    questions = [it.question for it in answers(found([400, 410], [500, 500]))]
+    questions = [answer.question for answer in answers(found([400, 410], [500, 500]))]
     assert "Can a detector find it while the model trains?" not in questions
     assert "Does it matter when?" in questions
 

@@ -61,7 +61,7 @@ def test_signs_are_counted_among_those_kept(pair):
 
 def test_relative_error_is_that_of_the_norms(pair):
     left, right = pair
-    x, y = (np.array(it) for it in entries(left, right))
+    x, y = (np.array(entry) for entry in entries(left, right))
     assert relative_error(left, right) == pytest.approx(np.sqrt(((x - y) ** 2).sum() / (y**2).sum()))
 
 

@@ -76,15 +76,15 @@ def curves():
 
 def test_flips_are_found_by_each_method_where_they_are(curves):
     found = pair_flips(*curves, HIERARCHY, horizon=50)
-    siblings = {it.method: it for it in found if it.relation == "sibling"}
+    siblings = {item.method: item for item in found if item.relation == "sibling"}
     assert siblings[CHAINS].from_helpful.step == pytest.approx(100, rel=0.02)
     assert siblings["horizon"].from_helpful.step == pytest.approx(100, rel=0.02)
     assert siblings["full leave-one-out"].from_helpful.step == pytest.approx(100, rel=0.02)
     # The other way round is no flip from helpful to harmful.
     assert len(siblings["unrolled"].flips) == 1
     assert siblings["unrolled"].from_helpful is None
-    assert all(not it.flips for it in found if it.relation == "cousin")
-    assert {it.relation for it in found} == {"sibling", "cousin"}
+    assert all(not item.flips for item in found if item.relation == "cousin")
+    assert {item.relation for item in found} == {"sibling", "cousin"}
 
 
 def test_errors_over_few_chains_are_read_by_students_t(curves):
@@ -125,7 +125,7 @@ def test_signals_are_the_callbacks_the_losses_and_the_norm(curves):
 
 
 def test_detections_are_matched_with_the_true_transitions(curves):
-    by_signal = {it.signal: it for it in detections(*curves, min_prominence=0.05)}
+    by_signal = {detection.signal: detection for detection in detections(*curves, min_prominence=0.05)}
     assert by_signal[BETWEEN].match.precision == by_signal[BETWEEN].match.recall == 1
     assert by_signal[LOSSES].match.recall == 1
     assert by_signal[BETWEEN].half_time_match.recall == 0.5
@@ -133,7 +133,7 @@ def test_detections_are_matched_with_the_true_transitions(curves):
 
 
 def test_branches_are_set_beside_the_peak_of_harm_across_them(curves):
-    animal, thing = sorted(branch_peaks(*curves, HIERARCHY), key=lambda it: it.branch)
+    animal, thing = sorted(branch_peaks(*curves, HIERARCHY), key=lambda item: item.branch)
     assert (animal.branch, animal.peak_step, animal.ratio) == ("animal", STEPS[-1], STEPS[-1] / 1000)
     # Items of the two sides of the root only help each other.
     assert thing.peak_step is None

@@ -59,7 +59,9 @@ def test_the_run_is_the_callbacks_own(config, results):
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["probe_steps"] == config.probed_steps
     assert summary["min_prominence"] == config.influence.probe.min_prominence
-    assert results[0].chains.attrs["windows"] == [[it["start"], it["peak"], it["end"]] for it in summary["transitions"]]
+    assert results[0].chains.attrs["windows"] == [
+        [transition["start"], transition["peak"], transition["end"]] for transition in summary["transitions"]
+    ]
     assert list(folder.glob("events.out.tfevents.*"))
 
 
@@ -75,7 +77,7 @@ def test_methods_meet_even_in_small(results):
 
 
 def test_every_method_has_every_pair(config, results):
-    found = {(it.method, it.item, it.item_j) for it in results[0].flips}
+    found = {(flip.method, flip.item, flip.item_j) for flip in results[0].flips}
     assert found == {
         (method, a, b) for method in METHODS for a, b in [("dog", "cat"), ("dog", "granite"), ("cat", "granite")]
     }

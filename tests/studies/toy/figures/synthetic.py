@@ -129,7 +129,7 @@ def exact_of(config, rng):
         attrs={
             "transitions": transitions,
             "half_times": [1.05 * step for step in transitions],
-            "branching_times": {it.name: 150.0 + 10 * at for at, it in enumerate(config.hierarchy.branches())},
+            "branching_times": {item.name: 150.0 + 10 * at for at, item in enumerate(config.hierarchy.branches())},
         },
     )
 

@@ -24,7 +24,7 @@ def test_dots_are_all_pairs_at_all_probes_and_their_correlation_is_in_the_title(
 
 def test_correlations_with_horizons_are_those_of_every_seed(results, config):
     axes = agreement(results, config).axes[4]
-    assert [it.get_text() for it in axes.get_xticklabels()] == ["5", "10"]
+    assert [get_xticklabel.get_text() for get_xticklabel in axes.get_xticklabels()] == ["5", "10"]
     dots = [line.get_ydata().tolist() for line in axes.lines if line.get_marker() == "o"]
     assert dots == [[result.figures[f"horizon_{horizon}_r"] for result in results] for horizon in (5, 10)]
 

@@ -32,7 +32,7 @@ def boxes_of(figure):
     """Where all that is drawn is, in pixels: panels with their words, and the title and legends over all panels."""
     figure.draw_without_rendering()
     parts = {f"panel {axes.get_title()!r}": axes.get_tightbbox() for axes in figure.axes}
-    parts |= {f"legend {number}": it.get_window_extent() for number, it in enumerate(figure.legends)}
+    parts |= {f"legend {number}": item.get_window_extent() for number, item in enumerate(figure.legends)}
     return parts | {"title": figure._suptitle.get_window_extent()}
 
 
@@ -61,7 +61,7 @@ ODD = {
 
 
 @pytest.fixture(
-    scope="module", params=[it if it == "lopsided" else pytest.param(it, marks=pytest.mark.slow) for it in ODD]
+    scope="module", params=[item if item == "lopsided" else pytest.param(item, marks=pytest.mark.slow) for item in ODD]
 )
 def odd(request):
     hierarchy, settings, outcome = ODD[request.param]

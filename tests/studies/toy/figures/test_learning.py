@@ -17,7 +17,7 @@ def test_learned_and_closed_form_strengths_of_every_mode_are_drawn(results, conf
 
 def test_equal_modes_have_one_colour_and_one_entry(results, config):
     axes = learning(results, config).axes[0]
-    words = [it.get_text() for it in axes.get_legend().get_texts()]
+    words = [get_text.get_text() for get_text in axes.get_legend().get_texts()]
     assert words[:4] == ["mode 1, s = 3.87", "mode 2, s = 2.65", "modes 3 to 4, s = 1.73", "modes 5 to 8, s = 1.00"]
     assert len({line.get_color() for line in axes.lines if len(line.get_xdata()) > 2}) == 4
     assert axes.get_xlabel() == "training step"

@@ -29,21 +29,21 @@ def test_paths_are_those_of_the_items_in_both_views(results, config):
         assert len(drawn) == 8
         for item, line in enumerate(drawn):
             np.testing.assert_array_equal(line, path[:, item][:, [0, second]].T)
-        named = ", ".join(it.get_text().replace("\n", " ") for it in axes.texts)
+        named = ", ".join(text.get_text().replace("\n", " ") for text in axes.texts)
         assert sorted(named.replace(",", "").split()) == sorted(config.hierarchy.items)
-    assert [it.get_text() for it in figure.legends[0].get_texts()] == ["mammal", "bird", "tree", "flower"]
+    assert [get_text.get_text() for get_text in figure.legends[0].get_texts()] == ["mammal", "bird", "tree", "flower"]
 
 
 def test_each_node_of_each_seed_is_a_dot_beside_the_diagonal(results, config):
     axes = representations(results, config).axes[2]
     dots = [line for line in axes.lines if line.get_marker() == "o"]
     drawn = {dot for line in dots for dot in zip(*line.get_data(), strict=True)}
-    assert drawn == {(it.branching_step, it.peak_step) for result in results for it in result.branches}
+    assert drawn == {(branch.branching_step, branch.peak_step) for result in results for branch in result.branches}
     assert [line.get_label() for line in dots] == ["8 items below", "4 items below", "2 items below"]
     (diagonal,) = [line for line in axes.lines if line.get_label() == "y = x"]
     np.testing.assert_array_equal(*diagonal.get_data())
     assert "14 of 14 nodes" in axes.get_title()
-    ratios = [it.ratio for result in results for it in result.branches]
+    ratios = [branch.ratio for result in results for branch in result.branches]
     assert f"{np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" in axes.get_title()
 
 

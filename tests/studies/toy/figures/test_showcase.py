@@ -39,7 +39,7 @@ def test_each_method_is_drawn_over_its_own_largest_value(results, config):
             values = curve.values[:, 0, other]
             np.testing.assert_allclose(lines[name].get_ydata(), values / np.abs(values).max(), rtol=1e-12)
         assert "largest absolute value" in axes.get_ylabel()
-        assert {it.get_text() for it in axes.texts} == {"helpful", "harmful"}
+        assert {text.get_text() for text in axes.texts} == {"helpful", "harmful"}
     assert figure.axes[2].get_title() == "dog → sparrow (cousin): weight of dog, loss of sparrow"
 
 
@@ -53,9 +53,9 @@ def test_the_band_is_two_standard_errors(results, config):
 
 def test_flips_have_a_row_for_each_method_with_their_bounds(results, config):
     strip = showcase(results, config).axes[3]
-    found = [it.from_helpful for it in results[0].flips if (it.item, it.item_j) == ("dog", "sparrow")]
+    found = [item.from_helpful for item in results[0].flips if (item.item, item.item_j) == ("dog", "sparrow")]
     assert len(found) == 5
     dots = [line.get_data() for line in strip.lines if line.get_marker() == "o"]
     assert [(float(x[0]), int(y[0])) for x, y in dots] == [(flip.step, row) for row, flip in enumerate(found)]
-    bars = [it.get_segments()[0][:, 0].tolist() for it in strip.collections]
+    bars = [collection.get_segments()[0][:, 0].tolist() for collection in strip.collections]
     assert bars == [[flip.earliest, flip.latest] for flip in found]

@@ -24,8 +24,10 @@ def test_signals_are_scaled_to_their_largest_with_their_windows_shaded(results, 
     figure = transitions(results, config)
     for axes, detection in zip(figure.axes[1:], results[0].detections, strict=True):
         assert np.nanmax(axes.lines[0].get_ydata()) == pytest.approx(1)
-        spans = [it.get_extents().transformed(axes.transData.inverted()) for it in axes.patches]
-        assert [(round(it.x0), round(it.x1)) for it in spans] == [(it.start, it.end) for it in detection.windows]
+        spans = [patch.get_extents().transformed(axes.transData.inverted()) for patch in axes.patches]
+        assert [(round(span.x0), round(span.x1)) for span in spans] == [
+            (window.start, window.end) for window in detection.windows
+        ]
     assert len(results[0].detections[0].windows) == 2
     signal = results[0].chains["signal"].values
     np.testing.assert_allclose(figure.axes[1].lines[0].get_ydata(), signal / np.nanmax(signal))

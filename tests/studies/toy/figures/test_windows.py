@@ -31,5 +31,5 @@ def test_correlations_of_every_length_reading_and_seed_are_drawn(results, config
 
 
 def test_the_legend_names_lengths_and_relations(results, config):
-    words = [it.get_text() for it in windows(results, config).legends[0].get_texts()]
+    words = [get_text.get_text() for get_text in windows(results, config).legends[0].get_texts()]
     assert words == ["windows of 20 steps", "windows of 50 steps", "sibling", "cousin", "far"]
