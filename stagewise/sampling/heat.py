@@ -14,8 +14,9 @@ NUM_GRADIENTS = 8
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:
-    """Sums products over the last axis, in float64."""
-    size = max(1, double_block(left.device) // len(left))
+    """Sums products over the last axis, in float64; vectors alone or ``[chain, weight]``."""
+    chains = max(1, left.shape[:-1].numel())
+    size = max(1, double_block(left.device) // chains)
     parts = zip(left.split(size, dim=-1), right.split(size, dim=-1), strict=True)
     sums = [(one.double() * other.double()).sum(dim=-1) for one, other in parts]
     return sums[0] if len(sums) == 1 else torch.stack(sums).sum(dim=0)

@@ -144,3 +144,16 @@ def test_heat_does_not_change_the_draws_and_each_run_measures_it_in_one_chain_at
             config=SGLDConfig(**{**vars(config), "engine": engine, "drift": "plain"}),
         )  # fmt: skip
         assert trace.minibatch_noise > 0
+
+
+def test_a_vector_of_many_weights_is_summed_in_few_blocks(monkeypatch):
+    from stagewise.sampling import heat
+
+    # 100,000 weights: blocks of two weights each took minutes of every look at the curvature.
+    vector = torch.ones(100_000)
+    blocks = []
+    split = torch.Tensor.split
+    monkeypatch.setattr(torch.Tensor, "split", lambda self, size, dim=0: blocks.append(size) or split(self, size, dim))
+    found = heat.minibatch_heat([vector, 3 * vector], vector, lr=1.0, nbeta=2.0)
+    assert float(found) == pytest.approx(2 * 100_000**2 / 100_000)
+    assert min(blocks) >= 10_000
