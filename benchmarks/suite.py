@@ -138,6 +138,7 @@ def head_numbers(output: Path) -> dict[str, Any]:
         responses = component_responses(output, step)
         principal = principal_responses(responses["response"])
         heads = circuits.loc[step]
+        runs = [open_run(output / "components" / str(name)).sel(step=step) for name in chains["component"].values]
         found[str(step)] = {
             "groups": chains["group"].values.tolist(),
             "heads": chains["component"].values.tolist(),
@@ -148,6 +149,8 @@ def head_numbers(output: Path) -> dict[str, Any]:
             "response_groups": responses["group"].values.tolist(),
             "response": responses["response"].values.tolist(),
             "response_se": responses["response_se"].values.tolist(),
+            "llc": [float(run["llc"]) for run in runs],
+            "llc_se": [float(run["llc_se"]) for run in runs],
             "principal_shares": principal.shares.values.tolist(),
             "principal_scores": principal.scores.values.tolist(),
             "principal_loadings": principal.loadings.values.tolist(),
