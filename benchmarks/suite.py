@@ -23,11 +23,11 @@ from stagewise.reporting.style import label, new_figure, step_axis
 from stagewise.runs.susceptibilities import principal_responses, standardized_columns
 from stagewise.sweep.responses import component_responses
 
-SHOWN = ("induction", "repeated_other_follower", "formatting")
+SHOWN = ("induction", "induction_strict", "repeated_other_follower")
 """Classes that are drawn, where the sweep has them."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73")
-MILLIONS = 1e6
-"""Influence is drawn in 1e-6 nats^2."""
+THOUSANDS = 1e3
+"""Influence is drawn in 1e-3 nats^2."""
 
 
 def best_heads(output: Path) -> pd.DataFrame:
@@ -71,9 +71,15 @@ def numbers(output: Path) -> dict[str, Any]:
     }
 
 
-def _line(axes: Axes, steps: list[int], found: dict[str, list[float]], colour: str, name: str, scale: float) -> None:
+def _line(
+    axes: Axes, whole: dict[str, Any], found: dict[str, list[float]], colour: str, name: str, scale: float
+) -> None:
+    """Curve with its intervals; open marks where chains are out of equilibrium."""
     value, low, high = (np.array(found[key]) * scale for key in ("value", "low", "high"))
-    axes.plot(steps, value, color=colour, marker="o", markersize=3, label=name)
+    steps, good = np.array(whole["steps"]), np.array(whole["equilibrated"])
+    axes.plot(steps, value, color=colour, label=name)
+    axes.plot(steps[good], value[good], "o", color=colour, markersize=4)
+    axes.plot(steps[~good], value[~good], "o", color=colour, markerfacecolor="white", markersize=4)
     axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
@@ -88,14 +94,14 @@ def draw_classes(found: dict[str, Any], path: Path) -> None:
     label(panels[0], title="Scores of the best head", y="attention, 0 to 1")
     shown = [name for name in SHOWN if name in found["influence"]] or list(found["influence"])[:3]
     for name, colour in zip(shown, COLOURS, strict=False):
-        _line(panels[1], steps, found["influence"][name], colour, name.replace("_", " "), MILLIONS)
-        panels[1].plot(steps, np.array(found["control"][name]["value"]) * MILLIONS, color=colour, linestyle=":")
-        _line(panels[2], steps, found["difference"][name], colour, name.replace("_", " "), MILLIONS)
-        _line(panels[3], steps, found["llc"][name], colour, name.replace("_", " "), 1)
-    _line(panels[3], steps, found["llc"]["all"], "black", "all tokens", 1)
-    title = "Influence of a class on itself (dotted: control without the loss)"
-    label(panels[1], title=title, y="1e-6 nats², below zero = helpful")
-    label(panels[2], title="Influence less its control", x="training step", y="1e-6 nats²")
+        _line(panels[1], found, found["influence"][name], colour, name.replace("_", " "), THOUSANDS)
+        panels[1].plot(steps, np.array(found["control"][name]["value"]) * THOUSANDS, color=colour, linestyle=":")
+        _line(panels[2], found, found["difference"][name], colour, name.replace("_", " "), THOUSANDS)
+        _line(panels[3], found, found["llc"][name], colour, name.replace("_", " "), 1)
+    _line(panels[3], found, found["llc"]["all"], "black", "all tokens", 1)
+    title = "Influence of a class on itself (dotted: control)"
+    label(panels[1], title=title, y="1e-3 nats², below zero = helpful")
+    label(panels[2], title="Influence less its control", x="training step", y="1e-3 nats²")
     label(panels[3], title="Learning coefficient", x="training step")
     for axes in panels:
         step_axis(axes, steps[0], steps[-1])
@@ -132,6 +138,7 @@ def head_numbers(output: Path) -> dict[str, Any]:
         responses = component_responses(output, step)
         principal = principal_responses(responses["response"])
         heads = circuits.loc[step]
+        runs = [open_run(output / "components" / str(name)).sel(step=step) for name in chains["component"].values]
         found[str(step)] = {
             "groups": chains["group"].values.tolist(),
             "heads": chains["component"].values.tolist(),
@@ -142,6 +149,8 @@ def head_numbers(output: Path) -> dict[str, Any]:
             "response_groups": responses["group"].values.tolist(),
             "response": responses["response"].values.tolist(),
             "response_se": responses["response_se"].values.tolist(),
+            "llc": [float(run["llc"]) for run in runs],
+            "llc_se": [float(run["llc_se"]) for run in runs],
             "principal_shares": principal.shares.values.tolist(),
             "principal_scores": principal.scores.values.tolist(),
             "principal_loadings": principal.loadings.values.tolist(),
