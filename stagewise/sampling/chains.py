@@ -29,7 +29,7 @@ from stagewise.sampling.selection import Masks
 from stagewise.sampling.sgld import OnDraw, Recorder, Reduce, Walk, loss_free, needs_gradients, walk
 from stagewise.sampling.streams import Streams, partition
 from stagewise.sampling.target import ForwardContext, Target
-from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
+from stagewise.sampling.trace import NO_FACTORS, NOT_FINITE_HERE, Trace
 from stagewise.sampling.weights import FlatWeights
 
 
@@ -184,7 +184,7 @@ class ChainSampler:
         try:
             fixed = self._fixed_preconditioner(config, weights, second_moments or {}) if chains else None
         except torch.linalg.LinAlgError as error:  # must not end training
-            failure = f"the preconditioner's factors have no eigenvectors ({error})"
+            failure = f"{NO_FACTORS} ({error})"
         with untouched(self._module), torch.enable_grad():
             return with_weights(
                 self._module, weights.leaves, lambda: self._sample(weights, fixed, step, failure, request, chains)
