@@ -116,10 +116,10 @@ class Board:
         if not found:
             return
         run = open_run(self._folder, variables=_OF_CURVES)
-        write_text(found, tags.RUN_SUMMARY, run_card(self._summary(run), self._folder, goes_on=True), step)
+        write_text(found, tags.RUN_SUMMARY, run_card(self._summary(run), self._folder, unfinished=True), step)
         if self._settings.probe.draw_matrices and len(steps) >= _FEWEST:
             named = with_plain_names(run)
-            write_overview(found, self._folder, step, named, goes_on=True)
+            write_overview(found, self._folder, step, named, unfinished=True)
             write_curves(found, named, only_influence=True)
 
     def _summary(self, run: xr.Dataset) -> dict[str, Any]:
@@ -150,7 +150,10 @@ class Board:
             step: at which the run ended.
         """
         write_text(
-            writers(self._trainer, self._faults), tags.RUN_SUMMARY, run_card(summary, self._folder, goes_on=False), step
+            writers(self._trainer, self._faults),
+            tags.RUN_SUMMARY,
+            run_card(summary, self._folder, unfinished=False),
+            step,
         )
 
     def draw(self, run: xr.Dataset, step: int) -> None:

@@ -71,7 +71,7 @@ class Faults:
         self.record = Record()
         """Counts the errors; may be replaced by that of a run."""
 
-    def goes_on(self, error: Exception) -> bool:
+    def is_fatal(self, error: Exception) -> bool:
         """Returns True if an error is to be raised."""
         return self.on_error == "raise" or (self.starting and isinstance(error, InputError))
 
@@ -86,7 +86,7 @@ class Faults:
         try:
             yield
         except Exception as error:
-            if self.goes_on(error):
+            if self.is_fatal(error):
                 raise
             self.take(error, where, step)
 

@@ -103,7 +103,7 @@ class InfluenceCallback(HostCallback):
         on_error: OnError = "warn",
         enabled: bool = True,
     ) -> None:
-        """Checks and measures nothing before training starts.
+        """Stores the settings; checks and measurements wait until training starts.
 
         Args:
             schedule: of the probes; every 50 steps by default.
@@ -170,7 +170,7 @@ class InfluenceCallback(HostCallback):
         return None if self._session is None else self._session.subject.groups
 
     def subscribe(self, listener: Listener) -> None:
-        """Calls ``listener(step, data set)`` after each probe, with None if all chains failed."""
+        """Calls ``listener(step, data set)`` after each probe, with None if it raised or all its chains failed."""
         if listener not in self._listeners:
             self._listeners.append(listener)
 
@@ -190,11 +190,11 @@ class InfluenceCallback(HostCallback):
             self._check_schedule(trainer)
         resumed, self._resumed = self._resumed, None
         self._finds_groups = resumed is None or resumed.get("finds_groups", False)
-        self._take_up(resumed, trainer.global_step)
+        self._begin_or_resume(resumed, trainer.global_step)
         state, settings = self._state, RunSettings(self.schedule, self.probe, self.component)
-        ranks = Ranks.of(trainer, self._faults.goes_on)
+        ranks = Ranks.of(trainer, self._faults.is_fatal)
         with ranks.together:
-            found = self._examine(trainer, pl_module, ranks, goes_on=resumed is not None)
+            found = self._examine(trainer, pl_module, ranks, resumed=resumed is not None)
         subject = found.subject
         state.fingerprint = (
             subject.fingerprint(self.sgld) | {"loss": found.loss} | baselines_of(self.probe) | settings.named
@@ -227,7 +227,7 @@ class InfluenceCallback(HostCallback):
             end = f"trainer.max_steps={last:g}" if trainer.max_steps == last else f"step {last:g}, the run's last,"
             rank_zero_info(f"stagewise: {num_beyond} of {len(listed)} probes are after {end} and are left out")
 
-    def _take_up(self, resumed: Mapping[str, Any] | None, step: int) -> None:
+    def _begin_or_resume(self, resumed: Mapping[str, Any] | None, step: int) -> None:
         """Starts a run, or resumes that of a checkpoint or of an earlier fit."""
         state = self._state
         if resumed is None:
@@ -242,7 +242,7 @@ class InfluenceCallback(HostCallback):
             state.rates.lose()
         self._faults.record = state.record
 
-    def _examine(self, trainer: Trainer, module: LightningModule, ranks: Ranks, *, goes_on: bool) -> "_Examined":
+    def _examine(self, trainer: Trainer, module: LightningModule, ranks: Ranks, *, resumed: bool) -> "_Examined":
         """Examines loss and data, and finds groups where none are given. Collective."""
         state = self._state
         with metrics_refused(module):
@@ -263,8 +263,8 @@ class InfluenceCallback(HostCallback):
             look = partial(
                 examine, module, target, data.groups, self.sgld, self.probe, share=ranks.share, warn=rank_zero_warn
             )
-            known = goes_on or bool(state.carried.references.steps)
-            subject = examined(ranks, state.record, look, trainer.global_step, goes_on=known)
+            known = resumed or bool(state.carried.references.steps)
+            subject = examined(ranks, state.record, look, trainer.global_step, resumed=known)
             if isinstance(self.sgld.preconditioner, AdamMoments):
                 second_moments(trainer, module)  # refuses other optimizers
         own = getattr(module, "per_sample_loss", None)

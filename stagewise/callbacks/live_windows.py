@@ -126,7 +126,10 @@ class LiveWindows:
         _check_policy(self._target.policy, groups.names, self._target.plan.names)
 
     def hear(self, step: int, probe: xr.Dataset | None) -> None:
-        """Processes a probe; None if its chains failed. Every rank gets that of rank zero, so that all act alike."""
+        """Processes a probe; None if it raised or all its chains failed.
+
+        Every rank gets that of rank zero, so that all act alike.
+        """
         target = self._target
         if target is None or target.plan is None:
             self._pending.append((step, probe))

@@ -62,7 +62,7 @@ def attempt(
         except AgreedFault as fault:
             worst, error = fault.worst, fault.own
         except Exception as raised:
-            worst = ENDS if faults.goes_on(raised) else kind_of(raised, PROBE)
+            worst = ENDS if faults.is_fatal(raised) else kind_of(raised, PROBE)
             error = raised
         carried.return_to(mark)
         if worst == ENDS:

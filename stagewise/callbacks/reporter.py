@@ -22,7 +22,7 @@ from stagewise.influence.groups import Groups
 from stagewise.influence.stored_matrices import to_store
 from stagewise.lm.classes.coverage import Coverage, class_coverage
 from stagewise.phases.window import Window
-from stagewise.probes.flags import without_larger_lr
+from stagewise.probes.flags import drop_advice, without_larger_lr
 from stagewise.probes.history import Record
 from stagewise.probes.lost_samples import kinds_seen, not_finite_rows
 from stagewise.reporting import tags
@@ -51,7 +51,8 @@ _REASONS_SHOWN = 2
 """Number of different reasons for dropped chains that a line names."""
 
 Listener = Callable[[int, xr.Dataset | None], None]
-"""Function of the training step of a probe and its data set (not to be changed; None if all chains failed).
+"""Function of the training step of a probe and its data set (not to be changed; None if the probe raised or all its
+chains failed).
 
 Under DDP it is called on every rank; on ranks other than zero the data set lacks draws and matrices over samples and
 tokens."""
@@ -299,7 +300,8 @@ def _outcomes(record: Record, windows: Sequence[Window]) -> dict[str, float]:
     """Returns the values by which runs are compared, by tag."""
     values = {
         tags.NUM_WINDOWS: float(len(windows)),
-        tags.FLAGGED_SHARE: len(record.flagged_steps) / len(record.steps),
+        # A lost probe counts as flagged, as in its own value.
+        tags.FLAGGED_SHARE: (len(record.flagged_steps) + len(record.failed_steps)) / record.num_due,
     }
     return values | ({tags.FIRST_PEAK: float(windows[0].peak)} if windows else {})
 
@@ -368,7 +370,7 @@ def dropped_words(trace: Trace, num_chains: int, *, lost: bool) -> str:
     left_out = "; the probe is left out and training goes on" if lost else ""
     return (
         f"{len(trace.dropped)} of {num_chains} chains of the probe at step {trace.step} {were} dropped: {listed}"
-        f"{left_out}; lower sgld.lr or raise sgld.localization"
+        f"{left_out}; {drop_advice(reasons)}"
     )
 
 

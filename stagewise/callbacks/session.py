@@ -117,8 +117,9 @@ class ProbeSession:
             moments = second_moments(self._trainer, self._module) if adam else None
             mark, before = state.carried.mark(), state.watch.config.lr
             outcome: Outcome | None = None
-            while True:
-                # After a probe again: if its chains are in doubt, the curvature is measured at once.
+            # Look, probe, and look again: if the chains are in doubt, the curvature is measured at once. The probe is
+            # repeated where that lowers lr, which a third look at the same step cannot.
+            for _ in range(2):
                 sgld = state.watch.before_probe(
                     self._trainer, self._module, self.subject.target, step, moments, ranks=self._ranks
                 )
@@ -129,10 +130,10 @@ class ProbeSession:
                 if prober is None or prober.sgld != sgld:
                     prober = self._make(sgld)
                 elif outcome is not None:
-                    return outcome
+                    break
                 if outcome is not None:
                     state.carried.return_to(mark)
-                if number == 0 and outcome is None:
+                elif number == 0:
                     self._tell_cost(prober)
                 show_on_bar(self._trainer, f"probing step {step} ...")
                 result, trace = prober.probe(
@@ -150,6 +151,8 @@ class ProbeSession:
                 if outcome.finite:
                     doubt = DOUBT_RATIO if outcome.in_doubt else AUTO_RATIO
                     state.watch.patience = AT_ONCE if outcome.result is None else doubt
+            assert outcome is not None
+            return outcome
 
         try:
             for _ in range(2):
@@ -158,7 +161,9 @@ class ProbeSession:
                 )
                 if found is None or not found.lost or not self._leave_out(found):
                     break
-            if found is not None:
+            if found is None:
+                state.record.broken_steps.append(step)
+            else:
                 state.engine = found.trace.engine and str(found.trace.engine)
                 # With on_error="raise" a fault of one rank ends the run.
                 with self._ranks.together:
@@ -171,7 +176,10 @@ class ProbeSession:
             self._reporter.tell(step, found)
 
     def _tell_cost(self, prober: Prober) -> None:
-        """Tells, before the first probe, what the chains of each and of all will take, by a timed step."""
+        """Logs the estimated time per probe and per run, from one timed step.
+
+        The first probe has a control, if there are any.
+        """
         share = self._ranks.share
         # With weights in shards a step of one rank would wait for the others.
         if not share.is_first or self.subject.target.sharding is not None:
@@ -179,7 +187,8 @@ class ProbeSession:
         sgld, config = prober.sgld, self.subject.config
         target, weights = self.subject.target, self.subject.moved_weights
         gradient, record = timed_step(self._module, target, sgld.batch_size)
-        needed = evaluations(sgld, config, control=False, weights=weights, samples=num_samples(target.driving))
+        control = config.control_every is not None
+        needed = evaluations(sgld, config, control=control, weights=weights, samples=num_samples(target.driving))
         seconds = (needed.gradients * gradient + needed.records * record) * len(share.numbers(sgld.num_chains))
         num_probes = self._settings.schedule.count(max_steps(self._trainer))
         rank_zero_info(
@@ -223,7 +232,7 @@ class ProbeSession:
         return all(self._ranks.gather(done))
 
 
-def examined(ranks: Ranks, record: Record, look: Callable[..., Subject], step: int, *, goes_on: bool) -> Subject:
+def examined(ranks: Ranks, record: Record, look: Callable[..., Subject], step: int, *, resumed: bool) -> Subject:
     """Returns the subject of the probes, without samples whose loss is not finite. Collective.
 
     Args:
@@ -231,10 +240,10 @@ def examined(ranks: Ranks, record: Record, look: Callable[..., Subject], step: i
         record: stores these samples.
         look: builds the subject, given ``lost``.
         step: training step.
-        goes_on: True if the run resumes: the samples are then those of the record, as in an uninterrupted run; a probe
+        resumed: True for a resumed run: the samples are then those of the record, as in an uninterrupted run; a probe
             finds later ones.
     """
-    if goes_on:
+    if resumed:
         return look(lost=[entry["sample"] for entry in record.lost_samples])
     subject = ranks.each(lambda: look(lost=None))
     agreed = ranks.decide(lambda: subject.lost)

@@ -1,6 +1,6 @@
 """Flags of a probe: limits, their rationale, and advice."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -9,6 +9,7 @@ from stagewise.checks.ranges import NonNegative, NonNegativeInt, at_least
 from stagewise.errors import InputError
 from stagewise.sampling.diagnostics import Diagnostics
 from stagewise.sampling.relaxation import STABLE
+from stagewise.sampling.trace import NO_FACTORS, NOT_FINITE_HERE
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,9 @@ class _Check:
     is_minimum: bool = False
 
 
+CALM_CHAINS = "lower sgld.lr or raise sgld.localization"
+"""Advice for chains that diverge."""
+
 _MORE = "raise sgld.num_chains, sgld.num_draws or sgld.num_steps_bw_draws"
 _SETTLE = "raise sgld.num_burnin_steps, or set sgld.start to gaussian"
 _RAISE_LR = ", or sgld.lr up to 2.5 over the steepest curvature"
@@ -151,7 +155,7 @@ _CHECKS = (
         "variance of minibatch noise over that of the injected noise",
         "set sgld.drift to control_variate, raise sgld.batch_size, or lower sgld.lr",
     ),
-    _Check("chains_dropped", "chains_dropped_max", "chains that diverged", "lower sgld.lr or raise sgld.localization"),
+    _Check("chains_dropped", "chains_dropped_max", "chains that diverged", CALM_CHAINS),
 )
 
 FLAG_NAMES = ("not_finite", *(check.name for check in _CHECKS))
@@ -165,7 +169,19 @@ change is reported for such a probe. The other flags indicate noise (effective d
 (heat), or chains that moved too far, and do not affect intervals."""
 
 _NOT_FINITE = "look at the model, and at roots, norms and logarithms at zero in its loss"
-_DRAWS_NOT_FINITE = "lower sgld.lr or raise sgld.localization"
+_MODEL_NOT_FINITE = "look at the model and the learning rate of training"
+_NO_FACTORS = "look at the loss for constant or huge gradients, or set sgld.preconditioner to null"
+
+
+def drop_advice(reasons: Collection[str]) -> str:
+    """Returns the advice for chains that were dropped: about the sampler only if some of them diverged.
+
+    Args:
+        reasons: of these chains, see :attr:`stagewise.sampling.trace.Trace.dropped`.
+    """
+    if all(reason == NOT_FINITE_HERE for reason in reasons):
+        return _MODEL_NOT_FINITE
+    return _NO_FACTORS if all(reason.startswith(NO_FACTORS) for reason in reasons) else CALM_CHAINS
 
 
 def without_larger_lr(words: str) -> str:
@@ -186,7 +202,7 @@ def advice(flag: str) -> str:
     Raises:
         InputError: unknown flag.
     """
-    not_finite = f"{_NOT_FINITE}; where it is the draws, {_DRAWS_NOT_FINITE}"
+    not_finite = f"{_NOT_FINITE}; where it is the draws, {CALM_CHAINS}"
     known = {"not_finite": not_finite} | {check.name: check.advice for check in _CHECKS}
     if flag not in known:
         raise InputError(f"got flag {flag!r}; expected one of {', '.join(FLAG_NAMES)}; see FLAG_NAMES")
@@ -219,7 +235,7 @@ def find_flags(
         Flags; a severe one on its own.
     """
     if not found.finite:
-        words = f"got losses of draws that are not finite; expected finite ones; {_DRAWS_NOT_FINITE}"
+        words = f"got losses of draws that are not finite; expected finite ones; {CALM_CHAINS}"
         return [Flag("not_finite", words, severe=True)]
     if not gradients_finite:
         words = (

@@ -26,7 +26,8 @@ class Record:
         chains_dropped: chains that failed, over all probes.
         skipped_steps: training steps of probes skipped due to the budget.
         faults: number of other errors by kind, see :mod:`stagewise.callbacks.faults`.
-        faulty_steps: training steps of these.
+        faulty_steps: training steps of these, with those where no probe was due.
+        broken_steps: training steps of probes that ended in an error and were not kept.
         changes: settings changed at a resume: step, setting, before, now.
         lost_samples: observed samples left out because their loss was not finite: ``sample``, the number in the
             original set, from ``step`` on.
@@ -47,6 +48,7 @@ class Record:
     skipped_steps: list[int] = field(default_factory=list)
     faults: dict[str, int] = field(default_factory=dict)
     faulty_steps: list[int] = field(default_factory=list)
+    broken_steps: list[int] = field(default_factory=list)
     changes: list[dict[str, Any]] = field(default_factory=list)
     lost_samples: list[dict[str, int]] = field(default_factory=list)
     flags: dict[str, int] = field(default_factory=dict)
@@ -92,7 +94,7 @@ class Record:
     @property
     def num_attempts(self) -> int:
         """Number of started probes, which the schedule of controls counts."""
-        return len({*self.steps, *self.failed_steps, *self.faulty_steps})
+        return len({*self.steps, *self.failed_steps, *self.broken_steps})
 
     def add_probe_time(self, seconds: float, *, finished: bool) -> None:
         """Adds the time of a probe; if finished, it predicts the cost of the next."""
@@ -136,4 +138,5 @@ class Record:
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "Record":
         """Loads what :meth:`state_dict` saved."""
-        return cls(**state)
+        # Checkpoints of older versions lack these steps.
+        return cls(**({"broken_steps": list(state.get("faulty_steps", ()))} | dict(state)))

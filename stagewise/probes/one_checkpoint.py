@@ -21,6 +21,7 @@ from stagewise.isolation import unmoved
 from stagewise.losses.contract import LossFn, resolve_loss
 from stagewise.probes.carried import Carried
 from stagewise.probes.config import ProbeConfig
+from stagewise.probes.flags import drop_advice
 from stagewise.probes.labels import label_groups
 from stagewise.probes.prober import Prober
 from stagewise.probes.subject import examine
@@ -153,9 +154,10 @@ def bif(
     result, trace = prober.probe(module, step, second_moments=second_moments, steepest=steepest)
     _warn(remarks, trace, {} if result is None else result.attrs["flags"])
     if result is None:
+        first, reason = min(trace.dropped.items())
         raise InputError(
-            f"got chains that all diverged (chain {min(trace.dropped)}: {trace.dropped[min(trace.dropped)]}); expected "
-            "at least one that stays near the weights; lower sgld.lr or raise sgld.localization"
+            f"got chains that were all dropped (chain {first}: {reason}); expected at least one that stays near the "
+            f"weights; {drop_advice(trace.dropped.values())}"
         )
     return _without_reference(result, probe.sample_matrices)
 
@@ -205,8 +207,7 @@ def _warn(remarks: list[str], trace: Trace, flags: Mapping[str, str]) -> None:
     """Warns of each problem once."""
     problems = list(remarks)
     problems += [
-        f"chain {chain} was dropped: {reason}; lower sgld.lr or raise sgld.localization"
-        for chain, reason in trace.dropped.items()
+        f"chain {chain} was dropped: {reason}; {drop_advice([reason])}" for chain, reason in trace.dropped.items()
     ]
     if flags:
         listed = "\n- ".join(f"{name}: {words}" for name, words in flags.items())

@@ -280,7 +280,9 @@ class Prober:
         number: int | None = None,
         steepest: float | None = None,
     ) -> tuple[Measured | None, Trace]:
-        """Measures one probe: chains, diagnostics, flags, baselines. Independent of other probes.
+        """Measures one probe: chains, diagnostics, flags, baselines.
+
+        Only TracIn and the schedule of controls depend on earlier probes; both are part of :attr:`carried`.
 
         Args:
             module: the module of the prober.

@@ -30,7 +30,7 @@ from stagewise.runs.run_windows import no_window_words, run_windows
 from stagewise.runs.strongest import strongest_pairs
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C6D31")
-"""Told apart by readers of all kinds of sight (Okabe and Ito), the first six; then two more."""
+"""The first six are distinguishable with colour-vision deficiency (Okabe and Ito); then two more."""
 
 _DARK, _FAINT, _WINDOW = "#333333", "#B8B8B8", "#F0C330"
 _HATCHED: dict[str, Any] = {"facecolor": "none", "edgecolor": _WINDOW, "hatch": "///"}
@@ -61,7 +61,7 @@ def overview(
 
     Losses of the groups at the training weights; scores of heads; influence of the strongest pairs of groups within
     phases, negative = helpful, with Student's intervals over chains; the learning coefficient with its interval; the
-    signal with its standard error. Windows are shaded in all of them. Curves are dashed with open marks, and have no
+    signal with its interval. Windows are shaded in all of them. Curves are dashed with open marks, and have no
     band, where the chains are out of equilibrium; marks of a learning coefficient are open where its height is mostly
     the localization's; what lies beyond the range of the curves in equilibrium is cut off, with a triangle. Windows
     with a peak out of equilibrium are hatched. The colour of a group is that of its position among the groups, in all
@@ -76,13 +76,14 @@ def overview(
         title: of the figure; the number and the steps of the probes if None.
 
     Raises:
-        InputError: a data set without steps or without anything to show, or a setting out of range.
+        InputError: a data set without steps, probes or anything to show, or a setting out of range.
     """
-    require(4 <= width <= 40, "width", width, "4 to 40 inches", "10 is usual, 5 for a telephone")
+    require(4 <= width <= 40, "width", width, "4 to 40 inches", "10 is usual, 5 for a phone")
     require(1 <= num_pairs <= len(COLOURS), "num_pairs", num_pairs, f"1 to {len(COLOURS)}", "4 are usual")
     require(0 < confidence < 1, "confidence", confidence, "a probability in (0, 1)", "0.95 is usual")
     if "step" not in run.dims:
         raise InputError("got a data set without an axis of steps; expected a run; pass what open_run returns")
+    require(run.sizes["step"] > 0, "probes", 0, "one or more", "select steps that have a probe")
     pairs = strongest_pairs(run, num_pairs, confidence=confidence) if {"group_bif", "group_bif_se"} <= set(run) else []
     colours = _group_colours(run, pairs)
     found = copying_of_induction_heads(_beside(run) if scores is None else scores)
@@ -99,7 +100,7 @@ def overview(
     if has_llc(run):
         panels.append(lambda axes: _llc(axes, run, colours, confidence))
     if "signal" in run:
-        panels.append(lambda axes: _signal(axes, run, windows, settled))
+        panels.append(lambda axes: _signal(axes, run, windows, settled, confidence))
     if not panels:
         raise InputError(
             "got a run without losses, influence, learning coefficient or signal; expected one of them; open the run "
@@ -244,10 +245,12 @@ def _losses(axes: Axes, run: xr.Dataset, colours: Mapping[str, Any]) -> None:
 def _scores(axes: Axes, scores: Sequence[Score]) -> None:
     heads = [score for score in scores if score.name in _HEAD_SCORES] or list(scores)
     shades = ("#222222", "#7F7F7F", "#B89A4B", "#5E8AA8", "#A05D8C")
-    for score, colour in zip(heads, shades, strict=False):
+    shown = heads[: len(shades)]
+    for score, colour in zip(shown, shades, strict=False):
         axes.plot(score.steps, score.values, color=colour, linewidth=1.4, label=_SCORE_WORDS[score.name], zorder=3)
     label(axes, y="best head" if heads[0].name in _HEAD_SCORES else "nats")
-    _name(axes, "Scores of heads")
+    rest = "" if len(shown) == len(heads) else f"; {len(shown)} of {len(heads)} curves"
+    _name(axes, f"Scores of heads{rest}")
 
 
 def _influence(
@@ -314,18 +317,20 @@ def _localized(run: xr.Dataset) -> np.ndarray:
     return readable_share(np.concatenate([np.zeros(0), *shares])) > LOCALIZED_LIMIT
 
 
-def _signal(axes: Axes, run: xr.Dataset, windows: Sequence[Mapping[str, Any]], settled: Collection[int]) -> None:
+def _signal(
+    axes: Axes, run: xr.Dataset, windows: Sequence[Mapping[str, Any]], settled: Collection[int], confidence: float
+) -> None:
     steps, values = run["step"].values, run["signal"].values
     known = np.isfinite(values)
     if "signal_se" in run:
         error = run["signal_se"].values
-        half = interval_factor(run).values * error
+        half = interval_factor(run, confidence).values * error
         _line(axes, steps, values, np.isfinite(error) | ~known, _DARK, "signal")
         _band(axes, steps, np.maximum(values - half, 0), values + half, _DARK)
     else:
         _line(axes, steps, values, np.ones_like(known), _DARK, "signal")
     if "signal_threshold" in run:
-        axes.plot(steps, run["signal_threshold"].values, color=_FAINT, linewidth=1.0, label="noise, taken off")
+        axes.plot(steps, run["signal_threshold"].values, color=_FAINT, linewidth=1.0, label="noise level (subtracted)")
     if any(window["peak"] in settled for window in windows):
         axes.fill_between([], [], [], color=_WINDOW, alpha=0.35, linewidth=0, label="window")
     if any(window["peak"] not in settled for window in windows):

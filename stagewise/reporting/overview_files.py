@@ -19,7 +19,7 @@ _DPI = 120
 
 
 def write_overview(
-    writers: Sequence[RunWriter], folder: Path, step: int, run: xr.Dataset, *, goes_on: bool = False
+    writers: Sequence[RunWriter], folder: Path, step: int, run: xr.Dataset, *, unfinished: bool = False
 ) -> Path | None:
     """Draw the overview of a run, save it as ``overview.png`` and show it in the loggers.
 
@@ -28,17 +28,17 @@ def write_overview(
         folder: of the run.
         step: training step of the image.
         run: as :func:`~stagewise.runs.open.open_run` returns it.
-        goes_on: whether it has not ended: scores of heads, which are read from event files, wait for the end.
+        unfinished: True before the run has ended: scores of heads, which are read from event files, wait for the end.
 
     Returns:
         Path of the file; None where there is nothing to draw.
     """
-    if not goes_on:
+    if not unfinished:
         for writer in writers:
             writer.flush()  # scores are read from what is on disk
     path = folder / OVERVIEW_NAME
     with suppress(InputError):
-        figure = overview(run, scores=() if goes_on else None)
+        figure = overview(run, scores=() if unfinished else None)
         figure.set_dpi(_DPI)
         image = rasterize(figure)  # once: to place its panels takes most of the time
         with whole_file(path) as aside:

@@ -14,17 +14,17 @@ _CHARTS = (
 )
 
 
-def run_card(summary: Mapping[str, Any], folder: Path, *, goes_on: bool) -> str:
+def run_card(summary: Mapping[str, Any], folder: Path, *, unfinished: bool) -> str:
     """Returns what a run measures, how far it is, what can be read off it so far, and where its files are.
 
     Args:
         summary: see :func:`~stagewise.reporting.summary.build_summary`.
         folder: of the run.
-        goes_on: whether training goes on, so that all of it is only what there is so far.
+        unfinished: True while training continues, so that all of it is only what there is so far.
     """
     steps = summary["probe_steps"]
     lines = []
-    if goes_on:
+    if unfinished:
         probes = f"{len(steps)} probe{'' if len(steps) == 1 else 's'}" if steps else "no probe"
         last = f", the last at step {steps[-1]:,}" if steps else ""
         lines += [f"**Training goes on**: {probes} so far{last}. What follows is as of now; this card is renewed.", ""]

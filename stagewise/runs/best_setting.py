@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stagewise.probes.flags import EQUILIBRIUM_FLAGS, Thresholds
+from stagewise.probes.flags import CALM_CHAINS, EQUILIBRIUM_FLAGS, Thresholds
 from stagewise.runs.control import ControlFindings
 from stagewise.runs.evidence import RunFigures
 from stagewise.runs.stability import Stability
@@ -160,7 +160,7 @@ def stable_settings(
         now = sgld.get("lr")
         if isinstance(now, int | float):
             return Remedy("sgld.lr", now / 2, float(now), why)
-        return Remedy("", "", None, why, advice="lower sgld.lr or raise sgld.localization")
+        return Remedy("", "", None, why, advice=CALM_CHAINS)
     if stability.not_finite:
         why = f"losses are not finite at the training weights of {len(stability.not_finite)} of {total} probes"
         return Remedy("", "", None, why, advice="look at the model and the learning rate of training")

@@ -135,7 +135,7 @@ class Verdict:
         best = "no change is needed" if self.best is None else self.best.words
         lines += ["", f"What would help most: {best}."]
         if self.flags:
-            lines += ["", "Flags, and what to set against them:", ""]
+            lines += ["", "Flags and remedies:", ""]
             lines += [
                 f"- {name}, {count} of {self.probes} probes: {what}" for name, (count, what) in self.flags.items()
             ]
@@ -213,9 +213,7 @@ def judge(
     }
     if best is None and any(reading.answer is not Answer.yes for reading in readings.values()):
         partly = ", ".join(name for name, reading in readings.items() if reading.answer is not Answer.yes)
-        best = Remedy(
-            "", "", None, f"the reasons beside {partly} tell what is missing", advice="no one setting stands out"
-        )
+        best = Remedy("", "", None, f"see the reasons given for {partly}", advice="no one setting stands out")
     return Verdict(
         positions=readings["positions"],
         signs=readings["signs"],
@@ -314,6 +312,11 @@ def _heights(figures: RunFigures, stability: Stability, limits: Thresholds, help
     return Reading(answer, "; ".join(said), None if answer is Answer.yes else help_first)
 
 
+def _counted(number: int, one: str, many: str, words: str) -> str:
+    """Returns a number with its verb in singular or plural."""
+    return f"{number} {one if number == 1 else many} {words}"
+
+
 def _landscape(control: ControlFindings | None) -> Reading:
     if control is None:
         return Reading(
@@ -324,10 +327,13 @@ def _landscape(control: ControlFindings | None) -> Reading:
     effects, beyond, alike = (control.total(name) for name in ("effects", "beyond", "alike"))
     if not effects:
         return Reading(Answer.unknown, "The control was run, but no influence differs from zero at its probes")
-    why = (
-        f"Of {effects} influences that differ from zero, {beyond} go beyond the control, {alike} survive without the "
-        f"loss at the same size, {effects - beyond - alike} are undecided"
+    told = (
+        _counted(beyond, "goes", "go", "beyond the control"),
+        _counted(alike, "survives", "survive", "without the loss at the same size"),
+        _counted(effects - beyond - alike, "is", "are", "undecided"),
     )
+    influences = "influence that differs" if effects == 1 else "influences that differ"
+    why = f"Of {effects} {influences} from zero, {', '.join(told)}"
     answer = Answer.yes if beyond >= MOST * effects else Answer.partly if beyond > 0.1 * effects else Answer.no
     further = None if answer is Answer.yes else "lower sgld.localization towards nbeta |lam_min|"
     return Reading(answer, why, further)

@@ -32,7 +32,7 @@ from stagewise.sampling.sgld import OnDraw, Recorder, Reduce, Walk, loss_free, n
 from stagewise.sampling.sharded_weights import ShardedWeights, weights_of, while_moving
 from stagewise.sampling.streams import Streams, partition
 from stagewise.sampling.target import ForwardContext, Target
-from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
+from stagewise.sampling.trace import NO_FACTORS, NOT_FINITE_HERE, Trace
 from stagewise.sampling.weights import FlatWeights
 
 
@@ -202,7 +202,7 @@ class ChainSampler:
         try:
             fixed = self._fixed_preconditioner(config, weights, second_moments or {}) if chains else None
         except torch.linalg.LinAlgError as error:  # must not end training
-            failure = f"the preconditioner's factors have no eigenvectors ({error})"
+            failure = f"{NO_FACTORS} ({error})"
         with untouched(self._module), torch.enable_grad():
             return while_moving(
                 self._module, weights, lambda: self._sample(weights, fixed, step, failure, request, chains)

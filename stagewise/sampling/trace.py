@@ -12,6 +12,10 @@ NOT_FINITE_HERE = "the loss at the training weights is not finite"
 """Reason in :attr:`Trace.dropped` if no chain was run, independent of their settings."""
 
 
+NO_FACTORS = "the preconditioner's factors have no eigenvectors"
+"""Start of the reason if no chain was run for want of a preconditioner."""
+
+
 @dataclass(frozen=True)
 class Trace:
     """Recorded losses of the observed set, in nats.

@@ -21,7 +21,7 @@ from stagewise.lm.tokens import text_groups
 from stagewise.loading.order import seeded
 from stagewise.sampling.data import ProbeData
 from stagewise.sweep.config import SweepConfig, TextSettings
-from stagewise.sweep.sources import Checkpoints, Limits, told
+from stagewise.sweep.sources import Checkpoints, Limits, load_or_explain
 
 
 def load_tokenizer(config: SweepConfig, source: Checkpoints) -> Any:
@@ -49,11 +49,11 @@ def load_tokenizer(config: SweepConfig, source: Checkpoints) -> Any:
         place, settings = given, {"cache_dir": config.cache_dir}
     what, advice = f"tokenizer {place!r}", "expected a Hugging Face tokenizer; set data.tokenizer"
     if Path(place).is_file():
-        tokenizer = told(lambda: PreTrainedTokenizerFast(tokenizer_file=place), what, advice)
+        tokenizer = load_or_explain(lambda: PreTrainedTokenizerFast(tokenizer_file=place), what, advice)
         if END_OF_TEXT in tokenizer.get_vocab():
             tokenizer.eos_token = END_OF_TEXT
         return tokenizer
-    return told(lambda: AutoTokenizer.from_pretrained(place, **settings), what, advice)
+    return load_or_explain(lambda: AutoTokenizer.from_pretrained(place, **settings), what, advice)
 
 
 def check_context(config: SweepConfig, limits: Limits) -> None:

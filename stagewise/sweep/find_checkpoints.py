@@ -125,7 +125,7 @@ def check_tokens(source: Checkpoints, steps: list[int], axis: Axis) -> None:
     """
     if axis is not Axis.tokens:
         return
-    known = [source.told(step) for step in steps]
+    known = [source.name_of(step) for step in steps]
     without = [one.name for one in known if one.tokens is None]
     if without:
         raise InputError(

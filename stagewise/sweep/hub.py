@@ -8,7 +8,7 @@ from torch import nn
 
 from stagewise.errors import InputError, first_line
 from stagewise.sweep.checkpoint_names import CheckpointName, NameRules, shown
-from stagewise.sweep.sources import Limits, pretrained, refuse_other_models, told
+from stagewise.sweep.sources import Limits, load_or_explain, pretrained, refuse_other_models
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class HubCheckpoints:
         """Returns training steps of the revisions, increasing."""
         return sorted(self.revisions)
 
-    def told(self, step: int) -> CheckpointName:
+    def name_of(self, step: int) -> CheckpointName:
         """See :class:`~stagewise.sweep.sources.Checkpoints`."""
         return self.revisions[step]
 
@@ -126,7 +126,7 @@ class HubCheckpoints:
         from transformers import AutoConfig
 
         name, *words = self._place(step)
-        config = told(lambda: AutoConfig.from_pretrained(name, **self._where(step)), *words)
+        config = load_or_explain(lambda: AutoConfig.from_pretrained(name, **self._where(step)), *words)
         refuse_other_models(config, words[0])
         return Limits.of(config)
 

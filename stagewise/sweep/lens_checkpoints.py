@@ -87,7 +87,7 @@ class LensCheckpoints:
         """Returns training steps of the files, increasing."""
         return sorted(self.names)
 
-    def told(self, step: int) -> CheckpointName:
+    def name_of(self, step: int) -> CheckpointName:
         """See :class:`~stagewise.sweep.sources.Checkpoints`."""
         return self.names[step]
 

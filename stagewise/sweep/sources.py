@@ -80,12 +80,12 @@ class Checkpoints(Protocol):
         """Returns the place of the model's own tokenizer, and arguments to load it; None where there is none."""
         ...
 
-    def told(self, step: int) -> CheckpointName:
+    def name_of(self, step: int) -> CheckpointName:
         """Returns the name of the checkpoint of a step, and the tokens where they are known."""
         ...
 
 
-def told(call: Callable[[], T], what: str, advice: str) -> T:
+def load_or_explain(call: Callable[[], T], what: str, advice: str) -> T:
     """Loads, and says in one line what could not be loaded.
 
     Raises:
@@ -150,7 +150,7 @@ def pretrained(place: str, what: str, advice: str, **settings: Any) -> nn.Module
         return AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, output_loading_info=True, **settings)
 
     with _without_bars():
-        model, found = told(load, what, advice)
+        model, found = load_or_explain(load, what, advice)
     missing = sorted(found["missing_keys"])
     if missing:
         raise InputError(
@@ -188,7 +188,7 @@ class FolderCheckpoints:
         """Training step to subfolder."""
         return {step: self.folder / found.name for step, found in self.names.items()}
 
-    def told(self, step: int) -> CheckpointName:
+    def name_of(self, step: int) -> CheckpointName:
         """See :class:`Checkpoints`."""
         return self.names[step]
 
@@ -212,7 +212,7 @@ class FolderCheckpoints:
         from transformers import AutoConfig
 
         path, *words = self._place(step)
-        config = told(lambda: AutoConfig.from_pretrained(path, local_files_only=True), *words)
+        config = load_or_explain(lambda: AutoConfig.from_pretrained(path, local_files_only=True), *words)
         refuse_other_models(config, words[0])
         return Limits.of(config)
 
@@ -246,7 +246,7 @@ class LightningCheckpoints:
         """Returns training steps of the files, increasing."""
         return sorted(self.files)
 
-    def told(self, step: int) -> CheckpointName:
+    def name_of(self, step: int) -> CheckpointName:
         """See :class:`Checkpoints`."""
         tokens = None if self.tokens_per_step is None else round(step * self.tokens_per_step)
         return CheckpointName(self.files[step].name, step, tokens)

@@ -1,6 +1,8 @@
 """The callback on modules that are not language models, and a run with diverging chains."""
 
 import json
+import logging
+import re
 import warnings
 
 import lightning.pytorch as pl
@@ -108,6 +110,18 @@ def test_a_run_that_stops_before_its_first_probe_ends_well_with_a_summary(tmp_pa
     assert trainer.global_step < 5
     summary = json.loads((tmp_path / "lightning_logs" / "version_0" / "summary.json").read_text())
     assert (summary["probes"], summary["lr"], summary["localization"]) == (0, "auto", "auto")
+
+
+def test_cost_told_before_the_first_probe_counts_its_control(tmp_path, caplog):
+    told = {}
+    for every in (None, 3):
+        with caplog.at_level(logging.INFO):
+            probe = ProbeConfig(control_every=every, check_curvature=False)
+            fit(tmp_path / str(every), Regression(), regression_data(), InfluenceCallback(EVERY_2, SGLD, probe), 2)
+        (line,) = [it.getMessage() for it in caplog.records if "chains of a probe take" in it.getMessage()]
+        told[every] = int(re.search(r"(\d+) evaluations of the observed set", line)[1])
+        caplog.clear()
+    assert told[3] == 2 * told[None] == 2 * SGLD.num_chains * SGLD.num_draws
 
 
 def test_diverging_chain_is_reported_dropped_and_counted_and_training_goes_on(tmp_path):

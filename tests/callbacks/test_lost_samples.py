@@ -23,7 +23,7 @@ from stagewise.probes.subject import examine
 from stagewise.reporting.summary import build_summary, summary_markdown
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.target import Target
-from stagewise.sampling.trace import NOT_FINITE_HERE
+from stagewise.sampling.trace import NO_FACTORS, NOT_FINITE_HERE
 from tests.callbacks.runs import SGLD, Regression, X, Y, fit, regression_data
 
 FULL = ProbeConfig(save_trace=True, sample_matrices=SampleMatrices.all)
@@ -162,6 +162,9 @@ def test_a_chain_that_diverges_from_finite_losses_is_told_by_its_settings():
     assert words.endswith("lower sgld.lr or raise sgld.localization")
     assert "\n" not in words
     one = replace(trace, dropped={3: "a loss is nan"})
+    factors = replace(trace, dropped={0: f"{NO_FACTORS} (no convergence)"})
+    assert "sgld.lr" not in dropped_words(factors, 8, lost=True)
+    assert "set sgld.preconditioner to null" in dropped_words(factors, 8, lost=True)
     assert dropped_words(one, 8, lost=False).startswith("1 of 8 chains of the probe at step 5 was dropped: a loss is")
     many = replace(trace, dropped={0: "one", 1: "two", 2: "two", 3: "three"})
     assert "4 of 8 chains" in dropped_words(many, 8, lost=False)
@@ -203,10 +206,10 @@ def test_samples_of_rank_zero_are_left_out_whatever_this_rank_finds():
         return examine(module, Target(loss_fn, OBSERVED, SAMPLING), {}, SGLD, FULL, lost=lost, warn=lambda words: None)
 
     loss_fn, ranks = turns(0), SecondRank((5,))
-    subject = examined(ranks, record, look, 0, goes_on=False)
+    subject = examined(ranks, record, look, 0, resumed=False)
     assert subject.lost == (5,)
     assert record.lost_samples == [{"sample": 5, "step": 0}]
-    assert examined(ranks, record, look, 4, goes_on=True).lost == (5,)
+    assert examined(ranks, record, look, 4, resumed=True).lost == (5,)
 
 
 def test_lost_samples_stand_in_the_text_of_the_summary_and_come_back_from_a_checkpoint():

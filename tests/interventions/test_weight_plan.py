@@ -125,6 +125,13 @@ def test_a_state_of_another_plan_is_refused():
         return Plan.from_spans(NAMES, [Span(2, end)], ConstantFactor({"a": factor}))
 
     fixed(2.0).load_state_dict(fixed(2.0).state_dict())
+    worded = fixed(2.0).state_dict()
+    worded["changes"] = [change | {"reason": "as an earlier version told it"} for change in worded["changes"]]
+    fixed(2.0).load_state_dict(worded)
+    inside = fixed(1.0).state_dict()
+    inside["changes"] = [change | {"inside": False} for change in inside["changes"]]
+    with pytest.raises(InputError, match="expected the same steps and weights"):
+        fixed(1.0).load_state_dict(inside)
     for other in (fixed(3.0), fixed(2.0, 5)):
         with pytest.raises(InputError, match="expected the same steps and weights"):
             other.load_state_dict(fixed(2.0).state_dict())

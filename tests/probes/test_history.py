@@ -61,3 +61,17 @@ def test_state_of_a_checkpoint_without_flags_and_budget_is_taken_up():
     for later in ("flags", "flagged_steps", "skipped_steps", "last_probe_seconds"):
         del state[later]
     assert Record.from_state_dict(state).steps == [1, 2]
+
+
+def test_only_probes_count_for_the_schedule_of_controls():
+    """Faults of a logger at other steps do not shift it; probes that raised are probes."""
+    record = filled([0.1, 0.2])
+    record.add_fault("logger", 2)
+    record.add_fault("logger", 7)
+    assert (record.num_attempts, record.faulty_steps) == (2, [2, 7])
+    record.add(9, None, chains_dropped=8)
+    record.add_fault("out_of_memory", 11)
+    record.broken_steps.append(11)
+    assert record.num_attempts == 4
+    older = {name: value for name, value in record.state_dict().items() if name != "broken_steps"}
+    assert Record.from_state_dict(older).broken_steps == [2, 7, 11]

@@ -230,7 +230,7 @@ BAD = {
     ),
     "chains that diverge": (
         {"sgld": replace(SGLD, lr=3.0, nbeta=1e4, localization=1.0), "probe": BRIEF},
-        "got chains that all diverged .*; lower sgld.lr",
+        "got chains that were all dropped .*; lower sgld.lr",
     ),
 }
 

@@ -11,7 +11,7 @@ from scipy import stats
 from stagewise.errors import InputError
 from stagewise.reporting.overview import group_colour, overview
 from stagewise.reporting.overview_files import write_overview
-from stagewise.reporting.scores import Score
+from stagewise.reporting.scores import NAMES, Score
 from stagewise.runs.open import open_run
 from tests.reporting.test_run_pictures import STEPS, a_run
 from tests.runs.flipping_run import flipping_run
@@ -183,6 +183,28 @@ def test_bad_settings_are_refused(changes, words):
         overview(a_run(), **changes)
     with pytest.raises(InputError, match="axis of steps"):
         overview(a_run().isel(step=0))
+    with pytest.raises(InputError, match="got probes=0; expected one or more"):
+        overview(a_run().isel(step=[]))
+
+
+def test_band_of_the_signal_has_the_asked_confidence():
+    """Students interval of four chains."""
+    run = a_run()
+    size = run.sizes["step"]
+    run = run.assign(signal=("step", np.full(size, 5.0)), signal_se=("step", np.full(size, 0.1)))
+    axes = panel(overview(run, confidence=0.9), SIGNAL)
+    vertices = axes.collections[0].get_paths()[0].vertices
+    half = 0.1 * stats.t.ppf(0.95, 3)
+    assert (vertices[:, 1].min(), vertices[:, 1].max()) == pytest.approx((5 - half, 5 + half))
+
+
+def test_scores_beyond_the_colours_are_counted():
+    steps = np.array([1, 10])
+    names = [name for name in NAMES if name not in ("prefix_matching", "previous_token", "copying")]
+    scores = [Score(names[row % len(names)], steps, np.array([0.1, row])) for row in range(7)]
+    axes = panel(overview(a_run(), scores=scores), SCORES)
+    assert len(axes.lines) == 5 + sum(line.get_label().startswith("_") for line in axes.lines)
+    assert axes.get_title(loc="left") == "Scores of heads; 5 of 7 curves"
 
 
 def test_colours_are_those_of_positions_and_a_pair_of_two_has_both():

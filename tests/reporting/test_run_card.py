@@ -21,16 +21,16 @@ def test_a_run_that_goes_on_says_so_and_how_far_it_is():
         ((0,), "1 probe so far, the last at step 0"),
         ((5, 1200), "2 probes so far, the last at step 1,200"),
     ):
-        card = run_card(summary_after(*steps), folder, goes_on=True)
+        card = run_card(summary_after(*steps), folder, unfinished=True)
         assert card.startswith("**Training goes on**: ")
         assert words in card.splitlines()[0]
         assert summary_markdown(summary_after(*steps)) in card
 
 
 def test_sign_unit_files_and_how_to_read_charts_are_always_there():
-    for goes_on in (True, False):
-        card = run_card(summary_after(3), Path("runs/version_0"), goes_on=goes_on)
+    for unfinished in (True, False):
+        card = run_card(summary_after(3), Path("runs/version_0"), unfinished=unfinished)
         for words in ("nats^2", "negative = helpful", "`runs/version_0`", "`influence.zarr`", "*Smoothing* to 0"):
             assert words in card
     whole = summary_after(3, complete=True)
-    assert run_card(whole, Path("x"), goes_on=False).startswith(summary_markdown(whole))
+    assert run_card(whole, Path("x"), unfinished=False).startswith(summary_markdown(whole))

@@ -280,7 +280,7 @@ def test_no_run_with_a_probe_out_of_equilibrium_needs_no_change(unsettled):
 def test_an_answer_that_is_partly_does_not_stand_beside_no_change_needed():
     found = judge(run_of(error=0.02), windows=0)
     assert found.positions.answer is Answer.partly
-    assert found.best.words == ("no one setting stands out: the reasons beside positions tell what is missing")
+    assert found.best.words == ("no one setting stands out: see the reasons given for positions")
 
 
 def test_few_dropped_chains_have_a_remedy_too():

@@ -53,7 +53,7 @@ def test_a_folder_that_forks_is_refused_and_a_branch_chosen(checkpoints, tmp_pat
         find_checkpoints(config)
     source = find_checkpoints(replace(config, branch="stage1+stage2-ingredient1"))
     assert source.steps() == [500, 600]
-    assert source.told(600).tokens == 3 * 10**9
+    assert source.name_of(600).tokens == 3 * 10**9
     expected = model(seed=4).state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in source.load(600).state_dict().items())
     for branch in ("stage1+stage1", "", "stage1+"):
@@ -67,7 +67,7 @@ def test_numbered_folders_take_the_tokens_that_are_given(checkpoints, tmp_path):
     with pytest.raises(InputError, match="give name_tokens"):
         find_checkpoints(config)
     source = find_checkpoints(replace(config, name_tokens={"ckpt_001": 7e9, "ckpt_000": 3.5e9}))
-    assert [(step, source.told(step).tokens) for step in source.steps()] == [(0, 3_500_000_000), (1, 7_000_000_000)]
+    assert [(step, source.name_of(step).tokens) for step in source.steps()] == [(0, 3_500_000_000), (1, 7_000_000_000)]
     with pytest.raises(InputError, match="in which there is none of those in name_steps"):
         find_checkpoints(replace(config, name_steps={"ckpt_7": 4}))
 

@@ -65,7 +65,7 @@ class Picture:
     Attributes:
         source: ``data:`` address with all of it.
         about: what it shows, for those who do not see it.
-        narrow: the same for a telephone; empty if there is none.
+        narrow: the same for a phone; empty if there is none.
         chart: whether its colours may be turned round on a dark page.
     """
 

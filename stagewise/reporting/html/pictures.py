@@ -27,7 +27,7 @@ def picture(figure: Figure, about: str, *, narrow: Figure | None = None, chart: 
     Args:
         figure: to be shown.
         about: what it shows.
-        narrow: the same figure for a telephone.
+        narrow: the same figure for a phone.
         chart: False for colours that mean something by themselves, such as those of heat maps.
     """
     return Picture(_address(figure), about, "" if narrow is None else _address(narrow), chart)

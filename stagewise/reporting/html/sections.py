@@ -32,7 +32,7 @@ from stagewise.runs.sign_changes import SignChanges
 from stagewise.runs.summary_file import summary_of
 
 NARROW = 5.0
-"""Inches of a picture for a telephone."""
+"""Inches of a picture for a phone."""
 
 _QUESTIONS = {
     "positions": "Positions: where curves turn and peak",
