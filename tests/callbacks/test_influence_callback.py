@@ -118,7 +118,7 @@ def test_cost_told_before_the_first_probe_counts_its_control(tmp_path, caplog):
         with caplog.at_level(logging.INFO):
             probe = ProbeConfig(control_every=every, check_curvature=False)
             fit(tmp_path / str(every), Regression(), regression_data(), InfluenceCallback(EVERY_2, SGLD, probe), 2)
-        (line,) = [it.getMessage() for it in caplog.records if "chains of a probe take" in it.getMessage()]
+        (line,) = [record.getMessage() for record in caplog.records if "chains of a probe take" in record.getMessage()]
         told[every] = int(re.search(r"(\d+) evaluations of the observed set", line)[1])
         caplog.clear()
     assert told[3] == 2 * told[None] == 2 * SGLD.num_chains * SGLD.num_draws
