@@ -108,7 +108,7 @@ def _too_low(at: Array, value: Array, peaks: Array, min_prominence: float, noise
     height, share = float(heights[best]), float(heights[best] / value.max())
     if height >= max(min_prominence * value.max(), noise):
         return None
-    peak = f"its highest peak (step {at[peaks[best]]:,.0f}) stands out by {height:.2g} {unit}"
+    peak = f"its most prominent peak (step {at[peaks[best]]:,.0f}) stands out by {height:.2g} {unit}"
     if height < noise:
         small = (
             f"the signal's peaks are indistinguishable from noise: {peak}, less than {NOISE_MULTIPLE:g} standard "

@@ -1,7 +1,7 @@
 """Settings of a probe, other than those of the sampler."""
 
-from dataclasses import dataclass, field
-from typing import Annotated
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
 
 from stagewise.checks.bounds import settle_fields
 from stagewise.checks.ranges import NonNegativeInt, Positive, at_least, check_distinct, more_than, within
@@ -97,3 +97,19 @@ class ProbeConfig:
         if self.token_samples is not None:
             words = "positions in the observed set, each once, or null for none"
             check_distinct("token_samples", self.token_samples, "e.g. [0, 1]", expected=words)
+
+
+def changed_settings(config: ProbeConfig) -> dict[str, Any]:
+    """Returns the settings that are not their defaults, by name; of thresholds and llc likewise.
+
+    Args:
+        config: the measurement.
+    """
+    own, default = asdict(config), asdict(ProbeConfig())
+    found: dict[str, Any] = {}
+    for name, value in own.items():
+        if value == default[name]:
+            continue
+        nested = isinstance(value, dict)
+        found[name] = {key: of for key, of in value.items() if of != default[name][key]} if nested else value
+    return found

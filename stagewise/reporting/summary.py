@@ -6,7 +6,7 @@ from typing import Any
 
 from stagewise._version import __version__
 from stagewise.influence.sign import SIGN, UNITS
-from stagewise.probes.config import ProbeConfig
+from stagewise.probes.config import ProbeConfig, changed_settings
 from stagewise.probes.history import Record
 from stagewise.reporting.windows import transition
 from stagewise.runs.equilibrium import flag_line
@@ -78,6 +78,7 @@ def build_summary(
         "centering": str(probe.centering),
         "min_prominence": probe.min_prominence,
         "thresholds": asdict(probe.thresholds),
+        "probe": changed_settings(probe),
         "sign": SIGN,
         "units": UNITS,
         "verdict": None if verdict is None else verdict.record(),

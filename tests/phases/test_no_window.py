@@ -27,7 +27,7 @@ NAN = float("nan")
         (
             [1.0, 2.0, 1.0, 1.0, 1.0],
             [0.5] * 5,
-            "indistinguishable from noise: its highest peak (step 20) stands out by 1 nats",
+            "indistinguishable from noise: its most prominent peak (step 20) stands out by 1 nats",
         ),
         (
             [9.0, 2.0, 3.0, 1.0, 1.0],

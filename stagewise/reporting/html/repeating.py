@@ -18,6 +18,9 @@ from stagewise.runs.summary_file import summary_of
 from stagewise.sampling.config import SGLDConfig
 
 _CONFIG = "config.yaml"
+_NESTED = {"llc": "LLCConfig", "thresholds": "Thresholds"}
+"""Settings of the measurement with a class of their own."""
+
 _OF_SWEEP = "groups.csv"
 """A table that sweeps write, and training runs do not."""
 _OF_RUN = ("centering", "component", "moved_weights", "engine")
@@ -144,7 +147,7 @@ def repeat_section(run: xr.Dataset, folder: Path) -> Section:
 def callback_code(run: xr.Dataset) -> str:
     """The call that takes the same probes, as Python; ``...`` stands for what a run does not know.
 
-    Settings of the measurement other than these are their defaults, or unknown.
+    Settings of the measurement other than these are their defaults; unknown for runs of earlier versions.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it, with the attribute ``sgld``.
@@ -156,9 +159,14 @@ def callback_code(run: xr.Dataset) -> str:
     probe = {name: run.attrs[name] for name in ("centering",) if run.attrs.get(name)}
     summary = summary_of(run)
     probe |= {name: summary[name] for name in ("min_prominence",) if name in summary}
+    # Summaries of earlier versions lack it.
+    given = summary.get("probe", {})
+    probe |= {name: value for name, value in given.items() if name not in _NESTED}
+    nested = [f"{name}={_call(_NESTED[name], value)}" for name, value in given.items() if name in _NESTED]
     groups = [str(name) for name in run["group"].values] if "group" in run.coords else []
     masks = "".join(f"        {name!r}: ...,\n" for name in groups)
-    needed = ["InfluenceCallback", "ProbeConfig", "ProbeSchedule", "SGLDConfig"]
+    classes = [_NESTED[name] for name in given if name in _NESTED]
+    needed = sorted(["InfluenceCallback", "ProbeConfig", "ProbeSchedule", "SGLDConfig", *classes])
     sgld, lost = run.attrs["sgld"], []
     lost += [name for name, value in sgld.items() if isinstance(value, Mapping)]
     lines = [
@@ -168,10 +176,10 @@ def callback_code(run: xr.Dataset) -> str:
         f"    {schedule},",
         f"    {_call('SGLDConfig', _plain(sgld))},",
         *(f"    # and its {name}: {dict(sgld[name])!r}" for name in lost),
-        f"    probe={_call('ProbeConfig', probe)},",
+        f"    probe=ProbeConfig({', '.join([*_arguments(probe), *nested])}),",
         "    observed=...,  # the data set or batch whose losses were recorded",
         *([f"    groups={{  # masks over the observed set\n{masks}    }},"] if groups else []),
-        "    loss_fn=...,  # loss_fn(module, batch), unreduced",
+        "    loss_fn=...,  # loss_fn(module, batch), unreduced; leave it out if the run had none",
     ]
     component = run.attrs.get("component", summary.get("component"))
     lines += [f"    component={str(component)!r},"] if component else []
@@ -205,7 +213,11 @@ def from_command_line(folder: Path) -> bool:
 
 
 def _call(name: str, settings: Mapping[str, Any]) -> str:
-    return f"{name}({', '.join(f'{key}={value!r}' for key, value in settings.items())})"
+    return f"{name}({', '.join(_arguments(settings))})"
+
+
+def _arguments(settings: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={value!r}" for key, value in settings.items()]
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

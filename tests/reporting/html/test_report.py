@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 import torch
 
 from stagewise.errors import InputError
+from stagewise.probes.config import ProbeConfig, changed_settings
+from stagewise.probes.flags import Thresholds
+from stagewise.probes.llc_config import LLCConfig
 from stagewise.reporting.glossary import TERMS
 from stagewise.reporting.html.blocks import Section, Text
 from stagewise.reporting.html.matrices import sample_matrices
@@ -261,6 +265,18 @@ def test_a_run_from_python_is_repeated_by_a_whole_call_that_python_takes(full, f
     assert callback.schedule.at_steps == [10, 20, 40]
     assert callback.probe.centering == run.attrs["centering"]
     assert "ProbeSchedule(every_n_steps=100)" in callback_code(flipping_run())
+
+
+def test_settings_of_the_measurement_are_in_the_call():
+    probe = ProbeConfig(control_every=5, llc=LLCConfig(nbeta=3.0), thresholds=Thresholds(rhat_max=1.5))
+    run = flipping_run()
+    run.attrs["summary"] = json.dumps({"min_prominence": 0.15, "probe": changed_settings(probe)})
+    names = {}
+    code = callback_code(run).replace("...", "None")
+    exec(
+        code[: code.index("callback =")] + code[code.index("probe=") : code.index("    observed=")].strip(" ,\n"), names
+    )
+    assert names["probe"] == replace(probe, centering=names["probe"].centering)
 
 
 def test_a_sweep_is_repeated_as_a_sweep(tmp_path):
