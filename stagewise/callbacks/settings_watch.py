@@ -160,6 +160,8 @@ class SettingsWatch:
         needed = "auto" in (self.config.lr, self.config.localization)
         if due or needed or (unresolved and checks):
             show_on_bar(trainer, f"measuring curvature at step {step} ...")
+            if needed:
+                rank_zero_info(f"stagewise: measuring the curvature at step {step} to resolve the sampler's settings")
 
             def look() -> dict[str, Any]:
                 self._look(trainer, module, target, step, second_moments or {}, first=first, needed=needed)
