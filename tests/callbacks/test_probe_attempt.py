@@ -34,7 +34,7 @@ class TwoRanks(Ranks):
     """The first of two ranks, the other one of which meets these, agreement after agreement."""
 
     def __init__(self, faults, *met):
-        super().__init__(world_size=2, ends=faults.goes_on)
+        super().__init__(world_size=2, ends=faults.is_fatal)
         self.met = list(met)
 
     def _worst(self, code):

@@ -309,7 +309,7 @@ def test_a_run_of_some_variables_answers_what_they_tell(tmp_path, full):
     write_full_run(tmp_path)
     run = open_run(tmp_path, variables=["group_bif", "group_bif_se", "chains_common"])
     np.testing.assert_array_equal(run.stagewise.curve("few")["value"], full.stagewise.curve("few")["value"])
-    with pytest.raises(InputError, match="open the run whole"):
+    with pytest.raises(InputError, match="open it whole"):
         run.stagewise.windows()
 
 

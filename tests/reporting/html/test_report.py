@@ -127,6 +127,7 @@ def test_sections_without_data_are_left_out_and_the_setting_is_named(flipping_pa
         "windows",
         "signs",
         "matrices",
+        "diagnostics",
         "settings",
         "repeat",
         "lacking",
