@@ -23,6 +23,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.special import stdtrit
 
 from stagewise import open_run
 from stagewise.reporting.scores import Score, read_scores
@@ -76,12 +77,46 @@ def course(run: xr.Dataset, group: str, rise: Rise | None) -> dict:
     }
     return {
         "plateau": None if rise is None else rise.plateau,
+        "limit": None if rise is None else rise.limit,
         "sure": rise is not None and rise.sure,
         "leaves": place(rise, "leaves"),
         "peak": place(rise, "peak"),
         "declines": None if rise is None or rise.decline is None else rise.decline.significance,
         **values,
     }
+
+
+def stages(run: xr.Dataset, rise: tuple[int, int] | None) -> dict | None:
+    """Means before, while and after the prefix-matching score rises (a quarter to three quarters of its way)."""
+    if rise is None:
+        return None
+    steps = run["step"].values
+    masks = {"before": steps <= rise[0], "rising": (steps > rise[0]) & (steps <= rise[1]), "after": steps > rise[1]}
+    curves = {group: run.stagewise.curve(group)["value"].values for group in GROUPS}
+    curves |= {f"loss/{group}": run["group_loss"].sel(group=group).values for group in GROUPS}
+    curves["llc"] = run["llc"].values
+    curves |= {f"llc/{group}": run["group_llc"].sel(group=group).values for group in GROUPS}
+    means = {
+        name: {stage: float(values[mask].mean()) if mask.any() else None for stage, mask in masks.items()}
+        for name, values in curves.items()
+    }
+    return {"rise": list(rise), "means": means}
+
+
+def over_seeds(rows: list[dict], name: str) -> str:
+    """Mean over the mean before the rise, geometric mean over seeds with Student's 95 % interval."""
+    cells = []
+    for stage in ("rising", "after"):
+        found = [row["stages"]["means"][name] for row in rows if row["stages"]]
+        ratios = [it[stage] / it["before"] for it in found if it["before"] and it[stage]]
+        if not ratios or min(ratios) <= 0:
+            cells.append("-")
+            continue
+        logs = np.log(ratios)
+        half = stdtrit(len(logs) - 1, 0.975) * logs.std(ddof=1) / np.sqrt(len(logs)) if len(logs) > 1 else np.nan
+        low, high = np.exp(logs.mean() - half), np.exp(logs.mean() + half)
+        cells.append(f"{np.exp(logs.mean()):.2f}" + (f" [{low:.2f}, {high:.2f}]" if len(logs) > 1 else ""))
+    return " | ".join(cells)
 
 
 def measure(folder: Path) -> dict:
@@ -108,6 +143,7 @@ def measure(folder: Path) -> dict:
             for group, rise in rises.items()
             if group not in GROUPS
         },
+        "stages": stages(run, scores["prefix_matching"].rise()),
         "llc": {
             name: [[str(item.kind), item.step, item.earliest, item.latest] for item in found]
             for name, found in boundaries.items()
@@ -162,8 +198,10 @@ def markdown(rows: list[dict], every: int) -> str:
             turn = "-" if one["declines"] is None else f"yes ({one['declines']:.1f} errors)"
             value = "-" if "peak_value" not in one else "{:.2e} [{:.2e}, {:.2e}]".format(*one["peak_value"])
             last = "{:.2e} [{:.2e}, {:.2e}]".format(*one["last_value"])
-            lines.append([row["seed"], words(one["leaves"]), words(one["peak"]), turn, value, last])
-        header = ["seed", "leaves its plateau", "peaks at", "declines", "there, nats²", "at the end, nats²"]
+            plateau = "-" if one["plateau"] is None else f"{one['plateau']:.2e} ({one['limit']:.1e})"
+            lines.append([row["seed"], plateau, words(one["leaves"]), words(one["peak"]), value, turn, last])
+        header = ["seed", "plateau (a rise that would be sure)", "leaves it", "lowest at", "there, nats²", "declines"]
+        header.append("at the end, nats²")
         parts += [f"Influence of {group} on itself:", table(header, lines)]
     lines = [
         [
@@ -179,6 +217,12 @@ def markdown(rows: list[dict], every: int) -> str:
     ]
     header = ["seed", "in equilibrium", "windows in losses alone", "llc turns", "llc of induction turns"]
     parts.append(table([*header, "sign changes", "CPU minutes"], lines))
+    names = [*GROUPS, *(f"loss/{group}" for group in GROUPS), "llc", *(f"llc/{group}" for group in GROUPS)]
+    lines = [[name, over_seeds(rows, name)] for name in names]
+    told = (
+        f"Means over those before the prefix-matching score rises, over {len(rows)} seeds (influence without prefix):"
+    )
+    parts += [told, table(["", "while it rises", "after"], lines)]
     return "\n\n".join(parts)
 
 

@@ -34,8 +34,9 @@ def rises_markdown(run: xr.Dataset, scores: Sequence[Score], *, chance: float = 
         return None
     said = (
         "**Course of the influence of each group on itself** (within, nats², negative = helpful). It has left its "
-        "plateau at a quarter of the way to its peak; it declines where it comes back beyond its errors. 95 % "
-        "intervals of steps are from the errors over chains of this run."
+        "plateau at a quarter of the way to its peak; *unresolved* where the two differ by less than its errors "
+        "resolve, which is told; it declines where it comes back beyond its errors. 95 % intervals of steps are from "
+        "the errors over chains of this run."
     )
     header = "| group | plateau | leaves it | peak at | value there | at the end | declines |"
     lines = [header, "|---|---|---|---|---|---|---|"]
@@ -44,7 +45,7 @@ def rises_markdown(run: xr.Dataset, scores: Sequence[Score], *, chance: float = 
 
 
 def _row(group: str, rise: Rise) -> str:
-    leaves = "not beyond its errors" if rise.leaves is None else rise.leaves.words
+    leaves = f"unresolved: takes {rise.limit:.1e}" if rise.leaves is None else rise.leaves.words
     turn = rise.decline
     declines = "not beyond its errors" if turn is None else f"yes, {turn.significance:.1f} errors"
     if not rise.sure:

@@ -48,7 +48,8 @@ class Rise:
         value: at the peak.
         peak: where the curve is lowest; the interval is at least from the probe before to the probe after it.
         leaves: where it last passes a quarter of the way from plateau to peak; None unless ``sure``.
-        sure: True if plateau and peak differ beyond their errors, given that the peak is the lowest of all probes.
+        limit: difference of plateau and peak beyond which it is sure at these errors, in size.
+        sure: True if they differ by more, given that the peak is the lowest of all probes.
         decline: turn at the peak; None if the curve does not come back beyond its errors.
         last: value at the last probe.
     """
@@ -57,6 +58,7 @@ class Rise:
     value: float
     peak: Place
     leaves: Place | None
+    limit: float
     sure: bool
     decline: StageBoundary | None
     last: float
@@ -119,6 +121,7 @@ def find_rise(
         value=-float(size[place]),
         peak=peak,
         leaves=leaves,
+        limit=limit,
         sure=sure,
         decline=declines[0] if declines else None,
         last=-float(size[-1]),

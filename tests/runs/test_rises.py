@@ -18,6 +18,8 @@ def bump(*, height=10.0, at=1500, width=0.2, plateau=-1.0, floor=0.0):
 def test_plateau_onset_peak_and_decline_of_a_known_curve_are_found():
     rise = find_rise(STEPS, bump(), np.full(24, 0.2), degrees=7)
     assert rise.sure
+    # Student's t with 7 degrees of freedom at 1 - .05 / 24, of two errors of .2.
+    assert rise.limit == pytest.approx(4.15 * 0.2 * np.sqrt(2), rel=0.02)
     assert rise.plateau == pytest.approx(-1, abs=0.01)
     nearest = STEPS[np.abs(np.log(STEPS / 1500)).argmin()]
     assert rise.peak.step == nearest
