@@ -9,6 +9,7 @@ from torch import nn
 
 from stagewise.batches import take
 from stagewise.isolation import untouched
+from stagewise.isolation.weight_swap import with_weights
 from stagewise.probes.config import ProbeConfig
 from stagewise.sampling.config import Drift, SGLDConfig
 from stagewise.sampling.gradients import KEPT_BYTES
@@ -78,8 +79,13 @@ def timed_step(module: nn.Module, target: Target, batch_size: int) -> tuple[floa
 
 
 def _timed(module: nn.Module, target: Target, batch_size: int) -> tuple[float, float]:
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    device = parameters[0].device
+    # Copies: a forward pass may write to the weights that it finds.
+    leaves = {
+        name: parameter.detach().clone().requires_grad_(parameter.requires_grad)
+        for name, parameter in module.named_parameters()
+    }
+    moved = [leaf for leaf in leaves.values() if leaf.requires_grad]
+    device = moved[0].device
     minibatch = take(target.driving, slice(0, batch_size))
 
     def now() -> float:
@@ -87,16 +93,19 @@ def _timed(module: nn.Module, target: Target, batch_size: int) -> tuple[float, f
             torch.cuda.synchronize(device)
         return time.perf_counter()
 
-    with untouched(module):
+    def step() -> tuple[float, float]:
         start = now()
         with torch.enable_grad():
             loss = target.evaluate(module, minibatch).mean()
-        torch.autograd.grad(loss, parameters, allow_unused=True)
+        torch.autograd.grad(loss, moved, allow_unused=True)
         middle = now()
         with torch.no_grad():
             for chunk in target.observed_chunks():
                 target.evaluate(module, chunk)
         return middle - start, now() - middle
+
+    with untouched(module):
+        return with_weights(module, leaves, step)
 
 
 def cost_words(needed: Evaluations, seconds: float, num_probes: int | None) -> str:

@@ -76,3 +76,18 @@ def test_words_have_one_probe_and_all():
     )
     assert cost_words(needed, 30, 1000).endswith("those of 1000 probes 8.3 h")
     assert cost_words(needed, 30, None).endswith("observed set)")
+
+
+def test_a_forward_pass_that_clips_its_weights_clips_none_of_the_training():
+    class Clipped(nn.Linear):
+        def forward(self, x):
+            with torch.no_grad():
+                self.weight.clamp_(-0.1, 0.1)
+            return super().forward(x)
+
+    module = Clipped(3, 1)
+    nn.init.ones_(module.weight)
+    before = module.weight
+    timed_step(module, Target(squared, BATCH, BATCH), 4)
+    assert module.weight is before and torch.equal(before, torch.ones(1, 3))
+    assert module.weight.grad is None
