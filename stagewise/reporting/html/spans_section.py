@@ -42,7 +42,8 @@ def spans_section(run: xr.Dataset) -> Section:
                 f"Mean influence within phases, nats², over the probes in equilibrium (their number in brackets) of "
                 f"spans {bounds}, ± half of the {100 * found.confidence:g} % interval over chains. Probes share noise, "
                 "so the error of a mean is taken as large as that of one probe. Noise alone gives one cell in "
-                f"{1 / (1 - found.confidence):.0f} a sign at most; changes are tested for all pairs together."
+                f"{1 / (1 - found.confidence):.0f} a sign at most; changes are tested for all pairs together. "
+                "Sign changes tests whole curves, probe by probe, and leaves more unresolved than these means do."
                 f"{left_out}",
                 quiet=True,
             )
