@@ -1,4 +1,4 @@
-"""What a probe costs beside its draws: a whole probe over its draws alone.
+"""Cost of a probe beside its draws: a whole probe over its draws alone.
 
     python benchmarks/whole_probe.py --json whole_probe.json
     python benchmarks/whole_probe.py --only demo --device cuda

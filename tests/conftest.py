@@ -29,7 +29,7 @@ def pytest_collection():
 
 
 def pytest_collection_finish():
-    """What has been imported stays: the collector need not look at it after each test."""
+    """Keeps the collector from looking at all imports after each test."""
     gc.freeze()
     gc.enable()
 

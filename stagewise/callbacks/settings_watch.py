@@ -60,10 +60,10 @@ class SettingsWatch:
 
     At the first probe, then at steps that are a factor of about three apart; where ``lr`` is ``auto``, of 1.25 to 2:
     the factor by which the curvature may still grow, as if it grew in proportion to the step; and sooner after a probe
-    whose chains are in doubt, see :attr:`patience`. There ``lr`` is lowered
-    if it has become too large, and never raised again: each change makes curves less comparable. A measurement uses few
-    samples, which overestimates curvature; a finding is confirmed with more. Each kind of finding is reported once per
-    run. A look that fails is left out with a warning, after :data:`MOST_FAILED_LOOKS` in a row all later ones are.
+    whose chains are in doubt, see :attr:`patience`. There ``lr`` is lowered if it has become too large, and never
+    raised again: each change makes curves less comparable. A measurement uses few samples, which overestimates
+    curvature; a finding is confirmed with more. Each kind of finding is reported once per run. A look that fails is
+    left out with a warning, after :data:`MOST_FAILED_LOOKS` in a row all later ones are.
 
     Attributes:
         given: unresolved settings.

@@ -57,7 +57,7 @@ def _row(group: str, rise: Rise) -> str:
 
 
 def _beside(run: xr.Dataset, scores: Sequence[Score]) -> list[str]:
-    """What tells the time without chains: scores of heads, and windows in losses alone."""
+    """Describes the time without chains: scores of heads, and windows in losses alone."""
     told = []
     for score in scores:
         rise = score.rise()

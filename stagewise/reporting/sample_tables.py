@@ -33,7 +33,7 @@ _MOST = 5
 _CONFIDENCE = 0.95
 _INTERVAL = "95 % interval, nats²"
 _UNNAMED = " of the observed set"
-"""What a sample's name ends with if only its number is known."""
+"""End of a sample's name if only its number is known."""
 
 Rows = tuple[tuple[str, ...], ...]
 

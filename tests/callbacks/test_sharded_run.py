@@ -1,4 +1,4 @@
-"""What a run whose strategy shards the weights may be set to."""
+"""Settings that a run with sharded weights takes, and those that it refuses."""
 
 from dataclasses import replace
 

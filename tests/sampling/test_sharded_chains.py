@@ -28,7 +28,7 @@ from tests.sampling.shards import CASES, OBSERVED, SGLD, Case, Net, draws, layou
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """What two processes found, each."""
+    """Results of two processes."""
     file = tmp_path_factory.mktemp("shards") / "found"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""What processes that evaluate a module together tell each other."""
+"""Exchange between processes that evaluate a module together."""
 
 from functools import partial
 
