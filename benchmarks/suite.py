@@ -1,10 +1,11 @@
 """Figures and numbers of `docs/suites.md`: classes of tokens, learning coefficients and heads over a suite.
 
-    python benchmarks/suite.py runs/suite [--heads runs/wang_tiny] [--json FILE] [--figures FOLDER]
+    python benchmarks/suite.py runs/suite [--heads runs/wang_tiny] [--json FILE] [--figures FOLDER] [--text STEP]
 
-The sweeps are those of `configs/suite.yaml` and `configs/papers/wang_tiny.yaml`, each with its control. Intervals are
-Student's, 95 %, from jackknife errors over chains. Influence is that of the chains of one checkpoint, without a
-reference; heads are compared in columns that are standardised over classes.
+The sweeps are those of `configs/suite.yaml` and `configs/papers/wang_tiny.yaml`, each with its control; `--text` draws
+the coloured text of a sweep with a query. Intervals are Student's, 95 %, from jackknife errors over chains. Influence
+is that of the chains of one checkpoint, without a reference; heads are compared in columns that are standardised over
+classes.
 """
 
 import argparse
@@ -16,16 +17,23 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
+from scipy.special import stdtrit
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from stagewise import open_run
-from stagewise.influence.uncertainty import t_interval
+from stagewise.reporting import tags
 from stagewise.reporting.style import label, new_figure, step_axis
+from stagewise.runs.probe_files import SUMMARY_NAME
 from stagewise.runs.susceptibilities import principal_responses, standardized_columns
 from stagewise.sweep.responses import component_responses
 
 SHOWN = ("induction", "induction_strict", "repeated_other_follower")
 """Classes that are drawn, where the sweep has them."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73")
+SETTINGS = (
+    *("lr", "nbeta", "localization", "num_chains", "num_draws", "num_burnin_steps", "num_steps_bw_draws"),
+    *("batch_size", "seed"),
+)
 THOUSANDS = 1e3
 """Influence is drawn in 1e-3 nats^2."""
 
@@ -38,19 +46,23 @@ def best_heads(output: Path) -> pd.DataFrame:
     )
 
 
+def with_ends(value: np.ndarray, error: np.ndarray, chains: np.ndarray) -> dict[str, list[float]]:
+    """Values and ends of 95 % intervals, by step; ``chains`` are those behind the errors."""
+    half = error * stdtrit(chains - 1, 0.975)
+    return {"value": value.tolist(), "low": (value - half).tolist(), "high": (value + half).tolist()}
+
+
 def curve(run: xr.Dataset, name: str, group: str) -> dict[str, list[float]]:
-    """A class on itself: values and ends of intervals, by step."""
-    value = run[name].sel(group=group, group_j=group).values
-    low, high = t_interval(value, run[f"{name}_se"].sel(group=group, group_j=group).values, 4)
-    return {"value": value.tolist(), "low": low.tolist(), "high": high.tolist()}
+    """A class on itself."""
+    value, error = (run[key].sel(group=group, group_j=group).values for key in (name, f"{name}_se"))
+    return with_ends(value, error, run["control_chains"].values)
 
 
 def coefficient(run: xr.Dataset, group: str | None) -> dict[str, list[float]]:
     """Learning coefficient of all losses, or of a class."""
     names = ("llc", "llc_se") if group is None else ("group_llc", "group_llc_se")
     value, error = (run[name].values if group is None else run[name].sel(group=group).values for name in names)
-    low, high = t_interval(value, error, 4)
-    return {"value": value.tolist(), "low": low.tolist(), "high": high.tolist()}
+    return with_ends(value, error, run["llc_chains"].values)
 
 
 def numbers(output: Path) -> dict[str, Any]:
@@ -59,8 +71,11 @@ def numbers(output: Path) -> dict[str, Any]:
     scores = best_heads(output).reindex(run["step"].values)
     return {
         "steps": run["step"].values.tolist(),
-        "settings": {key: run.attrs[key] for key in ("nbeta", "localization", "lr", "seed")},
+        "settings": {key: run.attrs["sgld"][key] for key in SETTINGS},
+        "verdict": json.loads((output / SUMMARY_NAME).read_text())["verdict"]["text"],
         "equilibrated": [bool(value) for value in run["equilibrated"].values],
+        "flags": run["flag_names"].values.tolist(),
+        "effective_draws": run["ess_groups"].values.tolist(),
         "scores": {name: scores[name].tolist() for name in scores},
         "loss": {group: run["group_loss"].sel(group=group).values.tolist() for group in run["group"].values.tolist()},
         "influence": {g: curve(run, "control_probe_bif", g) for g in run["group"].values.tolist()},
@@ -109,6 +124,13 @@ def draw_classes(found: dict[str, Any], path: Path) -> None:
     for axes in (panels[1], panels[2]):
         axes.axhline(0, color="grey", linewidth=0.6)
     figure.savefig(path, dpi=110)
+
+
+def draw_text(output: Path, step: int, path: Path) -> None:
+    """Coloured text of a sweep with a query at one step, as TensorBoard shows it."""
+    events = EventAccumulator(str(output / "tokens"), size_guidance={"images": 0}).Reload()
+    images = {event.step: event.encoded_image_string for event in events.Images(tags.TOKEN_COLOURS)}
+    path.write_bytes(images[step])
 
 
 def own_influence(output: Path, step: int, name: str) -> xr.DataArray:
@@ -183,6 +205,7 @@ def main() -> None:
     parser.add_argument("--heads", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figures", type=Path)
+    parser.add_argument("--text", type=int, metavar="STEP")
     given = parser.parse_args()
     found: dict[str, Any] = {"classes": numbers(given.output)}
     if given.heads is not None:
@@ -191,6 +214,8 @@ def main() -> None:
         given.json.write_text(json.dumps(found, indent=1) + "\n")
     if given.figures is not None:
         draw_classes(found["classes"], given.figures / "suite.png")
+        if given.text is not None:
+            draw_text(given.output, given.text, given.figures / "suite_text.png")
         if "heads" in found:
             draw_heads(found["heads"], given.figures / "suite_heads.png")
 
