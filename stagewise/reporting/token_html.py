@@ -1,6 +1,7 @@
 """Text coloured by the influence of its tokens on one of them, as an HTML page that needs nothing else."""
 
 import html
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ body { background: #fff; color: #111; font: 15px/1.9 sans-serif; max-width: 62em
   background: linear-gradient(to right, rgb HELPFUL, #fff, rgb HARMFUL); margin: 0 .6em; }
 h1 { font-size: 1.25em; } h2 { font-size: 1em; margin: 1.4em 0 .2em; } p { margin: .3em 0; }
 """
+
+_LINE_ENDS = re.compile(f"(<i>{VISIBLE[chr(10)]}</i>)+")
 
 
 def token_html(
@@ -80,6 +83,9 @@ def _text(influence: TokenInfluence, sample: int) -> str:
         shown = html.escape(visible(text))
         for sign in VISIBLE.values():
             shown = shown.replace(sign, f"<i>{sign}</i>")
+        # A line ends where it does in the text: what follows in the token is the next line's indentation.
+        if "\n" in text:
+            shown = _LINE_ENDS.sub(r"\g<0>\n", shown)
         place = f"sample {sample}, token {token}"
         if np.isnan(value):
             found.append(f'<span class="none" title="{place}: no loss">{shown}</span>')
@@ -88,8 +94,6 @@ def _text(influence: TokenInfluence, sample: int) -> str:
             mark = ' class="query"' if (sample, token) == (influence.sample, influence.token) else ""
             about = html.escape(f"{place}: {value:.3g} {influence.printed_units}{side}")
             found.append(f'<span{mark} style="{_colours(value / influence.limit)}" title="{about}">{shown}</span>')
-        if "\n" in text:
-            found.append("\n")
     return "".join(found)
 
 

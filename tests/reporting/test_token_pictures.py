@@ -111,12 +111,19 @@ def test_nothing_in_a_text_breaks_the_page_and_white_space_is_seen(bif):
     page = token_html(TokenInfluence.of(bif, TEXTS, QUERY), title=title)
     found = parsed(page)
     assert [text for _, text in found.found] == [
-        "def", "·f", "(", "<b>", "⏎", "a&b", "⇥", '"x"', "∅", "·|y|",
+        "def", "·f", "(", "<b>", "⏎\n", "a&b", "⇥", '"x"', "∅", "·|y|",
     ]  # fmt: skip
     assert "script" not in found.tags
     assert title in found.words
     assert not re.search(r"(?:src|href|url|@import|http)", page)
     assert visible("\x07é中 \u200b") == "\\x07é中·\\u200b"
+
+
+def test_lines_end_where_the_text_does_and_indentation_begins_the_next():
+    bif = token_bif(np.random.default_rng(0).normal(size=(2, 9, 1, 4)))
+    page = token_html(TokenInfluence.of(bif, [["a", ":", "\n\n   ", " b", "⏎"]], (0, 1)))
+    shown = "".join(text for _, text in parsed(page).found)
+    assert shown.split("\n") == ["a:⏎⏎", "····b⏎"]
 
 
 def test_texts_are_shown_as_they_are_asked_for_the_one_of_the_query_first(bif, tmp_path):
