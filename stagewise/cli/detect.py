@@ -123,7 +123,10 @@ def run_detect(arguments: Sequence[str]) -> Path:
         "stage_boundaries": boundary_records(boundaries),
     }
     write_json(output, content)
-    chosen = [name for name in signals or [str(Kind.between)] if name not in coefficients]
+    # Without a choice those that windows were looked for in.
+    usual = [str(kind) for kind in (Kind.between, Kind.losses_alone)]
+    there = [str(name) for name in table["signal"].values]
+    chosen = [name for name in signals or usual if name not in coefficients and name in there]
     reasons = {name: _why_none(table.sel(signal=name), min_prominence) for name in chosen}
     print(_words(run, found, boundaries, reasons))
     print(f"Written: {output}")
@@ -187,6 +190,8 @@ def _words(
     elif not boundaries:
         lines.append("No window was found.")
         lines += [f"- {name}: {why}" for name, why in reasons.items() if why is not None]
+        if "llc" in run:
+            lines.append("Where the learning coefficient turns is told by --signal llc.")
     if boundaries:
         lines += [""] if found else []
         left_out = not_above_zero(run, boundaries)

@@ -103,7 +103,17 @@ def test_run_without_windows_says_so(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "No window was found." in printed
     assert "- between: " in printed
+    assert "- losses_alone: " in printed
     assert "a peak takes 3" in printed or "has a signal" in printed
+
+
+def test_run_without_windows_points_to_its_learning_coefficient_if_there_is_one(tmp_path, monkeypatch, capsys):
+    folder = write_run(tmp_path / "run", steps=[100, 200])
+    run = open_run(folder)
+    for there in (run, run.drop_vars([name for name in run if name.startswith("llc")])):
+        monkeypatch.setattr("stagewise.cli.detect.open_run", lambda _, there=there: there)
+        detect(folder, tmp_path)
+        assert ("--signal llc" in capsys.readouterr().out) == ("llc" in there)
 
 
 def test_the_reason_is_told_of_the_signals_that_were_asked_for(run_folder, tmp_path, capsys):
