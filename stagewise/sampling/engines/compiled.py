@@ -70,18 +70,16 @@ class CompiledProgram(Program):
             compiled: Callable[..., Tensor] = torch.compile(graph, backend=_BACKEND, fullgraph=True, dynamic=False)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the compiler's, about the machine
-                answer = compiled(*arguments)
+                compiled(*arguments)
         except (InputError, LossContractError, torch.OutOfMemoryError, MemoryError):
             raise
         except Exception as error:  # whatever a module does that cannot be traced, or a compiler cannot do
+            inner = getattr(error, "inner_exception", error)  # the compiler's own
             raise InputError(
-                f"got engine=compiled, which cannot run this module ({first_line(error, typed=True)}); expected a loss "
+                f"got engine=compiled, which cannot run this module ({first_line(inner, typed=True)}); expected a loss "
                 "that can be traced, and a compiler on this machine (a C++ compiler for the CPU); set engine to "
                 "sequential"
             ) from error
-        given = {tensor.untyped_storage().data_ptr() for tensor in arguments}
-        if answer.untyped_storage().data_ptr() in given:  # a caller may write to the answer
-            return lambda *values: compiled(*values).clone()
         return compiled
 
 
