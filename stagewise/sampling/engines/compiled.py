@@ -19,7 +19,7 @@ from stagewise.sampling.engines.tracing import trace
 from stagewise.sampling.selection import moved_entries
 from stagewise.sampling.weights import FlatWeights
 
-_BACKEND: str | Callable[..., Callable] = "inductor"
+BACKEND: str | Callable[..., Callable] = "inductor"
 """Compiler, as ``torch.compile`` takes it."""
 
 
@@ -67,7 +67,7 @@ class CompiledProgram(Program):
         try:
             with restored(module), _uncompiled(module), DenseEmbeddings():
                 graph = trace(function, arguments)
-            compiled: Callable[..., Tensor] = torch.compile(graph, backend=_BACKEND, fullgraph=True, dynamic=False)
+            compiled: Callable[..., Tensor] = torch.compile(graph, backend=BACKEND, fullgraph=True, dynamic=False)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the compiler's, about the machine
                 compiled(*arguments)
