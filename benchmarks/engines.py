@@ -5,9 +5,10 @@ draw, in plain torch.
 
     python benchmarks/engines.py --json engines.json
 
-Both engines of stagewise, and devinterp 2.0.1 where it is installed, in one process, each candidate once in each round.
+Two engines of stagewise, and devinterp 2.0.1 where it is installed, in one process, each candidate once in each round.
 *whole call*: all of it, first draw to trace, after the first call. *marginal draw*: what further draws add. Process CPU
-time on one thread; on a GPU (``--device cuda``) wall-clock time.
+time on one thread; on a GPU (``--device cuda``) wall-clock time. ``--compiled`` measures the third engine instead:
+what compiling costs, a further draw beside the sequential engine's, and after how many draws it has paid.
 """
 
 import logging
@@ -26,6 +27,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from compiling import compiled_rows, empty_cache
 from harness import Row, arguments, device_clock, report, single_thread
 from torch import Tensor, nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
@@ -253,6 +255,16 @@ def measure(case: Case, rounds: int, clock: Callable[[], float]) -> list[Row]:
     return rows
 
 
+def of_compiled(case: Case, rounds: int, clock: Callable[[], float], folder: Path) -> list[Row]:
+    """The compiled engine beside the sequential one."""
+    empty_cache(folder)
+    target = Target(resolve_loss(case.module, case.loss_fn), case.ids[: case.num_observed], case.ids)
+    more = max(2, case.more_draws)
+    return list(
+        compiled_rows(case.name, case.module, target, case.config, more=more, rounds=rounds, clock=clock, checks=True)
+    )
+
+
 def _seconds(run: Callable[[], object], repeats: int, clock: Callable[[], float]) -> float:
     start = clock()
     for _ in range(repeats):
@@ -261,14 +273,19 @@ def _seconds(run: Callable[[], object], repeats: int, clock: Callable[[], float]
 
 
 def main() -> None:
-    options = arguments(__doc__, device="cpu", only="")
+    options = arguments(__doc__, device="cpu", only="", compiled=False)
     single_thread()
     clock = time.process_time if options.device == "cpu" else device_clock
     rows = []
     for case in cases():
         if options.only in case.name:
             case.module.to(options.device)
-            rows += measure(replace(case, ids=case.ids.to(options.device)), options.rounds, clock)
+            case = replace(case, ids=case.ids.to(options.device))
+            if options.compiled:
+                with tempfile.TemporaryDirectory() as folder:
+                    rows += of_compiled(case, options.rounds, clock, Path(folder))
+            else:
+                rows += measure(case, options.rounds, clock)
     report(rows, options.json)
 
 

@@ -3,12 +3,13 @@
     python benchmarks/gpu.py --json gpu.json
     python benchmarks/gpu.py --tiny              # on the CPU, at tiny sizes: a rehearsal
 
-Checks: training with the callback is that without it, bit for bit, in each precision; both engines draw the same; a
+Checks: training with the callback is that without it, bit for bit, in each precision; the engines draw the same; a
 cell of a sweep is that of the CPU (noise is drawn on the device, so the losses at the weights are compared, and the
 mean loss of the draws against its error). Exit status 1 if one fails.
 
 Timings: seconds of a further draw over the plain floor (forward and backward of the minibatch, forward of the observed
-set, ordinary logits), whole probes over their draws, and peak memory of the card. Wall-clock time of the device; rows
+set, ordinary logits), the compiled engine's over the sequential one's and what compiling takes, whole probes over
+their draws, and peak memory of the card. Wall-clock time of the device; rows
 that name the CPU are process time on one thread. A row without a figure says why it was not run.
 """
 
@@ -27,6 +28,7 @@ from statistics import median
 
 import lightning.pytorch as pl
 import torch
+from compiling import compiled_rows, empty_cache
 from engines import language_model, plain_losses
 from harness import Row, arguments, device_clock, report, single_thread
 from torch import Tensor, nn
@@ -39,6 +41,7 @@ from stagewise.probes.prober import Prober
 from stagewise.sampling.chains import ChainSampler
 from stagewise.sampling.config import Drift, EngineName
 from stagewise.sampling.data import ProbeData
+from stagewise.sampling.engines import compiled
 from stagewise.sampling.target import Target
 from stagewise.sweep.cell import Cell, read_cell
 from stagewise.sweep.components import ALL
@@ -272,6 +275,16 @@ def draw_rows(case: str, shape: Shape, device: torch.device, rounds: int, *, hal
         yield probe_row(f"{case}: whole probe", shape, device, median(draws), num_draws=100, context=context)
 
 
+def of_compiled(case: str, shape: Shape, device: torch.device, rounds: int, *, half: bool, more: int) -> Iterator[Row]:
+    """The compiled engine beside the sequential one; draws are compared in float32."""
+    model, rows = shape.model(device), shape.rows(max(4 * shape.batch, shape.observed), device)
+    context = autocast(device) if half else nullcontext
+    target = Target(causal_lm_loss, rows[: shape.observed], rows, chunk_size=shape.chunk, forward_context=context)
+    config = replace(SGLD, batch_size=shape.batch)
+    clock = clock_of(device)
+    yield from compiled_rows(case, model, target, config, more=more, rounds=rounds, clock=clock, checks=not half)
+
+
 def probe_row(
     case: str,
     shape: Shape,
@@ -308,6 +321,16 @@ def timings(folder: Path, device: torch.device, rounds: int, *, tiny: bool) -> I
         yield from draw_rows(case, shape, device, rounds, half=True, more=30 if tiny else 6)
     else:
         yield not_run("Pythia-160m shape, bf16, batch 16 x 512, 64 observed", "it needs a card")
+    if tiny or device.type == "cuda":
+        empty_cache(folder / "code")
+        if tiny:
+            compiled.BACKEND = "aot_eager"  # a rehearsal: the real one takes half a minute of the CPU
+        named = ("tiny shape", TINY) if tiny else ("demo-size model", DEMO)
+        yield from of_compiled(f"{named[0]}, float32, compiled", named[1], device, rounds, half=False, more=6)
+        if not tiny:
+            yield from of_compiled(f"{name}, bf16, compiled", PYTHIA_160M, device, rounds, half=True, more=6)
+    else:
+        yield not_run("compiled engine", "minutes without a card; engines.py --compiled measures it there")
     shape, draws = (TINY, 4) if tiny else (DEMO, 20)
     probe_row("", shape, device, None, num_draws=2, engine=EngineName.auto)  # warms up
     yield probe_row("demo-size model, whole probe", shape, device, None, num_draws=draws, engine=EngineName.auto)

@@ -19,9 +19,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median, stdev
 
 import torch
+from scipy.stats import t as student
 
 Clock = Callable[[], float]
 
@@ -143,6 +144,14 @@ class Row:
         shown = times if ratios is None else ratios
         ratio = None if ratios is None else median(ratios)
         return cls(case, implementation, measure, ratio, len(times), median(times), "s", min(shown), max(shown), note)
+
+
+def mean_interval(values: Sequence[float]) -> str:
+    """Mean of independent rounds with its 95 % interval (Student's t), as text; the value alone of one round."""
+    if len(values) < 2:
+        return "one round"
+    mean, half = fmean(values), stdev(values) / len(values) ** 0.5 * float(student.ppf(0.975, len(values) - 1))
+    return f"mean {mean:.3g}, 95 % [{mean - half:.3g}, {mean + half:.3g}]"
 
 
 def report(rows: Sequence[Row], json_path: Path | None = None) -> None:

@@ -1,13 +1,14 @@
 """Wall time of a probe on one process against several that share its chains.
 
-    python benchmarks/ranks.py --json ranks.json
+    python benchmarks/ranks.py --json ranks.json        (four rounds: three to four minutes on two idle cores)
     python benchmarks/ranks.py --tiny --rounds 2        (a small size: does it run?)
 
 A run of the callback under DDP over gloo, one thread for each process, on chains that bound it: a two-layer GPT-NeoX,
 four chains, sequential engine. Ranks train on the same batch, so that every run has the same weights. The time of a
 probe is from its start to the end of its writing, with the waits of the ranks for each other: the median of the
 probes but the first. Each round makes a run on one process, two such runs at once that have nothing to do with each
-other, and a run on two ranks:
+other, and a run on two ranks, in this order and in every second round in the other; ratios are within a round. A row
+has their median and range, and in the note their mean with its 95 % interval:
 
 * *speedup, wall*: time alone over time on two ranks. It needs as many idle cores as ranks: the load of the machine, the
   mean of the last minute over its cores, is in the note for each round.
@@ -30,7 +31,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from harness import Row, arguments, report, single_thread
+from harness import Row, arguments, mean_interval, report, single_thread
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
@@ -160,22 +161,31 @@ def measure(size: int, rounds: int, ranks: int) -> list[Row]:
     """Each round makes a run on one process, such runs at once, and a run on several ranks."""
     alone, apart, shared = [], [], []
     loads, differences = [], []
-    for _ in range(rounds):
+    begun = time.perf_counter()
+    for number in range(rounds):
         loads.append(os.getloadavg()[0] / (os.cpu_count() or 1))
         with tempfile.TemporaryDirectory() as name:
             base = Path(name)
-            alone.append(timed(size, 1, [base / "alone"])[0, 0])
-            apart.append(timed(size, 1, [base / f"apart{number}" for number in range(ranks)])[:, 0].mean(axis=0))
-            found = timed(size, ranks, [base / "shared"])[0]
-            shared.append(np.array([found[0, 0], found[:, 1].max()]))
+            plan = {"alone": (1, ["alone"]), "apart": (1, [f"apart{run}" for run in range(ranks)])}
+            plan["shared"] = (ranks, ["shared"])
+            found = {}
+            for what in list(plan)[:: 1 if number % 2 == 0 else -1]:
+                processes, names = plan[what]
+                found[what] = timed(size, processes, [base / one for one in names])
             left, right = (open_run(base / run)["bif_within"].values for run in ("alone", "shared"))
+        alone.append(found["alone"][0, 0])
+        apart.append(found["apart"][:, 0].mean(axis=0))
+        shared.append(np.array([found["shared"][0, 0, 0], found["shared"][0, :, 1].max()]))
         differences.append(float(np.nanmax(np.abs(left - right))))
+        ratio = alone[-1][0] / shared[-1][0]
+        print(f"{time.perf_counter() - begun:6.1f} s  round {number + 1}: speedup {ratio:.2f} by the clock", flush=True)
     one, several, both = np.array(alone), np.array(shared), np.array(apart)
     case, who = SIZES[size].name, f"stagewise, {ranks} ranks"
 
     def row(implementation: str, name: str, ratios: np.ndarray, note: str = "") -> Row:
         low, high = float(ratios.min()), float(ratios.max())
-        return Row(case, implementation, name, float(np.median(ratios)), rounds, low=low, high=high, note=note)
+        words = "; ".join(part for part in (mean_interval(ratios.tolist()), note) if part)
+        return Row(case, implementation, name, float(np.median(ratios)), rounds, low=low, high=high, note=words)
 
     return [
         Row.of(case, "stagewise, 1 process", "probe, wall", one[:, 0].tolist()),
@@ -198,7 +208,7 @@ def main() -> None:
     if run is not None:
         train(SIZES[int(run[0])], Path(run[2]), int(run[1]))
         return
-    options = arguments(__doc__, rounds=5, tiny=False, ranks=2)
+    options = arguments(__doc__, rounds=4, tiny=False, ranks=2)
     single_thread()
     report(measure(1 if options.tiny else 0, options.rounds, options.ranks), options.json)
 

@@ -25,7 +25,7 @@ from stagewise.checks.ranges import PositiveInt, at_least, more_than
 from stagewise.errors import InputError
 from stagewise.probes.schedule import ProbeSchedule
 from stagewise.sampling.chains import ChainSampler
-from stagewise.sampling.config import SGLDConfig
+from stagewise.sampling.config import EngineName, SGLDConfig
 from stagewise.sampling.preconditioners.diagonal import AdamMoments
 from stagewise.sampling.target import Target
 from stagewise.sampling.trace import Trace
@@ -223,8 +223,10 @@ class CalibrationRun(Callback):
         return propose(resolved, curvatures, steepest=steepest, keep=True), measurements
 
     def _traces(self, trainer: Trainer, module: LightningModule, config: SGLDConfig) -> list[Trace]:
-        """Runs short chains at each checkpoint."""
+        """Runs short chains at each checkpoint, for which compiling does not pay."""
         target, _ = self._sources(trainer, module)
+        if config.engine is EngineName.compiled:
+            config = replace(config, engine=EngineName.sequential)
         traces = []
         kept = zip(self._weights, self._moments, self._measurements, strict=True)
         for number, (weights, moments, measured) in enumerate(kept, start=1):

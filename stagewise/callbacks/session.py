@@ -23,6 +23,8 @@ from stagewise.probes.subject import Subject
 from stagewise.sampling.config import EngineName, ResolvedSGLD
 from stagewise.sampling.preconditioners.diagonal import AdamMoments
 
+_BESIDE_COST = {EngineName.sequential: "", EngineName.compiled: "; less by what compiling saves, and compiling on top"}
+
 
 class ProbeSession:
     """Makes and reports the probes that are due.
@@ -193,7 +195,7 @@ class ProbeSession:
         num_probes = self._settings.schedule.count(max_steps(self._trainer))
         rank_zero_info(
             f"stagewise: {cost_words(needed, seconds / sgld.num_chains, num_probes)}"
-            f"{'' if sgld.engine is EngineName.sequential else '; less if all chains can run at once'}"
+            f"{_BESIDE_COST.get(sgld.engine, '; less if all chains can run at once')}"
         )
 
     def _make(self, sgld: ResolvedSGLD) -> Prober:

@@ -4,19 +4,21 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stagewise.batches import Batch, chunks, has_columns, num_samples
+from stagewise.batches import Batch, chunks, num_samples
 from stagewise.checks.bounds import check_arguments, checked
-from stagewise.errors import InputError
 from stagewise.isolation import untouched
 from stagewise.losses.contract import Losses, LossFn
+from stagewise.sampling.chain_checks import check_chains
 from stagewise.sampling.config import Drift, EngineName, ResolvedSGLD, SGLDConfig
 from stagewise.sampling.engines.batched import BatchedEngine, Program
+from stagewise.sampling.engines.compiled import CompiledEngine, CompiledProgram
 from stagewise.sampling.engines.engine import Engine
 from stagewise.sampling.engines.select import EngineChoice
 from stagewise.sampling.engines.sequential import SequentialEngine
@@ -24,7 +26,6 @@ from stagewise.sampling.engines.sharded import ShardedEngine
 from stagewise.sampling.gradients import KEPT_BYTES, DriftGradient, anchor_gradients
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, Preconditioner
 from stagewise.sampling.preconditioners.ekfac import EKFAC
-from stagewise.sampling.preconditioners.ekfac_checks import refuse_masks
 from stagewise.sampling.preconditioners.ekfac_factors import ekfac_preconditioner
 from stagewise.sampling.row_noise import RowStreams
 from stagewise.sampling.selection import Masks
@@ -93,9 +94,11 @@ class ChainSampler:
         with target.forward_context():
             half = torch.is_autocast_enabled(next(module.parameters()).device.type)
         half |= any(value.dtype in (torch.float16, torch.bfloat16) for value in module.parameters())
+        functions = target.loss_fn, self._target.selection, target.forward_context
         self._choice = EngineChoice(
             (config.engine if engine is None else engine) if target.sharding is None else EngineName.sequential,
-            lambda **how: Program(target.loss_fn, self._target.selection, target.forward_context, **how),
+            partial(Program, *functions),
+            partial(CompiledProgram, *functions),
             batch_size=config.batch_size if config.batch_size < num_samples(target.driving) else None,
             half_precision=half,
         )
@@ -155,14 +158,16 @@ class ChainSampler:
 
     def _engine(
         self, weights: FlatWeights, sequential: SequentialEngine, anchor: Losses, num_chains: int
-    ) -> BatchedEngine | None:
-        """Returns the engine for all chains at once, None for one after the other."""
+    ) -> SequentialEngine | BatchedEngine:
+        data = self._target.driving, self._chunks
 
         def batched(program: Program) -> BatchedEngine:
-            data = self._target.driving, self._chunks
             return BatchedEngine(program, self._module, weights, num_chains, *data, anchor.mask)
 
-        return self._choice.engine(sequential, batched, anchor)
+        def compiled(program: CompiledProgram) -> CompiledEngine:
+            return CompiledEngine(program, self._module, weights, self._evaluate, *data)
+
+        return self._choice.engine(sequential, batched, compiled, anchor)
 
     def _evaluate(self, batch: Batch) -> Losses:
         return self._target.evaluate(self._module, batch)
@@ -224,8 +229,8 @@ class ChainSampler:
             failure = NOT_FINITE_HERE
         if failure is not None or not chains:
             return self._trace([], dict.fromkeys(chains, failure or ""), anchor, step, request)
-        together = self._engine(weights, sequential, anchor, len(chains))
-        drive = self._drive(config, weights, sequential, sequential if together is None else together)
+        chosen = self._engine(weights, sequential, anchor, len(chains))
+        drive = self._drive(config, weights, sequential, chosen)
 
         def run(engine: Engine, numbers: Sequence[int], *, measure_noise: bool) -> Walk:
             estimate = DriftGradient(
@@ -244,13 +249,13 @@ class ChainSampler:
                 sharding=self._target.sharding,
             )
 
-        if together is not None:
-            walks = [(list(chains), run(together, chains, measure_noise=True))]
+        if isinstance(chosen, BatchedEngine):
+            walks = [(list(chains), run(chosen, chains, measure_noise=True))]
         else:
             # Measured on the first chain that is kept: each costs extra gradients.
             walks, measured = [], False
             for chain in chains:
-                done = run(sequential, [chain], measure_noise=not measured)
+                done = run(chosen, [chain], measure_noise=not measured)
                 measured = measured or not done.failed
                 walks.append(([chain], done))
         dropped = {numbers[row]: why for numbers, done in walks for row, why in done.failed.items()}
@@ -322,49 +327,6 @@ class ChainSampler:
             minibatch_noise=_mean([done.minibatch_noise[row] for done, row, _ in kept]),
             reduced=np.stack(reduced) if reduced else None,
             engine=self._choice.name,
-        )
-
-
-def check_chains(module: nn.Module, target: Target, config: SGLDConfig, engine: EngineName | None = None) -> Target:
-    """Checks inputs before any run, since later errors would not end training but lose the probes.
-
-    Args:
-        module: at the start of the chains.
-        target: loss, data and selection of weights.
-        config: the sampler; settings may still be ``auto``.
-        engine: replaces that of the settings.
-
-    Returns:
-        The target with its selection, see :meth:`~stagewise.sampling.target.Target.moved_by`.
-
-    Raises:
-        InputError: no trainable parameter, a pattern that matches none, masks that do not fit or are combined with
-            ``config.parameters`` or EK-FAC, parameters on several devices, or batches that the engine does not support.
-    """
-    target = target.moved_by(config)
-    weights = weights_of(module, target)
-    if target.sharding is not None:
-        _check_sharded(config, engine)
-    if isinstance(config.preconditioner, EKFAC):
-        refuse_masks(weights.entries)
-    if EngineName.batched in (config.engine, engine) and any(map(has_columns, (target.observed, target.driving))):
-        raise InputError(
-            "got engine='batched' and a batch with lists or arrays beside its tensors; expected tensors alone, "
-            "which is all that a graph takes; set engine to sequential"
-        )
-    return target
-
-
-def _check_sharded(config: SGLDConfig, engine: EngineName | None) -> None:
-    if isinstance(config.preconditioner, EKFAC):
-        raise InputError(
-            "got preconditioner EKFAC and weights in shards; expected none, RMSprop or AdamMoments: its factors are of "
-            "whole layers; choose another preconditioner"
-        )
-    if EngineName.batched in (config.engine, engine):
-        raise InputError(
-            "got engine='batched' and weights in shards; expected sequential: all processes run one chain; set engine "
-            "to sequential"
         )
 
 

@@ -65,14 +65,17 @@ class EngineName(StrEnum):
     """Engines that run the chains of a probe. Their draws agree up to float rounding.
 
     Members are named as the YAML writes them:
-        auto: the faster one by a timed step of each, kept for the run.
+        auto: the faster of ``sequential`` and ``batched`` by a timed step of each, kept for the run.
         sequential: one chain after the other; any module.
         batched: all chains in one ``vmap``, traced once and kept over probes; for small models.
+        compiled: one chain after the other, their steps and records traced and put through ``torch.compile`` once; for
+            runs of thousands of draws.
     """
 
     auto = "auto"
     sequential = "sequential"
     batched = "batched"
+    compiled = "compiled"
 
 
 _ADAPTING_STEPS = 100

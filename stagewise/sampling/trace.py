@@ -83,7 +83,7 @@ def merge_traces(parts: Sequence[Trace]) -> Trace:
     # One after the other each process measures its first kept chain; only the first of all counts.
     first = min(measured, key=lambda part: part.chains[:1], default=None)
     noise = None if first is None else first.minibatch_noise
-    if len(measured) > 1 and first is not None and first.engine != EngineName.sequential:  # the mean over all of them
+    if len(measured) > 1 and first is not None and first.engine == EngineName.batched:  # the mean over all of them
         noise = float(
             np.average([trace.minibatch_noise for trace in measured], weights=[len(trace.chains) for trace in measured])
         )

@@ -252,7 +252,7 @@ class SweepConfig:
             sgld.engine is not EngineName.auto,
             "sgld.engine",
             sgld.engine,
-            "sequential or batched, the same for all checkpoints",
+            "sequential, batched or compiled, the same for all checkpoints",
             "sequential suits large models",
         )
         if isinstance(sgld.preconditioner, AdamMoments):

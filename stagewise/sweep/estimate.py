@@ -10,6 +10,7 @@ from stagewise.losses.contract import resolve_loss
 from stagewise.losses.language_models import causal_lm_name
 from stagewise.probes.cost import evaluations, timed_step
 from stagewise.probes.target import target_of
+from stagewise.sampling.config import EngineName
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.memory import chain_memory, pass_bytes
 from stagewise.sampling.target import Target
@@ -96,12 +97,14 @@ def describe_cost(cost: Cost, num_cells: int, config: SweepConfig, *, num_ranks:
     if num_ranks > 1:
         speed = sgld.num_chains / math.ceil(sgld.num_chains / num_ranks)
         shared = f", at best, the chains of each shared by {num_ranks} processes"
+    compiling = "compiling (once for each process and cell), " if sgld.engine is EngineName.compiled else ""
     return (
         f"{num_cells} cells of {cost.parameters:,} parameters, each {sgld.num_chains} chains x {sgld.num_draws} draws: "
         f"{cost.gradients} gradients of {cost.gradient_tokens:,} tokens and {cost.records} evaluations of "
         f"{cost.record_tokens:,}; about {cost.flops:.1e} FLOPs a cell, {num_cells * cost.flops:.1e} in all. On "
         f"{device_of(config)} about {cost.seconds:.3g} s a cell by one timed step, "
-        f"{num_cells * cost.seconds / speed / 3600:.2f} hours in all{shared}; diagnostics and downloads come on top"
+        f"{num_cells * cost.seconds / speed / 3600:.2f} hours in all{shared}; "
+        f"{compiling}diagnostics and downloads come on top"
     )
 
 

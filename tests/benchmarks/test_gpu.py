@@ -19,10 +19,19 @@ def test_every_check_and_every_timing_runs_without_a_card(tmp_path):
     rows = json.loads(path.read_text())
     checks = {row["case"]: row["value"] for row in rows if row["unit"] == "check"}
     assert checks == dict.fromkeys(
-        ("training in 32-true", "training in bf16-mixed", "engines, float32", "sweep cell"), 1.0
+        (
+            "training in 32-true",
+            "training in bf16-mixed",
+            "engines, float32",
+            "sweep cell",
+            "tiny shape, float32, compiled",
+        ),
+        1.0,
     )
     assert [row["case"] for row in rows if row["note"].startswith("not run")] == ["training in 16-mixed"]
     draws = [row for row in rows if row["measure"] == "further draw / floor"]
     assert len(draws) == 3
     assert all(row["ratio"] > 0 and row["value"] > 0 for row in draws)
-    assert len([row for row in rows if row["unit"] == "s"]) == 8
+    assert len([row for row in rows if row["unit"] == "s"]) == 10
+    compiling = next(row for row in rows if row["measure"] == "compiling")
+    assert compiling["value"] > 0

@@ -13,6 +13,7 @@ from stagewise import open_run
 from stagewise.cli.calibrate import CalibrationCLI, run_calibration
 from stagewise.cli.main import main
 from stagewise.cli.training import run_trainer
+from stagewise.sampling.engines import compiled
 from tests.cli.test_main import config, run_of, write_config  # noqa: F401
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -93,6 +94,14 @@ def test_files_can_be_sent_elsewhere_and_settings_be_auto(config, tmp_path, caps
     assert found["findings"] == []
     assert [trace["step"] for trace in found["traces"]] == [4]
     assert "left to calibration" in capsys.readouterr().out
+
+
+def test_chains_of_a_calibration_are_too_short_to_be_compiled(config, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(compiled, "BACKEND", lambda graph, inputs: pytest.fail("compiled"))
+    folder = tmp_path / "mine"
+    arguments = ["--calibration.output_dir", str(folder), "--influence.sgld.engine", "compiled"]
+    assert main(["calibrate", "-c", str(config), *SMALL, *arguments, "--calibration.num_steps", "1"]) == 0
+    assert json.loads((folder / "calibration.json").read_text())["given"]["engine"] == "compiled"
 
 
 def test_large_rise_raises_the_localization_once(config, tmp_path, capsys):  # noqa: F811

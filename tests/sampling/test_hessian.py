@@ -8,6 +8,7 @@ from torch.func import functional_call, hessian
 from stagewise.isolation import with_weights
 from stagewise.losses.causal_lm import causal_lm_loss
 from stagewise.losses.contract import evaluate
+from stagewise.sampling import hessian as hessians
 from stagewise.sampling.hessian import HessianProducts
 from stagewise.sampling.weights import FlatWeights
 from tests.lm_families import tiny_gpt2
@@ -91,6 +92,25 @@ def test_rows_of_a_language_model_are_its_single_products():
     vectors = torch.randn(3, sum(value.numel() for value in module.parameters()), generator=GENERATOR)
     several, single = products(module, causal_lm_loss, ids, vectors)
     torch.testing.assert_close(several, single, rtol=1e-4, atol=1e-5 * float(single.abs().max()))
+
+
+@pytest.mark.parametrize("bound", ["_NUMBERS_AT_ONCE", "_LOSSES_AT_ONCE"])
+@pytest.mark.parametrize("most", [0, 40])
+def test_rows_are_the_same_in_blocks_of_any_size(monkeypatch, bound, most):
+    """Eight weights or chunks of four samples: five or ten rows in a pass, or one."""
+    monkeypatch.setattr(hessians, bound, most)
+    seen = []
+    monkeypatch.setattr(
+        HessianProducts,
+        "_add",
+        lambda self, *args, _add=HessianProducts._add, **more: (seen.append(len(args[1])), _add(self, *args, **more)),
+    )
+    module = nn.Linear(3, 2).double()
+    vectors = torch.randn(12, 8, generator=GENERATOR, dtype=torch.float64)
+    several, single = products(module, smooth, X, vectors, chunk_size=4)
+    torch.testing.assert_close(several, single)
+    largest = {0: 1, 40: 5 if bound == "_NUMBERS_AT_ONCE" else 12}[most]
+    assert max(seen) == largest
 
 
 def test_a_product_that_is_not_finite_is_an_error_in_either_way():

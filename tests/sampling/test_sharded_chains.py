@@ -173,7 +173,11 @@ def test_a_module_that_keeps_its_gradients_to_itself_is_refused(mesh):
 
 @pytest.mark.parametrize(
     ("changed", "words"),
-    [({"preconditioner": EKFAC()}, "EKFAC and weights in shards"), ({"engine": "batched"}, "'batched' and weights in")],
+    [
+        ({"preconditioner": EKFAC()}, "EKFAC and weights in shards"),
+        ({"engine": "batched"}, "'batched' and weights in"),
+        ({"engine": "compiled"}, "'compiled' and weights in"),
+    ],
 )
 def test_settings_that_need_whole_weights_are_refused_by_name(mesh, changed, words):
     with pytest.raises(InputError, match=words):

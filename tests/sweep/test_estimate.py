@@ -43,5 +43,8 @@ def test_the_hours_of_all_cells_are_shared_by_the_processes(tmp_path):
     assert "about 1.8e+03 s a cell" in words
     assert "1.50 hours in all, at best, shared by 2 processes" in words
     assert "3.00 hours in all;" in describe_cost(cost, 6, replace(config, num_workers=1))
+    compiled = replace(config, sgld=replace(config.sgld, engine="compiled"))
+    assert "compiling (once for each process and cell)" in describe_cost(cost, 6, compiled)
+    assert "compiling" not in words
     shared = describe_cost(cost, 6, replace(config, num_workers=1), num_ranks=2)
     assert "1.50 hours in all, at best, the chains of each shared by 2 processes" in shared

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
-from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor, nn
 
 from stagewise.batches import Batch
@@ -25,7 +24,10 @@ from stagewise.sampling.weights import FlatWeights
 Array = NDArray[np.float64]
 
 _AT_ONCE = 32
-"""Columns of a Hessian that are taken in one double backward pass."""
+"""Columns of a Hessian, or rows to be solved for, that are handled at once."""
+
+_NUMBERS_HELD = 2**22
+"""Rows that are solved for at once times weights: six vectors of float64 are held for each."""
 
 
 def dense_hessian(product: HessianProducts, like: Tensor) -> Array:
@@ -60,41 +62,69 @@ def solve_dense(hessian: Array, damping: float, vectors: Array) -> Array:
 
 
 def solve_by_products(product: HessianProducts, damping: float, vectors: Array, like: Tensor, rtol: float) -> Array:
-    """As :func:`solve_dense`, by conjugate gradients: nothing larger than a few vectors is held for each row.
+    """As :func:`solve_dense`, by conjugate gradients over several rows in lockstep.
 
-    The directions of conjugate gradients diagonalize the matrix on the space that they search: where it is not positive
-    definite there, one of them shows negative curvature.
+    Each row has steps of its own, as if it was alone, and leaves when it is done: products are shared, see
+    :meth:`~stagewise.sampling.hessian.HessianProducts.of_rows`. The directions of conjugate gradients diagonalize the
+    matrix on the space that they search: where it is not positive definite there, one of them shows negative curvature.
 
     Args:
         product: v -> H v.
         damping: added to the diagonal, nats per squared weight.
-        vectors: ``[row, weight]``.
+        vectors: ``[row, weight]``. Beside them and the solutions, 192 MiB are held, or the vectors of one row.
         like: ``[weight]``, for type and device.
         rtol: norm of the residual over that of the row.
 
     Raises:
         InputError: H + damping is not positive definite, or no convergence.
+
+    Source: Hestenes and Stiefel 1952.
     """
 
-    def damped(direction: Array) -> Array:
-        answer = product(torch.from_numpy(direction).to(like)).double().cpu().numpy() + damping * direction
-        along = float(direction @ answer)
-        if along <= 0:
-            curvature = along / float(direction @ direction) - damping
-            raise InputError(_indefinite(f"a Hessian with a curvature of {curvature:.3g}", damping, -curvature))
-        return answer
+    def damped(directions: Array) -> Array:
+        found = product.of_rows(torch.from_numpy(directions).to(like)).double().cpu().numpy()
+        return found + damping * directions
 
-    size = vectors.shape[1]
-    operator = LinearOperator((size, size), matvec=damped, dtype=np.float64)
-    solved = np.zeros_like(vectors)
-    for row, vector in enumerate(vectors):
-        solved[row], unfinished = cg(operator, vector, rtol=rtol, atol=0.0, maxiter=10 * size)
-        if unfinished:
-            raise InputError(
-                f"got no solution to a relative residual of {rtol:g} in {10 * size} conjugate gradient steps; expected "
-                "fewer steps than weights to do; raise localization / nbeta, or rtol, or compute in float64"
-            )
+    most = max(1, min(_AT_ONCE, _NUMBERS_HELD // vectors.shape[1]))
+    blocks = [vectors[start : start + most] for start in range(0, len(vectors), most)]
+    return np.concatenate([_conjugate_gradients(damped, block, damping, rtol) for block in blocks])
+
+
+def _conjugate_gradients(times: Callable[[Array], Array], vectors: Array, damping: float, rtol: float) -> Array:
+    """Solves for each row; ``times`` multiplies rows by the matrix."""
+    solved, residual = np.zeros_like(vectors), vectors.copy()
+    squares = _dots(vectors, vectors)
+    limits = rtol**2 * squares
+    rows: NDArray[np.int64] = np.flatnonzero(squares > 0)
+    residual, squares, limits = residual[rows], squares[rows], limits[rows]
+    direction = residual.copy()
+    for _ in range(10 * vectors.shape[1]):
+        if not len(rows):
+            return solved
+        image = times(direction)
+        along = _dots(direction, image)
+        if (along <= 0).any():
+            worst = float((along / _dots(direction, direction)).min()) - damping
+            raise InputError(_indefinite(f"a Hessian with a curvature of {worst:.3g}", damping, -worst))
+        step = (squares / along)[:, None]
+        solved[rows] += step * direction
+        residual -= step * image
+        before, squares = squares, _dots(residual, residual)
+        direction = residual + (squares / before)[:, None] * direction
+        left = squares > limits
+        if not left.all():
+            rows, squares, limits = rows[left], squares[left], limits[left]
+            residual, direction = residual[left], direction[left]
+    if len(rows):
+        raise InputError(
+            f"got no solution to a relative residual of {rtol:g} in {10 * vectors.shape[1]} conjugate gradient steps; "
+            "expected fewer steps than weights to do; raise localization / nbeta, or rtol, or compute in float64"
+        )
     return solved
+
+
+def _dots(left: Array, right: Array) -> Array:
+    return np.einsum("ij,ij->i", left, right)
 
 
 def _indefinite(got: str, damping: float, needed: float) -> str:

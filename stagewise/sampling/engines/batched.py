@@ -55,11 +55,12 @@ class Program:
         self._traced = traced
         self._graphs: dict[Any, Callable[..., Tensor]] = {}
 
-    def _function(self, module: nn.Module, batch: Batch, *, gradient: bool, shared: bool) -> Callable[..., Tensor]:
-        """``f(state [chain, weight], *others, *data)``, one batch shared by all chains or one for each."""
+    def _one_chain(
+        self, module: nn.Module, batch: Batch, *, gradient: bool
+    ) -> Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], Tensor]:
+        """``f(weights [weight], fixed arguments, tensors of a batch)``: the mean loss, or the losses."""
         moving = moved_entries(module, self._selection)
         others = list(_others(module, moving))
-        num_fixed = len(others) + sum(moved.index is not None for moved in moving)
 
         def one_chain(weights: Tensor, rest: Sequence[Tensor], data: Sequence[Tensor]) -> Tensor:
             held = dict(zip(others, rest[: len(others)], strict=True))
@@ -78,6 +79,12 @@ class Program:
 
             return with_weights(module, held, body)
 
+        return one_chain
+
+    def _function(self, module: nn.Module, batch: Batch, *, gradient: bool, shared: bool) -> Callable[..., Tensor]:
+        """``f(state [chain, weight], *others, *data)``, one batch shared by all chains or one for each."""
+        one_chain = self._one_chain(module, batch, gradient=gradient)
+        num_fixed = len(fixed_arguments(module, moved_entries(module, self._selection)))
         own = [None if shared or not tensor.dim() else 0 for tensor in tensors(batch)]
         every_chain = vmap(grad(one_chain) if gradient else one_chain, in_dims=(0, None, own))
 
@@ -108,15 +115,20 @@ class Program:
         key = (gradient, shared, plain_parts(batch), *((tensor.shape, tensor.dtype) for tensor in arguments))
         graph = self._graphs.get(key)
         if graph is None:
-            graph = self._function(module, batch, gradient=gradient, shared=shared)
-            # Fused attention has no batching rule: without this each chain is looped over.
-            with sdpa_kernel(SDPBackend.MATH):
-                if self._traced:
-                    # What forward keeps in attributes is a tensor without values there.
-                    with restored(module), DenseEmbeddings():
-                        graph = trace(graph, arguments)
+            graph = self._made(module, self._function(module, batch, gradient=gradient, shared=shared), arguments)
             self._graphs[key] = graph
         return graph
+
+    def _made(
+        self, module: nn.Module, function: Callable[..., Tensor], arguments: list[Tensor]
+    ) -> Callable[..., Tensor]:
+        """Returns the function as it is to be called."""
+        if not self._traced:
+            return function
+        # Fused attention has no batching rule: without this each chain is looped over. What forward keeps in attributes
+        # is a tensor without values there.
+        with sdpa_kernel(SDPBackend.MATH), restored(module), DenseEmbeddings():
+            return trace(function, arguments)
 
 
 def constants(module: nn.Module) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Choice of the engine: the requested one, or the faster one by a timed step of each."""
+"""Choice of the engine: the requested one, or the faster of two by a timed step of each."""
 
 import time
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from stagewise.errors import InputError, LossContractError, first_line
 from stagewise.losses.contract import Losses
 from stagewise.sampling.config import EngineName
 from stagewise.sampling.engines.batched import BatchedEngine, Program
+from stagewise.sampling.engines.compiled import CompiledEngine, CompiledProgram
 from stagewise.sampling.engines.sequential import SequentialEngine
 
 _LONG_STEP = 0.25
@@ -18,50 +19,77 @@ _LONG_STEP = 0.25
 _TOLERANCE, _HALF_TOLERANCE = 1e-4, 3e-2
 """Allowed difference of the engines' losses at w*, relative to 1 + |loss|: in full and in half precision."""
 
+_SLOPE_TOLERANCE, _HALF_SLOPE_TOLERANCE = 1e-2, 0.3
+"""Allowed difference of a compiled gradient from the module's own, relative to its norm, likewise."""
+
+_MOST_COMPILED = 8
+"""Times that a run's program is compiled, as torch.compile's own limit for a function."""
+
 
 class EngineChoice:
     """Choice of the engine and its traced program, kept from probe to probe.
+
+    ``auto`` is the sequential or the batched one: whether compiling pays depends on all draws that are still to come,
+    and to measure it costs as much as it ever gains in most runs.
 
     Attributes:
         name: the engine; None until ``auto`` has chosen.
     """
 
     def __init__(
-        self, asked: EngineName, program: Callable[..., Program], *, batch_size: int | None, half_precision: bool
+        self,
+        asked: EngineName,
+        program: Callable[..., Program],
+        compiled: Callable[[], CompiledProgram],
+        *,
+        batch_size: int | None,
+        half_precision: bool,
     ) -> None:
         """Sets up; no engine is tried yet.
 
         Args:
             asked: engine requested by the user, or by the checkpoint of the same run.
-            program: makes a program, ``program()`` or ``program(traced=False)``.
+            program: makes a program of all chains, ``program()`` or ``program(traced=False)``.
+            compiled: makes one of a single chain.
             batch_size: of the minibatches; None where each is the whole sampling set.
             half_precision: whether losses are computed in half precision, so that rounding differs more.
         """
         self.name: EngineName | None = None if asked is EngineName.auto else asked
         self._make_program = program
         self._program: Program | None = None
+        self._make_compiled = compiled
+        self._compiled: CompiledProgram | None = None
+        self._num_compiled = 0
         self._batch_size = batch_size
         self._tolerance = _HALF_TOLERANCE if half_precision else _TOLERANCE
+        self._slope_tolerance = _HALF_SLOPE_TOLERANCE if half_precision else _SLOPE_TOLERANCE
 
     def engine(
-        self, sequential: SequentialEngine, batched: Callable[[Program], BatchedEngine], anchor: Losses
-    ) -> BatchedEngine | None:
-        """Returns the engine for all chains at once, or None for one after the other.
+        self,
+        sequential: SequentialEngine,
+        batched: Callable[[Program], BatchedEngine],
+        compiled: Callable[[CompiledProgram], CompiledEngine],
+        anchor: Losses,
+    ) -> SequentialEngine | BatchedEngine:
+        """Returns the engine: for one chain after the other, or for all at once.
 
         Args:
             sequential: at w*.
             batched: makes the batched engine of this probe.
+            compiled: makes the compiled one.
             anchor: losses of the observed set at w*, by the module itself.
 
         Raises:
-            InputError: a batched engine was requested that cannot run this module.
+            InputError: an engine was requested that cannot run this module.
         """
         if self.name is EngineName.sequential:
-            return None
+            return sequential
+        if self.name is EngineName.compiled:
+            return self._agreeing_compiled(sequential, compiled, anchor)
         asked = self.name is not None
         if not asked and self._seconds(sequential, 1) > _LONG_STEP:
             self.name = EngineName.sequential
-            return None
+            return sequential
         try:
             found = self._agreeing(batched, anchor)
         except LossContractError:
@@ -73,11 +101,49 @@ class EngineChoice:
                     "a loss that torch.func can transform; set engine to sequential"
                 ) from error
             self.name = EngineName.sequential
-            return None
+            return sequential
         if not asked:
             faster = self._seconds(found, 3) < self._seconds(sequential, 3)
             self.name = EngineName.batched if faster else EngineName.sequential
-        return None if self.name is EngineName.sequential else found
+        return sequential if self.name is EngineName.sequential else found
+
+    def _agreeing_compiled(
+        self,
+        sequential: SequentialEngine,
+        compiled: Callable[[CompiledProgram], CompiledEngine],
+        anchor: Losses,
+    ) -> CompiledEngine:
+        """Returns the compiled engine, after comparing its losses at w* with the module's own.
+
+        As with the batched engine, a program of earlier probes is made anew where they differ. The gradient of a new
+        one is compared too.
+
+        Raises:
+            InputError: it cannot be compiled, or differs even so, or has been compiled too often.
+        """
+        if self._compiled is not None:
+            found = compiled(self._compiled)
+            difference = _difference(found.losses()[0], anchor.values)
+            if difference <= self._tolerance:
+                return found
+            if self._num_compiled >= _MOST_COMPILED:
+                raise _unfit(
+                    f"its losses at the training weights differ by {difference:.2g} from the module's, which keeps "
+                    f"something that changes outside its parameters and buffers; it was compiled {_MOST_COMPILED} times"
+                )
+        program = self._make_compiled()
+        self._num_compiled += 1
+        found = compiled(program)
+        difference = _difference(found.losses()[0], anchor.values)
+        if not difference <= self._tolerance:
+            raise _unfit(f"its losses at the training weights differ by {difference:.2g} from the module's")
+        slope, own = found.gradient(self._rows(found)), sequential.gradient(self._rows(sequential))
+        difference = float(torch.linalg.vector_norm(slope - own) / torch.linalg.vector_norm(own).clamp(min=1e-12))
+        # A gradient that is not finite is the chains' affair: they are dropped.
+        if difference > self._slope_tolerance:
+            raise _unfit(f"its gradient at the training weights differs by {difference:.2g} from the module's")
+        self._compiled = program
+        return found
 
     def _agreeing(self, batched: Callable[[Program], BatchedEngine], anchor: Losses) -> BatchedEngine:
         """Returns the batched engine, after comparing its losses at w* with the module's own.
@@ -122,6 +188,13 @@ class EngineChoice:
             float(engine.losses().sum())
             best = min(best, time.perf_counter() - start)
         return best / len(engine.state)
+
+
+def _unfit(why: str) -> InputError:
+    return InputError(
+        f"got engine=compiled, but {why}; expected a module whose losses follow from its parameters and buffers; set "
+        "engine to sequential"
+    )
 
 
 def _difference(left: Tensor, right: Tensor) -> float:

@@ -55,6 +55,7 @@ def trace(function: Callable[..., Tensor], arguments: list[Tensor]) -> GraphModu
     if not any(_mutates(node) for node in graph.graph.nodes):
         _fold_constants(graph)
         _drop_idle(graph)
+        _copy_kept(graph)
         graph.graph.eliminate_dead_code()
         graph.recompile()
     return graph
@@ -119,6 +120,17 @@ def _fold_constants(graph: GraphModule) -> None:
             constant = graph.graph.get_attr(name)
         constant.meta = node.meta
         node.replace_all_uses_with(constant)
+
+
+def _copy_kept(graph: GraphModule) -> None:
+    """Copies an answer that is a constant of the graph or an argument: the caller may write to it."""
+    output = graph.graph.output_node()
+    answer = output.args[0]
+    if isinstance(answer, Node) and answer.op in ("get_attr", "placeholder"):
+        with graph.graph.inserting_before(output):
+            copy = graph.graph.call_function(_aten.clone.default, (answer,))
+        copy.meta = dict(answer.meta)
+        output.replace_input_with(answer, copy)
 
 
 def _drop_idle(graph: GraphModule) -> None:

@@ -3,11 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.sparse.linalg import cg
 from torch import nn
 from torch.func import functional_call, hessian
 
 from stagewise.errors import InputError
-from stagewise.influence.baselines import damped_influence
+from stagewise.influence.baselines import damped, damped_influence
+from stagewise.influence.baselines.damped import solve_by_products, solve_dense
 from stagewise.influence.groups import Groups
 from stagewise.losses.causal_lm import causal_lm_loss
 from stagewise.sampling.posterior import LocalPosterior
@@ -157,6 +159,75 @@ def test_both_ways_and_every_chunk_size_agree_on_a_language_model():
     inverse = np.linalg.inv(curved + 10 * np.eye(len(flat)))
     pairs = [left[i] @ inverse @ right[j] for i in range(4) for j in range(3) if i != j]
     assert dense[0, 1] == pytest.approx(-np.sum(pairs) / (9 * 8), rel=1e-4)
+
+
+class Products:
+    """Of a known matrix, counted."""
+
+    def __init__(self, matrix):
+        self.matrix, self.rows, self.passes = torch.from_numpy(matrix), 0, 0
+
+    def of_rows(self, vectors):
+        self.rows, self.passes = self.rows + len(vectors), self.passes + 1
+        return vectors @ self.matrix
+
+
+def spread_out(size, generator):
+    turned, _ = np.linalg.qr(generator.normal(size=(size, size)))
+    return (turned * np.geomspace(1e-3, 10, size)) @ turned.T
+
+
+def test_rows_that_are_solved_together_take_the_steps_that_each_takes_alone():
+    """Against scipy's conjugate gradients and against a direct solution; a row of zeros needs no step."""
+    generator = np.random.default_rng(0)
+    matrix, vectors = spread_out(40, generator), generator.normal(size=(50, 40))
+    vectors[7] = 0
+    vectors[9] *= 1e6
+    vectors[11] = np.linalg.eigh(matrix)[1][:, 3]  # done after one step
+    like, product = torch.zeros(40, dtype=torch.float64), Products(matrix)
+    got = solve_by_products(product, 0.3, vectors, like, rtol=1e-9)
+    steps = []
+    for row, vector in zip(got, vectors, strict=True):
+        count = []
+        alone, _ = cg(matrix + 0.3 * np.eye(40), vector, rtol=1e-9, atol=0.0, callback=count.append)
+        np.testing.assert_allclose(row, alone, rtol=1e-7, atol=1e-12)
+        steps.append(len(count))
+    assert product.rows == pytest.approx(sum(steps), abs=5)  # rounding may cost one a step
+    assert product.passes < product.rows / 10
+    residuals = np.linalg.norm(got @ (matrix + 0.3 * np.eye(40)) - vectors, axis=1)
+    assert (residuals <= 1.01e-9 * np.linalg.norm(vectors, axis=1)).all()
+    np.testing.assert_allclose(got, solve_dense(matrix, 0.3, vectors), rtol=1e-6, atol=1e-9)
+
+
+def test_memory_of_the_rows_is_bounded(monkeypatch):
+    monkeypatch.setattr(damped, "_NUMBERS_HELD", 3 * 40)
+    generator = np.random.default_rng(0)
+    matrix, vectors = spread_out(40, generator), generator.normal(size=(7, 40))
+    product = Products(matrix)
+    got = solve_by_products(product, 0.3, vectors, torch.zeros(40, dtype=torch.float64), rtol=1e-9)
+    np.testing.assert_allclose(got, solve_dense(matrix, 0.3, vectors), rtol=1e-6)
+    assert product.rows / 3 <= product.passes < product.rows / 2
+
+
+def test_one_row_that_meets_negative_curvature_is_enough_to_refuse():
+    """The other rows do not see that direction."""
+    matrix, vectors = np.diag([1.0, 2.0, -0.5]), np.array([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
+    like = torch.zeros(3, dtype=torch.float64)
+    solve_by_products(Products(matrix), 0.1, vectors[:1], like, rtol=1e-9)
+    with pytest.raises(InputError, match="positive definite"):
+        solve_by_products(Products(matrix), 0.1, vectors, like, rtol=1e-9)
+
+
+def test_rounding_that_allows_no_solution_is_told():
+    generator = np.random.default_rng(0)
+    matrix, vectors = spread_out(12, generator), generator.normal(size=(2, 12))
+
+    class Rough(Products):
+        def of_rows(self, vectors):
+            return super().of_rows(vectors).half().double()
+
+    with pytest.raises(InputError, match=r"no solution to a relative residual of 1e-14 in 120 conjugate"):
+        solve_by_products(Rough(matrix), 1e-3, vectors, torch.zeros(12, dtype=torch.float64), rtol=1e-14)
 
 
 class Saddle(nn.Module):
