@@ -50,8 +50,8 @@ def richest(
     wanted = round(share * len(shares))
     if not 0 < wanted < len(shares):
         raise InputError(
-            f"got rich_share={share:g} of {len(shares)} sequences, which is {wanted} of them; expected at least one, and "
-            "not all; change it, or give more text"
+            f"got rich_share={share:g} of {len(shares)} sequences, which is {wanted} of them; expected at least one, "
+            "and not all; change it, or give more text"
         )
     order = torch.sort(shares, descending=True, stable=True)
     if order.values[wanted - 1] == 0:

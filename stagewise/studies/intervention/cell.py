@@ -81,6 +81,10 @@ def write_cell(output: Path, cell: Cell) -> Path:
     return write_json(cell_path(output, cell.seed, cell.name), {"version": __version__, **asdict(cell)})
 
 
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
 def read_cell(output: Path, seed: int, name: str) -> Cell | None:
     """Returns a finished cell; None where there is none yet.
 
@@ -96,9 +100,7 @@ def read_cell(output: Path, seed: int, name: str) -> Cell | None:
         curve, ablation = content.pop("curve"), content.pop("ablation")
         cell = Cell(
             **{**content, "windows": tuple((start, end) for start, end in content["windows"])},
-            curve=None
-            if curve is None
-            else Curve(**{k: tuple(v) if isinstance(v, list) else v for k, v in curve.items()}),
+            curve=None if curve is None else Curve(**{key: _tuple(value) for key, value in curve.items()}),
             ablation=None if ablation is None else Ablation(**ablation),
         )
         # Here, not where cells are made: a run whose losses are not finite is no file that others wrote.

@@ -150,9 +150,8 @@ class WeightSettings:
 
     def __post_init__(self) -> None:
         settle_fields(self)
-        require(
-            self.within_onset.by == "influence", "within_onset.by", self.within_onset.by, "influence", "leave it out"
-        )
+        by = self.within_onset.by
+        require(by == "influence", "within_onset.by", by, "influence", "leave it out")
         known = ["sampling", "loss"]
         good = bool(self.mechanisms) and len(set(self.mechanisms)) == len(self.mechanisms)
         good = good and set(self.mechanisms) <= set(known)
