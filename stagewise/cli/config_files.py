@@ -9,7 +9,10 @@ import yaml
 from stagewise.errors import InputError
 
 _FLAGS = ("-c", "--config")
-_REPLACED = {"configs/stdlib.yaml": "configs/code.yaml"}
+_REPLACED = {
+    "configs/stdlib.yaml": "configs/code.yaml",
+    "configs/intervention_stdlib.yaml": "configs/intervention_code.yaml",
+}
 """Files of earlier versions, and those that took their place."""
 
 _MOST_BYTES = 2**20

@@ -23,6 +23,10 @@ TRAIN, VALIDATION, OBSERVED, SAMPLING = 1, 2, 3, 4
 """Streams of the data seed: draws from one do not depend on how much is drawn from another."""
 
 
+_ALL = {"text", "background"}
+"""Kinds of sequences that are all there are where there is no other."""
+
+
 class TokenRows(Dataset):
     """Sequences as a map-style data set that answers a whole batch at once: ``{"input_ids": [batch, position]}``."""
 
@@ -107,12 +111,13 @@ class SequenceData(pl.LightningDataModule):
     def train_dataloader(self) -> EpochLoader:
         """Shuffled batches ``{"input_ids": [batch_size, context]}``; resumes in mid-epoch.
 
-        With induction sequences it is a ``ReweightedLoader`` over :meth:`training_groups`, whose batches also have
-        ``"groups"``, name to bool ``[batch_size]``; without weights it gives the sequences of ``ResumableLoader``.
+        With groups to weigh, induction sequences or a class's own, it is a ``ReweightedLoader`` over
+        :meth:`training_groups`, whose batches also have ``"groups"``, name to bool ``[batch_size]``; without weights it
+        gives the sequences of ``ResumableLoader``.
         """
         groups = self.training_groups()
         assert self.train_rows is not None
-        if "induction" not in groups:
+        if groups.keys() <= _ALL:
             return ResumableLoader(self.train_rows, self.batch_size, seed=self.seed, num_workers=self.num_workers)
         rows = GroupedRows(self.train_rows, groups)
         return ReweightedLoader(rows, groups, self.batch_size, seed=self.seed, num_workers=self.num_workers)

@@ -1,6 +1,6 @@
 """Text, mixed with sequences of repeated random segments."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from stagewise.lm.classes.bigrams import BigramTable
 from stagewise.lm.classes.groups import class_masks, refuse_empty
 from stagewise.lm.classes.reading import read_specs
 from stagewise.lm.classes.spec import ClassSpec
+from stagewise.lm.classes.vocabulary import read_vocabulary
 from stagewise.lm.corpus import load_documents, train_tokenizer
 from stagewise.lm.data import OBSERVED, SAMPLING, TRAIN, SequenceData, TokenRows
+from stagewise.lm.rich import group_name, richest, share_of_targets
 from stagewise.lm.tokens import text_groups
 from stagewise.loading.order import seeded
 from stagewise.sampling.data import ProbeData
@@ -83,6 +85,15 @@ def _read_classes(classes: dict[str, ClassSpec | str] | list[str] | None, comple
     return read
 
 
+def _rich_spec(name: str | None, share: float, specs: Mapping[str, ClassSpec]) -> dict[str, ClassSpec]:
+    """Returns the class whose sequences make a training group, by name; none where it is not given."""
+    if not 0 < share < 1:
+        raise InputError(f"got rich_share={share}; expected more than 0 and less than 1; 0.25 is usual")
+    if name is None:
+        return {}
+    return {name: specs[name]} if name in specs else read_specs([name])
+
+
 class ServedRows(Dataset):
     """``datasets.Dataset`` that answers a whole batch at once: ``{"input_ids": [batch, position]}``.
 
@@ -110,7 +121,9 @@ class TextData(SequenceData):
     """Text in sequences of one length, a share of them replaced by repeated segments of random tokens.
 
     Training groups: ``induction``, the repeated segments, and ``text``. They are kinds of sequences, so text that
-    repeats itself is ``text`` here, while the probes' group ``induction`` has its repeats too.
+    repeats itself is ``text`` here, while the probes' group ``induction`` has its repeats too. With ``rich_class``
+    also ``rich_in_<class>``, the sequences of text with the largest shares of targets of that class: a group for an
+    intervention on real text, which depends on the tokens alone.
 
     Attributes:
         tokenizer: byte-level BPE of the training documents, there after ``setup``.
@@ -142,6 +155,8 @@ class TextData(SequenceData):
         num_workers: int = 0,
         classes: dict[str, ClassSpec | str] | list[str] | None = None,
         complements: bool = False,
+        rich_class: str | None = None,
+        rich_share: float = 0.25,
     ) -> None:
         """Describes the text; it is read in ``setup``.
 
@@ -172,6 +187,9 @@ class TextData(SequenceData):
                 ``{pattern: "^ def", followed_by: "^ "}``, or the name of a default class; see
                 :class:`~stagewise.lm.classes.spec.ClassSpec`. ``induction``, ``delimiter`` and ``rest`` if None.
             complements: with ``classes``, also a group ``not_<name>`` for each: all other targets of the text.
+            rich_class: one of ``classes`` or a default class, such as ``induction_strict``: the training group
+                ``rich_in_<class>``. None for none.
+            rich_share: share of the training sequences of text that are in it, between 0 and 1.
 
         Raises:
             InputError: a setting is out of its range, or a class cannot be.
@@ -192,6 +210,9 @@ class TextData(SequenceData):
         self.corpus, self.num_sequences, self.held_out_fraction = corpus, num_sequences, held_out_fraction
         self.complements = complements
         self._specs = _read_classes(classes, complements)
+        self._rich = _rich_spec(rich_class, rich_share, self._specs)
+        self.rich_share = rich_share
+        self._rich_group: Tensor | None = None
         self._bigrams: BigramTable | None = None
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir is not None else None
         self.hub: dict[str, Any] = {
@@ -225,7 +246,7 @@ class TextData(SequenceData):
                 f"{self.context} tokens; expected at least {self.batch_size} and {self.num_observed + 1}; give more "
                 "text, a smaller batch_size or num_observed, or a larger held_out_fraction"
             )
-        if any(spec.max_bigram_frequency is not None for spec in self._specs.values()):
+        if any(spec.max_bigram_frequency is not None for spec in [*self._specs.values(), *self._rich.values()]):
             self._bigrams = BigramTable.count(corpus)
         repeats = round(len(text) * share / (1 - share))
         mixed = torch.cat([text, self._repeats(repeats, TRAIN)[0]]) if repeats else text
@@ -235,6 +256,34 @@ class TextData(SequenceData):
         order = torch.randperm(len(unseen), generator=seeded(self.seed, OBSERVED))
         self._observed = unseen[order[: self.num_observed]]
         self.val_rows = TokenRows(unseen[order[self.num_observed :][: self.num_val]])
+
+    def training_groups(self) -> dict[str, Tensor]:
+        """Returns kinds of training sequences that there are, and the rich ones: name to bool ``[sample]``.
+
+        These are groups of *sequences*, what an intervention weighs; the groups of :meth:`probe_data` are masks over
+        loss positions of other, observed sequences.
+
+        Raises:
+            InputError: too few sequences have a target of ``rich_class``.
+        """
+        groups = super().training_groups()
+        for name in self._rich:
+            if self._rich_group is None:
+                self._rich_group = self._rich_sequences(name)
+            groups[group_name(name)] = self._rich_group.clone()
+        return groups
+
+    def _rich_sequences(self, name: str) -> Tensor:
+        assert isinstance(self.train_rows, ServedRows)
+        is_text = self.train_kinds["text"]
+        ids = self.train_rows.__getitems__(is_text.nonzero()[:, 0].tolist())["input_ids"]
+        vocabulary = read_vocabulary(self.tokenizer)
+        shares = share_of_targets(
+            ids, lambda rows: class_masks(rows, vocabulary, self._rich, bigrams=self._bigrams)[name]
+        )
+        chosen = torch.zeros_like(is_text)
+        chosen[is_text] = richest(shares, self.rich_share, name)
+        return chosen
 
     def _groups_of_text(self, ids: Tensor) -> dict[str, Tensor]:
         """Returns masks ``[sample, position - 1]`` over text alone."""

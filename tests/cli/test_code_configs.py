@@ -120,8 +120,26 @@ def test_the_report_of_a_small_run_tells_its_course(small, tmp_path):
     assert "Course of the influence of each group on itself" in (folder / "report" / "report.html").read_text()
 
 
-def test_the_configuration_that_it_replaces_is_named(capsys):
-    assert main(["fit", "-c", "configs/stdlib.yaml"]) != 0
+def test_the_intervention_trains_the_model_and_the_text_of_the_run(capsys):
+    fit, intervention = resolved(NAMES[:1], capsys), read("intervention_code")
+    given = CausalLM(**fit["model"]["init_args"]).hparams
+    assert CausalLM(**intervention["model"]["init_args"]).hparams == given
+    assert intervention["training"]["gradient_clip_val"] == fit["trainer"]["gradient_clip_val"]
+    data = {**intervention["data"]["init_args"]}
+    assert f"rich_in_{data.pop('rich_class')}" == intervention["weights"]["group"]
+    data.pop("rich_share")
+    # Fewer classes are looked at; what is trained on is the same.
+    assert set(data.pop("classes")) <= set(fit["data"]["init_args"]["classes"])
+    assert data == {name: fit["data"]["init_args"][name] for name in data}
+    assert {"corpus", "vocab_size", "context", "batch_size", "induction_fraction"} <= set(data)
+
+
+@pytest.mark.parametrize(
+    ("command", "old", "new"),
+    [("fit", "stdlib", "code"), ("intervene", "intervention_stdlib", "intervention_code")],
+)
+def test_the_configuration_that_it_replaces_is_named(capsys, command, old, new):
+    assert main([command, "-c", f"configs/{old}.yaml"]) != 0
     said = capsys.readouterr().err
-    assert "configs/code.yaml" in said
+    assert f"configs/{new}.yaml" in said
     assert len(said.strip().splitlines()) == 1

@@ -17,6 +17,7 @@ class Arm(StrEnum):
         just_before: it ends at the onset.
         far_before: it starts ``lead`` steps before it.
         earliest: it starts with training.
+        just_after: it starts where that of ``inside`` ends.
         after: it starts at the peak of the group's influence.
         whole: every step up to the end, with a factor that moves as much mass in all.
         random: at the onset, but for random samples, as many as the group has.
@@ -30,6 +31,7 @@ class Arm(StrEnum):
     just_before = "just_before"
     far_before = "far_before"
     earliest = "earliest"
+    just_after = "just_after"
     after = "after"
     whole = "whole"
     random = "random"
@@ -41,7 +43,10 @@ UNWEIGHTED = (Arm.none, Arm.placebo)
 """Arms whose weights stay 1: the mechanism makes no difference to them."""
 
 PROBED = (Arm.none, Arm.live)
-"""Arms whose runs have the influence callback."""
+"""Arms whose runs have the influence callback, where the experiment has one."""
+
+INFLUENCED = (Arm.inside_within, Arm.after, Arm.live)
+"""Arms whose windows the influence places, however the onset is read."""
 
 _SWEEP = "start_"
 
@@ -99,7 +104,7 @@ def place(name: str, timeline: Mapping[str, int | None], *, length: int, lead: i
                 return Placed(None, f"the observed run has no {needed}", possible=False)
             if arm is not Arm.after and found == timeline.get("first_probe"):
                 note = "the onset is at the first probe: it may lie before it"
-            shift = {Arm.just_before: -length, Arm.far_before: -lead}.get(arm, 0)
+            shift = {Arm.just_before: -length, Arm.far_before: -lead, Arm.just_after: length}.get(arm, 0)
             start = found + shift
     if start < 0:
         note, start = f"the window would start at step {start}; it starts at 0", 0

@@ -35,8 +35,9 @@ class Cell:
         branched_at: training step up to which the run is that of the arm ``none``, and was not computed again; 0 where
             it was trained from the start.
         seconds: it took, wall clock.
-        timeline: for the arm that is observed, what its probes saw: ``first_probe``, ``onset``, ``within_onset``,
-            ``peak`` and ``end``, training steps; None where not found.
+        timeline: for the arm that is observed, what its probes and scores saw: ``first_probe``, ``onset``,
+            ``within_onset``, ``peak`` and ``end``, training steps, None where not found; ``influence_onset`` too where
+            ``onset`` is that of the score and there are probes.
     """
 
     seed: int
@@ -80,6 +81,10 @@ def write_cell(output: Path, cell: Cell) -> Path:
     return write_json(cell_path(output, cell.seed, cell.name), {"version": __version__, **asdict(cell)})
 
 
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
 def read_cell(output: Path, seed: int, name: str) -> Cell | None:
     """Returns a finished cell; None where there is none yet.
 
@@ -95,7 +100,7 @@ def read_cell(output: Path, seed: int, name: str) -> Cell | None:
         curve, ablation = content.pop("curve"), content.pop("ablation")
         cell = Cell(
             **{**content, "windows": tuple((start, end) for start, end in content["windows"])},
-            curve=None if curve is None else Curve(**{key: tuple(value) for key, value in curve.items()}),
+            curve=None if curve is None else Curve(**{key: _tuple(value) for key, value in curve.items()}),
             ablation=None if ablation is None else Ablation(**ablation),
         )
         # Here, not where cells are made: a run whose losses are not finite is no file that others wrote.

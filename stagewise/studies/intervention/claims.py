@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from stagewise.studies.intervention.results import Summary
-from stagewise.studies.intervention.table import say_interval
+from stagewise.studies.intervention.results import Summary, early_score, thresholds
+from stagewise.studies.intervention.table import say_interval, say_share
 
 
 class Answer(NamedTuple):
@@ -82,11 +82,13 @@ def _best_start(found: Summary) -> list[str]:
 
 def _live(found: Summary) -> list[str]:
     said = []
+    score, _ = thresholds(found)
+    early = say_share(early_score(score))
     for name, live in found["live"].items():
         said.append(
-            f"The detector of `{name}` opens before the prefix score passes .25 in {live['opened_before_t25']} of "
+            f"The detector of `{name}` opens before the prefix score passes {early} in {live['opened_before_t25']} of "
             f"{live['opened_before_t25_n']} seeds; in {live['none_before_half_t50']} of "
-            f"{live['none_before_half_t50_n']} it opens nothing in the first half of the way to .5."
+            f"{live['none_before_half_t50_n']} it opens nothing in the first half of the way to {say_share(score)}."
         )
     return said + _speeds(found, "live")
 
@@ -130,7 +132,7 @@ def answers(found: Summary) -> list[Answer]:
     Args:
         found: see :func:`~stagewise.studies.intervention.results.summarize`.
     """
-    times = ("earliest", "far_before", "just_before", "after", "whole")
+    times = ("earliest", "far_before", "just_before", "just_after", "after", "whole")
     asked = [
         Answer("Does a window at the onset speed the head?", _speeds(found, "inside")),
         Answer("Does it matter when?", _pairs(found, *(("inside", time) for time in times)) + _speeds(found, *times)),

@@ -4,14 +4,15 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from stagewise.checks.bounds import settle_fields
-from stagewise.checks.ranges import Name, NonNegativeInt, PositiveInt, at_least, check_distinct, more_than
+from stagewise.checks.ranges import Name, NonNegativeInt, PositiveInt, at_least, check_distinct, more_than, within
 from stagewise.errors import InputError, require
 from stagewise.jobs.sharing import Backend
 from stagewise.phases.online_detector import DetectorConfig, Direction
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.schedule import LogSpaced, ProbeSchedule
 from stagewise.sampling.config import EngineName, SGLDConfig
-from stagewise.studies.intervention.arms import Arm, sweep_name
+from stagewise.studies.intervention.arms import INFLUENCED, Arm, sweep_name
+from stagewise.studies.intervention.outcomes import GAP_THRESHOLD, SCORE_THRESHOLD
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,12 @@ class TrainingSettings:
         num_evaluation: held-out sequences of each kind for the final losses.
         branch_every: arms go on from the checkpoint of the arm ``none`` before their window, which is the same to the
             last bit as training from the start; it keeps one every so many steps. 0 trains every arm from the start.
+        score_threshold: prefix-matching score of the best head above which it counts as formed; .5 where half of the
+            data are made for it, less on text.
+        gap_threshold: nats by which the loss on a second copy of random tokens lies below that on the first, for the
+            behaviour to count as formed.
+        when_exhausted: ``refuse``: no sample may come twice, in any cell. ``repeat``: training may have several epochs,
+            and where a window has used up the samples of the group, they come again in the same epoch.
 
     Raises:
         InputError: a value out of range.
@@ -38,6 +45,9 @@ class TrainingSettings:
     measure_every: PositiveInt = 10
     num_evaluation: PositiveInt = 256
     branch_every: NonNegativeInt = 50
+    score_threshold: Annotated[float, within(0, 1, "0.5 is usual", with_low=False, with_high=False)] = SCORE_THRESHOLD
+    gap_threshold: Annotated[float, more_than(0, "1.5 is usual")] = GAP_THRESHOLD
+    when_exhausted: Literal["refuse", "repeat"] = "refuse"
 
     def __post_init__(self) -> None:
         settle_fields(self)
@@ -59,6 +69,7 @@ class InfluenceSettings:
         schedule: when to probe.
         sgld: the sampler; the seed of the run is added to its own.
         probe: the measurement.
+        enabled: False leaves the probes out, and saves most of the time; the onset is then that of the heads' score.
     """
 
     schedule: ProbeSchedule = ProbeSchedule(log_spaced=LogSpaced(200, 1600, 48))
@@ -66,6 +77,7 @@ class InfluenceSettings:
         lr=8e-4, nbeta=300.0, localization=2000.0, num_steps_bw_draws=2, engine=EngineName.sequential
     )
     probe: ProbeConfig = ProbeConfig(reference_ratio=1.2, draw_matrices=False)
+    enabled: bool = True
 
     def __post_init__(self) -> None:
         settle_fields(self)
@@ -73,21 +85,27 @@ class InfluenceSettings:
 
 @dataclass(frozen=True)
 class OnsetSettings:
-    """Definition of the onset, see :func:`~stagewise.studies.intervention.timeline.onset_step`.
+    """Definition of the onset.
 
     Attributes:
+        by: ``influence``, see :func:`~stagewise.studies.intervention.timeline.onset_step`, or ``score``: the first
+            measurement of the arm ``none`` at which the best head's prefix-matching score is above ``level``. The other
+            settings are those of the influence.
         part: of the influence, ``total``, ``within`` or ``between``. The total has the between part in it, which sees
             how far losses fell since the reference probe, and is far less noisy than the within part.
         against: the group whose influence on itself the group's must exceed.
         ratio: factor.
+        level: of the score, between 0 and 1.
 
     Raises:
-        InputError: another part, or a ratio that is not positive.
+        InputError: another part, a ratio that is not positive, or a level that no head passes.
     """
 
     part: Literal["total", "within", "between"] = "total"
     against: str = "first_copy"
     ratio: Annotated[float, more_than(0, "2 is usual")] = 2.0
+    by: Literal["influence", "score"] = "influence"
+    level: Annotated[float, within(0, 1, "0.1 is usual", with_low=False, with_high=False)] = 0.1
 
     def __post_init__(self) -> None:
         settle_fields(self, prefix="onset.")
@@ -105,7 +123,11 @@ class WeightSettings:
         length: of the windows, training steps.
         lead: ``far_before`` starts so many steps before the onset.
         onset: what counts as onset, for all arms but ``inside_within``.
-        within_onset: what counts as onset for the arm ``inside_within``.
+        within_onset: what counts as onset for the arm ``inside_within``, by its influence.
+        observed: group of the observed sequences whose influence counts, and whose loss is measured without the best
+            head; that of the name of ``group`` if None.
+        background: group of the observed sequences whose loss at the end is what an arm costs; not told where there is
+            no such group.
 
     Raises:
         InputError: a value out of range.
@@ -118,9 +140,18 @@ class WeightSettings:
     lead: PositiveInt = 300
     onset: OnsetSettings = OnsetSettings()
     within_onset: OnsetSettings = OnsetSettings(part="within", against="background", ratio=1.0)
+    observed: str | None = None
+    background: str = "background"
+
+    @property
+    def observed_group(self) -> str:
+        """Name of the observed group that stands for the weighted one."""
+        return self.group if self.observed is None else self.observed
 
     def __post_init__(self) -> None:
         settle_fields(self)
+        by = self.within_onset.by
+        require(by == "influence", "within_onset.by", by, "influence", "leave it out")
         known = ["sampling", "loss"]
         good = bool(self.mechanisms) and len(set(self.mechanisms)) == len(self.mechanisms)
         good = good and set(self.mechanisms) <= set(known)
@@ -187,6 +218,7 @@ class InterventionConfig:
         known = [str(arm) for arm in Arm]
         good = set(self.arms) <= set(known) and len(set(self.arms)) == len(self.arms)
         require(good, "arms", self.arms, f"some of {known}, each once", "see configs/intervention.yaml")
+        self._check_probes()
         last = self.training.max_steps - self.weights.length
         require(
             last >= 0,
@@ -209,6 +241,21 @@ class InterventionConfig:
                     f"got {name} {getattr(self, name)}; expected class_path and init_args; see "
                     "configs/intervention.yaml"
                 )
+
+    def _check_probes(self) -> None:
+        """Refuses windows that only the influence places, where nothing probes it."""
+        if self.influence.enabled:
+            return
+        by = self.weights.onset.by
+        require(by == "score", "weights.onset.by", by, "score, since influence.enabled is false", "set either")
+        needy = [arm for arm in self.arms if arm in INFLUENCED]
+        require(
+            not needy,
+            "arms",
+            self.arms,
+            f"none of {[str(arm) for arm in INFLUENCED]}, since influence.enabled is false",
+            f"leave out {needy}",
+        )
 
     def cells(self) -> list[tuple[str, str]]:
         """Arm and mechanism of every cell of a seed, ``none`` first; arms with weights of 1 have mechanism ``none``."""

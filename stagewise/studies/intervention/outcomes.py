@@ -1,17 +1,17 @@
 """Outcomes of a run: time and growth of the head, its cost, and the model's reliance on it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stagewise.errors import InputError
 
 SCORE_THRESHOLD = 0.5
-"""Prefix-matching score of the best head at which the head counts as formed."""
+"""Prefix-matching score of the best head at which the head counts as formed, if nothing else is set."""
 
 GAP_THRESHOLD = 1.5
-"""Nats by which a second copy's loss must lie below the first's for the behaviour to count as formed."""
+"""Nats by which a second copy's loss must lie below the first's for the behaviour to count as formed, likewise."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Curve:
         steps: ``[measurement]``, training steps, increasing; the first is 0.
         prefix_matching: ``[measurement]``, of the best head, 0 to 1.
         loss_gap: ``[measurement]``, loss on the second copy minus loss on the first, nats per token; negative = copies.
+        score_threshold: prefix score above which the head counts as formed, 0 to 1.
+        gap_threshold: nats by which the second copy's loss must lie below the first's for the behaviour to count.
 
     Raises:
         InputError: lengths differ, there is no measurement, or steps do not increase.
@@ -30,6 +32,8 @@ class Curve:
     steps: tuple[int, ...]
     prefix_matching: tuple[float, ...]
     loss_gap: tuple[float, ...]
+    score_threshold: float = SCORE_THRESHOLD
+    gap_threshold: float = GAP_THRESHOLD
 
     def __post_init__(self) -> None:
         sizes = {len(self.steps), len(self.prefix_matching), len(self.loss_gap)}
@@ -43,17 +47,18 @@ class Curve:
     def until(self, step: int) -> "Curve":
         """Returns the measurements up to and with a step."""
         keep = sum(at <= step for at in self.steps)
-        return Curve(self.steps[:keep], self.prefix_matching[:keep], self.loss_gap[:keep])
+        kept = {name: getattr(self, name)[:keep] for name in ("steps", "prefix_matching", "loss_gap")}
+        return replace(self, **kept)
 
     @property
     def score_step(self) -> int | None:
-        """First measured step at which the prefix score has passed :data:`SCORE_THRESHOLD`; None where it has not."""
-        return _first(self.steps, [value > SCORE_THRESHOLD for value in self.prefix_matching])
+        """First measured step at which the prefix score has passed ``score_threshold``; None where it has not."""
+        return self.step_at_score(self.score_threshold)
 
     @property
     def gap_step(self) -> int | None:
-        """First measured step at which the loss gap has passed minus :data:`GAP_THRESHOLD`; None where it has not."""
-        return _first(self.steps, [value < -GAP_THRESHOLD for value in self.loss_gap])
+        """First measured step at which the loss gap has passed minus ``gap_threshold``; None where it has not."""
+        return _first(self.steps, [value < -self.gap_threshold for value in self.loss_gap])
 
     @property
     def formed_step(self) -> int | None:

@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 import torch
 
 from stagewise.reporting import tags
-from stagewise.studies.intervention.outcomes import Curve
+from stagewise.studies.intervention.outcomes import GAP_THRESHOLD, SCORE_THRESHOLD, Curve
 
 
 class ScoreRecorder(pl.Callback):
@@ -18,9 +18,22 @@ class ScoreRecorder(pl.Callback):
     draws what the first run would have drawn (dropout, for models that have it).
     """
 
-    def __init__(self, every_n_steps: int) -> None:
-        """Sets the cadence, that of the ``InductionCallback``."""
+    def __init__(
+        self,
+        every_n_steps: int,
+        *,
+        score_threshold: float = SCORE_THRESHOLD,
+        gap_threshold: float = GAP_THRESHOLD,
+    ) -> None:
+        """Sets the cadence, and when the head has formed.
+
+        Args:
+            every_n_steps: that of the ``InductionCallback``.
+            score_threshold: of the curve.
+            gap_threshold: of the curve.
+        """
         self._every = every_n_steps
+        self._thresholds = {"score_threshold": score_threshold, "gap_threshold": gap_threshold}
         self._rows: list[tuple[int, float, float]] = []
         self._random: torch.Tensor | None = None
 
@@ -28,7 +41,7 @@ class ScoreRecorder(pl.Callback):
     def curve(self) -> Curve:
         """Scores so far."""
         steps, scores, gaps = zip(*self._rows, strict=True)
-        return Curve(steps, scores, gaps)
+        return Curve(steps, scores, gaps, **self._thresholds)
 
     def _record(self, trainer: pl.Trainer) -> None:
         step = trainer.global_step

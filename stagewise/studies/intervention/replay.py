@@ -21,7 +21,7 @@ from stagewise.studies.intervention.training import run_folder
 
 def replayed_signals(config: InterventionConfig) -> list[str]:
     """Returns the signal of the arm ``live`` first, then others, for comparison."""
-    group, against = config.weights.group, config.weights.onset.against
+    group, against = config.weights.observed_group, config.weights.onset.against
     others = [
         Signal(Kind.contrast, (group, against)),
         Signal(Kind.group_loss, (group,)),
@@ -61,8 +61,8 @@ def detector_table(config: InterventionConfig, cells: Sequence[Cell], *, early_s
 
     Returns:
         Signal to ``first_window`` by seed, and of the seeds whose scores are reached, in how many it opened before
-        ``early_score`` (``opened_before_t25``) and in how many not before half of the way to a score of .5
-        (``none_before_half_t50``), with ``n``. Empty where no run is there.
+        ``early_score`` (``opened_before_t25``) and in how many not before half of the way to the
+        head (``none_before_half_t50``), with ``n``. Empty where no run is there.
     """
     signals = [Signal.parse(name) for name in replayed_signals(config)]
     contrasts = [(signal.groups[0], signal.groups[1]) for signal in signals if signal.kind is Kind.contrast]

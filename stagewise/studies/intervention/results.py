@@ -19,14 +19,9 @@ from stagewise.studies.intervention.statistics import interval_over_seeds, renew
 from stagewise.studies.intervention.table_file import write_cells_parquet
 
 RESULTS_NAME, PARQUET_NAME = "results.json", "results.parquet"
-EARLY_SCORE = 0.25
-"""Prefix score before which the live detector is asked to have opened its window."""
 
 SIGN = "acceleration = step of none minus step of the arm, same seed; positive = the head forms earlier"
 UNITS = {
-    "acceleration": "training steps; first measured step at which the best head's prefix score is above "
-    f"{SCORE_THRESHOLD}",
-    "gap_acceleration": f"training steps; the same for a loss gap of {GAP_THRESHOLD} nats between the copies",
     "mean_score": "mean prefix score up to the end, 0 to 1, arm minus none; the end is the same step for all arms of a "
     "seed, where the head of none has settled",
     "background_loss": "nats per token at the end, arm minus none; positive = worse; so are final_losses",
@@ -41,6 +36,34 @@ Summary = dict[str, Any]
 """The content of ``results.json``."""
 
 BySeed = Mapping[int, Cell]
+
+
+def early_score(score_threshold: float) -> float:
+    """Returns the prefix score before which the live detector is asked to have opened its window: half of the head's.
+
+    Args:
+        score_threshold: at which the head counts as formed.
+    """
+    return score_threshold / 2
+
+
+def thresholds(found: Summary) -> tuple[float, float]:
+    """Returns the prefix score and the loss gap, in nats, at which heads counted as formed.
+
+    Args:
+        found: see :func:`summarize`; results of earlier versions, which do not say so, had the defaults.
+    """
+    training = found["settings"]["training"]
+    return training.get("score_threshold", SCORE_THRESHOLD), training.get("gap_threshold", GAP_THRESHOLD)
+
+
+def _units(config: InterventionConfig) -> dict[str, str]:
+    score, gap = config.training.score_threshold, config.training.gap_threshold
+    return {
+        "acceleration": f"training steps; first measured step at which the best head's prefix score is above {score}",
+        "gap_acceleration": f"training steps; the same for a loss gap of {gap} nats between the copies",
+        **UNITS,
+    }
 
 
 def _said(per_seed: Mapping[int, float]) -> dict[str, Any] | None:
@@ -108,7 +131,7 @@ def _median(values: Sequence[float]) -> dict[str, float] | None:
     return {"median": float(np.median(values)), "min": float(min(values)), "max": float(max(values)), "n": len(values)}
 
 
-def _arm(none: BySeed, arm: BySeed) -> dict[str, Any]:
+def _arm(none: BySeed, arm: BySeed, background: str) -> dict[str, Any]:
     saved, censored = _saved(none, arm, "score_step")
     gap, gap_censored = _saved(none, arm, "gap_step")
     share = {seed: value / (_step(none[seed], "score_step") or 1) for seed, value in saved.items()}
@@ -127,7 +150,7 @@ def _arm(none: BySeed, arm: BySeed) -> dict[str, Any]:
         "gap_censored": gap_censored,
         "mean_score": _said(_difference(none, run, lambda cell: cell.mean_score)),
         "final_losses": losses,
-        "background_loss": losses.get("background"),
+        "background_loss": losses.get(background),
         "head_rise": _said(_difference(none, run, lambda cell: cell.ablation.rise if cell.ablation else None)),
         "head_rise_absolute": _said(rises),
         "budget": _said({seed: cell.moved for seed, cell in sorted(run.items())}),
@@ -187,7 +210,7 @@ def _sweep(arms: Mapping[str, Any], mechanism: str) -> list[dict[str, Any]]:
     ]
 
 
-def _windows(none: BySeed) -> dict[str, Any]:
+def _windows(none: BySeed, early: float) -> dict[str, Any]:
     found = {}
     for seed, cell in sorted(none.items()):
         curve = cell.curve
@@ -196,31 +219,33 @@ def _windows(none: BySeed) -> dict[str, Any]:
             "within_onset": cell.timeline.get("within_onset"),
             "peak": cell.timeline.get("peak"),
             "end": cell.end,
-            "t25": None if curve is None else curve.step_at_score(EARLY_SCORE),
+            "t25": None if curve is None else curve.step_at_score(early),
             "t50": None if curve is None else curve.score_step,
             "gap_step": None if curve is None else curve.gap_step,
         }
+        if "influence_onset" in cell.timeline:
+            found[str(seed)]["influence_onset"] = cell.timeline["influence_onset"]
     return found
 
 
-def _live(none: BySeed, live: BySeed, acceleration: dict[str, Any] | None) -> dict[str, Any]:
+def _live(none: BySeed, live: BySeed, acceleration: dict[str, Any] | None, early: float) -> dict[str, Any]:
     """Evaluates the online detector over seeds whose run without weights reaches the required scores.
 
     Until its first window opens the live run is that without weights, so that run's scores are the ones to go by.
     """
     seeds = [seed for seed in sorted(set(none) & set(live)) if none[seed].curve and live[seed].curve]
     first = {seed: min((start for start, _ in live[seed].windows), default=None) for seed in seeds}
-    t25 = {seed: none[seed].curve.step_at_score(EARLY_SCORE) for seed in seeds}  # type: ignore[union-attr]
+    t25 = {seed: none[seed].curve.step_at_score(early) for seed in seeds}  # type: ignore[union-attr]
     t50 = {seed: none[seed].curve.score_step for seed in seeds}  # type: ignore[union-attr]
     asked = [(first[seed], t25[seed]) for seed in seeds if t25[seed] is not None]
-    early = [(first[seed], t50[seed]) for seed in seeds if t50[seed] is not None]
+    formed = [(first[seed], t50[seed]) for seed in seeds if t50[seed] is not None]
     return {
         "first_window": {str(seed): start for seed, start in first.items()},
         "windows": {str(seed): [list(window) for window in live[seed].windows] for seed in seeds},
         "opened_before_t25": sum(start is not None and start < step for start, step in asked),  # type: ignore[operator]
         "opened_before_t25_n": len(asked),
-        "none_before_half_t50": sum(start is None or start >= step / 2 for start, step in early),  # type: ignore[operator]
-        "none_before_half_t50_n": len(early),
+        "none_before_half_t50": sum(start is None or start >= step / 2 for start, step in formed),  # type: ignore[operator]
+        "none_before_half_t50_n": len(formed),
         "acceleration": acceleration,
     }
 
@@ -229,7 +254,9 @@ def summarize(config: InterventionConfig, cells: Sequence[Cell]) -> Summary:
     """Returns everything that is said of the cells, as plain data without wall-clock times.
 
     A run that never forms the head counts with the end of the run: its acceleration is an upper bound, and its seed is
-    named in ``censored``. A seed whose run without weights forms none is left out and named in ``left_out``.
+    named in ``censored``. A seed whose run without weights forms none is left out and named in ``left_out``. In
+    ``windows``, ``t50`` is the step at which the head has formed by score, ``t25`` that of half of that score: .5 and
+    .25, if nothing else is set.
 
     Args:
         config: of the experiment.
@@ -247,8 +274,9 @@ def summarize(config: InterventionConfig, cells: Sequence[Cell]) -> Summary:
         raise InputError(f"got cells of {sorted(grouped)}; expected some of the arm none; run it first")
     left_out = [seed for seed, cell in sorted(none.items()) if cell.curve is None or cell.curve.score_step is None]
     kept = {seed: cell for seed, cell in none.items() if seed not in left_out}
+    early, background = early_score(config.training.score_threshold), config.weights.background
     arms = {
-        name: _arm(kept, {seed: cell for seed, cell in found.items() if seed not in left_out})
+        name: _arm(kept, {seed: cell for seed, cell in found.items() if seed not in left_out}, background)
         for name, found in grouped.items()
         if name != Arm.none
     }
@@ -256,7 +284,7 @@ def summarize(config: InterventionConfig, cells: Sequence[Cell]) -> Summary:
     return {
         "version": __version__,
         "sign": SIGN,
-        "units": UNITS,
+        "units": _units(config),
         "intervals": INTERVALS,
         "settings": _settings(config),
         "seeds": seeds,
@@ -269,8 +297,12 @@ def summarize(config: InterventionConfig, cells: Sequence[Cell]) -> Summary:
         "arms": arms,
         "comparisons": _comparisons(arms),
         "sweep": {how: _sweep(arms, how) for how in config.weights.mechanisms},
-        "windows": _windows(none),
-        "live": {n: _live(none, grouped[n], arms[n]["acceleration"]) for n in ("live", "live_loss") if n in grouped},
+        "windows": _windows(none, early),
+        "live": {
+            name: _live(none, grouped[name], arms[name]["acceleration"], early)
+            for name in ("live", "live_loss")
+            if name in grouped
+        },
     }
 
 
@@ -300,7 +332,8 @@ def write_results(output: Path, config: InterventionConfig, cells: Sequence[Cell
         config: of the experiment.
         cells: finished ones.
     """
-    found = {**summarize(config, cells), "detector": detector_table(config, cells, early_score=EARLY_SCORE)}
+    early = early_score(config.training.score_threshold)
+    found = {**summarize(config, cells), "detector": detector_table(config, cells, early_score=early)}
     write_cells_parquet(output / PARQUET_NAME, cells)
     write_json(output / RESULTS_NAME, found)
     return found

@@ -86,11 +86,11 @@ def check_groups(config: InterventionConfig, groups: Iterable[str]) -> None:
     """
     names = sorted(groups)
     weights = config.weights
-    for setting, name in (
-        ("weights.group", weights.group),
-        ("weights.onset.against", weights.onset.against),
-        ("weights.within_onset.against", weights.within_onset.against),
-    ):
+    asked = [("weights.group" if weights.observed is None else "weights.observed", weights.observed_group)]
+    if config.influence.enabled:
+        asked.append(("weights.onset.against", weights.onset.against))
+        asked.append(("weights.within_onset.against", weights.within_onset.against))
+    for setting, name in asked:
         if name not in names:
             raise InputError(
                 f"got {setting}={name!r}; expected one of {names}, the groups of the observed sequences; correct the "

@@ -18,20 +18,24 @@ def check_data(config: InterventionConfig) -> None:
         config: of the experiment.
 
     Raises:
-        InputError: no such group, or some sample would come twice; it says how many there are and how many are needed.
+        InputError: no such group, or some sample would come twice that may not; it says how many there are and how
+            many are needed.
     """
     steps, weights = config.training.max_steps, config.weights
     start = max(0, steps - round(_MARGIN * weights.length))
     weighted = [arm for arm, mechanism in config.cells() if mechanism == "sampling" and arm not in UNWEIGHTED]
     groups = [weights.group] if any(arm != Arm.random for arm in weighted) else []
     groups += [RANDOM_GROUP] if Arm.random in weighted else []
-    for seed in config.seeds:
+    repeat = config.training.when_exhausted == "repeat"
+    for seed in config.seeds[:1] if repeat else config.seeds:
         data = build_data(config.data, seed=seed)
         loader = grouped_loader(data, config, seed, str(Arm.none))
+        if repeat:
+            continue
         if len(loader) < steps:
             raise InputError(
                 f"got data for {len(loader)} steps; expected enough for training.max_steps={steps}, so that no sample "
-                "comes twice; raise data.init_args.num_sequences"
+                "comes twice; raise data.init_args.num_sequences, or set training.when_exhausted=repeat"
             )
         even = dict.fromkeys(loader.strata.names, 1.0)
         for group in groups:

@@ -14,6 +14,11 @@ def say_interval(found: Mapping[str, Any] | None, form: str = "+.0f") -> str:
     return mean if found["low"] is None else f"{mean} [{found['low']:{form}}, {found['high']:{form}}]"
 
 
+def say_share(value: float) -> str:
+    """``.25``: a number between 0 and 1 as text has it."""
+    return f"{value:g}".removeprefix("0")
+
+
 def _start(found: Mapping[str, float] | None) -> str:
     if found is None:
         return "-"

@@ -29,7 +29,7 @@ from stagewise.studies.intervention.arms import PROBED, UNWEIGHTED, Arm, Placed,
 from stagewise.studies.intervention.cell import Cell
 from stagewise.studies.intervention.config import InterventionConfig
 from stagewise.studies.intervention.measures import ablate_best_head, group_losses
-from stagewise.studies.intervention.outcomes import Ablation
+from stagewise.studies.intervention.outcomes import Ablation, Curve
 from stagewise.studies.intervention.recorder import Branches, Ending, ScoreRecorder, branch_point
 from stagewise.studies.intervention.timeline import onset_step, peak_step
 
@@ -86,7 +86,9 @@ def grouped_loader(data: SequenceData, config: InterventionConfig, seed: int, ar
     groups[RANDOM_GROUP][chosen] = True
     assert data.train_rows is not None
     order = seed + _OTHER_ORDER if arm == Arm.placebo else seed
-    return ReweightedLoader(GroupedRows(data.train_rows, groups), groups, data.batch_size, seed=order)
+    rows = GroupedRows(data.train_rows, groups)
+    exhausted = config.training.when_exhausted
+    return ReweightedLoader(rows, groups, data.batch_size, seed=order, when_exhausted=exhausted)
 
 
 def _intervention(
@@ -107,15 +109,19 @@ def _intervention(
     return InterventionCallback(policy, Spans([placed.span]), mechanism=mechanism)
 
 
-def _timeline(folder: Path, config: InterventionConfig, end: int) -> dict[str, int | None]:
-    run, weights = open_run(folder), config.weights
-    found = {
-        "end": end,
-        "first_probe": int(run["step"].values[0]),
-        "peak": peak_step(run, weights.group, weights.onset.part),
-    }
-    for name, onset in (("onset", weights.onset), ("within_onset", weights.within_onset)):
-        found[name] = onset_step(run, weights.group, onset.against, part=onset.part, ratio=onset.ratio)
+def _timeline(folder: Path, config: InterventionConfig, curve: Curve, end: int) -> dict[str, int | None]:
+    weights, group = config.weights, config.weights.observed_group
+    found: dict[str, int | None] = {"end": end, **dict.fromkeys(("first_probe", "peak", "onset", "within_onset"))}
+    if config.influence.enabled:
+        run = open_run(folder)
+        found["first_probe"] = int(run["step"].values[0])
+        found["peak"] = peak_step(run, group, weights.onset.part)
+        for name, onset in (("onset", weights.onset), ("within_onset", weights.within_onset)):
+            found[name] = onset_step(run, group, onset.against, part=onset.part, ratio=onset.ratio)
+    if weights.onset.by == "score":
+        # The probes have no part in it: the onset is not at the first of them, whatever the step.
+        probed = {"influence_onset": found["onset"]} if config.influence.enabled else {}
+        found |= {**probed, "first_probe": None, "onset": curve.step_at_score(weights.onset.level)}
     return found
 
 
@@ -173,25 +179,30 @@ def train_cell(
     with torch.random.fork_rng(), _quiet():
         torch.manual_seed(seed)
         module = build_module(config.model)
-        data = build_data(config.data, seed=seed)
+        # Without probes the observed sequences are those of the end: text need not be read twice.
+        observed = None if config.influence.enabled else training.num_evaluation
+        data = build_data(config.data, seed=seed, num_observed=observed)
         data.setup("fit")
         loader = grouped_loader(data, config, seed, arm)
         intervention = _intervention(config, arm, mechanism, placed, loader)
         induction = InductionCallback(every_n_steps=training.measure_every)
-        recorder = ScoreRecorder(training.measure_every)
-        held_out = build_data(config.data, seed=seed, num_observed=training.num_evaluation).probe_data()
+        recorder = ScoreRecorder(
+            training.measure_every, score_threshold=training.score_threshold, gap_threshold=training.gap_threshold
+        )
+        evaluated = data if observed else build_data(config.data, seed=seed, num_observed=training.num_evaluation)
+        held_out = evaluated.probe_data()
         losses: dict[str, float] = {}
         ablations: list[Ablation] = []
 
         def measure() -> None:
             with untouched(module):
                 losses.update(group_losses(module, held_out))
-                scores, loss = induction.tables["prefix_matching"], losses[weights.group]
-                ablations.append(ablate_best_head(module, held_out, scores, group=weights.group, loss=loss))
+                scores, loss = induction.tables["prefix_matching"], losses[weights.observed_group]
+                ablations.append(ablate_best_head(module, held_out, scores, group=weights.observed_group, loss=loss))
 
         ending = Ending(recorder, measure, max_steps=training.max_steps, settle_steps=training.settle_steps, end=given)
         callbacks: list[pl.Callback] = [induction, recorder, ending]
-        if arm in PROBED:
+        if arm in PROBED and config.influence.enabled:
             sgld = config.influence.sgld
             probe_data = data.probe_data()
             callbacks.append(
@@ -233,5 +244,5 @@ def train_cell(
         moved=0.0 if plan is None else plan.budget(loader.strata, end=ending.end).moved,
         branched_at=branched_at,
         seconds=time.monotonic() - began,
-        timeline=_timeline(folder, config, ending.end) if arm == Arm.none else {},
+        timeline=_timeline(folder, config, recorder.curve, ending.end) if arm == Arm.none else {},
     )

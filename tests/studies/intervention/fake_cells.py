@@ -1,5 +1,7 @@
 """Cells with known accelerations."""
 
+from dataclasses import replace
+
 from stagewise.studies.intervention.cell import Cell
 from stagewise.studies.intervention.config import InterventionConfig, WeightSettings
 from stagewise.studies.intervention.outcomes import Ablation, Curve
@@ -11,6 +13,11 @@ def config_of(seeds, **changes):
     weights = WeightSettings(mechanisms=["sampling", "loss"])
     model = {"class_path": "a.Model"}
     return InterventionConfig(**{"model": model, "data": model, "seeds": list(seeds), "weights": weights, **changes})
+
+
+def lower(cell, score, gap):
+    """The same cell, of an experiment with other thresholds."""
+    return replace(cell, curve=replace(cell.curve, score_threshold=score, gap_threshold=gap))
 
 
 def curve_to(formed, last=MAX_STEPS):

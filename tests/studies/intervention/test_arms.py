@@ -26,6 +26,7 @@ def span(name, timeline=TIMELINE, **changed):
         ("just_before", Span(350, 450)),
         ("far_before", Span(150, 250)),
         ("earliest", Span(0, 100)),
+        ("just_after", Span(550, 650)),
         ("after", Span(700, 800)),
         ("random", Span(450, 550)),
         ("whole", Span(0, 1000)),
@@ -64,7 +65,7 @@ def test_an_onset_that_may_lie_before_the_first_probe_is_said(name):
     assert not span("after", {"onset": 450, "peak": 450, "first_probe": 450}).note
 
 
-@pytest.mark.parametrize("name", ["inside", "just_before", "far_before", "random"])
+@pytest.mark.parametrize("name", ["inside", "just_before", "far_before", "just_after", "random"])
 def test_arms_that_need_an_onset_cannot_be_run_without(name):
     placed = span(name, {"onset": None, "peak": 700})
     assert not placed.possible

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -32,6 +33,23 @@ def test_a_cell_is_read_as_it_was_written(tmp_path, changed):
     written = cell(**changed)
     write_cell(tmp_path, written)
     assert read_cell(tmp_path, 3, "inside") == written
+
+
+def test_a_cell_of_a_version_that_knew_one_threshold_has_that(tmp_path):
+    path = write_cell(tmp_path, cell())
+    content = json.loads(path.read_text())
+    content["curve"] = {name: content["curve"][name] for name in ("steps", "prefix_matching", "loss_gap")}
+    path.write_text(json.dumps(content))
+    assert read_cell(tmp_path, 3, "inside") == cell()
+
+
+def test_thresholds_are_kept_with_the_curve_and_looked_at(tmp_path):
+    lower = replace(cell().curve, score_threshold=0.25, gap_threshold=0.4)
+    path = write_cell(tmp_path, cell(curve=lower))
+    assert read_cell(tmp_path, 3, "inside").curve == lower
+    path.write_text(path.read_text().replace('"score_threshold": 0.25', '"score_threshold": "low"'))
+    with pytest.raises(InputError, match=r"inside\.json.*score_threshold"):
+        read_cell(tmp_path, 3, "inside")
 
 
 def test_arms_under_loss_weights_have_cells_of_their_own(tmp_path):

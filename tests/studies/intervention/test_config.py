@@ -41,6 +41,18 @@ def test_bad_settings_are_refused(tmp_path, changed, message):
         (TrainingSettings, {"branch_every": -10}, "got branch_every"),
         (TrainingSettings, {"measure_every": 7}, "a divisor of max_steps"),
         (TrainingSettings, {"branch_every": 15}, "a divisor of max_steps"),
+        (TrainingSettings, {"score_threshold": 0.0}, "got score_threshold"),
+        (TrainingSettings, {"score_threshold": 1.0}, "got score_threshold"),
+        (TrainingSettings, {"gap_threshold": -0.4}, "got gap_threshold"),
+        (TrainingSettings, {"when_exhausted": "others"}, "got when_exhausted"),
+        (OnsetSettings, {"by": "eye"}, "got onset.by"),
+        (OnsetSettings, {"level": 0.0}, "got onset.level"),
+        (OnsetSettings, {"level": 1.0}, "got onset.level"),
+        (
+            WeightSettings,
+            {"within_onset": OnsetSettings(by="score")},
+            "got within_onset.by=score",
+        ),
         (OnsetSettings, {"ratio": 0.0}, "got onset.ratio"),
         (OnsetSettings, {"part": "drift"}, "got onset.part"),
         (WeightSettings, {"mechanisms": []}, "got mechanisms"),
@@ -56,6 +68,21 @@ def test_bad_settings_are_refused(tmp_path, changed, message):
 def test_bad_parts_are_refused(kind, changed, message):
     with pytest.raises(InputError, match=message):
         kind(**changed)
+
+
+@pytest.mark.parametrize("arm", ["live", "after", "inside_within"])
+def test_without_probes_no_window_can_be_placed_by_influence(tmp_path, arm):
+    off, by_score = InfluenceSettings(enabled=False), WeightSettings(length=5, onset=OnsetSettings(by="score"))
+    with pytest.raises(InputError, match=r"got weights\.onset\.by=influence; expected score"):
+        tiny_config(tmp_path, influence=off)
+    with pytest.raises(InputError, match=rf"got arms=.*leave out \['{arm}'\]"):
+        tiny_config(tmp_path, influence=off, weights=by_score, arms=["none", "inside", arm])
+    assert tiny_config(tmp_path, influence=off, weights=by_score).cells()
+
+
+def test_the_observed_group_has_the_name_of_the_weighted_one_unless_another_is_named():
+    assert WeightSettings(group="a").observed_group == "a"
+    assert WeightSettings(group="a", observed="b").observed_group == "b"
 
 
 def test_cells_of_a_seed_begin_with_none_and_come_once(tmp_path):

@@ -22,6 +22,14 @@ def test_the_gap_has_passed_when_the_second_copy_is_cheaper_by_one_and_a_half_na
     assert curve([0, 0], [2.0, 2.0]).gap_step is None
 
 
+def test_other_thresholds_move_both_steps_and_are_kept_by_a_part_of_the_curve():
+    scores, gaps = (0.1, 0.25, 0.3, 0.6), (0.0, -0.4, -0.3, -0.5)
+    found = Curve((0, 10, 20, 30), scores, gaps, score_threshold=0.25, gap_threshold=0.4)
+    assert (found.score_step, found.gap_step, found.formed_step) == (20, 30, 30)
+    assert found.until(20) == Curve((0, 10, 20), scores[:3], gaps[:3], score_threshold=0.25, gap_threshold=0.4)
+    assert found.until(20).formed_step is None
+
+
 def test_mean_score_is_the_area_over_the_steps_also_with_uneven_steps():
     steps, scores = (0, 10, 50), (0.0, 0.2, 1.0)
     fine = np.linspace(0, 50, 50_001)

@@ -6,8 +6,9 @@ import pytest
 from pyarrow import parquet
 
 from stagewise.errors import InputError
-from stagewise.studies.intervention.results import summarize, with_intervals_anew, write_results
-from tests.studies.intervention.fake_cells import config_of, fake_cell
+from stagewise.studies.intervention.config import OnsetSettings, TrainingSettings, WeightSettings
+from stagewise.studies.intervention.results import summarize, thresholds, with_intervals_anew, write_results
+from tests.studies.intervention.fake_cells import config_of, fake_cell, lower
 
 SEEDS = (1, 2, 3)
 
@@ -37,6 +38,37 @@ def test_accelerations_and_differences_are_those_built_in():
     assert pairs["inside", "earliest"]["difference"]["mean"] == -30
     assert pairs["inside", "earliest"]["excludes_zero"]
     assert pairs["inside", "inside_loss"]["difference"]["mean"] == 50
+
+
+def test_thresholds_of_the_experiment_place_the_head_and_are_told():
+    training = TrainingSettings(score_threshold=0.25, gap_threshold=0.4)
+    some = [lower(cell, 0.25, 0.4) for cell in (fake_cell(1, "none", 600), fake_cell(1, "inside", 550))]
+    found = summarize(config_of([1], training=training), some)
+    # The score rises by 1 in 200 steps, and is .505 at step 600; measured every ten, it is above .25 at 550.
+    window = found["windows"]["1"]
+    assert (window["t25"], window["t50"]) == (530, 550)
+    assert found["arms"]["inside"]["acceleration"]["per_seed"] == {"1": 50}
+    assert found["units"]["acceleration"].endswith("above 0.25")
+    assert "0.4 nats" in found["units"]["gap_acceleration"]
+    assert thresholds(found) == (0.25, 0.4)
+    del found["settings"]["training"]["score_threshold"], found["settings"]["training"]["gap_threshold"]
+    assert thresholds(found) == (0.5, 1.5)  # as versions before had them
+
+
+def test_what_an_arm_costs_is_the_loss_of_the_background_that_is_named():
+    losses = {"none": {"induction": 1.0, "control": 3.0}, "inside": {"induction": 0.5, "control": 3.25}}
+    some = [fake_cell(1, arm, 600, final_losses=values) for arm, values in losses.items()]
+    named = WeightSettings(background="control", onset=OnsetSettings(by="score"))
+    assert summarize(config_of([1], weights=named), some)["arms"]["inside"]["background_loss"]["mean"] == 0.25
+    assert summarize(config_of([1]), some)["arms"]["inside"]["background_loss"] is None
+
+
+def test_both_onsets_are_told_where_there_are_two():
+    timeline = {"onset": 500, "influence_onset": 450, "peak": 600}
+    some = [fake_cell(1, "none", 600, timeline=timeline), fake_cell(2, "none", 600)]
+    windows = summarize(config_of([1, 2]), some)["windows"]
+    assert (windows["1"]["onset"], windows["1"]["influence_onset"]) == (500, 450)
+    assert "influence_onset" not in windows["2"]
 
 
 def test_steps_of_a_window_count_up_to_the_head_of_the_arm():

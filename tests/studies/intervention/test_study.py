@@ -8,7 +8,7 @@ import torch
 from stagewise.errors import InputError
 from stagewise.runs.open import open_run
 from stagewise.studies.intervention.cell import cell_path
-from stagewise.studies.intervention.config import Backend, WeightSettings
+from stagewise.studies.intervention.config import Backend, InfluenceSettings, OnsetSettings, WeightSettings
 from stagewise.studies.intervention.study import run_cells
 from tests.studies.intervention.tiny import DATA, MODEL, tiny_config
 
@@ -209,6 +209,40 @@ def test_settings_are_plain_json(study):
     assert "seeds" not in settings
 
 
+def test_by_the_score_the_window_opens_where_none_passes_the_level_and_no_probe_runs(tmp_path):
+    level = 0.01  # passed by the first measurement: what matters is that the score says so, not the influence
+    config = tiny_config(
+        tmp_path,
+        arms=["none", "just_after"],
+        influence=InfluenceSettings(enabled=False),
+        weights=WeightSettings(
+            length=5, onset=OnsetSettings(by="score", level=level), observed="first_copy", background="induction"
+        ),
+    )
+    none, after = run_cells(config, silent)
+    passed = next(s for s, v in zip(none.curve.steps, none.curve.prefix_matching, strict=True) if v > level)
+    assert none.timeline == {"end": 20, "first_probe": None, "peak": None, "onset": passed, "within_onset": None}
+    assert after.windows == ((passed + 5, passed + 10),)
+    assert after.branched_at == passed + 5
+    assert none.ablation.loss == none.final_losses["first_copy"]
+    assert not list(tmp_path.rglob("*.zarr"))
+
+
+def test_with_probes_both_onsets_are_kept(tmp_path):
+    given = tiny_config(tmp_path).weights
+    weights = replace(given, onset=replace(given.onset, by="score", level=0.99))
+    config = tiny_config(tmp_path, arms=["none"], weights=weights)
+    (none,) = run_cells(config, silent)
+    assert none.timeline["onset"] is None
+    assert none.timeline["influence_onset"] in (5, 10, 15, 20)
+
+
+def test_an_observed_group_that_is_none_is_named(tmp_path):
+    weights = WeightSettings(length=5, observed="verbs")
+    with pytest.raises(InputError, match=r"got weights\.observed='verbs'"):
+        run_cells(tiny_config(tmp_path, weights=weights), silent)
+
+
 FEW = {**DATA, "init_args": {**DATA["init_args"], "num_sequences": 160}}
 """Enough for 20 steps of 8, and not for a window in which a quarter of them is drawn more."""
 
@@ -218,6 +252,27 @@ def test_data_that_a_window_would_use_up_are_refused_before_the_work(tmp_path, a
     with pytest.raises(InputError, match=r"samples .*, of which an epoch needs .* raise data.init_args.num_sequences"):
         run_cells(tiny_config(tmp_path / "out", data=FEW, arms=arms), silent)
     assert not (tmp_path / "out").exists()
+
+
+def test_samples_come_again_where_that_is_allowed_and_a_branch_still_equals_the_run(tmp_path):
+    """Twelve batches an epoch for 20 steps; the window lies across its end and wants more than there is."""
+    few = {**DATA, "init_args": {**DATA["init_args"], "num_sequences": 96}}
+    training = replace(tiny_config("x").training, when_exhausted="repeat")
+    weights = WeightSettings(length=5, factor=8.0, onset=tiny_config("x").weights.onset)
+    cells = {}
+    for name, branch_every in (("branches", 5), ("whole", 0)):
+        config = tiny_config(
+            tmp_path / name,
+            data=few,
+            arms=["none"],
+            sweep=[10],
+            weights=weights,
+            training=replace(training, branch_every=branch_every),
+        )
+        cells[name] = run_cells(config, silent)
+    assert [outcome(cell) for cell in cells["branches"]] == [outcome(cell) for cell in cells["whole"]]
+    assert [cell.branched_at for cell in cells["branches"]] == [0, 10]
+    assert cells["whole"][1].final_losses != cells["whole"][0].final_losses
 
 
 def test_arms_without_a_window_need_no_more_data(tmp_path):

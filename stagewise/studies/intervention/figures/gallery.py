@@ -10,9 +10,17 @@ from matplotlib.figure import Figure
 
 from stagewise.reporting.style import label, new_figure
 from stagewise.studies.intervention.cell import Cell
-from stagewise.studies.intervention.results import Summary, by_arm
+from stagewise.studies.intervention.results import Summary, by_arm, early_score, thresholds
+from stagewise.studies.intervention.table import say_share
 
-_MARKS = {"onset": ("#009E73", "influence onset"), "t25": ("#E69F00", "score .25"), "t50": ("#CC79A7", "score .5")}
+_MARKS = {"onset": "#009E73", "t25": "#E69F00", "t50": "#CC79A7"}
+
+
+def _mark_words(found: Summary) -> dict[str, str]:
+    score, _ = thresholds(found)
+    by = found["settings"]["weights"]["onset"].get("by", "influence")
+    scores = {"t25": early_score(score), "t50": score}
+    return {"onset": f"{by} onset", **{name: f"score {say_share(value)}" for name, value in scores.items()}}
 
 
 def sweep_figure(found: Summary) -> Figure | None:
@@ -32,7 +40,8 @@ def sweep_figure(found: Summary) -> Figure | None:
         low, high = ([np.nan if value is None else value for value in row] for row in ends)
         axes.fill_between(starts, low, high, color="#0072B2", alpha=0.25, linewidth=0, label="95 % t interval")
         axes.plot(starts, [entry["acceleration"]["mean"] for entry in sweep], "o-", color="#0072B2", label="mean")
-        for name, (color, words) in _MARKS.items():
+        for name, words in _mark_words(found).items():
+            color = _MARKS[name]
             steps = [window[name] for window in found["windows"].values() if window[name] is not None]
             if steps:
                 axes.axvspan(min(steps), max(steps), color=color, alpha=0.15, linewidth=0)
@@ -44,6 +53,9 @@ def sweep_figure(found: Summary) -> Figure | None:
 
 
 _COLORS = {"none": "#000000", "inside": "#D55E00", "earliest": "#0072B2", "after": "#009E73", "live": "#CC79A7"}
+_COLORS |= {"far_before": "#0072B2", "random": "#999999"}
+_RIVALS = {"far_before": "earliest", "random": "live"}
+"""Drawn only where the other one is not there: more than five curves cannot be told apart."""
 
 
 def curves_figure(found: Summary, cells: Sequence[Cell]) -> Figure | None:
@@ -58,6 +70,8 @@ def curves_figure(found: Summary, cells: Sequence[Cell]) -> Figure | None:
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, seed in zip(panels, seeds, strict=False):
         for name, color in _COLORS.items():
+            if _RIVALS.get(name) in grouped:
+                continue
             cell = grouped.get(name, {}).get(seed)
             if cell is None or cell.curve is None:
                 continue
@@ -65,7 +79,7 @@ def curves_figure(found: Summary, cells: Sequence[Cell]) -> Figure | None:
                 axes.axvspan(start, end, color=color, alpha=0.12, linewidth=0)
             axes.plot(cell.curve.steps, cell.curve.prefix_matching, color=color, linewidth=1.4, label=name)
         axes.tick_params(labelbottom=True)
-        axes.axhline(0.5, color="#999999", linewidth=0.7, linestyle=":")
+        axes.axhline(thresholds(found)[0], color="#999999", linewidth=0.7, linestyle=":")
         label(axes, title=f"seed {seed}", x="training step", y="prefix score")
     for axes in panels[len(seeds) :]:
         axes.set_visible(False)
@@ -110,12 +124,13 @@ def costs_figure(found: Summary) -> Figure | None:
     arms = {name: arm for name, arm in found["arms"].items() if arm["head_rise"] is not None}
     if not arms:
         return None
+    background = found["settings"]["weights"].get("background", "background")
     figure = new_figure(9, 1.6 + 0.32 * len(arms), "At the end of the run, arm minus none")
     left, right = figure.subplots(1, 2, sharey=True)
     _rows(left, {name: arm["head_rise"] for name, arm in arms.items()})
     _rows(right, {name: arm["background_loss"] for name, arm in arms.items()})
     label(left, x="nats; positive = matters more", title="loss rise without the head")
-    label(right, x="nats per token; positive = worse", title="background loss")
+    label(right, x="nats per token; positive = worse", title=f"loss of {background}")
     return figure
 
 
