@@ -24,7 +24,7 @@ from stagewise.reporting.style import (
     step_axis,
 )
 from stagewise.reporting.token_axis import horizontal_label, mark_tokens
-from stagewise.runs.curves import curve_pairs, sure_flips
+from stagewise.runs.curves import curve_pairs, pairs_to_read, sure_flips
 from stagewise.runs.equilibrium import settled_probes
 
 _COLUMNS = 3
@@ -72,7 +72,7 @@ def influence_curves(
     parts = [str(name) for name in run["part"].values]
     require(part in parts, "part", repr(part), f"one of {', '.join(parts)}", "'within' is the default")
     sure_limit(min_z)  # refuses before anything is drawn
-    chosen = curve_pairs(run) if pairs is None else list(pairs)
+    chosen = curve_pairs(run, part) if pairs is None else list(pairs)
     names = {str(name) for name in run["group"].values}
     unknown = [pair for pair in chosen if not set(pair) <= names]
     if unknown or not chosen:
@@ -85,6 +85,9 @@ def influence_curves(
         f"Group influence over training, {part} part: negative = helpful\n"
         f"band: {100 * confidence:g} % interval over chains; dashed: sure change of sign, between the probes shaded"
     )
+    every = len(pairs_to_read(run, part)) if pairs is None else 0
+    if every > len(chosen):
+        title += f"\n{len(chosen)} of {every} curves: sure ones first, two groups before a group with itself"
     figure = new_figure(max(8.4, 3.5 * columns), 0.9 + 2.3 * rows, title)
     panels = figure.subplots(rows, columns, sharex=True, squeeze=False)
     for place, (axes, (name, other)) in enumerate(zip(panels.flat, chosen, strict=False)):

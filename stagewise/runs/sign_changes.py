@@ -14,7 +14,7 @@ import xarray as xr
 
 from stagewise.errors import InputError, require
 from stagewise.phases.flips import SignFlip, min_z_for_chance, sure_limit
-from stagewise.runs.curves import flip_degrees, sure_flips
+from stagewise.runs.curves import flip_degrees, pairs_to_read, sure_flips
 from stagewise.runs.equilibrium import settled_probes, unsettled_words
 from stagewise.runs.sure_signs import SureSign, sure_signs
 
@@ -147,8 +147,7 @@ def find_sign_changes(
     names = [str(name) for name in run["group"].values]
     known = run["group_bif"].sel(part="total").notnull().any("step")
     if pairs is None:
-        chosen = [(one, two) for place, one in enumerate(names) for two in names[place:]]
-        chosen = [(one, two) for one, two in chosen if bool(known.sel(group=one, group_j=two))]
+        chosen = [(one, two) for one, two in pairs_to_read(run) if bool(known.sel(group=one, group_j=two))]
     else:
         chosen = list(pairs)
         unknown = sorted({name for pair in chosen for name in pair} - set(names))

@@ -23,9 +23,10 @@ from stagewise.reporting.overview import overview
 from stagewise.reporting.sample_tables import no_ranking_words, sample_tables
 from stagewise.reporting.score_words import scores_markdown
 from stagewise.reporting.scores import Score
+from stagewise.reporting.spans_table import BESIDE_SIGN_CHANGES
 from stagewise.reporting.verdict_line import known_verdict
 from stagewise.runs.control import control_findings
-from stagewise.runs.curves import curve_pairs
+from stagewise.runs.curves import curve_pairs, usable_probes
 from stagewise.runs.equilibrium import flag_counts, unsettled_words
 from stagewise.runs.learning_coefficients import has_llc, no_llc_words
 from stagewise.runs.sign_changes import SignChanges
@@ -137,6 +138,8 @@ def signs_section(run: xr.Dataset, changes: SignChanges, figure: Figure | None =
         figure: of the curves, where it is drawn already.
     """
     blocks = of_markdown(changes.markdown())
+    if usable_probes(run).any():
+        blocks.append(Text(BESIDE_SIGN_CHANGES, quiet=True))
     if curve_pairs(run):
         blocks.append(
             picture(
