@@ -37,6 +37,7 @@ from stagewise.callbacks.sharded_run import refuse_sharding, sharding_of
 from stagewise.callbacks.tokenizers import find_tokenizer
 from stagewise.callbacks.trainer_facts import forward_context, max_steps, second_moments
 from stagewise.checks.bounds import check_arguments
+from stagewise.checks.counted import counted
 from stagewise.influence.groups import Groups
 from stagewise.losses.contract import LossFn
 from stagewise.probes.config import ProbeConfig
@@ -225,7 +226,10 @@ class InfluenceCallback(HostCallback):
         num_beyond, listed = self.schedule.check(last), self.schedule.listed_steps
         if listed is not None and num_beyond:
             end = f"trainer.max_steps={last:g}" if trainer.max_steps == last else f"step {last:g}, the run's last,"
-            rank_zero_info(f"stagewise: {num_beyond} of {len(listed)} probes are after {end} and are left out")
+            verb = "lies" if num_beyond == 1 else "lie"
+            rank_zero_info(
+                f"stagewise: {num_beyond} of {counted(len(listed), 'probe')} {verb} after {end}, and will not be made"
+            )
 
     def _begin_or_resume(self, resumed: Mapping[str, Any] | None, step: int) -> None:
         """Starts a run, or resumes that of a checkpoint or of an earlier fit."""

@@ -9,6 +9,7 @@ import xarray as xr
 from jsonargparse import ArgumentParser
 
 from stagewise._version import __version__
+from stagewise.checks.counted import counted
 from stagewise.cli.settings_command import command_parser, parse
 from stagewise.errors import InputError
 from stagewise.files.writing import refuse_below_file, write_json
@@ -180,7 +181,7 @@ def _words(
     reasons: Mapping[str, str | None],
 ) -> str:
     steps = run["step"].values
-    lines = [f"{len(steps)} probes, steps {steps[0]} to {steps[-1]}.", ""]
+    lines = [f"{counted(len(steps), 'probe')}, steps {steps[0]} to {steps[-1]}.", ""]
     if found:
         lines += [window_table(found), ""]
         lines.append(_LEGEND)

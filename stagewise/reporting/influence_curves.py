@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
+from stagewise.checks.counted import counted
 from stagewise.errors import InputError, require
 from stagewise.influence.chain_counts import interval_factor
 from stagewise.phases.flips import SignFlip, sure_limit
@@ -129,7 +130,8 @@ def open_marks_words(run: xr.Dataset) -> str | None:
     alone, by_reference = int((~own).sum()), int((own & ~settled).sum())
     why = [f"the chains of {alone} had not settled"] if alone else []
     why += [f"those of the reference probe of {by_reference} had not"] if by_reference else []
-    return f"{(~settled).sum()} of {len(settled)} probes out of equilibrium ({'; '.join(why)}): no interval, no sign"
+    out = f"{(~settled).sum()} of {counted(len(settled), 'probe')} out of equilibrium"
+    return f"{out} ({'; '.join(why)}): no interval, no sign"
 
 
 def _draw_curve(axes: Axes, steps: np.ndarray, values: np.ndarray, half: np.ndarray, settled: np.ndarray) -> None:

@@ -5,6 +5,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from stagewise.checks.counted import counted
 from stagewise.influence.llc import LOCALIZED_LIMIT, SHARE_BOUNDS, readable_share
 from stagewise.phases.stage_boundaries import not_above_zero, stage_boundaries
 from stagewise.reporting.influence_curves import set_step_axis
@@ -90,8 +91,8 @@ def llc_words(run: xr.Dataset, *, chance: float = 0.05) -> str:
     below = int((values[known] <= 0).sum())
     if below:
         lines.append(
-            f"At {below} of {known.sum()} probes it is not above 0: the loss slopes at the weights and chains go on "
-            "training; read changes, not heights, there."
+            f"At {below} of {counted(known.sum(), 'probe')} it is not above 0: the loss slopes at the weights and "
+            "chains go on training; read changes, not heights, there."
         )
     if len(steps) >= 3:
         found = stage_boundaries(run, chance=chance)
@@ -112,8 +113,8 @@ def _localized_line(shares: np.ndarray, known: np.ndarray) -> str:
     outside = int((np.isfinite(shares) & ~told).sum())
     low, high = SHARE_BOUNDS
     none = (
-        f" No share at {outside} of {known.sum()} probes (outside of {low:g} to {high:g}): there the loss slopes at "
-        "the weights, or chains are out of equilibrium."
+        f" No share at {outside} of {counted(known.sum(), 'probe')} (outside of {low:g} to {high:g}): there the loss "
+        "slopes at the weights, or chains are out of equilibrium."
         if outside
         else ""
     )
@@ -124,7 +125,8 @@ def _localized_line(shares: np.ndarray, known: np.ndarray) -> str:
     if not dominated:
         return f"{line}; at no probe above {LOCALIZED_LIMIT:g}.{none}"
     return (
-        f"{line}; above {LOCALIZED_LIMIT:g} at {dominated} of {known.sum()} probes: **the height there is mostly due "
-        "to the localization**. Separate settings help: raise `probe.llc.nbeta`, or lower `probe.llc.localization`."
+        f"{line}; above {LOCALIZED_LIMIT:g} at {dominated} of {counted(known.sum(), 'probe')}: **the height there is "
+        "mostly due to the localization**. Separate settings help: raise `probe.llc.nbeta`, or lower "
+        "`probe.llc.localization`."
         f"{none}"
     )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stagewise.checks.counted import counted
 from stagewise.phases.stage_boundaries import LEVEL, StageBoundary
 
 _HEADER = ("signal", "turns at", "kind", f"{LEVEL:.0%} interval".replace("%", " %"), "value", "significance")
@@ -74,7 +75,7 @@ def not_shown_line(left_out: Mapping[str, tuple[int, int]]) -> str:
     """
     if not left_out:
         return ""
-    listed = ", ".join(f"{name} ({below} of {known} probes)" for name, (below, known) in left_out.items())
+    listed = ", ".join(f"{name} ({below} of {counted(known, 'probe')})" for name, (below, known) in left_out.items())
     return f"No stage boundary is shown for coefficients that are mostly not above 0: {listed}."
 
 
