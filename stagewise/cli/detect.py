@@ -19,9 +19,9 @@ from stagewise.phases.offline import MIN_PROMINENCE
 from stagewise.phases.online_detector import DetectorConfig, Direction
 from stagewise.phases.signal import Kind, Signal
 from stagewise.phases.signal_table import signal_table
-from stagewise.phases.stage_boundaries import StageBoundary, not_above_zero, stage_boundaries
+from stagewise.phases.stage_boundaries import StageBoundary, boundaries_above_zero, stage_boundaries
 from stagewise.phases.window import Window
-from stagewise.reporting.stage_boundaries import boundary_records, boundary_table, not_shown_line
+from stagewise.reporting.stage_boundaries import boundary_records, boundary_table, not_shown_lines
 from stagewise.reporting.windows import transitions, window_record, window_table
 from stagewise.runs.open import open_run
 from stagewise.runs.probe_files import STORE_NAME
@@ -190,9 +190,9 @@ def _words(
         lines += [f"- {name}: {why}" for name, why in reasons.items() if why is not None]
     if boundaries:
         lines += [""] if found else []
-        left_out = not_above_zero(run, boundaries)
-        shown = {name: turns for name, turns in boundaries.items() if name not in left_out}
-        if shown:
-            lines += ["Stage boundaries, where d llc / d log t changes sign beyond its errors:", boundary_table(shown)]
-        lines += filter(None, [not_shown_line(left_out)])
+        split = boundaries_above_zero(run, boundaries)
+        if split.shown:
+            head = "Stage boundaries, where d llc / d log t changes sign beyond its errors:"
+            lines += [head, boundary_table(split.shown)]
+        lines += not_shown_lines(split)
     return "\n".join(lines)

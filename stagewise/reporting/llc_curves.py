@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 
 from stagewise.checks.counted import counted
 from stagewise.influence.llc import LOCALIZED_LIMIT, SHARE_BOUNDS, readable_share
-from stagewise.phases.stage_boundaries import not_above_zero, stage_boundaries
+from stagewise.phases.stage_boundaries import boundaries_above_zero, stage_boundaries
 from stagewise.reporting.influence_curves import set_step_axis
-from stagewise.reporting.stage_boundaries import boundary_markdown, not_shown_line
+from stagewise.reporting.stage_boundaries import boundary_markdown, not_shown_lines
 from stagewise.reporting.style import NORMAL, label, new_figure
 from stagewise.reporting.token_axis import horizontal_label, mark_tokens
 from stagewise.runs.learning_coefficients import llc_table
@@ -95,15 +95,13 @@ def llc_words(run: xr.Dataset, *, chance: float = 0.05) -> str:
             "chains go on training; read changes, not heights, there."
         )
     if len(steps) >= 3:
-        found = stage_boundaries(run, chance=chance)
-        left_out = not_above_zero(run, found)
-        shown = {name: boundaries for name, boundaries in found.items() if name not in left_out}
-        if shown:
+        split = boundaries_above_zero(run, stage_boundaries(run, chance=chance))
+        if split.shown:
             lines += [
                 "**Stage boundaries**, where d llc / d log t changes sign beyond its errors:",
-                boundary_markdown(shown),
+                boundary_markdown(split.shown),
             ]
-        lines += filter(None, [not_shown_line(left_out)])
+        lines += not_shown_lines(split)
     return "\n\n".join(lines)
 
 
