@@ -28,7 +28,7 @@ from stagewise.probes.history import Record
 from stagewise.probes.lost_samples import kinds_seen, not_finite_rows
 from stagewise.reporting import tags
 from stagewise.reporting.classes_page import classes_page, write_classes_page
-from stagewise.reporting.probe_line import probe_line
+from stagewise.reporting.probe_line import probe_line, strongest_now
 from stagewise.reporting.sample_tables import NEEDED
 from stagewise.reporting.sample_text import write_sample_text
 from stagewise.reporting.summary import build_summary, failures
@@ -179,10 +179,14 @@ class Reporter:
         record = self._state.record
         flagged = f", {len(record.flagged_steps)} flagged" if record.flagged_steps else ""
         show_on_bar(self._trainer, f"{counted(len(record.steps), 'probe')}{flagged}, {record.probe_seconds:.0f} s")
+        if result is not None and not self._state.told_sure:
+            pair, sure = strongest_now(result)
+            if sure or self._state.told_pair is None:
+                self._state.told_pair, self._state.told_sure = None if pair is None else list(pair), sure
         now = time.monotonic()
         if result is not None and not bar_is_watched(self._trainer) and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            rank_zero_info(f"stagewise: {probe_line(result, number=len(record.steps))}")
+            rank_zero_info(f"stagewise: {probe_line(result, number=len(record.steps), pair=self._state.told_pair)}")
 
     def _values(self, outcome: Outcome) -> dict[str, float]:
         """Returns values by tag: measurements of a probe, and counts over the run."""
