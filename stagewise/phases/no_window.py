@@ -74,13 +74,13 @@ def why_no_window(
             f"the signal is largest at its last probe (step {at[-1]:,.0f}): what changes there is not over, {rest}; "
             "train on, or probe later"
         )
-    return f"{rest}: it is flat at the top; probe more often (influence.schedule)"
+    return f"{rest}: it is flat at the top; probe more often (schedule of the callback)"
 
 
 def _falls(at: Array) -> str:
     return (
         f"the signal is largest at its first probe (step {at[0]:,.0f}) and falls from there, so what changes began "
-        "before: probe earlier (influence.schedule), or train from the start"
+        "before: probe earlier (schedule of the callback), or train from the start"
     )
 
 
@@ -88,7 +88,9 @@ def _too_few(probes: int, known: int) -> str:
     if not probes:
         return "no probe was kept"
     if probes == 1:
-        return f"a single probe was kept; a peak takes {_LEAST} with a signal; probe more often (influence.schedule)"
+        return (
+            f"a single probe was kept; a peak takes {_LEAST} with a signal; probe more often (schedule of the callback)"
+        )
     if not known:
         return (
             f"none of {counted(probes, 'probe')} has a signal: a probe is held against an earlier one, its reference, "
@@ -98,7 +100,7 @@ def _too_few(probes: int, known: int) -> str:
     return (
         f"{known} of {counted(probes, 'probe')} {'has' if known == 1 else 'have'} a signal (the first ones lack a "
         "reference), and "
-        f"a peak takes {_LEAST}; probe more often (influence.schedule)"
+        f"a peak takes {_LEAST}; probe more often (schedule of the callback)"
     )
 
 

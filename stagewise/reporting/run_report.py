@@ -14,6 +14,7 @@ from stagewise.reporting.class_maps import class_maps
 from stagewise.reporting.classes_page import classes_section
 from stagewise.reporting.control_curves import control_curves
 from stagewise.reporting.event_scalars import PATTERN
+from stagewise.reporting.html.repeating import as_python, from_command_line
 from stagewise.reporting.influence_curves import influence_curves
 from stagewise.reporting.llc_curves import llc_curves, llc_words
 from stagewise.reporting.sample_tables import no_ranking_words, sample_tables
@@ -146,7 +147,8 @@ def write_run_report(
     if has_llc(run):
         parts += ["## Learning coefficient", llc_words(run, chance=chance), pictures.pop("llc")]
     else:
-        parts += ["## Learning coefficient", no_llc_words(run)]
+        missing = no_llc_words(run)
+        parts += ["## Learning coefficient", missing if from_command_line(folder) else as_python(missing)]
     parts += ["## Loss-free control", *_control(control, pictures.pop("control", None))]
     parts += ["## Transition windows", windows_text(summary, run)]
     classes = classes_section(folder)

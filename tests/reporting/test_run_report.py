@@ -6,6 +6,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.lm.classes import class_coverage
 from stagewise.reporting.classes_page import classes_page, write_classes_page
+from stagewise.reporting.html.repeating import as_python
 from stagewise.reporting.run_report import write_run_report
 from stagewise.runs.time_spans import influence_by_span
 from tests.runs.flipping_run import flipping_run
@@ -51,6 +52,17 @@ def test_coverage_of_the_groups_is_a_section_where_the_run_has_it(tmp_path):
     text = path.read_text()
     assert f"\n\n#{page}" in text
     assert "\n## Samples of the observed groups\n\n| group | samples | share |" in text
+
+
+def test_settings_are_named_as_they_were_typed(tmp_path):
+    python = write_run_report(tmp_path, flipping_run(), tmp_path / "out")[0].read_text()
+    assert "`ProbeConfig(llc=LLCConfig(enabled=True))`" in python
+    assert "influence.probe" not in python
+    assert as_python("lower `influence.probe.llc.lr` or `influence.probe.control_every`") == (
+        "lower `LLCConfig.lr` or `ProbeConfig.control_every`"
+    )
+    (tmp_path / "config.yaml").write_text("")
+    assert "`influence.probe.llc.enabled: true`" in write_run_report(tmp_path, flipping_run(), tmp_path)[0].read_text()
 
 
 def test_which_groups_matter_when_is_told_with_what_links_it_to_sign_changes(tmp_path):
