@@ -221,14 +221,16 @@ class InfluenceCallback(HostCallback):
         self._session.begin()
 
     def _check_schedule(self, trainer: Trainer) -> None:
-        """Refuses a schedule beyond the end of the run, and reports how many of its probes are after the end."""
+        """Refuses a schedule beyond the end of the run, and reports few probes and those after the end."""
         last = max_steps(trainer)
         num_beyond, listed = self.schedule.check(last), self.schedule.listed_steps
+        few = self.schedule.few_words(last)
+        if few is not None:
+            rank_zero_info(f"stagewise: {few}")
         if listed is not None and num_beyond:
             end = f"trainer.max_steps={last:g}" if trainer.max_steps == last else f"step {last:g}, the run's last,"
-            verb = "lies" if num_beyond == 1 else "lie"
             rank_zero_info(
-                f"stagewise: {num_beyond} of {counted(len(listed), 'probe')} {verb} after {end}, and will not be made"
+                f"stagewise: {num_beyond} of {counted(len(listed), 'probe')} are after {end} and are left out"
             )
 
     def _begin_or_resume(self, resumed: Mapping[str, Any] | None, step: int) -> None:
