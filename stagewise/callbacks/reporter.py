@@ -19,6 +19,7 @@ from stagewise.callbacks.run_state import RunSettings, RunState
 from stagewise.callbacks.trainer_facts import bar_is_watched, show_on_bar
 from stagewise.checks.counted import counted
 from stagewise.errors import InputError
+from stagewise.influence.few_samples import few_samples_words
 from stagewise.influence.groups import Groups
 from stagewise.influence.stored_matrices import to_store
 from stagewise.lm.classes.coverage import Coverage, class_coverage
@@ -104,6 +105,9 @@ class Reporter:
         if not self._trainer.is_global_zero:
             return
         step = self._trainer.global_step
+        few = few_samples_words(dict(zip(groups.names, (groups.counts > 0).sum(axis=1).tolist(), strict=True)))
+        if given and few is not None and not self._state.record.steps:
+            rank_zero_warn(f"stagewise: {few}")
         if self._samples is not None:
             with self._faults.contained(PROBE, step):
                 write_samples(self._folder, self._samples)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from stagewise.influence.few_samples import few_samples_words
 from stagewise.runs.common_mode import common_mode_of_groups
 from stagewise.runs.time_spans import SpanMean, influence_by_span
 
@@ -24,7 +25,7 @@ class SpansTable:
 
     Attributes:
         rows: a head and a row for each pair; empty where no probe has a valid error.
-        words: sentences on who helps or harms whom, and the common mode where there is one.
+        words: sentences on who helps or harms whom, on groups of few samples and on the common mode, if any.
         note: how to read the table; empty without one.
     """
 
@@ -49,7 +50,8 @@ def spans_table(run: xr.Dataset) -> SpansTable | None:
         return None
     found = influence_by_span(run)
     common = common_mode_of_groups(run)
-    words = (found.words(), *([] if common is None else [common.words()]))
+    few = _few_samples(run)
+    words = (found.words(), *([] if few is None else [few]), *([] if common is None else [common.words()]))
     if not found.pairs:
         return SpansTable((), words, "")
     head = ("pair", *(f"{span.words} ({len(span.places)})" for span in found.spans))
@@ -72,6 +74,15 @@ def spans_table(run: xr.Dataset) -> SpansTable | None:
         "*Sign changes* tests whole curves, probe by probe, and leaves more unresolved than these means do."
     )
     return SpansTable((head, *rows), words, note)
+
+
+def _few_samples(run: xr.Dataset) -> str | None:
+    """Names groups with losses in few samples, where the run knows which samples are in them."""
+    if "in_group" not in run.coords:
+        return None
+    inside = run["in_group"].transpose("group", "sample").values.astype(bool).sum(axis=1)
+    words = few_samples_words(dict(zip(map(str, run["group"].values), inside.tolist(), strict=True)))
+    return None if words is None else f"**Few samples**: {words}."
 
 
 def span_cell(mean: SpanMean) -> str:
