@@ -91,7 +91,11 @@ class SignChanges:
             "somewhere, and "
             "never of the other"
         )
-        return said if alone > self.num_curves / 2 else f"{said}; more sgld.num_chains and sgld.num_draws see more"
+        return (
+            said
+            if alone > self.num_curves / 2
+            else f"{said}; narrower intervals see more, see the verdict for what would help most"
+        )
 
     def markdown(self) -> str:
         """Returns the numbers of curves and of changes, a table if there are any, and one-sided curves."""

@@ -83,7 +83,7 @@ class Verdict:
         heights: size of the influence.
         landscape: comparison with gradients, by the loss-free control.
         best: most useful change of a setting; None if none is needed.
-        flags: name of a flag to the number of probes with it and its remedy.
+        flags: name of a flag to the number of probes with it and its remedy, which refers to ``best``.
         probes: number of probes that were kept.
         lost: number, steps and cause of probes that lost all their chains, in words; None if there are none.
         num_lost: number of these.
@@ -216,6 +216,7 @@ def judge(
     if best is None and any(reading.answer is not Answer.yes for reading in readings.values()):
         partly = ", ".join(name for name, reading in readings.items() if reading.answer is not Answer.yes)
         best = Remedy("", "", None, f"see the reasons given for {partly}", advice="no one setting stands out")
+    remedies = {name: (count, _after(best, what)) for name, (count, what) in remedies.items()}
     return Verdict(
         positions=readings["positions"],
         signs=readings["signs"],
@@ -227,6 +228,15 @@ def judge(
         lost=steady.words,
         num_lost=len(steady.lost),
     )
+
+
+def _after(best: Remedy | None, advice: str) -> str:
+    """Advice for a flag as what comes after the one change of a setting that helps most, so that they never compete."""
+    if best is None or not best.setting:
+        return advice
+    if best.setting in advice:
+        return f"the change of {best.setting} that would help most is for this too"
+    return f"if it stays after the change of {best.setting}: {advice}"
 
 
 def _equilibrium(figures: RunFigures, stability: Stability) -> str:
