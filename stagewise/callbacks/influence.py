@@ -37,6 +37,7 @@ from stagewise.callbacks.sharded_run import refuse_sharding, sharding_of
 from stagewise.callbacks.tokenizers import find_tokenizer
 from stagewise.callbacks.trainer_facts import forward_context, max_steps, second_moments
 from stagewise.checks.bounds import check_arguments
+from stagewise.checks.counted import counted
 from stagewise.influence.groups import Groups
 from stagewise.losses.contract import LossFn
 from stagewise.probes.config import ProbeConfig
@@ -220,12 +221,17 @@ class InfluenceCallback(HostCallback):
         self._session.begin()
 
     def _check_schedule(self, trainer: Trainer) -> None:
-        """Refuses a schedule beyond the end of the run, and reports how many of its probes are after the end."""
+        """Refuses a schedule beyond the end of the run, and reports few probes and those after the end."""
         last = max_steps(trainer)
         num_beyond, listed = self.schedule.check(last), self.schedule.listed_steps
+        few = self.schedule.few_words(last)
+        if few is not None:
+            rank_zero_info(f"stagewise: {few}")
         if listed is not None and num_beyond:
             end = f"trainer.max_steps={last:g}" if trainer.max_steps == last else f"step {last:g}, the run's last,"
-            rank_zero_info(f"stagewise: {num_beyond} of {len(listed)} probes are after {end} and are left out")
+            rank_zero_info(
+                f"stagewise: {num_beyond} of {counted(len(listed), 'probe')} are after {end} and are left out"
+            )
 
     def _begin_or_resume(self, resumed: Mapping[str, Any] | None, step: int) -> None:
         """Starts a run, or resumes that of a checkpoint or of an earlier fit."""

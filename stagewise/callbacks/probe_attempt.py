@@ -1,4 +1,7 @@
-"""A single attempt at a probe, collective over ranks, repeated with smaller chunks if memory runs out."""
+"""Catches what goes wrong in a probe: a single attempt, collective over ranks, repeated if memory runs out.
+
+What is caught is counted and reported by :mod:`stagewise.callbacks.faults`.
+"""
 
 from collections.abc import Callable
 from typing import TypeVar

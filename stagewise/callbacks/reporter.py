@@ -17,7 +17,9 @@ from stagewise.callbacks.logger_writers import log_scalars, writers
 from stagewise.callbacks.outcome import Outcome
 from stagewise.callbacks.run_state import RunSettings, RunState
 from stagewise.callbacks.trainer_facts import bar_is_watched, show_on_bar
+from stagewise.checks.counted import counted
 from stagewise.errors import InputError
+from stagewise.influence.few_samples import few_samples_words
 from stagewise.influence.groups import Groups
 from stagewise.influence.stored_matrices import to_store
 from stagewise.lm.classes.coverage import Coverage, class_coverage
@@ -27,7 +29,7 @@ from stagewise.probes.history import Record
 from stagewise.probes.lost_samples import kinds_seen, not_finite_rows
 from stagewise.reporting import tags
 from stagewise.reporting.classes_page import classes_page, write_classes_page
-from stagewise.reporting.probe_line import probe_line
+from stagewise.reporting.probe_line import probe_line, strongest_now
 from stagewise.reporting.sample_tables import NEEDED
 from stagewise.reporting.sample_text import write_sample_text
 from stagewise.reporting.summary import build_summary, failures
@@ -103,6 +105,9 @@ class Reporter:
         if not self._trainer.is_global_zero:
             return
         step = self._trainer.global_step
+        few = few_samples_words(dict(zip(groups.names, (groups.counts > 0).sum(axis=1).tolist(), strict=True)))
+        if given and few is not None and not self._state.record.steps:
+            rank_zero_warn(f"stagewise: {few}")
         if self._samples is not None:
             with self._faults.contained(PROBE, step):
                 write_samples(self._folder, self._samples)
@@ -177,11 +182,15 @@ class Reporter:
         """Shows the state of the run on the progress bar; without one, a line for each probe, at most one a second."""
         record = self._state.record
         flagged = f", {len(record.flagged_steps)} flagged" if record.flagged_steps else ""
-        show_on_bar(self._trainer, f"{len(record.steps)} probes{flagged}, {record.probe_seconds:.0f} s")
+        show_on_bar(self._trainer, f"{counted(len(record.steps), 'probe')}{flagged}, {record.probe_seconds:.0f} s")
+        if result is not None and not self._state.told_sure:
+            pair, sure = strongest_now(result)
+            if sure or self._state.told_pair is None:
+                self._state.told_pair, self._state.told_sure = None if pair is None else list(pair), sure
         now = time.monotonic()
         if result is not None and not bar_is_watched(self._trainer) and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            rank_zero_info(f"stagewise: {probe_line(result, number=len(record.steps))}")
+            rank_zero_info(f"stagewise: {probe_line(result, number=len(record.steps), pair=self._state.told_pair)}")
 
     def _values(self, outcome: Outcome) -> dict[str, float]:
         """Returns values by tag: measurements of a probe, and counts over the run."""
@@ -369,15 +378,15 @@ def dropped_words(trace: Trace, num_chains: int, *, lost: bool) -> str:
     were = "was" if len(trace.dropped) == 1 else "were"
     left_out = "; the probe is left out and training goes on" if lost else ""
     return (
-        f"{len(trace.dropped)} of {num_chains} chains of the probe at step {trace.step} {were} dropped: {listed}"
-        f"{left_out}; {drop_advice(reasons)}"
+        f"{len(trace.dropped)} of {counted(num_chains, 'chain')} of the probe at step {trace.step} {were} dropped: "
+        f"{listed}{left_out}; {drop_advice(reasons)}"
     )
 
 
 def probes_words(record: Record) -> str:
     """Counts the probes that were kept, out of those due if some lost all their chains."""
-    due = f" of {record.num_due}" if record.failed_steps else ""
-    return f"{len(record.steps)}{due} probes"
+    kept = len(record.steps)
+    return f"{kept} of {counted(record.num_due, 'probe')}" if record.failed_steps else counted(kept, "probe")
 
 
 def windows_words(windows: Sequence[Window]) -> str:
@@ -392,7 +401,8 @@ def warn_of_counts(record: Record, max_overhead: float | None) -> None:
     probes = len(record.steps)
     if record.chains_dropped:
         lost = f"; {lost_words(record.failed_steps)} kept none" if record.failed_steps else ""
-        rank_zero_warn(f"stagewise: {record.chains_dropped} chains were dropped over the run{lost}")
+        verb = "was" if record.chains_dropped == 1 else "were"
+        rank_zero_warn(f"stagewise: {counted(record.chains_dropped, 'chain')} {verb} dropped over the run{lost}")
     if record.flagged_steps:
         rank_zero_warn(f"stagewise: flagged {flag_line(record.flags, len(record.flagged_steps), probes)}")
     if record.skipped_steps:

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from stagewise._version import __version__
 from stagewise.callbacks.hosts import is_a
+from stagewise.checks.counted import counted
 from stagewise.errors import InputError
 from stagewise.files.json_input import read_json
 from stagewise.files.writing import write_json
@@ -62,8 +63,8 @@ def _set_aside(store: ProbeStore, step: int, *, again: bool) -> None:
     if gone:
         why = "this run starts again" if again else f"this run resumes from step {step}"
         rank_zero_warn(
-            f"stagewise: {why}: {len(gone)} probes at steps {gone[0]} to {gone[-1]} are set aside in {store.aside}, "
-            "each until there is a probe at its step or later"
+            f"stagewise: {why}: {counted(len(gone), 'probe')} at steps {gone[0]} to {gone[-1]} are set aside in "
+            f"{store.aside}, each until there is a probe at its step or later"
         )
 
 
@@ -132,8 +133,8 @@ def open_run_folder(
     again = trainer.strategy.broadcast(_did_not_end(folder, fingerprint))
     if trainer.global_step == 0 and not resumed and taken and not again:
         raise InputError(
-            f"got {store.path}, which already holds {len(store.steps())} probes of another run; expected a fresh "
-            "log directory; choose another (output_dir, or the logger's version), or resume with ckpt_path"
+            f"got {store.path}, which already holds {counted(len(store.steps()), 'probe')} of another run; expected "
+            "a fresh log directory; choose another (output_dir, or the logger's version), or resume with ckpt_path"
         )
     if not trainer.is_global_zero:
         return folder

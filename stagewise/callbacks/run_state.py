@@ -96,6 +96,9 @@ class RunState:
         folder: where the files are; None before training starts.
         scalars: tags of groups and pairs that loggers get, see
             :func:`~stagewise.reporting.chosen_scalars.choose_scalars`; None before the first probe.
+        told_pair: of groups, that the line about each probe tells of: the strongest of the first probe at which one
+            differs from zero, and of the first probe until then; None before it.
+        told_sure: True once it has been chosen for good.
     """
 
     def __init__(self, sgld: SGLDConfig, probe: ProbeConfig) -> None:
@@ -117,6 +120,8 @@ class RunState:
         """Resets all state."""
         self.record, self.carried = Record(), Carried(self._probe.reference_ratio)
         self.scalars: list[str] | None = None
+        self.told_pair: list[str] | None = None
+        self.told_sure = False
         self.watch.restart()
 
     @property
@@ -140,6 +145,7 @@ class RunState:
             "folder": None if self.folder is None else str(self.folder.resolve()),
             "engine": self.engine,
             "scalars": self.scalars,
+            "told": [self.told_pair, self.told_sure],
             "baselines": self.carried.tracin.state_dict(),
         }
 
@@ -153,6 +159,7 @@ class RunState:
         self.carried.references.load_state_dict(state["references"])
         self.watch.load_state_dict(state["watch"])
         self.scalars = state.get("scalars")
+        self.told_pair, self.told_sure = state.get("told", (None, False))
         if "rates" in state:
             self.rates.load_state_dict(state["rates"])
         elif self._probe.gradient_dot:

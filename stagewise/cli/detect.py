@@ -9,6 +9,7 @@ import xarray as xr
 from jsonargparse import ArgumentParser
 
 from stagewise._version import __version__
+from stagewise.checks.counted import counted
 from stagewise.cli.settings_command import command_parser, parse
 from stagewise.errors import InputError
 from stagewise.files.writing import refuse_below_file, write_json
@@ -18,9 +19,9 @@ from stagewise.phases.offline import MIN_PROMINENCE
 from stagewise.phases.online_detector import DetectorConfig, Direction
 from stagewise.phases.signal import Kind, Signal
 from stagewise.phases.signal_table import signal_table
-from stagewise.phases.stage_boundaries import StageBoundary, not_above_zero, stage_boundaries
+from stagewise.phases.stage_boundaries import StageBoundary, boundaries_above_zero, stage_boundaries
 from stagewise.phases.window import Window
-from stagewise.reporting.stage_boundaries import boundary_records, boundary_table, not_shown_line
+from stagewise.reporting.stage_boundaries import boundary_records, boundary_table, not_shown_lines
 from stagewise.reporting.windows import transitions, window_record, window_table
 from stagewise.runs.open import open_run
 from stagewise.runs.probe_files import STORE_NAME
@@ -183,7 +184,7 @@ def _words(
     reasons: Mapping[str, str | None],
 ) -> str:
     steps = run["step"].values
-    lines = [f"{len(steps)} probes, steps {steps[0]} to {steps[-1]}.", ""]
+    lines = [f"{counted(len(steps), 'probe')}, steps {steps[0]} to {steps[-1]}.", ""]
     if found:
         lines += [window_table(found), ""]
         lines.append(_LEGEND)
@@ -194,9 +195,9 @@ def _words(
             lines.append("Where the learning coefficient turns is told by --signal llc.")
     if boundaries:
         lines += [""] if found else []
-        left_out = not_above_zero(run, boundaries)
-        shown = {name: turns for name, turns in boundaries.items() if name not in left_out}
-        if shown:
-            lines += ["Stage boundaries, where d llc / d log t changes sign beyond its errors:", boundary_table(shown)]
-        lines += filter(None, [not_shown_line(left_out)])
+        split = boundaries_above_zero(run, boundaries)
+        if split.shown:
+            head = "Stage boundaries, where d llc / d log t changes sign beyond its errors:"
+            lines += [head, boundary_table(split.shown)]
+        lines += not_shown_lines(split)
     return "\n".join(lines)

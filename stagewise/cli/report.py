@@ -13,6 +13,7 @@ from stagewise.files.writing import refuse_below_file
 from stagewise.reporting.html.report import FOLDER_NAME, HTML_NAME, OpenedRun, write_html_report
 from stagewise.reporting.run_report import draw_run, verdict_text, write_run_report
 from stagewise.reporting.scores import read_scores
+from stagewise.reporting.spans_table import BESIDE_SIGN_CHANGES, SPANS_TITLE, spans_table
 from stagewise.runs.open import open_run
 from stagewise.runs.probe_files import STORE_NAME
 
@@ -95,5 +96,9 @@ def _write_both(one: OpenedRun, output: Path, chance: float) -> Path:
             output / HTML_NAME, [one], chance=chance, changes=changes, figures=figures, scores=scores
         )
     print(verdict_text(one.data))
-    print(f"\n{changes.markdown()}\n\nMarkdown:     {report}")
+    spans = spans_table(one.data)
+    if spans is not None:
+        print(f"\n{SPANS_TITLE}: {spans.words[0]}")
+    beside = f"\n\n{BESIDE_SIGN_CHANGES}" if spans is not None and spans.rows else ""
+    print(f"\n{changes.markdown()}{beside}\n\nMarkdown:     {report}")
     return page

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stagewise.checks.bounds import checked, float_array
+from stagewise.checks.counted import counted
 from stagewise.errors import InputError
 from stagewise.phases.offline import MIN_PROMINENCE, NOISE_MULTIPLE, noise_height
 
@@ -56,8 +57,8 @@ def why_no_window(
     top = int(value.argmax())
     if value[top] <= 0:
         return (
-            f"the signal is nowhere above its noise floor, at none of {len(at)} probes: nothing changed between probes "
-            "beyond noise; probe farther apart, or raise sgld.num_chains or sgld.num_draws"
+            f"the signal is nowhere above its noise floor, at none of {counted(len(at), 'probe')}: nothing changed "
+            "between probes beyond noise; probe farther apart, or raise sgld.num_chains or sgld.num_draws"
         )
     # Late: it takes long to import.
     from scipy.signal import find_peaks
@@ -65,7 +66,7 @@ def why_no_window(
     peaks, _ = find_peaks(value)
     if len(peaks):
         return _too_low(at, value, peaks, min_prominence, noise_height(error), unit)
-    rest = f"it has no peak between its {len(at)} probes"
+    rest = f"it has no peak between its {counted(len(at), 'probe')}"
     if top == 0:
         return f"{_falls(at)}, and {rest}. {_FIX}"
     if top == len(at) - 1:
@@ -73,13 +74,13 @@ def why_no_window(
             f"the signal is largest at its last probe (step {at[-1]:,.0f}): what changes there is not over, {rest}; "
             "train on, or probe later"
         )
-    return f"{rest}: it is flat at the top; probe more often (influence.schedule)"
+    return f"{rest}: it is flat at the top; probe more often (schedule of the callback)"
 
 
 def _falls(at: Array) -> str:
     return (
         f"the signal is largest at its first probe (step {at[0]:,.0f}) and falls from there, so what changes began "
-        "before: probe earlier (influence.schedule), or train from the start"
+        "before: probe earlier (schedule of the callback), or train from the start"
     )
 
 
@@ -87,16 +88,19 @@ def _too_few(probes: int, known: int) -> str:
     if not probes:
         return "no probe was kept"
     if probes == 1:
-        return f"a single probe was kept; a peak takes {_LEAST} with a signal; probe more often (influence.schedule)"
+        return (
+            f"a single probe was kept; a peak takes {_LEAST} with a signal; probe more often (schedule of the callback)"
+        )
     if not known:
         return (
-            f"none of {probes} probes has a signal: a probe is held against an earlier one, its reference, which the "
-            "first probes lack; probe more often, so that a probe lies before step / probe.reference_ratio, and look "
-            "at severe flags"
+            f"none of {counted(probes, 'probe')} has a signal: a probe is held against an earlier one, its reference, "
+            "which the first probes lack; probe more often, so that a probe lies before step / probe.reference_ratio, "
+            "and look at severe flags"
         )
     return (
-        f"{known} of {probes} probes {'has' if known == 1 else 'have'} a signal (the first ones lack a reference), and "
-        f"a peak takes {_LEAST}; probe more often (influence.schedule)"
+        f"{known} of {counted(probes, 'probe')} {'has' if known == 1 else 'have'} a signal (the first ones lack a "
+        "reference), and "
+        f"a peak takes {_LEAST}; probe more often (schedule of the callback)"
     )
 
 

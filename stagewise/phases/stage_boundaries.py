@@ -1,12 +1,13 @@
 """Boundaries between stages: significant turns of a curve over training, such as the learning coefficient."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
 
 from stagewise.errors import InputError, require
 from stagewise.phases.signal import Kind, Signal
@@ -167,27 +168,52 @@ def stage_boundaries(
     return found
 
 
-def not_above_zero(run: xr.Dataset, signals: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Returns the learning coefficients that are mostly not above zero, whose turns are no stage boundaries.
+@dataclass(frozen=True)
+class ShownBoundaries:
+    """Boundaries of learning coefficients by whether they count.
 
-    There the loss slopes at the weights and chains go on training, so that the curve measures no complexity.
+    Where a coefficient is not above zero by its interval, the loss may slope at the weights and chains go on training,
+    so that the curve measures no complexity there.
+
+    Attributes:
+        shown: by signal, the boundaries at which the coefficient is above zero; without signals that are left out.
+        withheld: by signal, the others of these signals; only those with any.
+        left_out: signals that are not above zero at more than half of their probes, with the number of these and the
+            number of probes where the coefficient is known.
+    """
+
+    shown: dict[str, list[StageBoundary]]
+    withheld: dict[str, list[StageBoundary]]
+    left_out: dict[str, tuple[int, int]]
+
+
+def boundaries_above_zero(run: xr.Dataset, found: Mapping[str, Sequence[StageBoundary]]) -> ShownBoundaries:
+    """Withholds the boundaries at which the coefficient is not above zero by its 95 % interval (Student's t).
+
+    With a single chain, or without an error, the value itself decides.
 
     Args:
         run: as :func:`~stagewise.runs.open.open_run` returns it.
-        signals: ``llc`` and ``llc/<group>``.
-
-    Returns:
-        Signal to the number of probes at which its coefficient is not above zero, and the number where it is known;
-        only those for which the first is more than half of the second.
+        found: of :func:`stage_boundaries`.
     """
-    found = {}
-    for name in signals:
-        values = Signal.parse(name, [str(group) for group in run["group"].values]).read(run)[0]
-        known = np.isfinite(values)
-        below = int((values[known] <= 0).sum())
+    shown: dict[str, list[StageBoundary]] = {}
+    withheld: dict[str, list[StageBoundary]] = {}
+    left_out: dict[str, tuple[int, int]] = {}
+    groups = [str(group) for group in run["group"].values]
+    degrees = np.asarray(run["llc_chains"].values - 1.0 if "llc_chains" in run else np.zeros(run.sizes["step"]))
+    factor = stdtrit(np.where(degrees > 0, degrees, np.nan), (1 + LEVEL) / 2)
+    for name, boundaries in found.items():
+        values, errors = Signal.parse(name, groups).read(run)
+        known, low = np.isfinite(values), values - np.nan_to_num(factor * errors)
+        below = int((low[known] <= 0).sum())
         if 2 * below > known.sum():
-            found[name] = (below, int(known.sum()))
-    return found
+            left_out[name] = (below, int(known.sum()))
+            continue
+        sure = set(run["step"].values[low > 0].tolist())
+        shown[name] = [boundary for boundary in boundaries if boundary.step in sure]
+        unsure = [boundary for boundary in boundaries if boundary.step not in sure]
+        withheld |= {name: unsure} if unsure else {}
+    return ShownBoundaries(shown, withheld, left_out)
 
 
 def _pooled(errors: Array) -> Array:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from stagewise.batches import take
+from stagewise.checks.counted import counted
 from stagewise.isolation import untouched
 from stagewise.isolation.weight_swap import with_weights
 from stagewise.probes.config import ProbeConfig
@@ -120,7 +121,9 @@ def cost_words(needed: Evaluations, seconds: float, num_probes: int | None) -> s
         f"the chains of a probe take about {_duration(seconds)} by one timed step ({needed.gradients:,} gradients, "
         f"{needed.records:,} evaluations of the observed set)"
     )
-    return one if num_probes is None else f"{one}, those of {num_probes} probes {_duration(num_probes * seconds)}"
+    if num_probes is None:
+        return one
+    return f"{one}, those of {counted(num_probes, 'probe')} {_duration(num_probes * seconds)}"
 
 
 def _duration(seconds: float) -> str:

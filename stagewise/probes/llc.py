@@ -10,6 +10,7 @@ import xarray as xr
 from arviz_stats.base import array_stats
 from torch import Tensor, nn
 
+from stagewise.checks.counted import counted
 from stagewise.influence.group_draws import GroupDraws
 from stagewise.influence.groups import Groups
 from stagewise.influence.llc import MeanLosses, llc, llc_remarks, mean_losses_of
@@ -128,7 +129,8 @@ class LearningCoefficient:
                     "probe.llc.num_burnin_steps or probe.llc.num_draws"
                 )
             if trace.dropped:
-                remarks.append(f"got {len(trace.dropped)} chains that diverged; expected none; lower probe.llc.lr")
+                diverged = counted(len(trace.dropped), "chain")
+                remarks.append(f"got {diverged} that diverged; expected none; lower probe.llc.lr")
         if failed:
             found["llc_chains"] = 0
         found["llc_note"] = ((), np.array("; ".join(remarks), dtype=object))

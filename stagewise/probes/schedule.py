@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 
 from stagewise.checks.bounds import settle_fields, shown
+from stagewise.checks.counted import counted
 from stagewise.checks.ranges import NonNegativeInt, PositiveInt, more_than, within
 from stagewise.errors import InputError
 
@@ -51,6 +52,9 @@ def _log_spaced(first: int, last: int, num: int) -> tuple[int, ...]:
 
 
 DEFAULT_EVERY_N_STEPS = 50
+
+_LEAST, _USUAL = 3, 10
+"""Probes of a run: fewer have no peak; as many as are proposed for a short one."""
 
 _BUDGET = "0.1 lets probes take a tenth of the training time; null is no budget"
 
@@ -120,9 +124,25 @@ class ProbeSchedule:
             what = f"every {first} steps" if listed is None else f"at step {first}, the first,"
             raise InputError(
                 f"got a probe {what} in a run of {max_steps:g} steps; expected probes within the run; lower the "
-                "schedule or raise trainer.max_steps"
+                f"schedule ({_denser(max_steps)}) or raise trainer.max_steps"
             )
         return sum(step > max_steps for step in listed or ())
+
+    def few_words(self, max_steps: float) -> str | None:
+        """Says before training that a periodic schedule has fewer probes than the three that a peak takes.
+
+        None where it has enough, and where steps are listed one by one.
+
+        Args:
+            max_steps: steps of the run; may be infinite.
+        """
+        number = self.count(max_steps)
+        if number is None or number >= _LEAST or self.listed_steps is not None:
+            return None
+        return (
+            f"only {counted(number, 'probe')} will be made in {max_steps:g} steps, one every {self._period} steps, and "
+            f"a peak takes {_LEAST} or more; probe more often, {_denser(max_steps)}"
+        )
 
     def count(self, max_steps: float) -> int | None:
         """Returns the number of probes of a run from its first step; None for a periodic schedule without an end.
@@ -146,3 +166,8 @@ class ProbeSchedule:
         if listed is None:
             return step > 0 and step // self._period > max(previous, 0) // self._period
         return bisect_right(listed, step) > bisect_right(listed, previous)
+
+
+def _denser(max_steps: float) -> str:
+    """Names a schedule with some ten probes in a run."""
+    return f"such as ProbeSchedule(every_n_steps={max(1, int(max_steps) // _USUAL)})"

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
+from stagewise.checks.counted import counted
 from stagewise.errors import InputError, require
 from stagewise.influence.chain_counts import interval_factor
 from stagewise.phases.flips import SignFlip, sure_limit
@@ -24,7 +25,7 @@ from stagewise.reporting.style import (
     step_axis,
 )
 from stagewise.reporting.token_axis import horizontal_label, mark_tokens
-from stagewise.runs.curves import curve_pairs, sure_flips
+from stagewise.runs.curves import curve_pairs, pairs_to_read, sure_flips
 from stagewise.runs.equilibrium import settled_probes
 
 _COLUMNS = 3
@@ -72,7 +73,7 @@ def influence_curves(
     parts = [str(name) for name in run["part"].values]
     require(part in parts, "part", repr(part), f"one of {', '.join(parts)}", "'within' is the default")
     sure_limit(min_z)  # refuses before anything is drawn
-    chosen = curve_pairs(run) if pairs is None else list(pairs)
+    chosen = curve_pairs(run, part) if pairs is None else list(pairs)
     names = {str(name) for name in run["group"].values}
     unknown = [pair for pair in chosen if not set(pair) <= names]
     if unknown or not chosen:
@@ -85,6 +86,9 @@ def influence_curves(
         f"Group influence over training, {part} part: negative = helpful\n"
         f"band: {100 * confidence:g} % interval over chains; dashed: sure change of sign, between the probes shaded"
     )
+    every = len(pairs_to_read(run, part)) if pairs is None else 0
+    if every > len(chosen):
+        title += f"\n{len(chosen)} of {every} curves: sure ones first, two groups before a group with itself"
     figure = new_figure(max(8.4, 3.5 * columns), 0.9 + 2.3 * rows, title)
     panels = figure.subplots(rows, columns, sharex=True, squeeze=False)
     for place, (axes, (name, other)) in enumerate(zip(panels.flat, chosen, strict=False)):
@@ -126,7 +130,8 @@ def open_marks_words(run: xr.Dataset) -> str | None:
     alone, by_reference = int((~own).sum()), int((own & ~settled).sum())
     why = [f"the chains of {alone} had not settled"] if alone else []
     why += [f"those of the reference probe of {by_reference} had not"] if by_reference else []
-    return f"{(~settled).sum()} of {len(settled)} probes out of equilibrium ({'; '.join(why)}): no interval, no sign"
+    out = f"{(~settled).sum()} of {counted(len(settled), 'probe')} out of equilibrium"
+    return f"{out} ({'; '.join(why)}): no interval, no sign"
 
 
 def _draw_curve(axes: Axes, steps: np.ndarray, values: np.ndarray, half: np.ndarray, settled: np.ndarray) -> None:

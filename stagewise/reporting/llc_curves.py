@@ -5,10 +5,11 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from stagewise.checks.counted import counted
 from stagewise.influence.llc import LOCALIZED_LIMIT, SHARE_BOUNDS, readable_share
-from stagewise.phases.stage_boundaries import not_above_zero, stage_boundaries
+from stagewise.phases.stage_boundaries import boundaries_above_zero, stage_boundaries
 from stagewise.reporting.influence_curves import set_step_axis
-from stagewise.reporting.stage_boundaries import boundary_markdown, not_shown_line
+from stagewise.reporting.stage_boundaries import boundary_markdown, not_shown_lines
 from stagewise.reporting.style import NORMAL, label, new_figure
 from stagewise.reporting.token_axis import horizontal_label, mark_tokens
 from stagewise.runs.learning_coefficients import llc_table
@@ -90,19 +91,17 @@ def llc_words(run: xr.Dataset, *, chance: float = 0.05) -> str:
     below = int((values[known] <= 0).sum())
     if below:
         lines.append(
-            f"At {below} of {known.sum()} probes it is not above 0: the loss slopes at the weights and chains go on "
-            "training; read changes, not heights, there."
+            f"At {below} of {counted(known.sum(), 'probe')} it is not above 0: the loss slopes at the weights and "
+            "chains go on training; read changes, not heights, there."
         )
     if len(steps) >= 3:
-        found = stage_boundaries(run, chance=chance)
-        left_out = not_above_zero(run, found)
-        shown = {name: boundaries for name, boundaries in found.items() if name not in left_out}
-        if shown:
+        split = boundaries_above_zero(run, stage_boundaries(run, chance=chance))
+        if split.shown:
             lines += [
                 "**Stage boundaries**, where d llc / d log t changes sign beyond its errors:",
-                boundary_markdown(shown),
+                boundary_markdown(split.shown),
             ]
-        lines += filter(None, [not_shown_line(left_out)])
+        lines += not_shown_lines(split)
     return "\n\n".join(lines)
 
 
@@ -112,8 +111,8 @@ def _localized_line(shares: np.ndarray, known: np.ndarray) -> str:
     outside = int((np.isfinite(shares) & ~told).sum())
     low, high = SHARE_BOUNDS
     none = (
-        f" No share at {outside} of {known.sum()} probes (outside of {low:g} to {high:g}): there the loss slopes at "
-        "the weights, or chains are out of equilibrium."
+        f" No share at {outside} of {counted(known.sum(), 'probe')} (outside of {low:g} to {high:g}): there the loss "
+        "slopes at the weights, or chains are out of equilibrium."
         if outside
         else ""
     )
@@ -124,7 +123,8 @@ def _localized_line(shares: np.ndarray, known: np.ndarray) -> str:
     if not dominated:
         return f"{line}; at no probe above {LOCALIZED_LIMIT:g}.{none}"
     return (
-        f"{line}; above {LOCALIZED_LIMIT:g} at {dominated} of {known.sum()} probes: **the height there is mostly due "
-        "to the localization**. Separate settings help: raise `probe.llc.nbeta`, or lower `probe.llc.localization`."
+        f"{line}; above {LOCALIZED_LIMIT:g} at {dominated} of {counted(known.sum(), 'probe')}: **the height there is "
+        "mostly due to the localization**. Separate settings help: raise `probe.llc.nbeta`, or lower "
+        "`probe.llc.localization`."
         f"{none}"
     )

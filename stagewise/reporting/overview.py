@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter
 
+from stagewise.checks.counted import counted
 from stagewise.errors import InputError, require
 from stagewise.influence.chain_counts import chain_counts, interval_factor
 from stagewise.influence.llc import LOCALIZED_LIMIT, readable_share
@@ -139,7 +140,9 @@ def _beside(run: xr.Dataset) -> list[Score]:
 
 def _head(run: xr.Dataset, title: str | None, windows: Sequence[Mapping[str, Any]], width: float) -> str:
     steps = run["step"].values
-    count = f"{len(steps)} probes, steps {steps[0]:,} to {steps[-1]:,}" if len(steps) > 1 else f"step {steps[0]:,}"
+    count = f"step {steps[0]:,}"
+    if len(steps) > 1:
+        count = f"{counted(len(steps), 'probe')}, steps {steps[0]:,} to {steps[-1]:,}"
     if windows:
         found = "windows at " if len(windows) > 1 else "a window at "
         found += ", ".join(f"{window['start']:,} to {window['end']:,}" for window in windows[:4])

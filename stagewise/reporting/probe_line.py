@@ -1,43 +1,60 @@
 """One line about a probe, for people who watch a run go on."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 
 from stagewise.influence.chain_counts import equilibrated_probes, interval_factor
 
 
-def probe_line(result: xr.Dataset, *, number: int) -> str:
-    """Says what a probe found: its strongest influence within the phase, the loss of that group, flags and time.
-
-    The strongest is the largest beyond its 95 % interval; where none is, the largest, called unresolved.
+def probe_line(result: xr.Dataset, *, number: int, pair: Sequence[str] | None = None) -> str:
+    """Says what a probe found: influence of a pair within the phase, the loss of its first group, flags and time.
 
     Args:
         result: data set of the probe, see :mod:`stagewise.influence.bif`.
         number: of the probe in its run, from 1.
+        pair: of groups, the same at every probe of a run; that of :func:`strongest_now` if None.
     """
     flags = ", ".join(result.attrs["flags"])
-    words = [f"probe {number} at step {result.attrs['step']}", *_influence(result)]
+    told = strongest_now(result)[0] if pair is None else pair
+    words = [f"probe {number} at step {result.attrs['step']}", *([] if told is None else _influence(result, *told))]
     return ", ".join([*words, f"{float(result['seconds']):.1f} s"]) + (f"; flagged: {flags}" if flags else "")
 
 
-def _influence(result: xr.Dataset) -> list[str]:
-    """Words for the strongest pair of groups; none where no two losses are in different samples."""
+def strongest_now(result: xr.Dataset) -> tuple[tuple[str, str] | None, bool]:
+    """Returns the pair with the strongest influence at a probe, and whether it differs from zero.
+
+    The strongest is the largest beyond its 95 % interval; where none is, the largest. None where no two losses are in
+    different samples.
+
+    Args:
+        result: data set of the probe.
+    """
     within = result[["group_bif", "group_bif_se"]].sel(part="within")
     value = within["group_bif"].transpose("group", "group_j").values
     half = within["group_bif_se"].transpose("group", "group_j").values * float(interval_factor(result))
     size = np.abs(np.triu(value)) + np.tril(np.full_like(value, np.nan), -1)
     if not np.isfinite(size).any():
-        return []
+        return None, False
     sure = np.where(size > half, size, np.nan)  # NaN is not larger
-    row, column = np.unravel_index(np.nanargmax(sure if np.isfinite(sure).any() else size), size.shape)
+    any_sure = bool(np.isfinite(sure).any())
+    row, column = np.unravel_index(np.nanargmax(sure if any_sure else size), size.shape)
     names = [str(name) for name in result["group"].values]
-    pair = f"{names[row]} on itself" if row == column else f"{names[row]} ~ {names[column]}"
-    influence = float(value[row, column])
+    return (names[row], names[column]), any_sure
+
+
+def _influence(result: xr.Dataset, group: str, group_j: str) -> list[str]:
+    """Words for the influence of a pair, and the loss of its first group."""
+    within = result[["group_bif", "group_bif_se"]].sel(part="within", group=group, group_j=group_j)
+    influence = float(within["group_bif"])
+    half = float(within["group_bif_se"]) * float(interval_factor(result))
     if not bool(equilibrated_probes(result)):
         verdict = "out of equilibrium"
-    elif not np.isfinite(sure[row, column]):
+    elif not abs(influence) > half:
         verdict = "unresolved"
     else:
         verdict = "helpful" if influence < 0 else "harmful"
-    loss = float(result["group_loss"].values[row])
-    return [f"{names[row]} loss {loss:.3g} nats", f"influence {pair} {influence:+.2g} nats² ({verdict})"]
+    loss = float(result["group_loss"].sel(group=group))
+    pair = f"{group} on itself" if group == group_j else f"{group} ~ {group_j}"
+    return [f"{group} loss {loss:.3g} nats", f"influence {pair} {influence:+.2g} nats² ({verdict})"]

@@ -14,13 +14,14 @@ from stagewise.reporting.class_maps import class_maps
 from stagewise.reporting.classes_page import classes_section
 from stagewise.reporting.control_curves import control_curves
 from stagewise.reporting.event_scalars import PATTERN
+from stagewise.reporting.html.repeating import as_python, from_command_line
 from stagewise.reporting.influence_curves import influence_curves
 from stagewise.reporting.llc_curves import llc_curves, llc_words
 from stagewise.reporting.sample_tables import no_ranking_words, sample_tables
 from stagewise.reporting.score_words import scores_markdown
 from stagewise.reporting.scores import Score, read_scores
+from stagewise.reporting.spans_table import BESIDE_SIGN_CHANGES, SPANS_TITLE, spans_table
 from stagewise.reporting.tensorboard import rasterize
-from stagewise.runs.common_mode import common_mode_of_groups
 from stagewise.runs.control import ControlFindings, control_findings
 from stagewise.runs.learning_coefficients import has_llc, no_llc_words
 from stagewise.runs.sign_changes import SignChanges, find_sign_changes
@@ -129,9 +130,12 @@ def write_run_report(
         },
     )
     parts = ["# What the influence of this run shows", "## Verdict", verdict, "## The run", about(run, summary)]
+    spans = spans_table(run)
+    parts += [] if spans is None else [f"## {SPANS_TITLE}", spans.markdown()]
     parts += [
         "## Sign changes",
         changes.markdown(),
+        *([BESIDE_SIGN_CHANGES] if spans is not None and spans.rows else []),
         "## Heads",
         scores_markdown(run, read_scores(folder) if scores is None else scores),
     ]
@@ -143,11 +147,11 @@ def write_run_report(
     if has_llc(run):
         parts += ["## Learning coefficient", llc_words(run, chance=chance), pictures.pop("llc")]
     else:
-        parts += ["## Learning coefficient", no_llc_words(run)]
+        missing = no_llc_words(run)
+        parts += ["## Learning coefficient", missing if from_command_line(folder) else as_python(missing)]
     parts += ["## Loss-free control", *_control(control, pictures.pop("control", None))]
     parts += ["## Transition windows", windows_text(summary, run)]
     classes = classes_section(folder)
     parts += [] if classes is None else [classes]
-    common = common_mode_of_groups(run)
-    parts += ["## Curves", *([] if common is None else [common.words()]), *pictures.values()]
+    parts += ["## Curves", *pictures.values()]
     return write_text_file(output / REPORT_NAME, "\n\n".join(parts) + "\n"), changes

@@ -68,8 +68,8 @@ def sample_tables(run: xr.Dataset) -> SampleTables | None:
         run: as :func:`stagewise.runs.open.open_run` returns it, or with :data:`NEEDED` of it.
 
     Returns:
-        Five of each sign at most, and a row that says so where there is none; None where no probe with two chains is
-        in equilibrium, or nothing between samples is stored.
+        Five of each sign at most, called unresolved where the interval holds zero, and a row that says so where there
+        is none; None where no probe with two chains is in equilibrium, or nothing between samples is stored.
     """
     sure = np.flatnonzero(np.broadcast_to(np.isfinite(interval_factor(run).values), run["step"].shape))
     if not len(sure) or run.sizes.get("sample", 0) < 2:
@@ -99,7 +99,8 @@ def sample_tables(run: xr.Dataset) -> SampleTables | None:
     words = (
         f"At step {step:,}, the last probe in equilibrium, within phases. **Negative = helpful**: more weight on a "
         "sample lowers the loss of the others. These are the extremes of many, each far noisier than a group: chance "
-        f"alone produces some of them. {'. '.join(counted)}. Read groups first."
+        f"alone produces some of them. {'. '.join(counted)}. *Unresolved*: not told from zero, which the interval "
+        "holds. Read groups first."
     )
     common = common_mode_of_samples(probe)
     notes = (token_unit(probe), None if common is None else common.words())
@@ -155,7 +156,8 @@ def _rows(found: xr.Dataset, numbers: NDArray[np.int64], names: SampleNames, col
             if all(item.endswith(_UNNAMED) for item in told):
                 told[:-1] = [item.removesuffix(_UNNAMED) for item in told[:-1]]
             # Numbers first: a narrow page cuts long texts off.
-            rows.append((side, f"{value:+.2e}", f"{low:+.2e} to {high:+.2e}", " and ".join(told)))
+            label = f"unresolved ({side} side)" if low <= 0 <= high else side
+            rows.append((label, f"{value:+.2e}", f"{low:+.2e} to {high:+.2e}", " and ".join(told)))
     return tuple(rows)
 
 

@@ -4,9 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stagewise.phases.stage_boundaries import LEVEL, StageBoundary
+from stagewise.checks.counted import counted
+from stagewise.phases.stage_boundaries import LEVEL, ShownBoundaries, StageBoundary
 
-_HEADER = ("signal", "turns at", "kind", f"{LEVEL:.0%} interval".replace("%", " %"), "value", "significance")
+_PERCENT = f"{100 * LEVEL:g} %"
+_HEADER = ("signal", "turns at", "kind", f"{_PERCENT} interval", "value", "significance")
 
 
 def boundary_records(found: Mapping[str, Sequence[StageBoundary]]) -> list[dict[str, Any]]:
@@ -66,16 +68,25 @@ def boundary_table(found: Mapping[str, Sequence[StageBoundary]]) -> str:
     )
 
 
-def not_shown_line(left_out: Mapping[str, tuple[int, int]]) -> str:
-    """Says for which learning coefficients no boundary is shown, and why; empty if there are none.
+def not_shown_lines(split: ShownBoundaries) -> list[str]:
+    """Says which boundaries are not shown, and why; empty if all are.
 
     Args:
-        left_out: see :func:`~stagewise.phases.stage_boundaries.not_above_zero`.
+        split: of :func:`~stagewise.phases.stage_boundaries.boundaries_above_zero`.
     """
+    lines, left_out = [], split.left_out
+    if split.withheld:
+        listed = ", ".join(
+            f"{name} at step {boundary.step:,} ({boundary.kind})"
+            for name, boundaries in split.withheld.items()
+            for boundary in boundaries
+        )
+        lines.append(f"Not shown, since the coefficient there is not above 0 by its {_PERCENT} interval: {listed}.")
     if not left_out:
-        return ""
-    listed = ", ".join(f"{name} ({below} of {known} probes)" for name, (below, known) in left_out.items())
-    return f"No stage boundary is shown for coefficients that are mostly not above 0: {listed}."
+        return lines
+    listed = ", ".join(f"{name} ({below} of {counted(known, 'probe')})" for name, (below, known) in left_out.items())
+    words = f"No stage boundary is shown for coefficients that are mostly not above 0 by their {_PERCENT} intervals"
+    return [*lines, f"{words}: {listed}."]
 
 
 def boundary_markdown(found: Mapping[str, Sequence[StageBoundary]]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from stagewise._version import __version__
+from stagewise.checks.counted import counted
 from stagewise.influence.sign import SIGN, UNITS
 from stagewise.probes.config import ProbeConfig, changed_settings
 from stagewise.probes.history import Record
@@ -108,7 +109,7 @@ def _skipped(summary: Mapping[str, Any]) -> str:
     if not steps:
         return "no probe"
     shown = ", ".join(map(str, steps[:_STEPS_SHOWN])) + (" and later" if len(steps) > _STEPS_SHOWN else "")
-    return f"{len(steps)} probes, at steps {shown}"
+    return f"{counted(len(steps), 'probe')}, at steps {shown}"
 
 
 def summary_markdown(summary: Mapping[str, Any]) -> str:
@@ -121,8 +122,8 @@ def summary_markdown(summary: Mapping[str, Any]) -> str:
         "",
         f"**Sampler**: nbeta {summary['nbeta']:g}, localization {_number(summary['localization'])}, "
         f"lr {_number(summary['lr'])}, "
-        f"{summary['sgld']['num_chains']} chains x {summary['sgld']['num_draws']} draws, centred by "
-        f"{summary['centering']}, seed {summary['sgld']['seed']}.",
+        f"{counted(summary['sgld']['num_chains'], 'chain')} x {counted(summary['sgld']['num_draws'], 'draw')}, "
+        f"centred by {summary['centering']}, seed {summary['sgld']['seed']}.",
         "",
         f"**Probes**: {_probes(summary)}; chains dropped: {summary['chains_dropped']}; probe time over training time: "
         + (f"{overhead:.2f}." if overhead is not None else "not known."),

@@ -23,7 +23,6 @@ from stagewise.reporting.token_figure import token_figure
 from stagewise.reporting.token_influence import TokenInfluence, token_markdown
 from stagewise.runs.curves import curve_pairs
 from stagewise.runs.learning_coefficients import has_llc
-from stagewise.runs.strongest import strongest_pairs
 
 
 def rasterize(figure: Figure) -> NDArray[np.uint8]:
@@ -160,8 +159,9 @@ def write_curves(
 ) -> None:
     """Images of the curves of a run so far, at its last step, unsmoothed and with intervals.
 
-    Influence of the nine strongest pairs of groups, the same beside minus the gradient dot product where the run has
-    it, and the learning coefficients. TensorBoard's own charts smooth a peak away and leave outliers out of their
+    Influence of nine pairs of groups at most, see :func:`~stagewise.runs.curves.curve_pairs`, the same beside minus the
+    gradient dot product where the run has it, and the learning coefficients. TensorBoard's own charts smooth a peak
+    away and leave outliers out of their
     scale.
 
     Args:
@@ -172,7 +172,7 @@ def write_curves(
     """
     if not writers:
         return
-    pairs = shown_pairs(run, part)
+    pairs = curve_pairs(run, part)
     if pairs:
         _write_figure(writers, tags.curves(part), influence_curves(run, pairs, part=part), run)
     if only_influence:
@@ -181,15 +181,6 @@ def write_curves(
         _write_figure(writers, tags.GRADIENT_CURVES, gradient_curves(run, pairs), run)
     if has_llc(run):
         _write_figure(writers, tags.LLC_CURVES, llc_curves(run), run)
-
-
-def shown_pairs(run: xr.Dataset, part: str = "within") -> list[tuple[str, str]]:
-    """Returns the pairs whose curves are drawn: all of a run with nine at most, else the nine strongest so far."""
-    strongest = strongest_pairs(run, run.sizes["group"] ** 2, part=part)
-    return curve_pairs(run) if len(strongest) <= _MOST_PANELS else strongest[:_MOST_PANELS]
-
-
-_MOST_PANELS = 9
 
 
 def _write_figure(writers: Sequence[RunWriter], tag: str, figure: Figure, run: xr.Dataset) -> None:

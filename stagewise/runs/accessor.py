@@ -7,6 +7,7 @@ from typing import Any
 import xarray as xr
 
 from stagewise.checks.bounds import checked
+from stagewise.checks.counted import counted
 from stagewise.errors import InputError, require
 from stagewise.influence.chain_counts import chain_counts
 from stagewise.phases.detection import detect
@@ -66,7 +67,7 @@ class RunAccessor:
             steps = [int(step) for step in self._run["step"].values]
         except InputError:
             return "stagewise: a data set that is no run"
-        count = f"{len(steps)} probes, steps {steps[0]:,} to {steps[-1]:,}" if steps else "0 probes"
+        count = f"{counted(len(steps), 'probe')}, steps {steps[0]:,} to {steps[-1]:,}" if steps else "0 probes"
         groups = [str(name) for name in self._given["group"].values] if "group" in self._given.coords else []
         return (
             f"Run of {count}, groups {', '.join(groups) or 'none'}. "

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from stagewise.checks.counted import counted
 from stagewise.probes.flags import CALM_CHAINS, EQUILIBRIUM_FLAGS, Thresholds
 from stagewise.runs.control import ControlFindings
 from stagewise.runs.evidence import RunFigures
@@ -122,7 +123,7 @@ def best_remedy(
 def _for_few(figures: RunFigures, unsettled: Mapping[str, int]) -> Remedy | None:
     """Returns the remedy for few probes out of equilibrium, or few dropped chains; None without any."""
     out = 0 if figures.settled is None else figures.probes - figures.settled
-    why = f"{out} of {figures.probes} probes {'is' if out == 1 else 'are'} out of equilibrium"
+    why = f"{out} of {counted(figures.probes, 'probe')} {'is' if out == 1 else 'are'} out of equilibrium"
     if unsettled and out:
         found = _to_equilibrium(max(_CAUSES, key=lambda name: unsettled.get(name, 0)), figures)
         if found is not None:
@@ -149,7 +150,7 @@ def stable_settings(
     """
     lost, lr, weak = stability.of_chains, stability.lr, stability.localization
     total = probes + len(stability.lost)
-    why = f"{len(lost)} of {total} probes lost all {'its' if len(lost) == 1 else 'their'} chains"
+    why = f"{len(lost)} of {counted(total, 'probe')} lost all {'its chains' if len(lost) == 1 else 'their chains'}"
     if lr is not None and (stability.unstable or lost or dropped):
         at = f"lr times the curvature was too large at step {lr['step']:,}"
         return _of_finding(lr, stability, f"{at}; {why}" if lost else at)
@@ -162,7 +163,8 @@ def stable_settings(
             return Remedy("sgld.lr", now / 2, float(now), why)
         return Remedy("", "", None, why, advice=CALM_CHAINS)
     if stability.not_finite:
-        why = f"losses are not finite at the training weights of {len(stability.not_finite)} of {total} probes"
+        number = f"{len(stability.not_finite)} of {counted(total, 'probe')}"
+        why = f"losses are not finite at the training weights of {number}"
         return Remedy("", "", None, why, advice="look at the model and the learning rate of training")
     return None
 

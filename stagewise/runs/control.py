@@ -79,7 +79,7 @@ class ControlFindings:
         ]
 
     def markdown(self) -> str:
-        """Returns a paragraph and a table."""
+        """Returns a paragraph and a table: pairs with effects first, two groups before a group with itself."""
         chance = 100 * (1 - self.confidence)
         said = (
             "The chains were repeated without the loss (nbeta 0), with the same noise. The remaining influence is "
@@ -93,7 +93,9 @@ class ControlFindings:
         rows = [
             f"| {pair.group} ~ {pair.group_j} | {pair.probes} | {pair.effects} | {pair.beyond} | {pair.alike} | "
             f"{pair.undecided} | {'-' if np.isnan(pair.ratio) else f'{pair.ratio:.2f}'} | {pair.words} |"
-            for pair in self.pairs
+            for pair in sorted(
+                self.pairs, key=lambda pair: (not pair.effects, pair.group == pair.group_j, -pair.effects)
+            )
         ]
         return "\n".join([said, "", header, "|---|---|---|---|---|---|---|---|", *rows])
 

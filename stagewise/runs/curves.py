@@ -11,6 +11,7 @@ from stagewise.influence.chain_counts import chain_counts, interval_factor
 from stagewise.influence.sign import SIGN, UNITS
 from stagewise.phases.flips import SignFlip, find_flips
 from stagewise.runs.equilibrium import settled_probes
+from stagewise.runs.strongest import strongest_pairs
 
 _MOST_PAIRS = 9
 
@@ -76,16 +77,32 @@ def influence_curve(
     return found
 
 
-def curve_pairs(run: xr.Dataset) -> list[tuple[str, str]]:
-    """Returns the pairs that are shown by default: all, if they are at most nine, or each class with itself.
+def curve_pairs(run: xr.Dataset, part: str = "within") -> list[tuple[str, str]]:
+    """Returns the pairs whose curves are shown by default, nine at most, in the order of :func:`pairs_to_read`.
 
-    Those without a pair of losses in different samples are left out.
+    Args:
+        run: as :func:`~stagewise.runs.open.open_run` returns it, with group influence.
+        part: ``within``, ``drift``, ``between`` or ``total``.
+    """
+    return pairs_to_read(run, part)[:_MOST_PAIRS]
+
+
+def pairs_to_read(run: xr.Dataset, part: str = "within") -> list[tuple[str, str]]:
+    """Returns all pairs of groups in the order to read them in: sure ones first, two groups before a group with itself.
+
+    See :func:`~stagewise.runs.strongest.strongest_pairs`. Pairs without losses in different samples are left out; those
+    that are known out of equilibrium only come last.
+
+    Args:
+        run: as :func:`~stagewise.runs.open.open_run` returns it, with group influence.
+        part: ``within``, ``drift``, ``between`` or ``total``.
     """
     names = [str(name) for name in run["group"].values]
     known = run["group_bif"].notnull().any([dim for dim in run["group_bif"].dims if dim not in ("group", "group_j")])
-    pairs = [(name, other) for place, name in enumerate(names) for other in names[place:]]
-    pairs = [(name, other) for name, other in pairs if bool(known.sel(group=name, group_j=other))]
-    return pairs if len(pairs) <= _MOST_PAIRS else [(name, other) for name, other in pairs if name == other]
+    every = ((name, other) for place, name in enumerate(names) for other in names[place:])
+    pairs = [(name, other) for name, other in every if bool(known.sel(group=name, group_j=other))]
+    first = strongest_pairs(run, max(1, len(pairs)), part=part, cross_first=True)
+    return [*first, *(pair for pair in pairs if pair not in set(first))]
 
 
 def sure_flips(

@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from stagewise.checks.counted import counted
 from stagewise.influence.chain_counts import equilibrated_probes
 from stagewise.probes.flags import EQUILIBRIUM_FLAGS, FLAG_NAMES
 
@@ -75,11 +76,11 @@ def flag_line(flags: Mapping[str, int], flagged: int, probes: int) -> str:
         probes: number of probes.
     """
     if not flagged:
-        return f"none of {probes} probes."
+        return f"none of {counted(probes, 'probe')}."
     kinds = ", ".join(
         f"{name} {count}" for name, count in sorted(flags.items(), key=lambda entry: (-entry[1], entry[0]))
     )
-    return f"{flagged} of {probes} probes ({kinds})."
+    return f"{flagged} of {counted(probes, 'probe')} ({kinds})."
 
 
 def unsettled_words(run: xr.Dataset) -> str | None:
@@ -98,4 +99,4 @@ def unsettled_words(run: xr.Dataset) -> str | None:
     listed = ", ".join(
         f"{name} {count}" for name, count in sorted(causes.items(), key=lambda entry: (-entry[1], entry[0]))
     )
-    return f"{(~settled).sum()} of {len(settled)} probes out of equilibrium ({listed})"
+    return f"{(~settled).sum()} of {counted(len(settled), 'probe')} out of equilibrium ({listed})"

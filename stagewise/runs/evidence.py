@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from stagewise.influence.chain_counts import chain_counts, interval_factor
-from stagewise.runs.control import group_pairs
+from stagewise.runs.curves import pairs_to_read
 from stagewise.runs.equilibrium import settled_probes, unread_start
 
 
@@ -26,7 +26,8 @@ class RunFigures:
         dropped: chains that diverged in kept probes.
         told_share: of influences of pairs within phases at probes in equilibrium, the share that differs from zero at
             95 %.
-        told_pairs: pairs that differ from zero at more than half of these probes.
+        told_pairs: pairs that differ from zero at more than half of these probes, as
+            :func:`~stagewise.runs.curves.pairs_to_read` orders them.
         half_width: half an interval over the value, median of those that differ from zero.
         wide: the same for all.
         centering: of the within part; empty where unknown.
@@ -65,7 +66,7 @@ def run_figures(run: xr.Dataset) -> RunFigures:
     within = run[["group_bif", "group_bif_se"]].sel(part="within")
     half = within["group_bif_se"] * interval_factor(run)
     told_pairs, shares, widths = [], [], []
-    for group, group_j in group_pairs(run):
+    for group, group_j in pairs_to_read(run):
         at = {"group": group, "group_j": group_j}
         value, margin = (values.sel(at).broadcast_like(run["step"]).values for values in (within["group_bif"], half))
         known = np.isfinite(value) & np.isfinite(margin)

@@ -5,6 +5,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from stagewise.checks.counted import counted
 from stagewise.errors import InputError, require
 from stagewise.influence.llc import readable_share
 
@@ -31,8 +32,8 @@ def no_llc_words(run: xr.Dataset) -> str:
             "No learning coefficient was measured: set `influence.probe.llc.enabled: true`; it needs no other chains."
         )
     return (
-        f"No learning coefficient is known: at none of {run.sizes['step']} probes were its chains finite; lower "
-        "`influence.probe.llc.lr`, or raise `influence.probe.llc.localization`."
+        f"No learning coefficient is known: at none of {counted(run.sizes['step'], 'probe')} were its chains finite; "
+        "lower `influence.probe.llc.lr`, or raise `influence.probe.llc.localization`."
     )
 
 

@@ -10,6 +10,7 @@ import xarray as xr
 
 import stagewise.runs.accessor  # noqa: F401  (gives every data set `.stagewise`)
 from stagewise.checks.bounds import checked
+from stagewise.checks.counted import counted
 from stagewise.errors import InputError, first_line
 from stagewise.runs.joining import joined
 from stagewise.runs.probe_files import (
@@ -83,7 +84,8 @@ def open_run(
                 + (", or open the run with damaged='skip'" if probes else "")
             )
         warnings.warn(
-            f"stagewise: skipped {fault}; copy it again from where it came, or remove it; read {len(probes)} probes",
+            f"stagewise: skipped {fault}; copy it again from where it came, or remove it; read "
+            f"{counted(len(probes), 'probe')}",
             stacklevel=2,
         )
     if (
@@ -118,8 +120,12 @@ def open_run(
 def _lacking(store: Path, found: int) -> list[str]:
     """Reports probes that the summary of the run counts and the store lacks."""
     try:
-        counted = int(json.loads((store.parent / SUMMARY_NAME).read_text(encoding="utf-8"))["probes"])
+        promised = int(json.loads((store.parent / SUMMARY_NAME).read_text(encoding="utf-8"))["probes"])
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    gone = counted - found
-    return [f"{store}, which lacks {gone} of the {counted} probes that {SUMMARY_NAME} counts"] if gone > 0 else []
+    gone = promised - found
+    return (
+        [f"{store}, which lacks {gone} of the {counted(promised, 'probe')} that {SUMMARY_NAME} counts"]
+        if gone > 0
+        else []
+    )

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from stagewise.checks.counted import counted
 from stagewise.errors import InputError, require
 from stagewise.phases.flips import SignFlip, min_z_for_chance, sure_limit
-from stagewise.runs.curves import flip_degrees, sure_flips
+from stagewise.runs.curves import flip_degrees, pairs_to_read, sure_flips
 from stagewise.runs.equilibrium import settled_probes, unsettled_words
 from stagewise.runs.sure_signs import SureSign, sure_signs
 
@@ -86,10 +87,15 @@ class SignChanges:
         )
         alone = len(self.one_sided)
         said += (
-            f"; {alone} of {self.num_curves} curves {'is' if alone == 1 else 'are'} surely of one sign somewhere, and "
+            f"; {alone} of {counted(self.num_curves, 'curve')} {'is' if alone == 1 else 'are'} surely of one sign "
+            "somewhere, and "
             "never of the other"
         )
-        return said if alone > self.num_curves / 2 else f"{said}; more sgld.num_chains and sgld.num_draws see more"
+        return (
+            said
+            if alone > self.num_curves / 2
+            else f"{said}; narrower intervals see more, see the verdict for what would help most"
+        )
 
     def markdown(self) -> str:
         """Returns the numbers of curves and of changes, a table if there are any, and one-sided curves."""
@@ -105,9 +111,9 @@ class SignChanges:
     def _changes(self) -> str:
         sure = sum(change.over_all for change in self.found)
         said = (
-            f"{self.num_curves} curves of {self.num_probes} probes, within part, were tested. In a curve of noise "
-            f"alone a change is found with probability {self.chance:g} or less, so that "
-            f"{self.chance * self.num_curves:.1f} changes "
+            f"{counted(self.num_curves, 'curve')} of {counted(self.num_probes, 'probe')}, within part, "
+            f"{'was' if self.num_curves == 1 else 'were'} tested. In a curve of noise alone a change is found "
+            f"with probability {self.chance:g} or less, so that {self.chance * self.num_curves:.1f} changes "
             "are to be expected by chance. "
         )
         if self.left_out is not None:
@@ -147,8 +153,7 @@ def find_sign_changes(
     names = [str(name) for name in run["group"].values]
     known = run["group_bif"].sel(part="total").notnull().any("step")
     if pairs is None:
-        chosen = [(one, two) for place, one in enumerate(names) for two in names[place:]]
-        chosen = [(one, two) for one, two in chosen if bool(known.sel(group=one, group_j=two))]
+        chosen = [(one, two) for one, two in pairs_to_read(run) if bool(known.sel(group=one, group_j=two))]
     else:
         chosen = list(pairs)
         unknown = sorted({name for pair in chosen for name in pair} - set(names))

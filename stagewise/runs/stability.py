@@ -6,6 +6,7 @@ from typing import Any
 
 import xarray as xr
 
+from stagewise.checks.counted import counted
 from stagewise.runs.summary_file import summary_of
 
 _TOO_LARGE = ("unstable", "biased")
@@ -72,7 +73,7 @@ class Stability:
         """Lost probes, their steps and the cause; None if there are none."""
         told = []
         if self.of_chains:
-            told.append(f"{lost_words(self.of_chains)} lost all {_their(self.of_chains)} chains: {self.cause}")
+            told.append(f"{lost_words(self.of_chains)} lost all {_their(self.of_chains)}: {self.cause}")
         if self.not_finite:
             told.append(f"{lost_words(self.not_finite)} left out: losses are not finite at the training weights")
         return "; ".join(told) or None
@@ -83,7 +84,7 @@ class Stability:
 
 
 def _their(steps: Sequence[int]) -> str:
-    return "its" if len(steps) == 1 else "their"
+    return "its chains" if len(steps) == 1 else "their chains"
 
 
 def lost_words(steps: Sequence[int]) -> str:
@@ -94,7 +95,7 @@ def lost_words(steps: Sequence[int]) -> str:
     """
     if len(steps) == 1:
         return f"1 probe, step {steps[0]:,},"
-    return f"{len(steps)} probes, steps {steps[0]:,} to {steps[-1]:,},"
+    return f"{counted(len(steps), 'probe')}, steps {steps[0]:,} to {steps[-1]:,},"
 
 
 def lr_words(run: xr.Dataset) -> str | None:

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from stagewise.errors import InputError, require
-from stagewise.runs.curves import flip_degrees, refuse_unknown_groups, usable_probes
+from stagewise.runs.curves import flip_degrees, pairs_to_read, refuse_unknown_groups, usable_probes
 from stagewise.runs.run_windows import run_windows
-from stagewise.runs.strongest import strongest_pairs
 
 MOST_PAIRS = 12
 _MOST_WINDOWS, _NUM_SPANS = 3, 3
@@ -99,7 +98,7 @@ class SpanInfluence:
 
     Attributes:
         spans: in order; empty if no probe in equilibrium has two chains.
-        pairs: in the order given, or strongest first.
+        pairs: in the order given, or those to read first.
         confidence: of each interval, and of all changes together.
         windows: True if windows bound the spans.
     """
@@ -121,7 +120,7 @@ class SpanInfluence:
         said = "; ".join(parts) or "No pair is surely helpful or harmful in any span"
         if len(told) > _MOST_TOLD:
             more = len(told) - _MOST_TOLD
-            said += f"; {more} weaker {'pair is' if more == 1 else 'pairs are'} in the table"
+            said += f"; {more} more {'pair is' if more == 1 else 'pairs are'} in the table"
         return f"{said}. {self._changes()}"
 
     def _when(self, pair: PairOverSpans) -> tuple[str, str] | None:
@@ -216,7 +215,8 @@ def influence_by_span(
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it, with group influence.
-        pairs: of groups; the twelve strongest if None.
+        pairs: of groups; if None, the twelve to read first: sure ones (helpful or harmful in some span) before the
+            others, two groups before a group with itself, then by the largest mean.
         confidence: of the intervals, 0 to 1.
 
     Returns:
@@ -230,7 +230,7 @@ def influence_by_span(
     require(0 < confidence < 1, "confidence", confidence, "a probability in (0, 1)", "0.95 is usual")
     if not {"group_bif", "group_bif_se"} <= set(run) or "step" not in run.dims:
         raise InputError("got a data set that is not a run with group_bif; expected what open_run returns")
-    chosen = strongest_pairs(run, MOST_PAIRS, confidence=confidence) if pairs is None else list(pairs)
+    chosen = pairs_to_read(run) if pairs is None else list(pairs)
     refuse_unknown_groups(run, (name for pair in chosen for name in pair))
     spans, by_windows = training_spans(run)
     degrees = flip_degrees(run)
@@ -238,15 +238,26 @@ def influence_by_span(
         return SpanInfluence((), (), confidence, False)
     couples = list(combinations(range(len(spans)), 2))
     factor = float(stdtrit(degrees, (1 + confidence) / 2))
-    tests = max(1, len(couples) * len(chosen))
-    strict = float(stdtrit(degrees, 1 - (1 - confidence) / (2 * tests)))
     found = []
     for group, group_j in chosen:
         curve = run[["group_bif", "group_bif_se"]].sel(part="within", group=group, group_j=group_j)
         moments = [_mean(curve["group_bif"].values, curve["group_bif_se"].values, span) for span in spans]
-        means = tuple(SpanMean(value, factor * error) for value, error in moments)
-        found.append(PairOverSpans(group, group_j, means, _change(moments, couples, strict)))
-    return SpanInfluence(spans, tuple(found), confidence, by_windows)
+        found.append((group, group_j, moments, tuple(SpanMean(value, factor * error) for value, error in moments)))
+    if pairs is None:
+        found = sorted(found, key=lambda entry: _order(entry[0] == entry[1], entry[3]))[:MOST_PAIRS]
+    strict = float(stdtrit(degrees, 1 - (1 - confidence) / (2 * max(1, len(couples) * len(found)))))
+    told = (
+        PairOverSpans(group, group_j, means, _change(moments, couples, strict))
+        for group, group_j, moments, means in found
+    )
+    return SpanInfluence(spans, tuple(told), confidence, by_windows)
+
+
+def _order(alone: bool, means: Sequence[SpanMean]) -> tuple[bool, bool, float]:
+    """Sorts sure pairs first, then two groups before one with itself, then by the largest mean (of the sure ones)."""
+    sure = [abs(mean.value) for mean in means if mean.side != "unresolved"]
+    known = [abs(mean.value) for mean in means if np.isfinite(mean.value)]
+    return not sure, alone, -max(sure or known, default=0.0)
 
 
 def _mean(values: NDArray[np.float64], errors: NDArray[np.float64], span: Span) -> tuple[float, float]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import xarray as xr
 
+from stagewise.checks.counted import counted
 from stagewise.probes.flags import FLAG_NAMES, Thresholds, advice, without_larger_lr
 from stagewise.runs.best_setting import Remedy, best_remedy, stable_settings
 from stagewise.runs.control import ControlFindings, control_findings
@@ -82,7 +83,7 @@ class Verdict:
         heights: size of the influence.
         landscape: comparison with gradients, by the loss-free control.
         best: most useful change of a setting; None if none is needed.
-        flags: name of a flag to the number of probes with it and its remedy.
+        flags: name of a flag to the number of probes with it and its remedy, which refers to ``best``.
         probes: number of probes that were kept.
         lost: number, steps and cause of probes that lost all their chains, in words; None if there are none.
         num_lost: number of these.
@@ -131,13 +132,14 @@ class Verdict:
         ]
         if self.lost is not None:
             due = self.probes + self.num_lost
-            lines += ["", f"**Lost**: {self.probes} of {due} probes were kept. {self.lost}."]
+            lines += ["", f"**Lost**: {self.probes} of {counted(due, 'probe')} were kept. {self.lost}."]
         best = "no change is needed" if self.best is None else self.best.words
         lines += ["", f"What would help most: {best}."]
         if self.flags:
             lines += ["", "Flags and remedies:", ""]
             lines += [
-                f"- {name}, {count} of {self.probes} probes: {what}" for name, (count, what) in self.flags.items()
+                f"- {name}, {count} of {counted(self.probes, 'probe')}: {what}"
+                for name, (count, what) in self.flags.items()
             ]
         return "\n".join(lines)
 
@@ -214,6 +216,7 @@ def judge(
     if best is None and any(reading.answer is not Answer.yes for reading in readings.values()):
         partly = ", ".join(name for name, reading in readings.items() if reading.answer is not Answer.yes)
         best = Remedy("", "", None, f"see the reasons given for {partly}", advice="no one setting stands out")
+    remedies = {name: (count, _after(best, what)) for name, (count, what) in remedies.items()}
     return Verdict(
         positions=readings["positions"],
         signs=readings["signs"],
@@ -227,14 +230,23 @@ def judge(
     )
 
 
+def _after(best: Remedy | None, advice: str) -> str:
+    """Advice for a flag as what comes after the one change of a setting that helps most, so that they never compete."""
+    if best is None or not best.setting:
+        return advice
+    if best.setting in advice:
+        return f"the change of {best.setting} that would help most is for this too"
+    return f"if it stays after the change of {best.setting}: {advice}"
+
+
 def _equilibrium(figures: RunFigures, stability: Stability) -> str:
     if figures.settled is None:
         return (
-            f"{figures.probes} probes, written by an earlier version that does not record whether chains had reached "
-            "equilibrium"
+            f"{counted(figures.probes, 'probe')}, written by an earlier version that does not record whether chains "
+            "had reached equilibrium"
         )
     due = figures.probes + len(stability.lost)
-    return f"{figures.settled} of {due} probes in equilibrium{_lost(stability)}"
+    return f"{figures.settled} of {counted(due, 'probe')} in equilibrium{_lost(stability)}"
 
 
 def _lost(stability: Stability) -> str:
@@ -265,7 +277,7 @@ def _positions(figures: RunFigures, stability: Stability, windows: int, help_fir
     answer = _by_equilibrium(figures, stability)
     why = f"{_gaps(figures, stability)}; {found}"
     if figures.probes < 3:
-        answer, why = Answer.no, f"{figures.probes} probes: three or more are needed for a peak"
+        answer, why = Answer.no, f"{counted(figures.probes, 'probe')}: three or more are needed for a peak"
     elif not windows:
         answer, why = _worse(answer, Answer.partly), f"{why}: no peak of the between part stands out"
     return Reading(answer, why, None if answer is Answer.yes else help_first)
@@ -304,7 +316,7 @@ def _heights(figures: RunFigures, stability: Stability, limits: Thresholds, help
         if limits.minibatch_noise_max is not None and figures.heat > limits.minibatch_noise_max:
             answer = _worse(answer, Answer.no if figures.heat > HALF else Answer.partly)
     if figures.dropped:
-        said.append(f"{figures.dropped} chains diverged: those left are a biased selection")
+        said.append(f"{counted(figures.dropped, 'chain')} diverged: those left are a biased selection")
         answer = _worse(answer, Answer.partly)
     if figures.centering == "chain":
         said.append("centred by chain, which is too low where chains are short")

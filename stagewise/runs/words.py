@@ -5,6 +5,7 @@ from typing import Any
 
 import xarray as xr
 
+from stagewise.checks.counted import counted
 from stagewise.checks.group_names import plain_names
 from stagewise.influence.sign import SIGN
 from stagewise.runs.equilibrium import flag_line
@@ -24,11 +25,11 @@ def about(run: xr.Dataset, summary: Mapping[str, Any]) -> str:
     sgld = run.attrs["sgld"]
     steps = run["step"].values
     stability = Stability.of(summary)
-    due = f" of {len(steps) + len(stability.lost)}" if stability.lost else ""
-    count = f"{len(steps)}{due} probes, steps {steps[0]:,} to {steps[-1]:,}"
-    draws = f" x {sgld['num_draws']} draws" if "num_draws" in sgld else ""
+    due = f"{len(steps)} of " if stability.lost else ""
+    count = f"{due}{counted(len(steps) + len(stability.lost), 'probe')}, steps {steps[0]:,} to {steps[-1]:,}"
+    draws = f" x {counted(sgld['num_draws'], 'draw')}" if "num_draws" in sgld else ""
     settings = [f"{name} {_number(sgld[name])}" for name in ("nbeta", "localization", "lr", "seed") if name in sgld]
-    facts = [count, f"{sgld['num_chains']} chains{draws}", ", ".join(settings)]
+    facts = [count, f"{counted(sgld['num_chains'], 'chain')}{draws}", ", ".join(settings)]
     facts += [f"stagewise {run.attrs['version']}"] if "version" in run.attrs else []
     lines = [
         "; ".join(filter(None, facts)) + ".",

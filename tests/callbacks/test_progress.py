@@ -1,5 +1,6 @@
 """The training bar tells that a probe is running, and how long probes have taken."""
 
+import re
 import sys
 from types import SimpleNamespace
 
@@ -77,6 +78,26 @@ def test_without_a_bar_that_is_watched_each_probe_has_a_line_and_many_are_thinne
     assert len(found) == lines
     assert found[0].startswith("stagewise: probe 1 at step 2, all loss ")
     assert " s" in found[0]
+
+
+def test_lines_keep_to_the_first_pair_that_differs_from_zero_also_in_a_resumed_run(tmp_path, caplog, monkeypatch):
+    strongest = iter([(("a", "a"), False), (("a", "b"), False), (("b", "b"), True), (("a", "b"), True)])
+    monkeypatch.setattr(reporter, "strongest_now", lambda result: next(strongest))
+    monkeypatch.setattr(reporter, "_SECONDS_BETWEEN_LINES", 0.0)
+    first = torch.arange(8) < 4
+    callback = InfluenceCallback(
+        ProbeSchedule(every_n_steps=1), SGLD, observed=regression_data()[:8], groups={"a": first, "b": ~first}
+    )
+    trainer = pl.Trainer(
+        accelerator="cpu", max_steps=5, callbacks=[callback], default_root_dir=tmp_path, enable_progress_bar=False
+    )
+    with caplog.at_level("INFO", logger="lightning.pytorch"):
+        trainer.fit(Regression(), DataLoader(regression_data(), 8))
+    told = [re.search("influence (.+?) [+-]", line)[1] for line in caplog.messages if "stagewise: probe " in line]
+    assert told == ["a on itself", "a on itself", "b on itself", "b on itself", "b on itself"]
+    later = InfluenceCallback(ProbeSchedule(every_n_steps=1), SGLD)
+    later.load_state_dict(callback.state_dict())
+    assert (later._state.told_pair, later._state.told_sure) == (["b", "b"], True)
 
 
 def test_beside_a_bar_that_is_watched_there_are_no_lines(tmp_path, caplog, monkeypatch):

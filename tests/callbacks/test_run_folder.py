@@ -66,13 +66,13 @@ def test_runs_that_share_a_log_directory_have_folders_of_their_own(tmp_path, ver
 
 def test_same_run_again_is_refused(tmp_path):
     run(tmp_path, "abc")
-    with pytest.raises(InputError, match=r"already holds 1 probes.*output_dir"):
+    with pytest.raises(InputError, match=r"already holds 1 probe.*output_dir"):
         run(tmp_path, "abc")
 
 
 def test_logger_without_a_version_writes_beside_it_once(tmp_path):
     assert run(tmp_path, None)[0].folder == tmp_path
-    with pytest.raises(InputError, match="already holds 1 probes"):
+    with pytest.raises(InputError, match="already holds 1 probe"):
         run(tmp_path, None)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from stagewise.cli.main import main
 from stagewise.runs.store import ProbeStore
+from stagewise.runs.time_spans import influence_by_span
 from tests.runs.flipping_run import flipping_run
 
 
@@ -24,6 +25,8 @@ def test_report_writes_into_the_run_and_prints_the_sign_changes(run, capsys):
     assert main(["report", str(run)]) == 0
     printed = capsys.readouterr().out
     assert "helpful, then harmful" in printed
+    assert f"Which groups matter when: {influence_by_span(flipping_run(with_summary=False)).words()}" in printed
+    assert printed.index("*Which groups matter when* has means") > printed.index("helpful, then harmful")
     assert (run / "report" / "report.md").is_file()
     # The store itself will do, and another folder.
     assert main(["report", str(run / "influence.zarr"), "--output", str(run / "other"), "--chance", "0.01"]) == 0

@@ -72,7 +72,7 @@ def test_unequal_lengths_are_refused():
 @pytest.mark.parametrize("values", [[5.0, 4.0, 3.0, 2.0, 1.0], [90.0, 2.0, 3.0, 1.0, 1.0]])
 def test_before_probing_earlier_the_settings_are_to_be_fixed(values):
     found = why_no_window(STEPS, values)
-    assert "probe earlier (influence.schedule)" in found
+    assert "probe earlier (schedule of the callback)" in found
     assert found.endswith(
         "Before probing earlier, set sgld.lr and sgld.localization to the resolved values of this run: auto is "
         "resolved at the first probe, where curvature may be far smaller"

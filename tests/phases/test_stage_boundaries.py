@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import xarray as xr
+from scipy import stats
 
 from stagewise.errors import InputError
-from stagewise.phases.stage_boundaries import find_boundaries, not_above_zero, stage_boundaries
+from stagewise.phases.stage_boundaries import boundaries_above_zero, find_boundaries, stage_boundaries
 
 STEPS = np.unique(np.geomspace(10, 10_000, 40).astype(int))
 PLACE = np.log(STEPS)
@@ -151,5 +152,33 @@ def test_coefficients_mostly_not_above_zero_are_told_half_of_them_are_not_enough
     run = xr.Dataset(
         {"llc": ("step", values), "llc_se": ("step", np.ones(6))}, coords={"step": np.arange(6), "group": ["a"]}
     )
-    assert not_above_zero(run, ["llc"]) == found
-    assert not_above_zero(run, []) == {}
+    assert boundaries_above_zero(run, {"llc": []}).left_out == found
+    assert boundaries_above_zero(run, {}).left_out == {}
+
+
+def test_a_boundary_counts_where_the_interval_of_its_coefficient_is_above_zero():
+    errors, chains = np.full(len(STEPS), 0.5), np.full(len(STEPS), 4)
+    bottom = 0.5 * stats.t.isf(0.025, 3)  # half of an interval
+    deep, higher = (
+        end + 9 - bump(6.0, height=9.0) - (9 - bump(6.0, height=9.0)).min() for end in (0.9 * bottom, 1.1 * bottom)
+    )
+    run = xr.Dataset(
+        {
+            "llc": ("step", deep),
+            "llc_se": ("step", errors),
+            "group_llc": (("step", "group"), np.stack([higher, 9.0 + 0 * deep], axis=1)),
+            "group_llc_se": (("step", "group"), np.stack([errors, errors], axis=1)),
+            "llc_chains": ("step", chains),
+        },
+        coords={"step": STEPS, "group": ["a", "b"]},
+    )
+    found = stage_boundaries(run)
+    assert [str(item.kind) for item in found["llc"]] == [str(item.kind) for item in found["llc/a"]] == ["minimum"]
+    split = boundaries_above_zero(run, found)
+    assert split.shown == {"llc": [], "llc/a": found["llc/a"], "llc/b": []}
+    assert split.withheld == {"llc": found["llc"]}
+    assert split.left_out == {}
+    single = boundaries_above_zero(run.assign(llc_chains=("step", np.ones(len(STEPS)))), found)
+    assert single.shown["llc"] == found["llc"]  # the value itself is above zero
+    below = run.assign(llc=("step", np.where(np.arange(len(STEPS)) < 0.6 * len(STEPS), 0.9 * bottom, 9.0)))
+    assert set(boundaries_above_zero(below, {"llc": found["llc"]}).left_out) == {"llc"}

@@ -100,3 +100,32 @@ def test_listed_steps_beyond_the_run_are_counted_and_never_due(schedule, num_bey
     assert schedule.check(100) == num_beyond
     if schedule.listed_steps is not None:
         assert len(steps_of(schedule, 100)) == len(schedule.listed_steps) - num_beyond
+
+
+@pytest.mark.parametrize(
+    ("schedule", "last", "words"),
+    [
+        (
+            ProbeSchedule(),
+            100,
+            "only 2 probes will be made in 100 steps, one every 50 steps, and a peak takes 3 or more",
+        ),
+        (ProbeSchedule(every_n_steps=4), 7, "only 1 probe will be made in 7 steps, one every 4 steps"),
+        (ProbeSchedule(), 150, None),
+        (ProbeSchedule(), float("inf"), None),
+        (ProbeSchedule(at_steps=[3]), 100, None),
+    ],
+)
+def test_few_probes_are_told_of_with_a_schedule_that_has_more(schedule, last, words):
+    told = schedule.few_words(last)
+    assert told is None if words is None else told.startswith(words)
+    if told is not None:
+        assert len(steps_of(ProbeSchedule(every_n_steps=max(1, last // 10)), last)) >= 3
+        assert f"ProbeSchedule(every_n_steps={max(1, last // 10)})" in told
+
+
+def test_a_run_shorter_than_the_interval_is_refused_with_one_that_fits():
+    with pytest.raises(
+        InputError, match=r"every 50 steps in a run of 30 steps.*such as ProbeSchedule\(every_n_steps=3\)"
+    ):
+        ProbeSchedule().check(30)

@@ -39,7 +39,7 @@ def test_each_panel_has_influence_and_minus_the_gradient_dot_product_on_one_zero
 
 def test_all_pairs_of_few_groups_are_shown_by_default():
     left, right = drawn(gradient_curves(run_with_gradients()))
-    assert [axes.get_title() for axes in left] == ["a", "a ~ b", "a ~ c", "b", "c"]
+    assert [axes.get_title() for axes in left] == ["a ~ b", "a ~ c", "a", "c", "b"]
     assert len(right) == 5
 
 

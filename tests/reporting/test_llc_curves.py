@@ -58,7 +58,8 @@ def test_the_words_tell_ends_share_and_boundaries():
     assert "| llc | 500 | maximum | 400 to 600 | 3 |" in words
     assert "| llc/cat | 500 | maximum |" in words
     assert "llc/dog" not in words
-    calm = llc_words(run_with_llc(error=5.0))
+    unsure = run_with_llc(error=5.0)
+    calm = llc_words(unsure.assign(llc=unsure["llc"] + 100, group_llc=unsure["group_llc"] + 100))
     assert "at no probe above 0.5" in calm
     assert "No stage boundary was found in llc, llc/cat, llc/dog" in calm
 
@@ -130,8 +131,22 @@ def test_no_boundary_is_shown_where_most_coefficients_are_not_above_zero():
     words = llc_words(run)
     assert "| llc | 500" not in words
     assert "| llc/cat | 500 | maximum |" in words
-    assert "No stage boundary is shown for coefficients that are mostly not above 0: llc (10 of 10 probes)." in words
+    told = "is shown for coefficients that are mostly not above 0 by their 95 % intervals: llc (10 of 10 probes)."
+    assert told in words
     run["group_llc"] = run["group_llc"] - 10
     words = llc_words(run)
     assert "**Stage boundaries**" not in words
     assert "llc (10 of 10 probes), llc/cat (10 of 10 probes), llc/dog (10 of 10 probes)." in words
+
+
+def test_a_boundary_where_the_interval_holds_zero_is_named_apart():
+    run = run_with_llc()
+    run["llc"] = 3.1 - run["llc"]  # .1 at its minimum, where half an interval is 3.18 x .05
+    words = llc_words(run)
+    assert "| llc | 500" not in words
+    assert "| llc/cat | 500 | maximum |" in words
+    told = "Not shown, since the coefficient there is not above 0 by its 95 % interval: llc at step 500 (minimum)."
+    assert told in words
+    run["llc"] = run["llc"] + 0.1
+    assert "| llc | 500 | minimum |" in llc_words(run)
+    assert "Not shown" not in llc_words(run)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stagewise.reporting.probe_line import probe_line
+from stagewise.reporting.probe_line import probe_line, strongest_now
 
 
 def probe(value, error, *, flags=(), num_chains=5, **extra):
@@ -37,6 +37,15 @@ def probe(value, error, *, flags=(), num_chains=5, **extra):
 )
 def test_strongest_influence_beyond_its_interval(value, error, words):
     assert probe_line(probe(value, error), number=3) == f"probe 3 at step 40, {words}, 8.2 s"
+
+
+def test_a_pair_that_is_given_is_told_of_whatever_is_strongest():
+    result = probe([[-2, 4], [4, 3]], [[0.5, 1], [1, 1.2]])
+    assert strongest_now(result) == (("a", "b"), True)
+    line = probe_line(result, number=1, pair=["b", "b"])
+    assert "b loss 3 nats, influence b on itself +3 nats² (unresolved)" in line
+    assert strongest_now(probe([[-2, 1], [1, 3]], [[0.8, 0.4], [0.4, 1.2]])) == (("b", "b"), False)
+    assert strongest_now(probe(np.full((2, 2), np.nan), np.full((2, 2), np.nan))) == (None, False)
 
 
 def test_one_chain_resolves_nothing():

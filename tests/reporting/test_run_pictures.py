@@ -120,10 +120,21 @@ def test_a_sure_change_of_sign_is_marked_where_it_is_found():
     assert sure_flips(a_run(num_chains=1), "a", "a") == []
 
 
-def test_all_pairs_are_shown_where_they_are_few_and_else_classes_with_themselves():
-    assert curve_pairs(a_run()) == [("a", "a"), ("a", "b"), ("a", "c"), ("b", "b"), ("c", "c")]
-    many = [f"g{number}" for number in range(5)]
-    assert curve_pairs(a_run(names=many)) == [(name, name) for name in many]
+def test_nine_curves_are_shown_at_most_those_that_are_sure_first_and_of_two_groups():
+    assert curve_pairs(a_run()) == [("a", "b"), ("a", "c"), ("a", "a"), ("c", "c"), ("b", "b")]
+    many = a_run(names=list("abcdef"))
+    limit = 0.03 * stats.t.isf((1 - 0.95 ** (1 / 5)) / 2, 3)
+    sizes = {
+        (one, two): float(abs(many["group_bif"].sel(part="total", group=one, group_j=two)).max())
+        for one in "abcdef" for two in "abcdef" if one <= two
+    }  # fmt: skip
+    assert all(size > limit for size in sizes.values() if np.isfinite(size))
+    crossing = sorted((pair for pair in sizes if np.isfinite(sizes[pair]) and len(set(pair)) == 2), key=sizes.get)
+    assert curve_pairs(many, "total") == crossing[:-10:-1]
+    figure = influence_curves(many, part="total")
+    assert [axes.get_title() for axes in figure.axes] == [f"{one} ~ {two}" for one, two in crossing[:-10:-1]]
+    assert "9 of 20 curves" in figure.get_suptitle()
+    assert " of " not in influence_curves(many, [("a", "a")]).get_suptitle().replace("of sign", "")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from stagewise.lm.classes import class_coverage
 from stagewise.reporting.classes_page import classes_page, write_classes_page
+from stagewise.reporting.html.repeating import as_python
 from stagewise.reporting.run_report import write_run_report
+from stagewise.runs.time_spans import influence_by_span
 from tests.runs.flipping_run import flipping_run
 
 
@@ -50,6 +52,38 @@ def test_coverage_of_the_groups_is_a_section_where_the_run_has_it(tmp_path):
     text = path.read_text()
     assert f"\n\n#{page}" in text
     assert "\n## Samples of the observed groups\n\n| group | samples | share |" in text
+
+
+def test_settings_are_named_as_they_were_typed(tmp_path):
+    python = write_run_report(tmp_path, flipping_run(), tmp_path / "out")[0].read_text()
+    assert "`ProbeConfig(llc=LLCConfig(enabled=True))`" in python
+    assert "influence.probe" not in python
+    assert as_python("lower `influence.probe.llc.lr` or `influence.probe.control_every`") == (
+        "lower `LLCConfig.lr` or `ProbeConfig.control_every`"
+    )
+    (tmp_path / "config.yaml").write_text("")
+    assert "`influence.probe.llc.enabled: true`" in write_run_report(tmp_path, flipping_run(), tmp_path)[0].read_text()
+
+
+def test_which_groups_matter_when_is_told_with_what_links_it_to_sign_changes(tmp_path):
+    run = flipping_run()
+    text = write_run_report(tmp_path, run, tmp_path / "out")[0].read_text()
+    section = text.partition("## Which groups matter when\n")[2].partition("\n## ")[0]
+    found = influence_by_span(run)
+    assert f"| pair | {' | '.join(f'{span.words} ({len(span.places)})' for span in found.spans)} |" in section
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][1:]
+    assert [row[0] for row in rows] == [
+        pair.group if pair.group == pair.group_j else f"{pair.group} ~ {pair.group_j}" for pair in found.pairs
+    ]
+    for row, pair in zip(rows, found.pairs, strict=True):
+        assert [cell.split()[0] for cell in row[1:]] == [mean.side for mean in pair.means]
+    assert found.words() in section
+    assert "*Sign changes* tests whole curves" in section
+    changes = text.partition("## Sign changes\n")[2].partition("\n## ")[0]
+    assert "*Which groups matter when* has means" in changes
+    alone = write_run_report(tmp_path, flipping_run(chains=1), tmp_path / "out")[0].read_text()
+    assert "no probe in equilibrium has two chains" in alone
+    assert "*Which groups matter when* has means" not in alone
 
 
 def test_a_component_is_named_whether_the_run_has_ended_or_not(tmp_path):

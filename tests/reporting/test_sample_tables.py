@@ -38,7 +38,7 @@ def test_the_last_probe_in_equilibrium_is_told_of(run):
     assert "At step 20, the last probe in equilibrium" in found.words
     top = top_samples(settled(run, 1, 1, 0), 20, 5).sel(side="helpful", rank=0)
     row = found.pairs[1]
-    assert row[0] == "helpful"
+    assert row[0] == ("helpful" if float(top["high"]) < 0 else "unresolved (helpful side)")
     assert str(inline(row[3])).startswith(f"sample {int(top['sample'])} “&lt;img")
     assert f"” and sample {int(top['sample_j'])} “&lt;img" in str(inline(row[3]))
     assert row[1:3] == (f"{float(top['value']):+.2e}", f"{float(top['low']):+.2e} to {float(top['high']):+.2e}")
@@ -58,8 +58,8 @@ def test_chance_is_told_beside_the_extremes(run):
 def test_texts_of_samples_are_shown_and_never_obeyed(run):
     found = sample_tables(settled(run, 1, 1, 1))
     assert "<img" not in found.markdown()
-    lines = [item for item in found.markdown().splitlines() if item.startswith("| he")]
-    assert len(lines) == sum("helpful" in row for row in (*found.samples, *found.pairs))
+    lines = [item for item in found.markdown().splitlines() if re.match(r"\| (helpful|unresolved \(he)", item)]
+    assert len(lines) == sum("helpful" in row[0] for row in (*found.samples, *found.pairs))
     for line in lines:
         assert len(line.replace("\\\\", "").replace("\\|", "").split("|")) == 6
     for row in found.pairs[1:]:
@@ -105,7 +105,7 @@ def test_where_no_sample_harms_the_table_says_so_and_names_the_common_mode(run):
     both = {name: -abs(run[name]) for name in ("bif_within", "sample_bif")}
     found = sample_tables(run.assign(both))
     for rows, what in ((found.samples, "sample"), (found.pairs, "pair")):
-        assert [row[0] for row in rows[1:]] == ["helpful"] * 5 + ["harmful"]
+        assert [re.search("helpful|harmful", row[0])[0] for row in rows[1:]] == ["helpful"] * 5 + ["harmful"]
         assert rows[-1][1:] == ("-", "-", f"no harmful {what} at this probe")
     assert any("28 of 28 pairs of samples are helpful" in note for note in found.notes)
     assert "common mode" in found.markdown()
@@ -113,7 +113,22 @@ def test_where_no_sample_harms_the_table_says_so_and_names_the_common_mode(run):
     assert texts == [found.words, *found.notes]
     other = sample_tables(run.assign({name: abs(run[name]) for name in both}))
     assert other.samples[1][1:] == ("-", "-", "no helpful sample at this probe")
-    assert [row[0] for row in other.samples[2:]] == ["harmful"] * 5
+    assert all("harmful" in row[0] for row in other.samples[2:])
+
+
+def test_what_is_not_told_from_zero_is_neither_helpful_nor_harmful(run):
+    run = settled(run, 1, 1, 1)
+    values = np.array([-9.0, -8.0, -0.1, -0.05, 0.2, 7.0, 6.0, 0.3])
+    errors = np.full(8, 1.0)  # half an interval is 4.30 of it, Student's t with two degrees of freedom
+    run["sample_bif"].loc[{"step": 40, "part": "within"}] = values
+    run["sample_bif_se"].loc[{"step": 40, "part": "within"}] = errors
+    labels = {int(row[3].split()[1]): row[0] for row in sample_tables(run).samples[1:]}
+    helpful, harmful, unsure = "helpful", "harmful", "unresolved ({} side)"
+    assert labels == {
+        0: helpful, 1: helpful, 2: unsure.format(helpful), 3: unsure.format(helpful),
+        4: unsure.format(harmful), 5: harmful, 6: harmful, 7: unsure.format(harmful),
+    }  # fmt: skip
+    assert "*Unresolved*: not told from zero" in sample_tables(run).words
 
 
 def test_of_token_losses_the_unit_is_told(run):

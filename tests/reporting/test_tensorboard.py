@@ -16,7 +16,6 @@ from stagewise.reporting.tensorboard import (
     matrix_figure,
     rasterize,
     show_matrix,
-    shown_pairs,
     write_curves,
     write_layout,
     write_matrices,
@@ -142,20 +141,6 @@ def test_curves_are_those_of_what_a_run_has_and_come_before_all_charts(tmp_path)
     assert [image.step for image in events_of(tmp_path / "whole").Images(whole[0])] == [40]
     charts = list(probe_scalars(full_probes()[-1]))
     assert max([tags.OVERVIEW, *whole]) < min(charts)
-
-
-def test_of_many_groups_the_nine_strongest_pairs_are_drawn():
-    few = a_run()
-    assert shown_pairs(few) == [("a", "a"), ("a", "b"), ("a", "c"), ("b", "b"), ("c", "c")]
-    many = a_run(names=list("abcdef"))
-    sizes = many["group_bif"].sel(part="total")
-    strongest = shown_pairs(many, "total")
-    assert len(strongest) == 9
-    largest = {
-        (one, two): float(abs(sizes.sel(group=one, group_j=two)).max()) for one in "abcdef" for two in "abcdef"
-        if one <= two and bool(sizes.sel(group=one, group_j=two).notnull().any())
-    }  # fmt: skip
-    assert set(strongest) == set(sorted(largest, key=largest.get)[-9:])
 
 
 def test_probes_that_lie_close_are_drawn_five_percent_apart_and_others_all():

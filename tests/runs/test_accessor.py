@@ -298,7 +298,7 @@ def test_a_single_probe_answers_as_a_run_of_one_does(full):
         assert float(curve["value"][0]) == float(probe["group_bif"].sel(part="within", group="few", group_j="many"))
         assert found.probes["reference_step"].values.tolist() == [10]
         assert found.llc()["value"].shape == (3, 1)
-        assert "1 probes, steps 20 to 20" in found.summary
+        assert "1 probe, steps 20 to 20" in found.summary
         assert found.verdict().probes == 1
         with pytest.raises(InputError):
             found.sign_changes()

@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import xarray as xr
 from scipy import stats
 
 from stagewise.errors import InputError
@@ -23,6 +24,18 @@ def constant(value, **settings):
     run["group_bif"].loc[{"part": "within"}] = 0.0
     run["group_bif"].loc[{"part": "within", "group": "cat", "group_j": "cat"}] = value
     return run
+
+
+def many_groups_run(names):
+    """Influence of zero within phases for every pair, with errors of .05; the rest is that of the small run."""
+    run = flipping_run().copy(deep=True)
+    dims = run["group_bif"].dims
+    shape = [len(names) if name in ("group", "group_j") else run.sizes[name] for name in dims]
+    return xr.Dataset(
+        {"group_bif": (dims, np.zeros(shape)), "group_bif_se": (dims, np.full(shape, 0.05))},
+        coords={"step": run["step"].values, "part": run["part"].values, "group": names, "group_j": names},
+        attrs=run.attrs,
+    )
 
 
 @pytest.mark.parametrize("confidence", [0.95, 0.8])
@@ -116,6 +129,22 @@ def test_a_pair_is_told_as_mutual_and_probes_without_errors_as_unknown():
     alone = influence_by_span(constant(2.0, chains=1))
     assert not alone.spans
     assert "sgld.num_chains" in alone.words()
+
+
+def test_sure_pairs_come_first_two_groups_before_one_with_itself_and_probes_by_chance_do_not_count():
+    run = with_windows(many_groups_run(["a", "b", "c", "d", "e"]))
+    sure = {("c", "d"): 1.0, ("a", "e"): -2.0, ("b", "b"): 5.0, ("e", "e"): -3.0}
+    for (one, two), value in sure.items():
+        run["group_bif"].loc[{"part": "within", "group": one, "group_j": two}] = value
+    run["group_bif"].loc[{"part": "within", "group": "a", "group_j": "a", "step": 300}] = 9.0  # at one probe of ten
+    run["group_bif_se"].loc[{"group": "a", "group_j": "a"}] = 3.0
+    found = influence_by_span(run)
+    assert len(found.pairs) == 12
+    order = [(pair.group, pair.group_j) for pair in found.pairs]
+    assert order[:4] == [("a", "e"), ("c", "d"), ("b", "b"), ("e", "e")]
+    assert all(one != two for one, two in order[4:])  # 8 unresolved pairs of two groups: the others are left out
+    given = influence_by_span(run, [("a", "a"), ("c", "d")])
+    assert [(pair.group, pair.group_j) for pair in given.pairs] == [("a", "a"), ("c", "d")]
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_signs_rest_on_the_share_told_from_zero_and_the_pairs_are_named():
     assert figures.told_share == pytest.approx(8 / 30)
     assert figures.told_pairs == ("cat",)
     assert answers(run_of(error=9.0))[1] == "no"
-    assert "at most probes: cat, cat ~ dog, dog" in judge(run_of(), windows=2).signs.why
+    assert "at most probes: cat ~ dog, cat, dog" in judge(run_of(), windows=2).signs.why
     single = run_of()
     single.attrs["sgld"]["num_chains"] = 1
     assert judge(single, windows=2).signs.answer is Answer.no
@@ -152,7 +152,7 @@ def test_a_run_of_an_earlier_version_is_told_as_such_and_claims_no_height():
     found = judge(flipping_run(), windows=2, flags={"rhat": 2})
     assert (found.positions.answer, found.heights.answer) == (Answer.partly, Answer.no)
     assert "earlier version that does not record" in found.signs.why
-    assert found.flags == {"rhat": (2, advice("rhat"))}
+    assert found.flags == {"rhat": (2, f"if it stays after the change of sgld.num_chains: {advice('rhat')}")}
 
 
 def test_a_run_without_probes_tells_nothing():
@@ -169,9 +169,25 @@ def test_text_and_record_say_the_same_and_name_every_flag_with_its_remedy():
         assert record[name]["answer"] == ("not known" if name == "landscape" else "no")
         assert record[name]["why"] in record["text"]
     assert record["best"]["words"] in record["text"]
+    assert found.best.setting == "sgld.num_burnin_steps"
     for name in ("rhat", "slide"):
-        assert record["flags"][name] == {"probes": 6, "remedy": advice(name)}
-        assert f"- {name}, 6 of 10 probes: {advice(name)}" in record["text"]
+        told = record["flags"][name]
+        assert told["probes"] == 6
+        assert f"- {name}, 6 of 10 probes: {told['remedy']}" in record["text"]
+
+
+def test_flags_refer_to_the_one_change_that_helps_most_and_name_no_other_first():
+    found = judge(run_of(unsettled=6, flag="rhat, slide, minibatch_noise"), windows=2)
+    assert found.best.setting == "sgld.num_burnin_steps"
+    assert found.best.setting in advice("slide")
+    assert found.best.setting not in advice("minibatch_noise")
+    assert found.flags["slide"][1] == "the change of sgld.num_burnin_steps that would help most is for this too"
+    assert found.flags["minibatch_noise"][1] == (
+        f"if it stays after the change of sgld.num_burnin_steps: {advice('minibatch_noise')}"
+    )
+    free = judge(None, windows=0, flags={"rhat": 1})
+    assert free.best is None
+    assert free.flags["rhat"][1] == advice("rhat")
 
 
 def test_the_report_begins_with_the_verdict_that_the_run_wrote_or_with_one_of_its_own(tmp_path):
@@ -253,9 +269,9 @@ def test_settings_that_are_not_stable_outrank_all_statistics_of_chains():
 
 
 def test_a_larger_lr_is_never_advised_where_it_is_found_too_large():
-    run = run_of(unsettled=6, flag="rhat, chain_share")
-    assert "sgld.lr up to" in judge(run, windows=2).text()
-    assert "sgld.lr up to" not in judge(run, windows=2, stability=Stability(findings=(UNSTABLE,))).text()
+    run, flags = flipping_run(), {"rhat": 2, "chain_share": 2}
+    assert "sgld.lr up to" in judge(run, windows=2, flags=flags).text()
+    assert "sgld.lr up to" not in judge(run, windows=2, flags=flags, stability=Stability(findings=(UNSTABLE,))).text()
 
 
 def test_probes_whose_losses_are_not_finite_speak_of_the_model():

@@ -152,6 +152,19 @@ def _plain(words: str) -> Markup:
     return found + escape(text[place:])
 
 
+_ENDS = re.compile(r"(?<=[_/.])(?=\w)")
+"""Places in a name where a narrow page may break it."""
+
+
+def with_breaks(name: str) -> Markup:
+    """A name as HTML that breaks at its underscores, slashes and dots, and not between letters.
+
+    Args:
+        name: of a group.
+    """
+    return Markup("<wbr>").join(_ENDS.split(name))
+
+
 def of_markdown(text: str) -> list[Block]:
     """Blocks of our own Markdown: paragraphs, headings, lists and tables. Pictures are left out.
 

@@ -186,17 +186,21 @@ def callback_code(run: xr.Dataset) -> str:
     return "\n".join([*lines, ")"])
 
 
-_SETTING = re.compile(r"`influence\.probe\.(llc\.)?(\w+): ([^`]+)`")
+_SETTING = re.compile(r"`influence\.probe\.(llc\.)?(\w+)(?:: ([^`]+))?`")
 
 
 def as_python(words: str) -> str:
     """Settings of the measurement in words, ``influence.probe.<name>: <value>`` in backticks, as Python.
+
+    Those without a value are named as ``ProbeConfig.<name>`` and ``LLCConfig.<name>``.
 
     Args:
         words: as they tell a user of the command line.
     """
 
     def written(found: re.Match[str]) -> str:
+        if found[3] is None:
+            return f"`{'LLCConfig' if found[1] else 'ProbeConfig'}.{found[2]}`"
         call = _call("LLCConfig" if found[1] else "ProbeConfig", {found[2]: yaml.safe_load(found[3])})
         return f"`ProbeConfig(llc={call})`" if found[1] else f"`{call}`"
 

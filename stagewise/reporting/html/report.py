@@ -10,10 +10,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from stagewise._version import __version__
+from stagewise.checks.counted import counted
 from stagewise.errors import require
 from stagewise.files.writing import write_text_file
 from stagewise.reporting.glossary import TERMS
-from stagewise.reporting.html.blocks import Section, inline
+from stagewise.reporting.html.blocks import Section, inline, with_breaks
 from stagewise.reporting.html.comparison import comparison_sections
 from stagewise.reporting.html.sections import run_sections
 from stagewise.reporting.scores import Score, read_scores
@@ -93,7 +94,7 @@ def write_html_report(
         figures=figures,
     )
     steps = run["step"].values
-    about = f"`{one.folder}`: {len(steps)} probes, steps {steps[0]:,} to {steps[-1]:,}"
+    about = f"`{one.folder}`: {counted(len(steps), 'probe')}, steps {steps[0]:,} to {steps[-1]:,}"
     return write_text_file(path, page("What the influence of this run shows", about, sections))
 
 
@@ -108,7 +109,7 @@ def page(title: str, about: str, sections: Sequence[Section]) -> str:
     house = Environment(
         loader=PackageLoader("stagewise.reporting.html", "."), autoescape=True, undefined=StrictUndefined
     )
-    house.filters |= {"inline": inline, "cell_class": cell_class}
+    house.filters |= {"inline": inline, "cell_class": cell_class, "with_breaks": with_breaks}
     footer = (
         f"Written by stagewise {__version__}. Influence (BIF) is minus the covariance of losses over the draws of "
         "chains around the training weights, in nats²; negative = helpful."

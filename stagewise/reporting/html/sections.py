@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
+from stagewise.checks.counted import counted
 from stagewise.reporting.classes_page import classes_section
 from stagewise.reporting.control_curves import control_curves
 from stagewise.reporting.html.blocks import Block, Items, Section, Table, Text, of_markdown, table_of
@@ -23,9 +24,10 @@ from stagewise.reporting.overview import overview
 from stagewise.reporting.sample_tables import no_ranking_words, sample_tables
 from stagewise.reporting.score_words import scores_markdown
 from stagewise.reporting.scores import Score
+from stagewise.reporting.spans_table import BESIDE_SIGN_CHANGES
 from stagewise.reporting.verdict_line import known_verdict
 from stagewise.runs.control import control_findings
-from stagewise.runs.curves import curve_pairs
+from stagewise.runs.curves import curve_pairs, usable_probes
 from stagewise.runs.equilibrium import flag_counts, unsettled_words
 from stagewise.runs.learning_coefficients import has_llc, no_llc_words
 from stagewise.runs.sign_changes import SignChanges
@@ -137,6 +139,8 @@ def signs_section(run: xr.Dataset, changes: SignChanges, figure: Figure | None =
         figure: of the curves, where it is drawn already.
     """
     blocks = of_markdown(changes.markdown())
+    if usable_probes(run).any():
+        blocks.append(Text(BESIDE_SIGN_CHANGES, quiet=True))
     if curve_pairs(run):
         blocks.append(
             picture(
@@ -179,11 +183,12 @@ def _diagnostics(run: xr.Dataset) -> Section:
     lines = []
     flags = flag_counts(run)
     if flags:
-        lines.append(f"Flags: {', '.join(f'{name} at {count}' for name, count in flags.items())} of {probes} probes.")
+        named = ", ".join(f"{name} at {count}" for name, count in flags.items())
+        lines.append(f"Flags: {named} of {counted(probes, 'probe')}.")
     elif "flag_names" in run:
-        lines.append(f"Flags: none at {probes} probes.")
+        lines.append(f"Flags: none at {counted(probes, 'probe')}.")
     if "equilibrated" in run:
-        lines.append(f"Equilibrium: {unsettled_words(run) or f'all {probes} probes are in it'}.")
+        lines.append(f"Equilibrium: {unsettled_words(run) or 'all probes are in it'}.")
     if isinstance(summary.get("overhead"), float):
         lines.append(f"Overhead: probes took {summary['overhead']:.2g} times as long as training.")
     if summary.get("chains_dropped"):
@@ -213,7 +218,7 @@ def _probe_table(run: xr.Dataset) -> Table | None:
     ]
     most = 200
     shown = rows if len(rows) <= most else rows[-most:]
-    words = "Each probe" if len(rows) <= most else f"The last {most} of {len(rows)} probes"
+    words = "Each probe" if len(rows) <= most else f"The last {most} of {counted(len(rows), 'probe')}"
     return table_of([("step", *(_DIAGNOSTICS[name] for name in names)), *shown], summary=words)
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from stagewise.checks.group_names import markdown_text
-from stagewise.reporting.html.blocks import Heading, Items, Table, Text, inline, of_markdown
+from stagewise.reporting.html.blocks import Heading, Items, Table, Text, inline, of_markdown, with_breaks
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,20 @@ from stagewise.reporting.html.blocks import Heading, Items, Table, Text, inline,
 )
 def test_a_line_is_shown_as_it_was_meant(words, html):
     assert str(inline(words)) == html
+
+
+@pytest.mark.parametrize(
+    ("name", "html"),
+    [
+        ("repeated_other_follower", "repeated_<wbr>other_<wbr>follower"),
+        ("layer0.head1/up", "layer0.<wbr>head1/<wbr>up"),
+        ("_a_", "_<wbr>a_"),
+        ("plain words", "plain words"),
+        ("<b>_x", "&lt;b&gt;_<wbr>x"),
+    ],
+)
+def test_a_name_breaks_at_its_joints_and_not_between_letters(name, html):
+    assert str(with_breaks(name)) == html
 
 
 def test_paragraphs_lists_tables_and_headings_are_told_apart():

@@ -28,7 +28,7 @@ from tests.reporting.test_run_pictures import a_run
 from tests.runs.flipping_run import flipping_run
 from tests.runs.full_run import write_full_run
 
-VOID = {"meta", "img", "input", "source", "br", "hr", "link"}
+VOID = {"meta", "img", "input", "source", "br", "hr", "link", "wbr"}
 
 
 class Parsed(HTMLParser):
@@ -205,7 +205,7 @@ def test_names_are_shown_and_never_obeyed(tmp_path):
     names = [BAD[item] for item in chosen]
     parsed, text = written(tmp_path, (tmp_path, a_run(steps=[10, 20], names=names)))
     plain, _ = written(tmp_path, (tmp_path, a_run(steps=[10, 20], names=[f"g{row}" for row in range(len(names))])))
-    assert sorted(set(parsed.tags)) == sorted(set(plain.tags))
+    assert sorted(set(parsed.tags) - {"wbr"}) == sorted(set(plain.tags))  # names may break
     assert parsed.tags.count("script") == plain.tags.count("script")
     assert "<script>alert" not in text
     assert_self_contained(parsed, text)
