@@ -13,6 +13,7 @@ from stagewise import open_run
 from stagewise.cli.calibrate import CalibrationCLI, run_calibration
 from stagewise.cli.main import main
 from stagewise.cli.training import run_trainer
+from tests.blank_figures import drawn
 from tests.cli.test_main import config, run_of, write_config  # noqa: F401
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -28,7 +29,7 @@ def folder_of(tmp_path, version=0) -> Path:
 def calibrated(tmp_path_factory):
     """Folder, content of the file and output of one calibration, for tests that only read them."""
     folder, said = tmp_path_factory.mktemp("calibrated"), StringIO()
-    with redirect_stdout(said):
+    with redirect_stdout(said), drawn():
         assert main(["calibrate", "-c", str(write_config(folder)), *SMALL]) == 0
     return folder, json.loads((folder_of(folder) / "calibration.json").read_text()), said.getvalue()
 

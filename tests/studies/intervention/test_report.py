@@ -1,11 +1,14 @@
 """The report is whole, with and without most arms."""
 
+import pytest
+
 from stagewise.studies.intervention.report import write_report
 from stagewise.studies.intervention.results import write_results
 from tests.studies.intervention.fake_cells import config_of, fake_cell
 from tests.studies.intervention.test_results import SEEDS, cells
 
 
+@pytest.mark.drawn
 def test_report_names_every_figure_it_writes(tmp_path):
     config = config_of(SEEDS, output=str(tmp_path))
     found = write_results(tmp_path, config, cells())
