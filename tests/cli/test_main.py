@@ -81,15 +81,6 @@ def test_fewer_steps_leave_the_probes_after_them_out_and_one_line_says_so(config
     assert lines == ["stagewise: 1 of 2 probes are after trainer.max_steps=3 and are left out"]
 
 
-def test_limits_and_budget_are_settings(config, tmp_path):
-    override = ["--influence.probe.thresholds.ess_min", "null", "--influence.probe.thresholds.sample_ess_min=79"]
-    assert main(["fit", "-c", str(config), *override, "--influence.schedule.max_overhead=1e6"]) == 0
-    summary = json.loads(open_run(run_of(tmp_path)).attrs["summary"])
-    assert summary["max_overhead"] == 1e6
-    assert "ess" not in summary["flags"]
-    assert summary["flags"]["sample_ess"] == 2
-
-
 @pytest.mark.parametrize("way", [pytest.param("key", marks=pytest.mark.slow), "flag"])
 def test_chains_move_the_component_of_the_configuration_and_the_report_says_so(config, tmp_path, capsys, way):
     settings = yaml.safe_load(config.read_text())
