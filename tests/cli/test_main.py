@@ -39,7 +39,7 @@ def run_of(tmp_path):
 
 @pytest.fixture(scope="module")
 def overridden(tmp_path_factory):
-    """A run whose configuration is joined to its flag, with settings overridden by name; for tests that only read it."""
+    """A run whose configuration is joined to its flag, with settings overridden by name; tests only read it."""
     folder = tmp_path_factory.mktemp("overridden")
     override = ["--influence.sgld.nbeta", "7", "--influence.probe.centering", "step", "--influence.sgld.num_chains=3"]
     override += ["--influence.probe.thresholds.ess_min", "null", "--influence.probe.thresholds.sample_ess_min=79"]
