@@ -17,7 +17,7 @@ def pytest_collection():
     import torch
     from hypothesis import settings
 
-    from tests import quick_probes
+    from tests import blank_figures, quick_probes
 
     torch.set_num_threads(1)
     # The same examples on every machine; HYPOTHESIS_PROFILE=explore looks for new ones.
@@ -25,6 +25,7 @@ def pytest_collection():
     settings.register_profile("explore", max_examples=500)
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
     quick_probes.begin()
+    blank_figures.begin()
     os.fsync = os.fstat  # raises for the same descriptors, and does not wait for the disk
 
 
@@ -50,3 +51,14 @@ def whole_probes(request, monkeypatch):
         from tests import quick_probes
 
         quick_probes.make_whole(monkeypatch, mark.kwargs)
+
+
+@pytest.fixture(autouse=True)
+def drawn_figures(request, monkeypatch):
+    """Figures as users see them, where a test is marked for it or its probes have their pictures."""
+    whole = request.node.get_closest_marker("whole_probes")
+    pictures = whole is not None and whole.kwargs.get("draw_matrices", True)
+    if pictures or request.node.get_closest_marker("drawn") is not None:
+        from tests import blank_figures
+
+        blank_figures.draw_again(monkeypatch)

@@ -12,7 +12,7 @@ from stagewise.cli.intervene import intervene_parser
 from stagewise.cli.report import report_parser
 from stagewise.cli.sweep import sweep_parser
 from stagewise.cli.toy import toy_parser
-from stagewise.cli.training import StagewiseCLI, cli_settings
+from stagewise.cli.training import StagewiseCLI, ValidateCLI, cli_settings
 
 
 class _Built(Exception):
@@ -39,6 +39,7 @@ def all_parsers() -> dict[str, ArgumentParser]:
     """Returns the parsers by command, in the order of the help."""
     found = {
         **_lightning_parsers(StagewiseCLI, Trainer),
+        **_lightning_parsers(ValidateCLI, Trainer),
         **_lightning_parsers(CalibrationCLI, CalibrationTrainer),
         "detect": detect_parser(),
         "intervene": intervene_parser(),

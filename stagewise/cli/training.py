@@ -46,9 +46,17 @@ class StagewiseCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The two commands that need a Trainer."""
-        skipped = {"model", "dataloaders", "datamodule"}
-        return {"fit": skipped | {"train_dataloaders", "val_dataloaders"}, "validate": skipped}
+        """The command that trains."""
+        return {"fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule"}}
+
+
+class ValidateCLI(StagewiseCLI):
+    """The same for ``validate``: a parser of the Trainer takes long to build, and a command needs only its own."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The command that runs the validation loop."""
+        return {"validate": {"model", "dataloaders", "datamodule"}}
 
 
 def cli_settings() -> dict[str, Any]:
@@ -75,7 +83,7 @@ def run_trainer(arguments: Sequence[str], callbacks: Sequence[Callback] = ()) ->
         jsonargparse.ArgumentError: the configuration could not be parsed.
     """
     prepare(arguments)
-    line = StagewiseCLI(
+    line = (ValidateCLI if arguments[0] == "validate" else StagewiseCLI)(
         LightningModule,
         LightningDataModule,
         # A run resumed in its own directory writes its configuration again.

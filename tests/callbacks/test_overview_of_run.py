@@ -20,6 +20,7 @@ def run(folder, *, logger=True, **probe):
     return callback, torch.cat([weight.flatten() for weight in module.parameters()]), torch.rand(3)
 
 
+@pytest.mark.drawn
 def test_it_is_drawn_where_pictures_are_wanted_and_training_does_not_see_it(tmp_path):
     with_it, weights, noise = run(tmp_path / "a", draw_matrices=True)
     without, other_weights, other_noise = run(tmp_path / "b", draw_matrices=False)

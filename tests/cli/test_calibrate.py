@@ -10,15 +10,17 @@ import torch
 import yaml
 
 from stagewise import open_run
-from stagewise.cli.calibrate import CalibrationCLI, run_calibration
+from stagewise.cli.calibrate import CalibrationCLI
 from stagewise.cli.main import main
 from stagewise.cli.training import run_trainer
 from stagewise.sampling.engines import compiled
+from tests.blank_figures import drawn
 from tests.cli.test_main import config, run_of, write_config  # noqa: F401
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 SMALL = ["--calibration.num_draws", "8", "--calibration.num_chains", "2", "--calibration.num_steps", "2"]
+ONE_STEP = ["--calibration.num_steps", "1"]
 
 
 def folder_of(tmp_path, version=0) -> Path:
@@ -27,15 +29,24 @@ def folder_of(tmp_path, version=0) -> Path:
 
 @pytest.fixture(scope="module")
 def calibrated(tmp_path_factory):
-    """Folder, content of the file and output of one calibration, for tests that only read them."""
-    folder, said = tmp_path_factory.mktemp("calibrated"), StringIO()
-    with redirect_stdout(said):
+    """Folder, content of the file, output and model of one calibration, for tests that only read them."""
+    folder, said, models = tmp_path_factory.mktemp("calibrated"), StringIO(), []
+    with redirect_stdout(said), drawn(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CalibrationCLI, "after_instantiate_classes", lambda cli: models.append(cli.model))
         assert main(["calibrate", "-c", str(write_config(folder)), *SMALL]) == 0
-    return folder, json.loads((folder_of(folder) / "calibration.json").read_text()), said.getvalue()
+    found = json.loads((folder_of(folder) / "calibration.json").read_text())
+    return folder, found, said.getvalue(), models[0]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folder and model of a run without probes."""
+    folder = tmp_path_factory.mktemp("trained")
+    return folder, run_trainer(["fit", "-c", str(write_config(folder)), "--influence.enabled", "false"]).model
 
 
 def test_settings_are_proposed_that_hold_at_the_steps_looked_at(calibrated):
-    folder, found, said = calibrated
+    folder, found, said, _ = calibrated
     given = yaml.safe_load((folder / "config.yaml").read_text())["influence"]["sgld"]
     assert [curvature["plain"]["step"] for curvature in found["curvatures"]] == [2, 4]
     lr, nbeta, localization = (found["proposed"][name] for name in ("lr", "nbeta", "localization"))
@@ -51,7 +62,7 @@ def test_settings_are_proposed_that_hold_at_the_steps_looked_at(calibrated):
 
 
 def test_printed_fragment_can_be_pasted(calibrated, config, tmp_path):  # noqa: F811
-    _, found, said = calibrated
+    _, found, said, _ = calibrated
     fragment = yaml.safe_load(said.split("Settings to paste:\n")[1].split("\nWritten:")[0])
     assert set(fragment["influence"]["sgld"]) == {"lr", "nbeta", "localization"}
     pasted = tmp_path / "pasted.yaml"
@@ -70,25 +81,23 @@ def test_it_leaves_a_picture_and_no_run(calibrated):
 
 def test_careless_settings_of_the_file_are_named(config, capsys):  # noqa: F811
     arguments = ["--influence.sgld.localization", "0.5", "--influence.sgld.lr", "0.1"]
-    assert main(["calibrate", "-c", str(config), *SMALL, *arguments]) == 0
+    assert main(["calibrate", "-c", str(config), *SMALL, *ONE_STEP, *arguments]) == 0
     said = capsys.readouterr().out
     assert "refuse: lr 0.1 is too large" in said
     assert "localization 0.5 is " in said
 
 
-def test_training_is_that_of_the_configuration_without_probes(config, monkeypatch):  # noqa: F811
-    models = []
-    monkeypatch.setattr(CalibrationCLI, "after_instantiate_classes", lambda cli: models.append(cli.model))
-    run_calibration(["calibrate", "-c", str(config), *SMALL])
-    plain = run_trainer(["fit", "-c", str(config), "--influence.enabled", "false"]).model.state_dict()
-    assert all(torch.equal(value, plain[name]) for name, value in models[0].state_dict().items())
+def test_training_is_that_of_the_configuration_without_probes(calibrated, trained):
+    *_, model = calibrated
+    plain = trained[1].state_dict()
+    assert all(torch.equal(value, plain[name]) for name, value in model.state_dict().items())
 
 
 def test_files_can_be_sent_elsewhere_and_settings_be_auto(config, tmp_path, capsys):  # noqa: F811
     folder = tmp_path / "elsewhere"
     arguments = ["--calibration.output_dir", str(folder), "--influence.sgld.lr", "auto"]
-    arguments += ["--influence.sgld.localization", "auto", "--calibration.num_steps", "1"]
-    assert main(["calibrate", "-c", str(config), *SMALL, *arguments]) == 0
+    arguments += ["--influence.sgld.localization", "auto"]
+    assert main(["calibrate", "-c", str(config), *SMALL, *ONE_STEP, *arguments]) == 0
     found = json.loads((folder / "calibration.json").read_text())
     assert found["given"]["lr"] == "auto"
     assert found["findings"] == []
@@ -148,7 +157,7 @@ def test_a_mistake_is_answered_by_one_line_and_status_2(config, capsys, argument
 
 
 def test_the_curvature_is_that_of_the_component(config, tmp_path, capsys):  # noqa: F811
-    assert main(["calibrate", "-c", str(config), *SMALL, "--influence.component", "layer0.head1"]) == 0
+    assert main(["calibrate", "-c", str(config), *SMALL, *ONE_STEP, "--influence.component", "layer0.head1"]) == 0
     found = json.loads((folder_of(tmp_path) / "calibration.json").read_text())
     assert found["component"] == "layer0.head1"
     said = capsys.readouterr().out
@@ -161,8 +170,7 @@ def test_configuration_is_needed(capsys):
     assert "expected stagewise calibrate -c FILE" in capsys.readouterr().err
 
 
-def test_saved_configuration_of_a_run_is_taken(config, tmp_path):  # noqa: F811
-    assert main(["fit", "-c", str(config), "--influence.enabled", "false"]) == 0
-    saved = run_of(tmp_path) / "config.yaml"
-    assert main(["calibrate", "-c", str(saved), *SMALL]) == 0
-    assert (folder_of(tmp_path) / "calibration.json").is_file()
+def test_saved_configuration_of_a_run_is_taken(trained):
+    folder, _ = trained
+    assert main(["calibrate", "-c", str(run_of(folder) / "config.yaml"), *SMALL, *ONE_STEP]) == 0
+    assert (folder_of(folder) / "calibration.json").is_file()

@@ -37,6 +37,17 @@ def run_of(tmp_path):
     return tmp_path / "runs" / "induction" / "version_0"
 
 
+@pytest.fixture(scope="module")
+def overridden(tmp_path_factory):
+    """A run whose configuration is joined to its flag, with settings overridden by name; tests only read it."""
+    folder = tmp_path_factory.mktemp("overridden")
+    override = ["--influence.sgld.nbeta", "7", "--influence.probe.centering", "step", "--influence.sgld.num_chains=3"]
+    override += ["--influence.probe.thresholds.ess_min", "null", "--influence.probe.thresholds.sample_ess_min=79"]
+    override += ["--influence.schedule.max_overhead=1e6"]
+    assert main(["fit", f"--config={write_config(folder)}", *override]) == 0
+    return open_run(run_of(folder))
+
+
 def test_fit_trains_and_writes_the_run(config, tmp_path):
     assert main(["fit", "-c", str(config)]) == 0
     run = open_run(run_of(tmp_path))
@@ -46,16 +57,20 @@ def test_fit_trains_and_writes_the_run(config, tmp_path):
     assert (run_of(tmp_path) / "config.yaml").is_file()
 
 
-def test_configuration_may_be_joined_to_its_flag(config, tmp_path):
-    assert main(["fit", f"--config={config}"]) == 0
-    assert open_run(run_of(tmp_path)).sizes["step"] == 2
+def test_configuration_may_be_joined_to_its_flag(overridden):
+    assert overridden.sizes["step"] == 2
 
 
-def test_settings_are_overridden_by_name(config, tmp_path):
-    override = ["--influence.sgld.nbeta", "7", "--influence.probe.centering", "step", "--influence.sgld.num_chains=3"]
-    assert main(["fit", "-c", str(config), *override]) == 0
-    run = open_run(run_of(tmp_path))
-    assert (run.attrs["nbeta"], run.attrs["centering"]) == (7, "step")
+def test_settings_are_overridden_by_name(overridden):
+    assert (overridden.attrs["nbeta"], overridden.attrs["centering"]) == (7, "step")
+    assert overridden.attrs["sgld"]["num_chains"] == 3
+
+
+def test_limits_and_budget_are_settings(overridden):
+    summary = json.loads(overridden.attrs["summary"])
+    assert summary["max_overhead"] == 1e6
+    assert "ess" not in summary["flags"]
+    assert summary["flags"]["sample_ess"] == 2
 
 
 def test_fewer_steps_leave_the_probes_after_them_out_and_one_line_says_so(config, tmp_path, caplog):
@@ -64,15 +79,6 @@ def test_fewer_steps_leave_the_probes_after_them_out_and_one_line_says_so(config
     assert open_run(run_of(tmp_path))["step"].values.tolist() == [2]
     lines = [line for line in caplog.messages if "left out" in line]
     assert lines == ["stagewise: 1 of 2 probes are after trainer.max_steps=3 and are left out"]
-
-
-def test_limits_and_budget_are_settings(config, tmp_path):
-    override = ["--influence.probe.thresholds.ess_min", "null", "--influence.probe.thresholds.sample_ess_min=79"]
-    assert main(["fit", "-c", str(config), *override, "--influence.schedule.max_overhead=1e6"]) == 0
-    summary = json.loads(open_run(run_of(tmp_path)).attrs["summary"])
-    assert summary["max_overhead"] == 1e6
-    assert "ess" not in summary["flags"]
-    assert summary["flags"]["sample_ess"] == 2
 
 
 @pytest.mark.parametrize("way", [pytest.param("key", marks=pytest.mark.slow), "flag"])
@@ -124,8 +130,15 @@ def intervene(config, at_steps=(2,), **arguments):
     config.write_text(yaml.safe_dump(settings))
 
 
-@pytest.mark.parametrize("mechanism", ["sampling", "loss"])
-@pytest.mark.parametrize("kind", WINDOWS)
+@pytest.mark.parametrize(
+    ("kind", "mechanism"),
+    [
+        ("fixed", "sampling"),
+        pytest.param("fixed", "loss", marks=pytest.mark.slow),
+        pytest.param("live", "sampling", marks=pytest.mark.slow),
+        ("live", "loss"),
+    ],
+)
 def test_an_intervention_takes_only_a_callback_in_the_configuration(config, tmp_path, mechanism, kind):
     at_steps = range(5) if kind == "live" else (2,)  # a detector needs many probes
     intervene(config, at_steps, mechanism=mechanism, windows=WINDOWS[kind])

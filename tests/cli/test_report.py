@@ -10,15 +10,21 @@ from stagewise.runs.time_spans import influence_by_span
 from tests.runs.flipping_run import flipping_run
 
 
-@pytest.fixture
-def run(tmp_path):
-    store, whole = ProbeStore(tmp_path / "run" / "influence.zarr"), flipping_run()
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("written") / "run"
+    store, whole = ProbeStore(folder / "influence.zarr"), flipping_run()
     for step in whole["step"].values.tolist():
         probe = whole.sel(step=step, drop=True)
         probe.attrs |= {"step": step, "reference_step": step}
         del probe.attrs["summary"]
         store.write(probe)
-    return tmp_path / "run"
+    return folder
+
+
+@pytest.fixture
+def run(written, tmp_path):
+    return shutil.copytree(written, tmp_path / "run")
 
 
 def test_report_writes_into_the_run_and_prints_the_sign_changes(run, capsys):

@@ -8,6 +8,8 @@ from stagewise.errors import InputError
 from stagewise.reporting.gradient_curves import gradient_curves, has_gradients
 from tests.reporting.test_run_pictures import STEPS, a_run
 
+pytestmark = pytest.mark.drawn
+
 
 def run_with_gradients():
     run = a_run()

@@ -103,6 +103,7 @@ def test_the_verdict_stands_over_it_and_why_there_is_no_window():
 
 
 @pytest.mark.parametrize("width", [5.0, 10.0])
+@pytest.mark.drawn
 def test_many_groups_with_long_names_keep_to_the_page(width):
     names = [f"group number {number} with a name of {'very ' * 9}many letters" for number in range(20)]
     run = a_run(names=names)
@@ -124,6 +125,7 @@ def test_many_groups_with_long_names_keep_to_the_page(width):
 
 @pytest.mark.parametrize("steps", [[7], [0, 5], [0, 1, 4, 16, 64, 256]])
 @pytest.mark.parametrize("names", [["all"], ["a", "b"]])
+@pytest.mark.drawn
 def test_few_probes_and_one_group_are_drawn(steps, names):
     run = a_run(steps=steps, names=[*names, "x", "y"]).isel(group=range(len(names)), group_j=range(len(names)))
     assert titles(overview(run))[0].startswith(INFLUENCE)
@@ -151,6 +153,7 @@ def test_copying_scores_of_random_heads_do_not_set_the_range(full):
     np.testing.assert_array_equal(line.get_ydata(), [np.nan, np.nan, 0.6, -0.5])
 
 
+@pytest.mark.drawn
 def test_it_is_a_file_in_the_folder_of_the_run_and_an_image(tmp_path):
     class Writer:
         images = ()

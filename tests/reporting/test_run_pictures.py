@@ -13,6 +13,8 @@ from stagewise.reporting.class_maps import chosen_steps, class_maps
 from stagewise.reporting.influence_curves import influence_curves
 from stagewise.runs.curves import curve_pairs, sure_flips
 
+pytestmark = pytest.mark.drawn
+
 STEPS = [10, 20, 30, 40, 50]
 NAMES = ["a", "b", "c"]
 

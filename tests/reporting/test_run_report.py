@@ -1,5 +1,6 @@
 import json
 
+import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
@@ -12,6 +13,7 @@ from stagewise.runs.time_spans import influence_by_span
 from tests.runs.flipping_run import flipping_run
 
 
+@pytest.mark.drawn
 def test_the_report_says_what_turns_when_heads_rise_and_what_moves_with_them(tmp_path):
     with SummaryWriter(str(tmp_path)) as writer:
         for step, value in ((100, 0.1), (300, 0.1), (800, 0.9), (1000, 0.9)):

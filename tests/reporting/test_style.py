@@ -5,6 +5,8 @@ from matplotlib.figure import Figure
 
 from stagewise.reporting.style import mark_sides, round_steps, step_axis
 
+pytestmark = pytest.mark.drawn
+
 
 @pytest.mark.parametrize(
     ("first", "last", "expected"),

@@ -73,6 +73,7 @@ def test_charts_have_no_line_that_is_not_logged(tmp_path):
     ]
 
 
+@pytest.mark.drawn
 def test_matrices_wait_for_a_reference(tmp_path, probes):
     with SummaryWriter(tmp_path) as writer:
         for probe in probes:
@@ -104,6 +105,7 @@ def test_colours_are_symmetric_around_white_and_helpful_is_blue():
     assert min(image.cmap(image.norm(0.0))) > 0.96
 
 
+@pytest.mark.drawn
 def test_matrix_of_one_sample_or_all_zeros_is_drawn():
     for matrix in (np.array([[-1.0]]), np.zeros((3, 3))):
         pixels = rasterize(matrix_figure(matrix, "title", "nats^2"))
@@ -159,6 +161,7 @@ def test_probes_that_lie_close_are_drawn_five_percent_apart_and_others_all():
     assert images_due(None, 777)
 
 
+@pytest.mark.drawn
 def test_a_heat_map_that_shows_another_matrix_is_that_of_the_other():
     one, other = np.diag([-1.0, -2.0, 3.0]) + 0.5, np.arange(9.0).reshape(3, 3) - 4
     figure = matrix_figure(one, "one", "nats^2")

@@ -17,6 +17,8 @@ from stagewise.reporting.token_html import token_html
 from stagewise.reporting.token_influence import TokenInfluence
 from tests.reporting.test_token_pictures import parsed
 
+pytestmark = pytest.mark.drawn
+
 
 def an_influence(texts, query=(0, 2), limit=0.5, units="nats^2"):
     values = np.random.default_rng(0).normal(0, 0.4, (len(texts), len(texts[0])))

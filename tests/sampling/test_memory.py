@@ -37,10 +37,10 @@ def peak_of(run):
     ("width", "layers", "batch", "length", "integrator", "drift", "kept_bytes"),
     [
         (256, 4, 2, 16, "leimkuhler_matthews", "plain", 2**28),
-        (192, 6, 2, 32, "euler", "plain", 2**28),
+        (128, 4, 2, 32, "euler", "plain", 2**28),
         (64, 3, 32, 32, "leimkuhler_matthews", "plain", 2**28),
-        (192, 6, 2, 32, "leimkuhler_matthews", "control_variate", 2**28),
-        (192, 6, 2, 32, "leimkuhler_matthews", "control_variate", 0),
+        (128, 4, 2, 32, "leimkuhler_matthews", "control_variate", 2**28),
+        (128, 4, 2, 32, "leimkuhler_matthews", "control_variate", 0),
     ],
 )
 def test_chains_take_what_the_formula_says_within_a_tenth(

@@ -60,6 +60,7 @@ def test_forks_of_a_suite_are_no_seeds_of_one_run(tmp_path):
     assert len(find_arms(runs[:2])) == 1
 
 
+@pytest.mark.drawn
 def test_a_page_of_seeds_and_arms_needs_nothing_from_outside_and_has_their_means(three, tmp_path):
     parsed, text = written(tmp_path, *three)
     assert parsed.sections == ["verdict", "overview", "windows", "signs", "ends", "settings", "repeat"]

@@ -2,11 +2,14 @@ import base64
 from io import BytesIO
 
 import numpy as np
+import pytest
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
 from stagewise.reporting.html.pictures import cell_colours, matrix_address, picture
+
+pytestmark = pytest.mark.drawn
 
 
 def pixels(address):

@@ -23,6 +23,7 @@ from stagewise.reporting.html.repeating import callback_code, settings_section
 from stagewise.reporting.html.report import OpenedRun, page, write_html_report
 from stagewise.reporting.scores import Score
 from stagewise.runs.open import open_run
+from tests.blank_figures import drawn
 from tests.checks.test_group_names import BAD
 from tests.reporting.test_run_pictures import a_run
 from tests.runs.flipping_run import flipping_run
@@ -77,7 +78,8 @@ def full(tmp_path_factory):
 def full_page(full, tmp_path_factory):
     """The page of it with scores, parsed and as text."""
     scores = [Score("prefix_matching", np.array([10, 20, 40]), np.array([0.1, 0.2, 0.9]))]
-    return written(tmp_path_factory.mktemp("page"), full, scores=scores)
+    with drawn():
+        return written(tmp_path_factory.mktemp("page"), full, scores=scores)
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +205,8 @@ def test_sliders_hold_every_step_and_show_the_last_without_scripts(full, full_pa
 def test_names_are_shown_and_never_obeyed(tmp_path):
     chosen = ("HTML", "an entity", "a quotation mark", "a link", "emphasis", "code", "right-to-left override", "a pipe")
     names = [BAD[item] for item in chosen]
-    parsed, text = written(tmp_path, (tmp_path, a_run(steps=[10, 20], names=names)))
+    with drawn():
+        parsed, text = written(tmp_path, (tmp_path, a_run(steps=[10, 20], names=names)))
     plain, _ = written(tmp_path, (tmp_path, a_run(steps=[10, 20], names=[f"g{row}" for row in range(len(names))])))
     assert sorted(set(parsed.tags) - {"wbr"}) == sorted(set(plain.tags))  # names may break
     assert parsed.tags.count("script") == plain.tags.count("script")

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from stagewise.studies.intervention.config import (
     InfluenceSettings,
     OnsetSettings,
@@ -14,6 +16,7 @@ from tests.studies.intervention.fake_cells import config_of, fake_cell, lower
 from tests.studies.intervention.test_results import SEEDS, cells
 
 
+@pytest.mark.drawn
 def test_report_names_every_figure_it_writes(tmp_path):
     config = config_of(SEEDS, output=str(tmp_path))
     found = write_results(tmp_path, config, cells())

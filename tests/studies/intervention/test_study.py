@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from stagewise.studies.intervention.study import run_cells
 from tests.studies.intervention.tiny import DATA, MODEL, tiny_config
 
 WALL_CLOCK = {"seconds", "branched_at"}
+
+
+FEW = {**DATA, "init_args": {**DATA["init_args"], "num_sequences": 160}}
+"""Enough for 20 steps of 8, and not for a window in which a quarter of them is drawn more."""
 
 
 def silent(_: str) -> None:
@@ -34,6 +39,23 @@ def study(tmp_path_factory):
         ),
     )
     return config, {cell.name: cell for cell in run_cells(config, silent)}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The undisturbed run alone: its settings, and the global state before it and after it. Not to be written to."""
+    torch.manual_seed(5)
+    states = [(torch.get_rng_state(), torch.get_num_threads())]
+    config = tiny_config(tmp_path_factory.mktemp("alone"), arms=["none"], data=FEW)
+    run_cells(config, silent)
+    return config, [*states, (torch.get_rng_state(), torch.get_num_threads())]
+
+
+@pytest.fixture
+def copied(alone, tmp_path):
+    """Settings of a copy of it, for tests that go on from there."""
+    config, _ = alone
+    return replace(config, output=str(shutil.copytree(config.output, tmp_path / "copied")))
 
 
 def test_arms_run_under_every_mechanism_and_the_sweep_under_the_first(study):
@@ -109,12 +131,10 @@ def test_checkpoints_are_gone_and_no_unfinished_folder_is_left(study):
     assert not list(Path(config.output).rglob("*.unfinished"))
 
 
-def test_the_global_state_is_left(tmp_path):
-    torch.manual_seed(5)
-    before, threads = torch.get_rng_state(), torch.get_num_threads()
-    run_cells(tiny_config(tmp_path, arms=["none"]), silent)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.get_num_threads() == threads
+def test_the_global_state_is_left(alone):
+    _, ((before, threads), (after, threads_after)) = alone
+    assert torch.equal(after, before)
+    assert threads_after == threads
 
 
 @pytest.mark.slow
@@ -146,13 +166,12 @@ def test_two_processes_find_what_one_finds(tmp_path):
     assert [outcome(cell) for cell in one] == [outcome(cell) for cell in two]
 
 
-def test_seeds_and_arms_can_be_added_and_other_settings_not(tmp_path):
-    config = tiny_config(tmp_path, arms=["none"])
-    run_cells(config, silent)
+def test_seeds_and_arms_can_be_added_and_other_settings_not(copied):
+    """Arms without a window need no more data than the run itself."""
     lines: list[str] = []
-    run_cells(replace(config, arms=["none", "placebo"]), lines.append)
+    run_cells(replace(copied, arms=["none", "placebo"]), lines.append)
     assert lines[0] == "1 of 2 cells are there already"
-    other = replace(config, training=replace(config.training, max_steps=30))
+    other = replace(copied, training=replace(copied.training, max_steps=30))
     with pytest.raises(InputError, match=r"training.max_steps 30 \(was 20\)"):
         run_cells(other, silent)
 
@@ -166,12 +185,10 @@ def test_the_time_left_is_a_bound_until_each_kind_of_cell_is_known(tmp_path):
     assert lines[-1].endswith("about 0:00 left")
 
 
-def test_a_cell_that_cannot_be_read_is_named(tmp_path):
-    config = tiny_config(tmp_path, arms=["none"])
-    run_cells(config, silent)
-    cell_path(tmp_path, 1, "none").write_text("{")
+def test_a_cell_that_cannot_be_read_is_named(copied):
+    cell_path(Path(copied.output), 1, "none").write_text("{")
     with pytest.raises(InputError, match="delete it"):
-        run_cells(config, silent)
+        run_cells(copied, silent)
 
 
 @pytest.mark.parametrize(
@@ -243,10 +260,6 @@ def test_an_observed_group_that_is_none_is_named(tmp_path):
         run_cells(tiny_config(tmp_path, weights=weights), silent)
 
 
-FEW = {**DATA, "init_args": {**DATA["init_args"], "num_sequences": 160}}
-"""Enough for 20 steps of 8, and not for a window in which a quarter of them is drawn more."""
-
-
 @pytest.mark.parametrize("arms", [["inside"], ["random"], ["whole"]])
 def test_data_that_a_window_would_use_up_are_refused_before_the_work(tmp_path, arms):
     with pytest.raises(InputError, match=r"samples .*, of which an epoch needs .* raise data.init_args.num_sequences"):
@@ -273,7 +286,3 @@ def test_samples_come_again_where_that_is_allowed_and_a_branch_still_equals_the_
     assert [outcome(cell) for cell in cells["branches"]] == [outcome(cell) for cell in cells["whole"]]
     assert [cell.branched_at for cell in cells["branches"]] == [0, 10]
     assert cells["whole"][1].final_losses != cells["whole"][0].final_losses
-
-
-def test_arms_without_a_window_need_no_more_data(tmp_path):
-    run_cells(tiny_config(tmp_path, data=FEW, arms=["none", "placebo"]), silent)

@@ -7,6 +7,8 @@ from stagewise.toy.hierarchy import Hierarchy
 from tests.studies.toy.figures.synthetic import LOPSIDED, config_of, results_of
 from tests.toy.trees import balanced
 
+pytestmark = pytest.mark.drawn
+
 
 def test_every_figure_is_written_in_the_order_of_the_report(tmp_path, results, config):
     before = dict(matplotlib.rcParams)
