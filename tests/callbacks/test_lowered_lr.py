@@ -159,7 +159,7 @@ def test_time_of_measuring_the_curvature_counts_as_overhead_and_is_told_apart(tm
     whole, chains, looks, rest = map(float, re.findall(r"([\d.]+) s\b", line)[:4])
     assert whole == pytest.approx(chains + looks + rest)
     assert chains == pytest.approx(float(run["seconds"].sum()), abs=0.1)
-    assert looks > 0.8
+    assert looks >= 0.8  # two looks of .4 s at least, rounded
     summary = json.loads(run.attrs["summary"])
     # At steps 10 and 20; the probes themselves are not in it.
     assert summary["probe_seconds"] - run["seconds"].values.sum() > 0.8
