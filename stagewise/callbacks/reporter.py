@@ -275,7 +275,7 @@ class Reporter:
             listed = ", ".join(f"{kind} {count}" for kind, count in failed.items())
             rank_zero_warn(f"stagewise: failures during training, which continued: {listed}")
         rank_zero_info(
-            f"stagewise: {probes_words(record)} in {record.probe_seconds:.1f} s; {windows_words(windows)}; results in "
+            f"stagewise: {probes_words(record)} in {record.time_words}; {windows_words(windows)}; results in "
             f"{self._folder}"
         )
         if verdict is not None:

@@ -1,5 +1,6 @@
 """Probes of an active run: objects that live from the start to the end of a fit."""
 
+import time
 from collections.abc import Callable
 
 from lightning.pytorch import LightningModule, Trainer
@@ -122,9 +123,11 @@ class ProbeSession:
             # Look, probe, and look again: if the chains are in doubt, the curvature is measured at once. The probe is
             # repeated where that lowers lr, which a third look at the same step cannot.
             for _ in range(2):
+                began = time.perf_counter()
                 sgld = state.watch.before_probe(
                     self._trainer, self._module, self.subject.target, step, moments, ranks=self._ranks
                 )
+                state.record.curvature_seconds += time.perf_counter() - began
                 if before not in ("auto", sgld.lr):
                     state.record.changes.append({"step": step, "setting": "sgld.lr", "before": before, "now": sgld.lr})
                     before = sgld.lr

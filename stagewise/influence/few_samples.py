@@ -21,7 +21,7 @@ def few_samples_words(counts: Mapping[str, int]) -> str | None:
         return None
     more = f" and {len(few) - _MOST_NAMED} more" if len(few) > _MOST_NAMED else ""
     return (
-        f"got groups with losses in fewer than {FEWEST_SAMPLES} samples: {', '.join(few[:_MOST_NAMED])}{more}; their "
+        f"groups with losses in fewer than {FEWEST_SAMPLES} samples: {', '.join(few[:_MOST_NAMED])}{more}; their "
         "influence is that of these samples, and its error is not known well: intervals are over chains, and do not "
         "tell how much other samples of the group would differ; observe more of them"
     )

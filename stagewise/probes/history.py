@@ -35,6 +35,8 @@ class Record:
         flagged_steps: training steps of flagged probes.
         probe_seconds: time spent in probes.
         last_probe_seconds: time of the last finished probe; None before the first.
+        chain_seconds: of these, in the kept probes themselves, as each of them has it (``seconds``).
+        curvature_seconds: of these, in looks at the curvature.
         training_seconds: time spent training, without probes.
     """
 
@@ -55,6 +57,8 @@ class Record:
     flagged_steps: list[int] = field(default_factory=list)
     probe_seconds: float = 0.0
     last_probe_seconds: float | None = None
+    chain_seconds: float = 0.0
+    curvature_seconds: float = 0.0
     training_seconds: float = 0.0
 
     def add(self, step: int, result: xr.Dataset | None, *, chains_dropped: int, not_finite: bool = False) -> None:
@@ -72,6 +76,7 @@ class Record:
             self.not_finite_steps += [step] if not_finite else []
             return
         self.steps.append(step)
+        self.chain_seconds += float(result["seconds"]) if "seconds" in result else 0.0
         self.signal.append(float(result["signal"]))
         self.signal_se.append(float(result["signal_se"]))
         names = result.attrs["flags"]
@@ -101,6 +106,16 @@ class Record:
         self.probe_seconds += seconds
         if finished:
             self.last_probe_seconds = seconds
+
+    @property
+    def time_words(self) -> str:
+        """The time spent in probes and its parts, which add up to it."""
+        parts = [round(self.chain_seconds, 1), round(self.curvature_seconds, 1)]
+        rest = max(0.0, round(self.probe_seconds, 1) - sum(parts))
+        return (
+            f"{sum(parts) + rest:.1f} s ({parts[0]:.1f} s for the probes themselves, {parts[1]:.1f} s to measure the "
+            f"curvature, {rest:.1f} s to time a step, to repeat, to write and to draw)"
+        )
 
     @property
     def num_due(self) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import time
 from dataclasses import replace
 
@@ -144,7 +145,7 @@ def test_one_line_tells_of_it_and_probes_reports_and_summary_show_where(tmp_path
     assert run["reference_step"].sel(step=30) == 20
 
 
-def test_time_of_measuring_the_curvature_counts_as_overhead(tmp_path, monkeypatch):
+def test_time_of_measuring_the_curvature_counts_as_overhead_and_is_told_apart(tmp_path, monkeypatch, caplog):
     measure = Landscape.measure
 
     def slowly(*given, **named):
@@ -152,7 +153,13 @@ def test_time_of_measuring_the_curvature_counts_as_overhead(tmp_path, monkeypatc
         return measure(*given, **named)
 
     monkeypatch.setattr(Landscape, "measure", slowly)
-    run, _ = train(tmp_path, SHORT, probe=replace(SAVED, save_trace=False), max_steps=20)
+    with caplog.at_level("INFO", logger="lightning.pytorch"):
+        run, _ = train(tmp_path, SHORT, probe=replace(SAVED, save_trace=False), max_steps=20)
+    (line,) = [message for message in caplog.messages if "to measure the curvature" in message]
+    whole, chains, looks, rest = map(float, re.findall(r"([\d.]+) s\b", line)[:4])
+    assert whole == pytest.approx(chains + looks + rest)
+    assert chains == pytest.approx(float(run["seconds"].sum()), abs=0.1)
+    assert looks >= 0.8  # two looks of .4 s at least, rounded
     summary = json.loads(run.attrs["summary"])
     # At steps 10 and 20; the probes themselves are not in it.
     assert summary["probe_seconds"] - run["seconds"].values.sum() > 0.8

@@ -31,4 +31,4 @@ def test_the_start_of_a_run_warns_once_and_its_report_has_it(tmp_path, size, war
     told = [str(item.message) for item in caught if "fewer than 8 samples" in str(item.message)]
     assert len(told) == warned
     shown = spans_table(open_run(callback.folder)).markdown()
-    assert ("**Few samples**: got groups with losses in fewer than 8 samples: few (5 samples)" in shown) == warned
+    assert ("**Few samples**: groups with losses in fewer than 8 samples: few (5 samples)" in shown) == warned

@@ -21,7 +21,9 @@ RUNS = [
     "other_data", "other_weights", "other_groups",
 ]  # fmt: skip
 TIMES = ("seconds", "llc_seconds")
-CLOCKS = ("last_probe_seconds", "probe_seconds", "training_seconds", "faults")
+CLOCKS = (
+    "last_probe_seconds", "probe_seconds", "chain_seconds", "curvature_seconds", "training_seconds", "faults",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

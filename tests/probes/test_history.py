@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -75,3 +77,13 @@ def test_only_probes_count_for_the_schedule_of_controls():
     assert record.num_attempts == 4
     older = {name: value for name, value in record.state_dict().items() if name != "broken_steps"}
     assert Record.from_state_dict(older).broken_steps == [2, 7, 11]
+
+
+def test_parts_of_the_time_add_up_to_it():
+    record = Record(probe_seconds=103.04, chain_seconds=64.26, curvature_seconds=21.0)
+    told = [float(number) for number in re.findall(r"([\d.]+) s", record.time_words)]
+    assert told == [103.0, 64.3, 21.0, 17.7]
+    assert told[0] == pytest.approx(sum(told[1:]))
+    rounded = Record(probe_seconds=1.0, chain_seconds=0.96, curvature_seconds=0.06)  # clocks are read apart
+    told = [float(number) for number in re.findall(r"([\d.]+) s", rounded.time_words)]
+    assert told[0] == pytest.approx(sum(told[1:]))
