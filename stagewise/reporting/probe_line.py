@@ -4,6 +4,7 @@ import numpy as np
 import xarray as xr
 
 from stagewise.influence.chain_counts import equilibrated_probes, interval_factor
+from stagewise.influence.parts import group_part
 
 
 def probe_line(result: xr.Dataset, *, number: int) -> str:
@@ -22,9 +23,7 @@ def probe_line(result: xr.Dataset, *, number: int) -> str:
 
 def _influence(result: xr.Dataset) -> list[str]:
     """Words for the strongest pair of groups; none where no two losses are in different samples."""
-    within = result[["group_bif", "group_bif_se"]].sel(part="within")
-    value = within["group_bif"].transpose("group", "group_j").values
-    half = within["group_bif_se"].transpose("group", "group_j").values * float(interval_factor(result))
+    value, half = group_part(result, "group_bif"), group_part(result, "group_bif_se") * float(interval_factor(result))
     size = np.abs(np.triu(value)) + np.tril(np.full_like(value, np.nan), -1)
     if not np.isfinite(size).any():
         return []
