@@ -120,7 +120,10 @@ def bif(
     result = xr.Dataset(
         {
             **{name: (_SAMPLES[: value.ndim], value, unit(name)) for name, value in sampled.items()},
-            **{name: (_GROUP_AXES, value[:, : len(groups), : len(groups)], unit(name)) for name, value in grouped.items()},
+            **{
+                name: (_GROUP_AXES, value[:, : len(groups), : len(groups)], unit(name))
+                for name, value in grouped.items()
+            },
             "shift": ("sample", shift, _SHIFT),
             "shift_se": ("sample", _missing(shift) if shift_se is None else shift_se, _SHIFT),
             "shift_norm_se": ((), np.nan if shift_se is None else length_error(shifts), _SHIFT),

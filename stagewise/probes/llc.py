@@ -119,7 +119,8 @@ class LearningCoefficient:
         if own:
             rhat, ess = (np.nan, np.nan) if failed else _mixing(losses)
             variables["llc_rhat"] = ((), rhat, {"long_name": "largest R-hat of the mean losses", "units": "1"})
-            variables["llc_ess"] = ((), ess, {"long_name": "fewest effective draws of the mean losses", "units": "draws"})
+            fewest = {"long_name": "fewest effective draws of the mean losses", "units": "draws"}
+            variables["llc_ess"] = ((), ess, fewest)
             variables["llc_chains_dropped"] = len(trace.dropped)
             variables["llc_seconds"] = ((), seconds, {"long_name": "time of its own chains", "units": "s"})
             limit = self._config.thresholds.rhat_max
