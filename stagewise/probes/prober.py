@@ -321,7 +321,7 @@ class Prober:
             return None, trace
         features = GroupDraws.of(trace, self.subject.reduced)
         # One data set at the end: xarray copies and aligns all of it for each variable that is added.
-        found: dict[str, Any] = {"group_loss": ("group", self.groups.means(trace.anchor_loss), {"units": "nats"})}
+        found: dict[Any, Any] = {"group_loss": ("group", self.groups.means(trace.anchor_loss), {"units": "nats"})}
         if self._token_rows is not None:
             tokens = TokenSums(self._token_rows)
             tokens.merge([part.tokens for part in parts if part.tokens is not None])
