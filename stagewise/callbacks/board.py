@@ -16,6 +16,7 @@ from stagewise.callbacks.intervention_plan import policy_words
 from stagewise.callbacks.logger_writers import writers
 from stagewise.callbacks.run_state import RunSettings, RunState
 from stagewise.callbacks.trainer_facts import max_steps
+from stagewise.files.zarr_file import Content
 from stagewise.influence.groups import Groups
 from stagewise.probes.schedule import DEFAULT_EVERY_N_STEPS, ProbeSchedule
 from stagewise.reporting import tags
@@ -32,7 +33,7 @@ from stagewise.reporting.tensorboard import (
     write_run_pictures,
     write_text,
 )
-from stagewise.runs.open import open_run
+from stagewise.runs.open import opened
 from stagewise.runs.verdict import VARIABLES, judge
 from stagewise.runs.words import with_plain_names
 from stagewise.sampling.config import SGLDConfig
@@ -67,6 +68,8 @@ class Board:
         self._groups: Groups | None = None
         self._optional: frozenset[str] = frozenset()
         self._laid_out = False
+        # What the card needs of earlier probes, so that each file is read once and not at every renewal.
+        self._read: dict[int, Content] = {}
 
     def begin(self, groups: Groups) -> None:
         """Stores the groups of the run.
@@ -115,7 +118,7 @@ class Board:
         found = writers(self._trainer, self._faults)
         if not found:
             return
-        run = open_run(self._folder, variables=_OF_CURVES)
+        run = opened(self._folder, self._read, variables=_OF_CURVES)
         write_text(found, tags.RUN_SUMMARY, run_card(self._summary(run), self._folder, unfinished=True), step)
         if self._settings.probe.draw_matrices and len(steps) >= _FEWEST:
             named = with_plain_names(run)

@@ -48,12 +48,13 @@ def write_zarr_file(path: Path, dataset: xr.Dataset) -> None:
     Raises:
         InputError: a variable of another type.
     """
-    documents: dict[str, dict[str, Any]] = {}
+    documents: list[str] = []
     with ZipFile(path, "w") as archive:
         for name, variable in dataset.variables.items():
-            document, chunk = _encode(str(name), variable)
-            documents[str(name)] = document
-            _add(archive, f"{name}/{_ROOT}", _json(document))
+            metadata, chunk = _encode(str(name), variable)
+            document = _json(metadata)
+            documents.append(f"{_json(str(name))}: {document}")
+            _add(archive, f"{name}/{_ROOT}", document.encode())
             if chunk is not None:
                 _add(archive, "/".join([str(name), "c", *["0"] * variable.ndim]), chunk, packed=True)
         beside = [str(name) for name in dataset.coords if name not in dataset.dims]
@@ -61,9 +62,11 @@ def write_zarr_file(path: Path, dataset: xr.Dataset) -> None:
             "attributes": dict(dataset.attrs) | ({_COORDINATES: " ".join(beside)} if beside else {}),
             "zarr_format": 3,
             "node_type": "group",
-            "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": documents},
+            "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": {}},
         }
-        _add(archive, _ROOT, _json(group))
+        # Each document as text once: it goes into the archive on its own, and here with the others.
+        text = _json(group).removesuffix("{}}}") + "{" + ", ".join(documents) + "}}}"
+        _add(archive, _ROOT, text.encode())
 
 
 class Entry(NamedTuple):
@@ -138,8 +141,8 @@ def _add(archive: ZipFile, name: str, content: bytes, *, packed: bool = False) -
     archive.writestr(entry, content, compress_type=ZIP_STORED if packed else ZIP_DEFLATED)
 
 
-def _json(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, default=_plain).encode()
+def _json(document: Any) -> str:
+    return json.dumps(document, default=_plain)
 
 
 def _plain(value: Any) -> Any:

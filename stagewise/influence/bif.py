@@ -17,6 +17,7 @@ Array = NDArray[np.float64]
 
 _SAMPLES = ("part", "sample", "sample_j")
 _GROUP_AXES = ("part", "group", "group_j")
+_SHIFT = {"sign": "negative = the loss fell since the reference", "units": "nats"}
 
 
 def _names(names: Sequence[str]) -> NDArray[np.object_]:
@@ -118,11 +119,14 @@ def bif(
 
     result = xr.Dataset(
         {
-            **{name: (_SAMPLES[: value.ndim], value) for name, value in sampled.items()},
-            **{name: (_GROUP_AXES, value[:, : len(groups), : len(groups)]) for name, value in grouped.items()},
-            "shift": ("sample", shift),
-            "shift_se": ("sample", _missing(shift) if shift_se is None else shift_se),
-            "shift_norm_se": np.nan if shift_se is None else length_error(shifts),
+            **{name: (_SAMPLES[: value.ndim], value, unit(name)) for name, value in sampled.items()},
+            **{
+                name: (_GROUP_AXES, value[:, : len(groups), : len(groups)], unit(name))
+                for name, value in grouped.items()
+            },
+            "shift": ("sample", shift, _SHIFT),
+            "shift_se": ("sample", _missing(shift) if shift_se is None else shift_se, _SHIFT),
+            "shift_norm_se": ((), np.nan if shift_se is None else length_error(shifts), _SHIFT),
             "between_share": float(np.trace(between) / np.trace(total)) if np.trace(total) < 0 else 0.0,
             "flip_fraction": float(flips[off_diagonal].mean()) if off_diagonal.any() else 0.0,
             "z_median": _median_z(shift, shift_se) if settled and shift_se is not None else np.nan,
@@ -142,10 +146,6 @@ def bif(
             "reference_step": current.step if reference is None else reference.step,
         },
     )
-    for name in [*sampled, *grouped]:
-        result[name].attrs = unit(name)
-    for name in ("shift", "shift_se", "shift_norm_se"):
-        result[name].attrs = {"sign": "negative = the loss fell since the reference", "units": "nats"}
     return result if positions is None else result.merge(position_variables(grouped, positions))
 
 

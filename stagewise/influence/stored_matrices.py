@@ -1,6 +1,8 @@
 """Choice of the sample matrices of a probe that are stored, and their precision."""
 
+from collections.abc import Hashable
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -44,14 +46,15 @@ def to_store(probe: xr.Dataset, kept: SampleMatrices) -> xr.Dataset:
     there = [name for name in _MATRICES if name in probe]
     if kept is SampleMatrices.all or not there:
         return probe
-    stored = probe.drop_vars(there)
     if kept is SampleMatrices.none:
-        return stored
+        return probe.drop_vars(there)
+    # One data set, of variables: xarray copies and aligns all of it for each one that is added.
+    stored: dict[Hashable, Any] = {name: probe.variables[name] for name in probe.data_vars if name not in there}
     for name, bits in _KEPT_BITS.items():
-        matrix = probe[name].values[PARTS.index(_PART)]
-        digits = {"significant_bits": bits + 1}
-        stored[_name(name)] = (("sample", "sample_j"), _rounded(matrix, bits), probe[name].attrs | digits)
-    return stored
+        matrix = probe.variables[name]
+        rounded = _rounded(matrix.values[PARTS.index(_PART)], bits)
+        stored[_name(name)] = (("sample", "sample_j"), rounded, matrix.attrs | {"significant_bits": bits + 1})
+    return xr.Dataset(stored, {name: probe.variables[name] for name in probe.coords}, probe.attrs)
 
 
 def sample_matrix(run: xr.Dataset, part: str = _PART, *, error: bool = False) -> xr.DataArray:

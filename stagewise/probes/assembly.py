@@ -65,11 +65,11 @@ def assemble(
         if not in_equilibrium:
             signal = signal._replace(error=np.nan)
     signals = {"signal": signal.value, "signal_se": signal.error, "signal_threshold": signal.threshold}
-    result = result.assign({name: xr.Variable((), value, {"units": "nats"}) for name, value in signals.items()})
-    own = measured.own.variables
-    # In one call: each call copies the data set.
-    result = result.assign_coords({name: own[name] for name in measured.own.coords})
-    result = result.assign({name: own[name] for name in measured.own.data_vars})
-    result.attrs |= measured.own.attrs
-    result["seconds"] = result["seconds"] + (time.perf_counter() - start)
-    return result
+    own = measured.own
+    # One data set, of variables: xarray copies and aligns all of it for each one that is added.
+    parts = {name: result.variables[name] for name in result.data_vars}
+    parts |= {name: xr.Variable((), value, {"units": "nats"}) for name, value in signals.items()}
+    parts |= {name: own.variables[name] for name in own.data_vars}
+    parts["seconds"] = xr.Variable((), own["seconds"].item() + (time.perf_counter() - start))
+    coords = {name: data.variables[name] for data in (result, own) for name in data.coords}
+    return xr.Dataset(parts, coords, result.attrs | own.attrs)

@@ -4,7 +4,6 @@ from dataclasses import fields
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from stagewise.influence.group_draws import GroupDraws
 from stagewise.influence.groups import Groups
@@ -20,7 +19,7 @@ _VARIABLES = {"drift": "chain_drift", "distance": "end_distance"}
 
 
 def add_chain_facts(
-    result: xr.Dataset,
+    found: dict[str, Any],
     trace: Trace,
     features: GroupDraws,
     groups: Groups,
@@ -32,9 +31,9 @@ def add_chain_facts(
     """Adds the losses at the training weights, diagnostics and flags; returns the flags.
 
     Args:
-        result: gains a variable for each diagnostic, ``flagged``, ``flag_names``, ``equilibrated`` (0 if one of
-            :data:`~stagewise.probes.flags.EQUILIBRIUM_FLAGS` is raised, else 1) and the attribute ``flags``; ``lr`` and
-            ``lr_curvature``; ``anchor_loss`` and ``mask``, and with ``save_trace`` the losses of each draw.
+        found: variables of the probe by name; gains one for each diagnostic, ``flagged``, ``flag_names``,
+            ``equilibrated`` (0 if one of :data:`~stagewise.probes.flags.EQUILIBRIUM_FLAGS` is raised, else 1); ``lr``
+            and ``lr_curvature``; ``anchor_loss`` and ``mask``, and with ``save_trace`` the losses of each draw.
         trace: of the probe.
         features: its draws, reduced to groups, then bins.
         groups: the groups alone.
@@ -47,39 +46,34 @@ def add_chain_facts(
     own = features.groups[:, :, : counts.size]  # without the bins
     sums = own.reshape(*own.shape[:2], *counts.shape).sum(axis=-1)
     preconditioner = sgld.preconditioner
-    found = diagnose(
+    told = diagnose(
         trace,
         group_losses=sums / counts.sum(axis=1),
         rmsprop_eps=preconditioner.eps if isinstance(preconditioner, RMSprop) else None,
     )
-    known = "graddot" not in result or bool(np.isfinite(result["graddot"].values[groups.has_pairs]).all())
-    values = {field.name: getattr(found, field.name) for field in fields(found) if field.name != "finite"}  # a flag
-    variables: dict[str, Any] = {
-        _VARIABLES.get(name, name): float("nan") if value is None else value for name, value in values.items()
-    }
+    known = "graddot" not in found or bool(np.isfinite(found["graddot"][1][groups.has_pairs]).all())
+    values = {field.name: getattr(told, field.name) for field in fields(told) if field.name != "finite"}  # a flag
+    found |= {_VARIABLES.get(name, name): float("nan") if value is None else value for name, value in values.items()}
     lr_curvature = None if steepest is None else sgld.lr * steepest
     flags = find_flags(
-        found,
+        told,
         config.thresholds,
         nbeta=sgld.nbeta,
         chains_dropped=len(trace.dropped),
         gradients_finite=known,
         lr_curvature=lr_curvature,
     )
-    variables["lr"] = sgld.lr
-    variables["lr_curvature"] = float("nan") if lr_curvature is None else lr_curvature
-    variables["chains_dropped"] = len(trace.dropped)
-    variables["flagged"] = len(flags)
-    variables["equilibrated"] = int(not any(flag.of_equilibrium for flag in flags))
-    variables["flag_names"] = ((), np.array(", ".join(flag.name for flag in flags), dtype=object))
-    # In one call: each call copies the data set.
-    result.update(variables)
-    result.attrs["flags"] = {flag.name: flag.words for flag in flags}
+    found["lr"] = sgld.lr
+    found["lr_curvature"] = float("nan") if lr_curvature is None else lr_curvature
+    found["chains_dropped"] = len(trace.dropped)
+    found["flagged"] = len(flags)
+    found["equilibrated"] = int(not any(flag.of_equilibrium for flag in flags))
+    found["flag_names"] = ((), np.array(", ".join(flag.name for flag in flags), dtype=object))
     axes = ("sample", "token")[: trace.mask.ndim]
-    result["anchor_loss"] = (axes, trace.anchor_loss, {"units": "nats"})
-    result["mask"] = (axes, trace.mask)
+    found["anchor_loss"] = (axes, trace.anchor_loss, {"units": "nats"})
+    found["mask"] = (axes, trace.mask)
     if config.save_trace:
-        result["loss"] = (("chain", "draw", *axes), trace.loss, {"units": "nats"})
-        result["distance"] = (("chain", "draw"), trace.distance)
-        result.coords["chain"] = list(trace.chains)
+        found["loss"] = (("chain", "draw", *axes), trace.loss, {"units": "nats"})
+        found["distance"] = (("chain", "draw"), trace.distance)
+        found["chain"] = ("chain", list(trace.chains))
     return flags

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-import xarray as xr
 from arviz_stats.base import array_stats
 from torch import Tensor, nn
 
@@ -89,8 +89,8 @@ class LearningCoefficient:
         trace = self._sampler.run(step, second_moments, numbers=self._numbers)
         return trace, time.perf_counter() - start
 
-    def measure(self, trace: Trace, features: GroupDraws, parts: Sequence[tuple[Trace, float]]) -> xr.Dataset:
-        """Returns variables of a probe's data set.
+    def measure(self, trace: Trace, features: GroupDraws, parts: Sequence[tuple[Trace, float]]) -> dict[str, Any]:
+        """Returns variables of a probe's data set, by name.
 
         Args:
             trace: of influence, with at least one chain.
@@ -116,12 +116,14 @@ class LearningCoefficient:
             losses = np.full((1, sgld.num_draws, len(anchor)), np.nan)
         found = llc(losses, anchor, self._groups, nbeta=sgld.nbeta)
         remarks = llc_remarks(found, nbeta=sgld.nbeta)
+        variables: dict[str, Any] = {str(name): variable for name, variable in found.variables.items()}
         if own:
             rhat, ess = (np.nan, np.nan) if failed else _mixing(losses)
-            found["llc_rhat"] = ((), rhat, {"long_name": "largest R-hat of the mean losses", "units": "1"})
-            found["llc_ess"] = ((), ess, {"long_name": "fewest effective draws of the mean losses", "units": "draws"})
-            found["llc_chains_dropped"] = len(trace.dropped)
-            found["llc_seconds"] = ((), seconds, {"long_name": "time of its own chains", "units": "s"})
+            variables["llc_rhat"] = ((), rhat, {"long_name": "largest R-hat of the mean losses", "units": "1"})
+            fewest = {"long_name": "fewest effective draws of the mean losses", "units": "draws"}
+            variables["llc_ess"] = ((), ess, fewest)
+            variables["llc_chains_dropped"] = len(trace.dropped)
+            variables["llc_seconds"] = ((), seconds, {"long_name": "time of its own chains", "units": "s"})
             limit = self._config.thresholds.rhat_max
             if limit is not None and rhat > limit:
                 remarks.append(
@@ -132,15 +134,15 @@ class LearningCoefficient:
                 diverged = counted(len(trace.dropped), "chain")
                 remarks.append(f"got {diverged} that diverged; expected none; lower probe.llc.lr")
         if failed:
-            found["llc_chains"] = 0
-        found["llc_note"] = ((), np.array("; ".join(remarks), dtype=object))
-        found["llc"].attrs |= {
+            variables["llc_chains"] = 0
+        variables["llc_note"] = ((), np.array("; ".join(remarks), dtype=object))
+        variables["llc"].attrs |= {
             "chains": "its own" if own else "those of influence",
             "nbeta": sgld.nbeta,
             "localization": sgld.localization,
             "lr": sgld.lr,
         }
-        return found
+        return variables
 
 
 def _mixing(losses: np.ndarray) -> tuple[float, float]:

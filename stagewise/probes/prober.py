@@ -320,27 +320,29 @@ class Prober:
         if not trace.chains:
             return None, trace
         features = GroupDraws.of(trace, self.subject.reduced)
-        own = xr.Dataset({"group_loss": ("group", self.groups.means(trace.anchor_loss), {"units": "nats"})})
+        # One data set at the end: xarray copies and aligns all of it for each variable that is added.
+        found: dict[Any, Any] = {"group_loss": ("group", self.groups.means(trace.anchor_loss), {"units": "nats"})}
         if self._token_rows is not None:
             tokens = TokenSums(self._token_rows)
             tokens.merge([part.tokens for part in parts if part.tokens is not None])
-            own = own.assign(self.subject.numbered(tokens.influence(trace.chains), "chosen", self._token_rows))
+            chosen = tokens.influence(trace.chains)
+            found |= self.subject.numbered(chosen, "chosen", self._token_rows).variables
         if self._config.llc.enabled:
-            own_llc = [part.llc for part in parts if part.llc is not None]
-            own = own.assign(self._llc.measure(trace, features, own_llc))
-        own = own.assign(self.baselines.measure(module, step, lr_sum, self.carried.tracin))
+            found |= self._llc.measure(trace, features, [part.llc for part in parts if part.llc is not None])
+        found |= self.baselines.measure(module, step, lr_sum, self.carried.tracin)
         if control:
             free = merge_traces([part.control for part in parts if part.control is not None])
             reduced = GroupDraws.of(free, self.subject.reduced)
-            own = own.assign(control_influence(features, reduced, self.groups, centering=self._config.centering))
+            found |= control_influence(features, reduced, self.groups, centering=self._config.centering).variables
         flags = add_chain_facts(
-            own, trace, features, self.groups, sgld=self._sgld, config=self._config, steepest=steepest
+            found, trace, features, self.groups, sgld=self._sgld, config=self._config, steepest=steepest
         )
-        features = replace(features, equilibrated=bool(own["equilibrated"]))
+        features = replace(features, equilibrated=bool(found["equilibrated"]))
+        settings = self._settings | {"flags": {flag.name: flag.words for flag in flags}, "engine": str(trace.engine)}
+        found["seconds"] = time.perf_counter() - start
+        own = xr.Dataset(found, attrs=settings)
         if not self.subject.observed.is_whole:
             own = self.subject.numbered(own, "sample")
-        own.attrs |= self._settings | {"engine": str(trace.engine)}
-        own["seconds"] = time.perf_counter() - start
         return Measured(features, own, usable=not any(flag.severe for flag in flags)), trace
 
     def _run(

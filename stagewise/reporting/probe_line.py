@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from stagewise.influence.chain_counts import equilibrated_probes, interval_factor
+from stagewise.influence.parts import group_part
 
 
 def probe_line(result: xr.Dataset, *, number: int, pair: Sequence[str] | None = None) -> str:
@@ -31,9 +32,7 @@ def strongest_now(result: xr.Dataset) -> tuple[tuple[str, str] | None, bool]:
     Args:
         result: data set of the probe.
     """
-    within = result[["group_bif", "group_bif_se"]].sel(part="within")
-    value = within["group_bif"].transpose("group", "group_j").values
-    half = within["group_bif_se"].transpose("group", "group_j").values * float(interval_factor(result))
+    value, half = group_part(result, "group_bif"), group_part(result, "group_bif_se") * float(interval_factor(result))
     size = np.abs(np.triu(value)) + np.tril(np.full_like(value, np.nan), -1)
     if not np.isfinite(size).any():
         return None, False
@@ -46,9 +45,10 @@ def strongest_now(result: xr.Dataset) -> tuple[tuple[str, str] | None, bool]:
 
 def _influence(result: xr.Dataset, group: str, group_j: str) -> list[str]:
     """Words for the influence of a pair, and the loss of its first group."""
-    within = result[["group_bif", "group_bif_se"]].sel(part="within", group=group, group_j=group_j)
-    influence = float(within["group_bif"])
-    half = float(within["group_bif_se"]) * float(interval_factor(result))
+    names = [str(name) for name in result["group"].values]
+    at = names.index(group), names.index(group_j)
+    influence = float(group_part(result, "group_bif")[at])
+    half = float(group_part(result, "group_bif_se")[at]) * float(interval_factor(result))
     if not bool(equilibrated_probes(result)):
         verdict = "out of equilibrium"
     elif not abs(influence) > half:

@@ -53,14 +53,18 @@ def llc_scalars(probe: xr.Dataset) -> dict[str, float]:
     """Returns learning coefficients by tag, those of all losses under ``all``; none where they were not measured."""
     if "llc" not in probe:
         return {}
-    values = {tags.LLC_ALL: float(probe["llc"]), tags.llc_error("all"): float(probe["llc_se"])}
-    for row, name in enumerate(probe["group"].values):
-        values[tags.llc(str(name))] = float(probe["group_llc"][row])
-        values[tags.llc_error(str(name))] = float(probe["group_llc_se"][row])
-    values |= {tag: float(probe[name]) for name, tag in _LLC.items() if name in probe}
+    values = {tags.LLC_ALL: _number(probe, "llc"), tags.llc_error("all"): _number(probe, "llc_se")}
+    of_groups = zip(probe["group"].values, probe["group_llc"].values, probe["group_llc_se"].values, strict=True)
+    for name, value, error in of_groups:
+        values[tags.llc(str(name))], values[tags.llc_error(str(name))] = float(value), float(error)
+    values |= {tag: _number(probe, name) for name, tag in _LLC.items() if name in probe}
     if tags.LLC_LOCALIZED in values:
         values[tags.LLC_LOCALIZED] = float(readable_share(values[tags.LLC_LOCALIZED]))
     return values
+
+
+def _number(probe: xr.Dataset, name: str) -> float:
+    return float(probe.variables[name].values)  # a variable alone: xarray collects coordinates for a data array
 
 
 def _pairs(probe: xr.Dataset) -> Iterator[tuple[int, int, str, str]]:
@@ -83,22 +87,23 @@ def probe_scalars(probe: xr.Dataset) -> dict[str, float]:
     has_reference = probe.attrs["reference_step"] != probe.attrs["step"]
     values: dict[str, float] = {}
     influence = [(tag_of, probe[name].values) for name, tag_of in _INFLUENCE.items() if name in probe]
+    pairs, samples = list(_pairs(probe)), probe["bif"].values
     for index, part in enumerate(PARTS):
         if part in ("between", "total") and not has_reference:
             continue
-        for row, column, name, other in _pairs(probe):
+        for row, column, name, other in pairs:
             for tag_of, matrices in influence:
                 values[tag_of(part, name, other)] = float(matrices[index, row, column])
-        values[tags.trace(part)] = float(np.trace(probe["bif"].values[index]))
+        values[tags.trace(part)] = float(np.trace(samples[index]))
     for baseline, pair_tag in _BASELINES.items():
         if baseline in probe:
             matrix = probe[baseline].values
-            for row, column, name, other in _pairs(probe):
+            for row, column, name, other in pairs:
                 values[pair_tag(name, other)] = float(matrix[row, column])
-    for row, name in enumerate(probe["group"].values):
-        values[tags.group_loss(str(name))] = float(probe["group_loss"][row])
+    for name, loss in zip(probe["group"].values, probe["group_loss"].values, strict=True):
+        values[tags.group_loss(str(name))] = float(loss)
     values |= llc_scalars(probe)
     for name, tag in _SCALARS.items():
         if has_reference or name not in _NEED_REFERENCE:
-            values[tag] = float(probe[name])
+            values[tag] = _number(probe, name)
     return {tag: value for tag, value in values.items() if math.isfinite(value)}

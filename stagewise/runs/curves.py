@@ -99,8 +99,8 @@ def pairs_to_read(run: xr.Dataset, part: str = "within") -> list[tuple[str, str]
     """
     names = [str(name) for name in run["group"].values]
     known = run["group_bif"].notnull().any([dim for dim in run["group_bif"].dims if dim not in ("group", "group_j")])
-    every = ((name, other) for place, name in enumerate(names) for other in names[place:])
-    pairs = [(name, other) for name, other in every if bool(known.sel(group=name, group_j=other))]
+    rows, columns = np.nonzero(np.triu(known.transpose("group", "group_j").values))
+    pairs = [(names[row], names[column]) for row, column in zip(rows, columns, strict=True)]
     first = strongest_pairs(run, max(1, len(pairs)), part=part, cross_first=True)
     return [*first, *(pair for pair in pairs if pair not in set(first))]
 

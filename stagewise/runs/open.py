@@ -12,6 +12,7 @@ import stagewise.runs.accessor  # noqa: F401  (gives every data set `.stagewise`
 from stagewise.checks.bounds import checked
 from stagewise.checks.counted import counted
 from stagewise.errors import InputError, first_line
+from stagewise.files.zarr_file import Content
 from stagewise.runs.joining import joined
 from stagewise.runs.probe_files import (
     GROUP_NAME,
@@ -70,12 +71,39 @@ def open_run(
         InputError: there is no store or no readable probe; a newer format; a damaged probe, with ``raise``; or neither
             draws nor tokens to load.
     """
-    store = _locate(Path(path))
+    return opened(Path(path), {}, trace=trace, variables=variables, damaged=damaged)
+
+
+def opened(
+    path: Path,
+    known: dict[int, Content],
+    *,
+    trace: bool = False,
+    variables: Collection[str] | None = None,
+    damaged: Literal["skip", "raise"] = "skip",
+) -> xr.Dataset:
+    """Opens a run as :func:`open_run` does, and reads only the probes that are not known yet.
+
+    Args:
+        path: as there.
+        known: content of the probes read before, by training step, with the same ``trace`` and ``variables``; gains
+            the others.
+        trace: as there.
+        variables: as there.
+        damaged: as there.
+
+    Raises:
+        InputError: as there.
+    """
+    store = _locate(path)
     refuse_newer(store, store_version(store / GROUP_NAME))
     files = probe_files(store)
     if not files:
         raise InputError(f"got {store}, which holds no finished probe; expected at least one; wait for the run")
-    probes, faults = read_probes(files, trace=trace, variables=variables)
+    new = {step: file for step, file in files.items() if step not in known}
+    read, faults = read_probes(new, trace=trace, variables=variables)
+    known |= read
+    probes = {step: known[step] for step in files if step in known}
     faults += _lacking(store, len(files))
     for fault in faults:
         if damaged == "raise" or not probes:
@@ -86,7 +114,7 @@ def open_run(
         warnings.warn(
             f"stagewise: skipped {fault}; copy it again from where it came, or remove it; read "
             f"{counted(len(probes), 'probe')}",
-            stacklevel=2,
+            stacklevel=3,
         )
     if (
         trace
@@ -109,7 +137,7 @@ def open_run(
             raise InputError(
                 f"{told}; expected the words of the observed samples; copy it again, or remove it"
             ) from error
-        warnings.warn(f"stagewise: {told}; samples have numbers alone; copy it again, or remove it", stacklevel=2)
+        warnings.warn(f"stagewise: {told}; samples have numbers alone; copy it again, or remove it", stacklevel=3)
     run.encoding["source"] = str(store)  # as xarray does for what it opens: where scores lie beside the probes
     summary = store.parent / SUMMARY_NAME
     if summary.is_file():

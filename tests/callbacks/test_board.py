@@ -1,6 +1,7 @@
 """TensorBoard of a run while it goes on, when it ends, and when it is resumed."""
 
 import io
+from collections import Counter
 
 import lightning.pytorch as pl
 import numpy as np
@@ -24,6 +25,7 @@ from stagewise.callbacks.board import arm_words, schedule_words
 from stagewise.loading.loader import ResumableLoader
 from stagewise.probes.schedule import LogSpaced
 from stagewise.reporting import tags
+from stagewise.runs import probe_files
 from tests.callbacks.runs import EVERY_2, SGLD, Regression, regression_data
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -135,6 +137,20 @@ def test_without_pictures_the_card_is_there_all_the_same(tmp_path):
     events = events_of(tmp_path)
     assert len(cards(events)) == 3
     assert not [tag for tag in events.Tags()["images"] if tag.startswith("0")]
+
+
+def test_the_card_reads_each_probe_once_however_often_it_is_renewed(tmp_path, monkeypatch):
+    read, read_content = Counter(), probe_files.read_content
+
+    def counted(path, *given):
+        read[path.name] += 1
+        return read_content(path, *given)
+
+    monkeypatch.setattr(probe_files, "read_content", counted)
+    fit(tmp_path, 5, schedule=ProbeSchedule(every_n_steps=1))
+    assert len(cards(events_of(tmp_path))) == 6
+    # Once for the card, and once at the end, with more variables.
+    assert read == {f"step{step}.zip": 2 for step in range(1, 6)}
 
 
 def hparams_of(folder):

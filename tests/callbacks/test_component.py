@@ -78,7 +78,7 @@ def test_the_name_is_kept_with_the_results(tmp_path):
 def test_training_is_left_bit_for_bit_as_it_was(tmp_path, sgld):
     def everything(name, callbacks):
         module, weights = language_model(config={**CONFIG, "hidden_dropout": 0.3}), Weights()
-        trainer = fit(tmp_path / name, module, [*callbacks, weights], max_steps=8)
+        trainer = fit(tmp_path / name, module, [*callbacks, weights], max_steps=6)
         states = trainer.optimizers[0].state_dict()["state"]
         moments = {f"{number}.{key}": value for number, state in states.items() for key, value in state.items()}
         flags = torch.tensor([item.training for item in module.modules()])

@@ -23,6 +23,7 @@ from stagewise import (
     InputError,
     InterventionCallback,
     LogSpaced,
+    ProbeConfig,
     ProbeSchedule,
     ReweightedLoader,
     Spans,
@@ -38,6 +39,7 @@ pytestmark = [pytest.mark.whole_probes(draw_matrices=False), pytest.mark.filterw
 
 HOSTS = {"lightning": lightning.pytorch, "pytorch_lightning": pytorch_lightning}
 TIMES = ("seconds", "overhead")
+UNCHECKED = ProbeConfig(draw_matrices=False, check_curvature=False)
 
 
 def regression(host, dropout=0.2):
@@ -185,7 +187,7 @@ def test_both_hosts_train_as_without_callbacks_and_write_the_same(tmp_path, kind
 
 @pytest.mark.parametrize("name", HOSTS)
 def test_a_single_callback_needs_no_list(tmp_path, name):
-    callback = InfluenceCallback(EVERY_2, SGLD)
+    callback = InfluenceCallback(EVERY_2, SGLD, UNCHECKED)
     assert isinstance(callback, HOSTS[name].Callback)
     assert isinstance(callback, HostCallback)
     fit(HOSTS[name], tmp_path, callback)
@@ -268,7 +270,7 @@ def test_the_training_bar_of_either_package_is_found(tmp_path, name):
     trainer = host.Trainer(
         accelerator="cpu",
         max_steps=6,
-        callbacks=[InfluenceCallback(ProbeSchedule(log_spaced=LogSpaced(1, 4, 2)), SGLD), Bar()],
+        callbacks=[InfluenceCallback(ProbeSchedule(log_spaced=LogSpaced(1, 4, 2)), SGLD, UNCHECKED), Bar()],
         default_root_dir=tmp_path,
         enable_checkpointing=False,
         enable_model_summary=False,

@@ -107,7 +107,8 @@ PARTS_OF_ANOTHER = ("accumulated", "clipped")
 )
 @pytest.mark.filterwarnings("ignore")
 def test_training_is_bit_identical(tmp_path, mode):
-    callback = InfluenceCallback(ProbeSchedule(at_steps=[0, 2, 3, 7, 9]), SGLD)
+    steps = [0, 2, 3, 7, 9] if mode == "plain" else [0, 3, 9]
+    callback = InfluenceCallback(ProbeSchedule(at_steps=steps), SGLD)
     alone = fit(tmp_path / "alone", [], **MODES[mode])
     watched = fit(tmp_path / "watched", [callback], **MODES[mode])
     assert watched[0].history == alone[0].history
