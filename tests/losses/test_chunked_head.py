@@ -178,7 +178,7 @@ def test_small_batches_training_and_transformed_calls_keep_the_plain_way(monkeyp
 
 @pytest.mark.parametrize("engine", ["sequential", "batched"])
 def test_chains_draw_the_same_in_chunks(engine, chunks, monkeypatch):
-    model, ids = build("GPTNeoXForCausalLM"), torch.randint(4, VOCAB, (6, 8))
+    model, ids = build("GPTNeoXForCausalLM", num_hidden_layers=1), torch.randint(4, VOCAB, (6, 8))
     config = SGLDConfig(
         lr=1e-4, nbeta=10.0, localization=100.0, num_chains=2, num_draws=3, batch_size=2, num_burnin_steps=1,
         num_steps_bw_draws=1, engine=engine,

@@ -171,8 +171,8 @@ def test_seeds_and_arms_can_be_added_and_other_settings_not(copied):
     lines: list[str] = []
     run_cells(replace(copied, arms=["none", "placebo"]), lines.append)
     assert lines[0] == "1 of 2 cells are there already"
-    other = replace(copied, training=replace(copied.training, max_steps=30))
-    with pytest.raises(InputError, match=r"training.max_steps 30 \(was 20\)"):
+    other = replace(copied, training=replace(copied.training, max_steps=15))
+    with pytest.raises(InputError, match=r"training.max_steps 15 \(was 20\)"):
         run_cells(other, silent)
 
 
