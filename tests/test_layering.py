@@ -1,6 +1,7 @@
 """The floors: a file imports only from lower floors, or from its own folder."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "stagewise"
@@ -39,6 +40,7 @@ def room(path: Path) -> str:
     return parts[0].removesuffix(".py")
 
 
+@cache
 def imports(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):

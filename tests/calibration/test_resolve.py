@@ -178,7 +178,15 @@ def test_whole_batches_and_chains_without_loss_need_no_control_variates():
     assert "auto" not in (control.num_burnin_steps, control.num_steps_bw_draws)
 
 
-@pytest.mark.parametrize("drift", [Drift.plain, Drift.control_variate, Drift.tilted, Drift.auto])
+@pytest.mark.parametrize(
+    "drift",
+    [
+        Drift.plain,
+        Drift.auto,
+        pytest.param(Drift.control_variate, marks=pytest.mark.slow),
+        pytest.param(Drift.tilted, marks=pytest.mark.slow),
+    ],
+)
 def test_step_is_lowered_in_proportion_where_no_drift_is_cool(drift):
     config = replace(SMALL, drift=drift, nbeta=300.0)
     resolved = one(config)

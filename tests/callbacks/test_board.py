@@ -110,6 +110,7 @@ def test_a_resumed_run_has_the_same_curves_as_one_that_went_on(tmp_path):
             assert before.get(tag, {}) | after[tag] == want[tag], tag
 
 
+@pytest.mark.drawn
 def test_card_and_pictures_are_renewed_while_the_run_goes_on(tmp_path):
     fit(tmp_path, 5, probe=ProbeConfig(draw_matrices=True), schedule=ProbeSchedule(every_n_steps=1))
     events = events_of(tmp_path)

@@ -1,5 +1,10 @@
 """A run whose transition is known, written as a callback writes one."""
 
+import shutil
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 
 from stagewise.influence.bif import bif
@@ -21,8 +26,22 @@ def losses_at(step):
     return 3.0 - DROPS / (1 + np.exp(-(np.log(step) - np.log(MIDDLE)) / 0.05))
 
 
-def write_run(folder, *, steps=STEPS, seed=0):
-    """Write the probes of a run; returns the path of its log directory."""
+@cache
+def _written(seed):
+    """The whole run in a folder that lasts as long as the process."""
+    folder = TemporaryDirectory()
+    _write(Path(folder.name), STEPS, seed)
+    return folder
+
+
+def write_run(folder, *, steps=None, seed=0):
+    """Write the probes of a run, at :data:`STEPS` if None; returns the path of its log directory."""
+    if steps is None:
+        return shutil.copytree(_written(seed).name, folder, dirs_exist_ok=True)
+    return _write(folder, steps, seed)
+
+
+def _write(folder, steps, seed):
     rng = np.random.default_rng(seed)
     store, references = ProbeStore(folder / "influence.zarr"), References(1.15)
     for step in map(int, steps):

@@ -15,34 +15,19 @@ from stagewise.probes.prober import Prober
 from stagewise.runs.open import open_run
 from stagewise.sweep.cell import read_cell, write_cell
 from stagewise.sweep.components import expand
-from stagewise.sweep.config import CircuitSettings
 from stagewise.sweep.results import run_folder, write_results
 from stagewise.sweep.study import prepare_sweep, run_cells
 from tests.sweep.tiny import model, tiny_config
 
-
-@pytest.fixture(scope="module")
-def finished(checkpoints, tmp_path_factory):
-    config = tiny_config(
-        tmp_path_factory.mktemp("components"),
-        checkpoints,
-        steps=[1, 2],
-        circuits=CircuitSettings(enabled=False),
-        components=["heads", "layer0.mlp", "layer0.head1"],
-    )
-    sweep = prepare_sweep(config)
-    run_cells(sweep, lambda _: None)
-    write_results(sweep)
-    return config, sweep
+PARTS = ("layer0.head0", "layer0.head1", "layer1.head0", "layer1.head1", "layer0.mlp")
 
 
-def test_kinds_stand_for_all_parts_of_the_model_and_none_comes_twice(finished):
-    _, sweep = finished
-    assert sweep.components == ("layer0.head0", "layer0.head1", "layer1.head0", "layer1.head1", "layer0.mlp")
+def test_kinds_stand_for_all_parts_of_the_model_and_none_comes_twice(of_components):
+    assert of_components.components == ("all", *PARTS)
 
 
-def test_a_component_has_the_chains_of_its_masks(finished):
-    config, sweep = finished
+def test_a_component_has_the_chains_of_its_masks(of_components):
+    config, sweep = of_components.config, of_components
     found = open_run(run_folder(Path(config.output), "layer1.head0"))
     module = model(seed=1)
     module.eval()
@@ -53,17 +38,17 @@ def test_a_component_has_the_chains_of_its_masks(finished):
     assert found.attrs["moved_weights"] == sum(int(mask.sum()) for mask in masks.values())
 
 
-def test_the_coverage_of_the_classes_is_told(finished):
-    config, sweep = finished
+def test_the_coverage_of_the_classes_is_told(of_components):
+    config, sweep = of_components.config, of_components
     text = (Path(config.output) / "classes.md").read_text()
     rest = int(sweep.data.groups["rest"].sum())
     assert f"| rest | {rest} |" in text
 
 
-def test_the_table_has_each_component_at_each_step(finished):
-    config, sweep = finished
+def test_the_table_has_each_component_at_each_step(of_components):
+    config = of_components.config
     table = pd.read_csv(Path(config.output) / "components.csv")
-    assert set(table["component"]) == set(sweep.components)
+    assert set(table["component"]) == set(PARTS)
     assert set(table["step"]) == {1, 2}
     row = table.query("component == 'layer0.mlp' and step == 2 and group == 'rest' and group_j == 'rest'")
     run = open_run(run_folder(Path(config.output), "layer0.mlp"))
@@ -81,8 +66,8 @@ def test_a_part_that_the_model_does_not_have_is_refused_before_anything_is_writt
     assert prepare_sweep(replace(config, components=["layer1"])).components == ("layer1",)
 
 
-def test_a_component_that_lost_its_chains_at_a_step_has_no_numbers_there(finished, tmp_path):
-    config, sweep = finished
+def test_a_component_that_lost_its_chains_at_a_step_has_no_numbers_there(of_components, tmp_path):
+    config, sweep = of_components.config, of_components
     output = tmp_path / "out"
     shutil.copytree(config.output, output)
     lost = replace(read_cell(output, 2, "layer0.head0"), measured=None, dropped={0: "diverged", 1: "diverged"})
@@ -99,7 +84,7 @@ def test_a_component_that_lost_its_chains_at_a_step_has_no_numbers_there(finishe
 
 
 def test_components_of_an_earlier_call_stay_in_the_tables(checkpoints, tmp_path):
-    config = tiny_config(tmp_path, checkpoints, steps=[1, 2])
+    config = tiny_config(tmp_path, checkpoints, steps=[1])
     for components in (["all"], ["layer1.head0"]):
         sweep = prepare_sweep(replace(config, components=components))
         run_cells(sweep, lambda _: None)

@@ -45,7 +45,7 @@ def test_files_are_found_by_their_step_and_loaded_as_the_same_function(tmp_path,
     assert source.identity(5) != source.identity(9)
 
 
-@pytest.mark.parametrize("learned", [True, False])
+@pytest.mark.parametrize("learned", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_sweep_runs_over_state_dicts(tmp_path, learned):
     folder = save(tmp_path / "them", ["step5.pth", "step9.pth"], learned=learned)
     if not learned:

@@ -9,28 +9,15 @@ import pytest
 
 from stagewise.errors import InputError
 from stagewise.sweep.cell import read_cell, write_cell
-from stagewise.sweep.config import CircuitSettings
 from stagewise.sweep.responses import component_responses
-from tests.sweep.tiny import swept, tiny_config
+from tests.sweep.test_components import PARTS
 
 
-@pytest.fixture(scope="module")
-def finished(checkpoints, tmp_path_factory):
-    config = tiny_config(
-        tmp_path_factory.mktemp("responses"),
-        checkpoints,
-        steps=[1, 2],
-        circuits=CircuitSettings(enabled=False),
-        components=["all", "layer0.head0", "layer1.mlp"],
-    )
-    return swept(config)
-
-
-def test_responses_are_those_of_the_draws_in_the_cells(finished):
-    output = finished.config.output
+def test_responses_are_those_of_the_draws_in_the_cells(of_components):
+    output = of_components.config.output
     found = component_responses(output, 2)
-    assert found["component"].values.tolist() == ["layer0.head0", "layer1.mlp"]
-    groups = finished.data.groups
+    assert found["component"].values.tolist() == sorted(PARTS)
+    groups = of_components.data.groups
     assert found["group"].values.tolist() == list(groups)
     for name in found["component"].values:
         own = read_cell(Path(output), 2, name).measured.features
@@ -41,28 +28,28 @@ def test_responses_are_those_of_the_draws_in_the_cells(finished):
             assert found["response"].sel(component=name, group=group).item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_components_are_chosen_and_may_be_the_whole_model(finished):
-    found = component_responses(finished.config.output, 1, components=["all"], relative=True)
+def test_components_are_chosen_and_may_be_the_whole_model(of_components):
+    found = component_responses(of_components.config.output, 1, components=["all"], relative=True)
     assert found["component"].values.tolist() == ["all"]
     assert found.attrs["relative"]
 
 
 @pytest.mark.parametrize("step", [1, 7])
-def test_a_component_without_a_cell_is_refused(finished, step):
-    with pytest.raises(InputError, match=r"layer0\.head1"):
-        component_responses(finished.config.output, step, components=["layer0.head1"])
+def test_a_component_without_a_cell_is_refused(of_components, step):
+    with pytest.raises(InputError, match=r"layer1\.mlp"):
+        component_responses(of_components.config.output, step, components=["layer1.mlp"])
 
 
-def test_a_step_without_parts_is_refused(finished):
+def test_a_step_without_parts_is_refused(of_components):
     with pytest.raises(InputError, match="a part of the model"):
-        component_responses(finished.config.output, 7)
+        component_responses(of_components.config.output, 7)
 
 
-def test_a_component_that_lost_its_chains_is_refused(finished, tmp_path):
+def test_a_component_that_lost_its_chains_is_refused(of_components, tmp_path):
     output = tmp_path / "out"
-    shutil.copytree(finished.config.output, output)
-    cell = read_cell(output, 1, "layer1.mlp")
-    shutil.rmtree(output / "cells" / "layer1.mlp" / "step1")
+    shutil.copytree(of_components.config.output, output)
+    cell = read_cell(output, 1, "layer0.mlp")
+    shutil.rmtree(output / "cells" / "layer0.mlp" / "step1")
     write_cell(output, replace(cell, measured=None, dropped={0: "diverged"}))
     with pytest.raises(InputError, match="lost all its chains"):
         component_responses(output, 1)
