@@ -10,7 +10,7 @@ import xarray as xr
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from stagewise.callbacks.faults import Faults
+from stagewise.callbacks.fault_log import Faults
 from stagewise.callbacks.hosts import is_a
 from stagewise.callbacks.intervention_plan import policy_words
 from stagewise.callbacks.logger_writers import writers

@@ -6,7 +6,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from stagewise.callbacks.faults import PROBE, Faults, OnError
+from stagewise.callbacks.fault_log import PROBE, Faults, OnError
 from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.reporter import log_values
 from stagewise.callbacks.sharded_run import refuse_shards

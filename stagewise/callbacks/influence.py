@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from stagewise.batches import Batch
 from stagewise.callbacks.default_groups import default_groups
-from stagewise.callbacks.faults import PROBE, Faults, OnError
+from stagewise.callbacks.fault_log import PROBE, Faults, OnError
 from stagewise.callbacks.hosts import HostCallback
 from stagewise.callbacks.no_logging import metrics_refused
 from stagewise.callbacks.observed_words import observed_words

@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
-from stagewise.callbacks.faults import LOGGER, Faults
+from stagewise.callbacks.fault_log import LOGGER, Faults
 from stagewise.callbacks.hosts import is_a
 from stagewise.isolation.guard import global_random_restored
 from stagewise.reporting.loggers.comet import CometWriter

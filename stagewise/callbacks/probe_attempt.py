@@ -1,6 +1,6 @@
 """Catches what goes wrong in a probe: a single attempt, collective over ranks, repeated if memory runs out.
 
-What is caught is counted and reported by :mod:`stagewise.callbacks.faults`.
+What is caught is counted and reported by :mod:`stagewise.callbacks.fault_log`.
 """
 
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from lightning.pytorch import LightningModule
 
-from stagewise.callbacks.faults import OTHER_RANK, OUT_OF_MEMORY, PROBE, Faults, OtherRankError, free_memory, kind_of
+from stagewise.callbacks.fault_log import OTHER_RANK, OUT_OF_MEMORY, PROBE, Faults, OtherRankError, free_memory, kind_of
 from stagewise.callbacks.no_logging import metrics_refused
 from stagewise.callbacks.ranks import ENDS, AgreedFault, RankLeftError, Ranks
 from stagewise.probes.carried import Carried

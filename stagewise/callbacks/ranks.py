@@ -21,7 +21,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from stagewise.batches import to_device
-from stagewise.callbacks.faults import OUT_OF_MEMORY, PROBE, OtherRankError, kind_of
+from stagewise.callbacks.fault_log import OUT_OF_MEMORY, PROBE, OtherRankError, kind_of
 from stagewise.errors import InputError
 from stagewise.isolation.shards import is_sharded
 from stagewise.isolation.tensors import checksum, has_storage, storage_key

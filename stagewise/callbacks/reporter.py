@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from stagewise.callbacks.board import Board
-from stagewise.callbacks.faults import LISTENER, LOGGER, PROBE, Faults
+from stagewise.callbacks.fault_log import LISTENER, LOGGER, PROBE, Faults
 from stagewise.callbacks.logger_writers import log_scalars, writers
 from stagewise.callbacks.outcome import Outcome
 from stagewise.callbacks.run_state import RunSettings, RunState

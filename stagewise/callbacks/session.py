@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from stagewise.batches import num_samples
-from stagewise.callbacks.faults import PROBE, Faults
+from stagewise.callbacks.fault_log import PROBE, Faults
 from stagewise.callbacks.outcome import Outcome, told_to_all
 from stagewise.callbacks.probe_attempt import attempt
 from stagewise.callbacks.probe_sources import FirstBatch

@@ -20,7 +20,7 @@ from stagewise.calibration.landscape import FINE_SAMPLES, Landscape, Measurement
 from stagewise.calibration.resolve import resolve
 from stagewise.calibration.rules import EARLY_GROWTH
 from stagewise.calibration.settings_check import COARSE_SAMPLES, find_faults, landscape_of, unmeasured
-from stagewise.callbacks.faults import OUT_OF_MEMORY, PROBE, free_memory, kind_of
+from stagewise.callbacks.fault_log import OUT_OF_MEMORY, PROBE, free_memory, kind_of
 from stagewise.callbacks.ranks import Ranks
 from stagewise.callbacks.trainer_facts import show_on_bar
 from stagewise.errors import InputError, first_line

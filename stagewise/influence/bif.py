@@ -1,4 +1,7 @@
-"""Bayesian influence function (BIF) of one probe, split against a reference probe."""
+"""Bayesian influence function (BIF) of one probe, minus a covariance of losses, split against a reference probe.
+
+The sign is defined in :mod:`~stagewise.influence.sign`, the parts in :mod:`~stagewise.influence.split`.
+"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Scores of induction heads: attention and behaviour of a model on one batch.
+"""Scores of induction heads: prefix matching, previous token, copying, and the loss gap, of a model on one batch.
 
 Attention and behaviour are reported together: a shortcut can open the loss gap without a head.
 

@@ -25,7 +25,7 @@ class Record:
         not_finite_steps: those of them whose losses were not finite at the training weights.
         chains_dropped: chains that failed, over all probes.
         skipped_steps: training steps of probes skipped due to the budget.
-        faults: number of other errors by kind, see :mod:`stagewise.callbacks.faults`.
+        faults: number of other errors by kind, see :mod:`stagewise.callbacks.fault_log`.
         faulty_steps: training steps of these, with those where no probe was due.
         broken_steps: training steps of probes that ended in an error and were not kept.
         changes: settings changed at a resume: step, setting, before, now.

@@ -1,4 +1,4 @@
-"""Schedules of probes."""
+"""Schedules of probes: the training steps at which one is made."""
 
 from bisect import bisect_right
 from dataclasses import dataclass

@@ -20,7 +20,7 @@ from stagewise.probes.data_digest import data_digest
 from stagewise.probes.lost_samples import ObservedSet, lost_words, not_finite_rows
 from stagewise.probes.memory import check_memory, gradient_memory
 from stagewise.probes.start_check import check_start
-from stagewise.sampling.chain_checks import check_chains
+from stagewise.sampling.chain_inputs import check_chains
 from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.selection import masks_digest
 from stagewise.sampling.sharded_weights import ShardedWeights, weights_of, while_moving

@@ -1,4 +1,4 @@
-"""Local SGLD chains around a module's weights."""
+"""Local SGLD chains around a module's weights; those that diverge are dropped, with the reason."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from stagewise.batches import Batch, chunks, num_samples
 from stagewise.checks.bounds import check_arguments, checked
 from stagewise.isolation import untouched
 from stagewise.losses.contract import Losses, LossFn
-from stagewise.sampling.chain_checks import check_chains
+from stagewise.sampling.chain_inputs import check_chains
 from stagewise.sampling.config import Drift, EngineName, ResolvedSGLD, SGLDConfig
 from stagewise.sampling.engines.batched import BatchedEngine, Program
 from stagewise.sampling.engines.compiled import CompiledEngine, CompiledProgram

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from stagewise import InfluenceCallback, ProbeConfig
-from stagewise.callbacks.faults import DISK, Faults
+from stagewise.callbacks.fault_log import DISK, Faults
 from stagewise.callbacks.logger_writers import log_scalars, writers
 from tests.callbacks.runs import EVERY_2, SGLD, Regression, fit, regression_data
 from tests.callbacks.test_run_folder import Shared

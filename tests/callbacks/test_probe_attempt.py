@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from stagewise.callbacks.faults import Faults, OtherRankError
+from stagewise.callbacks.fault_log import Faults, OtherRankError
 from stagewise.callbacks.probe_attempt import attempt
 from stagewise.callbacks.ranks import AgreedFault, RankLeftError, Ranks
 from stagewise.errors import InputError
