@@ -74,7 +74,7 @@ def test_words_have_one_probe_and_all():
         "the chains of a probe take about 3.2 s by one timed step (1,200 gradients, 80 evaluations of the observed "
         "set), those of 40 probes 2 min"
     )
-    assert cost_words(needed, 30, 1000).endswith("those of 1000 probes 8.3 h")
+    assert cost_words(needed, 30, 1000).endswith("those of 1,000 probes 8.3 h")
     assert cost_words(needed, 30, None).endswith("observed set)")
 
 
