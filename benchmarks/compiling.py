@@ -1,4 +1,4 @@
-"""What `engine: compiled` costs and saves beside `engine: sequential`: rows for `engines.py --compiled` and `gpu.py`.
+"""Cost and gain of `engine: compiled` beside `engine: sequential`: rows for `engines.py --compiled` and `gpu.py`.
 
 Compiling is timed from an empty cache, in one process, with the C++ compiler's time; a later run on the same machine
 finds the code in torch's own cache on disk and pays less.

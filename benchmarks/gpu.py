@@ -1,4 +1,4 @@
-"""What a card does: five minutes on whatever is there, checks first, then seconds and memory.
+"""Limits of a card: five minutes on whatever is there, checks first, then seconds and memory.
 
     python benchmarks/gpu.py --json gpu.json
     python benchmarks/gpu.py --tiny              # on the CPU, at tiny sizes: a rehearsal

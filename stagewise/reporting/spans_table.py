@@ -16,7 +16,7 @@ BESIDE_SIGN_CHANGES = (
     "none here, where each probe of a whole curve is tested. A sign that stands there only holds for the span as a "
     "whole, and not for a single probe."
 )
-"""What links the tests of whole curves, probe by probe, with means over spans, where both are shown."""
+"""Sentence that links tests of whole curves, probe by probe, with means over spans, where both are shown."""
 
 
 @dataclass(frozen=True)

@@ -16,29 +16,7 @@ from stagewise.sampling.engines import select
 from stagewise.sampling.preconditioners.diagonal import AdamMoments, RMSprop
 from stagewise.sampling.preconditioners.ekfac import EKFAC
 from stagewise.sampling.target import Target
-
-
-def squared(module, batch):
-    return ((module(batch[0]) - batch[1]) ** 2).sum(1) / 2
-
-
-class Net(nn.Module):
-    """Dropout, batch statistics, a buffer and a tied weight: what a flat vector of weights does not hold."""
-
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Linear(4, 4)
-        self.norm = nn.BatchNorm1d(4)
-        self.second = nn.Linear(4, 4, bias=False)
-        self.second.weight = self.first.weight
-        self.drop = nn.Dropout(0.5)
-        self.register_buffer("shift", torch.zeros(4))
-
-    def forward(self, x):
-        return self.second(self.drop(torch.tanh(self.norm(self.first(x)) + self.shift)))
-
-
-X, Y = torch.randn(2, 12, 4, generator=torch.Generator().manual_seed(0))
+from tests.sampling.small_net import Net, X, Y, squared
 
 
 def sampler(module, engine, loss=squared, batch=(X, Y), chunk_size=None, **changes):

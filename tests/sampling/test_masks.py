@@ -22,8 +22,9 @@ from stagewise.sampling.preconditioners.ekfac import EKFAC
 from stagewise.sampling.selection import masks_digest
 from stagewise.sampling.target import Target
 from tests.lm.test_components import CASES
+from tests.sampling.small_net import Net, X, Y
 from tests.sampling.test_chains import regression, squared
-from tests.sampling.test_engines import Net, X, Y, assert_same_draws
+from tests.sampling.test_engines import assert_same_draws
 
 ENGINES = ["sequential", "batched"]
 SETTINGS = [

@@ -23,30 +23,10 @@ from stagewise.sampling.preconditioners.diagonal import RMSprop
 from stagewise.sampling.target import Target
 from tests.lm_families import tiny_gpt2
 from tests.quiet_trainer import quiet_trainer
+from tests.sampling.small_net import Net, X, Y, squared
 
-X, Y = torch.randn(2, 12, 4, generator=torch.Generator().manual_seed(0))
 TOLERANCE = 1e-5
 """Of losses and distances after a dozen float32 steps: a few hundred units in the last place."""
-
-
-def squared(module, batch):
-    return ((module(batch[0]) - batch[1]) ** 2).sum(1) / 2
-
-
-class Net(nn.Module):
-    """Dropout, batch statistics, a buffer and a tied weight."""
-
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Linear(4, 4)
-        self.norm = nn.BatchNorm1d(4)
-        self.second = nn.Linear(4, 4, bias=False)
-        self.second.weight = self.first.weight
-        self.drop = nn.Dropout(0.5)
-        self.register_buffer("shift", torch.zeros(4))
-
-    def forward(self, x):
-        return self.second(self.drop(torch.tanh(self.norm(self.first(x)) + self.shift)))
 
 
 class Compiler:
