@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stagewise.callbacks.fault_log import PROBE, Faults, OnError
 from stagewise.callbacks.hosts import HostCallback
-from stagewise.callbacks.reporter import log_values
+from stagewise.callbacks.logger_writers import log_values
 from stagewise.callbacks.sharded_run import refuse_shards
 from stagewise.checks.bounds import check_arguments
 from stagewise.checks.ranges import PositiveInt

@@ -6,6 +6,7 @@ from typing import Any
 from weakref import WeakSet
 
 import numpy as np
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
@@ -77,6 +78,29 @@ def log_scalars(logger: Any, values: Mapping[str, float], step: int) -> None:
     named = {plain_name(tag): value for tag, value in values.items()} if is_a(logger, "MLFlowLogger") else dict(values)
     with global_random_restored():
         logger.log_metrics(named, step=step)
+
+
+def log_values(
+    trainer: Trainer,
+    values: Mapping[str, float],
+    step: int,
+    faults: Faults,
+    *,
+    shown: Mapping[str, float] | None = None,
+) -> None:
+    """Logs values to every logger at a training step, and to the metrics that other callbacks monitor.
+
+    Args:
+        trainer: of the run.
+        values: by tag.
+        step: of training.
+        faults: collects errors of a logger; the others still receive the values.
+        shown: values for the loggers; all if None.
+    """
+    for logger in trainer.loggers:
+        with faults.contained(LOGGER, step):
+            log_scalars(logger, values if shown is None else shown, step)
+    trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in values.items()})
 
 
 @contextmanager

@@ -13,35 +13,25 @@ from torch import Tensor
 
 from stagewise.callbacks.board import Board
 from stagewise.callbacks.fault_log import LISTENER, LOGGER, PROBE, Faults
-from stagewise.callbacks.logger_writers import log_scalars, writers
+from stagewise.callbacks.logger_writers import log_values, writers
 from stagewise.callbacks.outcome import Outcome
+from stagewise.callbacks.run_end import RunEnd
 from stagewise.callbacks.run_state import RunSettings, RunState
 from stagewise.callbacks.trainer_facts import bar_is_watched, show_on_bar
 from stagewise.checks.counted import counted
-from stagewise.errors import InputError
 from stagewise.influence.few_samples import few_samples_words
 from stagewise.influence.groups import Groups
 from stagewise.influence.stored_matrices import to_store
 from stagewise.lm.classes.coverage import Coverage, class_coverage
-from stagewise.phases.window import Window
 from stagewise.probes.flags import drop_advice, without_larger_lr
-from stagewise.probes.history import Record
 from stagewise.probes.lost_samples import kinds_seen, not_finite_rows
 from stagewise.reporting import tags
 from stagewise.reporting.classes_page import classes_page, write_classes_page
 from stagewise.reporting.probe_line import probe_line, strongest_now
-from stagewise.reporting.sample_tables import NEEDED
-from stagewise.reporting.sample_text import write_sample_text
-from stagewise.reporting.summary import build_summary, failures
 from stagewise.reporting.tensorboard import images_due, write_matrices, write_text
-from stagewise.runs.equilibrium import flag_line
-from stagewise.runs.open import open_run
 from stagewise.runs.probe_files import STORE_NAME
 from stagewise.runs.samples_file import write_samples
-from stagewise.runs.stability import lost_words
-from stagewise.runs.store import ProbeStore, write_summary
-from stagewise.runs.summary_file import summary_text
-from stagewise.runs.verdict import VARIABLES, Verdict, judge
+from stagewise.runs.store import ProbeStore
 from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
 
 _SECONDS_BETWEEN_LINES = 1.0
@@ -223,119 +213,14 @@ class Reporter:
             )
 
     def finish(self, *, complete: bool) -> None:
-        """Detects windows, judges the run, writes ``summary.json`` and the text page, and prints where the results are.
-
-        On rank zero; other ranks receive the values that callbacks monitor.
+        """Ends the run: windows, verdict, ``summary.json``, figures; see :class:`RunEnd`.
 
         Args:
             complete: True if the run has ended and was not stopped by an error.
         """
-        record, probe = self._state.record, self._settings.probe
-        windows = record.windows(min_prominence=probe.min_prominence)
-        if not self._trainer.is_global_zero:
-            self._log_outcomes(windows)
-            return
-        max_overhead, step = self._settings.schedule.max_overhead, self._trainer.global_step
-        warn_of_counts(record, max_overhead)
-        run = verdict = None
-        with self._faults.contained(PROBE, step):
-            run = self._run()
-            verdict = self._verdict(run)
-        summary = build_summary(
-            record,
-            config=self._state.watch.config,
-            probe=probe,
-            max_overhead=max_overhead,
-            component=self._settings.component,
-            verdict=verdict,
-            complete=complete,
-            findings=self._state.watch.findings,
+        RunEnd(self._trainer, self._folder, self._state, self._settings, self._faults, self._board).report(
+            complete=complete
         )
-        with self._faults.contained(PROBE, step):
-            path = write_summary(self._folder, summary)
-            if run is not None:
-                run.attrs["summary"] = summary_text(path)
-        self._log_outcomes(windows)
-        with self._faults.contained(LOGGER, step):
-            told = writers(self._trainer, self._faults)
-            for at in record.steps:
-                inside = any(window.covers(at) for window in windows)
-                for writer in told:
-                    writer.add_scalar(tags.IN_WINDOW, float(inside), global_step=at)
-            # Last, since W&B assigns the latest step to everything logged without one.
-            self._board.finish(summary, step)
-        with self._faults.contained(LOGGER, step):
-            if run is not None and probe.draw_matrices:
-                self._board.draw(run, step)
-        with self._faults.contained(LOGGER, step):
-            if run is not None:
-                write_sample_text(writers(self._trainer, self._faults), run, step)
-        failed = {kind: count for kind, count in failures(record).items() if count}
-        if failed:
-            listed = ", ".join(f"{kind} {count}" for kind, count in failed.items())
-            rank_zero_warn(f"stagewise: failures during training, which continued: {listed}")
-        rank_zero_info(
-            f"stagewise: {probes_words(record)} in {record.time_words}; {windows_words(windows)}; results in "
-            f"{self._folder}"
-        )
-        if verdict is not None:
-            rank_zero_info(f"stagewise: {verdict.text()}")
-
-    def _log_outcomes(self, windows: Sequence[Window]) -> None:
-        record = self._state.record
-        if record.steps:
-            log_values(self._trainer, _outcomes(record, windows), self._trainer.global_step, self._faults)
-
-    def _run(self) -> xr.Dataset | None:
-        """Opens the run that has ended, once for all that is told of it; None without a probe."""
-        if not self._state.record.steps:
-            return None
-        drawn = self._settings.probe.draw_matrices  # the overview shows whatever there is
-        try:
-            return open_run(self._folder, variables=None if drawn else (*VARIABLES, *NEEDED))
-        except InputError as error:  # no readable probe; the run still ends normally
-            rank_zero_warn(f"stagewise: the verdict is left out: {error}")
-            return None
-
-    def _verdict(self, run: xr.Dataset | None) -> Verdict:
-        record, probe = self._state.record, self._settings.probe
-        windows = len(record.windows(min_prominence=probe.min_prominence))
-        return judge(
-            run, windows=windows, thresholds=probe.thresholds, flags=record.flags, stability=self._state.stability
-        )
-
-
-def _outcomes(record: Record, windows: Sequence[Window]) -> dict[str, float]:
-    """Returns the values by which runs are compared, by tag."""
-    values = {
-        tags.NUM_WINDOWS: float(len(windows)),
-        # A lost probe counts as flagged, as in its own value.
-        tags.FLAGGED_SHARE: (len(record.flagged_steps) + len(record.failed_steps)) / record.num_due,
-    }
-    return values | ({tags.FIRST_PEAK: float(windows[0].peak)} if windows else {})
-
-
-def log_values(
-    trainer: Trainer,
-    values: Mapping[str, float],
-    step: int,
-    faults: Faults,
-    *,
-    shown: Mapping[str, float] | None = None,
-) -> None:
-    """Logs values to every logger at a training step, and to the metrics that other callbacks monitor.
-
-    Args:
-        trainer: of the run.
-        values: by tag.
-        step: of training.
-        faults: collects errors of a logger; the others still receive the values.
-        shown: values for the loggers; all if None.
-    """
-    for logger in trainer.loggers:
-        with faults.contained(LOGGER, step):
-            log_scalars(logger, values if shown is None else shown, step)
-    trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in values.items()})
 
 
 def group_coverage(given: Mapping[str, Tensor], groups: Groups) -> Coverage:
@@ -381,33 +266,3 @@ def dropped_words(trace: Trace, num_chains: int, *, lost: bool) -> str:
         f"{len(trace.dropped)} of {counted(num_chains, 'chain')} of the probe at step {trace.step} {were} dropped: "
         f"{listed}{left_out}; {drop_advice(reasons)}"
     )
-
-
-def probes_words(record: Record) -> str:
-    """Counts the probes that were kept, out of those due if some lost all their chains."""
-    kept = len(record.steps)
-    return f"{kept} of {counted(record.num_due, 'probe')}" if record.failed_steps else counted(kept, "probe")
-
-
-def windows_words(windows: Sequence[Window]) -> str:
-    """Lists the peaks of transition windows."""
-    if not windows:
-        return "no window"
-    return f"window{'' if len(windows) == 1 else 's'} at {', '.join(str(window.peak) for window in windows)}"
-
-
-def warn_of_counts(record: Record, max_overhead: float | None) -> None:
-    """Warns of dropped chains, flagged probes and skipped probes at the end of a run."""
-    probes = len(record.steps)
-    if record.chains_dropped:
-        lost = f"; {lost_words(record.failed_steps)} kept none" if record.failed_steps else ""
-        verb = "was" if record.chains_dropped == 1 else "were"
-        rank_zero_warn(f"stagewise: {counted(record.chains_dropped, 'chain')} {verb} dropped over the run{lost}")
-    if record.flagged_steps:
-        rank_zero_warn(f"stagewise: flagged {flag_line(record.flags, len(record.flagged_steps), probes)}")
-    if record.skipped_steps:
-        due = probes + len(record.failed_steps) + len(record.skipped_steps)
-        rank_zero_warn(
-            f"stagewise: {len(record.skipped_steps)} of {due} due probes were skipped to stay within "
-            f"schedule.max_overhead={max_overhead}; results depend on the machine's speed"
-        )

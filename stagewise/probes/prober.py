@@ -24,7 +24,7 @@ from stagewise.probes.baselines import Baselines
 from stagewise.probes.carried import Carried
 from stagewise.probes.chain_facts import add_chain_facts
 from stagewise.probes.config import ProbeConfig
-from stagewise.probes.llc import LearningCoefficient
+from stagewise.probes.llc_chains import LearningCoefficient
 from stagewise.probes.lost_samples import kinds_seen, lost_words
 from stagewise.probes.subject import Subject, examine
 from stagewise.probes.target import target_of

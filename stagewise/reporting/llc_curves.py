@@ -12,7 +12,7 @@ from stagewise.reporting.influence_curves import set_step_axis
 from stagewise.reporting.stage_boundaries import boundary_markdown, not_shown_lines
 from stagewise.reporting.style import NORMAL, label, new_figure
 from stagewise.reporting.token_axis import horizontal_label, mark_tokens
-from stagewise.runs.learning_coefficients import llc_table
+from stagewise.runs.llc_table import llc_table
 
 _COLUMNS = 3
 _MOST_GROUPS = 11

@@ -26,7 +26,7 @@ from stagewise.reporting.token_axis import horizontal_label, mark_tokens
 from stagewise.reporting.verdict_line import help_line, verdict_line
 from stagewise.runs.curves import influence_curve
 from stagewise.runs.equilibrium import settled_probes
-from stagewise.runs.learning_coefficients import ALL_LOSSES, has_llc, llc_table
+from stagewise.runs.llc_table import ALL_LOSSES, has_llc, llc_table
 from stagewise.runs.run_windows import no_window_words, run_windows
 from stagewise.runs.strongest import strongest_pairs
 

@@ -23,7 +23,7 @@ from stagewise.reporting.scores import Score, read_scores
 from stagewise.reporting.spans_table import BESIDE_SIGN_CHANGES, SPANS_TITLE, spans_table
 from stagewise.reporting.tensorboard import rasterize
 from stagewise.runs.control import ControlFindings, control_findings
-from stagewise.runs.learning_coefficients import has_llc, no_llc_words
+from stagewise.runs.llc_table import has_llc, no_llc_words
 from stagewise.runs.sign_changes import SignChanges, find_sign_changes
 from stagewise.runs.summary_file import summary_of
 from stagewise.runs.words import about, verdict_text, windows_text, with_plain_names

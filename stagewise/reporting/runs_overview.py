@@ -14,7 +14,7 @@ from stagewise.reporting.overview import COLOURS
 from stagewise.reporting.short_names import short_name
 from stagewise.reporting.style import NORMAL, SMALL, label, mark_sides
 from stagewise.runs.curves import influence_curve
-from stagewise.runs.learning_coefficients import has_llc, llc_settled
+from stagewise.runs.llc_table import has_llc, llc_settled
 from stagewise.runs.strongest import strongest_pairs
 
 _MOST_PAIRS, _MOST_GROUPS = 4, 4

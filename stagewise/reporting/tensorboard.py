@@ -22,7 +22,7 @@ from stagewise.reporting.sample_map import matrix_figure, show_matrix
 from stagewise.reporting.token_figure import token_figure
 from stagewise.reporting.token_influence import TokenInfluence, token_markdown
 from stagewise.runs.curves import curve_pairs
-from stagewise.runs.learning_coefficients import has_llc
+from stagewise.runs.llc_table import has_llc
 
 
 def rasterize(figure: Figure) -> NDArray[np.uint8]:

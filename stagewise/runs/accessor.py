@@ -19,7 +19,7 @@ from stagewise.phases.stage_boundaries import StageBoundary, stage_boundaries
 from stagewise.phases.window import Window
 from stagewise.probes.flags import Thresholds
 from stagewise.runs.curves import influence_curve
-from stagewise.runs.learning_coefficients import llc_table
+from stagewise.runs.llc_table import llc_table
 from stagewise.runs.run_windows import run_windows
 from stagewise.runs.sign_changes import SignChanges, find_sign_changes
 from stagewise.runs.summary_file import summary_of
@@ -157,7 +157,7 @@ class RunAccessor:
     def llc(self, *, confidence: float = 0.95) -> xr.Dataset:
         """Returns learning coefficients of all losses and of each group over training, with their intervals.
 
-        See :func:`~stagewise.runs.learning_coefficients.llc_table`.
+        See :func:`~stagewise.runs.llc_table.llc_table`.
 
         Args:
             confidence: of the interval, 0 to 1.

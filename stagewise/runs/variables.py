@@ -251,11 +251,11 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     _diagnostic(
         "llc_chains_dropped", NUMBER, "own chains that diverged", "Of the learning coefficient's own chains.",
-        source="stagewise.probes.llc",
+        source="stagewise.probes.llc_chains",
     ),
     _diagnostic(
         "llc_seconds", SECONDS, "time of its own chains", "Of the learning coefficient's own chains.",
-        source="stagewise.probes.llc",
+        source="stagewise.probes.llc_chains",
     ),
     # Baselines.
     Variable(

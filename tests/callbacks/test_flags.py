@@ -10,7 +10,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from stagewise import InfluenceCallback, ProbeConfig, SGLDConfig, open_run
-from stagewise.callbacks.reporter import _outcomes
+from stagewise.callbacks.run_end import outcomes
 from stagewise.probes.flags import Thresholds
 from stagewise.probes.history import Record
 from stagewise.sampling.chains import ChainSampler
@@ -95,8 +95,8 @@ def test_probe_that_lost_all_its_chains_counts_as_flagged(tmp_path):
 
 def test_share_of_flagged_probes_counts_lost_ones_as_their_own_value_does():
     record = Record(steps=[2, 6], flagged_steps=[6], failed_steps=[4, 8])
-    assert _outcomes(record, [])["sampler/flagged_share"] == 3 / 4
-    assert _outcomes(Record(steps=[2]), [])["sampler/flagged_share"] == 0
+    assert outcomes(record, [])["sampler/flagged_share"] == 3 / 4
+    assert outcomes(Record(steps=[2]), [])["sampler/flagged_share"] == 0
 
 
 def test_a_dropped_chain_flags_its_probe(tmp_path):

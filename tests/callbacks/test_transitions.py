@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import DataLoader
 
 from stagewise import InfluenceCallback, ProbeConfig, open_run
-from stagewise.callbacks.reporter import probes_words, windows_words
+from stagewise.callbacks.run_end import probes_words, windows_words
 from stagewise.phases.offline import find_windows
 from stagewise.probes.history import Record
 from tests.callbacks.runs import EVERY_2, SGLD, Regression, regression_data

@@ -14,7 +14,7 @@ from stagewise.reporting.run_report import write_run_report
 from stagewise.reporting.scalars import llc_scalars, probe_scalars
 from stagewise.reporting.tags import LLC_LOCALIZED
 from stagewise.reporting.tensorboard import write_layout
-from stagewise.runs.learning_coefficients import ALL_LOSSES, has_llc, llc_table
+from stagewise.runs.llc_table import ALL_LOSSES, has_llc, llc_table
 from tests.reporting.test_scalars import two_probes
 from tests.runs.flipping_run import STEPS, flipping_run
 

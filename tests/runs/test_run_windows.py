@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stagewise.phases.offline import find_windows
-from stagewise.runs.learning_coefficients import no_llc_words
+from stagewise.runs.llc_table import no_llc_words
 from stagewise.runs.run_windows import no_window_words, run_windows
 from stagewise.runs.words import windows_text
 from tests.runs.flipping_run import STEPS, flipping_run

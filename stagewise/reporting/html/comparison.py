@@ -13,7 +13,7 @@ from stagewise.reporting.html.pictures import picture
 from stagewise.reporting.html.repeating import number
 from stagewise.reporting.runs_overview import common_pairs, runs_overview
 from stagewise.reporting.verdict_line import known_verdict
-from stagewise.runs.learning_coefficients import has_llc
+from stagewise.runs.llc_table import has_llc
 from stagewise.runs.run_windows import no_window_words, run_windows
 from stagewise.runs.sign_changes import find_sign_changes
 

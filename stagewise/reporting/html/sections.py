@@ -29,7 +29,7 @@ from stagewise.reporting.verdict_line import known_verdict
 from stagewise.runs.control import control_findings
 from stagewise.runs.curves import curve_pairs, usable_probes
 from stagewise.runs.equilibrium import flag_counts, unsettled_words
-from stagewise.runs.learning_coefficients import has_llc, no_llc_words
+from stagewise.runs.llc_table import has_llc, no_llc_words
 from stagewise.runs.sign_changes import SignChanges
 from stagewise.runs.summary_file import summary_of
 
