@@ -55,7 +55,7 @@ def scores_markdown(run: xr.Dataset, scores: Sequence[Score]) -> str:
         still = [flip.group for flip in found if not flip.sure]
         parts.append(
             f"**While {score.name} rises**, steps {rise[0]:,} to {rise[1]:,}, the influence of these groups on "
-            f"themselves changes (within, nats²): {'; '.join(said)}."
+            f"themselves changes (within, nats²; first probe against last, each group tested alone): {'; '.join(said)}."
             + (f" Indistinguishable from noise: {', '.join(still)}." if still else "")
         )
     course = rises_markdown(run, scores)

@@ -143,9 +143,13 @@ class SpanInfluence:
         if len(self.spans) < 2:
             return "There is one span only: changes over time are not known."
         found = [(pair, pair.change) for pair in self.pairs if pair.change is not None]
-        start = self.spans[0].first
         if not found:
-            return f"Nothing changes beyond its interval after step {start:,}: differences over time are not resolved."
+            first, last = self.spans[0].first, self.spans[-1].last
+            return (
+                f"From step {first:,} to {last:,} no pair's mean differs between spans beyond the interval for all "
+                "pairs together. Single probes, as around the rise of a score, are compared without this correction, "
+                "and may differ."
+            )
         parts = []
         for pair, change in found[:_MOST_TOLD]:
             before, after = pair.means[change.earlier], pair.means[change.later]

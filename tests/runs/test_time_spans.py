@@ -112,10 +112,10 @@ def test_noise_alone_gets_a_sign_no_oftener_than_is_said_however_much_probes_sha
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (2.0, "cat harms itself from step 100 on. Nothing changes beyond its interval after step 100"),
+        (2.0, "cat harms itself from step 100 on. From step 100 to 1,000 no pair's mean differs between spans"),
         (np.where(STEPS > 400, -2.0, 0.0), "cat helps itself from step 500 on. Changes over time: cat (+0.0e+00 → -2"),
         (np.where(STEPS > 400, 0.0, 2.0), "cat harms itself up to step 400. Changes over time: cat"),
-        (0.0, "No pair is surely helpful or harmful in any span. Nothing changes"),
+        (0.0, "No pair is surely helpful or harmful in any span. From step 100 to 1,000 no pair's"),
     ],
 )
 def test_the_sentence_tells_who_when_and_what_changes(value, words):
