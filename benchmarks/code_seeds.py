@@ -108,7 +108,7 @@ def over_seeds(rows: list[dict], name: str) -> str:
     cells = []
     for stage in ("rising", "after"):
         found = [row["stages"]["means"][name] for row in rows if row["stages"]]
-        ratios = [it[stage] / it["before"] for it in found if it["before"] and it[stage]]
+        ratios = [means[stage] / means["before"] for means in found if means["before"] and means[stage]]
         if not ratios or min(ratios) <= 0:
             cells.append("-")
             continue
@@ -262,7 +262,7 @@ def draw_run(panels: list[Axes], folder: Path, title: str) -> None:
 
 
 def draw(path: Path, folders: dict[int, Path]) -> None:
-    figure = Figure(figsize=(2 + 4.6 * len(folders), 9), layout="constrained")
+    figure = Figure(figsize=(2.2 + 3.3 * len(folders), 9), layout="constrained")
     columns = figure.subplots(4, len(folders), sharex=True, sharey="row", squeeze=False)
     for place, (seed, folder) in enumerate(folders.items()):
         draw_run(list(columns[:, place]), folder, f"seed {seed}")
