@@ -1,4 +1,4 @@
-# Everything runs in a virtual environment of its own, made from the tested versions.
+# Everything runs in its own virtual environment, built from the tested versions.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -47,11 +47,11 @@ test: $(VENV)/.installed
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow --numprocesses 2 --dist worksteal
 
-# The real Weights & Biases, MLflow and Comet, offline. Last of all, so that the other tests run without them.
+# Tests against the real Weights & Biases, MLflow and Comet, offline. Last, so that other tests run without these packages.
 test-loggers: $(VENV)/.loggers
 	$(BIN)/python -m pytest tests/reporting/loggers tests/callbacks/test_logger_writers.py
 
-# Local clusters of dask and ray, of two workers each.
+# Tests on local Dask and Ray clusters of two workers each.
 test-clusters: $(VENV)/.clusters
 	$(BIN)/python -m pytest tests/jobs/test_clusters.py
 
@@ -66,7 +66,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Warnings are errors, nothing is fetched. The variable silences an advertisement of the theme.
+# Treats warnings as errors and fetches nothing. The variable silences an advertisement of the theme.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
@@ -76,7 +76,7 @@ bench: $(VENV)/.rivals
 		$(BIN)/python benchmarks/$$name.py --json benchmarks/results/$$name.json || exit 1; \
 	done
 
-# Installs some twenty packages, each into an environment of its own under .foreign: gigabytes, and the better part of an hour.
+# Installs about twenty packages, each into its own environment under .foreign. Needs gigabytes and most of an hour.
 foreign: $(VENV)/.installed
 	$(BIN)/python benchmarks/foreign/run.py --json benchmarks/results/foreign.json --markdown docs/foreign.md
 

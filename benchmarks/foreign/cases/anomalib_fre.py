@@ -12,7 +12,7 @@ from PIL import Image
 
 REQUIRES = ("anomalib==2.7.0", "torch==2.14.1", "torchvision==0.29.1")
 TRAINED = "Fre (resnet18 features, tied autoencoder), Engine, batches of the ImageBatch dataclass"
-LIMITS = "The pre-processor is a callback of its own, which changes the batch in place: the glue calls it."
+LIMITS = "The pre-processor is a separate callback that changes the batch in place, so the glue calls it."
 
 rng = np.random.default_rng(1)
 images = Path(tempfile.mkdtemp())

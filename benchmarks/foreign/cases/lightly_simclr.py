@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 REQUIRES = ("lightly==1.6.0", "torch==2.14.1", "torchvision==0.29.1")
 TRAINED = "SimCLR on torchvision's ShuffleNet, 16 pairs of views"
-LIMITS = "A contrastive loss is none of single samples."
+LIMITS = "A contrastive loss is not a loss of single samples."
 
 views = torch.rand(2, 16, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 

@@ -9,7 +9,7 @@ from neuralforecast.models import NHITS
 
 REQUIRES = ("neuralforecast==3.3.0",)
 TRAINED = "NHITS, mean absolute error, NeuralForecast.fit, 4 series"
-LIMITS = "A training step draws windows from whole series: the samples observed are windows, made by the glue."
+LIMITS = "A training step draws windows from whole series, so the observed samples are windows, made by the glue."
 
 rng = np.random.default_rng(1)
 values = np.stack([np.sin(np.arange(40) / 4 + k) + 0.1 * rng.normal(size=40) for k in range(4)]).astype(np.float32)

@@ -7,7 +7,7 @@ import torch
 
 REQUIRES = ("scvi-tools==1.4.2",)
 TRAINED = "SCVI on 64 cells, model.train; loader with a batch sampler"
-LIMITS = "The loss draws a latent variable: the glue draws it from one seed, and fixes which cell gets which draw."
+LIMITS = "The loss draws a latent variable. The glue draws it from one seed, and fixes which cell gets which draw."
 
 rng = np.random.default_rng(1)
 cells = anndata.AnnData(rng.poisson(2.0, size=(64, 20)).astype(np.float32))
