@@ -223,9 +223,9 @@ class FolderCheckpoints:
             names = sorted(entry.name for entry in folder.iterdir())
             there = f"with {shown(names)}" if names else "an empty folder"
             raise InputError(
-                f"got checkpoint {folder} without config.json, {there}; expected what save_pretrained writes; leave the "
-                "step out, or convert it: weights of GPT-NeoX, Megatron and DeepSpeed by the scripts that come with "
-                "them, adapters of PEFT by merge_and_unload"
+                f"got checkpoint {folder} without config.json, {there}; expected what save_pretrained writes; leave "
+                "the step out, or convert it: weights of GPT-NeoX, Megatron and DeepSpeed by the scripts that come "
+                "with them, adapters of PEFT by merge_and_unload"
             )
 
     def limits(self, step: int) -> Limits:
