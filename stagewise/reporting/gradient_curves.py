@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from stagewise.errors import InputError
 from stagewise.reporting.influence_curves import set_step_axis
 from stagewise.reporting.style import NORMAL, SMALL, label, mark_sides, new_figure
+from stagewise.reporting.token_axis import horizontal_label, mark_tokens
 from stagewise.runs.curves import curve_pairs, influence_curve, refuse_unknown_groups
 
 _COLUMNS = 3
@@ -66,8 +67,9 @@ def gradient_curves(
         )
         bottom = place + columns >= len(chosen)
         axes.tick_params(labelbottom=bottom)
-        axes.set_xlabel("training step" if bottom else "", fontsize=NORMAL)
+        axes.set_xlabel(horizontal_label(run) if bottom else "", fontsize=NORMAL)
     set_step_axis(panels.flat[0], steps)
+    mark_tokens(panels.flat[0], run)
     for axes in panels.flat[len(chosen) :]:
         axes.set_visible(False)
     return figure

@@ -13,6 +13,7 @@ from stagewise.reporting.influence_curves import set_step_axis
 from stagewise.reporting.overview import COLOURS
 from stagewise.reporting.short_names import short_name
 from stagewise.reporting.style import NORMAL, SMALL, label, mark_sides
+from stagewise.reporting.token_axis import horizontal_label, mark_tokens
 from stagewise.runs.curves import influence_curve
 from stagewise.runs.llc_table import has_llc, llc_settled
 from stagewise.runs.strongest import strongest_pairs
@@ -90,8 +91,9 @@ def runs_overview(arms: Sequence[RunsOfArm], *, width: float = 10.0) -> Figure:
     for place in range(len(panels)):
         bottom = place + columns >= len(panels)
         places.flat[place].tick_params(labelbottom=bottom)
-        places.flat[place].set_xlabel("training step" if bottom else "", fontsize=NORMAL)
+        places.flat[place].set_xlabel(horizontal_label(*runs) if bottom else "", fontsize=NORMAL)
     set_step_axis(places.flat[0], np.unique(np.concatenate([run["step"].values for run in runs])))
+    mark_tokens(places.flat[0], *runs)
     if len(arms) > 1:
         lines = [axes_line(colour) for colour in _colours(len(arms))]
         titles = [f"{short_name(arm.title, 48)} ({len(arm.runs)})" for arm in arms]

@@ -1,5 +1,6 @@
 """Training tokens on the horizontal axis of figures, of sweeps that ask for them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,21 +34,42 @@ def run_tokens(run: xr.Dataset) -> tuple[np.ndarray, np.ndarray] | None:
     return (steps, tokens) if whole else None
 
 
-def horizontal_label(run: xr.Dataset) -> str:
-    """Returns the label of the horizontal axis of a run: training steps, or tokens."""
-    return "training step" if run_tokens(run) is None else "training tokens"
+def shared_tokens(runs: Sequence[xr.Dataset]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns training steps and tokens of runs that are shown together, e.g. of branches of a suite that forks.
+
+    None where one of them is shown by its steps, or a step is of other tokens in another run.
+
+    Args:
+        runs: one or more.
+    """
+    merged: dict[float, float] = {}
+    for run in runs:
+        known = run_tokens(run)
+        if known is None:
+            return None
+        for step, tokens in zip(*map(np.ndarray.tolist, known), strict=True):
+            if merged.setdefault(step, tokens) != tokens:
+                return None
+    steps = np.array(sorted(merged))
+    tokens = np.array([merged[step] for step in steps.tolist()])
+    return None if np.any(np.diff(tokens) < 0) else (steps, tokens)
 
 
-def mark_tokens(axes: Axes, run: xr.Dataset) -> None:
+def horizontal_label(*runs: xr.Dataset) -> str:
+    """Returns the label of the horizontal axis of one run or several: training steps, or tokens."""
+    return "training step" if shared_tokens(runs) is None else "training tokens"
+
+
+def mark_tokens(axes: Axes, *runs: xr.Dataset) -> None:
     """Puts round numbers of tokens in place of steps under an axis of steps, which keeps its scale and its limits.
 
-    Between two checkpoints tokens are interpolated. Nothing is done to a run that is shown by its steps.
+    Between two checkpoints tokens are interpolated. Nothing is done to runs that are shown by their steps.
 
     Args:
         axes: whose horizontal axis is of steps, its scale set.
-        run: that is shown.
+        *runs: that are shown.
     """
-    known = run_tokens(run)
+    known = shared_tokens(runs)
     if known is None:
         return
     steps, tokens = known

@@ -16,10 +16,14 @@ _TOKENS = (
     re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([KMBT])T(?![a-z0-9])", re.IGNORECASE),
 )
 _UNITS = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
-_NUMBERED = re.compile(r"(?:.*[^a-z])?(?:checkpoint|ckpt|chkpt|cp)[-_]?0\d{1,3}", re.IGNORECASE)
-"""A few digits behind a zero: LLM360's ``ckpt_000`` counts checkpoints. Steps with leading zeros have more digits."""
+_NUMBERED = re.compile(
+    r"(?:.*[^a-z])?(?:(?:checkpoint|ckpt|chkpt|cp)[-_]?0\d{1,3}|ep(?:och)?s?[-_= ]?\d+)", re.IGNORECASE
+)
+"""Epochs, or a few digits behind a zero: LLM360's ``ckpt_000`` counts checkpoints. Steps with leading zeros have more
+digits."""
 
-_SHOWN = 6
+MOST_SHOWN = 6
+"""Names in a message."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,23 @@ class NameRules:
                 choice.
         """
         given = list(dict.fromkeys(names))
-        read = [found for name in given if (found := self._read(name, any_number(name))) is not None]
-        self._refuse_numbered([found.name for found in read])
+        read = [found for name in given if (found := self.read(name)) is not None]
+        if not read:  # where some say "step", the lone number of another is an epoch, or a part of a model's name
+            read = [found for name in given if (found := self.read(name, any_number=any_number(name))) is not None]
+        if self.pattern is None and self.listed is None:
+            refuse_numbered([found.name for found in read])
+        return self.along(read, where)
+
+    def along(self, read: Iterable[CheckpointName], where: str) -> dict[int, CheckpointName]:
+        """Returns checkpoints of one run by their training step, increasing.
+
+        Args:
+            read: names and what they tell.
+            where: they are, for messages.
+
+        Raises:
+            InputError: two checkpoints of one step, or several branches without a choice.
+        """
         branches = grouped(read, where)
         if self.branch is None:
             if len(branches) > 1:
@@ -92,41 +111,71 @@ class NameRules:
             )
         return self._with_tokens(joined([branches[name] for name in path if name in branches]))
 
-    def _read(self, name: str, any_number: bool) -> CheckpointName | None:
-        """Returns what a name tells, or the settings tell of it; None where it is of no checkpoint."""
-        listed = self.tokens if self.steps is None else self.steps
+    @property
+    def listed(self) -> Mapping[str, float] | None:
+        """The names to be taken, where some are listed."""
+        return self.tokens if self.steps is None else self.steps
+
+    def read(self, name: str, *, any_number: bool = False, step: int | None = None) -> CheckpointName | None:
+        """Returns what a name tells, or the settings tell of it; None where it is of no checkpoint.
+
+        Args:
+            name: of a folder, a file without its ending, or a revision.
+            any_number: whether a lone number in it is a step.
+            step: known from elsewhere; settings go before it.
+        """
+        listed = self.listed
         if listed is not None and name not in listed:
             return None
         tokens = (self.tokens or {}).get(name)
         amount = tokens_of(name) if tokens is None else round(tokens)
-        step = step_of(name, self.pattern, any_number=any_number or listed is not None)
         if self.steps is not None:
             step = self.steps[name]
+        elif step is None:
+            step = step_of(name, self.pattern, any_number=any_number or listed is not None)
         if step is None:
             return None
         plain = self.pattern is not None or listed is not None
         return CheckpointName(name, step, amount, MAIN if plain else branch_of(name))
 
-    def _refuse_numbered(self, names: Sequence[str]) -> None:
-        if self.pattern is not None or self.steps is not None or self.tokens is not None:
-            return
-        numbered = [name for name in names if _NUMBERED.fullmatch(name)]
-        if numbered:
-            raise InputError(
-                f"got checkpoints {shown(numbered)}, which are numbered and tell no training step; expected the step "
-                f"or the tokens of each; give name_tokens, e.g. {{{numbered[0]}: 3.5e9}}, or name_steps, or "
-                r"step_pattern, e.g. '.*_(\d+)', if their numbers are steps"
-            )
-
     def _with_tokens(self, places: dict[int, CheckpointName]) -> dict[int, CheckpointName]:
         if self.tokens_per_step is None:
             return places
-        # The given number is exact, that in a name is rounded.
-        return {step: replace(item, tokens=round(step * self.tokens_per_step)) for step, item in places.items()}
+        # Exact, where those in names are rounded; what is given for a name goes before.
+        given = self.tokens or {}
+        return {
+            step: item if item.name in given else replace(item, tokens=round(step * self.tokens_per_step))
+            for step, item in places.items()
+        }
 
 
 PLAIN = NameRules()
 """The rules without a setting."""
+
+
+def is_numbered(name: str) -> bool:
+    """Tells whether a name counts checkpoints or epochs, and so tells no training step."""
+    return _NUMBERED.fullmatch(name) is not None
+
+
+def is_unfinished(name: str) -> bool:
+    """Tells whether a folder is hidden, or one that the Trainer of Hugging Face was still writing (``tmp-...``)."""
+    return name.startswith((".", "tmp-"))
+
+
+def refuse_numbered(names: Sequence[str]) -> None:
+    """Refuses names that count checkpoints or epochs.
+
+    Raises:
+        InputError: some do; they are named.
+    """
+    numbered = [name for name in names if is_numbered(name)]
+    if numbered:
+        raise InputError(
+            f"got checkpoints {shown(numbered)}, which are numbered and tell no training step; expected the step "
+            f"or the tokens of each; give name_tokens, e.g. {{{numbered[0]}: 3.5e9}}, or name_steps, or "
+            r"step_pattern, e.g. '.*_(\d+)', if their numbers are steps"
+        )
 
 
 def tokens_of(name: str) -> int | None:
@@ -197,7 +246,7 @@ def described(branches: Mapping[str, Sequence[CheckpointName]]) -> str:
 
 def shown(names: Collection[str]) -> str:
     """Returns names in words, cut where there are many."""
-    return ", ".join(list(names)[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    return ", ".join(list(names)[:MOST_SHOWN]) + (", ..." if len(names) > MOST_SHOWN else "")
 
 
 def _example(branches: Mapping[str, Sequence[CheckpointName]]) -> str:

@@ -167,7 +167,8 @@ class SweepConfig:
         name_steps: name of a checkpoint to its training step, where the name does not tell; only these are taken.
         name_tokens: name of a checkpoint to the tokens that it has seen; only these are taken. The number in a name
             stands for its step where ``name_steps`` does not tell.
-        tokens_per_step: tokens of a training step; goes before the rounded numbers in names.
+        tokens_per_step: tokens of a training step; goes before the rounded numbers in names, and ``name_tokens`` before
+            both.
         axis: of figures: steps, or the tokens that the model has seen, which must be known of each checkpoint.
 
     Raises:

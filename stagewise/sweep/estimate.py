@@ -98,8 +98,9 @@ def describe_cost(cost: Cost, num_cells: int, config: SweepConfig, *, num_ranks:
         speed = sgld.num_chains / math.ceil(sgld.num_chains / num_ranks)
         shared = f", at best, the chains of each shared by {num_ranks} processes"
     compiling = "compiling (once for each process and cell), " if sgld.engine is EngineName.compiled else ""
+    cells = f"{num_cells} cell{'' if num_cells == 1 else 's'}"
     return (
-        f"{num_cells} cells of {cost.parameters:,} parameters, each {sgld.num_chains} chains x {sgld.num_draws} draws: "
+        f"{cells} of {cost.parameters:,} parameters, each {sgld.num_chains} chains x {sgld.num_draws} draws: "
         f"{cost.gradients} gradients of {cost.gradient_tokens:,} tokens and {cost.records} evaluations of "
         f"{cost.record_tokens:,}; about {cost.flops:.1e} FLOPs a cell, {num_cells * cost.flops:.1e} in all. On "
         f"{device_of(config)} about {cost.seconds:.3g} s a cell by one timed step, "

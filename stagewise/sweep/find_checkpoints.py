@@ -4,7 +4,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from stagewise.errors import InputError
-from stagewise.sweep.checkpoint_names import NameRules, shown
+from stagewise.sweep.checkpoint_names import NameRules, is_numbered, shown
 from stagewise.sweep.config import Axis, SweepConfig
 from stagewise.sweep.hub import HubCheckpoints
 from stagewise.sweep.lens_checkpoints import LensCheckpoints
@@ -25,21 +25,21 @@ def find_checkpoints(config: SweepConfig) -> Checkpoints:
             choice, checkpoints that are only numbered, or ``.ckpt`` files without a model description.
     """
     given = config.checkpoints
-    path = Path(given).expanduser()
+    path = _expanded(given)
     if not path.exists():
-        if path.is_absolute() or given.startswith((".", "~")) or path.suffix == ".ckpt":
+        if given.startswith((".", "~")) or path.suffix == ".ckpt" or not _may_be_of_the_hub(given):
             raise InputError(
                 f"got checkpoints {given!r}, a path that does not exist; expected a folder with subfolders such as "
-                "step<k> or checkpoint-<k>, .ckpt files, or a name on the Hugging Face hub"
+                "step<k> or checkpoint-<k>, .ckpt files, or a name on the Hugging Face hub (owner/model)"
             )
         if config.steps is None:
             raise InputError(
                 f"got checkpoints {given!r}, no path here and so a name on the Hugging Face hub, without steps; "
-                'expected which of its revisions; e.g. --steps log:24, all, or "[1,2,4,8]"'
+                "expected a folder that exists, or which revisions of the name; e.g. --steps log:24, all, or "
+                '"[1,2,4,8]"'
             )
         asked = config.steps if isinstance(config.steps, list) else None
         return HubCheckpoints.find(given, name_rules(config), asked, config.cache_dir)
-    pattern = config.step_pattern
     if path.is_dir():
         lens = LensCheckpoints(path, name_rules(config))
         folder = FolderCheckpoints(path, name_rules(config))
@@ -47,7 +47,7 @@ def find_checkpoints(config: SweepConfig) -> Checkpoints:
             return lens
         if folder.steps():
             return folder
-    files = [path] if path.is_file() else list(path.rglob("*.ckpt"))
+    files = [path] if path.is_file() else _ckpt_files(path)
     if not files or (path.is_file() and path.suffix != ".ckpt"):
         raise InputError(_nothing(path, config))
     if config.model is None:
@@ -55,7 +55,34 @@ def find_checkpoints(config: SweepConfig) -> Checkpoints:
             f"got .ckpt files in {given!r} without a model description; expected model with class_path and init_args, "
             "as in configs/induction.yaml; give the configuration that they were trained with"
         )
-    return LightningCheckpoints(lightning_files(files, pattern), config.model, config.tokens_per_step)
+    found = lightning_files(files, name_rules(config), given)
+    if not found:  # none of those that are listed
+        raise InputError(_nothing(path, config))
+    return LightningCheckpoints(found, config.model)
+
+
+def _expanded(given: str) -> Path:
+    """Returns the path with the home folder in place of ``~``; as it is where there is no such user."""
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:
+        return Path(given)
+
+
+def _may_be_of_the_hub(name: str) -> bool:
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
+def _ckpt_files(folder: Path) -> list[Path]:
+    """Returns Lightning's files in a folder, at any depth; also behind links to folders that lie in it."""
+    linked = [entry for entry in sorted(folder.iterdir()) if entry.is_symlink() and entry.is_dir()]
+    return sorted({file for place in (folder, *linked) for file in place.rglob("*.ckpt")})
 
 
 def name_rules(config: SweepConfig) -> NameRules:
@@ -74,9 +101,14 @@ def _nothing(path: Path, config: SweepConfig) -> str:
             f"{start}: it is a checkpoint itself; expected the folder above, with one subfolder for each step; name "
             f"{path.resolve().parent}"
         )
+    if path.suffix == ".ckpt":
+        return (
+            f"{start}: it is a folder of shards; expected one file; put them together with python -m "
+            "lightning.pytorch.utilities.consolidate_checkpoint, or with zero_to_fp32.py where DeepSpeed wrote it"
+        )
     names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in path.iterdir())
     there = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-    found = f", but {there}" if names else ", and nothing else"
+    found = f", but {there}" if names else ": it is an empty folder"
     if config.name_steps is not None or config.name_tokens is not None:
         return f"{start} of those in name_steps or name_tokens{found}; expected some; correct the names"
     if pattern is not None:
@@ -110,22 +142,29 @@ def check_limits(source: Checkpoints, steps: list[int]) -> Limits:
     return first
 
 
-def check_tokens(source: Checkpoints, steps: list[int], axis: Axis) -> None:
-    """Refuses an axis of tokens where these are not known, or fall from one step to the next.
+def check_axis(source: Checkpoints, steps: list[int], config: SweepConfig) -> None:
+    """Refuses an axis of steps where names only count checkpoints, and one of tokens where these are not known or fall.
 
     Equal counts pass: names round them, e.g. to billions.
 
     Args:
         source: of the checkpoints.
         steps: of the sweep, increasing.
-        axis: of its figures.
+        config: of the sweep.
 
     Raises:
         InputError: as said.
     """
-    if axis is not Axis.tokens:
-        return
     known = [source.name_of(step) for step in steps]
+    if config.axis is not Axis.tokens:
+        inside = isinstance(source, LightningCheckpoints)  # such files know their step
+        counted = [] if inside else [one.name for one in known if is_numbered(one.name)]
+        if counted and config.name_tokens is not None and config.name_steps is None and config.step_pattern is None:
+            raise InputError(
+                f"got axis=steps and checkpoints {shown(counted)}, which are numbered and tell no training step; "
+                "expected the steps in name_steps, or --axis tokens"
+            )
+        return
     without = [one.name for one in known if one.tokens is None]
     if without:
         raise InputError(

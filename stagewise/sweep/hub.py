@@ -87,12 +87,13 @@ class HubCheckpoints:
             why = f" (the hub cannot be asked: {listing.fault})" if listing.fault else ""
             raise InputError(
                 f"got {name!r}, {there}{why}; expected some with a step in their names (step<k>, step-<k>, "
-                "step<k>-tokens<n>B, stage1-step<k>-tokens<n>B, ...); check the name and the connection, or set "
-                "step_pattern or name_steps"
+                "step<k>-tokens<n>B, stage1-step<k>-tokens<n>B, ...); check the name (no folder here has it) and the "
+                "connection, or set step_pattern or name_steps"
             )
         note = ""
-        if listing.fault and asked is None:
-            note = f"the hub cannot be asked ({listing.fault}); going on with the {len(found)} revisions in the cache"
+        if listing.fault:
+            taken = "the revisions in the cache" if asked is not None else f"the {len(found)} revisions in the cache"
+            note = f"the hub cannot be asked ({listing.fault}); going on with {taken}"
         return cls(name, found, cache_dir, note)
 
     def steps(self) -> list[int]:

@@ -28,8 +28,9 @@ def check_same_checkpoints(output: Path, source: Checkpoints, steps: tuple[int, 
         finished = any(is_finished(output, step, name) for name in components)
         if finished and known.get(str(step)) not in (None, source.identity(step)):
             raise InputError(
-                f"got checkpoint step{step}, whose files have changed since its cells in {output} were computed; "
-                f"expected the same weights; choose another --output, or delete {path} if they are the same"
+                f"got checkpoint {source.name_of(step).name} at step {step}, whose files are not those that its cells "
+                f"in {output} were computed from; expected the same weights; choose another --output, as for each "
+                f"branch, or delete {path} if they are the same"
             )
 
 

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,21 @@ import torch
 from torch import Tensor
 
 from stagewise.errors import InputError, first_line
+from stagewise.sweep.checkpoint_names import PLAIN, CheckpointName, NameRules, is_numbered
 from stagewise.sweep.inert_pickle import read_tensors
-from stagewise.sweep.step_names import step_of
+
+
+@dataclass(frozen=True)
+class LightningFile:
+    """Checkpoint file of Lightning.
+
+    Attributes:
+        name: without its ending, and what is known of its place in training.
+        path: of the file.
+    """
+
+    name: CheckpointName
+    path: Path
 
 
 def read_lightning(path: Path) -> dict[str, Any]:
@@ -64,32 +78,55 @@ def lightning_weights(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def lightning_files(paths: list[Path], pattern: str | None = None) -> dict[int, Path]:
-    """Maps training steps to files: by the name (``step=<k>``, ``step_<k>``, ...), else by ``global_step`` inside.
+def lightning_files(
+    paths: list[Path], rules: NameRules = PLAIN, where: str = "the given files"
+) -> dict[int, LightningFile]:
+    """Returns files by training step: that of the name (``step=<k>``, ``step_<k>``, ...), else ``global_step`` inside.
 
     Where a file without a step in its name (``last.ckpt``) is of the step of another, the other one is taken.
 
     Args:
         paths: of the files.
-        pattern: of names without their ending, see :func:`~stagewise.sweep.step_names.step_of`.
+        rules: by which names without their ending are read.
+        where: they are, for messages.
 
     Raises:
-        InputError: a file without a step, or two of the same one.
+        InputError: a file without a step, two of the same one, or several branches without a choice.
     """
-    named: dict[int, Path] = {}
-    inside: dict[int, Path] = {}
+    named: dict[tuple[str, int], LightningFile] = {}
+    inside: dict[tuple[str, int], LightningFile] = {}
     for path in sorted(paths):
-        told = step_of(path.stem, pattern)
+        if rules.listed is not None and path.stem not in rules.listed:
+            continue
+        told = rules.read(path.stem)
+        if told is not None and rules.pattern is None and rules.steps is None and is_numbered(path.stem):
+            told = None
         found = inside if told is None else named
-        step = read_lightning(path).get("global_step") if told is None else told
-        if not isinstance(step, int):
+        name = _read_inside(path, rules) if told is None else told
+        known = found.get((name.branch, name.step))
+        if known is not None:
             raise InputError(
-                f"got checkpoint {path} without a step; expected step=<k> in its name or global_step inside; rename "
-                "it, or set step_pattern"
+                f"got two checkpoints of step {name.step}, {known.path} and {path}; expected one run; name "
+                "the folder of one"
             )
-        if step in found:
-            raise InputError(
-                f"got two checkpoints of step {step}, {found[step]} and {path}; expected one run; name its own folder"
-            )
-        found[step] = path
-    return inside | named
+        found[name.branch, name.step] = LightningFile(name, path)
+    steps = {step for _, step in named}
+    files = {place: file for place, file in inside.items() if place[1] not in steps} | named
+    places = rules.along([file.name for file in files.values()], where)
+    return {step: LightningFile(name, files[name.branch, name.step].path) for step, name in places.items()}
+
+
+def _read_inside(path: Path, rules: NameRules) -> CheckpointName:
+    """Returns the name of a file with the step that the file holds.
+
+    Raises:
+        InputError: it holds none.
+    """
+    step = read_lightning(path).get("global_step")
+    name = rules.read(path.stem, step=step) if isinstance(step, int) else None
+    if name is None:
+        raise InputError(
+            f"got checkpoint {path} without a step; expected step=<k> in its name or global_step inside; rename "
+            "it, or set step_pattern"
+        )
+    return name

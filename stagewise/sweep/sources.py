@@ -13,8 +13,8 @@ from torch import nn
 from stagewise.errors import InputError, first_line
 from stagewise.jobs.building import build_module
 from stagewise.losses.language_models import causal_lm_name, is_causal_architecture
-from stagewise.sweep.checkpoint_names import PLAIN, CheckpointName, NameRules
-from stagewise.sweep.lightning_files import lightning_weights
+from stagewise.sweep.checkpoint_names import PLAIN, CheckpointName, NameRules, is_unfinished, shown
+from stagewise.sweep.lightning_files import LightningFile, lightning_weights
 from stagewise.sweep.step_names import file_identity
 
 T = TypeVar("T")
@@ -32,21 +32,29 @@ _TOKENIZER_FILES = (
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of the inputs of a model.
+    """Limits of the inputs of a model, and its size, by which models of different checkpoints are told apart.
 
     Attributes:
         vocab_size: token ids lie below it.
         context: tokens in a sequence, at most; None where the model sets no limit.
+        width: of the residual stream, and
+        layers: of the model, where a configuration tells them.
     """
 
     vocab_size: int
     context: int | None
+    width: int | None = None
+    layers: int | None = None
 
     @classmethod
     def of(cls, config: Any) -> "Limits":
         """Of a Hugging Face configuration."""
         text = config.get_text_config()
-        return cls(text.vocab_size, getattr(text, "max_position_embeddings", None))
+        names = ("max_position_embeddings", "hidden_size", "num_hidden_layers")
+        return cls(text.vocab_size, *(getattr(text, name, None) for name in names))
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in vars(self).items() if value is not None)
 
 
 class Checkpoints(Protocol):
@@ -178,7 +186,9 @@ class FolderCheckpoints:
     @cached_property
     def names(self) -> dict[int, CheckpointName]:
         """Training step to name of subfolder."""
-        found = sorted(entry.name for entry in self.folder.iterdir() if entry.is_dir())
+        found = sorted(
+            entry.name for entry in self.folder.iterdir() if entry.is_dir() and not is_unfinished(entry.name)
+        )
         return self.rules.place(
             found, str(self.folder), any_number=lambda name: (self.folder / name / "config.json").is_file()
         )
@@ -207,10 +217,22 @@ class FolderCheckpoints:
         path = str(self._folder(step))
         return path, f"checkpoint {path}", "expected what save_pretrained writes; save it again, or leave the step out"
 
+    def _refuse_without_config(self, step: int) -> None:
+        folder = self._folder(step)
+        if folder.is_dir() and not (folder / "config.json").is_file():
+            names = sorted(entry.name for entry in folder.iterdir())
+            there = f"with {shown(names)}" if names else "an empty folder"
+            raise InputError(
+                f"got checkpoint {folder} without config.json, {there}; expected what save_pretrained writes; leave "
+                "the step out, or convert it: weights of GPT-NeoX, Megatron and DeepSpeed by the scripts that come "
+                "with them, adapters of PEFT by merge_and_unload"
+            )
+
     def limits(self, step: int) -> Limits:
         """See :class:`Checkpoints`."""
         from transformers import AutoConfig
 
+        self._refuse_without_config(step)
         path, *words = self._place(step)
         config = load_or_explain(lambda: AutoConfig.from_pretrained(path, local_files_only=True), *words)
         refuse_other_models(config, words[0])
@@ -233,23 +255,25 @@ class LightningCheckpoints:
     """Files that Lightning saved, of a module that is described apart from them.
 
     Attributes:
-        files: training step to file.
+        found: training step to file.
         model: ``class_path`` and ``init_args`` of the module.
-        tokens_per_step: tokens of a training step, if known.
     """
 
-    files: dict[int, Path]
+    found: dict[int, LightningFile]
     model: dict[str, Any] = field(repr=False)
-    tokens_per_step: float | None = None
+
+    @property
+    def files(self) -> dict[int, Path]:
+        """Training step to file."""
+        return {step: file.path for step, file in self.found.items()}
 
     def steps(self) -> list[int]:
         """Returns training steps of the files, increasing."""
-        return sorted(self.files)
+        return sorted(self.found)
 
     def name_of(self, step: int) -> CheckpointName:
         """See :class:`Checkpoints`."""
-        tokens = None if self.tokens_per_step is None else round(step * self.tokens_per_step)
-        return CheckpointName(self.files[step].name, step, tokens)
+        return self.found[step].name
 
     @cached_property
     def _limits(self) -> Limits:

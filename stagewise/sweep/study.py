@@ -16,14 +16,16 @@ from stagewise.runs.probe_files import STORE_NAME
 from stagewise.sampling.data import ProbeData
 from stagewise.sampling.share import ALONE, ChainShare
 from stagewise.sweep.cell import has_cells, is_finished
+from stagewise.sweep.checkpoint_names import MOST_SHOWN, shown
 from stagewise.sweep.choosing import choose
 from stagewise.sweep.circuits import Key, circuits_key, read_circuits
 from stagewise.sweep.components import expand, needs_model
 from stagewise.sweep.config import SweepConfig
 from stagewise.sweep.data import check_context, data_hash, decoded, first_token, load_tokenizer, sweep_data
 from stagewise.sweep.estimate import describe_cost, describe_memory, estimate
-from stagewise.sweep.find_checkpoints import check_limits, check_tokens, find_checkpoints
+from stagewise.sweep.find_checkpoints import check_axis, check_limits, find_checkpoints
 from stagewise.sweep.identities import check_same_checkpoints, note_checkpoints
+from stagewise.sweep.left_out import notes_on
 from stagewise.sweep.measure import Task, compute, device_of, make_prober, measure_cells
 from stagewise.sweep.ranks import agreed
 from stagewise.sweep.sources import Checkpoints
@@ -120,7 +122,7 @@ def prepare_sweep(config: SweepConfig, share: ChainShare = ALONE) -> Sweep:
         source = find_checkpoints(config)
         chosen = choose(source.steps(), config.steps)
         steps = list(chosen.steps)
-        check_tokens(source, steps, config.axis)
+        check_axis(source, steps, config)
         limits = check_limits(source, steps)
         tokenizer = load_tokenizer(config, source)
         check_context(config, limits)
@@ -131,7 +133,7 @@ def prepare_sweep(config: SweepConfig, share: ChainShare = ALONE) -> Sweep:
     if has_cells(output):
         check_same_settings(output, cell_settings(config, data))
     texts = decoded(data.observed["input_ids"], tokenizer, config.probe.token_samples or ())
-    notes = tuple(note for note in (getattr(source, "note", ""), chosen.words) if note)
+    notes = (*notes_on(source, config), *([chosen.words] if chosen.words else []))
     return Sweep(config, source, chosen.steps, names, data, first_token(tokenizer), texts, chosen.missing, notes)
 
 
@@ -202,7 +204,7 @@ def run_cells(sweep: Sweep, progress: Progress = print, share: ChainShare = ALON
 
 
 def dry_run(sweep: Sweep) -> str:
-    """Returns cost and memory of the cells in words; the first checkpoint is loaded, and nothing is written.
+    """Returns checkpoints, cost and memory of the cells in words; the first is loaded, and nothing is written.
 
     Args:
         sweep: that was found fit to run.
@@ -217,7 +219,17 @@ def dry_run(sweep: Sweep) -> str:
         cost = estimate(config, sweep.data, module)
         words = describe_cost(cost, len(sweep.steps) * len(sweep.components), config)
         memory = describe_memory(config, sweep.data, module)
-    return f"{words}\n{memory}; draws and products need {prober.memory_gib:.2g} GiB of the machine's own"
+    memory += f"; draws and products need {prober.memory_gib:.2g} GiB of the machine's own"
+    return "\n".join([*sweep.notes, _checkpoints_in_words(sweep), words, memory])
+
+
+def _checkpoints_in_words(sweep: Sweep) -> str:
+    names = [sweep.source.name_of(step) for step in sweep.steps]
+    told = []
+    for step, name in zip(sweep.steps, names, strict=True):
+        tokens = "" if name.tokens is None else f", {name.tokens:,} tokens"
+        told.append(f"{name.name} (step {step:,}{tokens})")
+    return f"Checkpoints: {shown(told)}" + (f" {told[-1]}; {len(told)} in all" if len(told) > MOST_SHOWN else "")
 
 
 def _silent(_: str) -> None:

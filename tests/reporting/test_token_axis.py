@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,7 +8,8 @@ from matplotlib.figure import Figure
 from stagewise.reporting.influence_curves import influence_curves, set_step_axis
 from stagewise.reporting.llc_curves import llc_curves
 from stagewise.reporting.overview import overview
-from stagewise.reporting.token_axis import horizontal_label, mark_tokens, run_tokens, token_words
+from stagewise.reporting.runs_overview import runs_overview
+from stagewise.reporting.token_axis import horizontal_label, mark_tokens, run_tokens, shared_tokens, token_words
 from tests.reporting.test_llc_curves import run_with_llc
 from tests.runs.flipping_run import STEPS
 
@@ -47,6 +49,25 @@ def test_other_runs_stay_with_steps(draw):
         assert axes.get_xlabel() == "training step"
         assert horizontal_label(run) == "training step"
         assert run_tokens(run) is None
+
+
+def test_runs_that_are_shown_together_have_tokens_where_these_agree():
+    """As the branches of a suite that forks: the same up to there, and other steps after it."""
+    one, other, third, by_steps = tokens_run(), tokens_run(), tokens_run(), run_with_llc()
+    steps = [int(step) for step in STEPS]
+    more = {"axis": "tokens", "steps": [*steps, steps[-1] + 50], "step_tokens": [*(s * PER_STEP for s in steps), 1e15]}
+    other.attrs["summary"] = json.dumps({"sweep": more})
+    third.attrs["summary"] = json.dumps({"sweep": {**more, "step_tokens": [7.0 * s for s in more["steps"]]}})
+    found = shared_tokens([one, other])
+    assert found is not None
+    assert (found[0].tolist(), found[1].tolist()) == (more["steps"], more["step_tokens"])
+    assert shared_tokens([one, third]) is None
+    assert shared_tokens([one, by_steps]) is None
+    for runs, words in (([one, other], "training tokens"), ([one, third], "training step")):
+        figure = runs_overview([SimpleNamespace(title="a", runs=[run]) for run in runs])
+        labels = {axes.get_xlabel() for axes in figure.axes if axes.get_visible()} - {""}
+        assert labels == {words}
+    assert len(ticks(runs_overview([SimpleNamespace(title="a", runs=[one, other])]).axes[0])) > 1
 
 
 def test_a_logarithmic_axis_has_powers_of_ten_and_nothing_at_step_zero_is_lost():

@@ -91,10 +91,24 @@ def test_tokens_of_a_step_are_multiplied_out_and_go_before_the_rounded_ones_of_n
     assert [place.tokens for place in places.values()] == [2_097_152_000, 4_194_304_000]
 
 
-@pytest.mark.parametrize("kind", ["checkpoint-0100", "ckpt_05"])
-def test_numbers_with_a_zero_in_front_are_of_checkpoints_where_they_are_short(kind):
+def test_tokens_that_are_given_for_a_name_go_before_those_of_a_step():
+    rules = NameRules(tokens={"ckpt_000": 3.5e9, "ckpt_001": 7e9}, tokens_per_step=1000)
+    places = rules.place(["ckpt_000", "ckpt_001"], "it")
+    assert [place.tokens for place in places.values()] == [3_500_000_000, 7_000_000_000]
+
+
+@pytest.mark.parametrize("kind", ["checkpoint-0100", "ckpt_05", "epoch_3", "model_epoch-3", "ep12"])
+def test_numbers_of_checkpoints_and_epochs_are_no_steps(kind):
     with pytest.raises(InputError, match="numbered"):
-        NameRules().place([kind], "it")
+        NameRules().place([kind], "it", any_number=lambda _: True)
+
+
+def test_a_lone_number_is_no_step_where_other_names_say_step():
+    def place(*given):
+        return list(NameRules().place(given, "it", any_number=lambda _: True))
+
+    assert place("step500", "step1000", "gpt2", "epoch-1", "7") == [500, 1000]
+    assert place("7", "20") == [7, 20]
 
 
 def test_long_numbers_with_zeros_in_front_are_steps():

@@ -10,7 +10,7 @@ from stagewise.reporting.token_axis import run_tokens
 from stagewise.runs.open import open_run
 from stagewise.sweep.config import CircuitSettings
 from stagewise.sweep.find_checkpoints import find_checkpoints
-from stagewise.sweep.study import prepare_sweep
+from stagewise.sweep.study import dry_run, prepare_sweep
 from tests.sweep.tiny import SIZE, model, save_checkpoints, swept, tiny_config, tokenizer
 
 
@@ -141,6 +141,77 @@ def test_checkpoints_of_a_masked_model_are_not_loaded_as_causal(tmp_path):
     tokenizer().save_pretrained(tmp_path / "them")
     with pytest.raises(InputError, match=r"checkpoint-1 of a BertForMaskedLM; expected a causal language model"):
         prepare_sweep(tiny_config(tmp_path, tmp_path / "them"))
+
+
+@pytest.mark.parametrize("given", ["~nosuchuser/x", "~/nothing", "runs/nothing/here", "nothing/", "läufe", "./x"])
+def test_what_is_no_path_and_no_name_of_the_hub_is_a_path_that_does_not_exist(tmp_path, given):
+    """Without a word to the hub."""
+    with pytest.raises(InputError, match=r"a path that does not exist; expected a folder"):
+        find_checkpoints(tiny_config(tmp_path, given, steps="all"))
+
+
+@pytest.mark.parametrize("name", ["café ☕", "шаги"])
+def test_folders_behind_links_relative_and_of_any_alphabet_are_found(checkpoints, tmp_path, monkeypatch, name):
+    folder = named(tmp_path / name, checkpoints, "étape-500", "étape-1000")
+    (tmp_path / "link").symlink_to(folder)
+    (folder / "étape-7").symlink_to(tmp_path / "nowhere")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for given in (name, f"./{name}/", f"~/{name}", "link", "link//"):
+        source = find_checkpoints(tiny_config(tmp_path, given))
+        assert source.steps() == [500, 1000]
+        assert source.name_of(1000).name == "étape-1000"
+
+
+def test_an_empty_folder_is_told_so(tmp_path):
+    (tmp_path / "them").mkdir()
+    with pytest.raises(InputError, match=r"in which there is none: it is an empty folder; expected subfolders"):
+        find_checkpoints(tiny_config(tmp_path, tmp_path / "them"))
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["mp_rank_00_model_states.pt", "layer_00-model_00-model_states.pt"], r"with layer_00.*GPT-NeoX.*scripts"),
+        (["adapter_config.json"], r"with adapter_config.json; .*PEFT by merge_and_unload"),
+        ([], "an empty folder"),
+    ],
+)
+def test_checkpoints_of_another_layout_are_told_by_what_they_hold(checkpoints, tmp_path, files, words):
+    folder = named(tmp_path / "them", checkpoints, "global_step500")
+    (folder / "global_step1000").mkdir()
+    for name in files:
+        (folder / "global_step1000" / name).touch()
+    config = tiny_config(tmp_path, folder)
+    with pytest.raises(InputError, match=rf"global_step1000 without config\.json, {words}"):
+        prepare_sweep(config)
+    assert prepare_sweep(replace(config, steps=[500])).steps == (500,)
+
+
+def test_models_of_different_widths_are_no_one_run(checkpoints, tmp_path):
+    folder = named(tmp_path / "them", checkpoints, "step1")
+    model(hidden_size=32).save_pretrained(folder / "step2")
+    with pytest.raises(InputError, match=r"different models: .*width 32, layers 2 at step 2, .*width 16, .* at step 1"):
+        prepare_sweep(tiny_config(tmp_path, folder))
+
+
+def test_checkpoints_that_are_only_numbered_have_no_place_on_an_axis_of_steps(checkpoints, tmp_path):
+    folder = named(tmp_path / "them", checkpoints, "ckpt_000", "ckpt_001")
+    config = tiny_config(tmp_path, folder, name_tokens={"ckpt_000": 3.5e9, "ckpt_001": 7e9})
+    with pytest.raises(
+        InputError, match=r"axis=steps and checkpoints ckpt_000, ckpt_001.*name_steps, or --axis tokens"
+    ):
+        prepare_sweep(config)
+    assert prepare_sweep(replace(config, axis="tokens")).steps == (0, 1)
+    assert prepare_sweep(replace(config, name_steps={"ckpt_001": 2000})).steps == (2000,)
+
+
+def test_a_dry_run_tells_which_checkpoints_there_are_and_what_is_missing(checkpoints, tmp_path):
+    config = tiny_config(tmp_path, checkpoints, steps=[4, 1, 9], tokens_per_step=1000)
+    lines = dry_run(prepare_sweep(config)).splitlines()
+    assert lines[0] == "no checkpoint of step 9; going on with the 2 that there are"
+    assert lines[1] == "Checkpoints: step1 (step 1, 1,000 tokens), step4 (step 4, 4,000 tokens)"
+    assert lines[2].startswith("2 cells of ")
 
 
 # Tokenizers

@@ -15,6 +15,7 @@ from torch import nn
 from stagewise.errors import InputError
 from stagewise.lm.module import CausalLM
 from stagewise.runs.open import open_run
+from stagewise.sweep.checkpoint_names import NameRules
 from stagewise.sweep.inert_pickle import Inert, read_tensors
 from stagewise.sweep.lightning_files import lightning_files, lightning_weights, read_lightning
 from tests.sweep.tiny import FAMILIES, swept, tiny_config, tokenizer
@@ -66,10 +67,10 @@ def test_weights_are_read_whatever_the_hyperparameters_hold(tmp_path, objects, w
     module = trained(tmp_path, weights_only, **OBJECTS[objects])
     files = lightning_files(list(tmp_path.glob("*.ckpt")))
     assert sorted(files) == [2, 4]
-    weights = lightning_weights(files[4])
+    weights = lightning_weights(files[4].path)
     assert list(weights) == list(module.state_dict())
     assert all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
-    assert read_lightning(files[4])["global_step"] == 4
+    assert read_lightning(files[4].path)["global_step"] == 4
 
 
 def test_a_sweep_runs_over_them_with_a_member_as_default(tmp_path):
@@ -105,7 +106,7 @@ def test_nothing_that_a_file_names_is_run(tmp_path):
     assert isinstance(found["hyper_parameters"]["x"], Inert)
     assert torch.equal(found["state_dict"]["a"], weights["a"])
     assert found["state_dict"]["b"].dtype == torch.bfloat16
-    assert lightning_files([tmp_path / "a.ckpt"]) == {7: tmp_path / "a.ckpt"}
+    assert lightning_files([tmp_path / "a.ckpt"])[7].path == tmp_path / "a.ckpt"
     # The file does name it: pickle itself would run it.
     torch.load(tmp_path / "a.ckpt", weights_only=False)
     assert (tmp_path / "mark").exists()
@@ -151,9 +152,9 @@ def test_steps_of_files_are_told_by_names_or_by_a_pattern_and_versions_are_none(
     for name, step in (("last-v1", 9), ("step_20", 1), ("run3_e1_40", 3)):
         torch.save({"state_dict": {}, "global_step": step}, tmp_path / f"{name}.ckpt")
     files = list(tmp_path.glob("*.ckpt"))
-    assert {step: path.stem for step, path in lightning_files(files).items()} == {
+    assert {step: file.name.name for step, file in lightning_files(files).items()} == {
         9: "last-v1",
         20: "step_20",
         3: "run3_e1_40",
     }
-    assert lightning_files(files, r"run\d_e\d_(\d+)")[40].stem == "run3_e1_40"
+    assert lightning_files(files, NameRules(pattern=r"run\d_e\d_(\d+)"))[40].path.stem == "run3_e1_40"

@@ -136,7 +136,7 @@ def test_lightning_files_are_found_by_name_or_by_what_is_inside(tmp_path):
     source = find_checkpoints(tiny_config(tmp_path, tmp_path, model=MODEL))
     assert source.steps() == [3, 20]
     assert source.files[20].name == "epoch=0-step=20.ckpt"
-    assert source.limits(3) == Limits(VOCAB, 32)
+    assert source.limits(3) == Limits(VOCAB, 32, width=16, layers=2)
     with torch.random.fork_rng():
         torch.manual_seed(3)
         expected = CausalLM(**MODEL["init_args"]).state_dict()
