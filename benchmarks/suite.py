@@ -23,6 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from stagewise import open_run
 from stagewise.reporting import tags
 from stagewise.reporting.style import label, new_figure, step_axis
+from stagewise.runs.control import control_factor, control_findings, group_pairs
 from stagewise.runs.probe_files import SUMMARY_NAME
 from stagewise.runs.susceptibilities import principal_responses, standardized_columns
 from stagewise.sweep.responses import component_responses
@@ -83,6 +84,39 @@ def numbers(output: Path) -> dict[str, Any]:
         "difference": {g: curve(run, "control_difference", g) for g in run["group"].values.tolist()},
         "llc": {"all": coefficient(run, None)} | {g: coefficient(run, g) for g in run["group"].values.tolist()},
         "llc_localized_share": run["llc_localized_share"].values.tolist(),
+        "counts": counts(run),
+    }
+
+
+def counts(run: xr.Dataset) -> dict[str, Any]:
+    """Influences against their control, changes of sign, and turns of learning coefficients."""
+    against = control_findings(run)
+    if against is None:
+        raise SystemExit("suite.py: got a sweep without a control; set probe.control_every to 1")
+    weaker = 0
+    good = run.isel(step=(run["equilibrated"] != 0).values)
+    factor = control_factor(good)
+    for group, group_j in group_pairs(good):
+        at = good.sel(group=group, group_j=group_j)
+        own, error = at["control_probe_bif"].values, at["control_probe_bif_se"].values
+        beyond = np.abs(at["control_difference"].values) > factor * at["control_difference_se"].values
+        smaller = np.abs(own) < np.abs(at["control_group_bif"].values)
+        weaker += int(((np.abs(own) > factor * error) & beyond & smaller).sum())
+    changes = run.stagewise.sign_changes()
+    names = ["llc", *(f"llc/{group}" for group in SHOWN if group in run["group"])]
+    turns = run.stagewise.stage_boundaries(*names)
+    return {
+        "against_control": {name: against.total(name) for name in ("effects", "beyond", "alike", "undecided")}
+        | {"weaker_than_control": weaker},
+        "sign_changes": {
+            "curves": changes.num_curves,
+            "found": len(changes.found),
+            "over_all_curves": sum(change.over_all for change in changes.found),
+        },
+        "turns": {
+            name: [[str(turn.kind), turn.step, turn.earliest, turn.latest] for turn in found]
+            for name, found in turns.items()
+        },
     }
 
 
@@ -158,6 +192,7 @@ def head_numbers(output: Path) -> dict[str, Any]:
             for name in ("control_group_bif", "control_probe_bif_se")
         )
         responses = component_responses(output, step)
+        relative = component_responses(output, step, relative=True)
         principal = principal_responses(responses["response"])
         heads = circuits.loc[step]
         runs = [open_run(output / "components" / str(name)).sel(step=step) for name in chains["component"].values]
@@ -171,6 +206,8 @@ def head_numbers(output: Path) -> dict[str, Any]:
             "response_groups": responses["group"].values.tolist(),
             "response": responses["response"].values.tolist(),
             "response_se": responses["response_se"].values.tolist(),
+            "relative_response": relative["response"].values.tolist(),
+            "relative_response_se": relative["response_se"].values.tolist(),
             "llc": [float(run["llc"]) for run in runs],
             "llc_se": [float(run["llc_se"]) for run in runs],
             "principal_shares": principal.shares.values.tolist(),

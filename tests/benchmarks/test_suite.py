@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from scipy.stats import t
 
 from stagewise import ProbeConfig, open_run
+from stagewise.probes.flags import Thresholds
 from tests.sweep.tiny import save_checkpoints, swept, tiny_config
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +20,9 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 def test_numbers_are_those_of_the_store_and_figures_are_drawn(tmp_path):
     checkpoints = save_checkpoints(tmp_path / "suite")
-    probe = ProbeConfig(chunk_size=3, save_trace=False, control_every=1, token_samples=[0])
+    # Chains too short for equilibrium count as if they were in it.
+    off = Thresholds(**{field.name: None for field in fields(Thresholds)})
+    probe = ProbeConfig(chunk_size=3, save_trace=False, control_every=1, token_samples=[0], thresholds=off)
     config = tiny_config(tmp_path, checkpoints, probe=probe, components=["all", "heads"], query=[0, 5])
     swept(config)
     path, output = tmp_path / "suite.json", config.output
@@ -39,6 +43,10 @@ def test_numbers_are_those_of_the_store_and_figures_are_drawn(tmp_path):
     np.testing.assert_allclose((high - low) / 2, factor * own, rtol=1e-9)
     assert "Positions" in found["classes"]["verdict"]
     assert found["classes"]["settings"]["num_chains"] == config.sgld.num_chains
+    counted = found["classes"]["counts"]["against_control"]
+    assert counted["effects"] == counted["beyond"] + counted["alike"] + counted["undecided"]
+    assert counted["weaker_than_control"] <= counted["beyond"]
+    assert "llc" in found["classes"]["counts"]["turns"]
     heads = found["heads"]["2"]
     assert heads["heads"] == ["layer0.head0", "layer0.head1", "layer1.head0", "layer1.head1"]
     np.testing.assert_allclose(np.mean(heads["standardised"], axis=0), 0, atol=1e-12)
