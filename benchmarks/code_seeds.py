@@ -5,7 +5,8 @@
 Trains one seed after another (or reads runs that are there, with --read-only; seeds whose run has ended are not
 trained again) and prints, as Markdown: scores of heads over steps; when the influence of induction targets on each
 other leaves its plateau, peaks and declines, with 95 % intervals from the run's own errors; what losses alone,
-learning coefficients, the loss-free control and changes of sign tell. Settings were chosen on seed 1.
+learning coefficients, the loss-free control and changes of sign show; and how means change as the head forms, over
+seeds, next to those of the control class and of seeds without a head. Settings were chosen on seed 1.
 
 A head has formed where the prefix-matching score passes .25 and the previous-token score .5. CPU seconds are of the
 process that trains, its probes included.
@@ -103,20 +104,36 @@ def stages(run: xr.Dataset, rise: tuple[int, int] | None) -> dict | None:
     return {"rise": list(rise), "means": means}
 
 
-def over_seeds(rows: list[dict], name: str) -> str:
-    """Mean over the mean before the rise, geometric mean over seeds with Student's 95 % interval."""
-    cells = []
+def ratios(found: list[dict], stage: str, name: str, control: str | None = None) -> np.ndarray:
+    """Mean of a stage over that before the rise, by seed; with ``control``, over the same ratio of another curve."""
+    curves = [(means[name], None if control is None else means[control]) for means in found]
+    if any(not one[key] for pair in curves for one in pair if one is not None for key in (stage, "before")):
+        return np.zeros(0)
+    own = np.array([curve[stage] / curve["before"] for curve, _ in curves])
+    return own if control is None else own / [other[stage] / other["before"] for _, other in curves]
+
+
+def geometric(values: np.ndarray) -> str:
+    """Geometric mean over seeds with Student's 95 % interval."""
+    if not len(values) or values.min() <= 0:
+        return "-"
+    logs = np.log(values)
+    if len(logs) == 1:
+        return f"{values[0]:.2f}"
+    half = stdtrit(len(logs) - 1, 0.975) * logs.std(ddof=1) / np.sqrt(len(logs))
+    low, high = np.exp(logs.mean() - half), np.exp(logs.mean() + half)
+    return f"{np.exp(logs.mean()):.2f} [{low:.2f}, {high:.2f}]"
+
+
+def over_seeds(rows: list[dict], name: str, control: str | None = None) -> list[str]:
+    """Rising and after, over before; then the same in seeds without a head, at the steps of the others."""
+    heads = [row["stages"]["means"] for row in rows if row["stages"]]
+    others = [stages["means"] for row in rows for stages in row["at_rises_of_others"]]
+    cells = [geometric(ratios(heads, stage, name, control)) for stage in ("rising", "after")]
     for stage in ("rising", "after"):
-        found = [row["stages"]["means"][name] for row in rows if row["stages"]]
-        ratios = [means[stage] / means["before"] for means in found if means["before"] and means[stage]]
-        if not ratios or min(ratios) <= 0:
-            cells.append("-")
-            continue
-        logs = np.log(ratios)
-        half = stdtrit(len(logs) - 1, 0.975) * logs.std(ddof=1) / np.sqrt(len(logs)) if len(logs) > 1 else np.nan
-        low, high = np.exp(logs.mean() - half), np.exp(logs.mean() + half)
-        cells.append(f"{np.exp(logs.mean()):.2f}" + (f" [{low:.2f}, {high:.2f}]" if len(logs) > 1 else ""))
-    return " | ".join(cells)
+        found = ratios(others, stage, name, control)
+        cells.append(f"{found.min():.2f} to {found.max():.2f}" if len(found) else "-")
+    return cells
 
 
 def measure(folder: Path) -> dict:
@@ -172,6 +189,14 @@ def measure(folder: Path) -> dict:
     return row
 
 
+def compare_without_head(rows: list[dict], runs: Path) -> None:
+    """Adds to each seed whose score does not rise its means at the steps at which that of the others rises."""
+    rises = [tuple(row["stages"]["rise"]) for row in rows if row["stages"]]
+    for row in rows:
+        alone = [] if row["stages"] else [stages(open_run(runs / row["run"]), rise) for rise in rises]
+        row["at_rises_of_others"] = alone
+
+
 def words(found: list[float] | None) -> str:
     return "-" if found is None else f"{found[0]:,} [{found[1]:,}, {found[2]:,}]"
 
@@ -218,11 +243,19 @@ def markdown(rows: list[dict], every: int) -> str:
     header = ["seed", "in equilibrium", "windows in losses alone", "llc turns", "llc of induction turns"]
     parts.append(table([*header, "sign changes", "CPU minutes"], lines))
     names = [*GROUPS, *(f"loss/{group}" for group in GROUPS), "llc", *(f"llc/{group}" for group in GROUPS)]
-    lines = [[name, over_seeds(rows, name)] for name in names]
-    told = (
-        f"Means over those before the prefix-matching score rises, over {len(rows)} seeds (influence without prefix):"
-    )
-    parts += [told, table(["", "while it rises", "after"], lines)]
+    lines = [[name, *over_seeds(rows, name)] for name in names]
+    control = GROUPS[-1]
+    for kind in ("", "loss/", "llc/"):
+        lines += [
+            [f"{kind}{group} / {kind}{control}", *over_seeds(rows, f"{kind}{group}", f"{kind}{control}")]
+            for group in GROUPS[:-1]
+        ]
+    heads = sum(row["stages"] is not None for row in rows)
+    parts += [
+        f"Means over those before the prefix-matching score rises, in {heads} seeds (influence without prefix), with "
+        "Student's 95 % intervals over seeds; last, seeds without a head at the same steps:",
+        table(["", "while it rises", "after", "no head: while", "no head: after"], lines),
+    ]
     return "\n\n".join(parts)
 
 
@@ -298,6 +331,7 @@ def main() -> None:
             print(f"seed {seed}: no run in {folder}", file=sys.stderr)
             continue
         rows.append({"seed": seed, **measure(folder)})
+        compare_without_head(rows, arguments.runs / arguments.name)
         if arguments.json:
             arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
     if rows and arguments.figure:
