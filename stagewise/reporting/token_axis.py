@@ -39,13 +39,13 @@ def horizontal_label(run: xr.Dataset) -> str:
 
 
 def mark_tokens(axes: Axes, run: xr.Dataset) -> None:
-    """Labels an axis of steps with round numbers of tokens; its scale and limits do not change.
+    """Puts round numbers of tokens in place of steps under an axis of steps, which keeps its scale and its limits.
 
-    Tokens are interpolated between checkpoints. Does nothing for a run that is shown by its steps.
+    Between two checkpoints tokens are interpolated. Nothing is done to a run that is shown by its steps.
 
     Args:
-        axes: with a horizontal axis of steps, its scale already set.
-        run: the run shown.
+        axes: whose horizontal axis is of steps, its scale set.
+        run: that is shown.
     """
     known = run_tokens(run)
     if known is None:

@@ -35,8 +35,8 @@ class Limits:
     """Limits of the inputs of a model.
 
     Attributes:
-        vocab_size: upper limit of token ids, exclusive.
-        context: maximal number of tokens in a sequence; None if the model sets no limit.
+        vocab_size: token ids lie below it.
+        context: tokens in a sequence, at most; None where the model sets no limit.
     """
 
     vocab_size: int

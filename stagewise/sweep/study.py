@@ -202,7 +202,7 @@ def run_cells(sweep: Sweep, progress: Progress = print, share: ChainShare = ALON
 
 
 def dry_run(sweep: Sweep) -> str:
-    """Describes cost and memory of the cells; loads the first checkpoint, and writes nothing.
+    """Returns cost and memory of the cells in words; the first checkpoint is loaded, and nothing is written.
 
     Args:
         sweep: from :func:`prepare_sweep`.
