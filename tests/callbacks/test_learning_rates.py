@@ -100,7 +100,7 @@ def intervals(run):
         (InTurn, {}),
     ],
 )
-def test_tracin_weighs_an_interval_with_the_rates_that_its_steps_were_made_with(tmp_path, module, settings):
+def test_tracin_weights_an_interval_by_the_rates_of_its_steps(tmp_path, module, settings):
     module = module()
     callback = InfluenceCallback(ProbeSchedule(every_n_steps=4), SGLD)
     trainer = fit(tmp_path, module, regression_data(), callback, max_steps=12, **settings)
@@ -117,7 +117,7 @@ def test_the_first_interval_of_a_warm_up_is_the_sum_of_its_rates(tmp_path):
     np.testing.assert_allclose(intervals(open_run(trainer.log_dir)), [0.01 + 0.02, 0.03 + 0.04], rtol=1e-5)
 
 
-def test_a_step_whose_closure_is_called_again_counts_once(tmp_path):
+def test_a_step_with_repeated_closure_calls_counts_once(tmp_path):
     class Quasi(Regression):
         def configure_optimizers(self):
             return torch.optim.LBFGS(self.parameters(), lr=0.1, max_iter=5)
@@ -161,7 +161,7 @@ def older(path):
     return path
 
 
-def test_a_checkpoint_without_rates_is_refused_where_tracin_needs_them(tmp_path):
+def test_a_checkpoint_without_rates_is_refused_if_tracin_needs_them(tmp_path):
     run_to(tmp_path / "half", 3)
     checkpoint = older(tmp_path / "half" / "step=3.ckpt")
     with pytest.raises(InputError, match="without the learning rates of its steps, which TracIn needs; expected"):
@@ -170,7 +170,7 @@ def test_a_checkpoint_without_rates_is_refused_where_tracin_needs_them(tmp_path)
     assert open_run(trainer.log_dir)["step"].values.tolist() == [2, 4, 6]
 
 
-def test_a_second_run_with_the_same_callback_adds_up_anew(tmp_path):
+def test_a_second_run_with_the_same_callback_restarts_the_sum(tmp_path):
     callback = InfluenceCallback(EVERY_2, SGLD)
     for name in ("first", "second"):
         module = WarmedUp()
@@ -178,7 +178,7 @@ def test_a_second_run_with_the_same_callback_adds_up_anew(tmp_path):
         np.testing.assert_allclose(intervals(open_run(trainer.log_dir)), [0.03, 0.07], rtol=1e-5)
 
 
-def test_an_optimizer_without_a_rate_trains_on_and_has_no_tracin(tmp_path):
+def test_an_optimizer_without_a_rate_trains_without_tracin(tmp_path):
     class Own(torch.optim.Optimizer):
         def __init__(self, parameters):
             super().__init__(parameters, {})
@@ -203,7 +203,7 @@ def test_an_optimizer_without_a_rate_trains_on_and_has_no_tracin(tmp_path):
     assert "tracin" not in run
 
 
-def test_weights_that_two_optimizers_move_count_once():
+def test_weights_in_two_optimizers_count_once():
     class Facts:
         pass
 

@@ -60,7 +60,7 @@ class Walk:
             self.stops.append(code)
 
 
-def test_a_probe_gets_to_disk_in_at_most_40_stops(tmp_path):
+def test_a_probe_reaches_disk_in_at_most_40_stops(tmp_path):
     walk = Walk()
 
     class Walked(InfluenceCallback):

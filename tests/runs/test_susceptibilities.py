@@ -73,7 +73,7 @@ def test_one_chain_has_no_error():
         ({"num_losses": 0}, "num_losses"),
     ],
 )
-def test_what_does_not_fit_is_refused(changed, words):
+def test_invalid_input_is_refused(changed, words):
     with pytest.raises(InputError, match=words):
         susceptibilities(**{"draws": DRAWS, "counts": COUNTS, "num_losses": NUM_LOSSES, **changed})
 
