@@ -1,4 +1,4 @@
-"""TensorBoard of a run while it goes on, when it ends, and when it is resumed."""
+"""TensorBoard display of a run in progress, finished and resumed."""
 
 import io
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Probes within a budget of training time, on a clock of the test's own."""
+"""Probes within a budget of training time, on a simulated clock."""
 
 import json
 import warnings
@@ -18,7 +18,7 @@ TRAINING_STEP, PROBE = 1.0, 4.0
 
 
 class Clock:
-    """Training steps take a second each, probes four: nothing else takes any time."""
+    """Simulated clock: a training step takes one second, a probe four, everything else none."""
 
     def __init__(self):
         self.now = 100.0
@@ -68,7 +68,7 @@ def fit(folder, monkeypatch, max_steps, max_overhead, schedule=None, ckpt_path=N
 
 
 def by_hand(max_steps, max_overhead, due=lambda step: True):
-    """A plain loop over the same clock."""
+    """Computes the expected probes by a plain loop over the same clock."""
     spent, taken = 0.0, []
     for step in range(1, max_steps + 1):
         if due(step) and (not taken or spent + PROBE <= max_overhead * step * TRAINING_STEP):

@@ -1,4 +1,4 @@
-"""What a run gives its chains, and keeps of them: the optimizer's moments, the engine, the trace."""
+"""Connections between a run and its chains: the optimizer's moments, the engine, the trace."""
 
 import zipfile
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Chains of a run that move one component of a language model: what they give, and what is refused."""
+"""Chains of a run that move one component of a language model: results and refusals."""
 
 import json
 from dataclasses import replace
@@ -26,7 +26,7 @@ EVERYTHING = replace(QUIET, damped_influence=True, save_trace=True, sample_matri
 
 
 class Weights(pl.Callback):
-    """Keeps the weights of every step."""
+    """Callback that records the weights of every step."""
 
     def __init__(self):
         self.at = {}

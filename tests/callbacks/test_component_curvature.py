@@ -1,4 +1,4 @@
-"""Curvature, settled settings and calibration where chains move one component: against a dense block of the Hessian."""
+"""Curvature, resolved settings and calibration of one component, compared with a dense block of the Hessian."""
 
 import logging
 from dataclasses import replace
@@ -25,7 +25,7 @@ BATCH = {"input_ids": rows()}  # the training set: fewer samples than curvature 
 
 
 def dense_block(module, component):
-    """Second derivatives of the mean loss by the entries of a component, row by row."""
+    """Returns second derivatives of the mean loss by the entries of a component, row by row."""
     masks = component_masks(module, component)
     parameters = dict(module.named_parameters())
     module.eval()
@@ -42,7 +42,7 @@ def dense_block(module, component):
 
 
 def calibrate(folder, influence, **settings):
-    """The calibration of a run of 4 steps, and its module, which has the weights of the last."""
+    """Returns the calibration of a run of 4 steps, and its module with the weights of the last step."""
     module = language_model()
     run = CalibrationRun(influence, CalibrationSettings(num_steps=1, num_chains=2, num_draws=8, **settings))
     fit(folder, module, [run], max_steps=4)
@@ -106,7 +106,7 @@ def test_a_calibration_refuses_bad_components_before_the_first_step(tmp_path, co
 )
 def test_auto_is_resolved_from_the_curvature_of_the_component(tmp_path, sgld):
     class Settled(InfluenceCallback):
-        """What the settings ought to be, measured at the weights of the first probe."""
+        """Callback that measures the expected settings at the weights of the first probe."""
 
         def on_train_batch_end(self, trainer, pl_module, *rest):
             if trainer.global_step == 2:

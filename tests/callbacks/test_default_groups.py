@@ -1,4 +1,4 @@
-"""Runs without groups get those of their labels or tokens; training and runs with groups do not change."""
+"""Default groups of runs, from labels or tokens; training and runs with groups do not change."""
 
 import lightning.pytorch as pl
 import pytest

@@ -1,4 +1,4 @@
-"""A probed batch of another structure than training's first batch is refused, or told of, before the first step."""
+"""Comparison of the probed batch with the first training batch, before the first step."""
 
 import pytest
 import torch
@@ -54,7 +54,7 @@ def test_groups_for_an_intervention_do_not_count_as_a_difference():
 
 
 class Doubling(DataLoader):
-    """Gives other batches than its data set and its collate function make."""
+    """Loader whose batches differ from those of its data set and collate function."""
 
     def __iter__(self):
         for batch in super().__iter__():
@@ -62,7 +62,7 @@ class Doubling(DataLoader):
 
 
 class Either(Regression):
-    """Takes both."""
+    """Module that accepts both structures."""
 
     def __init__(self):
         super().__init__()

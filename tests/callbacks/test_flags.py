@@ -1,4 +1,4 @@
-"""Probes whose chains are not to be believed are flagged: in words, in counts, in the files."""
+"""Flags of probes with unreliable chains: in words, in counts, in the files."""
 
 import json
 import warnings
@@ -100,7 +100,7 @@ def test_the_share_of_flagged_probes_includes_lost_ones():
 
 
 def test_a_dropped_chain_flags_its_probe(tmp_path):
-    """The limit on the rise lies between the rises of the chains."""
+    """Uses a limit on the rise between the rises of the chains."""
     probe = ProbeConfig(thresholds=replace(ONLY_ESS, ess_min=None, loss_rise_max=None), save_trace=True)
     noisy = replace(SGLD, nbeta=0.0, lr=0.05)
     calm = open_run(fit_and_listen(tmp_path / "calm", noisy, probe, max_steps=2)[0].log_dir, trace=True)

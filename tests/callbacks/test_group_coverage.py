@@ -1,4 +1,4 @@
-"""What a run with groups tells of them when it starts: how many losses each holds, and how many each two share."""
+"""Report on groups at the start of a run: number of losses in each, and in common to each two."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ SAMPLES = {"first": torch.arange(6) < 4, "last": torch.arange(6) >= 3}
 
 
 class Padded(CausalLM):
-    """The last two positions of each sequence have no loss."""
+    """Module without losses at the last two positions of each sequence."""
 
     def per_sample_loss(self, batch):
         losses, mask = super().per_sample_loss(batch)

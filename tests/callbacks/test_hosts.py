@@ -1,4 +1,4 @@
-"""A Trainer of either package, lightning.pytorch or pytorch_lightning, is host to the callbacks."""
+"""Callbacks in a Trainer of either package, lightning.pytorch or pytorch_lightning."""
 
 import csv
 import importlib
@@ -85,7 +85,7 @@ def language(host):
 
 
 def fit(host, folder, callbacks, module=regression, loader=None, **settings):
-    """One run with both loggers that write files."""
+    """Runs the trainer with both loggers that write files."""
     host.seed_everything(1, verbose=False)
     loggers = importlib.import_module(f"{host.__name__}.loggers")
     trainer = host.Trainer(
@@ -134,7 +134,7 @@ def csv_rows(folder):
 
 
 def relative_files(folder):
-    """Names of all files but those of the event writer, which hold the time."""
+    """Returns the names of all files except event files, whose names contain the time."""
     return sorted(
         str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and "events.out" not in path.name
     )

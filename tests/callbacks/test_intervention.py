@@ -1,4 +1,4 @@
-"""What the intervention callback does to a run, and what it tells of it."""
+"""Effects of the intervention callback on a run, and its records."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 class Driver(pl.Callback):
-    """A detector that opens and closes at given steps, from the hook that follows the update."""
+    """Callback that opens and closes windows at given steps, from the hook after the update."""
 
     def __init__(self, target, opens, closes):
         self.target, self.opens, self.closes = target, opens, closes

@@ -1,4 +1,4 @@
-"""What the intervention callback refuses before the first step of training, in one line each."""
+"""Refusals of the intervention callback before the first step of training, in one line each."""
 
 from pathlib import Path
 

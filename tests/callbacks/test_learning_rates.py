@@ -15,7 +15,7 @@ from tests.callbacks.runs import EVERY_2, SGLD, Regression, fit, regression_data
 
 
 class Told(torch.optim.SGD):
-    """Writes down the rate that each step is made with: (weights that it moves x their rates) / all weights."""
+    """Optimizer that records the rate of each step: (weights that it moves x their rates) / all weights."""
 
     def __init__(self, *args, all_weights=4, **kwargs):
         super().__init__(*args, **kwargs)
@@ -30,7 +30,7 @@ class Told(torch.optim.SGD):
 
 
 class WarmedUp(Regression):
-    """The rate rises linearly, step by step: .01, .02, ..."""
+    """Module whose rate rises linearly, step by step: .01, .02, ..."""
 
     def configure_optimizers(self):
         self.told = Told(self.parameters(), lr=0.01)
@@ -39,7 +39,7 @@ class WarmedUp(Regression):
 
 
 class InItsStep(Regression):
-    """The rate is set just before the step, as a warm-up without a scheduler is often written."""
+    """Module that sets the rate just before the step, as often in a warm-up without a scheduler."""
 
     def configure_optimizers(self):
         self.told = Told(self.parameters(), lr=0.5)
@@ -52,7 +52,7 @@ class InItsStep(Regression):
 
 
 class TwoRates(Regression):
-    """Weight and bias at different rates."""
+    """Module with different rates for weight and bias."""
 
     def configure_optimizers(self):
         self.told = Told([{"params": [self.layer.weight], "lr": 0.02}, {"params": [self.layer.bias], "lr": 0.1}])
@@ -84,7 +84,7 @@ class InTurn(Regression):
 
 
 def intervals(run):
-    """TracIn's growth over each interval, in units of the gradient dot product at its end."""
+    """Returns TracIn's growth over each interval, in units of the gradient dot product at its end."""
     tracin, dot = run["tracin"].values.ravel(), run["graddot"].values.ravel()
     return np.diff(tracin, prepend=0.0) / dot
 
@@ -153,7 +153,7 @@ def test_a_resumed_run_has_the_tracin_of_an_uninterrupted_one(tmp_path):
 
 
 def older(path):
-    """A checkpoint as it was before rates were added up."""
+    """Returns a checkpoint of a version that did not sum the rates."""
     found = torch.load(path, weights_only=True)
     state = found["callbacks"]["InfluenceCallback"]
     del state["rates"], state["baselines"]["lr_sum"]

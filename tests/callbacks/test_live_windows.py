@@ -1,4 +1,4 @@
-"""Windows that a detector opens and closes while a run goes on: when, with what weights, and after a resume."""
+"""Windows that a detector opens and closes during a run: times, weights, and resuming."""
 
 import json
 from functools import cache
@@ -172,7 +172,7 @@ def test_resuming_with_another_detector_is_refused(tmp_path):
 
 
 def test_a_live_window_that_runs_out_of_samples_continues_with_the_others(tmp_path):
-    """80 of 320 samples are even; with weight 1000 a window of 35 batches of 8 wants them all, and more."""
+    """80 of 320 samples are even; with weight 1000 a window of 35 batches of 8 needs more than all of them."""
     long = DetectorConfig(min_plateau=3, num_probes=1, min_z=0.05, max_length=35)
     callback = live(policy=ConstantFactor({"even": 1000.0}), detector=long)
     with pytest.warns(UserWarning, match="too few samples for the weights of a live window"):

@@ -1,4 +1,4 @@
-"""Every logger gets what it can take, none harms the others, and training does not see them."""
+"""Output to loggers: each receives what it supports, none affects the others or training."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ class Trainer:
 
 
 class Broken:
-    """Its server is gone."""
+    """Logger whose server is gone."""
 
     @property
     def experiment(self):
@@ -53,7 +53,7 @@ class BrokenMLFlow(Broken, loggers_of_lightning.MLFlowLogger):
 
 
 class Restless(CSVLogger):
-    """Draws from every global generator whenever it is used, as services that name things at random do."""
+    """Logger that draws from every global generator when used, like services with random names."""
 
     def log_metrics(self, metrics, step=None):
         self.experiment.log_metrics(metrics, step)
@@ -186,7 +186,7 @@ def comet_logger(folder, monkeypatch):
 
 
 def images_in(folder):
-    """Number of images that a service has stored on disk."""
+    """Returns the number of images that a service has stored on disk."""
     archives = [zipfile.ZipFile(path) for path in folder.glob("*.zip")]
     lines = [json.loads(line) for archive in archives for line in archive.read("messages.json").splitlines()]
     of_comet = [line for line in lines if line["payload"].get("upload_type") == "visualization"]

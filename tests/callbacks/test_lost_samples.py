@@ -32,7 +32,7 @@ GROUPS = {"low": torch.arange(12) < 6, "odd": torch.arange(12) % 2 == 1}
 
 
 def turns(step, rows=(3,), value=torch.nan):
-    """A loss that is not finite in these observed samples from a step on."""
+    """Returns a loss that is not finite in these observed samples from a step on."""
 
     def loss_fn(module, batch):
         losses = Regression.per_sample_loss(module, batch)
@@ -93,7 +93,7 @@ def test_a_bad_sample_is_left_out_and_training_is_unchanged(tmp_path):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A run whose sample 3 is bad from step 3 on, where no probe looks; and the same stopped and resumed at 3 and 6."""
+    """Runs with sample 3 bad from step 3 on, without a probe there: uninterrupted, and resumed at 3 and 6."""
     folder = tmp_path_factory.mktemp("turning")
 
     def train(ckpt_path=None):
@@ -187,7 +187,7 @@ def test_a_run_with_too_few_samples_left_continues_training(tmp_path):
 
 
 class SecondRank(Ranks):
-    """A rank that finds other samples than rank zero, which says these."""
+    """Rank that finds other samples than rank zero, which sends these."""
 
     def __init__(self, answer):
         super().__init__()

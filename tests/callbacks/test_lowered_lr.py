@@ -1,4 +1,4 @@
-"""``lr: auto`` in runs whose curvature grows, against the closed form of a quadratic whose curvature is known."""
+"""``lr: auto`` in runs with growing curvature, compared with the closed form of a quadratic of known curvature."""
 
 import json
 import logging
@@ -73,7 +73,7 @@ def train(folder, sgld=AUTO, *, module=None, max_steps=40, schedule=EVERY_10, pr
 
 
 def variance(run, step):
-    """Posterior variance of a weight and its error: the mean of |w - w*|^2 over draws and weights, by chains."""
+    """Returns the posterior variance of a weight and its error: the mean of |w - w*|^2 over draws and weights."""
     by_chain = (run["distance"].sel(step=step).values ** 2).mean(axis=1) / DIM
     return by_chain.mean(), by_chain.std(ddof=1) / np.sqrt(len(by_chain))
 
@@ -194,7 +194,7 @@ def test_a_numeric_lr_or_a_disabled_check_changes_nothing(tmp_path):
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
-    """Through a checkpoint before the change, and through one after it: bit for bit."""
+    """Resumes from a checkpoint before the change, and from one after it; compares bit for bit."""
     saved = ModelCheckpoint(tmp_path / "saved", every_n_train_steps=11, save_top_k=-1)
     names = ["loss", "lr", "lr_curvature", "group_bif", "signal"]
     whole, _ = train(tmp_path / "whole", SHORT, saved=[saved], max_steps=45)

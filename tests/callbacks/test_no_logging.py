@@ -1,4 +1,4 @@
-"""A per-sample loss that logs or updates a metric is refused on the spot."""
+"""Immediate refusal of a per-sample loss that logs or updates a metric."""
 
 import lightning.pytorch as pl
 import pytest

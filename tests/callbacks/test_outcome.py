@@ -1,4 +1,4 @@
-"""The outcome of a probe on another rank: everything but draws and large matrices, and a state that goes on alike."""
+"""Outcome of a probe on another rank: everything except draws and large matrices, with an equal carried state."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ DATA = ProbeData((X[:12], Y[:12]), (X[12:], Y[12:]), {"low": torch.arange(12) < 
 
 
 class Second(Ranks):
-    """The second of two ranks, in the process of the first: hears what that one says, as a copy."""
+    """Second of two ranks, in the process of the first: receives a copy of what that one sends."""
 
     def __init__(self, says=None):
         super().__init__()
@@ -32,7 +32,7 @@ class Second(Ranks):
 
 
 class First(Ranks):
-    """The first of two ranks: keeps what it says."""
+    """First of two ranks: stores what it sends."""
 
     def __init__(self):
         super().__init__()

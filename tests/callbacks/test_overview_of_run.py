@@ -1,4 +1,4 @@
-"""The overview at the end of a run: training does not see it, and a picture that fails costs the run nothing."""
+"""Overview at the end of a run: it does not affect training, nor does a failing figure affect the run."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A try at a probe on one of two ranks: what the other one meets decides too."""
+"""Attempt of a probe on one of two ranks, with errors on either."""
 
 from contextlib import contextmanager
 
@@ -14,7 +14,7 @@ FINE, FAILED, NO_MEMORY, ENDS = 0, 1, 2, 3
 
 
 class Prober:
-    """Counts what is asked of it."""
+    """Prober that counts its calls."""
 
     def __init__(self):
         self.returned = self.halved = 0
@@ -31,7 +31,7 @@ class Prober:
 
 
 class TwoRanks(Ranks):
-    """The first of two ranks, the other one of which meets these, agreement after agreement."""
+    """First of two ranks; the other one has these outcomes, agreement after agreement."""
 
     def __init__(self, faults, *met):
         super().__init__(world_size=2, ends=faults.is_fatal)

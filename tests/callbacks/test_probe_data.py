@@ -1,4 +1,4 @@
-"""Where the observed set, the sampling set and the groups come from."""
+"""Sources of the observed set, the sampling set and the groups."""
 
 from dataclasses import replace
 
@@ -90,7 +90,7 @@ def test_a_data_module_that_provides_something_else_is_refused(tmp_path):
 
 
 class Counted(torch.utils.data.Dataset):
-    """Each sample's target is its number."""
+    """Data set whose targets are the numbers of its samples."""
 
     def __len__(self):
         return 300
@@ -100,7 +100,7 @@ class Counted(torch.utils.data.Dataset):
 
 
 def seen_by_probes(folder, loader, **settings):
-    """Numbers of the observed and the driving samples, as the loss gets them."""
+    """Returns the numbers of the observed and the driving samples that the loss receives."""
     seen = {}
     callback = InfluenceCallback(EVERY_2, SGLD, **settings)
 
@@ -224,7 +224,7 @@ def collate_ragged(samples):
 
 
 class Pooled(Regression):
-    """Takes a list of sets of unequal size, which cannot be cut into samples."""
+    """Module for lists of sets of unequal size, which cannot be sliced into samples."""
 
     def per_sample_loss(self, batch):
         means = torch.stack([self.layer(x).mean() for x in batch[0]])

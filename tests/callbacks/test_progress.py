@@ -1,4 +1,4 @@
-"""The training bar tells that a probe is running, and how long probes have taken."""
+"""Progress of probes, on the training bar or in lines."""
 
 import re
 import sys

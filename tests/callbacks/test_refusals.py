@@ -1,4 +1,4 @@
-"""What the callback refuses before the first step of training."""
+"""Refusals of the callback before the first step of training."""
 
 from dataclasses import replace
 

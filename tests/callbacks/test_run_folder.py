@@ -1,4 +1,4 @@
-"""Files of one run are apart from those of others, whatever the logger."""
+"""Separation of the files of runs, whatever the logger."""
 
 import copy
 import json
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 class Shared(Logger):
-    """As loggers of services are: one save_dir for all runs, and an id for each of them."""
+    """Logger like those of services: one save_dir for all runs, and an id for each of them."""
 
     def __init__(self, folder, version):
         super().__init__()
@@ -94,7 +94,7 @@ def test_deep_copies_know_the_folder_and_the_results(tmp_path):
 
 
 def test_a_callback_knows_the_folder_of_its_trained_copy(tmp_path):
-    """As darts and neuralforecast train a copy of what they are given."""
+    """Trains a copy of the callback, as darts and neuralforecast do."""
     given = InfluenceCallback(EVERY_2, SGLD)
     copies = [copy.deepcopy(given) for _ in range(2)]
     for number, trained in enumerate(copies):
@@ -115,11 +115,11 @@ def test_an_intervention_is_copied_with_its_plan(tmp_path):
 
 
 class Killed(BaseException):
-    """Ends a run without any callback's knowing, as SIGKILL does."""
+    """Error that ends a run without notice to callbacks, like SIGKILL."""
 
 
 def killed_at(step, folder, **settings):
-    """A run that ends at a step, leaving what was written, and no summary."""
+    """Runs until a step and ends there, with the files written so far and without a summary."""
 
     class Kill(pl.Callback):
         def on_train_batch_end(self, trainer, module, *args):

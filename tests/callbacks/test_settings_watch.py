@@ -1,4 +1,4 @@
-"""What a run is told of careless settings, and how ``auto`` is settled; all in real runs of the callback."""
+"""Reports on unsuitable settings, and resolution of ``auto``, in real runs of the callback."""
 
 import json
 import logging
@@ -71,7 +71,7 @@ def data(num=64, scale=4.0):
 
 
 def train(folder, module, sgld, schedule=FIRST, *, max_steps=2, probe=CHECKED, ckpt_path=None, callbacks=(), **more):
-    """Run; returns what the run was told, and its trainer."""
+    """Trains; returns the messages of the run, and its trainer."""
     told = []
     callback = InfluenceCallback(schedule, sgld, probe, **more)
     trainer = pl.Trainer(
@@ -91,7 +91,7 @@ def train(folder, module, sgld, schedule=FIRST, *, max_steps=2, probe=CHECKED, c
 
 
 def about_settings(told):
-    """Without what is said of the chains themselves."""
+    """Returns the messages other than those about the chains themselves."""
     return [item for item in told if not any(words in item for words in ("dropped", "lost all", "flagged"))]
 
 
@@ -116,7 +116,7 @@ def test_a_large_step_is_reported(tmp_path):
 
 
 def test_large_nbeta_makes_a_harmless_step_unstable(tmp_path):
-    """lr x localization alone is 3.2, which the settings themselves let pass."""
+    """lr x localization alone is 3.2, which the check of the settings themselves accepts."""
     told, _ = train(tmp_path, DeepLinear(), replace(SOUND, nbeta=1e5, localization=1.6e5, lr=2e-5))
     (text,) = about_settings(told)
     assert "lr 2e-05 is too large: at step 1 lr x (nbeta x lam_max + localization) = 2e-05 x (100000 x 1" in text
@@ -170,7 +170,7 @@ def test_the_check_can_be_disabled(tmp_path):
 
 
 class Attends(DeepLinear):
-    """Insists on an attention kernel that has no second derivative."""
+    """Module with an attention kernel that has no second derivative."""
 
     def per_sample_loss(self, batch):
         query = self.body(batch[0])[:, None, None]
@@ -257,7 +257,7 @@ def test_too_little_memory_is_noted_by_a_check_and_refused_for_auto(tmp_path, ca
 
 
 def failing(monkeypatch, fails, error):
-    """Looks fail at some steps; returns the list of the steps that were looked at."""
+    """Makes measurements fail at some steps; returns the list of the steps with a measurement."""
     looks = []
     measure = Landscape.measure
 
@@ -285,7 +285,7 @@ def test_failed_measurements_keep_resolved_settings_and_stop_after_three(tmp_pat
 
 
 def test_a_single_failed_measurement_is_followed_by_others(tmp_path, monkeypatch):
-    """The settings are unsound, which the look after the failed one tells."""
+    """The settings are unsuitable, which the measurement after the failed one reports."""
     looks = failing(monkeypatch, lambda step: step == 1, RuntimeError())
     told, _ = train(tmp_path, DeepLinear(), replace(SOUND, lr=0.018), ProbeSchedule(every_n_steps=1), max_steps=4)
     assert sorted(set(looks)) == [1, 3]

@@ -1,4 +1,4 @@
-"""Settings that a run with sharded weights takes, and those that it refuses."""
+"""Settings that a run with sharded weights accepts or refuses."""
 
 from dataclasses import replace
 

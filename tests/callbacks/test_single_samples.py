@@ -1,4 +1,4 @@
-"""A run in which every observed sample is a group of its own."""
+"""Run in which every observed sample is its own group."""
 
 import csv
 import warnings
@@ -24,7 +24,7 @@ VARIABLES = ("group_bif", "group_bif_se", "group_bif_z", "group_bif_correlation"
 
 
 def train(folder, groups):
-    """One run with a TensorBoard and a CSV logger; their folders."""
+    """Trains with a TensorBoard and a CSV logger; returns their folders."""
     loggers = [pl.loggers.TensorBoardLogger(folder, "tensorboard"), pl.loggers.CSVLogger(folder, "csv")]
     callback = InfluenceCallback(
         EVERY_2,

@@ -1,4 +1,4 @@
-"""Probes see batches as training does: through precision, transfer hooks and device, and hooks leave no trace."""
+"""Batches of probes pass through precision, transfer hooks and device like those of training, without side effects."""
 
 import copy
 
@@ -18,7 +18,7 @@ AT_START = ProbeSchedule(at_steps=[0, 2])
 
 
 class Recording(Regression):
-    """Remembers the batches and losses of training, and draws a random number at each step."""
+    """Module that records the batches and losses of training, and draws a random number at each step."""
 
     def __init__(self):
         super().__init__()
@@ -31,7 +31,7 @@ class Recording(Regression):
 
 
 class Scaled(Recording):
-    """All three hooks do something; one keeps count, one writes into the batch that it gets."""
+    """Module with all three hooks; one counts its calls, one writes into its batch."""
 
     def __init__(self):
         super().__init__()
@@ -199,7 +199,7 @@ def test_statistics_of_the_batch_are_refused(tmp_path):
 
 
 class Stacking(Recording):
-    """Collates in the hook: what the loader gives cannot be cut into samples."""
+    """Module that collates in the hook: its loader's batches cannot be sliced into samples."""
 
     def on_before_batch_transfer(self, batch, dataloader_idx):
         return torch.stack([x for x, _ in batch]), torch.stack([y for _, y in batch])

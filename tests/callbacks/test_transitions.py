@@ -1,4 +1,4 @@
-"""Transitions of a run: how prominent they must be is a setting, which may change when a run is resumed."""
+"""Transitions of a run: their least prominence is a setting that may change when a run is resumed."""
 
 import json
 from dataclasses import replace
@@ -39,7 +39,7 @@ def train(folder, max_steps, min_prominence, ckpt_path=None):
 
 
 def outcome(folder):
-    """``summary.json``, the windows in the signal on disk by each limit, and the steps logged as inside of one."""
+    """Returns ``summary.json``, the windows in the stored signal by each limit, and the steps logged as inside one."""
     summary = json.loads((Path(folder) / "summary.json").read_text())
     run = open_run(folder).dropna("step", subset=["signal"])
     searched = {

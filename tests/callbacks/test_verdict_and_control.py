@@ -1,4 +1,4 @@
-"""A run with loss-free controls: where its verdict stands, and that a resumed run has the controls of a whole one."""
+"""Run with loss-free controls: places of its verdict, and equal controls after a resume."""
 
 import json
 import logging

@@ -203,7 +203,7 @@ def test_learning_coefficients_turn_where_they_are_highest(synthetic):
 
 
 def ranked(matrix, pairs, sign):
-    """Pairs by a plain loop, the most extreme of that sign first."""
+    """Returns pairs by a plain loop, the most extreme of that sign first."""
     values = sorted(((sign * matrix[pair], pair) for pair in pairs if sign * matrix[pair] > 0), reverse=True)
     return [pair for _, pair in values]
 

@@ -11,7 +11,7 @@ from tests.runs.flipping_run import STEPS, flipping_run
 
 
 def with_unsettled(steps, *, references=()):
-    """The run whose influence turns, with probes out of equilibrium at some steps."""
+    """Returns the run whose influence turns, with probes out of equilibrium at some steps."""
     run = flipping_run()
     own, past = ~np.isin(STEPS, steps), ~np.isin(STEPS, references)
     run["equilibrated"] = ("step", own.astype(float))

@@ -1,4 +1,4 @@
-"""Probes put behind each other, against xarray's own joining of one data set a probe."""
+"""Concatenation of probes, compared with xarray's own of one data set per probe."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ BESIDE = ("format_version",)
 
 
 def by_xarray(folder):
-    """One data set a probe, joined by xarray."""
+    """Joins one data set per probe with xarray."""
     parts = []
     for path in sorted(folder.glob("influence.zarr/*.zip"), key=lambda path: int(path.stem[4:])):
         probe = read_content(path).dataset()

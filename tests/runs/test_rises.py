@@ -9,7 +9,7 @@ STEPS = np.rint(np.geomspace(100, 4000, 24))
 
 
 def bump(*, height=10.0, at=1500, width=0.2, plateau=-1.0, floor=0.0):
-    """Negative bump in log step over a plateau, after which a share ``floor`` of it stays."""
+    """Returns a negative bump in log step over a plateau, after which a share ``floor`` of it remains."""
     distance = np.log(STEPS / at)
     shape = np.exp(-0.5 * (distance / width) ** 2)
     return plateau - height * np.where(distance > 0, np.maximum(shape, floor), shape)

@@ -1,4 +1,4 @@
-"""Windows of a run are those of its summary, or found now; else the reason is told."""
+"""Windows of a run, from its summary or computed; else the reason for none."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Words of samples are written once, and are those of the same samples whatever was left out."""
+"""Words of samples, written once, and of the right samples whatever was left out."""
 
 import numpy as np
 import pytest

@@ -63,7 +63,7 @@ def test_unknown_groups_and_other_data_are_refused():
 
 
 def test_the_sign_of_total_is_ignored():
-    """Between has the sign of two losses' changes since the reference: training's noise, which no chain shows."""
+    """Between has the sign of two losses' changes since the reference, with training noise that no chain shows."""
     run = flipping_run()
     run["group_bif"].loc[{"part": "total"}] *= -5
     run["group_bif"].loc[{"part": "within", "group": "cat"}] = -1.0
@@ -71,7 +71,7 @@ def test_the_sign_of_total_is_ignored():
 
 
 def test_a_flip_between_weak_stretches_is_not_significant_over_all_curves():
-    """Between two stretches that are sure in any case lie two weak ones: no side of theirs is that sure."""
+    """Two weak stretches lie between two that are always sure; neither of them is as sure."""
     run = flipping_run(error=1.0, chains=4)
     values = np.zeros(len(STEPS))
     limits = [sure_limit(min_z_for_chance(len(STEPS), chance), 3) for chance in (0.05, 0.05 / 3)]

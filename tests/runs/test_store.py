@@ -38,7 +38,7 @@ def fill(folder, probes):
 
 
 def fill_as_format_1(folder, probes):
-    """As the versions before wrote: a folder for each probe, no version."""
+    """Writes probes like earlier versions: a folder for each, without a version."""
     store = folder / "influence.zarr"
     zarr.open_group(store, mode="a")
     for probe in probes:
@@ -91,7 +91,7 @@ def test_writing_and_reading_cause_no_warning(tmp_path, probes):
 
 
 class Kill(BaseException):
-    """As a signal: nothing catches it."""
+    """Error that nothing catches, like a signal."""
 
 
 def dies(*args, **kwargs):
@@ -284,7 +284,7 @@ def test_a_damaged_probe_is_named_and_skipped_or_refused(tmp_path, probes, damag
 
 @pytest.fixture(scope="module")
 def of_format_1(probes, tmp_path_factory):
-    """Folder with a store of it, to be copied."""
+    """Folder with a store of that format, to be copied."""
     folder = tmp_path_factory.mktemp("format_1")
     fill_as_format_1(folder, probes)
     return folder
@@ -368,7 +368,7 @@ def test_wrong_folder_is_refused_with_a_hint(tmp_path, probes):
 
 
 def test_a_probe_of_the_demo_s_sizes_takes_at_most_133_kb(tmp_path):
-    """A run of 1,500 then takes at most 200 MB, and as many files."""
+    """A run of 1,500 probes then takes at most 200 MB, in 1,500 files."""
     torch.manual_seed(0)
     module = torch.nn.Linear(8, 31)
 

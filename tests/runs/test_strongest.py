@@ -10,7 +10,7 @@ from tests.reporting.test_run_pictures import a_run
 
 
 def plain_ranking(run, part="within"):
-    """The same with loops: errors of .03, four chains, t of 3 degrees of freedom, five probes together at 95 %."""
+    """Ranks pairs with loops: errors of .03, four chains, t of 3 degrees of freedom, five probes together at 95 %."""
     limit = 0.03 * stats.t.isf((1 - 0.95 ** (1 / 5)) / 2, 3)
     names, ranked = [str(value) for value in run["group"].values], []
     for row, one in enumerate(names):

@@ -1,4 +1,4 @@
-"""A sign is sure where Student's t says so, and what lies before and after is called unresolved."""
+"""Sure signs by Student's t; the stretches before and after are unresolved."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def with_curve(values, **settings):
 
 
 def limit(chance, probes, degrees):
-    """Two-sided Student's t at the Sidak share of the chance."""
+    """Returns two-sided Student's t at the Sidak share of the chance."""
     return stats.t.isf((1 - (1 - chance) ** (1 / probes)) / 2, degrees)
 
 

@@ -22,7 +22,7 @@ DRAWS = {"layer0.head0": draws_of(0), "layer1.head0": draws_of(1)}
 
 
 def looped(own, row, count, relative, centering):
-    """Minus the covariance, one draw after the other."""
+    """Returns minus the covariance, one draw after the other."""
     pairs = []
     for chain in range(len(own.samples)):
         for draw in range(5):

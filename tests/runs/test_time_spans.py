@@ -1,4 +1,4 @@
-"""Means over spans are those of a plain loop, their errors hold under shared noise, and words tell them."""
+"""Means over spans, compared with a plain loop; their errors under shared noise, and their description."""
 
 import json
 from itertools import combinations
@@ -27,7 +27,7 @@ def constant(value, **settings):
 
 
 def many_groups_run(names):
-    """Influence of zero within phases for every pair, with errors of .05; the rest is that of the small run."""
+    """Returns a run with zero influence within phases for every pair, errors of .05; the rest as in the small run."""
     run = flipping_run().copy(deep=True)
     dims = run["group_bif"].dims
     shape = [len(names) if name in ("group", "group_j") else run.sizes[name] for name in dims]

@@ -19,7 +19,7 @@ SGLD = {"num_burnin_steps": 3, "num_steps_bw_draws": 1, "batch_size": 32, "drift
 
 
 def run_of(*, unsettled=0, flag="rhat", ess=200.0, heat=0.01, error=0.1, dropped=0, **sgld):
-    """The turning run, its first probes out of equilibrium for one flag."""
+    """Returns the turning run with its first probes out of equilibrium for one flag."""
     run = flipping_run(error=error)
     away = np.arange(len(STEPS)) < unsettled
     run["equilibrated"] = ("step", (~away).astype(float))
