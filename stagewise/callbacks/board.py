@@ -59,7 +59,7 @@ class Board:
         Args:
             trainer: its TensorBoard loggers show the run.
             folder: of the run.
-            state: of the run; the choice of scalars is kept in it.
+            state: of the run; stores the choice of scalars.
             settings: of the probes.
             faults: collects errors of loggers.
         """

@@ -30,7 +30,7 @@ class Found(NamedTuple):
 
     Attributes:
         data: in the form in which the module receives its batches.
-        drawn: whether the observed set was drawn from the training loader.
+        drawn: True if the observed set was drawn from the training loader.
     """
 
     data: ProbeData

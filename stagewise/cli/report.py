@@ -1,4 +1,4 @@
-"""``stagewise report RUN [RUN ...]``: what a run shows, or how several compare, as one HTML file and as Markdown."""
+"""``stagewise report RUN [RUN ...]``: results of a run, or comparison of several, as one HTML file and as Markdown."""
 
 import os
 from collections.abc import Sequence

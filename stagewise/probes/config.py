@@ -22,8 +22,8 @@ class ProbeConfig:
     Attributes:
         reference_ratio: the reference of a probe at step t is the latest probe at or before t / reference_ratio. 1.1
             to 1.25 separates transitions; 1.5 and more merges them. Space log-spaced probes evenly and a little wider
-            than this, so that the distance to the reference stays the same. Where probes lie closer than a sixteenth
-            of it (late in a long run with probes every n steps), not all of them are kept as references, see
+            than this, so that the distance to the reference stays the same. If probes are closer than a sixteenth of
+            it (late in a long run with probes every n steps), not all of them are kept as references, see
             :class:`~stagewise.probes.references.References`.
         centering: means about which the within part is taken, see :class:`~stagewise.influence.split.Centering`: with
             the pooled one it is unbiased in equilibrium, except for a factor 1 - 1 / effective draws; with that of each

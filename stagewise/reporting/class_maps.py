@@ -48,7 +48,7 @@ def class_maps(
     """Draws the influence of each class on each other one, a map for each step, all with one symmetric scale.
 
     Blue is negative = helpful, red is positive = harmful, white is zero, grey where two classes have no pair of losses
-    in different samples. A dot marks what is significant by the interval over chains.
+    in different samples. A dot marks significant influence by the interval over chains.
 
     Args:
         run: as :func:`~stagewise.runs.open.open_run` returns it.

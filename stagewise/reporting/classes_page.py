@@ -12,8 +12,8 @@ def classes_page(tables: str, *, unit: str) -> str:
     """Returns the page as Markdown.
 
     Args:
-        tables: as :meth:`stagewise.lm.classes.Coverage.markdown` makes them.
-        unit: what they count: ``targets`` (of tokens) or ``samples``.
+        tables: from :meth:`stagewise.lm.classes.Coverage.markdown`.
+        unit: unit of the counts: ``targets`` (of tokens) or ``samples``.
     """
     heading = "Tokens of the observed classes" if unit == "targets" else f"{unit.capitalize()} of the observed groups"
     return f"# {heading}\n\n{tables}\n"

@@ -74,7 +74,7 @@ def best_remedy(
         stability: lost probes, and findings on the settings.
 
     Returns:
-        None where nothing needs to be changed.
+        None if no change is needed.
     """
     sgld, probes = figures.sgld, max(1, figures.probes)
     counts = {name: count for name, (count, _) in flags.items()}

@@ -16,7 +16,7 @@ class RunFigures:
     """Quantities behind a verdict. Medians are over probes in equilibrium, over all if there are none; None if unknown.
 
     Attributes:
-        probes: that were kept.
+        probes: number of kept probes.
         settled: number in equilibrium; None if unknown.
         unread: description of the consecutive probes out of equilibrium at the start, before later ones in
             equilibrium; None if there are none.

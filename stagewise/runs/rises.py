@@ -77,7 +77,7 @@ def find_rise(
     """Finds plateau, onset, peak and decline of a curve that falls from its plateau.
 
     Intervals are quantiles over ``num_resamples`` curves with Student's noise of the errors' size added to the measured
-    one, in each of which plateau, peak and onset are found anew. The noise is taken to be independent between probes;
+    one, in each of which plateau, peak and onset are found again. The noise is assumed independent between probes;
     with common random numbers it is partly shared, and intervals are wider than they could be.
 
     Args:

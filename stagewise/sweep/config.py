@@ -164,7 +164,7 @@ class SweepConfig:
         branch: of a suite that forks, by the stage and ingredient in the names: ``stage2-ingredient1``, or
             ``stage1+stage2-ingredient1`` for one after the other, steps counted on where the second starts anew.
             Several branches are refused without it: a sweep is along one run.
-        name_steps: name of a checkpoint to its training step, where the name does not tell; only these are taken.
+        name_steps: name of a checkpoint to its training step, if the name lacks it; only these are used.
         name_tokens: name of a checkpoint to the tokens that it has seen; only these are taken. The number in a name
             stands for its step where ``name_steps`` does not tell.
         tokens_per_step: tokens of a training step; goes before the rounded numbers in names.

@@ -1,4 +1,4 @@
-"""Lightning's checkpoint files: which step each is of, and what it holds."""
+"""Lightning's checkpoint files: their training steps and their content."""
 
 import pickle
 from collections.abc import Mapping

@@ -70,7 +70,7 @@ def forward_context(config: SweepConfig) -> Callable[[], AbstractContextManager]
 def make_prober(
     config: SweepConfig, data: ProbeData, module: nn.Module, component: str, share: ChainShare = ALONE
 ) -> Prober:
-    """Returns a prober for a checkpoint; refuses what cannot be measured.
+    """Returns a prober for a checkpoint; refuses one that cannot be measured.
 
     Args:
         config: of the sweep.

@@ -51,7 +51,7 @@ class Sweep:
         bos_token_id: token that the tokenizer puts before a text; None if it puts none.
         texts: the tokens of each of ``probe.token_samples`` as text.
         missing: listed steps without a checkpoint.
-        notes: lines on the checkpoints, told before the work.
+        notes: lines on the checkpoints, reported before the work.
     """
 
     config: SweepConfig
