@@ -22,10 +22,10 @@ class BatchNumbers:
 
     @classmethod
     def of(cls, trainer: Trainer) -> "BatchNumbers":
-        """Reads the numbers off a trainer whose data are set up.
+        """Reads the numbers from a trainer whose data are set up.
 
         Raises:
-            InputError: steps and batches cannot be distinguished, or the loader would be made anew.
+            InputError: steps and batches cannot be distinguished, or the loader would be recreated.
         """
         if not trainer.lightning_module.automatic_optimization:
             raise InputError(

@@ -45,7 +45,7 @@ _OF_CURVES = (
 """Variables of a run needed for its verdict and the figures of its curves."""
 
 _FEWEST = 4
-"""Probes before curves are drawn during a run."""
+"""Fewest probes with which curves are drawn during a run."""
 
 _SCORES = ("prefix_matching", "previous_token", "icl_score", "loss_gap", "copying")
 
@@ -59,7 +59,7 @@ class Board:
         Args:
             trainer: its TensorBoard loggers show the run.
             folder: of the run.
-            state: of the run; the choice of scalars is kept in it.
+            state: of the run; stores the choice of scalars.
             settings: of the probes.
             faults: collects errors of loggers.
         """
@@ -68,7 +68,7 @@ class Board:
         self._groups: Groups | None = None
         self._optional: frozenset[str] = frozenset()
         self._laid_out = False
-        # What the card needs of earlier probes, so that each file is read once and not at every renewal.
+        # Variables of earlier probes for the card: each file is read once, not at every update.
         self._read: dict[int, Content] = {}
 
     def begin(self, groups: Groups) -> None:
@@ -96,7 +96,7 @@ class Board:
             self._write_hparams(int(probe.attrs["step"]))
 
     def shown(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Returns the values for loggers; all values are stored and can be monitored.
+        """Selects the values to log; all values are stored and can be monitored.
 
         Args:
             values: by tag.
@@ -171,7 +171,7 @@ class Board:
         write_run_pictures(found, named)
 
     def _reserved(self) -> int:
-        """Counts the tags logged by other callbacks of the run; before an intervention has a plan, a weight a group."""
+        """Counts the tags logged by other callbacks of the run; for an intervention without a plan, one per group."""
         scores = 0 if self._callback("InductionCallback") is None else len(_SCORES)
         intervention = self._callback("InterventionCallback")
         if intervention is None:

@@ -39,10 +39,10 @@ class CalibrationSettings:
         num_steps: number of checkpoints, evenly spaced in log t from the first probe of the schedule to the end.
         num_samples: samples of the sampling set for curvature. Few samples overestimate it.
         num_chains: chains for each loss trace.
-        num_draws: draws of each, at least 8. Use that of the run to predict the quality of its probes.
-        max_rise: rise of the loss over that at w* above which localization is raised, once, nats (per token for token
-            losses). The chain is not local beyond. .05 to .3 is useful.
-        output_dir: folder for the files; by default a new version beside those of the run.
+        num_draws: draws of each chain, at least 8. Use the number of the run to predict the quality of its probes.
+        max_rise: rise of the loss over that at w*, in nats (per token for token losses), above which localization is
+            raised, once: beyond it a chain is not local. 0.05 to 0.3 is useful.
+        output_dir: folder for the files; by default a new version next to those of the run.
 
     Raises:
         InputError: a value out of range.

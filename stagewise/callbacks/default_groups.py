@@ -1,4 +1,4 @@
-"""Groups of a run for which none are given: labels, or classes of tokens."""
+"""Default groups of a run: labels, or classes of tokens."""
 
 from collections.abc import Mapping
 
@@ -19,18 +19,18 @@ from stagewise.sampling.target import Target
 def default_groups(
     trainer: Trainer, module: LightningModule, data: ProbeData, target: Target, tokenizer: FoundTokenizer | None
 ) -> Mapping[str, Tensor]:
-    """Groups of the observed set, told of in one line; none where nothing suits.
+    """Finds groups for the observed set and logs them in one line; empty if neither labels nor tokens suit.
 
-    Labels of ``(x, y)`` batches become groups, see :func:`~stagewise.probes.labels.label_groups`. Token ids whose
-    losses are ``[sample, position - 1]`` get the classes of :func:`~stagewise.lm.tokens.text_groups` that have a loss,
-    where there is a tokenizer. The module is left as it was.
+    Labels of ``(x, y)`` batches become groups, see :func:`~stagewise.probes.labels.label_groups`. With a tokenizer,
+    token ids whose losses are ``[sample, position - 1]`` get those classes of
+    :func:`~stagewise.lm.tokens.text_groups` that have a loss. The module is restored.
 
     Args:
         trainer: of the run.
-        module: the module that trains, on its device.
+        module: module in training, on its device.
         data: without groups.
         target: of the probes.
-        tokenizer: of the run, where there is one.
+        tokenizer: of the run; None without one.
     """
     found: Mapping[str, Tensor] = label_groups(data.observed)
     if found:
@@ -48,7 +48,7 @@ def default_groups(
 def _token_classes(
     module: LightningModule, data: ProbeData, target: Target, found: FoundTokenizer
 ) -> Mapping[str, Tensor]:
-    """Classes of target tokens, ``[sample, position - 1]``; none where losses or tokens are of another form."""
+    """Returns classes of target tokens, ``[sample, position - 1]``; empty if losses or tokens have another form."""
     ids = token_ids(data.observed)
     if ids is None or not hasattr(found.tokenizer, "get_vocab"):
         return {}
@@ -62,7 +62,7 @@ def _token_classes(
 
 
 def _present(module: LightningModule, target: Target) -> Tensor | None:
-    """Mask of the observed losses; None for a loss that cannot be had, of which the check of the subject tells."""
+    """Returns the mask of the observed losses; None if the loss fails, which the check of the subject reports."""
 
     @torch.no_grad()
     def masks() -> Tensor:

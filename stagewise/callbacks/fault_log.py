@@ -1,7 +1,7 @@
 """Errors of the observing code: reported once per kind, counted, and never fatal to training.
 
-A probe as a whole is caught in :func:`stagewise.callbacks.probe_attempt.attempt`, on all ranks together; everything
-else (files, loggers, listeners) in :meth:`Faults.contained`.
+Errors of a probe as a whole are caught in :func:`stagewise.callbacks.probe_attempt.attempt`, on all ranks together;
+all others (files, loggers, listeners) in :meth:`Faults.contained`.
 """
 
 import gc

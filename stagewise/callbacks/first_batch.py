@@ -20,15 +20,15 @@ class Strictness(StrEnum):
     """Ways to react to a difference in structure."""
 
     refuse = "refuse"
-    """Where the probes drew their data from the training loader."""
+    """Raise an error: the probes drew their data from the training loader."""
     warn = "warn"
-    """Where the user gave the data, and the module brings the loss."""
+    """Warn: the data are the user's, the loss is the module's."""
     ignore = "ignore"
-    """Where the user gave both."""
+    """Do not compare: data and loss are the user's."""
 
 
 def describe(batch: Batch) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Returns leaves by path: kind, and sizes of the axes after that of samples."""
+    """Returns the kind of each leaf and the sizes of its axes after the sample axis, by path."""
     return {where(path): _kind(leaf) for path, leaf in leaves(batch)}
 
 
@@ -53,7 +53,7 @@ def difference(probed: Mapping[str, tuple[str, Any]], training: Mapping[str, tup
 
 
 def _without_own_groups(training: Batch, probed: Batch) -> Batch:
-    """Training batch without what ``GroupedRows`` adds to it: interventions read that, and no loss of a probe does."""
+    """Removes the groups that ``GroupedRows`` adds to a training batch: only interventions read them."""
     if not (isinstance(training, Mapping) and isinstance(probed, Mapping)) or GROUPS_ENTRY in probed:
         return training
     groups = training.get(GROUPS_ENTRY)

@@ -1,4 +1,4 @@
-"""Support for both packages of Lightning, ``lightning.pytorch`` and ``pytorch_lightning``, with separate classes."""
+"""Support for both Lightning packages, ``lightning.pytorch`` and ``pytorch_lightning``, whose classes differ."""
 
 import logging
 import sys
@@ -21,7 +21,7 @@ else:
         _BASES = (Callback,)
     else:
         _BASES = (Callback, OtherCallback)
-        # Each sets the logger of both when it is imported: keep that of the one imported first.
+        # Each package sets the logger of both on import: keep that of the first one imported.
         _order = list(sys.modules)
         _first = min(("lightning.pytorch", "pytorch_lightning"), key=_order.index)
         rank_zero.log = logging.getLogger(f"{_first}.utilities.rank_zero")

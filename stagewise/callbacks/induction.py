@@ -48,8 +48,8 @@ class InductionCallback(HostCallback):
             num_sequences: probe sequences.
             segment_length: random tokens in a segment, at most; fewer if the model's context does not hold
                 ``copies`` of them (a context of 32: 8 tokens).
-            copies: number of repetitions of the segment, the first included.
-            bos_token_id: token put first; None for models trained without one.
+            copies: number of times the segment occurs, including the first.
+            bos_token_id: first token of each sequence; None for models trained without one.
             seed: of the probe sequences.
             on_error: ``"warn"`` reports an error once and continues training, ``"raise"`` raises it.
 

@@ -54,9 +54,9 @@ class _Examined(NamedTuple):
 
     Attributes:
         subject: of the probes.
-        data: with its groups.
+        data: of the probes, with groups.
         first_batch: check of the first training batch.
-        loss: as text.
+        loss: identity of the loss function, as text.
         samples: words of the observed samples; None if not kept.
     """
 
@@ -161,7 +161,7 @@ class InfluenceCallback(HostCallback):
     def folder(self) -> Path | None:
         """Folder of the run's files; None before training starts.
 
-        If only deep copies of this callback trained, that of the last one.
+        If only deep copies of this callback trained, it is the folder of the last one.
         """
         return self._known.path if self._state.folder is None else self._state.folder
 
@@ -264,7 +264,7 @@ class InfluenceCallback(HostCallback):
             tokenizer = find_tokenizer(trainer, module) if wanted or self.sample_words else None
             if wanted:
                 data = replace(data, groups=default_groups(trainer, module, data, target, tokenizer))
-                # Every rank has searched; those of rank zero count, should they differ.
+                # Every rank has searched; if the groups differ, those of rank zero count.
                 data = data_of_rank_zero(data, ranks)
             look = partial(
                 examine, module, target, data.groups, self.sgld, self.probe, share=ranks.share, warn=rank_zero_warn
@@ -310,7 +310,7 @@ class InfluenceCallback(HostCallback):
             rank_zero_warn(f"stagewise: the summary could not be written: {error}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state, as tensors and plain Python, with which a resumed run equals an uninterrupted one.
+        """Returns the state that makes a resumed run equal an uninterrupted one, as tensors and plain Python.
 
         If disabled, returns the state that it was resumed with.
         """

@@ -1,4 +1,4 @@
-"""Reweight groups of training samples inside windows of a run."""
+"""Reweighting of groups of training samples inside windows of a run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,10 +55,10 @@ class InterventionCallback(HostCallback):
     Fixed windows take effect exactly at their steps. A live change of sampling is delayed by the batches that workers
     have prefetched; the log reports the delay.
 
-    ``intervention/active`` and ``intervention/weight/<group>`` go to every logger at each change; every change and the
-    budget to TensorBoard's text page and to ``<log_dir>/intervention.json`` at the end, also after an exception. With
-    weights of 1 a run equals the run without the callback bit for bit. A resumed run equals an uninterrupted one. Under
-    DDP set ``use_distributed_sampler=False``.
+    ``intervention/active`` and ``intervention/weight/<group>`` go to every logger at each change. At the end, also
+    after an exception, all changes and the budget go to TensorBoard's text page and to ``<log_dir>/intervention.json``.
+    With weights of 1 a run equals the run without the callback bit for bit. A resumed run equals an uninterrupted one.
+    Under DDP set ``use_distributed_sampler=False``.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class InterventionCallback(HostCallback):
         groups: Mapping[str, ArrayLike] | Sequence[str] | None = None,
         **earlier: Any,
     ) -> None:
-        """Checks windows and policy; all else waits until training starts.
+        """Checks windows and policy; everything else waits until training starts.
 
         Args:
             policy: sets the weights in each window: an object, a function, or its dotted path; required.

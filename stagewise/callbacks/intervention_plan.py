@@ -21,9 +21,9 @@ from stagewise.interventions.window_sources import Windows
 
 
 class Mechanism(StrEnum):
-    """Ways in which weights act.
+    """Mechanism by which weights act.
 
-    Members are named as the YAML writes them:
+    Members, by their names in YAML:
         sampling: groups are sampled more or less often; requires a ``ReweightedLoader``.
         loss: their losses are reweighted; the training step calls ``self.intervention_weights``.
     """
@@ -39,7 +39,7 @@ _NEW = "Spans(spans), FromRun(path), Live(detector, signal) or None"
 
 
 def resolve_mechanism(mechanism: Mechanism | str, groups: object) -> Mechanism:
-    """Ways in which weights act.
+    """Returns the mechanism, given by member or name.
 
     Raises:
         InputError: unknown mechanism, or groups given although the loader has them.

@@ -36,7 +36,7 @@ class Intervention(Protocol):
 
 
 def find_influence(trainer: Trainer) -> InfluenceCallback:
-    """The trainer's InfluenceCallback.
+    """Returns the trainer's InfluenceCallback.
 
     Raises:
         InputError: none, several, or a disabled one.
@@ -128,7 +128,7 @@ class LiveWindows:
     def hear(self, step: int, probe: xr.Dataset | None) -> None:
         """Processes a probe; None if it raised or all its chains failed.
 
-        Every rank gets that of rank zero, so that all act alike.
+        Every rank receives the probe of rank zero, so that all act alike.
         """
         target = self._target
         if target is None or target.plan is None:

@@ -1,4 +1,4 @@
-"""Writers behind a trainer's loggers: chosen by the logger, kept apart from each other and from the random states."""
+"""Writers for a trainer's loggers, one adapter per kind of logger, isolated from each other and from random states."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -29,18 +29,18 @@ _ADAPTERS: dict[str, type[Any]] = {
 }
 
 _TOLD: WeakSet[Any] = WeakSet()
-"""Loggers that are known to get scalars alone."""
+"""Loggers already reported to receive scalars only."""
 
 
 def writers(trainer: Trainer, faults: Faults | None = None) -> list[RunWriter]:
-    """Writers of images, text and passed scalars behind the trainer's loggers, in their order.
+    """Returns writers of images, text and past scalars for the trainer's loggers, in their order.
 
-    A logger of a kind that is not known gets none: it is told of once, and has the scalars of each probe all the same.
+    A logger of an unknown kind has no writer: this is reported once, and it still receives the scalars of each probe.
     No writer changes a global random state.
 
     Args:
         trainer: of the run; call this on rank zero.
-        faults: takes in what a logger raises, so that the others are written to; None has it raised.
+        faults: catches exceptions of each logger, so that the others are still served; None lets them propagate.
     """
     found: list[RunWriter] = []
     for logger in trainer.loggers:
@@ -68,10 +68,10 @@ def _writer_of(logger: Any) -> RunWriter | None:
 
 
 def log_scalars(logger: Any, values: Mapping[str, float], step: int) -> None:
-    """Gives values to one logger at a training step, under names that it takes; random states stay as they are.
+    """Logs values to one logger at a training step, under names that it accepts; random states do not change.
 
     Args:
-        logger: of Lightning.
+        logger: a Lightning logger.
         values: by tag.
         step: of training.
     """
@@ -110,14 +110,14 @@ def _apart(faults: Faults | None, step: int) -> Iterator[None]:
 
 
 class ApartWriter:
-    """A writer whose faults are taken in one by one, and that leaves the global random states as they were."""
+    """Writer that catches the exceptions of each call and restores the global random states."""
 
     def __init__(self, writer: RunWriter, faults: Faults | None) -> None:
-        """Nothing is written.
+        """Stores the writer; writes nothing yet.
 
         Args:
             writer: of one logger.
-            faults: takes in what it raises; None has it raised.
+            faults: catches its exceptions; None lets them propagate.
         """
         self._writer, self._faults = writer, faults
 

@@ -9,12 +9,12 @@ from stagewise.sampling.data import ProbeData
 
 
 def observed_words(data: ProbeData, found: FoundTokenizer | None) -> xr.Dataset:
-    """Returns what :func:`~stagewise.runs.samples_file.samples_dataset` does, of the observed set as it was given.
+    """Returns the data set of :func:`~stagewise.runs.samples_file.samples_dataset` for the observed set as given.
 
     Args:
-        data: of the probes, with its groups.
-        found: tokenizer of the run, where there is one.
+        data: of the probes, with groups.
+        found: tokenizer of the run; None without one.
     """
     ids = None if found is None else token_ids(data.observed)
-    told = words_of(data.observed, ids, None if found is None else found.tokenizer)
-    return samples_dataset(told.words, told.kind, {name: mask.detach().cpu() for name, mask in data.groups.items()})
+    named = words_of(data.observed, ids, None if found is None else found.tokenizer)
+    return samples_dataset(named.words, named.kind, {name: mask.detach().cpu() for name, mask in data.groups.items()})

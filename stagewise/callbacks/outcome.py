@@ -1,4 +1,4 @@
-"""Outcome of a probe, as rank zero has it and as every other rank of the run gets it."""
+"""Outcome of a probe, on rank zero and as sent to the other ranks."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -12,18 +12,18 @@ from stagewise.reporting.scalars import probe_scalars
 from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
 
 _LARGE = ("draw", "sample_j", "token_j")
-"""Axes of what stays on rank zero: draws, and matrices over samples and over tokens."""
+"""Axes of the arrays that stay on rank zero: draws, and matrices over samples and over tokens."""
 
 
 class Outcome(NamedTuple):
     """Outcome of a probe.
 
     Attributes:
-        result: its data set, None where all chains failed. On other ranks than zero without draws and without matrices
-            over samples and tokens; everything else is the same.
-        trace: of its chains; on other ranks than zero without draws.
-        lost: numbers of the samples that kept it from its chains.
-        values: what is logged of it, by tag, where the data set alone does not tell.
+        result: its data set; None if all chains failed. Ranks other than zero lack draws and matrices over samples and
+            tokens; everything else is the same.
+        trace: of its chains; without draws on ranks other than zero.
+        lost: numbers of the samples whose losses are not finite, so that no chain was run.
+        values: logged values by tag, where the data set alone does not determine them.
     """
 
     result: xr.Dataset | None
@@ -33,22 +33,22 @@ class Outcome(NamedTuple):
 
     @property
     def finite(self) -> bool:
-        """False where losses are not finite at the training weights, which no chain leaves."""
+        """False if losses are not finite at the training weights, so that no chain was run."""
         return not self.lost and NOT_FINITE_HERE not in self.trace.dropped.values()
 
     @property
     def in_doubt(self) -> bool:
-        """True if chains diverged, or were out of equilibrium."""
+        """True if chains diverged or were out of equilibrium."""
         return bool(self.trace.dropped) or (self.result is not None and not bool(self.result["equilibrated"]))
 
     def logged(self) -> dict[str, float]:
-        """Values by tag."""
+        """Returns the logged values by tag."""
         if self.values is not None:
             return dict(self.values)
         return {} if self.result is None else probe_scalars(self.result)
 
     def without_draws(self) -> "Outcome":
-        """The outcome as the other ranks get it."""
+        """Returns the outcome as sent to the other ranks."""
         trace, result = self.trace, self.result
         no_draws = np.empty((len(trace.chains), 0), dtype=np.float32)
         small = replace(trace, loss=no_draws, distance=no_draws, reduced=None)
@@ -58,11 +58,11 @@ class Outcome(NamedTuple):
 
 
 def told_to_all(outcome: Outcome, carried: Carried, ranks: Ranks) -> Outcome:
-    """The outcome of rank zero on every rank, all of which call this; what they carry on is that of rank zero, too.
+    """Returns the outcome of rank zero on every rank, and updates their carried state likewise. Collective.
 
     Args:
-        outcome: as this rank sees it.
-        carried: what later probes get; the probe has added to it on rank zero alone.
+        outcome: of this rank.
+        carried: state for later probes, so far updated on rank zero only.
         ranks: of the run.
     """
     step = outcome.trace.step

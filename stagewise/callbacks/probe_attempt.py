@@ -1,6 +1,6 @@
-"""Catches what goes wrong in a probe: a single attempt, collective over ranks, repeated if memory runs out.
+"""Attempt of a probe, on all ranks together: catches its errors, and repeats it once if memory runs out.
 
-What is caught is counted and reported by :mod:`stagewise.callbacks.fault_log`.
+:mod:`stagewise.callbacks.fault_log` counts and reports the errors.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def attempt(
     probe: Callable[[], T],
     halve_chunks: Callable[[], bool],
 ) -> T | None:
-    """Calls ``probe`` and catches what it raises, with no effect on later probes. Must be called on every rank.
+    """Calls ``probe`` and catches its exceptions, with no effect on later probes. Collective.
 
     If any rank runs out of memory, the chunks of the observed set are halved once and the probe is repeated.
 

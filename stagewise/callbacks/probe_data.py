@@ -1,4 +1,4 @@
-"""Data of the probes: given, from the data module, or drawn as the training loader draws."""
+"""Data of the probes: given by the user or the data module, or drawn like those of the training loader."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -19,18 +19,18 @@ from stagewise.losses.collated import CollatedLoss
 from stagewise.sampling.data import ProbeData
 
 NUM_OBSERVED = 64
-"""Samples drawn as the training loader draws where nothing is given to observe."""
+"""Number of samples to observe if none are given, drawn like those of the training loader."""
 
 NUM_SAMPLING = 1024
-"""Samples drawn as the training loader draws where nothing is given to drive the gradient."""
+"""Number of samples to drive the gradient if none are given, drawn like those of the training loader."""
 
 
 class Found(NamedTuple):
-    """The data of the probes.
+    """Data of the probes.
 
     Attributes:
-        data: as the module gets its batches.
-        drawn: whether the observed set was drawn from the training loader.
+        data: in the form in which the module receives its batches.
+        drawn: True if the observed set was drawn from the training loader.
     """
 
     data: ProbeData
@@ -45,29 +45,30 @@ def find_probe_data(
     groups: Mapping[str, Tensor] | None,
     loss_fn: Any = None,
 ) -> Found:
-    """Settle observed set, sampling set and groups, without touching a random number or the training loader.
+    """Finds the observed set, the sampling set and the groups, without using random numbers or the training loader.
 
-    In this order: what is given; the data module's ``probe_data()``; samples that the training loader draws, see
-    :func:`stagewise.loading.draw.draw_indices`: for a loader over a whole set the first 64 to observe, the first 1,024
-    to drive the gradient.
+    Tries in this order: the arguments; the data module's ``probe_data()``; samples drawn like those of the training
+    loader, see :func:`stagewise.loading.draw.draw_indices`. For a loader over a whole set these are the first 64 to
+    observe and the first 1,024 to drive the gradient.
 
-    Data sets and batches are taken as the training loader would give them, wherever they come from: they go through the
-    trainer's precision and the transfer hooks of module and data module once, before training, in eval mode. Indices
-    for a :class:`~stagewise.losses.collated.CollatedLoss` do not: what is collated from them does, at each look.
+    Data sets and batches are treated like batches of the training loader, wherever they come from: once, before
+    training and in eval mode, they pass through the trainer's precision and the transfer hooks of module and data
+    module. Indices for a :class:`~stagewise.losses.collated.CollatedLoss` do not; the batches collated from them do,
+    each time.
 
-    What reading moves in data sets, in the data module or in transfer hooks is put back, see
+    Changes that reading makes to data sets, the data module or transfer hooks are undone, see
     :func:`stagewise.isolation.reading.unmoved`.
 
     Args:
         trainer: at the start of training, with its loader set up.
-        module: the module that trains.
-        observed: map-style data set or batch to observe, None for the other ways.
+        module: module in training.
+        observed: map-style data set or batch to observe; None to find one.
         sampling: map-style data set or batch that drives the gradient; drawn from the training set if None.
         groups: masks over the observed set.
-        loss_fn: the user's loss; what is drawn for a ``CollatedLoss`` are indices.
+        loss_fn: the user's loss; for a ``CollatedLoss``, indices are drawn.
 
     Raises:
-        InputError: nothing usable was found, or transfer hooks that are random or mix samples.
+        InputError: no usable data, or transfer hooks that are random or mix samples.
     """
     with untouched(module), unmoved(_attributes(trainer), observed, sampling):
         return _find(trainer, module, observed, sampling, groups, loss_fn)
@@ -123,13 +124,13 @@ def _find(
 
 
 def _attributes(trainer: Trainer) -> dict[str, Any] | None:
-    """Of the data module, None without one."""
+    """Returns the attributes of the data module; None without one."""
     datamodule = trainer.datamodule  # type: ignore[attr-defined]
     return None if datamodule is None else vars(datamodule)
 
 
 def _drawer(loader: Any, loss_fn: Any) -> Callable[[int, bool], Batch] | None:
-    """Draws so many samples, each once or not; None where the training data cannot be drawn from."""
+    """Returns a function that draws samples, given their number and if they must be distinct; None if none can be."""
     if isinstance(loss_fn, CollatedLoss):
         if has_samples(loader) and loader.dataset is loss_fn.dataset:
             return lambda limit, distinct: torch.as_tensor(draw_indices(loader, limit, distinct=distinct))
@@ -140,7 +141,7 @@ def _drawer(loader: Any, loss_fn: Any) -> Callable[[int, bool], Batch] | None:
 
 
 def _read(data: Dataset | Batch, collate_fn: Callable | None) -> Batch:
-    """A data set as one batch; a batch as it is, which a transfer hook may have to bring into form first."""
+    """Returns a data set as one batch, and a batch as given, since a transfer hook may still have to convert it."""
     if isinstance(data, Dataset) or hasattr(data, "__getitems__"):
         with unmoved(data, collate_fn):
             return first_samples(data, collate_fn=collate_fn)
@@ -150,7 +151,7 @@ def _read(data: Dataset | Batch, collate_fn: Callable | None) -> Batch:
 
 
 def _refuse_indices_alone(observed: Batch, drawn: Batch) -> None:
-    """One loss function takes both sets: indices to observe go with indices to sample.
+    """Refuses indices to observe without indices to sample, since one loss function evaluates both sets.
 
     Raises:
         InputError: indices are observed, and the sampling set drawn from the training loader is a batch.
@@ -166,13 +167,13 @@ def _refuse_indices_alone(observed: Batch, drawn: Batch) -> None:
 
 
 def _loaded(loader: Any) -> str:
-    """Describes what a loader loads."""
+    """Describes the data of a loader."""
     dataset = getattr(loader, "dataset", None)
     return f"a {type(loader).__name__}" if dataset is None else f"a stream, {type(dataset).__name__}"
 
 
 def collated_like_training(trainer: Trainer, module: LightningModule, loss_fn: CollatedLoss, data: ProbeData) -> Batch:
-    """The first two observed samples as the module gets them, where the loss collates indices.
+    """Returns the first two observed samples as the module receives them, for a loss that collates indices.
 
     Raises:
         InputError: as :func:`~stagewise.callbacks.transfer.checked_transfer`.

@@ -24,11 +24,11 @@ from stagewise.sampling.selection import Masks, trainable
 
 @dataclass
 class FirstBatch:
-    """Waits for the first batch that trains.
+    """Pending check of the first training batch.
 
     Attributes:
-        probed: a batch of the probes, as the module gets it.
-        strictness: what a difference leads to.
+        probed: batch of the probes, as the module receives it.
+        strictness: reaction to a difference.
     """
 
     probed: Batch
@@ -44,11 +44,11 @@ class ProbeSources:
     """Sources of loss and data of the probes; nothing is read before :meth:`loss_and_data`.
 
     Attributes:
-        observed: data set or batch whose losses are recorded; None for the ways of
+        observed: data set or batch whose losses are recorded; None to find one, see
             :func:`~stagewise.callbacks.probe_data.find_probe_data`.
         sampling: data set or batch that drives the gradient, or None likewise.
         groups: name to bool mask over the observed set, ``[sample]`` or of the shape of the losses, or None likewise.
-        loss_fn: unreduced loss, or None for that of the module.
+        loss_fn: unreduced loss; None for the module's.
     """
 
     observed: Dataset | Batch | None = None
@@ -57,20 +57,20 @@ class ProbeSources:
     loss_fn: LossFn | None = None
 
     def loss_and_data(self, trainer: Trainer, module: LightningModule) -> tuple[LossFn, ProbeData]:
-        """The per-sample loss and the data that probes of this trainer use; random generators in the data stay put.
+        """Returns the per-sample loss and the data of the probes; random generators in the data keep their state.
 
         Args:
             trainer: at the start of training, with its loader set up.
-            module: the module that trains.
+            module: module in training.
 
         Raises:
-            InputError: no data that can be used, or a module without a per-sample loss.
+            InputError: no usable data, or a module without a per-sample loss.
         """
         loss_fn, data, _ = self.resolve(trainer, module)
         return loss_fn, data
 
     def resolve(self, trainer: Trainer, module: LightningModule) -> tuple[LossFn, ProbeData, FirstBatch]:
-        """:meth:`loss_and_data`, and what to hold against the first batch that trains."""
+        """Returns the same as :meth:`loss_and_data`, and the check of the first training batch."""
         data, drawn = find_probe_data(trainer, module, self.observed, self.sampling, self.groups, self.loss_fn)
         loss_fn = resolve_loss(module, self.loss_fn)
         if isinstance(loss_fn, CollatedLoss):
@@ -85,16 +85,16 @@ def masks_of_component(component: str | None, module: nn.Module, sgld: SGLDConfi
     """Returns the masks of a component's weights; refuses settings that do not go together with a component.
 
     Args:
-        component: its name, see :func:`stagewise.lm.components.components`; None for what ``sgld.parameters`` says.
-        module: the module that trains, on its device.
+        component: its name, see :func:`stagewise.lm.components.components`; None to follow ``sgld.parameters``.
+        module: module in training, on its device.
         sgld: the sampler.
 
     Returns:
         As :func:`stagewise.lm.components.component_masks`; None without a component.
 
     Raises:
-        InputError: a component beside ``sgld.parameters`` or EK-FAC, a name of no part of the model, a model whose
-            layout is not known, or a component with a frozen parameter.
+        InputError: a component together with ``sgld.parameters`` or EK-FAC, a name that is no part of the model, a
+            model of unknown layout, or a component with a frozen parameter.
     """
     if component is None:
         return None

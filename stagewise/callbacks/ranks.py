@@ -1,11 +1,11 @@
-"""Ranks of a run that share the chains of its probes: what they tell each other, and how they fail together.
+"""Ranks of a run that share the chains of its probes: communication, and joint failure.
 
-The rule that lets no rank wait for another that has left: between two exchanges each rank does its work inside
-:meth:`Ranks.each`, which ends with an agreement. A rank that fails goes to the agreement at once; there all ranks learn
-of the fault and leave the probe, and none takes part in a further exchange of it.
+One rule keeps a rank from waiting for another that has left: between two exchanges each rank works inside
+:meth:`Ranks.each`, which ends with an agreement. A rank that fails goes to the agreement at once. There all ranks learn
+of the fault and leave the probe, without any further exchange in it.
 
-Ranks talk over gloo, in a group of their own beside the strategy's. Draws are on the CPU, so that they need no memory
-of a GPU; a rank with few chains may wait longer than NCCL's watchdog allows; and where a process has gone, gloo raises.
+Ranks communicate over gloo, in a group separate from the strategy's, for three reasons. Draws are on the CPU and need
+no GPU memory. A rank with few chains may wait longer than NCCL's watchdog allows. If a process has gone, gloo raises.
 """
 
 import io
@@ -32,13 +32,13 @@ from stagewise.sampling.share import ALONE, ChainShare
 T = TypeVar("T")
 
 ENDS = "ends"
-"""Stands for a fault that ends the run."""
+"""Kind of a fault that ends the run."""
 
 _CODES = (None, PROBE, OUT_OF_MEMORY, ENDS)
 """Faults from none to the worst."""
 
 _PATIENCE = timedelta(days=1)
-"""A rank waits for the slowest chains of a probe, or for rank zero's look at the curvature."""
+"""Time limit of an exchange: a rank waits for the slowest chains, or while rank zero measures the curvature."""
 
 _PIECE = 2**28
 """Bytes sent at once."""
@@ -49,24 +49,24 @@ class AgreedFault(Exception):
 
     Attributes:
         worst: over the ranks: :data:`ENDS`, ``out_of_memory``, or ``probe`` for anything else.
-        own: what was raised on this rank; None where it was another one.
+        own: exception raised on this rank; None if another rank failed.
     """
 
     def __init__(self, worst: str, own: BaseException | None) -> None:
-        """Takes both in."""
+        """Stores both."""
         super().__init__(f"a probe failed ({worst}) on {'another rank' if own is None else 'this rank'}")
         self.worst, self.own = worst, own
 
 
 class RankLeftError(RuntimeError):
-    """Raised where another rank has ended while this one waited for it: training could not go on either."""
+    """Error: another rank ended while this one waited for it. Training could not continue either."""
 
 
 class Ranks:
-    """The ranks of a run, each in a process; one alone where nothing is shared.
+    """Ranks of a run, one per process; a single one shares nothing.
 
     Attributes:
-        share: which chains this rank runs.
+        share: chains that this rank runs.
     """
 
     def __init__(
@@ -77,17 +77,17 @@ class Ranks:
         world_size: int = 1,
         ends: Callable[[Exception], bool] = lambda error: True,
     ) -> None:
-        """Nothing is sent yet.
+        """Stores the group; sends nothing yet.
 
         Args:
             group: of all ranks, for tensors on the CPU; None for one rank alone.
             rank: of this process.
             world_size: number of ranks.
-            ends: tells whether an error on this rank is to end the run, on all ranks then.
+            ends: returns True if an error on this rank must end the run, then on all ranks.
         """
         self._group, self._ends = group, ends
         self._fault: AgreedFault | None = None
-        # True while this rank does work of its own, and the others can be met at the agreement that ends it.
+        # True while this rank works on its own and can still join the others at the agreement.
         self._working = False
         self._left = False
         self.share = ALONE
@@ -96,7 +96,7 @@ class Ranks:
 
     @classmethod
     def of(cls, trainer: Trainer, ends: Callable[[Exception], bool]) -> "Ranks":
-        """The ranks of a trainer, at the start of training; all of them call this.
+        """Returns the ranks of a trainer at the start of training. Collective.
 
         Raises:
             InputError: several processes without torch.distributed.
@@ -118,11 +118,11 @@ class Ranks:
 
     @property
     def together(self) -> AbstractContextManager[None]:
-        """Body of all ranks: what goes wrong in it on any of them ends the run on all.
+        """Context entered by all ranks: an error in its body on one rank ends the run on all.
 
         Raises:
             OtherRankError: another rank failed.
-            BaseException: what the body raises.
+            BaseException: the body raised on this rank.
         """
         return nullcontext() if self.alone else self._together()
 
@@ -140,13 +140,13 @@ class Ranks:
         self._fault, self._working = None, False
 
     def each(self, work: Callable[[], T]) -> T:
-        """Does the work of this rank, and goes on only where no rank has failed; all ranks call this.
+        """Does the work of this rank, and returns its result if no rank has failed. Collective.
 
         Raises:
-            AgreedFault: of several ranks, on all of them: some rank failed.
+            AgreedFault: with several ranks, on all of them: some rank failed.
             RankLeftError: another rank has ended.
-            BaseException: of one rank: what ``work`` raises. Of several: what is no ``Exception`` (Ctrl-C), once the
-                others know that this rank leaves.
+            BaseException: with one rank, whatever ``work`` raises. With several, only what is no ``Exception``
+                (Ctrl-C), once the others know that this rank leaves.
         """
         if self.alone:
             return work()
@@ -167,9 +167,9 @@ class Ranks:
         except Exception as error:
             self._working = False
             self._agree(error)
-            raise  # not reached: a fault is agreed on
+            raise  # not reached: the agreement raises
         except BaseException as error:
-            # In the midst of an exchange the others are where no agreement is: they learn of it when this process ends.
+            # During an exchange the others await no agreement: they learn of the error when this process ends.
             working, self._working = self._working, False
             if working and self._fault is None:
                 with suppress(AgreedFault, RankLeftError):
@@ -180,13 +180,13 @@ class Ranks:
 
     @contextmanager
     def _returning(self) -> Iterator[None]:
-        """Back to the work that this was a part of, once nothing more is exchanged."""
+        """Returns to the enclosing work of this rank after an exchange without errors."""
         before, self._working = self._working, False
         yield
         self._working = before
 
     def decide(self, work: Callable[[], T]) -> T:
-        """Has rank zero do some work, and returns what it found on all ranks, of which all call this.
+        """Does some work on rank zero, and returns its result on all ranks. Collective.
 
         Rank zero gets the object itself, the others a copy.
 
@@ -212,7 +212,7 @@ class Ranks:
         return found if packed is not None else _unpacked(buffer)
 
     def gather(self, mine: Any) -> list[Any]:
-        """Returns a small object of each rank, in their order; all ranks call this."""
+        """Returns a small object of each rank, in order. Collective."""
         if self.alone:
             return [mine]
         found: list[Any] = [None] * self.share.world_size
@@ -221,7 +221,7 @@ class Ranks:
         return found
 
     def _collect(self, work: Callable[[], T]) -> list[T] | None:
-        """Does the work of this rank; returns what all found to rank zero, None on the others."""
+        """Does the work of this rank; returns the results of all ranks on rank zero, None on the others."""
 
         def packed() -> tuple[T, Tensor | None]:
             found = work()
@@ -230,7 +230,7 @@ class Ranks:
         with self._returning():
             mine, own = self._each(packed)
             sizes = self._numbers(0 if own is None else len(own))
-            # Of the largest: they come one after the other.
+            # Large enough for each result: they arrive one after the other.
             buffer = self._each(lambda: torch.empty(max(sizes), dtype=torch.uint8) if own is None else own)
             if own is None:
                 return self._received(mine, sizes, buffer)
@@ -240,7 +240,7 @@ class Ranks:
             return None
 
     def _received(self, mine: T, sizes: list[int], buffer: Tensor) -> list[T]:
-        """Takes in what the other ranks send, to rank zero."""
+        """Receives the results of the other ranks, on rank zero."""
         found, fault = [mine], None
         for rank, size in enumerate(sizes[1:], start=1):
             with self._exchange():
@@ -255,7 +255,7 @@ class Ranks:
         return found
 
     def meet(self) -> None:
-        """Waits for all ranks in the midst of work that they do together, such as a pass of a module in shards.
+        """Waits for all ranks during joint work, such as a pass of a sharded module.
 
         Raises:
             AgreedFault: some rank has failed.
@@ -266,7 +266,7 @@ class Ranks:
                 self._agree(None)
 
     def exchange(self, mine: Tensor) -> list[Tensor]:
-        """Returns a tensor on the CPU of each rank, of one shape; all ranks have met."""
+        """Returns the CPU tensors of all ranks, equal in shape, after all ranks have met."""
         if self.alone:
             return [mine]
         mine = mine.contiguous()
@@ -277,13 +277,13 @@ class Ranks:
 
     @contextmanager
     def as_rank_zero(self, module: nn.Module) -> Iterator[None]:
-        """Gives this rank the weights and buffers of rank zero inside the body, where they differ; all must enter it.
+        """Uses the weights and buffers of rank zero inside the body, where they differ. Collective.
 
-        Under DDP only buffers do, such as running statistics. The own ones are put back as they are: not copied.
-        Weights in shards differ on purpose, and are left out.
+        Under DDP only buffers differ, such as running statistics. Afterwards this rank has its own tensors back, not
+        copies. Sharded weights differ on purpose and are left out.
 
         Args:
-            module: what is probed.
+            module: module to probe.
         """
         named = [*module.parameters(), *module.buffers()]
         named = [value for value in named if not is_sharded(value)]
@@ -328,25 +328,25 @@ class Ranks:
 
     @contextmanager
     def _exchange(self) -> Iterator[None]:
-        """Holds what goes wrong on the way: nothing more can be exchanged then."""
+        """Turns an error of an exchange into :class:`RankLeftError`; no further exchange is possible."""
         try:
             yield
         except BaseException as error:
             self._left = True
             if not isinstance(error, Exception):
                 raise
-            said = str(error).partition("\n")[0]
+            reason = str(error).partition("\n")[0]
             raise RankLeftError(
-                f"got no answer from another rank of the run ({said}); expected all of them; see what it said last"
+                f"got no answer from another rank of the run ({reason}); expected all of them; see its last output"
             ) from error
 
 
 def data_of_rank_zero(data: ProbeData, ranks: Ranks) -> ProbeData:
-    """The data of rank zero on every rank: ranks that read streams or samplers of their own may have found others.
+    """Returns the data of rank zero on every rank: with separate streams or samplers, ranks may differ. Collective.
 
     Args:
         data: as this rank found them.
-        ranks: of the run, all of which call this.
+        ranks: of the run.
     """
     if ranks.alone:
         return data
@@ -371,7 +371,7 @@ def _unpacked(data: Tensor) -> Any:
 
 
 _made: list[tuple[Any, dist.ProcessGroup]] = []
-"""The gloo group of this process, with the strategy's that it is beside: one for all fits."""
+"""Gloo group of this process, after the strategy's group that it belongs to; one for all fits."""
 
 
 def _gloo_group() -> dist.ProcessGroup:

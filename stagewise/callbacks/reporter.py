@@ -37,7 +37,7 @@ from stagewise.sampling.trace import NOT_FINITE_HERE, Trace
 _SECONDS_BETWEEN_LINES = 1.0
 
 _DROPS_TOLD = 3
-"""Probes whose dropped chains are reported in a line each."""
+"""Number of probes whose dropped chains are reported, in one line each."""
 
 _REASONS_SHOWN = 2
 """Number of different reasons for dropped chains that a line names."""
@@ -204,8 +204,8 @@ class Reporter:
     def _warn_of_new_flags(self, step: int, flags: Mapping[str, str]) -> None:
         """Warns of each kind of flag when it first occurs in a run, all of a probe at once; later ones are counted."""
         too_large = self._state.stability.lr is not None
-        told = {name: without_larger_lr(words) if too_large else words for name, words in flags.items()}
-        new = [f"{name}: {words}" for name, words in told.items() if self._state.record.flags[name] == 1]
+        texts = {name: without_larger_lr(words) if too_large else words for name, words in flags.items()}
+        new = [f"{name}: {words}" for name, words in texts.items() if self._state.record.flags[name] == 1]
         if new:
             rank_zero_warn(
                 f"stagewise: the probe at step {step} is flagged; later flags of these kinds are only counted "

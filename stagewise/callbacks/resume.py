@@ -141,5 +141,5 @@ def check_unchanged(before: Mapping[str, str], now: Mapping[str, str]) -> None:
 
 
 def _moves(fingerprint: Mapping[str, str]) -> str:
-    """Describes what the chains move."""
+    """Describes the weights that the chains move."""
     return fingerprint.get("component", "without a name") if "masks" in fingerprint else "null (all weights)"

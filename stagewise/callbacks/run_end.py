@@ -88,10 +88,10 @@ class RunEnd:
         """Gives windows, summary, figures and texts of samples to the loggers."""
         step = self._trainer.global_step
         with self._faults.contained(LOGGER, step):
-            told = writers(self._trainer, self._faults)
+            targets = writers(self._trainer, self._faults)
             for at in self._state.record.steps:
                 inside = any(window.covers(at) for window in windows)
-                for writer in told:
+                for writer in targets:
                     writer.add_scalar(tags.IN_WINDOW, float(inside), global_step=at)
             # Last, since W&B assigns the latest step to everything logged without one.
             self._board.finish(summary, step)
@@ -122,10 +122,10 @@ class RunEnd:
             log_values(self._trainer, outcomes(record, windows), self._trainer.global_step, self._faults)
 
     def _run(self) -> xr.Dataset | None:
-        """Opens the run that has ended, once for all that is told of it; None without a probe."""
+        """Opens the finished run, once for all reports; None without a probe."""
         if not self._state.record.steps:
             return None
-        drawn = self._settings.probe.draw_matrices  # the overview shows whatever there is
+        drawn = self._settings.probe.draw_matrices  # the overview needs all variables
         try:
             return open_run(self._folder, variables=None if drawn else (*VARIABLES, *NEEDED))
         except InputError as error:  # no readable probe; the run still ends normally

@@ -21,7 +21,7 @@ from stagewise.runs.samples_file import SAMPLES_NAME
 from stagewise.runs.store import RUN_NAME, ProbeStore
 
 RUN_FILES = frozenset({STORE_NAME, RUN_NAME, SUMMARY_NAME, CLASSES_NAME, SAMPLES_NAME, OVERVIEW_NAME})
-"""Names of all that a run of the callback writes into its folder, beside what loggers write."""
+"""Names of the files that a run of the callback writes into its folder, besides those of loggers."""
 
 
 class KnownFolder:
@@ -35,7 +35,7 @@ class KnownFolder:
         self.path: Path | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "KnownFolder":
-        """Itself."""
+        """Returns itself."""
         return self
 
 

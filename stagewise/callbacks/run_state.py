@@ -20,7 +20,7 @@ from stagewise.sampling.config import SGLDConfig
 
 
 class RunSettings(NamedTuple):
-    """Settings of the probes of a run, beside the sampler's.
+    """Settings of the probes of a run, other than the sampler's.
 
     Attributes:
         schedule: of the probes.
@@ -50,7 +50,7 @@ class LearningRates:
     def __init__(self) -> None:
         """Starts before the first step."""
         self._made = 0.0
-        # Of the step with this number, which may be evaluated more than once (L-BFGS) and may fail.
+        # The latest step may be evaluated more than once (L-BFGS), and may fail.
         self._step, self._rate = -1, 0.0
 
     @property
@@ -62,7 +62,7 @@ class LearningRates:
         """Adds the rate of the coming step.
 
         Args:
-            trainer: ``global_step`` is the number of steps before it.
+            trainer: its ``global_step`` is the number of steps before this one.
             optimizer: of this step.
         """
         if trainer.global_step != self._step:
@@ -90,15 +90,15 @@ class RunState:
         record: counts and times of the probes.
         carried: state that later probes depend on.
         rates: learning rates of training.
-        watch: holds the sampler's settings against the curvature.
-        fingerprint: what a resumed run must have in common with this one.
-        engine: that runs the chains; None until it has been chosen.
-        folder: where the files are; None before training starts.
-        scalars: tags of groups and pairs that loggers get, see
-            :func:`~stagewise.reporting.chosen_scalars.choose_scalars`; None before the first probe.
-        told_pair: of groups, that the line about each probe tells of: the strongest of the first probe at which one
-            differs from zero, and of the first probe until then; None before it.
-        told_sure: True once it has been chosen for good.
+        watch: checks the sampler's settings against the curvature.
+        fingerprint: settings that a resumed run must share with this one.
+        engine: engine of the chains; None until chosen.
+        folder: folder of the run's files; None before training starts.
+        scalars: tags of groups and pairs to log, see :func:`~stagewise.reporting.chosen_scalars.choose_scalars`; None
+            before the first probe.
+        told_pair: pair of groups in the line about each probe: the strongest at the first probe where a pair differs
+            from zero; until then, the strongest at the first probe; None before any.
+        told_sure: True once ``told_pair`` is final.
     """
 
     def __init__(self, sgld: SGLDConfig, probe: ProbeConfig) -> None:

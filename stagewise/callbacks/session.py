@@ -30,12 +30,12 @@ _BESIDE_COST = {EngineName.sequential: "", EngineName.compiled: "; less by what 
 class ProbeSession:
     """Makes and reports the probes that are due.
 
-    The prober is built at the first probe, when ``auto`` settings are resolved from the curvature, and again where
-    ``lr`` is lowered: with the same subject, references and engine.
+    The prober is built at the first probe, when ``auto`` settings are resolved from the curvature, and again whenever
+    ``lr`` is lowered, with the same subject, references and engine.
 
     Attributes:
         subject: of the probes.
-        prober: makes them; None before the first.
+        prober: makes the probes; None before the first one.
         first_batch: check of the first training batch; None once done.
     """
 
@@ -120,8 +120,8 @@ class ProbeSession:
             moments = second_moments(self._trainer, self._module) if adam else None
             mark, before = state.carried.mark(), state.watch.config.lr
             outcome: Outcome | None = None
-            # Look, probe, and look again: if the chains are in doubt, the curvature is measured at once. The probe is
-            # repeated where that lowers lr, which a third look at the same step cannot.
+            # Measures, probes, and measures again at once if the chains are in doubt. If that lowers lr, the probe is
+            # repeated; a third measurement at the same step cannot lower it further.
             for _ in range(2):
                 began = time.perf_counter()
                 sgld = state.watch.before_probe(
@@ -183,7 +183,7 @@ class ProbeSession:
     def _tell_cost(self, prober: Prober) -> None:
         """Logs the estimated time per probe and per run, from one timed step.
 
-        The first probe has a control, if there are any.
+        The first probe has a control if any probe has one.
         """
         share = self._ranks.share
         # With weights in shards a step of one rank would wait for the others.

@@ -1,8 +1,8 @@
 """Checks of the sampler's settings against the curvature during a run; ``auto`` is resolved at the first probe.
 
-An ``lr`` that was given as ``auto`` is lowered later in the run where the curvature has grown too large for it. The
-target stays as it is (nbeta, localization, drift), and so does chain time where burn-in and spacing are ``auto``. Draws
-before and after are of the same posterior, so that the between part across the change is valid, up to the error of the
+An ``lr`` given as ``auto`` is lowered later in the run if the curvature has grown too large for it. The target
+(nbeta, localization, drift) does not change, nor does chain time if burn-in and spacing are ``auto``. Draws before and
+after the change come from the same posterior. The between part across it is therefore valid up to the error of the
 integrator: none for a quadratic with the second-order one, a variance too large by lr lam / 4 with Euler's.
 """
 
@@ -30,14 +30,14 @@ from stagewise.sampling.relaxation import STABLE
 from stagewise.sampling.target import Target
 
 MOST_FAILED_LOOKS = 3
-"""Looks at the curvature that may fail in a row; after these there are no more in the run."""
+"""Number of consecutive failed measurements after which a run no longer measures the curvature."""
 
 RECHECK_RATIO = 3.0
-"""Curvature is measured again at the first probe whose step is this many times that of the last measurement."""
+"""Step ratio of successive measurements: the next is at the first probe at or beyond this many times the last step."""
 
 AUTO_RATIO, DOUBT_RATIO, AT_ONCE = 2.0, 1.25, 1.0
-"""The same where lr is ``auto`` and can be lowered, at the most: after a sound probe, after one with chains that
-diverged or were out of equilibrium, and after one that lost all of them."""
+"""Upper limits of the step ratio where lr is ``auto`` and can be lowered: after a sound probe, after one whose chains
+diverged or were out of equilibrium, and after one that lost all its chains."""
 
 
 def curvature_landscape(
@@ -49,7 +49,10 @@ def curvature_landscape(
     *,
     num_samples: int = COARSE_SAMPLES,
 ) -> Landscape:
-    """:func:`~stagewise.calibration.settings_check.landscape_of` of a run, in full precision."""
+    """Returns the landscape of a run without mixed precision.
+
+    See :func:`~stagewise.calibration.settings_check.landscape_of`.
+    """
     mixed = "mixed" in str(trainer.precision)
     context = nullcontext if mixed else trainer.precision_plugin.forward_context
     return landscape_of(module, replace(target, forward_context=context), sgld, limit_gib, num_samples=num_samples)
@@ -58,17 +61,18 @@ def curvature_landscape(
 class SettingsWatch:
     """Measures the curvature before some probes: resolves ``auto`` and reports unsuitable settings.
 
-    At the first probe, then at steps that are a factor of about three apart; where ``lr`` is ``auto``, of 1.25 to 2:
-    the factor by which the curvature may still grow, as if it grew in proportion to the step; and sooner after a probe
-    whose chains are in doubt, see :attr:`patience`. There ``lr`` is lowered if it has become too large, and never
-    raised again: each change makes curves less comparable. A measurement uses few samples, which overestimates
-    curvature; a finding is confirmed with more. Each kind of finding is reported once per run. A look that fails is
-    left out with a warning, after :data:`MOST_FAILED_LOOKS` in a row all later ones are.
+    Measurements are at the first probe, then at steps about a factor of three apart. With ``lr: auto`` the factor is
+    1.25 to 2: the growth of curvature that ``lr`` still allows, as if curvature grew in proportion to the step. The
+    next measurement is sooner after a probe whose chains are in doubt, see :attr:`patience`. A measurement lowers an
+    automatic ``lr`` that has become too large, and never raises it: each change makes curves less comparable.
+    Measurements use few samples, which overestimates curvature; a finding is confirmed with more. Each kind of finding
+    is reported once per run. A failed measurement is left out with a warning; after :data:`MOST_FAILED_LOOKS` in a row
+    there are no more.
 
     Attributes:
         given: unresolved settings.
-        patience: factor of the step from one measurement to the next at the most, where ``lr`` is ``auto``; set after
-            each probe.
+        patience: upper limit of the step ratio between two measurements, where ``lr`` is ``auto``; set after each
+            probe.
     """
 
     def __init__(self, config: SGLDConfig, probe: ProbeConfig) -> None:
@@ -76,7 +80,7 @@ class SettingsWatch:
 
         Args:
             config: unresolved settings.
-            probe: ``check_curvature``, and the memory limit.
+            probe: provides ``check_curvature`` and the memory limit.
         """
         self.given, self._probe = config, probe
         self.restart()
@@ -100,9 +104,10 @@ class SettingsWatch:
 
     @property
     def findings(self) -> list[dict[str, Any]]:
-        """Findings that warn, the strictest of each kind, and ``since`` when that kind was found.
+        """Findings that warrant a warning, the strictest of each kind.
 
-        See :meth:`stagewise.calibration.findings.Finding.record`; ``since`` is a training step.
+        See :meth:`stagewise.calibration.findings.Finding.record`; ``since`` is the training step at which that kind was
+        first found.
         """
         return list(self._findings.values())
 
@@ -113,12 +118,12 @@ class SettingsWatch:
 
     @property
     def _checks(self) -> bool:
-        """True while the curvature is looked at in this run."""
+        """True while this run measures the curvature."""
         return self._probe.check_curvature and self._failed_looks < MOST_FAILED_LOOKS
 
     @property
     def _ratio(self) -> float:
-        """Factor on the step of the last measurement from which on the next is due."""
+        """Factor on the step of the last measurement at which the next is due."""
         lr = self.config.lr
         if self.given.lr != "auto" or lr == "auto" or not self._steepest:
             return RECHECK_RATIO
@@ -147,7 +152,7 @@ class SettingsWatch:
 
         Raises:
             InputError: ``auto`` could not be resolved.
-            RuntimeError, MemoryError: out of memory in the look that resolves ``auto``.
+            RuntimeError, MemoryError: out of memory while resolving ``auto``.
             AgreedFault: the same, with several ranks.
         """
         first = self._last_look < 0
@@ -214,8 +219,8 @@ class SettingsWatch:
                 free_memory()
 
     def _look_failed(self, error: BaseException, step: int) -> None:
-        """Counts a look that failed: training continues, and errors of the loss will recur in the probe."""
-        if isinstance(error, InputError):  # the next look would find the same
+        """Counts a failed measurement: training continues, and errors of the loss will recur in the probe."""
+        if isinstance(error, InputError):  # the next measurement would fail alike
             self._failed_looks = MOST_FAILED_LOOKS
             rank_zero_info(
                 f"stagewise: the sampler's settings were not checked against the curvature: {first_line(error)}"
@@ -245,7 +250,7 @@ class SettingsWatch:
     def _lower(
         self, module: LightningModule, config: SGLDConfig, landscape: Landscape, measured: Measurement, step: int
     ) -> tuple[list[Finding], Measurement]:
-        """Lowers ``lr`` by the rules, with burn-in and spacing where they are ``auto``; returns what else is found."""
+        """Lowers ``lr`` by the rules, with ``auto`` burn-in and spacing; returns remaining findings and measurement."""
         follow = [name for name in ("num_burnin_steps", "num_steps_bw_draws") if getattr(self.given, name) == "auto"]
         open_again: dict[str, Any] = dict.fromkeys(("lr", *follow), "auto")
         free = replace(config, **open_again)

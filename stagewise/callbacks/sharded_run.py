@@ -1,4 +1,4 @@
-"""Runs whose strategy shards the weights: what is refused, and how the ranks evaluate the module together."""
+"""Runs with sharded weights: refusal of unsupported strategies and settings, and joint evaluation of the module."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ _REFUSED = ("FSDPStrategy", "DeepSpeedStrategy")
 
 
 def refuse_sharding(trainer: Trainer) -> None:
-    """Refuses strategies that shard the weights otherwise than FSDP2.
+    """Refuses strategies that shard the weights in another way than FSDP2.
 
     Raises:
         InputError: such a strategy.
@@ -31,7 +31,7 @@ def refuse_sharding(trainer: Trainer) -> None:
 
 
 def refuse_shards(trainer: Trainer, module: LightningModule, name: str) -> None:
-    """Refuses weights in shards of any kind, for a callback that reads whole weights.
+    """Refuses sharded weights of any kind, for a callback that reads whole weights.
 
     Args:
         trainer: of the run.
@@ -49,9 +49,9 @@ def refuse_shards(trainer: Trainer, module: LightningModule, name: str) -> None:
 
 
 def sharding_of(module: LightningModule, ranks: Ranks, sgld: SGLDConfig, probe: ProbeConfig) -> Sharding | None:
-    """Returns how the ranks evaluate a module in shards together; None where each holds all weights.
+    """Returns the joint evaluation of a sharded module by the ranks; None if each rank holds all weights.
 
-    From then on all ranks run each chain, and none a share of the chains.
+    From then on all ranks run each chain together, instead of sharing the chains.
 
     Args:
         module: as the strategy has set it up.
@@ -87,4 +87,4 @@ def sharding_of(module: LightningModule, ranks: Ranks, sgld: SGLDConfig, probe: 
 
 
 def _left_out(found: object) -> None:
-    """Leaves what rank zero has found as well."""
+    """Discards a result that rank zero also has."""

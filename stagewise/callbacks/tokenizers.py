@@ -1,4 +1,4 @@
-"""Tokenizer of a language model in training, where one can be had."""
+"""Tokenizer of a language model in training, if one is available."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -16,8 +16,8 @@ class FoundTokenizer(NamedTuple):
     """A tokenizer.
 
     Attributes:
-        tokenizer: as of Hugging Face.
-        place: where it was found, in words.
+        tokenizer: with the interface of Hugging Face.
+        place: description of its origin.
     """
 
     tokenizer: Any
@@ -25,14 +25,14 @@ class FoundTokenizer(NamedTuple):
 
 
 def find_tokenizer(trainer: Trainer, module: LightningModule) -> FoundTokenizer | None:
-    """Finds the tokenizer of a run; nothing is downloaded.
+    """Finds the tokenizer of a run, without downloads.
 
-    In this order: ``module.tokenizer``; ``datamodule.tokenizer``; that of the training loader's ``collate_fn``; the one
-    that lies on this machine under the name of the module's Hugging Face causal language model.
+    Tries ``module.tokenizer``, ``datamodule.tokenizer``, that of the training loader's ``collate_fn``, then the one
+    stored on this machine under the name of the module's Hugging Face causal language model.
 
     Args:
         trainer: at the start of training, with its loader set up.
-        module: the module that trains.
+        module: module in training.
     """
     return next(_found(trainer, module), None)
 
@@ -50,7 +50,7 @@ def _found(trainer: Trainer, module: LightningModule) -> Iterator[FoundTokenizer
 def _of_model(module: LightningModule) -> Iterator[FoundTokenizer]:
     try:
         place = causal_lm_name(module)
-    except LossContractError:  # several models: none is meant
+    except LossContractError:  # several models: ambiguous
         return
     model: Any = None if place is None else module.get_submodule(place)
     name = getattr(model, "name_or_path", "")
@@ -62,16 +62,16 @@ def _of_model(module: LightningModule) -> Iterator[FoundTokenizer]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=True)
-    except Exception:  # none on this machine: of many kinds
+    except Exception:  # none on this machine; of many types
         return
-    # Another vocabulary would give words that are not those of the text.
+    # A tokenizer with another vocabulary would decode other words.
     size = getattr(model.config, "vocab_size", None)
     if isinstance(size, int) and len(tokenizer) <= size:
         yield FoundTokenizer(tokenizer, f"the tokenizer of {name}")
 
 
 def token_ids(batch: Batch) -> Tensor | None:
-    """Token ids of a batch, ``[sample, position]``; None where there are none.
+    """Returns the token ids of a batch, ``[sample, position]``; None if it has none.
 
     Args:
         batch: ids, alone or as the one tensor of a tuple or list; or a mapping with ``input_ids``.

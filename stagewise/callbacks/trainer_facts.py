@@ -80,7 +80,7 @@ def max_steps(trainer: Trainer) -> float:
 
 
 def bar_is_watched(trainer: Trainer) -> bool:
-    """True where a training bar moves before someone's eyes: on a terminal or in a notebook, and not in a file."""
+    """Returns True if the training bar is visible: on a terminal or in a notebook, not in a file."""
     enabled = getattr(trainer.progress_bar_callback, "is_enabled", False)
     return bool(enabled) and (sys.stdout.isatty() or "ipykernel" in sys.modules)
 

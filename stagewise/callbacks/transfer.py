@@ -16,7 +16,7 @@ from stagewise.structure import leaves, where
 
 _HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 _TOLERANCE = 1e-3
-"""Of a sample in two batches, relative to 1 + |value|."""
+"""Tolerated difference of a sample between two batches, relative to 1 + |value|."""
 
 
 def transfer(trainer: Trainer, module: LightningModule, batch: Batch) -> Batch:
@@ -32,7 +32,7 @@ def own_hooks(trainer: Trainer) -> list[str]:
     assert selector is not None
     found = []
     for name in _HOOKS:
-        # The data module's has precedence. Without the selector, which would repeat its warning.
+        # The data module's hook has precedence. Calling the selector would repeat its warning.
         for owner in (selector.datamodule, selector.model):
             made_by = getattr(getattr(owner, name, None), "__module__", None) or ""
             if owner is not None and not made_by.startswith(("lightning.pytorch.core.", "pytorch_lightning.core.")):
@@ -42,7 +42,7 @@ def own_hooks(trainer: Trainer) -> list[str]:
 
 
 def checked_transfer(trainer: Trainer, module: LightningModule, batch: Batch) -> Batch:
-    """As :func:`transfer`, after checking the transfer hooks on copies of the batch.
+    """Returns the same as :func:`transfer`, after checking the transfer hooks on copies of the batch.
 
     The caller restores the module, the data module and random states, and sets the module to eval mode.
 

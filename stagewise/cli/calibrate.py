@@ -21,7 +21,7 @@ JSON_NAME, FIGURE_NAME = "calibration.json", "calibration.png"
 
 
 class CalibrationTrainer(Trainer):
-    """A Trainer with the method that the command is named after."""
+    """Trainer with the method that gives the command its name."""
 
     def calibrate(
         self,
@@ -30,32 +30,32 @@ class CalibrationTrainer(Trainer):
         ckpt_path: str | None = None,
         weights_only: bool | None = None,
     ) -> None:
-        """Train the run of a configuration without probes and find sampler settings for it.
+        """Trains the run of a configuration without probes and finds sampler settings for it.
 
         Args:
-            model: what trains.
+            model: module to train.
             datamodule: its data.
-            ckpt_path: checkpoint to go on from.
-            weights_only: how the checkpoint is read.
+            ckpt_path: checkpoint to resume from.
+            weights_only: way to read the checkpoint, see ``Trainer.fit``.
         """
         self.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=weights_only)
 
 
 class CalibrationCLI(StagewiseCLI):
-    """The command line of ``fit``, with a section ``calibration``."""
+    """Command line of ``fit`` with a section ``calibration``."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """As ``fit`` has them, and the settings of the calibration."""
+        """Adds the arguments of ``fit`` and the settings of the calibration."""
         super().add_arguments_to_parser(parser)
         parser.add_class_arguments(CalibrationSettings, "calibration")
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """One command."""
+        """Returns the only command."""
         return {"calibrate": {"model", "datamodule"}}
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """The configured Trainer, without probes and checkpoints, logging beside the versions of the run."""
+        """Creates the configured Trainer without probes and checkpoints; it logs next to the versions of the run."""
         settings = CalibrationSettings(**vars(self._get(self.config_init, "calibration")))
         self.calibration_run = CalibrationRun(self._get(self.config_init, "influence"), settings)
         configured = self._get(self.config_init, "trainer", default={})
@@ -77,7 +77,7 @@ class CalibrationCLI(StagewiseCLI):
 
 
 def _root(configured: Mapping[str, Any]) -> str:
-    """The folder that holds the versions of the run."""
+    """Returns the folder that holds the versions of the run."""
     loggers = configured.get("logger")
     first = loggers[0] if isinstance(loggers, list) and loggers else loggers
     own = getattr(first, "root_dir", None) or getattr(first, "save_dir", None)
@@ -85,20 +85,20 @@ def _root(configured: Mapping[str, Any]) -> str:
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
-    """Write ``calibration.json`` and ``calibration.png``."""
+    """Writes ``calibration.json`` and ``calibration.png``."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / JSON_NAME, calibration.as_dict())
     calibration_figure(calibration).savefig(folder / FIGURE_NAME)
 
 
 def run_calibration(arguments: Sequence[str]) -> Calibration:
-    """Parse, train, measure, try, write and print.
+    """Parses arguments, trains, measures, tests the proposed settings, writes and prints the result.
 
     Args:
-        arguments: ``calibrate`` and its options, those of ``fit`` among them.
+        arguments: ``calibrate`` and its options, including those of ``fit``.
 
     Returns:
-        What came of it.
+        The calibration.
 
     Raises:
         InputError: a setting is unusable, or training ended before curvature was measured.
@@ -117,7 +117,7 @@ def run_calibration(arguments: Sequence[str]) -> Calibration:
     if calibration is None:
         raise InputError(
             f"got a run that ended at step {cli.trainer.global_step}, before any curvature was measured; expected one "
-            "that reaches its first probe; see what training said"
+            "that reaches its first probe; see the output of training"
         )
     if cli.trainer.is_global_zero:
         folder = Path(cli.trainer.log_dir or cli.trainer.default_root_dir)

@@ -1,16 +1,16 @@
-"""The commands: what each does, the function that runs it, and an example."""
+"""Commands of ``stagewise``: summary, function and example of each."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command of ``stagewise``.
+    """Command of ``stagewise``.
 
     Attributes:
-        summary: what it does, in one line.
-        function: ``module:name`` in this room, imported when the command runs.
-        usage: what stands behind its name.
+        summary: purpose, in one line.
+        function: ``module:name`` in this folder, imported when the command runs.
+        usage: arguments after its name.
         example: arguments that work in a clone of the repository.
     """
 

@@ -1,4 +1,4 @@
-"""Completion of commands, settings and their choices in a shell: a script that is made once and asks no Python."""
+"""Completion of commands, settings and their choices in a shell: a script made once, which does not call Python."""
 
 import shlex
 from enum import Enum
@@ -11,7 +11,7 @@ from stagewise.errors import InputError
 
 _ZSH = "autoload -Uz compinit bashcompinit\ncompinit\nbashcompinit\n"
 
-# `=` is a word of its own for bash: in `--name=value` the option is two words before the value.
+# bash treats `=` as a word: in `--name=value` the option is two words before the value.
 _SCRIPT = """_stagewise() {{
     local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} words=
     if [[ $word == "=" ]]; then
@@ -40,7 +40,7 @@ complete -o default -F _stagewise stagewise
 
 
 def completion_script(shell: str, parsers: dict[str, ArgumentParser]) -> str:
-    """Returns a script that completes ``stagewise`` once a shell has read it; file names where nothing else fits.
+    """Returns a script that completes ``stagewise`` once sourced by a shell; with file names if nothing else fits.
 
     Args:
         shell: ``bash`` or ``zsh``.
@@ -72,7 +72,7 @@ def _case(command: str, flag: str, words: str) -> str:
 
 
 def _choices(hint: Any) -> list[str]:
-    """Values that a type names: of enumerations, literals and bool, also inside unions."""
+    """Returns the values of a type: of enumerations, literals and bool, also inside unions."""
     if hint is bool:
         return ["true", "false"]
     if isinstance(hint, type) and issubclass(hint, Enum):

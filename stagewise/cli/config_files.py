@@ -1,4 +1,4 @@
-"""Configuration files are looked at before anything is parsed from them: readable, small, a mapping."""
+"""Checks of configuration files before they are parsed: readable, small, a mapping."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,23 +13,23 @@ _REPLACED = {
     "configs/stdlib.yaml": "configs/code.yaml",
     "configs/intervention_stdlib.yaml": "configs/intervention_code.yaml",
 }
-"""Files of earlier versions, and those that took their place."""
+"""Files of earlier versions, and their replacements."""
 
 _MOST_BYTES = 2**20
 _MOST_DEPTH = 50
 _MOST_NODES = 50_000
-"""With what aliases stand for: a few lines of them can stand for more than fits in memory."""
+"""Limit with aliases expanded: a few lines of aliases can expand to more than fits in memory."""
 
 
 def check_config_files(arguments: Sequence[str]) -> None:
-    """Refuse configuration files that cannot be one, by name and place: the parser would answer with its usage.
+    """Refuses unusable configuration files by name and place; the parser would only print its usage.
 
     Args:
         arguments: of the command line.
 
     Raises:
-        InputError: a file that is missing, a folder, larger than a megabyte, no UTF-8 or no YAML, whose top is no
-            mapping, or that is nested deeper than 50 or stands for more than 50,000 values.
+        InputError: a file that is missing, a folder, larger than a megabyte, not UTF-8 or not YAML, without a mapping
+            at the top, nested deeper than 50 levels, or with more than 50,000 values.
     """
     for flag, value in pairwise(arguments):
         if flag in _FLAGS:
@@ -67,12 +67,12 @@ def _refusal(given: str, why: str) -> InputError:
 
 
 def _fault(text: str) -> str | None:
-    """Says why a text is no configuration. Event by event: nothing is built, and nothing is called by itself."""
+    """Returns the reason why a text is not a configuration; None if it is. Reads events only: nothing is built."""
     sizes: dict[str, int] = {}
     open_nodes: list[tuple[str | None, int]] = []
     top: str | None = None
     try:
-        # Not the C loader, which lets pass what the parser's own refuses ("a:\t").
+        # Not the C loader, which accepts what the parser's own refuses ("a:\t").
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
                 top = top or type(event).__name__.removesuffix("StartEvent").lower()

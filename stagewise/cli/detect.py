@@ -1,4 +1,4 @@
-"""``stagewise detect``: the transition windows of a finished run, with what they rest on."""
+"""``stagewise detect``: the transition windows of a finished run, with the evidence for them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -35,7 +35,7 @@ straight way between the window's two phases, at most, over its length."""
 
 
 def detect_parser() -> ArgumentParser:
-    """The run and the settings of both detectors."""
+    """Returns the parser of the run and the settings of both detectors."""
     parser = command_parser("detect", __doc__, config_help="a YAML file with these settings")
     parser.add_argument("run", type=str, help="log directory of a run, or its influence.zarr")
     parser.add_argument(
@@ -79,7 +79,7 @@ def detect_parser() -> ArgumentParser:
 
 
 def run_detect(arguments: Sequence[str]) -> Path:
-    """Parse, open the run, look for windows, write and print.
+    """Parses arguments, opens the run, finds windows, writes and prints them.
 
     Args:
         arguments: ``detect``, the run and its options.
@@ -88,7 +88,7 @@ def run_detect(arguments: Sequence[str]) -> Path:
         The file written.
 
     Raises:
-        InputError: there is no run, or a setting is unusable.
+        InputError: no run, or an unusable setting.
         jsonargparse.ArgumentError: the options could not be parsed.
     """
     parsed = parse(detect_parser(), arguments)
@@ -124,7 +124,7 @@ def run_detect(arguments: Sequence[str]) -> Path:
         "stage_boundaries": boundary_records(boundaries),
     }
     write_json(output, content)
-    # Without a choice those that windows were looked for in.
+    # By default, the signals that were searched for windows.
     usual = [str(kind) for kind in (Kind.between, Kind.losses_alone)]
     there = [str(name) for name in table["signal"].values]
     chosen = [name for name in signals or usual if name not in coefficients and name in there]
@@ -146,7 +146,7 @@ def _pair(name: str) -> tuple[str, str]:
 
 
 def _output(given: str | None, run: Path) -> Path:
-    """Returns the file to write; a folder is refused before the work."""
+    """Returns the file to write; refuses a folder before the work."""
     if given is None:
         return (run.parent if run.name == STORE_NAME else run) / WINDOWS_NAME
     if Path(given).is_dir():
@@ -156,7 +156,7 @@ def _output(given: str | None, run: Path) -> Path:
 
 
 def _run_prominence(run: xr.Dataset) -> float:
-    """As in the summary of the run, so that without options both tell the same windows."""
+    """Returns the prominence in the summary of the run, so that without options both report the same windows."""
     summary = summary_of(run)
     return float(summary.get("min_prominence", MIN_PROMINENCE))
 
@@ -166,7 +166,7 @@ def _settings(config: DetectorConfig) -> dict[str, Any]:
 
 
 def _why_none(row: xr.Dataset, min_prominence: float) -> str | None:
-    """Reason why one signal has no offline window; that of what falls is of its troughs."""
+    """Returns the reason why one signal has no offline window; for a falling signal, troughs count."""
     side = -1 if row["direction"].item() == Direction.falling else 1
     return why_no_window(
         row["step"].values,
@@ -192,7 +192,7 @@ def _words(
         lines.append("No window was found.")
         lines += [f"- {name}: {why}" for name, why in reasons.items() if why is not None]
         if "llc" in run:
-            lines.append("Where the learning coefficient turns is told by --signal llc.")
+            lines.append("--signal llc shows where the learning coefficient turns.")
     if boundaries:
         lines += [""] if found else []
         split = boundaries_above_zero(run, boundaries)

@@ -1,4 +1,4 @@
-"""Help of a command: an example, its settings by section, and a section in full where it is asked for."""
+"""Help of a command: an example, its settings by section, and a section in full on request."""
 
 import argparse
 import textwrap
@@ -12,20 +12,20 @@ from stagewise.cli.commands import COMMANDS
 from stagewise.errors import InputError
 
 FLAGS = ("-h", "--help")
-"""Ask for help; a section may follow."""
+"""Flags that request help; a section may follow."""
 
 _WIDTH = 110
 _MOST_LINES = 100
-"""A page of all settings in full is not longer."""
+"""Maximal length of a page with all settings in full."""
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:
-    """True if help of any kind is asked for, by ``--help``, or by ``--SECTION.help`` of a section or a class."""
+    """Returns True if help is requested, by ``--help``, or by ``--SECTION.help`` of a section or a class."""
     return any(argument in FLAGS or argument.startswith("--help=") or _dotted(argument) for argument in arguments[1:])
 
 
 def show_help(parser: ArgumentParser, arguments: Sequence[str]) -> None:
-    """Prints help and leaves, where it is asked for; help of classes is the parser's.
+    """Prints help and exits, if requested; help of classes is left to the parser.
 
     Args:
         parser: of the command.
@@ -33,7 +33,7 @@ def show_help(parser: ArgumentParser, arguments: Sequence[str]) -> None:
 
     Raises:
         SystemExit: with status 0, after help.
-        InputError: a section that there is not; the nearest is named.
+        InputError: unknown section; the message suggests the nearest.
     """
     section = _asked(parser, arguments)
     if section is not None:
@@ -42,7 +42,7 @@ def show_help(parser: ArgumentParser, arguments: Sequence[str]) -> None:
 
 
 def command_help(parser: ArgumentParser, command: str) -> str:
-    """Help of a command: of all settings in full where that is a short page, else their names by section.
+    """Returns the help of a command: all settings in full if the page is short, else their names by section.
 
     Args:
         parser: of the command.
@@ -65,7 +65,7 @@ def command_help(parser: ArgumentParser, command: str) -> str:
 
 
 def section_help(parser: ArgumentParser, command: str, section: str) -> str:
-    """Settings of a section, or a single setting, with types, defaults and what they are.
+    """Returns the help of a section or a single setting, with types, defaults and descriptions.
 
     Args:
         parser: of the command.
@@ -73,7 +73,7 @@ def section_help(parser: ArgumentParser, command: str, section: str) -> str:
         section: such as ``influence.sgld``, or ``influence.sgld.lr``.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: unknown section or setting.
     """
     found = [
         setting for setting in _settings(parser) if setting.dest == section or setting.dest.startswith(f"{section}.")
@@ -88,7 +88,7 @@ def section_help(parser: ArgumentParser, command: str, section: str) -> str:
 
 
 def section_names(parser: ArgumentParser) -> list[str]:
-    """Sections of a command's settings, such as ``influence.sgld``, in the order of its help."""
+    """Returns the sections of a command's settings, such as ``influence.sgld``, in the order of its help."""
     return [name for name in _sections(parser) if name]
 
 
@@ -97,7 +97,7 @@ def _dotted(argument: str) -> bool:
 
 
 def _asked(parser: ArgumentParser, arguments: Sequence[str]) -> str | None:
-    """Section whose help is asked for, empty for the whole; None where none is, or where the parser answers itself."""
+    """Returns the section whose help is requested, empty for all; None without a request, or if the parser answers."""
     given = list(arguments[1:])
     for place, argument in enumerate(given):
         if argument in FLAGS:
@@ -112,14 +112,14 @@ def _asked(parser: ArgumentParser, arguments: Sequence[str]) -> str | None:
 
 
 def _settings(parser: ArgumentParser) -> list[argparse.Action]:
-    """Settings of a parser: positions and options, without the flags for help and for whole sections."""
+    """Returns the settings of a parser: positional arguments and options, without flags for help and whole sections."""
     return [
         action for action in parser._actions if not action.dest.endswith("help") and action.help != argparse.SUPPRESS
     ]
 
 
 def _sections(parser: ArgumentParser) -> dict[str, list[str]]:
-    """Names of settings by the section that they are in; empty for those in none."""
+    """Returns the names of settings by their section; the empty section has those in none."""
     names = [setting.dest for setting in _settings(parser) if setting.dest not in ("config", "print_config")]
     found: dict[str, list[str]] = {}
     for name in names:
@@ -140,7 +140,7 @@ def _by_section(parser: ArgumentParser) -> list[str]:
 
 
 def _title(parser: ArgumentParser, section: str) -> str:
-    """First words of the group that a section is; none where it is described by a class alone."""
+    """Returns the first words of the title of a section; empty if only a class describes it."""
     for group in parser._action_groups:
         title = " ".join((group.title or "").split())
         members = [group_action.dest for group_action in group._group_actions]
@@ -161,7 +161,7 @@ def _foot(command: str, *, sections: bool) -> list[str]:
 
 
 def _in_full(parser: ArgumentParser, settings: Sequence[argparse.Action]) -> str:
-    """The parser's own words for some of its settings."""
+    """Returns the parser's own help for some of its settings."""
     page = copy(parser)
     page.usage, page.description = argparse.SUPPRESS, None
     page._action_groups = []

@@ -17,9 +17,9 @@ from stagewise.studies.intervention.table import results_markdown
 
 
 def intervene_parser() -> ArgumentParser:
-    """Settings of the experiment, from YAML and by name."""
+    """Returns the parser of the experiment's settings, from YAML and by name."""
     parser = command_parser("intervene", __doc__, config_help="a YAML file such as configs/intervention.yaml")
-    # Built anew for each cell: here they are parsed, so that each of their settings can be overridden by name.
+    # Parsed here, so that each of their settings can be overridden by name, and built anew for each cell.
     parser.add_subclass_arguments(LightningModule, "model", required=True, instantiate=False)
     parser.add_subclass_arguments(SequenceData, "data", required=True, instantiate=False)
     parser.add_class_arguments(InterventionConfig, skip={"model", "data"})
@@ -27,7 +27,7 @@ def intervene_parser() -> ArgumentParser:
 
 
 def run_intervene(arguments: Sequence[str]) -> Path:
-    """Parse, run, write and print.
+    """Parses arguments, runs the experiment, writes and prints its results.
 
     Args:
         arguments: ``intervene`` and its options.

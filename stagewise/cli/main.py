@@ -1,4 +1,4 @@
-"""The command ``stagewise``: one line for a user's mistake, exit status 2."""
+"""Command ``stagewise``; a user's mistake gives one line and exit status 2."""
 
 import errno
 import sys
@@ -9,7 +9,7 @@ from stagewise.cli.commands import COMMANDS
 from stagewise.errors import InputError
 
 _OF_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
-"""Mistakes of the user: paths that lead nowhere or are closed."""
+"""Mistakes of the user: paths that do not exist or are not accessible."""
 
 _COMPLETION = "--print-completion"
 _LONGEST_LINE = 2000
@@ -25,18 +25,18 @@ def _usage() -> str:
 
 
 def _mistake(error: BaseException) -> BaseException | None:
-    """The user's mistake behind an error, or None for an error of another kind.
+    """Returns the user's mistake behind an error; None for an error of another kind.
 
-    jsonargparse wraps what a class refuses in errors of its own.
+    jsonargparse wraps the errors of classes in its own.
     """
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, InputError):
             return link
         link = link.__cause__ or link.__context__
-    from jsonargparse import ArgumentError  # late, as whatever `stagewise --help` can do without
+    from jsonargparse import ArgumentError  # imported late: `stagewise --help` does not need it
 
-    # Lightning's word for unusable Trainer settings, by name: importing Lightning takes seconds.
+    # Lightning's error for unusable Trainer settings, by name: importing Lightning takes seconds.
     foreign = isinstance(error, ArgumentError) or type(error).__name__ == "MisconfigurationException"
     return error if foreign or isinstance(error, _OF_PATHS) or _is_long_name(error) else None
 
@@ -51,14 +51,14 @@ def _interrupted(command: str) -> int:
 
 
 def _one_line(error: BaseException) -> str:
-    """Nothing of a file's content moves the cursor, and no line is longer than a screen."""
+    """Returns an error as one line without control characters, no longer than a screen."""
     words = "".join(item if item.isprintable() or item.isspace() else ascii(item)[1:-1] for item in str(error))
     line = " ".join(words.split())
     return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 300]} ... {line[-200:]}"
 
 
 def _run(given: Sequence[str]) -> None:
-    """Run a known command. Imported late: Lightning takes seconds, and a wrong command should not wait for it."""
+    """Runs a known command. Imports are late: Lightning takes seconds, and a wrong command should not wait for it."""
     if given[0] == _COMPLETION:
         from stagewise.cli.completion import completion_script
         from stagewise.cli.parsers import all_parsers
@@ -73,7 +73,7 @@ def _run(given: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Runs one command.
 
     Args:
         arguments: of the command line; those of the process if None.

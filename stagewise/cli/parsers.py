@@ -1,4 +1,4 @@
-"""The parser of every command, without running it."""
+"""Parsers of all commands, built without running them."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from stagewise.cli.training import StagewiseCLI, ValidateCLI, cli_settings
 
 
 class _Built(Exception):
-    """The parsers of a Lightning command line are there, and nothing is to be run."""
+    """Stops a Lightning command line once its parsers are built."""
 
     def __init__(self, parsers: dict[str, ArgumentParser]) -> None:
         self.parsers = parsers

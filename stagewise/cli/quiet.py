@@ -1,4 +1,4 @@
-"""Words of a running command: its own warnings as lines, and no foreign ones that nobody can do anything about."""
+"""Output of a running command: its own warnings as lines, without foreign ones that users cannot act on."""
 
 import logging
 import warnings
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 _TIP = "try installing [lit"
-"""Lightning advertises two packages of its maker."""
+"""Text of Lightning's advertisements for two packages of its maker."""
 
 _WARNINGS = (
     # Lightning's own call of a function that torch has renamed.
@@ -24,11 +24,10 @@ def _is_no_tip(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def plain_words() -> Iterator[None]:
-    """Leaves out advertisements, and warnings whose cause is neither the user's nor ours; afterwards all is as before.
+    """Hides advertisements, and warnings caused neither by the user nor by stagewise, inside the context.
 
-    Warnings of stagewise come without the line of code that they come from.
-
-    For the commands alone: in a script of their own, people hear what Lightning and torch have to say.
+    Warnings of stagewise are printed without their line of code. Only commands use this: in users' own scripts, the
+    messages of Lightning and torch appear as usual.
     """
     loggers = [logging.getLogger(f"{name}.utilities.rank_zero") for name in ("lightning.pytorch", "pytorch_lightning")]
     usual = warnings.formatwarning

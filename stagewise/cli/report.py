@@ -1,4 +1,4 @@
-"""``stagewise report RUN [RUN ...]``: what a run shows, or how several compare, as one HTML file and as Markdown."""
+"""``stagewise report RUN [RUN ...]``: results of a run, or comparison of several, as one HTML file and as Markdown."""
 
 import os
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from stagewise.runs.probe_files import STORE_NAME
 
 
 def report_parser() -> ArgumentParser:
-    """The runs and the settings."""
+    """Returns the parser of the runs and the settings."""
     parser = command_parser("report", __doc__, config_help="a YAML file with these settings")
     parser.add_argument(
         "run",
@@ -44,7 +44,7 @@ def report_parser() -> ArgumentParser:
 
 
 def run_report(arguments: Sequence[str]) -> Path:
-    """Parse, open the runs, write and print.
+    """Parses arguments, opens the runs, writes the report and prints its path.
 
     Args:
         arguments: ``report``, the runs and options.
@@ -53,7 +53,7 @@ def run_report(arguments: Sequence[str]) -> Path:
         The folder with the report.
 
     Raises:
-        InputError: there is no run, one has a single probe or is named twice, or a setting is unusable.
+        InputError: no run, a run with a single probe or named twice, or an unusable setting.
         jsonargparse.ArgumentError: the options could not be parsed.
     """
     parsed = parse(report_parser(), arguments)

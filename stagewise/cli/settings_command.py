@@ -1,4 +1,4 @@
-"""Settings of a command from YAML and by name: the flow that the commands share."""
+"""Settings of a command from YAML and by name: steps that all commands share."""
 
 import logging
 from argparse import SUPPRESS, Action
@@ -16,21 +16,21 @@ T = TypeVar("T")
 
 
 class OfTheCommand(Action):
-    """Flag of a command that is no setting: no file may set it, and it is read from the arguments themselves."""
+    """Flag of a command that is not a setting: no file may set it, and it is read from the arguments themselves."""
 
     def __init__(self, option_strings: Sequence[str], help: str, **_: object) -> None:
-        """Takes no value and leaves nothing behind."""
+        """Creates a flag without value and destination."""
         super().__init__(option_strings, dest=SUPPRESS, default=SUPPRESS, nargs=0, help=help)
 
     def __call__(self, *_: object) -> None:
-        """Changes nothing."""
+        """Does nothing."""
 
 
 def prepare(arguments: Sequence[str]) -> None:
-    """Refuse what can be refused before parsing, and show what stagewise says while it works.
+    """Refuses what can be refused before parsing, and enables the log messages of stagewise.
 
     Raises:
-        InputError: no configuration, or one that is no file.
+        InputError: no configuration, or an unusable configuration file.
     """
     check_config_files(arguments)
     configured = any(argument.startswith(("-c", "--config")) for argument in arguments)
@@ -40,12 +40,12 @@ def prepare(arguments: Sequence[str]) -> None:
 
 
 def command_parser(name: str, description: str | None, *, config_help: str) -> ArgumentParser:
-    """A parser with ``-c FILE`` that takes no abbreviated names, as a YAML file takes none.
+    """Returns a parser with ``-c FILE`` that accepts no abbreviated names, like YAML files.
 
     Args:
         name: of the command.
         description: of the command.
-        config_help: what the file holds.
+        config_help: description of the file.
     """
     parser = ArgumentParser(prog=f"stagewise {name}", exit_on_error=False, allow_abbrev=False, description=description)
     parser.add_argument("-c", "--config", action="config", help=config_help)
@@ -53,14 +53,14 @@ def command_parser(name: str, description: str | None, *, config_help: str) -> A
 
 
 def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
-    """Parse the options of a command.
+    """Parses the options of a command.
 
     Args:
         parser: of the command.
         arguments: the command and its options.
 
     Raises:
-        InputError: a configuration file that cannot be one, or a setting that there is not; the nearest is named.
+        InputError: an unusable configuration file, or an unknown setting; the message suggests the nearest.
         SystemExit: with status 0, after help.
         jsonargparse.ArgumentError: the options could not be parsed.
     """
@@ -78,17 +78,17 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
 def read_settings(
     kind: type[T], parser: ArgumentParser, arguments: Sequence[str], *, described: Iterable[str] = ()
 ) -> T:
-    """Read the settings of a command.
+    """Reads the settings of a command.
 
     Args:
         kind: dataclass of the settings.
         parser: of the command, with an argument for each field.
         arguments: the command and its options.
-        described: fields that stay as they are described, ``class_path`` and ``init_args``, since the command builds
-            them itself; None where they are not given.
+        described: fields that remain descriptions, ``class_path`` and ``init_args``, since the command builds them
+            itself; None if not given.
 
     Raises:
-        InputError: no configuration, or a setting that is unusable or that there is not.
+        InputError: no configuration, or an unusable or unknown setting.
         jsonargparse.ArgumentError: the configuration could not be parsed.
     """
     prepare(arguments)

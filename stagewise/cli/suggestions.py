@@ -1,4 +1,4 @@
-"""Suggests the setting that was meant where a key or an option is misspelt."""
+"""Suggestions for misspelt keys and options."""
 
 import re
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ _KEY = (
     r"(?:(?:Group|Subcommand) '(?P<group>[^']+)' does not accept (?:option|nested key) '(?P<nested>[^']+)'"
     r"|(?:Option|Key) '(?P<key>[^']+)' is not (?:accepted|expected))"
 )
-"""As jsonargparse says that there is no such key, of 4.39 and of now."""
+"""Messages of jsonargparse for an unknown key, of version 4.39 and of current ones."""
 
 _TOP = re.compile(rf"^{_KEY}")
 _IN_CLASS = re.compile(rf"Problem with given class_path '(?P<path>[^']+)':\s+{_KEY}")
@@ -23,12 +23,12 @@ _MOST_NAMED = 12
 
 
 def unknown_setting(error: Exception, parser: ArgumentParser, command: str) -> InputError | None:
-    """Words for an error of a parser that found a key or an option which it does not know; None for other errors.
+    """Returns the error to raise for a key or an option that a parser does not know; None for other errors.
 
     Args:
         error: of jsonargparse.
-        parser: that raised it.
-        command: whose settings they are.
+        parser: parser that raised it.
+        command: command of the settings.
     """
     words = str(error)
     inside = _IN_CLASS.search(words)
@@ -48,7 +48,7 @@ def unknown_setting(error: Exception, parser: ArgumentParser, command: str) -> I
 
 def _of_class(inside: "re.Match[str]", words: str) -> InputError:
     where = ".init_args.".join(_WHERE.findall(words[: inside.start()]))
-    # Of a union each member is tried: what any of them takes may have been meant.
+    # All members of a union were tried, and an argument of any of them may be meant.
     paths = [found.group("path") for found in _IN_CLASS.finditer(words)]
     known = [key for path in dict.fromkeys(paths) for key in _class_keys(path)]
     return _refusal(_key_of(inside), known, f"an argument of {paths[0]}", prefix=f"{where}.init_args." if where else "")
@@ -73,7 +73,7 @@ def _class_keys(path: str) -> list[str]:
 
 
 def _refusal(key: str, known: Iterable[str], expected: str, *, prefix: str = "") -> InputError:
-    """The first part of a key that is not known, against its neighbours."""
+    """Returns the error for the first unknown part of a key, with the nearest of its siblings."""
     known = list(dict.fromkeys(known))
     parts = key.split(".")
     depth, siblings = 0, _children(known, "")
@@ -96,6 +96,6 @@ def _refusal(key: str, known: Iterable[str], expected: str, *, prefix: str = "")
 
 
 def _children(known: Iterable[str], level: str) -> list[str]:
-    """Names right below a level, each once."""
+    """Returns the names directly below a level, each once."""
     below = (name.removeprefix(level) for name in known if name.startswith(level))
     return list(dict.fromkeys(name.partition(".")[0] for name in below if name))

@@ -19,25 +19,25 @@ _DRY_RUN = "--dry-run"
 
 
 def sweep_parser() -> ArgumentParser:
-    """Settings of the sweep, from YAML and by name."""
+    """Returns the parser of the sweep's settings, from YAML and by name."""
     parser = command_parser("sweep", __doc__, config_help="a YAML file such as configs/pythia-14m.yaml")
-    # Built anew for each checkpoint: here it is parsed, so that each of its settings can be overridden by name.
+    # Parsed here, so that each of its settings can be overridden by name, and built anew for each checkpoint.
     parser.add_subclass_arguments(LightningModule, "model", required=False, instantiate=False)
     parser.add_class_arguments(SweepConfig, skip={"model"})
     return parser
 
 
 def run_sweep(arguments: Sequence[str]) -> Path:
-    """Parse, run, write and print.
+    """Parses arguments, runs the sweep, writes and prints its results.
 
     Args:
         arguments: ``sweep`` and its options.
 
     Returns:
-        The folder with the tables; with ``influence.zarr`` and ``summary.json`` where ``all`` is a component.
+        The folder with the tables; with ``influence.zarr`` and ``summary.json`` if ``all`` is a component.
 
     Raises:
-        InputError: checkpoints, corpus or a setting that cannot be used.
+        InputError: unusable checkpoints, corpus or settings.
         jsonargparse.ArgumentError: the configuration could not be parsed.
     """
     parser = sweep_parser()
@@ -59,7 +59,7 @@ def run_sweep(arguments: Sequence[str]) -> Path:
 
 
 def _print_verdict(summaries: Sequence[Path]) -> None:
-    """Of the first component; those of the others are in their summaries."""
+    """Prints the verdict on the first component; the summaries of the others have theirs."""
     first = read_json(summaries[0], what="the summary of the sweep", advice="sweep again")
     more = f"; {len(summaries) - 1} more in summary.json of each" if len(summaries) > 1 else ""
     print(f"\nVerdict on component {first['sweep']['component']}{more}\n{first['verdict']['text']}")

@@ -22,14 +22,14 @@ from stagewise.studies.toy.validation import (
 
 
 def toy_parser() -> ArgumentParser:
-    """Settings of the experiment, from YAML and by name."""
+    """Returns the parser of the experiment's settings, from YAML and by name."""
     parser = command_parser("toy", __doc__, config_help="a YAML file such as configs/toy.yaml")
     parser.add_class_arguments(ToyConfig)
     return parser
 
 
 def run_toy(arguments: Sequence[str]) -> Path:
-    """Parse, run, write and print.
+    """Parses arguments, runs the experiment, writes and prints its results.
 
     Args:
         arguments: ``toy`` and its options.

@@ -23,14 +23,14 @@ class StagewiseCLI(LightningCLI):
     """Any LightningModule and LightningDataModule by ``class_path``; the callback's settings under ``influence``."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Give the callback a section of its own, so that each of its settings can be overridden by name."""
+        """Gives the callback its own section, so that each of its settings can be overridden by name."""
         parser.add_lightning_class_args(InfluenceCallback, "influence")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """As Lightning does; and refuse a seed that its generators would stumble over later.
+        """Parses as Lightning does, and refuses a seed that its generators would reject later.
 
         Raises:
-            InputError: ``seed_everything`` is below 0, or 2^32 or more; or a setting that there is not.
+            InputError: ``seed_everything`` is below 0, or 2^32 or more; or an unknown setting.
         """
         show_help(self._parser(args[0]), args)
         try:
@@ -46,21 +46,21 @@ class StagewiseCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The command that trains."""
+        """Returns the command that trains."""
         return {"fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule"}}
 
 
 class ValidateCLI(StagewiseCLI):
-    """The same for ``validate``: a parser of the Trainer takes long to build, and a command needs only its own."""
+    """Command line of ``validate``: separate, since a parser of the Trainer is slow to build."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The command that runs the validation loop."""
+        """Returns the command that runs the validation loop."""
         return {"validate": {"model", "dataloaders", "datamodule"}}
 
 
 def cli_settings() -> dict[str, Any]:
-    """Settings with which all commands read models, data and mistakes."""
+    """Returns the settings with which all commands read models and data, and treat errors."""
     return {
         "subclass_mode_model": True,
         "subclass_mode_data": True,
@@ -69,11 +69,11 @@ def cli_settings() -> dict[str, Any]:
 
 
 def run_trainer(arguments: Sequence[str], callbacks: Sequence[Callback] = ()) -> Any:
-    """Parse, build and run.
+    """Parses arguments, builds and runs the Trainer.
 
     Args:
         arguments: the command (``fit`` or ``validate``) and its options.
-        callbacks: further ones, beside those of the configuration.
+        callbacks: added to those of the configuration.
 
     Returns:
         The command line object, with ``trainer``, ``model`` and ``datamodule``.
@@ -99,7 +99,7 @@ def run_trainer(arguments: Sequence[str], callbacks: Sequence[Callback] = ()) ->
 
 
 def where_to_look(folder: Path) -> list[str]:
-    """Lines that name the overview of a run, its report and TensorBoard; none where the run has no probe.
+    """Returns lines with the overview of a run, its report and the TensorBoard command; none without a probe.
 
     Args:
         folder: of the run.

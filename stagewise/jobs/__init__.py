@@ -1,1 +1,1 @@
-"""Cells of long work: their settings, shared out to processes."""
+"""Cells of long studies: their settings, and their distribution over processes."""

@@ -16,13 +16,13 @@ def build(base: type[T], description: dict[str, Any], what: str, **changed: Any)
     """Returns an object from ``class_path`` and ``init_args``.
 
     Args:
-        base: class that it must be of.
+        base: required base class.
         description: as in YAML.
         what: section of the configuration, for messages.
-        **changed: further ``init_args``, in place of those in the description.
+        **changed: further ``init_args``, which replace those in the description.
 
     Raises:
-        InputError: no such class, one of another kind, or arguments that it does not take.
+        InputError: unknown class, a class of another kind, or arguments that it does not accept.
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(base, "it")
@@ -31,7 +31,7 @@ def build(base: type[T], description: dict[str, Any], what: str, **changed: Any)
         return parser.instantiate_classes(parser.parse_object({"it": full})).it
     except Exception as error:
         link: BaseException | None = error
-        while link is not None:  # jsonargparse wraps what a class refuses
+        while link is not None:  # jsonargparse wraps the errors of classes
             if isinstance(link, InputError):
                 raise link from error
             link = link.__cause__ or link.__context__
@@ -49,7 +49,7 @@ def build_module(description: dict[str, Any]) -> LightningModule:
         description: as in YAML.
 
     Raises:
-        InputError: it cannot be built, or holds no Hugging Face causal language model.
+        InputError: it cannot be built, or has no Hugging Face causal language model.
     """
     module = build(LightningModule, description, "model")
     if causal_lm_name(module) is None:

@@ -1,4 +1,4 @@
-"""Cells of one folder have one set of settings."""
+"""Check that all cells of a folder have the same settings."""
 
 import json
 import math
@@ -21,12 +21,12 @@ SETTINGS_NAME = "settings.json"
 
 
 def plain_settings(config: Any) -> dict[str, Any]:
-    """Returns a dataclass as JSON holds it, so that it compares with what was written.
+    """Returns a dataclass in JSON form, for comparison with written settings.
 
     Args:
-        config: its arguments of other classes may hold anything that YAML and defaults make: members of enumerations
-            stand there by their names (or values, where these are text or numbers by themselves), paths as text,
-            classes and functions by their dotted names, objects by their class and attributes.
+        config: dataclass with any values that YAML and defaults produce. Members of enumerations are stored by name
+            (by value if they are text or numbers themselves), paths as text, classes and functions by dotted name,
+            other objects by class and attributes.
     """
     return json.loads(json.dumps(_plain(asdict(config))))
 
@@ -34,7 +34,7 @@ def plain_settings(config: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
-    if isinstance(value, float):  # JSON has no other numbers
+    if isinstance(value, float):  # JSON has only finite numbers
         return value if math.isfinite(value) else str(value)
     if isinstance(value, Enum):
         return value.name
@@ -68,14 +68,14 @@ def _differences(before: Any, now: Any, name: str = "") -> list[str]:
 
 
 def check_same_settings(output: Path, now: Mapping[str, Any]) -> None:
-    """Refuses to add cells to those of other settings; the first time, writes the settings.
+    """Refuses to add cells to those with other settings; writes the settings the first time.
 
     Args:
         output: folder of the cells.
-        now: everything that a cell's result depends on, as :func:`plain_settings` has it.
+        now: everything on which a cell's result depends, in the form of :func:`plain_settings`.
 
     Raises:
-        InputError: the folder holds cells of other settings, or settings that cannot be read.
+        InputError: the folder has cells with other settings, or settings that cannot be read.
     """
     path = output / SETTINGS_NAME
     if not path.is_file():

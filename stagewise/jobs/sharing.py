@@ -1,4 +1,4 @@
-"""Cells shared out to processes, on this machine or a cluster that is set up already."""
+"""Distribution of cells over processes, on this machine or an existing cluster."""
 
 import importlib
 import time
@@ -19,7 +19,7 @@ Progress = Callable[[str], None]
 
 
 class Backend(StrEnum):
-    """Backends that run cells, as joblib names them: local processes, or a cluster that is set up already."""
+    """Backend that runs cells, by its joblib name: local processes, or an existing cluster."""
 
     loky = "loky"
     dask = "dask"
@@ -27,10 +27,10 @@ class Backend(StrEnum):
 
 
 def check_output(output: Path) -> None:
-    """Refuses to write where a file is, or below one.
+    """Refuses an output folder that is a file, or below one.
 
     Raises:
-        InputError: it is a file, or one is in the way.
+        InputError: such a folder.
     """
     refuse_below_file(output)
     if output.exists() and not output.is_dir():
@@ -38,13 +38,13 @@ def check_output(output: Path) -> None:
 
 
 def register(backend: Backend) -> None:
-    """Connects to the cluster of a backend, unless this process is.
+    """Connects to a Ray cluster, or checks that Dask has a scheduler, unless already connected; starts neither.
 
-    Ray: the cluster of ``RAY_ADDRESS``, else one that runs on this machine. Dask: the scheduler of
-    ``DASK_SCHEDULER_ADDRESS``, see :func:`shared`. None is started here.
+    Ray: the cluster of ``RAY_ADDRESS``, else one running on this machine. Dask: the scheduler of
+    ``DASK_SCHEDULER_ADDRESS``, see :func:`shared`.
 
     Raises:
-        InputError: the package is not there, or no cluster.
+        InputError: missing package or cluster.
     """
     if backend is Backend.loky:
         return
@@ -80,14 +80,14 @@ def shared(
     backend: Backend,
     num_gpus: int = 0,
 ) -> Iterator[T]:
-    """Yields results as they end, in no fixed order.
+    """Yields results as they finish, in no fixed order.
 
     Args:
-        compute: called with the parts of each task, in another process where there are several.
+        compute: called with the arguments of each task, in other processes if there are several.
         tasks: arguments of each call.
-        num_workers: processes, at most; Dask takes all workers of its cluster.
-        backend: where they run, see :func:`register`.
-        num_gpus: that Ray reserves for each task; it hides the others from it.
+        num_workers: maximal number of processes; Dask uses all workers of its cluster.
+        backend: backend that runs them, see :func:`register`.
+        num_gpus: number of GPUs that Ray reserves for each task; it hides the others from the task.
     """
     if not tasks:
         return
@@ -114,7 +114,7 @@ def _has_client(distributed: Any) -> bool:
 def _on_ray(
     compute: Callable[..., T], tasks: Sequence[tuple[Any, ...]], num_workers: int, num_gpus: int
 ) -> Iterator[T]:
-    # Not by joblib: Ray's backend for it cannot hand results out as they end.
+    # Not by joblib: its Ray backend cannot yield results as they finish.
     ray = importlib.import_module("ray")
     call = ray.remote(num_cpus=1, num_gpus=num_gpus)(compute)
     left = list(reversed(tasks))
@@ -139,22 +139,22 @@ def clock(seconds: float) -> str:
 
 
 class Report:
-    """One line for each cell that ends, with the time that is left."""
+    """Reporter of a line for each finished cell, with the remaining time."""
 
     def __init__(self, progress: Progress, total: int, known: int) -> None:
         """Starts the clock.
 
         Args:
-            progress: told each line.
+            progress: called with each line.
             total: cells of the study.
-            known: of these, how many were there already.
+            known: number of cells that already exist.
         """
         self._progress, self._total, self._known = progress, total, known
         self._began = time.monotonic()
         self._done = 0
 
     def __call__(self, words: str) -> None:
-        """Tells of a cell that has ended.
+        """Reports a finished cell.
 
         Args:
             words: name of the cell, and its outcome.

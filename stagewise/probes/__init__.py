@@ -1,1 +1,1 @@
-"""One probe: when it is due, what it measures. Knows nothing of Lightning."""
+"""Schedule and measurement of a single probe, independent of Lightning."""

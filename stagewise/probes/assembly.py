@@ -18,9 +18,9 @@ class Measured:
     """Measurement of one probe at its own weights.
 
     Attributes:
-        features: its reduced draws, which the split is computed from.
-        own: the variables that do not depend on other probes: ``group_loss``, baselines, diagnostics, flags, the trace
-            if saved, ``seconds``; settings are attributes.
+        features: its reduced draws, from which the split is computed.
+        own: variables that do not depend on other probes: ``group_loss``, baselines, diagnostics, flags, the trace if
+            saved, ``seconds``; settings are attributes.
         usable: False with a severe flag: the probe then has no signal and is not a reference.
     """
 
@@ -47,8 +47,8 @@ def assemble(
     Args:
         measured: of the probe.
         reference: draws of an earlier usable probe, or None.
-        groups: that the features were reduced to.
-        positions: bins that they were reduced to as well, or None.
+        groups: groups in the features.
+        positions: bins in the features, or None.
         centering: see :class:`~stagewise.influence.split.Centering`.
 
     Returns:
@@ -66,7 +66,7 @@ def assemble(
             signal = signal._replace(error=np.nan)
     signals = {"signal": signal.value, "signal_se": signal.error, "signal_threshold": signal.threshold}
     own = measured.own
-    # One data set, of variables: xarray copies and aligns all of it for each one that is added.
+    # Built at once: xarray copies and aligns the whole data set for each variable that is added.
     parts = {name: result.variables[name] for name in result.data_vars}
     parts |= {name: xr.Variable((), value, {"units": "nats"}) for name, value in signals.items()}
     parts |= {name: own.variables[name] for name in own.data_vars}

@@ -1,4 +1,4 @@
-"""Dense losses: axes after that of samples are flattened to tokens, and their sizes stored."""
+"""Dense losses: axes after the sample axis are flattened to tokens, and their sizes stored."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ def flat_masks(groups: Mapping[str, Tensor], axes: Sequence[int]) -> dict[str, N
 
     Args:
         groups: ``[sample]``, ``[sample, token]``, or of the shape of the losses.
-        axes: sizes of the axes of losses after that of samples.
+        axes: sizes of the axes of losses after the sample axis.
 
     Raises:
         InputError: a mask with more than two axes whose shape is not that of the losses.

@@ -55,7 +55,7 @@ class Baselines:
         self._target = replace(self._target, chunk_size=chunk_size)
 
     def measure(self, module: nn.Module, step: int, lr_sum: float | None, tracin: TracInOfRun) -> Variables:
-        """Variables of a probe's data set, ``[group, group_j]``.
+        """Returns variables of a probe's data set, ``[group, group_j]``.
 
         ``graddot`` and ``tracin``: positive = helpful; ``damped_influence``: negative = helpful. All are NaN where two
         groups have no pair of losses in different samples. TracIn begins with the first probe after the first training

@@ -9,7 +9,7 @@ from stagewise.probes.history import Record
 
 
 class Stopwatch:
-    """Clock of laps."""
+    """Stopwatch that measures laps."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         """Starts the first lap; ``clock`` returns seconds."""
@@ -32,7 +32,7 @@ def affords(record: Record, max_overhead: float) -> bool:
 
     Args:
         record: seconds of probes and of training up to now.
-        max_overhead: probe seconds over training seconds, at most.
+        max_overhead: limit on probe seconds over training seconds.
     """
     if record.last_probe_seconds is None:
         return True

@@ -66,11 +66,11 @@ class Mark(NamedTuple):
 
 
 class News(NamedTuple):
-    """Additions of a probe, for processes that hold the same otherwise.
+    """Additions of a probe, for processes whose state is otherwise the same.
 
     Attributes:
         steps: of the references now.
-        newest: the probe itself, where it is one of them.
+        newest: the probe itself, if it is one of them.
         tracin: state of its sum.
         num_probes: probes so far.
     """
@@ -105,7 +105,7 @@ class Carried:
         self.references, self.tracin, self.num_probes = copy(mark.references), copy(mark.tracin), mark.num_probes
 
     def news(self, step: int) -> News:
-        """Additions of the probe at a step, which was the last.
+        """Returns the additions of the latest probe.
 
         Args:
             step: training step.
@@ -114,7 +114,7 @@ class Carried:
         return News(references.steps, references.at(step), self.tracin.state_dict(), self.num_probes)
 
     def follow(self, news: News) -> None:
-        """Takes over the additions of a probe in another process."""
+        """Applies the additions of a probe in another process."""
         self.references.follow(news.steps, news.newest)
         self.tracin, self.num_probes = TracInOfRun(), news.num_probes
         self.tracin.load_state_dict(news.tracin)

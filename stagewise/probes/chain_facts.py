@@ -46,17 +46,18 @@ def add_chain_facts(
     own = features.groups[:, :, : counts.size]  # without the bins
     sums = own.reshape(*own.shape[:2], *counts.shape).sum(axis=-1)
     preconditioner = sgld.preconditioner
-    told = diagnose(
+    diagnostics = diagnose(
         trace,
         group_losses=sums / counts.sum(axis=1),
         rmsprop_eps=preconditioner.eps if isinstance(preconditioner, RMSprop) else None,
     )
     known = "graddot" not in found or bool(np.isfinite(found["graddot"][1][groups.has_pairs]).all())
-    values = {field.name: getattr(told, field.name) for field in fields(told) if field.name != "finite"}  # a flag
+    kept = [field.name for field in fields(diagnostics) if field.name != "finite"]  # a flag
+    values = {name: getattr(diagnostics, name) for name in kept}
     found |= {_VARIABLES.get(name, name): float("nan") if value is None else value for name, value in values.items()}
     lr_curvature = None if steepest is None else sgld.lr * steepest
     flags = find_flags(
-        told,
+        diagnostics,
         config.thresholds,
         nbeta=sgld.nbeta,
         chains_dropped=len(trace.dropped),

@@ -8,7 +8,7 @@ from stagewise.errors import LossContractError
 from stagewise.losses.contract import Losses, LossFn, evaluate
 
 TOLERANCE, HALF_TOLERANCE = 1e-3, 3e-2
-"""Of a sample's losses in two batches, relative to 1 + |loss|, in full and in half precision."""
+"""Tolerated difference of a sample's losses between two batches over 1 + |loss|, in full and in half precision."""
 
 
 def check_chunking(loss_fn: LossFn, module: nn.Module, observed: Batch, losses: Losses) -> None:
@@ -41,7 +41,7 @@ def check_chunking(loss_fn: LossFn, module: nn.Module, observed: Batch, losses: 
         parameter.dtype in (torch.float16, torch.bfloat16) for parameter in module.parameters()
     )
     gap = (left - right).abs() / (1 + left.abs())
-    if bool((gap <= (HALF_TOLERANCE if half else TOLERANCE)).all()):  # not so with NaN
+    if bool((gap <= (HALF_TOLERANCE if half else TOLERANCE)).all()):  # False with NaN
         return
     sample = int(gap.reshape(common, -1).amax(dim=1).argmax())
     one, two = (

@@ -22,45 +22,44 @@ class ProbeConfig:
     Attributes:
         reference_ratio: the reference of a probe at step t is the latest probe at or before t / reference_ratio. 1.1
             to 1.25 separates transitions; 1.5 and more merges them. Space log-spaced probes evenly and a little wider
-            than this, so that the distance to the reference stays the same. Where probes lie closer than a sixteenth
-            of it (late in a long run with probes every n steps), not all of them are kept as references, see
+            than this, so that the distance to the reference stays the same. If probes are closer than a sixteenth of
+            it (late in a long run with probes every n steps), not all of them are kept as references, see
             :class:`~stagewise.probes.references.References`.
-        centering: means that the within part is taken about, see :class:`~stagewise.influence.split.Centering`: the
-            pooled one is unbiased in equilibrium but for a factor 1 - 1 / effective draws; that of each chain is too
-            low for short chains.
+        centering: means about which the within part is taken, see :class:`~stagewise.influence.split.Centering`: with
+            the pooled one it is unbiased in equilibrium, except for a factor 1 - 1 / effective draws; with that of each
+            chain it is too low for short chains.
         gradient_dot: also compute the gradient dot product between groups, and TracIn as its sum over the run.
         gradient_dot_folds: number of folds of the observed set; the mean is over pairs of losses in different folds.
             Fewer if needed to keep a pair for every two groups, see
-            :func:`~stagewise.influence.baselines.graddot.gradient_dot`. Null
-            takes all pairs in different samples, with one backward pass for each sample and group.
+            :func:`~stagewise.influence.baselines.graddot.gradient_dot`. Null uses all pairs in different samples, with
+            one backward pass for each sample and group.
         damped_influence: also compute the damped influence function between groups, for small models: beyond 1,000
             weights tens of double backward passes for each sample and group.
         chunk_size: samples of the observed set for each forward pass; all at once if None.
         save_trace: keep every draw's losses, in memory and on disk (``loss``, ``distance``). If False, token losses are
             reduced to samples and groups at each draw, and memory does not grow with tokens. Influence is the same.
-        sample_matrices: what is stored of the influence between samples, see
-            :class:`~stagewise.influence.stored_matrices.SampleMatrices`: the within part, rounded; ``all`` in full; or
-            ``none``. Quantities derived from them have full precision. A resumed run may have another value.
+        sample_matrices: stored influence between samples, see
+            :class:`~stagewise.influence.stored_matrices.SampleMatrices`: ``within``, that part, rounded; ``all``, in
+            full; or ``none``. Derived quantities have full precision. A resumed run may have another value.
         position_bins: also compute the influence of each group on the losses at bins of token positions: number of
             bins, or their edges, see :class:`~stagewise.influence.position_influence.Positions`. None disables it.
         token_samples: also compute the influence between all tokens of these samples, given by position in the
             observed set, with errors over chains, see :class:`~stagewise.influence.token_bif_sums.TokenSums`: memory
             and disk grow with the square of their tokens, not with draws. None leaves it out.
-        draw_matrices: draw influence between samples as images for TensorBoard, .2 s for three parts; where probes lie
-            closer than 5 % of the step, not each of them is drawn, see
+        draw_matrices: draw influence between samples as images for TensorBoard, 0.2 s for three parts; if probes are
+            closer than 5 % of the step, not every one is drawn, see
             :func:`~stagewise.reporting.tensorboard.images_due`. Also draw overview and curves of the run: at its end,
-            2 to 4 s, and at steps a quarter apart while it goes on, 1 s.
-        memory_limit_gib: refuse, before training, what needs more for all that is asked for, see
+            2 to 4 s, and during the run at steps a quarter apart, 1 s.
+        memory_limit_gib: limit on the memory of all requested products, checked before training, see
             :func:`~stagewise.probes.memory.memory_needed`.
         thresholds: limits beyond which a probe is flagged.
         check_curvature: check the sampler's settings against the curvature of the loss at the first probe and a few
-            later ones, and warn of unsuitable ones. A check costs some 30 Hessian-vector products.
+            later ones, and warn of unsuitable settings. A check costs some 30 Hessian-vector products.
         control_every: period, in probes, of the negative control, starting with the first: the chains are repeated
             without the loss (nbeta 0) with the same noise, and the remaining influence reflects only gradients of the
-            loss, see
-            :func:`~stagewise.influence.control.control_influence`. It needs no gradients, only noise and forward passes
-            over the observed set, which count as time of the probe: the budget of the schedule predicts the cost of a
-            probe from the previous one, with or without control. None disables it.
+            loss, see :func:`~stagewise.influence.control.control_influence`. It needs no gradients, only noise and
+            forward passes over the observed set, which count as time of the probe: the budget of the schedule predicts
+            the cost of a probe from the previous one, with or without control. None disables it.
         min_prominence: minimal prominence of a transition's peak, as a fraction of the largest signal of the run, see
             :func:`~stagewise.phases.offline.find_windows`. Windows are found when the run ends, from all its probes: a
             resumed run may have another value.
@@ -100,7 +99,7 @@ class ProbeConfig:
 
 
 def changed_settings(config: ProbeConfig) -> dict[str, Any]:
-    """Returns the settings that are not their defaults, by name; of thresholds and llc likewise.
+    """Returns the settings that differ from their defaults, by name; likewise for thresholds and llc.
 
     Args:
         config: the measurement.

@@ -1,4 +1,4 @@
-"""Cost of the chains of a probe: evaluations that they need, and the seconds of one of each."""
+"""Cost of the chains of a probe: number of evaluations, and the seconds of one of each kind."""
 
 import math
 import time
@@ -17,10 +17,10 @@ from stagewise.sampling.gradients import KEPT_BYTES
 from stagewise.sampling.target import Target
 
 _WARM = 5.0
-"""Seconds. A shorter step is timed twice: the first also pays for what the device sets up once."""
+"""Seconds. A shorter step is timed twice, since the first includes the one-time setup of the device."""
 
 _BYTES = 4
-"""Of a weight in a chain."""
+"""Size of a weight in a chain."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Evaluations:
 
     Attributes:
         gradients: of minibatches; none without the loss.
-        records: of the observed set, those of a control included.
+        records: of the observed set, including those of a control.
     """
 
     gradients: int
@@ -43,11 +43,11 @@ def evaluations(
 
     Args:
         sgld: the sampler of influence.
-        config: of the measurement; chains of the learning coefficient's own count too.
+        config: of the measurement; separate chains of the learning coefficient count too.
         control: True for a probe with the loss-free control.
-        weights: number of weights that the chains move, and
-        samples: of the sampling set; where both are known, gradients at w* that are kept over the chains count once.
-            Otherwise there are at most as many as returned.
+        weights: number of weights that the chains move; None if unknown.
+        samples: size of the sampling set; None if unknown. If both are known, gradients at w* that are kept over the
+            chains count once; otherwise the result is an upper bound.
     """
     own = config.llc.own_sgld(sgld)
     samplers = [sgld] if own is None else [sgld, own]
@@ -71,7 +71,7 @@ def timed_step(module: nn.Module, target: Target, batch_size: int) -> tuple[floa
     """Returns the seconds of one gradient of a minibatch and of one evaluation of the observed set, at these weights.
 
     Args:
-        module: on its device; left as it was.
+        module: on its device; restored.
         target: of the chains.
         batch_size: samples of a minibatch.
     """
@@ -80,7 +80,7 @@ def timed_step(module: nn.Module, target: Target, batch_size: int) -> tuple[floa
 
 
 def _timed(module: nn.Module, target: Target, batch_size: int) -> tuple[float, float]:
-    # Copies: a forward pass may write to the weights that it finds.
+    # Copies: a forward pass may write to its weights.
     leaves = {
         name: parameter.detach().clone().requires_grad_(parameter.requires_grad)
         for name, parameter in module.named_parameters()
@@ -115,7 +115,7 @@ def cost_words(needed: Evaluations, seconds: float, num_probes: int | None) -> s
     Args:
         needed: evaluations of one probe.
         seconds: of the chains of one probe, by a timed step.
-        num_probes: of the run; None if its end is not known.
+        num_probes: of the run; None if its end is unknown.
     """
     one = (
         f"the chains of a probe take about {_duration(seconds)} by one timed step ({needed.gradients:,} gradients, "

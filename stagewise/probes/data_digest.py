@@ -12,11 +12,11 @@ from stagewise.structure import is_column, leaves
 
 
 def batches_digest(batches: Iterable[Batch], *words: str) -> str:
-    """Returns SHA-256 of all tensors, arrays and columns, and of some words.
+    """Returns the SHA-256 digest of all tensors, arrays and columns, and of some words.
 
     Args:
         batches: of samples, on any device.
-        words: that tell other data beside them.
+        words: descriptions of further data.
     """
     digest = hashlib.sha256()
     for batch in batches:
@@ -33,7 +33,7 @@ def batches_digest(batches: Iterable[Batch], *words: str) -> str:
 
 
 def data_digest(batches: Iterable[Batch], groups: Groups) -> str:
-    """:func:`batches_digest` with the names and sizes of the groups.
+    """Returns :func:`batches_digest` with the names and sizes of the groups.
 
     Args:
         batches: of samples, on any device.

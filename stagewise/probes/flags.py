@@ -24,8 +24,8 @@ class Thresholds:
             final analysis. For short chains, the limit is raised to the value that nearly independent draws (lag-1
             correlation .2) exceed in one of a hundred probes, see
             :func:`~stagewise.sampling.diagnostics.rhat_by_chance`: 1.29 for three groups and 8 chains of 10 draws, 1.11
-            for 24 draws. With the limit of independent draws, .14 of 120 probes of the demo were flagged as out of
-            equilibrium although their intervals covered the values of long chains in .94 of cases.
+            for 24 draws. With the limit for independent draws, 14 % of 120 probes of the demo were flagged as out of
+            equilibrium, although their intervals covered the values of long chains in 94 % of cases.
         ess_min: effective draws of the mean losses of groups, all chains together. 50 leave an error of 20 % in a
             variance, sqrt(2 / 50). Vehtari et al. 2021 ask for 400 (7 %).
         sample_rhat_max: R-hat of the worst sample; raised for short chains as above.
@@ -43,8 +43,8 @@ class Thresholds:
         minibatch_noise_max: variance that minibatch noise adds to a step, over that of the injected noise: variances
             are too large by about this fraction. .2 is the error that ``ess_min`` allows.
         chains_dropped_max: diverged chains of a probe: the remaining ones are a biased selection.
-        lr_curvature_max: lr times the steepest curvature, as last measured before the probe: a step is unstable where
-            it exceeds 4, and draws are then not those of the posterior, however alike the chains.
+        lr_curvature_max: lr times the steepest curvature, as last measured before the probe: a step is unstable if it
+            exceeds 4, and draws are then not from the posterior, even if the chains agree.
 
     Raises:
         InputError: a limit that is negative or not finite, or an R-hat limit below 1.
@@ -174,7 +174,7 @@ _NO_FACTORS = "look at the loss for constant or huge gradients, or set sgld.prec
 
 
 def drop_advice(reasons: Collection[str]) -> str:
-    """Returns the advice for chains that were dropped: about the sampler only if some of them diverged.
+    """Returns the advice for dropped chains: about the sampler only if some of them diverged.
 
     Args:
         reasons: of these chains, see :attr:`stagewise.sampling.trace.Trace.dropped`.
@@ -185,10 +185,10 @@ def drop_advice(reasons: Collection[str]) -> str:
 
 
 def without_larger_lr(words: str) -> str:
-    """Returns advice without that to raise lr, for a run whose lr is too large.
+    """Removes the suggestion to raise lr from advice, for a run whose lr is too large.
 
     Args:
-        words: of the advice.
+        words: the advice.
     """
     return words.replace(_RAISE_LR, "")
 

@@ -22,11 +22,11 @@ class Record:
         signal: of each of them, nats; NaN without a reference.
         signal_se: its standard error, nats; NaN if unknown.
         failed_steps: training steps of probes that lost all their chains.
-        not_finite_steps: those of them whose losses were not finite at the training weights.
+        not_finite_steps: those among them whose losses were not finite at the training weights.
         chains_dropped: chains that failed, over all probes.
         skipped_steps: training steps of probes skipped due to the budget.
         faults: number of other errors by kind, see :mod:`stagewise.callbacks.fault_log`.
-        faulty_steps: training steps of these, with those where no probe was due.
+        faulty_steps: training steps of these errors, also those without a due probe.
         broken_steps: training steps of probes that ended in an error and were not kept.
         changes: settings changed at a resume: step, setting, before, now.
         lost_samples: observed samples left out because their loss was not finite: ``sample``, the number in the
@@ -35,8 +35,8 @@ class Record:
         flagged_steps: training steps of flagged probes.
         probe_seconds: time spent in probes.
         last_probe_seconds: time of the last finished probe; None before the first.
-        chain_seconds: of these, in the kept probes themselves, as each of them has it (``seconds``).
-        curvature_seconds: of these, in looks at the curvature.
+        chain_seconds: part of ``probe_seconds`` in the kept probes themselves, the sum of their ``seconds``.
+        curvature_seconds: part of ``probe_seconds`` in measurements of the curvature.
         training_seconds: time spent training, without probes.
     """
 
@@ -86,7 +86,7 @@ class Record:
             self.flags[name] = self.flags.get(name, 0) + 1
 
     def add_fault(self, kind: str, step: int) -> int:
-        """Counts an error; returns the number of its kind."""
+        """Counts an error; returns the number of errors of its kind."""
         self.faults[kind] = self.faults.get(kind, 0) + 1
         if step not in self.faulty_steps:
             self.faulty_steps.append(step)
@@ -109,7 +109,7 @@ class Record:
 
     @property
     def time_words(self) -> str:
-        """The time spent in probes and its parts, which add up to it."""
+        """Time spent in probes, and its parts, which add up to it."""
         parts = [round(self.chain_seconds, 1), round(self.curvature_seconds, 1)]
         rest = max(0.0, round(self.probe_seconds, 1) - sum(parts))
         return (

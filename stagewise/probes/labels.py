@@ -1,4 +1,4 @@
-"""Labels of a batch of labelled samples, and the groups that they make where none are given."""
+"""Labels of a batch of labelled samples, and the default groups made of them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,20 +12,20 @@ from stagewise.errors import InputError
 from stagewise.structure import is_column
 
 FEWEST, MOST = 2, 20
-"""Distinct labels that become groups: one tells nothing apart, and more are too many to read."""
+"""Fewest and most distinct labels that become groups: one separates nothing, and more are too many to read."""
 
 _NAMES = ("labels", "label", "targets", "target", "y")
 _IGNORED = -100
 
 
 def sample_labels(batch: Batch) -> Tensor | None:
-    """Finds the label of each sample: an integer a sample, in the second place of a pair or under a usual name.
+    """Finds the integer label of each sample, in the second place of a pair or under a usual name.
 
     Args:
         batch: ``(x, y)``, or a mapping with ``labels``, ``label``, ``targets``, ``target`` or ``y``.
 
     Returns:
-        Int64 ``[sample]``, on the CPU; None where there are none.
+        Int64 ``[sample]``, on the CPU; None if there are none.
     """
     if isinstance(batch, Mapping):
         found = next((batch[name] for name in _NAMES if name in batch), None)
@@ -36,7 +36,7 @@ def sample_labels(batch: Batch) -> Tensor | None:
     labels = _integers(found)
     try:
         return labels if labels is not None and len(labels) == num_samples(batch) else None
-    except InputError:  # told where the batch is used
+    except InputError:  # raised again where the batch is used
         return None
 
 
@@ -53,14 +53,14 @@ def _integers(found: Any) -> Tensor | None:
 
 
 def label_name(label: int) -> str:
-    """``label 3``: the name of a group, and the word for a sample."""
+    """Returns the name of a group, such as ``label 3``, also used for its samples."""
     return f"label {label}"
 
 
 def label_groups(batch: Batch) -> dict[str, Tensor]:
-    """Makes a group of each label, where there are 2 to 20 distinct ones.
+    """Makes a group of each label, if there are 2 to 20 distinct ones.
 
-    Samples with the label -100, which losses of torch ignore, are in none.
+    Samples with the label -100, which torch's losses ignore, are in no group.
 
     Args:
         batch: see :func:`sample_labels`.

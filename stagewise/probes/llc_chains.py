@@ -26,7 +26,7 @@ _MIN_DRAWS = 4
 
 
 class LearningCoefficient:
-    """Estimates it at each probe.
+    """Estimator of the learning coefficient at each probe.
 
     Separate chains use the same random streams, engine and distribution over processes as those of influence.
     """
@@ -49,7 +49,7 @@ class LearningCoefficient:
             groups: over the observed set.
             sgld: the sampler of influence.
             config: of the measurement.
-            share: which of the chains this process runs.
+            share: chains of this process.
 
         Raises:
             InputError: separate settings that are incompatible with those of influence, or fewer chains than processes.
@@ -95,13 +95,13 @@ class LearningCoefficient:
         Args:
             trace: of influence, with at least one chain.
             features: its draws, reduced to groups.
-            parts: from :meth:`run`, of all processes that share the chains; none without own chains.
+            parts: from :meth:`run`, of all processes that share the chains; empty without separate chains.
 
         Returns:
             See :func:`stagewise.influence.llc.llc`, and ``llc_note``: reasons not to rely on it; empty if none. The
-            settings of the chains are attributes of ``llc``. With separate chains also ``llc_rhat``
-            and ``llc_ess`` (the worst of all losses and groups), ``llc_chains_dropped`` and ``llc_seconds``; values are
-            NaN if all separate chains failed.
+            settings of the chains are attributes of ``llc``. With separate chains also ``llc_rhat`` and ``llc_ess``
+            (the worst of all losses and groups), ``llc_chains_dropped`` and ``llc_seconds``; values are NaN if all
+            separate chains failed.
         """
         sgld = self._sgld if self.own is None else self.own
         own = bool(parts)

@@ -18,9 +18,9 @@ Settings = TypeVar("Settings", bound=SGLDConfig)
 class LLCConfig:
     """Settings of the local learning coefficient, see :mod:`stagewise.influence.llc`.
 
-    By default it is computed from the draws of influence, at no cost. With any number set, separate chains run at every
-    probe, with this number and otherwise the settings of influence, except as stated below; their time counts as the
-    probe's.
+    By default it is computed from the draws of influence, at no cost. If any number is set, separate chains run at
+    every probe, with the set numbers and otherwise the settings of influence, except as stated below. Their time counts
+    as the probe's.
 
     Attributes:
         enabled: False disables the coefficient.
@@ -28,8 +28,7 @@ class LLCConfig:
             nbeta and localization are increased, so that steps are no longer than those of influence in any direction;
             with EK-FAC, which scales steps itself, that of influence.
         nbeta: of the separate chains; n / log n for n samples is the usual choice (Watanabe 2013). The heat of
-            minibatches
-            grows with it.
+            minibatches grows with it.
         localization: of the separate chains; with lower values more of the coefficient is due to the loss, as long as
             they exceed nbeta times the most negative curvature.
         num_chains: number of separate chains.

@@ -86,13 +86,13 @@ class ObservedSet:
 
 
 def _meets(mask: NDArray[Any], present: NDArray[np.bool_]) -> bool:
-    """True if a group has a loss."""
+    """Returns True if a group has a loss."""
     group = mask.astype(bool)
     return bool((group.reshape(*group.shape, *[1] * (present.ndim - group.ndim)) & present).any())
 
 
 def listed(samples: Collection[int]) -> str:
-    """Lists the first ten numbers, and how many more there are."""
+    """Lists the first ten numbers, and the count of the others."""
     numbers = sorted(int(sample) for sample in samples)
     more = len(numbers) - _SHOWN
     return ", ".join(map(str, numbers[:_SHOWN])) + (f" and {more} more" if more > 0 else "")

@@ -13,15 +13,15 @@ from stagewise.sampling.config import SGLDConfig
 _GIB = 2**30
 _FLOAT64 = 8
 _SCRATCH = 8
-"""Copies of a probe's reduced draws while it is measured, beside those kept as references (measured: 4 to 6)."""
+"""Copies of a probe's reduced draws during its measurement, besides those kept as references (measured: 4 to 6)."""
 _CONTROL = 4
-"""Copies of the control's reduced draws, and of those of the probe that are compared with them."""
+"""Copies of the control's reduced draws, and of the probe's draws compared with them."""
 _COPIES_MOVING = 3
 """Copies of the data from another process while they are received and decoded (measured)."""
 _SAMPLE_MATRICES = 50
-"""Matrices over samples: four parts of influence, correlation and both errors, and what the jackknife works with."""
+"""Matrices over samples: four parts of influence, correlation and both errors, and the jackknife's work space."""
 _LEAST_SHARE = 1 / 16
-"""Of the limit, reserved for the gradients of groups."""
+"""Share of the limit reserved for the gradients of groups."""
 
 _ADVICE = {
     "trace": "set save_trace to false, observe fewer samples, or draw less",
@@ -34,19 +34,19 @@ _ADVICE = {
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeSize:
-    """Numbers that the memory of a probe depends on.
+    """Numbers that determine the memory of a probe.
 
     Attributes:
         num_samples: of the observed set.
         num_chains: chains, whether sequential or batched.
         num_draws: of each chain.
-        num_tokens: losses of a sample, masked ones too; 1 where losses have no tokens.
-        num_groups: groups, at least the one of everything.
+        num_tokens: losses of a sample, including masked ones; 1 for losses without tokens.
+        num_groups: number of groups, at least 1.
         num_positions: position bins.
         num_token_samples: sequences chosen for token x token.
         save_trace: True if every draw's losses are kept.
-        num_processes: processes that share the chains; the first one gathers those of the others.
-        control: True if the chains are run once more without the loss; their draws are reduced as they come.
+        num_processes: processes that share the chains; the first one gathers all draws.
+        control: True if the chains are run once more without the loss; their draws are always reduced.
     """
 
     num_samples: int
@@ -64,7 +64,7 @@ class ProbeSize:
 def memory_needed(size: ProbeSize) -> dict[str, float]:
     """Returns the peak memory of each product of a probe, GiB.
 
-    Without the chains' weights and passes. Only ``trace``, the masks of groups and token x token depend on the length
+    Excludes the chains' weights and passes. Only ``trace``, the masks of groups and token x token depend on the length
     of sequences.
 
     Args:
@@ -99,14 +99,14 @@ def memory_needed(size: ProbeSize) -> dict[str, float]:
 def check_memory(
     config: ProbeConfig, sgld: SGLDConfig, *, loss_shape: Sequence[int], num_groups: int, num_processes: int = 1
 ) -> float:
-    """Checks the memory against the limit; the error names the largest product and a remedy.
+    """Checks the memory against the limit; the error lists the products and a remedy for the largest.
 
     Args:
         config: products and limit.
         sgld: number of draws.
         loss_shape: of the losses of the observed set, ``[sample]`` or ``[sample, token]``.
-        num_groups: groups, at least the one of everything.
-        num_processes: that share the chains.
+        num_groups: number of groups, at least 1.
+        num_processes: processes that share the chains.
 
     Returns:
         Memory of all products, GiB.
@@ -163,9 +163,9 @@ def gradient_memory(
     Args:
         config: limit and ``gradient_dot``.
         others_gib: memory of the other products, see :func:`check_memory`.
-        num_groups: groups, at least the one of everything.
-        num_weights: that chains move.
-        weight_bytes: of an entry of a gradient, 4 or 8.
+        num_groups: number of groups, at least 1.
+        num_weights: number of weights that chains move.
+        weight_bytes: bytes of an entry of a gradient, 4 or 8.
 
     Returns:
         The size of a block, None for all weights at once; and its memory on the module's device, GiB: two gradients for

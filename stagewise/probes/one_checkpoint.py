@@ -97,25 +97,24 @@ def bif(
             ``sgld.parameters`` selects.
         collate_fn: collates samples of data sets; torch's default if None.
         second_moments: of Adam, by parameter name, for
-            :class:`~stagewise.sampling.preconditioners.diagonal.AdamMoments`
-            in ``sgld.preconditioner``.
+            :class:`~stagewise.sampling.preconditioners.diagonal.AdamMoments` in ``sgld.preconditioner``.
         step: training step of the checkpoint: stored in the attributes, and added to the seed with
             ``common_noise: false``.
 
     Returns:
-        Data set with axes ``sample``, ``sample_j``, ``group``, ``group_j``, of one probe as
-        :meth:`stagewise.probes.prober.Prober.probe` describes it, without variables that need an earlier probe; only
-        the part ``within``, so there is no axis ``part``:
+        Data set of one probe with axes ``sample``, ``sample_j``, ``group``, ``group_j``, see
+        :meth:`stagewise.probes.prober.Prober.probe`, without variables that need an earlier probe. It has only the part
+        ``within``, so there is no axis ``part``:
 
         - ``bif`` [sample, sample_j], ``group_bif`` [group, group_j], nats^2: minus the covariance of losses over the
-          draws; **negative is helpful**: more weight on the first lowers the loss of the second. Of a group the mean
-          over pairs in different samples. Times nbeta it is the response to a weight in the mean loss.
+          draws; **negative is helpful**: more weight on the first lowers the loss of the second. For groups, the mean
+          over pairs in different samples. Times nbeta, it is the response to a weight in the mean loss.
         - ``sample_bif`` [sample], nats^2: influence of each sample on the mean loss of all others.
         - ``bif_correlation``, ``group_bif_correlation``: the same as minus a correlation, pure numbers.
-        - names that end in ``_se``: jackknife standard errors over chains, see
+        - names ending in ``_se``: jackknife standard errors over chains, see
           :func:`~stagewise.influence.uncertainty.t_interval`; ``group_bif_z``: influence over its error, NaN out of
           equilibrium; ``chains_common``: number of chains.
-        - ``llc``, ``group_llc`` with ``llc_se``, ``llc_localized_share`` and so on: learning coefficients
+        - ``llc``, ``group_llc`` with ``llc_se``, ``llc_localized_share``, ...: learning coefficients
           nbeta (E[L] - L(w*)), pure numbers, see :func:`stagewise.influence.llc.llc`; ``llc_note``: reasons not to rely
           on them.
         - ``graddot``, diagnostics (``rhat_groups``, ``ess_groups``, ``minibatch_noise``, ...), ``flagged``,
@@ -213,7 +212,7 @@ def _warn(remarks: list[str], trace: Trace, flags: Mapping[str, str]) -> None:
         listed = "\n- ".join(f"{name}: {words}" for name, words in flags.items())
         problems.append(f"the chains are flagged; probe.thresholds holds the limits\n- {listed}")
     for words in problems:
-        # Below this one are bif, and what checks its arguments.
+        # The frames below are bif and the check of its arguments.
         warnings.warn(f"stagewise: {words}", stacklevel=4)
 
 

@@ -42,9 +42,9 @@ class _Part(NamedTuple):
 
     Attributes:
         trace: of the chains of influence.
-        tokens: sums over their token losses, where they are asked for.
-        llc: chains of the learning coefficient's own and their seconds, where there are such.
-        control: the chains without the loss, where they are due.
+        tokens: sums over their token losses, if requested.
+        llc: separate chains of the learning coefficient and their seconds, if any.
+        control: chains without the loss, if due.
     """
 
     trace: Trace
@@ -56,9 +56,9 @@ class _Part(NamedTuple):
 class Prober:
     """Estimates influence at a module's current weights, with earlier probes as reference.
 
-    Without a Trainer call :meth:`probe` at increasing steps. The module is restored bit for bit. An observed sample
-    whose loss is not finite is left out with a warning, before the first probe or from the probe that finds it. Samples
-    keep their numbers in the original set (the coordinate ``sample``).
+    Without a Trainer, call :meth:`probe` at increasing steps. The module is restored bit for bit. An observed sample
+    whose loss is not finite is left out with a warning, before the first probe or from the probe that finds it on.
+    Samples keep their numbers in the original set (the coordinate ``sample``).
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Prober:
         self.subject = subject
         target, groups = subject.target, subject.groups
         chosen = self._config.token_samples
-        # None of the chosen samples are left.
+        # None, too, if none of the chosen samples is left.
         self._token_rows = None if chosen is None else subject.observed.rows_in_order(chosen) or None
         self.baselines = Baselines(
             target,
@@ -244,15 +244,16 @@ class Prober:
                 :meth:`leave_out`); if False, such a probe is None, and :meth:`lost_in` returns them.
 
         Returns:
-            The data set of the probe (see :func:`stagewise.influence.bif.bif` for influence; the trace, baseline,
-            signal and diagnostics beside it, the learning coefficient, see :func:`stagewise.influence.llc.llc`,
-            influence by position and between tokens where it was asked for, and flags: ``flagged``, the number,
-            ``flag_names``, and the attribute ``flags``, name to words; ``equilibrated``, 0 if flags say that the chains
-            are not), or None if every chain failed; and the trace. A probe with a severe flag has no signal and is not
-            a reference. ``moved_weights`` is the number of weights that chains move; ``token_axes`` the sizes of the
-            axes of dense losses after that of samples,
-            see :func:`stagewise.probes.axes.in_axes`. If a control is due, also the variables of
-            :func:`~stagewise.influence.control.control_influence`.
+            The data set of the probe, or None if every chain failed; and the trace.
+
+            The data set has influence, see :func:`stagewise.influence.bif.bif`, also by position and between tokens if
+            requested; baselines, signal and diagnostics; the learning coefficient, see
+            :func:`stagewise.influence.llc.llc`; the losses of draws if saved; and flags: their number ``flagged``,
+            ``flag_names``, and the attribute ``flags``, name to words. ``equilibrated`` is 0 if flags say that the
+            chains are not in equilibrium. A probe with a severe flag has no signal and is not a reference. Attributes:
+            ``moved_weights``, the number of weights that chains move; ``token_axes``, the sizes of the axes of dense
+            losses after the sample axis, see :func:`stagewise.probes.axes.in_axes`. If a control is due, the data set
+            also has the variables of :func:`~stagewise.influence.control.control_influence`.
         """
         given: dict[str, Any] = {"second_moments": second_moments, "lr_sum": lr_sum, "steepest": steepest}
         measured, trace = self.measure(module, step, number=number, **given)
@@ -293,8 +294,8 @@ class Prober:
             steepest: see :meth:`probe`.
 
         Returns:
-            The measurement, None if every chain failed and in all but the first of the processes that share the chains;
-            and the trace, in these of the process's own chains.
+            The measurement, and the trace. If several processes share the chains, all but the first return None and the
+            trace of their own chains. The measurement is also None if every chain failed.
         """
         start = time.perf_counter()
         number = self.carried.num_probes if number is None else number
@@ -302,7 +303,7 @@ class Prober:
         every = self._config.control_every
         control = every is not None and number % every == 0
         if self.engine is None and self._share.world_size > 1 and not self._share.together:
-            # One choice for all: it is timed, and kept over the run.
+            # One choice for all processes, since it depends on timing and is kept over the run.
             self._sampler.settle_engine(
                 self._share.decide(lambda: self._sampler.choose_engine(max(1, len(self._numbers))))
             )
@@ -320,7 +321,7 @@ class Prober:
         if not trace.chains:
             return None, trace
         features = GroupDraws.of(trace, self.subject.reduced)
-        # One data set at the end: xarray copies and aligns all of it for each variable that is added.
+        # Built at once at the end: xarray copies and aligns the whole data set for each variable that is added.
         found: dict[Any, Any] = {"group_loss": ("group", self.groups.means(trace.anchor_loss), {"units": "nats"})}
         if self._token_rows is not None:
             tokens = TokenSums(self._token_rows)
@@ -348,7 +349,7 @@ class Prober:
     def _run(
         self, step: int, second_moments: Mapping[str, Tensor] | None, kept: list[Trace], *, control: bool
     ) -> "_Part":
-        """Runs the chains of this process, and keeps their trace beside what goes to the first process.
+        """Runs the chains of this process, and keeps their trace in addition to the part for the first process.
 
         Draws of the control are always reduced.
         """

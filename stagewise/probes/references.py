@@ -19,8 +19,8 @@ class References:
 
     A probe is cached unless it lies within a factor ratio^(1/16) of the previous cached one. For probes further apart,
     the reference is the latest of *all* probes at or before t / ratio; for closer ones (every n steps, late in a long
-    run), it is at most this factor further back. Otherwise the cache would grow with t: of probes every n steps, t (1 -
-    1 / ratio) / n would be needed.
+    run), it is at most this factor further back. Without this rule the cache would grow with t: probes every n steps
+    would need t (1 - 1 / ratio) / n entries.
     """
 
     def __init__(self, ratio: float) -> None:
@@ -46,22 +46,22 @@ class References:
             self._kept = [*self._kept, features]
 
     def at(self, step: int) -> GroupDraws | None:
-        """The cached probe at a step; None where that one is not cached."""
+        """Returns the cached probe at a step; None if it is not cached."""
         return next((features for features in self._kept if features.step == step), None)
 
     def follow(self, steps: list[int], newest: GroupDraws | None) -> None:
-        """Updates the cache as an equal one was updated by a probe.
+        """Repeats the update of an equal cache by a probe.
 
         Args:
-            steps: of its probes.
-            newest: the probe, where it was cached.
+            steps: of the probes in that cache.
+            newest: the probe, if it was cached.
         """
         known = self._kept if newest is None else [*self._kept, newest]
         self._kept = [features for features in known if features.step in steps]
 
     @property
     def steps(self) -> list[int]:
-        """Returns the steps of the cached probes, increasing."""
+        """Steps of the cached probes, increasing."""
         return [features.step for features in self._kept]
 
     def keep(self, rows: NDArray[np.int64], reduced: list[int]) -> None:

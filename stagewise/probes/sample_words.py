@@ -1,4 +1,4 @@
-"""Words for samples: text, label or number, short enough to stand in a table."""
+"""Words for samples: text, label or number, short enough for a table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from stagewise.probes.labels import label_name, sample_labels
 from stagewise.structure import is_column, leaves
 
 LONGEST = 120
-"""Characters of a text that are kept."""
+"""Maximal number of characters kept of a text."""
 
 _TOKENS = 4 * LONGEST
-"""Tokens that are decoded for them: some have no character."""
+"""Number of tokens decoded for them, since some have no character."""
 
 
 class Kind(StrEnum):
@@ -24,8 +24,8 @@ class Kind(StrEnum):
     Attributes:
         text: the beginning of the sample's text.
         label: its integer label.
-        place: its index in the data set, of an observed set of indices.
-        number: its place in the observed set; nothing else is known.
+        place: its index in the data set, if the observed set consists of indices.
+        number: its position in the observed set; nothing else is known.
     """
 
     text = "text"
@@ -39,8 +39,8 @@ class SampleWords:
     """Words for each sample of an observed set.
 
     Attributes:
-        words: one for each, in order.
-        kind: of them all; a sample without a text has its number among texts.
+        words: one entry per sample, in order.
+        kind: of all entries; among texts, a sample without a text has its number.
     """
 
     words: tuple[str, ...]
@@ -52,8 +52,8 @@ def words_of(batch: Batch, ids: Tensor | None = None, tokenizer: Any = None) -> 
 
     Args:
         batch: the observed set.
-        ids: its token ids ``[sample, position]``, where it has some.
-        tokenizer: that decodes them; None for none.
+        ids: its token ids ``[sample, position]``; None without any.
+        tokenizer: tokenizer that decodes them; None without one.
     """
     numbers = [f"sample {number}" for number in range(num_samples(batch))]
     texts = _texts(batch, ids, tokenizer)
@@ -71,14 +71,14 @@ def words_of(batch: Batch, ids: Tensor | None = None, tokenizer: Any = None) -> 
 
 
 def _texts(batch: Batch, ids: Tensor | None, tokenizer: Any) -> list[str] | None:
-    """Texts of a batch, shortened; None where there are none, or the tokenizer cannot read them."""
+    """Returns the shortened texts of a batch; None if there are none, or the tokenizer cannot decode them."""
     if ids is not None and tokenizer is not None:
         mask = batch.get("attention_mask") if hasattr(batch, "get") else None
         kept = mask.detach().cpu() != 0 if isinstance(mask, Tensor) and mask.shape == ids.shape else None
         rows = [row if kept is None else row[kept[place]] for place, row in enumerate(ids)]
         try:
             return [shortened(_decoded(row[:_TOKENS].tolist(), tokenizer)) for row in rows]
-        except Exception:  # of another vocabulary, or a tokenizer of another kind
+        except Exception:  # another vocabulary, or another kind of tokenizer
             return None
     columns = [leaf for _, leaf in leaves(batch) if is_column(leaf) and all(isinstance(entry, str) for entry in leaf)]
     return [shortened(text) for text in columns[0]] if len(columns) == 1 else None
@@ -92,13 +92,13 @@ def _decoded(ids: Sequence[int], tokenizer: Any) -> str:
 
 
 def shortened(text: str) -> str:
-    r"""The beginning of a text in one line: characters that are not printable are escaped, as ``\n``.
+    r"""Returns the beginning of a text in one line, with characters that are not printable escaped, as ``\n``.
 
     Args:
-        text: of any length, with anything in it.
+        text: any text.
 
     Returns:
-        At most :data:`LONGEST` characters, the last of them ``…`` where some are left out.
+        At most :data:`LONGEST` characters; the last is ``…`` if some are left out.
     """
     text = text.strip(" ")
     line = "".join(letter if letter.isprintable() else _escaped(letter) for letter in text[: LONGEST + 1])

@@ -1,4 +1,4 @@
-"""Schedules of probes: the training steps at which one is made."""
+"""Schedules of probes: their training steps."""
 
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -47,14 +47,17 @@ class LogSpaced:
 
 @lru_cache(maxsize=16)
 def _log_spaced(first: int, last: int, num: int) -> tuple[int, ...]:
-    """Cached, since a schedule is evaluated at every step. Not an attribute: jsonargparse reads all attributes."""
+    """Computes the steps; cached, since a schedule is evaluated at every step.
+
+    Not cached in an attribute, since jsonargparse reads all attributes.
+    """
     return tuple(np.unique(np.rint(np.geomspace(first, last, num)).astype(np.int64)).tolist())
 
 
 DEFAULT_EVERY_N_STEPS = 50
 
 _LEAST, _USUAL = 3, 10
-"""Probes of a run: fewer have no peak; as many as are proposed for a short one."""
+"""Fewest probes of a run that can have a peak, and the number proposed for a short run."""
 
 _BUDGET = "0.1 lets probes take a tenth of the training time; null is no budget"
 
@@ -96,18 +99,18 @@ class ProbeSchedule:
 
     @property
     def _period(self) -> int:
-        """Returns the steps between probes, for a periodic schedule."""
+        """Steps between probes, for a periodic schedule."""
         return self.every_n_steps or DEFAULT_EVERY_N_STEPS
 
     @property
     def listed_steps(self) -> list[int] | None:
-        """Returns the listed steps, increasing; None for a periodic schedule."""
+        """Listed steps, increasing; None for a periodic schedule."""
         if self.log_spaced is not None:
             return self.log_spaced.steps()
         return None if self.at_steps is None else list(self.at_steps)
 
     def check(self, max_steps: float) -> int:
-        """Refuses a schedule of which a run of ``max_steps`` would keep nothing.
+        """Refuses a schedule without a probe in a run of ``max_steps``.
 
         Args:
             max_steps: steps of the run; may be infinite.
@@ -129,12 +132,13 @@ class ProbeSchedule:
         return sum(step > max_steps for step in listed or ())
 
     def few_words(self, max_steps: float) -> str | None:
-        """Says before training that a periodic schedule has fewer probes than the three that a peak takes.
-
-        None where it has enough, and where steps are listed one by one.
+        """Describes a periodic schedule with fewer probes than the three needed for a peak.
 
         Args:
             max_steps: steps of the run; may be infinite.
+
+        Returns:
+            None if there are enough probes, or steps are listed one by one.
         """
         number = self.count(max_steps)
         if number is None or number >= _LEAST or self.listed_steps is not None:
@@ -169,5 +173,5 @@ class ProbeSchedule:
 
 
 def _denser(max_steps: float) -> str:
-    """Names a schedule with some ten probes in a run."""
+    """Suggests a schedule with about ten probes in a run."""
     return f"such as ProbeSchedule(every_n_steps={max(1, int(max_steps) // _USUAL)})"

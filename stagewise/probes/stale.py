@@ -14,7 +14,7 @@ DISPLACEMENT = 1e-2
 """Displacement of the weights in the check, over their root mean square."""
 
 ROUNDING = 1e-3
-"""Share of the change of the losses that may come of rounding: of accelerators, or of a largest norm put on again."""
+"""Share of the change of the losses that rounding may cause: by accelerators, or when a maximal norm is reapplied."""
 
 
 def check_stale(
@@ -57,7 +57,7 @@ def check_stale(
     with torch.no_grad():
         want, _ = seen(displaced=True, before=False)
         got, changed = seen(displaced=True, before=True)
-        # Where all processes evaluate together, each takes the same way.
+        # If all processes evaluate together, none may return early.
         if target.sharding is None and torch.equal(got.nan_to_num(), want.nan_to_num()):
             return
         here, _ = seen(displaced=False, before=False)

@@ -47,15 +47,14 @@ def check_start(
     numbers.
 
     Args:
-        module: in eval mode; its weights are left as they were, see
-            :func:`~stagewise.sampling.sharded_weights.while_moving`.
+        module: in eval mode; its weights are restored, see :func:`~stagewise.sampling.sharded_weights.while_moving`.
         target: of the chains.
         batch_size: of the minibatches of chains.
-        lost: observed samples that are left out and not checked.
+        lost: observed samples to leave out without a check.
 
     Raises:
-        LossContractError: the loss violates its contract; it is finite in none of the observed samples, or not in the
-            whole minibatch of the sampling set.
+        LossContractError: the loss violates its contract; it is finite in none of the observed samples, or not finite
+            in the minibatch of the sampling set.
     """
     masks: list[Tensor] = []
     bad: list[int] = []
@@ -119,7 +118,7 @@ def _check_neighbours(module: nn.Module, target: Target, chunk: Batch, losses: L
 
 
 def _first_with_loss(module: nn.Module, target: Target, sampling: Batch, batch_size: int) -> Batch:
-    """Returns the first minibatch of the sampling set with an unmasked loss: in some, every label is ignored."""
+    """Returns the first minibatch of the sampling set with an unmasked loss, since some may ignore every label."""
     masks: list[Tensor] = []
     for batch in chunks(sampling, batch_size):
         losses = evaluate(target.loss_fn, module, batch)

@@ -1,4 +1,4 @@
-"""Subject of a run's probes, checked before the first."""
+"""Subject of a run's probes, checked before the first one."""
 
 import warnings
 from collections.abc import Callable, Collection, Mapping
@@ -40,7 +40,7 @@ class Subject:
         observed: remaining samples of the observed set, with their numbers in the original set.
         config: the measurement.
         share: chains of this process.
-        axes: sizes of the axes of losses after that of samples.
+        axes: sizes of the axes of losses after the sample axis.
         moved_weights: number of weights that chains move.
         memory_gib: memory of draws and products, without the chains.
         gradient_block: weights whose gradients are held at once; all if None.
@@ -73,7 +73,7 @@ class Subject:
 
     @cached_property
     def reduced(self) -> Groups:
-        """Features that draws are reduced to: the groups, then the bins."""
+        """Features to which draws are reduced: the groups, then the bins."""
         return self.groups if self.positions is None else self.positions.joint
 
     @property
@@ -88,7 +88,7 @@ class Subject:
             trace: of the probe.
 
         Returns:
-            Empty if this holds for all samples: then the model is at fault.
+            Empty if no loss is finite: then the model is at fault.
         """
         rows = not_finite_rows(trace.anchor_loss)
         return (
@@ -114,7 +114,7 @@ class Subject:
         return None if now == 1 else replace(self, target=replace(self.target, chunk_size=(now + 1) // 2))
 
     def numbered(self, found: xr.Dataset, axis: str, rows: list[int] | None = None) -> xr.Dataset:
-        """Adds the numbers of samples in the original set, if some are left out.
+        """Adds the original numbers of the samples, if some samples are left out.
 
         Args:
             found: over ``axis``.
@@ -189,7 +189,7 @@ def examine(
     numbers = np.arange(len(present))
     whole = ObservedSet(target.observed, flat_masks(groups, axes), present, numbers, len(present))
     subject = Subject(target, whole, config, share, axes, moved_weights, memory_gib, block)
-    # Of the original data: unaffected by samples that are left out later.
+    # Digest of the original data: samples that are left out later do not change it.
     subject = replace(subject, digest=data_digest((target.observed, target.driving), subject.reduced))
     subject, gone = subject.without(bad if lost is None else lost)
     if lost is None and len(bad) and share.is_first:
@@ -204,7 +204,7 @@ def examine(
 def _memory(
     module: nn.Module, target: Target, num_groups: int, sgld: SGLDConfig, config: ProbeConfig, share: ChainShare
 ) -> tuple[tuple[int, ...], float, int | None]:
-    """Checks the memory, by the losses of two samples. Returns axes, GiB, and weights in a gradient block."""
+    """Checks the memory from the losses of two samples; returns axes, GiB, and weights in a gradient block."""
     weights = weights_of(module, target)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Target of the probes: the loss over the observed and the sampling set, where the module is."""
+"""Target of the probes: the loss over the observed and the sampling set, on the module's device."""
 
 from contextlib import nullcontext
 
@@ -26,13 +26,13 @@ def target_of(
     """Returns the target of the probes: the sets on the module's device, in chunks.
 
     Args:
-        module: the device is that of its first parameter.
+        module: module to probe; the device is that of its first parameter.
         loss_fn: per-sample loss.
         data: observed and sampling set.
         config: the measurement.
         masks: entries of parameters that move; None for those of the sampler.
         forward_context: entered around each forward pass (autocast).
-        sharding: processes that hold the module's weights in shards; None where each holds them whole.
+        sharding: processes that hold the module's weights in shards; None if each holds all weights.
     """
     observed, sampling = to_device((data.observed, data.sampling), next(module.parameters()).device)
     return Target(loss_fn, observed, sampling, masks, config.chunk_size, forward_context, sharding)

@@ -1,4 +1,4 @@
-"""Choice of the values that loggers get as scalars: all of few groups, those of the strongest pairs of many."""
+"""Choice of the scalars to log: all values for few groups, those of the strongest pairs for many."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -9,13 +9,13 @@ from stagewise.reporting import tags
 from stagewise.runs.strongest import strongest_pairs
 
 MOST_SCALARS = 60
-"""Scalar tags of a run with more than :data:`FEW_GROUPS` groups, at most."""
+"""Maximal number of scalar tags of a run with more than :data:`FEW_GROUPS` groups."""
 
 FEW_GROUPS = 4
-"""Groups, at most, of which every value of a pair has its curve."""
+"""Maximal number of groups for which all values of all pairs are logged."""
 
 _MOST_CURVES = 12
-"""Groups, and pairs of two groups, of many, that have curves at most."""
+"""Maximal number of groups, and of pairs of two groups, with curves in a run with many groups."""
 
 _ALWAYS = (
     tags.BETWEEN_SHARE, tags.FLIP_FRACTION, tags.Z_MEDIAN, *(tags.trace(part) for part in PARTS),
@@ -28,7 +28,7 @@ _ALWAYS = (
 _OF_SAMPLES = (
     tags.MCSE_MEAN, tags.MCSE_MAX, tags.CHAIN_SHARE, tags.DRAW_SHARE, tags.DISTANCE, tags.GRADIENT_OVER_EPS,
 )  # fmt: skip
-"""Diagnostics that are only shown where groups are few."""
+"""Diagnostics that are only logged for few groups."""
 
 _PAIRS: tuple[tuple[str, Callable[[str, str], str]], ...] = (
     ("graddot", tags.gradient_dot),
@@ -49,7 +49,7 @@ def _of_part(make: Callable[[str, str, str], str], part: str) -> Callable[[str, 
 
 
 def optional_scalars(names: Sequence[str]) -> frozenset[str]:
-    """Returns the tags that a logger may go without: of groups, of pairs of groups, and diagnostics of samples.
+    """Returns the tags that a logger may omit: of groups, of pairs of groups, and diagnostics of samples.
 
     Args:
         names: of the groups.
@@ -64,12 +64,12 @@ def optional_scalars(names: Sequence[str]) -> frozenset[str]:
 
 
 def choose_scalars(probe: xr.Dataset, *, reserved: int = 0) -> list[str]:
-    """Chooses among the :func:`optional_scalars` of a run, by its first probe: once, so that no curve starts late.
+    """Chooses among the :func:`optional_scalars` of a run at its first probe, once, so that no curve starts late.
 
-    Up to four groups: all values of every pair; errors and z-scores as far as there are 60 tags with them. Of more
-    groups 60 tags at most: losses and influence within phases of each group (of the twelve that influence themselves
-    most, where there are more), then of the strongest pairs of two, then the groups' learning coefficients if all have
-    room. The rest is in the store, and the strongest pairs of the whole run in figures.
+    For up to four groups: all values of every pair; errors and z-scores as long as there are at most 60 tags. For more
+    groups, at most 60 tags: losses and influence within phases of each group (the twelve that influence themselves
+    most, if there are more), then of the strongest pairs of two, then the groups' learning coefficients if there is
+    room for all. The store has the rest, and figures show the strongest pairs of the whole run.
 
     Args:
         probe: data set of the first probe, with group influence.
@@ -85,7 +85,7 @@ def choose_scalars(probe: xr.Dataset, *, reserved: int = 0) -> list[str]:
 
 
 def _ranked(probe: xr.Dataset, names: Sequence[str]) -> Pairs:
-    """Returns pairs with influence, the strongest first; by name where the probe tells of none."""
+    """Returns pairs with influence, the strongest first."""
     at = probe[["group_bif", "group_bif_se", *_chains(probe)]].expand_dims(step=[int(probe.attrs["step"])])
     return strongest_pairs(at, len(names) ** 2)
 
@@ -96,7 +96,7 @@ def _chains(probe: xr.Dataset) -> list[str]:
 
 
 def _of_few(probe: xr.Dataset, names: Sequence[str], ranked: Pairs, room: int) -> list[str]:
-    # TracIn needs an interval between two probes, which the first one has not.
+    # TracIn needs an interval between two probes, so the first one lacks it.
     measured = {*probe.data_vars, *(["tracin"] if "graddot" in probe else [])}
     of_pairs = [make for variable, make in _PAIRS if variable in measured]
     kept = [*_OF_SAMPLES, *map(tags.group_loss, names), *map(tags.llc, names)]
@@ -127,5 +127,5 @@ def _of_many(names: Sequence[str], ranked: Pairs, room: int) -> list[str]:
 
 
 def _strongest_groups(names: Sequence[str], ranked: Pairs) -> list[str]:
-    """Returns groups by the influence on themselves; those without such a pair come last."""
+    """Returns groups by their influence on themselves; those without such a pair come last."""
     return list(dict.fromkeys([*(name for name, other in ranked if name == other), *names]))

@@ -45,10 +45,10 @@ def class_maps(
     limit: float | None = None,
     confidence: float = 0.95,
 ) -> Figure:
-    """Returns influence of each class on each other one, a map for each step, all with one symmetric scale.
+    """Draws the influence of each class on each other one, a map for each step, all with one symmetric scale.
 
     Blue is negative = helpful, red is positive = harmful, white is zero, grey where two classes have no pair of losses
-    in different samples. A dot marks what is significant by the interval over chains.
+    in different samples. A dot marks significant influence by the interval over chains.
 
     Args:
         run: as :func:`~stagewise.runs.open.open_run` returns it.
@@ -56,7 +56,7 @@ def class_maps(
         part: ``within``, ``drift``, ``between`` or ``total``.
         limit: value of the full colours, nats^2; the largest absolute value of all maps if None. Give one to compare
             figures with each other, or where one class hides the others.
-        confidence: of Student's interval that the dots stand for.
+        confidence: of Student's interval behind the dots.
 
     Raises:
         InputError: a step without a probe, no such part, no group influence, or a setting out of range.

@@ -1,4 +1,4 @@
-"""Loss-free control beside the influence that it controls, as a picture."""
+"""Figure of influence and its loss-free control."""
 
 import numpy as np
 import xarray as xr
@@ -18,7 +18,7 @@ _PROBE, _CONTROL = "#0072B2", "#E69F00"
 
 
 def control_curves(run: xr.Dataset, *, confidence: float = 0.95) -> Figure:
-    """Returns influence within each probe alone and that of its control, a panel for each pair of groups.
+    """Draws influence within each probe alone and that of its control, a panel for each pair of groups.
 
     Both have Student's intervals over the chains that both kept. Probes out of equilibrium are open and have none. A
     black dot under the curve marks where the two differ, chain by chain.

@@ -1,4 +1,4 @@
-"""Scalars in the event files of a run, read past its pictures.
+"""Scalars in the event files of a run, read without its images.
 
 TensorBoard's own reader checks a sum over every byte in Python, which takes longer the more pictures a run has.
 """
@@ -13,21 +13,21 @@ PATTERN = "events.out.tfevents.*"
 """Names of event files."""
 
 _LARGEST = 1 << 16
-"""Bytes beyond which a record is a picture or text."""
+"""Bytes beyond which a record is an image or text."""
 
 _HEAD, _TAIL = struct.Struct("<Q4x"), 4
-"""Of a record (TFRecord): its length and a checksum of that before it, a checksum behind it."""
+"""Layout of a TFRecord: before the data their length and a checksum of it, after them a checksum."""
 
 
 def event_scalars(folder: Path, names: Collection[str]) -> dict[str, dict[int, float]]:
-    """Scalars of a run by tag and step; the value that was written last, where a step has several.
+    """Returns scalars of a run by tag and step; the value written last, if a step has several.
 
     Args:
         folder: of the event files, which are read in the order of their names.
-        names: tags that are wanted.
+        names: requested tags.
 
     Returns:
-        Only tags that were found. What follows on a record that is cut off, as of a run that was killed, is left out.
+        Only the tags found. Data after a truncated record, as in a killed run, are left out.
     """
     # Late: TensorBoard takes a while to import.
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -41,7 +41,7 @@ def event_scalars(folder: Path, names: Collection[str]) -> dict[str, dict[int, f
             except DecodeError:
                 break
             if event.session_log.status == SessionLog.START:
-                # A resumed run: what an earlier one wrote beyond this step is void.
+                # A resumed run: earlier values from this step on are void.
                 for kept in found.values():
                     for step in [step for step in kept if step >= event.step]:
                         del kept[step]

@@ -1,4 +1,4 @@
-"""Curves of group influence over a run beside the gradient dot product, both with negative = helpful."""
+"""Curves of group influence and gradient dot product over a run, both with negative = helpful."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ _INFLUENCE, _GRADIENT = "#0072B2", "#E69F00"
 
 
 def has_gradients(run: xr.Dataset) -> bool:
-    """True if a run measured gradient dot products beside its influence."""
+    """Returns True if a run measured both influence and gradient dot products."""
     return {"graddot", "group_bif"} <= set(run) and bool(np.isfinite(run["graddot"].values).any())
 
 
@@ -27,14 +27,14 @@ def gradient_curves(
 ) -> Figure:
     """Draws influence within phases and *minus* the gradient dot product, a panel for each pair of groups.
 
-    The gradient dot product is stored with positive = helpful (``graddot``). It is turned here, so that the two can be
-    compared: negative = helpful in both. Influence has the left axis (nats^2), the gradient dot product the right one
-    (nats^2 per squared weight); their zeros are level. Where the two differ in shape or sign, influence says more than
-    gradients do.
+    The gradient dot product is stored with positive = helpful (``graddot``). Its sign is reversed here for comparison:
+    negative = helpful in both. Influence has the left axis (nats^2), the gradient dot product the right one (nats^2 per
+    squared weight); their zeros are level. Where the two differ in shape or sign, influence says more than gradients
+    do.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
-        pairs: of groups; see :func:`~stagewise.runs.curves.curve_pairs` for those that are shown if None.
+        pairs: of groups; those of :func:`~stagewise.runs.curves.curve_pairs` if None.
         confidence: of the band of influence, 0 to 1.
 
     Raises:

@@ -15,7 +15,7 @@ def flat_settings(settings: Mapping[str, Any]) -> dict[str, float | str]:
     """Returns settings as numbers and text, nested ones by ``outer/inner``; None as ``none``, so that columns agree.
 
     Args:
-        settings: numbers, truth values, text, None, lists, mappings and data classes; others by their class.
+        settings: numbers, booleans, text, None, lists, mappings and dataclasses; others by their class.
     """
     found: dict[str, float | str] = {}
     for name, value in settings.items():
@@ -40,10 +40,10 @@ def flat_settings(settings: Mapping[str, Any]) -> dict[str, float | str]:
 def write_hparams(
     writers: Iterable[SummaryWriter], settings: Mapping[str, float | str], outcomes: Sequence[str], step: int
 ) -> None:
-    """Writes the settings of a run, and says which of its scalars are its outcomes, into its own event file.
+    """Writes the settings of a run and the tags of its outcomes into its event file.
 
-    TensorBoard shows each outcome's last value, and goes by the first settings that a run has. ``add_hparams`` of torch
-    is not used: it makes a run of its own.
+    TensorBoard shows the last value of each outcome, and uses the first settings of a run. torch's ``add_hparams`` is
+    not used, since it creates a separate run.
 
     Args:
         writers: of the run.

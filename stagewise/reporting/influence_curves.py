@@ -30,14 +30,14 @@ from stagewise.runs.equilibrium import settled_probes
 
 _COLUMNS = 3
 _LOG_RATIO = 50
-"""Last step over the first one above zero beyond which probes that get sparser are shown on a logarithmic axis."""
+"""Ratio of the last to the first nonzero step beyond which ever sparser probes get a logarithmic axis."""
 
 _CURVE, _FLIP = "#0072B2", "#D55E00"
 _OPEN: dict[str, Any] = {
     "color": _CURVE, "linewidth": 0.9, "linestyle": (0, (3, 2)), "marker": "o", "markersize": 3.6,
     "markerfacecolor": "white", "markeredgewidth": 0.8, "zorder": 2.8,
 }  # fmt: skip
-"""Of a curve where its chains are out of equilibrium."""
+"""Style of a curve where its chains are out of equilibrium."""
 
 
 def influence_curves(
@@ -48,22 +48,21 @@ def influence_curves(
     confidence: float = 0.95,
     min_z: float = 3.0,
 ) -> Figure:
-    """Groups influence over training, a panel for each pair of classes, negative = helpful.
+    """Draws group influence over training, a panel for each pair of groups, negative = helpful.
 
     The band is Student's interval from the jackknife error over chains. Where the chains of a probe or of its reference
-    have not reached equilibrium the curve is dashed with open marks, without a band, and no change of sign rests on it;
-    the legend says why. Such values beyond the range of the others are cut off, with a triangle at the edge. Where a
-    curve surely changes its sign, see
-    :func:`stagewise.phases.flips.find_flips`, a line stands at the crossing, in a band from the last probe that is
-    surely of the old sign to the first that is surely of the new one.
+    have not reached equilibrium, the curve is dashed with open marks, without a band, and no sign change is based on
+    it; the legend gives the reason. Such values beyond the range of the others are cut off, with a triangle at the
+    edge. Where a curve surely changes its sign, see :func:`stagewise.phases.flips.find_flips`, a line marks the
+    crossing, in a band from the last probe surely of the old sign to the first surely of the new one.
 
     Args:
         run: as :func:`~stagewise.runs.open.open_run` returns it.
-        pairs: of classes; see :func:`curve_pairs` for those that are shown if None.
+        pairs: of groups; those of :func:`~stagewise.runs.curves.curve_pairs` if None.
         part: ``within``, ``drift``, ``between`` or ``total``.
         confidence: of the band, 0 to 1.
-        min_z: standard errors beyond which a value is sure for a change of sign, as if errors were known: with few
-            chains as many more as are passed as rarely.
+        min_z: standard errors beyond which a value is sure for a sign change, as if errors were known; for few chains
+            the limit is raised to one that is exceeded as rarely.
 
     Raises:
         InputError: no such part or pair, no pair at all, no group influence, or a setting out of range.
@@ -135,7 +134,7 @@ def open_marks_words(run: xr.Dataset) -> str | None:
 
 
 def _draw_curve(axes: Axes, steps: np.ndarray, values: np.ndarray, half: np.ndarray, settled: np.ndarray) -> None:
-    """One curve with its band; ``[step]`` each."""
+    """Draws one curve with its band; all arrays are ``[step]``."""
     known = np.where(settled, values, np.nan)
     if not settled.all():
         axes.plot(steps, values, **_OPEN)  # under the filled marks
@@ -162,7 +161,7 @@ def _mark_flip(axes: Axes, flip: SignFlip) -> None:
 
 
 def set_step_axis(axes: Axes, steps: np.ndarray) -> None:
-    """Logarithmic where probes get sparser over decades, without the initial weights; else linear."""
+    """Sets a logarithmic axis if probes get sparser over decades, linear below the first nonzero step; else linear."""
     above = steps[steps > 0]
     sparser = len(above) >= 3 and above[-1] >= _LOG_RATIO * above[0] and np.diff(above)[-1] > 2 * np.diff(above)[0]
     if sparser and len(above) == len(steps):

@@ -26,14 +26,14 @@ def build_report(
     Args:
         plan: of the run.
         mechanism: ``sampling`` or ``loss``.
-        policy: description of it.
-        end: training step that was reached.
-        strata: of the training data; None where groups are known by their names only, which leaves out the budget.
+        policy: its description.
+        end: last training step reached.
+        strata: of the training data; None if only the names of groups are known, which leaves out the budget.
         loader: of the training data, for sampling.
 
     Returns:
-        ``changes`` of weights up to ``end``, ``budget`` over steps, and for sampling ``drawn``: the same over batches,
-        as they were drawn, with the lag of live changes in them.
+        ``changes`` of weights up to ``end``, ``budget`` over steps, and for sampling ``drawn``: the same over batches
+        as drawn, including the lag of live changes.
     """
     drawn = None
     if loader is not None:

@@ -1,4 +1,4 @@
-"""Curves of the local learning coefficient over a run, with intervals over chains, and what they say in words."""
+"""Curves of the local learning coefficient over a run, with intervals over chains, and their description."""
 
 import numpy as np
 import xarray as xr
@@ -20,11 +20,11 @@ _CURVE, _LOCALIZED = "#0072B2", "#D55E00"
 
 
 def llc_curves(run: xr.Dataset, *, confidence: float = 0.95) -> Figure:
-    """Returns learning coefficients over training: of all losses, then of each group, a panel each.
+    """Draws learning coefficients over training: of all losses, then of each group, a panel each.
 
     The band is Student's interval from the error over chains; there is none where the chains have not reached
-    equilibrium. Points are open where the localized share is above .5:
-    the height there is mostly due to the localization. The first eleven groups are shown.
+    equilibrium. Points are open where the localized share is above 0.5: the height there is mostly due to the
+    localization. The first eleven groups are shown.
 
     Args:
         run: as :func:`~stagewise.runs.open.open_run` returns it.
@@ -107,8 +107,8 @@ def llc_words(run: xr.Dataset, *, chance: float = 0.05) -> str:
 
 def _localized_line(shares: np.ndarray, known: np.ndarray) -> str:
     values = readable_share(shares)
-    told = np.isfinite(values)
-    outside = int((np.isfinite(shares) & ~told).sum())
+    readable = np.isfinite(values)
+    outside = int((np.isfinite(shares) & ~readable).sum())
     low, high = SHARE_BOUNDS
     none = (
         f" No share at {outside} of {counted(known.sum(), 'probe')} (outside of {low:g} to {high:g}): there the loss "
@@ -116,10 +116,10 @@ def _localized_line(shares: np.ndarray, known: np.ndarray) -> str:
         if outside
         else ""
     )
-    if not told.any():
+    if not readable.any():
         return f"Localized share: not known.{none}"
-    dominated = int((values[told] > LOCALIZED_LIMIT).sum())
-    line = f"Localized share (d log llc / d log nbeta, 0 = none): median {np.median(values[told]):.2g}"
+    dominated = int((values[readable] > LOCALIZED_LIMIT).sum())
+    line = f"Localized share (d log llc / d log nbeta, 0 = none): median {np.median(values[readable]):.2g}"
     if not dominated:
         return f"{line}; at no probe above {LOCALIZED_LIMIT:g}.{none}"
     return (

@@ -1,4 +1,4 @@
-"""One picture of a run: losses, scores, influence, learning coefficient, signal, windows, and what can be read off."""
+"""Overview figure of a run: losses, scores, influence, learning coefficient, signal, windows and verdict."""
 
 import colorsys
 import textwrap
@@ -35,15 +35,15 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 
 _DARK, _FAINT, _WINDOW = "#333333", "#B8B8B8", "#F0C330"
 _HATCHED: dict[str, Any] = {"facecolor": "none", "edgecolor": _WINDOW, "hatch": "///"}
-"""Of windows whose peak is out of equilibrium."""
+"""Style of windows whose peak is out of equilibrium."""
 
 _MOST_NAMED = 6
-"""Curves of groups that a legend beside a panel has room for."""
+"""Maximal number of group curves that fit the legend next to a panel."""
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 _NARROW = 7.0
-"""Inches below which legends stand over the panels, not beside them."""
+"""Width in inches below which legends are above the panels, not next to them."""
 
 _HEAD_SCORES = ("prefix_matching", "previous_token", "copying")
 _SCORE_WORDS = {name: name.replace("_", " ") for name in NAMES} | {"copying": f"copying (prefix ≥ {INDUCING:g})"}
@@ -58,22 +58,23 @@ def overview(
     width: float = 10.0,
     title: str | None = None,
 ) -> Figure:
-    """All that matters of a run on one page; panels that have no data are left out.
+    """Draws the main results of a run on one page; panels without data are left out.
 
-    Losses of the groups at the training weights; scores of heads; influence of the strongest pairs of groups within
-    phases, negative = helpful, with Student's intervals over chains; the learning coefficient with its interval; the
-    signal with its interval. Windows are shaded in all of them. Curves are dashed with open marks, and have no
-    band, where the chains are out of equilibrium; marks of a learning coefficient are open where its height is mostly
-    the localization's; what lies beyond the range of the curves in equilibrium is cut off, with a triangle. Windows
-    with a peak out of equilibrium are hatched. The colour of a group is that of its position among the groups, in all
-    panels and runs; a pair of two has both.
+    Panels: losses of the groups at the training weights; scores of heads; influence of the strongest pairs of groups
+    within phases, negative = helpful, with Student's intervals over chains; the learning coefficient with its interval;
+    the signal with its interval. Windows are shaded in all panels, and hatched if their peak is out of equilibrium.
+
+    Where chains are out of equilibrium, curves are dashed with open marks, without a band; beyond the range of the
+    curves in equilibrium they are cut off, with a triangle. Marks of a learning coefficient are open where its height
+    is mostly due to the localization. A group has the colour of its position among the groups, in all panels and runs;
+    a pair of two groups has both colours.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
-        scores: of heads; those beside the run's store if None, see :func:`~stagewise.reporting.scores.read_scores`.
-        num_pairs: of groups, at most, whose influence is shown.
+        scores: of heads; those next to the run's store if None, see :func:`~stagewise.reporting.scores.read_scores`.
+        num_pairs: maximal number of pairs of groups whose influence is shown.
         confidence: of the bands, 0 to 1.
-        width: of the figure, inches; below 7 legends stand over the panels.
+        width: of the figure, inches; below 7 legends are above the panels.
         title: of the figure; the number and the steps of the probes if None.
 
     Raises:
@@ -115,7 +116,7 @@ def overview(
     head = figure.suptitle(
         _head(run, title, windows, width), fontsize=LARGE if not narrow else NORMAL, x=0.01, ha="left", linespacing=1.5
     )
-    head.set_parse_math(False)  # words of others
+    head.set_parse_math(False)  # may hold text of users
     rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axes, draw in zip(rows, panels, strict=True):
         draw(axes)
@@ -166,21 +167,21 @@ def _foot(run: xr.Dataset, width: float) -> str:
 
 
 def _letters(width: float) -> int:
-    """Letters of the head that fit in a line."""
+    """Returns the number of characters of the head that fit in a line."""
     return round((11.5 if width >= _NARROW else 12.5) * width)
 
 
 def group_colour(place: int) -> str | tuple[float, float, float]:
-    """Colour of a group by its position among the groups of a run.
+    """Returns the colour of a group by its position among the groups of a run.
 
     Args:
-        place: from 0; beyond the eighth, hues that turn by the golden section.
+        place: from 0; beyond the eighth, hues advance by the golden section.
     """
     return COLOURS[place] if place < len(COLOURS) else colorsys.hls_to_rgb((0.1 + 0.618 * place) % 1, 0.4, 0.6)
 
 
 def _group_colours(run: xr.Dataset, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Colour of each group, those of the strongest pairs first."""
+    """Returns the colour of each group, those of the strongest pairs first."""
     groups = [str(name) for name in run["group"].values] if "group" in run.coords else []
     order = dict.fromkeys([*(name for pair in pairs for name in pair), *groups])
     return {name: group_colour(groups.index(name)) for name in order}
@@ -190,9 +191,9 @@ def _line(
     axes: Axes, steps: Any, values: Any, good: Any, colour: Any, name: str | None, *, filled: Any = None,
     other: Any = None,
 ) -> None:  # fmt: skip
-    """A curve with marks at its probes: dashed with open marks where it is not good; open where it is not filled.
+    """Draws a curve with marks at its probes: dashed with open marks unless ``good``; open marks unless ``filled``.
 
-    Of two colours, without gaps, where there is another.
+    With ``other``, the line alternates between two colours.
     """
     filled = good if filled is None else good & filled
     settled = np.where(good, values, np.nan)
@@ -216,7 +217,7 @@ def _band(axes: Axes, steps: Any, low: Any, high: Any, colour: str) -> None:
 
 
 def _pair_name(group: str, group_j: str) -> str:
-    """Of short names, on two lines where they are long."""
+    """Returns the name of a pair from short names, on two lines if they are long."""
     together = f"{group} ~ {group_j}"
     return together if len(together) <= LONGEST + 3 else f"{group}\n~ {group_j}"
 
@@ -281,7 +282,7 @@ def _influence(
     mark_sides(axes)
     power = int(np.floor(np.log10(max(map(abs, axes.get_ylim())))))
     power = 0 if -2 <= power <= 2 else power
-    # In the label: over the panel its power of ten would lie on the legend.
+    # In the label: above the panel, the power of ten would overlap the legend.
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 10.0**power:.3g}"))
     label(axes, y=f"BIF (10{str(power).translate(_RAISED)} nats²)" if power else "BIF (nats²)")
     chains = chain_counts(run).values
@@ -315,7 +316,7 @@ def _llc(axes: Axes, run: xr.Dataset, colours: Mapping[str, Any], confidence: fl
 
 
 def _localized(run: xr.Dataset) -> np.ndarray:
-    """Learning coefficients that are mostly the localization's."""
+    """Marks learning coefficients that are mostly due to the localization."""
     shares = [run[name].values.ravel() for name in ("llc_localized_share", "group_llc_localized_share") if name in run]
     return readable_share(np.concatenate([np.zeros(0), *shares])) > LOCALIZED_LIMIT
 

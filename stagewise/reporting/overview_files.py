@@ -1,4 +1,4 @@
-"""The overview of a run where people look first: as a file in its folder, and in the loggers."""
+"""Overview of a run as a file in its folder and as an image in the loggers."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,26 +21,26 @@ _DPI = 120
 def write_overview(
     writers: Sequence[RunWriter], folder: Path, step: int, run: xr.Dataset, *, unfinished: bool = False
 ) -> Path | None:
-    """Draw the overview of a run, save it as ``overview.png`` and show it in the loggers.
+    """Draws the overview of a run, saves it as ``overview.png`` and shows it in the loggers.
 
     Args:
         writers: of the run.
         folder: of the run.
         step: training step of the image.
         run: as :func:`~stagewise.runs.open.open_run` returns it.
-        unfinished: True before the run has ended: scores of heads, which are read from event files, wait for the end.
+        unfinished: True before the run has ended: scores of heads, read from event files, are then left out.
 
     Returns:
-        Path of the file; None where there is nothing to draw.
+        Path of the file; None if there is nothing to draw.
     """
     if not unfinished:
         for writer in writers:
-            writer.flush()  # scores are read from what is on disk
+            writer.flush()  # scores are read from disk
     path = folder / OVERVIEW_NAME
     with suppress(InputError):
         figure = overview(run, scores=() if unfinished else None)
         figure.set_dpi(_DPI)
-        image = rasterize(figure)  # once: to place its panels takes most of the time
+        image = rasterize(figure)  # once: the layout takes most of the time
         with whole_file(path) as aside:
             imsave(aside, image, format="png", dpi=_DPI)
         for writer in writers:

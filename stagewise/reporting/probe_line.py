@@ -1,4 +1,4 @@
-"""One line about a probe, for people who watch a run go on."""
+"""One line about a probe, for following a run in progress."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from stagewise.influence.parts import group_part
 
 
 def probe_line(result: xr.Dataset, *, number: int, pair: Sequence[str] | None = None) -> str:
-    """Says what a probe found: influence of a pair within the phase, the loss of its first group, flags and time.
+    """Describes a probe: influence of a pair within the phase, the loss of its first group, flags and time.
 
     Args:
         result: data set of the probe, see :mod:`stagewise.influence.bif`.
@@ -18,16 +18,16 @@ def probe_line(result: xr.Dataset, *, number: int, pair: Sequence[str] | None = 
         pair: of groups, the same at every probe of a run; that of :func:`strongest_now` if None.
     """
     flags = ", ".join(result.attrs["flags"])
-    told = strongest_now(result)[0] if pair is None else pair
-    words = [f"probe {number} at step {result.attrs['step']}", *([] if told is None else _influence(result, *told))]
+    shown = strongest_now(result)[0] if pair is None else pair
+    words = [f"probe {number} at step {result.attrs['step']}", *([] if shown is None else _influence(result, *shown))]
     return ", ".join([*words, f"{float(result['seconds']):.1f} s"]) + (f"; flagged: {flags}" if flags else "")
 
 
 def strongest_now(result: xr.Dataset) -> tuple[tuple[str, str] | None, bool]:
-    """Returns the pair with the strongest influence at a probe, and whether it differs from zero.
+    """Returns the pair with the strongest influence at a probe, and True if it differs from zero.
 
-    The strongest is the largest beyond its 95 % interval; where none is, the largest. None where no two losses are in
-    different samples.
+    The strongest is the largest influence beyond its 95 % interval; if there is none, the largest of all. The pair is
+    None if no two losses are in different samples.
 
     Args:
         result: data set of the probe.
@@ -44,7 +44,7 @@ def strongest_now(result: xr.Dataset) -> tuple[tuple[str, str] | None, bool]:
 
 
 def _influence(result: xr.Dataset, group: str, group_j: str) -> list[str]:
-    """Words for the influence of a pair, and the loss of its first group."""
+    """Describes the loss of the first group of a pair, and the influence of the pair."""
     names = [str(name) for name in result["group"].values]
     at = names.index(group), names.index(group_j)
     influence = float(group_part(result, "group_bif")[at])

@@ -1,4 +1,4 @@
-"""When the influence of groups leaves its plateau, peaks and declines, beside scores of heads and losses alone."""
+"""Course of the influence of groups in words, compared with scores of heads and losses alone."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -19,7 +19,7 @@ _MOST_WINDOWS = 3
 
 
 def rises_markdown(run: xr.Dataset, scores: Sequence[Score], *, chance: float = 0.05) -> str | None:
-    """A paragraph and a table: each group's rise, with intervals, and what scores and losses alone tell of the time.
+    """Returns a paragraph and a table: each group's rise, with intervals, and the timing by scores and losses alone.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it, with group influence.
@@ -27,12 +27,12 @@ def rises_markdown(run: xr.Dataset, scores: Sequence[Score], *, chance: float = 
         chance: probability that noise alone makes a rise or a decline sure.
 
     Returns:
-        None where no group has a rise to look at.
+        None if no group has a rise.
     """
     found = influence_rises(run, chance=chance)
     if not found:
         return None
-    said = (
+    intro = (
         "**Course of the influence of each group on itself** (within, nats², negative = helpful). It has left its "
         "plateau at a quarter of the way to its peak; *unresolved* where the two differ by less than its errors "
         "resolve, which is told; it declines where it comes back beyond its errors. 95 % intervals of steps are from "
@@ -41,7 +41,7 @@ def rises_markdown(run: xr.Dataset, scores: Sequence[Score], *, chance: float = 
     header = "| group | plateau | leaves it | peak at | value there | at the end | declines |"
     lines = [header, "|---|---|---|---|---|---|---|"]
     lines += [_row(group, rise) for group, rise in found.items()]
-    return "\n\n".join([said, "\n".join(lines), *_beside(run, scores)])
+    return "\n\n".join([intro, "\n".join(lines), *_beside(run, scores)])
 
 
 def _row(group: str, rise: Rise) -> str:
@@ -57,18 +57,18 @@ def _row(group: str, rise: Rise) -> str:
 
 
 def _beside(run: xr.Dataset, scores: Sequence[Score]) -> list[str]:
-    """Describes the time without chains: scores of heads, and windows in losses alone."""
-    told = []
+    """Describes the timing without chains: scores of heads, and windows in losses alone."""
+    parts = []
     for score in scores:
         rise = score.rise()
         if score.name in _SCORES and rise is not None:
             top = int(np.argmax(score.values))
-            told.append(
+            parts.append(
                 f"{score.name} goes from a quarter to three quarters of its way in steps {rise[0]:,} to {rise[1]:,}, "
                 f"and is highest at {int(score.steps[top]):,}"
             )
-    told.append(_losses_alone(run))
-    return [f"**Beside it**: {'; '.join(filter(None, told))}."] if any(told) else []
+    parts.append(_losses_alone(run))
+    return [f"**Beside it**: {'; '.join(filter(None, parts))}."] if any(parts) else []
 
 
 def _losses_alone(run: xr.Dataset) -> str:

@@ -15,12 +15,12 @@ _CHARTS = (
 
 
 def run_card(summary: Mapping[str, Any], folder: Path, *, unfinished: bool) -> str:
-    """Returns what a run measures, how far it is, what can be read off it so far, and where its files are.
+    """Returns the card of a run: its progress, the verdict so far, its settings, and the place of its files.
 
     Args:
         summary: see :func:`~stagewise.reporting.summary.build_summary`.
         folder: of the run.
-        unfinished: True while training continues, so that all of it is only what there is so far.
+        unfinished: True while training continues, so that everything is provisional.
     """
     steps = summary["probe_steps"]
     lines = []

@@ -1,4 +1,4 @@
-"""Report of a run in words and figures: what its influence curves show, and what they do not."""
+"""Report of a run in words and figures: results of its influence curves, and their limits."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ from stagewise.runs.words import about, verdict_text, windows_text, with_plain_n
 REPORT_NAME, CHANGES_NAME = "report.md", "sign_changes.json"
 
 _TAGS = {"classes_within": tags.class_maps("within"), "curves_within": tags.curves("within"), "llc": tags.LLC_CURVES}
-"""Of the figures that TensorBoard shows."""
+"""Tags of the figures that TensorBoard shows."""
 
 
 def _control(control: ControlFindings | None, picture: str | None) -> list[str]:
@@ -43,7 +43,7 @@ def _control(control: ControlFindings | None, picture: str | None) -> list[str]:
 
 
 def draw_run(run: xr.Dataset) -> dict[str, Figure]:
-    """Figures of a report, by the names of their files: those that the run has data for.
+    """Draws the figures of a report for which the run has data, by the names of their files.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it, with plain names of groups.
@@ -63,7 +63,7 @@ def draw_run(run: xr.Dataset) -> dict[str, Figure]:
 
 
 def _write_events(folder: Path, output: Path, figures: Mapping[str, Figure], step: int) -> None:
-    """Images for TensorBoard, in place of those of an earlier report; a run that it shows already has its own."""
+    """Writes images for TensorBoard, replacing those of an earlier report, unless the run itself has event files."""
     for earlier in output.glob(PATTERN):
         earlier.unlink()
     if any(folder.glob(PATTERN)):
@@ -83,15 +83,15 @@ def write_run_report(
     figures: Mapping[str, Figure] | None = None,
     scores: Sequence[Score] | None = None,
 ) -> tuple[Path, SignChanges]:
-    """Writes ``report.md``, its figures, ``sign_changes.json``, and images where TensorBoard does not show the run.
+    """Writes ``report.md``, its figures, ``sign_changes.json``, and images if TensorBoard does not show the run.
 
     Args:
-        folder: of the run, where its scores are looked for.
+        folder: of the run, with its scores.
         run: as :func:`~stagewise.runs.open.open_run` returns it, with group influence and two probes or more.
         output: folder for the files.
         chance: see :func:`~stagewise.runs.sign_changes.find_sign_changes`; also that of a stage boundary.
-        figures: of :func:`draw_run`, where they are drawn already.
-        scores: of heads, where they are read already.
+        figures: of :func:`draw_run`, if already drawn.
+        scores: of heads, if already read.
 
     Returns:
         Path of the report, and the sign changes.
@@ -116,7 +116,7 @@ def write_run_report(
     (output / "control.png").unlink(missing_ok=True)
     for name, figure in figures.items():
         figure.savefig(output / f"{name}.png", dpi=110)
-        figure.set_layout_engine("none")  # its panels have their places, which take time to find
+        figure.set_layout_engine("none")  # the layout is done, and slow to repeat
         pictures[name] = f"![{captions[name]}]({name}.png)\n\n*{captions[name]}*"
     _write_events(folder, output, figures, int(run["step"].values[-1]))
     write_json(

@@ -1,4 +1,4 @@
-"""Several runs in one picture: seeds laid over each other, a colour for each arm."""
+"""Several runs in one figure: overlaid seeds, one colour per arm."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -22,23 +22,23 @@ _MOST_PAIRS, _MOST_GROUPS = 4, 4
 
 
 class RunsOfArm(Protocol):
-    """Runs that are shown in one colour."""
+    """Runs shown in one colour."""
 
     @property
     def title(self) -> str:
-        """In the legend."""
+        """Label in the legend."""
 
     @property
     def runs(self) -> Sequence[xr.Dataset]:
-        """With plain names of groups."""
+        """Data sets, with plain names of groups."""
 
 
 def common_pairs(arms: Sequence[RunsOfArm], count: int = _MOST_PAIRS) -> list[tuple[str, str]]:
-    """The strongest pairs of groups that all runs have, by their best rank in any run.
+    """Returns the strongest pairs of groups that all runs have, by their best rank in any run.
 
     Args:
         arms: of the comparison.
-        count: so many, at most.
+        count: maximal number of pairs.
     """
     runs = [run for arm in arms for run in arm.runs]
     if any(not {"group_bif", "group_bif_se"} <= set(run) for run in runs):
@@ -52,14 +52,14 @@ def common_pairs(arms: Sequence[RunsOfArm], count: int = _MOST_PAIRS) -> list[tu
 
 
 def runs_overview(arms: Sequence[RunsOfArm], *, width: float = 10.0) -> Figure:
-    """Losses of groups, influence of the strongest common pairs, learning coefficients and signals of several runs.
+    """Draws losses, influence of the strongest common pairs, learning coefficients and signals of several runs.
 
-    Each run is a thin line, dashed where its chains are out of equilibrium; the mean over the runs of an arm that have
-    a probe at the same step is a thick one. Panels that not all runs have data for are left out.
+    Each run is a thin line, dashed where its chains are out of equilibrium. A thick line is the mean over the runs of
+    an arm, at the steps where all of them have a probe. Panels for which a run lacks data are left out.
 
     Args:
         arms: runs by colour, one run or more each.
-        width: of the figure, inches; below 7 panels stand below each other.
+        width: of the figure, inches; below 7 panels are stacked.
     """
     runs = [run for arm in arms for run in arm.runs]
     panels: list[tuple[str, str, Callable[[xr.Dataset], tuple[Any, Any]]]] = []
@@ -104,7 +104,7 @@ def runs_overview(arms: Sequence[RunsOfArm], *, width: float = 10.0) -> Figure:
 
 
 def axes_line(colour: str) -> Any:
-    """A line for a legend."""
+    """Returns a line for a legend."""
     return Line2D([], [], color=colour, linewidth=2)
 
 

@@ -11,7 +11,7 @@ from stagewise.influence.stored_matrices import sample_matrix
 
 
 def sample_map(run: xr.Dataset, *, step: int | None = None, part: str = "within") -> Figure:
-    """Returns influence of samples on each other at one probe, as a heat map; see :func:`matrix_figure`.
+    """Draws the influence of samples on each other at one probe, as a heat map; see :func:`matrix_figure`.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it, with its sample matrices.
@@ -29,17 +29,17 @@ def sample_map(run: xr.Dataset, *, step: int | None = None, part: str = "within"
 
 
 def matrix_figure(matrix: NDArray[np.float64], title: str, unit: str) -> Figure:
-    """Returns a heat map of influence between samples, diverging around white, its symmetric limits on the colour bar.
+    """Draws a heat map of influence between samples, diverging around white, with symmetric limits.
 
     Limits are the 99th percentile of the absolute values off the diagonal, so that the diagonal does not wash out the
     rest.
 
     Args:
         matrix: ``[sample, sample]``; negative (blue) = helpful.
-        title: what it shows.
+        title: of the figure.
         unit: of the entries.
     """
-    # Fixed places: a layout engine would draw everything twice.
+    # Fixed positions: a layout engine would draw everything twice.
     figure = Figure(figsize=(5.2, 4.4), dpi=90)
     axes = figure.add_axes((0.11, 0.11, 0.68, 0.8))
     image = axes.imshow(matrix, cmap="RdBu_r", interpolation="nearest")
@@ -51,12 +51,12 @@ def matrix_figure(matrix: NDArray[np.float64], title: str, unit: str) -> Figure:
 
 
 def show_matrix(figure: Figure, matrix: NDArray[np.float64], title: str) -> None:
-    """Puts another matrix of the same size into a heat map, in less than half the time that a new one takes.
+    """Replaces the matrix of a heat map by one of the same size, in less than half the time of a new figure.
 
     Args:
         figure: of :func:`matrix_figure`.
         matrix: ``[sample, sample]``; negative (blue) = helpful.
-        title: what it shows.
+        title: of the figure.
     """
     off_diagonal = matrix[~np.eye(len(matrix), dtype=bool)]
     limit = float(np.percentile(np.abs(off_diagonal), 99)) if len(off_diagonal) else 0.0

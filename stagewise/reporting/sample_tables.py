@@ -27,7 +27,7 @@ NEEDED = (
     "reference_equilibrated",
     "mask",
 )
-"""Variables that the tables are made of, beside coordinates."""
+"""Variables needed for the tables, in addition to coordinates."""
 
 _MOST = 5
 _CONFIDENCE = 0.95
@@ -44,8 +44,8 @@ class SampleTables:
 
     Attributes:
         step: of the probe.
-        words: what is shown, and what chance alone does.
-        notes: unit of a sample's influence for token losses, and the common mode, where there are such.
+        words: description of the tables, and the effect of chance alone.
+        notes: unit of a sample's influence for token losses, and the common mode, if any.
         samples: a head and rows: samples by their influence on the mean loss of all others; empty if not stored.
         pairs: a head and rows; empty if the matrices are not stored.
     """
@@ -57,7 +57,7 @@ class SampleTables:
     pairs: Rows
 
     def markdown(self) -> str:
-        """Returns the tables as Markdown, with what there is to say about them."""
+        """Returns the tables as Markdown, with words and notes."""
         return "\n\n".join([self.words, *self.notes, *(_markdown(rows) for rows in (self.samples, self.pairs) if rows)])
 
 
@@ -68,8 +68,8 @@ def sample_tables(run: xr.Dataset) -> SampleTables | None:
         run: as :func:`stagewise.runs.open.open_run` returns it, or with :data:`NEEDED` of it.
 
     Returns:
-        Five of each sign at most, called unresolved where the interval holds zero, and a row that says so where there
-        is none; None where no probe with two chains is in equilibrium, or nothing between samples is stored.
+        At most five of each sign, called unresolved if the interval contains zero; a sign without any has a row that
+        says so. None if no probe with two chains is in equilibrium, or no influence between samples is stored.
     """
     sure = np.flatnonzero(np.broadcast_to(np.isfinite(interval_factor(run).values), run["step"].shape))
     if not len(sure) or run.sizes.get("sample", 0) < 2:
@@ -108,13 +108,13 @@ def sample_tables(run: xr.Dataset) -> SampleTables | None:
 
 
 def token_unit(probe: xr.Dataset) -> str | None:
-    """Says what the loss of a sample is where losses are those of tokens, and what that does to its influence.
+    """Explains the loss of a sample for token losses, and the consequence for its influence.
 
     Args:
         probe: one step of what :func:`stagewise.runs.open.open_run` returns.
 
     Returns:
-        None for one loss a sample, or where it is not known which there are.
+        None with one loss per sample, or if the losses are unknown.
     """
     if "mask" not in probe or "token" not in probe["mask"].dims:
         return None
@@ -129,10 +129,10 @@ def token_unit(probe: xr.Dataset) -> str | None:
 
 
 def no_ranking_words(run: xr.Dataset) -> str:
-    """Says why :func:`sample_tables` has none.
+    """Explains why :func:`sample_tables` returns None.
 
     Args:
-        run: as it takes one.
+        run: as for :func:`sample_tables`.
     """
     if not {"sample_bif", "bif", "bif_within"} & set(run):
         return "No influence between samples is stored: set `probe.sample_matrices: within`."
@@ -152,17 +152,17 @@ def _rows(found: xr.Dataset, numbers: NDArray[np.int64], names: SampleNames, col
             if places[0] < 0:
                 continue
             value, low, high = (float(chosen[name].values[rank]) for name in ("value", "low", "high"))
-            told = [markdown_text(names(int(numbers[place]))) for place in places]
-            if all(item.endswith(_UNNAMED) for item in told):
-                told[:-1] = [item.removesuffix(_UNNAMED) for item in told[:-1]]
-            # Numbers first: a narrow page cuts long texts off.
+            named = [markdown_text(names(int(numbers[place]))) for place in places]
+            if all(item.endswith(_UNNAMED) for item in named):
+                named[:-1] = [item.removesuffix(_UNNAMED) for item in named[:-1]]
+            # Numbers first: a narrow page cuts off long texts.
             label = f"unresolved ({side} side)" if low <= 0 <= high else side
-            rows.append((label, f"{value:+.2e}", f"{low:+.2e} to {high:+.2e}", " and ".join(told)))
+            rows.append((label, f"{value:+.2e}", f"{low:+.2e} to {high:+.2e}", " and ".join(named)))
     return tuple(rows)
 
 
 def _chance(values: NDArray[np.float64], errors: NDArray[np.float64], factor: float, what: str) -> str:
-    """Says how many intervals leave zero out, and how many would by chance."""
+    """Describes the number of intervals without zero, and the number expected by chance."""
     known = np.isfinite(values) & np.isfinite(errors)
     outside = int((np.abs(values[known]) > factor * errors[known]).sum())
     total = int(known.sum())

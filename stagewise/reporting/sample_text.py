@@ -1,4 +1,4 @@
-"""Most helpful and most harmful samples of a run as text in its loggers: in TensorBoard under the Text tab."""
+"""Most helpful and most harmful samples of a run as text in its loggers, for TensorBoard's Text tab."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +14,7 @@ from stagewise.runs.words import with_plain_names
 
 
 def write_sample_text(writers: Sequence[RunWriter], run: xr.Dataset, step: int) -> None:
-    """Tells of the samples of the last probe in equilibrium; nothing where there is none, or nothing between samples.
+    """Writes the samples of the last probe in equilibrium, if there is one and influence between samples is stored.
 
     Args:
         writers: of the run.

@@ -50,7 +50,7 @@ _LLC = {"llc_localized_share": tags.LLC_LOCALIZED, "llc_seconds": tags.LLC_SECON
 
 
 def llc_scalars(probe: xr.Dataset) -> dict[str, float]:
-    """Returns learning coefficients by tag, those of all losses under ``all``; none where they were not measured."""
+    """Returns learning coefficients by tag, those of all losses under ``all``; empty if not measured."""
     if "llc" not in probe:
         return {}
     values = {tags.LLC_ALL: _number(probe, "llc"), tags.llc_error("all"): _number(probe, "llc_se")}
@@ -77,9 +77,8 @@ def _pairs(probe: xr.Dataset) -> Iterator[tuple[int, int, str, str]]:
 def probe_scalars(probe: xr.Dataset) -> dict[str, float]:
     """Returns scalars to log for a probe: unordered group pairs, traces, baselines, control, losses, diagnostics.
 
-    What is undefined is left out: the between and total parts before there is a reference, errors with one chain,
-    groups that have no pair of losses in different samples. A probe that is not finite is flagged
-    (``sampler/flagged``).
+    Undefined values are left out: the between and total parts before there is a reference, errors with one chain,
+    groups without a pair of losses in different samples. A probe that is not finite is flagged (``sampler/flagged``).
 
     Args:
         probe: data set of one probe, see :mod:`stagewise.influence.bif`.

@@ -1,4 +1,4 @@
-"""Scores of heads in words: how they rise, and what moves with them."""
+"""Scores of heads in words: their rise, and the groups that move with them."""
 
 from collections.abc import Sequence
 
@@ -25,11 +25,11 @@ def _score_line(every: Score) -> str:
 
 
 def scores_markdown(run: xr.Dataset, scores: Sequence[Score]) -> str:
-    """A table of the scores, which groups' influence changes while heads form, and its course, as Markdown.
+    """Returns Markdown: a table of scores, the groups whose influence changes while heads form, and its course.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it, with group influence.
-        scores: of its heads; a sentence where there are none.
+        scores: of its heads; a sentence says so if there are none.
     """
     if not scores:
         return "No score of heads was measured (`InductionCallback`, or a sweep with circuits)."
@@ -49,13 +49,13 @@ def scores_markdown(run: xr.Dataset, scores: Sequence[Score]) -> str:
         if not found:
             parts.append(f"While {score.name} rises there are no probes in equilibrium around it.")
             continue
-        said = [
+        sure = [
             f"{flip.group} {flip.before:+.2e} to {flip.after:+.2e} (z {flip.z:+.1f})" for flip in found if flip.sure
         ] or ["none beyond its errors"]
         still = [flip.group for flip in found if not flip.sure]
         parts.append(
             f"**While {score.name} rises**, steps {rise[0]:,} to {rise[1]:,}, the influence of these groups on "
-            f"themselves changes (within, nats²; first probe against last, each group tested alone): {'; '.join(said)}."
+            f"themselves changes (within, nats²; first probe against last, each group tested alone): {'; '.join(sure)}."
             + (f" Indistinguishable from noise: {', '.join(still)}." if still else "")
         )
     course = rises_markdown(run, scores)

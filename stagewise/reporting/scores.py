@@ -14,14 +14,14 @@ from stagewise.reporting.event_scalars import event_scalars
 Array = NDArray[np.float64]
 
 NAMES = ("prefix_matching", "previous_token", "copying", "icl_score", "loss_gap")
-"""The induction metrics, see :mod:`stagewise.lm.induction`; of heads, that of the best one."""
+"""Names of the induction metrics, see :mod:`stagewise.lm.induction`; scores of heads are those of the best head."""
 
 SWEEP_TABLE = "circuits.csv"
 _PREFIX = "prefix_matching"
 _OF_HEADS = ("prefix_matching", "previous_token", "copying")
 
 INDUCING = 0.2
-"""Prefix matching from which on a head is taken for an induction head, at least for the question of what it copies."""
+"""Least prefix matching with which a head counts as an induction head, so that its copying score is shown."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Score:
     def rise(self) -> tuple[int, int] | None:
         """Returns steps between which the score goes from a quarter to three quarters of its way, lowest to highest.
 
-        Those are the last measurement below a quarter before the first above three quarters, and the latter. None where
-        the score does not rise after its lowest value, or goes up by less than .1.
+        These are the first measurement above three quarters, and before it the last below a quarter. None if the score
+        does not rise after its lowest value, or rises by less than 0.1.
         """
         known = self.known()
         low, high = (float(end(known.values, initial=worst)) for end, worst in ((np.min, np.inf), (np.max, -np.inf)))
@@ -59,18 +59,18 @@ class Score:
 
 
 def copying_of_induction_heads(scores: Sequence[Score]) -> list[Score]:
-    """Removes copying scores of heads that are no induction heads.
+    """Removes copying scores of heads that are not induction heads.
 
     ``copying`` is that of the head with the best prefix matching. While no head matches prefixes, as before training,
-    that is a different head from one measurement to the next, and of random weights: a score between -1 and 1 that
-    jumps and means nothing.
+    that head changes from one measurement to the next and has random weights, so that the score jumps between -1 and 1
+    without meaning.
 
     Args:
         scores: as :func:`read_scores` returns them.
 
     Returns:
-        The same in the same order, ``copying`` NaN where prefix matching is below :data:`INDUCING`; unchanged where
-        there is no prefix matching beside it, and left out where none is left.
+        The scores in the same order, with ``copying`` NaN where prefix matching is below :data:`INDUCING`; without any
+        prefix matching it is unchanged. Scores that are NaN throughout are left out.
     """
     prefix = next(
         (dict(zip(item.steps.tolist(), item.values, strict=True)) for item in scores if item.name == _PREFIX), None
@@ -86,13 +86,13 @@ def copying_of_induction_heads(scores: Sequence[Score]) -> list[Score]:
 
 
 def read_scores(folder: Path) -> list[Score]:
-    """Scores that a run has: of ``circuits.csv``, else those that an ``InductionCallback`` logged to TensorBoard.
+    """Reads the scores of a run: from ``circuits.csv``, else those that an ``InductionCallback`` logged to TensorBoard.
 
     Args:
         folder: log directory of a training run, or output of a sweep.
 
     Returns:
-        In the order of :data:`NAMES`; none where nothing was measured.
+        In the order of :data:`NAMES`; empty if nothing was measured.
     """
     table = folder / SWEEP_TABLE
     found = _from_table(table) if table.is_file() else _from_events(folder)

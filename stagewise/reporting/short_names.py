@@ -1,4 +1,4 @@
-"""Names that fit a legend, and still differ."""
+"""Short names for legends that still differ."""
 
 from collections.abc import Iterable
 
@@ -7,11 +7,11 @@ LONGEST = 26
 
 
 def short_name(name: str, longest: int = LONGEST) -> str:
-    """A name that fits: its middle left out where it is longer.
+    """Shortens a name that is too long by leaving out its middle.
 
     Args:
         name: of a group, a pair or an arm.
-        longest: characters, 5 at least.
+        longest: maximal number of characters, at least 5.
     """
     if len(name) <= longest:
         return name
@@ -20,14 +20,14 @@ def short_name(name: str, longest: int = LONGEST) -> str:
 
 
 def short_names(names: Iterable[str], longest: int = LONGEST) -> dict[str, str]:
-    """Names that fit and differ: of those that would be the same, what comes before they part is left out.
+    """Shortens names so that they still differ: where short forms coincide, the text before the difference is left out.
 
     Args:
-        names: that differ.
-        longest: characters, 12 at least.
+        names: distinct names.
+        longest: maximal number of characters, at least 12.
 
     Returns:
-        The short form of each; a number stands behind those that still are the same.
+        The short form of each name; remaining duplicates get a number.
     """
     given = list(names)
     found = {name: short_name(name, longest) for name in given}

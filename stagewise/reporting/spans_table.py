@@ -26,7 +26,7 @@ class SpansTable:
     Attributes:
         rows: a head and a row for each pair; empty where no probe has a valid error.
         words: sentences on who helps or harms whom, on groups of few samples and on the common mode, if any.
-        note: how to read the table; empty without one.
+        note: instructions to read the table; empty without one.
     """
 
     rows: tuple[tuple[str, ...], ...]
@@ -86,7 +86,7 @@ def _few_samples(run: xr.Dataset) -> str | None:
 
 
 def span_cell(mean: SpanMean) -> str:
-    """A mean as text: side, value and half of the interval.
+    """Formats a mean: side, value and half of the interval.
 
     Args:
         mean: of a pair over a span.

@@ -15,7 +15,7 @@ def boundary_records(found: Mapping[str, Sequence[StageBoundary]]) -> list[dict[
     """Returns boundaries for JSON; None for a significance that is not finite.
 
     Args:
-        found: by signal, as :func:`~stagewise.phases.stage_boundaries.stage_boundaries` has them.
+        found: by signal, from :func:`~stagewise.phases.stage_boundaries.stage_boundaries`.
     """
     return [
         {
@@ -54,7 +54,7 @@ def boundary_rows(found: Mapping[str, Sequence[StageBoundary]]) -> list[tuple[st
 
 
 def boundary_table(found: Mapping[str, Sequence[StageBoundary]]) -> str:
-    """Returns boundaries as lines of text, columns aligned; a sentence where there is none.
+    """Returns boundaries as lines of text, columns aligned; a sentence if there are none.
 
     Args:
         found: by signal.
@@ -69,7 +69,7 @@ def boundary_table(found: Mapping[str, Sequence[StageBoundary]]) -> str:
 
 
 def not_shown_lines(split: ShownBoundaries) -> list[str]:
-    """Says which boundaries are not shown, and why; empty if all are.
+    """Lists the boundaries that are not shown, with the reasons; empty if all are shown.
 
     Args:
         split: of :func:`~stagewise.phases.stage_boundaries.boundaries_above_zero`.
@@ -90,7 +90,7 @@ def not_shown_lines(split: ShownBoundaries) -> list[str]:
 
 
 def boundary_markdown(found: Mapping[str, Sequence[StageBoundary]]) -> str:
-    """Returns the same in Markdown.
+    """Returns boundaries as a Markdown table; a sentence if there are none.
 
     Args:
         found: by signal.

@@ -14,7 +14,7 @@ SMALL, NORMAL, LARGE = 8.5, 9.5, 11.0
 """Font sizes, points."""
 
 _STRIP = 0.12
-"""Room for a word above and below the curves, of their range."""
+"""Room for a word above and below the curves, as a share of their range."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class SettledCurve:
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
-    """Returns a figure that places its panels itself.
+    """Returns a figure with automatic layout.
 
     Args:
         width: inches.
         height: inches.
-        title: what is shown, over all panels.
+        title: above all panels.
     """
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.suptitle(title, fontsize=LARGE)
@@ -50,7 +50,7 @@ def new_figure(width: float, height: float, title: str) -> Figure:
 
 
 def label(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
-    """Sets the words of a panel, in sizes that can be read."""
+    """Sets the title and labels of a panel, in legible sizes."""
     axes.set_title(title, fontsize=NORMAL)
     axes.set_xlabel(x, fontsize=NORMAL)
     axes.set_ylabel(y, fontsize=NORMAL)
@@ -61,7 +61,7 @@ def label(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
 
 
 def round_steps(first: float, last: float) -> list[int]:
-    """Ticks of a logarithmic axis: 1, 2 and 5 times powers of ten, and more where fewer than three of them fit."""
+    """Returns ticks of a logarithmic axis: 1, 2 and 5 times powers of ten; more if fewer than three of them fit."""
     powers = range(int(np.log10(last)) + 1)
     found: list[int] = []
     for digits in ((10, 20, 50), (10, 15, 20, 30, 40, 50, 70), range(10, 100)):
@@ -87,9 +87,10 @@ def step_axis(axes: Axes, first: float, last: float, *, vertical: bool = False) 
 
 
 def fit_to_settled(axes: Axes, curves: Sequence[SettledCurve]) -> None:
-    """Fits the vertical range to the values and bands in equilibrium; the others are cut off, with a triangle there.
+    """Fits the vertical range to the values and bands in equilibrium, and cuts off the others with a triangle.
 
-    Unchanged if all others lie within, or if no value is in equilibrium. To be called before :func:`mark_sides`.
+    The range is unchanged if all others are within, or if no value is in equilibrium. Call this before
+    :func:`mark_sides`.
 
     Args:
         axes: with the curves drawn.
@@ -140,5 +141,5 @@ def mark_sides(axes: Axes) -> None:
 
 
 def shades(count: int) -> list[Any]:
-    """So many colours from dark to light."""
+    """Returns ``count`` colours from dark to light."""
     return [colormaps["viridis"](place) for place in np.linspace(0, 0.86, count)]

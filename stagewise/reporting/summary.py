@@ -18,7 +18,7 @@ from stagewise.sampling.config import SGLDConfig
 SIGNAL_NAME = "sqrt_between_norm"
 
 _STEPS_SHOWN = 20
-"""So many steps the text lists; ``summary.json`` has them all."""
+"""Number of steps that the text lists; ``summary.json`` has all."""
 
 
 def build_summary(
@@ -35,13 +35,13 @@ def build_summary(
     """Returns the content of ``summary.json``.
 
     Args:
-        record: what the probes came to.
+        record: of the probes.
         config: sampler settings of the run.
         probe: the measurement, for its centring, the limits of flags and the least prominence of a transition.
         max_overhead: budget of the schedule, probe seconds over training seconds; None without one.
-        component: of a language model, whose weights alone the chains move; None where they move all.
+        component: part of a language model to whose weights the chains are restricted; None for all weights.
         verdict: what can be read off the curves; None if not judged.
-        complete: whether the run has come to its end.
+        complete: True if the run has ended and was not stopped by an error.
         findings: on the settings, see :meth:`stagewise.calibration.findings.Finding.record`.
     """
     return {

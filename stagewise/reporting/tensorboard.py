@@ -1,4 +1,4 @@
-"""Loggers beyond scalars: matrices, pictures, text, and TensorBoard's chart layout."""
+"""Output to loggers beyond scalars: matrices, figures, text, and TensorBoard's chart layout."""
 
 import math
 import re
@@ -33,7 +33,7 @@ def rasterize(figure: Figure) -> NDArray[np.uint8]:
 
 
 def _exactly(tag: str) -> str:
-    """Custom scalars match tags by regular expression prefix: anchor both ends."""
+    """Anchors a tag at both ends, since custom scalars match tags by prefix of a regular expression."""
     return f"^{re.escape(tag)}$"
 
 
@@ -44,16 +44,16 @@ def write_layout(
     control: bool = False,
     scalars: Collection[str] | None = None,
 ) -> None:
-    """Charts of the custom-scalars page.
+    """Writes the charts of the custom-scalars page.
 
-    The within part first, where signs flip: of all pairs of groups together, then of each two that have pairs of losses
-    in different samples. Then all parts of each two: between is often so large that it hides the others. Last the
-    signal, the losses and the learning coefficients.
+    First the within part, where signs flip: of all pairs of groups together, then of each pair with losses in different
+    samples. Then all parts of each pair, since between is often so large that it hides the others. Last the signal, the
+    losses and the learning coefficients.
 
     Args:
         writers: of the run.
         groups: over the observed set.
-        control: whether the run has loss-free controls, which then stand in the charts of two groups.
+        control: True if the run has loss-free controls, which the charts of pairs then include.
         scalars: tags of groups and pairs that are logged, see
             :func:`~stagewise.reporting.chosen_scalars.choose_scalars`; all if None. Charts have no other lines.
     """
@@ -99,14 +99,14 @@ def write_layout(
 
 
 _SPACING = 1.05
-"""Images are at least about this factor apart in training steps: TensorBoard shows ten of a run."""
+"""Least factor, approximately, between the training steps of images: TensorBoard shows ten of a run."""
 
 CURVES_SPACING = 1.25
-"""Of images of a whole run, each of which shows what the ones before it did."""
+"""The same for images of a whole run, each of which contains the previous ones."""
 
 
 def images_due(previous: int | None, step: int, *, spacing: float = _SPACING) -> bool:
-    """True if a probe is drawn: always where probes are 5 % apart or more, and at that spacing where they are closer.
+    """Returns True if a probe is to be drawn: always if probes are 5 % apart or more, else at that spacing.
 
     Args:
         previous: training step of the probe before it; None for the first.
@@ -121,7 +121,7 @@ def _interval(step: int, spacing: float) -> int:
 
 
 def write_matrices(writers: Sequence[RunWriter], probe: xr.Dataset) -> None:
-    """Images of the BIF between samples, in the fixed order of the observed set."""
+    """Writes images of the BIF between samples, in the fixed order of the observed set."""
     if not writers:
         return
     step = int(probe.attrs["step"])
@@ -142,11 +142,11 @@ def write_matrices(writers: Sequence[RunWriter], probe: xr.Dataset) -> None:
 
 
 def write_run_pictures(writers: Sequence[RunWriter], run: xr.Dataset, *, part: str = "within") -> None:
-    """Images of a whole run, at its last step: class maps, and the curves of :func:`write_curves`.
+    """Writes images of a whole run, at its last step: class maps, and the curves of :func:`write_curves`.
 
     Args:
         writers: of the run.
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`stagewise.runs.open.open_run` returns it.
         part: ``within``, ``drift``, ``between`` or ``total``.
     """
     if writers:
@@ -157,18 +157,17 @@ def write_run_pictures(writers: Sequence[RunWriter], run: xr.Dataset, *, part: s
 def write_curves(
     writers: Sequence[RunWriter], run: xr.Dataset, *, part: str = "within", only_influence: bool = False
 ) -> None:
-    """Images of the curves of a run so far, at its last step, unsmoothed and with intervals.
+    """Writes images of the curves of a run so far, at its last step, unsmoothed and with intervals.
 
-    Influence of nine pairs of groups at most, see :func:`~stagewise.runs.curves.curve_pairs`, the same beside minus the
-    gradient dot product where the run has it, and the learning coefficients. TensorBoard's own charts smooth a peak
-    away and leave outliers out of their
-    scale.
+    They show influence of at most nine pairs of groups, see :func:`~stagewise.runs.curves.curve_pairs`; the same with
+    minus the gradient dot product, if the run has it; and the learning coefficients. TensorBoard's own charts smooth
+    peaks away and leave outliers out of their scale.
 
     Args:
         writers: of the run.
-        run: as :func:`stagewise.runs.store.open_run` returns it.
+        run: as :func:`stagewise.runs.open.open_run` returns it.
         part: ``within``, ``drift``, ``between`` or ``total``.
-        only_influence: leaves out all but influence, as while a run goes on: a picture takes a third of a second.
+        only_influence: True leaves out all but influence, as during a run: an image takes a third of a second.
     """
     if not writers:
         return
@@ -196,7 +195,7 @@ def write_token_influence(
 
     Args:
         writers: of the run.
-        influence: what is shown.
+        influence: influence to show.
         step: of the probe.
         title: of the image; the step if None.
     """
@@ -209,6 +208,6 @@ def write_token_influence(
 
 
 def write_text(writers: Iterable[RunWriter], tag: str, text: str, step: int) -> None:
-    """Markdown under the Text tab."""
+    """Writes Markdown under the Text tab."""
     for writer in writers:
         writer.add_text(tag, text, global_step=step)

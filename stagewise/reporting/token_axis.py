@@ -1,4 +1,4 @@
-"""Training tokens on the horizontal axis of figures, of sweeps that ask for them."""
+"""Training tokens on the horizontal axis of figures, for sweeps with ``axis: tokens``."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,12 +15,12 @@ _FEW = 3
 
 
 def run_tokens(run: xr.Dataset) -> tuple[np.ndarray, np.ndarray] | None:
-    """Returns training steps and tokens seen at each, ``[checkpoint]``; None where a run is shown by its steps.
+    """Returns training steps and tokens seen at each, ``[checkpoint]``; None if a run is shown by its steps.
 
-    That is also where its summary does not tell its tokens.
+    That is also the case if its summary lacks the tokens.
 
     Args:
-        run: as :func:`~stagewise.runs.open.open_run` returns it; a sweep with ``axis: tokens`` notes both in its
+        run: as :func:`~stagewise.runs.open.open_run` returns it; a sweep with ``axis: tokens`` stores both in its
             summary.
     """
     sweep: Any = summary_of(run).get("sweep")
@@ -81,7 +81,7 @@ def mark_tokens(axes: Axes, *runs: xr.Dataset) -> None:
 
 
 def _ticks(tokens: np.ndarray, *, logarithmic: bool) -> list[float]:
-    """Returns round numbers from the first to the last; these two where there are fewer than two."""
+    """Returns round numbers from the first to the last; these two themselves if there are fewer than two."""
     first, last = float(tokens[0]), float(tokens[-1])
     if logarithmic and last > 0:
         low = float(tokens[tokens > 0][0])  # a logarithm has no place for 0

@@ -1,4 +1,4 @@
-"""Text coloured by the influence of its tokens on one of them, as a figure: what the HTML page is, for TensorBoard."""
+"""Text coloured by the influence of its tokens on one of them, as a figure for TensorBoard."""
 
 import textwrap
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ from stagewise.reporting.token_lines import Excerpt, Piece, excerpts
 
 _DPI = 100
 _CELL, _LINE, _MARGIN = 8, 18, 16
-"""Width of a sign, height of a line, and margin, pixels."""
+"""Width of a character, height of a line, and margin, pixels."""
 _LETTERS = 9.36
-"""Font size, points: 13 pixels, at which a sign of the font is as wide as a cell."""
+"""Font size, points: 13 pixels, at which a character of the font is as wide as a cell."""
 _MONO, _SANS = "DejaVu Sans Mono", "DejaVu Sans"
-"""Fonts that come with matplotlib, so that every machine draws the same."""
+"""Fonts bundled with matplotlib, so that every machine draws the same."""
 _LACKING, _POINTER = "□", "▶"
 _BLACK, _GREY = "#111111", "#999999"
 _LONGEST_QUERY = 24
@@ -41,22 +41,22 @@ def token_figure(
     columns: int = 100,
     lines: int = 120,
 ) -> Figure:
-    """Returns the texts, each token on its colour; the query is outlined.
+    """Draws the texts, each token on its colour; the query is outlined.
 
     Colours, their limit and white space are those of :func:`stagewise.reporting.token_html.token_html`: blue = negative
-    = helpful, red = positive = harmful, white = zero, grey letters where a token has no loss. A sign that the font
-    lacks is a box.
+    = helpful, red = positive = harmful, white = zero, grey letters where a token has no loss. Characters missing in the
+    font are boxes.
 
     Args:
-        influence: what is shown.
-        title: what it is of, e.g. the step of the probe.
-        samples: which texts, in this order; all, that of the query first, if None.
-        columns: signs in a line.
-        lines: of all texts with their headings, at most. The figure says what it leaves out; the text of the query, if
-            it has to be cut, is cut around the query.
+        influence: influence to show.
+        title: of the figure, e.g. the step of the probe.
+        samples: texts to show, in this order; all, that of the query first, if None.
+        columns: characters in a line.
+        lines: maximal number of lines of all texts with their headings. The figure says what it leaves out; the text of
+            the query, if it does not fit, is cut around the query.
 
     Raises:
-        InputError: a sample that there is not, or a size out of range.
+        InputError: an unknown sample, or a size out of range.
     """
     require(64 <= columns <= 400, "columns", columns, "64 to 400", "100 suit code")
     require(10 <= lines <= 1000, "lines", lines, "10 to 1000", "choose samples where more have no room")
@@ -105,7 +105,7 @@ def token_map(
     part: str = "within",
     limit: float | None = None,
 ) -> Figure:
-    """Draws the texts that a run watched by token (``probe.token_samples``), coloured by influence on one token.
+    """Draws the texts that a run observed by token (``probe.token_samples``), coloured by influence on one token.
 
     Args:
         run: opened with ``trace=True``, which loads the influence between tokens.
@@ -158,7 +158,7 @@ def _heading(influence: TokenInfluence, excerpt: Excerpt) -> str:
 
 
 def _left_out(shown: Sequence[Excerpt], wanted: int) -> str:
-    """Describes what there was no room for; empty if all is shown."""
+    """Describes the texts and lines without room; empty if all are shown."""
     cut = [str(row.sample) for row in shown if not row.is_whole]
     more = wanted - len(shown)
     parts = [f"the other lines of sample {' and '.join(cut)}"] if cut else []
@@ -183,7 +183,7 @@ def _draw_bar(figure: Figure, influence: TokenInfluence, y: float, width: float,
 
 
 def _draw_piece(axes: Axes, influence: TokenInfluence, sample: int, piece: Piece, y: float) -> None:
-    """Colour, outline and letters of a piece, its top at ``y``."""
+    """Draws colour, outline and letters of a piece, its top at ``y``."""
     value = influence.values[sample, piece.token]
     name = f"sample {sample}, token {piece.token}"
     left, width = _MARGIN + piece.column * _CELL, len(piece.text) * _CELL
@@ -192,7 +192,7 @@ def _draw_piece(axes: Axes, influence: TokenInfluence, sample: int, piece: Piece
         colour = background(value / influence.limit)
         letters = "#FFFFFF" if is_dark(colour) else _BLACK
         face = tuple(level / 255 for level in colour)
-        # A gap of a pixel tells neighbours apart.
+        # A gap of a pixel separates neighbours.
         axes.add_patch(Rectangle((left, y + 1), width - 1, _LINE - 2, facecolor=face, linewidth=0, gid=name))
     if (sample, piece.token) == (influence.sample, influence.token):
         place, size = (left - 2, y - 1), (width + 3, _LINE + 2)
@@ -207,7 +207,7 @@ def _draw_piece(axes: Axes, influence: TokenInfluence, sample: int, piece: Piece
 
 
 def _write(axes: Axes, x: float, y: float, text: str, *, family: str, **look: Any) -> None:
-    """Text as it is, with its baseline at ``y``: no mathematics between dollar signs, no warnings of lacking signs."""
+    """Writes literal text with its baseline at ``y``: no math between dollar signs, no warnings of lacking glyphs."""
     glyphs = _glyphs(family)
     shown = "".join(char if ord(char) in glyphs else _LACKING for char in text)
     axes.text(x, y, shown, family=family, parse_math=False, usetex=False, **look)
@@ -215,5 +215,5 @@ def _write(axes: Axes, x: float, y: float, text: str, *, family: str, **look: An
 
 @cache
 def _glyphs(family: str) -> frozenset[int]:
-    """Returns code points that a font has."""
+    """Returns the code points of a font."""
     return frozenset(get_font(findfont(FontProperties(family=family))).get_charmap())

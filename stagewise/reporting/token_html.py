@@ -1,4 +1,4 @@
-"""Text coloured by the influence of its tokens on one of them, as an HTML page that needs nothing else."""
+"""Text coloured by the influence of its tokens on one of them, as a self-contained HTML page."""
 
 import html
 import re
@@ -28,15 +28,15 @@ _LINE_ENDS = re.compile(f"(<i>{VISIBLE[chr(10)]}</i>)+")
 def token_html(
     influence: TokenInfluence, *, title: str = "Token influence", samples: Sequence[int] | None = None
 ) -> str:
-    """Returns the page: blue = negative = helpful, red = positive = harmful, white = none; the query is outlined.
+    """Returns the page: blue = negative = helpful, red = positive = harmful, white = zero; the query is outlined.
 
     Args:
-        influence: what is shown; a token's value appears where the pointer rests on it.
-        title: what it is of, e.g. the step of the probe.
-        samples: which texts, in this order; all, that of the query first, if None.
+        influence: influence to show; a token's value appears when the pointer rests on it.
+        title: of the page, e.g. the step of the probe.
+        samples: texts to show, in this order; all, that of the query first, if None.
 
     Raises:
-        InputError: a sample that there is not.
+        InputError: an unknown sample.
     """
     chosen = influence.shown_samples(samples)
     query = html.escape(visible(influence.tokens[influence.sample][influence.token]))
@@ -83,7 +83,7 @@ def _text(influence: TokenInfluence, sample: int) -> str:
         shown = html.escape(visible(text))
         for sign in VISIBLE.values():
             shown = shown.replace(sign, f"<i>{sign}</i>")
-        # A line ends where it does in the text: what follows in the token is the next line's indentation.
+        # Keeps the line ends of the text: what follows in the token is the next line's indentation.
         if "\n" in text:
             shown = _LINE_ENDS.sub(r"\g<0>\n", shown)
         place = f"sample {sample}, token {token}"
@@ -98,6 +98,6 @@ def _text(influence: TokenInfluence, sample: int) -> str:
 
 
 def _colours(share: float) -> str:
-    """Returns background, and letters that can be read on it."""
+    """Returns the background and a legible text colour."""
     red, green, blue = colour = background(share)
     return f"background:#{red:02x}{green:02x}{blue:02x}" + (";color:#fff" if is_dark(colour) else "")

@@ -1,4 +1,4 @@
-"""Influence of the tokens of some texts on one of them, and its colours: what pictures are made from."""
+"""Influence of the tokens of some texts on one of them, and its colours: data for figures and pages."""
 
 import html
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from stagewise.errors import InputError, require
 from stagewise.influence.sign import UNITS
 
 VISIBLE = {" ": "·", "\n": "⏎", "\t": "⇥", "\r": "←", "\u00a0": "⍽"}
-"""Signs that stand for white space; the fonts that matplotlib brings have all of them."""
+"""Characters shown for white space; matplotlib's bundled fonts have all of them."""
 
 _PERCENTILE = 99
 
@@ -23,10 +23,10 @@ class TokenInfluence:
 
     Attributes:
         values: ``[sample, token]``, negative = helpful: more weight on the token lowers the loss of the query. NaN
-            where a token has no loss, as the first of a text.
+            where a token has no loss, such as the first of a text.
         tokens: decoded tokens of each sample, as many as ``values`` has.
         sample: of the query.
-        token: its place in the text.
+        token: position of the query in the text.
         limit: absolute value of the full colours, above 0.
         units: of the values and the limit.
     """
@@ -47,18 +47,18 @@ class TokenInfluence:
         *,
         limit: float | None = None,
     ) -> "TokenInfluence":
-        """Takes the row of one token.
+        """Extracts the row of one token.
 
         Args:
-            bif: ``[sample, token, sample_j, token_j]``, as :func:`stagewise.influence.token_bif.token_bif` makes it.
-            tokens: decoded tokens of each sample. One more than the losses of a sample: the texts of a causal language
-                model, whose loss k is that of token k + 1; as many: token k belongs to loss k.
-            query: its sample, and its place in that sample's ``tokens``.
+            bif: ``[sample, token, sample_j, token_j]``, from :func:`stagewise.influence.token_bif.token_bif`.
+            tokens: decoded tokens of each sample. If they are one more than its losses, as for a causal language model,
+                loss k is that of token k + 1; if as many, that of token k.
+            query: its sample, and its position in that sample's ``tokens``.
             limit: of the colours; the 99th percentile of the absolute values if None. The query's influence on itself,
                 which exceeds all others, does not count, nor do losses that are masked or do not move (exactly zero).
 
         Raises:
-            InputError: an array of other axes, tokens that do not fit it, a query that has no loss, or a limit that is
+            InputError: an array with other axes, tokens that do not fit it, a query without a loss, or a limit that is
                 not positive.
         """
         if bif.dims != ("sample", "token", "sample_j", "token_j"):
@@ -92,7 +92,7 @@ class TokenInfluence:
 
     @property
     def printed_units(self) -> str:
-        """Units as they are printed."""
+        """Units in printed form."""
         return self.units.replace("^2", "²")
 
     @property
@@ -102,16 +102,16 @@ class TokenInfluence:
 
     @property
     def num_beyond(self) -> int:
-        """Number of tokens other than the query that exceed the limit, and so have its colours."""
+        """Number of tokens other than the query that exceed the limit, and are shown in its colours."""
         beyond = np.abs(self.values) > self.limit
         beyond[self.sample, self.token] = False
         return int(beyond.sum())
 
     def shown_samples(self, samples: Sequence[int] | None) -> list[int]:
-        """Returns samples of a picture, in its order: those asked for, or all, that of the query first.
+        """Returns the samples to show, in order: the requested ones, or all, that of the query first.
 
         Raises:
-            InputError: a sample that there is not, or none.
+            InputError: an unknown sample, or an empty list.
         """
         count = len(self.tokens)
         if samples is None:
@@ -122,7 +122,7 @@ class TokenInfluence:
         return list(samples)
 
     def extremes(self, count: int) -> list[tuple[int, int, float]]:
-        """Samples, token and value of the ``count`` most helpful and most harmful tokens, most helpful first."""
+        """Returns sample, token and value of the ``count`` most helpful and most harmful tokens, most helpful first."""
         values = self.values.copy()
         values[self.sample, self.token] = np.nan
         places = [(int(row), int(column)) for row, column in np.argwhere(np.nan_to_num(values) != 0)]
@@ -146,7 +146,7 @@ def token_markdown(influence: TokenInfluence, *, count: int = 10, context: int =
     That tab shows no colours; :func:`stagewise.reporting.token_figure.token_figure` has them.
 
     Args:
-        influence: what is shown.
+        influence: influence to show.
         count: tokens of each sign, at most.
         context: tokens before each that are shown with it.
     """
@@ -182,7 +182,7 @@ HELPFUL, HARMFUL = (33, 102, 172), (178, 24, 43)
 
 
 def background(share: float) -> tuple[int, int, int]:
-    """Red, green and blue from 0 to 255, linear from white to the full colours.
+    """Returns red, green and blue from 0 to 255, linear from white to the full colours.
 
     Args:
         share: value over limit, clipped to -1 to 1.
@@ -193,6 +193,6 @@ def background(share: float) -> tuple[int, int, int]:
 
 
 def is_dark(colour: tuple[int, int, int]) -> bool:
-    """True if text on this colour must be white to be legible."""
+    """Returns True if text on this colour must be white to be legible."""
     red, green, blue = colour
     return 0.299 * red + 0.587 * green + 0.114 * blue < 140

@@ -1,4 +1,4 @@
-"""Texts of tokens as lines of a fixed number of columns, and as many of them as a picture has room for."""
+"""Texts of tokens as lines of a fixed number of columns, and excerpts that fit a figure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from stagewise.reporting.token_influence import TokenInfluence, visible
 
 _LEAST = 6
-"""Lines of a text below which it is left out rather than cut."""
+"""Fewest lines of a cut text; with less room it is left out."""
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,8 @@ class Piece:
     """Token, or the part of it in one line.
 
     Attributes:
-        token: its place in the text.
-        column: of its first sign.
+        token: position in the text.
+        column: of its first character.
         text: with white space made visible.
     """
 
@@ -29,7 +29,7 @@ class Excerpt:
     """Neighbouring lines of the text of a sample.
 
     Attributes:
-        sample: whose text it is.
+        sample: of the text.
         lines: pieces of each line.
         first: number of lines before these.
         total: number of lines of the text.
@@ -51,7 +51,7 @@ def wrapped(tokens: Sequence[str], columns: int) -> list[tuple[Piece, ...]]:
 
     Args:
         tokens: decoded tokens.
-        columns: signs in a line, at most. A token that is longer than that goes on in the next line.
+        columns: maximal number of characters in a line. A longer token continues in the next line.
     """
     lines: list[list[Piece]] = [[]]
     column = 0
@@ -78,16 +78,16 @@ def wrapped(tokens: Sequence[str], columns: int) -> list[tuple[Piece, ...]]:
 
 
 def excerpts(influence: TokenInfluence, samples: Sequence[int], *, columns: int, room: int) -> list[Excerpt]:
-    """As many texts as there is room for, in this order; the last may be cut short.
+    """Returns as many texts as fit, in this order; the last may be cut short.
 
-    The text of the query, if it has to be cut, is cut around the query, and leaves half of the room to the other texts,
+    The text of the query, if it does not fit, is cut around the query. It leaves half of the room to the other texts,
     which say more.
 
     Args:
-        influence: whose tokens are shown.
-        samples: texts that are wanted.
-        columns: signs in a line, at most.
-        room: lines of all texts, one more for the heading of each.
+        influence: influence to show.
+        samples: requested texts.
+        columns: maximal number of characters in a line.
+        room: lines of all texts, with one more for the heading of each.
     """
     texts = [wrapped(influence.tokens[sample], columns) for sample in samples]
     found: list[Excerpt] = []

@@ -1,4 +1,4 @@
-"""The verdict of a run in one line."""
+"""Verdict of a run in one line."""
 
 import textwrap
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from stagewise.errors import InputError
 from stagewise.runs.verdict import verdict_record
 
 MARKS = {"yes": "●", "partly": "◐", "no": "○", "not known": "?"}
-"""Of the answers."""
+"""Symbols of the answers."""
 
 _TITLES = {"positions": "positions", "signs": "signs", "heights": "heights", "landscape": "beyond gradients"}
 
@@ -28,7 +28,7 @@ def known_verdict(run: xr.Dataset) -> Mapping[str, Any] | None:
 
 
 def verdict_line(run: xr.Dataset) -> str:
-    """Returns what can be read off: the answers to the four questions of the verdict; empty where none is known.
+    """Returns the answers to the four questions of the verdict; empty if none is known.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
@@ -37,21 +37,21 @@ def verdict_line(run: xr.Dataset) -> str:
     if found is None:
         return ""
     answers = {title: str(found[name].get("answer", "not known")) for name, title in _TITLES.items()}
-    told = "   ".join(_together(f"{MARKS.get(answer, '?')} {title}: {answer}") for title, answer in answers.items())
-    return f"Can be read off:   {told}"
+    line = "   ".join(_together(f"{MARKS.get(answer, '?')} {title}: {answer}") for title, answer in answers.items())
+    return f"Can be read off:   {line}"
 
 
 def _together(words: str) -> str:
-    """Words that no line break parts."""
+    """Joins words by non-breaking spaces."""
     return words.replace(" ", "\u00a0")
 
 
 def help_line(run: xr.Dataset, longest: int = 150) -> str:
-    """Returns what would help most; empty where nothing is needed or known.
+    """Returns the most helpful change; empty if none is needed or known.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
-        longest: characters.
+        longest: maximal number of characters.
     """
     best = (known_verdict(run) or {}).get("best")
     words = best.get("words") if isinstance(best, dict) else None

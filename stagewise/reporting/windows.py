@@ -9,7 +9,7 @@ from stagewise.phases.window import Method, Window
 _HEADER = ("detector", "signal", "start", "peak", "end", "height", "significance", "off segment", "critical samples")
 
 _NUM_LEFT = 2
-"""So many columns are words, set left; the last one too."""
+"""Number of leading text columns, left-aligned like the last column."""
 
 
 def _finite(value: float | None) -> float | None:
@@ -18,11 +18,11 @@ def _finite(value: float | None) -> float | None:
 
 
 def transition(window: Window, signal: str) -> dict[str, Any]:
-    """One window as ``summary.json`` lists it: interventions can be placed by it.
+    """Returns one window as listed in ``summary.json``, from which interventions can be placed.
 
     Args:
-        window: that was found offline.
-        signal: name of what shows it.
+        window: found offline.
+        signal: name of the signal that shows it.
     """
     return {
         "start": window.start,
@@ -35,10 +35,10 @@ def transition(window: Window, signal: str) -> dict[str, Any]:
 
 
 def window_record(window: Window) -> dict[str, Any]:
-    """One window for JSON; None where a number is unknown, and ``end`` None where it was still open.
+    """Returns one window for JSON; None for unknown numbers and for the ``end`` of an open window.
 
     Args:
-        window: as :func:`~stagewise.phases.detection.detect` found it.
+        window: from :func:`~stagewise.phases.detection.detect`.
     """
     reading = window.reading
     return {
@@ -67,7 +67,7 @@ def window_record(window: Window) -> dict[str, Any]:
 
 
 def transitions(found: Sequence[Window]) -> list[dict[str, Any]]:
-    """Offline windows of the first signal, as ``summary.json`` lists them.
+    """Returns the offline windows of the first signal, as listed in ``summary.json``.
 
     Args:
         found: windows in the order of :func:`~stagewise.phases.detection.detect`.

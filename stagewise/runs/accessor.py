@@ -38,9 +38,9 @@ FIGURES = {
     "samples": "stagewise.reporting.sample_map.sample_map",
     "tokens": "stagewise.reporting.token_figure.token_map",
 }
-"""Figures of a run by kind, each a public function that takes the run first.
+"""Figures of a run by kind: dotted names of public functions whose first argument is the run.
 
-As dotted names: the modules of figures import this one, and load matplotlib.
+Not imported here: the modules of figures import this one, and load matplotlib.
 """
 
 _OF_SIGNALS = ("signal", "anchor_loss", "shift")
@@ -236,7 +236,7 @@ class RunAccessor:
 
     @checked
     def by_span(self, pairs: Sequence[tuple[str, str]] | None = None, *, confidence: float = 0.95) -> SpanInfluence:
-        """Returns the mean influence of pairs of groups over a few spans of training; ``.words()`` tells it.
+        """Returns the mean influence of pairs of groups over a few spans of training; ``.words()`` describes it.
 
         See :func:`~stagewise.runs.time_spans.influence_by_span`.
 

@@ -74,7 +74,7 @@ def best_remedy(
         stability: lost probes, and findings on the settings.
 
     Returns:
-        None where nothing needs to be changed.
+        None if no change is needed.
     """
     sgld, probes = figures.sgld, max(1, figures.probes)
     counts = {name: count for name, (count, _) in flags.items()}
@@ -140,7 +140,7 @@ def _for_few(figures: RunFigures, unsettled: Mapping[str, int]) -> Remedy | None
 def stable_settings(
     stability: Stability, probes: int, sgld: Mapping[str, Any], *, dropped: bool = False
 ) -> Remedy | None:
-    """Returns the change that keeps chains from diverging; None where they do not, as far as is known.
+    """Returns the change that keeps chains from diverging; None if they are not known to diverge.
 
     Args:
         stability: lost probes, and findings on the settings.
@@ -170,7 +170,7 @@ def stable_settings(
 
 
 def _of_finding(lr: Mapping[str, Any], stability: Stability, why: str) -> Remedy:
-    """Returns the change of lr that a finding names, with that of localization where one names it too."""
+    """Returns the change of lr that a finding proposes, with that of localization if another finding proposes one."""
     weak = stability.localization
     if weak is not None:
         why += f"; and set sgld.localization to {weak['value']:.3g} or more ({weak['now']:.3g} now)"

@@ -1,4 +1,4 @@
-"""Common mode of a run: whether almost all pairs have influence of one sign, so that the sign tells little."""
+"""Common mode of a run: influence of one sign in almost all pairs, so that the sign says little."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ from stagewise.influence.stored_matrices import sample_matrix
 from stagewise.runs.equilibrium import settled_probes
 
 ALMOST_ALL = 0.9
-"""Share of the pairs that have one sign from which on they move together."""
+"""Least share of pairs with one sign in a common mode."""
 
 _FEWEST_SAMPLES, _FEWEST_GROUPS = 7, 4
-"""Below these there are too few pairs for a share."""
+"""Fewest samples and groups with enough pairs for a share."""
 
 
 @dataclass(frozen=True)
 class CommonMode:
-    """Pairs that almost all have influence of one sign.
+    """Influence of one sign in almost all pairs.
 
     Attributes:
         what: the pairs, in words.
@@ -35,7 +35,7 @@ class CommonMode:
     spread: float
 
     def words(self) -> str:
-        """Names the common mode, and what to read instead, as Markdown."""
+        """Describes the common mode and what to read instead, as Markdown."""
         side = "helpful" if self.helpful > self.harmful else "harmful"
         return (
             f"**Almost all pairs move together: common mode.** {max(self.helpful, self.harmful):,} of "
@@ -48,7 +48,7 @@ class CommonMode:
 
 
 def common_mode(values: ArrayLike, what: str) -> CommonMode | None:
-    """Returns the common mode of pairs; None where fewer than nine in ten have one sign.
+    """Returns the common mode of pairs; None if fewer than nine in ten have one sign.
 
     Args:
         values: influence of each pair, nats^2, negative = helpful; NaN and zero do not count.
@@ -64,10 +64,13 @@ def common_mode(values: ArrayLike, what: str) -> CommonMode | None:
 
 
 def common_mode_of_samples(probe: xr.Dataset) -> CommonMode | None:
-    """Returns the common mode of the pairs of samples at a probe, within phases; None without matrices, or below seven.
+    """Returns the common mode of the pairs of samples at a probe, within phases.
 
     Args:
         probe: one step of what :func:`stagewise.runs.open.open_run` returns.
+
+    Returns:
+        None without sample matrices, or with fewer than seven samples.
     """
     if not {"bif", "bif_within"} & set(probe) or probe.sizes["sample"] < _FEWEST_SAMPLES:
         return None

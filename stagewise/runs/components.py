@@ -36,10 +36,10 @@ def component_table(results: Mapping[str, xr.Dataset], *, part: str = "within") 
     Returns:
         Data set over ``component``, ``group``, ``group_j`` and ``step``: ``group_bif`` (minus the covariance, nats^2,
         negative = helpful), ``group_bif_se`` (jackknife over chains, nats^2; NaN where unknown or out of equilibrium),
-        ``chains`` [component, step] that the error is from, ``moved_weights`` [component], 0 if unknown, and the
-        (weight- and data-refined) learning coefficients: ``group_llc``, ``group_llc_se`` [component,
-        group, step], and ``llc``, ``llc_se``, ``llc_localized_share`` [component, step]; NaN if a result has none, or
-        a share far outside of 0 to 1.
+        ``chains`` [component, step] behind the error, ``moved_weights`` [component], 0 if unknown, and the (weight- and
+        data-refined) learning coefficients: ``group_llc``, ``group_llc_se`` [component, group, step], and ``llc``,
+        ``llc_se``, ``llc_localized_share`` [component, step]; NaN if a result has none, or if the share is far outside
+        0 to 1.
 
     Raises:
         InputError: no component, unknown part, or incompatible results.
@@ -92,10 +92,10 @@ def component_table(results: Mapping[str, xr.Dataset], *, part: str = "within") 
 def write_component_csv(path: Path, table: xr.Dataset) -> Path:
     """Writes a table as CSV, atomically; returns the path.
 
-    Columns: component, group, group_j, step, group_bif (nats^2, negative = helpful), group_bif_se, chains,
-    moved_weights, and the learning coefficients, pure numbers: group_llc and group_llc_se of ``group``, llc, llc_se and
-    llc_localized_share of all losses; the numbers of each (component, group, group_j, step) in a row, empty where
-    unknown.
+    There is a row for each (component, group, group_j, step); unknown values are empty. Columns: component, group,
+    group_j, step, group_bif (nats^2, negative = helpful), group_bif_se, chains, moved_weights, and the learning
+    coefficients, pure numbers: group_llc and group_llc_se of ``group``, llc, llc_se and llc_localized_share of all
+    losses.
 
     Args:
         path: of the file.

@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ControlledPair:
-    """Influence of two groups at the probes that have a control, those in equilibrium alone.
+    """Influence of two groups at the probes in equilibrium that have a control.
 
     An effect is an influence of the probe that differs from zero by Student's t.
 
@@ -49,9 +49,9 @@ class ControlledPair:
         """Outcome of most effects of the pair."""
         if not self.effects:
             return "no effect"
-        for count, said in ((self.beyond, "goes beyond the control"), (self.alike, "survives without the loss")):
+        for count, outcome in ((self.beyond, "goes beyond the control"), (self.alike, "survives without the loss")):
             if 2 * count > self.effects:
-                return said
+                return outcome
         return "undecided"
 
 
@@ -81,7 +81,7 @@ class ControlFindings:
     def markdown(self) -> str:
         """Returns a paragraph and a table: pairs with effects first, two groups before a group with itself."""
         chance = 100 * (1 - self.confidence)
-        said = (
+        intro = (
             "The chains were repeated without the loss (nbeta 0), with the same noise. The remaining influence is "
             "that of the gradients: their dot product over localization, up to second order. **An effect that the "
             "control shows at the same size says nothing about the curvature of the loss landscape.** An effect is an "
@@ -97,7 +97,7 @@ class ControlFindings:
                 self.pairs, key=lambda pair: (not pair.effects, pair.group == pair.group_j, -pair.effects)
             )
         ]
-        return "\n".join([said, "", header, "|---|---|---|---|---|---|---|---|", *rows])
+        return "\n".join([intro, "", header, "|---|---|---|---|---|---|---|---|", *rows])
 
 
 def controlled_probes(run: xr.Dataset) -> xr.Dataset | None:
@@ -109,7 +109,7 @@ def controlled_probes(run: xr.Dataset) -> xr.Dataset | None:
 
 
 def control_factor(run: xr.Dataset, confidence: float = 0.95) -> Array:
-    """``[step]``: by what errors of a control are multiplied for half an interval, by the chains that both kept."""
+    """Returns the factor from errors to half intervals, ``[step]``, for the chains that probe and control both kept."""
     return np.asarray(stdtrit(run["control_chains"].values - 1, (1 + confidence) / 2), dtype=np.float64)
 
 

@@ -20,7 +20,7 @@ def refuse_unknown_groups(run: xr.Dataset, groups: Iterable[str]) -> None:
     """Refuses a group that a run does not have.
 
     Raises:
-        InputError: lists the groups, and suggests a similar name.
+        InputError: unknown group; the message lists the groups and suggests a similar name.
     """
     known = [str(name) for name in run["group"].values] if "group" in run.coords else []
     for group in groups:
@@ -33,7 +33,7 @@ def refuse_unknown_groups(run: xr.Dataset, groups: Iterable[str]) -> None:
 def influence_curve(
     run: xr.Dataset, group: str, group_j: str, *, part: str = "within", confidence: float = 0.95
 ) -> xr.Dataset:
-    """Returns influence of one group on another over a run, with its intervals.
+    """Returns the influence of one group on another over a run, with its intervals.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
@@ -88,10 +88,10 @@ def curve_pairs(run: xr.Dataset, part: str = "within") -> list[tuple[str, str]]:
 
 
 def pairs_to_read(run: xr.Dataset, part: str = "within") -> list[tuple[str, str]]:
-    """Returns all pairs of groups in the order to read them in: sure ones first, two groups before a group with itself.
+    """Returns all pairs of groups in reading order: sure ones first, two groups before a group with itself.
 
     See :func:`~stagewise.runs.strongest.strongest_pairs`. Pairs without losses in different samples are left out; those
-    that are known out of equilibrium only come last.
+    known only out of equilibrium come last.
 
     Args:
         run: as :func:`~stagewise.runs.open.open_run` returns it, with group influence.

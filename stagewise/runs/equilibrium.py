@@ -14,7 +14,7 @@ from stagewise.probes.flags import EQUILIBRIUM_FLAGS, FLAG_NAMES
 _OF_REFERENCE = "reference"
 
 _MOST_OF_FALL = 0.5
-"""Share of the fall of the mean loss from which losses are said to fall most there."""
+"""Share of the fall of the mean loss above which a stretch of steps has most of it."""
 
 
 def settled_probes(run: xr.Dataset) -> NDArray[np.bool_]:
@@ -23,14 +23,14 @@ def settled_probes(run: xr.Dataset) -> NDArray[np.bool_]:
 
 
 def unread_start(run: xr.Dataset) -> str | None:
-    """Describes the probes out of equilibrium in a row at the start of a run, before later ones in equilibrium.
+    """Describes the consecutive probes out of equilibrium at the start of a run, before later ones in equilibrium.
 
     Args:
         run: as :func:`~stagewise.runs.open.open_run` returns it.
 
     Returns:
-        Their steps, and whether most of the fall of the groups' mean loss, up to the first probe in equilibrium, is
-        there; None if the first probe is in equilibrium, or none is.
+        Their steps, with a remark if most of the fall of the groups' mean loss is before the first probe in
+        equilibrium; None if the first probe is in equilibrium, or none is.
     """
     settled = settled_probes(run)
     if settled.all() or not settled.any() or settled[0]:

@@ -16,16 +16,16 @@ class RunFigures:
     """Quantities behind a verdict. Medians are over probes in equilibrium, over all if there are none; None if unknown.
 
     Attributes:
-        probes: that were kept.
+        probes: number of kept probes.
         settled: number in equilibrium; None if unknown.
-        unread: the probes out of equilibrium in a row at the start, while later ones are in it, in words; None if
-            there are none.
+        unread: description of the consecutive probes out of equilibrium at the start, before later ones in
+            equilibrium; None if there are none.
         chains: in the settings.
         draws: of each chain.
         effective: effective draws of the mean losses of groups, median.
         heat: of minibatches, median.
         dropped: chains that diverged in kept probes.
-        told_share: of influences of pairs within phases at probes in equilibrium, the share that differs from zero at
+        told_share: share of the influences of pairs, within phases at probes in equilibrium, that differ from zero at
             95 %.
         told_pairs: pairs that differ from zero at more than half of these probes, as
             :func:`~stagewise.runs.curves.pairs_to_read` orders them.
@@ -52,7 +52,7 @@ class RunFigures:
 
 
 def run_figures(run: xr.Dataset) -> RunFigures:
-    """Computes them from a run.
+    """Computes the figures of a run.
 
     Args:
         run: as :func:`~stagewise.runs.open.open_run` returns it, with group influence.
@@ -64,7 +64,7 @@ def run_figures(run: xr.Dataset) -> RunFigures:
     chain_counts(run)  # refuses
     sgld = run.attrs.get("sgld", run.attrs)
     inside = settled if settled.any() else np.ones_like(settled)
-    # In numpy: as selections of xarray, pair by pair, these were a twelfth of the time of a small run.
+    # In numpy: selecting each pair with xarray took a twelfth of the time of a small run.
     factor = interval_factor(run).values.reshape(-1, 1, 1)
     matrices, errors = (group_part(run, name) for name in ("group_bif", "group_bif_se"))
     margins = errors * factor

@@ -1,4 +1,4 @@
-"""Concatenation of probes to one data set."""
+"""Concatenation of probes into one data set."""
 
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from stagewise.files.zarr_file import Content, Entry
 _STEP = "step"
 
 _FOLLOWS_CURVATURE = ("lr", "num_burnin_steps", "num_steps_bw_draws")
-"""Settings of the sampler that a run may change on its way, see :mod:`stagewise.callbacks.settings_watch`."""
+"""Settings of the sampler that may change during a run, see :mod:`stagewise.callbacks.settings_watch`."""
 
 
 def joined(probes: Mapping[int, Content]) -> xr.Dataset:
@@ -25,8 +25,8 @@ def joined(probes: Mapping[int, Content]) -> xr.Dataset:
 
     Returns:
         Variables over ``step`` and their own axes, in the order of their names; coordinates ``step`` and
-        ``reference_step``, and those of the probes. Attributes that differ between probes are dropped; but where ``lr``
-        was lowered on the way, ``sgld`` and ``lr`` are those of the last probe, and the variable ``lr`` has all.
+        ``reference_step``, and those of the probes. Attributes that differ between probes are dropped. If ``lr`` was
+        lowered during the run, ``sgld`` and ``lr`` are those of the last probe, and the variable ``lr`` has all values.
     """
     alike: dict[Hashable, list[int]] = {}
     for step, probe in probes.items():
@@ -115,7 +115,7 @@ def _last_sampler(probes: Mapping[int, Content]) -> dict[str, Any]:
 
 
 def _agreed(found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns the attributes, in JSON form, without those that differ or that some lack."""
+    """Returns the attributes, in JSON form, without those that differ."""
     agreed: dict[str, Any] = {}
     differing: set[str] = set()
     for attributes in found:

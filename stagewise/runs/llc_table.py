@@ -13,7 +13,7 @@ ALL_LOSSES = "all losses"
 """Name of the first curve."""
 
 _RHAT_LIMIT = 1.1
-"""Of separate chains; those of influence have flags."""
+"""Limit for separate chains; those of influence have flags."""
 
 
 def has_llc(run: xr.Dataset) -> bool:
@@ -57,8 +57,8 @@ def llc_table(run: xr.Dataset, *, confidence: float = 0.95) -> xr.Dataset:
 
     Returns:
         ``value``, ``se`` (over chains), ``low``, ``high`` (NaN with one chain and out of equilibrium) and
-        ``localized_share`` (NaN where it is none, see :func:`~stagewise.influence.llc.readable_share`) over ``group``
-        (:data:`ALL_LOSSES`, then the groups) and ``step``; and ``equilibrated`` [step], of these chains.
+        ``localized_share`` (NaN where it is not a share, see :func:`~stagewise.influence.llc.readable_share`) over
+        ``group`` (:data:`ALL_LOSSES`, then the groups) and ``step``; and ``equilibrated`` [step], of these chains.
 
     Raises:
         InputError: the run has no learning coefficient, or ``confidence`` is out of range.

@@ -60,9 +60,9 @@ def open_run(
     Returns:
         Data set with the axis ``step`` in front of the axes of each probe. Influence is minus the covariance in nats^2,
         negative = helpful; see its attributes and ``docs/variables.md``. NaN fills what a probe lacks (dropped chains,
-        samples that were left out). Where samples of the observed set were left out since their loss was not finite,
-        the coordinate ``sample`` has the numbers that they were given with; ``lost_samples`` of the summary names them.
-        The coordinate ``sample_words`` has the text, label or number of each, where the run has kept it.
+        samples that were left out). If samples were left out because their loss was not finite, the coordinate
+        ``sample`` has the original numbers of the others; ``lost_samples`` of the summary lists those left out. The
+        coordinate ``sample_words`` has the text, label or number of each sample, if the run stored them.
         ``.stagewise`` is a :class:`~stagewise.runs.accessor.RunAccessor`: curves with intervals, windows, figures.
         :func:`~stagewise.influence.stored_matrices.sample_matrix` gives influence between samples. The attribute
         ``summary`` holds ``summary.json`` as text, where the run has finished.
@@ -88,12 +88,12 @@ def opened(
         path: as there.
         known: content of the probes read before, by training step, with the same ``trace`` and ``variables``; gains
             the others.
-        trace: as there.
-        variables: as there.
-        damaged: as there.
+        trace: see :func:`open_run`.
+        variables: see :func:`open_run`.
+        damaged: see :func:`open_run`.
 
     Raises:
-        InputError: as there.
+        InputError: see :func:`open_run`.
     """
     store = _locate(path)
     refuse_newer(store, store_version(store / GROUP_NAME))
@@ -132,13 +132,13 @@ def opened(
     except (NewerFormat, MemoryError):
         raise
     except Exception as error:  # as above
-        told = f"got {store.parent / SAMPLES_NAME}, which cannot be read: {first_line(error, typed=True)[:200]}"
+        problem = f"got {store.parent / SAMPLES_NAME}, which cannot be read: {first_line(error, typed=True)[:200]}"
         if damaged == "raise":
             raise InputError(
-                f"{told}; expected the words of the observed samples; copy it again, or remove it"
+                f"{problem}; expected the words of the observed samples; copy it again, or remove it"
             ) from error
-        warnings.warn(f"stagewise: {told}; samples have numbers alone; copy it again, or remove it", stacklevel=3)
-    run.encoding["source"] = str(store)  # as xarray does for what it opens: where scores lie beside the probes
+        warnings.warn(f"stagewise: {problem}; samples have numbers alone; copy it again, or remove it", stacklevel=3)
+    run.encoding["source"] = str(store)  # as in xarray; scores are next to the store
     summary = store.parent / SUMMARY_NAME
     if summary.is_file():
         run.attrs["summary"] = summary_text(summary)

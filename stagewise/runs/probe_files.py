@@ -25,7 +25,7 @@ FORMAT_VERSION = 2
 
 _PROBE = re.compile(r"step(\d+)(\.zip)?")
 _MOST_CHARACTERS = 200
-"""Characters of an error that are told."""
+"""Number of characters of an error to report."""
 
 _TRACE_NAMES = ("loss", "distance")
 _TRACE_AXES = ("chain", "token_part")
@@ -82,7 +82,7 @@ def read_probe(path: Path, step: int, *, trace: bool = False, variables: Collect
         path: from :func:`probe_files`.
         step: expected training step.
         trace: also read large variables: draws, and influence between tokens.
-        variables: to read beside coordinates; all if None.
+        variables: to read in addition to coordinates; all if None.
 
     Raises:
         NewerFormat: a newer format.
@@ -117,7 +117,7 @@ def read_probes(
         variables: see :func:`read_probe`.
 
     Returns:
-        Content of each probe that can be read by training step; and for each other one its path and the error.
+        Content of each readable probe by training step, and the path and error of each other one.
 
     Raises:
         NewerFormat: a newer format.

@@ -1,4 +1,4 @@
-"""Rise of a group's influence on itself: when it leaves its plateau, when it peaks, whether it declines."""
+"""Rise of a group's influence on itself: end of its plateau, peak and decline."""
 
 from dataclasses import dataclass
 
@@ -48,8 +48,8 @@ class Rise:
         value: at the peak.
         peak: where the curve is lowest; the interval is at least from the probe before to the probe after it.
         leaves: where it last passes a quarter of the way from plateau to peak; None unless ``sure``.
-        limit: difference of plateau and peak beyond which it is sure at these errors, in size.
-        sure: True if they differ by more, given that the peak is the lowest of all probes.
+        limit: absolute difference of plateau and peak beyond which the rise is sure at these errors.
+        sure: True if they differ by more, allowing for the choice of the lowest of all probes as the peak.
         decline: turn at the peak; None if the curve does not come back beyond its errors.
         last: value at the last probe.
     """
@@ -77,7 +77,7 @@ def find_rise(
     """Finds plateau, onset, peak and decline of a curve that falls from its plateau.
 
     Intervals are quantiles over ``num_resamples`` curves with Student's noise of the errors' size added to the measured
-    one, in each of which plateau, peak and onset are found anew. The noise is taken to be independent between probes;
+    one, in each of which plateau, peak and onset are found again. The noise is assumed independent between probes;
     with common random numbers it is partly shared, and intervals are wider than they could be.
 
     Args:
@@ -98,7 +98,7 @@ def find_rise(
     Source: the parametric bootstrap, Efron 1985; Student 1908; Bonferroni 1936 (over probes).
     """
     at, value, error = (np.asarray(given, dtype=np.float64) for given in (steps, values, errors))
-    # Refuses what is no curve.
+    # Refuses invalid curves.
     turns = find_boundaries(at, value, error, degrees=degrees, chance=chance, num_resamples=num_resamples, seed=seed)
     known = np.isfinite(value) & np.isfinite(error)
     at, size, error = at[known], -value[known], error[known]
@@ -133,7 +133,7 @@ def _plateau(size: Array, peak: int) -> float:
 
 
 def _landmarks(at: Array, size: Array) -> tuple[float, float]:
-    """Steps of the peak, and of the last passage through a quarter of the way before it; NaN at the first probe."""
+    """Returns the steps of the peak and of the last passage through a quarter of the way; NaN if it peaks first."""
     place = int(np.argmax(size))
     if place == 0:
         return at[0], np.nan
@@ -157,7 +157,7 @@ def influence_rises(run: xr.Dataset, *, chance: float = 0.05) -> dict[str, Rise]
         chance: see :func:`find_rise`.
 
     Returns:
-        Group to rise; groups without one, as :func:`find_rise` tells, are left out.
+        Group to rise; groups for which :func:`find_rise` returns None are left out.
 
     Raises:
         InputError: no group influence, or ``chance`` out of range.

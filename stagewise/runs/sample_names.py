@@ -1,4 +1,4 @@
-"""Names of samples in reports: a number, and text, label or groups beside it."""
+"""Names of samples in reports: a number with text, label or groups."""
 
 import numpy as np
 import xarray as xr
@@ -7,14 +7,14 @@ from stagewise.runs.samples_file import IN_GROUP, KIND, WORDS
 
 _MOST_GROUPS = 3
 _LARGEST = 0.5
-"""Share of the samples in a group that is told: one that holds most of them says nothing of one."""
+"""Largest share of the samples in a group that is named: a group of most samples says little about one."""
 
 
 class SampleNames:
     """Names the samples of a run by their numbers in the observed set that was given."""
 
     def __init__(self, run: xr.Dataset) -> None:
-        """Reads the words of a run; one of an earlier version, or without words, has numbers alone.
+        """Reads the words of a run; a run of an earlier version, or without words, has only numbers.
 
         Args:
             run: as :func:`stagewise.runs.open.open_run` returns it.
@@ -38,18 +38,18 @@ class SampleNames:
     def __call__(self, number: int) -> str:
         """Returns the name of a sample: ``sample 3 (label 1)``, ``sample 3 “its text” (in few)``, or the number alone.
 
-        Groups are told that hold half of the samples at most.
+        Only groups of at most half of the samples are named.
 
         Args:
             number: of the sample in the observed set that was given.
         """
         words, groups = self._words.get(number, ""), self._groups.get(number, [])
-        told = [] if not words or self.kind == "number" or words == f"sample {number}" else [words]
+        parts = [] if not words or self.kind == "number" or words == f"sample {number}" else [words]
         others = [name for name in groups if name != words]
         shown = others[:_MOST_GROUPS] + ([f"{len(others) - _MOST_GROUPS} more"] if len(others) > _MOST_GROUPS else [])
         inside = [f"in {', '.join(shown)}"] if shown else []
-        text = f" “{told.pop()}”" if told and self.kind == "text" else ""
-        if not (text or told or inside):
+        text = f" “{parts.pop()}”" if parts and self.kind == "text" else ""
+        if not (text or parts or inside):
             return f"sample {number:,} of the observed set"
-        beside = f" ({', '.join([*told, *inside])})" if told or inside else ""
+        beside = f" ({', '.join([*parts, *inside])})" if parts or inside else ""
         return f"sample {number:,}{text}{beside}"

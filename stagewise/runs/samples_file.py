@@ -1,4 +1,4 @@
-"""Words and groups of the observed samples, written once beside the store of a run."""
+"""Words and groups of the observed samples, written once next to the store of a run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,14 +12,14 @@ from stagewise.files.zarr_file import read_content, write_zarr_file
 from stagewise.runs.probe_files import FORMAT_VERSION, VERSION, refuse_newer
 
 SAMPLES_NAME = "samples.zip"
-"""In the folder of a run: a Zarr group, as a probe is one."""
+"""File in the folder of a run: a Zarr group, like a probe."""
 
 WORDS, IN_GROUP, KIND = "sample_words", "in_group", "kind"
-"""Names of the two variables, and of the attribute of the words that tells what they are."""
+"""Names of the two variables, and of the attribute with the kind of the words."""
 
 
 def samples_dataset(words: Sequence[str], kind: str, groups: Mapping[str, ArrayLike]) -> xr.Dataset:
-    """Words and groups of each sample of the observed set, as it was given.
+    """Returns words and groups of each sample of the observed set as given.
 
     Args:
         words: ``[sample]``.
@@ -40,7 +40,7 @@ def samples_dataset(words: Sequence[str], kind: str, groups: Mapping[str, ArrayL
 
 
 def write_samples(folder: Path, samples: xr.Dataset) -> Path:
-    """Writes the file whole or not at all; returns its path.
+    """Writes the file atomically; returns its path.
 
     Args:
         folder: of the run.
@@ -56,15 +56,15 @@ def write_samples(folder: Path, samples: xr.Dataset) -> Path:
 
 
 def with_samples(run: xr.Dataset, folder: Path) -> xr.Dataset:
-    """Adds words and groups of the samples to a run, as coordinates; a run without them is returned as it is.
+    """Adds words and groups of the samples to a run, as coordinates; a run without them is returned unchanged.
 
     Args:
-        run: with the numbers of its samples where some were left out.
+        run: with the numbers of its samples if some were left out.
         folder: of the run.
 
     Raises:
         NewerFormat: the file is of a newer format.
-        Exception: it is damaged; of many kinds.
+        Exception: the file is damaged; of many types.
     """
     path = folder / SAMPLES_NAME
     if "sample" not in run.dims or not path.is_file():

@@ -81,20 +81,20 @@ class SignChanges:
                 "no probe has an error that means something, which takes two chains or more, in equilibrium: raise "
                 "sgld.num_chains, and check the flags"
             )
-        said = (
+        text = (
             f"a side is sure beyond {self.limit:.1f} standard errors over chains, which takes an influence of "
             f"{self.smallest:.2g} nats² in the median"
         )
         alone = len(self.one_sided)
-        said += (
+        text += (
             f"; {alone} of {counted(self.num_curves, 'curve')} {'is' if alone == 1 else 'are'} surely of one sign "
             "somewhere, and "
             "never of the other"
         )
         return (
-            said
+            text
             if alone > self.num_curves / 2
-            else f"{said}; narrower intervals see more, see the verdict for what would help most"
+            else f"{text}; narrower intervals see more, see the verdict for what would help most"
         )
 
     def markdown(self) -> str:
@@ -110,17 +110,17 @@ class SignChanges:
 
     def _changes(self) -> str:
         sure = sum(change.over_all for change in self.found)
-        said = (
+        intro = (
             f"{counted(self.num_curves, 'curve')} of {counted(self.num_probes, 'probe')}, within part, "
             f"{'was' if self.num_curves == 1 else 'were'} tested. In a curve of noise alone a change is found "
             f"with probability {self.chance:g} or less, so that {self.chance * self.num_curves:.1f} changes "
             "are to be expected by chance. "
         )
         if self.left_out is not None:
-            said += f"No change rests on the {self.left_out}. "
+            intro += f"No change rests on the {self.left_out}. "
         if not self.found:
-            return f"{said}**No sign change was found.** Why: {self.why_none()}."
-        said += (
+            return f"{intro}**No sign change was found.** Why: {self.why_none()}."
+        intro += (
             f"**{len(self.found)} found**, of which {sure} also stand at that probability for *all curves together*."
         )
         header = "| influence | turns | at step | between | z before, after | all curves |"
@@ -131,7 +131,7 @@ class SignChanges:
             f"{'yes' if change.over_all else '-'} |"
             for change in self.found
         ]
-        return "\n".join([said, "", header, "|---|---|---|---|---|---|", *rows])
+        return "\n".join([intro, "", header, "|---|---|---|---|---|---|", *rows])
 
 
 def find_sign_changes(

@@ -60,7 +60,7 @@ class Stability:
 
     @property
     def cause(self) -> str:
-        """Reason why chains were lost, as far as findings tell."""
+        """Reason why chains were lost, as far as findings show it."""
         lr, localization = self.lr, self.localization
         if lr is not None:
             return f"lr {lr['now']:.2g} is too large for the curvature there"
@@ -71,12 +71,12 @@ class Stability:
     @property
     def words(self) -> str | None:
         """Lost probes, their steps and the cause; None if there are none."""
-        told = []
+        parts = []
         if self.of_chains:
-            told.append(f"{lost_words(self.of_chains)} lost all {_their(self.of_chains)}: {self.cause}")
+            parts.append(f"{lost_words(self.of_chains)} lost all {_their(self.of_chains)}: {self.cause}")
         if self.not_finite:
-            told.append(f"{lost_words(self.not_finite)} left out: losses are not finite at the training weights")
-        return "; ".join(told) or None
+            parts.append(f"{lost_words(self.not_finite)} left out: losses are not finite at the training weights")
+        return "; ".join(parts) or None
 
     def _first(self, names: Sequence[str]) -> Mapping[str, Any] | None:
         usable = [finding for finding in self.findings if finding.get("value") is not None]
@@ -99,7 +99,7 @@ def lost_words(steps: Sequence[int]) -> str:
 
 
 def lr_words(run: xr.Dataset) -> str | None:
-    """Describes how the step size was lowered over a run; None where it was not, or is not recorded by probe.
+    """Describes how the step size was lowered over a run; None if it was not, or is not recorded by probe.
 
     Args:
         run: as :func:`~stagewise.runs.open.open_run` returns it.
@@ -110,12 +110,12 @@ def lr_words(run: xr.Dataset) -> str | None:
     turns = [place for place in range(1, len(steps)) if sizes[place] != sizes[place - 1]]
     if not turns:
         return None
-    told = [f"{sizes[0]:.2g} at first", *(f"{sizes[place]:.2g} from step {steps[place]:,} on" for place in turns)]
-    return f"The step size lr was lowered as the curvature grew: {', '.join(told)}; the posterior is the same"
+    course = [f"{sizes[0]:.2g} at first", *(f"{sizes[place]:.2g} from step {steps[place]:,} on" for place in turns)]
+    return f"The step size lr was lowered as the curvature grew: {', '.join(course)}; the posterior is the same"
 
 
 def stability_of(run: xr.Dataset | None) -> Stability:
-    """Returns what the summary of a run tells; nothing for a run without one.
+    """Returns the stability recorded in the summary of a run; empty without one.
 
     Args:
         run: as :func:`~stagewise.runs.open.open_run` returns it.

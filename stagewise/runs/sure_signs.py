@@ -36,7 +36,7 @@ class SureSign:
 
     @property
     def when(self) -> str:
-        """The steps, and what is unresolved."""
+        """Steps with the sign, and unresolved stretches."""
         one = self.first == self.last
         if self.before and self.after:
             span = f"at step {self.first:,}" if one else f"from step {self.first:,} to {self.last:,}"

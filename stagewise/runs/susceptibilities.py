@@ -33,19 +33,19 @@ def susceptibilities(
     relative: bool = False,
     centering: Centering = Centering.pooled,
 ) -> xr.Dataset:
-    """Computes the response matrix: how the mean loss moves with that of each group, by way of each component.
+    """Computes the response matrix: how the mean loss moves with that of each group, through each component.
 
     An entry is -Cov(L, l_g) over the draws of the chains that moved one component, with L the mean of all observed
-    losses and l_g that of group g, both per loss. Other than group influence it includes pairs within a sample.
+    losses and l_g that of group g, both per loss. Unlike group influence, it includes pairs within a sample.
 
-    Columns of different components do not compare in height: chains over more weights, or over weights of another
-    scale, move losses further. Standardise them first, see :func:`principal_responses`.
+    Heights in columns of different components are not comparable: chains over more weights, or over weights of another
+    scale, move losses further. Standardise columns first, see :func:`principal_responses`.
 
     Args:
         draws: by name of the component, at one checkpoint, over the same samples and groups.
         counts: group to its number of losses, in the order of the groups of the draws.
         num_losses: of all observed losses.
-        relative: True takes l_g - L in place of l_g, so that what moves all groups alike drops out.
+        relative: True replaces l_g by l_g - L, so that a common change of all groups cancels.
         centering: of draws; 1/N moments.
 
     Returns:
@@ -136,7 +136,7 @@ def principal_responses(table: xr.DataArray) -> PrincipalResponses:
         table: ``response`` of :func:`susceptibilities`, ``[group, component]``.
 
     Raises:
-        InputError: fewer than two groups, values that are not finite, or no component that tells groups apart.
+        InputError: fewer than two groups, values that are not finite, or no component that separates groups.
     """
     scaled = standardized_columns(table)
     left, sizes, right = np.linalg.svd(scaled.values, full_matrices=False)

@@ -115,16 +115,16 @@ class SpanInfluence:
                 "Not known: no probe in equilibrium has two chains or more. Raise `sgld.num_chains`, and check the "
                 "flags."
             )
-        told = [(pair, when) for pair in self.pairs if (when := self._when(pair))]
-        parts = [f"{_does(pair, side)} {when}" for pair, (side, when) in told[:_MOST_TOLD]]
-        said = "; ".join(parts) or "No pair is surely helpful or harmful in any span"
-        if len(told) > _MOST_TOLD:
-            more = len(told) - _MOST_TOLD
-            said += f"; {more} more {'pair is' if more == 1 else 'pairs are'} in the table"
-        return f"{said}. {self._changes()}"
+        sure = [(pair, when) for pair in self.pairs if (when := self._when(pair))]
+        parts = [f"{_does(pair, side)} {when}" for pair, (side, when) in sure[:_MOST_TOLD]]
+        text = "; ".join(parts) or "No pair is surely helpful or harmful in any span"
+        if len(sure) > _MOST_TOLD:
+            more = len(sure) - _MOST_TOLD
+            text += f"; {more} more {'pair is' if more == 1 else 'pairs are'} in the table"
+        return f"{text}. {self._changes()}"
 
     def _when(self, pair: PairOverSpans) -> tuple[str, str] | None:
-        """Side and steps of the spans with a sign; None without one, or with both (then a change tells)."""
+        """Returns side and steps of the spans with a sign; None without one, or with both, as in a change."""
         known = [place for place, mean in enumerate(pair.means) if mean.side != "unresolved"]
         sides = {pair.means[place].side for place in known}
         if len(sides) != 1:
@@ -250,11 +250,11 @@ def influence_by_span(
     if pairs is None:
         found = sorted(found, key=lambda entry: _order(entry[0] == entry[1], entry[3]))[:MOST_PAIRS]
     strict = float(stdtrit(degrees, 1 - (1 - confidence) / (2 * max(1, len(couples) * len(found)))))
-    told = (
+    compared = (
         PairOverSpans(group, group_j, means, _change(moments, couples, strict))
         for group, group_j, moments, means in found
     )
-    return SpanInfluence(spans, tuple(told), confidence, by_windows)
+    return SpanInfluence(spans, tuple(compared), confidence, by_windows)
 
 
 def _order(alone: bool, means: Sequence[SpanMean]) -> tuple[bool, bool, float]:
@@ -265,7 +265,7 @@ def _order(alone: bool, means: Sequence[SpanMean]) -> tuple[bool, bool, float]:
 
 
 def _mean(values: NDArray[np.float64], errors: NDArray[np.float64], span: Span) -> tuple[float, float]:
-    """Mean and its standard error over the probes of a span where both are known."""
+    """Returns the mean and its standard error over the probes of a span where both are known."""
     value, error = values[list(span.places)], errors[list(span.places)]
     known = np.isfinite(value) & np.isfinite(error)
     if not known.any():
@@ -276,7 +276,7 @@ def _mean(values: NDArray[np.float64], errors: NDArray[np.float64], span: Span) 
 def _change(
     moments: Sequence[tuple[float, float]], couples: Sequence[tuple[int, int]], factor: float
 ) -> SpanChange | None:
-    """The largest difference in standard errors, of those beyond the interval."""
+    """Returns the largest difference in standard errors among those beyond the interval; None without one."""
     best, score = None, 1.0
     for earlier, later in couples:
         value = moments[later][0] - moments[earlier][0]

@@ -109,7 +109,7 @@ def _probe(run: xr.Dataset, step: int, count: int) -> xr.Dataset:
 
 
 def _extremes(values: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    """Positions ``[side, rank]``: the most helpful first, the most harmful first; -1 where there are fewer."""
+    """Returns positions ``[side, rank]``: the most helpful first, the most harmful first; -1 where there are fewer."""
     order = np.argsort(values, kind="stable")
     chosen = np.full((2, count), -1)
     for side, (places, sign) in enumerate(((order, -1), (order[::-1], 1))):
@@ -126,16 +126,16 @@ def _ranked(
     part: str,
     confidence: float,
 ) -> xr.Dataset:
-    """Values, errors and intervals ``[side, rank]`` of those that were chosen."""
-    told, error = (np.where(chosen < 0, np.nan, of[chosen]) for of in (values, errors))
+    """Returns values, errors and intervals ``[side, rank]`` of the chosen positions."""
+    value, error = (np.where(chosen < 0, np.nan, of[chosen]) for of in (values, errors))
     half = error * np.broadcast_to(interval_factor(probe, confidence).values, (1,))[0]
     end = f"end of the {100 * confidence:g} % interval"
     return xr.Dataset(
         {
-            "value": (_AXES, told, {"long_name": "influence", "units": UNITS}),
+            "value": (_AXES, value, {"long_name": "influence", "units": UNITS}),
             "se": (_AXES, error, {"long_name": "standard error over chains", "units": UNITS}),
-            "low": (_AXES, told - half, {"long_name": f"lower {end}", "units": UNITS}),
-            "high": (_AXES, told + half, {"long_name": f"upper {end}", "units": UNITS}),
+            "low": (_AXES, value - half, {"long_name": f"lower {end}", "units": UNITS}),
+            "high": (_AXES, value + half, {"long_name": f"upper {end}", "units": UNITS}),
         },
         coords={"side": ("side", np.array(SIDES, dtype=object)), "rank": np.arange(chosen.shape[1])},
         attrs={

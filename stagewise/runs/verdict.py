@@ -50,7 +50,7 @@ VARIABLES = (
 
 
 class Answer(StrEnum):
-    """Answers to whether something can be read off the curves; ``not known`` only if a control is needed."""
+    """Answer to whether something can be read off the curves; ``not known`` only if a control is needed."""
 
     yes = "yes"
     partly = "partly"
@@ -100,7 +100,7 @@ class Verdict:
     num_lost: int = 0
 
     def readings(self) -> dict[str, Reading]:
-        """Readings by name, in order."""
+        """Returns the readings by name, in order."""
         return {name: getattr(self, name) for name in ("positions", "signs", "heights", "landscape")}
 
     def record(self) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def verdict_record(run: xr.Dataset) -> Mapping[str, Any]:
     written = summary.get("verdict")
     if written is not None and all(isinstance(written.get(name), Mapping) for name in _READINGS):
         return dict(written)
-    # A summary of an earlier version may count flags that are no more.
+    # A summary of an earlier version may count flags that no longer exist.
     flags = {name: count for name, count in summary.get("flags", {}).items() if name in FLAG_NAMES}
     return judge(run, windows=len(run_windows(run)), flags=flags or None).record()
 
@@ -192,10 +192,10 @@ def judge(
     """
     steady = stability_of(run) if stability is None else stability
     limits = thresholds or _limits(run)
-    counted = ({} if run is None else flag_counts(run)) if flags is None else flags
-    ordered = sorted(counted.items(), key=lambda entry: (-entry[1], entry[0]))
-    told = {name: advice(name) if steady.lr is None else without_larger_lr(advice(name)) for name, _ in ordered}
-    remedies = {name: (count, told[name]) for name, count in ordered}
+    counts = ({} if run is None else flag_counts(run)) if flags is None else flags
+    ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    advised = {name: advice(name) if steady.lr is None else without_larger_lr(advice(name)) for name, _ in ordered}
+    remedies = {name: (count, advised[name]) for name, count in ordered}
     if run is None or "group_bif" not in run:
         kept = 0 if run is None else run.sizes["step"]
         why = "No probe with group influence was kept" + (f"; {steady.words}" if steady.words else "")
@@ -231,7 +231,7 @@ def judge(
 
 
 def _after(best: Remedy | None, advice: str) -> str:
-    """Advice for a flag as what comes after the one change of a setting that helps most, so that they never compete."""
+    """Makes the advice for a flag secondary to the most helpful change of a setting, so that the two never compete."""
     if best is None or not best.setting:
         return advice
     if best.setting in advice:
@@ -254,7 +254,7 @@ def _lost(stability: Stability) -> str:
 
 
 def _gaps(figures: RunFigures, stability: Stability) -> str:
-    """Probes in equilibrium, and what cannot be read at all."""
+    """Describes the probes in equilibrium, and the steps that cannot be read at all."""
     lost = f"; {stability.words}" if stability.words else ""
     unread = f"; {figures.unread}" if figures.unread else ""
     return f"{_equilibrium(figures, stability).removesuffix(_lost(stability))}{lost}{unread}"
@@ -301,27 +301,27 @@ def _signs(figures: RunFigures, stability: Stability, help_first: str | None) ->
 
 
 def _heights(figures: RunFigures, stability: Stability, limits: Thresholds, help_first: str | None) -> Reading:
-    answer, said = _by_equilibrium(figures, stability), [_equilibrium(figures, stability)]
+    answer, reasons = _by_equilibrium(figures, stability), [_equilibrium(figures, stability)]
     if figures.settled is None or figures.half_width is None:
         answer = Answer.no
     if figures.half_width is not None:
-        said.append(f"intervals of those that differ from zero are ± {100 * figures.half_width:.0f} % in the median")
+        reasons.append(f"intervals of those that differ from zero are ± {100 * figures.half_width:.0f} % in the median")
         answer = _worse(answer, Answer.yes if figures.half_width <= _NARROW else Answer.partly)
     if figures.effective is not None:
-        said.append(f"{figures.effective:.0f} effective draws in the median")
+        reasons.append(f"{figures.effective:.0f} effective draws in the median")
         if limits.ess_min is not None and figures.effective < limits.ess_min:
             answer = _worse(answer, Answer.partly)
     if figures.heat is not None:
-        said.append(f"minibatch noise makes them about {100 * figures.heat:.0f} % too large")
+        reasons.append(f"minibatch noise makes them about {100 * figures.heat:.0f} % too large")
         if limits.minibatch_noise_max is not None and figures.heat > limits.minibatch_noise_max:
             answer = _worse(answer, Answer.no if figures.heat > HALF else Answer.partly)
     if figures.dropped:
-        said.append(f"{counted(figures.dropped, 'chain')} diverged: those left are a biased selection")
+        reasons.append(f"{counted(figures.dropped, 'chain')} diverged: those left are a biased selection")
         answer = _worse(answer, Answer.partly)
     if figures.centering == "chain":
-        said.append("centred by chain, which is too low where chains are short")
+        reasons.append("centred by chain, which is too low where chains are short")
         answer = _worse(answer, Answer.partly)
-    return Reading(answer, "; ".join(said), None if answer is Answer.yes else help_first)
+    return Reading(answer, "; ".join(reasons), None if answer is Answer.yes else help_first)
 
 
 def _counted(number: int, one: str, many: str, words: str) -> str:
@@ -339,13 +339,13 @@ def _landscape(control: ControlFindings | None) -> Reading:
     effects, beyond, alike = (control.total(name) for name in ("effects", "beyond", "alike"))
     if not effects:
         return Reading(Answer.unknown, "The control was run, but no influence differs from zero at its probes")
-    told = (
+    outcomes = (
         _counted(beyond, "goes", "go", "beyond the control"),
         _counted(alike, "survives", "survive", "without the loss at the same size"),
         _counted(effects - beyond - alike, "is", "are", "undecided"),
     )
     influences = "influence that differs" if effects == 1 else "influences that differ"
-    why = f"Of {effects} {influences} from zero, {', '.join(told)}"
+    why = f"Of {effects} {influences} from zero, {', '.join(outcomes)}"
     answer = Answer.yes if beyond >= MOST * effects else Answer.partly if beyond > 0.1 * effects else Answer.no
     further = None if answer is Answer.yes else "lower sgld.localization towards nbeta |lam_min|"
     return Reading(answer, why, further)

@@ -94,7 +94,7 @@ def with_plain_names(run: xr.Dataset) -> xr.Dataset:
     """Returns a run with group names that are safe in text and figures.
 
     Args:
-        run: as :func:`open_run` returns it, also of an earlier version.
+        run: as :func:`~stagewise.runs.open.open_run` returns it, also of an earlier version.
     """
     axes = [axis for axis in ("group", "group_j") if axis in run.coords]
     return run.assign_coords({axis: list(plain_names(run[axis].values.tolist())) for axis in axes})

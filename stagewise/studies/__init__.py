@@ -1,1 +1,1 @@
-"""Experiments on the toy and on the intervention; nothing below knows them."""
+"""Experiments on the toy and on interventions; no lower floor imports them."""

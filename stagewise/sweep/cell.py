@@ -1,4 +1,4 @@
-"""One cell of a sweep: one component at one checkpoint, as it is kept on disk."""
+"""Cell of a sweep, one component at one checkpoint, as stored on disk."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -25,9 +25,9 @@ class Cell:
     Attributes:
         step: training step.
         component: its name.
-        measured: draws and diagnostics; None where every chain failed.
-        dropped: number of each chain that failed, with the reason.
-        seconds: it took, wall clock.
+        measured: draws and diagnostics; None if every chain failed.
+        dropped: failed chains by number, with the reason.
+        seconds: wall-clock time.
     """
 
     step: int
@@ -43,7 +43,7 @@ def cell_folder(output: Path, step: int, component: str) -> Path:
 
 
 def is_finished(output: Path, step: int, component: str) -> bool:
-    """True if the cell exists."""
+    """Returns True if the cell exists."""
     return cell_folder(output, step, component).is_dir()
 
 
@@ -54,12 +54,12 @@ def components_of(output: Path) -> list[str]:
 
 
 def has_cells(output: Path) -> bool:
-    """True if there is any cell."""
+    """Returns True if there is any cell."""
     return any((output / _FOLDER).glob(f"*/step*/{_CELL}"))
 
 
 def write_cell(output: Path, cell: Cell) -> Path:
-    """Keeps a finished cell, whole or not at all; returns its folder."""
+    """Writes a finished cell atomically; returns its folder."""
     target = cell_folder(output, cell.step, cell.component)
     target.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(target) as folder:
@@ -84,7 +84,7 @@ def read_cell(output: Path, step: int, component: str) -> Cell:
     """Returns a finished cell.
 
     Raises:
-        InputError: it is not one that :func:`write_cell` wrote.
+        InputError: it was not written by :func:`write_cell`.
     """
     folder = cell_folder(output, step, component)
     try:

@@ -1,4 +1,4 @@
-"""Names of checkpoints in public suites: the step, the tokens and the branch of training that each tells."""
+"""Names of checkpoints in public suites: the step, the tokens and the branch of training in each."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -8,7 +8,7 @@ from stagewise.errors import InputError
 from stagewise.sweep.step_names import step_of
 
 MAIN = "main"
-"""Name of the branch of checkpoints whose names tell none."""
+"""Name of the branch of checkpoints without one in their names."""
 
 _BRANCH = re.compile(r"(?<![a-z0-9])(?:(?:stage|phase|ingredient)[-_]?\d+|lc-\d+k-to-\d+k)(?![a-z0-9])", re.IGNORECASE)
 _TOKENS = (
@@ -33,7 +33,7 @@ class CheckpointName:
     Attributes:
         name: of a folder, a file without its ending, or a revision.
         step: training step, counted from the start of its branch where the suite does so.
-        tokens: tokens trained on so far; None where nobody tells.
+        tokens: tokens trained on so far; None if unknown.
         branch: stage and ingredient in the name (``stage2-ingredient1``), :data:`MAIN` without one.
     """
 
@@ -179,7 +179,7 @@ def refuse_numbered(names: Sequence[str]) -> None:
 
 
 def tokens_of(name: str) -> int | None:
-    """Returns the tokens that a name tells (``tokens4B``, ``2BT``), or None."""
+    """Returns the number of tokens in a name (``tokens4B``, ``2BT``), or None."""
     for word in _TOKENS:
         found = word.search(name)
         if found:
@@ -188,7 +188,7 @@ def tokens_of(name: str) -> int | None:
 
 
 def branch_of(name: str) -> str:
-    """Returns the branch of training that a name tells, e.g. ``stage2-ingredient1``; :data:`MAIN` without one."""
+    """Returns the branch of training in a name, e.g. ``stage2-ingredient1``; :data:`MAIN` without one."""
     return "-".join(_BRANCH.findall(name)) or MAIN
 
 
@@ -216,10 +216,10 @@ def grouped(names: Iterable[CheckpointName], where: str) -> dict[str, list[Check
 
 
 def joined(branches: Sequence[Sequence[CheckpointName]]) -> dict[int, CheckpointName]:
-    """Returns branches that follow each other as one run, by training step.
+    """Joins branches that follow each other into one run, by training step.
 
-    A branch that starts to count anew (its first step is not above the last one of the branch before) is counted on
-    from that one, its tokens likewise.
+    A branch that restarts its count (its first step is not above the last one of the branch before) continues from that
+    step, as do its tokens.
 
     Args:
         branches: checkpoints of each, in the order of their steps.

@@ -1,4 +1,4 @@
-"""Choice of checkpoints along a training run: all, so many on a logarithmic grid, or a list of steps."""
+"""Choice of checkpoints along a training run: all, a number of them on a logarithmic grid, or a list of steps."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ ALL_STEPS = "all"
 _LOG = re.compile(r"log:(\d{1,6})")
 _SHOWN = 12
 _FINEST = 20
-"""A grid so many times as fine as asked is tried, since near its start several points fall on one checkpoint."""
+"""Finest grid to try, in multiples of the requested number: near its start several points share a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Chosen:
 
     Attributes:
         steps: increasing, at least one.
-        missing: those that were listed and have no checkpoint.
+        missing: listed steps without a checkpoint.
     """
 
     steps: tuple[int, ...]
@@ -29,7 +29,7 @@ class Chosen:
 
     @property
     def words(self) -> str:
-        """Names what is missing; empty where nothing is."""
+        """Description of the missing steps; empty without any."""
         if not self.missing:
             return ""
         return (
@@ -39,7 +39,7 @@ class Chosen:
 
 
 def check_steps(steps: Sequence[int] | str | None) -> None:
-    """Refuses a choice of steps in words that is none.
+    """Refuses an invalid choice of steps in words.
 
     Raises:
         InputError: neither ``all`` nor ``log:<number>`` with a number of 2 or more.
@@ -61,11 +61,11 @@ def choose(there: Sequence[int], asked: Sequence[int] | str | None) -> Chosen:
 
     Args:
         there: steps of the checkpoints, increasing, at least one.
-        asked: steps; ``log:24`` for so many, evenly spaced on a logarithmic axis as far as there are any, with the
-            first (step 0, where it is there) and the last; ``all`` or None for all.
+        asked: steps; ``log:24`` for at most 24, evenly spaced on a logarithmic axis as far as checkpoints allow, with
+            the first (step 0, if present) and the last; ``all`` or None for all.
 
     Raises:
-        InputError: none of the listed ones is there.
+        InputError: none of the listed steps has a checkpoint.
     """
     if asked is None or asked == ALL_STEPS:
         return Chosen(tuple(there))
@@ -83,7 +83,7 @@ def choose(there: Sequence[int], asked: Sequence[int] | str | None) -> Chosen:
 
 
 def _logarithmic(there: Sequence[int], number: int) -> tuple[int, ...]:
-    """Returns checkpoints next to the points of the finest even grid that has no more than so many."""
+    """Returns the checkpoints nearest to the finest even grid that selects at most ``number`` of them."""
     if len(there) <= number:
         return tuple(there)
     start = [step for step in there if step == 0]
@@ -100,5 +100,5 @@ def _logarithmic(there: Sequence[int], number: int) -> tuple[int, ...]:
 
 
 def listed(steps: Sequence[int]) -> str:
-    """Returns steps in words, cut where there are many."""
+    """Lists steps in words, cut if there are many."""
     return ", ".join(map(str, steps[:_SHOWN])) + (", ..." if len(steps) > _SHOWN else "")

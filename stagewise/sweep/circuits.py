@@ -21,7 +21,7 @@ TABLES = ("prefix_matching", "previous_token", "copying")
 """Scores of heads, see :mod:`stagewise.lm.induction`."""
 
 SCORES = ("icl_score", "loss_gap")
-"""Scores of the whole model on the same sequences, nats per token; negative where the context helps."""
+"""Scores of the whole model on the same sequences, nats per token; negative if the context helps."""
 
 Table = tuple[tuple[float | None, ...], ...]
 
@@ -54,9 +54,9 @@ def measure_circuits(module: nn.Module, settings: CircuitSettings, *, bos_token_
     """Returns scores of all heads on repeated random tokens, the same ones at all checkpoints.
 
     Args:
-        module: holds a Hugging Face causal language model; left bit for bit as it was.
+        module: holds a Hugging Face causal language model; restored bit for bit.
         settings: of the sequences.
-        bos_token_id: put before each sequence; None for models trained without one.
+        bos_token_id: token before each sequence; None for models trained without one.
     """
     model = module.get_submodule(causal_lm_name(module) or "")
     config = model.config.get_text_config()  # type: ignore[union-attr, operator]
@@ -84,28 +84,28 @@ def measure_circuits(module: nn.Module, settings: CircuitSettings, *, bos_token_
 _FOLDER = "circuits"
 
 Key = Mapping[str, Any]
-"""All that the scores of a checkpoint depend on, as plain data."""
+"""Everything on which the scores of a checkpoint depend, as plain data."""
 
 
 def circuits_key(settings: CircuitSettings, *, bos_token_id: int | None, checkpoint: str) -> Key:
-    """Returns the settings that the scores depend on.
+    """Returns the settings on which the scores depend.
 
     Args:
         settings: of the sequences.
-        bos_token_id: put before each sequence.
-        checkpoint: what changes when its weights are replaced by others.
+        bos_token_id: token before each sequence.
+        checkpoint: identity that changes when its weights are replaced.
     """
     given = {name: value for name, value in asdict(settings).items() if name != "enabled"}
     return {**given, "bos_token_id": bos_token_id, "checkpoint": checkpoint}
 
 
 def write_circuits(output: Path, step: int, key: Key, circuits: Circuits) -> Path:
-    """Keeps the scores of a checkpoint, whole or not at all; returns their path."""
+    """Writes the scores of a checkpoint atomically; returns their path."""
     return write_json(_path(output, step), {"measured_on": dict(key), **asdict(circuits)})
 
 
 def read_circuits(output: Path, step: int, key: Key) -> Circuits | None:
-    """Reads the scores of a checkpoint; None if they are missing, unreadable, or those of something else."""
+    """Reads the scores of a checkpoint; None if they are missing, unreadable, or have another key."""
     try:
         content = read_json(_path(output, step), what="scores of heads", advice="delete it")
         if content["measured_on"] != dict(key):

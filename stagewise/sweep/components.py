@@ -9,14 +9,14 @@ from stagewise.lm.components import KINDS, component_masks, components, is_compo
 from stagewise.sampling.selection import Masks
 
 ALL = "all"
-"""The component whose chains move all weights that ``sgld.parameters`` names."""
+"""Component whose chains move all weights selected by ``sgld.parameters``."""
 
 
 def check_component(name: str) -> None:
-    """Refuses a name that can stand for no component.
+    """Refuses a name that cannot denote a component.
 
     Raises:
-        InputError: with those that there are.
+        InputError: such a name; the message lists the valid forms.
     """
     if name != ALL and name not in KINDS and not is_component_name(name):
         raise InputError(
@@ -26,12 +26,12 @@ def check_component(name: str) -> None:
 
 
 def needs_model(names: Sequence[str]) -> bool:
-    """True if the components can only be listed or checked with a model."""
+    """Returns True if the components can only be listed or checked with a model."""
     return any(name != ALL for name in names)
 
 
 def expand(names: Sequence[str], module: nn.Module) -> tuple[str, ...]:
-    """Returns all components that names stand for, each once, in order.
+    """Returns all components denoted by names, each once, in order.
 
     Args:
         names: ``all``, kinds of parts (``heads``), and parts (``layer0.head1``).

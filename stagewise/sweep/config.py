@@ -28,7 +28,7 @@ from stagewise.sweep.step_names import check_pattern
 
 
 class Precision(StrEnum):
-    """Arithmetic of forward passes; weights and draws are float32, whatever the checkpoint was saved in.
+    """Arithmetic of forward passes; weights and draws are float32, whatever the precision of the checkpoint.
 
     In YAML ``full`` or ``bf16``; their values are Lightning's names.
     """
@@ -46,13 +46,13 @@ class Axis(StrEnum):
 
 @dataclass(frozen=True)
 class TextSettings:
-    """Choice of the sequences that are observed, and of those that drive the chains, the same at all checkpoints.
+    """Choice of the observed sequences and of those that drive the chains, the same at all checkpoints.
 
     Attributes:
-        context: tokens in a sequence, the one that begins a text included where the tokenizer puts one.
+        context: tokens in a sequence, including the one that begins a text, if the tokenizer adds one.
         num_observed: sequences whose losses are recorded.
         num_sampling: sequences whose minibatches drive the gradient.
-        held_out_fraction: share of the documents that observed sequences are taken from; the others drive.
+        held_out_fraction: share of the documents for observed sequences; the others drive the chains.
         seed: of both choices.
         tokenizer: name or folder of a Hugging Face tokenizer, or its ``tokenizer.json``; that of the checkpoints if
             None.
@@ -61,7 +61,7 @@ class TextSettings:
         complements: with classes, also a group ``not_<name>`` for each.
         text_column: of a table or a Hugging Face data set.
         config_name: of a Hugging Face data set that has several configurations.
-        split: of a Hugging Face data set, or of tables whose names speak of splits.
+        split: of a Hugging Face data set, or of tables with splits in their names.
         streaming: read a Hugging Face data set over the network as needed.
         max_documents: largest number of rows of tables or of a Hugging Face data set, or of files of packages.
 
@@ -101,7 +101,7 @@ class CircuitSettings:
     """Scores of attention heads and of in-context learning on repeated random tokens, at every checkpoint.
 
     Attributes:
-        enabled: False leaves them out.
+        enabled: False disables them.
         num_sequences: probe sequences.
         segment_length: random tokens in a segment, at most.
         copies: number of copies of a segment.
@@ -134,37 +134,37 @@ class SweepConfig:
         corpus: ``stdlib``; ``site-packages``; a text file, a table (JSON lines, CSV, Parquet, Arrow), a folder of
             either, a data set as ``save_to_disk`` wrote it, or a pattern, see
             :func:`stagewise.lm.local_files.local_documents`; or the name of a Hugging Face data set.
-        steps: which checkpoints: training steps, of which those that are missing are told and left out; ``log:24`` for
-            so many, evenly spaced on a logarithmic axis, with the first and the last; ``all``. All that are in the
-            folder if None; a hub name needs them.
+        steps: checkpoints to use: training steps, of which missing ones are reported and left out; ``log:24`` for at
+            most 24, evenly spaced on a logarithmic axis, with the first and the last; or ``all``. If None, all in the
+            folder; required for a hub name.
         output: folder for cells, ``influence.zarr``, ``summary.json``, ``groups.csv``, ``circuits.csv`` and
             ``classes.md``. The store and the summary come with the component ``all``; those of another one are in
             ``components/<name>``.
         model: ``class_path`` and ``init_args`` of a LightningModule with a Hugging Face causal language model, for
             ``.ckpt`` files.
         data: the sequences.
-        sgld: the sampler, the same at all checkpoints; its numbers are needed, and its engine.
-        probe: the measurement. The reference of a checkpoint is the one before it in the sweep that has draws:
-            ``reference_ratio`` stays as it is; ``check_curvature`` and ``draw_matrices`` have no part in a sweep.
-        circuits: scores of attention heads, whichever components there are.
-        components: which weights chains move: ``all``, a part of the model (``layer0.head1``), or a kind of part
-            (``heads``, ``layers``, ...) for all of that kind, see :mod:`stagewise.lm.components`. Each has chains of
-            its own.
+        sgld: the sampler, the same at all checkpoints; its numbers and its engine must be given.
+        probe: the measurement. The reference of a checkpoint is the latest one before it in the sweep with usable
+            draws: ``reference_ratio`` keeps its default; ``check_curvature`` and ``draw_matrices`` have no effect.
+        circuits: scores of attention heads, whatever the components.
+        components: weights that chains move: ``all``, a part of the model (``layer0.head1``), or a kind of part
+            (``heads``, ``layers``, ...) for all of that kind, see :mod:`stagewise.lm.components`. Each has its own
+            chains.
         query: [sample, token]: text coloured by the influence of its tokens on this one, an HTML page in ``tokens`` for
             each checkpoint, and an image in TensorBoard; the sample is one of ``probe.token_samples``, and the token
-            its place in it, from 1 on.
-        device: ``auto`` (a GPU where there is one), or as torch names it.
+            its position there, from 1 on.
+        device: ``auto`` (a GPU if there is one), or torch's name of a device.
         precision: see :class:`Precision`.
-        num_workers: processes that share the checkpoints. One fetches the next checkpoint while it computes.
-        backend: where the processes run.
-        cache_dir: where models are downloaded to; that of the Hugging Face libraries if None.
+        num_workers: processes that share the checkpoints. A single one fetches the next checkpoint while it computes.
+        backend: backend of the processes.
+        cache_dir: folder for downloaded models; that of the Hugging Face libraries if None.
         step_pattern: regular expression for whole names of folders, or of files without their ending, whose one group
-            is the step; for names that the usual rule does not tell, see
-            :func:`~stagewise.sweep.step_names.step_of`, or to take some of the folders.
+            is the step; for names that the usual rule cannot read, see :func:`~stagewise.sweep.step_names.step_of`, or
+            to select some of the folders.
         branch: of a suite that forks, by the stage and ingredient in the names: ``stage2-ingredient1``, or
             ``stage1+stage2-ingredient1`` for one after the other, steps counted on where the second starts anew.
             Several branches are refused without it: a sweep is along one run.
-        name_steps: name of a checkpoint to its training step, where the name does not tell; only these are taken.
+        name_steps: name of a checkpoint to its training step, if the name lacks it; only these are used.
         name_tokens: name of a checkpoint to the tokens that it has seen; only these are taken. The number in a name
             stands for its step where ``name_steps`` does not tell.
         tokens_per_step: tokens of a training step; goes before the rounded numbers in names, and ``name_tokens`` before
@@ -244,7 +244,7 @@ class SweepConfig:
         )
 
     def _check_sampler(self) -> None:
-        """Each checkpoint is computed on its own: nothing can be settled at the first one."""
+        """Refuses settings to be resolved at the first checkpoint, since each is computed separately."""
         sgld = self.sgld
         for name in ("lr", "localization"):
             value = getattr(sgld, name)

@@ -32,7 +32,7 @@ def load_tokenizer(config: SweepConfig, source: Checkpoints) -> Any:
         source: of the checkpoints.
 
     Raises:
-        InputError: there is none, or it cannot be loaded.
+        InputError: no tokenizer, or one that cannot be loaded.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -74,15 +74,15 @@ def check_context(config: SweepConfig, limits: Limits) -> None:
 
 
 def check_tokens(ids: Tensor, tokenizer: Any, vocab_size: int) -> None:
-    """Refuses tokens that the model has no embedding of; that the tokenizer knows such ones is nothing.
+    """Refuses a corpus with tokens that have no embedding in the model; the tokenizer itself may know such tokens.
 
     Args:
         ids: of a corpus, of any shape.
-        tokenizer: that made them.
+        tokenizer: tokenizer of the corpus.
         vocab_size: of the model.
 
     Raises:
-        InputError: some are beyond the embedding; one is named.
+        InputError: tokens beyond the embedding; the message names one.
     """
     beyond = ids[ids >= vocab_size]
     if len(beyond):
@@ -95,19 +95,19 @@ def check_tokens(ids: Tensor, tokenizer: Any, vocab_size: int) -> None:
 
 
 def first_token(tokenizer: Any) -> int | None:
-    """Returns the token that the tokenizer itself puts before a text; None where it puts none."""
+    """Returns the token that the tokenizer itself puts before a text; None if it puts none."""
     ids = tokenizer("a")["input_ids"]
     begins = tokenizer.bos_token_id
     return begins if begins is not None and len(ids) > 1 and ids[0] == begins else None
 
 
 def token_rows(documents: Sequence[str], tokenizer: Any, context: int) -> Tensor:
-    """Returns documents in a row, each ended by the end-of-text token, cut into sequences; the rest is left out.
+    """Concatenates documents, each with an end-of-text token, and cuts them into sequences, without the remainder.
 
     Args:
         documents: texts.
         tokenizer: Hugging Face tokenizer.
-        context: tokens in a sequence; where the tokenizer begins texts with a token, every sequence begins with it.
+        context: tokens in a sequence; if the tokenizer begins texts with a token, every sequence begins with it.
 
     Returns:
         Token ids ``[row, context]``, int64.
@@ -123,17 +123,17 @@ def token_rows(documents: Sequence[str], tokenizer: Any, context: int) -> Tensor
 
 
 def groups_of(ids: Tensor, tokenizer: Any, settings: TextSettings, corpus: Tensor) -> dict[str, Tensor]:
-    """Token groups of the observed sequences.
+    """Returns the token groups of the observed sequences.
 
     Args:
         ids: token ids ``[sample, position]``.
         tokenizer: Hugging Face tokenizer.
-        settings: they name the classes.
-        corpus: token ids ``[sample, position]`` that bigrams are counted in, for classes that ask for rare ones.
+        settings: with the names of the classes.
+        corpus: token ids ``[sample, position]`` for counts of bigrams, for classes of rare ones.
 
     Returns:
-        Name to mask ``[sample, position - 1]``, bool; entry k speaks of token k + 1. Of the groups that there are
-        without ``classes``, those without a token are left out.
+        Name to mask ``[sample, position - 1]``, bool; entry k is for token k + 1. Default groups, those without
+        ``classes``, are left out if they have no token.
 
     Raises:
         InputError: a class of ``classes`` has no token.
@@ -161,10 +161,10 @@ def sweep_data(config: SweepConfig, tokenizer: Any, limits: Limits | None = None
     Args:
         config: of the sweep.
         tokenizer: of the sweep.
-        limits: of the model; its tokens are not looked at if None.
+        limits: of the model; None skips the check of tokens.
 
     Raises:
-        InputError: the corpus cannot be had, is too small, or holds tokens that the model does not know.
+        InputError: the corpus is not available or too small, or has tokens unknown to the model.
     """
     settings = config.data
     documents = load_documents(
@@ -188,12 +188,12 @@ def sweep_data(config: SweepConfig, tokenizer: Any, limits: Limits | None = None
 
 
 def decoded(ids: Tensor, tokenizer: Any, samples: Sequence[int]) -> tuple[tuple[str, ...], ...]:
-    """Returns tokens of some sequences, each as it stands in text.
+    """Returns tokens of some sequences as text.
 
     Args:
         ids: token ids ``[sample, position]``.
         tokenizer: Hugging Face tokenizer.
-        samples: which sequences; those that there are not are left to the check of the probe.
+        samples: sequences to decode; unknown ones are left to the check of the probe.
     """
     if not samples:
         return ()
@@ -202,7 +202,7 @@ def decoded(ids: Tensor, tokenizer: Any, samples: Sequence[int]) -> tuple[tuple[
 
 
 def data_hash(data: ProbeData) -> str:
-    """Of sequences and groups: cells of other data do not compare."""
+    """Returns a hash of sequences and groups, since cells of different data are not comparable."""
     digest = hashlib.sha256()
     assert data.sampling is not None
     for name, tensor in (

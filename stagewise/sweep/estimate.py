@@ -20,10 +20,10 @@ from stagewise.sweep.measure import device_of, forward_context
 
 @dataclass(frozen=True)
 class Cost:
-    """Of the chains of one cell; diagnostics, the gradient dot product and loading are not in it.
+    """Cost of the chains of one cell, without diagnostics, the gradient dot product and loading.
 
     Attributes:
-        parameters: of the model, embeddings included.
+        parameters: of the model, including embeddings.
         gradients: of minibatches.
         gradient_tokens: tokens of each.
         records: evaluations of the observed set.
@@ -42,7 +42,7 @@ class Cost:
 
 
 def matrix_parameters(module: nn.Module) -> int:
-    """Weights that each token is multiplied by: all but an input embedding that does not serve as output too."""
+    """Returns the number of weights that multiply each token: all except an input embedding not tied to the output."""
     model = module.get_submodule(causal_lm_name(module) or "")
     total = sum(parameter.numel() for parameter in model.parameters())
     given, taken = model.get_input_embeddings().weight, model.get_output_embeddings().weight  # type: ignore[operator]

@@ -21,8 +21,8 @@ def find_checkpoints(config: SweepConfig) -> Checkpoints:
         config: of the sweep.
 
     Raises:
-        InputError: there is no such place, no checkpoint in it, a hub name without steps, several branches without a
-            choice, checkpoints that are only numbered, or ``.ckpt`` files without a model description.
+        InputError: unknown place, no checkpoint in it, a hub name without steps, several branches without a choice,
+            checkpoints that are only numbered, or ``.ckpt`` files without a model description.
     """
     given = config.checkpoints
     path = _expanded(given)
@@ -86,7 +86,7 @@ def _ckpt_files(folder: Path) -> list[Path]:
 
 
 def name_rules(config: SweepConfig) -> NameRules:
-    """Returns the settings of a sweep by which names of checkpoints are read."""
+    """Returns the settings of a sweep for reading names of checkpoints."""
     return NameRules(config.step_pattern, config.branch, config.name_steps, config.name_tokens, config.tokens_per_step)
 
 
@@ -129,7 +129,7 @@ def check_limits(source: Checkpoints, steps: list[int]) -> Limits:
         steps: of the sweep.
 
     Raises:
-        InputError: a checkpoint is not there, or is of another model than the first.
+        InputError: a missing checkpoint, or one of another model than the first.
     """
     first = source.limits(steps[0])
     for step in steps[1:]:

@@ -17,7 +17,7 @@ class Listing:
 
     Attributes:
         names: of branches and tags.
-        fault: reason why the hub could not be asked, and these are the ones in the cache; empty otherwise.
+        fault: reason why the hub was not available, so that the names are those in the cache; else empty.
     """
 
     names: tuple[str, ...]
@@ -25,11 +25,11 @@ class Listing:
 
 
 def list_revisions(name: str, cache_dir: str | None = None) -> Listing:
-    """Returns the revisions of a model: what the hub tells, else those that were downloaded before.
+    """Returns the revisions of a model: those on the hub, else those downloaded before.
 
     Args:
         name: of the model.
-        cache_dir: where models are downloaded to; that of the Hugging Face libraries if None.
+        cache_dir: folder for downloaded models; that of the Hugging Face libraries if None.
     """
     from huggingface_hub import HfApi, constants
 
@@ -45,13 +45,13 @@ def list_revisions(name: str, cache_dir: str | None = None) -> Listing:
 
 @dataclass(frozen=True)
 class HubCheckpoints:
-    """Revisions of a model on the Hugging Face hub, each of which tells its step in its name.
+    """Revisions of a model on the Hugging Face hub, with the step in each name.
 
     Attributes:
         name: of the model.
         revisions: training step to revision.
-        cache_dir: where models are downloaded to; that of the Hugging Face libraries if None.
-        note: one line on what could not be found out; empty if nothing.
+        cache_dir: folder for downloaded models; that of the Hugging Face libraries if None.
+        note: one line on missing information; empty without any.
     """
 
     name: str
@@ -65,18 +65,18 @@ class HubCheckpoints:
     ) -> "HubCheckpoints":
         """Finds the checkpoints among the revisions of a model.
 
-        Where the hub cannot be asked, those in the cache are taken, and of steps that were listed and are not among
-        them the revisions ``step<k>``, whose loading then tells what is wrong.
+        If the hub is not available, revisions in the cache are used. For listed steps that are not among them the
+        revision ``step<k>`` is assumed; loading it then reports the problem.
 
         Args:
             name: of the model.
-            rules: by which names are read.
-            asked: listed steps; None where they are chosen among those that there are.
-            cache_dir: where models are downloaded to.
+            rules: rules for reading names.
+            asked: listed steps; None if they are chosen among the existing ones.
+            cache_dir: folder for downloaded models.
 
         Raises:
-            InputError: no revision tells a step, or as :meth:`NameRules.place
-                <stagewise.sweep.checkpoint_names.NameRules.place>` does.
+            InputError: no revision has a step in its name, or see :meth:`NameRules.place
+                <stagewise.sweep.checkpoint_names.NameRules.place>`.
         """
         listing = list_revisions(name, cache_dir)
         found = rules.place(listing.names, f"{name!r} on the hub")
@@ -116,7 +116,7 @@ class HubCheckpoints:
         )
 
     def identity(self, step: int) -> str:
-        """Returns the revision: what it stands for does not change."""
+        """Returns the revision, whose content does not change."""
         return f"{self.name} {self._revision(step)}"
 
     def _where(self, step: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ _NAME = "cells/checkpoints.json"
 
 
 def check_same_checkpoints(output: Path, source: Checkpoints, steps: tuple[int, ...]) -> None:
-    """Refuses to go on with cells of other weights; nothing is written.
+    """Refuses to continue with cells of other weights; writes nothing.
 
     Args:
         output: of the sweep.
@@ -35,7 +35,7 @@ def check_same_checkpoints(output: Path, source: Checkpoints, steps: tuple[int, 
 
 
 def note_checkpoints(output: Path, source: Checkpoints, steps: tuple[int, ...]) -> None:
-    """Keeps which checkpoints there are now, before cells are computed from them.
+    """Stores the identities of the present checkpoints, before cells are computed from them.
 
     Args:
         output: of the sweep.

@@ -1,4 +1,4 @@
-"""Reading tensors out of a pickle that holds other objects too, without running anything of theirs."""
+"""Reader of tensors in a pickle that has other objects, too, without running any of their code."""
 
 import pickle
 from collections import OrderedDict
@@ -11,7 +11,7 @@ _REBUILT = {"_rebuild_tensor_v2", "_rebuild_parameter", "_rebuild_tensor"}
 
 
 class Inert:
-    """Stands for an object of a class that is not loaded: takes whatever a pickle does to it, and does nothing."""
+    """Placeholder for an object of a class that is not loaded: accepts every operation of a pickle and ignores it."""
 
     def __new__(cls, *_: Any, **__: Any) -> "Inert":  # noqa: D102
         return object.__new__(cls)
@@ -29,17 +29,17 @@ class Inert:
         pass
 
     def append(self, _: Any) -> None:
-        """As of a list."""
+        """Ignores an entry, in place of a list."""
 
     def extend(self, _: Any) -> None:
-        """As of a list."""
+        """Ignores entries, in place of a list."""
 
     def add(self, _: Any) -> None:
-        """As of a set."""
+        """Ignores an entry, in place of a set."""
 
 
 class Unpickler(pickle.Unpickler):
-    """Knows tensors, their storages and ordered dictionaries; everything else is :class:`Inert`."""
+    """Unpickler of tensors, their storages and ordered dictionaries; everything else is :class:`Inert`."""
 
     def find_class(self, module: str, name: str) -> Any:
         """See :class:`pickle.Unpickler`."""
@@ -60,14 +60,14 @@ HIGHEST_PROTOCOL = pickle.HIGHEST_PROTOCOL
 
 
 def load(file: Any, **settings: Any) -> Any:
-    """As :func:`pickle.load`, by :class:`Unpickler`."""
+    """Loads like :func:`pickle.load`, with :class:`Unpickler`."""
     return Unpickler(file, **settings).load()
 
 
 def read_tensors(path: Path) -> Any:
-    """Content of a file that ``torch.save`` wrote, with :class:`Inert` in place of objects that are no plain data.
+    """Reads a file written by ``torch.save``, with :class:`Inert` in place of objects that are not plain data.
 
-    No code that the file names is run: classes and functions are looked up in a short list alone.
+    No code named in the file is run: classes and functions are looked up in a short list only.
 
     Args:
         path: of the file.

@@ -20,10 +20,10 @@ _NESTED = ("state_dict", "model_state_dict", "model")
 
 
 def read_lens_state(path: Path) -> dict[str, Tensor]:
-    """Returns the state dict in a file, by itself or under ``state_dict``, ``model_state_dict`` or ``model``.
+    """Returns the state dict in a file, at its top or under ``state_dict``, ``model_state_dict`` or ``model``.
 
     Raises:
-        InputError: it cannot be read, or holds no TransformerLens model.
+        InputError: it cannot be read, or has no TransformerLens model.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -46,11 +46,10 @@ def read_lens_state(path: Path) -> dict[str, Tensor]:
 
 
 def lens_files(folder: Path) -> dict[str, Path]:
-    """Returns files of TransformerLens by the name that tells their step: their own, or that of the folder they lie in.
+    """Returns files of TransformerLens by the name with their step: their own, or that of their folder.
 
     Args:
-        folder: with files ``<name>.pth`` (``.pt``), or with subfolders that hold one each and no weights of
-            Hugging Face's.
+        folder: with files ``<name>.pth`` (``.pt``), or with subfolders that have one each and no Hugging Face weights.
     """
     found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in _ENDINGS and path.is_file()}
     for place in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
@@ -63,11 +62,11 @@ def lens_files(folder: Path) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class LensCheckpoints:
-    """State dicts of TransformerLens, a file for each checkpoint, with ``config.json`` beside them or above.
+    """State dicts of TransformerLens, a file for each checkpoint, with ``config.json`` next to them or above.
 
     Attributes:
-        folder: that holds them.
-        rules: by which names are read.
+        folder: with the files.
+        rules: rules for reading names.
     """
 
     folder: Path
@@ -75,7 +74,7 @@ class LensCheckpoints:
 
     @cached_property
     def files(self) -> dict[str, Path]:
-        """Name to file, of all that may be checkpoints."""
+        """Possible checkpoints, name to file."""
         return lens_files(self.folder)
 
     @cached_property
@@ -99,7 +98,7 @@ class LensCheckpoints:
         return beside if beside.is_file() else self.folder / LENS_CONFIG
 
     def limits(self, step: int) -> Limits:
-        """See :class:`~stagewise.sweep.sources.Checkpoints`; the file is read for it."""
+        """See :class:`~stagewise.sweep.sources.Checkpoints`; reads the file."""
         state, config = read_lens_state(self._file(step)), LensConfig.read(self._config(step))
         positions = state.get("pos_embed.W_pos")
         return Limits(len(state["embed.W_E"]), config.n_ctx if positions is None else len(positions))
@@ -115,7 +114,7 @@ class LensCheckpoints:
         return file_identity([self._file(step), *(path for path in [self._config(step)] if path.is_file())])
 
     def tokenizer(self) -> tuple[str, dict[str, Any]] | None:
-        """In the folder itself, where somebody put one."""
+        """Returns the tokenizer in the folder itself, if any."""
         if (self.folder / "tokenizer.json").is_file():
             return str(self.folder), {"local_files_only": True}
         return None

@@ -1,8 +1,8 @@
-"""Raw state dicts of TransformerLens, made models of Hugging Face's of the same function.
+"""Conversion of raw state dicts of TransformerLens to Hugging Face models with the same function.
 
-Simple ones are taken: learned positions (as GPT-2 has them) or rotary ones (as GPT-NeoX does), layer norms, full heads,
-an MLP in each layer. What a state dict cannot tell (activation, rotary settings, parallel layers) is read from the
-``config.json`` beside it, with TransformerLens's own names, see :class:`LensConfig`.
+Simple models are supported: learned positions (as in GPT-2) or rotary ones (as in GPT-NeoX), layer norms, full heads,
+an MLP in each layer. Settings that a state dict lacks (activation, rotary settings, parallel layers) are read from the
+``config.json`` next to it, with TransformerLens's own names, see :class:`LensConfig`.
 """
 
 import math
@@ -21,7 +21,7 @@ from stagewise.errors import InputError
 from stagewise.files.json_input import read_json
 
 LENS_CONFIG = "config.json"
-"""Name of the file beside a state dict with its settings."""
+"""Name of the file with the settings of a state dict, next to it."""
 
 _BUFFERS = re.compile(r"blocks\.\d+\.attn\.(mask|IGNORE|rotary_sin|rotary_cos)")
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
@@ -31,19 +31,19 @@ _ADVICE = "a plain GPT-2-like or GPT-NeoX-like model, as HookedTransformer.state
 
 @dataclass(frozen=True)
 class LensConfig:
-    """Settings of a TransformerLens model that its state dict does not tell; its ``config.json`` may hold others too.
+    """Settings of a TransformerLens model that its state dict lacks; its ``config.json`` may have others, too.
 
     Attributes:
         act_fn: activation of the MLP: gelu, gelu_new, relu or silu.
         eps: of the layer norms.
-        normalization_type: LN, or LNPre where gains have been folded into weights.
+        normalization_type: LN, or LNPre if gains have been folded into weights.
         rotary_dim: values of a head that are rotated; needed without learned positions.
         rotary_base: of the angles.
         parallel_attn_mlp: attention and MLP of a layer read the same input, as in Pythia; for rotary models.
-        n_ctx: tokens in a sequence, at most; needed without learned positions.
+        n_ctx: maximal number of tokens in a sequence; needed without learned positions.
 
     Raises:
-        InputError: of another kind of model.
+        InputError: settings of another kind of model.
     """
 
     act_fn: str = "gelu_new"
@@ -65,7 +65,7 @@ class LensConfig:
 
     @classmethod
     def read(cls, path: Path) -> "LensConfig":
-        """Of a ``config.json`` with the names of ``HookedTransformerConfig``; the defaults, which are GPT-2's, without.
+        """Reads a ``config.json`` with the names of ``HookedTransformerConfig``; without one, returns GPT-2's defaults.
 
         Raises:
             InputError: it cannot be read, or is of another kind of model.
@@ -89,17 +89,17 @@ class LensConfig:
 
 
 def is_lens_state(state: Mapping[str, Any]) -> bool:
-    """True if keys are those of a TransformerLens model."""
+    """Returns True if keys are those of a TransformerLens model."""
     return "embed.W_E" in state and any(name.startswith("blocks.0.attn.") for name in state)
 
 
 def lens_model(state: Mapping[str, Tensor], config: LensConfig, what: str) -> nn.Module:
-    """Returns the model of Hugging Face's of a state dict: the same logits from the same tokens, float32.
+    """Returns the Hugging Face model of a state dict, with the same logits for the same tokens, float32.
 
     Args:
-        state: ``blocks.0.attn.W_Q`` ``[head, width, head size]`` and so on.
-        config: what it does not tell.
-        what: it is, for messages.
+        state: ``blocks.0.attn.W_Q`` ``[head, width, head size]``, ...
+        config: settings that it lacks.
+        what: its description, for messages.
 
     Raises:
         InputError: weights are missing, of other shapes than a plain model's, or of parts that it does not have.
@@ -175,13 +175,13 @@ def lens_model(state: Mapping[str, Tensor], config: LensConfig, what: str) -> nn
 
 
 def _factor(rotated: int, size: int) -> float:
-    """Returns the share of a head that transformers cuts off to so many values."""
+    """Returns the share of a head that transformers truncates to ``rotated`` values."""
     factor = rotated / size
     return factor if int(size * factor) == rotated else math.nextafter(factor, 2)
 
 
 class _Taken:
-    """Weights of a state dict that are asked for by name; what nobody asked for is refused at the end."""
+    """Weights of a state dict, requested by name; those never requested are refused at the end."""
 
     def __init__(self, weights: Mapping[str, Tensor], what: str, config: LensConfig) -> None:
         self._weights, self._what, self._config = weights, what, config
@@ -196,13 +196,13 @@ class _Taken:
         return value
 
     def norm(self, name: str, target: str, width: int) -> dict[str, Tensor]:
-        """Gain and bias; one and zero where they have been folded into the weights behind."""
+        """Returns gain and bias; one and zero if they have been folded into the following weights."""
         if f"{name}.w" not in self._weights and self._config.normalization_type == "LNPre":
             return {f"{target}.weight": torch.ones(width), f"{target}.bias": torch.zeros(width)}
         return {f"{target}.weight": self(f"{name}.w", 1), f"{target}.bias": self(f"{name}.b", 1)}
 
     def refuse_bias_and_rest(self) -> None:
-        """Refuses weights that the model has no place for; a bias of zero behind the unembedding is none."""
+        """Refuses weights without a place in the model, except a zero bias of the unembedding."""
         bias = self._weights.get("unembed.b_U")
         self._left.discard("unembed.b_U")
         if bias is not None and bias.abs().max() > 0:
@@ -217,7 +217,7 @@ class _Taken:
 
 
 def _gpt2_block(taken: _Taken, layer: int) -> dict[str, Tensor]:
-    """All queries, then all keys, then all values; weights are ``[input, output]``."""
+    """Returns a block of GPT-2: all queries, then all keys, then all values; weights are ``[input, output]``."""
     source, target = f"blocks.{layer}", f"transformer.h.{layer}"
     into = [taken(f"{source}.attn.W_{part}", 3).permute(1, 0, 2).flatten(1) for part in "QKV"]
     bias = [taken(f"{source}.attn.b_{part}", 2).flatten() for part in "QKV"]
@@ -237,7 +237,7 @@ def _gpt2_block(taken: _Taken, layer: int) -> dict[str, Tensor]:
 
 
 def _neox_block(taken: _Taken, layer: int) -> dict[str, Tensor]:
-    """Query, key and value of a head lie side by side; weights are ``[output, input]``."""
+    """Returns a block of GPT-NeoX: query, key and value of a head are adjacent; weights are ``[output, input]``."""
     source, target = f"blocks.{layer}", f"gpt_neox.layers.{layer}"
     into = torch.stack([taken(f"{source}.attn.W_{part}", 3).transpose(1, 2) for part in "QKV"], dim=1)
     bias = torch.stack([taken(f"{source}.attn.b_{part}", 2) for part in "QKV"], dim=1)
@@ -257,7 +257,7 @@ def _neox_block(taken: _Taken, layer: int) -> dict[str, Tensor]:
 
 
 def _refuse_gaps(model: nn.Module, converted: Mapping[str, Tensor], what: str) -> None:
-    """Refuses what transformers would have filled in by chance."""
+    """Refuses missing weights, which transformers would have initialised at random."""
     missing = sorted({name for name, _ in model.named_parameters()} ^ set(converted))
     if missing:
         raise InputError(f"got {what}, which does not fill {missing[0]}; expected {_ADVICE}; leave it")

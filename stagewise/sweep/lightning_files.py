@@ -1,4 +1,4 @@
-"""Lightning's checkpoint files: which step each is of, and what it holds."""
+"""Lightning's checkpoint files: their training steps and their content."""
 
 import pickle
 from collections.abc import Mapping
@@ -30,8 +30,7 @@ class LightningFile:
 def read_lightning(path: Path) -> dict[str, Any]:
     """Returns content of a Lightning checkpoint: tensors and plain Python.
 
-    Where hyperparameters or callbacks hold objects of other classes, nothing of these is run: something inert stands in
-    their place.
+    Objects of other classes in hyperparameters or callbacks are replaced by inert ones: none of their code is run.
 
     Raises:
         InputError: it cannot be read.
@@ -60,7 +59,7 @@ def lightning_weights(path: Path) -> dict[str, Tensor]:
     """Returns the state of the module in a Lightning checkpoint.
 
     Raises:
-        InputError: it cannot be read, holds no state, or something else than tensors in it.
+        InputError: it cannot be read, has no state, or has a state with values other than tensors.
     """
     content = read_lightning(path)
     state = content.get("state_dict")

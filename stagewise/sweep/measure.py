@@ -1,4 +1,4 @@
-"""Computes cells: the chains of each component at one checkpoint."""
+"""Computation of cells: the chains of each component at one checkpoint."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -30,8 +30,8 @@ class Task:
 
     Attributes:
         step: training step.
-        components: whose cells are missing.
-        circuits: key of the scores of heads, where they are requested and missing; else None.
+        components: with missing cells.
+        circuits: key of the scores of heads, if requested and missing; else None.
     """
 
     step: int
@@ -43,7 +43,7 @@ def device_of(config: SweepConfig) -> torch.device:
     """Returns the device of the chains; under torchrun, each process of a machine has a GPU of its own.
 
     Raises:
-        InputError: torch does not know the device, or it is not there.
+        InputError: unknown or unavailable device.
     """
     name, local = config.device, local_rank()
     if name == "auto":
@@ -61,7 +61,7 @@ def device_of(config: SweepConfig) -> torch.device:
 
 
 def forward_context(config: SweepConfig) -> Callable[[], AbstractContextManager]:
-    """Returns the autocast context, where it was requested."""
+    """Returns the autocast context, if requested."""
     if config.precision is Precision.full:
         return nullcontext
     return partial(torch.autocast, device_of(config).type, dtype=torch.bfloat16)
@@ -70,17 +70,17 @@ def forward_context(config: SweepConfig) -> Callable[[], AbstractContextManager]
 def make_prober(
     config: SweepConfig, data: ProbeData, module: nn.Module, component: str, share: ChainShare = ALONE
 ) -> Prober:
-    """Returns a prober for a checkpoint; refuses what cannot be measured.
+    """Returns a prober for a checkpoint; refuses one that cannot be measured.
 
     Args:
         config: of the sweep.
         data: of the sweep.
         module: the checkpoint, on its device.
-        component: whose chains.
-        share: which of them this process runs.
+        component: component of the chains.
+        share: chains of this process.
 
     Raises:
-        InputError: as :class:`~stagewise.probes.prober.Prober` does.
+        InputError: see :class:`~stagewise.probes.prober.Prober`; or losses that are not finite.
     """
     prober = Prober(
         module,
@@ -111,20 +111,20 @@ def measure_cells(
     bos_token_id: int | None = None,
     share: ChainShare = ALONE,
 ) -> Iterator[str]:
-    """Computes and keeps the cells of a checkpoint, then scores of heads; each cell is reported as it ends.
+    """Computes and stores the cells of a checkpoint, then scores of heads; yields a line for each finished cell.
 
-    Where processes share the chains, all of them call this, and the first one keeps and tells.
+    Processes that share the chains must all call this; the first one stores and reports.
 
     Args:
         config: of the sweep.
         data: of the sweep.
         module: the checkpoint, on any device.
-        task: what is missing.
-        bos_token_id: what the tokenizer puts before a text.
-        share: which of the chains this process runs.
+        task: missing cells and scores.
+        bos_token_id: token that the tokenizer puts before a text.
+        share: chains of this process.
 
     Raises:
-        InputError: the loss of the checkpoint cannot be used.
+        InputError: unusable loss of the checkpoint.
     """
     module.to(device_of(config))
     output, step = Path(config.output), task.step
@@ -155,13 +155,13 @@ def compute(
     bos_token_id: int | None,
     threads: int,
 ) -> list[str]:
-    """Loads a checkpoint in a process of its own and computes its cells; returns them in words."""
+    """Loads a checkpoint in a separate process and computes its cells; returns a line for each."""
     torch.set_num_threads(threads)
     return list(measure_cells(config, data, source.load(task.step), task, bos_token_id=bos_token_id))
 
 
 def describe(cell: Cell) -> str:
-    """One line: the loss at the checkpoint, and what its chains are flagged for."""
+    """Describes a cell in one line: the loss at the checkpoint, and the flags of its chains."""
     name = f"step {cell.step}" + ("" if cell.component == ALL else f" {cell.component}")
     if cell.measured is None:
         reason = next(iter(cell.dropped.values()), "no chain")

@@ -22,14 +22,14 @@ def write_token_pages(sweep: Sweep, run_folder: Path) -> list[Path]:
     """Writes ``tokens/step<k>.html`` of the query token; none without one.
 
     Args:
-        sweep: whose results are in ``run_folder``.
+        sweep: with results in ``run_folder``.
         run_folder: of the component whose chains move all weights.
 
     Returns:
         The folder of the pages, if any.
 
     Raises:
-        InputError: the query is no token that has a loss.
+        InputError: the query is not a token with a loss.
     """
     query, chosen = sweep.config.query, sweep.config.probe.token_samples
     if query is None or chosen is None:

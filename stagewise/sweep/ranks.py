@@ -1,4 +1,4 @@
-"""Processes that torchrun started: they share the chains of each cell, and the first of them writes."""
+"""Processes started by torchrun, which share the chains of each cell; the first one writes."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -14,19 +14,19 @@ from stagewise.sampling.share import ALONE, ChainShare
 T = TypeVar("T")
 
 _PATIENCE = timedelta(days=1)
-"""A process waits for the slowest chains of a cell; torchrun ends it where another one fails."""
+"""Time limit of an exchange: a process waits for the slowest chains; torchrun ends it if another process fails."""
 
 
 def local_rank() -> int | None:
-    """Returns the number of this process on its machine, where torchrun started it; else None."""
+    """Returns the number of this process on its machine if torchrun started it; else None."""
     return int(os.environ["LOCAL_RANK"]) if dist.is_torchelastic_launched() else None
 
 
 @contextmanager
 def joined_ranks() -> Iterator[ChainShare]:
-    """This process's share of the chains: all of them, unless torchrun started it beside others.
+    """Yields this process's share of the chains: all of them, unless torchrun started several processes.
 
-    Draws travel over gloo, by way of the CPU: they are few beside what is computed for them.
+    Draws are exchanged over gloo on the CPU, which costs little compared with their computation.
     """
     if not dist.is_torchelastic_launched():
         yield ALONE
@@ -40,7 +40,7 @@ def joined_ranks() -> Iterator[ChainShare]:
 
 @contextmanager
 def _others_alive() -> Iterator[None]:
-    """Gloo's word for a process that has gone is long, and says nothing of why."""
+    """Replaces gloo's error for a process that has gone, which is long and names no reason."""
     try:
         yield
     except RuntimeError as error:
@@ -55,7 +55,7 @@ def _gathered(mine: Any) -> list[Any]:
 
 
 def _collected(work: Callable[[], Any]) -> list[Any] | None:
-    """One after the other, so that what is on its way is that of one process."""
+    """Collects the results one after the other, so that only one is in transit."""
     mine = work()
     with _others_alive():
         if dist.get_rank() != 0:
@@ -77,13 +77,13 @@ def _decided(work: Callable[[], Any]) -> Any:
 
 
 def agreed(share: ChainShare, work: Callable[[], T]) -> T:
-    """Does something that may be refused in all processes, and goes on only where it was refused in none.
+    """Does some work in all processes, and continues only if none of them refuses it.
 
-    Also a barrier: none goes on before all have ended it.
+    Also a barrier: no process continues before all have finished.
 
     Args:
         share: of this process.
-        work: what to do; returns what this process finds.
+        work: the work; returns the result of this process.
 
     Raises:
         InputError: in the first process: the first refusal.

@@ -23,7 +23,7 @@ def component_responses(
     Args:
         output: folder of the sweep.
         step: training step of the checkpoint.
-        components: which of them; if None all that have a cell at the step, but for the whole model.
+        components: components to use; if None, all with a cell at the step, except the whole model.
         relative: see :func:`~stagewise.runs.susceptibilities.susceptibilities`, whose result this returns.
 
     Raises:

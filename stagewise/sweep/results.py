@@ -1,4 +1,4 @@
-"""From cells to results: each checkpoint is split against the one before it, in one pass over the steps."""
+"""Results from cells: each checkpoint is split against the one before it, in one pass over the steps."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,7 +39,7 @@ from stagewise.sweep.tables import (
 
 _COMPONENTS = "components"
 COMPONENTS_NAME = "components.csv"
-"""Influence within phases through each head or other part, where such were requested."""
+"""Table of influence within phases through each head or other part, if requested."""
 
 
 def run_folder(output: Path, component: str) -> Path:
@@ -48,9 +48,9 @@ def run_folder(output: Path, component: str) -> Path:
 
 
 def assembled(sweep: Sweep, component: str) -> Iterator[tuple[Cell, xr.Dataset | None]]:
-    """Yields cells of a component by step, with the data set of each; None where every chain failed.
+    """Yields cells of a component by step, with the data set of each; None if every chain failed.
 
-    The reference is the checkpoint before it that has draws and no severe flag.
+    The reference is the latest checkpoint before it with draws and without a severe flag.
     """
     reference: GroupDraws | None = None
     for step in sweep.steps:
@@ -72,10 +72,10 @@ def write_results(sweep: Sweep) -> list[Path]:
     """Writes the store and the summary of each component, and the tables; earlier ones are replaced.
 
     Args:
-        sweep: all of whose cells are there.
+        sweep: with all cells finished.
 
     Returns:
-        What was written.
+        The written files and stores.
 
     Raises:
         InputError: a cell that cannot be read.
@@ -123,7 +123,7 @@ def _finished(output: Path, steps: Sequence[int]) -> list[str]:
 def _write_component(
     sweep: Sweep, component: str, circuits: Mapping[int, Circuits], groups: list[pd.DataFrame]
 ) -> list[Path]:
-    """Writes a store and its summary, and adds its lines to those of ``groups``."""
+    """Writes a store and its summary, and adds its rows to ``groups``."""
     folder, record = run_folder(Path(sweep.config.output), component), Record()
     folder.mkdir(parents=True, exist_ok=True)
     named = None if component == ALL else component

@@ -48,7 +48,7 @@ class Limits:
 
     @classmethod
     def of(cls, config: Any) -> "Limits":
-        """Of a Hugging Face configuration."""
+        """Reads the limits from a Hugging Face configuration."""
         text = config.get_text_config()
         names = ("max_position_embeddings", "hidden_size", "num_hidden_layers")
         return cls(text.vocab_size, *(getattr(text, name, None) for name in names))
@@ -68,7 +68,7 @@ class Checkpoints(Protocol):
         """Returns the limits of the model's inputs, without loading its weights.
 
         Raises:
-            InputError: there is no such checkpoint, or it cannot be had.
+            InputError: unknown or unavailable checkpoint.
         """
         ...
 
@@ -76,7 +76,7 @@ class Checkpoints(Protocol):
         """Returns the model at a step, float32, on the CPU.
 
         Raises:
-            InputError: there is no such checkpoint, or it cannot be loaded whole.
+            InputError: unknown checkpoint, or one that cannot be loaded completely.
         """
         ...
 
@@ -85,19 +85,19 @@ class Checkpoints(Protocol):
         ...
 
     def tokenizer(self) -> tuple[str, dict[str, Any]] | None:
-        """Returns the place of the model's own tokenizer, and arguments to load it; None where there is none."""
+        """Returns the place of the model's own tokenizer, and arguments to load it; None if there is none."""
         ...
 
     def name_of(self, step: int) -> CheckpointName:
-        """Returns the name of the checkpoint of a step, and the tokens where they are known."""
+        """Returns the name of the checkpoint of a step, with its tokens if known."""
         ...
 
 
 def load_or_explain(call: Callable[[], T], what: str, advice: str) -> T:
-    """Loads, and says in one line what could not be loaded.
+    """Loads something, and explains a failure in one line.
 
     Raises:
-        InputError: with the first line of what went wrong.
+        InputError: with the first line of the error.
     """
     try:
         return call()
@@ -108,11 +108,11 @@ def load_or_explain(call: Callable[[], T], what: str, advice: str) -> T:
 
 
 def refuse_other_models(config: Any, what: str) -> None:
-    """Refuses a checkpoint that ``AutoModelForCausalLM`` would load though it is of another kind of model.
+    """Refuses a checkpoint of another kind of model, which ``AutoModelForCausalLM`` would load nevertheless.
 
     Args:
         config: of the checkpoint.
-        what: it is, for the message.
+        what: its description, for the message.
 
     Raises:
         InputError: it was saved from a masked or a sequence-to-sequence language model.
@@ -127,7 +127,7 @@ def refuse_other_models(config: Any, what: str) -> None:
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """No bar for the weights of each checkpoint: they would drown the lines of progress. Downloads have others."""
+    """Disables bars for the weights of checkpoints, which would drown the lines of progress; downloads keep theirs."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -144,7 +144,7 @@ def pretrained(place: str, what: str, advice: str, **settings: Any) -> nn.Module
 
     Args:
         place: folder, or name on the hub.
-        what: it is, for messages.
+        what: its description, for messages.
         advice: of messages.
         **settings: further arguments of ``from_pretrained``.
 
@@ -243,7 +243,7 @@ class FolderCheckpoints:
         return pretrained(*self._place(step), local_files_only=True)
 
     def tokenizer(self) -> tuple[str, dict[str, Any]] | None:
-        """In the folder itself, or beside the weights of the first checkpoint that has one."""
+        """Returns the tokenizer in the folder itself, or of the first checkpoint that has one."""
         for place in (self.folder, *(self.places[step] for step in self.steps())):
             if any((place / name).is_file() for name in _TOKENIZER_FILES):
                 return str(place), {"local_files_only": True}
@@ -252,7 +252,7 @@ class FolderCheckpoints:
 
 @dataclass(frozen=True)
 class LightningCheckpoints:
-    """Files that Lightning saved, of a module that is described apart from them.
+    """Files saved by Lightning, of a module that is described separately.
 
     Attributes:
         found: training step to file.
@@ -303,5 +303,5 @@ class LightningCheckpoints:
         return file_identity([self.files[step]])
 
     def tokenizer(self) -> None:
-        """Not in the file."""
+        """Returns None: the files have no tokenizer."""
         return None

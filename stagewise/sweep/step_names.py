@@ -10,14 +10,14 @@ from stagewise.checks.patterns import compiled, whole_match
 from stagewise.errors import require
 
 _NUMBER = r"(\d+)(?![\dA-Za-z]|\.\d)"
-"""A whole number by itself: not the 4 of ``4B``, the 10 of ``10k`` or a part of ``0.5``."""
+"""A separate whole number: not the 4 of ``4B``, the 10 of ``10k`` or a part of ``0.5``."""
 
 _WORDS = (
     re.compile(rf"(?<![a-z])(?:global[-_ ]?)?steps?[-_= ]?{_NUMBER}", re.IGNORECASE),
     re.compile(rf"(?<![a-z])(?:iter|iters|iteration|iterations|ba|batch|batches|update|updates)[-_= ]?{_NUMBER}", re.I),
     re.compile(rf"(?<![a-z])(?:checkpoint|ckpt|chkpt|cp)[-_= ]?{_NUMBER}", re.IGNORECASE),
 )
-"""What stands before a step, the plainest first: a name may count epochs and tokens too."""
+"""Words before a step, the clearest first: a name may count epochs and tokens, too."""
 
 _ALONE = re.compile(rf"(?<![\d.])(?<!\d[A-Za-z]){_NUMBER}")
 
@@ -26,10 +26,10 @@ _MOST_DIGITS = 18
 
 
 def check_pattern(pattern: str) -> "regex.Pattern[str]":
-    """Refuses what is no regular expression with one group; returns it, compiled.
+    """Returns a regular expression with one group, compiled.
 
     Raises:
-        InputError: with what was got.
+        InputError: invalid expression, or another number of groups.
     """
     expected, advice = "a regular expression with one group, the step", r"e.g. 'model_e\d+_s(\d+)'"
     known = compiled(pattern, name="step_pattern", expected=expected, advice=advice)
@@ -38,19 +38,19 @@ def check_pattern(pattern: str) -> "regex.Pattern[str]":
 
 
 def step_of(name: str, pattern: str | None = None, *, any_number: bool = False) -> int | None:
-    """Returns the training step that a name tells, or None.
+    """Returns the training step in a name, or None.
 
     ``step500``, ``step-500``, ``step_500``, ``global_step500``, ``epoch=1-step=500``, ``step500-tokens4B``,
-    ``iter_0000500``, ``ep1-ba500``, ``checkpoint-500`` and ``ckpt_500`` are all of step 500. With several numbers and
-    none of these words, only a pattern tells.
+    ``iter_0000500``, ``ep1-ba500``, ``checkpoint-500`` and ``ckpt_500`` are all of step 500. A name with several
+    numbers and none of these words needs a pattern.
 
     Args:
         name: of a folder or file, without the folders above.
-        pattern: regular expression for the whole name; its one group is the step. In place of the rule above.
-        any_number: whether a lone number without such a word is a step too (``500``, ``model_500``).
+        pattern: regular expression for the whole name, instead of the rule above; its one group is the step.
+        any_number: True if a lone number without such a word is a step, too (``500``, ``model_500``).
 
     Raises:
-        InputError: the pattern is none, or was still at a name after a second.
+        InputError: an invalid pattern, or one that needs more than a second for a name.
     """
     if pattern is not None:
         match = whole_match(check_pattern(pattern), name)
@@ -64,12 +64,12 @@ def step_of(name: str, pattern: str | None = None, *, any_number: bool = False) 
 
 
 def _step(digits: str) -> int | None:
-    """No run counts to a step of more digits."""
+    """Returns digits as a step; None if there are more than in any run."""
     return int(digits) if digits.isdecimal() and len(digits) <= _MOST_DIGITS else None
 
 
 def file_identity(paths: Iterable[Path]) -> str:
-    """Returns names, sizes and times of change; folders are passed over. Weights are not read, which takes too long.
+    """Returns names, sizes and modification times, without folders. Weights are not read, which would take too long.
 
     Args:
         paths: of files.

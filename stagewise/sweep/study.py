@@ -1,4 +1,4 @@
-"""All cells of a sweep: refused before the work, shared out or one by one, kept as they end, never computed twice."""
+"""All cells of a sweep: checked beforehand, computed in one or several processes, stored, never computed twice."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,10 +34,10 @@ _FREE = (
     *("steps", "output", "components", "circuits", "query", "num_workers", "backend", "cache_dir"),
     *("step_pattern", "branch", "name_steps", "name_tokens", "tokens_per_step", "axis"),
 )
-"""Settings that say which cells there are and where they run, not what a cell is."""
+"""Settings that select cells and where they run, without effect on the result of a cell."""
 
 _FREE_PROBE = ("centering", "min_prominence", "memory_limit_gib", "sample_matrices")
-"""What only the assembly asks for, or nothing but a refusal depends on."""
+"""Settings used only by the assembly, or only by a check."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class Sweep:
         config: its settings.
         source: of its checkpoints.
         steps: training steps, increasing.
-        components: whose chains, each by its own name.
+        components: components of the chains, each by its own name.
         data: observed and sampling sequences, with groups.
-        bos_token_id: what the tokenizer puts before a text; None where it puts nothing.
-        texts: the tokens of each of ``probe.token_samples``, as they stand in text.
+        bos_token_id: token that the tokenizer puts before a text; None if it puts none.
+        texts: the tokens of each of ``probe.token_samples`` as text.
         missing: listed steps without a checkpoint.
-        notes: lines on the checkpoints, told before the work.
+        notes: lines on the checkpoints, reported before the work.
     """
 
     config: SweepConfig
@@ -67,13 +67,13 @@ class Sweep:
     notes: tuple[str, ...] = ()
 
     def circuits_key(self, step: int) -> Key:
-        """Returns the settings that the scores of heads at a step depend on."""
+        """Returns the settings on which the scores of heads at a step depend."""
         identity = self.source.identity(step)
         return circuits_key(self.config.circuits, bos_token_id=self.bos_token_id, checkpoint=identity)
 
 
 def cell_settings(config: SweepConfig, data: ProbeData) -> dict[str, Any]:
-    """Returns everything that a cell's result depends on, as plain data."""
+    """Returns everything on which a cell's result depends, as plain data."""
     content = {name: value for name, value in plain_settings(config).items() if name not in _FREE}
     content["probe"] = {name: value for name, value in content["probe"].items() if name not in _FREE_PROBE}
     # Noise is drawn on the device: another kind of it gives other draws.
@@ -81,16 +81,16 @@ def cell_settings(config: SweepConfig, data: ProbeData) -> dict[str, Any]:
 
 
 def prepare_sweep(config: SweepConfig, share: ChainShare = ALONE) -> Sweep:
-    """Refuses what can be refused beforehand, and makes the data; nothing is written.
+    """Checks everything that can be checked beforehand, and makes the data; writes nothing.
 
     Weights are loaded only where components are requested: the first checkpoint shows which ones exist.
 
     Args:
         config: of the sweep.
-        share: of this process, where torchrun started several.
+        share: of this process, if torchrun started several.
 
     Raises:
-        InputError: checkpoints, tokenizer, corpus or settings that cannot be used, or ``output`` holds something else.
+        InputError: unusable checkpoints, tokenizer, corpus or settings, or other content in ``output``.
     """
     share.numbers(config.sgld.num_chains)
     every = config.probe.control_every
@@ -138,7 +138,7 @@ def prepare_sweep(config: SweepConfig, share: ChainShare = ALONE) -> Sweep:
 
 
 def _plan(sweep: Sweep) -> list[Task]:
-    """Lists what is missing; refuses checkpoints that have changed since their cells."""
+    """Lists missing cells and scores; refuses checkpoints that have changed since their cells."""
     config, output = sweep.config, Path(sweep.config.output)
     check_same_checkpoints(output, sweep.source, sweep.steps)
     tasks: list[Task] = []
@@ -153,7 +153,7 @@ def _plan(sweep: Sweep) -> list[Task]:
 
 
 def _note_settings(sweep: Sweep) -> None:
-    """Writes what the cells will depend on, before the first of them."""
+    """Writes the settings of the cells, before the first one."""
     config, output = sweep.config, Path(sweep.config.output)
     note_checkpoints(output, sweep.source, sweep.steps)
     if not has_cells(output):
@@ -162,12 +162,12 @@ def _note_settings(sweep: Sweep) -> None:
 
 
 def run_cells(sweep: Sweep, progress: Progress = print, share: ChainShare = ALONE) -> None:
-    """Computes every cell that is not there yet; each is written as it ends, so that a killed sweep goes on.
+    """Computes every missing cell; each is written as it finishes, so that a killed sweep can be resumed.
 
     Args:
-        sweep: that was found fit to run.
-        progress: told the cost, and one line for each cell that ends; in the first process alone.
-        share: which chains of each cell this process runs; the first process decides what is missing, and writes.
+        sweep: from :func:`prepare_sweep`.
+        progress: called with the cost, and one line for each finished cell; only in the first process.
+        share: chains of each cell in this process; the first process decides what is missing, and writes.
 
     Raises:
         InputError: a checkpoint that cannot be loaded or measured, or whose files have changed since its cells.
@@ -207,7 +207,7 @@ def dry_run(sweep: Sweep) -> str:
     """Returns checkpoints, cost and memory of the cells in words; the first is loaded, and nothing is written.
 
     Args:
-        sweep: that was found fit to run.
+        sweep: from :func:`prepare_sweep`.
 
     Raises:
         InputError: a checkpoint that cannot be loaded or measured.
@@ -237,7 +237,7 @@ def _silent(_: str) -> None:
 
 
 def _computed(sweep: Sweep, tasks: Sequence[Task], loaded: list[nn.Module], share: ChainShare) -> Iterator[str]:
-    """Yields cells in words, as they end; ``loaded`` holds the first checkpoint."""
+    """Yields a line for each cell as it finishes; ``loaded`` holds the first checkpoint."""
     config, bos = sweep.config, sweep.bos_token_id
     if config.num_workers == 1 and config.backend is Backend.loky:
         for task, module in _ahead(sweep.source, tasks, loaded):
@@ -252,7 +252,7 @@ def _computed(sweep: Sweep, tasks: Sequence[Task], loaded: list[nn.Module], shar
 
 
 def _ahead(source: Checkpoints, tasks: Sequence[Task], loaded: list[nn.Module]) -> Iterator[tuple[Task, nn.Module]]:
-    """Each task with its checkpoint; while one is computed, a thread fetches the next, so that two are held."""
+    """Yields each task with its checkpoint; meanwhile a thread fetches the next one, so that two are in memory."""
     pool = ThreadPoolExecutor(max_workers=1)
     try:
         module = loaded.pop()

@@ -1,4 +1,4 @@
-"""Long tables of a sweep, one line for each number."""
+"""Long tables of a sweep, one row for each number."""
 
 import math
 from collections.abc import Sequence
@@ -37,13 +37,13 @@ GROUP_COLUMNS = (
 )
 """``bif`` and ``se`` in nats^2, negative = helpful; ``z`` and ``correlation`` are pure numbers of the same sign.
 ``llc`` is the local learning coefficient of ``group``, ``llc_all`` that of all losses, each with its error over chains,
-and ``llc_localized_share`` tells how much of the latter is the localization's: the same in all lines of a step, a
-component and a group. Empty where undefined, ``z`` also where ``equilibrated`` is 0: the chains of the checkpoint or of
-its reference are not. ``num_chains`` are those that both have in common. ``reference_step`` is the step itself where
-there is no reference."""
+and ``llc_localized_share`` the share of the latter due to the localization; they are the same in all rows of a step, a
+component and a group. Undefined values are empty; so is ``z`` if ``equilibrated`` is 0: the chains of the checkpoint or
+of its reference are then out of equilibrium. ``num_chains`` counts the chains common to both. ``reference_step`` is the
+step itself without a reference."""
 
 CIRCUIT_COLUMNS = ("step", "layer", "head", *TABLES, *SCORES)
-"""Scores of heads, 0 to 1, copying -1 to 1; then scores of the whole model, nats per token, the same in all lines of a
+"""Scores of heads, 0 to 1, copying -1 to 1; then scores of the whole model, nats per token, the same in all rows of a
 step."""
 
 _VALUES = {
@@ -56,11 +56,11 @@ _COEFFICIENTS = {"llc_all": "llc", "llc_all_se": "llc_se", "llc_localized_share"
 
 
 def group_rows(probe: xr.Dataset, component: str, *, num_draws: int) -> pd.DataFrame:
-    """Returns lines of one checkpoint: each part of each ordered pair of groups.
+    """Returns the rows of one checkpoint: each part of each ordered pair of groups.
 
     Args:
         probe: its data set.
-        component: whose chains.
+        component: component of the chains.
         num_draws: of each chain.
     """
     values = probe[list(_VALUES)].rename(_VALUES).reset_coords(drop=True)
@@ -84,7 +84,7 @@ def group_rows(probe: xr.Dataset, component: str, *, num_draws: int) -> pd.DataF
 
 
 def circuit_rows(step: int, circuits: Circuits) -> pd.DataFrame:
-    """Returns lines of one checkpoint: each head."""
+    """Returns the rows of one checkpoint: each head."""
     tables, scores = circuits.tables, [circuits.scores.get(name) for name in SCORES]
     heads = next(iter(tables.values()), ())
     rows = [
@@ -96,9 +96,9 @@ def circuit_rows(step: int, circuits: Circuits) -> pd.DataFrame:
 
 
 def write_table(path: Path, columns: Sequence[str], tables: Sequence[pd.DataFrame]) -> Path:
-    """Writes tables below one another as CSV, whole or not at all; returns the path.
+    """Concatenates tables and writes them as CSV, atomically; returns the path.
 
-    Numbers have all their digits, so that they compare with the store; those that are not finite are left empty.
+    Numbers have all their digits, for comparison with the store; those that are not finite are empty.
     """
     table = pd.concat(tables) if tables else pd.DataFrame(columns=columns)
     return write_text_file(

@@ -1,4 +1,4 @@
-"""Grouped data, a witness and a run: what the tests of the intervention callback share."""
+"""Shared parts of the tests of the intervention callback: grouped data, a witness and a run."""
 
 import lightning.pytorch as pl
 import torch
@@ -22,7 +22,7 @@ class Numbered(TensorDataset):
 
 
 class Weighing(Regression):
-    """Asks for the weights of its losses."""
+    """Module that reweights its losses."""
 
     def training_step(self, batch, batch_idx):
         losses = self.per_sample_loss(batch)
@@ -31,7 +31,7 @@ class Weighing(Regression):
 
 
 class Witness(pl.Callback):
-    """Which samples were trained on at which step, and the weights after it."""
+    """Callback that records the trained samples and the resulting weights of each step."""
 
     def __init__(self):
         self.batches, self.weights = [], []

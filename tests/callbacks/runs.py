@@ -1,4 +1,4 @@
-"""Small modules, data and a run of a few steps: what the tests of the callback share."""
+"""Shared parts of the tests of the callback: small modules, data and a run of a few steps."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ class Regression(pl.LightningModule):
 
 
 class Classifier(pl.LightningModule):
-    """No per-sample loss of its own: the callback gets one."""
+    """Module without a per-sample loss; the callback gets one."""
 
     def __init__(self):
         super().__init__()

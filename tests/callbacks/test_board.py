@@ -1,4 +1,4 @@
-"""TensorBoard of a run while it goes on, when it ends, and when it is resumed."""
+"""TensorBoard display of a run in progress, finished and resumed."""
 
 import io
 from collections import Counter
@@ -86,7 +86,7 @@ def test_ten_groups_have_sixty_tags_and_all_values_can_be_monitored(tmp_path):
     assert [place.title for place in layout.category] == ["influence within phases", "transitions"]
 
 
-def test_a_resumed_run_has_the_same_curves_as_one_that_went_on(tmp_path):
+def test_a_resumed_run_has_the_same_curves_as_an_uninterrupted_one(tmp_path):
     fit(tmp_path / "whole", 8, groups=TEN)
     save = pl.callbacks.ModelCheckpoint(tmp_path, "four", every_n_train_steps=4)
     fit(tmp_path / "first", 4, groups=TEN, callbacks=[save], enable_checkpointing=True)
@@ -111,7 +111,7 @@ def test_a_resumed_run_has_the_same_curves_as_one_that_went_on(tmp_path):
 
 
 @pytest.mark.drawn
-def test_card_and_pictures_are_renewed_while_the_run_goes_on(tmp_path):
+def test_card_and_figures_are_updated_during_the_run(tmp_path):
     fit(tmp_path, 5, probe=ProbeConfig(draw_matrices=True), schedule=ProbeSchedule(every_n_steps=1))
     events = events_of(tmp_path)
     found = cards(events)
@@ -133,14 +133,14 @@ def test_card_and_pictures_are_renewed_while_the_run_goes_on(tmp_path):
     assert early.shape != late.shape or np.abs(early - late).max() > 0.5
 
 
-def test_without_pictures_the_card_is_there_all_the_same(tmp_path):
+def test_the_card_is_written_without_figures(tmp_path):
     fit(tmp_path, 4, probe=ProbeConfig(draw_matrices=False))
     events = events_of(tmp_path)
     assert len(cards(events)) == 3
     assert not [tag for tag in events.Tags()["images"] if tag.startswith("0")]
 
 
-def test_the_card_reads_each_probe_once_however_often_it_is_renewed(tmp_path, monkeypatch):
+def test_the_card_reads_each_probe_once_over_all_updates(tmp_path, monkeypatch):
     read, read_content = Counter(), probe_files.read_content
 
     def counted(path, *given):
@@ -184,7 +184,7 @@ def test_settings_and_outcomes_are_hyperparameters_of_the_run_itself(tmp_path):
     assert not [path for path in tmp_path.iterdir() if path.is_dir() and path.name != "influence.zarr"]
 
 
-def test_tags_of_other_callbacks_count_among_the_sixty(tmp_path):
+def test_tags_of_other_callbacks_count_towards_the_limit(tmp_path):
     loader = ReweightedLoader(regression_data(), {f"kind{row}": torch.arange(80) % 10 == row for row in range(10)}, 8)
     arm = InterventionCallback(ConstantFactor({"kind0": 0.5}), Spans([(2, 4)]))
     fit(tmp_path, 6, groups=TEN, callbacks=[arm], loader=loader, probe=ProbeConfig(control_every=1))
@@ -193,7 +193,7 @@ def test_tags_of_other_callbacks_count_among_the_sixty(tmp_path):
     assert 45 <= len(own) <= 60
 
 
-def test_policies_of_a_users_own_are_told_by_name():
+def test_custom_policies_are_shown_by_name():
     def other(names, *, window, step, influence):
         return {"even": 0.5}
 
@@ -202,7 +202,7 @@ def test_policies_of_a_users_own_are_told_by_name():
     assert "Spans" in words
 
 
-def test_those_that_lightning_logs_are_left_as_they_are_and_that_is_told(tmp_path, caplog):
+def test_hyperparameters_logged_by_lightning_are_kept_with_a_notice(tmp_path, caplog):
     with caplog.at_level("INFO"):
         fit(tmp_path, 4, module=WithHparams)
     values, outcomes = hparams_of(tmp_path)
@@ -225,5 +225,5 @@ def test_a_run_without_probes_has_no_outcome(tmp_path):
         (ProbeSchedule(log_spaced=LogSpaced(80, 900, 30)), "30 log-spaced, 80 to 900"),
     ],
 )
-def test_schedules_are_told_in_a_few_words(schedule, words):
+def test_schedules_are_described_in_a_few_words(schedule, words):
     assert schedule_words(schedule) == words

@@ -1,4 +1,4 @@
-"""Probes within a budget of training time, on a clock of the test's own."""
+"""Probes within a budget of training time, on a simulated clock."""
 
 import json
 import warnings
@@ -18,7 +18,7 @@ TRAINING_STEP, PROBE = 1.0, 4.0
 
 
 class Clock:
-    """Training steps take a second each, probes four: nothing else takes any time."""
+    """Simulated clock: a training step takes one second, a probe four, everything else none."""
 
     def __init__(self):
         self.now = 100.0
@@ -68,7 +68,7 @@ def fit(folder, monkeypatch, max_steps, max_overhead, schedule=None, ckpt_path=N
 
 
 def by_hand(max_steps, max_overhead, due=lambda step: True):
-    """A plain loop over the same clock."""
+    """Computes the expected probes by a plain loop over the same clock."""
     spent, taken = 0.0, []
     for step in range(1, max_steps + 1):
         if due(step) and (not taken or spent + PROBE <= max_overhead * step * TRAINING_STEP):
@@ -81,7 +81,7 @@ def summary_of(trainer):
     return json.loads(open_run(trainer.log_dir).attrs["summary"])
 
 
-def test_probes_keep_to_their_share_and_the_rest_is_skipped_and_told(tmp_path, monkeypatch):
+def test_probes_stay_within_their_budget_and_skips_are_reported(tmp_path, monkeypatch):
     trainer, _, messages = fit(tmp_path, monkeypatch, 30, 0.5)
     taken = by_hand(30, 0.5)
     assert taken == [1, 16, 24]
@@ -98,7 +98,7 @@ def test_probes_keep_to_their_share_and_the_rest_is_skipped_and_told(tmp_path, m
     assert float(trainer.callback_metrics["sampler/skipped"]) == 27
 
 
-def test_thinned_schedule_finds_its_references(tmp_path, monkeypatch):
+def test_probes_of_a_thinned_schedule_find_references(tmp_path, monkeypatch):
     trainer, _, _ = fit(tmp_path, monkeypatch, 40, 0.5)
     run = open_run(trainer.log_dir)
     steps = run["step"].values.tolist()
@@ -107,7 +107,7 @@ def test_thinned_schedule_finds_its_references(tmp_path, monkeypatch):
     assert want[1:] != steps[1:]
 
 
-def test_resumed_run_keeps_account(tmp_path, monkeypatch):
+def test_the_budget_survives_a_resume(tmp_path, monkeypatch):
     whole, _, _ = fit(tmp_path / "whole", monkeypatch, 30, 0.5)
     fit(tmp_path / "parts", monkeypatch, 7, 0.5)
     (checkpoint,) = (tmp_path / "parts" / "checkpoints").glob("*step=7.ckpt")
@@ -118,12 +118,12 @@ def test_resumed_run_keeps_account(tmp_path, monkeypatch):
     assert not any("due at step" in message for message in messages)
 
 
-def test_budget_changes_no_bit_of_training(tmp_path, monkeypatch):
+def test_a_budget_does_not_change_training(tmp_path, monkeypatch):
     modules = [fit(tmp_path / str(item), monkeypatch, 6, item)[1] for item in (None, 0.5)]
     assert torch.equal(modules[0].layer.weight, modules[1].layer.weight)
 
 
-def test_ample_budget_and_no_budget_skip_nothing(tmp_path, monkeypatch):
+def test_no_probe_is_skipped_with_an_ample_or_no_budget(tmp_path, monkeypatch):
     for budget, tagged in ((None, False), (100.0, True)):
         trainer, _, messages = fit(tmp_path / str(budget), monkeypatch, 6, budget, schedule={"every_n_steps": 2})
         assert summary_of(trainer)["probe_steps"] == [2, 4, 6]
@@ -132,7 +132,7 @@ def test_ample_budget_and_no_budget_skip_nothing(tmp_path, monkeypatch):
         assert not any("skipped" in message for message in messages)
 
 
-def test_skips_are_in_the_log_when_they_happen(tmp_path, monkeypatch):
+def test_skips_are_logged_when_they_occur(tmp_path, monkeypatch):
     fit(tmp_path, monkeypatch, 4, 0.5)
     header, *rows = (tmp_path / "lightning_logs" / "version_0" / "metrics.csv").read_text().splitlines()
     column = header.split(",").index("sampler/skipped")

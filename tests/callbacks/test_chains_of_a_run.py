@@ -1,4 +1,4 @@
-"""What a run gives its chains, and keeps of them: the optimizer's moments, the engine, the trace."""
+"""Connections between a run and its chains: the optimizer's moments, the engine, the trace."""
 
 import zipfile
 from dataclasses import replace
@@ -14,7 +14,7 @@ from tests.callbacks.runs import EVERY_2, SGLD, Classifier, Labelled, Regression
 MOMENTS = replace(SGLD, preconditioner=AdamMoments())
 
 
-def test_chains_take_the_second_moments_of_the_training_optimizer(tmp_path):
+def test_chains_use_the_second_moments_of_the_training_optimizer(tmp_path):
     seen = []
 
     class Watching(Classifier):
@@ -39,14 +39,14 @@ def test_optimizer_without_second_moments_is_refused_before_training(tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["sequential", "batched"])
-def test_engine_is_kept_in_the_checkpoint_and_with_every_probe(tmp_path, engine):
+def test_the_engine_is_stored_in_the_checkpoint_and_with_every_probe(tmp_path, engine):
     callback = InfluenceCallback(EVERY_2, replace(SGLD, engine=engine))
     fit(tmp_path, Regression(), regression_data(), callback, max_steps=4)
     assert callback.state_dict()["engine"] == engine
     assert open_run(callback.folder).attrs["engine"] == engine
 
 
-def test_influence_does_not_depend_on_whether_the_trace_is_kept(tmp_path):
+def test_influence_is_independent_of_storing_the_trace(tmp_path):
     def run(name, save_trace):
         callback = InfluenceCallback(
             EVERY_2,

@@ -1,4 +1,4 @@
-"""Chains of a run that move one component of a language model: what they give, and what is refused."""
+"""Chains of a run that move one component of a language model: results and refusals."""
 
 import json
 from dataclasses import replace
@@ -26,7 +26,7 @@ EVERYTHING = replace(QUIET, damped_influence=True, save_trace=True, sample_matri
 
 
 class Weights(pl.Callback):
-    """Keeps the weights of every step."""
+    """Callback that records the weights of every step."""
 
     def __init__(self):
         self.at = {}
@@ -37,7 +37,7 @@ class Weights(pl.Callback):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("component", [HEAD, "layer1"])
-def test_probes_are_those_of_a_prober_with_the_masks_of_the_component_bit_for_bit(tmp_path, component):
+def test_probes_equal_those_of_a_prober_with_the_component_s_masks_bit_for_bit(tmp_path, component):
     weights = Weights()
     callback = InfluenceCallback(SCHEDULE, SGLD, EVERYTHING, component=component)
     trainer = fit(tmp_path, language_model(), [callback, weights])
@@ -57,14 +57,14 @@ def test_probes_are_those_of_a_prober_with_the_masks_of_the_component_bit_for_bi
     assert found.attrs["moved_weights"] == sum(int(mask.sum()) for mask in masks.values())
 
 
-def test_the_moments_of_the_optimizer_are_taken_for_the_entries_that_move(tmp_path):
+def test_moments_of_the_optimizer_are_restricted_to_the_moving_entries(tmp_path):
     callback = InfluenceCallback(SCHEDULE, replace(SGLD, preconditioner=AdamMoments()), QUIET, component=HEAD)
     trainer = fit(tmp_path, language_model(), [callback])
     assert np.isfinite(open_run(trainer.log_dir)["group_bif"].sel(part="within")).all()
 
 
 @pytest.mark.slow
-def test_the_name_is_kept_with_the_results(tmp_path):
+def test_the_name_is_stored_with_the_results(tmp_path):
     callback = InfluenceCallback(SCHEDULE, SGLD, QUIET, component=HEAD)
     run = open_run(fit(tmp_path / "head", language_model(), [callback]).log_dir)
     assert run.attrs["component"] == HEAD
@@ -75,7 +75,7 @@ def test_the_name_is_kept_with_the_results(tmp_path):
 
 
 @pytest.mark.parametrize("sgld", [SGLD, AUTO], ids=["checked", "auto"])
-def test_training_is_left_bit_for_bit_as_it_was(tmp_path, sgld):
+def test_training_is_unchanged_bit_for_bit(tmp_path, sgld):
     def everything(name, callbacks):
         module, weights = language_model(config={**CONFIG, "hidden_dropout": 0.3}), Weights()
         trainer = fit(tmp_path / name, module, [*callbacks, weights], max_steps=6)
@@ -132,18 +132,18 @@ def test_resuming_with_another_component_or_none_is_refused(head_run, tmp_path, 
         resumable(tmp_path, component, max_steps=8, ckpt_path=head_run[1])
 
 
-def test_resuming_with_a_component_what_had_none_is_refused(tmp_path):
+def test_resuming_a_run_without_a_component_with_one_is_refused(tmp_path):
     resumable(tmp_path, None, max_steps=4)
     with pytest.raises(InputError, match=rf"got component {HEAD} for .*; expected .*, null \(all weights\); "):
         resumable(tmp_path / "resumed", HEAD, max_steps=8, ckpt_path=checkpoint_of(tmp_path))
 
 
-def test_a_second_name_of_the_same_weights_is_the_same_component(head_run, tmp_path):
+def test_two_names_of_the_same_weights_denote_the_same_component(head_run, tmp_path):
     trainer = resumable(tmp_path, "layer1.group0", max_steps=6, ckpt_path=head_run[1])
     assert open_run(trainer.log_dir)["step"].values.tolist() == [2, 4, 6]
 
 
-def test_the_same_name_in_another_model_is_told(tmp_path):
+def test_the_same_name_in_another_model_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"got component layer0 for .*, layer0 of other entries; "):
         check_unchanged({"masks": "abc", "component": "layer0"}, {"masks": "abd", "component": "layer0"})
     check_unchanged({"sgld": "x", "data": "y"}, {"sgld": "x", "data": "y"})  # as runs without a component have it
@@ -164,7 +164,7 @@ def test_the_same_name_in_another_model_is_told(tmp_path):
         ("layer0.mlp", replace(SGLD, preconditioner=EKFAC(loss="cross_entropy")), "with EKFAC; expected another"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line_before_the_first_step(tmp_path, component, sgld, words):
+def test_invalid_settings_are_refused_in_one_line_before_the_first_step(tmp_path, component, sgld, words):
     weights = Weights()
     with pytest.raises(InputError, match=r"got .*; expected ") as caught:
         fit(tmp_path, language_model(), [InfluenceCallback(SCHEDULE, sgld, component=component), weights])
@@ -189,7 +189,7 @@ def test_a_frozen_part_and_models_of_unknown_layout_are_refused(tmp_path):
         )
 
 
-def test_a_callback_that_is_switched_off_asks_nothing(tmp_path):
+def test_a_disabled_callback_does_not_check_the_component(tmp_path):
     callback = InfluenceCallback(SCHEDULE, SGLD, component="nonsense", enabled=False)
     fit_regression(tmp_path, Regression(), regression_data(), callback)
     assert callback.folder is None

@@ -1,4 +1,4 @@
-"""Curvature, settled settings and calibration where chains move one component: against a dense block of the Hessian."""
+"""Curvature, resolved settings and calibration of one component, compared with a dense block of the Hessian."""
 
 import logging
 from dataclasses import replace
@@ -25,7 +25,7 @@ BATCH = {"input_ids": rows()}  # the training set: fewer samples than curvature 
 
 
 def dense_block(module, component):
-    """Second derivatives of the mean loss by the entries of a component, row by row."""
+    """Returns second derivatives of the mean loss by the entries of a component, row by row."""
     masks = component_masks(module, component)
     parameters = dict(module.named_parameters())
     module.eval()
@@ -42,7 +42,7 @@ def dense_block(module, component):
 
 
 def calibrate(folder, influence, **settings):
-    """The calibration of a run of 4 steps, and its module, which has the weights of the last."""
+    """Returns the calibration of a run of 4 steps, and its module with the weights of the last step."""
     module = language_model()
     run = CalibrationRun(influence, CalibrationSettings(num_steps=1, num_chains=2, num_draws=8, **settings))
     fit(folder, module, [run], max_steps=4)
@@ -67,7 +67,7 @@ def test_calibration_measures_the_block_of_the_component(calibrated):
     assert whole.plain.lam_max > 2 * measured.plain.lam_max
 
 
-def test_chains_of_a_calibration_are_those_of_the_component_bit_for_bit(calibrated):
+def test_chains_of_a_calibration_equal_those_of_the_component_bit_for_bit(calibrated):
     found, module = calibrated
     alone = run_chains(
         module,
@@ -81,7 +81,7 @@ def test_chains_of_a_calibration_are_those_of_the_component_bit_for_bit(calibrat
     assert torch.equal(torch.from_numpy(found.traces[0].loss), torch.from_numpy(alone.loss))
 
 
-def test_a_calibration_says_whose_it_is(calibrated):
+def test_a_calibration_names_its_component(calibrated):
     found, _ = calibrated
     assert found.as_dict()["component"] == HEAD
     assert f"Curvature of the mean loss over the weights of {HEAD} (nats" in found.explain()
@@ -91,7 +91,7 @@ def test_a_calibration_says_whose_it_is(calibrated):
     ("component", "changed", "words"),
     [("layer9", {}, "got layer=9"), (HEAD, {"parameters": ["*dense*"]}, "set sgld.parameters to null")],
 )
-def test_a_calibration_refuses_before_the_first_step(tmp_path, component, changed, words):
+def test_a_calibration_refuses_bad_components_before_the_first_step(tmp_path, component, changed, words):
     influence = InfluenceCallback(ProbeSchedule(at_steps=[4]), replace(AUTO, **changed), component=component)
     module = language_model()
     before = {name: value.clone() for name, value in module.state_dict().items()}
@@ -104,9 +104,9 @@ def test_a_calibration_refuses_before_the_first_step(tmp_path, component, change
 @pytest.mark.parametrize(
     "sgld", [AUTO, replace(AUTO, preconditioner=RMSprop(eps=0.1), num_burnin_steps=4)], ids=["plain", "rmsprop"]
 )
-def test_auto_is_settled_by_the_curvature_of_the_component(tmp_path, sgld):
+def test_auto_is_resolved_from_the_curvature_of_the_component(tmp_path, sgld):
     class Settled(InfluenceCallback):
-        """What the settings ought to be, measured at the weights of the first probe."""
+        """Callback that measures the expected settings at the weights of the first probe."""
 
         def on_train_batch_end(self, trainer, pl_module, *rest):
             if trainer.global_step == 2:
@@ -130,7 +130,7 @@ def test_auto_is_settled_by_the_curvature_of_the_component(tmp_path, sgld):
     assert callback.ought["head"] != callback.ought["all"]
 
 
-def test_lanczos_vectors_are_counted_by_the_weights_that_move(tmp_path, caplog):
+def test_memory_of_lanczos_vectors_counts_only_moving_weights(tmp_path, caplog):
     """Six copies of all 1,408 weights take 34 kB, of a head's 140 they take 3.4 kB; two draws take less than either."""
     sgld = SGLDConfig(
         lr=1e-4,

@@ -1,4 +1,4 @@
-"""Runs without groups get those of their labels or tokens; training and runs with groups do not change."""
+"""Default groups of runs, from labels or tokens; training and runs with groups do not change."""
 
 import lightning.pytorch as pl
 import pytest
@@ -38,7 +38,7 @@ def names_of(callback):
     return open_run(callback.folder)["group"].values.tolist()
 
 
-def test_labels_of_pairs_become_groups_told_of_in_one_line(tmp_path, capsys, caplog):
+def test_labels_of_pairs_become_groups_reported_in_one_line(tmp_path, capsys, caplog):
     callback = InfluenceCallback(EVERY_2, SGLD)
     with caplog.at_level("INFO"):
         fit(tmp_path, Pairs(), pairs(), callback)
@@ -52,7 +52,7 @@ def test_labels_of_pairs_become_groups_told_of_in_one_line(tmp_path, capsys, cap
 
 
 @pytest.mark.parametrize("given", [{}, {"first": torch.arange(64) < 8}])
-def test_given_groups_and_none_at_all_stay_as_they_are(tmp_path, given, caplog):
+def test_given_groups_and_empty_groups_are_kept(tmp_path, given, caplog):
     callback = InfluenceCallback(EVERY_2, SGLD, groups=given)
     with caplog.at_level("INFO"):
         fit(tmp_path, Pairs(), pairs(), callback)
@@ -60,7 +60,7 @@ def test_given_groups_and_none_at_all_stay_as_they_are(tmp_path, given, caplog):
     assert not [message for message in caplog.messages if "no groups are given" in message]
 
 
-def test_training_is_the_same_bit_for_bit(tmp_path):
+def test_training_is_unchanged_bit_for_bit(tmp_path):
     states = []
     for name, enabled in (("with", True), ("without", False)):
         torch.manual_seed(0)
@@ -71,7 +71,7 @@ def test_training_is_the_same_bit_for_bit(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_run_keeps_the_words_of_its_samples_unless_it_is_not_to(tmp_path, kept):
+def test_words_of_samples_are_stored_unless_disabled(tmp_path, kept):
     callback = InfluenceCallback(EVERY_2, SGLD, sample_words=kept)
     fit(tmp_path, Pairs(), pairs(), callback)
     run, path = open_run(callback.folder), callback.folder / "samples.zip"
@@ -99,7 +99,7 @@ def resumed(folder, callback, ckpt_path=None, max_steps=6):
     return trainer
 
 
-def test_a_resumed_run_keeps_its_groups_and_one_of_an_earlier_version_goes_on_without(tmp_path):
+def test_a_resumed_run_keeps_its_groups_and_gains_none_from_an_earlier_version(tmp_path):
     before = InfluenceCallback(EVERY_2, SGLD)
     path = tmp_path / "new.ckpt"
     resumed(tmp_path / "before", before).save_checkpoint(path)
@@ -160,7 +160,7 @@ def test_token_classes_of_a_language_model_with_a_tokenizer_become_groups(tmp_pa
 
 
 @pytest.mark.parametrize("why", ["no tokenizer", "a small vocabulary", "losses of sequences", "no groups wanted"])
-def test_a_language_model_has_no_token_classes_where_they_do_not_fit(tmp_path, module, why):
+def test_a_language_model_has_no_token_classes_if_they_do_not_fit(tmp_path, module, why):
     settings = {}
     if why != "no tokenizer":
         module.tokenizer = small_tokenizer(WORDS[:5] if why == "a small vocabulary" else WORDS)
@@ -178,7 +178,7 @@ def test_a_language_model_has_no_token_classes_where_they_do_not_fit(tmp_path, m
     assert names_of(callback) == ["all"]
 
 
-def test_the_look_for_token_classes_changes_no_bit_of_training(tmp_path):
+def test_the_search_for_token_classes_does_not_change_training(tmp_path):
     states = []
     for enabled in (True, False):
         module = language_runs.language_model()
@@ -203,7 +203,7 @@ def test_the_tokenizer_of_a_model_on_disk_is_found_by_its_name(tmp_path, module)
     assert find_tokenizer(trainer, module) is None
 
 
-def test_ids_are_found_where_language_models_take_them():
+def test_token_ids_are_found_in_the_batch_formats_of_language_models():
     ids = torch.randint(5, (3, 4))
     for batch in (ids, (ids,), [ids.int()], {"input_ids": ids, "labels": ids}):
         assert token_ids(batch).tolist() == ids.tolist()

@@ -1,4 +1,4 @@
-"""A probed batch of another structure than training's first batch is refused, or told of, before the first step."""
+"""Comparison of the probed batch with the first training batch, before the first step."""
 
 import pytest
 import torch
@@ -27,13 +27,13 @@ SCHEDULE = ProbeSchedule(at_steps=[2])
         ((X, X.numpy()), (X, X), "batch[1] is a float32 array"),
     ],
 )
-def test_difference_in_words(probed, training, words):
+def test_differences_are_described(probed, training, words):
     found = difference(describe(probed), describe(training))
     assert (found is None) == (words is None)
     assert words is None or words in found
 
 
-def test_strictness_decides_what_it_leads_to():
+def test_strictness_determines_the_reaction_to_a_difference():
     with pytest.raises(InputError, match=r"unlike the first training batch: batch\[0\].*pass observed= and sampling="):
         check_first_batch((X.double(),), (X,), Strictness.refuse)
     with pytest.warns(UserWarning, match=r"stagewise: batch\[0\] is a float64"):
@@ -43,7 +43,7 @@ def test_strictness_decides_what_it_leads_to():
     check_first_batch((X,), None, Strictness.refuse)
 
 
-def test_groups_that_an_intervention_reads_are_no_difference():
+def test_groups_for_an_intervention_do_not_count_as_a_difference():
     flags = Y[:8, 0] > 0
     check_first_batch({"x": X}, {"x": X[:8], "groups": {"a": flags, "b": ~flags}}, Strictness.refuse)
     for other in ({"a": Y[:8]}, flags):  # a user's own
@@ -54,7 +54,7 @@ def test_groups_that_an_intervention_reads_are_no_difference():
 
 
 class Doubling(DataLoader):
-    """Gives other batches than its data set and its collate function make."""
+    """Loader whose batches differ from those of its data set and collate function."""
 
     def __iter__(self):
         for batch in super().__iter__():
@@ -62,7 +62,7 @@ class Doubling(DataLoader):
 
 
 class Either(Regression):
-    """Takes both."""
+    """Module that accepts both structures."""
 
     def __init__(self):
         super().__init__()
@@ -73,14 +73,14 @@ class Either(Regression):
         return super().training_step(batch, batch_idx)
 
 
-def test_a_loader_that_gives_something_else_is_refused_before_the_first_step(tmp_path):
+def test_a_loader_with_another_structure_is_refused_before_the_first_step(tmp_path):
     module = Either()
     with pytest.raises(InputError, match=r"batch\[2\] is nothing in the probes and a float32 tensor with 2 axes"):
         fit(tmp_path, module, [InfluenceCallback(SCHEDULE, SGLD)], Doubling(regression_data(), 8))
     assert module.steps == 0
 
 
-def test_given_data_of_another_structure_is_told_of_once(tmp_path):
+def test_given_data_with_another_structure_is_reported_once(tmp_path):
     module = Either()
     callback = InfluenceCallback(SCHEDULE, SGLD, observed=(X[:10], Y[:10]), sampling=(X, Y))
     with pytest.warns(UserWarning, match=r"stagewise: batch\[2\] is nothing in the probes") as told:
@@ -89,7 +89,7 @@ def test_given_data_of_another_structure_is_told_of_once(tmp_path):
     assert module.steps == 4
 
 
-def test_given_data_with_a_loss_of_its_own_may_be_anything(tmp_path, recwarn):
+def test_given_data_with_its_own_loss_may_have_any_structure(tmp_path, recwarn):
     def loss_fn(module, batch):
         return module.layer(batch["x"]).square()[:, 0]
 
@@ -98,7 +98,7 @@ def test_given_data_with_a_loss_of_its_own_may_be_anything(tmp_path, recwarn):
     assert not any("in the probes" in str(item.message) for item in recwarn)
 
 
-def test_equal_structure_says_nothing(tmp_path, recwarn):
+def test_equal_structure_causes_no_message(tmp_path, recwarn):
     fit(tmp_path, Regression(), [InfluenceCallback(SCHEDULE, SGLD)])
     assert not any("in the probes" in str(item.message) for item in recwarn)
     assert torch.is_tensor(X)

@@ -1,4 +1,4 @@
-"""Probes whose chains are not to be believed are flagged: in words, in counts, in the files."""
+"""Flags of probes with unreliable chains: in words, in counts, in the files."""
 
 import json
 import warnings
@@ -37,7 +37,7 @@ ONLY_ESS = Thresholds(
 )
 
 
-def test_each_kind_is_told_once_and_counted_at_the_end(tmp_path):
+def test_each_kind_is_reported_once_and_counted_at_the_end(tmp_path):
     trainer, messages = fit_and_listen(tmp_path, probe=ProbeConfig(thresholds=ONLY_ESS))
     first, last = messages
     assert "the probe at step 2 is flagged;" in first
@@ -51,7 +51,7 @@ def test_each_kind_is_told_once_and_counted_at_the_end(tmp_path):
     assert float(trainer.callback_metrics["sampler/flagged"]) == 1.0
 
 
-def test_kinds_of_one_probe_are_told_together(tmp_path):
+def test_kinds_of_one_probe_are_reported_together(tmp_path):
     _, (first, *_) = fit_and_listen(tmp_path, max_steps=2)
     kinds = [line.split(":")[0] for line in first.splitlines()[1:]]
     assert {"- rhat", "- ess", "- sample_ess"} <= set(kinds)
@@ -70,7 +70,7 @@ def test_flags_are_in_the_files_and_the_curves(tmp_path):
     assert "3 of 3 probes (ess 3)" in text.tensor_proto.string_val[0].decode()
 
 
-def test_believable_probes_are_not_mentioned(tmp_path):
+def test_reliable_probes_cause_no_message(tmp_path):
     settled = SGLDConfig(
         lr=2e-3,
         nbeta=10,
@@ -93,14 +93,14 @@ def test_probe_that_lost_all_its_chains_counts_as_flagged(tmp_path):
     assert float(trainer.callback_metrics["sampler/flagged"]) == 1.0
 
 
-def test_share_of_flagged_probes_counts_lost_ones_as_their_own_value_does():
+def test_the_share_of_flagged_probes_includes_lost_ones():
     record = Record(steps=[2, 6], flagged_steps=[6], failed_steps=[4, 8])
     assert outcomes(record, [])["sampler/flagged_share"] == 3 / 4
     assert outcomes(Record(steps=[2]), [])["sampler/flagged_share"] == 0
 
 
 def test_a_dropped_chain_flags_its_probe(tmp_path):
-    """The limit on the rise lies between the rises of the chains."""
+    """Uses a limit on the rise between the rises of the chains."""
     probe = ProbeConfig(thresholds=replace(ONLY_ESS, ess_min=None, loss_rise_max=None), save_trace=True)
     noisy = replace(SGLD, nbeta=0.0, lr=0.05)
     calm = open_run(fit_and_listen(tmp_path / "calm", noisy, probe, max_steps=2)[0].log_dir, trace=True)
@@ -115,7 +115,7 @@ def test_a_dropped_chain_flags_its_probe(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_probe_that_is_not_finite_is_kept_apart_and_training_goes_on(tmp_path, monkeypatch):
+def test_a_probe_that_is_not_finite_is_excluded_and_training_continues(tmp_path, monkeypatch):
     real = ChainSampler.run
 
     def broken_at_4(self, step, *args, **settings):

@@ -1,4 +1,4 @@
-"""What a run with groups tells of them when it starts: how many losses each holds, and how many each two share."""
+"""Report on groups at the start of a run: number of losses in each, and in common to each two."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ SAMPLES = {"first": torch.arange(6) < 4, "last": torch.arange(6) >= 3}
 
 
 class Padded(CausalLM):
-    """The last two positions of each sequence have no loss."""
+    """Module without losses at the last two positions of each sequence."""
 
     def per_sample_loss(self, batch):
         losses, mask = super().per_sample_loss(batch)
@@ -39,7 +39,7 @@ def page(folder, groups, module=None):
     return Path(trainer.log_dir) / "classes.md"
 
 
-def test_token_groups_are_counted_among_the_losses_that_there_are(tmp_path):
+def test_token_groups_are_counted_over_existing_losses(tmp_path):
     text = page(tmp_path, TOKENS, Padded("gpt_neox", config=CONFIG)).read_text()
     ids = OBSERVED["input_ids"].tolist()
     targets = [token for row in ids for token in row[1 : CONTEXT - 2]]
@@ -51,7 +51,7 @@ def test_token_groups_are_counted_among_the_losses_that_there_are(tmp_path):
     assert f"| *all targets* | {len(targets)} |" in text
 
 
-def test_groups_of_samples_are_told_without_tokens_also_where_losses_are_of_tokens(tmp_path):
+def test_groups_of_samples_are_counted_in_samples_even_for_token_losses(tmp_path):
     text = page(tmp_path, SAMPLES).read_text()
     assert "token" not in text.lower()
     assert "target" not in text
@@ -62,7 +62,7 @@ def test_groups_of_samples_are_told_without_tokens_also_where_losses_are_of_toke
     assert (callback.folder / "classes.md").read_text() == text
 
 
-def test_groups_of_samples_beside_groups_of_tokens_hold_all_losses_of_their_samples(tmp_path):
+def test_groups_of_samples_among_token_groups_have_all_losses_of_their_samples(tmp_path):
     text = page(tmp_path, {**TOKENS, **SAMPLES}).read_text()
     assert f"| first | {4 * (CONTEXT - 1)} |" in text
     both = int(TOKENS["even"][:4].sum())
@@ -78,7 +78,7 @@ def test_tensorboard_has_the_same_text_once(tmp_path):
     assert event.tensor_proto.string_val[0].decode() == path.read_text()
 
 
-def test_a_run_without_groups_has_no_page_and_keeps_none_of_another_run(tmp_path):
+def test_a_run_without_groups_has_no_page_and_removes_an_old_one(tmp_path):
     assert not page(tmp_path / "none", None).exists()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "classes.md").write_text("of a run that was cut off")
@@ -89,7 +89,7 @@ def test_a_run_without_groups_has_no_page_and_keeps_none_of_another_run(tmp_path
     assert not (tmp_path / "out" / "overview.png").exists()
 
 
-def test_it_is_there_before_the_first_step(tmp_path):
+def test_the_page_is_written_before_the_first_step(tmp_path):
     class Witness(pl.Callback):
         def on_train_batch_start(self, trainer, *_):
             self.there = (Path(trainer.log_dir) / "classes.md").is_file()

@@ -1,4 +1,4 @@
-"""A Trainer of either package, lightning.pytorch or pytorch_lightning, is host to the callbacks."""
+"""Callbacks in a Trainer of either package, lightning.pytorch or pytorch_lightning."""
 
 import csv
 import importlib
@@ -85,7 +85,7 @@ def language(host):
 
 
 def fit(host, folder, callbacks, module=regression, loader=None, **settings):
-    """One run with both loggers that write files."""
+    """Runs the trainer with both loggers that write files."""
     host.seed_everything(1, verbose=False)
     loggers = importlib.import_module(f"{host.__name__}.loggers")
     trainer = host.Trainer(
@@ -134,7 +134,7 @@ def csv_rows(folder):
 
 
 def relative_files(folder):
-    """Names of all files but those of the event writer, which hold the time."""
+    """Returns the names of all files except event files, whose names contain the time."""
     return sorted(
         str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and "events.out" not in path.name
     )
@@ -196,7 +196,7 @@ def test_a_single_callback_needs_no_list(tmp_path, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTS)
-def test_resumed_run_equals_one_that_went_on(tmp_path, name):
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, name):
     callbacks = importlib.import_module(f"{HOSTS[name].__name__}.callbacks")
 
     def go(folder, steps, path=None):
@@ -222,7 +222,7 @@ def test_resumed_run_equals_one_that_went_on(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", HOSTS)
-def test_length_of_a_run_whose_accumulation_changes_is_that_of_max_steps(tmp_path, name):
+def test_the_length_of_a_run_with_changing_accumulation_is_max_steps(tmp_path, name):
     callbacks = importlib.import_module(f"{HOSTS[name].__name__}.callbacks")
     seen = []
 
@@ -279,7 +279,7 @@ def test_the_training_bar_of_either_package_is_found(tmp_path, name):
     assert "2 probes" in Bar.told
 
 
-def test_names_are_of_lightning_only():
+def test_only_classes_of_lightning_match_by_name():
     class TensorBoardLogger:
         pass
 
@@ -290,7 +290,7 @@ def test_names_are_of_lightning_only():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", ["lightning.pytorch", "pytorch_lightning"])
-def test_log_stays_with_the_package_that_was_imported_first(first):
+def test_the_log_remains_with_the_package_imported_first(first):
     words = (
         f"import {first}, stagewise; stagewise.InfluenceCallback; "
         "from lightning_utilities.core import rank_zero; print(rank_zero.log.name)"

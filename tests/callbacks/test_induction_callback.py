@@ -36,7 +36,7 @@ def _fit(callbacks, kind="gpt_neox", module=None, logger=False, **settings):
 
 
 @pytest.mark.parametrize("kind", sorted(CONFIGS))
-def test_scores_are_those_of_the_weights_after_the_step_they_stand_at(kind):
+def test_scores_belong_to_the_weights_after_their_step(kind):
     callback = InductionCallback(every_n_steps=7)
     trainer, module = _fit([callback], kind)
     ids, length = repeated_random(32, vocab_size=64, context=32)
@@ -57,7 +57,7 @@ def test_tags_are_written_at_global_steps_once_each(tmp_path):
 
 
 @pytest.mark.parametrize("settings", [{}, {"accumulate_grad_batches": 2}, {"gradient_clip_val": 0.1}])
-def test_training_is_bit_identical_with_and_without_it(settings):
+def test_training_is_bit_identical_with_and_without_the_callback(settings):
     plain, without = _fit([], **settings)
     probed, watched = _fit([InductionCallback(every_n_steps=2)], **settings)
     assert all(torch.equal(a, b) for a, b in zip(without.parameters(), watched.parameters(), strict=True))

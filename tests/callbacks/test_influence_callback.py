@@ -51,14 +51,14 @@ def test_any_module_is_probed(tmp_path, module, dataset, loss_fn):
     assert run.attrs["nbeta"] == 10
 
 
-def test_frozen_parts_do_not_move_in_the_chain(tmp_path):
+def test_frozen_parameters_do_not_move_in_the_chain(tmp_path):
     module = PartlyFrozen()
     before = {name: value.clone() for name, value in module.backbone.state_dict().items()}
     fit(tmp_path, module, regression_data(), InfluenceCallback(EVERY_2, SGLD))
     assert all(torch.equal(value, before[name]) for name, value in module.backbone.state_dict().items())
 
 
-def test_first_attached_to_a_run_that_goes_on_it_keeps_the_schedule(tmp_path):
+def test_attached_to_a_resumed_run_it_follows_the_schedule(tmp_path):
     module, loader = Regression(), DataLoader(regression_data(), 8)
     trainer = pl.Trainer(accelerator="cpu", max_steps=3, default_root_dir=tmp_path / "first")
     trainer.fit(module, loader)
@@ -75,13 +75,13 @@ def test_other_callbacks_can_monitor_influence(tmp_path):
     assert trainer.global_step < 100
 
 
-def test_switched_off_it_does_nothing(tmp_path):
+def test_a_disabled_callback_does_nothing(tmp_path):
     trainer = fit(tmp_path, Regression(), regression_data(), InfluenceCallback(EVERY_2, SGLD, enabled=False))
     with pytest.raises(InputError):
         open_run(trainer.log_dir)
 
 
-def test_output_goes_where_it_is_sent(tmp_path):
+def test_output_goes_to_the_given_folder(tmp_path):
     callback = InfluenceCallback(EVERY_2, SGLD, output_dir=str(tmp_path / "elsewhere"))
     fit(tmp_path, Regression(), regression_data(), callback, logger=False)
     assert open_run(tmp_path / "elsewhere")["step"].values.tolist() == [2, 4, 6]
@@ -100,7 +100,7 @@ def test_csv_logger_gets_the_scalars(tmp_path):
     assert "influence/within/all~all" in (tmp_path / "lightning_logs" / "version_0" / "metrics.csv").read_text()
 
 
-def test_a_run_that_stops_before_its_first_probe_ends_well_with_a_summary(tmp_path):
+def test_a_run_that_stops_before_its_first_probe_writes_a_summary(tmp_path):
     class Stops(pl.Callback):
         def on_train_batch_end(self, trainer, *args):
             trainer.should_stop = True
@@ -112,7 +112,7 @@ def test_a_run_that_stops_before_its_first_probe_ends_well_with_a_summary(tmp_pa
     assert (summary["probes"], summary["lr"], summary["localization"]) == (0, "auto", "auto")
 
 
-def test_cost_told_before_the_first_probe_counts_its_control(tmp_path, caplog):
+def test_the_estimated_cost_includes_the_control_of_the_first_probe(tmp_path, caplog):
     told = {}
     for every in (None, 3):
         with caplog.at_level(logging.INFO):
@@ -124,7 +124,7 @@ def test_cost_told_before_the_first_probe_counts_its_control(tmp_path, caplog):
     assert told[3] == 2 * told[None] == 2 * SGLD.num_chains * SGLD.num_draws
 
 
-def test_diverging_chain_is_reported_dropped_and_counted_and_training_goes_on(tmp_path):
+def test_a_diverging_chain_is_reported_dropped_and_counted_and_training_continues(tmp_path):
     wild = SGLDConfig(lr=3.0, nbeta=1e4, localization=1.0, num_draws=4)
     module = Regression()
     with warnings.catch_warnings(record=True) as caught:

@@ -1,4 +1,4 @@
-"""What the intervention callback does to a run, and what it tells of it."""
+"""Effects of the intervention callback on a run, and its records."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 class Driver(pl.Callback):
-    """A detector that opens and closes at given steps, from the hook that follows the update."""
+    """Callback that opens and closes windows at given steps, from the hook after the update."""
 
     def __init__(self, target, opens, closes):
         self.target, self.opens, self.closes = target, opens, closes
@@ -38,7 +38,7 @@ def report(trainer):
 
 
 @pytest.mark.parametrize("mechanism", ["sampling", "loss"])
-def test_with_weights_of_1_the_run_is_bit_for_bit_the_run_without(tmp_path, mechanism):
+def test_with_weights_of_1_the_run_equals_the_run_without_bit_for_bit(tmp_path, mechanism):
     _, plain = train(tmp_path, [])
     placebo = intervention(mechanism, policy=ConstantFactor({"even": 1.0}))
     _, found = train(tmp_path, [placebo])
@@ -47,7 +47,7 @@ def test_with_weights_of_1_the_run_is_bit_for_bit_the_run_without(tmp_path, mech
     assert placebo.plan.inside_at(5)
 
 
-def test_sampling_changes_the_batches_of_the_window_and_no_others(tmp_path):
+def test_sampling_changes_only_the_batches_in_the_window(tmp_path):
     _, plain = train(tmp_path, [])
     trainer, found = train(tmp_path, [intervention(windows=((3, 9),))])
     differ = [step for (step, new), (_, old) in zip(found.batches, plain.batches, strict=True) if new != old]
@@ -61,7 +61,7 @@ def test_sampling_changes_the_batches_of_the_window_and_no_others(tmp_path):
     ]
 
 
-def test_loss_weights_are_those_of_a_plain_loop(tmp_path):
+def test_loss_weights_equal_those_of_a_plain_loop(tmp_path):
     _, found = train(tmp_path, [intervention("loss")], max_steps=12)
     x, y, _, even = loader().dataset.tensors
     pl.seed_everything(1, verbose=False)
@@ -78,7 +78,7 @@ def test_loss_weights_are_those_of_a_plain_loop(tmp_path):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_fixed_windows_act_at_their_steps_with_accumulation_short_epochs_and_workers(tmp_path, num_workers):
+def test_fixed_windows_act_at_their_steps_despite_accumulation_short_epochs_and_workers(tmp_path, num_workers):
     settings = {"accumulate_grad_batches": 3, "limit_train_batches": 7}
     data = {"num_workers": num_workers} | ({"prefetch_factor": 3} if num_workers else {})
     _, plain = train(tmp_path, [], loader(), max_steps=12, **settings)
@@ -88,7 +88,7 @@ def test_fixed_windows_act_at_their_steps_with_accumulation_short_epochs_and_wor
 
 
 @pytest.mark.parametrize(("num_workers", "lag"), [(0, 0), (1, 2)])
-def test_a_live_window_acts_from_its_step_on_or_later_by_the_stated_lag(tmp_path, caplog, num_workers, lag):
+def test_a_live_window_acts_at_its_step_or_later_by_the_reported_lag(tmp_path, caplog, num_workers, lag):
     callback = intervention(windows=None, policy=ConstantFactor({"even": 0.0}))
     with caplog.at_level(logging.INFO):
         trainer, found = train(tmp_path, [callback, Driver(callback, 4, 9)], loader(num_workers=num_workers))
@@ -123,7 +123,7 @@ def test_changes_are_in_tensorboard_and_in_the_file(tmp_path):
     assert found["drawn"]["budget"] == found["budget"]
 
 
-def test_the_file_is_written_after_an_exception_too_and_holds_what_was_done(tmp_path):
+def test_after_an_exception_the_file_has_the_changes_made(tmp_path):
     class Fails(pl.Callback):
         def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
             if trainer.global_step == 5:
@@ -150,7 +150,7 @@ def test_windows_come_from_an_earlier_run_and_the_policy_from_a_dotted_path(tmp_
     assert callback.policy is FOUR
 
 
-def test_a_second_run_with_the_same_callback_starts_anew(tmp_path):
+def test_a_second_run_with_the_same_callback_starts_afresh(tmp_path):
     callback = intervention(windows=None)
     _, first = train(tmp_path, [callback, Driver(callback, 4, 9)])
     _, second = train(tmp_path, [callback, Driver(callback, 4, 9)])
@@ -188,7 +188,7 @@ def test_live_changes_outside_of_a_live_run_are_refused(tmp_path):
         (["--it.policy=tests.callbacks.interventions.FOUR", "--it.mechanism=loss", "--it.groups=[even]"], None, FOUR),
     ],
 )
-def test_it_can_be_configured_on_the_command_line(arguments, spans, policy):
+def test_the_callback_can_be_configured_on_the_command_line(arguments, spans, policy):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(InterventionCallback, "it")
     callback = parser.instantiate_classes(parser.parse_args(arguments)).it
@@ -196,7 +196,7 @@ def test_it_can_be_configured_on_the_command_line(arguments, spans, policy):
     assert callback.policy == policy
 
 
-def test_a_policy_by_influence_weighs_by_the_table_that_is_given(tmp_path):
+def test_a_policy_by_influence_uses_the_given_table(tmp_path):
     table = InfluenceTable(names=("even",), values=np.array([[-2.0]]), step=2)
     policy = ProportionalToInfluence("even", 2.0)
     fixed = intervention(policy=policy, influence=[table])

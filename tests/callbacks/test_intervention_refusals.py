@@ -1,4 +1,4 @@
-"""What the intervention callback refuses before the first step of training, in one line each."""
+"""Refusals of the intervention callback before the first step of training, in one line each."""
 
 from pathlib import Path
 
@@ -78,11 +78,11 @@ def test_bad_input_is_refused_in_one_line_before_the_first_step(tmp_path, argume
     assert not list(tmp_path.rglob("intervention.json"))
 
 
-def test_the_supply_that_just_lasts_is_accepted(tmp_path):
+def test_a_supply_that_just_suffices_is_accepted(tmp_path):
     train(tmp_path, [intervention(policy=ConstantFactor({"even": 100.0}), windows=((0, 7),))])
 
 
-def test_repeating_samples_may_be_asked_for(tmp_path):
+def test_repeating_samples_can_be_requested(tmp_path):
     data = loader(when_exhausted="repeat")
     train(tmp_path, [intervention(policy=ConstantFactor({"even": 100.0}), windows=((0, 14),))], data)
 
@@ -97,7 +97,7 @@ def test_repeating_samples_may_be_asked_for(tmp_path):
         ({"groups": ["even"]}, "the ReweightedLoader has them"),
     ],
 )
-def test_arguments_that_cannot_be_used_are_refused_at_once(arguments, words):
+def test_unusable_arguments_are_refused_at_once(arguments, words):
     with pytest.raises(InputError, match=words):
         intervention(**arguments)
 
@@ -124,13 +124,13 @@ YAML = r"in YAML windows: {class_path: stagewise\."
         ({"influence": [None]}, r"expected windows=Spans\(\[\(300, 400\)\], influence=\[...\]\)"),
     ],
 )
-def test_arguments_of_earlier_versions_are_answered_by_their_new_spelling(arguments, words):
+def test_arguments_of_earlier_versions_are_refused_with_their_replacement(arguments, words):
     with pytest.raises(InputError, match=words) as caught:
         InterventionCallback(FOUR, **arguments)
     assert "\n" not in str(caught.value)
 
 
-def test_windows_given_first_as_earlier_are_answered_by_the_new_order():
+def test_the_earlier_order_of_arguments_is_refused_with_the_new_one():
     for first in ([(300, 400)], Path("runs/a")):
         with pytest.raises(InputError, match=r"write InterventionCallback\(policy, "):
             InterventionCallback(first, FOUR)
@@ -177,7 +177,7 @@ def test_a_distributed_sampler_is_refused_before_the_data_are_set_up():
     intervention("loss").setup(trainer, Weighing(), "fit")
 
 
-def test_windows_beyond_a_fast_dev_run_are_no_fault(tmp_path):
+def test_windows_beyond_a_fast_dev_run_are_accepted(tmp_path):
     _, witness = train(tmp_path, [intervention(policy=FOUR)], fast_dev_run=True)
     assert len(witness.weights) == 1
     assert torch.tensor(witness.weights).isfinite().all()

@@ -15,7 +15,7 @@ from tests.callbacks.runs import EVERY_2, SGLD, Regression, fit, regression_data
 
 
 class Told(torch.optim.SGD):
-    """Writes down the rate that each step is made with: (weights that it moves x their rates) / all weights."""
+    """Optimizer that records the rate of each step: (weights that it moves x their rates) / all weights."""
 
     def __init__(self, *args, all_weights=4, **kwargs):
         super().__init__(*args, **kwargs)
@@ -30,7 +30,7 @@ class Told(torch.optim.SGD):
 
 
 class WarmedUp(Regression):
-    """The rate rises linearly, step by step: .01, .02, ..."""
+    """Module whose rate rises linearly, step by step: .01, .02, ..."""
 
     def configure_optimizers(self):
         self.told = Told(self.parameters(), lr=0.01)
@@ -39,7 +39,7 @@ class WarmedUp(Regression):
 
 
 class InItsStep(Regression):
-    """The rate is set just before the step, as a warm-up without a scheduler is often written."""
+    """Module that sets the rate just before the step, as often in a warm-up without a scheduler."""
 
     def configure_optimizers(self):
         self.told = Told(self.parameters(), lr=0.5)
@@ -52,7 +52,7 @@ class InItsStep(Regression):
 
 
 class TwoRates(Regression):
-    """Weight and bias at different rates."""
+    """Module with different rates for weight and bias."""
 
     def configure_optimizers(self):
         self.told = Told([{"params": [self.layer.weight], "lr": 0.02}, {"params": [self.layer.bias], "lr": 0.1}])
@@ -84,7 +84,7 @@ class InTurn(Regression):
 
 
 def intervals(run):
-    """TracIn's growth over each interval, in units of the gradient dot product at its end."""
+    """Returns TracIn's growth over each interval, in units of the gradient dot product at its end."""
     tracin, dot = run["tracin"].values.ravel(), run["graddot"].values.ravel()
     return np.diff(tracin, prepend=0.0) / dot
 
@@ -100,7 +100,7 @@ def intervals(run):
         (InTurn, {}),
     ],
 )
-def test_tracin_weighs_an_interval_with_the_rates_that_its_steps_were_made_with(tmp_path, module, settings):
+def test_tracin_weights_an_interval_by_the_rates_of_its_steps(tmp_path, module, settings):
     module = module()
     callback = InfluenceCallback(ProbeSchedule(every_n_steps=4), SGLD)
     trainer = fit(tmp_path, module, regression_data(), callback, max_steps=12, **settings)
@@ -117,7 +117,7 @@ def test_the_first_interval_of_a_warm_up_is_the_sum_of_its_rates(tmp_path):
     np.testing.assert_allclose(intervals(open_run(trainer.log_dir)), [0.01 + 0.02, 0.03 + 0.04], rtol=1e-5)
 
 
-def test_a_step_whose_closure_is_called_again_counts_once(tmp_path):
+def test_a_step_with_repeated_closure_calls_counts_once(tmp_path):
     class Quasi(Regression):
         def configure_optimizers(self):
             return torch.optim.LBFGS(self.parameters(), lr=0.1, max_iter=5)
@@ -153,7 +153,7 @@ def test_a_resumed_run_has_the_tracin_of_an_uninterrupted_one(tmp_path):
 
 
 def older(path):
-    """A checkpoint as it was before rates were added up."""
+    """Returns a checkpoint of a version that did not sum the rates."""
     found = torch.load(path, weights_only=True)
     state = found["callbacks"]["InfluenceCallback"]
     del state["rates"], state["baselines"]["lr_sum"]
@@ -161,7 +161,7 @@ def older(path):
     return path
 
 
-def test_a_checkpoint_without_rates_is_refused_where_tracin_needs_them(tmp_path):
+def test_a_checkpoint_without_rates_is_refused_if_tracin_needs_them(tmp_path):
     run_to(tmp_path / "half", 3)
     checkpoint = older(tmp_path / "half" / "step=3.ckpt")
     with pytest.raises(InputError, match="without the learning rates of its steps, which TracIn needs; expected"):
@@ -170,7 +170,7 @@ def test_a_checkpoint_without_rates_is_refused_where_tracin_needs_them(tmp_path)
     assert open_run(trainer.log_dir)["step"].values.tolist() == [2, 4, 6]
 
 
-def test_a_second_run_with_the_same_callback_adds_up_anew(tmp_path):
+def test_a_second_run_with_the_same_callback_restarts_the_sum(tmp_path):
     callback = InfluenceCallback(EVERY_2, SGLD)
     for name in ("first", "second"):
         module = WarmedUp()
@@ -178,7 +178,7 @@ def test_a_second_run_with_the_same_callback_adds_up_anew(tmp_path):
         np.testing.assert_allclose(intervals(open_run(trainer.log_dir)), [0.03, 0.07], rtol=1e-5)
 
 
-def test_an_optimizer_without_a_rate_trains_on_and_has_no_tracin(tmp_path):
+def test_an_optimizer_without_a_rate_trains_without_tracin(tmp_path):
     class Own(torch.optim.Optimizer):
         def __init__(self, parameters):
             super().__init__(parameters, {})
@@ -203,7 +203,7 @@ def test_an_optimizer_without_a_rate_trains_on_and_has_no_tracin(tmp_path):
     assert "tracin" not in run
 
 
-def test_weights_that_two_optimizers_move_count_once():
+def test_weights_in_two_optimizers_count_once():
     class Facts:
         pass
 

@@ -1,4 +1,4 @@
-"""Windows that a detector opens and closes while a run goes on: when, with what weights, and after a resume."""
+"""Windows that a detector opens and closes during a run: times, weights, and resuming."""
 
 import json
 from functools import cache
@@ -60,7 +60,7 @@ def test_a_window_opens_at_its_probe_and_closes_after_max_length_between_probes(
     ]
 
 
-def test_max_length_needs_no_probe_at_its_end(tmp_path):
+def test_a_window_ends_after_max_length_without_a_probe(tmp_path):
     callback = live(detector=DetectorConfig(min_plateau=3, num_probes=1, min_z=0.05, max_length=4))
     _, found = train(tmp_path, [callback, probes((0, 1, 2, 3, 14))])
     assert steps_of(callback) == [(3, True), (7, False)]
@@ -93,7 +93,7 @@ def parts(mechanism):
         *(pytest.param("loss", stop, marks=pytest.mark.slow) for stop in (2, 5, 8, 10)),
     ],
 )
-def test_a_run_stopped_anywhere_and_resumed_equals_the_uninterrupted_one(uninterrupted, tmp_path, mechanism, stop):
+def test_a_run_resumed_anywhere_equals_the_uninterrupted_one(uninterrupted, tmp_path, mechanism, stop):
     whole_trainer, whole = uninterrupted(mechanism)
     _, before = train(tmp_path / "parts", [*parts(mechanism), Stop(stop)], every=stop)
     (checkpoint,) = (tmp_path / "parts" / "ckpt").glob(f"*step={stop}.ckpt")
@@ -107,7 +107,7 @@ def test_a_run_stopped_anywhere_and_resumed_equals_the_uninterrupted_one(uninter
     assert [report["step"] for report in reports[0]["changes"]] == [3, 8]
 
 
-def test_the_policy_reads_the_influence_of_the_probe_and_is_asked_again_at_each_inside(tmp_path):
+def test_the_policy_reads_the_influence_of_each_probe_in_the_window(tmp_path):
     heard = []
 
     def policy(names, *, window, step, influence):
@@ -130,7 +130,7 @@ def test_the_policy_reads_the_influence_of_the_probe_and_is_asked_again_at_each_
         assert (table.values == stored).all()
 
 
-def test_without_a_departure_the_run_is_bit_for_bit_the_run_without(tmp_path):
+def test_without_a_window_the_run_equals_the_run_without_intervention_bit_for_bit(tmp_path):
     _, plain = train(tmp_path / "plain", [])
     callback = live(detector=DetectorConfig(max_length=5))
     _, found = train(tmp_path / "found", [callback, probes()])
@@ -138,7 +138,7 @@ def test_without_a_departure_the_run_is_bit_for_bit_the_run_without(tmp_path):
     assert found.weights == plain.weights
 
 
-def test_listeners_hear_of_every_probe_also_at_step_0(tmp_path):
+def test_listeners_receive_every_probe_including_step_0(tmp_path):
     heard = []
     watch = probes((0, 2))
     watch.subscribe(lambda step, probe: heard.append((step, probe is None)))
@@ -155,7 +155,7 @@ def test_listeners_hear_of_every_probe_also_at_step_0(tmp_path):
         ({"policy": ProportionalToInfluence("even")}, probes, "got group 'odd'"),
     ],
 )
-def test_what_cannot_be_driven_is_refused_in_one_line_before_the_first_step(tmp_path, arguments, watch, words):
+def test_unusable_live_settings_are_refused_in_one_line_before_the_first_step(tmp_path, arguments, watch, words):
     witness = Witness()
     with pytest.raises(InputError, match=words) as caught:
         train(tmp_path, [live(**arguments), *([] if watch is None else [watch()]), witness])
@@ -171,8 +171,8 @@ def test_resuming_with_another_detector_is_refused(tmp_path):
     assert torch.load(checkpoint, weights_only=True)["callbacks"]["InterventionCallback"]["live"]["detector"]["window"]
 
 
-def test_a_live_window_that_runs_out_of_samples_goes_on_with_what_is_left(tmp_path):
-    """80 of 320 samples are even; with weight 1000 a window of 35 batches of 8 wants them all, and more."""
+def test_a_live_window_that_runs_out_of_samples_continues_with_the_others(tmp_path):
+    """80 of 320 samples are even; with weight 1000 a window of 35 batches of 8 needs more than all of them."""
     long = DetectorConfig(min_plateau=3, num_probes=1, min_z=0.05, max_length=35)
     callback = live(policy=ConstantFactor({"even": 1000.0}), detector=long)
     with pytest.warns(UserWarning, match="too few samples for the weights of a live window"):

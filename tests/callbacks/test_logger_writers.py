@@ -1,4 +1,4 @@
-"""Every logger gets what it can take, none harms the others, and training does not see them."""
+"""Output to loggers: each receives what it supports, none affects the others or training."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ class Trainer:
 
 
 class Broken:
-    """Its server is gone."""
+    """Logger whose server is gone."""
 
     @property
     def experiment(self):
@@ -53,7 +53,7 @@ class BrokenMLFlow(Broken, loggers_of_lightning.MLFlowLogger):
 
 
 class Restless(CSVLogger):
-    """Draws from every global generator whenever it is used, as services that name things at random do."""
+    """Logger that draws from every global generator when used, like services with random names."""
 
     def log_metrics(self, metrics, step=None):
         self.experiment.log_metrics(metrics, step)
@@ -95,7 +95,7 @@ def test_folders_and_tensorboard_have_the_same_images_text_and_windows(tmp_path)
     assert len(expected) == 3
 
 
-def test_a_logger_that_is_gone_keeps_nothing_from_the_others_and_is_counted(tmp_path):
+def test_a_broken_logger_is_counted_and_does_not_affect_the_others(tmp_path):
     faults = Faults("warn")
     trainer = Trainer(BrokenTensorBoard(tmp_path), BrokenMLFlow(), CSVLogger(tmp_path))
     with pytest.warns(UserWarning, match="results could not be written"):
@@ -110,7 +110,7 @@ def test_a_logger_that_is_gone_keeps_nothing_from_the_others_and_is_counted(tmp_
         writers(Trainer(BrokenTensorBoard(tmp_path)))
 
 
-def test_training_does_not_see_a_logger_that_draws_random_numbers(tmp_path):
+def test_a_logger_that_draws_random_numbers_does_not_affect_training(tmp_path):
     _, quiet = run(tmp_path / "a", CSVLogger(tmp_path / "a"))
     _, without = run(tmp_path / "c", False, draw_matrices=False)
     logger = Restless(tmp_path)
@@ -122,7 +122,7 @@ def test_training_does_not_see_a_logger_that_draws_random_numbers(tmp_path):
     assert all(torch.equal(one, other) for one, other in zip(quiet, without, strict=True))
 
 
-def test_an_unknown_logger_is_told_of_once_and_has_its_scalars(tmp_path, caplog):
+def test_an_unknown_logger_is_reported_once_and_receives_scalars(tmp_path, caplog):
     logger = Shared(tmp_path, "abc")
     with caplog.at_level("INFO"):
         callback, _ = run(tmp_path, logger)
@@ -133,13 +133,13 @@ def test_an_unknown_logger_is_told_of_once_and_has_its_scalars(tmp_path, caplog)
     assert json.loads((callback.folder / "summary.json").read_text())["complete"] is True
 
 
-def test_the_logger_of_a_fast_run_is_passed_over_in_silence(caplog):
+def test_the_logger_of_a_fast_dev_run_is_ignored_silently(caplog):
     with caplog.at_level("INFO"):
         assert writers(Trainer(DummyLogger())) == []
     assert not caplog.records
 
 
-def test_values_of_two_pairs_stay_two_curves_in_mlflow():
+def test_two_pairs_remain_two_curves_in_mlflow():
     class Kept(loggers_of_lightning.MLFlowLogger):
         def __init__(self):
             self.rows = []
@@ -153,7 +153,7 @@ def test_values_of_two_pairs_stay_two_curves_in_mlflow():
 
 
 @pytest.mark.slow
-def test_no_service_is_imported_for_a_run_without_its_logger():
+def test_services_without_a_logger_are_not_imported():
     words = (
         "import sys, stagewise, stagewise.callbacks.logger_writers; stagewise.InfluenceCallback; "
         "print([name for name in ('wandb', 'mlflow', 'comet_ml') if name in sys.modules])"
@@ -186,7 +186,7 @@ def comet_logger(folder, monkeypatch):
 
 
 def images_in(folder):
-    """Number of images that a service has stored on disk."""
+    """Returns the number of images that a service has stored on disk."""
     archives = [zipfile.ZipFile(path) for path in folder.glob("*.zip")]
     lines = [json.loads(line) for archive in archives for line in archive.read("messages.json").splitlines()]
     of_comet = [line for line in lines if line["payload"].get("upload_type") == "visualization"]
@@ -195,7 +195,7 @@ def images_in(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("service", [wandb_logger, mlflow_logger, comet_logger])
-def test_a_run_with_a_real_service_has_all_images_there_and_is_bit_for_bit_that_without(tmp_path, monkeypatch, service):
+def test_a_real_service_has_all_images_and_leaves_training_unchanged(tmp_path, monkeypatch, service):
     logger = service(tmp_path / "service", monkeypatch)
     try:
         callback, with_it = run(tmp_path / "a", [CSVLogger(tmp_path / "csv"), logger])
@@ -212,7 +212,7 @@ def test_a_run_with_a_real_service_has_all_images_there_and_is_bit_for_bit_that_
     assert images_in(tmp_path / "service") == len(list((tmp_path / "csv").rglob("images/**/*.png"))) > 5
 
 
-def test_an_image_without_faults_raises_what_the_logger_raises():
+def test_without_faults_exceptions_of_the_logger_propagate():
     (writer,) = writers(Trainer(BrokenMLFlow()))
     with pytest.raises(ConnectionError):
         writer.add_image("a", IMAGE, 3, dataformats="HWC")

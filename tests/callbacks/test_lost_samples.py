@@ -32,7 +32,7 @@ GROUPS = {"low": torch.arange(12) < 6, "odd": torch.arange(12) % 2 == 1}
 
 
 def turns(step, rows=(3,), value=torch.nan):
-    """A loss that is not finite in these observed samples from a step on."""
+    """Returns a loss that is not finite in these observed samples from a step on."""
 
     def loss_fn(module, batch):
         losses = Regression.per_sample_loss(module, batch)
@@ -69,7 +69,7 @@ def assert_same(left, right, names):
             np.testing.assert_array_equal(left[name].values, right[name].values, err_msg=str(name))
 
 
-def test_a_bad_sample_costs_that_sample_and_nothing_of_training(tmp_path):
+def test_a_bad_sample_is_left_out_and_training_is_unchanged(tmp_path):
     module = seeded()
     trainer, words = told(lambda: fit(tmp_path / "bad", module, regression_data(), callback(turns(0))))
     kept = [row for row in range(12) if row != 3]
@@ -93,7 +93,7 @@ def test_a_bad_sample_costs_that_sample_and_nothing_of_training(tmp_path):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A run whose sample 3 is bad from step 3 on, where no probe looks; and the same stopped and resumed at 3 and 6."""
+    """Runs with sample 3 bad from step 3 on, without a probe there: uninterrupted, and resumed at 3 and 6."""
     folder = tmp_path_factory.mktemp("turning")
 
     def train(ckpt_path=None):
@@ -117,7 +117,7 @@ def runs(tmp_path_factory):
     return whole, words, {step: train(path) for step, path in checkpoints.items()}
 
 
-def test_a_sample_that_turns_bad_in_mid_run_costs_that_sample_from_that_probe_on(runs):
+def test_a_sample_that_turns_bad_is_left_out_from_that_probe_on(runs):
     trainer, words, _ = runs
     run, summary = open_run(trainer.log_dir), summary_of(trainer)
     assert run["step"].values.tolist() == [2, 4, 6, 8, 10]
@@ -132,7 +132,7 @@ def test_a_sample_that_turns_bad_in_mid_run_costs_that_sample_from_that_probe_on
 
 
 @pytest.mark.parametrize("step", [3, 6])
-def test_a_run_that_is_resumed_before_or_after_the_loss_equals_one_that_never_stopped(runs, step):
+def test_a_run_resumed_before_or_after_the_loss_equals_an_uninterrupted_one(runs, step):
     whole, _, resumed = runs
     left, right = open_run(whole.log_dir, trace=True), open_run(resumed[step].log_dir, trace=True)
     assert_same(left, right, left.data_vars)
@@ -140,7 +140,7 @@ def test_a_run_that_is_resumed_before_or_after_the_loss_equals_one_that_never_st
     assert summary_of(resumed[step])["lost_samples"] == summary_of(whole)["lost_samples"]
 
 
-def test_where_all_losses_turn_bad_the_probe_is_lost_and_the_model_is_to_be_looked_at(tmp_path):
+def test_if_all_losses_turn_bad_the_probe_is_lost_and_the_model_is_blamed(tmp_path):
     everything = callback(turns(3, rows=range(12), value=torch.inf))
     trainer, words = told(lambda: fit(tmp_path, Regression(), regression_data(), everything))
     assert (summary_of(trainer)["failed_steps"], summary_of(trainer)["lost_samples"]) == ([4, 6], [])
@@ -152,7 +152,7 @@ def test_where_all_losses_turn_bad_the_probe_is_lost_and_the_model_is_to_be_look
     assert not any("sgld.lr" in item for item in lost)
 
 
-def test_a_chain_that_diverges_from_finite_losses_is_told_by_its_settings():
+def test_divergence_from_finite_losses_is_attributed_to_the_settings():
     module = Regression()
     wild = SGLDConfig(lr=3.0, nbeta=1e4, localization=1.0, num_draws=4)
     prober = Prober(module, Regression.per_sample_loss, ProbeData(OBSERVED, SAMPLING), sgld=wild, config=FULL)
@@ -171,12 +171,12 @@ def test_a_chain_that_diverges_from_finite_losses_is_told_by_its_settings():
     assert "one, two and 1 other reason;" in dropped_words(many, 8, lost=False)
 
 
-def test_where_all_are_bad_at_the_start_the_run_is_refused(tmp_path):
+def test_a_run_with_only_bad_samples_at_the_start_is_refused(tmp_path):
     with pytest.raises(LossContractError, match=r"in all 12 samples of the observed set; .*look at the model"):
         fit(tmp_path, Regression(), regression_data(), callback(turns(0, rows=range(12))))
 
 
-def test_a_run_that_has_too_little_left_trains_on(tmp_path):
+def test_a_run_with_too_few_samples_left_continues_training(tmp_path):
     groups = {"three": torch.arange(12) == 3, "four": torch.arange(12) == 4}
     trainer, words = told(
         lambda: fit(tmp_path, Regression(), regression_data(), callback(turns(3, rows=(3, 4)), groups=groups))
@@ -187,7 +187,7 @@ def test_a_run_that_has_too_little_left_trains_on(tmp_path):
 
 
 class SecondRank(Ranks):
-    """A rank that finds other samples than rank zero, which says these."""
+    """Rank that finds other samples than rank zero, which sends these."""
 
     def __init__(self, answer):
         super().__init__()
@@ -197,7 +197,7 @@ class SecondRank(Ranks):
         return self.answer
 
 
-def test_samples_of_rank_zero_are_left_out_whatever_this_rank_finds():
+def test_the_samples_found_by_rank_zero_are_left_out_on_every_rank():
     module = Regression()
     module.trainer = SimpleNamespace(global_step=0)
     record = Record()
@@ -212,7 +212,7 @@ def test_samples_of_rank_zero_are_left_out_whatever_this_rank_finds():
     assert examined(ranks, record, look, 4, resumed=True).lost == (5,)
 
 
-def test_lost_samples_stand_in_the_text_of_the_summary_and_come_back_from_a_checkpoint():
+def test_lost_samples_are_in_the_summary_text_and_restored_from_a_checkpoint():
     record = Record()
     record.add_lost(range(25), 4)
     summary = build_summary(Record.from_state_dict(record.state_dict()), config=replace(SGLD), probe=FULL)

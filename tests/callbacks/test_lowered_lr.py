@@ -1,4 +1,4 @@
-"""``lr: auto`` in runs whose curvature grows, against the closed form of a quadratic whose curvature is known."""
+"""``lr: auto`` in runs with growing curvature, compared with the closed form of a quadratic of known curvature."""
 
 import json
 import logging
@@ -73,7 +73,7 @@ def train(folder, sgld=AUTO, *, module=None, max_steps=40, schedule=EVERY_10, pr
 
 
 def variance(run, step):
-    """Posterior variance of a weight and its error: the mean of |w - w*|^2 over draws and weights, by chains."""
+    """Returns the posterior variance of a weight and its error: the mean of |w - w*|^2 over draws and weights."""
     by_chain = (run["distance"].sel(step=step).values ** 2).mean(axis=1) / DIM
     return by_chain.mean(), by_chain.std(ddof=1) / np.sqrt(len(by_chain))
 
@@ -105,7 +105,7 @@ def test_draws_late_in_the_run_have_the_variance_of_the_posterior(tmp_path, inte
         assert np.all(error < 0.3 * change)
 
 
-def test_without_lowering_the_draws_are_not_the_posteriors_and_the_flag_says_so(tmp_path):
+def test_without_lowering_the_draws_miss_the_posterior_and_the_probe_is_flagged(tmp_path):
     early = 2.5 / (2 * NBETA + LOCALIZATION)
     run, _ = train(
         tmp_path,
@@ -126,7 +126,7 @@ def test_without_lowering_the_draws_are_not_the_posteriors_and_the_flag_says_so(
     assert summary["verdict"]["best"]["setting"] == "sgld.lr"
 
 
-def test_one_line_tells_of_it_and_probes_reports_and_summary_show_where(tmp_path, caplog):
+def test_lowering_is_logged_in_one_line_and_shown_in_probes_reports_and_summary(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         run, callback = train(tmp_path, SHORT, probe=replace(SAVED, save_trace=False), module=Steepens(late=4.0))
     (line,) = [record.getMessage() for record in caplog.records if "is lowered" in record.getMessage()]
@@ -145,7 +145,7 @@ def test_one_line_tells_of_it_and_probes_reports_and_summary_show_where(tmp_path
     assert run["reference_step"].sel(step=30) == 20
 
 
-def test_time_of_measuring_the_curvature_counts_as_overhead_and_is_told_apart(tmp_path, monkeypatch, caplog):
+def test_time_of_measuring_the_curvature_counts_as_overhead_and_is_listed_separately(tmp_path, monkeypatch, caplog):
     measure = Landscape.measure
 
     def slowly(*given, **named):
@@ -166,13 +166,13 @@ def test_time_of_measuring_the_curvature_counts_as_overhead_and_is_told_apart(tm
     assert summary["overhead"] == summary["probe_seconds"] / summary["training_seconds"]
 
 
-def test_numbers_of_steps_given_by_hand_are_kept(tmp_path):
+def test_given_numbers_of_steps_are_kept(tmp_path):
     run, callback = train(tmp_path, replace(SHORT, num_burnin_steps=7, num_steps_bw_draws=2), module=Steepens(late=4.0))
     assert run["lr"].values[-1] < run["lr"].values[0]
     assert (callback.sgld.num_burnin_steps, callback.sgld.num_steps_bw_draws) == (7, 2)
 
 
-def test_it_is_never_raised_again(tmp_path):
+def test_lr_is_never_raised_again(tmp_path):
     class Bump(Steepens):
         @property
         def curvature(self):
@@ -185,7 +185,7 @@ def test_it_is_never_raised_again(tmp_path):
     assert (found[2:] == found[2]).all()
 
 
-def test_lr_given_as_a_number_and_a_check_switched_off_change_nothing(tmp_path):
+def test_a_numeric_lr_or_a_disabled_check_changes_nothing(tmp_path):
     for name, sgld, check in (("number", replace(SHORT, lr=0.02), True), ("off", SHORT, False)):
         probe = ProbeConfig(check_curvature=check)
         run, _ = train(tmp_path / name, sgld, probe=probe, module=Steepens(late=4.0), max_steps=30)
@@ -194,7 +194,7 @@ def test_lr_given_as_a_number_and_a_check_switched_off_change_nothing(tmp_path):
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
-    """Through a checkpoint before the change, and through one after it: bit for bit."""
+    """Resumes from a checkpoint before the change, and from one after it; compares bit for bit."""
     saved = ModelCheckpoint(tmp_path / "saved", every_n_train_steps=11, save_top_k=-1)
     names = ["loss", "lr", "lr_curvature", "group_bif", "signal"]
     whole, _ = train(tmp_path / "whole", SHORT, saved=[saved], max_steps=45)

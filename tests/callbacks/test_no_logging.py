@@ -1,4 +1,4 @@
-"""A per-sample loss that logs or updates a metric is refused on the spot."""
+"""Immediate refusal of a per-sample loss that logs or updates a metric."""
 
 import lightning.pytorch as pl
 import pytest
@@ -27,7 +27,7 @@ class Net(pl.LightningModule):
     ],
     ids=["log", "log_dict", "update", "forward", "collection"],
 )
-def test_refused_and_nothing_has_moved(act):
+def test_logging_and_metric_updates_are_refused_without_side_effects(act):
     module = Net()
     module.metric.update(torch.tensor(3.0))
     own = {name: list(vars(child)) for name, child in module.named_modules()}
@@ -37,7 +37,7 @@ def test_refused_and_nothing_has_moved(act):
     assert module.metric.compute() == 3
 
 
-def test_afterwards_metrics_and_logging_are_as_before():
+def test_metrics_and_logging_work_afterwards():
     module = Net()
     with metrics_refused(module):
         pass

@@ -1,4 +1,4 @@
-"""The outcome of a probe on another rank: everything but draws and large matrices, and a state that goes on alike."""
+"""Outcome of a probe on another rank: everything except draws and large matrices, with an equal carried state."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ DATA = ProbeData((X[:12], Y[:12]), (X[12:], Y[12:]), {"low": torch.arange(12) < 
 
 
 class Second(Ranks):
-    """The second of two ranks, in the process of the first: hears what that one says, as a copy."""
+    """Second of two ranks, in the process of the first: receives a copy of what that one sends."""
 
     def __init__(self, says=None):
         super().__init__()
@@ -32,7 +32,7 @@ class Second(Ranks):
 
 
 class First(Ranks):
-    """The first of two ranks: keeps what it says."""
+    """First of two ranks: stores what it sends."""
 
     def __init__(self):
         super().__init__()
@@ -47,7 +47,7 @@ def prober(module):
     return Prober(module, Regression.per_sample_loss, DATA, sgld=SGLD, config=CONFIG)
 
 
-def test_another_rank_can_do_with_it_whatever_this_one_can():
+def test_the_sent_outcome_serves_another_rank_like_the_original():
     module = Regression()
     first, second = prober(module), prober(module)
     for step in (3, 4, 9):
@@ -78,7 +78,7 @@ def test_another_rank_can_do_with_it_whatever_this_one_can():
         assert all(np.array_equal(one, other) for one, other in zip(*flat, strict=True))
 
 
-def test_of_a_lost_probe_the_samples_are_told():
+def test_lost_samples_are_sent_with_a_lost_probe():
     module = Regression()
     _, trace = prober(module).probe(module, 3)
     ranks = First()
@@ -88,7 +88,7 @@ def test_of_a_lost_probe_the_samples_are_told():
 
 
 @pytest.mark.parametrize("differs", [False, True])
-def test_data_are_those_of_rank_zero_where_they_differ(differs):
+def test_data_of_rank_zero_are_used_if_they_differ(differs):
     other = ProbeData((X[:12] + differs, Y[:12]), DATA.sampling, DATA.groups)
     said = []
 

@@ -1,4 +1,4 @@
-"""The overview at the end of a run: training does not see it, and a picture that fails costs the run nothing."""
+"""Overview at the end of a run: it does not affect training, nor does a failing figure affect the run."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def run(folder, *, logger=True, **probe):
 
 
 @pytest.mark.drawn
-def test_it_is_drawn_where_pictures_are_wanted_and_training_does_not_see_it(tmp_path):
+def test_the_overview_is_drawn_if_enabled_without_affecting_training(tmp_path):
     with_it, weights, noise = run(tmp_path / "a", draw_matrices=True)
     without, other_weights, other_noise = run(tmp_path / "b", draw_matrices=False)
     assert (with_it.folder / "overview.png").is_file()
@@ -31,7 +31,7 @@ def test_it_is_drawn_where_pictures_are_wanted_and_training_does_not_see_it(tmp_
 
 
 @pytest.mark.filterwarnings("ignore:stagewise")
-def test_a_picture_that_fails_is_counted_and_the_run_ends_well(tmp_path, monkeypatch):
+def test_a_failing_figure_is_counted_and_the_run_ends_normally(tmp_path, monkeypatch):
     def fails(*_):
         raise RuntimeError("no letters")
 
@@ -43,7 +43,7 @@ def test_a_picture_that_fails_is_counted_and_the_run_ends_well(tmp_path, monkeyp
     assert summary["probes"] == 3
 
 
-def test_the_probes_are_read_once_for_all_that_is_told_at_the_end(tmp_path, monkeypatch):
+def test_probes_are_read_once_for_all_reports_at_the_end(tmp_path, monkeypatch):
     read = []
 
     def counted(files, **settings):

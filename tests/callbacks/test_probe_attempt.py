@@ -1,4 +1,4 @@
-"""A try at a probe on one of two ranks: what the other one meets decides too."""
+"""Attempt of a probe on one of two ranks, with errors on either."""
 
 from contextlib import contextmanager
 
@@ -14,7 +14,7 @@ FINE, FAILED, NO_MEMORY, ENDS = 0, 1, 2, 3
 
 
 class Prober:
-    """Counts what is asked of it."""
+    """Prober that counts its calls."""
 
     def __init__(self):
         self.returned = self.halved = 0
@@ -31,7 +31,7 @@ class Prober:
 
 
 class TwoRanks(Ranks):
-    """The first of two ranks, the other one of which meets these, agreement after agreement."""
+    """First of two ranks; the other one has these outcomes, agreement after agreement."""
 
     def __init__(self, faults, *met):
         super().__init__(world_size=2, ends=faults.is_fatal)
@@ -66,7 +66,7 @@ def test_a_probe_that_succeeds_on_both_ranks_is_returned():
     assert prober.returned == prober.halved == 0
 
 
-def test_a_failure_of_the_other_rank_is_one_here():
+def test_a_failure_on_the_other_rank_fails_the_probe_here():
     prober, faults = Prober(), Faults("warn")
     with pytest.warns(UserWarning, match="failed on another rank at step 3"):
         assert tried((FAILED,), faults, lambda: 7, prober) is None
@@ -74,7 +74,7 @@ def test_a_failure_of_the_other_rank_is_one_here():
     assert prober.returned == 1
 
 
-def test_chunks_are_halved_once_where_the_other_rank_has_no_memory():
+def test_chunks_are_halved_once_if_the_other_rank_runs_out_of_memory():
     prober, faults = Prober(), Faults("warn")
     assert tried((NO_MEMORY, FINE), faults, lambda: 7, prober) == 7
     assert prober.halved == 1
@@ -82,7 +82,7 @@ def test_chunks_are_halved_once_where_the_other_rank_has_no_memory():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_ends_the_run_on_one_rank_ends_it_on_both():
+def test_a_fatal_error_on_one_rank_ends_the_run_on_both():
     with pytest.raises(OtherRankError, match="ends the run"):
         tried((ENDS,), Faults("raise"), lambda: 7)
     with pytest.raises(KeyError):
@@ -94,14 +94,14 @@ def test_what_ends_the_run_on_one_rank_ends_it_on_both():
     assert tried((FINE,), starting, raising(KeyError("x")), step=0) is None
 
 
-def test_ctrl_c_on_this_rank_is_told_to_the_other_and_goes_on():
+def test_ctrl_c_on_this_rank_reaches_the_other_and_propagates():
     ranks = TwoRanks(Faults("warn"), FINE)
     with pytest.raises(KeyboardInterrupt):
         ranks.each(raising(KeyboardInterrupt()))
     assert not ranks.met  # told, as a fault that ends the run
 
 
-def test_a_fault_within_a_part_is_agreed_on_once():
+def test_an_agreed_fault_is_not_agreed_on_again():
     faults = Faults("warn")
     ranks = TwoRanks(faults, FINE, FAILED)
 
@@ -119,7 +119,7 @@ def test_a_fault_within_a_part_is_agreed_on_once():
 
 
 @pytest.mark.parametrize("error", [RuntimeError("Connection closed by peer"), KeyboardInterrupt()])
-def test_what_comes_in_the_midst_of_an_exchange_is_told_to_nobody(error):
+def test_an_error_during_an_exchange_is_not_announced(error):
     ranks = TwoRanks(Faults("warn"))
 
     def exchange():
@@ -131,7 +131,7 @@ def test_what_comes_in_the_midst_of_an_exchange_is_told_to_nobody(error):
         attempt(ranks, Regression(), Prober(), Faults("warn"), 3, lambda: exchange(), lambda: True)
 
 
-def test_together_raises_what_this_rank_raised_or_says_that_it_was_another():
+def test_together_raises_the_error_of_this_rank_or_names_another_rank():
     def fit(work):
         with TwoRanks(Faults("warn"), FAILED).together:
             work()
@@ -142,7 +142,7 @@ def test_together_raises_what_this_rank_raised_or_says_that_it_was_another():
         fit(raising(KeyError("x")))
 
 
-def test_one_rank_alone_exchanges_nothing():
+def test_a_single_rank_exchanges_nothing():
     ranks = Ranks()
     assert ranks.alone
     assert ranks.decide(lambda: 7) == ranks.each(lambda: 7) == 7

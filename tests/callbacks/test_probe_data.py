@@ -1,4 +1,4 @@
-"""Where the observed set, the sampling set and the groups come from."""
+"""Sources of the observed set, the sampling set and the groups."""
 
 from dataclasses import replace
 
@@ -72,25 +72,25 @@ def fit_with(folder, data):
     return open_run(trainer.log_dir)
 
 
-def test_data_module_can_bring_the_probe_data(tmp_path):
+def test_the_data_module_can_provide_the_probe_data(tmp_path):
     data = WithProbeData(ProbeData((X[:7], Y[:7]), groups={"g": torch.arange(7) < 3}))
     assert fit_with(tmp_path, data).sizes["sample"] == 7
 
 
-def test_arguments_go_before_what_the_data_module_brings(tmp_path):
+def test_arguments_take_precedence_over_the_data_module(tmp_path):
     callback = InfluenceCallback(EVERY_2, SGLD, groups={"mine": torch.arange(7) > 2})
     trainer = pl.Trainer(accelerator="cpu", max_steps=2, callbacks=[callback], default_root_dir=tmp_path)
     trainer.fit(Regression(), WithProbeData(ProbeData((X[:7], Y[:7]))))
     assert open_run(trainer.log_dir)["group"].values.tolist() == ["mine"]
 
 
-def test_data_module_that_brings_something_else_is_refused(tmp_path):
+def test_a_data_module_that_provides_something_else_is_refused(tmp_path):
     with pytest.raises(InputError, match="ProbeData"):
         fit_with(tmp_path, WithProbeData("nothing"))
 
 
 class Counted(torch.utils.data.Dataset):
-    """Each sample's target is its number."""
+    """Data set whose targets are the numbers of its samples."""
 
     def __len__(self):
         return 300
@@ -100,7 +100,7 @@ class Counted(torch.utils.data.Dataset):
 
 
 def seen_by_probes(folder, loader, **settings):
-    """Numbers of the observed and the driving samples, as the loss gets them."""
+    """Returns the numbers of the observed and the driving samples that the loss receives."""
     seen = {}
     callback = InfluenceCallback(EVERY_2, SGLD, **settings)
 
@@ -117,7 +117,7 @@ def seen_by_probes(folder, loader, **settings):
     return seen
 
 
-def test_probes_look_at_what_the_sampler_of_training_draws(tmp_path):
+def test_probes_observe_samples_drawn_by_the_training_sampler(tmp_path):
     sampler = torch.utils.data.SubsetRandomSampler(range(100, 200))
     seen = seen_by_probes(tmp_path, DataLoader(Counted(), 8, sampler=sampler))
     assert seen == {"observed": list(range(100, 164)), "sampling": list(range(100, 200))}
@@ -129,7 +129,7 @@ def test_probes_of_a_reweighted_loader_are_those_of_the_whole_set(tmp_path):
     assert seen == {"observed": list(range(64)), "sampling": list(range(300))}
 
 
-def test_order_of_training_is_the_same_with_a_sampler_of_ones_own(tmp_path):
+def test_the_order_of_training_is_unchanged_with_a_custom_sampler(tmp_path):
     from tests.loading.test_draw import Shuffled
 
     orders = []
@@ -155,7 +155,7 @@ def test_order_of_training_is_the_same_with_a_sampler_of_ones_own(tmp_path):
     assert len(orders[0]) == 12
 
 
-def test_stream_with_an_observed_set_says_what_drives_the_chains(tmp_path):
+def test_a_stream_with_an_observed_set_warns_about_the_driving_data(tmp_path):
     class Stream(torch.utils.data.IterableDataset):
         def __iter__(self):
             return iter(regression_data())
@@ -192,7 +192,7 @@ def test_stream_without_a_length_and_max_epochs_is_a_run_of_unknown_length(tmp_p
     assert max_steps(trainer) == float("inf")
 
 
-def test_names_beside_the_tensors_stay_with_their_samples(tmp_path):
+def test_names_next_to_tensors_stay_with_their_samples(tmp_path):
     names = [f"s{index}" for index in range(80)]
     samples = [(*pair, name) for pair, name in zip(regression_data(), names, strict=True)]
     wrong = []
@@ -224,7 +224,7 @@ def collate_ragged(samples):
 
 
 class Pooled(Regression):
-    """Takes a list of sets of unequal size, which cannot be cut into samples."""
+    """Module for lists of sets of unequal size, which cannot be sliced into samples."""
 
     def per_sample_loss(self, batch):
         means = torch.stack([self.layer(x).mean() for x in batch[0]])
@@ -247,7 +247,7 @@ def fit_ragged(folder, callback):
     return module, open_run(trainer.log_dir)
 
 
-def test_ragged_lists_are_refused_with_the_way_that_works_and_that_way_works(tmp_path):
+def test_ragged_lists_are_refused_with_advice_that_works(tmp_path):
     with pytest.raises(InputError, match=r"leading sizes.*loss_fn=stagewise.CollatedLoss\(dataset"):
         fit_ragged(tmp_path, InfluenceCallback(EVERY_2, SGLD))
     loss_fn = CollatedLoss(RAGGED, collate_fn=collate_ragged)
@@ -256,7 +256,7 @@ def test_ragged_lists_are_refused_with_the_way_that_works_and_that_way_works(tmp
     torch.testing.assert_close(torch.from_numpy(drawn["anchor_loss"].values[-1]), expected)
 
 
-def test_indices_with_any_loss_that_collates_them(tmp_path):
+def test_indices_work_with_any_loss_that_collates_them(tmp_path):
     def loss_fn(module, index):
         return module.per_sample_loss(collate_ragged([RAGGED[i] for i in index]))
 
@@ -277,7 +277,7 @@ def fit_indices_alone(folder, loss_fn):
     fit(folder, Regression(), regression_data(), callback)
 
 
-def test_settings_are_settled_and_curvature_is_calibrated_over_collated_indices(tmp_path):
+def test_auto_is_resolved_and_curvature_calibrated_over_collated_indices(tmp_path):
     from stagewise.callbacks.calibration import CalibrationRun, CalibrationSettings
 
     loss_fn = CollatedLoss(RAGGED, collate_fn=collate_ragged)

@@ -1,4 +1,4 @@
-"""The training bar tells that a probe is running, and how long probes have taken."""
+"""Progress of probes, on the training bar or in lines."""
 
 import re
 import sys
@@ -25,7 +25,7 @@ def description_of(bar):
 
 
 @pytest.mark.parametrize("make_bar", [TQDMProgressBar, RichProgressBar])
-def test_bar_shows_the_running_probe_and_the_time_of_all(tmp_path, make_bar):
+def test_the_bar_shows_the_running_probe_and_the_total_time(tmp_path, make_bar):
     if make_bar is RichProgressBar:
         pytest.importorskip("rich")
     bar = make_bar()
@@ -54,7 +54,7 @@ def test_bar_shows_the_running_probe_and_the_time_of_all(tmp_path, make_bar):
     assert "2 probes" in seen[-1]
 
 
-def test_a_trainer_without_a_bar_is_fine(tmp_path):
+def test_a_trainer_may_lack_a_bar(tmp_path):
     trainer = pl.Trainer(
         accelerator="cpu",
         max_steps=2,
@@ -68,7 +68,7 @@ def test_a_trainer_without_a_bar_is_fine(tmp_path):
 
 @pytest.mark.parametrize(("seconds", "lines"), [(0.0, 3), (1e9, 1)])
 @pytest.mark.parametrize("bar", [True, False])
-def test_without_a_bar_that_is_watched_each_probe_has_a_line_and_many_are_thinned(
+def test_without_a_visible_bar_each_probe_has_a_line_at_a_limited_rate(
     tmp_path, caplog, monkeypatch, seconds, lines, bar
 ):
     monkeypatch.setattr(reporter, "_SECONDS_BETWEEN_LINES", seconds)
@@ -100,14 +100,14 @@ def test_lines_keep_to_the_first_pair_that_differs_from_zero_also_in_a_resumed_r
     assert (later._state.told_pair, later._state.told_sure) == (["b", "b"], True)
 
 
-def test_beside_a_bar_that_is_watched_there_are_no_lines(tmp_path, caplog, monkeypatch):
+def test_with_a_visible_bar_there_are_no_lines(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(reporter, "bar_is_watched", lambda trainer: True)
     with caplog.at_level("INFO", logger="lightning.pytorch"):
         fit_six_steps(tmp_path)
     assert not [line for line in caplog.messages if line.startswith("stagewise: probe ")]
 
 
-def test_a_bar_is_watched_on_a_terminal_only(monkeypatch):
+def test_a_bar_is_visible_only_on_a_terminal(monkeypatch):
     terminal = SimpleNamespace(isatty=lambda: True)
     for enabled in (True, False):
         trainer = SimpleNamespace(progress_bar_callback=SimpleNamespace(is_enabled=enabled))

@@ -1,4 +1,4 @@
-"""What the callback refuses before the first step of training."""
+"""Refusals of the callback before the first step of training."""
 
 from dataclasses import replace
 
@@ -86,7 +86,7 @@ def test_bad_input_is_refused_in_one_line_before_the_first_step(tmp_path, module
     assert not started
 
 
-def test_schedule_is_held_against_the_epochs_too(tmp_path):
+def test_the_schedule_is_checked_against_the_epochs(tmp_path):
     callback = InfluenceCallback(ProbeSchedule(at_steps=[50]), SGLD)
     with pytest.raises(InputError, match="run of 10 steps"):
         fit(tmp_path, Regression(), regression_data(), callback, max_steps=1000, max_epochs=1)

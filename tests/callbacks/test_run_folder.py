@@ -1,4 +1,4 @@
-"""Files of one run are apart from those of others, whatever the logger."""
+"""Separation of the files of runs, whatever the logger."""
 
 import copy
 import json
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 class Shared(Logger):
-    """As loggers of services are: one save_dir for all runs, and an id for each of them."""
+    """Logger like those of services: one save_dir for all runs, and an id for each of them."""
 
     def __init__(self, folder, version):
         super().__init__()
@@ -56,7 +56,7 @@ def run(folder, version, **settings):
 @pytest.mark.parametrize(
     ("versions", "names"), [(("abc", "def"), ("abc", "def")), ((3, 4), ("version_3", "version_4"))]
 )
-def test_runs_that_share_a_log_directory_have_folders_of_their_own(tmp_path, versions, names):
+def test_runs_with_a_shared_log_directory_have_separate_folders(tmp_path, versions, names):
     for version, name in zip(versions, names, strict=True):
         callback, logger = run(tmp_path, version)
         assert callback.folder == tmp_path / "project" / name
@@ -64,23 +64,23 @@ def test_runs_that_share_a_log_directory_have_folders_of_their_own(tmp_path, ver
         assert any("influence/within/all~all" in values for _, values in logger.rows)
 
 
-def test_same_run_again_is_refused(tmp_path):
+def test_repeating_a_finished_run_is_refused(tmp_path):
     run(tmp_path, "abc")
     with pytest.raises(InputError, match=r"already holds 1 probe.*output_dir"):
         run(tmp_path, "abc")
 
 
-def test_logger_without_a_version_writes_beside_it_once(tmp_path):
+def test_a_logger_without_a_version_allows_a_single_run(tmp_path):
     assert run(tmp_path, None)[0].folder == tmp_path
     with pytest.raises(InputError, match="already holds 1 probe"):
         run(tmp_path, None)
 
 
-def test_given_folder_is_the_folder(tmp_path):
+def test_the_given_folder_is_used(tmp_path):
     assert run(tmp_path, "abc", output_dir=str(tmp_path / "mine"))[0].folder == tmp_path / "mine"
 
 
-def test_deep_copies_know_the_folder_and_what_was_measured(tmp_path):
+def test_deep_copies_know_the_folder_and_the_results(tmp_path):
     callback = InfluenceCallback(EVERY_2, SGLD)
     twin = copy.deepcopy(callback)
     assert twin.folder is None
@@ -93,8 +93,8 @@ def test_deep_copies_know_the_folder_and_what_was_measured(tmp_path):
     assert after.sgld == callback.sgld
 
 
-def test_a_callback_whose_copy_trained_tells_the_folder_of_the_copy(tmp_path):
-    """As darts and neuralforecast train a copy of what they are given."""
+def test_a_callback_knows_the_folder_of_its_trained_copy(tmp_path):
+    """Trains a copy of the callback, as darts and neuralforecast do."""
     given = InfluenceCallback(EVERY_2, SGLD)
     copies = [copy.deepcopy(given) for _ in range(2)]
     for number, trained in enumerate(copies):
@@ -115,11 +115,11 @@ def test_an_intervention_is_copied_with_its_plan(tmp_path):
 
 
 class Killed(BaseException):
-    """Ends a run without any callback's knowing, as SIGKILL does."""
+    """Error that ends a run without notice to callbacks, like SIGKILL."""
 
 
 def killed_at(step, folder, **settings):
-    """A run that ends at a step, leaving what was written, and no summary."""
+    """Runs until a step and ends there, with the files written so far and without a summary."""
 
     class Kill(pl.Callback):
         def on_train_batch_end(self, trainer, module, *args):
@@ -132,7 +132,7 @@ def killed_at(step, folder, **settings):
         fit(folder, Regression(), regression_data(), callback, max_steps=8, callbacks=[Kill()])
 
 
-def test_a_job_killed_before_its_first_checkpoint_starts_again_in_its_folder(tmp_path):
+def test_a_job_killed_before_its_first_checkpoint_restarts_in_its_folder(tmp_path):
     killed_at(5, tmp_path)
     assert open_run(tmp_path / "mine")["step"].values.tolist() == [2, 4]
     again = InfluenceCallback(EVERY_2, SGLD, output_dir=str(tmp_path / "mine"))
@@ -149,7 +149,7 @@ def test_a_job_killed_before_its_first_checkpoint_starts_again_in_its_folder(tmp
         fit(tmp_path, Regression(), regression_data(), again, max_steps=8)
 
 
-def test_a_killed_job_with_other_settings_is_another_run(tmp_path):
+def test_other_settings_in_the_folder_of_a_killed_job_are_refused(tmp_path):
     killed_at(5, tmp_path)
     other = InfluenceCallback(EVERY_2, replace(SGLD, seed=3), output_dir=str(tmp_path / "mine"))
     with pytest.raises(InputError, match="already holds 2 probes of another run"):
@@ -182,7 +182,7 @@ def test_resuming_from_an_older_checkpoint_sets_later_probes_aside_until_replace
     np.testing.assert_array_equal(run.sel(step=[2, 4, 8]), whole.sel(step=[2, 4, 8]))
 
 
-def test_a_run_without_probes_for_a_while_passes_its_checkpoints_on(tmp_path):
+def test_a_temporarily_disabled_callback_passes_its_state_on(tmp_path):
     resumable(tmp_path, max_steps=4)
     resumable(tmp_path, ckpt_path=tmp_path / "ckpt" / "step=4.ckpt", max_steps=6, enabled=False)
     with pytest.warns(UserWarning, match="steps 5 to 6 were trained with the callback disabled"):
@@ -207,7 +207,7 @@ def test_a_run_without_probes_for_a_while_passes_its_checkpoints_on(tmp_path):
         ({"probe": ProbeConfig(draw_matrices=True, check_curvature=False)}, None),
     ],
 )
-def test_what_numbers_depend_on_is_refused_when_changed_and_all_else_is_noted(tmp_path, change, refused):
+def test_changes_that_affect_results_are_refused_and_others_recorded(tmp_path, change, refused):
     resumable(tmp_path, max_steps=4)
     checkpoint = tmp_path / "ckpt" / "step=4.ckpt"
     if refused is not None:

@@ -1,4 +1,4 @@
-"""What a run is told of careless settings, and how ``auto`` is settled; all in real runs of the callback."""
+"""Reports on unsuitable settings, and resolution of ``auto``, in real runs of the callback."""
 
 import json
 import logging
@@ -71,7 +71,7 @@ def data(num=64, scale=4.0):
 
 
 def train(folder, module, sgld, schedule=FIRST, *, max_steps=2, probe=CHECKED, ckpt_path=None, callbacks=(), **more):
-    """Run; returns what the run was told, and its trainer."""
+    """Trains; returns the messages of the run, and its trainer."""
     told = []
     callback = InfluenceCallback(schedule, sgld, probe, **more)
     trainer = pl.Trainer(
@@ -91,16 +91,16 @@ def train(folder, module, sgld, schedule=FIRST, *, max_steps=2, probe=CHECKED, c
 
 
 def about_settings(told):
-    """Without what is said of the chains themselves."""
+    """Returns the messages other than those about the chains themselves."""
     return [item for item in told if not any(words in item for words in ("dropped", "lost all", "flagged"))]
 
 
-def test_sound_settings_are_passed_over_in_silence(tmp_path):
+def test_sound_settings_cause_no_message(tmp_path):
     told, _ = train(tmp_path, DeepLinear(), SOUND)
     assert about_settings(told) == []
 
 
-def test_weak_localization_at_a_saddle(tmp_path):
+def test_weak_localization_at_a_saddle_is_reported(tmp_path):
     # Four samples in four: lam_min = -4 / 4.
     told, _ = train(tmp_path, DeepLinear(), replace(SOUND, localization=50))
     (text,) = about_settings(told)
@@ -108,7 +108,7 @@ def test_weak_localization_at_a_saddle(tmp_path):
     assert "goes on training; set localization to 1.5e+02 or more, or nbeta to 33 or less." in text
 
 
-def test_large_step(tmp_path):
+def test_a_large_step_is_reported(tmp_path):
     told, _ = train(tmp_path, DeepLinear(), replace(SOUND, lr=0.018))
     (text,) = about_settings(told)
     assert "stagewise: lr 0.018 is too large: at step 1 lr x (nbeta x lam_max + localization)" in text
@@ -116,13 +116,13 @@ def test_large_step(tmp_path):
 
 
 def test_large_nbeta_makes_a_harmless_step_unstable(tmp_path):
-    """lr x localization alone is 3.2, which the settings themselves let pass."""
+    """lr x localization alone is 3.2, which the check of the settings themselves accepts."""
     told, _ = train(tmp_path, DeepLinear(), replace(SOUND, nbeta=1e5, localization=1.6e5, lr=2e-5))
     (text,) = about_settings(told)
     assert "lr 2e-05 is too large: at step 1 lr x (nbeta x lam_max + localization) = 2e-05 x (100000 x 1" in text
 
 
-def test_rmsprop_with_a_tiny_epsilon_at_a_converged_checkpoint(tmp_path):
+def test_rmsprop_with_a_tiny_epsilon_at_a_converged_checkpoint_is_reported(tmp_path):
     settings = replace(SOUND, preconditioner=RMSprop(eps=1e-8), num_burnin_steps=10, lr=1e-4)
     module = DeepLinear(scale=0.3, lr=0.5)
     told, _ = train(tmp_path, module, settings, ProbeSchedule(at_steps=[400]), max_steps=400)
@@ -133,28 +133,28 @@ def test_rmsprop_with_a_tiny_epsilon_at_a_converged_checkpoint(tmp_path):
     assert "set preconditioner.eps to 0.1, or lr to" in texts[0]
 
 
-def test_usual_epsilon_at_the_same_checkpoint_is_passed_over(tmp_path):
+def test_the_usual_epsilon_at_the_same_checkpoint_causes_no_message(tmp_path):
     settings = replace(SOUND, preconditioner=RMSprop(eps=0.1), num_burnin_steps=10, lr=5e-5)
     module = DeepLinear(scale=0.3, lr=0.5)
     told, _ = train(tmp_path, module, settings, ProbeSchedule(at_steps=[400]), max_steps=400)
     assert about_settings(told) == []
 
 
-def test_localization_that_hides_the_loss(tmp_path):
+def test_localization_that_hides_the_loss_is_reported(tmp_path):
     told, _ = train(tmp_path, DeepLinear(), replace(SOUND, localization=1e5, lr=2e-6))
     (text,) = about_settings(told)
     assert "localization 100000 hides the loss: nbeta x lam_max = 1" in text
     assert "which baseline/graddot shows without chains; set localization to 1.5e+02, or nbeta to" in text
 
 
-def test_steps_too_small_to_move(tmp_path):
+def test_steps_too_small_to_move_are_reported(tmp_path):
     told, _ = train(tmp_path, DeepLinear(), replace(SOUND, lr=1e-8))
     (text,) = about_settings(told)
     assert "lr 1e-08 is too small" in text
     assert "a chain has 6" in text
 
 
-def test_each_kind_is_told_once_and_settings_that_cease_to_suit_are_told_later(tmp_path):
+def test_each_kind_is_reported_once_also_if_settings_become_unsuitable_later(tmp_path):
     """The curvature doubles as the net learns: from 4 at the saddle to 8 at the minimum."""
     module = DeepLinear(scale=0.01, lr=0.1, steepness=4.0)
     schedule = ProbeSchedule(at_steps=[1, 58, 59, 60])
@@ -164,13 +164,13 @@ def test_each_kind_is_told_once_and_settings_that_cease_to_suit_are_told_later(t
     assert text.startswith("stagewise: the sampler's settings are no longer suitable: lr 0.0009 is large: at step 58")
 
 
-def test_check_can_be_switched_off(tmp_path):
+def test_the_check_can_be_disabled(tmp_path):
     told, _ = train(tmp_path, DeepLinear(), replace(SOUND, localization=50), probe=ProbeConfig(check_curvature=False))
     assert about_settings(told) == []
 
 
 class Attends(DeepLinear):
-    """Insists on an attention kernel that has no second derivative."""
+    """Module with an attention kernel that has no second derivative."""
 
     def per_sample_loss(self, batch):
         query = self.body(batch[0])[:, None, None]
@@ -179,7 +179,7 @@ class Attends(DeepLinear):
         return (mixed - batch[1]).square().sum(dim=1)
 
 
-def test_loss_that_cannot_be_checked_is_a_remark_and_the_run_goes_on(tmp_path, caplog):
+def test_a_loss_that_cannot_be_checked_is_noted_and_the_run_continues(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         told, trainer = train(tmp_path, Attends(), SOUND, ProbeSchedule(every_n_steps=1), max_steps=3)
     remarks = [record.getMessage() for record in caplog.records if "were not checked" in record.getMessage()]
@@ -192,7 +192,7 @@ def test_loss_that_cannot_be_checked_is_a_remark_and_the_run_goes_on(tmp_path, c
 AUTO = replace(SOUND, lr="auto", localization="auto", drift="auto", num_burnin_steps="auto", num_steps_bw_draws="auto")
 
 
-def test_auto_is_settled_at_the_first_probe_and_fixed(tmp_path, caplog):
+def test_auto_is_resolved_at_the_first_probe_and_fixed(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         _, trainer = train(tmp_path, DeepLinear(lr=0.5, scale=0.1), AUTO, ProbeSchedule(every_n_steps=4), max_steps=12)
     summary = json.loads(open_run(trainer.log_dir).attrs["summary"])
@@ -211,7 +211,7 @@ def test_auto_is_settled_at_the_first_probe_and_fixed(tmp_path, caplog):
     assert "Curvature may grow later in the run, so it was taken 2 times as large" in line
 
 
-def test_number_beside_auto_is_kept(tmp_path):
+def test_a_number_is_kept_if_other_settings_are_auto(tmp_path):
     _, trainer = train(tmp_path, DeepLinear(), replace(AUTO, localization=700))
     attributes = open_run(trainer.log_dir).attrs
     assert attributes["localization"] == 700
@@ -219,7 +219,7 @@ def test_number_beside_auto_is_kept(tmp_path):
     assert attributes["lr"] == pytest.approx(2.8e-3, rel=0.05)
 
 
-def test_auto_with_rmsprop_is_settled_by_the_preconditioned_curvature(tmp_path):
+def test_auto_with_rmsprop_is_resolved_from_the_preconditioned_curvature(tmp_path):
     sgld = replace(AUTO, preconditioner=RMSprop(eps=0.1), num_burnin_steps=20)
     told, trainer = train(tmp_path, DeepLinear(), sgld)
     plain = open_run(train(tmp_path / "plain", DeepLinear(), AUTO)[1].log_dir).attrs
@@ -230,7 +230,7 @@ def test_auto_with_rmsprop_is_settled_by_the_preconditioned_curvature(tmp_path):
     assert about_settings(told) == []
 
 
-def test_auto_that_cannot_be_settled_is_refused(tmp_path):
+def test_auto_that_cannot_be_resolved_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"got lr='auto'.*could not be measured.*; expected numbers"):
         train(tmp_path, Attends(), AUTO, on_error="raise")
     # After the first step a run is not ended for it.
@@ -244,7 +244,7 @@ def large():
     return module
 
 
-def test_weights_that_leave_no_memory_are_a_remark_for_a_check_and_a_refusal_for_auto(tmp_path, caplog):
+def test_too_little_memory_is_noted_by_a_check_and_refused_for_auto(tmp_path, caplog):
     # Six copies of 100,032 weights take 2.2 MiB; two draws of two losses take next to nothing.
     small = ProbeConfig(memory_limit_gib=1e-3)
     few = {"observed": data(4)[:2]}
@@ -257,7 +257,7 @@ def test_weights_that_leave_no_memory_are_a_remark_for_a_check_and_a_refusal_for
 
 
 def failing(monkeypatch, fails, error):
-    """Looks fail at some steps; returns the list of the steps that were looked at."""
+    """Makes measurements fail at some steps; returns the list of the steps with a measurement."""
     looks = []
     measure = Landscape.measure
 
@@ -271,7 +271,7 @@ def failing(monkeypatch, fails, error):
     return looks
 
 
-def test_looks_that_fail_later_keep_what_was_settled_and_three_in_a_row_end_them(tmp_path, monkeypatch):
+def test_failed_measurements_keep_resolved_settings_and_stop_after_three(tmp_path, monkeypatch):
     looks = failing(monkeypatch, lambda step: step > 2, FloatingPointError("lost in the dark"))
     steps = [2, 4, 6, 8, 10, 14, 18, 26, 34, 40]  # the curvature is looked at a factor of two apart at the most
     told, trainer = train(tmp_path, DeepLinear(), AUTO, ProbeSchedule(at_steps=steps), max_steps=40)
@@ -284,8 +284,8 @@ def test_looks_that_fail_later_keep_what_was_settled_and_three_in_a_row_end_them
     assert json.loads(found.attrs["summary"])["lr"] == found.attrs["lr"] != "auto"
 
 
-def test_one_look_that_fails_without_a_word_is_followed_by_others(tmp_path, monkeypatch):
-    """The settings are unsound, which the look after the failed one tells."""
+def test_a_single_failed_measurement_is_followed_by_others(tmp_path, monkeypatch):
+    """The settings are unsuitable, which the measurement after the failed one reports."""
     looks = failing(monkeypatch, lambda step: step == 1, RuntimeError())
     told, _ = train(tmp_path, DeepLinear(), replace(SOUND, lr=0.018), ProbeSchedule(every_n_steps=1), max_steps=4)
     assert sorted(set(looks)) == [1, 3]
@@ -294,7 +294,7 @@ def test_one_look_that_fails_without_a_word_is_followed_by_others(tmp_path, monk
     assert "lr 0.018 is too large: at step 3" in found
 
 
-def test_looks_that_failed_are_counted_over_a_resume(tmp_path, monkeypatch):
+def test_failed_measurements_are_counted_over_a_resume(tmp_path, monkeypatch):
     def run(folder, max_steps, **more):
         looks = failing(monkeypatch, lambda step: True, FloatingPointError("dark"))
         # Without the failures there would be a look at step 27, too.
@@ -313,7 +313,7 @@ def test_looks_that_failed_are_counted_over_a_resume(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()])
-def test_memory_that_runs_out_in_the_first_look_is_told_as_such_and_ends_no_training(tmp_path, monkeypatch, error):
+def test_out_of_memory_in_the_first_measurement_is_reported_and_training_continues(tmp_path, monkeypatch, error):
     looks = failing(monkeypatch, lambda step: step == 0, error)
     told, trainer = train(tmp_path, DeepLinear(), AUTO, ProbeSchedule(at_steps=[0, 2]), max_steps=2)
     assert looks.count(0) == 2  # again with smaller chunks
@@ -323,7 +323,7 @@ def test_memory_that_runs_out_in_the_first_look_is_told_as_such_and_ends_no_trai
     assert open_run(trainer.log_dir)["step"].values.tolist() == [0, 2]
 
 
-def test_what_needs_no_curvature_is_taken_as_it_stands_where_the_check_is_off(tmp_path):
+def test_auto_settings_without_curvature_are_resolved_with_the_check_disabled(tmp_path):
     partly = replace(SOUND, drift="auto", num_burnin_steps="auto", num_steps_bw_draws="auto")
     _, trainer = train(tmp_path, DeepLinear(), partly, probe=ProbeConfig(check_curvature=False))
     settled = json.loads(open_run(trainer.log_dir).attrs["summary"])["sgld"]
@@ -331,7 +331,7 @@ def test_what_needs_no_curvature_is_taken_as_it_stands_where_the_check_is_off(tm
     assert (settled["drift"], settled["num_burnin_steps"], settled["num_steps_bw_draws"]) == ("control_variate", 45, 1)
 
 
-def test_second_run_of_one_callback_settles_anew(tmp_path):
+def test_a_second_run_of_a_callback_resolves_auto_again(tmp_path):
     callback = InfluenceCallback(FIRST, AUTO)
     found = []
     for number, scale in enumerate((1.0, 3.0)):
@@ -345,7 +345,7 @@ def resumable(folder):
     return [ModelCheckpoint(folder / "checkpoints", every_n_train_steps=4, save_top_k=-1)]
 
 
-def test_settled_numbers_survive_a_resume(tmp_path):
+def test_resolved_settings_survive_a_resume(tmp_path):
     schedule = ProbeSchedule(every_n_steps=2)
 
     def run(max_steps, sgld=AUTO, **more):
@@ -371,7 +371,7 @@ def test_settled_numbers_survive_a_resume(tmp_path):
 
 
 @pytest.mark.parametrize("sgld", [SOUND, AUTO], ids=["checked", "auto"])
-def test_training_is_left_bit_for_bit_as_it_was(tmp_path, sgld):
+def test_training_is_unchanged_bit_for_bit(tmp_path, sgld):
     class Dropped(DeepLinear):
         def __init__(self):
             super().__init__(scale=0.5, lr=0.05)
@@ -393,7 +393,7 @@ def test_training_is_left_bit_for_bit_as_it_was(tmp_path, sgld):
     assert all(torch.equal(value, without[name]) for name, value in with_probes.items())
 
 
-def test_findings_are_kept_for_the_verdict_also_over_a_resume(tmp_path):
+def test_findings_are_kept_for_the_verdict_over_a_resume(tmp_path):
     def summary(trainer):
         return json.loads((Path(trainer.log_dir) / "summary.json").read_text())
 

@@ -1,4 +1,4 @@
-"""Settings that a run with sharded weights takes, and those that it refuses."""
+"""Settings that a run with sharded weights accepts or refuses."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def module(tmp_path_factory):
     dist.destroy_process_group()
 
 
-def test_whole_weights_are_not_in_shards():
+def test_whole_weights_do_not_count_as_sharded():
     ranks = Ranks()
     assert sharding_of(Net(), ranks, SGLDConfig(), ProbeConfig()) is None
     assert not ranks.share.together
@@ -51,12 +51,12 @@ def test_whole_weights_are_not_in_shards():
         (SGLD, ProbeConfig(damped_influence=True), "got damped_influence with weights in shards"),
     ],
 )
-def test_what_needs_second_derivatives_is_refused_by_name(module, sgld, probe, words):
+def test_settings_that_need_second_derivatives_are_refused_by_name(module, sgld, probe, words):
     with pytest.raises(InputError, match=words):
         sharding_of(module, Ranks(), sgld, probe)
 
 
-def test_numbers_are_taken_and_the_curvature_is_not_looked_at(module):
+def test_numeric_settings_are_accepted_without_measuring_the_curvature(module):
     sharding = sharding_of(module, Ranks(), SGLD, ProbeConfig())
     assert (sharding.rank, sharding.world_size) == (0, 1)
     watch = SettingsWatch(SGLD, ProbeConfig())

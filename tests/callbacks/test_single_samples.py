@@ -1,4 +1,4 @@
-"""A run in which every observed sample is a group of its own."""
+"""Run in which every observed sample is its own group."""
 
 import csv
 import warnings
@@ -24,7 +24,7 @@ VARIABLES = ("group_bif", "group_bif_se", "group_bif_z", "group_bif_correlation"
 
 
 def train(folder, groups):
-    """One run with a TensorBoard and a CSV logger; their folders."""
+    """Trains with a TensorBoard and a CSV logger; returns their folders."""
     loggers = [pl.loggers.TensorBoardLogger(folder, "tensorboard"), pl.loggers.CSVLogger(folder, "csv")]
     callback = InfluenceCallback(
         EVERY_2,
@@ -60,7 +60,7 @@ def test_group_influence_is_that_of_the_samples_and_nan_on_the_diagonal(finished
         assert np.isfinite(values[..., OFF_DIAGONAL]).all(), name
 
 
-def test_no_flag_and_no_warning_comes_of_it(finished, tmp_path):
+def test_single_samples_cause_no_flag_or_warning(finished, tmp_path):
     together, _, _ = train(tmp_path, None)
     run, other = open_run(finished[0]), open_run(together)
     # R-hat and effective draws of group means are of other groups here; nothing else may differ.
@@ -74,7 +74,7 @@ def test_no_flag_and_no_warning_comes_of_it(finished, tmp_path):
     assert not [message for message in finished[2] if "invalid value" in message or "divide" in message]
 
 
-def test_loggers_get_the_pairs_by_name_and_no_sample_with_itself(finished):
+def test_loggers_receive_pairs_by_name_without_self_pairs(finished):
     tensorboard, table, _ = finished
     events = EventAccumulator(tensorboard, size_guidance={"scalars": 0, "tensors": 0})
     events.Reload()

@@ -11,7 +11,7 @@ class Memory:
         self.points.append((step, values["a"]))
 
 
-def test_changes_are_logged_once_and_closed_by_the_value_before():
+def test_changes_are_logged_once_after_the_previous_value():
     memory = Memory()
     trainer = SimpleNamespace(loggers=[memory], callback_metrics={})
     lines = StepLines()

@@ -1,4 +1,4 @@
-"""Probes see batches as training does: through precision, transfer hooks and device, and hooks leave no trace."""
+"""Batches of probes pass through precision, transfer hooks and device like those of training, without side effects."""
 
 import copy
 
@@ -18,7 +18,7 @@ AT_START = ProbeSchedule(at_steps=[0, 2])
 
 
 class Recording(Regression):
-    """Remembers the batches and losses of training, and draws a random number at each step."""
+    """Module that records the batches and losses of training, and draws a random number at each step."""
 
     def __init__(self):
         super().__init__()
@@ -31,7 +31,7 @@ class Recording(Regression):
 
 
 class Scaled(Recording):
-    """All three hooks do something; one keeps count, one writes into the batch that it gets."""
+    """Module with all three hooks; one counts its calls, one writes into its batch."""
 
     def __init__(self):
         super().__init__()
@@ -91,7 +91,7 @@ def test_hooks_of_the_module_are_applied(tmp_path):
     assert not torch.allclose(found, before.per_sample_loss((X[:64], Y[:64])))
 
 
-def test_hooks_of_the_data_module_go_before_those_of_the_module(tmp_path):
+def test_hooks_of_the_data_module_take_precedence_over_those_of_the_module(tmp_path):
     module = initial(Scaled)
     before = copy.deepcopy(module)
     found = anchor_loss(tmp_path, module, Data(0.5))
@@ -99,7 +99,7 @@ def test_hooks_of_the_data_module_go_before_those_of_the_module(tmp_path):
 
 
 @pytest.mark.parametrize("given", ["observed", "data set", "probe_data"])
-def test_given_data_goes_the_same_way_and_is_left_as_it_was(tmp_path, given):
+def test_given_data_pass_through_the_hooks_and_are_not_modified(tmp_path, given):
     module, data = initial(Scaled), Data(1.0)
     before = copy.deepcopy(module)
     x, y = X[10:20].clone(), Y[10:20].clone()
@@ -135,7 +135,7 @@ def test_training_and_generators_of_the_hooks_are_untouched(tmp_path, data, engi
         assert (plain.calls, probed.calls) == (4, 4)
 
 
-def test_precision_of_the_trainer_is_that_of_the_probes(tmp_path):
+def test_probes_use_the_precision_of_the_trainer(tmp_path):
     module = initial(Scaled)
     trainer = fit(tmp_path, module, [InfluenceCallback(AT_START, SGLD)], precision="64-true")
     assert open_run(trainer.log_dir).sizes["sample"] == 64
@@ -178,7 +178,7 @@ def test_random_augmentation_is_refused_before_the_first_step(tmp_path, kind):
     assert module.history == []
 
 
-def test_augmentation_of_training_alone_is_left_out_of_probes(tmp_path):
+def test_augmentation_in_training_mode_is_not_applied_in_probes(tmp_path):
     module = initial(GuardedNoise)
     before = copy.deepcopy(module)
     torch.testing.assert_close(anchor_loss(tmp_path, module), before.per_sample_loss((X[:64], Y[:64])).detach())
@@ -199,26 +199,26 @@ def test_statistics_of_the_batch_are_refused(tmp_path):
 
 
 class Stacking(Recording):
-    """Collates in the hook: what the loader gives cannot be cut into samples."""
+    """Module that collates in the hook: its loader's batches cannot be sliced into samples."""
 
     def on_before_batch_transfer(self, batch, dataloader_idx):
         return torch.stack([x for x, _ in batch]), torch.stack([y for _, y in batch])
 
 
-def test_a_hook_may_bring_the_batch_into_form(tmp_path):
+def test_a_hook_may_restructure_the_batch(tmp_path):
     module = initial(Stacking)
     before = copy.deepcopy(module)
     found = anchor_loss(tmp_path, module, DataLoader(regression_data(), 8, collate_fn=list))
     torch.testing.assert_close(found, before.per_sample_loss((X[:64], Y[:64])).detach())
 
 
-def test_data_that_a_hook_cannot_take_is_refused(tmp_path):
+def test_data_that_a_hook_cannot_process_are_refused(tmp_path):
     index = torch.arange(5)
     with pytest.raises(InputError, match=r"Stacking.on_before_batch_transfer cannot process .TypeError.*CollatedLoss"):
         fit(tmp_path, initial(Stacking), [InfluenceCallback(AT_START, SGLD, observed=index, sampling=index)])
 
 
-def test_collated_indices_go_through_the_hooks_when_they_are_collated(tmp_path):
+def test_collated_batches_pass_through_the_hooks(tmp_path):
     module = initial(Scaled)
     before = copy.deepcopy(module)
     dataset = regression_data()

@@ -1,4 +1,4 @@
-"""Transitions of a run: how prominent they must be is a setting, which may change when a run is resumed."""
+"""Transitions of a run: their least prominence is a setting that may change when a run is resumed."""
 
 import json
 from dataclasses import replace
@@ -39,7 +39,7 @@ def train(folder, max_steps, min_prominence, ckpt_path=None):
 
 
 def outcome(folder):
-    """``summary.json``, the windows in the signal on disk by each limit, and the steps logged as inside of one."""
+    """Returns ``summary.json``, the windows in the stored signal by each limit, and the steps logged as inside one."""
     summary = json.loads((Path(folder) / "summary.json").read_text())
     run = open_run(folder).dropna("step", subset=["signal"])
     searched = {
@@ -67,7 +67,7 @@ def test_least_prominence_reaches_summary_and_logs_and_may_change_when_a_run_is_
         assert len(searched[0.01]) > len(searched[0.15]) > len(searched[0.2])
 
 
-def test_the_last_line_of_a_run_names_its_windows_or_says_that_there_is_none():
+def test_the_last_line_of_a_run_lists_its_windows_or_says_none():
     found = find_windows([1, 2, 3, 4, 5, 6], [0.0, 1.0, 0.0, 0.0, 1.0, 0.0], [0.01] * 6)
     assert windows_words([]) == "no window"
     assert windows_words(found[:1]) == "window at 2"

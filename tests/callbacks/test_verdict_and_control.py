@@ -1,4 +1,4 @@
-"""A run with loss-free controls: where its verdict stands, and that a resumed run has the controls of a whole one."""
+"""Run with loss-free controls: places of its verdict, and equal controls after a resume."""
 
 import json
 import logging
@@ -77,7 +77,7 @@ def test_a_resumed_run_has_the_controls_of_an_uninterrupted_one(runs):
     np.testing.assert_array_equal(right["reference_equilibrated"], left["reference_equilibrated"])
 
 
-def test_training_does_not_see_the_control(runs, tmp_path):
+def test_the_control_does_not_affect_training(runs, tmp_path):
     whole, *_ = runs
     bare = fit(tmp_path, 10, probe=ProbeConfig(draw_matrices=False))
     for left, right in zip(whole.model.parameters(), bare.model.parameters(), strict=True):

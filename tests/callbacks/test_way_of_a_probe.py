@@ -1,4 +1,4 @@
-"""The way of one probe from ``on_train_batch_end`` to its file can be read top-down in few stops."""
+"""Path of one probe from ``on_train_batch_end`` to its file, readable top-down in few stops."""
 
 import sys
 from pathlib import Path
@@ -22,7 +22,7 @@ def room(code):
 
 
 def properties():
-    """Code of properties: they are read as attributes are."""
+    """Returns the code of properties, which read like attributes."""
     found = set()
     for name, module in list(sys.modules.items()):
         if name.startswith("stagewise"):
@@ -33,7 +33,7 @@ def properties():
 
 
 class Walk:
-    """Functions of the package that are called, once each; of formulas and samplers the doors, of foundations none."""
+    """Called functions of the package, once each; only entry points of formulas and samplers, none of foundations."""
 
     def __init__(self):
         self.stops, self.to_disk, self._passed = [], [], properties()
@@ -60,7 +60,7 @@ class Walk:
             self.stops.append(code)
 
 
-def test_a_probe_gets_to_disk_in_at_most_40_stops(tmp_path):
+def test_a_probe_reaches_disk_in_at_most_40_stops(tmp_path):
     walk = Walk()
 
     class Walked(InfluenceCallback):

@@ -1,4 +1,4 @@
-"""Runs that many tests read: opened once for all of them, and not to be changed."""
+"""Runs shared by many tests, opened once; read only."""
 
 import pytest
 

@@ -9,7 +9,7 @@ CONTROLLED = (0, 4, 9)
 
 
 def controlled_run():
-    """``cat`` goes beyond its control, ``dog`` survives in it, the pair of both has no effect."""
+    """Returns a run where ``cat`` goes beyond its control, ``dog`` survives in it, and their pair has no effect."""
     run = flipping_run()
     axes = ("step", "group", "group_j")
     shape = (len(STEPS), 2, 2)

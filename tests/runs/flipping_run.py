@@ -1,4 +1,4 @@
-"""A run in memory whose influence is known: one group's turns from helpful to harmful, the other's never tells."""
+"""Run in memory with known influence: one group's turns from helpful to harmful, the other's is noise."""
 
 import json
 

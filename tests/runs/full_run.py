@@ -25,7 +25,7 @@ def _losses(module, batch):
 
 @cache
 def full_probes():
-    """Probes as they are measured, at :data:`STEPS`; the second one has no control. Not to be changed."""
+    """Returns measured probes at :data:`STEPS`; the second one has no control. Read only."""
     generator = torch.Generator().manual_seed(0)
     mask = torch.rand(8, 4, generator=generator) < 0.9
     batch = (torch.randn(8, 3, generator=generator), torch.randn(8, 4, generator=generator), mask)
@@ -50,7 +50,7 @@ def full_probes():
 
 
 def write_full_run(folder, kept=SampleMatrices.within):
-    """Write the run, its matrices kept in that way; returns its log directory."""
+    """Writes the run with these stored matrices; returns its log directory."""
     store = ProbeStore(folder / "influence.zarr")
     for probe in full_probes():
         store.write(to_store(probe, kept))

@@ -44,7 +44,7 @@ def test_a_curve_is_the_raw_data_with_student_s_interval(synthetic, part, confid
     assert (found.attrs["part"], found.attrs["group"], found.attrs["group_j"]) == (part, "early", "late")
 
 
-def test_a_curve_of_one_group_is_that_on_itself(synthetic):
+def test_a_curve_of_one_group_is_its_influence_on_itself(synthetic):
     found = synthetic.stagewise.curve("late")
     np.testing.assert_array_equal(found["value"], synthetic["group_bif"].values[:, 0, 1, 1])
 
@@ -67,7 +67,7 @@ def test_no_probes_at_all_are_counted(full):
     assert repr(full.isel(step=[]).stagewise).startswith("Run of 0 probes, groups ")
 
 
-def test_runs_of_earlier_versions_answer_as_far_as_they_can():
+def test_runs_of_earlier_versions_answer_as_far_as_possible():
     run = flipping_run()
     assert run.stagewise.curve("cat")["equilibrated"].all()
     assert run.stagewise.probes["chains"].values.tolist() == [8] * 10
@@ -90,12 +90,12 @@ def test_runs_of_earlier_versions_answer_as_far_as_they_can():
         ({"group": "early", "confidence": 1.0}, r"got confidence=1\.0"),
     ],
 )
-def test_bad_questions_about_a_curve_are_refused(synthetic, given, words):
+def test_invalid_requests_for_a_curve_are_refused(synthetic, given, words):
     with pytest.raises(InputError, match=words):
         synthetic.stagewise.curve(**given)
 
 
-def test_data_sets_that_are_no_run_are_refused():
+def test_data_sets_other_than_runs_are_refused():
     other = xr.Dataset({"x": ("time", [1.0])})
     for ask in (
         lambda item: item.groups,
@@ -108,7 +108,7 @@ def test_data_sets_that_are_no_run_are_refused():
     assert repr(other.stagewise) == "stagewise: a data set that is no run"
 
 
-def test_probes_have_one_value_each_equilibrium_and_flags_among_them(full):
+def test_probe_variables_have_one_value_per_probe_including_equilibrium_and_flags(full):
     found = full.stagewise.probes
     assert all(values.dims == ("step",) for values in found.data_vars.values())
     scalars = {name for name, values in full_probes()[0].data_vars.items() if values.ndim == 0}
@@ -136,7 +136,7 @@ def test_windows_are_those_of_the_peaks_of_the_signal(synthetic):
     assert synthetic.stagewise.windows(min_prominence=1.0, num_critical=2)[0].critical[0].sample in (0, 1, 2)
 
 
-def test_windows_of_other_signals_can_be_asked_for(synthetic):
+def test_windows_of_other_signals_can_be_requested(synthetic):
     ask = synthetic.stagewise.windows
     assert {item.signal for item in ask("within/early~early")} == {"within/early~early"}
     assert {item.signal for item in ask("contrast/early~late")} == {"contrast/early~late"}
@@ -203,7 +203,7 @@ def test_learning_coefficients_turn_where_they_are_highest(synthetic):
 
 
 def ranked(matrix, pairs, sign):
-    """Pairs by a plain loop, the most extreme of that sign first."""
+    """Returns pairs by a plain loop, the most extreme of that sign first."""
     values = sorted(((sign * matrix[pair], pair) for pair in pairs if sign * matrix[pair] > 0), reverse=True)
     return [pair for _, pair in values]
 
@@ -258,7 +258,7 @@ def test_top_samples_of_all_parts_need_all_matrices(full, matrices):
         ({"step": 20, "confidence": 2}, "got confidence=2"),
     ],
 )
-def test_bad_questions_about_samples_are_refused(full, given, words):
+def test_invalid_requests_for_samples_are_refused(full, given, words):
     with pytest.raises(InputError, match=words):
         full.stagewise.top_samples(**given)
 
@@ -277,7 +277,7 @@ def test_the_verdict_counts_the_windows_of_the_summary_or_finds_them(synthetic):
     assert "0 transition windows" in run.copy().stagewise.verdict().positions.why
 
 
-def test_the_summary_tells_what_the_run_wrote():
+def test_the_summary_has_what_the_run_wrote():
     told = flipping_run().stagewise.summary
     assert "What can be read off these curves" in told
     assert "| 400 | 500 | 700 | 0.25 |" in told
@@ -289,7 +289,7 @@ def test_the_summary_tells_what_the_run_wrote():
     assert "No transition window" in told
 
 
-def test_a_single_probe_answers_as_a_run_of_one_does(full):
+def test_a_single_probe_answers_like_a_run_of_one(full):
     probe = full_probes()[1]
     for run in (full.isel(step=[1]), full.isel(step=1), full.sel(step=20), probe):
         found = run.stagewise
@@ -305,7 +305,7 @@ def test_a_single_probe_answers_as_a_run_of_one_does(full):
     assert isinstance(full.isel(step=1).stagewise.plot("classes"), Figure)
 
 
-def test_a_run_of_some_variables_answers_what_they_tell(tmp_path, full):
+def test_a_run_with_some_variables_answers_what_they_allow(tmp_path, full):
     write_full_run(tmp_path)
     run = open_run(tmp_path, variables=["group_bif", "group_bif_se", "chains_common"])
     np.testing.assert_array_equal(run.stagewise.curve("few")["value"], full.stagewise.curve("few")["value"])
@@ -313,14 +313,14 @@ def test_a_run_of_some_variables_answers_what_they_tell(tmp_path, full):
         run.stagewise.windows()
 
 
-def test_it_says_what_can_be_asked(synthetic):
+def test_the_repr_lists_the_methods(synthetic):
     told = repr(synthetic.stagewise)
     assert "44 probes, steps 50 to 1,000, groups early, late" in told
     public = [name for name in vars(RunAccessor) if not name.startswith("_")]
     assert [name for name in public if f".{name}" not in told and name != "groups"] == []
 
 
-def test_any_data_set_has_it_once_runs_are_opened_and_matplotlib_waits_for_a_figure():
+def test_any_data_set_has_the_accessor_and_matplotlib_is_imported_late():
     # Without what the package itself imports.
     words = f"""
 import sys, types

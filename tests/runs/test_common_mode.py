@@ -1,4 +1,4 @@
-"""A common mode is named where almost all pairs have one sign, and nowhere else."""
+"""Common mode of pairs, reported only if almost all have one sign."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ PARTS = ["within", "drift", "between", "total"]
 
 
 def a_probe(losses):
-    """Influence of samples from draws of their losses ``[draw, sample]``."""
+    """Returns the influence of samples from draws of their losses ``[draw, sample]``."""
     return xr.Dataset({"bif_within": (("sample", "sample_j"), -np.cov(losses, rowvar=False))})
 
 

@@ -50,7 +50,7 @@ def results():
     }
 
 
-def test_the_table_holds_what_the_results_hold(results):
+def test_the_table_has_the_values_of_the_results(results):
     table = component_table(results, part="total")
     assert table["group_bif"].dims == ("component", "group", "group_j", "step")
     for name, run in results.items():
@@ -182,13 +182,13 @@ def test_a_component_without_a_value_does_not_lead(results):
         ({"sgld": None}, "number of its chains"),
     ],
 )
-def test_results_that_do_not_fit_together_are_refused(changes, words):
+def test_incompatible_results_are_refused(changes, words):
     good = result([1.0, 2.0], [0.1, 0.1])
     with pytest.raises(InputError, match=words):
         component_table({"a": good, "b": result([1.0, 2.0], [0.1, 0.1], **changes)})
 
 
-def test_questions_without_an_answer_are_refused(results):
+def test_invalid_requests_for_a_leader_are_refused(results):
     table = component_table(results)
     for bad, words in (
         (lambda: component_table({}), "got no component"),
@@ -202,7 +202,7 @@ def test_questions_without_an_answer_are_refused(results):
             bad()
 
 
-def test_intervals_are_those_of_student_and_forget_dropped_chains():
+def test_intervals_are_students_t_without_dropped_chains():
     run = result([1.0, 2.0], [0.1, 0.1])
     run["chains_dropped"] = ("step", [0, 3])
     assert chain_counts(run).values.tolist() == [4, 1]

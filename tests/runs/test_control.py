@@ -16,7 +16,7 @@ def by_pair(run, **settings):
     return {(pair.group, pair.group_j): pair for pair in control_findings(run, **settings).pairs}
 
 
-def test_effects_that_survive_are_told_from_those_that_go_beyond_and_from_none():
+def test_surviving_effects_effects_beyond_and_no_effect_are_distinguished():
     found = by_pair(controlled_run())
     cat, pair, dog = found["cat", "cat"], found["cat", "dog"], found["dog", "dog"]
     assert (cat.effects, cat.beyond, cat.alike, cat.words) == (3, 3, 0, "goes beyond the control")
@@ -26,7 +26,7 @@ def test_effects_that_survive_are_told_from_those_that_go_beyond_and_from_none()
     assert np.isnan(pair.ratio)
 
 
-def test_what_neither_differs_nor_has_a_control_told_from_zero_is_undecided():
+def test_effects_without_difference_and_significant_control_are_undecided():
     run = controlled_run()
     run["control_group_bif_se"] = run["control_group_bif_se"] * 20
     found = by_pair(run)["dog", "dog"]
@@ -48,7 +48,7 @@ def test_the_paired_difference_is_judged_by_students_t_over_the_chains_of_both()
     assert by_pair(run, confidence=0.8)["cat", "cat"].beyond == 3
 
 
-def test_probes_out_of_equilibrium_are_left_out_and_those_of_a_bad_reference_are_not():
+def test_probes_out_of_equilibrium_are_left_out_but_not_those_with_a_bad_reference():
     run = controlled_run()
     run["equilibrated"] = ("step", (STEPS != 100).astype(float))
     run["reference_equilibrated"] = ("step", np.zeros(len(STEPS)))
@@ -57,7 +57,7 @@ def test_probes_out_of_equilibrium_are_left_out_and_those_of_a_bad_reference_are
     assert control_findings(run) is None
 
 
-def test_runs_without_controls_of_two_chains_have_no_findings_and_no_picture():
+def test_runs_without_controls_of_two_chains_have_no_findings_or_figure():
     assert control_findings(flipping_run()) is None
     single = controlled_run()
     single["control_chains"] = single["control_chains"] * 0 + 1
@@ -68,7 +68,7 @@ def test_runs_without_controls_of_two_chains_have_no_findings_and_no_picture():
         control_findings(controlled_run(), confidence=1.0)
 
 
-def test_the_picture_has_both_with_bars_and_marks_where_they_differ():
+def test_the_figure_has_both_curves_with_bars_and_marks_differences():
     run = controlled_run()
     run["equilibrated"] = ("step", (STEPS != 500).astype(float))
     cat = control_curves(run).axes[0]
@@ -83,7 +83,7 @@ def test_the_picture_has_both_with_bars_and_marks_where_they_differ():
     assert [float(bar[1, 1] - bar[0, 1]) for bar in bars] == pytest.approx([2 * half, 0.0, 2 * half])
 
 
-def test_the_report_has_a_section_with_the_picture_where_there_is_a_control(tmp_path):
+def test_the_report_has_a_section_with_the_figure_if_there_is_a_control(tmp_path):
     path, _ = write_run_report(tmp_path, controlled_run(), tmp_path / "out")
     text = path.read_text()
     assert "says nothing about the curvature of the loss landscape" in text

@@ -11,7 +11,7 @@ from tests.runs.flipping_run import STEPS, flipping_run
 
 
 def with_unsettled(steps, *, references=()):
-    """The run whose influence turns, with probes out of equilibrium at some steps."""
+    """Returns the run whose influence turns, with probes out of equilibrium at some steps."""
     run = flipping_run()
     own, past = ~np.isin(STEPS, steps), ~np.isin(STEPS, references)
     run["equilibrated"] = ("step", own.astype(float))
@@ -25,14 +25,14 @@ def panel(run, part="within"):
     return influence_curves(run, [("cat", "cat")], part=part)
 
 
-def test_flags_are_counted_and_the_cause_is_told():
+def test_flags_are_counted_and_the_cause_is_named():
     run = with_unsettled([100, 200], references=[300])
     assert flag_counts(run) == {"ess": 10, "rhat": 2, "slide": 2}
     assert settled_probes(run).tolist() == [False] * 3 + [True] * 7
     assert unsettled_words(run) == "3 of 10 probes out of equilibrium (rhat 2, slide 2, reference 1)"
 
 
-def test_a_run_without_such_probes_or_of_an_earlier_version_has_nothing_to_tell():
+def test_a_run_without_such_probes_or_of_an_earlier_version_has_no_words():
     for run in (with_unsettled([]), flipping_run()):
         assert unsettled_words(run) is None
         assert settled_probes(run).all()
@@ -59,7 +59,7 @@ def test_curve_is_open_and_has_no_band_out_of_equilibrium_and_the_legend_says_wh
     )
 
 
-def test_no_change_of_sign_rests_on_probes_out_of_equilibrium():
+def test_sign_changes_ignore_probes_out_of_equilibrium():
     assert len(sure_flips(flipping_run(), "cat", "cat")) == 1
     early = with_unsettled([100, 200, 300, 400, 500])
     assert sure_flips(early, "cat", "cat") == []
@@ -72,7 +72,7 @@ def test_no_change_of_sign_rests_on_probes_out_of_equilibrium():
     assert sure_flips(with_unsettled(STEPS), "cat", "cat") == []
 
 
-def test_groups_are_not_said_to_move_from_or_to_a_probe_out_of_equilibrium():
+def test_groups_do_not_move_from_or_to_a_probe_out_of_equilibrium():
     assert moves(with_unsettled([500]), 250, 850)
     assert moves(with_unsettled([200]), 250, 850) == []
     assert moves(with_unsettled([], references=[900]), 250, 850) == []
@@ -91,7 +91,7 @@ def test_groups_are_not_said_to_move_from_or_to_a_probe_out_of_equilibrium():
         ([1, 1, 1, 1], None, None),
     ],
 )
-def test_a_start_out_of_equilibrium_is_named_and_so_is_the_fall_of_losses(settled, losses, words):
+def test_a_start_out_of_equilibrium_is_described_with_the_fall_of_losses(settled, losses, words):
     run = xr.Dataset({"equilibrated": ("step", np.array(settled, dtype=float))}, coords={"step": [25, 50, 75, 100]})
     if losses is not None:
         run["group_loss"] = (("step", "group"), np.stack([losses, losses], axis=1))

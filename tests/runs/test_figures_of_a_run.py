@@ -35,7 +35,7 @@ def test_settings_reach_the_figure(synthetic, full):
     assert "step 20" in figure.axes[0].get_title()
 
 
-def test_the_colours_of_tokens_are_the_influence_between_them(full):
+def test_colours_of_tokens_show_the_influence_between_them(full):
     texts = [[f"{row}{column}" for column in range(4)] for row in range(2)]
     mask = full["mask"].sel(step=20).values[[5, 2]]
     query = (0, int(np.flatnonzero(mask[0])[0]))

@@ -1,4 +1,4 @@
-"""Probes put behind each other, against xarray's own joining of one data set a probe."""
+"""Concatenation of probes, compared with xarray's own of one data set per probe."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ BESIDE = ("format_version",)
 
 
 def by_xarray(folder):
-    """One data set a probe, joined by xarray."""
+    """Joins one data set per probe with xarray."""
     parts = []
     for path in sorted(folder.glob("influence.zarr/*.zip"), key=lambda path: int(path.stem[4:])):
         probe = read_content(path).dataset()
@@ -37,14 +37,14 @@ def same(found, want):
     assert {name: value for name, value in found.attrs.items() if name not in BESIDE} == attributes
 
 
-def test_probes_that_differ_in_what_they_have_are_joined_as_xarray_joins_them(tmp_path):
+def test_probes_with_different_variables_are_joined_as_by_xarray(tmp_path):
     # The second probe has no control, the first no TracIn.
     write_full_run(tmp_path)
     same(open_run(tmp_path, trace=True).drop_vars(["sample_words", "in_group"]), by_xarray(tmp_path))
 
 
 @pytest.mark.parametrize("lost", [[0], [1], [2], [0, 2]])
-def test_chains_that_some_probes_lost_are_filled(tmp_path, lost):
+def test_missing_chains_of_probes_are_filled(tmp_path, lost):
     store = ProbeStore(tmp_path / "influence.zarr")
     for place, probe in enumerate(full_probes()):
         kept = [chain for chain in range(3) if place != 1 or chain not in lost]
@@ -67,7 +67,7 @@ def test_variables_of_another_type_and_text_are_joined(tmp_path):
     assert np.isnan(run["llc_chains_dropped"].values).tolist() == [False, True, False]
 
 
-def test_attributes_that_probes_do_not_agree_on_are_left_out(tmp_path):
+def test_attributes_that_differ_between_probes_are_dropped(tmp_path):
     write_full_run(tmp_path)
     contents = {step: read_content(tmp_path / "influence.zarr" / f"step{step}.zip") for step in (10, 20, 40)}
     contents[20].attributes["odd"] = 1

@@ -21,7 +21,7 @@ def test_few_chains_need_a_larger_change():
     assert not moves(flipping_run(error=0.3, chains=2), 250, 850)[0].sure
 
 
-def test_an_interval_that_the_probes_do_not_reach_around_has_none():
+def test_an_interval_not_enclosed_by_probes_has_no_moves():
     run = flipping_run()
     assert moves(run, 50, 500) == []
     assert moves(run, 500, 1500) == []

@@ -9,7 +9,7 @@ STEPS = np.rint(np.geomspace(100, 4000, 24))
 
 
 def bump(*, height=10.0, at=1500, width=0.2, plateau=-1.0, floor=0.0):
-    """Negative bump in log step over a plateau, after which a share ``floor`` of it stays."""
+    """Returns a negative bump in log step over a plateau, after which a share ``floor`` of it remains."""
     distance = np.log(STEPS / at)
     shape = np.exp(-0.5 * (distance / width) ** 2)
     return plateau - height * np.where(distance > 0, np.maximum(shape, floor), shape)
@@ -44,7 +44,7 @@ def test_wider_errors_widen_intervals_and_fewer_chains_too():
     assert few.leaves is None or few.leaves.latest - few.leaves.earliest > wide.leaves.latest - wide.leaves.earliest
 
 
-def test_noise_alone_rises_as_rarely_as_it_is_told_to():
+def test_noise_alone_rises_as_rarely_as_requested():
     generator = np.random.default_rng(0)
     found = [
         find_rise(STEPS, generator.standard_normal(24), np.ones(24), degrees=50, num_resamples=100) for _ in range(200)
@@ -53,7 +53,7 @@ def test_noise_alone_rises_as_rarely_as_it_is_told_to():
     assert len(sure) <= 20
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say():
+def test_intervals_cover_the_truth_about_as_often_as_stated():
     generator = np.random.default_rng(1)
     truth, held = 1500 * np.exp(-0.2 * np.sqrt(2 * np.log(4))), []
     for _ in range(100):
@@ -77,7 +77,7 @@ def test_unknown_probes_are_left_out_and_too_few_have_no_rise():
     assert find_rise(STEPS, -STEPS[::-1], np.ones(24), degrees=7) is None
 
 
-def test_what_is_no_curve_is_refused():
+def test_invalid_curves_are_refused():
     with pytest.raises(InputError, match="equal lengths"):
         find_rise(STEPS, STEPS[1:], STEPS, degrees=7)
     with pytest.raises(InputError, match="degrees"):
@@ -88,7 +88,7 @@ def test_what_is_no_curve_is_refused():
         influence_rises(flipping_run().drop_vars("group_bif"))
 
 
-def test_groups_of_a_run_are_read_at_probes_in_equilibrium_alone():
+def test_groups_of_a_run_are_read_only_at_probes_in_equilibrium():
     run = flipping_run()
     # From -1 at the first probe, it has no rise; turned round it has one up to the last.
     assert "cat" not in influence_rises(run)

@@ -1,4 +1,4 @@
-"""Windows of a run are those of its summary, or found now; else the reason is told."""
+"""Windows of a run, from its summary or computed; else the reason for none."""
 
 import json
 
@@ -19,7 +19,7 @@ def signalling(values=SIGNAL):
     return run.assign(signal=("step", values), signal_se=("step", np.full(10, 0.01)))
 
 
-def test_windows_are_looked_for_where_there_is_no_summary():
+def test_windows_are_computed_without_a_summary():
     (want,) = find_windows(STEPS[1:], SIGNAL[1:])
     assert run_windows(signalling()) == [{"start": want.start, "peak": 500, "end": want.end, "value": 6.0}]
     assert no_window_words(signalling()) is None
@@ -35,7 +35,7 @@ def test_the_least_prominence_is_that_of_the_run():
     assert "asks for 90 %" in no_window_words(run)
 
 
-def test_a_falling_signal_is_told_in_the_words_of_a_report():
+def test_a_falling_signal_is_explained_in_a_report():
     falling = signalling(np.linspace(9, 1, 10))
     assert "falls from there" in windows_text({}, falling)
     # The summary's own reason is taken first, and is no HTML.
@@ -44,7 +44,7 @@ def test_a_falling_signal_is_told_in_the_words_of_a_report():
 
 
 @pytest.mark.parametrize("measured", [False, True])
-def test_no_learning_coefficient_names_the_setting(measured):
+def test_a_missing_learning_coefficient_names_its_setting(measured):
     run = flipping_run()
     if measured:
         run = run.assign(llc=("step", np.full(10, np.nan)))

@@ -1,4 +1,4 @@
-"""Words of samples are written once, and are those of the same samples whatever was left out."""
+"""Words of samples, written once, and of the right samples whatever was left out."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_a_run_has_the_words_and_groups_of_its_samples(folder):
     assert probed["sample_words"].values.tolist() == WORDS
 
 
-def test_a_run_without_words_is_as_it_was(folder, tmp_path):
+def test_a_run_without_words_is_unchanged(folder, tmp_path):
     with_words = open_run(folder)
     (folder / SAMPLES_NAME).unlink()
     without = open_run(folder)
@@ -45,14 +45,14 @@ def test_a_run_without_words_is_as_it_was(folder, tmp_path):
     xr.testing.assert_identical(without, with_words.drop_vars(["sample_words", "in_group"]))
 
 
-def test_token_masks_tell_which_samples_a_group_has_losses_of():
+def test_token_masks_determine_the_samples_of_a_group():
     mask = torch.zeros(4, 3, dtype=torch.bool)
     mask[1, 2] = mask[3, 0] = True
     made = samples_dataset(["a"] * 4, "text", {"it": mask, "dense": mask[:, :, None].expand(4, 3, 2)})
     assert made["in_group"].values.tolist() == [[False, True, False, True]] * 2
 
 
-def test_words_go_by_the_numbers_of_samples_where_some_were_left_out(folder):
+def test_words_follow_the_numbers_of_samples_if_some_were_left_out(folder):
     store = folder / "influence.zarr"
     for path in store.glob("step*.zip"):
         probe = xr.open_zarr(zarr.storage.ZipStore(path, mode="r"), consolidated=False).load()
@@ -81,7 +81,7 @@ def test_words_of_another_set_are_left_out(folder):
     assert "sample_words" not in open_run(folder).coords
 
 
-def test_a_damaged_file_costs_the_words_alone(folder):
+def test_a_damaged_file_loses_only_the_words(folder):
     path = folder / SAMPLES_NAME
     path.write_bytes(path.read_bytes()[:100])
     with pytest.warns(UserWarning, match="samples have numbers alone"):
@@ -107,7 +107,7 @@ def test_the_file_is_plain_zarr_and_small(folder):
         ("sample 2", "number", "sample 2 (in few, half)"),
     ],
 )
-def test_names_are_words_and_groups_that_tell_samples_apart(words, kind, name):
+def test_names_have_words_and_distinguishing_groups(words, kind, name):
     made = samples_dataset(
         [words] * 8, kind, {"few": GROUPS["few"], "half": torch.arange(8) % 2 == 0, "many": GROUPS["many"]}
     )

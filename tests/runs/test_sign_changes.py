@@ -31,7 +31,7 @@ def test_the_limit_is_that_of_the_chance_with_students_t_over_chains():
     assert found == by_hand
 
 
-def test_what_stands_alone_need_not_stand_among_all_curves():
+def test_a_change_significant_alone_may_not_be_so_over_all_curves():
     one, three = (min_z_for_chance(len(STEPS), chance) for chance in (0.05, 0.05 / 3))
     error = 2 / (one + three)  # the curve begins at -1 and ends at 1
     changes = find_sign_changes(flipping_run(error=error, chains=2000))
@@ -39,7 +39,7 @@ def test_what_stands_alone_need_not_stand_among_all_curves():
     assert all(item.over_all for item in find_sign_changes(flipping_run(error=error / 2, chains=200)).found)
 
 
-def test_words_say_how_many_may_be_chance():
+def test_words_state_the_number_expected_by_chance():
     said = find_sign_changes(flipping_run(), chance=0.1).markdown()
     assert "3 curves of 10 probes" in said
     assert "0.3 changes are to be expected by chance" in said
@@ -62,16 +62,16 @@ def test_unknown_groups_and_other_data_are_refused():
         find_sign_changes(flipping_run().drop_vars("group_bif"))
 
 
-def test_the_sign_of_total_is_not_looked_at():
-    """Between has the sign of two losses' changes since the reference: training's noise, which no chain shows."""
+def test_the_sign_of_total_is_ignored():
+    """Between has the sign of two losses' changes since the reference, with training noise that no chain shows."""
     run = flipping_run()
     run["group_bif"].loc[{"part": "total"}] *= -5
     run["group_bif"].loc[{"part": "within", "group": "cat"}] = -1.0
     assert find_sign_changes(run).found == ()
 
 
-def test_a_flip_between_weak_stretches_does_not_stand_over_all_curves():
-    """Between two stretches that are sure in any case lie two weak ones: no side of theirs is that sure."""
+def test_a_flip_between_weak_stretches_is_not_significant_over_all_curves():
+    """Two weak stretches lie between two that are always sure; neither of them is as sure."""
     run = flipping_run(error=1.0, chains=4)
     values = np.zeros(len(STEPS))
     limits = [sure_limit(min_z_for_chance(len(STEPS), chance), 3) for chance in (0.05, 0.05 / 3)]

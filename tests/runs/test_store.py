@@ -38,7 +38,7 @@ def fill(folder, probes):
 
 
 def fill_as_format_1(folder, probes):
-    """As the versions before wrote: a folder for each probe, no version."""
+    """Writes probes like earlier versions: a folder for each, without a version."""
     store = folder / "influence.zarr"
     zarr.open_group(store, mode="a")
     for probe in probes:
@@ -50,7 +50,7 @@ def steps_of(folder, **settings):
     return open_run(folder, **settings)["step"].values.tolist()
 
 
-def test_run_opens_whole_in_order_of_training(tmp_path, probes):
+def test_a_run_opens_completely_in_order_of_training(tmp_path, probes):
     fill(tmp_path, [probes[2], probes[0], probes[1]])
     run = open_run(tmp_path)
     assert run["step"].values.tolist() == [5, 10, 100]
@@ -85,13 +85,13 @@ def test_an_unzipped_probe_is_a_zarr_folder_that_opens_in_its_place(tmp_path, pr
 
 
 @pytest.mark.filterwarnings("error")
-def test_writing_and_reading_warn_of_nothing(tmp_path, probes):
+def test_writing_and_reading_cause_no_warning(tmp_path, probes):
     fill(tmp_path, probes[:1])
     open_run(tmp_path)
 
 
 class Kill(BaseException):
-    """As a signal: nothing catches it."""
+    """Error that nothing catches, like a signal."""
 
 
 def dies(*args, **kwargs):
@@ -100,7 +100,7 @@ def dies(*args, **kwargs):
 
 @pytest.mark.parametrize("moment", ["content", "sync", "rename", "remove"])
 @pytest.mark.parametrize("earlier", ["nothing", "file", "folder"])
-def test_a_kill_at_any_step_of_a_write_loses_and_doubles_nothing(tmp_path, probes, monkeypatch, moment, earlier):
+def test_a_kill_during_a_write_neither_loses_nor_duplicates_probes(tmp_path, probes, monkeypatch, moment, earlier):
     old, new = probes[1], probes[1].assign(seconds=77.0)
     store = fill(tmp_path, probes[:1])
     if earlier == "file":
@@ -136,7 +136,7 @@ def test_a_kill_at_any_step_of_a_write_loses_and_doubles_nothing(tmp_path, probe
     assert [item.name for item in tmp_path.iterdir()] == ["influence.zarr"]
 
 
-def test_what_a_killed_process_left_is_cleared_when_the_run_goes_on(tmp_path, probes):
+def test_remains_of_a_killed_process_are_removed_on_resume(tmp_path, probes):
     store = fill(tmp_path, probes)
     (store.path / "step200.zip.unfinished").write_bytes(b"half")
     shutil.copy(store.path / "step10.zip", tmp_path / ".influence.zarr.step200.zip.removed")
@@ -147,7 +147,7 @@ def test_what_a_killed_process_left_is_cleared_when_the_run_goes_on(tmp_path, pr
     assert not list(store.path.glob("*.unfinished"))
 
 
-def test_a_full_disk_leaves_what_was_there_and_no_rest(tmp_path, probes, monkeypatch):
+def test_a_full_disk_leaves_existing_probes_and_no_remains(tmp_path, probes, monkeypatch):
     store = fill(tmp_path, probes[:2])
 
     def full(path, dataset):
@@ -163,7 +163,7 @@ def test_a_full_disk_leaves_what_was_there_and_no_rest(tmp_path, probes, monkeyp
     xr.testing.assert_equal(open_run(tmp_path)["bif"][1].drop_vars(["step", "reference_step"]), probes[1]["bif"])
 
 
-def test_content_is_on_disk_before_its_name(tmp_path, probes, monkeypatch):
+def test_content_is_synced_before_the_rename(tmp_path, probes, monkeypatch):
     store, done = fill(tmp_path, probes[:1]), []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
@@ -172,13 +172,13 @@ def test_content_is_on_disk_before_its_name(tmp_path, probes, monkeypatch):
     assert done == ["fsync", "replace", "fsync"]  # file, name, folder
 
 
-def test_probe_of_the_same_step_replaces(tmp_path, probes):
+def test_a_probe_of_the_same_step_replaces_the_old_one(tmp_path, probes):
     store = fill(tmp_path, [probes[0], probes[0]])
     assert store.steps() == [5]
 
 
 @pytest.mark.parametrize("filler", [fill, fill_as_format_1])
-def test_abandoned_future_is_dropped_and_the_past_adopted(tmp_path, probes, filler):
+def test_earlier_probes_are_adopted_and_later_ones_set_aside(tmp_path, probes, filler):
     old = filler(tmp_path / "old", probes)
     new = ProbeStore(tmp_path / "new" / "influence.zarr")
     assert new.adopt(old.path, 10)
@@ -191,7 +191,7 @@ def test_abandoned_future_is_dropped_and_the_past_adopted(tmp_path, probes, fill
 
 
 @pytest.mark.parametrize("filler", [fill, fill_as_format_1])
-def test_what_is_set_aside_stays_until_the_run_has_passed_it_and_can_be_brought_back(tmp_path, probes, filler):
+def test_probes_set_aside_stay_until_passed_and_can_be_brought_back(tmp_path, probes, filler):
     store = filler(tmp_path, probes)
     whole = open_run(tmp_path)
     assert store.set_aside_after(5) == [10, 100]
@@ -207,7 +207,7 @@ def test_what_is_set_aside_stays_until_the_run_has_passed_it_and_can_be_brought_
     assert store.steps() == [5, 100]
 
 
-def test_a_store_of_format_1_opens_as_before_and_is_gone_on_with(tmp_path, probes):
+def test_a_store_of_format_1_opens_and_can_be_continued(tmp_path, probes):
     store = fill_as_format_1(tmp_path / "old", probes[:2])
     fill(tmp_path / "new", probes[:2])
     old, new = open_run(tmp_path / "old", trace=True), open_run(tmp_path / "new", trace=True)
@@ -284,7 +284,7 @@ def test_a_damaged_probe_is_named_and_skipped_or_refused(tmp_path, probes, damag
 
 @pytest.fixture(scope="module")
 def of_format_1(probes, tmp_path_factory):
-    """Folder with a store of it, to be copied."""
+    """Folder with a store of that format, to be copied."""
     folder = tmp_path_factory.mktemp("format_1")
     fill_as_format_1(folder, probes)
     return folder
@@ -299,7 +299,7 @@ def test_a_half_copied_folder_of_format_1_is_named_and_skipped(tmp_path, of_form
         assert steps_of(tmp_path) == [5, 100]
 
 
-def test_probes_that_the_summary_counts_and_nobody_finds_are_told(tmp_path, probes):
+def test_missing_probes_counted_by_the_summary_are_reported(tmp_path, probes):
     fill(tmp_path, probes[:2])
     write_summary(tmp_path, {"probes": 3})
     with pytest.warns(UserWarning, match=r"lacks 1 of the 3 probes that summary.json counts"):
@@ -317,7 +317,7 @@ def test_a_run_of_damaged_probes_alone_is_refused(tmp_path, probes):
         open_run(tmp_path, damaged="warn")
 
 
-def test_a_store_whose_own_description_is_broken_opens_all_the_same(tmp_path, probes):
+def test_a_store_with_a_broken_description_opens(tmp_path, probes):
     store = fill(tmp_path, probes[:2])
     for text in ("{", "[]", '{"attributes": {"format_version": null}}'):
         (store.path / "zarr.json").write_text(text)
@@ -326,14 +326,14 @@ def test_a_store_whose_own_description_is_broken_opens_all_the_same(tmp_path, pr
     assert zarr.open_group(store.path, mode="r").attrs["format_version"] == 2
 
 
-def test_only_what_is_asked_for_is_loaded(tmp_path, probes):
+def test_only_requested_variables_are_loaded(tmp_path, probes):
     fill(tmp_path, probes)
     run = open_run(tmp_path, variables=["signal", "group_bif"])
     assert set(run.data_vars) == {"signal", "group_bif"}
     assert run["part"].values.tolist() == ["within", "drift", "between", "total"]
 
 
-def test_draws_that_were_not_kept_are_refused_with_the_setting_that_keeps_them(tmp_path, probes):
+def test_missing_draws_are_refused_with_the_setting_that_stores_them(tmp_path, probes):
     fill(tmp_path, [probe.drop_vars(["loss", "distance", "chain"]) for probe in probes])
     with pytest.raises(InputError, match=r"probe\.save_trace: true"):
         open_run(tmp_path, trace=True)
@@ -347,7 +347,7 @@ def test_dropped_chains_become_missing_values(tmp_path, probes):
     assert np.isnan(run["loss"].sel(step=10, chain=1)).all()
 
 
-def test_summary_is_whole_and_travels_with_the_run(tmp_path, probes):
+def test_the_summary_is_complete_and_part_of_the_opened_run(tmp_path, probes):
     fill(tmp_path, probes)
     write_summary(tmp_path, {"probes": 3})
     assert json.loads(open_run(tmp_path).attrs["summary"]) == {"probes": 3}
@@ -368,7 +368,7 @@ def test_wrong_folder_is_refused_with_a_hint(tmp_path, probes):
 
 
 def test_a_probe_of_the_demo_s_sizes_takes_at_most_133_kb(tmp_path):
-    """A run of 1,500 then takes at most 200 MB, and as many files."""
+    """A run of 1,500 probes then takes at most 200 MB, in 1,500 files."""
     torch.manual_seed(0)
     module = torch.nn.Linear(8, 31)
 

@@ -10,7 +10,7 @@ from tests.reporting.test_run_pictures import a_run
 
 
 def plain_ranking(run, part="within"):
-    """The same with loops: errors of .03, four chains, t of 3 degrees of freedom, five probes together at 95 %."""
+    """Ranks pairs with loops: errors of .03, four chains, t of 3 degrees of freedom, five probes together at 95 %."""
     limit = 0.03 * stats.t.isf((1 - 0.95 ** (1 / 5)) / 2, 3)
     names, ranked = [str(value) for value in run["group"].values], []
     for row, one in enumerate(names):
@@ -28,7 +28,7 @@ def test_order_is_that_of_a_plain_loop(part):
     assert strongest_pairs(run, 3, part=part) == plain_ranking(run, part)[:3]
 
 
-def test_what_is_told_from_zero_comes_before_what_is_large_and_unsure():
+def test_significant_influence_precedes_large_unsure_influence():
     run = a_run().copy(deep=True)
     run["group_bif_se"].loc[{"group": "a", "group_j": "a"}] = 100.0
     order = strongest_pairs(run, 99)
@@ -37,7 +37,7 @@ def test_what_is_told_from_zero_comes_before_what_is_large_and_unsure():
     assert strongest_pairs(a_run(num_chains=1), 1) == [("a", "a")]
 
 
-def test_a_size_that_one_of_many_probes_reaches_by_chance_is_not_sure():
+def test_influence_that_one_of_many_probes_reaches_by_chance_is_not_sure():
     run = a_run().copy(deep=True)
     run["group_bif"].loc[{"group": ["a", "b"], "group_j": ["a", "b"]}] = 0.01
     run["group_bif"].loc[{"group": "b", "group_j": "b", "step": 20}] = 0.03 * 3.5  # beyond t, 3.18, of one probe only

@@ -1,4 +1,4 @@
-"""A sign is sure where Student's t says so, and what lies before and after is called unresolved."""
+"""Sure signs by Student's t; the stretches before and after are unresolved."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def with_curve(values, **settings):
 
 
 def limit(chance, probes, degrees):
-    """Two-sided Student's t at the Sidak share of the chance."""
+    """Returns two-sided Student's t at the Sidak share of the chance."""
     return stats.t.isf((1 - (1 - chance) ** (1 / probes)) / 2, degrees)
 
 
@@ -41,7 +41,7 @@ def test_the_limit_is_students_t_at_the_share_of_one_probe(chance):
         (slice(None), "surely helpful from the first probe to the last"),
     ],
 )
-def test_what_is_unresolved_is_said(rows, words):
+def test_unresolved_stretches_are_described(rows, words):
     values = np.zeros(10)
     values[rows] = -5.0
     (found,) = sure_signs(with_curve(values), [("cat", "cat")])
@@ -60,7 +60,7 @@ def test_curves_that_turn_and_curves_of_noise_are_left_out():
         sure_signs(run, [], chance=0)
 
 
-def test_noise_alone_makes_one_as_often_as_is_said():
+def test_noise_alone_makes_a_sure_sign_as_often_as_stated():
     generator = np.random.default_rng(0)
     run, found, tries = flipping_run(), 0, 300
     for _ in range(tries):
@@ -72,7 +72,7 @@ def test_noise_alone_makes_one_as_often_as_is_said():
     assert stats.binomtest(found, tries, 0.19).pvalue > 0.01
 
 
-def test_the_report_of_sign_changes_tells_one_sided_curves_and_why_there_is_no_change():
+def test_the_report_of_sign_changes_lists_one_sided_curves_and_explains_a_lack_of_changes():
     values = np.where(STEPS >= 500, 5.0, 0.0)
     text = find_sign_changes(with_curve(values)).markdown()
     assert "- cat: surely harmful from step 500; sign before that unresolved" in text

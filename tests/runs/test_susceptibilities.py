@@ -22,7 +22,7 @@ DRAWS = {"layer0.head0": draws_of(0), "layer1.head0": draws_of(1)}
 
 
 def looped(own, row, count, relative, centering):
-    """Minus the covariance, one draw after the other."""
+    """Returns minus the covariance, one draw after the other."""
     pairs = []
     for chain in range(len(own.samples)):
         for draw in range(5):
@@ -73,7 +73,7 @@ def test_one_chain_has_no_error():
         ({"num_losses": 0}, "num_losses"),
     ],
 )
-def test_what_does_not_fit_is_refused(changed, words):
+def test_invalid_input_is_refused(changed, words):
     with pytest.raises(InputError, match=words):
         susceptibilities(**{"draws": DRAWS, "counts": COUNTS, "num_losses": NUM_LOSSES, **changed})
 

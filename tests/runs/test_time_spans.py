@@ -1,4 +1,4 @@
-"""Means over spans are those of a plain loop, their errors hold under shared noise, and words tell them."""
+"""Means over spans, compared with a plain loop; their errors under shared noise, and their description."""
 
 import json
 from itertools import combinations
@@ -27,7 +27,7 @@ def constant(value, **settings):
 
 
 def many_groups_run(names):
-    """Influence of zero within phases for every pair, with errors of .05; the rest is that of the small run."""
+    """Returns a run with zero influence within phases for every pair, errors of .05; the rest as in the small run."""
     run = flipping_run().copy(deep=True)
     dims = run["group_bif"].dims
     shape = [len(names) if name in ("group", "group_j") else run.sizes[name] for name in dims]
@@ -39,7 +39,7 @@ def many_groups_run(names):
 
 
 @pytest.mark.parametrize("confidence", [0.95, 0.8])
-def test_means_sides_and_changes_are_those_of_a_plain_loop(confidence):
+def test_means_sides_and_changes_equal_those_of_a_plain_loop(confidence):
     generator = np.random.default_rng(1)
     run = flipping_run(chains=5)
     run["group_bif_se"] = run["group_bif_se"] * generator.uniform(0.5, 2, run["group_bif"].shape)
@@ -76,7 +76,7 @@ def test_means_sides_and_changes_are_those_of_a_plain_loop(confidence):
             assert pair.change.value == pytest.approx(moments[pair.change.later][0] - moments[pair.change.earlier][0])
 
 
-def test_spans_are_bounded_by_windows_in_equilibrium_and_else_thirds():
+def test_spans_are_bounded_by_windows_in_equilibrium_or_are_thirds():
     run = flipping_run()
     two = with_windows(run.copy(), (200, 300, 400, 1.0), (600, 700, 800, 2.0))
     assert [span.first for span in training_spans(two)[0]] == [100, 300, 700]
@@ -93,7 +93,7 @@ def test_spans_are_bounded_by_windows_in_equilibrium_and_else_thirds():
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.7, 1.0])
-def test_noise_alone_gets_a_sign_no_oftener_than_is_said_however_much_probes_share(shared):
+def test_noise_alone_gets_a_sign_no_more_often_than_stated_whatever_probes_share(shared):
     generator = np.random.default_rng(0)
     run, signs, tries = constant(0.0), 0, 300
     at = {"part": "within", "group": "cat", "group_j": "cat"}
@@ -118,11 +118,11 @@ def test_noise_alone_gets_a_sign_no_oftener_than_is_said_however_much_probes_sha
         (0.0, "No pair is surely helpful or harmful in any span. From step 100 to 1,000 no pair's"),
     ],
 )
-def test_the_sentence_tells_who_when_and_what_changes(value, words):
+def test_the_sentence_states_pairs_times_and_changes(value, words):
     assert influence_by_span(constant(value)).words().startswith(words)
 
 
-def test_a_pair_is_told_as_mutual_and_probes_without_errors_as_unknown():
+def test_influence_of_a_pair_is_mutual_and_unknown_without_errors():
     run = constant(0.0)
     run["group_bif"].loc[{"part": "within", "group": "cat", "group_j": "dog"}] = 2.0
     assert "cat and dog harm each other from step 100 on" in influence_by_span(run).words()

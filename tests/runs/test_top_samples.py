@@ -1,4 +1,4 @@
-"""Samples are ranked by their influence on the mean loss of all others."""
+"""Ranking of samples by their influence on the mean loss of all others."""
 
 import numpy as np
 import pytest

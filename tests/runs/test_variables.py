@@ -20,7 +20,7 @@ def run(request, tmp_path_factory):
     return open_run(write_full_run(tmp_path_factory.mktemp("run"), request.param), trace=True)
 
 
-def test_the_page_is_made_of_the_table():
+def test_the_page_equals_the_generated_one():
     assert PAGE.read_text() == variables_page(), "run python -m stagewise.runs.variables_page > docs/variables.md"
 
 
@@ -30,7 +30,7 @@ def test_each_row_of_the_page_has_six_cells():
     assert {len(line.replace("\\|", "").split("|")) for line in rows} == {8}
 
 
-def test_names_differ():
+def test_names_are_unique():
     assert len(BY_NAME) == len(VARIABLES)
 
 
@@ -42,7 +42,7 @@ def test_every_variable_of_a_run_is_in_the_table_with_its_axes(run):
         assert known.coordinate == (name in run.coords), name
 
 
-def test_the_table_has_nothing_that_no_run_has(tmp_path):
+def test_every_variable_of_the_table_occurs_in_a_run(tmp_path):
     found = set()
     for kept in (SampleMatrices.within, SampleMatrices.all):
         found |= set(open_run(write_full_run(tmp_path / kept, kept), trace=True).variables)
@@ -55,7 +55,7 @@ def test_every_variable_has_a_name_and_a_unit(run):
         assert values.attrs["units"] == BY_NAME[name].units
 
 
-def test_what_probes_write_of_units_and_signs_is_what_the_table_says():
+def test_units_and_signs_written_by_probes_equal_the_table():
     for name, values in full_probes()[2].variables.items():
         if "units" in values.attrs:
             assert values.attrs["units"] == BY_NAME[name].units, name
@@ -65,14 +65,14 @@ def test_what_probes_write_of_units_and_signs_is_what_the_table_says():
             assert values.attrs["long_name"] == BY_NAME[name].long_name, name
 
 
-def test_other_attributes_and_values_stay(run):
+def test_other_attributes_and_values_are_unchanged(run):
     probe = full_probes()[2]
     assert run["graddot"].attrs["pairs"] == probe["graddot"].attrs["pairs"]
     assert run["llc"].attrs["nbeta"] == 20.0
     np.testing.assert_array_equal(run["group_bif"].values[2], probe["group_bif"].values)
 
 
-def test_what_the_table_does_not_have_is_left_as_it_is():
+def test_variables_missing_in_the_table_are_unchanged():
     other = xr.Dataset({"mine": ("step", [1.0], {"units": "apples"}), "seconds": ("step", [2.0])})
     found = described(other)
     assert found["mine"].attrs == {"units": "apples"}

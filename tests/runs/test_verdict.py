@@ -19,7 +19,7 @@ SGLD = {"num_burnin_steps": 3, "num_steps_bw_draws": 1, "batch_size": 32, "drift
 
 
 def run_of(*, unsettled=0, flag="rhat", ess=200.0, heat=0.01, error=0.1, dropped=0, **sgld):
-    """The turning run, its first probes out of equilibrium for one flag."""
+    """Returns the turning run with its first probes out of equilibrium for one flag."""
     run = flipping_run(error=error)
     away = np.arange(len(STEPS)) < unsettled
     run["equilibrated"] = ("step", (~away).astype(float))
@@ -39,7 +39,7 @@ def answers(run, **more):
     return tuple(str(reading.answer) for reading in found.readings().values())[:3]
 
 
-def test_a_good_run_is_read_in_full_and_needs_nothing():
+def test_a_good_run_is_fully_readable_and_needs_no_change():
     run = run_of(error=0.02)
     found = judge(run, windows=2)
     assert answers(run) == ("yes", "yes", "yes")
@@ -51,7 +51,7 @@ def test_a_good_run_is_read_in_full_and_needs_nothing():
 @pytest.mark.parametrize(
     ("unsettled", "want"), [(2, "yes"), (3, "partly"), (5, "partly"), (6, "no")]
 )  # fmt: skip
-def test_the_share_of_probes_in_equilibrium_decides_what_is_read_at_all(unsettled, want):
+def test_the_share_of_probes_in_equilibrium_limits_all_answers(unsettled, want):
     run = run_of(unsettled=unsettled, error=0.001)
     assert answers(run) == (want, want, want)
     assert f"{10 - unsettled} of 10 probes in equilibrium" in judge(run, windows=2).signs.why
@@ -76,12 +76,12 @@ def test_out_of_equilibrium_the_most_frequent_cause_decides_the_setting(flag, ch
     assert (best.setting, best.value) == (setting, pytest.approx(value) if isinstance(value, float) else value)
 
 
-def test_no_setting_of_the_sampler_is_advised_against_losses_that_are_not_finite():
+def test_losses_that_are_not_finite_get_no_advice_about_the_sampler():
     best = judge(run_of(unsettled=6, flag="not_finite"), windows=2).best
     assert best is None or best.setting not in ("sgld.lr", "sgld.start", "sgld.num_burnin_steps")
 
 
-def test_bias_and_noise_have_their_settings_with_numbers_in_this_order():
+def test_bias_then_noise_get_settings_with_numbers():
     hot = judge(run_of(heat=0.4, ess=10.0), windows=2)
     assert (hot.best.setting, hot.best.value) == ("sgld.drift", "control_variate")
     assert hot.heights.answer is Answer.partly
@@ -100,14 +100,14 @@ def test_bias_and_noise_have_their_settings_with_numbers_in_this_order():
     assert "set sgld.lr to 5e-05 (0.0001 now)" in lost.best.words
 
 
-def test_limits_of_the_run_are_those_that_count():
+def test_limits_of_the_run_are_used():
     run = run_of(heat=0.4, ess=20.0, error=0.02)
     off = Thresholds(minibatch_noise_max=None, ess_min=None)
     assert judge(run, windows=2, thresholds=off).best is None
     assert judge(run, windows=2, thresholds=off).heights.answer is Answer.yes
 
 
-def test_signs_rest_on_the_share_told_from_zero_and_the_pairs_are_named():
+def test_signs_depend_on_the_significant_share_and_pairs_are_named():
     figures = run_figures(flipping_run(error=0.1))
     # Of cat with itself 8 of 10 are beyond 2.36 x .1, of the noise none.
     assert figures.told_share == pytest.approx(8 / 30)
@@ -120,12 +120,12 @@ def test_signs_rest_on_the_share_told_from_zero_and_the_pairs_are_named():
     assert judge(single, windows=2).heights.answer is Answer.no
 
 
-def test_without_a_window_or_with_two_probes_positions_are_not_read():
+def test_positions_are_not_readable_without_a_window_or_with_two_probes():
     assert judge(run_of(), windows=0).positions.answer is Answer.partly
     assert judge(run_of().isel(step=[0, 1]), windows=0).positions.answer is Answer.no
 
 
-def test_heights_centred_by_chain_are_said_to_be_low():
+def test_heights_centred_by_chain_are_reported_as_low():
     run = run_of(error=0.02)
     run.attrs["centering"] = "chain"
     found = judge(run, windows=2).heights
@@ -133,7 +133,7 @@ def test_heights_centred_by_chain_are_said_to_be_low():
     assert "centred by chain, which is too low" in found.why
 
 
-def test_the_control_decides_whether_curves_say_more_than_gradients():
+def test_the_control_decides_if_curves_say_more_than_gradients():
     assert judge(run_of(), windows=2).landscape.answer is Answer.unknown
     assert judge(run_of(), windows=2).landscape.remedy == "set probe.control_every to 5"
     found = judge(controlled_run(), windows=2).landscape
@@ -148,20 +148,20 @@ def test_the_control_decides_whether_curves_say_more_than_gradients():
     assert (best.setting, best.value, best.now) == ("sgld.localization", 50.0, 100.0)
 
 
-def test_a_run_of_an_earlier_version_is_told_as_such_and_claims_no_height():
+def test_a_run_of_an_earlier_version_is_identified_and_has_no_heights():
     found = judge(flipping_run(), windows=2, flags={"rhat": 2})
     assert (found.positions.answer, found.heights.answer) == (Answer.partly, Answer.no)
     assert "earlier version that does not record" in found.signs.why
     assert found.flags == {"rhat": (2, f"if it stays after the change of sgld.num_chains: {advice('rhat')}")}
 
 
-def test_a_run_without_probes_tells_nothing():
+def test_a_run_without_probes_has_only_negative_answers():
     found = judge(None, windows=0, flags={"not_finite": 1})
     assert {reading.answer for reading in found.readings().values()} == {Answer.no}
     assert "not_finite" in found.text()
 
 
-def test_text_and_record_say_the_same_and_name_every_flag_with_its_remedy():
+def test_text_and_record_agree_and_list_every_flag_with_its_remedy():
     found = judge(run_of(unsettled=6, flag="rhat, slide"), windows=2)
     record = json.loads(json.dumps(found.record(), allow_nan=False))
     assert record["text"] == found.text()
@@ -176,7 +176,7 @@ def test_text_and_record_say_the_same_and_name_every_flag_with_its_remedy():
         assert f"- {name}, 6 of 10 probes: {told['remedy']}" in record["text"]
 
 
-def test_flags_refer_to_the_one_change_that_helps_most_and_name_no_other_first():
+def test_flags_refer_to_the_most_helpful_change_first():
     found = judge(run_of(unsettled=6, flag="rhat, slide, minibatch_noise"), windows=2)
     assert found.best.setting == "sgld.num_burnin_steps"
     assert found.best.setting in advice("slide")
@@ -190,7 +190,7 @@ def test_flags_refer_to_the_one_change_that_helps_most_and_name_no_other_first()
     assert free.flags["rhat"][1] == advice("rhat")
 
 
-def test_the_report_begins_with_the_verdict_that_the_run_wrote_or_with_one_of_its_own(tmp_path):
+def test_the_report_begins_with_the_written_verdict_or_a_new_one(tmp_path):
     run = run_of(unsettled=6, flag="slide")
     path, _ = write_run_report(tmp_path, run, tmp_path / "out")
     text = path.read_text()
@@ -203,7 +203,7 @@ def test_the_report_begins_with_the_verdict_that_the_run_wrote_or_with_one_of_it
     assert "## Verdict\n\nAs it was told.\n\n## The run" in path.read_text()
 
 
-def test_every_flag_of_equilibrium_has_its_place_among_the_causes():
+def test_every_flag_of_equilibrium_is_among_the_causes():
     assert set(_CAUSES) == EQUILIBRIUM_FLAGS
     # Of equally frequent ones, that which the others show in.
     assert judge(run_of(unsettled=6, flag="rhat, loss_fall, slide"), windows=2).best.setting == "sgld.localization"
@@ -228,7 +228,7 @@ def test_lost_probes_count_among_those_due_and_are_named_with_their_cause():
     assert "1 probe, step 1,200, lost all its chains: chains diverged" in few.signs.why
 
 
-def test_the_summary_of_a_run_gives_its_lost_probes_and_findings():
+def test_lost_probes_and_findings_are_read_from_the_summary():
     run = run_of(error=0.001)
     summary = json.loads(run.attrs["summary"])
     run.attrs["summary"] = json.dumps(summary | {"failed_steps": list(LOST), "settings_findings": [UNSTABLE]})
@@ -274,14 +274,14 @@ def test_a_larger_lr_is_never_advised_where_it_is_found_too_large():
     assert "sgld.lr up to" not in judge(run, windows=2, flags=flags, stability=Stability(findings=(UNSTABLE,))).text()
 
 
-def test_probes_whose_losses_are_not_finite_speak_of_the_model():
+def test_probes_with_losses_that_are_not_finite_blame_the_model():
     best = judge(run_of(error=0.001), windows=2, stability=Stability((1200, 1300), (1200, 1300), (WEAK,)))
     assert best.lost == "2 probes, steps 1,200 to 1,300, left out: losses are not finite at the training weights"
     assert best.best.words.startswith("look at the model and the learning rate of training: ")
 
 
 @pytest.mark.parametrize("unsettled", [1, 2])
-def test_no_run_with_a_probe_out_of_equilibrium_needs_no_change(unsettled):
+def test_a_run_with_a_probe_out_of_equilibrium_needs_a_change(unsettled):
     run = run_of(unsettled=unsettled, flag="loss_fall", error=0.001)
     found = judge(run, windows=2)
     assert (found.best.setting, found.best.value) == ("sgld.localization", 200.0)
@@ -293,7 +293,7 @@ def test_no_run_with_a_probe_out_of_equilibrium_needs_no_change(unsettled):
     assert judge(run, windows=2).best.words.startswith("see the flags of these probes: ")
 
 
-def test_an_answer_that_is_partly_does_not_stand_beside_no_change_needed():
+def test_a_partial_answer_excludes_no_change_needed():
     found = judge(run_of(error=0.02), windows=0)
     assert found.positions.answer is Answer.partly
     assert found.best.words == ("no one setting stands out: see the reasons given for positions")
@@ -306,7 +306,7 @@ def test_few_dropped_chains_have_a_remedy_too():
     assert (best.setting, best.value, best.why) == ("sgld.lr", 5e-5, "1 chain diverges")
 
 
-def test_the_level_of_the_signs_is_named_beside_that_of_the_sign_changes():
+def test_the_levels_of_signs_and_sign_changes_are_both_stated():
     why = judge(run_of(), windows=2).signs.why
     assert "differ from zero at 95 %, each on its own (5 by chance)" in why
     assert "tested at 95 % over all probes of a curve at once" in why
@@ -327,7 +327,7 @@ def test_limits_of_the_run_are_those_of_its_summary():
         judge(summarized(run_of(), thresholds={"ess_min": -1.0}), windows=2)
 
 
-def test_written_verdict_is_told_everywhere_and_one_without_readings_is_made_anew():
+def test_a_written_verdict_is_used_everywhere_unless_it_lacks_readings():
     run = run_of(unsettled=6)
     written = judge(run_of(error=0.02), windows=2).record()
     told = summarized(run, verdict=written)

@@ -1,1 +1,1 @@
-"""The report of one run or several as one HTML file that needs nothing else."""
+"""Report of one or several runs as a single self-contained HTML file."""

@@ -1,4 +1,4 @@
-"""Arms of a comparison: runs with the same settings, which differ in nothing but their seeds."""
+"""Arms of a comparison: runs that differ only in their seeds."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ _OF_MACHINE = (
     "trainer.callbacks",
     "trainer.devices",
 )
-"""Settings that say where results go, and no more."""
+"""Settings of folders, devices and callbacks, which do not separate arms."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Arm:
     """Runs with the same settings.
 
     Attributes:
-        title: by which settings it differs from the other arms.
+        title: settings in which it differs from the other arms.
         names: of its runs.
         folders: of its runs.
         runs: their data sets.
-        seeds: of each, in words; None where none is told.
+        seeds: of each run, as text; None if unknown.
         differing: settings in which the arms differ, by name.
     """
 
@@ -46,7 +46,7 @@ class Arm:
 
 
 def find_arms(runs: Sequence[tuple[Path, xr.Dataset]]) -> list[Arm]:
-    """Sort runs into arms by their settings: of ``config.yaml`` where there is one, and of the probes.
+    """Sorts runs into arms by their settings: those of ``config.yaml``, if present, and of the probes.
 
     Args:
         runs: folder and data set of each.
@@ -55,9 +55,9 @@ def find_arms(runs: Sequence[tuple[Path, xr.Dataset]]) -> list[Arm]:
         In the order of their first runs.
     """
     names = _names([folder for folder, _ in runs])
-    told = [_told(folder, run) for folder, run in runs]
-    seeds = [{name: value for name, value in item.items() if _is_seed(name)} for item in told]
-    settings = [{name: value for name, value in item.items() if not _is_seed(name)} for item in told]
+    known = [_all_settings(folder, run) for folder, run in runs]
+    seeds = [{name: value for name, value in item.items() if _is_seed(name)} for item in known]
+    settings = [{name: value for name, value in item.items() if not _is_seed(name)} for item in known]
     every = dict.fromkeys(name for setting in settings for name in setting)
     differing = [name for name in every if len({repr(setting.get(name)) for setting in settings}) > 1]
     places: dict[str, list[int]] = {}
@@ -80,27 +80,27 @@ def find_arms(runs: Sequence[tuple[Path, xr.Dataset]]) -> list[Arm]:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Folders without what all of them have in common above."""
+    """Returns the names of folders without their common parents."""
     given = [os.path.abspath(folder) for folder in folders]
     above = os.path.commonpath([os.path.dirname(item) for item in given])
     found = [os.path.relpath(item, above).replace(os.sep, "/") for item in given]
     return [name if found.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(found, start=1)]
 
 
-def _told(folder: Path, run: xr.Dataset) -> dict[str, Any]:
+def _all_settings(folder: Path, run: xr.Dataset) -> dict[str, Any]:
     try:
         content = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         content = None
     flat = _flat(content) if isinstance(content, Mapping) else {}
     of_probes = {name: value for name, value in settings_of(run).items() if name != "moved_weights"}
-    # What the probes tell is settled where the file says auto.
+    # The probes have numbers where the file has auto.
     left_out = (*_OF_MACHINE, *(f"influence.{name}" for name in of_probes))
-    told = {name: value for name, value in flat.items() if not name.startswith(left_out)} | of_probes
+    settings = {name: value for name, value in flat.items() if not name.startswith(left_out)} | of_probes
     sweep = summary_of(run).get("sweep")
-    # Forks of a suite differ in nothing else, and are no seeds of one run.
+    # Forks of a suite differ only in this, and are not seeds of one run.
     branch = sweep.get("branch") if isinstance(sweep, Mapping) else None
-    return told if branch is None else told | {"branch": branch}
+    return settings if branch is None else settings | {"branch": branch}
 
 
 def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
@@ -123,5 +123,5 @@ def _seed_words(seeds: Mapping[str, Any]) -> str | None:
 def _title(own: Mapping[str, Any], place: int, arms: int) -> str:
     if arms == 1:
         return "all runs"
-    told = ", ".join(f"{'.'.join(name.split('.')[-2:])} {number(value)}" for name, value in list(own.items())[:2])
-    return told if len(told) <= 48 and told else f"arm {place}"
+    named = ", ".join(f"{'.'.join(name.split('.')[-2:])} {number(value)}" for name, value in list(own.items())[:2])
+    return named if len(named) <= 48 and named else f"arm {place}"

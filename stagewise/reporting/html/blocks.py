@@ -1,4 +1,4 @@
-"""Blocks that a report is made of, as plain data: the template knows how each kind looks."""
+"""Blocks of a report as plain data; the template renders each kind."""
 
 import html
 import re
@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; ``**strong**`` and code between backticks are shown as such, all else as it is."""
+    """Paragraph; ``**strong**`` and code between backticks are rendered, everything else is literal."""
 
     kind: ClassVar[str] = "text"
     words: str
@@ -20,7 +20,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Items:
-    """A list of such lines."""
+    """List of lines with the same markup as :class:`Text`."""
 
     kind: ClassVar[str] = "items"
     lines: tuple[str, ...]
@@ -28,7 +28,7 @@ class Items:
 
 @dataclass(frozen=True)
 class Heading:
-    """A heading inside of a section."""
+    """Heading inside a section."""
 
     kind: ClassVar[str] = "heading"
     words: str
@@ -36,12 +36,12 @@ class Heading:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; cells that are numbers are set right.
+    """Table; numbers are right-aligned.
 
     Attributes:
         head: of the columns.
-        rows: as many cells each; an answer of the verdict is shown with its colour.
-        summary: words under which it is folded; shown open if empty.
+        rows: one cell per column; answers of the verdict are coloured.
+        summary: label of the collapsed table; shown open if empty.
     """
 
     kind: ClassVar[str] = "table"
@@ -52,7 +52,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Code:
-    """Commands or code, as they are typed."""
+    """Commands or code, verbatim."""
 
     kind: ClassVar[str] = "code"
     words: str
@@ -60,13 +60,13 @@ class Code:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure.
+    """Figure.
 
     Attributes:
-        source: ``data:`` address with all of it.
-        about: what it shows, for those who do not see it.
-        narrow: the same for a phone; empty if there is none.
-        chart: whether its colours may be turned round on a dark page.
+        source: ``data:`` URL of the image.
+        about: alternative text.
+        narrow: URL of a version for phones; empty without one.
+        chart: True if its colours may be inverted on a dark page.
     """
 
     kind: ClassVar[str] = "picture"
@@ -78,16 +78,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class Slider:
-    """Matrices of one kind over training: the last one stands there, a slider shows the others.
+    """Matrices of one kind over training: the last one first, the others by a slider.
 
     Attributes:
         name: of its elements in the page, letters only.
-        about: what the matrices show.
+        about: description of the matrices.
         steps: training step of each.
-        rows: names of rows and columns where they are few enough to be a table; else empty.
-        values: cells of each table ``[step][row][column]``: text, background, letters; empty for pictures.
-        pictures: a ``data:`` address for each step; empty for tables.
-        limit: words for the ends of the colours.
+        rows: names of rows and columns if there are few enough for a table; else empty.
+        values: cells of each table ``[step][row][column]``: text, background, text colour; empty for pictures.
+        pictures: a ``data:`` URL for each step; empty for tables.
+        limit: description of the limits of the colours.
         borders: of groups in the pictures, as shares of a side.
     """
 
@@ -107,7 +107,7 @@ Block = Text | Items | Heading | Table | Code | Picture | Slider
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a report.
+    """Part of a report.
 
     Attributes:
         name: of its anchor, letters only.
@@ -122,13 +122,13 @@ class Section:
 
 _SPANS = re.compile(r"(?<!\\)\*\*(.+?)\*\*|(?<!\\)`([^`]+)`|(?<![\*\\])\*(\w[^*]*)\*")
 _TAGS = (None, "strong", "code", "em")
-"""Of the groups of that expression."""
+"""HTML tags for the groups of that expression."""
 
 _ESCAPED = re.compile(r"\\([\\`*_\]|~$])")
 
 
 def inline(words: object) -> Markup:
-    """A line of our Markdown as HTML: strong words, emphasis and code; all else is escaped, whatever is in it."""
+    """Renders a line of our Markdown as HTML: strong words, emphasis and code; everything else is escaped."""
     text, place, found = str(words), 0, Markup("")
     for match in _SPANS.finditer(text):
         tag = _TAGS[match.lastindex or 0]
@@ -139,11 +139,11 @@ def inline(words: object) -> Markup:
 
 
 _NUMBERS = re.compile(r"(?<![\w.])[-+±]\s?\d[\d.,]*(?:e[-+]?\d+)?|(?<![\w.])\d[\d.,]*e[-+]?\d+")
-"""With a sign or an exponent, at which a browser would break a line."""
+"""Numbers with a sign or an exponent, at which a browser would break a line."""
 
 
 def _plain(words: str) -> Markup:
-    """Characters that our Markdown had escaped are themselves again, before all are escaped for HTML."""
+    """Undoes the escapes of our Markdown, then escapes for HTML."""
     text, place, found = html.unescape(_ESCAPED.sub(r"\1", words)), 0, Markup("")
     for match in _NUMBERS.finditer(text):
         found += escape(text[place : match.start()]) + Markup('<span class="number">') + escape(match[0])
@@ -157,7 +157,7 @@ _ENDS = re.compile(r"(?<=[_/.])(?=\w)")
 
 
 def with_breaks(name: str) -> Markup:
-    """A name as HTML that breaks at its underscores, slashes and dots, and not between letters.
+    """Returns a name as HTML that may break after its underscores, slashes and dots, but not between letters.
 
     Args:
         name: of a group.
@@ -166,10 +166,10 @@ def with_breaks(name: str) -> Markup:
 
 
 def of_markdown(text: str) -> list[Block]:
-    """Blocks of our own Markdown: paragraphs, headings, lists and tables. Pictures are left out.
+    """Returns the blocks of our Markdown: paragraphs, headings, lists and tables. Pictures are left out.
 
     Args:
-        text: as the other reports are written.
+        text: in the Markdown of the other reports.
     """
     found: list[Block] = []
     for part in re.split(r"\n\s*\n", text.strip()):
@@ -192,7 +192,7 @@ def _cells(line: str) -> tuple[str, ...]:
 
 
 def table_of(rows: Sequence[Iterable[object]], summary: str = "") -> Table:
-    """A table of anything, the first row its head.
+    """Returns a table of any values; the first row is its head.
 
     Args:
         rows: of cells.

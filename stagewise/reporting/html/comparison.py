@@ -1,4 +1,4 @@
-"""The sections of a report of several runs: seeds laid over each other, arms compared."""
+"""Sections of a report of several runs: overlaid seeds and compared arms."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ Runs = Sequence[tuple[Path, xr.Dataset]]
 
 
 def comparison_sections(runs: Runs, *, chance: float = 0.05) -> list[Section]:
-    """All sections of several runs.
+    """Returns all sections for several runs.
 
     Args:
         runs: folder and data set of each, with plain names of groups.
@@ -96,7 +96,7 @@ def _windows(names: Sequence[str], runs: Sequence[xr.Dataset]) -> Section:
 
 
 def _signs(names: Sequence[str], runs: Sequence[xr.Dataset], chance: float) -> Section:
-    """Each sign change of each run; those that several runs have stand together."""
+    """Returns the section on the sign changes of all runs, with those shared by several runs together."""
     rows: dict[tuple[str, str, str], list[str]] = {}
     expected, one_sided = 0.0, []
     for name, run in zip(names, runs, strict=True):
@@ -131,7 +131,7 @@ def _signs(names: Sequence[str], runs: Sequence[xr.Dataset], chance: float) -> S
 
 
 def _ends(arms: Sequence[Arm]) -> Section:
-    """Results of each arm: means over its runs at their last probes, with Student's intervals over runs."""
+    """Returns the results of each arm: means over its runs at their last probes, with Student's intervals."""
     rows = []
     for arm in arms:
         peaks = [[run_window["peak"] for run_window in run_windows(run)] for run in arm.runs]
@@ -164,7 +164,7 @@ def _ends(arms: Sequence[Arm]) -> Section:
 
 
 def common_groups(arms: Sequence[Arm]) -> list[str]:
-    """Groups that all runs have, at most six, in the order of the first.
+    """Returns the groups that all runs have, at most six, in the order of the first run.
 
     Args:
         arms: with one run or more each.
@@ -177,7 +177,7 @@ def common_groups(arms: Sequence[Arm]) -> list[str]:
 
 
 def _mean(values: Sequence[float]) -> str:
-    """Mean and Student's interval over runs; the mean alone of a single run."""
+    """Formats the mean and Student's interval over runs; only the mean for a single run."""
     known = np.array([value for value in values if np.isfinite(value)])
     if not known.size:
         return "-"

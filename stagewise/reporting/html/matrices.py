@@ -11,15 +11,15 @@ from stagewise.reporting.html.pictures import cell_colours, matrix_address
 
 _MOST_STEPS = 40
 _MOST_CELLS = 6000
-"""Cells of all tables together."""
+"""Maximal number of cells of all tables together."""
 
 _MOST_NAMES = 20
 _LARGEST = 1_500_000
-"""Letters of all pictures together."""
+"""Maximal number of characters of all pictures together."""
 
 
 def group_matrices(run: xr.Dataset) -> Slider | None:
-    """Influence of groups on each other, within part, a table for each step; None where there is none to show.
+    """Returns the influence of groups on each other, within part, a table for each step; None if there is none.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
@@ -44,7 +44,7 @@ def group_matrices(run: xr.Dataset) -> Slider | None:
 
 
 def sample_matrices(run: xr.Dataset) -> Slider | None:
-    """Influence of samples on each other, within part, a picture for each step; None where it is not stored.
+    """Returns the influence of samples on each other, within part, a picture for each step; None if not stored.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
@@ -76,7 +76,7 @@ def sample_matrices(run: xr.Dataset) -> Slider | None:
 
 
 def _by_group(run: xr.Dataset, size: int) -> tuple[NDArray[np.int64], tuple[float, ...], str]:
-    """Order of the samples by their first group, borders between groups as shares of a side, and words for both."""
+    """Returns the order of samples by first group, borders between groups as shares of a side, and a description."""
     if "in_group" not in run.coords:
         return np.arange(size), (), "in the order of the observed set"
     members = run["in_group"].transpose("group", "sample").values.astype(bool)
@@ -90,7 +90,7 @@ def _by_group(run: xr.Dataset, size: int) -> tuple[NDArray[np.int64], tuple[floa
 
 
 def _places(probes: int, most: int) -> list[int]:
-    """At most so many probes, evenly, first and last included."""
+    """Returns the positions of at most ``most`` evenly spaced probes, including the first and the last."""
     places = np.linspace(0, probes - 1, max(1, min(probes, most))).round().astype(int)
     return [*dict.fromkeys(places.tolist())] if most > 1 else [probes - 1]
 

@@ -1,4 +1,4 @@
-"""Figures and matrices as addresses that hold all of the picture."""
+"""Figures and matrices as ``data:`` URLs."""
 
 import base64
 from io import BytesIO
@@ -16,26 +16,26 @@ _LARGEST_SVG = 400_000
 
 _DPI = 120
 _MOST_PIXELS = 256
-"""Of a matrix on each side; larger ones are means over blocks."""
+"""Maximal pixels on each side of a matrix; larger matrices are averaged over blocks."""
 
 _COLOURS = colormaps["RdBu_r"]
 
 
 def picture(figure: Figure, about: str, *, narrow: Figure | None = None, chart: bool = True) -> Picture:
-    """A figure for a report: lines and letters as SVG where that is small, else PNG.
+    """Returns a figure for a report, as SVG if that is small, else as PNG.
 
     Args:
-        figure: to be shown.
-        about: what it shows.
+        figure: figure to show.
+        about: alternative text.
         narrow: the same figure for a phone.
-        chart: False for colours that mean something by themselves, such as those of heat maps.
+        chart: False for colours with a meaning, such as those of heat maps.
     """
     return Picture(_address(figure), about, "" if narrow is None else _address(narrow), chart)
 
 
 def _address(figure: Figure) -> str:
     drawn = BytesIO()
-    # Without a date, and without the web address of its program.
+    # Without a date and the URL of its program.
     figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
     if drawn.tell() <= _LARGEST_SVG:
         return _encoded(drawn.getvalue(), "svg+xml")
@@ -49,10 +49,10 @@ def _encoded(content: bytes, kind: str) -> str:
 
 
 def matrix_address(matrix: NDArray[np.float64], limit: float) -> str:
-    """A matrix as a picture of one pixel an entry, blue = negative, red = positive, white = zero, grey = not known.
+    """Returns a matrix as a picture, one pixel per entry: blue = negative, red = positive, white = zero, grey = NaN.
 
     Args:
-        matrix: ``[row, column]``; means over blocks where it is larger than 256 on a side.
+        matrix: ``[row, column]``; averaged over blocks if larger than 256 on a side.
         limit: of the colours, on both sides of zero.
     """
     small = _blocks(np.asarray(matrix, dtype=np.float64))
@@ -81,7 +81,7 @@ def _blocks(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def cell_colours(value: float, limit: float) -> tuple[str, str]:
-    """Background of a cell, and letters that can be read on it, as HTML colours.
+    """Returns the background and the legible text colour of a cell, as HTML colours.
 
     Args:
         value: shown; NaN is grey.

@@ -1,4 +1,4 @@
-"""Settings of a run, and how to repeat it."""
+"""Settings of a run, and instructions to repeat it."""
 
 import inspect
 import re
@@ -22,7 +22,7 @@ _NESTED = {"llc": "LLCConfig", "thresholds": "Thresholds"}
 """Settings of the measurement with a class of their own."""
 
 _OF_SWEEP = "groups.csv"
-"""A table that sweeps write, and training runs do not."""
+"""Table that only sweeps write."""
 _OF_RUN = ("centering", "component", "moved_weights", "engine")
 _MEANINGS = {
     "nbeta": "inverse temperature times number of samples",
@@ -44,7 +44,7 @@ _MEANINGS = {
 
 
 def settings_of(run: xr.Dataset) -> dict[str, Any]:
-    """Settings of the sampler and of the measurement, by name, None left out.
+    """Returns the settings of the sampler and of the measurement by name, without those that are None.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
@@ -58,7 +58,7 @@ def settings_of(run: xr.Dataset) -> dict[str, Any]:
 
 
 def settings_section(run: xr.Dataset) -> Section:
-    """All settings that the probes were taken with.
+    """Returns the section on all settings of the probes.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
@@ -66,18 +66,18 @@ def settings_section(run: xr.Dataset) -> Section:
     rows = [(name, number(value), _meaning(name)) for name, value in settings_of(run).items()]
     table = (table_of([("setting", "value", "what it is"), *rows]),) if rows else ()
     lowered = lr_words(run)
-    told = () if lowered is None else (Text(f"{lowered}; the table has the last."),)
-    return Section("settings", "Settings", (*told, *table))
+    note = () if lowered is None else (Text(f"{lowered}; the table has the last."),)
+    return Section("settings", "Settings", (*note, *table))
 
 
 def _meaning(name: str) -> str:
-    """Words for a setting, from the docstring of its class where there are no shorter ones."""
+    """Describes a setting, from the docstring of its class if there is no shorter description."""
     bare = name.removeprefix("sgld.")
     return _MEANINGS.get(bare) or _documented(SGLDConfig if name.startswith("sgld.") else ProbeConfig).get(bare, "")
 
 
 def _documented(config: type) -> dict[str, str]:
-    """First clause of each attribute in a Google docstring; empty where Python runs without docstrings."""
+    """Returns the first clause of each attribute in a Google docstring; empty if Python strips docstrings."""
     _, _, listed = (inspect.getdoc(config) or "").partition("Attributes:\n")
     listed = re.split(r"\n(?=\S)", listed)[0]
     found = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", listed, flags=re.MULTILINE)
@@ -86,12 +86,12 @@ def _documented(config: type) -> dict[str, str]:
 
 
 def number(value: object) -> str:
-    """A setting as it is written in a file."""
+    """Formats a setting as in a file."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def training_seed(folder: Path) -> int | None:
-    """``seed_everything`` of a run's ``config.yaml``; None where it is not known.
+    """Returns ``seed_everything`` of a run's ``config.yaml``; None if unknown.
 
     Args:
         folder: of the run.
@@ -105,7 +105,7 @@ def training_seed(folder: Path) -> int | None:
 
 
 def repeat_section(run: xr.Dataset, folder: Path) -> Section:
-    """The command or the code that takes the same probes again, seeds and versions.
+    """Returns the section with the command or code that repeats the probes, seeds and versions.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
@@ -124,19 +124,19 @@ def repeat_section(run: xr.Dataset, folder: Path) -> Section:
                 Text("Attach to the same training, with your own data and loss in place of `...`:"),
                 Code(callback_code(run)),
             ]
-    told = []
+    facts = []
     seed = training_seed(folder)
     if seed is not None:
-        told.append(f"seed of the training {seed}")
+        facts.append(f"seed of the training {seed}")
     if isinstance(sgld, Mapping) and "seed" in sgld:
-        told.append(f"seed of the chains {sgld['seed']}")
+        facts.append(f"seed of the chains {sgld['seed']}")
     if lowered is not None:
-        told.append("lr was lowered on the way, which only lr auto repeats")
+        facts.append("lr was lowered on the way, which only lr auto repeats")
     if "version" in run.attrs:
-        told.append(f"stagewise {run.attrs['version']} took the probes")
-    told.append(f"stagewise {__version__} wrote this page")
+        facts.append(f"stagewise {run.attrs['version']} took the probes")
+    facts.append(f"stagewise {__version__} wrote this page")
     blocks += [
-        Text("; ".join(told).capitalize() + "."),
+        Text("; ".join(facts).capitalize() + "."),
         Text("The numbers of this page, to go on with:"),
         Code(f'run = stagewise.open_run("{folder.as_posix()}")\nrun.stagewise.plot("overview")'),
         Code(f"stagewise report {shlex.quote(str(folder))}"),
@@ -145,9 +145,9 @@ def repeat_section(run: xr.Dataset, folder: Path) -> Section:
 
 
 def callback_code(run: xr.Dataset) -> str:
-    """The call that takes the same probes, as Python; ``...`` stands for what a run does not know.
+    """Returns the call that repeats the probes, as Python; ``...`` marks values that a run does not record.
 
-    Settings of the measurement other than these are their defaults; unknown for runs of earlier versions.
+    Settings of the measurement that are not listed have their defaults, or are unknown for runs of earlier versions.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it, with the attribute ``sgld``.
@@ -190,12 +190,12 @@ _SETTING = re.compile(r"`influence\.probe\.(llc\.)?(\w+)(?:: ([^`]+))?`")
 
 
 def as_python(words: str) -> str:
-    """Settings of the measurement in words, ``influence.probe.<name>: <value>`` in backticks, as Python.
+    """Rewrites settings of the measurement, ``influence.probe.<name>: <value>`` in backticks, as Python.
 
-    Those without a value are named as ``ProbeConfig.<name>`` and ``LLCConfig.<name>``.
+    Settings without a value become ``ProbeConfig.<name>`` or ``LLCConfig.<name>``.
 
     Args:
-        words: as they tell a user of the command line.
+        words: text for a user of the command line.
     """
 
     def written(found: re.Match[str]) -> str:
@@ -208,7 +208,7 @@ def as_python(words: str) -> str:
 
 
 def from_command_line(folder: Path) -> bool:
-    """True for a run that has a ``config.yaml``.
+    """Returns True for a run with a ``config.yaml``.
 
     Args:
         folder: of the run.
@@ -225,5 +225,5 @@ def _arguments(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that can be written as they are; None is left out, being the default."""
+    """Returns the settings that have a literal form; None, the default, is left out."""
     return {name: value for name, value in settings.items() if isinstance(value, (int, float, str, list))}

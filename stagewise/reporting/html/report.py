@@ -1,4 +1,4 @@
-"""``report.html``: what one run shows, or how several compare, in one file that needs nothing else."""
+"""``report.html``: results of one run or comparison of several, in one self-contained file."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,14 +22,14 @@ from stagewise.runs.sign_changes import SignChanges, find_sign_changes
 from stagewise.runs.words import with_plain_names
 
 HTML_NAME, FOLDER_NAME = "report.html", "report"
-"""Of the file, and of the folder in that of the run."""
+"""Names of the file, and of its folder inside that of the run."""
 
 _NUMBER = re.compile(r"^[-+±]?[\d.,]+(e[-+]?\d+)?( %)?$|^-$")
 
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """A run of a report.
+    """Run of a report.
 
     Attributes:
         folder: of the run.
@@ -41,7 +41,7 @@ class OpenedRun:
 
     @classmethod
     def of(cls, folder: Path, data: xr.Dataset) -> "OpenedRun":
-        """A run whose groups have any names.
+        """Creates it from a run whose groups have any names.
 
         Args:
             folder: of the run.
@@ -59,15 +59,15 @@ def write_html_report(
     figures: Mapping[str, Figure] | None = None,
     scores: Sequence[Score] | None = None,
 ) -> Path:
-    """Write the page whole or not at all.
+    """Writes the page atomically.
 
     Args:
         path: of the file.
-        runs: one, which is told of at length, or several, which are laid over each other and compared.
+        runs: one to describe in detail, or several to overlay and compare.
         chance: see :func:`~stagewise.runs.sign_changes.find_sign_changes`.
-        changes: sign changes of a single run, where they are known.
-        figures: of a single run, by name, where they are drawn: ``curves_within``, ``llc``, ``control``.
-        scores: of a single run, where they are read.
+        changes: sign changes of a single run, if already known.
+        figures: of a single run, by name, if already drawn: ``curves_within``, ``llc``, ``control``.
+        scores: of a single run, if already read.
 
     Returns:
         The path.
@@ -99,11 +99,11 @@ def write_html_report(
 
 
 def page(title: str, about: str, sections: Sequence[Section]) -> str:
-    """The page as HTML.
+    """Renders the page as HTML.
 
     Args:
         title: of the page.
-        about: a line under it.
+        about: line under the title.
         sections: in order; those without blocks are left out.
     """
     house = Environment(
@@ -125,7 +125,7 @@ def page(title: str, about: str, sections: Sequence[Section]) -> str:
 
 
 def cell_class(cell: str) -> str:
-    """Class of a table's cell: an answer of the verdict, a number, or neither.
+    """Returns the CSS class of a table's cell: an answer of the verdict, a number, or neither.
 
     Args:
         cell: its text.

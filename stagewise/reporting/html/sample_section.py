@@ -7,7 +7,7 @@ from stagewise.reporting.sample_tables import sample_tables
 
 
 def samples_section(run: xr.Dataset) -> Section:
-    """The extremes among samples and pairs, with intervals; empty where no probe allows a ranking.
+    """Returns the section on extreme samples and pairs, with intervals; empty if no probe allows a ranking.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.

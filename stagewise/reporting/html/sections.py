@@ -1,4 +1,4 @@
-"""The sections of the report of one run, in order."""
+"""Sections of the report of one run, in order."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ from stagewise.runs.sign_changes import SignChanges
 from stagewise.runs.summary_file import summary_of
 
 NARROW = 5.0
-"""Inches of a picture for a phone."""
+"""Width in inches of a picture for a phone."""
 
 _QUESTIONS = {
     "positions": "Positions: where curves turn and peak",
@@ -63,15 +63,15 @@ def run_sections(
     chance: float = 0.05,
     figures: Mapping[str, Figure] | None = None,
 ) -> list[Section]:
-    """All sections of one run, those without anything to say left out, in the order that they are read in.
+    """Returns the sections of one run in reading order, without empty ones.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it, with plain names of groups.
         folder: of the run.
         changes: its sign changes.
-        scores: of its heads; none where they were not measured.
+        scores: of its heads; empty if not measured.
         chance: of a stage boundary in a learning coefficient.
-        figures: that are drawn already, by name: ``curves_within``, ``llc``, ``control``.
+        figures: already drawn, by name: ``curves_within``, ``llc``, ``control``.
     """
     drawn = {} if figures is None else figures
     found = [
@@ -95,7 +95,7 @@ def run_sections(
 
 
 def verdict_section(run: xr.Dataset) -> Section:
-    """Section on what can be read off the curves.
+    """Returns the section on what can be read off the curves.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
@@ -106,8 +106,8 @@ def verdict_section(run: xr.Dataset) -> Section:
     rows = [(words, record[name].get("answer"), record[name].get("why")) for name, words in _QUESTIONS.items()]
     blocks: list[Block] = [table_of([("can be read off", "", "why"), *rows])]
     best = record.get("best")
-    told = best.get("words") if isinstance(best, Mapping) else None
-    blocks.append(Text(f"**What would help most**: {told or 'no change is needed'}."))
+    change = best.get("words") if isinstance(best, Mapping) else None
+    blocks.append(Text(f"**What would help most**: {change or 'no change is needed'}."))
     summary = summary_of(run)
     if summary.get("complete") is False or "probes" not in summary:
         blocks.append(Text("The run has not come to its end: this is of the probes so far.", quiet=True))
@@ -115,7 +115,7 @@ def verdict_section(run: xr.Dataset) -> Section:
 
 
 def overview_section(run: xr.Dataset, scores: Sequence[Score]) -> Section:
-    """The overview, wide and narrow.
+    """Returns the section with the overview, wide and narrow.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
@@ -131,12 +131,12 @@ def overview_section(run: xr.Dataset, scores: Sequence[Score]) -> Section:
 
 
 def signs_section(run: xr.Dataset, changes: SignChanges, figure: Figure | None = None) -> Section:
-    """Sign changes with their chance, one-sided curves, and the curves themselves.
+    """Returns the section on sign changes with their chance, one-sided curves, and the curves themselves.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.
         changes: its sign changes.
-        figure: of the curves, where it is drawn already.
+        figure: of the curves, if already drawn.
     """
     blocks = of_markdown(changes.markdown())
     if usable_probes(run).any():
@@ -208,7 +208,7 @@ def _diagnostics(run: xr.Dataset) -> Section:
 
 
 def _probe_table(run: xr.Dataset) -> Table | None:
-    """Each probe a row, folded."""
+    """Returns a collapsed table with a row for each probe."""
     names = [name for name in _DIAGNOSTICS if name in run and run[name].dims == ("step",)]
     if not names:
         return None
@@ -231,7 +231,7 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _lacking(run: xr.Dataset, scores: Sequence[Score], folder: Path) -> Section:
-    """Section on what the run did not measure, and the settings that measure it."""
+    """Returns the section on what the run did not measure, and the settings that measure it."""
     lines = []
     if not has_llc(run):
         lines.append(no_llc_words(run))

@@ -7,7 +7,7 @@ from stagewise.reporting.spans_table import SPANS_TITLE, spans_table
 
 
 def spans_section(run: xr.Dataset) -> Section:
-    """The pairs of groups to read first over a few spans of steps, and a sentence; empty without group influence.
+    """Returns the section on the pairs to read first over a few spans of steps; empty without group influence.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.

@@ -1,4 +1,4 @@
-"""Windows in a report: where they are, and what moved in them."""
+"""Windows in a report: their steps, and the groups and samples that moved in them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ _MOST_WINDOWS, _MOST_GROUPS, _NUM_CRITICAL = 8, 10, 5
 
 
 def windows_section(run: xr.Dataset) -> Section:
-    """The windows of the between part; where there is none, why.
+    """Returns the section on the windows of the between part; if there are none, on the reason.
 
     Args:
         run: as :func:`stagewise.runs.open.open_run` returns it.

@@ -1,1 +1,1 @@
-"""Writers of images, text and passed scalars: one call for TensorBoard, W&B, MLflow, Comet and folders of files."""
+"""Writers of images, text and past scalars: one interface for TensorBoard, W&B, MLflow, Comet and folders of files."""

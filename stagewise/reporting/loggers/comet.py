@@ -1,4 +1,4 @@
-"""Images and text for Comet, by the experiment behind Lightning's CometLogger."""
+"""Images and text for Comet, through the experiment of Lightning's CometLogger."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,13 @@ class CometWriter(LoggerWriter):
         self._logger.experiment.log_image(img_tensor, name=tag, image_channels="last", step=global_step)
 
     def add_text(self, tag: str, text_string: str, global_step: int) -> None:
-        """Logs Markdown as it is; the tag stands in the metadata, since Comet's texts have no names."""
+        """Logs Markdown unchanged; the metadata has the tag, since Comet's texts have no names."""
         self._logger.experiment.log_text(text_string, step=global_step, metadata={"tag": tag})
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        """Logs a value at a training step, and leaves Comet's own count of steps where it was.
+        """Logs a value at a training step, without setting Comet's own step back.
 
-        Comet gives its count to all that the user logs without a step.
+        Comet assigns its own step to everything that the user logs without one.
         """
         experiment = self._logger.experiment
         before = experiment.curr_step

@@ -1,4 +1,4 @@
-"""Images and text as files beside the ``metrics.csv`` of Lightning's CSVLogger."""
+"""Images and text as files next to the ``metrics.csv`` of Lightning's CSVLogger."""
 
 import io
 
@@ -14,8 +14,8 @@ from stagewise.reporting.loggers.writer import LoggerWriter
 class FolderWriter(LoggerWriter):
     """Writes ``images/<tag>/step-<k>.png``, and ``text/<tag>.md`` with the newest text, on any file system of fsspec.
 
-    Names of files are :func:`~stagewise.reporting.loggers.names.plain_name` of the tags. The same step again replaces
-    its file, so that a resumed run leaves what an uninterrupted one does.
+    Names of files are :func:`~stagewise.reporting.loggers.names.plain_name` of the tags. Logging a step again replaces
+    its file, so that a resumed run leaves the same files as an uninterrupted one.
     """
 
     def add_image(self, tag: str, img_tensor: NDArray[np.uint8], global_step: int, *, dataformats: str = "HWC") -> None:
@@ -25,11 +25,11 @@ class FolderWriter(LoggerWriter):
         self._write(f"images/{plain_name(tag)}/step-{global_step}.png", png.getvalue())
 
     def add_text(self, tag: str, text_string: str, global_step: int) -> None:
-        """Writes Markdown in place of that of earlier steps."""
+        """Writes Markdown, replacing that of earlier steps."""
         self._write(f"text/{plain_name(tag)}.md", text_string.encode())
 
     def _write(self, name: str, content: bytes) -> None:
-        # By its experiment: the logger looks at its folder when it starts, and warns of files that are there.
+        # Through its experiment: on starting, the logger warns of existing files in its folder.
         system, root = fsspec.core.url_to_fs(str(self._logger.experiment.log_dir))
         path = f"{root.rstrip('/')}/{name}"
         system.makedirs(path.rpartition("/")[0], exist_ok=True)

@@ -1,4 +1,4 @@
-"""Images and text for MLflow, by the client behind Lightning's MLFlowLogger."""
+"""Images and text for MLflow, through the client of Lightning's MLFlowLogger."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,8 @@ from stagewise.reporting.loggers.writer import LoggerWriter
 class MlflowWriter(LoggerWriter):
     """Logs images by step under ``images/``, and the newest text as the artifact ``text/<tag>.md``.
 
-    MLflow has no ``~`` in names, and Lightning leaves out what MLflow does not take: ``a~bc`` and ``ab~c`` would be one
-    curve. Names are :func:`~stagewise.reporting.loggers.names.plain_name` of the tags.
+    MLflow does not allow ``~`` in names, and Lightning drops such characters: ``a~bc`` and ``ab~c`` would become one
+    curve. Names are therefore :func:`~stagewise.reporting.loggers.names.plain_name` of the tags.
     """
 
     def add_image(self, tag: str, img_tensor: NDArray[np.uint8], global_step: int, *, dataformats: str = "HWC") -> None:
@@ -20,9 +20,9 @@ class MlflowWriter(LoggerWriter):
         client.log_image(run, img_tensor, key=plain_name(tag), step=global_step)
 
     def add_text(self, tag: str, text_string: str, global_step: int) -> None:
-        """Logs Markdown in place of that of earlier steps."""
+        """Logs Markdown, replacing that of earlier steps."""
         self._logger.experiment.log_text(self._logger.run_id, text_string, f"text/{plain_name(tag)}.md")
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        """Logs a value at a training step; MLflow takes steps in any order."""
+        """Logs a value at a training step; MLflow accepts steps in any order."""
         super().add_scalar(plain_name(tag), scalar_value, global_step)

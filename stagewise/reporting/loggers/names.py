@@ -1,17 +1,17 @@
-"""Tags as names of files and of MLflow's metrics, which allow fewer characters: different tags stay different."""
+"""Tags as names of files and MLflow metrics, which allow fewer characters; different tags stay different."""
 
 import re
 import zlib
 
 _PAIR = " - "
-"""Stands for the ``~`` between two groups."""
+"""Replacement of the ``~`` between two groups."""
 
 
 def plain_name(tag: str) -> str:
-    """Tag in letters, digits, ``_``, ``-``, ``.``, space and ``/`` alone.
+    """Returns a tag with only letters, digits, ``_``, ``-``, ``.``, space and ``/``.
 
     ``influence/within/cats~dogs`` becomes ``influence/within/cats - dogs``. A tag that loses more than its ``~`` gets a
-    checksum at its end, so that no two tags share a name. It never is, or holds, a path that leads elsewhere.
+    checksum at its end, so that no two tags share a name. No part of the result is a path that leads elsewhere.
 
     Args:
         tag: any text.

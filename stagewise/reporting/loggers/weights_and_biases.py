@@ -1,4 +1,4 @@
-"""Images and text for Weights & Biases, by Lightning's WandbLogger."""
+"""Images and text for Weights & Biases, through Lightning's WandbLogger."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +9,10 @@ from stagewise.reporting.loggers.writer import LoggerWriter
 class WandbWriter(LoggerWriter):
     """Logs images as ``wandb.Image`` and text as a ``wandb.Table`` of step and text.
 
-    W&B counts its own step by calls of ``log`` and drops what is given an earlier one. Lightning's logger never gives
-    one: it logs the training step as ``trainer/global_step`` beside the values, and makes that the x axis
-    (``define_metric("*", step_metric="trainer/global_step")``), so that passed steps land where they belong. The slider
-    of images counts W&B's own step; their captions tell the training step.
+    W&B counts its own step by calls of ``log`` and drops values for an earlier one. Lightning's logger never passes a
+    step: it logs the training step as ``trainer/global_step`` with the values, and makes that the x axis
+    (``define_metric("*", step_metric="trainer/global_step")``), so that values of past steps land where they belong.
+    The slider of images uses W&B's own step; their captions show the training step.
     """
 
     def add_image(self, tag: str, img_tensor: NDArray[np.uint8], global_step: int, *, dataformats: str = "HWC") -> None:
@@ -20,5 +20,5 @@ class WandbWriter(LoggerWriter):
         self._logger.log_image(tag, [img_tensor], step=global_step, caption=[f"step {global_step:,}"])
 
     def add_text(self, tag: str, text_string: str, global_step: int) -> None:
-        """Logs a table of one row: the step, and the Markdown as it is."""
+        """Logs a table of one row: the step and the Markdown, unchanged."""
         self._logger.log_text(tag, columns=["step", "text"], data=[[global_step, text_string]], step=global_step)

@@ -1,4 +1,4 @@
-"""The call by which images, text and passed scalars reach a logger: that of TensorBoard's SummaryWriter."""
+"""Interface by which images, text and past scalars reach a logger: that of TensorBoard's SummaryWriter."""
 
 from typing import Any, Protocol
 
@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 
 class RunWriter(Protocol):
-    """Writes images, text and single scalars of a run.
+    """Writer of images, text and single scalars of a run.
 
-    A ``SummaryWriter`` is one as it is; the adapters of this folder bring other loggers under the same methods.
+    A ``SummaryWriter`` has these methods; the adapters in this folder give them to other loggers.
     """
 
     def add_image(self, tag: str, img_tensor: NDArray[np.uint8], global_step: int, *, dataformats: str) -> None:
@@ -32,7 +32,7 @@ class RunWriter(Protocol):
         """
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        """Draws a value at a training step, which may have passed.
+        """Draws a value at a training step, possibly a past one.
 
         Args:
             tag: name.
@@ -41,25 +41,25 @@ class RunWriter(Protocol):
         """
 
     def add_custom_scalars(self, layout: dict[str, Any]) -> None:
-        """Lays out charts; TensorBoard alone does that, other writers pass over it."""
+        """Lays out charts in TensorBoard; other writers ignore the layout."""
 
     def flush(self) -> None:
-        """Brings what was written to disk, where the writer holds it back."""
+        """Writes buffered data to disk."""
 
 
 class LoggerWriter:
-    """Base of the writers for loggers other than TensorBoard's: scalars go the way that all scalars of the run go."""
+    """Base of the writers for loggers other than TensorBoard's; logs scalars like all others of the run."""
 
     def __init__(self, logger: Any) -> None:
-        """Nothing is written, and the logger is not started.
+        """Stores the logger without starting it; writes nothing yet.
 
         Args:
-            logger: of Lightning.
+            logger: a Lightning logger.
         """
         self._logger = logger
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        """Draws a value at a training step; Lightning's loggers take steps in any order."""
+        """Draws a value at a training step; Lightning's loggers accept steps in any order."""
         self._logger.log_metrics({tag: scalar_value}, step=global_step)
 
     def add_custom_scalars(self, layout: dict[str, Any]) -> None:

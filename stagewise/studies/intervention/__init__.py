@@ -1,1 +1,1 @@
-"""Does reweighting samples inside a window speed an induction head? Arms, seeds, intervals."""
+"""Experiment: does reweighting samples inside a window speed an induction head? Arms, seeds, intervals."""

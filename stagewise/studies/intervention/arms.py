@@ -1,4 +1,4 @@
-"""Arms: which training steps have other weights, and for which samples."""
+"""Arms of the experiment: training steps and samples with changed weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,21 +8,21 @@ from stagewise.interventions.span import Span
 
 
 class Arm(StrEnum):
-    """Intervention in a run. All windows have one length, except for ``whole``, which spreads the same budget out.
+    """Intervention in a run. All windows have one length, except for ``whole``, which spreads the same budget.
 
-    Members are named as the YAML writes them:
-        none: nothing; observed by the influence callback, it tells the other arms where their windows are.
+    Members, by their names in YAML:
+        none: no intervention; observed by the influence callback to place the windows of the other arms.
         inside: the window starts at the onset of the group's influence.
-        inside_within: it starts at the onset by the within part of the influence alone.
-        just_before: it ends at the onset.
-        far_before: it starts ``lead`` steps before it.
-        earliest: it starts with training.
-        just_after: it starts where that of ``inside`` ends.
-        after: it starts at the peak of the group's influence.
-        whole: every step up to the end, with a factor that moves as much mass in all.
-        random: at the onset, but for random samples, as many as the group has.
-        placebo: weights stay 1, the order of the samples is another one.
-        live: the online detector opens the window while the model trains.
+        inside_within: the window starts at the onset by the within part of the influence alone.
+        just_before: the window ends at the onset.
+        far_before: the window starts ``lead`` steps before the onset.
+        earliest: the window starts with training.
+        just_after: the window starts where that of ``inside`` ends.
+        after: the window starts at the peak of the group's influence.
+        whole: every step up to the end, with a factor that moves the same total mass.
+        random: a window at the onset for random samples, as many as in the group.
+        placebo: weights stay 1; the order of the samples differs.
+        live: the online detector opens the window during training.
     """
 
     none = "none"
@@ -40,13 +40,13 @@ class Arm(StrEnum):
 
 
 UNWEIGHTED = (Arm.none, Arm.placebo)
-"""Arms whose weights stay 1: the mechanism makes no difference to them."""
+"""Arms whose weights stay 1, so that the mechanism is irrelevant."""
 
 PROBED = (Arm.none, Arm.live)
-"""Arms whose runs have the influence callback, where the experiment has one."""
+"""Arms whose runs have the influence callback, if the experiment has one."""
 
 INFLUENCED = (Arm.inside_within, Arm.after, Arm.live)
-"""Arms whose windows the influence places, however the onset is read."""
+"""Arms whose windows are placed by influence, whatever the definition of the onset."""
 
 _SWEEP = "start_"
 
@@ -57,7 +57,7 @@ def sweep_name(start: int) -> str:
 
 
 def sweep_start(name: str) -> int | None:
-    """Start of the window of an arm of the sweep; None for other arms."""
+    """Returns the start of the window of an arm of the sweep; None for other arms."""
     number = name.removeprefix(_SWEEP)
     return int(number) if name.startswith(_SWEEP) and number.isdigit() else None
 
@@ -67,9 +67,9 @@ class Placed:
     """Window of an arm in a run.
 
     Attributes:
-        span: training steps with other weights; None where the arm has none, or cannot be run.
-        note: in words, where it is not as the arm is defined, or why it cannot be run; else empty.
-        possible: whether the arm can be run.
+        span: training steps with changed weights; None if the arm has none, or cannot be run.
+        note: deviation from the definition of the arm, or the reason why it cannot be run; else empty.
+        possible: True if the arm can be run.
     """
 
     span: Span | None
@@ -83,7 +83,7 @@ def place(name: str, timeline: Mapping[str, int | None], *, length: int, lead: i
     Args:
         name: of the arm, or of an arm of the sweep.
         timeline: of the observed run: ``onset``, ``within_onset``, ``peak`` and ``first_probe``, training steps; None
-            where not found.
+            if not found.
         length: of the window, training steps.
         lead: steps by which ``far_before`` starts before the onset.
         max_steps: of the run.
@@ -117,9 +117,9 @@ def place(name: str, timeline: Mapping[str, int | None], *, length: int, lead: i
 
 
 def spread_factor(factor: float, share: float, *, length: int, max_steps: int) -> float:
-    """Factors that moves as much mass over a whole run as another one does in a window.
+    """Returns the factor that moves as much mass over a whole run as another factor does in a window.
 
-    With mass preserved a group of share q and factor f has rho = f / (q f + 1 - q) times its ordinary weight, so that
+    With mass preserved, a group of share q and factor f has rho = f / (q f + 1 - q) times its ordinary weight, so that
     (rho - 1) times the steps is the budget.
 
     Args:

@@ -1,4 +1,4 @@
-"""One cell of the experiment: one arm of one seed, as it is kept on disk."""
+"""Cell of the experiment, one arm of one seed, as stored on disk."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,22 +22,22 @@ class Cell:
     Attributes:
         seed: of weights, data and order.
         arm: name of the arm, see :mod:`stagewise.studies.intervention.arms`.
-        mechanism: ``sampling`` or ``loss``; ``none`` where weights stay 1.
-        windows: (start, end) of the training steps with other weights; empty for none.
-        note: in words, where the arm could not be run, or not as it is defined; else empty.
-        max_steps: optimizer steps that the run might have had.
-        end: training step at which it was measured, the same for all arms of a seed.
-        curve: scores over training, beyond ``end`` where the head had still to form; None where the arm could not be
+        mechanism: ``sampling`` or ``loss``; ``none`` if weights stay 1.
+        windows: (start, end) of the training steps with changed weights; empty for none.
+        note: reason why the arm could not be run, or deviation from its definition; else empty.
+        max_steps: limit on the optimizer steps of the run.
+        end: training step of the measurement, the same for all arms of a seed.
+        curve: scores over training, beyond ``end`` if the head had not formed by then; None if the arm could not be
             run.
         final_losses: mean loss of each group of the held-out sequences at ``end``, nats per token.
-        ablation: of the best head at ``end``; None where the arm could not be run.
+        ablation: of the best head at ``end``; None if the arm could not be run.
         moved: budget: sum over steps of the mass that the weights moved, in steps.
-        branched_at: training step up to which the run is that of the arm ``none``, and was not computed again; 0 where
-            it was trained from the start.
-        seconds: it took, wall clock.
-        timeline: for the arm that is observed, what its probes and scores saw: ``first_probe``, ``onset``,
-            ``within_onset``, ``peak`` and ``end``, training steps, None where not found; ``influence_onset`` too where
-            ``onset`` is that of the score and there are probes.
+        branched_at: training step up to which the run was taken from the arm ``none``; 0 if it was trained from the
+            start.
+        seconds: wall-clock time.
+        timeline: for the observed arm, steps from its probes and scores: ``first_probe``, ``onset``, ``within_onset``,
+            ``peak`` and ``end``, None if not found; also ``influence_onset`` if ``onset`` is that of the score and
+            there are probes.
     """
 
     seed: int
@@ -57,7 +57,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """See :func:`cell_name`."""
+        """Name of the arm with its mechanism, see :func:`cell_name`."""
         return cell_name(self.arm, self.mechanism)
 
     @property
@@ -77,7 +77,7 @@ def cell_path(output: Path, seed: int, name: str) -> Path:
 
 
 def write_cell(output: Path, cell: Cell) -> Path:
-    """Keeps a finished cell; returns its path."""
+    """Writes a finished cell; returns its path."""
     return write_json(cell_path(output, cell.seed, cell.name), {"version": __version__, **asdict(cell)})
 
 
@@ -86,10 +86,10 @@ def _tuple(value: Any) -> Any:
 
 
 def read_cell(output: Path, seed: int, name: str) -> Cell | None:
-    """Returns a finished cell; None where there is none yet.
+    """Returns a finished cell; None if there is none yet.
 
     Raises:
-        InputError: the file is not one that :func:`write_cell` wrote.
+        InputError: the file was not written by :func:`write_cell`.
     """
     path = cell_path(output, seed, name)
     if not path.is_file():
@@ -103,7 +103,7 @@ def read_cell(output: Path, seed: int, name: str) -> Cell | None:
             curve=None if curve is None else Curve(**{key: _tuple(value) for key, value in curve.items()}),
             ablation=None if ablation is None else Ablation(**ablation),
         )
-        # Here, not where cells are made: a run whose losses are not finite is no file that others wrote.
+        # Checked here, not on creation: a run may have losses that are not finite.
         for part in (cell, cell.curve, cell.ablation):
             if part is not None:
                 settle_fields(part)

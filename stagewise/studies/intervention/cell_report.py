@@ -1,4 +1,4 @@
-"""Progress of the intervention experiment, with the time that is left."""
+"""Progress of the intervention experiment, with the remaining time."""
 
 import time
 from collections import Counter
@@ -11,17 +11,17 @@ from stagewise.studies.intervention.cell import Cell
 
 
 class CellReport:
-    """One line for each cell that ends, with the time that is left.
+    """Reporter of a line for each finished cell, with the remaining time.
 
-    Cells with probes take several times as long as others: the time left goes by the mean of each kind so far.
+    Cells with probes take several times as long as others, so the estimate uses the mean of each kind so far.
     """
 
     def __init__(self, progress: Progress, missing: Sequence[str], total: int, num_workers: int) -> None:
         """Starts the clock.
 
         Args:
-            progress: told each line.
-            missing: arms of the cells that are still to be computed.
+            progress: called with each line.
+            missing: arms of the cells that are still to compute.
             total: cells of the study.
             num_workers: processes that share them.
         """
@@ -37,7 +37,7 @@ class CellReport:
         return f"{'at least' if at_least else 'about'} {clock(left)} left"
 
     def __call__(self, cell: Cell) -> None:
-        """Tells of a cell that has ended."""
+        """Reports a finished cell."""
         kind = cell.arm in PROBED
         self._left[kind] -= 1
         self._seconds[kind].append(cell.seconds)

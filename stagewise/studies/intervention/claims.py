@@ -1,4 +1,4 @@
-"""Questions of the study and the answers of the intervals, in words with the direction of the figures."""
+"""Questions of the study and their answers by the intervals, in words with the direction of the figures."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from stagewise.studies.intervention.table import say_interval, say_share
 
 
 class Answer(NamedTuple):
-    """One question and what the cells say.
+    """Question and its answer by the cells.
 
     Attributes:
         question: in words.
@@ -20,10 +20,10 @@ class Answer(NamedTuple):
 
 
 def verdict(found: Mapping[str, Any]) -> int | None:
-    """1 or -1 where the interval lies on one side of 0, 0 where it does not.
+    """Returns 1 or -1 if the interval is on one side of 0, else 0.
 
-    None for a single seed, and where all seeds have one value other than 0: measured every few steps, they have no
-    spread to go by.
+    Returns None for a single seed, and if all seeds have the same value other than 0: with measurements every few
+    steps, their spread is then unknown.
     """
     if found["low"] is None or (found["low"] == found["high"] and found["mean"] != 0):
         return None
@@ -31,7 +31,7 @@ def verdict(found: Mapping[str, Any]) -> int | None:
 
 
 def speed(name: str, arm: Mapping[str, Any]) -> str:
-    """Says whether an arm has the head earlier than the same run without weights."""
+    """Compares the time of the head in an arm with that in the same run without weights."""
     found, censored = arm["acceleration"], arm["censored"]
     sign = verdict(found)
     if sign is not None and sign >= 0 and censored:
@@ -48,7 +48,7 @@ def speed(name: str, arm: Mapping[str, Any]) -> str:
 
 
 def against(comparison: Mapping[str, Any]) -> str:
-    """Says which of two arms has the head earlier, seed by seed."""
+    """Compares the time of the head in two arms, seed by seed."""
     sign = None if comparison["censored"] else verdict(comparison["difference"])
     words = {1: "beats", -1: "loses to", 0: "ties with", None: "cannot be distinguished from"}[sign]
     shown, seeds = say_interval(comparison["difference"]), comparison["difference"]["n"]
@@ -66,52 +66,52 @@ def _speeds(found: Summary, *names: str) -> list[str]:
 
 
 def _best_start(found: Summary) -> list[str]:
-    said = []
+    lines = []
     for how, sweep in found["sweep"].items():
         if len(sweep) < 2:
             continue
         best = max(sweep, key=lambda comparison: comparison["acceleration"]["mean"])
         before = [window["t50"] - best["start"] for window in found["windows"].values() if window["t50"] is not None]
         where = f", {min(before)} to {max(before)} steps before the head of `none`" if before else ""
-        said.append(
+        lines.append(
             f"Of the {len(sweep)} starts tried ({how}), step {best['start']} saves most{where}: "
             f"{say_interval(best['acceleration'])} steps. The best of several is chosen by luck too."
         )
-    return said
+    return lines
 
 
 def _live(found: Summary) -> list[str]:
-    said = []
+    lines = []
     score, _ = thresholds(found)
     early = say_share(early_score(score))
     for name, live in found["live"].items():
-        said.append(
+        lines.append(
             f"The detector of `{name}` opens before the prefix score passes {early} in {live['opened_before_t25']} of "
             f"{live['opened_before_t25_n']} seeds; in {live['none_before_half_t50']} of "
             f"{live['none_before_half_t50_n']} it opens nothing in the first half of the way to {say_share(score)}."
         )
-    return said + _speeds(found, "live")
+    return lines + _speeds(found, "live")
 
 
 def _mechanisms(found: Summary) -> list[str]:
     names = [name for name in found["arms"] if f"{name}_loss" in found["arms"]]
-    said = _speeds(found, *(f"{name}_loss" for name in names)) + _pairs(
+    lines = _speeds(found, *(f"{name}_loss" for name in names)) + _pairs(
         found, *((name, f"{name}_loss") for name in names)
     )
     arms = found["arms"]
     if "inside_loss" in arms and verdict(arms["inside"]["acceleration"]) == 1:
         share = arms["inside_loss"]["acceleration"]["mean"] / arms["inside"]["acceleration"]["mean"]
-        said.append(f"Loss weights save {share:.2f} times as many steps as sampling weights do (`inside`, means).")
-    return said
+        lines.append(f"Loss weights save {share:.2f} times as many steps as sampling weights do (`inside`, means).")
+    return lines
 
 
 def _costs(found: Summary) -> list[str]:
-    said = []
+    lines = []
     for name in ("inside", "far_before", "live", "after", "placebo"):
         arm = found["arms"].get(name)
         if arm and arm["head_rise"] and arm["head_rise"]["low"] is not None:
             words = {1: "more", -1: "less", 0: "neither surely more nor surely less"}[verdict(arm["head_rise"]) or 0]
-            said.append(
+            lines.append(
                 f"The head of `{name}` matters {words} than that of `none`: without it the loss rises by "
                 f"{say_interval(arm['head_rise'], '+.3f')} nats more, of {found['none']['head_rise']['mean']:.2f}."
             )
@@ -120,14 +120,14 @@ def _costs(found: Summary) -> list[str]:
                 verdict(arm["background_loss"]) or 0
             ]
             shown = say_interval(arm["background_loss"], "+.4f")
-            said.append(f"`{name}` {words} background loss at the end: {shown} nats per token.")
+            lines.append(f"`{name}` {words} background loss at the end: {shown} nats per token.")
     if "placebo" in found["arms"]:
-        said.append("What the `placebo` changes is chance: no smaller change means anything.")
-    return said
+        lines.append("What the `placebo` changes is chance: no smaller change means anything.")
+    return lines
 
 
 def answers(found: Summary) -> list[Answer]:
-    """Returns questions with what the intervals say; those without any cell are left out.
+    """Returns questions with their answers by the intervals; those without any cell are left out.
 
     Args:
         found: see :func:`~stagewise.studies.intervention.results.summarize`.

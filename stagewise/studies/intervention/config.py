@@ -20,20 +20,21 @@ class TrainingSettings:
     """Settings for training and measuring each cell.
 
     Attributes:
-        max_steps: optimizer steps, at most; the head should form well before.
-        settle_steps: the arm ``none`` ends so many steps after its head has formed, by score and by loss gap. There the
-            other arms of the seed are measured, and end, unless their head has still to form.
+        max_steps: limit on optimizer steps; the head should form well before.
+        settle_steps: steps from the formation of the head of the arm ``none``, by score and by loss gap, to the end of
+            its run. The other arms of the seed are measured at that step and end, unless their head has not formed yet.
         gradient_clip_val: norm to which gradients are clipped; None for no clipping.
         measure_every: training steps between measurements of the induction scores.
         num_evaluation: held-out sequences of each kind for the final losses.
-        branch_every: arms go on from the checkpoint of the arm ``none`` before their window, which is the same to the
-            last bit as training from the start; it keeps one every so many steps. 0 trains every arm from the start.
-        score_threshold: prefix-matching score of the best head above which it counts as formed; .5 where half of the
-            data are made for it, less on text.
-        gap_threshold: nats by which the loss on a second copy of random tokens lies below that on the first, for the
+        branch_every: training steps between checkpoints of the arm ``none``. Other arms continue from the last one
+            before their window, which equals training from the start to the last bit. 0 trains every arm from the
+            start.
+        score_threshold: prefix-matching score of the best head above which it counts as formed; 0.5 if half of the data
+            are made for it, less on text.
+        gap_threshold: nats by which the loss on a second copy of random tokens must be below that on the first for the
             behaviour to count as formed.
-        when_exhausted: ``refuse``: no sample may come twice, in any cell. ``repeat``: training may have several epochs,
-            and where a window has used up the samples of the group, they come again in the same epoch.
+        when_exhausted: ``refuse``: no cell may use a sample twice. ``repeat``: training may have several epochs, and
+            samples of the group are used again within an epoch once a window has used them up.
 
     Raises:
         InputError: a value out of range.
@@ -66,10 +67,11 @@ class InfluenceSettings:
     """Settings of the influence callback of the observed run, as under ``influence`` of ``stagewise fit``.
 
     Attributes:
-        schedule: when to probe.
+        schedule: of the probes.
         sgld: the sampler; the seed of the run is added to its own.
         probe: the measurement.
-        enabled: False leaves the probes out, and saves most of the time; the onset is then that of the heads' score.
+        enabled: False disables the probes, which saves most of the time; the onset must then be that of the heads'
+            score (``weights.onset.by: score``).
     """
 
     schedule: ProbeSchedule = ProbeSchedule(log_spaced=LogSpaced(200, 1600, 48))
@@ -91,14 +93,14 @@ class OnsetSettings:
         by: ``influence``, see :func:`~stagewise.studies.intervention.timeline.onset_step`, or ``score``: the first
             measurement of the arm ``none`` at which the best head's prefix-matching score is above ``level``. The other
             settings are those of the influence.
-        part: of the influence, ``total``, ``within`` or ``between``. The total has the between part in it, which sees
-            how far losses fell since the reference probe, and is far less noisy than the within part.
-        against: the group whose influence on itself the group's must exceed.
+        part: of the influence, ``total``, ``within`` or ``between``. The total includes the between part, which
+            reflects the fall of losses since the reference probe and is far less noisy than the within part.
+        against: group whose influence on itself the group's must exceed.
         ratio: factor.
         level: of the score, between 0 and 1.
 
     Raises:
-        InputError: another part, a ratio that is not positive, or a level that no head passes.
+        InputError: another part, a ratio that is not positive, or a level outside of 0 to 1.
     """
 
     part: Literal["total", "within", "between"] = "total"
@@ -117,17 +119,17 @@ class WeightSettings:
 
     Attributes:
         group: of training samples.
-        factor: its weight in a window; others keep 1, and the mass of all is preserved.
-        mechanisms: ``sampling``, ``loss``, or both. The sweep and the arm ``live`` are run under the first one, the
-            other arms under each. Arms under ``loss`` are named ``<arm>_loss``, also where it is the only one.
+        factor: its weight in a window; others keep 1, and the total mass is preserved.
+        mechanisms: ``sampling``, ``loss``, or both. The sweep and the arm ``live`` use the first one, the other arms
+            each. Arms under ``loss`` are named ``<arm>_loss``, even if it is the only one.
         length: of the windows, training steps.
-        lead: ``far_before`` starts so many steps before the onset.
-        onset: what counts as onset, for all arms but ``inside_within``.
-        within_onset: what counts as onset for the arm ``inside_within``, by its influence.
+        lead: training steps by which ``far_before`` starts before the onset.
+        onset: definition of the onset for all arms except ``inside_within``.
+        within_onset: definition of the onset for the arm ``inside_within``, by influence.
         observed: group of the observed sequences whose influence counts, and whose loss is measured without the best
-            head; that of the name of ``group`` if None.
-        background: group of the observed sequences whose loss at the end is what an arm costs; not told where there is
-            no such group.
+            head; the one with the name of ``group`` if None.
+        background: group of the observed sequences whose loss at the end is the cost of an arm; no cost is reported
+            without such a group.
 
     Raises:
         InputError: a value out of range.
@@ -145,7 +147,7 @@ class WeightSettings:
 
     @property
     def observed_group(self) -> str:
-        """Name of the observed group that stands for the weighted one."""
+        """Name of the observed group that represents the weighted one."""
         return self.group if self.observed is None else self.observed
 
     def __post_init__(self) -> None:
@@ -161,12 +163,12 @@ class WeightSettings:
 
 @dataclass(frozen=True)
 class LiveSettings:
-    """Settings by which the arm ``live`` finds its window while it trains.
+    """Settings of the arm ``live``, which finds its window during training.
 
     Attributes:
         signal: of the probes, as in ``stagewise detect``.
-        detector: the online detector. Its window is as long as those of the other arms, or ends where the signal is
-            back on its plateau: ``max_length`` and ``close_fraction`` are set by the arm.
+        detector: the online detector. Its window is as long as those of the other arms, or ends when the signal is back
+            on its plateau: the arm sets ``max_length`` and ``close_fraction``.
     """
 
     signal: str = "within/induction~induction"
@@ -186,17 +188,17 @@ class InterventionConfig:
         seeds: of weights, data and order.
         output: folder for cells, runs, ``results.json``, ``results.parquet``, the report and its figures.
         num_workers: processes that share the cells.
-        backend: where they run.
-        arms: besides ``none``, which always runs.
-        sweep: starts of further windows, training steps: acceleration against window start.
-        training: how each cell trains and is measured.
-        influence: what the observed runs are probed with.
-        weights: which samples get which weight.
-        live: how the arm ``live`` finds its window.
+        backend: backend that runs them.
+        arms: arms in addition to ``none``, which always runs.
+        sweep: starts of further windows, training steps, for acceleration against window start.
+        training: settings of training and measurement.
+        influence: settings of the probes of the observed runs.
+        weights: weights of samples, and windows.
+        live: settings of the arm ``live``.
 
     Raises:
-        InputError: no seed, one that comes twice or is negative, an arm or start that comes twice, an unknown arm, no
-            worker, or a window that does not fit the run.
+        InputError: no seed, a repeated or negative one, a repeated arm or start, an unknown arm, no worker, or a window
+            that does not fit the run.
     """
 
     model: dict[str, Any]
@@ -243,7 +245,7 @@ class InterventionConfig:
                 )
 
     def _check_probes(self) -> None:
-        """Refuses windows that only the influence places, where nothing probes it."""
+        """Refuses windows that only influence can place, if there are no probes."""
         if self.influence.enabled:
             return
         by = self.weights.onset.by
@@ -258,7 +260,7 @@ class InterventionConfig:
         )
 
     def cells(self) -> list[tuple[str, str]]:
-        """Arm and mechanism of every cell of a seed, ``none`` first; arms with weights of 1 have mechanism ``none``."""
+        """Returns arm and mechanism of each cell of a seed, ``none`` first; without weights, mechanism ``none``."""
         found = [(str(Arm.none), "none")]
         if Arm.placebo in self.arms:
             found.append((str(Arm.placebo), "none"))

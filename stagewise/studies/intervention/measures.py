@@ -44,10 +44,10 @@ def ablate_best_head(
     """Sets the output of the best induction head to zero, and measures how far the loss of a group rises.
 
     Args:
-        module: in eval mode; it is left as it was.
+        module: in eval mode; restored.
         data: as for :func:`group_losses`.
-        prefix_matching: ``[layer, head]``, scores that say which head is the best.
-        group: whose loss is looked at.
+        prefix_matching: ``[layer, head]``, scores that determine the best head.
+        group: group whose loss is measured.
         loss: of the group with the head, nats per token.
     """
     layer, head = divmod(int(prefix_matching.argmax()), prefix_matching.shape[1])

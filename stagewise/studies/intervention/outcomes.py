@@ -8,10 +8,10 @@ import numpy as np
 from stagewise.errors import InputError
 
 SCORE_THRESHOLD = 0.5
-"""Prefix-matching score of the best head at which the head counts as formed, if nothing else is set."""
+"""Default prefix-matching score of the best head at which the head counts as formed."""
 
 GAP_THRESHOLD = 1.5
-"""Nats by which a second copy's loss must lie below the first's for the behaviour to count as formed, likewise."""
+"""Default nats by which a second copy's loss must be below the first's for the behaviour to count as formed."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Curve:
         prefix_matching: ``[measurement]``, of the best head, 0 to 1.
         loss_gap: ``[measurement]``, loss on the second copy minus loss on the first, nats per token; negative = copies.
         score_threshold: prefix score above which the head counts as formed, 0 to 1.
-        gap_threshold: nats by which the second copy's loss must lie below the first's for the behaviour to count.
+        gap_threshold: nats by which the second copy's loss must be below the first's for the behaviour to count.
 
     Raises:
         InputError: lengths differ, there is no measurement, or steps do not increase.
@@ -45,29 +45,29 @@ class Curve:
             )
 
     def until(self, step: int) -> "Curve":
-        """Returns the measurements up to and with a step."""
+        """Returns the measurements up to and including a step."""
         keep = sum(at <= step for at in self.steps)
         kept = {name: getattr(self, name)[:keep] for name in ("steps", "prefix_matching", "loss_gap")}
         return replace(self, **kept)
 
     @property
     def score_step(self) -> int | None:
-        """First measured step at which the prefix score has passed ``score_threshold``; None where it has not."""
+        """First measured step at which the prefix score has passed ``score_threshold``; None if it has not."""
         return self.step_at_score(self.score_threshold)
 
     @property
     def gap_step(self) -> int | None:
-        """First measured step at which the loss gap has passed minus ``gap_threshold``; None where it has not."""
+        """First measured step at which the loss gap has passed minus ``gap_threshold``; None if it has not."""
         return _first(self.steps, [value < -self.gap_threshold for value in self.loss_gap])
 
     @property
     def formed_step(self) -> int | None:
-        """First measured step at which the head has formed by score and by loss gap; None where it has not."""
+        """First measured step at which the head has formed by score and by loss gap; None if it has not."""
         both = (self.score_step, self.gap_step)
         return None if None in both else max(step for step in both if step is not None)
 
     def step_at_score(self, threshold: float) -> int | None:
-        """First measured step at which the prefix score is above ``threshold``; None where it never is."""
+        """Returns the first measured step at which the prefix score is above ``threshold``; None if it never is."""
         return _first(self.steps, [value > threshold for value in self.prefix_matching])
 
     @property

@@ -12,10 +12,10 @@ from stagewise.studies.intervention.outcomes import GAP_THRESHOLD, SCORE_THRESHO
 
 
 class ScoreRecorder(pl.Callback):
-    """Keeps the scores that an ``InductionCallback``, listed before it, has measured.
+    """Records the scores measured by an ``InductionCallback`` that is listed before it.
 
-    The record and torch's random state are part of a checkpoint: a run that goes on from it has the whole curve, and
-    draws what the first run would have drawn (dropout, for models that have it).
+    The record and torch's random state are part of a checkpoint: a run resumed from it has the whole curve, and draws
+    the same random numbers as the first run (for models with dropout).
     """
 
     def __init__(
@@ -25,10 +25,10 @@ class ScoreRecorder(pl.Callback):
         score_threshold: float = SCORE_THRESHOLD,
         gap_threshold: float = GAP_THRESHOLD,
     ) -> None:
-        """Sets the cadence, and when the head has formed.
+        """Sets the interval, and the thresholds of a formed head.
 
         Args:
-            every_n_steps: that of the ``InductionCallback``.
+            every_n_steps: interval of the ``InductionCallback``.
             score_threshold: of the curve.
             gap_threshold: of the curve.
         """
@@ -60,7 +60,7 @@ class ScoreRecorder(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Records where there was a measurement."""
+        """Records the latest measurement, if new."""
         self._record(trainer)
 
     def state_dict(self) -> dict[str, Any]:
@@ -68,16 +68,16 @@ class ScoreRecorder(pl.Callback):
         return {"rows": [list(row) for row in self._rows], "random": torch.get_rng_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up where a checkpoint left off."""
+        """Loads the state of a checkpoint."""
         self._rows = [(int(step), score, gap) for step, score, gap in state_dict["rows"]]
         self._random = state_dict["random"]
 
 
 class Ending(pl.Callback):
-    """Ends a run when there is no more to learn from it, and measures it; list it after the ``ScoreRecorder``.
+    """Measures a run, and stops it once nothing more can be learned from it; list it after the ``ScoreRecorder``.
 
     Attributes:
-        end: training step at which it was measured; None before.
+        end: training step of the measurement; None before it.
     """
 
     def __init__(
@@ -89,14 +89,14 @@ class Ending(pl.Callback):
         settle_steps: int,
         end: int | None = None,
     ) -> None:
-        """Sets when to measure.
+        """Sets the time of the measurement.
 
         Args:
             recorder: of the run.
             measure: called once.
-            max_steps: of the run: there it is measured in any case.
-            settle_steps: without ``end``, it is measured so many steps after its head has formed, and stops.
-            end: it is measured there, and stops once its head has formed.
+            max_steps: of the run, at which it is measured at the latest.
+            settle_steps: without ``end``, steps from the formation of the head to measurement and stop.
+            end: training step of the measurement; the run then stops once its head has formed.
         """
         self._recorder, self._measure = recorder, measure
         self._max_steps, self._settle_steps, self._given = max_steps, settle_steps, end
@@ -105,7 +105,7 @@ class Ending(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Measures and stops where it is time."""
+        """Measures and stops when due."""
         step = trainer.global_step
         formed = self._recorder.curve.formed_step
         end = self._given
@@ -126,7 +126,7 @@ class Branches(pl.Callback):
 
         Args:
             folder: for the checkpoints.
-            every_n_steps: training steps between two of them.
+            every_n_steps: training steps between checkpoints.
         """
         self._folder = folder
         self._every = every_n_steps
@@ -134,17 +134,17 @@ class Branches(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves where one is due."""
+        """Saves a checkpoint if due."""
         if trainer.global_step % self._every == 0:
             trainer.save_checkpoint(self._folder / f"{trainer.global_step}.ckpt")
 
 
 def branch_point(folder: Path, step: int) -> tuple[Path | None, int]:
-    """Returns the last checkpoint at or before a training step, and its step; None and 0 where there is none.
+    """Returns the last checkpoint at or before a training step, and its step; None and 0 if there is none.
 
     Args:
-        folder: of a run's checkpoints, where it has any.
-        step: at which the runs part.
+        folder: of a run's checkpoints; may be missing.
+        step: at which the runs diverge.
     """
     found = sorted((int(path.stem), path) for path in folder.glob("*.ckpt") if path.stem.isdigit())
     earlier = [(at, path) for at, path in found if at <= step]

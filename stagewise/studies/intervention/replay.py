@@ -40,7 +40,7 @@ def first_window(table: xr.Dataset, signal: str, detector: DetectorConfig, *, st
         table: of the signals of a run.
         signal: one of them.
         detector: settings; the direction is that of the signal.
-        start: training step before which probes are not looked at; None looks at all.
+        start: training step before which probes are ignored; None to use all.
     """
     row = table.sel(signal=signal)
     if start is not None:
@@ -56,13 +56,13 @@ def detector_table(config: InterventionConfig, cells: Sequence[Cell], *, early_s
 
     Args:
         config: of the experiment; the undisturbed runs are read from its output.
-        cells: finished ones.
+        cells: finished cells.
         early_score: prefix score before which a window should open.
 
     Returns:
-        Signal to ``first_window`` by seed, and of the seeds whose scores are reached, in how many it opened before
-        ``early_score`` (``opened_before_t25``) and in how many not before half of the way to the
-        head (``none_before_half_t50``), with ``n``. Empty where no run is there.
+        For each signal ``first_window`` by seed, and counts over the ``n`` seeds that reach both scores:
+        ``opened_before_t25`` of those where it opened before ``early_score``, and ``none_before_half_t50`` of those
+        where it did not open before half of the way to the head. Empty without any run.
     """
     signals = [Signal.parse(name) for name in replayed_signals(config)]
     contrasts = [(signal.groups[0], signal.groups[1]) for signal in signals if signal.kind is Kind.contrast]
@@ -96,7 +96,7 @@ def all_known(table: xr.Dataset, signals: Sequence[str]) -> int:
 
     Args:
         table: of the signals of a run.
-        signals: names; those that the table does not have are passed over.
+        signals: names; those missing in the table are ignored.
     """
     present = [name for name in signals if name in table["signal"].values]
     known = np.isfinite(table["value"].sel(signal=present).values).all(axis=0)

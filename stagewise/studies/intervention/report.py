@@ -119,8 +119,8 @@ def write_report(output: Path, config: InterventionConfig, cells: Sequence[Cell]
     Args:
         output: folder.
         config: of the experiment.
-        cells: finished ones.
-        found: what :func:`~stagewise.studies.intervention.results.write_results` made of them.
+        cells: finished cells.
+        found: their results, from :func:`~stagewise.studies.intervention.results.write_results`.
     """
     pictures = write_figures(output / "figures", found, cells)
     parts = ["# Reweighting in a window", _set_up(config, found), _ARMS.format(lead=config.weights.lead)]

@@ -39,7 +39,7 @@ BySeed = Mapping[int, Cell]
 
 
 def early_score(score_threshold: float) -> float:
-    """Returns the prefix score before which the live detector is asked to have opened its window: half of the head's.
+    """Returns the prefix score before which the live detector should open its window: half of the head's.
 
     Args:
         score_threshold: at which the head counts as formed.
@@ -51,7 +51,7 @@ def thresholds(found: Summary) -> tuple[float, float]:
     """Returns the prefix score and the loss gap, in nats, at which heads counted as formed.
 
     Args:
-        found: see :func:`summarize`; results of earlier versions, which do not say so, had the defaults.
+        found: see :func:`summarize`; results of earlier versions, which lack them, had the defaults.
     """
     training = found["settings"]["training"]
     return training.get("score_threshold", SCORE_THRESHOLD), training.get("gap_threshold", GAP_THRESHOLD)
@@ -66,16 +66,16 @@ def _units(config: InterventionConfig) -> dict[str, str]:
     }
 
 
-def _said(per_seed: Mapping[int, float]) -> dict[str, Any] | None:
+def _interval(per_seed: Mapping[int, float]) -> dict[str, Any] | None:
     found = interval_over_seeds(per_seed)
     return None if found is None else found.as_dict()
 
 
 def by_arm(cells: Sequence[Cell]) -> dict[str, dict[int, Cell]]:
-    """Returns the name of the arm to seed to cell, in the order of the cells.
+    """Returns cells by name of the arm and by seed, in the order of the cells.
 
     Raises:
-        InputError: an arm of a seed comes twice.
+        InputError: a seed has an arm twice.
     """
     found: dict[str, dict[int, Cell]] = {}
     for cell in cells:
@@ -87,7 +87,7 @@ def by_arm(cells: Sequence[Cell]) -> dict[str, dict[int, Cell]]:
 
 
 def _difference(none: BySeed, arm: BySeed, value: Callable[[Cell], float | None]) -> dict[int, float]:
-    """Arm minus none, seeds that have both."""
+    """Returns arm minus none, for the seeds that have both."""
     found = {}
     for seed in sorted(set(none) & set(arm)):
         before, after = value(none[seed]), value(arm[seed])
@@ -101,7 +101,7 @@ def _step(cell: Cell, name: str) -> int | None:
 
 
 def _saved(none: BySeed, arm: BySeed, name: str) -> tuple[dict[int, float], list[int]]:
-    """Returns steps saved per seed, and the seeds whose arm never got there, which count with the end of the run."""
+    """Returns steps saved per seed, and the seeds whose arm never forms the head, counted with ``max_steps``."""
     saved: dict[int, float] = {}
     censored = []
     for seed in sorted(set(none) & set(arm)):
@@ -117,7 +117,7 @@ def _saved(none: BySeed, arm: BySeed, name: str) -> tuple[dict[int, float], list
 
 
 def _used(cell: Cell) -> float | None:
-    """Returns steps of the windows before the head of the cell; up to the end where it forms none."""
+    """Returns steps of the windows before the head of the cell; up to the end if it forms none."""
     if cell.curve is None or not cell.windows:
         return None
     head = cell.curve.score_step
@@ -138,23 +138,25 @@ def _arm(none: BySeed, arm: BySeed, background: str) -> dict[str, Any]:
     run = {seed: cell for seed, cell in arm.items() if cell.curve is not None}
     groups = sorted({group for cell in run.values() for group in cell.final_losses})
     losses = {
-        group: _said(_difference(none, run, lambda cell, group=group: cell.final_losses.get(group)))  # type: ignore[misc]
+        group: _interval(_difference(none, run, lambda cell, group=group: cell.final_losses.get(group)))  # type: ignore[misc]
         for group in groups
     }
     rises = {seed: cell.ablation.rise for seed, cell in sorted(run.items()) if cell.ablation}
     return {
-        "acceleration": _said(saved),
+        "acceleration": _interval(saved),
         "censored": censored,
-        "share_of_none": _said(share),
-        "gap_acceleration": _said(gap),
+        "share_of_none": _interval(share),
+        "gap_acceleration": _interval(gap),
         "gap_censored": gap_censored,
-        "mean_score": _said(_difference(none, run, lambda cell: cell.mean_score)),
+        "mean_score": _interval(_difference(none, run, lambda cell: cell.mean_score)),
         "final_losses": losses,
         "background_loss": losses.get(background),
-        "head_rise": _said(_difference(none, run, lambda cell: cell.ablation.rise if cell.ablation else None)),
-        "head_rise_absolute": _said(rises),
-        "budget": _said({seed: cell.moved for seed, cell in sorted(run.items())}),
-        "steps_used": _said({seed: used for seed, cell in sorted(run.items()) if (used := _used(cell)) is not None}),
+        "head_rise": _interval(_difference(none, run, lambda cell: cell.ablation.rise if cell.ablation else None)),
+        "head_rise_absolute": _interval(rises),
+        "budget": _interval({seed: cell.moved for seed, cell in sorted(run.items())}),
+        "steps_used": _interval(
+            {seed: used for seed, cell in sorted(run.items()) if (used := _used(cell)) is not None}
+        ),
         "window_start": _median([cell.windows[0][0] for cell in run.values() if cell.windows]),
         "notes": {str(seed): cell.note for seed, cell in sorted(arm.items()) if cell.note},
         "not_run": sorted(seed for seed, cell in arm.items() if cell.curve is None),
@@ -170,7 +172,7 @@ def _comparison(first: str, second: str, arms: Mapping[str, Any]) -> dict[str, A
     if one is None or two is None:
         return None
     shared = [seed for seed in one["per_seed"] if seed in two["per_seed"]]
-    found = _said({int(seed): one["per_seed"][seed] - two["per_seed"][seed] for seed in shared})
+    found = _interval({int(seed): one["per_seed"][seed] - two["per_seed"][seed] for seed in shared})
     if found is None:
         return None
     return {
@@ -193,7 +195,7 @@ def _comparisons(arms: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _sweep(arms: Mapping[str, Any], mechanism: str) -> list[dict[str, Any]]:
-    """Acceleration against window start; ``earliest`` is the start 0 where the sweep has none."""
+    """Returns acceleration by window start; ``earliest`` is the start 0 if the sweep has none."""
     tail = "_loss" if mechanism == "loss" else ""
     starts = {}
     for name in arms:
@@ -231,7 +233,7 @@ def _windows(none: BySeed, early: float) -> dict[str, Any]:
 def _live(none: BySeed, live: BySeed, acceleration: dict[str, Any] | None, early: float) -> dict[str, Any]:
     """Evaluates the online detector over seeds whose run without weights reaches the required scores.
 
-    Until its first window opens the live run is that without weights, so that run's scores are the ones to go by.
+    Until its first window opens, the live run equals the one without weights, so the scores of the latter count.
     """
     seeds = [seed for seed in sorted(set(none) & set(live)) if none[seed].curve and live[seed].curve]
     first = {seed: min((start for start, _ in live[seed].windows), default=None) for seed in seeds}
@@ -251,19 +253,19 @@ def _live(none: BySeed, live: BySeed, acceleration: dict[str, Any] | None, early
 
 
 def summarize(config: InterventionConfig, cells: Sequence[Cell]) -> Summary:
-    """Returns everything that is said of the cells, as plain data without wall-clock times.
+    """Returns all results of the cells, as plain data without wall-clock times.
 
-    A run that never forms the head counts with the end of the run: its acceleration is an upper bound, and its seed is
-    named in ``censored``. A seed whose run without weights forms none is left out and named in ``left_out``. In
-    ``windows``, ``t50`` is the step at which the head has formed by score, ``t25`` that of half of that score: .5 and
-    .25, if nothing else is set.
+    A run that never forms the head counts with its maximal number of steps: its acceleration is an upper bound, and its
+    seed is listed in ``censored``. A seed whose run without weights forms none is left out and listed in ``left_out``.
+    In ``windows``, ``t50`` is the step at which the head has formed by score, ``t25`` that of half of that score: 0.5
+    and 0.25 by default.
 
     Args:
         config: of the experiment.
-        cells: finished ones; some may be missing, or could not be run.
+        cells: finished cells; some may be missing, or could not be run.
 
     Raises:
-        InputError: a cell comes twice, or none is of the arm ``none``.
+        InputError: a repeated cell, or none of the arm ``none``.
     """
     ordered = [f"{arm}_loss" if how == "loss" else arm for arm, how in config.cells()]
     rank = {name: place for place, name in enumerate(ordered)}
@@ -292,7 +294,7 @@ def summarize(config: InterventionConfig, cells: Sequence[Cell]) -> Summary:
         "missing": [[seed, name] for seed in config.seeds for name in ordered if seed not in grouped.get(name, {})],
         "none": {
             "score_step": _median([s for c in none.values() if (s := _step(c, "score_step")) is not None]),
-            "head_rise": _said({s: c.ablation.rise for s, c in sorted(none.items()) if c.ablation}),
+            "head_rise": _interval({s: c.ablation.rise for s, c in sorted(none.items()) if c.ablation}),
         },
         "arms": arms,
         "comparisons": _comparisons(arms),
@@ -307,7 +309,7 @@ def summarize(config: InterventionConfig, cells: Sequence[Cell]) -> Summary:
 
 
 def with_intervals_anew(found: Summary) -> Summary:
-    """Returns results of an earlier version with today's intervals, from the values of seeds that are stored in them.
+    """Returns results of an earlier version with current intervals, computed from their stored values of seeds.
 
     Args:
         found: content of a ``results.json``.
@@ -320,7 +322,7 @@ def with_intervals_anew(found: Summary) -> Summary:
 
 
 def _settings(config: InterventionConfig) -> dict[str, Any]:
-    """Returns the settings that decide the results: not the folder of the cells, nor the number of processes."""
+    """Returns the settings that determine the results, without the folder of the cells and the processes."""
     return {k: v for k, v in asdict(config).items() if k not in ("output", "num_workers", "backend")}
 
 
@@ -330,7 +332,7 @@ def write_results(output: Path, config: InterventionConfig, cells: Sequence[Cell
     Args:
         output: folder.
         config: of the experiment.
-        cells: finished ones.
+        cells: finished cells.
     """
     early = early_score(config.training.score_threshold)
     found = {**summarize(config, cells), "detector": detector_table(config, cells, early_score=early)}

@@ -10,20 +10,20 @@ from scipy import stats
 from stagewise.errors import InputError
 
 LEVEL = 0.95
-"""Of the intervals."""
+"""Confidence of the intervals."""
 
 
 @dataclass(frozen=True)
 class Interval:
     """Mean over seeds with a 95 % interval, Student's t.
 
-    It supposes values that are about normal. The percentile bootstrap, which does not, is too narrow for few seeds:
-    over 8 normal values it holds the truth in .88 to .90 of the cases, Student's t in .95.
+    It assumes approximately normal values. The percentile bootstrap, which does not, is too narrow for few seeds: for 8
+    normal values it covers the truth in 88 to 90 % of cases, Student's t in 95 %.
 
     Attributes:
         mean: over seeds.
         low: lower end of the interval; None for a single seed.
-        high: upper end of it.
+        high: upper end; None for a single seed.
         n: number of seeds.
         per_seed: the value of each seed.
     """
@@ -35,13 +35,13 @@ class Interval:
     per_seed: Mapping[int, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain data for JSON; seeds become words."""
+        """Returns plain data for JSON, with seeds as text."""
         numbers = {name: getattr(self, name) for name in ("mean", "low", "high", "n")}
         return {**numbers, "per_seed": {str(seed): value for seed, value in self.per_seed.items()}}
 
 
 def interval_over_seeds(per_seed: Mapping[int, float]) -> Interval | None:
-    """Returns the mean and interval of one value a seed, paired differences mostly; None without any.
+    """Returns the mean and interval of one value per seed, mostly paired differences; None without any.
 
     Args:
         per_seed: seed to value.
@@ -65,9 +65,9 @@ def interval_over_seeds(per_seed: Mapping[int, float]) -> Interval | None:
 
 
 def renewed(found: Any) -> Any:
-    """Returns results with every interval computed anew from the values of its seeds, and nothing else touched.
+    """Returns results with every interval recomputed from the values of its seeds, and the rest unchanged.
 
-    For results that were written with other intervals.
+    For results written with other intervals.
 
     Args:
         found: content of ``results.json``, or any part of it.

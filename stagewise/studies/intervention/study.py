@@ -1,4 +1,4 @@
-"""All cells of the experiment: shared out to processes, kept one by one, never computed twice."""
+"""All cells of the experiment: distributed over processes, stored one by one, never computed twice."""
 
 import shutil
 from collections.abc import Iterable, Sequence
@@ -23,26 +23,26 @@ from stagewise.studies.intervention.supply import check_data
 from stagewise.studies.intervention.training import checkpoint_folder, run_folder, train_cell
 
 _FREE = ("seeds", "output", "num_workers", "backend", "arms", "sweep")
-"""Settings that say which cells there are and where they run, not what a cell is."""
+"""Settings that select cells and where they run, without effect on the result of a cell."""
 
 _FREE_WEIGHTS = ("mechanisms",)
 
 
 def cell_settings(config: InterventionConfig) -> dict[str, Any]:
-    """Returns everything that a cell's result depends on, as plain data."""
+    """Returns everything on which a cell's result depends, as plain data."""
     content = {name: value for name, value in plain_settings(config).items() if name not in _FREE}
     content["weights"] = {name: value for name, value in content["weights"].items() if name not in _FREE_WEIGHTS}
     return content
 
 
 def check_settings(config: InterventionConfig) -> None:
-    """Refuses to add cells to those of other settings; the first time, writes the settings.
+    """Refuses to add cells to those with other settings; writes the settings the first time.
 
     Args:
         config: of the experiment.
 
     Raises:
-        InputError: the folder holds cells of other settings, or settings that cannot be read.
+        InputError: the folder has cells with other settings, or settings that cannot be read.
     """
     check_same_settings(Path(config.output), cell_settings(config))
 
@@ -52,7 +52,7 @@ Task = tuple[int, str, str]
 
 
 def _compute(config: InterventionConfig, task: Task, timeline: dict[str, int | None]) -> Cell:
-    """Runs one cell and keeps it; its folder takes the place of an earlier one only when it is whole."""
+    """Runs and stores one cell; its folder replaces an earlier one only once complete."""
     torch.set_num_threads(1)
     seed, arm, mechanism = task
     output = Path(config.output)
@@ -82,7 +82,7 @@ def check_groups(config: InterventionConfig, groups: Iterable[str]) -> None:
         groups: of the observed sequences.
 
     Raises:
-        InputError: with the name and those that there are.
+        InputError: such a name; the message lists the existing ones.
     """
     names = sorted(groups)
     weights = config.weights
@@ -101,20 +101,20 @@ def check_groups(config: InterventionConfig, groups: Iterable[str]) -> None:
 
 
 def run_cells(config: InterventionConfig, progress: Progress = print) -> list[Cell]:
-    """Runs every cell that is not there yet.
+    """Runs every missing cell.
 
-    The arm ``none`` of each seed first: it says where the windows of the others are. Cells are written as they end, so
-    that a study which was killed goes on where it was.
+    The arm ``none`` of each seed runs first, since it places the windows of the others. Cells are written as they
+    finish, so that a killed study can be resumed.
 
     Args:
         config: of the experiment.
-        progress: told one line for each cell that ends.
+        progress: called with one line for each finished cell.
 
     Returns:
         All cells, by seed and in the order of the arms.
 
     Raises:
-        InputError: settings that cannot be used, or ``output`` holds cells of other settings.
+        InputError: unusable settings, or cells with other settings in ``output``.
     """
     _check(config)
     output = Path(config.output)
@@ -137,7 +137,6 @@ def run_cells(config: InterventionConfig, progress: Progress = print) -> list[Ce
 
     try:
         run([task for task in wanted if task[1] == Arm.none])
-        # The long ones first: those that start at the beginning.
         run([task for task in wanted if task[1] != Arm.none])
     finally:
         torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Check before the first cell that the data of the experiment last, for all seeds and windows."""
+"""Check before the first cell that the data of the experiment suffice for all seeds and windows."""
 
 from stagewise.errors import InputError
 from stagewise.interventions.supply import check_supply
@@ -8,18 +8,18 @@ from stagewise.studies.intervention.config import InterventionConfig
 from stagewise.studies.intervention.training import RANDOM_GROUP, grouped_loader
 
 _MARGIN = 1.1
-"""Windows lie elsewhere in each cell, and draw other samples: so much longer a one must be fed."""
+"""Safety factor on the length of the window to supply: the windows of cells differ, and draw other samples."""
 
 
 def check_data(config: InterventionConfig) -> None:
-    """Draws the order of each seed, without loading anything, with a window where the data are nearly used up.
+    """Draws the order of each seed, without loading samples, with a window where the data are nearly used up.
 
     Args:
         config: of the experiment.
 
     Raises:
-        InputError: no such group, or some sample would come twice that may not; it says how many there are and how
-            many are needed.
+        InputError: unknown group, or a sample would be used twice although it must not; the message has the available
+            and the needed number.
     """
     steps, weights = config.training.max_steps, config.weights
     start = max(0, steps - round(_MARGIN * weights.length))

@@ -7,7 +7,7 @@ from stagewise.studies.intervention.results import Summary
 
 
 def say_interval(found: Mapping[str, Any] | None, form: str = "+.0f") -> str:
-    """``+70 [+60, +80]``: mean over seeds and 95 % t interval; ``-`` where there is none."""
+    """Formats the mean over seeds and its 95 % t interval, as ``+70 [+60, +80]``; ``-`` without a mean."""
     if found is None:
         return "-"
     mean = f"{found['mean']:{form}}"
@@ -15,7 +15,7 @@ def say_interval(found: Mapping[str, Any] | None, form: str = "+.0f") -> str:
 
 
 def say_share(value: float) -> str:
-    """``.25``: a number between 0 and 1 as text has it."""
+    """Formats a number between 0 and 1, as ``.25``."""
     return f"{value:g}".removeprefix("0")
 
 
@@ -27,7 +27,7 @@ def _start(found: Mapping[str, float] | None) -> str:
 
 
 def _lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown whose columns are as wide as their longest cell."""
+    """Returns Markdown with columns as wide as their longest cell."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     lines = [header, ["-" * width for width in widths], *rows]
     return "\n".join(
@@ -36,7 +36,7 @@ def _lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def arms_table(found: Summary) -> str:
-    """Tabulates how much earlier each arm has the head: window start, steps saved, seeds, share of ``none``'s steps.
+    """Tabulates how much earlier each arm forms the head: window start, steps saved, seeds, share of ``none``'s steps.
 
     Args:
         found: see :func:`~stagewise.studies.intervention.results.summarize`.
@@ -80,7 +80,7 @@ def costs_table(found: Summary) -> str:
 
 
 def cells_table(found: Summary) -> str:
-    """Returns steps saved of every cell; ``at most`` where the arm never forms the head, ``-`` where there is none.
+    """Returns steps saved of every cell; ``at most`` if the arm never forms the head, ``-`` without a cell.
 
     Args:
         found: see :func:`~stagewise.studies.intervention.results.summarize`.
@@ -97,7 +97,7 @@ def cells_table(found: Summary) -> str:
 
 
 def comparisons_table(found: Summary) -> str:
-    """Paired differences of steps saved; positive = the first arm is earlier.
+    """Tabulates paired differences of steps saved; positive = the first arm is earlier.
 
     Args:
         found: see :func:`~stagewise.studies.intervention.results.summarize`.
@@ -114,7 +114,7 @@ def detector_markdown(found: Summary) -> str:
     """Tabulates where the online detector opens its first window on each signal, seed by seed.
 
     Args:
-        found: what :func:`~stagewise.studies.intervention.results.write_results` returned.
+        found: from :func:`~stagewise.studies.intervention.results.write_results`.
     """
     rows = []
     for signal, row in found["detector"].items():
@@ -126,7 +126,7 @@ def detector_markdown(found: Summary) -> str:
 
 
 def results_markdown(found: Summary) -> str:
-    """Returns all that the terminal shows at the end.
+    """Returns the tables that the terminal shows at the end.
 
     Args:
         found: see :func:`~stagewise.studies.intervention.results.summarize`.

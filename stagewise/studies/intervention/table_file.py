@@ -65,7 +65,7 @@ def _kind(column: str) -> pa.DataType:
 
 
 def write_cells_parquet(path: Path, cells: Sequence[Cell]) -> Path:
-    """Writes one row a cell, aside and renamed; what a cell has not is null. Returns the path.
+    """Writes one row per cell atomically, with null for missing values; returns the path.
 
     Args:
         path: of the file.

@@ -27,7 +27,7 @@ def influence_of(run: xr.Dataset, group: str, part: str) -> Array:
 
 
 def peak_step(run: xr.Dataset, group: str, part: str) -> int | None:
-    """Probe at which a group's influence on itself is most helpful; None where it is not known.
+    """Returns the step of the probe at which a group's influence on itself is most helpful; None if unknown.
 
     Args:
         run: as :func:`~stagewise.runs.open.open_run` returns it.
@@ -39,20 +39,20 @@ def peak_step(run: xr.Dataset, group: str, part: str) -> int | None:
 
 
 def onset_step(run: xr.Dataset, group: str, against: str, *, part: str, ratio: float) -> int | None:
-    """Start of the unbroken run of probes, up to the peak, at which a group's influence exceeds another group's.
+    """Returns the start of the unbroken series of probes, up to the peak, with influence above another group's.
 
-    Found afterwards, with the whole run in view: the definition of a window for an experiment, no detector.
+    It is determined afterwards from the whole run: it defines a window for an experiment, and is not a detector.
 
     Args:
         run: as :func:`~stagewise.runs.open.open_run` returns it.
         group: whose influence on itself rises.
-        against: the group that it is compared with, by the size of its influence on itself.
+        against: group to compare with, by the absolute value of its influence on itself.
         part: of the influence of both.
-        ratio: multiple of the other one.
+        ratio: multiple of the other influence that the group's must exceed.
 
     Returns:
-        Training step of the first probe of that run; None where not even the peak exceeds it. The first probe of
-        all where that exceeds it too: the onset may then lie before it.
+        Training step of the first probe of that series; None if not even the peak exceeds it. If this is the first
+        probe of the run, the onset may be earlier.
     """
     peak = peak_step(run, group, part)
     if peak is None:

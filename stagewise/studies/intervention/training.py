@@ -1,4 +1,4 @@
-"""One cell: train one arm of one seed, and measure it."""
+"""Training and measurement of one cell: one arm of one seed."""
 
 import logging
 import time
@@ -43,12 +43,12 @@ _OTHER_ORDER = 1_000_003
 """Added to the seed of the order in the arm ``placebo``."""
 
 _FULL_DECLINE = 0.999
-"""The window of the arm ``live`` is as long as that of others, unless the signal falls back to its plateau before."""
+"""Close fraction of the arm ``live``: its window is as long as others, unless the signal is back on its plateau."""
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Many runs share the terminal: what they say of themselves is in their folders."""
+    """Silences Lightning and warnings, since many runs share the terminal; their folders have the results."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -63,7 +63,7 @@ def _quiet() -> Iterator[None]:
 
 
 def grouped_loader(data: SequenceData, config: InterventionConfig, seed: int, arm: str) -> ReweightedLoader:
-    """Training data of a cell, with its groups and a group of random samples; the same for all arms but ``placebo``.
+    """Returns the training data of a cell, with a group of random samples; equal for all arms except ``placebo``.
 
     Args:
         data: set up.
@@ -119,7 +119,7 @@ def _timeline(folder: Path, config: InterventionConfig, curve: Curve, end: int) 
         for name, onset in (("onset", weights.onset), ("within_onset", weights.within_onset)):
             found[name] = onset_step(run, group, onset.against, part=onset.part, ratio=onset.ratio)
     if weights.onset.by == "score":
-        # The probes have no part in it: the onset is not at the first of them, whatever the step.
+        # The onset is then independent of the probes, and so never at the first of them.
         probed = {"influence_onset": found["onset"]} if config.influence.enabled else {}
         found |= {**probed, "first_probe": None, "onset": curve.step_at_score(weights.onset.level)}
     return found
@@ -145,7 +145,7 @@ def train_cell(
         seed: of weights, data and order; it is added to that of the chains.
         arm: its name.
         mechanism: ``sampling`` or ``loss``; ``none`` for arms with weights of 1.
-        timeline: of the arm ``none``, which has none yet itself.
+        timeline: of the arm ``none``; empty for that arm itself.
         folder: for the run's event files and probes.
 
     Raises:
@@ -179,7 +179,7 @@ def train_cell(
     with torch.random.fork_rng(), _quiet():
         torch.manual_seed(seed)
         module = build_module(config.model)
-        # Without probes the observed sequences are those of the end: text need not be read twice.
+        # Without probes the observed sequences are those of the measurement: text is read only once.
         observed = None if config.influence.enabled else training.num_evaluation
         data = build_data(config.data, seed=seed, num_observed=observed)
         data.setup("fit")

@@ -1,4 +1,4 @@
-"""Windows in which an item's weight is changed, against influence in the window, for one seed."""
+"""Windows in which an item's weight is changed, compared with influence in the window, for one seed."""
 
 import numpy as np
 import xarray as xr
@@ -10,7 +10,7 @@ Array = NDArray[np.float64]
 
 
 def window_means(steps: Array, bif: Array, start: float, end: float) -> Array:
-    """``[item, item]``: mean over the training steps of a window of influence between probes, interpolated linearly."""
+    """Returns the mean influence over a window, ``[item, item]``, interpolated linearly between probes."""
     inside = (steps > start) & (steps < end)
     ends = np.stack([_at(steps, bif, start), _at(steps, bif, end)])
     knots = np.concatenate([[start], steps[inside], [end]])
@@ -27,7 +27,7 @@ def _at(steps: Array, bif: Array, step: float) -> Array:
 
 
 READINGS = ("window_end", "run_end", "maximum")
-"""When the effect of a window is read."""
+"""Readings of the effect of a window."""
 
 
 def window_influence(chains: xr.Dataset, exact: xr.Dataset) -> xr.DataArray:
@@ -48,7 +48,7 @@ def window_agreement(chains: xr.Dataset, exact: xr.Dataset) -> dict[str, float]:
 
     ``<reading>_r`` are those of the shortest windows and the first weight; the others are
     ``<reading>_r_<length>_weight_<weight>``. ``run_end_size`` and ``maximum_size`` are the norms of those readings over
-    that at the window's end: how much there is left to follow.
+    that at the window's end: the size of the remaining effect.
     """
     influence = window_influence(chains, exact)
     figures = {}

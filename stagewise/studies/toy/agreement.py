@@ -12,10 +12,10 @@ from stagewise.studies.toy.config import ToyConfig
 Array = NDArray[np.float64]
 
 SURE = 3.0
-"""Standard errors beyond which an influence differs from zero; more of them with few chains."""
+"""Standard errors beyond which an influence differs from zero; more for few chains."""
 
 NEGLIGIBLE = 1e-3
-"""Effects below this share of the run's largest have no sign to speak of."""
+"""Share of the run's largest effect below which effects have no meaningful sign."""
 
 
 def off_diagonal(size: int) -> NDArray[np.bool_]:
@@ -31,7 +31,7 @@ def pooled_correlation(left: Array, right: Array) -> float:
         right: the same shape.
 
     Returns:
-        NaN where one of them does not vary.
+        NaN if one of them does not vary.
     """
     chosen = np.broadcast_to(off_diagonal(left.shape[-1]), left.shape)
     return _correlation(left[chosen], right[chosen])
@@ -44,7 +44,7 @@ def _correlation(x: Array, y: Array) -> float:
 
 
 def residual_correlation(left: Array, right: Array, relations: NDArray[np.str_]) -> float:
-    """Returns the correlation of what is left after the mean of each relation at each step is taken off.
+    """Returns the correlation after subtracting the mean of each relation at each step.
 
     On a balanced tree the pairs of one relation are replicates of each other: a pooled correlation is that of a few
     mean curves. This one is that of single pairs.
@@ -62,13 +62,13 @@ def residual_correlation(left: Array, right: Array, relations: NDArray[np.str_])
 
 
 def pooled_slope(left: Array, right: Array) -> float:
-    """Least-squares slope, with an intercept, of ``left`` on ``right`` over all entries off the diagonal."""
+    """Returns the least-squares slope, with an intercept, of ``left`` on ``right`` over entries off the diagonal."""
     chosen = np.broadcast_to(off_diagonal(left.shape[-1]), left.shape)
     return float(np.polyfit(right[chosen], left[chosen], 1)[0])
 
 
 def sign_agreement(left: Array, right: Array, keep: NDArray[np.bool_]) -> float:
-    """Share of entries off the diagonal in which both have the same sign, among those kept; NaN if there is none."""
+    """Returns the share of entries off the diagonal with equal signs, among those kept; NaN if there is none."""
     chosen = off_diagonal(left.shape[-1]) & keep
     return float((np.sign(left) == np.sign(right))[chosen].mean()) if chosen.any() else float("nan")
 
@@ -145,7 +145,7 @@ def agreement(chains: xr.Dataset, exact: xr.Dataset, config: ToyConfig) -> dict[
 
 
 def cancellation(chains: xr.Dataset) -> xr.DataArray:
-    """|net| / gross of TracIn over the run for each pair, ``[item, item_j]``: 1 if it never changes its sign."""
+    """Returns |net| / gross of TracIn over the run, ``[item, item_j]``: 1 if it never changes its sign."""
     total = np.nan_to_num(chains["tracin"].values)
     gross = np.abs(total[0]) + sum((np.abs(after - before) for before, after in pairwise(total)), np.zeros(()))
     share = np.full(gross.shape, np.nan)

@@ -21,7 +21,7 @@ def _chain_influence(losses: Array) -> Array:
 
 
 def _error(by_chain: Array, settled: NDArray[np.bool_]) -> Array:
-    """``[step, ...]``: standard error of the mean over the chains of ``[step, chain, ...]``; NaN where not settled."""
+    """Returns standard errors of means over chains, ``[step, ...]`` of ``[step, chain, ...]``; NaN if not settled."""
     error = by_chain.std(axis=1, ddof=1) / np.sqrt(by_chain.shape[1])
     return np.where(settled.reshape(-1, *[1] * (error.ndim - 1)), error, np.nan)
 
@@ -35,11 +35,11 @@ def _of_relations(hierarchy: Hierarchy) -> dict[str, NDArray[np.bool_]]:
 
 
 def chain_curves(folder: Path, hierarchy: Hierarchy) -> xr.Dataset:
-    """Reads a run back from its store, as anybody would.
+    """Reads the curves of a run from its store, as any user could.
 
     Args:
         folder: log directory of the run.
-        hierarchy: whose items it observed, one group each.
+        hierarchy: of the observed items, one group each.
 
     Returns:
         Over ``step`` (of the probe), ``item``, ``item_j``, ``part``, ``relation``:

@@ -27,12 +27,12 @@ class NetworkSettings:
     """Settings of the network and its training by plain gradient descent on full batches.
 
     Attributes:
-        hidden: hidden units. With few of them modes are not independent of each other at the start.
+        hidden: hidden units. With few units, modes are not independent of each other at the start.
         init_std: standard deviation of the initial weights.
         lr: learning rate.
         num_steps: steps of training.
-        aligned_lr: learning rate of the second run, which starts aligned with the modes and balanced: there the closed
-            form holds but for the size of the steps. It trains for as much time, ``num_steps * lr``.
+        aligned_lr: learning rate of a second run, which starts aligned with the modes and balanced: there the closed
+            form holds, except for the size of the steps. It trains for the same time, ``num_steps * lr``.
 
     Raises:
         InputError: a value out of range.
@@ -53,7 +53,7 @@ class InfluenceSettings:
     """Settings of the influence callback, as under ``influence`` of ``stagewise fit``.
 
     Attributes:
-        schedule: when to probe.
+        schedule: of the probes.
         sgld: the sampler; its seed is added to that of the run.
         probe: the measurement.
     """
@@ -85,15 +85,15 @@ class InfluenceSettings:
 
 @dataclass(frozen=True)
 class RetrainingSettings:
-    """Retraining, and what else is computed without chains.
+    """Settings of retraining and of other computations without chains.
 
     Attributes:
-        horizons: steps for which an item is dropped, from a checkpoint that the runs share.
-        horizon: the one of them that the reported figures are about.
+        horizons: steps for which an item is dropped, from a shared checkpoint.
+        horizon: the one used for the reported figures.
         window_lengths: lengths of the windows in which an item's weight is changed, steps.
-        window_weights: what it is changed to: 0 drops it, 2 doubles it.
-        num_windows: starts of windows, evenly spaced in log step over the probed part of the run.
-        small_change: weight change that stands for the derivative.
+        window_weights: weights in the windows: 0 drops the item, 2 doubles it.
+        num_windows: number of window starts, evenly spaced in log step over the probed part of the run.
+        small_change: weight change that approximates the derivative.
         gaussian_every: interval, in probes, at which the local Gaussian is computed.
 
     Raises:
@@ -136,17 +136,17 @@ class ToyConfig:
     """Settings of the toy experiment.
 
     Attributes:
-        seeds: one run each; they draw the initial weights and the noise of the chains.
+        seeds: one run each; they determine the initial weights and the noise of the chains.
         output: folder for the runs, ``validation.json``, the report and its figures.
         num_workers: processes that share the work.
         hierarchy: items and properties.
         network: the network and its training.
-        influence: what the callback gets.
-        retraining: what is computed without chains.
+        influence: settings of the callback.
+        retraining: settings of computations without chains.
 
     Raises:
-        InputError: no seed, one that comes twice or is negative, no worker, chains that are too few or whose draws
-            are not kept, or probes and windows that do not fit the run.
+        InputError: no seed, a repeated or negative one, no worker, too few chains or draws that are not kept, or probes
+            and windows that do not fit the run.
     """
 
     seeds: list[NonNegativeInt] = field(default_factory=lambda: [11, 12, 13, 14, 15])

@@ -24,14 +24,14 @@ _PAIRS = ("step", "item", "item_j")
 
 
 def targets_of(hierarchy: Hierarchy) -> torch.Tensor:
-    """Returns ``[property, item]``, float64."""
+    """Returns the targets, ``[property, item]``, float64."""
     return torch.from_numpy(hierarchy.features.T.copy())
 
 
 def _steepest(run: Weights, targets: torch.Tensor, modes: Modes) -> list[int]:
-    """For each group of equal modes, the step at which its part of the loss falls fastest in log step.
+    """Returns, for each group of equal modes, the step at which its part of the loss falls fastest in log step.
 
-    A stage that the run does not see through, so that the fastest fall would be at its end, is left out.
+    A stage that is not completed within the run, so that the fastest fall would be at its end, is left out.
     """
     error = np.einsum("pk,tpi,im->tkm", modes.left, (run.map() - targets).numpy(), modes.right)
     found = []
@@ -45,7 +45,7 @@ def _steepest(run: Weights, targets: torch.Tensor, modes: Modes) -> list[int]:
 
 
 def _half_times(found: xr.Dataset, modes: Modes, num_steps: int) -> list[float]:
-    """For each group of equal modes, the median step at which the closed form has them half learned, within the run."""
+    """Returns, for each group of equal modes, the median half-learned step of the closed form, if within the run."""
     medians = [float(np.median(found["half_time_closed"].values[list(group)])) for group in modes.groups]
     return [step for step in medians if 0 < step < num_steps]
 
@@ -57,7 +57,7 @@ def _window_starts(config: ToyConfig) -> list[int]:
 
 
 def _learning(config: ToyConfig, run: Weights, seed: int) -> tuple[xr.Dataset, Modes]:
-    """Mode strengths of the run and of one that starts aligned, beside the closed form."""
+    """Returns mode strengths of the run and of one that starts aligned, with the closed form; and the modes."""
     network, modes = config.network, config.hierarchy.modes()
     targets = targets_of(config.hierarchy)
     items = targets.shape[-1]
@@ -110,7 +110,7 @@ def _gaussian(config: ToyConfig, run: Weights) -> xr.Dataset:
 
 
 def _scaled(hidden: Array) -> Array:
-    """Returns ``[step, item, 3]``: in three dimensions, the last of them empty where two items need only two."""
+    """Returns representations scaled to three dimensions, ``[step, item, 3]``; unused dimensions are zero."""
     shown = min(3, hidden.shape[1])
     return np.pad(mds_over_time(hidden, num_dimensions=shown), ((0, 0), (0, 0), (0, 3 - shown)))
 
@@ -139,7 +139,7 @@ def _windows(config: ToyConfig, run: Weights) -> xr.Dataset:
 def check_computable(config: ToyConfig) -> None:
     """Refuses, before the work, settings for which there is no local Gaussian or no closed form.
 
-    The first probe of the first seed tells: the loss is most saddle-like where nothing is learned yet.
+    The first probe of the first seed decides: the loss is most saddle-like before anything is learned.
 
     Raises:
         InputError: too few hidden units, too large initial weights, or too weak a localization.
@@ -156,9 +156,9 @@ def check_computable(config: ToyConfig) -> None:
 
 
 def exact_curves(config: ToyConfig, seed: int) -> xr.Dataset:
-    """Returns everything about one seed that needs no chains, from the same initial weights as the trained run.
+    """Returns all curves of one seed that need no chains, from the same initial weights as the trained run.
 
-    Influence is in nats for each unit of an item's weight, and negative = helpful, except ``gaussian``, in nats^2.
+    Influence is in nats per unit of an item's weight, and negative = helpful; ``gaussian`` is in nats^2.
 
     Args:
         config: of the experiment.

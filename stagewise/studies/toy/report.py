@@ -102,7 +102,7 @@ _GLOSSARY = (
 
 
 def _flags(results: Sequence[SeedResult]) -> str:
-    """Describes the probes that the callback flags, which are used all the same."""
+    """Describes the probes that the callback flags, which are used nevertheless."""
     parts = []
     for result in results:
         steps = result.chains.attrs["flagged_steps"]
@@ -140,7 +140,7 @@ def _set_up(results: Sequence[SeedResult], config: ToyConfig) -> str:
 
 
 def report_markdown(results: Sequence[SeedResult], config: ToyConfig) -> str:
-    """Returns the report; its figures lie beside it, in ``figures/``."""
+    """Returns the report; its figures are next to it, in ``figures/``."""
     item, item_j = showcase_pair(config)
     summary = summarize(results)
     parts = [

@@ -1,4 +1,4 @@
-"""Stages of one seed: sign flips of influence, detected windows, and when branches part."""
+"""Stages of one seed: sign flips of influence, detected windows, and separation of branches."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ METHODS = {
     "unrolled": "unrolled",
     "full leave-one-out": "leave_one_out",
 }
-"""Methods by the names they have in tables, and the curves they are."""
+"""Methods by their names in tables, and the names of their curves."""
 
 
 def method_curves(
@@ -33,8 +33,8 @@ def method_curves(
 ) -> tuple[Array, Array, Array, float | None]:
     """Returns steps ``[step]``, influence and its errors ``[step, item, item_j]``, and the errors' degrees of freedom.
 
-    What has no sampling error gets one that makes values below :data:`~stagewise.studies.toy.agreement.NEGLIGIBLE`
-    of the largest unsure: smaller ones mean nothing.
+    A method without sampling error gets one that makes values below
+    :data:`~stagewise.studies.toy.agreement.NEGLIGIBLE` of the largest unsure.
     """
     if method == CHAINS:
         return (
@@ -58,8 +58,8 @@ class PairFlips:
 
     Attributes:
         method: one of :data:`METHODS`.
-        item: whose weight is meant.
-        item_j: whose loss answers.
+        item: whose weight changes.
+        item_j: whose loss responds.
         relation: of the two.
         flips: in order of training.
     """
@@ -72,14 +72,15 @@ class PairFlips:
 
     @property
     def from_helpful(self) -> SignFlip | None:
-        """The first flip from helpful to harmful, the one that the paper's picture is about."""
+        """First flip from helpful to harmful, the one in the paper's figure."""
         return next((flip for flip in self.flips if flip.before < 0), None)
 
 
 def pair_flips(chains: xr.Dataset, exact: xr.Dataset, hierarchy: Hierarchy, *, horizon: int) -> list[PairFlips]:
     """Returns flips of each unordered pair of items by each method.
 
-    Influence from chains is symmetric. The other methods are not, quite: the item that comes first has the weight.
+    Influence from chains is symmetric. The other methods are only nearly so; the first item is the one whose weight
+    changes.
     """
     found = []
     for method in METHODS:
@@ -113,9 +114,9 @@ class Detection:
 
     Attributes:
         signal: its name in tables.
-        windows: that it finds.
-        match: against the steps at which the stages' losses fall fastest.
-        half_time_match: against the steps at which the closed form has the stages half learned.
+        windows: windows found.
+        match: with the steps at which the stages' losses fall fastest.
+        half_time_match: with the steps at which the closed form has the stages half learned.
     """
 
     signal: str
@@ -128,7 +129,7 @@ BETWEEN, LOSSES, NORM = "between", "losses alone", "norm of the BIF"
 
 
 def signals(chains: xr.Dataset, exact: xr.Dataset) -> dict[str, Array]:
-    """Returns ``[step]`` each; NaN where a probe has no reference.
+    """Returns the signals by name, each ``[step]``; the first two are NaN without a reference.
 
     - ``between``: the callback's own, square root of the between-norm, nats.
     - ``losses alone``: the same from the losses at the training weights, without chains, nats.
@@ -146,8 +147,8 @@ def signals(chains: xr.Dataset, exact: xr.Dataset) -> dict[str, Array]:
 def detections(chains: xr.Dataset, exact: xr.Dataset, *, min_prominence: float) -> list[Detection]:
     """Returns windows of each signal, matched with the stages of learning.
 
-    Where a loss falls fastest is nearly what differences of losses measure: that match is a check of consistency. The
-    half-times of the closed form know nothing of the run but its first weights.
+    Differences of losses measure nearly the fastest fall of a loss, so that match only checks consistency. The
+    half-times of the closed form depend on the run only through its initial weights.
     """
     steps = chains["step"].values
     found = []
@@ -167,8 +168,8 @@ class BranchPeak:
     Attributes:
         branch: name of the node.
         branching_step: at which its children are half of their way apart in the hidden representation.
-        peak_step: of the largest (most harmful) mean influence between items of different children; None where it is
-            never surely above zero.
+        peak_step: of the largest (most harmful) mean influence between items of different children; None if it is never
+            surely above zero.
     """
 
     branch: str
@@ -189,14 +190,14 @@ def _across(children: Sequence[Sequence[int]], size: int) -> NDArray[np.bool_]:
 
 
 def branch_peaks(chains: xr.Dataset, exact: xr.Dataset, hierarchy: Hierarchy) -> list[BranchPeak]:
-    """Returns branching times of the hidden representation beside the peaks of influence across each branch."""
+    """Returns branching times of the hidden representation and the peaks of influence across each branch."""
     steps, bif, errors = (chains[name].values for name in ("step", "bif", "bif_se"))
     found = []
     for branch in hierarchy.branches():
         pairs = _across(branch.children, len(hierarchy.items))
         mean = bif[:, pairs].mean(axis=1)
         top = int(np.argmax(mean))
-        # An upper bound: the errors of the pairs of one probe are taken as wholly correlated.
+        # An upper bound: assumes full correlation of the errors of the pairs of one probe.
         sure = mean[top] > SURE * errors[top][pairs].mean()
         found.append(
             BranchPeak(branch.name, exact.attrs["branching_times"][branch.name], int(steps[top]) if sure else None)

@@ -1,4 +1,4 @@
-"""Toy experiment over seeds: distributed over processes, measured and written, one folder a seed."""
+"""Toy experiment over seeds: distributed over processes, measured and written, one folder per seed."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -34,14 +34,14 @@ def seed_folder(output: Path, seed: int) -> Path:
 
 
 def check_free(output: Path, seeds: Sequence[int]) -> None:
-    """Refuses to write where something else is.
+    """Refuses folders with other content.
 
     Args:
         output: folder of the experiment.
         seeds: of the runs.
 
     Raises:
-        InputError: ``output`` is a file, or the folder of a seed holds what no run of this experiment writes.
+        InputError: ``output`` is a file, or the folder of a seed has files that no run of this experiment writes.
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"got output {output}, which is a file; expected a folder; choose another --output")
@@ -61,11 +61,11 @@ def _is_ours(path: Path) -> bool:
 Progress = Callable[[str], None]
 
 _REPLAY_TOLERANCE = 1e-9
-"""Largest difference of weights between the trained run and the one that retraining starts from."""
+"""Largest difference of weights between the trained run and the one from which retraining starts."""
 
 
 def _run_chains(config: ToyConfig, seed: int) -> tuple[xr.Dataset, list[str]]:
-    """Trains one seed and reads its curves; a run of the seed that is there already stays until this one is whole."""
+    """Trains one seed and reads its curves; an existing run of the seed stays until this one is complete."""
     with whole_folder(seed_folder(Path(config.output), seed)) as folder:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -103,7 +103,7 @@ def _replay_error(chains: xr.Dataset, exact: xr.Dataset) -> float:
 
 
 def _measured(config: ToyConfig, seed: int, chains: xr.Dataset, exact: xr.Dataset) -> SeedResult:
-    """Returns the result of a seed; its curves are written beside its run."""
+    """Writes the curves of a seed next to its run, and returns its result."""
     chains.attrs["replay_error"] = _replay_error(chains, exact)
     if not chains.attrs["replay_error"] <= _REPLAY_TOLERANCE:
         raise InputError(
@@ -119,18 +119,18 @@ def _measured(config: ToyConfig, seed: int, chains: xr.Dataset, exact: xr.Datase
 def run_seeds(config: ToyConfig, progress: Progress = print) -> list[SeedResult]:
     """Trains, probes and retrains each seed.
 
-    Chains and what needs none are separate tasks, so that two processes are both busy to the end.
+    Computations with and without chains are separate tasks, so that two processes are both busy to the end.
 
     Args:
         config: of the experiment.
-        progress: told one line for each task that ends, and what the callback warned of.
+        progress: called with one line for each finished task, and with the warnings of the callback.
 
     Returns:
         One result for each seed, in the order of the seeds.
 
     Raises:
-        InputError: ``output`` holds something else where a run would go, settings for which there is no local Gaussian
-            or closed form, a run whose chains failed, or one that is not the run which retraining starts from.
+        InputError: other content in the folder of a run, settings for which there is no local Gaussian or closed form,
+            a run whose chains failed, or one that differs from the run from which retraining starts.
     """
     check_free(Path(config.output), config.seeds)
     check_computable(config)

@@ -11,14 +11,14 @@ class Aim(NamedTuple):
 
     Attributes:
         value: the limit.
-        least: whether a figure should be at least that, or at most.
+        least: True for a lower limit, False for an upper one.
     """
 
     value: float
     least: bool = True
 
     def met(self, figure: float) -> bool:
-        """True if a figure is on the right side of its limit."""
+        """Returns True if a figure is on the right side of its limit."""
         return figure >= self.value if self.least else figure <= self.value
 
     def __str__(self) -> str:
@@ -26,12 +26,12 @@ class Aim(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Figure that is shown.
+    """Figure in the table.
 
     Attributes:
         name: in ``validation.json``.
-        label: what it is, in words.
-        aim: None where nothing is claimed.
+        label: description.
+        aim: None if nothing is claimed.
     """
 
     name: str
@@ -95,7 +95,7 @@ AIMS: Mapping[str, Aim] = {row.name: row.aim for row in ROWS if row.aim is not N
 
 
 def number(value: float) -> str:
-    """Returns a figure with three digits behind the point, small ones as powers of ten."""
+    """Formats a figure with three digits after the point, small ones with an exponent."""
     return f"{value:.3f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.1e}"
 
 
@@ -109,7 +109,7 @@ def _cells(row: Row, figure: Mapping[str, Any], num_seeds: int) -> tuple[str, ..
 
 
 def table_rows(summary: Summary) -> list[tuple[str, ...]]:
-    """Returns a header, then label, aim, median, range and seeds that meet the aim of each figure that is there."""
+    """Returns a header, then label, aim, median, range and seeds that meet the aim for each known figure."""
     num_seeds = max((len(figure["seeds"]) for figure in summary.values()), default=0)
     header = ("figure", "aim", "median", f"range over {num_seeds} seed{'s' if num_seeds != 1 else ''}", "aim met")
     return [header, *(_cells(row, summary[row.name], num_seeds) for row in ROWS if row.name in summary)]

@@ -1,4 +1,4 @@
-"""One run of the toy: trained by Lightning, watched by the influence callback as any other run."""
+"""Training of one toy run by Lightning, with the influence callback attached as in any other run."""
 
 import logging
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ class TrainedRun:
     """Finished run.
 
     Attributes:
-        folder: where its event files, ``influence.zarr`` and ``summary.json`` are.
+        folder: of its event files, ``influence.zarr`` and ``summary.json``.
         initial: weights before training.
         final: weights after it.
     """
@@ -34,7 +34,7 @@ class TrainedRun:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Many runs share the terminal: what they say of themselves is in their folders."""
+    """Silences Lightning's messages below warnings, since many runs share the terminal."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)

@@ -48,7 +48,7 @@ class SeedResult:
 
     Attributes:
         seed: of the initial weights and the chains.
-        figures: by the names that ``validation.json`` has, finite.
+        figures: finite ones, by their names in ``validation.json``.
         flips: of each pair by each method.
         relation_flips: of the mean over the pairs of each relation, from chains.
         detections: of each signal.
@@ -68,7 +68,7 @@ class SeedResult:
 
 
 def measure(chains: xr.Dataset, exact: xr.Dataset, config: ToyConfig, seed: int) -> SeedResult:
-    """Takes all figures of one seed from its curves.
+    """Computes all figures of one seed from its curves.
 
     Args:
         chains: see :func:`~stagewise.studies.toy.chain_curves.chain_curves`.
@@ -109,10 +109,10 @@ def measure(chains: xr.Dataset, exact: xr.Dataset, config: ToyConfig, seed: int)
 
 
 def write_flips(path: Path, results: Sequence[SeedResult]) -> Path:
-    """Writes every sign flip of every pair by every method as CSV: when, between which probes, and how surely.
+    """Writes every sign flip of every pair by every method as CSV: step, bounding probes, and significance.
 
     ``before`` and ``after`` are in the unit of the method. Only chains have a sampling error: for the other methods
-    ``z_before`` and ``z_after`` are left empty.
+    ``z_before`` and ``z_after`` are empty.
     """
     columns = ["seed", "method", "item", "item_j", "relation", *(field.name for field in fields(SignFlip)), "words"]
     rows = []
@@ -131,7 +131,7 @@ def summarize(results: Sequence[SeedResult]) -> dict[str, dict[str, Any]]:
     """Returns the median and range over seeds of each figure.
 
     Returns:
-        Name to ``median``, ``min``, ``max``, ``seeds`` (those in which the figure is defined) and ``values`` (theirs).
+        Name to ``median``, ``min``, ``max``, ``seeds`` (those for which the figure is defined) and their ``values``.
     """
     names = list(dict.fromkeys(name for result in results for name in result.figures))
     table = {}
@@ -149,7 +149,7 @@ def summarize(results: Sequence[SeedResult]) -> dict[str, dict[str, Any]]:
 
 
 def write_validation(path: Path, results: Sequence[SeedResult], config: ToyConfig) -> Path:
-    """Writes ``validation.json``: the figures at the top level, and under ``_about`` what they are of."""
+    """Writes ``validation.json``: the figures at the top level, and their settings under ``_about``."""
     about = {
         "version": __version__,
         "seeds": [result.seed for result in results],

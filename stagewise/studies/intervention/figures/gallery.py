@@ -24,7 +24,7 @@ def _mark_words(found: Summary) -> dict[str, str]:
 
 
 def sweep_figure(found: Summary) -> Figure | None:
-    """Returns steps saved against window start, a panel a mechanism; None without a sweep."""
+    """Draws steps saved against window start, one panel per mechanism; returns None without a sweep."""
     sweeps = {how: sweep for how, sweep in found["sweep"].items() if len(sweep) >= 2}
     if not sweeps:
         return None
@@ -55,11 +55,11 @@ def sweep_figure(found: Summary) -> Figure | None:
 _COLORS = {"none": "#000000", "inside": "#D55E00", "earliest": "#0072B2", "after": "#009E73", "live": "#CC79A7"}
 _COLORS |= {"far_before": "#0072B2", "random": "#999999"}
 _RIVALS = {"far_before": "earliest", "random": "live"}
-"""Drawn only where the other one is not there: more than five curves cannot be told apart."""
+"""Arms drawn only in the absence of the other one: more than five curves cannot be distinguished."""
 
 
 def curves_figure(found: Summary, cells: Sequence[Cell]) -> Figure | None:
-    """Returns scores of a few arms, windows shaded, for the first four seeds; None where no cell has a curve."""
+    """Draws scores of a few arms, windows shaded, for the first four seeds; returns None if no cell has a curve."""
     grouped = by_arm(cells)
     seeds = [seed for seed in found["seeds"] if seed in grouped["none"] and grouped["none"][seed].curve][:4]
     if not seeds:
@@ -104,7 +104,7 @@ def _rows(axes: Axes, values: Mapping[str, Mapping[str, Any] | None]) -> None:
 
 
 def acceleration_figure(found: Summary) -> Figure | None:
-    """Returns steps saved by every arm; None without any."""
+    """Draws steps saved by every arm; returns None without any."""
     values = {
         name + (" (at most)" if arm["censored"] else ""): arm["acceleration"]
         for name, arm in found["arms"].items()
@@ -120,7 +120,7 @@ def acceleration_figure(found: Summary) -> Figure | None:
 
 
 def costs_figure(found: Summary) -> Figure | None:
-    """Plots the rise of the loss without the best head, and the background loss, arm minus none; None without any."""
+    """Draws the rise of the loss without the best head, and the background loss, arm minus none; None without any."""
     arms = {name: arm for name, arm in found["arms"].items() if arm["head_rise"] is not None}
     if not arms:
         return None
@@ -138,9 +138,9 @@ def write_figures(folder: Path, found: Summary, cells: Sequence[Cell]) -> list[s
     """Writes the figures for which there are cells; returns their names without ending.
 
     Args:
-        folder: made where it is missing.
+        folder: created if missing.
         found: see :func:`~stagewise.studies.intervention.results.summarize`.
-        cells: finished ones.
+        cells: finished cells.
     """
     folder.mkdir(parents=True, exist_ok=True)
     figures: dict[str, Figure | None] = {

@@ -25,7 +25,7 @@ PANELS = {
     "unrolled": "unrolled_r",
     "full leave-one-out": "full_loo_r",
 }
-"""Methods that chains are compared with, and the name of the correlation in ``validation.json``."""
+"""Methods compared with chains, and the name of the correlation in ``validation.json``."""
 
 
 def _scatter(axes: Axes, result: SeedResult, config: ToyConfig, method: str) -> None:
@@ -47,7 +47,7 @@ def _draw_horizons(axes: Axes, results: Sequence[SeedResult], config: ToyConfig)
     horizons = config.retraining.horizons
     for place, horizon in enumerate(horizons):
         dots_of_seeds(axes, place, values_of(results, f"horizon_{horizon}_r"), color="#CC3D8F")
-    # Places, not lengths: a log axis would crowd the bars of near lengths.
+    # Equal spacing: a log axis would crowd the bars of similar horizons.
     axes.set_xticks(range(len(horizons)), [f"{horizon:,}" for horizon in horizons])
     share_axis(axes, len(horizons))
     label(axes, title=f"r with a drop for a horizon, {count_seeds(results)}", x="horizon (steps)", y="Pearson r")
@@ -65,7 +65,7 @@ def _draw_summary(axes: Axes, results: Sequence[SeedResult], config: ToyConfig) 
 
 
 def agreement(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
-    """Returns influence from chains against four other methods, for the first seed, and the correlations, for all.
+    """Draws influence from chains against four other methods, for the first seed, and the correlations, for all.
 
     Args:
         results: one for each seed.

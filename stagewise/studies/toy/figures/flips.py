@@ -14,7 +14,7 @@ from stagewise.studies.toy.validation import SeedResult
 
 
 def _spread(count: int) -> np.ndarray:
-    """Returns places within a column, so that pairs do not hide each other."""
+    """Returns offsets within a column, so that pairs do not hide each other."""
     return np.linspace(-0.36, 0.36, count) if count > 1 else np.zeros(1)
 
 
@@ -50,7 +50,7 @@ def _draw_column(axes: Axes, place: int, pairs: Sequence[PairFlips], method: str
 
 
 def _shown_steps(results: Sequence[SeedResult]) -> tuple[float, float]:
-    """From before the first flip or transition to after the last."""
+    """Returns limits from before the first flip or transition to after the last."""
     found = [flip.from_helpful for result in results for flip in result.flips if flip.from_helpful is not None]
     true = [step for result in results for step in result.exact.attrs["transitions"]]
     first = min([flip.earliest for flip in found] + true)
@@ -59,7 +59,7 @@ def _shown_steps(results: Sequence[SeedResult]) -> tuple[float, float]:
 
 
 def flips(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
-    """Returns the first flip from helpful to harmful of each pair, by method and relation; all seeds.
+    """Draws the first flip from helpful to harmful of each pair, by method and relation; all seeds.
 
     Args:
         results: one for each seed.

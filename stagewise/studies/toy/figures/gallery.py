@@ -40,8 +40,8 @@ def write_figures(folder: Path, results: Sequence[SeedResult], config: ToyConfig
     """Draws all figures and writes each as ``<stem>.png``.
 
     Args:
-        folder: where to; it is made if it is not there.
-        results: one for each seed, the first of which is the one shown in detail.
+        folder: created if missing.
+        results: one for each seed; the first is shown in detail.
         config: of the experiment.
 
     Returns:

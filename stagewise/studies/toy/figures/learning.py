@@ -17,7 +17,7 @@ def _words(group: Sequence[int], strength: float) -> str:
 
 
 def learning(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
-    """Returns the strength of each mode over training, as learned and in closed form; the first seed.
+    """Draws the strength of each mode over training, as learned and in closed form; the first seed.
 
     Args:
         results: one for each seed.
@@ -32,7 +32,7 @@ def learning(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
     handles = []
     for group, color in zip(groups, shades(len(groups)), strict=True):
         modes = list(group)
-        # The closed form on top: where they agree the learned curve shows between its dashes.
+        # The closed form is on top: where they agree, the learned curve shows between its dashes.
         axes.plot(steps, curves["mode_strength"].values[:, modes], color=color, linewidth=2.6, alpha=0.55)
         axes.plot(
             steps, curves["mode_strength_closed"].values[:, modes], color=color, linewidth=1.1, linestyle=(0, (4, 2))

@@ -15,13 +15,13 @@ from stagewise.toy.hierarchy import Hierarchy
 
 BRANCH_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#6A3D9A")
 _NEAR = (0.3, 0.14)
-"""Items whose ends are nearer than this, in units of the longest path, share one label; else words would overlap."""
+"""Distance of ends, in units of the longest path, below which items share a label; else labels would overlap."""
 _MOST_NAMES = 12
-"""Words of more items would overlap: then only the legend names their branches."""
+"""Maximal number of items with labels: more would overlap, so that only the legend names their branches."""
 
 
 def nearest_branch(hierarchy: Hierarchy) -> list[str]:
-    """For each item the lowest node above it whose children part."""
+    """Returns, for each item, the lowest node above it whose children separate."""
     found = [""] * len(hierarchy.items)
     # In tree order: lower nodes come after those above them.
     for branch in hierarchy.branches():
@@ -32,7 +32,7 @@ def nearest_branch(hierarchy: Hierarchy) -> list[str]:
 
 
 def near_groups(places: NDArray[np.float64], reach: Sequence[float]) -> list[list[int]]:
-    """Points ``[item, 2]`` in groups that lie within ``reach``, in both directions, of the group's first point."""
+    """Groups points ``[item, 2]`` within ``reach``, in both directions, of the group's first point."""
     groups: list[list[int]] = []
     for item, place in enumerate(places):
         near = (group for group in groups if (np.abs(places[group[0]] - place) <= reach).all())
@@ -45,7 +45,7 @@ def near_groups(places: NDArray[np.float64], reach: Sequence[float]) -> list[lis
 
 
 def _names(items: Sequence[str]) -> str:
-    """Returns two names a line."""
+    """Returns names, two per line."""
     return ",\n".join(", ".join(items[at : at + 2]) for at in range(0, len(items), 2))
 
 
@@ -80,7 +80,7 @@ def _draw_paths(axes: Axes, result: SeedResult, hierarchy: Hierarchy, second: in
 
 
 def _draw_times(axes: Axes, results: Sequence[SeedResult], hierarchy: Hierarchy) -> None:
-    """Peak of harm against branching, one colour for nodes with as many items below them."""
+    """Draws the peak of harm against branching, one colour per number of items below a node."""
     sizes = {branch.name: sum(len(items) for items in branch.children) for branch in hierarchy.branches()}
     kinds = sorted(set(sizes.values()), reverse=True)
     nodes = [branch for result in results for branch in result.branches]
@@ -113,7 +113,7 @@ def _draw_times(axes: Axes, results: Sequence[SeedResult], hierarchy: Hierarchy)
 
 
 def representations(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
-    """Returns paths of the items in three dimensions, for the first seed, and when branches part, for all.
+    """Draws paths of the items in three dimensions, for the first seed, and times of branching, for all.
 
     Args:
         results: one for each seed.

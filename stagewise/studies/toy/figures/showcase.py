@@ -70,14 +70,14 @@ def _draw_pair(axes: Axes, result: SeedResult, config: ToyConfig, item: int, oth
             label="out of equilibrium: no errors, no signs",
         )
     mark_transitions(axes, result)
-    # All of the band, unless errors dwarf the curve.
+    # Shows the whole band, unless errors dwarf the curve.
     bottom, top = np.nanmin(low, initial=-1.05), np.nanmax(high, initial=1.05)
     axes.set_ylim(max(-1.8, bottom - 0.05), min(1.8, top + 0.05))
     mark_sides(axes)
 
 
 def _draw_flips(axes: Axes, result: SeedResult, pair: tuple[str, str]) -> None:
-    """One row for each method: its first flip from helpful to harmful, between the probes that bound it."""
+    """Draws one row for each method: its first flip from helpful to harmful, between the probes that bound it."""
     for row, method in enumerate(METHODS):
         found = next(flip for flip in result.flips if flip.method == method and (flip.item, flip.item_j) == pair)
         flip, color = found.from_helpful, METHOD_LOOKS[method]["color"]
@@ -91,7 +91,7 @@ def _draw_flips(axes: Axes, result: SeedResult, pair: tuple[str, str]) -> None:
 
 
 def showcase(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
-    """Returns influence by every method over training, for the first sibling, cousin and far pair; the first seed.
+    """Draws influence by every method over training, for the first sibling, cousin and far pair; the first seed.
 
     Args:
         results: one for each seed.

@@ -1,4 +1,4 @@
-"""Parts that the figures of the toy share: colours, axes, panels of pairs, curves over seeds."""
+"""Shared parts of the toy's figures: colours, axes, panels of pairs, curves over seeds."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -39,7 +39,7 @@ def probed_axis(axes: Axes, config: ToyConfig, *, words: bool = True) -> None:
 
 
 def mark_transitions(axes: Axes, result: SeedResult) -> None:
-    """Thin vertical lines where the loss of each group of equal modes falls fastest; the first has a label."""
+    """Draws thin vertical lines where the loss of each group of equal modes falls fastest; the first has a label."""
     for number, step in enumerate(result.exact.attrs["transitions"]):
         axes.axvline(step, label="true transition" if number == 0 else None, **TRUE_TRANSITION)
 
@@ -55,12 +55,12 @@ def relations_of(config: ToyConfig) -> list[str]:
 
 
 def at_relation(curves: xr.DataArray, config: ToyConfig, relation: str) -> Array:
-    """``[..., pair]``: the entries ``[..., item, item_j]`` whose items are so related, both orders of each pair."""
+    """Returns the entries of ``[..., item, item_j]`` with a relation, ``[..., pair]``, both orders of each pair."""
     return np.asarray(curves.values[..., config.hierarchy.relations == relation])
 
 
 def scatter_pairs(axes: Axes, x: xr.DataArray, y: xr.DataArray, config: ToyConfig) -> None:
-    """One dot for each pair of different items at each probe or window, coloured by relation.
+    """Draws one dot for each pair of different items at each probe or window, coloured by relation.
 
     Args:
         axes: to draw on.
@@ -91,12 +91,12 @@ def values_of(results: Sequence[SeedResult], name: str) -> list[float]:
 
 
 def count_seeds(results: Sequence[SeedResult]) -> str:
-    """``1 seed``, ``3 seeds``."""
+    """Formats the number of seeds, as ``1 seed`` or ``3 seeds``."""
     return f"{len(results)} seed{'s' if len(results) != 1 else ''}"
 
 
 def say_range(values: Sequence[float]) -> str:
-    """``0.98 (0.97 to 0.99)``: median and range over seeds; ``none`` where the figure is not defined for any."""
+    """Formats median and range over seeds, as ``0.98 (0.97 to 0.99)``; ``none`` if defined for no seed."""
     known = [value for value in values if np.isfinite(value)]
     if not known:
         return "none"

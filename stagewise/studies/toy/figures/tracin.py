@@ -1,4 +1,4 @@
-"""TracIn summed over training, and how much of it cancels."""
+"""TracIn summed over training, and the share that cancels."""
 
 from collections.abc import Sequence
 
@@ -34,7 +34,7 @@ def _draw_sums(axes: Axes, result: SeedResult, config: ToyConfig) -> None:
 
 
 def tracin(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
-    """Returns the TracIn of each relation over training, for the first seed, and |net| / gross at its end, for all.
+    """Draws TracIn of each relation over training, for the first seed, and |net| / gross at its end, for all.
 
     Args:
         results: one for each seed.

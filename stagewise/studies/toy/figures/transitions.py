@@ -1,4 +1,4 @@
-"""Parts of the split over training, and the windows that signals find."""
+"""Parts of the split over training, and the windows found in signals."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ def _draw_parts(axes: Axes, result: SeedResult) -> None:
     for name, color in PART_COLOURS.items():
         matrices = parts.sel(part=name).values
         norm = np.linalg.norm(matrices[:, off_diagonal(matrices.shape[-1])], axis=1)
-        # Between is nothing, and the log axis has no place for it, where a probe has no reference.
+        # Without a reference the between part is zero, which a log axis cannot show.
         known = (norm > 0) & (compared if name in ("between", "total") else True)
         wide = name == "total"
         axes.plot(
@@ -50,7 +50,7 @@ def _draw_parts(axes: Axes, result: SeedResult) -> None:
 
 
 def _draw_signal(axes: Axes, results: Sequence[SeedResult], number: int) -> None:
-    """Draws the signal of the first seed, its windows, and how well the windows of all seeds match the truth."""
+    """Draws the signal of the first seed and its windows, with the match of all seeds' windows to the truth."""
     detection = results[0].detections[number]
     name, color = detection.signal, SIGNAL_COLOURS[detection.signal]
     values = signals(results[0].chains, results[0].exact)[name]
@@ -71,7 +71,7 @@ def _draw_signal(axes: Axes, results: Sequence[SeedResult], number: int) -> None
 
 
 def transitions(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
-    """Returns norms of the parts of the split, and three signals with the windows found in them; the first seed.
+    """Draws norms of the parts of the split, and three signals with the windows found in them; the first seed.
 
     Args:
         results: one for each seed.

@@ -1,4 +1,4 @@
-"""Window ablation: influence in a window against the effect of changing an item's weight there."""
+"""Window ablation: influence in a window compared with the effect of changing an item's weight there."""
 
 from collections.abc import Sequence
 
@@ -75,7 +75,7 @@ def _handles(config: ToyConfig) -> list[Line2D]:
 
 
 def windows(results: Sequence[SeedResult], config: ToyConfig) -> Figure:
-    """Returns correlations of BIF in a window with the window's effect, for all seeds, and the points behind them.
+    """Draws correlations of BIF in a window with the window's effect, for all seeds, and the points behind them.
 
     Args:
         results: one for each seed.
