@@ -122,7 +122,10 @@ def _costs(found: Summary) -> list[str]:
             shown = say_interval(arm["background_loss"], "+.4f")
             lines.append(f"`{name}` {words} background loss at the end: {shown} nats per token.")
     if "placebo" in found["arms"]:
-        lines.append("What the `placebo` changes is chance: no smaller change means anything.")
+        lines.append(
+            "`placebo` shows what another order of the samples alone changes, from the first step on. Other arms share "
+            "the order of `none` up to their windows: the control of a window is `random`."
+        )
     return lines
 
 
