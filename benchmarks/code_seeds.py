@@ -1,14 +1,14 @@
-"""Does an induction head form in real text, and what does influence do meanwhile? `configs/code.yaml` over seeds.
+"""Formation of an induction head in real text, and influence meanwhile: `configs/code.yaml` over seeds.
 
     python benchmarks/code_seeds.py --seeds 2 3 4 5 --json benchmarks/results/code_seeds.json
 
-Trains one seed after another (or reads runs that are there, with --read-only; seeds whose run has ended are not
-trained again) and prints, as Markdown: scores of heads over steps; when the influence of induction targets on each
-other leaves its plateau, peaks and declines, with 95 % intervals from the run's own errors; what losses alone,
-learning coefficients, the loss-free control and changes of sign tell. Settings were chosen on seed 1.
+Trains one seed after another (or reads existing runs, with --read-only; finished seeds are not trained again). Prints,
+as Markdown: scores of heads over steps; when the influence of induction targets on each other leaves its plateau, peaks
+and declines, with 95 % intervals from the run's own errors; and the results of losses alone, learning coefficients, the
+loss-free control and changes of sign. Settings were chosen on seed 1.
 
-A head has formed where the prefix-matching score passes .25 and the previous-token score .5. CPU seconds are of the
-process that trains, its probes included.
+A head has formed when the prefix-matching score passes .25 and the previous-token score .5. CPU seconds are those of
+the training process, including its probes.
 """
 
 import argparse
@@ -37,7 +37,7 @@ COLOURS = dict(zip((*GROUPS, "all losses"), ("#0072B2", "#D55E00", "#009E73", "#
 
 
 def train(seed: int, folder: Path, config: str, overrides: list[str]) -> float:
-    """CPU seconds of one run."""
+    """Trains one seed; returns the CPU seconds of the run."""
     settings = {
         "seed_everything": seed,
         "data.init_args.seed": seed,
@@ -57,7 +57,7 @@ def train(seed: int, folder: Path, config: str, overrides: list[str]) -> float:
 
 
 def passes(score: Score, level: float) -> int | None:
-    """First step of a measurement at which a score has passed a level."""
+    """Returns the step of the first measurement at which a score has passed a level; None if never."""
     above = np.flatnonzero(score.values >= level)
     return int(score.steps[above[0]]) if len(above) else None
 
@@ -68,7 +68,7 @@ def place(rise: Rise | None, name: str) -> list[float] | None:
 
 
 def course(run: xr.Dataset, group: str, rise: Rise | None) -> dict:
-    """Of one group's influence on itself, with its values and intervals at the peak and at the end."""
+    """Describes the influence of one group on itself, with values and intervals at the peak and at the end."""
     curve = run.stagewise.curve(group)
     at = {} if rise is None else {"peak_value": rise.peak.step}
     at["last_value"] = float(curve["step"].values[-1])
@@ -87,7 +87,7 @@ def course(run: xr.Dataset, group: str, rise: Rise | None) -> dict:
 
 
 def stages(run: xr.Dataset, rise: tuple[int, int] | None) -> dict | None:
-    """Means before, while and after the prefix-matching score rises (a quarter to three quarters of its way)."""
+    """Returns means before, during and after the rise of the prefix-matching score (from 1/4 to 3/4 of its height)."""
     if rise is None:
         return None
     steps = run["step"].values
@@ -104,11 +104,11 @@ def stages(run: xr.Dataset, rise: tuple[int, int] | None) -> dict | None:
 
 
 def over_seeds(rows: list[dict], name: str) -> str:
-    """Mean over the mean before the rise, geometric mean over seeds with Student's 95 % interval."""
+    """Formats means over the mean before the rise: geometric mean over seeds, with Student's 95 % interval."""
     cells = []
     for stage in ("rising", "after"):
         found = [row["stages"]["means"][name] for row in rows if row["stages"]]
-        ratios = [it[stage] / it["before"] for it in found if it["before"] and it[stage]]
+        ratios = [means[stage] / means["before"] for means in found if means["before"] and means[stage]]
         if not ratios or min(ratios) <= 0:
             cells.append("-")
             continue
@@ -219,10 +219,10 @@ def markdown(rows: list[dict], every: int) -> str:
     parts.append(table([*header, "sign changes", "CPU minutes"], lines))
     names = [*GROUPS, *(f"loss/{group}" for group in GROUPS), "llc", *(f"llc/{group}" for group in GROUPS)]
     lines = [[name, over_seeds(rows, name)] for name in names]
-    told = (
+    caption = (
         f"Means over those before the prefix-matching score rises, over {len(rows)} seeds (influence without prefix):"
     )
-    parts += [told, table(["", "while it rises", "after"], lines)]
+    parts += [caption, table(["", "while it rises", "after"], lines)]
     return "\n\n".join(parts)
 
 
@@ -232,7 +232,7 @@ def band(axes: Axes, curve: xr.Dataset, name: str) -> None:
 
 
 def draw_run(panels: list[Axes], folder: Path, title: str) -> None:
-    """One column: scores, losses, influence with the intervals of onset and peak, learning coefficients."""
+    """Draws one column: scores, losses, influence with the intervals of onset and peak, learning coefficients."""
     run = open_run(folder)
     scores = {score.name: score for score in read_scores(folder)}
     for name, style in (("prefix_matching", "-"), ("previous_token", "--")):
@@ -280,8 +280,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--name", default="code_seeds")
-    parser.add_argument("--read-only", action="store_true", help="do not train, read the runs that are there")
-    parser.add_argument("--every", type=int, default=400, help="steps between the scores that are shown")
+    parser.add_argument("--read-only", action="store_true", help="do not train, read existing runs")
+    parser.add_argument("--every", type=int, default=400, help="steps between the scores shown")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("--figure", type=Path, help="also draw the curves of the seeds side by side")
     parser.add_argument("overrides", nargs="*", help="further settings for stagewise fit, after --")
