@@ -61,7 +61,7 @@ def bif(
     Args:
         current: draws at the current weights.
         reference: draws at the reference probe; only chains kept by both are used. Without a reference, or without a
-            common chain, the probe is its own reference: between is exactly zero.
+            common chain, the probe is its own reference: between and its z-score are exactly zero.
         groups: groups to which the draws were reduced.
         positions: bins, if the draws were reduced to their joint groups.
         centering: see :class:`~stagewise.influence.split.Centering`.
