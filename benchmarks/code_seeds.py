@@ -2,13 +2,13 @@
 
     python benchmarks/code_seeds.py --seeds 2 3 4 5 --json benchmarks/results/code_seeds.json
 
-Trains one seed after another (or reads existing runs, with --read-only; finished seeds are not trained again). Prints,
-as Markdown: scores of heads over steps; when the influence of induction targets on each other leaves its plateau, peaks
-and declines, with 95 % intervals from the run's own errors; and the results of losses alone, learning coefficients, the
-loss-free control and changes of sign. Settings were chosen on seed 1.
+Trains one seed after another (or reads runs that are there, with --read-only; seeds whose run has ended are not
+trained again) and prints, as Markdown: scores of heads over steps; when the influence of induction targets on each
+other leaves its plateau, peaks and declines, with 95 % intervals from the run's own errors; what losses alone,
+learning coefficients, the loss-free control and changes of sign tell. Settings were chosen on seed 1.
 
-A head has formed when the prefix-matching score passes .25 and the previous-token score .5. CPU seconds are those of
-the training process, including its probes.
+A head has formed where the prefix-matching score passes .25 and the previous-token score .5. CPU seconds are of the
+process that trains, its probes included.
 """
 
 import argparse
@@ -104,11 +104,11 @@ def stages(run: xr.Dataset, rise: tuple[int, int] | None) -> dict | None:
 
 
 def over_seeds(rows: list[dict], name: str) -> str:
-    """Formats means over the mean before the rise: geometric mean over seeds, with Student's 95 % interval."""
+    """Mean over the mean before the rise, geometric mean over seeds with Student's 95 % interval."""
     cells = []
     for stage in ("rising", "after"):
         found = [row["stages"]["means"][name] for row in rows if row["stages"]]
-        ratios = [means[stage] / means["before"] for means in found if means["before"] and means[stage]]
+        ratios = [it[stage] / it["before"] for it in found if it["before"] and it[stage]]
         if not ratios or min(ratios) <= 0:
             cells.append("-")
             continue
@@ -219,10 +219,10 @@ def markdown(rows: list[dict], every: int) -> str:
     parts.append(table([*header, "sign changes", "CPU minutes"], lines))
     names = [*GROUPS, *(f"loss/{group}" for group in GROUPS), "llc", *(f"llc/{group}" for group in GROUPS)]
     lines = [[name, over_seeds(rows, name)] for name in names]
-    caption = (
+    told = (
         f"Means over those before the prefix-matching score rises, over {len(rows)} seeds (influence without prefix):"
     )
-    parts += [caption, table(["", "while it rises", "after"], lines)]
+    parts += [told, table(["", "while it rises", "after"], lines)]
     return "\n\n".join(parts)
 
 
