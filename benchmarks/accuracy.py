@@ -1,15 +1,15 @@
-"""How far the covariance of the losses is from the truth after so many draws, beside independent draws from the truth.
+"""Error of the covariance of the losses after a given number of draws, compared with independent draws.
 
     python benchmarks/accuracy.py --json accuracy.json
 
 Bayesian linear regression: the local posterior is a Gaussian and the covariance of the losses is known exactly,
-g_i^T S g_j + (x_i^T S x_j)^2 / 2. Two cases: chains around the minimum, and around weights half-way to it, where the
-slope pulls a plain chain off. Each chain is held to its own target (a tilted one stays at the training weights, the
-others slide to the localized mode); both are sampled independently too, which is the best that any sampler could do.
+g_i^T S g_j + (x_i^T S x_j)^2 / 2. Chains run around the minimum, and around weights half-way to it, where the slope
+pulls a plain chain away. Each chain is compared with its own target (a tilted chain stays at the training weights, the
+others slide to the localized mode). Independent draws from these targets are the best that any sampler could do.
 
-The error is |C - exact| / |exact| (Frobenius) over all pairs of 32 observed samples; the ratio is to independent draws
-of the same number. Notes tell the gradient steps for each draw. Rounds are seeds; intervals are 95 % of the mean over
-seeds (Student's t).
+The error is |C - exact| / |exact| (Frobenius) over all pairs of 32 observed samples; the ratio is to the same number of
+independent draws. Notes give the gradient steps per draw. Rounds are seeds; intervals are 95 % of the mean over seeds
+(Student's t).
 """
 
 import time
@@ -56,11 +56,11 @@ SAMPLERS: dict[str, dict[str, object]] = {
     f"Euler from w*, control variates, batches of {BATCH}": {**EULER, "drift": Drift.control_variate},
     f"Euler from w*, tilted, batches of {BATCH}": {**EULER, "drift": Drift.tilted},
 }
-"""By name; what is left out is ``auto`` or a default. Chosen on seeds 100 to 105."""
+"""Settings by name; omitted ones are ``auto`` or defaults. Chosen on seeds 100 to 105."""
 
 
 def data() -> tuple[torch.Tensor, torch.Tensor]:
-    """Curvatures from 1 down to .1."""
+    """Returns inputs and targets with curvatures from 1 down to .1."""
     generator = torch.Generator().manual_seed(0)
     scale = torch.logspace(0, -0.5, FEATURES, dtype=torch.float64)
     x = torch.randn(SAMPLES, FEATURES, generator=generator, dtype=torch.float64)
@@ -85,18 +85,18 @@ class Truth:
         self.covariance = gradients @ self.spread @ gradients.T + (self.x @ self.spread @ self.x.T) ** 2 / 2
 
     def error(self, loss: np.ndarray) -> float:
-        """Relative error of the covariance of ``[chain, draw, sample]``, means taken over all draws."""
+        """Returns the relative error of the covariance of ``[chain, draw, sample]``, with means over all draws."""
         got = -token_bif(loss.astype(np.float64), centering=Centering.pooled).values
         return float(np.linalg.norm(got - self.covariance) / np.linalg.norm(self.covariance))
 
     def independent(self, seed: int) -> np.ndarray:
-        """``[1, draw, sample]``: losses at independent draws."""
+        """Returns losses at independent draws, ``[1, draw, sample]``."""
         draws = np.random.default_rng(seed).multivariate_normal(self.mode, self.spread, size=max(DRAWS))
         return (((draws @ self.x.T - self.y) ** 2) / 2)[None]
 
 
 def numbers(module: nn.Module, sampling: tuple[torch.Tensor, torch.Tensor], settings: dict[str, object]) -> SGLDConfig:
-    """The sampler; what is ``auto`` among step, drift and spacing is settled as for a user, from measured curvature."""
+    """Returns the sampler; step, drift and spacing that are ``auto`` are resolved from measured curvature."""
     common = {"nbeta": NBETA, "localization": LOCALIZATION, "num_chains": CHAINS, "num_draws": max(DRAWS) // CHAINS}
     config = SGLDConfig(**{**common, "batch_size": BATCH, **settings})  # type: ignore[arg-type]
     if not {"lr", "drift", "num_steps_bw_draws"} & set(config.unresolved):
@@ -105,7 +105,7 @@ def numbers(module: nn.Module, sampling: tuple[torch.Tensor, torch.Tensor], sett
 
 
 def interval(values: list[float]) -> tuple[float, float, float]:
-    """Mean, and the ends of its 95 % interval."""
+    """Returns the mean and the ends of its 95 % interval."""
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
     reach = float(student.ppf(0.975, len(values) - 1)) * error
     return mean, mean - reach, mean + reach

@@ -1,15 +1,15 @@
-"""What the gradient dot product between groups costs beside the probe that it stands in.
+"""Cost of the gradient dot product between groups, relative to the probe that includes it.
 
     python benchmarks/baselines.py --json baselines.json
 
-The shapes of ``configs/pythia-14m.yaml``: a GPT-NeoX of 14 million weights, an observed set of 64 sequences of 256
-tokens in chunks of 8, minibatches of 32, 4 chains x 100 draws, the eleven classes (here: random tokens in shares that
-such classes have). The unit is a probe: what a draw of one chain costs in plain torch, the forward and backward pass of
-a minibatch and a forward pass of the observed set, timed on one draw, times 400.
+Shapes as in ``configs/pythia-14m.yaml``: a GPT-NeoX of 14 million weights, an observed set of 64 sequences of 256
+tokens in chunks of 8, minibatches of 32, 4 chains x 100 draws, eleven classes (here random tokens in typical shares).
+The unit is a probe: the cost of a draw of one chain in plain torch (forward and backward pass of a minibatch, forward
+pass of the observed set), timed on one draw, times 400.
 
-*folds*: as a probe measures it. *all pairs*: one fold for each sample, as many backward passes as samples have groups;
-timed on ``--samples`` of them. Each is called once in each round, after a draw that warms up. Process CPU time on one
-thread; on a GPU (``--device cuda``) wall-clock time.
+*folds*: as in a probe. *all pairs*: one fold per sample, with as many backward passes as samples have groups; timed on
+``--samples`` of them. Each candidate is called once per round, after a warm-up draw. Process CPU time on one thread; on
+a GPU (``--device cuda``) wall-clock time.
 """
 
 import sys
@@ -32,11 +32,11 @@ from stagewise.probes.memory import gradient_memory
 
 SAMPLES, LENGTH, CHUNK, BATCH, CHAINS, DRAWS = 64, 256, 8, 32, 4, 100
 SHARES = (0.4, 0.05, 0.2, 0.03, 0.04, 0.1, 0.02, 0.02, 0.1, 0.03, 0.2)
-"""Of all tokens, for each class."""
+"""Share of all tokens in each class."""
 
 
 def pythia_14m() -> GPTNeoXForCausalLM:
-    """Random weights in the shape of ``EleutherAI/pythia-14m``."""
+    """Returns a model of the shape of ``EleutherAI/pythia-14m``, with random weights."""
     return GPTNeoXForCausalLM(
         GPTNeoXConfig(
             vocab_size=50304,
@@ -52,7 +52,7 @@ def pythia_14m() -> GPTNeoXForCausalLM:
 
 
 def draw(model: GPTNeoXForCausalLM, ids: torch.Tensor, minibatch: torch.Tensor) -> None:
-    """One draw of one chain."""
+    """Computes one draw of one chain in plain torch."""
     torch.autograd.grad(evaluate(causal_lm_loss, model, minibatch).mean(), list(model.parameters()))
     with torch.no_grad():
         for chunk in chunks(ids, CHUNK):

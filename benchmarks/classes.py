@@ -1,15 +1,14 @@
-"""What classes, positions and tokens cost beside the chains that they are measured with.
+"""Cost of classes, positions and tokens, relative to the chains that measure them.
 
     python benchmarks/classes.py --json classes.json
 
 64 sequences of 512 tokens, 12 classes, 8 bins of positions, all pairs of tokens of one sequence; 4 chains x 100 draws,
-no trace; a 2-layer GPT-NeoX of width 64. The unit is what a draw of one chain costs in plain torch: the forward and
-backward pass of a minibatch of 16 sequences and one forward pass of the observed set. It is timed on a few draws; what
-is done for each draw, and once for each probe, is timed on its own and set against 400 of them. Process CPU time on
-one thread.
+no trace; a 2-layer GPT-NeoX of width 64. The unit is the cost of a draw of one chain in plain torch: the forward and
+backward pass of a minibatch of 16 sequences and one forward pass of the observed set, timed on a few draws. Work per
+draw, and once per probe, is timed separately and compared with 400 units. Process CPU time on one thread.
 
 Memory is the growth of the process's high-water mark while 400 draws of random losses are reduced and measured, before
-a model is made: what the products need beyond what chains need for themselves.
+a model exists: memory of these products in addition to that of the chains.
 """
 
 import resource
@@ -36,18 +35,18 @@ CASE = f"{SAMPLES} x {TOKENS} token losses, {CHAINS} chains x {DRAWS} draws"
 
 
 def high_water() -> float:
-    """Largest resident size of this process so far, GiB."""
+    """Returns the largest resident size of this process so far, GiB."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def draws_of(losses: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Losses of one draw, moved a little."""
+    """Returns the losses of one draw, with small random changes."""
     return losses + 0.1 * torch.randn(losses.shape, generator=generator)
 
 
 def reduced(positions: Positions, tokens: TokenSums, losses: torch.Tensor, seed: int) -> GroupDraws:
-    """What the chains leave behind, from random losses."""
+    """Returns reduced draws of chains, from random losses."""
     generator = torch.Generator().manual_seed(seed)
     reduce = Reducer(positions.joint)
     rows = np.empty((CHAINS, DRAWS, 1 + len(positions.joint), SAMPLES))
@@ -59,7 +58,7 @@ def reduced(positions: Positions, tokens: TokenSums, losses: torch.Tensor, seed:
 
 
 def unit(model: GPTNeoXForCausalLM, ids: torch.Tensor) -> None:
-    """One draw of one chain."""
+    """Computes one draw of one chain in plain torch."""
     parameters = list(model.parameters())
     torch.autograd.grad(evaluate(causal_lm_loss, model, ids[:BATCH]).mean(), parameters)
     with torch.no_grad():
@@ -97,7 +96,7 @@ def main() -> None:
     ).eval()
     ids = torch.randint(512, (SAMPLES, LENGTH))
     reduce, running = Reducer(positions.joint), TokenSums([0])
-    many = 16  # draws that go into one product
+    many = 16  # draws per product
 
     def take_in() -> None:
         for _ in range(many):

@@ -1,4 +1,4 @@
-"""Does an induction head form in real text, and what does influence do meanwhile? `configs/code.yaml` over seeds.
+"""Formation of an induction head in real text, and influence meanwhile: `configs/code.yaml` over seeds.
 
     python benchmarks/code_seeds.py --seeds 2 3 4 5 --json benchmarks/results/code_seeds.json
 
@@ -38,7 +38,7 @@ COLOURS = dict(zip((*GROUPS, "all losses"), ("#0072B2", "#D55E00", "#009E73", "#
 
 
 def train(seed: int, folder: Path, config: str, overrides: list[str]) -> float:
-    """CPU seconds of one run."""
+    """Trains one seed; returns the CPU seconds of the run."""
     settings = {
         "seed_everything": seed,
         "data.init_args.seed": seed,
@@ -58,7 +58,7 @@ def train(seed: int, folder: Path, config: str, overrides: list[str]) -> float:
 
 
 def passes(score: Score, level: float) -> int | None:
-    """First step of a measurement at which a score has passed a level."""
+    """Returns the step of the first measurement at which a score has passed a level; None if never."""
     above = np.flatnonzero(score.values >= level)
     return int(score.steps[above[0]]) if len(above) else None
 
@@ -69,7 +69,7 @@ def place(rise: Rise | None, name: str) -> list[float] | None:
 
 
 def course(run: xr.Dataset, group: str, rise: Rise | None) -> dict:
-    """Of one group's influence on itself, with its values and intervals at the peak and at the end."""
+    """Describes the influence of one group on itself, with values and intervals at the peak and at the end."""
     curve = run.stagewise.curve(group)
     at = {} if rise is None else {"peak_value": rise.peak.step}
     at["last_value"] = float(curve["step"].values[-1])
@@ -88,7 +88,7 @@ def course(run: xr.Dataset, group: str, rise: Rise | None) -> dict:
 
 
 def stages(run: xr.Dataset, rise: tuple[int, int] | None) -> dict | None:
-    """Means before, while and after the prefix-matching score rises (a quarter to three quarters of its way)."""
+    """Returns means before, during and after the rise of the prefix-matching score (from 1/4 to 3/4 of its height)."""
     if rise is None:
         return None
     steps = run["step"].values
@@ -265,7 +265,7 @@ def band(axes: Axes, curve: xr.Dataset, name: str) -> None:
 
 
 def draw_run(panels: list[Axes], folder: Path, title: str) -> None:
-    """One column: scores, losses, influence with the intervals of onset and peak, learning coefficients."""
+    """Draws one column: scores, losses, influence with the intervals of onset and peak, learning coefficients."""
     run = open_run(folder)
     scores = {score.name: score for score in read_scores(folder)}
     for name, style in (("prefix_matching", "-"), ("previous_token", "--")):
@@ -313,8 +313,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--name", default="code_seeds")
-    parser.add_argument("--read-only", action="store_true", help="do not train, read the runs that are there")
-    parser.add_argument("--every", type=int, default=400, help="steps between the scores that are shown")
+    parser.add_argument("--read-only", action="store_true", help="do not train, read existing runs")
+    parser.add_argument("--every", type=int, default=400, help="steps between the scores shown")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("--figure", type=Path, help="also draw the curves of the seeds side by side")
     parser.add_argument("overrides", nargs="*", help="further settings for stagewise fit, after --")

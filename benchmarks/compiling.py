@@ -1,7 +1,7 @@
-"""Cost and gain of `engine: compiled` beside `engine: sequential`: rows for `engines.py --compiled` and `gpu.py`.
+"""Cost and gain of `engine: compiled` over `engine: sequential`: rows for `engines.py --compiled` and `gpu.py`.
 
-Compiling is timed from an empty cache, in one process, with the C++ compiler's time; a later run on the same machine
-finds the code in torch's own cache on disk and pays less.
+Compiling is timed from an empty cache, in one process, including the C++ compiler; a later run on the same machine
+finds the code in torch's cache on disk and takes less time.
 """
 
 import os
@@ -23,12 +23,12 @@ ENGINES = (EngineName.sequential, EngineName.compiled)
 
 
 def empty_cache(folder: Path) -> None:
-    """Gives the compiler a cache of its own, and no processes beside this one; before its first use."""
+    """Gives the compiler its own cache and no further processes; must be called before its first use."""
     os.environ |= {"TORCHINDUCTOR_CACHE_DIR": str(folder), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
 
 
 def _cpu() -> float:
-    """CPU seconds of this process and of those that it started."""
+    """Returns the CPU seconds of this process and its children."""
     return sum(os.times()[:4])
 
 
@@ -43,17 +43,17 @@ def compiled_rows(
     clock: Callable[[], float],
     checks: bool,
 ) -> Iterator[Row]:
-    """Rows of compiling, of a further draw of both engines in the same rounds, and of what pays the compiling back.
+    """Yields rows of compiling, of a further draw of both engines, and of the number of draws that pays it back.
 
     Args:
-        case: of the rows.
+        case: name of the case.
         module: the model, in eval mode.
         target: loss and data.
         config: the sampler; ``engine`` and ``num_draws`` are replaced.
-        more: draws that a long run has more than a short one of two draws.
-        rounds: in which each engine makes a run of each length, the first one first in every second round.
+        more: draws of a long run in addition to the two of a short one.
+        rounds: number of rounds; in each, every engine makes a run of each length, in alternating order.
         clock: of the device.
-        checks: also whether both draw the same, in float32.
+        checks: also check that both engines draw the same, in float32.
     """
     on_cpu = next(module.parameters()).device.type == "cpu"
     samplers = {
@@ -91,5 +91,5 @@ def compiled_rows(
         one, other = (torch.from_numpy(last[engine].loss) for engine in ENGINES)
         difference, spread = float((one - other).abs().max()), float(one.std(dim=1).mean())
         good = difference < 0.02 * spread
-        said = f"differ by {difference:.1e}, spread {spread:.1e}"
-        yield Row(case, who, "same draws", None, 1, float(good), "check", note=said)
+        note = f"differ by {difference:.1e}, spread {spread:.1e}"
+        yield Row(case, who, "same draws", None, 1, float(good), "check", note=note)

@@ -1,9 +1,9 @@
-"""What the covariance of token losses costs, in matrix products of the same shape.
+"""Cost of the covariance of token losses, in units of a matrix product of the same shape.
 
     python benchmarks/covariance.py --json covariance.json
 
-64 sequences x 63 token losses over 100 draws: all pairs. The unit is one float32 product [4032, 100] x [100, 4032] into
-new memory, by torch. Process CPU time on one thread; devinterp 2.0.1 where it is installed.
+All pairs of 64 sequences x 63 token losses over 100 draws. The unit is one float32 product [4032, 100] x [100, 4032]
+into new memory, by torch. Process CPU time on one thread; devinterp 2.0.1 if installed.
 """
 
 from contextlib import redirect_stderr
@@ -24,7 +24,7 @@ CASE = f"{SAMPLES} x {TOKENS} token losses, {CHAINS * DRAWS} draws"
 
 
 def devinterps(loss: np.ndarray, correlate: bool):
-    """Their covariance code as they call it, or None without devinterp."""
+    """Returns a call of devinterp's covariance code, or None without devinterp."""
     try:
         from devinterp.slt.bif import compute_bif
     except ImportError:

@@ -1,13 +1,13 @@
-"""The linear datamodeling score of BIF and its rivals, on small networks and scikit-learn's tabular sets.
+"""Linear datamodeling score of BIF and its rivals, on small networks and scikit-learn's tabular sets.
 
     python benchmarks/datamodeling.py [--set breast_cancer] [--quick] [--cases REGEX] [--methods REGEX] [--json FILE]
 
-100 random halves of the training set; for each, the test losses of networks retrained on it, mean over 10 seeds. A
-method sees one network trained on the whole set and predicts the losses by the sum of its scores over the subset; its
-score is the rank correlation over the subsets, mean over test samples. Means and 95 % t intervals over 5 networks of
-other seeds, and of the ratio to EK-FAC influence, network by network. At the end of training, half-way, and at step 10;
-and at the end with 10 % wrong labels. Settings were chosen on the wine set (``--set wine --choose`` shows a grid of
-them). CPU time is that of one call on one thread. The default takes about 10 CPU minutes.
+Networks are retrained on 100 random halves of the training set; the test losses on each half are means over 10 seeds. A
+method sees one network trained on the whole set and predicts the losses by the sum of its scores over the subset. Its
+score is the rank correlation over the subsets, averaged over test samples. The table has means and 95 % t intervals
+over 5 networks of other seeds, and the ratio to EK-FAC influence, network by network. Cases are the end of training,
+half-way, step 10, and the end with 10 % wrong labels. Settings were chosen on the wine set (``--set wine --choose``
+shows a grid of them). CPU time is that of one call on one thread. The default takes about 10 CPU minutes.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 EARLY = 10
 RETRAINING_SEEDS = 100
-"""First of the seeds of the retrained networks; those that are explained start at 0."""
+"""First seed of the retrained networks; the seeds of the networks to explain start at 0."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Case:
 
 
 def trained(split: Split, training: Training, seed: int, steps: Sequence[int]) -> list[nn.Module]:
-    """One network at each of the steps."""
+    """Trains one network; returns its state at each of the steps."""
     shape = network(split, training)
     whole = tuple(part[None] for part in split.train)
     run = []
@@ -56,7 +56,7 @@ def trained(split: Split, training: Training, seed: int, steps: Sequence[int]) -
 def measure(
     case: Case, split: Split, training: Training, truth: Tensor, subsets: Tensor, seeds: int, methods: dict[str, Method]
 ) -> list[Row]:
-    """Score and time of each method; ``truth`` is ``[seed, subset, test]``."""
+    """Measures score and time of each method; ``truth`` is ``[seed, subset, test]``."""
     steps = sorted({*range(10, case.step + 1, 10), case.step})
     mean = truth.mean(0)
     scores: dict[str, list[float]] = {name: [] for name in methods}
@@ -83,7 +83,7 @@ def measure(
 
 
 def _over(values: Sequence[float], others: Sequence[float]) -> list[float]:
-    """Ratios, network by network."""
+    """Returns ratios, network by network."""
     return [value / other for value, other in zip(values, others, strict=True)]
 
 
@@ -93,8 +93,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="networks to explain")
     parser.add_argument("--quick", action="store_true", help="2 networks, 4 retraining seeds, end of training only")
     parser.add_argument("--choose", action="store_true", help="a grid of settings, on --set wine")
-    parser.add_argument("--cases", default="", help="only cases whose label this regular expression is found in")
-    parser.add_argument("--methods", default="", help="only methods whose name it is found in; EK-FAC influence stays")
+    parser.add_argument("--cases", default="", help="only cases whose label matches this regular expression")
+    parser.add_argument("--methods", default="", help="only methods whose name matches; EK-FAC influence is kept")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args()
     single_thread()
@@ -121,7 +121,7 @@ def main() -> None:
         truth = retrain(split, training, subsets, seeds_of_truth, [case.step for case in mine])
         for case in mine:
             rows += measure(case, split, training, truth[case.step], subsets, seeds, methods)
-            if options.json is not None:  # A run that is cut short leaves what it has.
+            if options.json is not None:  # an interrupted run leaves its results so far
                 options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
             print(f"{split.name}, {case.label}: done after {time.process_time():.0f} CPU s", file=sys.stderr)
     report(rows, options.json)

@@ -1,14 +1,15 @@
-"""What a draw costs, in units of the floor.
+"""Cost of a draw, in units of the floor.
 
-The floor is the forward and backward pass of a minibatch and one forward pass of the observed set, for each chain and
-draw, in plain torch.
+The floor is the forward and backward pass of a minibatch and one forward pass of the observed set, per chain and draw,
+in plain torch.
 
     python benchmarks/engines.py --json engines.json
 
-Two engines of stagewise, and devinterp 2.0.1 where it is installed, in one process, each candidate once in each round.
-*whole call*: all of it, first draw to trace, after the first call. *marginal draw*: what further draws add. Process CPU
-time on one thread; on a GPU (``--device cuda``) wall-clock time. ``--compiled`` measures the third engine instead:
-what compiling costs, a further draw beside the sequential engine's, and after how many draws it has paid.
+Compares two engines of stagewise, and devinterp 2.0.1 if installed, in one process, each candidate once per round.
+*whole call*: everything from the first draw to the trace, after a first call. *marginal draw*: cost of further draws.
+Process CPU time on one thread; on a GPU (``--device cuda``) wall-clock time. ``--compiled`` measures the third engine
+instead: the cost of compiling, a further draw relative to the sequential engine, and the number of draws that pays it
+back.
 """
 
 import logging
@@ -40,7 +41,7 @@ from stagewise.sampling.target import Target
 
 @dataclass(frozen=True)
 class Case:
-    """One model with its data; data are rows of token ids, of which an item of the linear net uses the first."""
+    """One model with its data: rows of token ids, of which the linear net uses only the first."""
 
     name: str
     module: nn.Module
@@ -53,7 +54,7 @@ class Case:
 
 
 class LinearNet(nn.Module):
-    """8 items, 50 hidden units, 36 features."""
+    """Linear network of 8 items, 50 hidden units and 36 features."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,11 +64,11 @@ class LinearNet(nn.Module):
         self.register_buffer("features", (torch.rand(8, 36) > 0.5).float())
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Scores ``[sample, 36]`` of items ``[sample]``."""
+        """Returns scores ``[sample, 36]`` of items ``[sample]``."""
         return self.second(self.first(self.items[ids]))
 
     def token_losses(self, ids: Tensor) -> Tensor:
-        """``[sample, 1]``, as devinterp wants it."""
+        """Returns losses ``[sample, 1]``, the shape required by devinterp."""
         return (self(ids[:, 0]) - self.features[ids[:, 0]]).square().sum(1, keepdim=True) / 2
 
 
@@ -151,13 +152,13 @@ def cases() -> list[Case]:
 
 
 def plain_losses(model: nn.Module, ids: Tensor) -> Tensor:
-    """As anyone writes it: logits of all tokens."""
+    """Computes token losses the usual way, from the logits of all tokens."""
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
     return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
 
 
 def floor(case: Case) -> Callable[[], None]:
-    """One unit, for one chain and draw."""
+    """Returns a call of the floor, for one chain and draw."""
     batch, observed = case.ids[: case.config.batch_size], case.ids[: case.num_observed]
     parameters = list(case.module.parameters())
 
@@ -183,7 +184,7 @@ def ours(case: Case, engine: EngineName, num_draws: int) -> Callable[[], object]
 
 
 def devinterps(case: Case, num_draws: int) -> Callable[[], object] | None:
-    """Their sampler on the same work, or None without devinterp."""
+    """Returns a call of devinterp's sampler on the same work, or None without devinterp."""
     try:
         from datasets import Dataset
         from devinterp.slt.sampling import sample
@@ -220,7 +221,7 @@ def devinterps(case: Case, num_draws: int) -> Callable[[], object] | None:
 
 
 def measure(case: Case, rounds: int, clock: Callable[[], float]) -> list[Row]:
-    """Each round times the floor and each candidate with fewer and more draws."""
+    """Times, in each round, the floor and each candidate with fewer and more draws."""
     short, long = case.config.num_draws, case.config.num_draws + case.more_draws
     candidates = {f"stagewise {engine}": partial(ours, case, engine) for engine in case.engines}
     runs: dict[tuple[str, int], Callable[[], object]] = {
@@ -239,7 +240,7 @@ def measure(case: Case, rounds: int, clock: Callable[[], float]) -> list[Row]:
         before = _seconds(unit, repeats, clock)
         for key, run in runs.items():
             found[key].append(_seconds(run, 1, clock))
-        # Before and after: what else the machine does changes on the way.
+        # Before and after, since the load of the machine changes.
         floors.append((before + _seconds(unit, repeats, clock)) / 2)
     rows = []
     for name in dict.fromkeys(name for name, _ in runs):
@@ -256,7 +257,7 @@ def measure(case: Case, rounds: int, clock: Callable[[], float]) -> list[Row]:
 
 
 def of_compiled(case: Case, rounds: int, clock: Callable[[], float], folder: Path) -> list[Row]:
-    """The compiled engine beside the sequential one."""
+    """Compares the compiled engine with the sequential one."""
     empty_cache(folder)
     target = Target(resolve_loss(case.module, case.loss_fn), case.ids[: case.num_observed], case.ids)
     more = max(2, case.more_draws)

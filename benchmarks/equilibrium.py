@@ -1,22 +1,22 @@
-"""Is the influence that the demo shows the posterior's? Its settings against long chains, on seeds not used to choose.
+"""Comparison of the demo's influence with that of the posterior, from long chains, on seeds not used for its settings.
 
     python benchmarks/equilibrium.py --seeds 11 12 13 14 15 --json benchmarks/results/equilibrium.json
 
 Trains `configs/induction.yaml` without probes for each seed and keeps the weights of some steps. At each of them, for
 each pair of groups:
 
-- truth: the within part of long chains, with half of the step, twice the steps between draws and minibatches twice as
-  large, and other random numbers; its error is a jackknife over chains. Or, with --truth, that of
+- truth: the within part of long chains, with half the step size, twice the steps between draws, minibatches twice as
+  large, and other random numbers; its error is a jackknife over chains. With --truth, the truth comes instead from
   `independent_truth.py`, a program that shares no code with stagewise, for the same weights and data: --export FOLDER
-  writes what it needs, and a digest of weights and data tells that they are the same;
-- estimates: probes with the configuration's own settings, once for each sampler seed;
-- control: the same without any loss (nbeta 0), for a few of them.
+  writes its input, and a digest verifies that weights and data are the same;
+- estimates: probes with the configuration's own settings, one per sampler seed;
+- control: the same without any loss (nbeta 0), for a few seeds.
 
-Printed: ratios of the mean estimate to the truth over the pairs in which the truth is significant, how many signs are
-right, how often the interval of a single probe holds the truth, how many probes are flagged and why, effective draws
-for each draw. Then, on seed 1 at step 540: bias, spread and root mean square error of single estimates, with the
-demo's settings, with settings of the cost of the probe that the demo had before, and with that probe itself (Euler
-steps from the training weights, no burn-in).
+Prints the ratio of the mean estimate to the truth over pairs with significant truth, the number of correct signs, how
+often the interval of a single probe contains the truth, how many probes are flagged and why, and effective draws per
+draw. Then, on seed 1 at step 540, prints bias, spread and root mean square error of single estimates for three
+settings: the demo's, cheaper ones at the cost of the demo's former probe, and that former probe itself (Euler steps
+from the training weights, no burn-in).
 """
 
 import argparse
@@ -46,7 +46,7 @@ from stagewise.sampling.config import Drift, Integrator, SGLDConfig, Start
 
 CONFIG = "configs/induction.yaml"
 TOLD_FROM_ZERO = 4.0
-"""|truth| over its error from which a pair counts: its ratio is then known to a quarter."""
+"""Least |truth| over its error for a pair to count: its ratio is then known to a quarter."""
 
 BEFORE = {
     "lr": 1e-4,
@@ -58,33 +58,33 @@ BEFORE = {
     "start": Start.anchor,
     "drift": Drift.plain,
 }
-"""What the demo's probes were before."""
+"""Settings of the demo's former probes."""
 
 Truth = Callable[[int], tuple[np.ndarray, np.ndarray, tuple[str, ...]]]
-"""Of a step: influence ``[group, group]``, its error, and the names of the groups."""
+"""Maps a step to influence ``[group, group]``, its error, and the names of the groups."""
 
 CONTROLS = 3
-"""Sampler seeds of the control."""
+"""Number of sampler seeds of the control."""
 
 EQUAL_COST = {"num_draws": 8, "num_steps_bw_draws": 1, "num_burnin_steps": 2, "batch_size": 16}
-"""The demo's settings with fewer steps and draws, at about the cost of a probe as it was before."""
+"""The demo's settings with fewer steps and draws, at about the cost of a former probe."""
 
 
 class KeepWeights(Callback):
-    """Copies of the weights at some steps."""
+    """Callback that copies the weights at some steps."""
 
     def __init__(self, steps: Sequence[int]) -> None:
         self.steps = set(steps)
         self.kept: dict[int, dict[str, torch.Tensor]] = {}
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
-        """Keep them where the step is one of those."""
+        """Copies the weights if the step is one of them."""
         if trainer.global_step in self.steps:
             self.kept[trainer.global_step] = {name: value.clone() for name, value in pl_module.state_dict().items()}
 
 
 def digest(tensors: Sequence[torch.Tensor]) -> str:
-    """Text that differs where weights or data do."""
+    """Returns a text that differs if weights or data do."""
     found = hashlib.sha256()
     for tensor in tensors:
         found.update(tensor.detach().contiguous().numpy().tobytes())
@@ -117,15 +117,15 @@ class Demo:
         self.loss_fn = resolve_loss(self.module)
 
     def at(self, step: int) -> None:
-        """Give the model the weights of a step."""
+        """Loads the weights of a step."""
         self.module.load_state_dict(self.kept[step])
 
     def digest(self) -> str:
-        """Of the weights that the model has now, and of the data of its probes."""
+        """Returns a digest of the model's current weights and of the data of its probes."""
         return digest([*self.module.parameters(), self.data.observed["input_ids"], self.data.sampling["input_ids"]])
 
     def export(self, step: int, path: Path) -> None:
-        """What `independent_truth.py` needs of a checkpoint."""
+        """Writes a checkpoint as input for `independent_truth.py`."""
         self.at(step)
         config = self.module.model.config
         with torch.no_grad():
@@ -153,7 +153,7 @@ class Demo:
         )
 
     def known_truth(self, step: int, rows: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-        """That of the independent program, for the weights of a step."""
+        """Returns the truth of the independent program for the weights of a step."""
         self.at(step)
         mine = self.digest()
         found = [row for row in rows if row["digest"] == mine and row["integrator"] == "leimkuhler_matthews"]
@@ -162,7 +162,7 @@ class Demo:
         return np.array(found[0]["influence"]), np.array(found[0]["error"]), tuple(found[0]["groups"])
 
     def estimate(self, step: int, sgld: SGLDConfig) -> dict[str, Any]:
-        """One probe, and its CPU seconds."""
+        """Takes one probe; returns its results and CPU seconds."""
         self.at(step)
         prober = Prober(self.module, self.loss_fn, self.data, sgld=sgld, config=self.probe)
         start = time.process_time()
@@ -179,7 +179,7 @@ class Demo:
         }
 
     def truth(self, step: int, draws: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-        """Within part of long chains ``[group, group]``, its error, and the names of the groups."""
+        """Returns the within part ``[group, group]`` of long chains, its error, and the names of the groups."""
         self.at(step)
         lr = self.sgld.require_resolved().lr
         long = replace(
@@ -201,7 +201,7 @@ class Demo:
 
 
 def compare(demo: Demo, seed: int, step: int, sampler_seeds: int, truth_of: Truth) -> dict[str, Any]:
-    """One checkpoint: estimates of several sampler seeds, and the control, against the truth."""
+    """Compares estimates of several sampler seeds, and the control, with the truth at one checkpoint."""
     truth, truth_error, names = truth_of(step)
     found = [demo.estimate(step, replace(demo.sgld, seed=100 + item)) for item in range(sampler_seeds)]
     control = [demo.estimate(step, replace(demo.sgld, seed=100 + item, nbeta=0.0)) for item in range(CONTROLS)]
@@ -239,7 +239,7 @@ def compare(demo: Demo, seed: int, step: int, sampler_seeds: int, truth_of: Trut
 
 
 def single_estimates(demo: Demo, step: int, repetitions: int, truth_of: Truth) -> list[dict[str, Any]]:
-    """Bias, spread and error of one estimate of the first two groups with themselves, by settings."""
+    """Returns bias, spread and error of single estimates of the first two groups with themselves, by settings."""
     truth, truth_error, names = truth_of(step)
     rows = []
     variants = {
@@ -266,7 +266,7 @@ def single_estimates(demo: Demo, step: int, repetitions: int, truth_of: Truth) -
 
 
 def summarise(checkpoints: list[dict[str, Any]]) -> dict[str, Any]:
-    """The figures to reach, over all checkpoints."""
+    """Returns the summary figures over all checkpoints."""
     told = [pair for checkpoint in checkpoints for pair in checkpoint["pairs"] if pair["told"]]
     ratios = np.array([pair["ratio"] for pair in told])
     flags = [flag for checkpoint in checkpoints for flag in checkpoint["flags"]]
@@ -305,13 +305,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13, 14, 15])
     parser.add_argument("--steps", type=int, nargs="+", default=[400, 500, 620])
     parser.add_argument("--sampler-seeds", type=int, default=8)
-    parser.add_argument("--truth-draws", type=int, default=960, help="of the long chains, in all")
+    parser.add_argument("--truth-draws", type=int, default=960, help="of all long chains together")
     parser.add_argument("--single-seed", type=int, default=1)
     parser.add_argument("--single-step", type=int, default=540)
     parser.add_argument("--repetitions", type=int, default=12)
     parser.add_argument("--config", default=CONFIG)
     parser.add_argument("--truth", type=Path, help="JSON of independent_truth.py, in place of long chains")
-    parser.add_argument("--export", type=Path, help="write the checkpoints for independent_truth.py, and end")
+    parser.add_argument("--export", type=Path, help="only write the checkpoints for independent_truth.py")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -2,9 +2,9 @@
 
     python benchmarks/false_alarms.py
 
-Windows for each 100 probes with the default settings, measured with 1,500 plateaus of 100 probes (seed 1), so that .001
-is 2 windows in 150,000 probes, and .22 one in every fifth plateau. *no error*: none was given with the probes; *error*:
-the noise's standard deviation was.
+Windows per 100 probes with the default settings, measured with 1,500 plateaus of 100 probes (seed 1): .001 is 2 windows
+in 150,000 probes, and .22 one in every fifth plateau. *no error*: probes without errors; *error*: probes with the
+standard deviation of the noise as error.
 
 ================  ==========  ==========  ==========  ==========
 autocorrelation   rising      rising      either      either
@@ -16,8 +16,7 @@ of the noise      no error    error       no error    error
 ================  ==========  ==========  ==========  ==========
 
 The same with ``DetectorConfig(min_z=2.75, num_probes=1, max_length=100)``, which opens at the first probe that departs:
-what a detector that is to be in time pays for it. ``max_length`` has no part in it (4 probes or 100: the same within
-.02).
+the price of an early detection. ``max_length`` has no effect on it (4 probes or 100: the same within .02).
 
 ================  ==========  ==========  ==========  ==========
 autocorrelation   rising      rising      either      either
@@ -28,8 +27,8 @@ of the noise      no error    error       no error    error
 .9                .30         .05         .62         .11
 ================  ==========  ==========  ==========  ==========
 
-``falling`` is as ``rising``. They hold for a plateau that is level: a slow trend is a departure, not a false alarm.
-The script prints both tables; about a minute on one core.
+``falling`` has the same rates as ``rising``. They hold for a level plateau: a slow trend is a departure, not a false
+alarm. The script prints both tables, in about a minute on one core.
 """
 
 import argparse
@@ -52,19 +51,19 @@ def false_alarm_rate(
     num_runs: int = 300,
     seed: int = 0,
 ) -> float:
-    """Simulate plateaus of standard normal noise and count the windows.
+    """Simulates plateaus of standard normal noise and counts the windows.
 
     Args:
         config: settings of the detector; the defaults if None.
-        autocorrelation: of one probe with the next, in (-1, 1), stationary AR(1). Probes with common random numbers
-            have much of it.
-        error: standard error given with each probe, in standard deviations of the noise; NaN gives none.
-        length: probes of a plateau.
-        num_runs: plateaus.
+        autocorrelation: of successive probes, in (-1, 1), stationary AR(1). Large for probes with common random
+            numbers.
+        error: standard error of each probe, in standard deviations of the noise; NaN for none.
+        length: probes per plateau.
+        num_runs: number of plateaus.
         seed: of the noise.
 
     Returns:
-        Windows opened for each 100 probes.
+        Windows opened per 100 probes.
 
     Raises:
         InputError: an autocorrelation outside of (-1, 1), or no probe.
@@ -85,11 +84,11 @@ def false_alarm_rate(
 
 
 AT_ONCE = DetectorConfig(min_z=2.75, num_probes=1, max_length=100)
-"""Opens at the first probe that departs."""
+"""Settings that open a window at the first probe that departs."""
 
 
 def table(config: DetectorConfig, *, num_runs: int, seed: int) -> str:
-    """Rates of one detector as Markdown: a row for each autocorrelation, a column for each direction and error."""
+    """Returns the rates of one detector as Markdown: rows by autocorrelation, columns by direction and error."""
     columns = list(product((Direction.rising, Direction.either), ((math.nan, "no error"), (1.0, "error"))))
     head = ["autocorrelation", *(f"{direction}, {words}" for direction, (_, words) in columns)]
     lines = [head, ["---"] * len(head)]

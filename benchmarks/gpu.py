@@ -1,16 +1,16 @@
-"""Limits of a card: five minutes on whatever is there, checks first, then seconds and memory.
+"""Checks, timings and memory on a GPU, in five minutes on any available card.
 
     python benchmarks/gpu.py --json gpu.json
     python benchmarks/gpu.py --tiny              # on the CPU, at tiny sizes: a rehearsal
 
-Checks: training with the callback is that without it, bit for bit, in each precision; the engines draw the same; a
-cell of a sweep is that of the CPU (noise is drawn on the device, so the losses at the weights are compared, and the
-mean loss of the draws against its error). Exit status 1 if one fails.
+Checks: training with the callback equals training without it, bit for bit, in each precision; the engines draw the
+same; a cell of a sweep equals that of the CPU. As noise is drawn on the device, the last check compares the losses at
+the weights, and the mean loss of the draws relative to its error. The exit status is 1 if a check fails.
 
 Timings: seconds of a further draw over the plain floor (forward and backward of the minibatch, forward of the observed
-set, ordinary logits), the compiled engine's over the sequential one's and what compiling takes, whole probes over
-their draws, and peak memory of the card. Wall-clock time of the device; rows
-that name the CPU are process time on one thread. A row without a figure says why it was not run.
+set, ordinary logits), of the compiled engine over the sequential one, of compiling, and of whole probes over their
+draws; peak memory of the card. Times are wall-clock time of the device; rows that name the CPU are process time on one
+thread. A row without a figure says why it was not run.
 """
 
 import logging
@@ -50,7 +50,7 @@ from stagewise.sweep.measure import Task, measure_cells
 
 GIB = 2**30
 CHECK = "check"
-"""Unit of rows that are 1 or 0."""
+"""Unit of check rows, whose value is 1 or 0."""
 SGLD = SGLDConfig(
     lr=1e-5,
     nbeta=30.0,
@@ -66,17 +66,17 @@ SGLD = SGLDConfig(
 
 @dataclass(frozen=True)
 class Shape:
-    """A language model and its data: rows of ``length`` tokens, of which ``batch`` drive and ``observed`` are recorded.
+    """Shape of a language model and its data, rows of ``length`` tokens.
 
     Attributes:
         vocab: tokens of the vocabulary.
         width: of the residual stream.
         layers: number of layers.
-        heads: of a layer.
-        batch: rows of a minibatch.
+        heads: heads per layer.
+        batch: rows per minibatch.
         observed: rows whose losses are recorded.
-        length: tokens of a row.
-        chunk: rows of a forward pass over the observed set.
+        length: tokens per row.
+        chunk: rows per forward pass over the observed set.
     """
 
     vocab: int
@@ -89,13 +89,13 @@ class Shape:
     chunk: int | None = None
 
     def model(self, device: torch.device) -> nn.Module:
-        """A random model of this shape."""
+        """Returns a random model of this shape."""
         torch.manual_seed(0)
         model = language_model(self.vocab, self.width, self.layers, self.heads, max(128, self.length))
         return model.to(device)
 
     def rows(self, number: int, device: torch.device) -> Tensor:
-        """Token ids, the same on each device."""
+        """Returns token ids, the same on each device."""
         generator = torch.Generator().manual_seed(1)
         return torch.randint(self.vocab, (number, self.length), generator=generator).to(device)
 
@@ -108,27 +108,27 @@ TINY = Shape(96, 16, 1, 2, batch=4, observed=6, length=12, chunk=3)
 
 
 def clock_of(device: torch.device) -> Callable[[], float]:
-    """Of the device: wall clock of a card, process time of the CPU."""
+    """Returns the clock of a device: wall clock for a card, process time for the CPU."""
     return device_clock if device.type == "cuda" else time.process_time
 
 
 def autocast(device: torch.device) -> Callable[[], torch.autocast]:
-    """Bfloat16 in forward passes."""
+    """Returns the context of forward passes in bfloat16."""
     return partial(torch.autocast, device.type, dtype=torch.bfloat16)
 
 
 def checked(case: str, measure: str, good: bool, note: str = "") -> Row:
-    """A row of a check: 1 if it holds."""
+    """Returns the row of a check, with value 1 if it holds."""
     return Row(case, "stagewise", measure, None, 1, float(good), CHECK, note=note or ("holds" if good else "FAILS"))
 
 
 def not_run(case: str, why: str) -> Row:
-    """A row of what this machine cannot run."""
+    """Returns the row of a case that this machine cannot run."""
     return Row(case, "stagewise", "not run", None, 0, note=f"not run: {why}")
 
 
 def trained(folder: Path, device: torch.device, precision: str, callbacks: list[pl.Callback]) -> list[Tensor]:
-    """Weights and state of the optimizer after a few steps of a small language model."""
+    """Trains a small language model for a few steps; returns weights and optimizer state."""
     pl.seed_everything(3, verbose=False)
     data = SyntheticData(vocab_size=32, context=24, batch_size=4, num_sequences=64, num_observed=5, num_sampling=16)
     size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -152,7 +152,7 @@ def trained(folder: Path, device: torch.device, precision: str, callbacks: list[
 
 
 def untouched_training(folder: Path, device: torch.device) -> Iterator[Row]:
-    """Training with and without the callback."""
+    """Checks that training with the callback equals training without it."""
     settings = replace(SGLD, num_chains=2, num_draws=3, batch_size=4, localization=2000.0)
     for precision in ("32-true", "bf16-mixed", "16-mixed"):
         case = f"training in {precision}"
@@ -168,7 +168,7 @@ def untouched_training(folder: Path, device: torch.device) -> Iterator[Row]:
 
 
 def engines_agree(shape: Shape, device: torch.device) -> Row:
-    """Draws of both engines, from the same seed."""
+    """Checks that both engines draw the same from the same seed."""
     model, rows = shape.model(device), shape.rows(4 * shape.batch, device)
     target = Target(causal_lm_loss, rows[: shape.observed], rows)
     config = replace(SGLD, num_chains=3, num_draws=6, batch_size=shape.batch)
@@ -186,7 +186,7 @@ def engines_agree(shape: Shape, device: torch.device) -> Row:
 def sweep_cell(
     folder: Path, shape: Shape, device: torch.device, *, num_draws: int, num_groups: int, chains: int
 ) -> tuple[Cell, float]:
-    """A cell of a random checkpoint, and the seconds it took, diagnostics and disk included."""
+    """Measures a cell of a random checkpoint; returns it with its seconds, including diagnostics and disk."""
     model = shape.model(device)
     observed, sampling = shape.rows(shape.observed, device).cpu(), shape.rows(4 * shape.batch, device).cpu()
     generator = torch.Generator().manual_seed(2)
@@ -210,7 +210,7 @@ def sweep_cell(
 
 
 def cell_as_on_the_cpu(folder: Path, shape: Shape, device: torch.device) -> Row:
-    """A cell on the device against one on the CPU; on the CPU the same cell twice."""
+    """Compares a cell on the device with one on the CPU; on the CPU, measures the same cell twice."""
     cells = [
         sweep_cell(folder / name, shape, where, num_draws=12, num_groups=3, chains=4)[0]
         for name, where in (("first", torch.device("cpu")), ("second", device))
@@ -229,7 +229,7 @@ def cell_as_on_the_cpu(folder: Path, shape: Shape, device: torch.device) -> Row:
 
 
 def floor(shape: Shape, model: nn.Module, rows: Tensor, context: Callable[[], object] = nullcontext) -> None:
-    """Forward and backward of the minibatch, forward of the observed set."""
+    """Runs the floor: forward and backward of the minibatch, forward of the observed set."""
     with context():  # type: ignore[attr-defined]
         loss = plain_losses(model, rows[: shape.batch]).mean()
     torch.autograd.grad(loss, list(model.parameters()))
@@ -239,7 +239,7 @@ def floor(shape: Shape, model: nn.Module, rows: Tensor, context: Callable[[], ob
 
 
 def draw_rows(case: str, shape: Shape, device: torch.device, rounds: int, *, half: bool, more: int) -> Iterator[Row]:
-    """Seconds of a further draw, over the floor, and peak memory of either."""
+    """Yields rows with the seconds of a further draw over the floor, and the peak memory of both."""
     context = autocast(device) if half else nullcontext
     model, rows = shape.model(device), shape.rows(max(4 * shape.batch, shape.observed), device)
     target = Target(causal_lm_loss, rows[: shape.observed], rows, chunk_size=shape.chunk, forward_context=context)
@@ -276,7 +276,7 @@ def draw_rows(case: str, shape: Shape, device: torch.device, rounds: int, *, hal
 
 
 def of_compiled(case: str, shape: Shape, device: torch.device, rounds: int, *, half: bool, more: int) -> Iterator[Row]:
-    """The compiled engine beside the sequential one; draws are compared in float32."""
+    """Compares the compiled engine with the sequential one; draws only in float32."""
     model, rows = shape.model(device), shape.rows(max(4 * shape.batch, shape.observed), device)
     context = autocast(device) if half else nullcontext
     target = Target(causal_lm_loss, rows[: shape.observed], rows, chunk_size=shape.chunk, forward_context=context)
@@ -295,7 +295,7 @@ def probe_row(
     context: Callable[[], object] = nullcontext,
     engine: EngineName = EngineName.sequential,
 ) -> Row:
-    """A whole probe of 4 chains, from the first look at the module to its result, over its draws alone."""
+    """Times a whole probe of 4 chains, from the creation of the prober to its result, over its draws alone."""
     model, rows = shape.model(device), shape.rows(4 * max(shape.batch, shape.observed), device)
     groups = {"first half": torch.arange(shape.observed) < shape.observed // 2}
     data = ProbeData(rows[: shape.observed], rows, groups)
@@ -313,7 +313,7 @@ def probe_row(
 
 
 def timings(folder: Path, device: torch.device, rounds: int, *, tiny: bool) -> Iterator[Row]:
-    """The table of seconds and memory."""
+    """Yields the rows of seconds and memory."""
     cpu = torch.device("cpu")
     if tiny or device.type == "cuda":
         shape, name = (TINY, "tiny shape") if tiny else (PYTHIA_160M, "Pythia-160m shape")
@@ -352,7 +352,7 @@ def timings(folder: Path, device: torch.device, rounds: int, *, tiny: bool) -> I
 
 
 def all_rows(device: torch.device, rounds: int, *, tiny: bool) -> Iterator[Row]:
-    """Checks, then timings."""
+    """Yields the rows of the machine, the checks and the timings."""
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "no card, CPU"
     words = f"torch {torch.__version__}, Python {sys.version.split()[0]}"
     yield Row("machine", card, "software", None, 1, note=words)
@@ -366,7 +366,7 @@ def all_rows(device: torch.device, rounds: int, *, tiny: bool) -> Iterator[Row]:
 
 
 def quiet() -> None:
-    """Leave out what Lightning and chains of a handful of draws have to say."""
+    """Silences Lightning, and warnings about chains of few draws."""
     warnings.simplefilter("ignore")
     for name in ("lightning.pytorch", "lightning.fabric", "stagewise"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -374,7 +374,7 @@ def quiet() -> None:
 
 
 def main() -> int:
-    """Prints the rows as they come, then the table."""
+    """Prints the rows as they are measured, then the table."""
     options = arguments(__doc__, rounds=3, tiny=False, device="auto")
     single_thread()
     quiet()

@@ -1,4 +1,4 @@
-"""What the benchmarks share: one thread, process CPU time, rows, a table and a JSON file.
+"""Common parts of the benchmarks: one thread, process CPU time, rows, a table and a JSON file.
 
     from harness import Row, arguments, compare, report, single_thread
 
@@ -8,7 +8,7 @@
         times = compare({"ours": ours, "floor": floor}, rounds=options.rounds)
         report([Row.of("case", "ours", "marginal draw", times["ours"], floor=times["floor"])], options.json)
 
-Process CPU time counts the work and not the neighbours. On a GPU, where the CPU only waits: ``clock=device_clock``.
+Process CPU time is not affected by other processes. On a GPU, where the CPU only waits, use ``clock=device_clock``.
 """
 
 import argparse
@@ -30,7 +30,7 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def single_thread() -> None:
-    """Compute on one thread. BLAS reads its setting when it is loaded, so the script starts again where it must."""
+    """Limits computation to one thread. BLAS reads this setting on import, so that the script may restart itself."""
     if any(os.environ.get(name) != "1" for name in _THREADS):
         os.environ.update(dict.fromkeys(_THREADS, "1"))
         sys.stdout.flush()
@@ -39,13 +39,13 @@ def single_thread() -> None:
 
 
 def device_clock() -> float:
-    """Wall-clock seconds once the GPU has done what it was given."""
+    """Returns wall-clock seconds, after the GPU has finished its work."""
     torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def arguments(doc: str | None, rounds: int = 7, **more: object) -> argparse.Namespace:
-    """``--rounds`` and ``--json``, and further ``--name=default`` options of the default's type; False makes a flag."""
+    """Parses ``--rounds``, ``--json`` and further ``--name`` options of their default's type; False makes a flag."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=rounds, help="repetitions; medians are reported")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
@@ -56,7 +56,7 @@ def arguments(doc: str | None, rounds: int = 7, **more: object) -> argparse.Name
 
 
 def _calls_needed(run: Callable[[], object], clock: Clock, least_seconds: float) -> int:
-    """How often to call ``run`` for a round of ``least_seconds``; the first call, which warms up, does not count."""
+    """Returns the number of calls for a round of ``least_seconds``, after a warm-up call."""
     run()
     start = clock()
     run()
@@ -70,9 +70,9 @@ def compare(
     clock: Clock = time.process_time,
     least_seconds: float = 0.05,
 ) -> dict[str, list[float]]:
-    """Seconds for each call, ``rounds`` of them, by name.
+    """Measures seconds per call in each round, by name.
 
-    Each round takes every candidate once, so that what changes on the machine changes for all of them. Quick calls are
+    Each round times every candidate once, so that changes of the machine's load affect all of them. Fast calls are
     repeated until a round lasts ``least_seconds``.
     """
     calls = {name: _calls_needed(run, clock, least_seconds) for name, run in runs.items()}
@@ -87,7 +87,7 @@ def compare(
 
 
 def cpu_time(run: Callable[[], object], rounds: int, *, least_seconds: float = 0.05) -> list[float]:
-    """Process CPU seconds for each call, ``rounds`` of them, after a call that warms up."""
+    """Measures process CPU seconds per call in each round, after a warm-up call."""
     return compare({"": run}, rounds, least_seconds=least_seconds)[""]
 
 
@@ -96,16 +96,16 @@ class Row:
     """One line of a benchmark.
 
     Attributes:
-        case: what was run: model, shapes, data.
-        implementation: whose code, with its settings.
-        measure: what is measured, e.g. "marginal draw / floor".
-        ratio: what the targets speak of; None where only a value is reported.
-        rounds: repetitions behind it.
+        case: model, shapes and data.
+        implementation: code that was run, with its settings.
+        measure: measured quantity, e.g. "marginal draw / floor".
+        ratio: figure to which targets refer; None if only a value is reported.
+        rounds: number of repetitions.
         value: absolute figure.
         unit: of ``value``.
-        low: lower end of the interval of ``ratio``, or of ``value`` where there is no ratio.
+        low: lower end of the interval of ``ratio``, or of ``value`` without a ratio.
         high: upper end.
-        note: what a reader has to know.
+        note: remarks.
     """
 
     case: str
@@ -130,14 +130,14 @@ class Row:
         floor: Sequence[float] | None = None,
         note: str = "",
     ) -> "Row":
-        """A row of seconds: medians, and the range over rounds.
+        """Creates a row of seconds: medians, and the range over rounds.
 
         Args:
             case: as the attribute.
             implementation: as the attribute.
             measure: as the attribute.
             times: seconds in each round.
-            floor: seconds of what they are compared with, in the same rounds; the ratio is the median over rounds.
+            floor: seconds of the comparison in the same rounds; the ratio is the median over rounds.
             note: as the attribute.
         """
         ratios = None if floor is None else [ours / theirs for ours, theirs in zip(times, floor, strict=True)]
@@ -147,7 +147,7 @@ class Row:
 
 
 def mean_interval(values: Sequence[float]) -> str:
-    """Mean of independent rounds with its 95 % interval (Student's t), as text; the value alone of one round."""
+    """Formats the mean of independent rounds with its 95 % interval (Student's t); "one round" for a single one."""
     if len(values) < 2:
         return "one round"
     mean, half = fmean(values), stdev(values) / len(values) ** 0.5 * float(student.ppf(0.975, len(values) - 1))
@@ -155,7 +155,7 @@ def mean_interval(values: Sequence[float]) -> str:
 
 
 def report(rows: Sequence[Row], json_path: Path | None = None) -> None:
-    """Print the rows as a Markdown table, and write them to a file if one is given."""
+    """Prints the rows as a Markdown table, and writes them to a file if given."""
     names = [field.name for field in fields(Row)]
     cells = [[_text(value) for value in asdict(row).values()] for row in rows]
     used = [column for column, name in enumerate(names) if any(line[column] for line in cells) or name == "ratio"]

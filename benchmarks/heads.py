@@ -1,10 +1,10 @@
-"""Which head does induction data move? Chains restricted to one head each, against the prefix-matching score.
+"""Comparison of the head that induction data move most, from chains restricted to single heads, with head scores.
 
     python benchmarks/heads.py --seeds 21 22 23 24 25 --json benchmarks/results/heads.json
 
-Trains `configs/induction.yaml` once for each seed, keeps weights every few steps, and probes them afterwards with
-chains that move one head alone, with the sampler settings of the configuration. For each seed it prints the heads with
-the best prefix-matching and previous-token scores at the end, and the head by way of which the induction class
+Trains `configs/induction.yaml` once per seed, keeps weights every few steps, and then probes them with chains that move
+a single head, with the sampler settings of the configuration. For each seed it prints the heads with the best
+prefix-matching and previous-token scores at the end. It also prints the head through which the induction class
 influences itself most (within part, mean over the first probes with a prefix-matching score above .25), with the margin
 to the next head in standard errors.
 """
@@ -30,7 +30,7 @@ from stagewise.runs.components import component_table, leading_component
 
 
 class Keeper(pl.Callback):
-    """Weights and scores every few steps; ends the run some steps after the score has passed .5."""
+    """Callback that keeps weights and scores every few steps, and ends the run some steps after a score above .5."""
 
     def __init__(self, scores: InductionCallback, every: int, settle: int) -> None:
         self.scores, self.every, self.settle = scores, every, settle
@@ -39,7 +39,7 @@ class Keeper(pl.Callback):
         self.formed: int | None = None
 
     def on_train_batch_end(self, trainer, pl_module, *_) -> None:
-        """Keep what is due."""
+        """Keeps weights and scores if due."""
         step = trainer.global_step
         if step % self.every:
             return
@@ -116,10 +116,10 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=Path("configs/induction.yaml"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[21, 22, 23, 24, 25])
     parser.add_argument("--every", type=int, default=20, help="steps between scores, and between probes")
-    parser.add_argument("--settle", type=int, default=60, help="steps that are trained beyond a score of .5")
-    parser.add_argument("--probes", type=int, default=3, help="probes of each head, at most")
+    parser.add_argument("--settle", type=int, default=60, help="training steps after a score above .5")
+    parser.add_argument("--probes", type=int, default=3, help="largest number of probes per head")
     parser.add_argument(
-        "--chains", type=int, default=16, help="of each probe: with few the heads cannot be distinguished"
+        "--chains", type=int, default=16, help="per probe; with few chains heads cannot be distinguished"
     )
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     arguments = parser.parse_args()

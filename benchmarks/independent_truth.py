@@ -1,11 +1,11 @@
-"""Long chains of the demo's model in plain torch: shares no code with stagewise, so that it can contradict it.
+"""Long chains of the demo's model in plain torch: an independent check that shares no code with stagewise.
 
     python benchmarks/independent_truth.py FOLDER --device cuda --json OUT.json
 
-FOLDER holds what `benchmarks/equilibrium.py --export FOLDER` wrote: weights of some checkpoints with observed set,
-sampling set, masks and settings. The model (GPT-NeoX) is written out anew here and all chains are evaluated at once;
-gradients are those of the *whole* sampling set, so that there is no heat of minibatches. Two integrators: the averaged
-noises of Leimkuhler and Matthews at half of the demo's step, and Euler at a tenth of it. Printed: mean covariance of
+FOLDER holds the output of `benchmarks/equilibrium.py --export FOLDER`: weights of some checkpoints with observed set,
+sampling set, masks and settings. The model (GPT-NeoX) is reimplemented here and all chains are evaluated at once.
+Gradients are those of the *whole* sampling set, so that there is no minibatch heat. Two integrators are used: averaged
+noises (Leimkuhler and Matthews) at half of the demo's step, and Euler at a tenth of it. Prints the mean covariance of
 the losses of two groups over pairs in different samples, with the sign of influence, and its jackknife error over
 chains.
 """
@@ -22,7 +22,7 @@ from torch import Tensor
 
 
 def rotated(x: Tensor, base: float) -> Tensor:
-    """Rotary position embedding of ``[..., position, dim]`` over the whole head."""
+    """Applies the rotary position embedding to ``[..., position, dim]``, over the whole head."""
     length, dim = x.shape[-2:]
     rates = base ** (-torch.arange(0, dim, 2, device=x.device, dtype=torch.float32) / dim)
     angle = torch.arange(length, device=x.device, dtype=torch.float32)[:, None] * rates
@@ -38,12 +38,12 @@ class Chains:
         self.shapes, self.heads, self.base = shapes, heads, base
 
     def unpack(self, flat: Tensor) -> dict[str, Tensor]:
-        """Weights by name, each with an axis of chains in front."""
+        """Returns weights by name, each with a leading axis of chains."""
         parts = flat.split([shape.numel() for shape in self.shapes.values()], dim=1)
         return {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
     def losses(self, flat: Tensor, ids: Tensor) -> Tensor:
-        """``[chain, sample, position - 1]`` in nats, of ids ``[sample, position]``."""
+        """Returns token losses ``[chain, sample, position - 1]`` in nats, of ids ``[sample, position]``."""
         w = self.unpack(flat)
 
         def linear(x: Tensor, name: str) -> Tensor:
@@ -79,7 +79,7 @@ class Chains:
 
 
 def influence(losses: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Minus the mean covariance over pairs in different samples ``[group, group]``, and its error.
+    """Returns minus the mean covariance over pairs in different samples, ``[group, group]``, and its error.
 
     Args:
         losses: ``[chain, draw, sample, token]``.
@@ -103,7 +103,7 @@ def influence(losses: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sample(chains: Chains, anchor: Tensor, found: dict, *, averaged: bool, lr: float, args) -> Tensor:
-    """Losses ``[chain, draw, sample, token]`` of the observed set."""
+    """Samples losses ``[chain, draw, sample, token]`` of the observed set."""
     generator = torch.Generator(anchor.device).manual_seed(args.seed)
     observed, sampling = (found[name].to(anchor.device) for name in ("observed", "sampling"))
     nbeta, localization = found["nbeta"], found["localization"]
@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=40, help="of each chain")
     parser.add_argument("--part", type=int, default=256, help="samples of the sampling set evaluated at once")
     parser.add_argument("--seed", type=int, default=20_000)
-    parser.add_argument("--euler", type=int, default=3, help="checkpoints that Euler steps are tried on too")
+    parser.add_argument("--euler", type=int, default=3, help="number of checkpoints that also get Euler steps")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = False

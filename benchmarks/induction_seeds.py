@@ -1,11 +1,11 @@
-"""Does the influence of induction data peak where the induction head forms? The main job over several seeds.
+"""Test over several seeds that the influence of induction data peaks where the induction head forms.
 
     python benchmarks/induction_seeds.py --seeds 11 12 13 14 15
 
-Trains `configs/induction.yaml` once for each seed (or reads runs that are there, with --read-only) and prints, from the
-event files alone:
+Trains `configs/induction.yaml` once per seed (or reads existing runs, with --read-only) and prints, from the event
+files alone:
 
-- t25, t50: step at which the best head's prefix-matching score passes .25 and .5 (linear between readings);
+- t25, t50: steps at which the best head's prefix-matching score passes .25 and .5 (linear between readings);
 - peak: step of the largest |BIF| of induction to induction, within part;
 - plateau: median of that |BIF| at steps between .1 and .5 of t50;
 - onset ratio: |BIF| at t25 over the plateau; peak ratio: |BIF| at the peak over the plateau.
@@ -34,7 +34,7 @@ def read(events: EventAccumulator, tag: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def passes(steps: np.ndarray, values: np.ndarray, level: float) -> float | None:
-    """First step at which the values pass a level, linear between readings."""
+    """Returns the first step at which the values pass a level, linear between readings; None if never."""
     above = np.flatnonzero(values >= level)
     if not len(above):
         return None
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13, 14, 15])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--name", default="induction_seeds")
-    parser.add_argument("--read-only", action="store_true", help="do not train, read the runs that are there")
+    parser.add_argument("--read-only", action="store_true", help="do not train, read existing runs")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("overrides", nargs="*", help="further settings for stagewise fit, after --")
     arguments = parser.parse_args()

@@ -1,9 +1,9 @@
-r"""Compute the intervals of stored intervention results anew, from the values of their seeds, and print their tables.
+r"""Recomputes the intervals of stored intervention results from the values of their seeds, and prints their tables.
 
     python benchmarks/intervention_intervals.py benchmarks/results/intervention.json \
         benchmarks/results/intervention_short_warmup.json --figure benchmarks/intervention_sweep.png
 
-The files are written in place; every value of a seed stays as it was. The figure is that of the first file.
+The files are changed in place; the values of seeds are not changed. The figure is that of the first file.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""(l) A run that is killed at random moments: is anything lost, is anything half, and is the end the same?
+"""(l) Test of a run killed at random moments: nothing must be lost or damaged, and the result must not change.
 
     python benchmarks/kills.py [--kills 200] [--seed 0] [--json FILE]
 
 A small network is trained with probes every second step and a checkpoint every third, in a process that is killed
-(SIGKILL) after a random time and started again: from its newest checkpoint, or in its folder from the start where it
-had none. So over and over until the run has ended, and with new runs until so many kills were made. After each kill the
-results are opened with ``damaged="raise"``. At the end the probes and the weights are held against those of a run that
-nobody killed, bit for bit.
+(SIGKILL) after a random time and restarted: from its newest checkpoint, or from the beginning in the same folder if it
+has none. This is repeated until the run has ended, and with new runs until the number of kills is reached. After each
+kill the results are opened with ``damaged="raise"``. At the end, probes and weights are compared with those of an
+uninterrupted run, bit for bit.
 """
 
 import argparse
@@ -39,7 +39,7 @@ SGLD = SGLDConfig(
     batch_size=8, drift="plain", engine="sequential",
 )  # fmt: skip
 LONGEST = 1.5
-"""Seconds after which a process is killed at the latest."""
+"""Longest time in seconds before a process is killed."""
 
 
 class _Net(pl.LightningModule):
@@ -58,7 +58,7 @@ class _Net(pl.LightningModule):
 
 
 def train(folder: Path) -> None:
-    """Train to the end, from the newest checkpoint where there is one; its weights are the sign that it has ended."""
+    """Trains to the end, from the newest checkpoint if there is one; then writes the final weights."""
     pl.seed_everything(1, verbose=False)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(96, 4, generator=generator)
@@ -85,7 +85,7 @@ def train(folder: Path) -> None:
 
 
 def newest_whole(saved: list[Path]) -> Path | None:
-    """The newest checkpoint that can be read: Lightning's own may be cut by a kill."""
+    """Returns the newest readable checkpoint: a kill may truncate Lightning's files."""
     for path in reversed(saved):
         try:
             torch.load(path, weights_only=True)
@@ -96,7 +96,7 @@ def newest_whole(saved: list[Path]) -> Path | None:
 
 
 def started(folder: Path) -> int:
-    """A process that trains; everything is imported already, so that kills fall into training and not before it."""
+    """Starts a training process with all imports done, so that kills hit training and not imports; returns its id."""
     child = os.fork()
     if child == 0:
         quiet = os.open(os.devnull, os.O_WRONLY)
@@ -114,7 +114,7 @@ def started(folder: Path) -> int:
 
 
 def ended_within(child: int, seconds: float, log: Path) -> bool:
-    """Wait for a process; kill it after so many seconds. True where it came to its end."""
+    """Waits for a process, and kills it after some seconds; returns True if it ended by then."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -129,7 +129,7 @@ def ended_within(child: int, seconds: float, log: Path) -> bool:
 
 
 def probes_in(folder: Path) -> list[int]:
-    """Steps of the probes that can be read; raises where one is damaged."""
+    """Returns the steps of the readable probes; raises an error if one is damaged."""
     try:
         return list(map(int, open_run(folder / "run", damaged="raise")["step"].values))
     except InputError as error:
@@ -143,7 +143,7 @@ def same(one: xr.DataArray, other: xr.DataArray) -> bool:
 
 
 def difference(run: xr.Dataset, expected: xr.Dataset, name: str) -> str:
-    """Steps at which a variable differs, and by how much at most."""
+    """Describes the steps at which a variable differs, and the largest difference."""
     if run[name].shape != expected[name].shape:
         return f" of shape {run[name].shape} for {expected[name].shape}"
     steps = [
@@ -175,7 +175,7 @@ def main() -> None:
             before: list[int] = []
             ended = False
             while not ended:
-                # No kill where enough were made: the run is to end.
+                # After enough kills, let the run end.
                 limit = moments.uniform(0, LONGEST) if kills < options.kills else 600.0
                 ended = ended_within(started(folder), limit, folder / "stderr.log")
                 kills += not ended
@@ -185,7 +185,7 @@ def main() -> None:
                     half += 1
                     print(f"half: {error}")
                     now = []
-                # From an older checkpoint later probes are set aside until they are replaced.
+                # After a resume from an older checkpoint, later probes are set aside until replaced.
                 aside = [int(item.stem[4:]) for item in (folder / "run").glob("influence.zarr.set_aside/step*.zip")]
                 gone = set(before) - set(now) - set(aside)
                 lost += len(gone)

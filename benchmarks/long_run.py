@@ -1,9 +1,9 @@
-"""(k) A long run: is a probe as quick, and memory as small, at the end as at the start? What is left on disk?
+"""(k) Time and memory of probes over a long run, and its size on disk.
 
 A tiny network is trained with a probe at every step. Then as many probes of the demo's sizes (128 samples of 31 losses,
-6 groups, 8 chains x 10 draws) are written to a store, every number of each perturbed, and the run is opened and judged.
+6 groups, 8 chains x 10 draws) are written to a store, with every number perturbed, and the run is opened and judged.
 
-CPU seconds of the process; resident memory is read after each probe.
+Times are CPU seconds of the process; resident memory is read after each probe.
 """
 
 import io
@@ -51,39 +51,39 @@ SMALL = SGLDConfig(
 
 
 class Tiny(pl.LightningModule):
-    """4-8-1, on what it is given."""
+    """Network of 4-8-1 units."""
 
     def __init__(self) -> None:
-        """With weights of its own seed."""
+        """Draws the weights from a fixed seed."""
         super().__init__()
         torch.manual_seed(0)
         self.net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
 
     def per_sample_loss(self, batch: list[Tensor]) -> Tensor:
-        """Squared errors."""
+        """Returns the squared errors."""
         inputs, targets = batch
         return (self.net(inputs) - targets).square().squeeze(-1)
 
     def training_step(self, batch: list[Tensor]) -> Tensor:
-        """Their mean."""
+        """Returns the mean loss."""
         return self.per_sample_loss(batch).mean()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam."""
+        """Returns Adam."""
         return torch.optim.Adam(self.parameters(), 1e-3)
 
 
 def resident() -> float:
-    """Memory of the process now, MB."""
+    """Returns the current memory of the process, MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / MB
 
 
 class Watched(InfluenceCallback):
-    """Tells what each of its probes takes."""
+    """Callback that records the cost of each of its probes."""
 
     def __init__(self, *given: Any, **settings: Any) -> None:
-        """As the callback."""
+        """Takes the arguments of the callback."""
         super().__init__(*given, **settings)
         self.seconds: list[float] = []
         self.memory: list[float] = []
@@ -100,14 +100,14 @@ class Watched(InfluenceCallback):
         self.checkpoint.append(len(saved.getvalue()))
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Timed."""
+        """Times the end of the run."""
         start = time.process_time()
         super().on_train_end(trainer, module)
         self.end = time.process_time() - start
 
 
 def train(folder: Path, probes: int) -> list[Row]:
-    """A tiny run; a row for each tenth of it."""
+    """Trains the tiny network; returns rows for successive parts of the run."""
     inputs = torch.randn(64, 4, generator=torch.Generator().manual_seed(1))
     observed = (inputs[:8], inputs[:8, :1])
     callback = Watched(ProbeSchedule(every_n_steps=1), SMALL, ProbeConfig(), observed=observed, sampling=observed)
@@ -140,7 +140,7 @@ def train(folder: Path, probes: int) -> list[Row]:
 
 
 def stored(case: str, store: Path) -> list[Row]:
-    """Rows of what is on disk."""
+    """Returns rows with the size of a store on disk."""
     files = [path for path in store.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) / MB
     return [
@@ -150,7 +150,7 @@ def stored(case: str, store: Path) -> list[Row]:
 
 
 def demo_probe(config: ProbeConfig) -> xr.Dataset:
-    """A probe of the demo's sizes, with a reference."""
+    """Returns a probe of the demo's sizes, with a reference."""
     torch.manual_seed(0)
     module = nn.Linear(8, 31)
 
@@ -169,7 +169,7 @@ def demo_probe(config: ProbeConfig) -> xr.Dataset:
 
 
 def perturbed(probe: xr.Dataset, step: int, rng: np.random.Generator) -> xr.Dataset:
-    """The same with other digits, so that no probe is packed better than a real one."""
+    """Returns the probe with perturbed numbers, so that it is not more compressible than a real one."""
     other = probe.copy()
     for name, variable in probe.data_vars.items():
         if variable.dtype.kind == "f":
@@ -179,7 +179,7 @@ def perturbed(probe: xr.Dataset, step: int, rng: np.random.Generator) -> xr.Data
 
 
 def write_demo(folder: Path, probes: int) -> list[Row]:
-    """A store of the demo's sizes, opened and judged."""
+    """Writes a store of the demo's sizes, opens it and judges it."""
     config, store, rng = ProbeConfig(), ProbeStore(folder / STORE_NAME), np.random.default_rng(0)
     probe, seconds = demo_probe(config), []
     for step in range(1, probes + 1):
@@ -202,12 +202,12 @@ def write_demo(folder: Path, probes: int) -> list[Row]:
 
 
 def peak() -> float:
-    """Highest memory of the process so far, MB."""
+    """Returns the highest memory of the process so far, MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MB
 
 
 def main() -> None:
-    """Train, write, report."""
+    """Runs both parts and reports the rows."""
     options = arguments(__doc__, rounds=1, probes=1500)
     single_thread()
     warnings.simplefilter("ignore")

@@ -1,11 +1,10 @@
-"""How many probes of a first run are flagged where no sampler setting is given at all.
+"""Number of flagged probes in first runs, without any sampler setting.
 
     python benchmarks/newcomers.py --json benchmarks/results/newcomers.json
 
-Three runs with `InfluenceCallback(ProbeSchedule(...))` and nothing else: a module of one's own (a small classifier of
-random data), scikit-learn's digits, and a GPT-2 on the sources of the running Python's standard library, byte by byte.
-Printed for each: what the sampler settled, how many of the probes are flagged and for what, and the range of what the
-flags go by.
+Three runs with only `InfluenceCallback(ProbeSchedule(...))`: a custom module (a small classifier of random data),
+scikit-learn's digits, and a GPT-2 on the sources of the running Python's standard library, byte by byte. Prints for
+each the resolved settings, the number of flagged probes and their flags, and the ranges of the underlying diagnostics.
 """
 
 import argparse
@@ -27,7 +26,7 @@ from stagewise import InfluenceCallback, ProbeSchedule, open_run
 
 
 class Classifier(L.LightningModule):
-    """The README's example."""
+    """Example of the README."""
 
     def __init__(self, *widths: int) -> None:
         super().__init__()
@@ -37,21 +36,21 @@ class Classifier(L.LightningModule):
         self.net = nn.Sequential(*layers[:-1])
 
     def per_sample_loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Cross entropy ``[sample]``, nats."""
+        """Returns the cross entropy ``[sample]``, nats."""
         x, y = batch
         return F.cross_entropy(self.net(x), y, reduction="none")
 
     def training_step(self, batch: Any, _: int) -> Tensor:
-        """Mean loss."""
+        """Returns the mean loss."""
         return self.per_sample_loss(batch).mean()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam."""
+        """Returns Adam."""
         return torch.optim.Adam(self.parameters(), lr=1e-3)
 
 
 class GPT2(L.LightningModule):
-    """A Hugging Face model inside a module, which the callback finds by itself."""
+    """Hugging Face model inside a module, which the callback finds automatically."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,16 +59,16 @@ class GPT2(L.LightningModule):
         self.model = GPT2LMHeadModel(GPT2Config(vocab_size=128, n_positions=32, n_embd=64, n_layer=2, n_head=2))
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        """The model's own loss."""
+        """Returns the model's own loss."""
         return self.model(input_ids=batch["input_ids"], labels=batch["input_ids"]).loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW."""
+        """Returns AdamW."""
         return torch.optim.AdamW(self.parameters(), lr=1e-3)
 
 
 class Rows(Dataset):
-    """Token ids as the tokenizer's output has them."""
+    """Token ids in the form of a tokenizer's output."""
 
     def __init__(self, ids: Tensor) -> None:
         self.ids = ids
@@ -106,7 +105,7 @@ CASES = {"own module": own_module, "digits": digits, "GPT-2 on text": gpt2}
 
 
 def run(name: str, steps: int, probes: int) -> dict[str, Any]:
-    """Train one case with the callback, and look at its flags."""
+    """Trains one case with the callback; returns its flags and diagnostics."""
     L.seed_everything(0, verbose=False)
     module, data = CASES[name]()
     callback = InfluenceCallback(ProbeSchedule(every_n_steps=steps // probes))

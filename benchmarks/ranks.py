@@ -1,20 +1,20 @@
-"""Wall time of a probe on one process against several that share its chains.
+"""Wall time of a probe on one process compared with several that share its chains.
 
     python benchmarks/ranks.py --json ranks.json        (four rounds: three to four minutes on two idle cores)
-    python benchmarks/ranks.py --tiny --rounds 2        (a small size: does it run?)
+    python benchmarks/ranks.py --tiny --rounds 2        (a small size, to check that it runs)
 
-A run of the callback under DDP over gloo, one thread for each process, on chains that bound it: a two-layer GPT-NeoX,
-four chains, sequential engine. Ranks train on the same batch, so that every run has the same weights. The time of a
-probe is from its start to the end of its writing, with the waits of the ranks for each other: the median of the
-probes but the first. Each round makes a run on one process, two such runs at once that have nothing to do with each
-other, and a run on two ranks, in this order and in every second round in the other; ratios are within a round. A row
-has their median and range, and in the note their mean with its 95 % interval:
+The callback runs under DDP over gloo, with one thread per process, on chains that dominate its time: a two-layer
+GPT-NeoX, four chains, sequential engine. Ranks train on the same batch, so that every run has the same weights. The
+time of a probe is from its start to the end of its writing, including the waits of ranks for each other: the median of
+all probes except the first. Each round makes a run on one process, two independent such runs at once, and a run on two
+ranks, in alternating order; ratios are within a round. A row has their median and range, and in the note their mean
+with its 95 % interval:
 
-* *speedup, wall*: time alone over time on two ranks. It needs as many idle cores as ranks: the load of the machine, the
-  mean of the last minute over its cores, is in the note for each round.
-* *bound, wall*: 2 x time alone over time of the two runs at once: what two processes gain that exchange nothing.
-* *speedup, process time*: CPU seconds alone over those of the rank that takes most. It knows no waits.
-* *difference*: largest difference between the influence of samples in both, which is to be 0.
+* *speedup, wall*: time alone over time on two ranks. It needs as many idle cores as ranks: the note gives the load of
+  the machine in each round, the mean of the last minute over its cores.
+* *bound, wall*: 2 x time alone over time of the two runs at once, the gain of two processes without any exchange.
+* *speedup, process time*: CPU seconds alone over those of the slowest rank, without waits.
+* *difference*: largest difference between the influence of samples in both, which must be 0.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from stagewise import InfluenceCallback, ProbeConfig, ProbeSchedule, SGLDConfig,
 
 @dataclass(frozen=True)
 class Size:
-    """Of the model, the data and the chains."""
+    """Sizes of the model, the data and the chains."""
 
     name: str
     vocab_size: int
@@ -60,7 +60,7 @@ SIZES = (
 
 
 class SameBatch(pl.LightningModule):
-    """Trains on one batch, whatever the loader gives: the same weights on any number of ranks."""
+    """Module that trains on one fixed batch, so that weights are the same on any number of ranks."""
 
     def __init__(self, size: Size, ids: Tensor) -> None:
         super().__init__()
@@ -76,27 +76,27 @@ class SameBatch(pl.LightningModule):
         self.model, self.ids = GPTNeoXForCausalLM(config), ids
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Mean loss of the batch that is its own."""
+        """Returns the mean loss of the fixed batch."""
         return self.model(self.ids.to(self.device), labels=self.ids.to(self.device)).loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW."""
+        """Returns AdamW."""
         return torch.optim.AdamW(self.parameters(), lr=1e-3)
 
 
 class Clock(pl.Callback):
-    """Looks at a clock before the callback's turn, or after it."""
+    """Callback that reads the clocks before or after another callback."""
 
     def __init__(self) -> None:
         self.looks: list[tuple[float, float]] = []
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Wall and process time."""
+        """Records wall and process time."""
         self.looks.append((time.perf_counter(), time.process_time()))
 
 
 def train(size: Size, folder: Path, ranks: int) -> None:
-    """One run, in each of its processes; rank zero leaves the times in its folder."""
+    """Makes one run, in each of its processes; each rank writes its times to the folder."""
     torch.set_num_threads(1)
     pl.seed_everything(0, verbose=False)
     ids = torch.randint(size.vocab_size, (256, size.length))
@@ -138,7 +138,7 @@ def train(size: Size, folder: Path, ranks: int) -> None:
 
 
 def timed(size: int, ranks: int, folders: Sequence[Path]) -> np.ndarray:
-    """Seconds of a probe, wall and process time, ``[run, rank, 2]``, of runs that are made at once."""
+    """Makes runs at once; returns seconds of a probe, wall and process time, ``[run, rank, 2]``."""
     for folder in folders:
         folder.mkdir()
     runs = [
@@ -151,14 +151,14 @@ def timed(size: int, ranks: int, folders: Sequence[Path]) -> np.ndarray:
         for folder in folders
     ]
     for run in runs:
-        _, said = run.communicate(timeout=1800)
+        _, stderr = run.communicate(timeout=1800)
         if run.returncode:
-            raise SystemExit(f"a run on {ranks} processes failed:\n{said[-3000:]}")
+            raise SystemExit(f"a run on {ranks} processes failed:\n{stderr[-3000:]}")
     return np.array([[np.load(folder / f"seconds{rank}.npy") for rank in range(ranks)] for folder in folders])
 
 
 def measure(size: int, rounds: int, ranks: int) -> list[Row]:
-    """Each round makes a run on one process, such runs at once, and a run on several ranks."""
+    """Makes, in each round, a run on one process, several such runs at once, and a run on several ranks."""
     alone, apart, shared = [], [], []
     loads, differences = [], []
     begun = time.perf_counter()

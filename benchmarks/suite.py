@@ -3,8 +3,8 @@
     python benchmarks/suite.py runs/suite [--heads runs/wang_tiny] [--json FILE] [--figures FOLDER] [--text STEP]
 
 The sweeps are those of `configs/suite.yaml` and `configs/papers/wang_tiny.yaml`, each with its control; `--text` draws
-the coloured text of a sweep with a query. Intervals are Student's, 95 %, from jackknife errors over chains. Influence
-is that of the chains of one checkpoint, without a reference; heads are compared in columns that are standardised over
+the coloured text of a sweep with a query. Intervals are 95 % Student's t intervals, from jackknife errors over chains.
+Influence is that of the chains of one checkpoint, without a reference; heads are compared by columns standardised over
 classes.
 """
 
@@ -29,18 +29,18 @@ from stagewise.runs.susceptibilities import principal_responses, standardized_co
 from stagewise.sweep.responses import component_responses
 
 SHOWN = ("induction", "induction_strict", "repeated_other_follower")
-"""Classes that are drawn, where the sweep has them."""
+"""Classes to draw, if the sweep has them."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73")
 SETTINGS = (
     *("lr", "nbeta", "localization", "num_chains", "num_draws", "num_burnin_steps", "num_steps_bw_draws"),
     *("batch_size", "seed"),
 )
 THOUSANDS = 1e3
-"""Influence is drawn in 1e-3 nats^2."""
+"""Factor for influence in units of 1e-3 nats^2."""
 
 
 def best_heads(output: Path) -> pd.DataFrame:
-    """Best head's scores at each step."""
+    """Returns the scores of the best head at each step."""
     table = pd.read_csv(output / "circuits.csv")
     return table.groupby("step")[["prefix_matching", "previous_token", "loss_gap"]].agg(
         {"prefix_matching": "max", "previous_token": "max", "loss_gap": "first"}
@@ -48,26 +48,26 @@ def best_heads(output: Path) -> pd.DataFrame:
 
 
 def with_ends(value: np.ndarray, error: np.ndarray, chains: np.ndarray) -> dict[str, list[float]]:
-    """Values and ends of 95 % intervals, by step; ``chains`` are those behind the errors."""
+    """Returns values and ends of 95 % intervals, by step; ``chains`` is the number underlying the errors."""
     half = error * stdtrit(chains - 1, 0.975)
     return {"value": value.tolist(), "low": (value - half).tolist(), "high": (value + half).tolist()}
 
 
 def curve(run: xr.Dataset, name: str, group: str) -> dict[str, list[float]]:
-    """A class on itself."""
+    """Returns the influence of a class on itself, with intervals."""
     value, error = (run[key].sel(group=group, group_j=group).values for key in (name, f"{name}_se"))
     return with_ends(value, error, run["control_chains"].values)
 
 
 def coefficient(run: xr.Dataset, group: str | None) -> dict[str, list[float]]:
-    """Learning coefficient of all losses, or of a class."""
+    """Returns the learning coefficient of all losses or of a class, with intervals."""
     names = ("llc", "llc_se") if group is None else ("group_llc", "group_llc_se")
     value, error = (run[name].values if group is None else run[name].sel(group=group).values for name in names)
     return with_ends(value, error, run["llc_chains"].values)
 
 
 def numbers(output: Path) -> dict[str, Any]:
-    """All that the page says of the whole model."""
+    """Returns all numbers of the page about the whole model."""
     run = open_run(output)
     scores = best_heads(output).reindex(run["step"].values)
     return {
@@ -123,7 +123,7 @@ def counts(run: xr.Dataset) -> dict[str, Any]:
 def _line(
     axes: Axes, whole: dict[str, Any], found: dict[str, list[float]], colour: str, name: str, scale: float
 ) -> None:
-    """Curve with its intervals; open marks where chains are out of equilibrium."""
+    """Draws a curve with its intervals; open markers where chains are out of equilibrium."""
     value, low, high = (np.array(found[key]) * scale for key in ("value", "low", "high"))
     steps, good = np.array(whole["steps"]), np.array(whole["equilibrated"])
     axes.plot(steps, value, color=colour, label=name)
@@ -133,7 +133,7 @@ def _line(
 
 
 def draw_classes(found: dict[str, Any], path: Path) -> None:
-    """Scores, influence with its control, what the control leaves, and learning coefficients."""
+    """Draws scores, influence with its control, their difference, and learning coefficients."""
     figure = new_figure(9, 7.2, "A suite of small language models: classes of tokens as an induction head forms")
     panels, steps = figure.subplots(2, 2).ravel(), found["steps"]
     for name, colour in (("prefix_matching", COLOURS[0]), ("previous_token", COLOURS[1])):
@@ -161,14 +161,17 @@ def draw_classes(found: dict[str, Any], path: Path) -> None:
 
 
 def draw_text(output: Path, step: int, path: Path) -> None:
-    """Coloured text of a sweep with a query at one step, as TensorBoard shows it."""
+    """Saves the coloured text of a sweep with a query at one step, as shown in TensorBoard."""
     events = EventAccumulator(str(output / "tokens"), size_guidance={"images": 0}).Reload()
     images = {event.step: event.encoded_image_string for event in events.Images(tags.TOKEN_COLOURS)}
     path.write_bytes(images[step])
 
 
 def own_influence(output: Path, step: int, name: str) -> xr.DataArray:
-    """Influence of each class on itself by way of each head, ``[group, component]``; NaN in a single sample."""
+    """Returns the influence of each class on itself through each head, ``[group, component]``.
+
+    NaN for a class with losses in only one sample.
+    """
     folders = sorted(path for path in (output / "components").iterdir() if path.is_dir())
     columns = {}
     for folder in folders:
@@ -181,7 +184,7 @@ def own_influence(output: Path, step: int, name: str) -> xr.DataArray:
 
 
 def head_numbers(output: Path) -> dict[str, Any]:
-    """Standardised influence by head, with its control, and the principal components of the responses."""
+    """Returns standardised influence by head, with its control, and the principal components of the responses."""
     steps = sorted(pd.read_csv(output / "components.csv")["step"].unique().tolist())
     circuits = pd.read_csv(output / "circuits.csv").set_index("step")
     found: dict[str, Any] = {}
@@ -220,7 +223,7 @@ def head_numbers(output: Path) -> dict[str, Any]:
 
 
 def draw_heads(found: dict[str, Any], path: Path) -> None:
-    """Maps of classes by heads, standardised, with their control below."""
+    """Draws standardised maps of classes by heads, with their control below."""
     figure = new_figure(5.2 * len(found) + 1, 7, "Influence of classes on themselves by head, each column standardised")
     panels = figure.subplots(2, len(found), squeeze=False)
     for column, (step, one) in enumerate(found.items()):

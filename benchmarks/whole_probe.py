@@ -1,17 +1,17 @@
-"""Cost of a probe beside its draws: a whole probe over its draws alone.
+"""Time of a whole probe over the time of its draws alone.
 
     python benchmarks/whole_probe.py --json whole_probe.json            # about five CPU minutes
     python benchmarks/whole_probe.py --only demo --device cuda
 
-A probe as a run makes it: chains (plain drift, no burn-in), heat of minibatches, gradient dot product, TracIn,
-diagnostics and influence of eleven classes of tokens, random, in shares that such classes have. The draws are timed
-within it, by the passes over the observed set: each chain from its first record to the last but one.
-Process CPU time on one thread, and on a GPU wall-clock time. Each round is a probe of the same prober. Where ``auto``
-chooses the engine, a first probe is reported for itself.
+A probe as in a run: chains (plain drift, no burn-in), heat of minibatches, gradient dot product, TracIn, diagnostics
+and influence of eleven random classes of tokens, in typical shares. The draws are timed within the probe, by the passes
+over the observed set: each chain from its first record to the last but one. Process CPU time on one thread; on a GPU
+wall-clock time. Each round is a probe of the same prober. If ``auto`` chooses the engine, the first probe is reported
+separately.
 
-Rows hold the median and the range of the rounds, and in the note their mean with its 95 % interval. The larger case is
-measured at fewer draws than a probe of the tables has: what is beside the draws is measured in the same probes, and the
-row "at 4 x 100 draws" is computed from both (what a probe does once does not grow with its draws).
+Rows have the median and the range of the rounds, and in the note their mean with its 95 % interval. The larger case is
+measured at fewer draws than a probe of the tables has. The work other than draws is measured in the same probes, and
+the row "at 4 x 100 draws" is computed from both, since that work does not grow with the draws.
 """
 
 import logging
@@ -32,7 +32,7 @@ from stagewise.sampling.config import Drift, EngineName
 from stagewise.sampling.data import ProbeData
 
 SHARES = (0.4, 0.05, 0.2, 0.03, 0.04, 0.1, 0.02, 0.02, 0.1, 0.03, 0.2)
-"""Of all tokens, for each class."""
+"""Share of all tokens in each class."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Case:
 
     Attributes:
         name: of the row.
-        model: makes the model.
+        model: creates the model.
         vocab: tokens of the vocabulary.
-        length: tokens of a row.
-        observed: rows that are recorded.
-        sampling: rows that minibatches are drawn from.
+        length: tokens per row.
+        observed: rows whose losses are recorded.
+        sampling: rows from which minibatches are drawn.
         config: the sampler.
-        told: draws of each chain that the ratio is also told for; None for those of the sampler alone.
+        told: another number of draws per chain for which the ratio is computed; None for none.
     """
 
     name: str
@@ -93,21 +93,21 @@ CASES = (
 
 
 class Timed:
-    """A loss that notes when the observed set was recorded."""
+    """Loss that notes the times at which the observed set was recorded."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.records: list[float] = []
         self._clock = clock
 
     def __call__(self, model: nn.Module, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """The losses of a causal language model."""
+        """Returns the losses of a causal language model."""
         found = causal_lm_loss(model, batch)
         if not torch.is_grad_enabled():
             self.records.append(self._clock())
         return found
 
     def draws(self, num_chains: int, num_draws: int) -> float | None:
-        """Seconds of all draws of the last probe; None where a graph was replayed instead of this loss."""
+        """Returns the seconds of all draws of the last probe; None if a graph was replayed instead of this loss."""
         mine = self.records[-num_chains * num_draws :]
         if len(mine) < num_chains * num_draws:
             return None
@@ -117,7 +117,7 @@ class Timed:
 
 
 def rows_of(case: Case, device: torch.device, rounds: int, num_draws: int) -> Iterator[Row]:
-    """The first probe, and later ones."""
+    """Yields the rows of the first probe and of later ones."""
     clock = process_time if device.type == "cpu" else device_clock
     config = replace(case.config, num_draws=num_draws or case.config.num_draws)
     torch.manual_seed(0)

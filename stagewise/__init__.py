@@ -1,6 +1,6 @@
 """Stagewise training-data attribution for PyTorch Lightning.
 
-Public names are imported when they are first asked for: ``import stagewise`` alone loads no torch and no Lightning.
+Public names are imported lazily, on first access: ``import stagewise`` alone loads neither torch nor Lightning.
 """
 
 from importlib import import_module
@@ -94,7 +94,7 @@ _HOMES = {
     "ReweightedLoader": "interventions.loader",
     "GroupedRows": "interventions.grouped_rows",
 }
-"""Public name to the module below ``stagewise`` that holds it."""
+"""Maps each public name to its module within ``stagewise``."""
 
 _MOVED = {
     "ChainSampler": "sampling.chains",
@@ -112,17 +112,17 @@ _MOVED = {
     "t_interval": "influence.uncertainty",
     "two_phase": "phases.two_phase",
 }
-"""Names that were public here once, and where they are."""
+"""Maps names that were once public here to their present modules."""
 
 __all__ = ["InputError", "LossContractError", "__version__", *_HOMES]
 
-if not TYPE_CHECKING:  # a type checker would take any name for one that is there
+if not TYPE_CHECKING:  # with `__getattr__` a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
-        """Import a public name when it is first asked for.
+        """Imports a public name on first access.
 
         Raises:
-            AttributeError: there is no such name here; one that has left says where it is.
+            AttributeError: no such name; for one that has moved, the message gives its new module.
         """
         if name in _HOMES:
             value = getattr(import_module(f"stagewise.{_HOMES[name]}"), name)
@@ -134,5 +134,5 @@ if not TYPE_CHECKING:  # a type checker would take any name for one that is ther
         raise AttributeError(f"module 'stagewise' has no attribute {name!r}{advice}")
 
     def __dir__() -> list[str]:
-        """The public names and what has been imported."""
+        """Returns the public names and everything imported so far."""
         return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""``python -m stagewise``."""
+"""Entry point of ``python -m stagewise``."""
 
 from stagewise.cli.main import entry_point
 

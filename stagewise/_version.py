@@ -1,3 +1,3 @@
-"""The one place that states the package version."""
+"""Package version, defined here alone."""
 
 __version__ = "0.1.0.dev0"

@@ -1,4 +1,4 @@
-"""Batches of any nested structure: their size, parts of them, and a data set as one batch."""
+"""Batches of any nested structure: their size, their parts, and data sets as one batch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -14,21 +14,21 @@ from stagewise.structure import INDICES, Path, chosen, each_tensor, holds_data, 
 from stagewise.structure import tensors as tensors
 
 Batch = Any
-"""Argument of a loss function: nested tensors and the like that share their leading size, the number of samples.
+"""Argument of a loss function: nested tensors, arrays and columns that share their leading size, the number of samples.
 
-* Tensors and numpy arrays have the samples on their first axis; those without axes belong to the batch as a whole.
-* Lists and tuples of strings, numbers or other things without data are *columns*, with one entry a sample.
-* Lists and tuples that hold a tensor, an array or a container are *structure*, as ``(x, y)`` is, however long they are;
-  so are mappings, named tuples and dataclasses. A list of one tensor for each sample is therefore not a batch.
-* None, single strings and numbers, and names of columns (a pandas ``Index``) belong to the batch as a whole.
+* Tensors and numpy arrays have the samples on their first axis; zero-dimensional ones belong to the whole batch.
+* Lists and tuples of strings, numbers or other objects without data are *columns*, with one entry per sample.
+* Lists and tuples that hold a tensor, an array or a container are *structure*, like ``(x, y)``, whatever their length;
+  so are mappings, named tuples and dataclasses. A list of one tensor per sample is therefore not a batch.
+* None, single strings and numbers, and column names (a pandas ``Index``) belong to the whole batch.
 
-All else that holds data (graphs, packed sequences, ragged lists, objects with tensors or a length) cannot be cut into
-samples and is refused; :class:`~stagewise.losses.collated.CollatedLoss` works with it.
+Anything else that holds data (graphs, packed sequences, ragged lists, objects with tensors or a length) cannot be cut
+into samples and is refused; use :class:`~stagewise.losses.collated.CollatedLoss` for it.
 """
 
 
 def _sized(batch: Batch) -> Iterator[tuple[Path, Any, int]]:
-    """Yields leaves with an entry for each sample: where, what, and how many.
+    """Yields each leaf that has one entry per sample, with its path and its number of entries.
 
     Raises:
         InputError: a leaf that cannot be cut into samples.
@@ -53,7 +53,7 @@ def _sized(batch: Batch) -> Iterator[tuple[Path, Any, int]]:
 
 
 def num_samples(batch: Batch) -> int:
-    """Returns the leading size shared by all that has one: tensors and arrays with axes, and columns.
+    """Returns the common leading size of tensors and arrays with axes, and of columns.
 
     Args:
         batch: see :data:`Batch`.
@@ -116,10 +116,10 @@ def take(batch: Batch, index: Tensor | slice) -> Batch:
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
-    """Concatenates batches of one structure along the samples; entries of a whole batch are taken from the first.
+    """Concatenates batches along the samples; entries that belong to a whole batch come from the first.
 
     Raises:
-        InputError: they differ in structure, or in more than their leading size.
+        InputError: the batches differ in structure, or in more than their leading size.
     """
     if len(batches) == 1:
         return batches[0]
@@ -151,12 +151,12 @@ def joined(batches: Sequence[Batch]) -> Batch:
 
 
 def has_columns(batch: Batch) -> bool:
-    """True if a batch holds per-sample entries that are not tensors: arrays, or lists of strings or numbers."""
+    """Returns True if per-sample entries of a batch are not all tensors: arrays, or lists of strings or numbers."""
     return any(not isinstance(leaf, Tensor) for _, leaf, _ in _sized(batch))
 
 
 def plain_parts(batch: Batch) -> str:
-    """Returns everything in a batch that is not a tensor, as text: a traced program treats it as constant."""
+    """Returns a text of all non-tensor parts of a batch, which a traced program treats as constants."""
     return repr([(path, leaf) for path, leaf in leaves(batch) if not isinstance(leaf, Tensor)])
 
 
@@ -166,12 +166,12 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def collated(dataset: Any, indices: Sequence[Any], collate_fn: Callable[[list[Any]], Batch] | None = None) -> Batch:
-    """Returns samples of a map-style data set as one batch, fetched as a ``DataLoader`` fetches them.
+    """Returns samples of a map-style data set as one batch, fetched as a ``DataLoader`` would.
 
     Args:
-        dataset: has samples by index; one with ``__getitems__`` is asked once for them all.
+        dataset: gives samples by index; its ``__getitems__``, if present, is called once for all.
         indices: of the samples.
-        collate_fn: how samples become a batch; torch's default if not given.
+        collate_fn: turns samples into a batch; torch's default if None.
     """
     fetch = getattr(dataset, "__getitems__", None)
     samples = fetch(list(indices)) if fetch is not None else [dataset[index] for index in indices]
@@ -184,9 +184,9 @@ def first_samples(
     """Returns the first samples of a map-style data set, as one batch.
 
     Args:
-        dataset: has a length, and samples by index.
-        limit: largest number of samples.
-        collate_fn: how samples become a batch; torch's default if not given.
+        dataset: has a length, and gives samples by index.
+        limit: largest number of samples; all of them if None.
+        collate_fn: turns samples into a batch; torch's default if None.
 
     Raises:
         InputError: the data set has no length, or holds no sample.
@@ -207,10 +207,10 @@ def as_batch(data: Dataset | Batch, collate_fn: Callable[[list[Any]], Batch] | N
 
     Args:
         data: map-style data set, or a batch.
-        collate_fn: how samples become a batch; torch's default if not given.
+        collate_fn: turns samples into a batch; torch's default if None.
 
     Raises:
-        InputError: there is no sample, or no length.
+        InputError: no samples, or a data set without a length.
     """
     if isinstance(data, Dataset) or hasattr(data, "__getitems__"):
         return first_samples(data, collate_fn=collate_fn)
@@ -220,7 +220,7 @@ def as_batch(data: Dataset | Batch, collate_fn: Callable[[list[Any]], Batch] | N
 
 
 def chunks(batch: Batch, chunk_size: int | None) -> list[Batch]:
-    """Returns parts of a batch of at most ``chunk_size`` samples, in order; the batch itself if None."""
+    """Splits a batch into parts of at most ``chunk_size`` samples, in order; the whole batch if None."""
     size = num_samples(batch)
     if chunk_size is None or chunk_size >= size:
         return [batch]

@@ -1,4 +1,4 @@
-"""Nested structures of a batch: containers, leaves, and the same structure with other leaves."""
+"""Nested structure of a batch: its containers, its leaves, and copies with other leaves."""
 
 import copy
 import datetime
@@ -28,25 +28,25 @@ INDICES = (
     "observe indices instead, and let the loss collate them: InfluenceCallback(observed=torch.arange(64), "
     "sampling=torch.arange(1024), loss_fn=stagewise.CollatedLoss(dataset, loss_fn, collate_fn))"
 )
-"""Advice that works for every batch; for error messages."""
+"""Advice for error messages that works for every batch."""
 
 
 def where(path: Path) -> str:
-    """Returns a path as Python writes it, ``batch['image'][0]``."""
+    """Formats a path as a Python expression, ``batch['image'][0]``."""
     return "batch" + "".join(path)
 
 
 def named(value: object) -> str:
-    """Returns the class of a value, with its module."""
+    """Returns the qualified name of a value's class."""
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def is_column(value: object) -> bool:
-    """True if a value is a list or tuple with one entry per sample: strings, numbers, or other things without data.
+    """Returns True if a value is a list or tuple of one entry per sample: strings, numbers, or objects without data.
 
     Zero-dimensional tensors and arrays count as numbers. A list or tuple that holds a tensor with axes, an array with
-    axes, or a container is structure. So are a named tuple and what holds nothing but None.
+    axes, or a container is structure. So are named tuples, and lists and tuples of nothing but None.
     """
     if isinstance(value, range):
         return True
@@ -62,20 +62,20 @@ def _is_entry(value: object) -> bool:
 
 
 def is_container(value: object) -> bool:
-    """True if a value is a mapping, list, tuple, named tuple or dataclass, columns included."""
+    """Returns True if a value is a mapping, list, tuple, named tuple or dataclass, columns included."""
     if isinstance(value, (Mapping, list, tuple, range)):
         return not isinstance(value, PackedSequence)
     return is_dataclass(value) and not isinstance(value, type)
 
 
 def holds_data(value: object, depth: int = 4) -> bool:
-    """True if an object other than a tensor, array or container may hold data of samples: a length, or tensors."""
+    """Returns True if an object may hold per-sample data: it has a length, or tensors or arrays within."""
     if isinstance(value, _ATOMS) or (callable(value) and not hasattr(value, "__len__")):
         return False
     if isinstance(value, (Tensor, np.ndarray)):
         return True
     if any(kind.__name__ == "Index" and kind.__module__.split(".")[0] == "pandas" for kind in type(value).__mro__):
-        return False  # names of columns
+        return False  # column names
     if isinstance(value, (Mapping, list, tuple)) and not isinstance(value, PackedSequence):
         inside: Any = value.values() if isinstance(value, Mapping) else value
         return depth > 0 and any(holds_data(inner, depth - 1) for inner in inside)
@@ -85,7 +85,7 @@ def holds_data(value: object, depth: int = 4) -> bool:
 
 
 def _attributes(value: object) -> dict[str, Any]:
-    """Returns attributes of an instance, in its dictionary and in slots."""
+    """Returns the attributes of an instance, both from its dictionary and from its slots."""
     found = dict(getattr(value, "__dict__", {}))
     for kind in type(value).__mro__:
         slots = kind.__dict__.get("__slots__", ())
@@ -96,12 +96,12 @@ def _attributes(value: object) -> dict[str, Any]:
 
 
 def _children(value: Any) -> dict[Any, Any]:
-    """Returns the contents of a container, by key, number or attribute."""
+    """Returns the contents of a container by key, position or attribute."""
     if isinstance(value, Mapping):
         return dict(value.items())
     if isinstance(value, (list, tuple)):
         return dict(enumerate(value))
-    # Not the fields alone: what a dataclass derives from them in `__post_init__` is of the same samples.
+    # Not only the fields: attributes that `__post_init__` derives from them belong to the same samples.
     found = _attributes(value)
     return {field.name: found.pop(field.name) for field in fields(value) if field.name in found} | found
 
@@ -122,7 +122,7 @@ def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
     """Returns the same structure with ``function(leaf)`` in place of each leaf; a column is one leaf.
 
-    Containers are copied and their contents set: no constructor and no validation of a dataclass runs.
+    Containers are copied and their contents replaced: no constructor and no dataclass validation runs.
 
     Raises:
         InputError: a container that cannot be rebuilt.
@@ -140,7 +140,7 @@ def _rebuilt(value: Any, held: dict[Any, Any]) -> Any:
         if isinstance(value, list):
             result[:] = held.values()
         elif isinstance(value, Mapping):
-            # What a fast tokenizer keeps beside the tensors of a Hugging Face encoding is of all the samples.
+            # A Hugging Face encoding also keeps the fast tokenizer's data of all samples.
             if getattr(result, "_encodings", None) is not None:
                 result._encodings = None
             for key, child in held.items():
@@ -160,7 +160,7 @@ def _rebuilt(value: Any, held: dict[Any, Any]) -> Any:
 
 
 def each_tensor(value: Any, function: Callable[[Tensor], Any]) -> Any:
-    """Returns the same structure with ``function(tensor)`` in place of each tensor, those in columns too."""
+    """Returns the same structure with ``function(tensor)`` in place of each tensor, including those in columns."""
 
     def of_leaf(leaf: Any) -> Any:
         if isinstance(leaf, Tensor):
@@ -173,7 +173,7 @@ def each_tensor(value: Any, function: Callable[[Tensor], Any]) -> Any:
 
 
 def tensors(value: Any) -> list[Tensor]:
-    """Returns all tensors of a batch, in order, those in columns too."""
+    """Returns all tensors of a batch in order, including those in columns."""
     found: list[Tensor] = []
     for _, leaf in leaves(value):
         if isinstance(leaf, Tensor):
@@ -184,6 +184,6 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 def chosen(column: Sequence[Any], index: Tensor | slice) -> Sequence[Any]:
-    """Returns entries of a column: a list or tuple as it was, a list of a range."""
+    """Returns entries of a column: a tuple from a tuple, a list from a list or range."""
     picked = list(column[index]) if isinstance(index, slice) else [column[i] for i in index.reshape(-1).tolist()]
     return tuple(picked) if isinstance(column, tuple) else picked

@@ -1,4 +1,4 @@
-"""The ends of the Hessian's spectrum, by Lanczos over Hessian-vector products."""
+"""Ends of the Hessian's spectrum, by Lanczos iteration with Hessian-vector products."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from stagewise.sampling.target import Target
 from stagewise.sampling.weights import FlatWeights
 
 Root = Callable[[Tensor], Tensor]
-"""x -> R x on flat weight vectors ``[weight]``, linear, in plain tensor operations; R R^T is the preconditioner."""
+"""Linear map x -> R x on flat weights ``[weight]``, in plain tensor operations; R R^T is the preconditioner."""
 
 _LOSS_ALONE = LocalPosterior(nbeta=1.0, localization=0.0)
 _POWER_STEPS = 4
@@ -34,9 +34,9 @@ class Curvature:
     Attributes:
         lam_max: largest eigenvalue, nats per squared weight.
         lam_min: smallest eigenvalue; negative at a saddle.
-        residual: the larger |H v - lam v| of the two unit eigenvectors found: an eigenvalue of H lies at most this far
-            from each figure. The ends of the spectrum lie further out, not further in.
-        num_products: Hessian-vector products that it took.
+        residual: the larger |H v - lam v| of the two unit eigenvectors found: each figure is at most this far from an
+            eigenvalue of H. The true ends of the spectrum lie further out, not further in.
+        num_products: number of Hessian-vector products used.
         step: training step of the checkpoint.
     """
 
@@ -48,7 +48,7 @@ class Curvature:
 
 
 class _Products:
-    """v -> R^T (nbeta H + precision) R v, counted."""
+    """Products v -> R^T (nbeta H + precision) R v, with a count."""
 
     def __init__(self, hessian: HessianProducts, root: Root | None, posterior: LocalPosterior) -> None:
         self._hessian = hessian
@@ -79,7 +79,7 @@ def _check(batch: Batch, tolerance: float, num_vectors: int) -> None:
 def _ends(
     product: _Products, like: Tensor, tolerance: float, num_vectors: int, seed: int
 ) -> tuple[float, float, float]:
-    """Largest and smallest eigenvalue, and the larger residual."""
+    """Returns the largest and the smallest eigenvalue, and the larger residual."""
     size = like.numel()
     dtype = np.float64 if like.dtype == torch.float64 else np.float32
 
@@ -88,7 +88,7 @@ def _ends(
         return product(tensor).cpu().numpy()
 
     if size <= num_vectors:
-        # Lanczos needs room to iterate: so few weights have a dense matrix.
+        # Too few weights for Lanczos: take the dense matrix.
         dense = np.stack([on_tensors(column) for column in np.eye(size, dtype=dtype)]).astype(np.float64)
         exact = np.linalg.eigvalsh((dense + dense.T) / 2)
         return float(exact[-1]), float(exact[0]), float(np.abs(dense - dense.T).max())
@@ -101,8 +101,8 @@ def _ends(
         if length == 0:
             return 0.0, 0.0, 0.0
         norm, vector = max(norm, length), vector / dtype(length)
-    # ARPACK's tolerance is relative to each eigenvalue, hopeless for one near zero. Shifted by -3 |H| both ends have
-    # the size of |H|, and the same Krylov space.
+    # ARPACK's tolerance is relative to each eigenvalue: unattainable for one near zero. Shifted by -3 |H|, both ends
+    # have the size of |H|; the Krylov space is the same.
     shift = 3 * norm
     shifted = LinearOperator(
         (size, size), matvec=lambda x: on_tensors(x) - dtype(shift) * x.reshape(-1).astype(dtype), dtype=dtype
@@ -130,20 +130,20 @@ def measure_curvature(
     num_vectors: int = 20,
     seed: int = 0,
 ) -> Curvature:
-    """Both ends of the spectrum of H, the Hessian of the mean loss at the module's weights.
+    """Measures both ends of the spectrum of H, the Hessian of the mean loss at the module's weights.
 
-    With ``root`` or ``posterior`` it is that of R^T (nbeta H + localization + nbeta weight_decay) R, which decides
-    whether a preconditioned chain is stable. The module is left bit for bit as it was.
+    With ``root`` or ``posterior`` the spectrum is that of R^T (nbeta H + localization + nbeta weight_decay) R, which
+    decides whether a preconditioned chain is stable. The module is left unchanged, bit for bit.
 
     Args:
-        module: its current weights are where the Hessian is taken.
-        target: a loss that has second derivatives; the sampling set, which it is averaged over, ``chunk_size`` samples
-            for each product at a time, which bounds memory; and the weights that move, which H is that of. No autocast
-            in ``forward_context``: products in half precision are too rough.
-        root: R, where the chain has a preconditioner P = R R^T; its transpose is taken by differentiation.
-        posterior: factor of H, and what is added to the diagonal before R; H alone by default.
+        module: the Hessian is taken at its current weights.
+        target: a loss with second derivatives; the sampling set, over which the loss is averaged, ``chunk_size``
+            samples at a time, which bounds memory; and the moving weights, to which H is restricted. No autocast in
+            ``forward_context``: products in half precision are too rough.
+        root: R, for a chain with a preconditioner P = R R^T; differentiation gives its transpose.
+        posterior: factor of H, and diagonal added before R; H alone by default.
         tolerance: of both ends, relative to the norm of the matrix.
-        num_vectors: Lanczos vectors held at once, each as large as the weights. Fewer need more products.
+        num_vectors: Lanczos vectors held at once, each as large as the weights. Fewer vectors need more products.
         seed: of the start vector.
 
     Raises:
@@ -152,7 +152,7 @@ def measure_curvature(
         FloatingPointError: a product is not finite.
         ArithmeticError: no convergence.
 
-    Source: Lanczos with implicit restarts, ARPACK by way of :func:`scipy.sparse.linalg.eigsh`; products by double
+    Source: Lanczos with implicit restarts, ARPACK through :func:`scipy.sparse.linalg.eigsh`; products by double
     backward, Pearlmutter 1994.
     """
     _check(target.driving, tolerance, num_vectors)
@@ -178,6 +178,6 @@ def measure_curvature(
 
 
 def _no_second_derivative(error: BaseException) -> bool:
-    """True if torch says, in any of its wordings, that an operation cannot be differentiated twice."""
+    """Returns True if an error of torch, in any of its wordings, says that an operation has no second derivative."""
     words = ("double backward", "not implemented", "differentiable twice", "derivative for", "once_differentiable")
     return any(word in str(error).lower() for word in words)

@@ -1,4 +1,4 @@
-"""Findings: faults of sampler settings at measured curvatures, in words."""
+"""Findings: faults of sampler settings at measured curvatures, described in words."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,15 +13,16 @@ from stagewise.sampling.preconditioners.diagonal import RMSprop
 from stagewise.sampling.relaxation import STABLE
 
 STEP_TOLERATED = {Integrator.leimkuhler_matthews: 3.5, Integrator.euler: 0.4}
-"""lr * lam_max_total up to which nothing is said: beyond, the Euler step is more than 11 % too wide; the second-order
-integrator is exact for a quadratic, but makes minibatch noise count 8 times, and is close to its edge at 4."""
+"""Limit of lr * lam_max_total without a finding. Beyond it, the variance of the Euler step is more than 11 % too large;
+the second-order integrator is exact for a quadratic, but multiplies minibatch noise by 8, and is close to its limit of
+stability, 4."""
 
 FROZEN_RATIO = 5.0
-"""Autocorrelation time along the steepest direction, over the steps of a chain, above which the chain stands still: it
-has a third of its variance by then."""
+"""Limit of the autocorrelation time along the steepest direction over the steps of a chain. Beyond it, a chain hardly
+moves: it reaches a third of its variance."""
 
 BLIND_SHARE = 0.1
-"""nbeta * lam_max over localization below which a chain hardly sees the loss."""
+"""Limit of nbeta * lam_max over localization. Below it, a chain hardly sees the loss."""
 
 _LIMIT = f"the step is unstable where lr x curvature exceeds {STABLE:g}"
 
@@ -36,17 +37,17 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to know about the settings.
+    """One fault or remark about the settings.
 
     Attributes:
-        severity: how bad it is.
-        name: what it is, one word: ``unstable``, ``biased``, ``improper``, ``thin``, ``blind``, ``frozen``, ``slow``,
+        severity: severity of the fault.
+        name: kind of fault: ``unstable``, ``biased``, ``improper``, ``thin``, ``blind``, ``frozen``, ``slow``,
             ``control``.
-        text: what is wrong, why, and what to set, with numbers.
-        step: training step where it is worst.
-        setting: that would mend it, ``lr`` or ``localization``; None if not named here.
-        value: to set, an upper limit for ``lr``, a lower one for ``localization``; None likewise.
-        now: its present value; None likewise.
+        text: the fault, its reason and its remedy, with numbers.
+        step: training step where the fault is worst.
+        setting: setting that would fix it, ``lr`` or ``localization``; None if not given.
+        value: suggested value, an upper limit for ``lr``, a lower one for ``localization``; None without ``setting``.
+        now: present value of the setting; None without ``setting``.
     """
 
     severity: Severity
@@ -65,16 +66,16 @@ class Finding:
 def check_settings(
     config: SGLDConfig, curvatures: Sequence[Curvature], preconditioned: Sequence[Curvature] = ()
 ) -> list[Finding]:
-    """Hold sampler settings against the curvature of the checkpoints they are for.
+    """Checks sampler settings against the curvature at the checkpoints where they are to be used.
 
     Args:
         config: the settings; ``lr`` and ``localization`` are numbers.
         curvatures: ends of the Hessian's spectrum at each checkpoint.
-        preconditioned: ends of the spectrum of P^(1/2) (nbeta H + localization) P^(1/2) at the same checkpoints, where
-            the chain has a preconditioner P. Without it the step size of a preconditioned chain is not judged.
+        preconditioned: ends of the spectrum of P^(1/2) (nbeta H + localization) P^(1/2) at the same checkpoints, if the
+            chain has a preconditioner P. Without them the step size of a preconditioned chain is not checked.
 
     Returns:
-        The findings, worst first; none where the settings are sound.
+        The findings, worst first; empty if the settings are sound.
 
     Raises:
         InputError: no curvature, or settings that are still ``auto``.
@@ -102,7 +103,7 @@ def _total(config: ResolvedSGLD, curvature: Curvature) -> Curvature:
 
 
 def _posterior(config: ResolvedSGLD, curvatures: Sequence[Curvature]) -> list[Finding]:
-    """Finds faults of the target, whatever the step size."""
+    """Finds faults of the target, which do not depend on the step size."""
     localization = config.localization
     nbeta = config.nbeta
     lowest = min(curvatures, key=lambda curvature: curvature.lam_min)
@@ -112,7 +113,7 @@ def _posterior(config: ResolvedSGLD, curvatures: Sequence[Curvature]) -> list[Fi
     if nbeta == 0:
         text = "nbeta is 0: chains see weight noise only, and influence is that of the noise: a negative control."
         return [Finding(Severity.inform, "control", text, lowest.step)]
-    # A little less: 1.5 x .1 is not .15 in floating point, and the rules aim at just that.
+    # With a small tolerance: 1.5 x .1 is not .15 in floating point, and the rules aim for exactly that.
     if pull > 0 and localization < LOCALIZATION_MARGIN * pull * (1 - 1e-9):
         enough = f"set localization to {LOCALIZATION_MARGIN * pull:.2g} or more"
         if localization > 0:
@@ -151,7 +152,7 @@ def _posterior(config: ResolvedSGLD, curvatures: Sequence[Curvature]) -> list[Fi
 
 
 def _steps(config: ResolvedSGLD, totals: Sequence[Curvature], curvatures: Sequence[Curvature]) -> list[Finding]:
-    """Finds faults of the step size: stability, bias, and how long draws remember."""
+    """Finds faults of the step size: stability, bias and autocorrelation."""
     lr = config.lr
     steep = max(totals, key=lambda curvature: curvature.lam_max)
     flat = min(totals, key=lambda curvature: curvature.lam_min)

@@ -1,4 +1,4 @@
-"""The curvature that a sampler meets at one checkpoint."""
+"""Curvature that a sampler meets at one checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ from stagewise.sampling.target import Target
 from stagewise.sampling.weights import FlatWeights
 
 FINE_SAMPLES = 256
-"""Samples to measure on where the figures count."""
+"""Number of samples for measurements that lead to settings or findings."""
 
 _MOST_GRADIENTS = 32
 
@@ -30,27 +30,27 @@ class Measurement:
     """Curvature at one checkpoint.
 
     Attributes:
-        plain: of the Hessian H of L, weight decay of the target included.
+        plain: of the Hessian H of L, including weight decay of the target.
         preconditioned: of P^(1/2) (nbeta H + localization) P^(1/2); None without a preconditioner, or while
-            localization is not known.
+            localization is unknown.
     """
 
     plain: Curvature
     preconditioned: Curvature | None = None
 
     def as_lists(self) -> tuple[list[Curvature], list[Curvature]]:
-        """As :func:`stagewise.calibration.findings.check_settings` takes them."""
+        """Returns the arguments of :func:`stagewise.calibration.findings.check_settings`."""
         return [self.plain], [] if self.preconditioned is None else [self.preconditioned]
 
     def steepest(self, config: SGLDConfig) -> float | None:
-        """Largest curvature that a step meets: nbeta lam_max + localization, or that of the preconditioned chain.
+        """Returns the largest curvature that a step meets: nbeta lam_max + localization, or the preconditioned one.
 
         Args:
             config: the sampler of the measurement, with a number for ``localization``.
 
         Returns:
-            The curvature, whose product with ``lr`` is below 4 for a stable step; None with a preconditioner whose
-            curvature was not measured.
+            The curvature; a step is stable if ``lr`` times it is below 4. None with a preconditioner whose curvature
+            was not measured.
         """
         if self.preconditioned is not None:
             return self.preconditioned.lam_max
@@ -64,16 +64,16 @@ class Landscape:
     """Measures curvature for a sampler, always on the same samples and with the same start vector.
 
     Attributes:
-        target: loss, the sampling set, which drives the chains, and what moves, where the sampler's settings do not say
-            it. No autocast in ``forward_context``. The observed set is not looked at.
-        num_samples: the first so many of them are measured on. Few samples overstate both ends (on average: the
-            largest eigenvalue is convex in the matrix), so that what passes on few passes on all.
+        target: loss, sampling set, and the moving weights unless the sampler's settings name them. No autocast in
+            ``forward_context``. The observed set is not used.
+        num_samples: number of samples to measure on, the first of the sampling set. Few samples overstate both ends (on
+            average: the largest eigenvalue is convex in the matrix): settings that pass on few pass on all.
         tolerance: of both ends, relative to the norm of H.
         num_vectors: Lanczos vectors held at once, each as large as the weights.
-        seed: of start vector and minibatches.
-        second_moments: Adam's, by parameter name, for the preconditioner that uses them.
-        population: samples of the whole sampling set, which chains draw their minibatches from; None if ``target`` has
-            all of them.
+        seed: of the start vector and the minibatches.
+        second_moments: of Adam, by parameter name, for ``AdamMoments``.
+        population: size of the whole sampling set, from which chains draw minibatches; None if ``target`` has all of
+            it.
     """
 
     target: Target
@@ -87,18 +87,18 @@ class Landscape:
     def measure(
         self, module: nn.Module, config: SGLDConfig, step: int = 0, *, plain: Curvature | None = None
     ) -> Measurement:
-        """Measure at the weights that ``module`` has now, which is left as it was.
+        """Measures the curvature at the module's current weights; the module is left unchanged.
 
-        The preconditioned curvature is left out while ``config.localization`` is ``auto``.
+        The preconditioned curvature is omitted while ``config.localization`` is ``auto``.
 
         Args:
             module: at the checkpoint.
-            config: whose target and preconditioner count.
+            config: the sampler; its target and preconditioner matter.
             step: training step of the checkpoint.
-            plain: curvature without preconditioner, where it has been measured already; taken over.
+            plain: curvature without preconditioner, if already measured; reused.
 
         Raises:
-            InputError, FloatingPointError, ArithmeticError: as :func:`measure_curvature` does.
+            InputError, FloatingPointError, ArithmeticError: as :func:`measure_curvature`.
         """
         if plain is None:
             plain = self._curvature(module, config, step, None)
@@ -108,7 +108,7 @@ class Landscape:
         return Measurement(plain, self._curvature(module, config, step, preconditioner.root_times))
 
     def preconditioner(self, module: nn.Module, config: SGLDConfig) -> Preconditioner | None:
-        """P of the first steps of a chain, once ``config.localization`` is a number; None without one."""
+        """Returns P of a chain's first steps, None without a preconditioner; ``localization`` must be a number."""
         settings = config.preconditioner
         if isinstance(settings, RMSprop):
             return self._rmsprop(settings, module, config)
@@ -123,7 +123,7 @@ class Landscape:
         return None
 
     def selection(self, config: SGLDConfig) -> Selection:
-        """Entries of the parameters that the chains move."""
+        """Returns the selection of weights that the chains move."""
         return self.target.moved_by(config).selection
 
     def _curvature(self, module: nn.Module, config: SGLDConfig, step: int, root: Root | None) -> Curvature:
@@ -147,9 +147,9 @@ class Landscape:
         return replace(found, step=step)
 
     def _rmsprop(self, settings: RMSprop, module: nn.Module, config: SGLDConfig) -> Preconditioner:
-        """P from minibatch gradients at w*, as many as the burn-in takes, up to 32.
+        """Returns P from minibatch gradients at w*, as many as burn-in steps, up to 32.
 
-        Gradients grow as the chain leaves w*, and P falls; but the first steps are taken with a P like this.
+        Gradients grow and P falls as the chain leaves w*, but its first steps use a P like this.
         """
         weights = FlatWeights(module, self.selection(config))
         adapting = RunningRMSprop(settings, weights.state)

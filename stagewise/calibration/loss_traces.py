@@ -1,4 +1,4 @@
-"""Verdict on the loss traces of a few chains, from numbers."""
+"""Numerical verdict on the loss traces of a few chains."""
 
 import math
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from stagewise.errors import InputError
 from stagewise.sampling.trace import Trace
 
 REACHED = 0.8
-"""Share of its level that a trace must reach within its first third."""
+"""Fraction of its level that a trace must reach within its first third."""
 
 LEVEL = 0.2
-"""Movement over the last two quarters, and spread of the levels of chains, that is let pass, over the level."""
+"""Tolerated movement over the last two quarters, and tolerated spread of the chains' levels, both over the level."""
 
 _SPIKE_WIDTHS = 10
 _FEWEST_DRAWS = 8
@@ -24,20 +24,20 @@ _FEWEST_DRAWS = 8
 class TraceVerdict:
     """Verdict on the loss traces of one checkpoint. Losses are relative to the loss at w*, in nats.
 
-    A good trace rises above the loss at w*, levels off within its first third, has no spikes, and chains level off at
-    the same value.
+    A good trace rises above the loss at w*, levels off within its first third and has no spikes; all chains level off
+    at the same value.
 
     Attributes:
         step: training step.
         level: mean over chains and the second half of the draws.
         level_se: its standard error over chains; NaN for one chain.
-        reached_at: first draw at which the mean over chains reaches 80 % of the level; None where the level is not
-            above zero.
-        movement: mean over the last quarter minus that over the third.
+        reached_at: first draw at which the mean over chains reaches 80 % of the level; None if the level is not above
+            zero.
+        movement: mean over the last quarter of the draws minus mean over the third.
         spread: standard deviation over chains of their levels; NaN for one chain.
-        spikes: draws that stand out from their neighbours.
-        num_draws: draws of a chain.
-        faults: what is not as it should be, in words; empty for a good trace.
+        spikes: number of draws far from their neighbours.
+        num_draws: draws per chain.
+        faults: descriptions of the faults; empty for a good trace.
     """
 
     step: int
@@ -51,7 +51,7 @@ class TraceVerdict:
     faults: tuple[str, ...]
 
     def explain(self) -> str:
-        """The verdict in one sentence."""
+        """Describes the verdict in one sentence."""
         if self.faults:
             return f"step {self.step}: " + "; ".join(self.faults)
         return (
@@ -61,17 +61,17 @@ class TraceVerdict:
 
 
 def _count_spikes(curve: NDArray[np.float64], level: float) -> int:
-    """Draws of ``[chain, draw]`` far from the median of their neighbours, by their own spread and by the level."""
+    """Counts draws of ``[chain, draw]`` far from the median of their neighbours, relative to spread and level."""
     away = np.abs(curve - median_filter(curve, size=(1, 5), mode="nearest"))
     usual = 1.4826 * np.median(away[away > 0]) if np.any(away > 0) else 0.0
     return int(np.sum((away > _SPIKE_WIDTHS * usual) & (away > 0.5 * abs(level))))
 
 
 def judge(trace: Trace) -> TraceVerdict:
-    """Look at the mean losses of a trace.
+    """Judges the mean losses of a trace.
 
     Raises:
-        InputError: no chain was kept, or fewer than 8 draws.
+        InputError: no chain was kept, or chains have fewer than 8 draws.
     """
     if not trace.chains or trace.loss.shape[1] < _FEWEST_DRAWS:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Results of a calibration: as plain data, in words, and as a picture."""
+"""Results of a calibration as plain data, text and a figure."""
 
 import math
 from collections.abc import Sequence
@@ -22,18 +22,18 @@ _STEEP, _SADDLE = "#d55e00", "#009e73"
 
 @dataclass(frozen=True)
 class Calibration:
-    """Curvature over a run, the settings made from it, and how chains at these settings look.
+    """Curvature over a run, settings derived from it, and traces of chains at these settings.
 
     Attributes:
         given: the settings of the configuration.
         proposed: the same with calibrated lr and localization; chains and draws are those of the traces.
-        proposal: how the two figures came about.
-        raised: why localization is higher than curvature alone asks for; None where it is not.
+        proposal: derivation of these two figures.
+        raised: reason why localization is higher than curvature alone requires; None if it is not.
         measurements: curvature at each step.
-        findings: what is wrong with the given settings; empty where they are sound, or still ``auto``.
+        findings: faults of the given settings; empty if they are sound or still ``auto``.
         traces: of chains at the proposed settings, at the same steps.
-        verdicts: what is to be said of each trace; None where all its chains diverged.
-        component: of a language model, whose weights alone are moved and measured; None for all.
+        verdicts: verdict on each trace; None if all its chains diverged.
+        component: of a language model, the only weights moved and measured; None for all weights.
     """
 
     given: SGLDConfig
@@ -47,7 +47,7 @@ class Calibration:
     component: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The content of ``calibration.json``."""
+        """Returns the content of ``calibration.json``."""
         return {
             "version": __version__,
             "given": asdict(self.given),
@@ -72,9 +72,9 @@ class Calibration:
         }
 
     def yaml_fragment(self) -> str:
-        """The proposed settings, to paste into a configuration."""
+        """Returns the proposed settings as YAML to paste into a configuration."""
         lr, localization = self.proposed.lr, self.proposed.localization
-        # With a point: YAML reads 1e-05 as text.
+        # With a decimal point: YAML reads 1e-05 as text.
         part = "" if self.component is None else f"  component: {self.component}\n"
         return (
             f"influence:\n{part}  sgld:\n    lr: {lr:.1e}\n    nbeta: {self.proposed.nbeta:g}\n"
@@ -82,7 +82,7 @@ class Calibration:
         )
 
     def explain(self) -> str:
-        """All of it in words."""
+        """Describes the whole result in words."""
         where = "" if self.component is None else f" over the weights of {self.component}"
         lines = [f"Curvature of the mean loss{where} (nats per squared weight):"]
         lines += [
@@ -114,7 +114,7 @@ def _figure(value: float | str) -> str:
 
 
 def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON knows no NaN."""
+    """Replaces NaN by None, since JSON has no NaN."""
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
 
 
@@ -148,14 +148,14 @@ def _draw_curvature(axes: Axes, measurements: Sequence[Measurement], proposed: R
     axes.set_title("curvature of the mean loss", fontsize=9)
     axes.set_xlabel("training step", fontsize=8)
     axes.set_ylabel("nats per squared weight", fontsize=8)
-    # Room for the legend above the curves.
+    # Leave room for the legend above the curves.
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.45 * (high - low))
     axes.legend(fontsize=7, loc="upper left", ncols=2, frameon=False)
 
 
 def calibration_figure(calibration: Calibration) -> Figure:
-    """Loss traces relative to the loss at w*, a panel for each step and a line for each chain; and curvature."""
+    """Draws loss traces relative to the loss at w*, one panel per step and one line per chain, and the curvature."""
     panels = len(calibration.traces) + 1
     columns = min(3, panels)
     rows = -(-panels // columns)

@@ -1,4 +1,4 @@
-"""Resolves ``auto`` sampler settings to numbers at one checkpoint."""
+"""Resolution of ``auto`` sampler settings to numbers at one checkpoint."""
 
 from dataclasses import replace
 
@@ -17,10 +17,10 @@ from stagewise.sampling.relaxation import CORRELATION_AIM, STABLE, draw_correlat
 from stagewise.sampling.weights import FlatWeights
 
 HEAT_AIM = 0.1
-"""Tolerated minibatch heat, in the directions of the gradients: half of what flags a probe."""
+"""Tolerated minibatch heat in the directions of the gradients: half of the heat that flags a probe."""
 
 _PLACES = 4
-"""Places around w* that the heat is measured at."""
+"""Number of places around w* at which the heat is measured."""
 
 _MOST_STEPS_BW_DRAWS = 8
 
@@ -36,32 +36,32 @@ def resolve(
 ) -> tuple[ResolvedSGLD, Measurement]:
     """Resolves ``auto`` to numbers for the module's current weights.
 
-    In this order, each only where it is ``auto``:
+    The following settings are resolved in this order, each only if it is ``auto``:
 
-    1. ``localization``: 1.5 times nbeta |lam_min|, below which there is no local posterior, and half of nbeta lam_max,
-       so that one step suits steep and flat directions.
-    2. ``lr``: 2.5 over the steepest curvature nbeta lam_max + localization (.3 for the Euler step), as the second-order
+    1. ``localization``: the larger of 1.5 times nbeta |lam_min|, since below nbeta |lam_min| there is no local
+       posterior, and half of nbeta lam_max, so that one step suits steep and flat directions.
+    2. ``lr``: 2.5 over the steepest curvature nbeta lam_max + localization (.3 for the Euler step); the second-order
        integrator is exact up to 4.
-    3. ``drift``: plain minibatches where their heat, measured at places drawn from the localizing Gaussian in the
-       directions of the gradients, is at most .1; control variates where they are cooler. Where both are hotter,
-       ``lr`` (if it is ``auto``) is lowered in proportion, by ten times at most.
-    4. ``num_burnin_steps``: until a displacement has shrunk to a tenth in the slowest direction, localization less
-       nbeta |lam_min|.
-    5. ``num_steps_bw_draws``: until the correlation of successive draws is at most .2 in a direction that localization
-       alone holds.
+    3. ``drift``: plain minibatches if their heat is at most .1, else control variates if these are cooler. The heat is
+       measured along the gradients, at places drawn from the localizing Gaussian. If both are hotter, ``lr`` (if
+       ``auto``) is lowered in proportion, by at most a factor of ten.
+    4. ``num_burnin_steps``: until a displacement has shrunk to a tenth in the slowest direction, whose curvature is
+       localization less nbeta |lam_min|.
+    5. ``num_steps_bw_draws``: until the correlation of successive draws is at most .2 in a direction held by
+       localization alone.
 
-    Tried on the language model of ``configs/induction.yaml``, step 540: Euler steps of .2 / localization from w*,
-    without burn-in, made the influence of groups on themselves 4 to 8 times too large; a mean of the heat over all
-    weights was a thousandth of that along the gradients.
+    Evidence from the language model of ``configs/induction.yaml``, step 540: with Euler steps of .2 / localization from
+    w*, without burn-in, the influence of groups on themselves was 4 to 8 times too large; the mean heat over all
+    weights was a thousandth of the heat along the gradients.
 
     Args:
-        config: the settings; numbers among them are kept.
-        landscape: what to measure on.
-        module: at the checkpoint; left as it was.
+        config: the settings; numbers are kept.
+        landscape: measures the curvature.
+        module: at the checkpoint; left unchanged.
         growth: factor on the measured curvature, for later checkpoints, see
             :func:`~stagewise.calibration.rules.propose`.
         step: training step of the checkpoint.
-        measured: curvature there, where it is known already.
+        measured: curvature at the checkpoint, if already known.
 
     Returns:
         The settings, with numbers, and the curvature at the checkpoint.
@@ -69,7 +69,7 @@ def resolve(
     Raises:
         InputError, FloatingPointError, ArithmeticError: as
             :func:`~stagewise.calibration.curvature.measure_curvature` and
-            :func:`~stagewise.calibration.rules.propose` do.
+            :func:`~stagewise.calibration.rules.propose`.
     """
     if measured is None:
         measured = landscape.measure(module, config, step)
@@ -82,7 +82,7 @@ def resolve(
     if free:
         steepest = []
         if measured.preconditioned is not None:
-            # Only H is expected to grow, not the localization beside it.
+            # Only H is expected to grow, not localization.
             grown = measured
             if growth != 1:
                 steeper = replace(config, nbeta=growth * config.nbeta)
@@ -95,10 +95,10 @@ def resolve(
 
 
 def _resolve_drift(config: ResolvedSGLD, landscape: Landscape, module: nn.Module, *, free: bool) -> ResolvedSGLD:
-    """``drift``, and a lower ``lr`` where no drift is cool enough and it is ``free``."""
+    """Resolves ``drift``; lowers ``lr`` if it is ``free`` and no drift is cool enough."""
     tried: list[Drift] = [Drift.plain, Drift.control_variate] if config.drift is Drift.auto else [config.drift]
     if config.nbeta == 0 or config.batch_size >= _population(landscape):
-        return replace(config, drift=tried[0])  # no noise of minibatches
+        return replace(config, drift=tried[0])  # no minibatch noise
     if config.drift is not Drift.auto and not free:
         return config
     heats = measure_heat(config, landscape, module, tried)
@@ -110,27 +110,27 @@ def _resolve_drift(config: ResolvedSGLD, landscape: Landscape, module: nn.Module
 
 
 def _population(landscape: Landscape) -> int:
-    """Returns the number of samples that chains draw their minibatches from."""
+    """Returns the number of samples from which chains draw minibatches."""
     return landscape.population or num_samples(landscape.target.driving)
 
 
 def measure_heat(
     config: ResolvedSGLD, landscape: Landscape, module: nn.Module, drifts: list[Drift]
 ) -> dict[Drift, float]:
-    """Heat of minibatches around w*, see :func:`~stagewise.sampling.heat.minibatch_heat`.
+    """Measures the heat of minibatches around w*, see :func:`~stagewise.sampling.heat.minibatch_heat`.
 
     Args:
-        config: the sampler, with numbers; its ``drift`` is not looked at.
-        landscape: whose samples the minibatches are drawn from, half of these at once where they are no more than
+        config: the sampler, with numbers; its ``drift`` is ignored.
+        landscape: gives the samples from which minibatches are drawn, half of them at once if there are no more than
             ``batch_size``. The heat is scaled to that of minibatches of ``batch_size`` from the whole sampling set: the
-            variance of a mean of B of N samples, drawn without replacement, is in proportion to (1 - B / N) / B
+            variance of a mean of B of N samples, drawn without replacement, is proportional to (1 - B / N) / B
             (Cochran, Sampling Techniques, 1977, theorem 2.2).
-        module: at w*; left as it was.
-        drifts: which gradients to look at; ``tilted`` has the heat of ``control_variate``.
+        module: at w*; left unchanged.
+        drifts: gradient estimators to measure; ``tilted`` has the heat of ``control_variate``.
 
     Returns:
-        For each of them the mean over a few places drawn from N(w*, 1 / localization), a pure number; at w* itself
-        where localization is 0.
+        Heat of each drift, a pure number: mean over a few places drawn from N(w*, 1 / localization), or at w* itself if
+        localization is 0.
     """
     lr, localization = config.lr, config.localization
     weights = FlatWeights(module, landscape.selection(config))
@@ -174,7 +174,7 @@ def measure_heat(
 
 
 def _resolve_steps(config: ResolvedSGLD, measured: Measurement, growth: float) -> ResolvedSGLD:
-    """Burn-in and spacing, from the step and the measured curvature."""
+    """Resolves burn-in and spacing from the step size and the measured curvature."""
     lr, localization = config.lr, config.localization
     if config.preconditioner is None:
         pull = growth * config.nbeta * max(0.0, -measured.plain.lam_min)
@@ -186,7 +186,7 @@ def _resolve_steps(config: ResolvedSGLD, measured: Measurement, growth: float) -
     burnin, spacing = config.num_burnin_steps, config.num_steps_bw_draws
     if burnin == "auto":
         usual_burnin = config.burnin_steps
-        # RMSprop has its own reason to wait; a direction that nothing holds back is told of as a finding.
+        # RMSprop needs its own burn-in; a direction without restoring force is reported as a finding.
         burnin = max(usual_burnin, min(relaxation_steps(slowest), 500)) if 0 < slowest < STABLE else usual_burnin
     if spacing == "auto":
         spacing = _spacing(usual) if config.integrator is Integrator.leimkuhler_matthews else 1
@@ -194,7 +194,7 @@ def _resolve_steps(config: ResolvedSGLD, measured: Measurement, growth: float) -
 
 
 def _spacing(reach: float) -> int:
-    """Fewest steps between draws that make them nearly independent, where lr times the curvature is ``reach``."""
+    """Returns the fewest steps between nearly independent draws, for lr times curvature ``reach``."""
     steps = range(1, _MOST_STEPS_BW_DRAWS + 1)
     if not 0 < reach < STABLE:
         return 1

@@ -9,34 +9,34 @@ from stagewise.errors import InputError
 from stagewise.sampling.config import Integrator, ResolvedSGLD, SGLDConfig
 
 STEP_AIM = {Integrator.leimkuhler_matthews: 2.5, Integrator.euler: 0.3}
-"""lr * (nbeta * lam_max + localization) that is aimed at. Between 2 and 3 the second-order integrator is exact, draws
-are nearly independent, and there is room up to 4; the Euler step is 8 % too wide at .3."""
+"""Aim for lr * (nbeta * lam_max + localization). Between 2 and 3 the second-order integrator is exact, draws are nearly
+independent, and there is room up to 4; the variance of the Euler step is 8 % too large at .3."""
 
 LOCALIZATION_MARGIN = 1.5
-"""Localization that is aimed at, over nbeta * |lam_min|."""
+"""Aim for localization over nbeta * |lam_min|."""
 
 FLOOR_SHARE = 0.5
-"""Least localization that is aimed at, over nbeta * lam_max: a step that suits the steepest direction then makes draws
-forget in flat ones too, within three steps, and two thirds of what holds a chain in the former is the loss."""
+"""Lower limit of localization over nbeta * lam_max. A step that suits the steepest direction then makes draws forget in
+flat directions too, within three steps, and the loss makes up two thirds of the curvature in the steepest one."""
 
 EARLY_GROWTH = 2.0
-"""By how much the curvature is expected to grow where one early checkpoint has to speak for the whole run."""
+"""Factor by which curvature is expected to grow if one early checkpoint represents the whole run."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """Settings that hold at all the checkpoints they were made for.
+    """Settings valid at all checkpoints from which they were derived.
 
     Attributes:
         lr: step size.
-        nbeta: as it was given.
+        nbeta: as given.
         localization: precision of the Gaussian around w*.
-        lam_max: largest curvature, taken over the checkpoints and times ``growth``, nats per squared weight.
-        lam_min: smallest curvature, likewise.
-        lam_max_total: largest curvature that a step meets: nbeta * lam_max + localization, or that of the
+        lam_max: largest curvature over the checkpoints, times ``growth``, nats per squared weight.
+        lam_min: smallest curvature over the checkpoints, times ``growth`` if negative.
+        lam_max_total: largest curvature that a step meets: nbeta * lam_max + localization, or the largest of the
             preconditioned chain.
-        growth: what curvature was multiplied by.
-        step_aim: lr * lam_max_total that was aimed at.
+        growth: factor on the measured curvature.
+        step_aim: aim for lr * lam_max_total.
     """
 
     lr: float
@@ -49,7 +49,7 @@ class Proposal:
     step_aim: float
 
     def explain(self) -> str:
-        """Explains what the rules ask for and what limits the two settings, with numbers."""
+        """Explains the rules and the limits of the two settings, with numbers."""
         pull = self.nbeta * max(0.0, -self.lam_min)
         floor = FLOOR_SHARE * self.nbeta * max(0.0, self.lam_max)
         grown = "" if self.growth == 1 else f" Curvatures are taken {self.growth:g} times as large as measured."
@@ -63,12 +63,12 @@ class Proposal:
 
 
 def two_digits(value: float, *, up: bool) -> float:
-    """Rounded to two significant digits, never towards the unsafe side."""
+    """Rounds to two significant digits, up or down."""
     if value <= 0:
         return 0.0
     scale = 10.0 ** (math.floor(math.log10(value)) - 1)
     digits = math.ceil(value / scale - 1e-9) if up else math.floor(value / scale + 1e-9)
-    # By way of text: 29 * 1e-06 is not 2.9e-05.
+    # Formatted as text, since 29 * 1e-06 is not 2.9e-05.
     return float(f"{digits * scale:.2g}")
 
 
@@ -80,18 +80,19 @@ def propose(
     steepest: Sequence[float] = (),
     keep: bool = False,
 ) -> Proposal:
-    """Settings with lr * lam_max_total <= 2.5 (Euler: .3) and localization > nbeta * |lam_min| at every checkpoint.
+    """Proposes settings with lr * lam_max_total <= 2.5 (Euler: .3) and localization > nbeta * |lam_min|.
 
-    lam_max_total = nbeta * lam_max + localization. Localization is 1.5 times what the most negative curvature asks for,
-    and at least nbeta * lam_max / 2. nbeta stays as it is: all of this scales with it.
+    Both hold at every checkpoint, with lam_max_total = nbeta * lam_max + localization. Localization is 1.5 times nbeta
+    * |lam_min| for the most negative curvature, and at least nbeta * lam_max / 2. nbeta is unchanged: everything scales
+    with it.
 
     Args:
         config: gives nbeta.
-        curvatures: of the checkpoints that the settings are to hold at.
-        growth: factor on both ends of the curvature, for checkpoints that are not among them.
+        curvatures: of the checkpoints at which the settings must hold.
+        growth: factor on both ends of the spectrum, to allow for other checkpoints.
         steepest: with a preconditioner P, the largest eigenvalue of P^(1/2) (nbeta H + localization) P^(1/2) at each
-            checkpoint, with H grown already; it then takes the place of lam_max_total.
-        keep: keep those of ``config.lr`` and ``config.localization`` that are numbers.
+            checkpoint, with ``growth`` already applied to H; replaces lam_max_total.
+        keep: keep ``config.lr`` and ``config.localization`` where they are numbers.
 
     Raises:
         InputError: no curvature, curvatures that are not finite, nbeta 0, or a ``growth`` below 1.
@@ -127,5 +128,5 @@ def propose(
 
 
 def apply(config: SGLDConfig, proposal: Proposal) -> ResolvedSGLD:
-    """``config`` with the figures of a proposal."""
+    """Returns ``config`` with the figures of a proposal."""
     return replace(config, lr=proposal.lr, nbeta=proposal.nbeta, localization=proposal.localization).require_resolved()

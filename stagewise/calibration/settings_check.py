@@ -1,4 +1,4 @@
-"""A look at the curvature that a sampler meets: the samples it is measured on, and what is wrong with the settings."""
+"""Check of sampler settings against the curvature measured on some samples."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from stagewise.sampling.selection import moved_entries
 from stagewise.sampling.target import Target
 
 COARSE_SAMPLES = 64
-"""Samples of a first look; see :data:`stagewise.calibration.landscape.FINE_SAMPLES`."""
+"""Samples of a first measurement; see :data:`stagewise.calibration.landscape.FINE_SAMPLES`."""
 
 _FEWEST_VECTORS, _MOST_VECTORS = 6, 20
 
@@ -27,14 +27,14 @@ def landscape_of(
     *,
     num_samples: int = COARSE_SAMPLES,
 ) -> Landscape:
-    """Measures curvature on the first samples of the sampling set.
+    """Sets up measurements of curvature on the first samples of the sampling set.
 
     Args:
         module: on its device.
-        target: of the probes; without autocast, in which products are too rough for Lanczos.
-        sgld: gives the seed, and the parameters where the target does not say what moves.
-        limit_gib: memory that Lanczos vectors may take; there are fewer of them for large models.
-        num_samples: samples to measure on.
+        target: of the probes; without autocast, whose products are too rough for Lanczos.
+        sgld: gives the seed, and the moving parameters if the target has no selection.
+        limit_gib: memory for Lanczos vectors, GiB; larger models get fewer of them.
+        num_samples: number of samples to measure on.
 
     Raises:
         InputError: not even six vectors fit.
@@ -60,14 +60,15 @@ def landscape_of(
 def find_faults(
     config: SGLDConfig, landscape: Landscape, module: nn.Module, step: int = 0
 ) -> tuple[list[Finding], Measurement]:
-    """Findings about the settings at the weights that ``module`` has now, and the curvature that they rest on.
+    """Finds faults of the settings at the current weights of ``module``; also returns the measured curvature.
 
-    A first look takes few samples, which overstates curvature; before anything is found wrong, a second takes more.
+    A first measurement takes few samples, which overstates curvature. If it shows a fault, a second takes more, and its
+    findings count.
 
     Args:
         config: the settings; ``lr`` and ``localization`` are numbers.
-        landscape: of the first look.
-        module: at the checkpoint; left as it was.
+        landscape: of the first measurement.
+        module: at the checkpoint; left unchanged.
         step: training step of the checkpoint.
 
     Raises:
@@ -83,7 +84,7 @@ def find_faults(
 
 
 def unmeasured(config: SGLDConfig, step: int, error: Exception) -> InputError:
-    """The refusal where ``lr`` or ``localization`` is ``auto`` and the curvature cannot be measured."""
+    """Returns the error for settings with an ``auto`` whose curvature cannot be measured."""
     return InputError(
         f"got lr={config.lr!r} and localization={config.localization!r}, but the curvature at step {step} could not be "
         f"measured ({first_line(error)}); expected numbers for this module; set both"

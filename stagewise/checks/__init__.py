@@ -1,1 +1,1 @@
-"""Bad input is refused before the work starts, in words that say what to do."""
+"""Checks that refuse invalid input before any work, with advice on what to do."""

@@ -1,8 +1,8 @@
-"""Arguments and settings held against their annotations, once for all: types, whole and finite numbers.
+"""Checks of arguments and settings against their annotations: types, whole and finite numbers, ranges.
 
-Python does not look at annotations, and a wrong type fails late and in the words of another library: ``"4" < 1``,
-``range(2.5)``, a NaN that every comparison lets pass. What a number may be beyond its type (positive, below 1) is in
-the annotation too, see :mod:`stagewise.checks.ranges`.
+Python ignores annotations, and a wrong type fails late, with the message of another library: ``"4" < 1``,
+``range(2.5)``, a NaN that passes every comparison. Limits beyond the type (positive, below 1) are part of the
+annotation too, see :mod:`stagewise.checks.ranges`.
 """
 
 import math
@@ -27,18 +27,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _MAX_BITS = 63
-"""Beyond it a whole number fits no tensor index, no step and no seed."""
-
+"""Largest size of a whole number: larger ones fit no tensor index, step or seed."""
 
 _MOST_ENTRIES = 10_000_000
-"""A longer list of settings is a slip, and may have no end."""
+"""Largest length of a list of settings: longer ones are mistakes, and may be endless."""
 
 
 class _UnfitError(Exception):
-    """A value of another type or range than asked for; says what was expected.
+    """Value of the wrong type or out of range; the message says what was expected.
 
     Attributes:
-        broken: the limit that a value of the right type breaks, if any.
+        broken: limit broken by a value of the right type, if any.
     """
 
     def __init__(self, expected: str, broken: Limit | None = None) -> None:
@@ -49,11 +48,11 @@ class _UnfitError(Exception):
 _INFINITE = "may be infinite"
 
 MaybeInfinite = Annotated[float, _INFINITE]
-"""A number that may be infinite, but not NaN."""
+"""Number that may be infinite, but not NaN."""
 
 
 class _Words(reprlib.Repr):
-    """Values in a line of an error: short, and never an error of their own."""
+    """Representation of values in an error message: short, and safe for any value."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +63,7 @@ class _Words(reprlib.Repr):
 
 
 def shown(value: object) -> str:
-    """A value as an error shows it: on one line, cut where it is long."""
+    """Formats a value for an error message: on one line, truncated if long."""
     if isinstance(value, np.generic):
         value = value.item()
     return " ".join(_Words().repr(value).split())
@@ -100,7 +99,7 @@ def _truth(value: Any) -> bool:
 def _text(value: Any) -> str:
     found = os.fspath(value) if isinstance(value, os.PathLike) else value
     if isinstance(found, str) and "\0" not in found:
-        # A member of a StrEnum is text, and says more than its value.
+        # Not converted: a member of a StrEnum is text, and carries more than its value.
         return found
     raise _UnfitError("text")
 
@@ -151,7 +150,7 @@ def _mapping(value: Any, key: Any, element: Any) -> Mapping[Any, Any]:
         found = dict(zip(names, (_settled(entry, element) for entry in value.values()), strict=True))
     except _UnfitError as unfit:
         raise _UnfitError(f"a mapping, each entry {unfit}", unfit.broken) from None
-    # As it was given where nothing had to be changed: some mappings are more than a dict.
+    # The original if nothing had to be changed: some mappings are more than a dict.
     return value if all(found.get(name) is entry for name, entry in value.items()) else found
 
 
@@ -165,7 +164,7 @@ def _expected(hint: Any) -> str:
 
 
 class _Nothing:
-    """Fits no type but those that take anything."""
+    """Value that fits no type except those that accept anything."""
 
 
 _NOTHING = _Nothing()
@@ -177,10 +176,10 @@ _MAPPINGS = {dict, Mapping}
 
 
 def _settled(value: Any, hint: Any) -> Any:
-    """The value, with numpy's numbers as Python's and values of an enumeration as its members.
+    """Returns the value, with numpy numbers converted to Python's and enumeration values to members.
 
     Raises:
-        _UnfitError: it is of another type, or out of range.
+        _UnfitError: the value is of another type, or out of range.
     """
     if hint is ArrayLike or hint is Any or isinstance(hint, TypeVar):
         return value
@@ -229,7 +228,7 @@ def _any_of(value: Any, hints: tuple[Any, ...]) -> Any:
         except _UnfitError as unfit:
             expected.append(str(unfit))
             broken = broken or unfit.broken
-    # None last: it is what is least often meant.
+    # None last, since it is rarely intended.
     raise _UnfitError(" or ".join(sorted(dict.fromkeys(expected), key=lambda words: words == "null")), broken)
 
 
@@ -280,19 +279,19 @@ def _usual(default: Any, owner: str) -> str:
 
 
 def check_value(name: str, value: Any, hint: Any, *, advice: str | None = None) -> Any:
-    """Hold one value against a type.
+    """Checks one value against a type.
 
     Args:
         name: of the value, for messages.
-        value: what was given.
-        hint: its type, as an annotation says it.
-        advice: what to do where it is of another type; found from the value if None.
+        value: value to check.
+        hint: expected type, as an annotation.
+        advice: advice for the message; derived from the value if None.
 
     Returns:
-        The value, see :func:`settle_fields`.
+        The value, converted as by :func:`settle_fields`.
 
     Raises:
-        InputError: it is of another type, or out of range.
+        InputError: the value is of another type, or out of range.
     """
     return _settle(name, value, hint, "stagewise", advice)
 
@@ -302,10 +301,10 @@ def _settle(name: str, value: Any, hint: Any, owner: str, advice: str | None = N
         return _settled(value, hint)
     except _UnfitError as unfit:
         if unfit.broken is None:
-            told = advice or _advice(value, owner)
+            remedy = advice or _advice(value, owner)
         else:
-            told = advice or unfit.broken.advice or _usual(default, owner)
-        raise InputError(f"got {name}={shown(value)}; expected {unfit}; {told}") from None
+            remedy = advice or unfit.broken.advice or _usual(default, owner)
+        raise InputError(f"got {name}={shown(value)}; expected {unfit}; {remedy}") from None
 
 
 @cache
@@ -314,19 +313,19 @@ def _hints(owner: Any) -> dict[str, Any]:
 
 
 def settle_fields(settings: Any, *, prefix: str = "", leave: Iterable[str] = ()) -> None:
-    """Hold every field of a dataclass against its annotation; first in its ``__post_init__``.
+    """Checks every field of a dataclass against its annotation; to be called first in its ``__post_init__``.
 
-    Whole numbers of numpy become Python's, so that settings can be written as JSON, values of an enumeration become its
-    members, and lists are copied. Whole numbers stand for numbers; truth values, and numbers that are not finite, do
-    not. A path stands for text.
+    Numpy integers become Python's, so that settings can be written as JSON; enumeration values become members, and
+    lists are copied. Whole numbers are accepted as floats; booleans and numbers that are not finite are not. Paths are
+    accepted as text.
 
     Args:
         settings: the dataclass; may be frozen.
-        prefix: stands before the names of fields in errors, e.g. ``llc.``.
+        prefix: prefix of field names in errors, e.g. ``llc.``.
         leave: fields that are checked elsewhere.
 
     Raises:
-        InputError: naming the first field that is of another type or out of its range.
+        InputError: a field of another type or out of range; the message names the first.
     """
     kind: Any = type(settings)
     hints, left = _hints(kind), set(leave)
@@ -341,16 +340,16 @@ def settle_fields(settings: Any, *, prefix: str = "", leave: Iterable[str] = ())
 def check_arguments(
     owner: str, function: Callable[..., Any], values: Mapping[str, Any], *, leave: Iterable[str] = ()
 ) -> None:
-    """Hold the arguments of a constructor against its annotations; first in its body, with ``locals()``.
+    """Checks the arguments of a constructor against its annotations; to be called first, with ``locals()``.
 
     Args:
         owner: name of the class, for messages.
         function: its ``__init__``.
-        values: name to value; names without an annotation are passed over.
+        values: maps names to values; names without an annotation are ignored.
         leave: arguments that are checked elsewhere.
 
     Raises:
-        InputError: naming the first argument that is of another type or out of its range.
+        InputError: an argument of another type or out of range; the message names the first.
     """
     left, known = {"return", *leave}, signature(function).parameters
     for name, hint in _hints(function).items():
@@ -359,7 +358,7 @@ def check_arguments(
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """A function whose arguments are held against their annotations at each call, see :func:`settle_fields`."""
+    """Decorates a function to check its arguments against their annotations at each call, see :func:`settle_fields`."""
     known = signature(function)
 
     @wraps(function)
@@ -377,14 +376,14 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def float_array(name: str, value: ArrayLike) -> NDArray[np.float64]:
-    """Numbers of any shape as float64; NaN may be among them.
+    """Converts numbers of any shape to float64; NaN is allowed.
 
     Args:
         name: of the argument, for messages.
-        value: numbers, nested lists of them, an array, or a tensor in CPU memory.
+        value: numbers, nested lists of numbers, an array, or a tensor in CPU memory.
 
     Raises:
-        InputError: something else: text, truth values, complex numbers, None, rows of different lengths.
+        InputError: anything else: text, booleans, complex numbers, None, rows of different lengths.
     """
     require(not _is_endless(value), name, shown(value), f"at most {_MOST_ENTRIES:,} numbers", "see its shape")
     try:

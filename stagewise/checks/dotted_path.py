@@ -1,4 +1,4 @@
-"""A user's function by its dotted path, as configuration files name it."""
+"""Loading of a user's function by its dotted path, as given in configuration files."""
 
 import importlib
 import inspect
@@ -9,24 +9,24 @@ from stagewise.checks.bounds import shown
 from stagewise.errors import InputError
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
-"""Arguments by place, and by name."""
+"""Positional and keyword arguments."""
 
 
 def load_callable(path: str, *, kind: str, signature: str, like: Call | None = None) -> Callable[..., Any]:
-    """Returns the callable at a dotted path.
+    """Loads the callable at a dotted path.
 
-    The module is imported, **which runs it**, whatever module it is: a configuration file that names a path is as good
-    as a program. Read those of others before you use them.
+    This imports, **and so runs**, any module named there: a configuration file with a path is as powerful as a program.
+    Read other people's configuration files before you use them.
 
     Args:
-        path: ``package.module.name`` of a function, or of a callable object.
-        kind: what it is for, such as ``policy``; for messages.
-        signature: how it is called, such as ``(names, *, step) -> weights``; for messages.
-        like: arguments as it will be called with; only their number and names count.
+        path: ``package.module.name`` of a function or callable object.
+        kind: purpose of the callable, such as ``policy``; for messages.
+        signature: expected signature, such as ``(names, *, step) -> weights``; for messages.
+        like: example of a call; only the number and names of arguments count.
 
     Raises:
-        InputError: there is no such module or name, the module fails as it is imported, or what it has is a class,
-            cannot be called, or takes other arguments.
+        InputError: no such module or name, the import fails, or the object is a class, cannot be called, or takes other
+            arguments.
     """
     if not isinstance(path, str):
         raise InputError(f"got {kind} {shown(path)}; expected package.module.function, as text")
@@ -36,7 +36,7 @@ def load_callable(path: str, *, kind: str, signature: str, like: Call | None = N
             raise ImportError("relative paths have no root here")
         found = getattr(importlib.import_module(module), name)
     except (Exception, SystemExit) as error:
-        # Whatever a module of the user's raises: it is imported to be read, and cannot be.
+        # A user's module may raise anything on import.
         why = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
         raise InputError(
             f"got {kind} {path!r}, which cannot be imported ({' '.join(why.split())}); expected "
@@ -50,16 +50,16 @@ def load_callable(path: str, *, kind: str, signature: str, like: Call | None = N
 
 
 def check_arguments_of(function: object, *, words: str, signature: str, like: Call) -> None:
-    """Refuse a function that cannot be called with such arguments, without calling it.
+    """Refuses a function that cannot be called with such arguments, without calling it.
 
     Args:
-        function: of the user; one that does not tell its arguments passes.
-        words: what it is, for messages.
+        function: of the user; passes if its signature is not available.
+        words: description of the function, for messages.
         signature: as in :func:`load_callable`.
         like: as in :func:`load_callable`.
 
     Raises:
-        InputError: it takes other arguments.
+        InputError: the function takes other arguments.
     """
     try:
         known = inspect.signature(function)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Names of groups: what may be one, so that each stands as it is in tags, Markdown, HTML, figures and files."""
+"""Names of groups, restricted so that they appear unchanged in tags, Markdown, HTML, figures and files."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from stagewise.checks.bounds import shown
 from stagewise.errors import InputError
 
 FORBIDDEN = '~/\\|<>&"`*[]$'
-"""What means something where names are shown: the first two in tags, the others in Markdown, HTML and figures."""
+"""Characters with a meaning where names are shown: the first two in tags, the others in Markdown, HTML and figures."""
 
 _LONGEST = 100
 
@@ -24,20 +24,20 @@ def _fault(name: str) -> str | None:
 
 
 def check_group_names(names: Iterable[object], *, kind: str = "group") -> tuple[str, ...]:
-    """Refuse names that cannot be shown as they are, or told apart.
+    """Refuses names that cannot be shown unchanged, or cannot be distinguished.
 
     Args:
         names: of the groups, in order.
-        kind: of what they are names, for messages.
+        kind: kind of things named, for messages.
 
     Returns:
         The names.
 
     Raises:
-        InputError: a name that is no text, empty, longer than 100 characters, begins or ends with a space, has one of
-            :data:`FORBIDDEN` or a character that is not printable (newlines, control characters, those that turn the
-            direction of text, those without width); or two that are the same, or that Unicode counts as the same
-            (NFKC), and would be one tag to a reader.
+        InputError: a name that is not text, is empty, is longer than 100 characters, begins or ends with a space, or
+            contains one of :data:`FORBIDDEN` or a character that is not printable (newlines, control characters,
+            characters that change the direction of text or have no width); or two names that are equal, or equivalent
+            in Unicode (NFKC) and so indistinguishable to a reader.
     """
     known: dict[str, str] = {}
     for name in names:
@@ -57,13 +57,13 @@ def check_group_names(names: Iterable[object], *, kind: str = "group") -> tuple[
 
 
 def plain_names(names: Iterable[object]) -> tuple[str, ...]:
-    """Names that others wrote, or an earlier version, as they can be shown: ``_`` for what may not be in a name.
+    """Makes names from other programs or earlier versions valid: ``_`` replaces forbidden characters.
 
     Args:
         names: as found in a file.
 
     Returns:
-        As many names, each different from the others; those that may be names are as they were.
+        As many distinct names; valid ones are unchanged.
     """
     given = [str(name) for name in names]
     taken = {name for name in given if _fault(name) is None}
@@ -84,10 +84,10 @@ def plain_names(names: Iterable[object]) -> tuple[str, ...]:
 
 
 def markdown_text(text: str) -> str:
-    """Any text as a part of a line of Markdown, or a cell of a table, that shows it and nothing else.
+    """Escapes any text for a line of Markdown or a cell of a table, so that it appears literally.
 
     Args:
-        text: of others: a reason, the name of a function.
+        text: from elsewhere: a reason, the name of a function.
     """
     line = "".join(letter if letter.isprintable() else " " for letter in text)
     line = " ".join(line.split())

@@ -1,7 +1,7 @@
-"""Regular expressions that a user wrote: refused with the place that is wrong, and never searched for without end.
+"""Regular expressions from users: errors name the wrong place, and searches have a time limit.
 
-A pattern such as ``(a+)+$`` takes time that doubles with each letter, and Python's own ``re`` cannot be stopped. The
-package ``regex`` reads the same language, and can.
+With a pattern such as ``(a+)+$`` the time of a search doubles with each letter, and Python's own ``re`` cannot be
+interrupted. The package ``regex`` supports the same syntax, and can be.
 """
 
 import math
@@ -17,25 +17,25 @@ from stagewise.errors import InputError
 _LONGEST = 10_000
 _MOST_REPEATS = 100_000
 _SECONDS = 10.0
-"""For all strings together. Some 100,000 tokens take a tenth of a second with a usual pattern."""
+"""Time limit for all strings together. Some 100,000 tokens take a tenth of a second with an ordinary pattern."""
 
 
 def compiled(pattern: object, *, name: str = "pattern", expected: str, advice: str) -> "regex.Pattern[str]":
-    """A pattern, ready to search with.
+    """Compiles a pattern.
 
     Args:
-        pattern: what the user wrote.
+        pattern: pattern from the user.
         name: of the setting, for messages.
-        expected: what it should be, such as ``a regular expression``.
-        advice: what to do.
+        expected: description of what it should be, such as ``a regular expression``.
+        advice: advice for the message.
 
     Raises:
-        InputError: it is no text, no regular expression, or longer or deeper than anybody writes; with the place.
+        InputError: not text, not a regular expression (the message names the place), or unreasonably long or deep.
     """
     if not isinstance(pattern, str) or len(pattern) > _LONGEST:
         length = f" of {len(pattern):,} characters" if isinstance(pattern, str) else ""
         raise InputError(f"got {name}={shown(pattern)}{length}; expected {expected}; {advice}")
-    # What a count repeats is laid out as often as it says: {1000000} twice fills the memory before any search.
+    # Counted repeats are expanded on compilation: {1000000} twice fills the memory before any search.
     counts = [int(digits[:7]) for digits in re.findall(r"\{(\d+)", pattern)]
     if math.prod(counts) > _MOST_REPEATS:
         raise InputError(
@@ -53,30 +53,30 @@ def compiled(pattern: object, *, name: str = "pattern", expected: str, advice: s
 
 
 def found_in(pattern: "regex.Pattern[str]", strings: Iterable[str], *, seconds: float = _SECONDS) -> list[bool]:
-    """True, for each of some strings, if a pattern is found in it.
+    """Returns True for each string in which a pattern is found.
 
     Args:
-        pattern: as of :func:`compiled`.
-        strings: to search.
-        seconds: for all of them together.
+        pattern: from :func:`compiled`.
+        strings: strings to search.
+        seconds: time limit for all strings together.
 
     Raises:
-        InputError: it took longer, as patterns do that can match one text in very many ways.
+        InputError: the search took longer, which happens if a pattern can match a text in very many ways.
     """
     end = time.monotonic() + seconds
     return [_limited(pattern, text, end, seconds, whole=False) is not None for text in strings]
 
 
 def whole_match(pattern: "regex.Pattern[str]", text: str, *, seconds: float = 1.0) -> "regex.Match[str] | None":
-    """The match of a pattern with the whole of a text.
+    """Returns the match of a pattern with a whole text; None if it does not match.
 
     Args:
-        pattern: as of :func:`compiled`.
-        text: to match.
-        seconds: that it may take.
+        pattern: from :func:`compiled`.
+        text: text to match.
+        seconds: time limit.
 
     Raises:
-        InputError: it took longer.
+        InputError: the match took longer.
     """
     return _limited(pattern, text, time.monotonic() + seconds, seconds, whole=True)
 
@@ -86,7 +86,7 @@ def _limited(
 ) -> "regex.Match[str] | None":
     look = pattern.fullmatch if whole else pattern.search
     try:
-        # A little at the least: what is left may be nothing on a machine that was busy with something else.
+        # A minimum, since a busy machine may have used up the time.
         return look(text, timeout=max(end - time.monotonic(), 0.05))
     except TimeoutError:
         raise InputError(

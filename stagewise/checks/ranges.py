@@ -1,9 +1,9 @@
 """Ranges of settings, declared once, in annotations: ``lr: Positive``, ``num_draws: Annotated[int, at_least(2)]``.
 
-:func:`~stagewise.checks.bounds.settle_fields` and its like hold values against them. jsonargparse shows a range beside
-the type in ``--help`` and reads values by the type alone, so that what is out of range is refused in one place and in
-the same words from Python and from YAML. The markers of ``annotated_types`` would be taken over by pydantic wherever
-that is installed, with its own words and its own idea of a number.
+:func:`~stagewise.checks.bounds.settle_fields` and similar functions check values against them. jsonargparse shows a
+range after the type in ``--help`` but parses values by the type alone. Values out of range are thus refused in one
+place, with the same message from Python and from YAML. Markers of ``annotated_types`` would be handled by pydantic, if
+installed, with its own messages and its own conversions of numbers.
 """
 
 import reprlib
@@ -16,12 +16,12 @@ from stagewise.errors import require
 
 @dataclass(frozen=True, repr=False)
 class Limit:
-    """A condition on a value beyond its type.
+    """Condition on a value beyond its type.
 
     Attributes:
-        words: that follow the words for the type in an error, such as ``>= 1``; shown in ``--help``.
-        holds: tells of a value of the type whether it is within the limit.
-        advice: what to do about one that is not; the default of the setting if None.
+        words: description that follows the type in errors and in ``--help``, such as ``>= 1``.
+        holds: returns True if a value of the type is within the limit.
+        advice: advice for values outside of it; names the default of the setting if None.
     """
 
     words: str
@@ -33,26 +33,26 @@ class Limit:
 
 
 def at_least(low: float, advice: str | None = None) -> Limit:
-    """Numbers of ``low`` or more; ``advice`` as of :class:`Limit`."""
+    """Returns the limit to numbers of ``low`` or more; ``advice`` as in :class:`Limit`."""
     return Limit(f">= {low:g}", lambda value: value >= low, advice)
 
 
 def more_than(low: float, advice: str | None = None) -> Limit:
-    """Numbers above ``low``; ``advice`` as of :class:`Limit`."""
+    """Returns the limit to numbers above ``low``; ``advice`` as in :class:`Limit`."""
     return Limit(f"> {low:g}", lambda value: value > low, advice)
 
 
 def within(
     low: float, high: float, advice: str | None = None, *, with_low: bool = True, with_high: bool = True
 ) -> Limit:
-    """Numbers from ``low`` to ``high``.
+    """Returns the limit to numbers from ``low`` to ``high``.
 
     Args:
-        low: least number.
+        low: smallest number.
         high: largest number.
-        advice: as of :class:`Limit`.
-        with_low: False leaves ``low`` itself out.
-        with_high: False leaves ``high`` itself out.
+        advice: as in :class:`Limit`.
+        with_low: False excludes ``low`` itself.
+        with_high: False excludes ``high`` itself.
     """
 
     def holds(value: float) -> bool:
@@ -65,7 +65,7 @@ def within(
 
 
 def fraction(advice: str | None = None) -> Limit:
-    """Numbers above 0 and below 1; ``advice`` as of :class:`Limit`."""
+    """Returns the limit to numbers above 0 and below 1; ``advice`` as in :class:`Limit`."""
     return within(0, 1, advice, with_low=False, with_high=False)
 
 
@@ -74,22 +74,22 @@ NonNegative = Annotated[float, at_least(0)]
 PositiveInt = Annotated[int, at_least(1)]
 NonNegativeInt = Annotated[int, at_least(0)]
 Fraction = Annotated[float, fraction()]
-"""A number above 0 and below 1."""
+"""Number above 0 and below 1."""
 
 Name = Annotated[str, Limit("that is not empty", bool)]
 """Text of one character or more."""
 
 
 def check_distinct(name: str, values: Sequence[Any], advice: str, *, expected: str = "one or more, each once") -> None:
-    """Refuse a list that is empty, or in which a value comes twice.
+    """Refuses a list that is empty or contains a value twice.
 
     Args:
         name: of the setting, for messages.
-        values: hashable.
-        advice: what to do.
-        expected: words for the list.
+        values: hashable values.
+        advice: advice for the message.
+        expected: description of the expected list.
 
     Raises:
-        InputError: as said.
+        InputError: the list is empty, or a value occurs twice.
     """
     require(0 < len(values) == len(set(values)), name, reprlib.repr(values), expected, advice)

@@ -9,7 +9,7 @@ from typing import Any
 from stagewise.errors import InputError
 
 _MOST_DEPTH = 100
-"""Deeper than any file written by stagewise, and far below the limit of Python's own readers."""
+"""Largest depth: more than in any file of stagewise, and far below the limit of Python's own parsers."""
 
 
 def read_json(
@@ -20,12 +20,12 @@ def read_json(
     kind: type[dict[str, Any]] | type[list[Any]] = dict,
     keys: Iterable[str] = (),
 ) -> Any:
-    """Returns the content of a JSON file.
+    """Reads a JSON file.
 
     Args:
         path: of the file, in UTF-8.
         what: description of the expected file, for messages, such as ``the summary of a run``.
-        advice: what to do if it is something else.
+        advice: advice for the message.
         kind: type at the top level, ``dict`` or ``list``.
         keys: keys that a ``dict`` must have.
 
@@ -55,7 +55,7 @@ def parse_json(
     kind: type[dict[str, Any]] | type[list[Any]] = dict,
     keys: Iterable[str] = (),
 ) -> Any:
-    """Returns the content of a JSON text; as :func:`read_json`.
+    """Parses a JSON text; as :func:`read_json`.
 
     Args:
         text: JSON.
@@ -79,7 +79,7 @@ def parse_json(
     except RecursionError:
         raise refuse(f"which is nested deeper than {_MOST_DEPTH}") from None
     except ValueError as error:
-        # A whole number of more digits than Python converts.
+        # An integer with more digits than Python converts.
         raise refuse("which has an integer with thousands of digits") from error
     fault = _fault(content)
     if fault is not None:
@@ -99,7 +99,7 @@ def _name(content: Any) -> str:
 
 
 def _fault(content: Any) -> str | None:
-    """Describes what makes plain data unusable, and where; without recursion, which deep nesting would break."""
+    """Describes a fault of plain data, and its place; without recursion, which deep nesting would break."""
     waiting: list[tuple[Any, str, int]] = [(content, "", 0)]
     while waiting:
         value, place, depth = waiting.pop()

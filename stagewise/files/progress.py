@@ -1,4 +1,4 @@
-"""Progress of long work, on a terminal: nothing is written into files, and nothing about a loop of two seconds."""
+"""Progress of long work, shown only on a terminal; loops of less than two seconds show none."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,37 +10,37 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 _PATIENCE = 2.0
-"""Seconds that nobody wonders about."""
+"""Seconds before progress is shown."""
 
 
 def followed(things: Sequence[T], words: str) -> Iterable[T]:
-    """Passes things on, and shows on standard error how many have been taken.
+    """Iterates over things and shows progress on standard error.
 
     Args:
-        things: to go through.
-        words: for the work, such as ``reading probes``.
+        things: items of the loop.
+        words: description of the work, such as ``reading probes``.
     """
     return tqdm(things, desc=f"stagewise: {words}", delay=_PATIENCE, disable=None, leave=False, file=sys.stderr)
 
 
 class Stages:
-    """Work of a few named stages, of which the present one is shown on standard error."""
+    """Progress line on standard error that names the present one of a few stages."""
 
     def __init__(self, num: int) -> None:
-        """Nothing is shown before the first stage.
+        """Prepares the line.
 
         Args:
-            num: of the stages.
+            num: number of stages.
         """
         layout = "stagewise: {desc} ... ({n_fmt} of {total_fmt} done, {elapsed})"
         self._bar = tqdm(total=num, desc="begins", bar_format=layout, disable=None, leave=False, file=sys.stderr)
         self._begun = False
 
     def begin(self, words: str) -> None:
-        """Ends the stage before and names the next one.
+        """Ends the previous stage and starts the next one.
 
         Args:
-            words: such as ``drawing figures``.
+            words: description of the stage, such as ``drawing figures``.
         """
         if self._begun:
             self._bar.update()
@@ -54,10 +54,10 @@ class Stages:
 
 @contextmanager
 def stages(num: int) -> Iterator[Stages]:
-    """Stages whose line is cleared at the end, also after an error.
+    """Context with stages whose line is cleared at the end, even after an error.
 
     Args:
-        num: of the stages.
+        num: number of stages.
     """
     line = Stages(num)
     try:

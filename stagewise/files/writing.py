@@ -1,4 +1,4 @@
-"""Atomic writing of files and folders: complete or absent, whatever happens while they are written."""
+"""Atomic writing of files and folders: complete or absent, even if writing is interrupted."""
 
 import json
 import os
@@ -15,14 +15,14 @@ from stagewise.errors import InputError
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a path to write to, which replaces ``path`` on success and is removed after an error.
 
-    What was at ``path`` stays until then. The content is on disk before the name is (fsync), so that neither a kill nor
-    a power cut leaves a name without its content.
+    An existing file at ``path`` stays until then. The content is flushed to disk before the rename (fsync), so that
+    neither a kill nor a power cut leaves a name without its content.
 
     Args:
-        path: of the file; folders above it are made.
+        path: of the file; parent folders are created.
 
     Yields:
-        Path of an unfinished file beside it, ``<name>.unfinished``.
+        Path of an unfinished file in the same folder, ``<name>.unfinished``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.unfinished")
@@ -32,15 +32,15 @@ def whole_file(path: Path) -> Iterator[Path]:
             os.fsync(content.fileno())
         os.replace(aside, path)
     except BaseException:
-        with suppress(OSError):  # a disk that is gone: the first error is the one to tell
+        with suppress(OSError):  # the disk may be gone: report the first error
             aside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Flushes the names in a folder to disk, where the file system can do that."""
-    # Windows opens no folder, and some network file systems sync none.
+    """Flushes the names in a folder to disk, if the file system supports it."""
+    # Windows cannot open folders, and some network file systems cannot sync them.
     with suppress(OSError):
         opened = os.open(folder, os.O_RDONLY)
         try:
@@ -54,10 +54,10 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """Yields a folder to write in, which replaces ``folder`` on success and is removed after an error.
 
     Args:
-        folder: an existing one is removed before the new one takes its name; a kill in between leaves none.
+        folder: an existing folder is removed before the new one takes its name; a kill in between leaves none.
 
     Yields:
-        Path of an unfinished folder beside it, ``.<name>.unfinished``, which is not made.
+        Path of an unfinished folder next to it, ``.<name>.unfinished``, which does not exist yet.
     """
     aside = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(aside, ignore_errors=True)
@@ -82,10 +82,10 @@ def refuse_below_file(path: Path) -> None:
     """Refuses a path below a file.
 
     Args:
-        path: of a file or a folder to be written.
+        path: of a file or folder to be written.
 
     Raises:
-        InputError: a folder above it is a file; the message names it.
+        InputError: a parent of the path is a file; the message names it.
     """
     for parent in path.parents:
         if parent.exists():
@@ -102,7 +102,7 @@ def write_text_file(path: Path, text: str) -> Path:
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """Writes plain data; returns the path.
+    """Writes plain data as JSON, atomically; returns the path.
 
     Raises:
         ValueError: a number that is not finite, which JSON cannot represent.

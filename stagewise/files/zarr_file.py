@@ -1,11 +1,11 @@
-"""One data set as one file: a Zarr 3 group in a zip archive, of single-chunk arrays.
+"""One data set as one file: a Zarr 3 group of single-chunk arrays in a zip archive.
 
-The library writes and reads an array at a time, some 2 ms each: .2 s for the 60 variables of a probe, in 130 files.
-Here all of it takes some ms. What is written is plain Zarr 3 with consolidated metadata, which any reader opens::
+The Zarr library writes and reads one array at a time, some 2 ms each: .2 s for the 60 variables of a probe, in 130
+files. Here everything takes a few ms. The result is plain Zarr 3 with consolidated metadata, which any reader opens::
 
     xarray.open_zarr(zarr.storage.ZipStore("step100.zip", mode="r"))
 
-and ``unzip step100.zip -d step100`` makes a folder that is a Zarr group.
+After ``unzip step100.zip -d step100`` the folder is a Zarr group.
 
 Source: Zarr core specification 3.0, https://zarr-specs.readthedocs.io/en/latest/v3/core/index.html.
 """
@@ -32,18 +32,18 @@ _ZSTD_LEVEL = 5
 _ZSTD = {"name": "zstd", "configuration": {"level": _ZSTD_LEVEL, "checksum": False}}
 _TYPES = {np.dtype(name).name for name in ("bool", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")}
 _COORDINATES = "coordinates"
-"""Attribute that names the coordinates without a dimension of their own, as the CF conventions have it."""
+"""Attribute that names the coordinates without their own dimension, as in the CF conventions."""
 
 
 def write_zarr_file(path: Path, dataset: xr.Dataset) -> None:
     """Writes a data set of booleans, numbers and text to a new file.
 
-    A variable without axes is the fill value of an array that has no chunk, which the specification allows: half of the
-    variables of a probe then need no entry for their data.
+    A variable without axes is stored as the fill value of an array without chunks, which the specification allows: half
+    of the variables of a probe then need no data entry.
 
     Args:
         path: of the file.
-        dataset: all in memory; attributes that JSON has words for, and arrays.
+        dataset: data set in memory; attributes must be arrays or values that JSON can represent.
 
     Raises:
         InputError: a variable of another type.
@@ -64,7 +64,7 @@ def write_zarr_file(path: Path, dataset: xr.Dataset) -> None:
             "node_type": "group",
             "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": {}},
         }
-        # Each document as text once: it goes into the archive on its own, and here with the others.
+        # Each document is formatted once: it is stored separately, and here together with the others.
         text = _json(group).removesuffix("{}}}") + "{" + ", ".join(documents) + "}}}"
         _add(archive, _ROOT, text.encode())
 
@@ -73,8 +73,8 @@ class Entry(NamedTuple):
     """One array of a file.
 
     Attributes:
-        axes: their names.
-        values: in memory.
+        axes: names of the axes.
+        values: values in memory.
         attributes: of the array.
     """
 
@@ -84,11 +84,11 @@ class Entry(NamedTuple):
 
 
 class Content(NamedTuple):
-    """Content of a file, as numpy arrays: building a data set takes xarray three times as long as reading them.
+    """Content of a file as numpy arrays: building an xarray data set takes three times as long as reading them.
 
     Attributes:
         entries: arrays by name.
-        coordinates: which of them are coordinates.
+        coordinates: names of the arrays that are coordinates.
         attributes: of the group.
     """
 
@@ -97,7 +97,7 @@ class Content(NamedTuple):
     attributes: dict[str, Any]
 
     def dataset(self) -> xr.Dataset:
-        """Returns the same for xarray."""
+        """Returns the content as an xarray data set."""
         built = {name: xr.Variable(entry.axes, entry.values, entry.attributes) for name, entry in self.entries.items()}
         return xr.Dataset(
             {name: variable for name, variable in built.items() if name not in self.coordinates},
@@ -107,7 +107,7 @@ class Content(NamedTuple):
 
 
 Wanted = Callable[[str, tuple[Hashable, ...]], bool]
-"""Of the name and the axes of an array, whether it is read."""
+"""Function of the name and the axes of an array, True if it is to be read."""
 
 
 def read_content(path: Path, wanted: Wanted | None = None) -> Content:
@@ -115,11 +115,11 @@ def read_content(path: Path, wanted: Wanted | None = None) -> Content:
 
     Args:
         path: of the file.
-        wanted: arrays to read; all if None.
+        wanted: selects the arrays to read; all if None.
 
     Raises:
         InputError: the file holds arrays that :func:`write_zarr_file` does not write.
-        BadZipFile, KeyError, RuntimeError, ValueError: the file is cut short or damaged; entries have checksums.
+        BadZipFile, KeyError, RuntimeError, ValueError: the file is truncated or damaged; entries have checksums.
     """
     with ZipFile(BytesIO(path.read_bytes())) as archive:
         group = json.loads(archive.read(_ROOT))
@@ -135,9 +135,9 @@ def read_content(path: Path, wanted: Wanted | None = None) -> Content:
 
 
 def _add(archive: ZipFile, name: str, content: bytes, *, packed: bool = False) -> None:
-    """``packed``: True if the content is compressed already. The same data give the same file: no time is stored."""
+    """Adds an entry, ``packed`` if already compressed. Stores no time, so that the same data give the same file."""
     entry = ZipInfo(name)
-    entry.external_attr = 0o644 << 16  # what `unzip` gives the file
+    entry.external_attr = 0o644 << 16  # permissions after `unzip`
     archive.writestr(entry, content, compress_type=ZIP_STORED if packed else ZIP_DEFLATED)
 
 
@@ -146,7 +146,7 @@ def _json(document: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Converts values that JSON cannot represent, as xarray does."""
+    """Converts values that JSON cannot represent, as in xarray."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, Enum):
@@ -155,7 +155,7 @@ def _plain(value: Any) -> Any:
 
 
 def _encode(name: str, variable: xr.Variable) -> tuple[dict[str, Any], bytes | None]:
-    """Returns the metadata of an array, and its one chunk; none for a variable without axes or without entries."""
+    """Returns the metadata of an array and its only chunk; None without axes or entries."""
     values = np.asarray(variable.values)
     text = values.dtype.kind in "OUT"
     if not text and values.dtype.name not in _TYPES:
@@ -168,7 +168,7 @@ def _encode(name: str, variable: xr.Variable) -> tuple[dict[str, Any], bytes | N
     document = {
         "shape": list(values.shape),
         "data_type": "string" if text else values.dtype.name,
-        # A chunk has one entry at least, where an axis has none.
+        # A chunk has at least one entry, even if an axis has none.
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [max(1, size) for size in values.shape]}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
         "fill_value": empty,
@@ -190,7 +190,7 @@ def _little(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _fill(value: NDArray[Any]) -> Any:
-    """Returns a number as Zarr has fill values: floats that JSON cannot represent by name."""
+    """Returns a number as a Zarr fill value; floats that JSON cannot represent are given by name."""
     found = value.item()
     if isinstance(found, float) and not np.isfinite(found):
         return "NaN" if np.isnan(found) else "Infinity" if found > 0 else "-Infinity"
@@ -209,7 +209,7 @@ def _decode(archive: ZipFile, path: Path, name: str, document: dict[str, Any]) -
         )
     dtype = np.dtype(object) if text else np.dtype(kind)
     if not shape or 0 in shape:
-        # numpy reads "NaN" and "Infinity" by their names.
+        # numpy parses "NaN" and "Infinity".
         values = np.full(shape, document["fill_value"] if text else dtype.type(document["fill_value"]), dtype=dtype)
     else:
         raw = Zstd().decode(archive.read("/".join([name, "c", *["0"] * len(shape)])))

@@ -1,1 +1,1 @@
-"""From draws to influence: covariances, groups, standard errors, the within/between split, baselines."""
+"""Influence from draws: covariances, groups, standard errors, the within/between split, baselines."""

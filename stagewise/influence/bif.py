@@ -24,7 +24,7 @@ _SHIFT = {"sign": "negative = the loss fell since the reference", "units": "nats
 
 
 def _names(names: Sequence[str]) -> NDArray[np.object_]:
-    """Returns strings of any length: fixed-width ones have no Zarr 3 specification."""
+    """Returns variable-length strings: fixed-width ones have no Zarr 3 specification."""
     return np.array(names, dtype=object)
 
 
@@ -33,7 +33,7 @@ def _missing(like: Array) -> Array:
 
 
 def position_variables(grouped: dict[str, Array], positions: Positions) -> xr.Dataset:
-    """Selects the bins from :func:`~stagewise.influence.group_influence.group_influence` of the joint groups."""
+    """Selects groups by bins from the :func:`~stagewise.influence.group_influence.group_influence` of joint groups."""
     first = len(positions.joint) - len(positions)
     named = {name.replace("group", "position"): value[:, :first, first:] for name, value in grouped.items()}
     return xr.Dataset(
@@ -55,44 +55,44 @@ def bif(
 ) -> xr.Dataset:
     """Computes influence over samples and groups, with its split, its errors and the change since the reference.
 
-    Works on draws; for influence of a module see :func:`stagewise.probes.one_checkpoint.bif`, the public
+    Works on draws; for the influence in a module see :func:`stagewise.probes.one_checkpoint.bif`, the public
     ``stagewise.bif``.
 
     Args:
         current: draws at the current weights.
-        reference: draws at the reference probe. Chains that both kept are used. Without a reference, or without a
-            common chain, the probe is its own reference: between is exactly zero, and there is no z-score of it.
-        groups: that the draws were reduced to.
-        positions: bins, if the draws were reduced to its joint groups.
+        reference: draws at the reference probe; only chains kept by both are used. Without a reference, or without a
+            common chain, the probe is its own reference: between and its z-score are exactly zero.
+        groups: groups to which the draws were reduced.
+        positions: bins, if the draws were reduced to their joint groups.
         centering: see :class:`~stagewise.influence.split.Centering`.
 
     Returns:
         Data set with axes ``part`` (within, drift, between, total), ``sample``, ``sample_j``, ``group``, ``group_j``:
 
-        - ``bif``, ``group_bif``: minus the covariance, nats^2; groups: mean over pairs in different samples. This and
-          all else over groups is NaN where two groups have no such pair, as a group of one sample with itself.
+        - ``bif``, ``group_bif``: minus the covariance, nats^2; for groups, the mean over pairs in different samples.
+          All variables over groups are NaN where two groups have no such pair, e.g. a group of one sample with itself.
         - ``bif_correlation``, ``group_bif_correlation``: every part divided by the total standard deviations.
         - ``group_bif_se`` (nats^2), ``group_bif_correlation_se`` (a pure number): jackknife standard errors over
-          chains; NaN with too few chains. :func:`~stagewise.influence.uncertainty.t_interval` makes intervals of them,
-          and says what those cover.
+          chains; NaN with too few chains. :func:`~stagewise.influence.uncertainty.t_interval` turns them into
+          intervals, and documents what these cover.
         - ``bif_se``, ``bif_correlation_se``: the same for samples.
         - ``group_bif_z``: group_bif / group_bif_se, a pure number with the sign of influence; beyond about 2 a group
-          influence differs from zero. With C chains it follows Student's t with C - 1 degrees of freedom at best, C
-          being ``chains_common``. NaN where the error is unknown, and where the chains of the probe or those of its
-          reference have not reached equilibrium (every part rests on the draws of both): errors over chains say nothing
-          about a posterior that none of them has reached.
+          influence differs from zero. With C = ``chains_common`` it follows Student's t with at best C - 1 degrees of
+          freedom. NaN where the error is unknown, and if the chains of the probe or of its reference have not reached
+          equilibrium (every part depends on the draws of both): errors over chains say nothing about a posterior that
+          none of them has reached.
         - ``sample_bif``, ``sample_bif_se`` [part, sample], nats^2: influence of each sample on the mean loss of all
           others, and its jackknife standard error.
-        - ``chains_common``: chains that the probe and its reference both kept, which all of this is from; those of the
-          probe without a reference.
+        - ``chains_common``: number of chains kept by both the probe and its reference, from which everything is
+          computed; without a reference, those of the probe.
         - ``reference_equilibrated``: 1 if the chains of the reference have reached equilibrium, else 0; NaN without a
           reference or a check.
         - ``shift``, ``shift_se`` [sample]: mean loss now minus at the reference, nats; negative = learnt.
         - ``shift_norm_se``: standard error of the length of the shift, nats; NaN with one chain.
         - ``between_share``: trace of between over trace of total; noise alone gives about 1 / (2 effective draws).
         - ``flip_fraction``: share of pairs of different samples in which total and within differ in sign.
-        - ``z_median``: median absolute shift / shift_se; NaN with one chain and out of equilibrium.
-        - ``position_bif`` and what belongs to it, only with positions: see
+        - ``z_median``: median absolute shift / shift_se; NaN with one chain or out of equilibrium.
+        - ``position_bif`` and related variables, only with positions: see
           :func:`~stagewise.influence.position_influence.position_influence`.
 
     Source: BIF, arXiv 2509.26544 and arXiv 2510.12071; the split is the law of total covariance.

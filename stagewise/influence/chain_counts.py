@@ -1,4 +1,4 @@
-"""Number of chains behind the errors of a run, and the probes at which these errors are valid."""
+"""Number of chains underlying the errors of a run, and probes at which these errors are valid."""
 
 import numpy as np
 import xarray as xr
@@ -8,11 +8,10 @@ from stagewise.errors import InputError
 
 
 def chain_counts(run: xr.Dataset) -> xr.DataArray:
-    """Returns the number of chains behind the influence of each probe, in every part, and its errors.
+    """Returns the number of chains underlying the influence of each probe, in every part, and its errors.
 
-    Chains that the probe and its reference have in common: a chain shares its noise with itself at the reference, so
-        all
-    parts of the split, within too, are taken over the same chains at both probes (see
+    Only chains common to the probe and its reference count: a chain shares its noise with itself at the reference, so
+    that all parts of the split, including within, use the same chains at both probes (see
     :func:`stagewise.influence.bif.bif`).
 
     Args:
@@ -20,7 +19,7 @@ def chain_counts(run: xr.Dataset) -> xr.DataArray:
 
     Returns:
         ``[step]``, or a number for one probe: ``chains_common``; if missing, as in results of earlier versions, the
-        chains of the settings less those that the probe dropped.
+        number of chains in the settings less those dropped by the probe.
 
     Raises:
         InputError: the data set lacks its settings.
@@ -39,21 +38,21 @@ def chain_counts(run: xr.Dataset) -> xr.DataArray:
 
 
 def equilibrated_probes(run: xr.Dataset) -> xr.DataArray:
-    """Marks probes whose chains, and those of their reference, have reached equilibrium: all parts rest on both.
+    """Marks probes whose chains and whose reference's chains have reached equilibrium; all parts depend on both.
 
-    Elsewhere no z-score, interval or change of sign should be reported: errors over chains say nothing about a
-    posterior that none of them has reached.
+    At other probes report no z-score, interval or change of sign: errors over chains say nothing about a posterior that
+    none of them has reached.
 
     Args:
         run: as in :func:`chain_counts`.
 
     Returns:
-        Bool ``[step]``, or one for a single probe; True without a check, as in results of earlier versions.
+        Bool ``[step]``, or one value for a single probe; True without a check, as in results of earlier versions.
     """
     checks = [run[name] for name in ("equilibrated", "reference_equilibrated") if name in run]
     if not checks:
         return xr.DataArray(True)
-    # In numpy: as operations of xarray these were a twentieth of the time of a small probe.
+    # In numpy: the same operations in xarray took a twentieth of the time of a small probe.
     found = np.logical_and.reduce([check.values != 0 for check in checks])
     return xr.DataArray(found, coords=checks[0].coords, dims=checks[0].dims)
 

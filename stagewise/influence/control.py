@@ -1,4 +1,4 @@
-"""Group influence compared with that of loss-free chains driven by the same noise."""
+"""Group influence compared with that of loss-free chains with the same noise."""
 
 import numpy as np
 import xarray as xr
@@ -21,25 +21,26 @@ def control_influence(
 ) -> xr.Dataset:
     """Computes the influence of a probe, of its loss-free control, and their difference chain by chain.
 
-    The control's draws are those of N(w*, 1 / localization): its influence is minus the gradient dot product over
-    localization, up to second order in the displacement. Any influence of the probe beyond it is due to the landscape.
-    Chain c of both gets the same noise, so the difference is known far more precisely than its two sides.
+    The control samples N(w*, 1 / localization): its influence is minus the gradient dot product over localization, up
+    to second order in the displacement. Any further influence of the probe is due to the landscape. Chain c has the
+    same noise in both, so that the difference is known far more precisely than either side.
 
     Args:
         probe: draws at the current weights.
         control: of the same chains without the loss, see :func:`stagewise.sampling.sgld.loss_free`; reduced alike.
-        groups: that the draws were reduced to; bins of positions may follow them in the features.
+        groups: groups to which the draws were reduced; position bins may follow them in the features.
         centering: see :class:`~stagewise.influence.split.Centering`.
 
     Returns:
-        Over ``group``, ``group_j``, all of the within part without a reference, over the chains that both kept, nats^2,
-        negative = helpful; NaN where two groups have no pair of losses in different samples, or no chain is common:
+        Variables over ``group``, ``group_j``, nats^2, negative = helpful: the within part without a reference, over the
+        chains kept by both. NaN where two groups have no pair of losses in different samples, or without a common
+        chain:
 
         - ``control_group_bif``, ``control_group_bif_se``: of the control, and its jackknife error over chains; NaN with
-          too few of them.
-        - ``control_probe_bif``, ``control_probe_bif_se``: of the probe.
+          too few chains.
+        - ``control_probe_bif``, ``control_probe_bif_se``: the same of the probe.
         - ``control_difference``, ``control_difference_se``: probe minus control, and the jackknife error of this
-          difference, both chains c left out together. It follows Student's t with one degree of freedom less than
+          difference, leaving out chain c of both together. It follows Student's t with one degree of freedom less than
           ``control_chains``, the number of chains.
 
     Source: negative control, Hitchcock and Hoogland, arXiv 2507.21449; paired jackknife, Quenouille 1956, Tukey 1958.

@@ -1,17 +1,17 @@
-"""Groups of so few samples that intervals over chains say little about other samples like them."""
+"""Warning about groups of so few samples that intervals over chains say little about other such samples."""
 
 from collections.abc import Mapping
 
 from stagewise.checks.counted import counted
 
 FEWEST_SAMPLES = 8
-"""Groups with losses in fewer samples are warned of."""
+"""Groups with losses in fewer samples raise a warning."""
 
 _MOST_NAMED = 6
 
 
 def few_samples_words(counts: Mapping[str, int]) -> str | None:
-    """Names the groups with losses in few samples, and what is not known of them; None if there are none.
+    """Names groups with losses in few samples, and explains the uncertainty; None if there are none.
 
     Args:
         counts: number of samples with a loss in each group, by name.

@@ -1,4 +1,4 @@
-"""Draws reduced to what the split needs, small enough to keep for later probes and in checkpoints."""
+"""Draws reduced to the features that the split needs, small enough for later probes and checkpoints."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ Array = NDArray[np.float64]
 
 
 class Reducer:
-    """Reducer of the losses of each draw, used as ``reduce`` of the chains: no trace of tokens is kept.
+    """Reducer of the losses of each draw, passed to the chains as ``reduce``: no token trace is kept.
 
-    Sums are taken in float64: a sum over a sequence is hundreds of times larger than its change between draws. All
-    groups of all samples are one batched product; the masks take 8 bytes for each group and loss.
+    Sums are float64, since a sum over a sequence is hundreds of times larger than its change between draws. All groups
+    of all samples are one batched product; masks take 8 bytes per group and loss.
     """
 
     def __init__(self, groups: Groups) -> None:
-        """Reduces to samples, and to ``groups`` within samples."""
+        """Prepares the masks of whole samples, and of ``groups`` within samples."""
         everything = np.ones_like(groups.masks[:1])
         self._weights = torch.from_numpy(np.concatenate([everything, groups.masks])).double()
         self._has_tokens = groups.masks.ndim == 3
@@ -67,7 +67,7 @@ class GroupDraws:
 
     @classmethod
     def of(cls, trace: Trace, groups: Groups) -> "GroupDraws":
-        """Reduces a trace of losses, or takes one that a :class:`Reducer` of the same groups reduced."""
+        """Reduces a trace, or uses its features if a :class:`Reducer` of the same groups made them."""
         if trace.reduced is not None:
             return cls.from_reduced(trace.step, trace.chains, trace.reduced)
         reduce = Reducer(groups)
@@ -76,7 +76,7 @@ class GroupDraws:
 
     @classmethod
     def from_reduced(cls, step: int, chains: tuple[int, ...], rows: Array) -> "GroupDraws":
-        """Takes the output of a :class:`Reducer`, ``[chain, draw, 1 + group, sample]``, nats."""
+        """Creates draws from the output ``[chain, draw, 1 + group, sample]`` of a :class:`Reducer`, nats."""
         whole = rows.astype(np.float64, copy=False)
         return cls(step, chains, whole[:, :, 0].copy(), whole[:, :, 1:].reshape(*whole.shape[:2], -1))
 
@@ -89,8 +89,8 @@ class GroupDraws:
         """Returns the draws of some samples and some groups.
 
         Args:
-            samples: positions ``[kept]`` on the axis of samples.
-            groups: positions ``[kept]`` of the groups that the draws were reduced to.
+            samples: positions ``[kept]`` of samples.
+            groups: positions ``[kept]`` among the groups to which the draws were reduced.
         """
         shape = (*self.samples.shape[:2], -1, self.samples.shape[2])
         rows, columns = np.asarray(groups, dtype=np.int64), np.asarray(samples, dtype=np.int64)
@@ -98,7 +98,7 @@ class GroupDraws:
         return GroupDraws(self.step, self.chains, self.samples[..., columns], kept, self.equilibrated)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns tensors and plain Python, as checkpoints opened with ``weights_only=True`` need."""
+        """Returns tensors and plain Python objects, for checkpoints opened with ``weights_only=True``."""
         return {
             "step": self.step,
             "chains": list(self.chains),
@@ -109,7 +109,7 @@ class GroupDraws:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "GroupDraws":
-        """Loads what :meth:`state_dict` saved."""
+        """Restores draws saved by :meth:`state_dict`."""
         return cls(
             state["step"],
             tuple(state["chains"]),

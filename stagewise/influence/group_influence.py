@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 
 def _mean_square(draws: Array) -> Array:
-    """Returns ``[feature]``, of ``[..., feature]``."""
+    """Returns the mean square ``[feature]`` over ``[..., feature]``."""
     return np.square(draws).reshape(-1, draws.shape[-1]).mean(axis=0)
 
 
@@ -21,29 +21,30 @@ def group_influence(
 ) -> dict[str, Array]:
     """Computes the group BIF by part, with its error over chains.
 
-    A mean over pairs in different samples needs the covariance of the group totals, less the contribution of pairs
-    within each sample: memory is that of a few copies of the draws.
+    A mean over pairs in different samples needs only the covariance of the group totals, less the contribution of pairs
+    within each sample: memory is a few copies of the draws.
 
     Args:
         current: ``[chain, draw, group * sample]``, sums of the losses of each group in each sample, nats.
         reference: the same chains at the reference probe, or None.
         groups: of the sums.
-        centering: see :class:`~stagewise.influence.split.Centering`; the pooled within part is unbiased in
-            equilibrium but for a factor 1 - 1 / effective draws, all chains together.
+        centering: see :class:`~stagewise.influence.split.Centering`; in equilibrium the pooled within part is unbiased
+            up to a factor 1 - 1 / effective draws, all chains together.
 
     Returns:
         Arrays ``[part, group, group]``, negative = helpful. All are NaN where two groups have no pair of losses in
-        different samples, as a group of one sample with itself; errors and quantities derived from them are NaN with
+        different samples, e.g. a group of one sample with itself. Errors and quantities derived from them are NaN with
         too few chains.
 
         - ``group_bif``: nats^2.
         - ``group_bif_se``: its jackknife standard error over chains, nats^2.
         - ``group_bif_z``: see :func:`~stagewise.influence.uncertainty.z_scores`.
         - ``group_bif_correlation``: every part divided by the total standard deviations, a pure number.
-        - ``group_bif_correlation_se``: its jackknife standard error; the deviations are those of the chains left in.
+        - ``group_bif_correlation_se``: its jackknife standard error; standard deviations are those of the remaining
+          chains.
 
     Source: jackknife over chains, Quenouille 1956, Tukey 1958; see :func:`~stagewise.influence.uncertainty.t_interval`
-    for what an interval made of such an error covers.
+    for the coverage of intervals from such errors.
     """
     num_chains = len(current)
     value = signed(split(current, reference, centering=centering, moment=groups.pair_means))
@@ -82,15 +83,15 @@ def sample_influence(
     Args:
         current: ``[chain, draw, sample]``, nats.
         reference: the same chains at the reference probe, or None.
-        centering: see :class:`~stagewise.influence.split.Centering`; the pooled within part is unbiased in
-            equilibrium but for a factor 1 - 1 / effective draws, all chains together.
+        centering: see :class:`~stagewise.influence.split.Centering`; in equilibrium the pooled within part is unbiased
+            up to a factor 1 - 1 / effective draws, all chains together.
 
     Returns:
         Arrays ``[part, sample, sample]``, negative = helpful: ``bif`` (nats^2), ``bif_correlation`` (every part divided
         by the total standard deviations; zero where a loss does not vary), and the jackknife standard errors of both
-        over chains, ``bif_se`` and ``bif_correlation_se``, NaN with too few of them. ``[part, sample]``: ``sample_bif``
-        (nats^2), the influence of each sample on the mean loss of all others, and its error ``sample_bif_se``; NaN for
-        a single sample.
+        over chains, ``bif_se`` and ``bif_correlation_se``, NaN with too few chains. Arrays ``[part, sample]``:
+        ``sample_bif`` (nats^2), the influence of each sample on the mean loss of all others, and its error
+        ``sample_bif_se``; NaN for a single sample.
 
     Source: BIF, arXiv 2509.26544; jackknife, Quenouille 1956, Tukey 1958.
     """
@@ -112,7 +113,7 @@ def sample_influence(
 
 
 def _with_means(influence: Array) -> Array:
-    """Adds a column to ``[part, sample, sample]``: the mean over the others of each row."""
+    """Appends to ``[part, sample, sample]`` a column with each row's mean over the other samples."""
     others = influence.shape[-1] - 1
     own = np.diagonal(influence, axis1=1, axis2=2)
     total = influence.sum(axis=-1) - own

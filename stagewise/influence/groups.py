@@ -18,28 +18,28 @@ class Groups:
     A pair mean over groups A and B runs over i in A, j in B *of different samples*: tokens of one sequence share their
     context, and a sample always moves with itself. It needs only the sums of each group's losses in each sample.
 
-    Groups may be as small as one sample each. Two groups within a single sample have no such pair (a group
-    of one sample has none with itself): means over their pairs are NaN.
+    A group may be as small as one sample. Two groups within a single sample have no such pair (e.g. a group of one
+    sample with itself): means over their pairs are NaN.
 
     Attributes:
         names: the groups, in order.
         masks: bool ``[group, sample]`` or ``[group, sample, token]``, True for the losses in each group.
         present: bool ``[sample]`` or ``[sample, token]``, True where there is a loss.
         counts: ``[group, sample]``, number of losses of a group in a sample.
-        num_pairs: ``[group, group]``, pairs of losses in different samples.
-        has_pairs: bool ``[group, group]``, True where there is one. Every group has a pair with some group.
+        num_pairs: ``[group, group]``, number of pairs of losses in different samples.
+        has_pairs: bool ``[group, group]``, True where there is a pair. Every group has a pair with some group.
     """
 
     def __init__(self, masks: Mapping[str, ArrayLike], loss_mask: ArrayLike) -> None:
         """Fits groups to the shape of the losses.
 
         Args:
-            masks: name to bool ``[sample]`` or ``[sample, token]``; ``{}`` makes one group, ``all``.
-            loss_mask: bool ``[sample]`` or ``[sample, token]``, where there is a loss.
+            masks: maps names to bool ``[sample]`` or ``[sample, token]``; ``{}`` makes one group, ``all``.
+            loss_mask: bool ``[sample]`` or ``[sample, token]``, True where there is a loss.
 
         Raises:
-            InputError: an invalid name, see :func:`~stagewise.checks.group_names.check_group_names`, a
-                mask that has another shape or selects no loss, or all groups lie within a single sample.
+            InputError: an invalid name, see :func:`~stagewise.checks.group_names.check_group_names`, a mask of another
+                shape or that selects no loss, or all groups lie within a single sample.
         """
         check_group_names(masks)
         present = np.asarray(loss_mask, dtype=bool)
@@ -78,7 +78,7 @@ class Groups:
         """Sums each group's losses in each sample.
 
         Args:
-            loss: ``[..., sample]`` or ``[..., sample, token]``, nats, as the groups were fitted to.
+            loss: ``[..., sample]`` or ``[..., sample, token]``, nats, of the shape to which the groups were fitted.
 
         Returns:
             ``[..., group * sample]``, float64.
@@ -98,12 +98,12 @@ class Groups:
     def pair_sums(self, left: Array, right: Array | None = None) -> Array:
         """Sums products over all pairs of losses of two groups in different samples, and over draws.
 
-        The sum over all pairs is a product of group totals; the contribution of pairs within one sample is subtracted.
-        No matrix over samples is formed.
+        The sum over all pairs is a product of group totals, from which pairs within one sample are subtracted. No
+        matrix over samples is formed.
 
         Args:
             left: ``[..., group * sample]``, sums or linear functions of them.
-            right: the same shape; ``left`` itself if None.
+            right: of the same shape; ``left`` itself if None.
 
         Returns:
             ``[group, group]``: sum over draws d and samples n != m of left[d, g, n] right[d, h, m].
@@ -115,7 +115,7 @@ class Groups:
         return totals - np.tensordot(first, second, axes=((0, 2), (0, 2)))
 
     def per_pair(self, sums: Array) -> Array:
-        """Divides ``[group, group]`` sums over pairs in different samples by their number; NaN where there is none."""
+        """Divides ``[group, group]`` sums over pairs in different samples by their number; NaN without a pair."""
         return np.divide(sums, self.num_pairs, out=np.full(sums.shape, np.nan), where=self.has_pairs)
 
     def pair_means(self, draws: Array) -> Array:
@@ -132,7 +132,7 @@ class Groups:
         return self.per_pair(self.pair_sums(draws) * draws.shape[-1] / draws.size)
 
     def standardized_pair_means(self, draws: Array, variance: Array) -> Array:
-        """Returns the mean product between the standardized sums of two groups in different samples that both vary.
+        """Returns the mean product of the standardized sums of two groups over different samples where both vary.
 
         Args:
             draws: ``[..., group * sample]``.
@@ -152,18 +152,18 @@ class Positions:
     """Bins of token positions, reduced together with the groups as if they were further groups.
 
     Attributes:
-        edges: ``bin + 1`` numbers; bin b holds the losses at positions ``edges[b]`` to ``edges[b + 1] - 1``. Position k
-            of the losses of a causal language model is that of target token k + 1.
-        joint: the groups first, then the bins.
+        edges: ``bin + 1`` numbers; bin b holds the losses at positions ``edges[b]`` to ``edges[b + 1] - 1``. Loss
+            position k of a causal language model belongs to target token k + 1.
+        joint: the groups, followed by the bins.
     """
 
     def __init__(self, groups: Groups, loss_mask: ArrayLike, bins: int | Sequence[int]) -> None:
-        """Lays bins over the positions of the losses.
+        """Divides the positions of the losses into bins.
 
         Args:
             groups: groups to combine with the bins.
-            loss_mask: bool ``[sample, token]``, where there is a loss.
-            bins: number of bins, as equal as possible, over all positions; or their edges.
+            loss_mask: bool ``[sample, token]``, True where there is a loss.
+            bins: number of bins over all positions, as equal as possible; or the edges of the bins.
 
         Raises:
             InputError: losses without tokens, more bins than positions, edges that do not increase within them, a bin

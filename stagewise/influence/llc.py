@@ -1,36 +1,34 @@
-"""Local learning coefficient (LLC) from the draws of a probe: of all losses, of groups, with its errors.
+"""Local learning coefficient (LLC) from the draws of a probe, of all losses and of groups, with errors.
 
 lambda_hat = nbeta (E[L(w)] - L(w*)), L the mean loss and E the mean over the draws: a pure number (nbeta times nats).
-Burn-in draws never count, since they are never recorded. It is half the number of directions that the loss constrains:
-d/2
-for a quadratic in d dimensions, d/4 for a quartic, less where weights can move without changing what the model does.
+Burn-in draws never count, since they are not recorded. It is half the number of directions that the loss constrains:
+d/2 for a quadratic in d dimensions, d/4 for a quartic, less if weights can move without changing the model's function.
 
-*Data-refined*: L the mean loss of a group instead of all. *Weight-refined*: chains that move one component of a model,
-see :mod:`stagewise.lm.components`; nothing else changes.
+*Data-refined*: L is the mean loss of a group. *Weight-refined*: chains move only one component of a model, see
+:mod:`stagewise.lm.components`. Nothing else changes.
 
-**The localized share.** The localization g constrains directions too: in a quadratic with curvatures lam_k each
-contributes
-s_k / 2, s_k = nbeta lam_k / (nbeta lam_k + g), and where g is not far below nbeta lam_k the value reflects g and not
-the loss. A learning coefficient should not depend on nbeta; how much this one does can be estimated from the draws:
+**The localized share.** The localization g constrains directions too. In a quadratic with curvatures lam_k each
+contributes s_k / 2, s_k = nbeta lam_k / (nbeta lam_k + g): unless g is far below nbeta lam_k, the value reflects g and
+not the loss. A learning coefficient should not depend on nbeta; how much this one does can be estimated from the draws:
 
     d log lambda_hat / d log nbeta = 1 - nbeta Var(L) / E[L - L(w*)]
 
-for any loss and any localization (differentiate E[L] under exp(-nbeta L - (g/2) |w - w*|^2)). In the quadratic it is
-1 - sum s_k^2 / sum s_k, the mean of 1 - s_k weighted by what each direction contributes; lambda_hat is then s/2 for
-(sum s_k)^2 / sum s_k^2 directions, s = 1 - share, and ``lambda_hat / (1 - share)`` is half their number. Of a loss that
-is a power of |w - w*|, without localization, it is 0, whatever the power. Of a group it is
+for any loss and any localization (differentiate E[L] under exp(-nbeta L - (g/2) |w - w*|^2)). In the quadratic the
+share is 1 - sum s_k^2 / sum s_k, the mean of 1 - s_k weighted by the contribution of each direction. lambda_hat is then
+s/2 for (sum s_k)^2 / sum s_k^2 directions, s = 1 - share, and ``lambda_hat / (1 - share)`` is half their number. For a
+loss that is any power of |w - w*|, without localization, the share is 0. For a group it is
 1 - nbeta Cov(L_group, L) / E[L_group - L_group(w*)]. It needs no further runs. Read it with its error, since it is
 based on a variance.
 
 **Away from a minimum** the gradient at w* pulls chains downhill: lambda_hat is shifted by the slope and may be
-negative. It is reported nevertheless. The share is then shifted too, and NaN where lambda_hat is not above 0; far
-outside of 0 to 1 (:data:`SHARE_BOUNDS`) it is stored as it is, but reports show no share, and ``llc_note`` says so.
-With ``drift: tilted`` the slope is not in the target, but L still has it: the coefficient is that of the curvature, and
-the share is too low by the slope's part of Var(L).
+negative. It is reported nevertheless. The share is shifted too, and NaN unless lambda_hat is above 0. A share far
+outside of 0 to 1 (:data:`SHARE_BOUNDS`) is stored, but reports show none, and ``llc_note`` says so. With ``drift:
+tilted`` the target has no slope, but L still has: the coefficient is that of the curvature, and the share is too low by
+the slope's part of Var(L).
 
 **Assumptions.** The identity for the share needs L to be the loss of the chains: if the observed set is not the
-sampling set, it holds as far as the two agree. Chains that have not reached equilibrium, as without
-burn-in from w* itself, underestimate both.
+sampling set, it holds as far as the two agree. Chains that have not reached equilibrium, e.g. those started at w*
+without burn-in, underestimate both.
 
 Source: lambda_hat: Lau, Furman, Wang, Murfet, Wei 2023, arXiv 2308.12108, definition 1; data- and weight-refined: Wang,
 Hoogland, van Wingerden, Furman, Murfet 2024, arXiv 2410.02984; chains: Hitchcock and Hoogland, arXiv 2507.21449. The
@@ -57,7 +55,7 @@ LOCALIZED_LIMIT = 0.5
 """Localized share above which the coefficient reflects the localization more than the loss."""
 
 SHARE_BOUNDS = (-0.2, 1.2)
-"""Localized shares outside are no shares: beyond 0 to 1 by more than noise, where the loss slopes at the weights or the
+"""Range of meaningful localized shares. Others exceed 0 to 1 by more than noise: the loss slopes at the weights, or the
 chains are out of equilibrium."""
 
 _UNITS = {"units": "1"}
@@ -70,10 +68,10 @@ class Coefficients:
 
     Attributes:
         value: lambda_hat.
-        error: standard error over chains, from chain means; NaN with one chain. Student's t with one degree of freedom
-            less than chains makes intervals of it, see :func:`~stagewise.influence.uncertainty.t_interval`.
-        localized_share: d log value / d log nbeta, see the module; NaN where the value is not above 0.
-        localized_share_error: its jackknife standard error over chains; NaN with one chain, or where a part of the
+        error: standard error over chains, from chain means; NaN with one chain. For intervals, use Student's t with one
+            degree of freedom less than chains, see :func:`~stagewise.influence.uncertainty.t_interval`.
+        localized_share: d log value / d log nbeta, see the module; NaN unless the value is above 0.
+        localized_share_error: its jackknife standard error over chains; NaN with one chain, or if a subset of the
             chains has no share.
     """
 
@@ -120,10 +118,10 @@ def learning_coefficients(losses: Array, anchor: Array, *, nbeta: float) -> Coef
 
 
 def readable_share(share: ArrayLike) -> Array:
-    """Returns localized shares as they can be shown: NaN outside of :data:`SHARE_BOUNDS`.
+    """Returns localized shares fit to be shown: NaN outside of :data:`SHARE_BOUNDS`.
 
     Args:
-        share: any shape; NaN where unknown.
+        share: of any shape; NaN where unknown.
     """
     values = np.asarray(share, dtype=np.float64)
     low, high = SHARE_BOUNDS
@@ -137,7 +135,7 @@ def _localized_share(rises: Array, nbeta: float) -> Array:
     centred = rises - mean
     covariance = (centred * centred[..., :1]).mean(axis=(0, 1))
     if len(means) > 1:
-        # The pooled covariance lacks that of the mean over all draws: correlated draws count for fewer.
+        # The pooled covariance lacks that of the overall mean: correlated draws count for fewer.
         covariance = covariance + ((means - mean) * (means[:, :1] - mean[0])).mean(axis=0) / (len(means) - 1)
     share = np.full(mean.shape, np.nan)
     np.divide(nbeta * covariance, mean, out=share, where=mean > 0)
@@ -145,21 +143,21 @@ def _localized_share(rises: Array, nbeta: float) -> Array:
 
 
 class MeanLosses:
-    """Reducer of losses to L and the mean loss of each group, used as ``reduce`` of chains for the LLC alone."""
+    """Reducer of losses to L and the mean loss of each group, for chains that measure only the LLC."""
 
     def __init__(self, groups: Groups) -> None:
-        """Means over all losses and over ``groups``."""
+        """Prepares means over all losses and over each of ``groups``."""
         self._sums = Reducer(groups)
         self._counts = torch.tensor(loss_counts(groups), dtype=torch.float64)
 
     def __call__(self, losses: Tensor) -> Tensor:
-        """Returns means of ``[..., sample(, token)]``, zero where masked: ``[..., 1 + group]``, nats, float64."""
+        """Returns means ``[..., 1 + group]``, nats, float64, of ``[..., sample(, token)]``, zero where masked."""
         sums = self._sums(losses).sum(dim=-1)
         return sums / self._counts.to(sums.device)
 
 
 def loss_counts(groups: Groups) -> Array:
-    """Returns ``[1 + group]``: the number of losses, and the number in each group."""
+    """Returns the number of all losses and of those in each group, ``[1 + group]``."""
     return np.array([groups.present.sum(), *groups.counts.sum(axis=1)], dtype=np.float64)
 
 
@@ -167,7 +165,7 @@ def mean_losses_of(features: GroupDraws, groups: Groups) -> Array:
     """Returns L and the mean loss of each group at each draw, ``[chain, draw, 1 + group]``, nats.
 
     Args:
-        features: draws, reduced to the groups, and to others after them.
+        features: draws reduced to the groups, possibly followed by others.
         groups: the groups.
     """
     counts = groups.counts
@@ -177,7 +175,7 @@ def mean_losses_of(features: GroupDraws, groups: Groups) -> Array:
 
 
 def llc(losses: Array, anchor: Array, groups: Groups, *, nbeta: float) -> xr.Dataset:
-    """Estimates the learning coefficients of a probe, as variables of a data set.
+    """Estimates the learning coefficients of a probe and returns them as a data set.
 
     Args:
         losses: ``[chain, draw, 1 + group]``, nats: L and the mean loss of each group, see :func:`mean_losses_of`.
@@ -211,10 +209,10 @@ def llc(losses: Array, anchor: Array, groups: Groups, *, nbeta: float) -> xr.Dat
 
 
 def llc_remarks(found: xr.Dataset, *, nbeta: float) -> list[str]:
-    """Lists reasons not to read the coefficient as that of the loss, in words.
+    """Lists reasons not to read the coefficient as that of the loss.
 
     Args:
-        found: as :func:`llc` returns it.
+        found: return value of :func:`llc`.
         nbeta: of the chains; the negative control has no remark.
     """
     value, share = float(found["llc"]), float(found["llc_localized_share"])

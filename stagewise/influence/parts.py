@@ -1,4 +1,4 @@
-"""Parts of an influence between groups as arrays, without the cost of a selection by xarray."""
+"""Parts of an influence between groups as arrays, without the cost of an xarray selection."""
 
 import numpy as np
 import xarray as xr
@@ -10,7 +10,7 @@ def group_part(data: xr.Dataset, name: str, part: str = "within") -> NDArray[np.
 
     Args:
         data: data set of one probe, or of a run as :func:`~stagewise.runs.open.open_run` returns it.
-        name: of a variable over ``part``, ``group``, ``group_j``, such as ``group_bif`` or ``group_bif_se``.
+        name: variable over ``part``, ``group``, ``group_j``, such as ``group_bif`` or ``group_bif_se``.
         part: ``within``, ``drift``, ``between`` or ``total``.
 
     Returns:

@@ -26,14 +26,14 @@ def position_influence(
 ) -> xr.Dataset:
     """Computes the influence of each group on the losses at bins of positions, with errors over chains.
 
-    The mean over losses (i, k) in the group and (j, l) with l in the bin, *of different sequences* i and j: a token
-    moves with the others of its own sequence whatever its class. No matrix over tokens is formed. Chains that keep no
-    trace give the same: ``position_bins`` of :class:`~stagewise.probes.config.ProbeConfig`.
+    This is the mean over losses (i, k) in the group and (j, l) with l in the bin, *of different sequences* i and j: a
+    token moves with the others of its own sequence whatever its class. No matrix over tokens is formed. Chains that
+    keep no trace give the same through ``position_bins`` of :class:`~stagewise.probes.config.ProbeConfig`.
 
     Args:
         loss: ``[chain, draw, sample, token]``, nats, zero where masked.
         groups: groups whose influence is computed.
-        loss_mask: bool ``[sample, token]``, where there is a loss.
+        loss_mask: bool ``[sample, token]``, True where there is a loss.
         bins: number of bins, or their edges; see :class:`~stagewise.influence.groups.Positions`.
         reference: the same chains at the reference probe, or None.
         centering: see :class:`~stagewise.influence.split.Centering`.
@@ -41,15 +41,14 @@ def position_influence(
     Returns:
         Data set with axes ``part`` (within, drift, between, total), ``group``, ``position``; the coordinates
         ``position`` and ``position_end`` are the first position of each bin and the one after its last. Negative =
-        helpful, NaN where a group and a bin have no losses in different sequences:
+        helpful, NaN where a group and a bin have no losses in different sequences. As in
+        :func:`~stagewise.influence.group_influence.group_influence`:
 
         - ``position_bif``: minus the mean covariance, nats^2.
         - ``position_bif_correlation``: of the sums of group and bin in each sequence, every part divided by the total
           standard deviations; a pure number.
         - ``position_bif_se``, ``position_bif_correlation_se``: their jackknife standard errors over chains.
         - ``position_bif_z``: position_bif / position_bif_se.
-
-        As in :func:`~stagewise.influence.group_influence.group_influence`.
 
     Raises:
         InputError: bins that do not fit the losses.

@@ -1,7 +1,7 @@
 """Sign and unit of everything called influence or BIF: minus a covariance of losses, so negative = helpful.
 
-:func:`signed` applies the minus to a split. Influence between tokens, which is summed draw by draw, applies its own in
-``token_bif_sums`` and ``token_bif``.
+:func:`signed` applies the minus sign to a split. Influence between tokens does so itself, in ``token_bif_sums`` and
+``token_bif``.
 """
 
 import numpy as np
@@ -17,11 +17,11 @@ UNITS = "nats^2"
 
 
 def unit(name: str) -> dict[str, str]:
-    """Returns attributes of an influence variable, by its name: correlations and z-scores are pure numbers."""
+    """Returns the attributes of an influence variable by name: correlations and z-scores are pure numbers."""
     return {"sign": SIGN, "units": "1" if "correlation" in name or name.endswith("_z") else UNITS}
 
 
 def signed(parts: Split) -> NDArray[np.float64]:
-    """Returns ``[part, ...]``, with the sign of influence: minus the covariances."""
+    """Stacks the parts ``[part, ...]`` with the sign of influence: minus the covariances."""
     named = parts.parts()
     return np.stack([-named[name] for name in PARTS])

@@ -22,17 +22,17 @@ PARTS = ("within", "drift", "between", "total")
 class Centering(StrEnum):
     """Ways to centre the fluctuation within a phase.
 
-    The part that centring removes is the drift: each choice moves variance between ``within`` and ``drift``, none loses
-    any.
+    The part that centring removes is the drift: choices differ in how they divide variance between ``within`` and
+    ``drift``; none loses any.
 
     Members are named as the YAML writes them:
         pooled: mean over all draws of a probe; the drift is zero. The default: for chains in equilibrium the
-            expectation is the covariance of the posterior but for a factor 1 - 1 / n, with n effective draws of all
+            expectation is the covariance of the posterior, up to a factor 1 - 1 / n, n the effective draws of all
             chains together.
-        chain: mean over the draws of each chain (works from one chain on). Biased low by the share of variance that
-            short chains have between them, which goes to the drift: 1 - 1 / n with the n of *one* chain, .45 of the
-            truth at 20 draws with an autocorrelation of .9. Chains that have not mixed do not disturb it.
-        step: mean over the chains at each draw index: removes a common slide off w* exactly; wants several chains:
+        chain: mean over the draws of each chain; a single chain suffices. Biased low by the share of variance between
+            short chains, which goes to the drift: 1 - 1 / n with the n of *one* chain, .45 of the truth at 20 draws
+            with an autocorrelation of .9. Unaffected by chains that have not mixed.
+        step: mean over the chains at each draw index. Removes a common slide off w* exactly, but needs several chains:
             C of them show (1 - 1/C) of the fluctuation.
     """
 
@@ -51,7 +51,7 @@ class Split:
         within: mean over phases of the covariance around the centring means (fluctuation).
         drift: mean over phases of the covariance of the centring means around the phase mean.
         between: covariance of the phase means; (1/4) D D^T with D their difference.
-        total: covariance around the grand mean, computed on its own: within + drift + between equals it to rounding.
+        total: covariance around the grand mean, computed separately: equals within + drift + between up to rounding.
     """
 
     within: Array
@@ -65,7 +65,7 @@ class Split:
 
 
 def second_moment(draws: Array) -> Array:
-    """Returns ``[feature, feature]`` mean of x x^T over ``[..., feature]``."""
+    """Returns the mean of x x^T, ``[feature, feature]``, over ``[..., feature]``."""
     flat = draws.reshape(-1, draws.shape[-1])
     return flat.T @ flat / len(flat)
 
@@ -90,10 +90,10 @@ def split(
 
     Args:
         current: ``[chain, draw, feature]``, V.
-        reference: ``[chain, draw, feature]``, U; None for a probe without one: between is then exactly zero.
-        centering: see :class:`Centering`; pooled is unbiased in equilibrium but for 1 - 1 / effective draws.
+        reference: ``[chain, draw, feature]``, U; None if there is none: between is then exactly zero.
+        centering: see :class:`Centering`; in equilibrium pooled is unbiased up to 1 - 1 / effective draws.
         moment: statistic of the centred draws: the whole covariance, or a quadratic form of it that needs no matrix
-            over features. The parts add up for any of them.
+            over features. The parts add up for any such statistic.
 
     Source: law of total covariance, nested; 1/N moments, since ddof = 1 breaks the identity.
     """

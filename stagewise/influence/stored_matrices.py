@@ -1,4 +1,4 @@
-"""Choice of the sample matrices of a probe that are stored, and their precision."""
+"""Choice of the sample matrices to store for a probe, and of their precision."""
 
 from collections.abc import Hashable
 from enum import StrEnum
@@ -20,15 +20,16 @@ _KEPT_BITS = {"bif": 10, "bif_se": 7}
 
 
 class SampleMatrices(StrEnum):
-    """Choices of the influence between samples to store; all of it is computed and used at each probe.
+    """Choices of which influence between samples to store; all of it is computed and used at each probe.
 
     Attributes:
         within: ``bif_within`` and ``bif_within_se`` ``[sample, sample_j]``, nats^2, float32 rounded to 11 and 8 binary
-            digits: influence to a relative 5e-4, its error to 4e-3. Sign and zero stay, from 1e-38 to 1e38 nats^2. The
-            between part is -1/4 of the product of ``shift`` with itself; drift, total and correlations are not kept.
+            digits: influence to a relative 5e-4, its error to 4e-3. Sign and zero are preserved, from 1e-38 to 1e38
+            nats^2. The between part is -1/4 of the outer product of ``shift`` with itself; drift, total and
+            correlations are not kept.
         all: ``bif``, ``bif_se``, ``bif_correlation`` and ``bif_correlation_se`` ``[part, sample, sample_j]`` in
-            float64: 128 bytes for each pair of samples.
-        none: nothing; the rest of a probe is stored as usual.
+            float64: 128 bytes per pair of samples.
+        none: no sample matrix; the rest of a probe is stored as usual.
     """
 
     within = "within"
@@ -37,18 +38,18 @@ class SampleMatrices(StrEnum):
 
 
 def to_store(probe: xr.Dataset, kept: SampleMatrices) -> xr.Dataset:
-    """Returns a probe in the form in which it is stored.
+    """Returns a probe in the form to be stored.
 
     Args:
         probe: data set of one probe, see :func:`stagewise.influence.bif.bif`; not changed.
-        kept: of its sample matrices.
+        kept: choice of sample matrices.
     """
     there = [name for name in _MATRICES if name in probe]
     if kept is SampleMatrices.all or not there:
         return probe
     if kept is SampleMatrices.none:
         return probe.drop_vars(there)
-    # One data set, of variables: xarray copies and aligns all of it for each one that is added.
+    # Built in one step: xarray copies and aligns a whole data set for each variable added.
     stored: dict[Hashable, Any] = {name: probe.variables[name] for name in probe.data_vars if name not in there}
     for name, bits in _KEPT_BITS.items():
         matrix = probe.variables[name]
@@ -58,18 +59,18 @@ def to_store(probe: xr.Dataset, kept: SampleMatrices) -> xr.Dataset:
 
 
 def sample_matrix(run: xr.Dataset, part: str = _PART, *, error: bool = False) -> xr.DataArray:
-    """Returns the influence between samples by part, however it was stored.
+    """Returns one part of the influence between samples, in whichever form it was stored.
 
     Args:
         run: as :func:`~stagewise.runs.open.open_run` returns it, or one probe.
         part: ``within``, ``drift``, ``between`` or ``total``.
-        error: its jackknife standard error instead.
+        error: return the jackknife standard error instead.
 
     Returns:
         ``[(step,) sample, sample_j]``, nats^2, negative = helpful.
 
     Raises:
-        InputError: an unknown part, or one that is not stored.
+        InputError: an unknown part, or one that was not stored.
     """
     if part not in PARTS:
         raise InputError(f"got part={part!r}; expected one of {', '.join(PARTS)}")
@@ -90,7 +91,7 @@ def _name(matrix: str) -> str:
 
 
 def _rounded(values: NDArray[np.float64], bits: int) -> NDArray[np.float32]:
-    """Rounds to float32 with this number of bits in the mantissa; values that are not finite stay."""
+    """Rounds to float32 with this number of mantissa bits; keeps values that are not finite."""
     single = values.astype(np.float32)
     short = BitRound(bits).encode(single.copy()).view(np.float32)
     return np.where(np.isfinite(single), short, single)

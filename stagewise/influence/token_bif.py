@@ -14,15 +14,15 @@ _AXES = ("sample", "token", "sample_j", "token_j")
 
 
 def token_bif(loss: Floats, *, centering: Centering = Centering.chain, correlate: bool = False) -> xr.DataArray:
-    """Computes the BIF between all pairs of losses, those of one sample included.
+    """Computes the BIF between all pairs of losses, including pairs within one sample.
 
-    One matrix product, in the float type of the losses. Float32 costs half of float64 and loses nothing that a trace in
-    float32 still has: losses are centred before they are multiplied, which is exact where a loss moves by less than
-    half of itself, and means are rounded to seven digits of the movement and not of the loss.
+    This is one matrix product, in the float type of the losses. Float32 costs half of float64 and loses nothing present
+    in a float32 trace: losses are centred before they are multiplied, which is exact if a loss moves by less than half
+    of itself, and means are rounded to seven digits of the movement, not of the loss.
 
     Args:
         loss: ``[chain, draw, sample, token]`` or ``[chain, draw, sample]``, nats, zero where masked.
-        centering: around which means, see :class:`~stagewise.influence.split.Centering`.
+        centering: means to subtract, see :class:`~stagewise.influence.split.Centering`.
         correlate: divide by the standard deviations of both sides.
 
     Returns:
@@ -30,7 +30,7 @@ def token_bif(loss: Floats, *, centering: Centering = Centering.chain, correlate
         negative = helpful; or minus the correlation, a pure number. Zero where a loss is masked or does not move.
 
     Raises:
-        InputError: the losses are of another shape or type, or not finite.
+        InputError: losses of another shape or type, or not finite.
 
     Source: BIF, arXiv 2509.26544.
     """
@@ -52,13 +52,14 @@ def token_bif_blocks(
         loss: as in :func:`token_bif`.
         centering: as in :func:`token_bif`.
         correlate: as in :func:`token_bif`.
-        chunk_size: samples of each block; all of them if None.
+        chunk_size: samples per block; all of them if None.
 
     Returns:
-        Iterator over: which samples, and their rows ``[chunk, token, sample_j, token_j]`` or ``[chunk, sample_j]``.
+        Iterator over pairs: slice of samples, and their rows ``[chunk, token, sample_j, token_j]`` or
+        ``[chunk, sample_j]``.
 
     Raises:
-        InputError: the losses are of another shape or type, or not finite, or ``chunk_size`` is below 1.
+        InputError: losses of another shape or type, or not finite, or ``chunk_size`` below 1.
     """
     if loss.ndim not in (3, 4) or loss.dtype not in (np.float32, np.float64):
         raise InputError(
@@ -67,7 +68,7 @@ def token_bif_blocks(
         )
     if chunk_size is not None and chunk_size < 1:
         raise InputError(f"got chunk_size={chunk_size}; expected at least 1 sample, or None for all")
-    # From the first draw: exact, so that the means are rounded to the size of the movement and not of the losses.
+    # Relative to the first draw, which is exact, so that means are rounded to the size of the movement.
     centred = loss - loss[:1, :1]
     centred -= centering_means(centred, centering)
     if not np.isfinite(centred.sum()):
@@ -80,7 +81,7 @@ def token_bif_blocks(
 
 
 def _blocks(draws: torch.Tensor, observed: tuple[int, ...], chunk_size: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yields the minus the mean product of ``[draw, sample * token]``, for some samples at a time with all."""
+    """Yields minus the mean product of ``[draw, sample * token]`` between some samples at a time and all."""
     left = (draws / -len(draws)).T
     size = observed[0]
     tokens = len(left) // size

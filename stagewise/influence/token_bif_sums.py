@@ -26,7 +26,7 @@ _ROWS_AT_ONCE = 128
 
 
 class _ChainSums:
-    """Sums of the changes of one chain's losses since its first draw, and of products of these changes."""
+    """Sums of the changes in one chain's losses since its first draw, and of products of these changes."""
 
     def __init__(self, first: Tensor) -> None:
         size = len(first)
@@ -44,16 +44,19 @@ class _ChainSums:
             self._take_in(_DRAWS_AT_ONCE)
 
     def _take_in(self, num: int) -> None:
-        """One product for many draws: the sums pass through memory once."""
+        """Adds pending draws in one product, so that the sums pass through memory once."""
         block = self._waiting[:num]
         self._sum += block.sum(dim=0)
         self._products.addmm_(block.T, block)
 
     def sums(self) -> tuple[Array, Array, Array]:
-        """First draw ``[loss]``, sum of movements ``[loss]`` and of their products ``[loss, loss]``, not copied."""
+        """Returns the first draw ``[loss]``, the sum of changes ``[loss]`` and of their products ``[loss, loss]``.
+
+        The arrays are not copied.
+        """
         left = self.count % _DRAWS_AT_ONCE
         if left:
-            # Pending draws are added and must not be added again.
+            # Added now; zeroed so that they are not added again.
             self._take_in(left)
             self._waiting[:left] = 0
         return self.start.numpy(), self._sum.numpy(), self._products.numpy()
@@ -62,22 +65,22 @@ class _ChainSums:
 class TokenSums:
     """Running sums over the losses of chosen sequences, updated draw by draw from several chains in any order.
 
-    Pass it to the chains as ``on_draw``. Memory is 8 bytes for each chain and pair of losses, 8 * chains *
-    (sequences * tokens)^2, however many draws there are, and 48 bytes for each pair in the result of :meth:`influence`:
-    .02 GiB for one sequence of 512 tokens over 4 chains, 1.2 GiB for eight.
+    Pass an instance to the chains as ``on_draw``. Memory is 8 bytes per chain and pair of losses, 8 * chains *
+    (sequences * tokens)^2, whatever the number of draws, and 48 bytes per pair in the result of :meth:`influence`: .02
+    GiB for one sequence of 512 tokens over 4 chains, 1.2 GiB for eight.
 
-    Sums are float64, of the change of a loss since the first draw of its chain, so that their rounding is far below the
-    float32 of the losses. A chain whose losses are not finite does not affect others.
+    Sums are float64, of changes in a loss since the first draw of its chain, so that their rounding is far below the
+    float32 precision of the losses. A chain whose losses are not finite does not affect others.
     """
 
     def __init__(self, samples: Sequence[int] | None = None) -> None:
         """Starts without draws.
 
         Args:
-            samples: rows of each draw to use, in this order; all of them if None.
+            samples: rows of each draw to use, in this order; all if None.
 
         Raises:
-            InputError: no row, a negative one, or one twice.
+            InputError: no row, a negative row, or a duplicate.
         """
         check_arguments("TokenSums", TokenSums.__init__, locals())
         self._samples = None if samples is None else [int(sample) for sample in samples]
@@ -117,7 +120,7 @@ class TokenSums:
         """Adds the chains of other sums over the same rows.
 
         Args:
-            others: with chains of their own; this one may be among them.
+            others: sums over other chains; may include this object.
 
         Raises:
             InputError: other rows, or losses of another shape.
@@ -135,24 +138,24 @@ class TokenSums:
             self._chains.update(other._chains)
 
     def influence(self, chains: Sequence[int] | None = None) -> xr.Dataset:
-        """Computes the BIF between all pairs of the chosen losses, those of one sequence included.
+        """Computes the BIF between all pairs of the chosen losses, including pairs within one sequence.
 
         Args:
-            chains: numbers of the chains to use, as a trace kept them; all if None.
+            chains: numbers of the chains to use, e.g. those kept by a trace; all if None.
 
         Returns:
             Data set with axes ``token_part`` (within, drift, total), ``chosen``, ``token``, ``chosen_j``, ``token_j``,
             float32; ``chosen`` holds the positions of the samples. Negative = helpful:
 
             - ``token_bif``: minus the covariance (1/N moments), nats^2. *within* is around the mean of each chain,
-              *drift* the part that this removes, *total* their sum: the covariance of all draws.
+              *drift* the part that this centring removes, *total* their sum: the covariance of all draws.
             - ``token_bif_correlation``: every part divided by the total standard deviations, a pure number.
             - ``token_bif_se``, ``token_bif_correlation_se``: jackknife standard errors over chains; NaN with one chain.
 
             Zero where a loss is masked or never moves.
 
         Raises:
-            InputError: no draw, a chain that gave none, chains of different lengths, or losses that are not finite.
+            InputError: no draw, a chain without draws, chains of different lengths, or losses that are not finite.
 
         Source: BIF, arXiv 2509.26544; law of total covariance; jackknife, Quenouille 1956, Tukey 1958.
         """
@@ -166,9 +169,9 @@ class TokenSums:
         (draws,) = lengths
         starts, sums, products = zip(*(self._chains[number].sums() for number in numbers), strict=True)
         moved = np.stack(sums) / draws
-        # From the first chain's start: what never moves has exactly the same mean in all chains.
+        # Relative to the first chain's start: a loss that never moves has exactly the same mean in all chains.
         means = np.stack(starts) - starts[0] + moved
-        # Rounding may leave a negative rest of a loss that hardly moves.
+        # Rounding may make the variance of a loss that hardly moves negative.
         own = np.maximum(np.stack([np.diagonal(product) for product in products]) / draws - moved**2, 0.0)
         if not (np.isfinite(own).all() and np.isfinite(means).all()):
             raise InputError("got losses that are not finite; expected finite nats; leave out the chains that diverged")
@@ -206,7 +209,7 @@ def _parts(rows: slice, within: Array, own: Array, means: Array, kept: list[int]
     """Returns BIF and its correlation ``[2, part, row, loss]`` over the chains kept.
 
     Args:
-        rows: which losses.
+        rows: losses to compute.
         within: ``[chain, row, loss]``, covariance within each chain, nats^2.
         own: ``[chain, loss]``, variance within each chain, nats^2.
         means: ``[chain, loss]``, from an origin common to all chains, nats.

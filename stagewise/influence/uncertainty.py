@@ -17,10 +17,10 @@ def jackknife_error(estimate: Callable[[list[int]], Array], num_chains: int) -> 
     """Computes the standard error of an estimate by leaving out one chain at a time.
 
     For an estimate that is a mean over chains this is the standard error of that mean. Estimates are summed as they are
-    computed: memory is three of them, however many chains there are.
+    computed: memory is three of them, whatever the number of chains.
 
     Args:
-        estimate: the estimate from a list of chain positions.
+        estimate: computes the estimate from a list of chain positions.
         num_chains: number of chains.
 
     Returns:
@@ -41,7 +41,7 @@ def jackknife_error(estimate: Callable[[list[int]], Array], num_chains: int) -> 
 
 
 def mean_error(chain_means: Array) -> Array | None:
-    """Returns the standard error ``[...]`` of the mean over ``[chain, ...]`` (ddof 1); None with under two chains."""
+    """Returns the standard error ``[...]`` of the mean over ``[chain, ...]`` (ddof 1); None with a single chain."""
     if len(chain_means) < 2:
         return None
     return chain_means.std(axis=0, ddof=1) / np.sqrt(len(chain_means))
@@ -50,7 +50,7 @@ def mean_error(chain_means: Array) -> Array | None:
 def length_error(chain_means: Array) -> float:
     """Estimates the error of the length of the mean over ``[chain, feature]``; zero for length zero or one chain.
 
-    Taken along the mean's direction, chain by chain: the features of one chain move together.
+    Chain means are projected on the mean's direction, since the features of one chain move together.
     """
     mean = chain_means.mean(axis=0)
     length = float(np.linalg.norm(mean))
@@ -61,8 +61,8 @@ def length_error(chain_means: Array) -> float:
 def z_scores(value: Array, error: Array) -> Array:
     """Divides values by their standard errors, elementwise.
 
-    Zero where the value is exactly zero and its error is known: a value that is zero by construction has no error
-    either. NaN where the error or the value is NaN, and where the error is zero while the value is not.
+    Scores are zero where the value is exactly zero and its error known, since a value that is zero by construction has
+    no error either. They are NaN where the value or the error is NaN, or the error but not the value is zero.
     """
     scores = np.full_like(value, np.nan)
     np.divide(value, error, out=scores, where=error > 0)
@@ -73,8 +73,8 @@ def z_scores(value: Array, error: Array) -> Array:
 class ChainSplits:
     """Split of two probes as a function of the chains used, equal to :func:`~stagewise.influence.split.split`.
 
-    A subset needs no pass over its draws: the fluctuation is the mean of the chains' own moments (with step centring,
-    less the moment of the subset's own step means), and all else depends on centring means alone.
+    A subset of chains needs no pass over its draws: the fluctuation is the mean of the chains' moments (with step
+    centring, less the moment of the subset's own step means), and everything else depends on centring means alone.
     """
 
     def __init__(self, current: Array, reference: Array | None, *, centering: Centering, moment: Moment) -> None:
@@ -118,10 +118,10 @@ def error_over_chains(
     """Computes the jackknife error of ``value``, an estimate from all chains; NaN with too few of them.
 
     Args:
-        estimate: the estimate from a list of chain positions.
+        estimate: computes the estimate from a list of chain positions.
         value: gives the shape.
         num_chains: number of chains.
-        centering: centring over chains needs two of them left in every jackknife sample.
+        centering: step centring needs at least two chains in every jackknife sample.
     """
     enough = num_chains >= (3 if centering is Centering.step else 2)
     error = jackknife_error(estimate, num_chains) if enough else None
@@ -132,28 +132,27 @@ def error_over_chains(
 def t_interval(value: ArrayLike, error: ArrayLike, num_chains: int, *, level: float = 0.95) -> tuple[Array, Array]:
     """Computes the Student-t interval of an estimate over chains, with one degree of freedom less than chains.
 
-    It covers the covariance of the posterior that infinitely long chains would show, for *total* (without a reference,
-    within + drift, which is within itself for draws centred by the pooled mean, the default) and for its correlation.
-    Of 95 % intervals, .92 to .95 contained the truth with 4 to 8 chains of 5 to 11 effective draws each, .85 to .89
-    with 1 or 2 effective draws per chain, and .94 to .95 in all these cases for the correlation (AR(1) losses with
-    factors of
+    It covers the posterior covariance that infinitely long chains would show, for *total* and for its correlation.
+    (Without a reference, total is within + drift; with pooled centring, the default, it is within itself.) Of 95 %
+    intervals, .92 to .95 contained the truth with 4 to 8 chains of 5 to 11 effective draws each, .85 to .89 with 1 or 2
+    effective draws per chain, and .94 to .95 in all these cases for the correlation (AR(1) losses with factors of
     classes, 200 repetitions).
 
     It does not cover *within* with chain centring and short chains. A chain of T draws with autocorrelation time tau
-    shows only 1 - 2 tau / T of the fluctuation around its own mean, the rest is in the drift; the interval is one of
+    shows only 1 - 2 tau / T of the fluctuation around its own mean; the rest is in the drift. The interval is one of
     that smaller figure, and more chains only make it narrower (.53 of intervals contained the truth with 8 chains of 2
     effective draws). Nor does any interval over chains say anything about a posterior that none of them has reached:
     chains that all slide off w* agree with each other.
 
     Args:
         value: estimates of any shape and unit, e.g. ``group_bif``.
-        error: the same shape, jackknife standard errors over the same chains, e.g. ``group_bif_se``.
-        num_chains: number of chains behind the errors: ``chains_common`` of a probe, which excludes those that the
-            reference dropped.
+        error: of the same shape, jackknife standard errors over the same chains, e.g. ``group_bif_se``.
+        num_chains: number of chains underlying the errors: ``chains_common`` of a probe, which excludes chains dropped
+            by the reference.
         level: probability that the interval contains the truth.
 
     Returns:
-        Lower and upper ends, of the shape and unit of ``value``; NaN where value or error are.
+        Lower and upper ends, of the shape and unit of ``value``; NaN where the value or the error is NaN.
 
     Raises:
         InputError: fewer than two chains, a level outside of (0, 1), a negative error, or shapes that differ.

@@ -1,1 +1,1 @@
-"""Reweighting of training samples inside transition windows."""
+"""Reweighting of training data inside transition windows."""

@@ -9,14 +9,14 @@ from stagewise.interventions.strata import Strata
 
 @dataclass(frozen=True)
 class Budget:
-    """Integral of what weights change. Arms of one study are matched by it.
+    """Changes by weights, summed over steps. The arms of a study are matched by their budgets.
 
     Attributes:
-        groups: name to the sum over steps of rho - 1, rho being the factor on the group's share of the data. In steps:
-            50 is as much as the group would have had in 50 further steps of ordinary training. Over the whole data
-            set, rho - 1 sums to 0 at every step: what one group gains, others lose.
-        moved: sum over steps of the share of the mass that is moved, in steps; times the batch size, the number of
-            samples that are expected to be replaced by others.
+        groups: maps names to the sum over steps of rho - 1, rho the factor on the group's share of the data. The unit
+            is steps: 50 equals the group's data in 50 further steps of ordinary training. Over the whole data set,
+            rho - 1 sums to 0 at every step: data gained by one group are lost by others.
+        moved: sum over steps of the share of data moved, in steps; times the batch size, it is the expected number of
+            replaced samples.
         steps: number of steps at which some rho differs from 1.
     """
 
@@ -26,16 +26,16 @@ class Budget:
 
 
 def budget(strata: Strata, changes: Sequence[tuple[int, GroupWeights]], *, end: int, start: int = 0) -> Budget:
-    """Adds up what weights change from ``start`` to ``end``.
+    """Sums the changes by weights from ``start`` to ``end``.
 
     Args:
         strata: the data: samples for sampling, tokens for token weights.
-        changes: from which step on which weights hold, steps not decreasing; all are 1 before the first.
-        end: first step that no longer counts.
-        start: first step that counts.
+        changes: pairs of first step and weights from then on, in order of steps; weights are 1 before the first.
+        end: last step, exclusive.
+        start: first step.
 
     Raises:
-        InputError: unknown groups, or weights that cannot be followed.
+        InputError: unknown groups, or invalid weights.
     """
     groups = dict.fromkeys(strata.names, 0.0)
     moved, steps = 0.0, 0

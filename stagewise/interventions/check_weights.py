@@ -1,4 +1,4 @@
-"""Weights of groups, as a policy gives them: checked, and complete."""
+"""Checks and completion of the group weights that a policy returns."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -8,14 +8,14 @@ from stagewise.checks.bounds import shown
 from stagewise.errors import InputError
 
 GroupWeights = Mapping[str, float]
-"""Name of a group to its weight: how much each of its samples counts against a sample of weight 1."""
+"""Maps group names to weights: how much each sample of the group counts relative to a sample of weight 1."""
 
 
 def check_values(weights: GroupWeights) -> dict[str, float]:
     """Returns weights as plain floats.
 
     Raises:
-        InputError: no mapping, or a weight that is no number, not finite or negative.
+        InputError: not a mapping, or a weight that is not a finite number of 0 or more.
     """
     if not isinstance(weights, Mapping):
         raise InputError(
@@ -23,7 +23,7 @@ def check_values(weights: GroupWeights) -> dict[str, float]:
         )
     for name, weight in weights.items():
         number = isinstance(weight, Real) and not isinstance(weight, bool)
-        # A whole number beyond any float is no weight, and math cannot look at it.
+        # An integer too large for a float would raise an OverflowError in the comparison.
         if not number or (isinstance(weight, int) and weight.bit_length() > 63) or not 0 <= weight < math.inf:
             raise InputError(
                 f"got weight {shown(weight)} for group {shown(name)}; expected a finite number of 0 or more; "
@@ -36,7 +36,7 @@ def check_names(given: Iterable[str], names: Iterable[str]) -> None:
     """Refuses names of groups that do not exist.
 
     Raises:
-        InputError: with the unknown name and those that there are.
+        InputError: an unknown name; the message lists the existing ones.
     """
     known = tuple(names)
     for name in given:
@@ -48,10 +48,10 @@ def check_names(given: Iterable[str], names: Iterable[str]) -> None:
 
 
 def complete_weights(weights: GroupWeights, names: Iterable[str]) -> dict[str, float]:
-    """Returns a weight for each group, in the order of ``names``; groups that are not named have weight 1.
+    """Returns the weights of all groups, in the order of ``names``; groups that are not mentioned have weight 1.
 
     Raises:
-        InputError: a weight is no number, not finite or negative, or a name is unknown.
+        InputError: a weight that is not a finite number of 0 or more, or an unknown name.
     """
     known = tuple(names)
     values = check_values(weights)

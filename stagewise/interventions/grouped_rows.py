@@ -13,7 +13,7 @@ from stagewise.checks.group_names import check_group_names
 from stagewise.errors import InputError, require
 
 GROUPS_ENTRY = "groups"
-"""Entry of a batch that holds the groups of its samples."""
+"""Key of the batch entry that holds the groups of its samples."""
 
 
 def _mask(name: str, given: ArrayLike) -> Tensor:
@@ -24,17 +24,17 @@ def _mask(name: str, given: ArrayLike) -> Tensor:
 
 
 class GroupedRows(Dataset):
-    """Data set of mappings, each batch with one entry more: ``"groups"``, name to bool ``[sample, ...]``.
+    """Data set of mappings whose batches have the additional entry ``"groups"``: names to bool ``[sample, ...]``.
 
-    What loss weights need; ``CausalLM`` reads it.
+    Interventions by loss weights require this entry; ``CausalLM`` reads it.
     """
 
     def __init__(self, dataset: Dataset, groups: Mapping[str, ArrayLike]) -> None:
         """Adds groups to a data set.
 
         Args:
-            dataset: map-style, its samples being mappings. Where it has ``__getitems__``, that answers whole batches.
-            groups: name to bool ``[sample]`` or ``[sample, token]``.
+            dataset: map-style, with mappings as samples. Its ``__getitems__``, if present, must return a whole batch.
+            groups: maps names to bool ``[sample]`` or ``[sample, token]``.
 
         Raises:
             InputError: groups do not fit the data set.

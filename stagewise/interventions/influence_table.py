@@ -1,4 +1,4 @@
-"""Influence of groups on each other at one probe, as policies read it."""
+"""Influence of groups on each other at one probe, the input of policies."""
 
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ class InfluenceTable:
         """Reads ``group_bif`` of one probe.
 
         Args:
-            probe: as the callback writes it; of an earlier run, ``open_run(path).sel(step=k)``.
+            probe: as written by the callback; for an earlier run, ``open_run(path).sel(step=k)``.
             part: ``within``, ``drift``, ``between`` or ``total``.
 
         Raises:
@@ -56,10 +56,10 @@ class InfluenceTable:
         return cls(names=tuple(map(str, table["group"].values)), values=table.values.astype(np.float64), step=int(step))
 
     def on(self, target: str) -> dict[str, float]:
-        """Returns influence of each group on ``target``, nats^2, negative = helpful; NaN where it is not known.
+        """Returns the influence of each group on ``target``, nats^2, negative = helpful; NaN where unknown.
 
         Raises:
-            InputError: there is no such group.
+            InputError: no such group.
         """
         check_names([target], self.names)
         column = self.values[:, self.names.index(target)]

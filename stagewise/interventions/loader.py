@@ -1,4 +1,4 @@
-"""Data loader that draws by weights of groups, and which can be stopped and resumed anywhere."""
+"""Data loader that draws by group weights and can be stopped and resumed anywhere."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,14 +18,14 @@ from stagewise.loading.loader import EpochLoader
 class ReweightedLoader(EpochLoader):
     """``DataLoader`` over :class:`~stagewise.interventions.sampler.ReweightedBatches`.
 
-    **Resume.** ``state_dict`` counts the batches that have left the loader, and holds the weights of those that workers
-    have prefetched beyond: after a resume they are drawn again, with the same weights, so that a resumed run equals one
-    that never stopped, also in the middle of an epoch and of an open window, and with workers.
+    **Resume.** ``state_dict`` counts the batches that have left the loader, and holds the weights of further batches
+    that workers have prefetched. These are drawn again with the same weights, so that a resumed run equals an
+    uninterrupted one, even within an epoch or an open window, and with workers.
 
-    **Lag.** With workers, batches are drawn ``prefetch_lag`` batches before they are used. Weights that are known
-    beforehand (a fixed plan) hold at their batch exactly; a change made during training shows that many batches late.
+    **Lag.** Workers draw batches up to ``prefetch_lag`` batches before use. Weights known in advance (a fixed plan)
+    take effect at exactly their batch; a change made during training takes effect that many batches late.
 
-    **DDP.** The loader shards itself: set ``use_distributed_sampler=False``, see :func:`check_shard`.
+    **DDP.** The loader shards its batches itself: set ``use_distributed_sampler=False``, see :func:`check_shard`.
     """
 
     _batches: ReweightedBatches
@@ -48,21 +48,22 @@ class ReweightedLoader(EpochLoader):
         """Sets data, groups and order.
 
         Args:
-            dataset: map-style data set with a length. Where it has ``__getitems__``, that is asked for a whole batch.
-            groups: name to bool ``[sample]``, which samples of the data set each group holds.
-            batch_size: samples in a batch of one rank.
+            dataset: map-style data set with a length. Its ``__getitems__``, if present, is called for a whole batch.
+            groups: maps names to bool ``[sample]``, True for the samples of the group.
+            batch_size: samples per batch of one rank.
             seed: with the epoch, the seed of the order.
-            weights_for: weights of the groups, by the number of the batch in the run; may be set later, before the
-                first batch. None draws as ``ResumableLoader`` does.
-            when_exhausted: ``refuse`` or ``repeat``, where no unused sample of a kind is left in an epoch.
+            weights_for: returns the weights of the groups for the number of a batch in the run; may be set later,
+                before the first batch. None draws as ``ResumableLoader`` does.
+            when_exhausted: ``refuse`` or ``repeat``, if an epoch has no unused samples of a stratum left, see
+                :class:`~stagewise.interventions.weighted_deal.Exhausted`.
             rank: of this process; None asks ``torch.distributed``.
-            world_size: number of processes; given with ``rank`` or not at all.
+            world_size: number of processes; required with ``rank``, else None.
             num_workers: as in ``DataLoader``.
-            collate_fn: as in ``DataLoader``; by default what ``__getitems__`` returns is the batch.
+            collate_fn: as in ``DataLoader``; by default the return value of ``__getitems__`` is the batch.
             **kwargs: further arguments of ``DataLoader``.
 
         Raises:
-            InputError: groups do not fit the data set, there is less than one global batch, or a rank is none.
+            InputError: groups do not fit the data set, less than one global batch, or an invalid rank.
         """
         check_arguments("ReweightedLoader", ReweightedLoader.__init__, locals(), leave=("dataset", "kwargs"))
         sized = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
@@ -87,7 +88,7 @@ class ReweightedLoader(EpochLoader):
 
     @property
     def strata(self) -> Strata:
-        """Data and groups."""
+        """Strata of the data by groups."""
         return self._batches.strata
 
     @property
@@ -97,7 +98,7 @@ class ReweightedLoader(EpochLoader):
 
     @property
     def weights_for(self) -> WeightsFor | None:
-        """Asked for the weights of each batch when it is drawn; None for weights of 1."""
+        """Function called for the weights of each batch when it is drawn; None for weights of 1."""
         return self._batches.weights_for
 
     @weights_for.setter
@@ -106,39 +107,39 @@ class ReweightedLoader(EpochLoader):
 
     @property
     def prefetch_lag(self) -> int:
-        """Batches by which a change made during training is late: how far workers draw ahead; 0 without workers."""
+        """Number of batches that workers draw ahead, by which changes during training are late; 0 without workers."""
         return self.num_workers * (self.prefetch_factor or 0)
 
     @property
     def served(self) -> int:
-        """Batches that have left the loader since the run began: the number of the next one."""
+        """Number of batches that have left the loader in this run, which is the number of the next batch."""
         return self._batches.before + self._consumed
 
     @property
     def history(self) -> list[tuple[int, dict[str, float]]]:
-        """Every change of weights that was drawn with: number of the batch in the run, weights of all groups."""
+        """All changes of weights in drawn batches: number of the batch in the run, weights of all groups."""
         return list(self._batches.history)
 
     def weights_of(self, number: int) -> dict[str, float]:
-        """Returns weights with which a batch of the run was drawn, by its number; the lag is in it."""
+        """Returns the weights with which a batch of the run was drawn, by its number; includes the lag."""
         return self._batches.weights_of(number)
 
     def budget(self) -> Budget:
-        """Returns the change over the batches that have left the loader; steps are batches here."""
+        """Returns the budget of the batches that have left the loader, in units of batches."""
         return budget(self.strata, self._batches.history, end=self.served)
 
     def _begin_epoch(self) -> None:
         self._batches.begin_epoch(self.served)
 
     def state_dict(self) -> dict[str, Any]:
-        """``epoch``, ``batches`` consumed in it, ``seed``, and the sampler's ``draws``; the same on all ranks."""
+        """Returns ``epoch``, its consumed ``batches``, ``seed``, and the sampler's ``draws``; the same on all ranks."""
         return {**super().state_dict(), "draws": self._batches.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where :meth:`state_dict` was taken.
+        """Continues from the state saved by :meth:`state_dict`.
 
         Raises:
-            InputError: it was taken with another seed, batch size, number of processes, or with other groups.
+            InputError: the saved seed, batch size, number of processes or groups differ.
         """
         if "draws" not in state:
             raise InputError(
@@ -150,7 +151,7 @@ class ReweightedLoader(EpochLoader):
 
 
 def check_shard(loader: ReweightedLoader, *, rank: int, world_size: int, use_distributed_sampler: bool) -> None:
-    """Before training with several processes: refuse a loader that would not be sharded as it has to be.
+    """Refuses, before training with several processes, a loader that would be sharded wrongly.
 
     Args:
         loader: of the training data.

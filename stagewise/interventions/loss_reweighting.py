@@ -1,4 +1,4 @@
-"""Weights of single losses, and their use in a training step."""
+"""Weights of individual losses, and their use in a training step."""
 
 from collections.abc import Mapping
 
@@ -14,24 +14,25 @@ from stagewise.losses.contract import Losses
 
 
 def sample_weights(strata: Strata, weights: GroupWeights) -> NDArray[np.float64]:
-    """Returns ``[sample]``: weight of each sample of the data set, a pure number with mean 1; see ``Strata.rho``."""
+    """Returns the weight of each sample of the data set, ``[sample]``, pure numbers with mean 1; see ``Strata.rho``."""
     return strata.rho(weights)[strata.labels]
 
 
 def loss_weights(losses: Losses, masks: Mapping[str, Tensor], weights: GroupWeights) -> Tensor:
-    """Returns the weight of each loss of a batch: the product of the weights of the groups it is in, 1 in none.
+    """Returns the weight of each loss of a batch: the product of the weights of its groups, 1 without a group.
 
     Args:
         losses: ``[sample]`` or ``[sample, token]``.
-        masks: name to bool ``[sample]`` or, for token losses, ``[sample, token]``: which losses of this batch are in
-            the group. A group may have none here.
-        weights: of the groups; those that are not named have weight 1.
+        masks: maps names to bool ``[sample]`` or, for token losses, ``[sample, token]``: True for losses of this batch
+            in the group, possibly none.
+        weights: of the groups; 1 for groups that are not mentioned.
 
     Returns:
-        The shape and type of the losses, pure numbers, not normalised; 0 where the losses are masked.
+        Pure numbers of the shape and type of the losses, not normalised; 0 where losses are masked.
 
     Raises:
-        InputError: a group has no mask, a mask has another shape or type, or a weight is not finite or negative.
+        InputError: a group has no mask, a mask has another shape or type, or a weight is not a finite number of 0 or
+            more.
     """
     result = losses.mask.to(losses.values.dtype)
     for name, weight in check_values(weights).items():
@@ -41,7 +42,7 @@ def loss_weights(losses: Losses, masks: Mapping[str, Tensor], weights: GroupWeig
                 "a mask of the batch for each weight"
             )
         mask = masks[name]
-        # A sample's mask holds for all of its tokens.
+        # A mask over samples applies to all their tokens.
         column = mask[:, None] if mask.dim() == 1 and result.dim() == 2 else mask
         fits = column.dim() == result.dim() and column.shape in (result.shape, (len(result), 1))
         if mask.dtype != torch.bool or not fits:
@@ -55,11 +56,11 @@ def loss_weights(losses: Losses, masks: Mapping[str, Tensor], weights: GroupWeig
 
 
 def weighted_loss(losses: Losses, weights: Tensor) -> Tensor:
-    """Returns the weighted mean loss, sum(rho l) / sum(rho): weights of any scale leave the size of the loss as it is.
+    """Returns the weighted mean loss, sum(rho l) / sum(rho), which does not depend on the scale of the weights.
 
-    With weights of 1 it is ``losses.mean()``, to the last bit. The sum runs over the batch that is given: under DDP or
-    with accumulated gradients each part is normalised for itself, as the ordinary mean loss is. Where every loss of the
-    batch has weight 0 the result is 0, and so is its gradient.
+    With weights of 1 it is ``losses.mean()``, to the last bit. The sum runs over the given batch: under DDP or with
+    accumulated gradients each part is normalised separately, like the ordinary mean loss. If all losses of the batch
+    have weight 0, the result and its gradient are 0.
 
     Args:
         losses: ``[sample]`` or ``[sample, token]``, nats.
@@ -80,30 +81,31 @@ def weighted_loss(losses: Losses, weights: Tensor) -> Tensor:
 
 
 class LossReweighting:
-    """Mean loss of a batch with the weights that hold now; a callback sets them before each batch.
+    """Mean loss of a batch with the current weights, which a callback sets before each batch.
 
-    A training step finds it as ``self.intervention_weights`` while an intervention by loss weights is attached::
+    While an intervention by loss weights is attached, it is available in the training step as
+    ``self.intervention_weights``::
 
         losses = self.per_sample_loss(batch)
         weigh = getattr(self, "intervention_weights", None)
         loss = losses.mean() if weigh is None else weigh(losses, {"induction": batch["is_induction"]})
 
     Attributes:
-        weights: of the groups, now.
-        calls: number of calls.
+        weights: current weights of the groups.
+        calls: number of calls so far.
     """
 
     def __init__(self, weights: GroupWeights) -> None:
-        """Starts with these weights."""
+        """Stores the initial weights."""
         self.weights = weights
         self.calls = 0
 
     def __call__(self, losses: Tensor | tuple[Tensor, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """Returns the weighted mean, sum(rho l) / sum(rho), in the batch: with weights of 1 the mean, to the last bit.
+        """Returns the weighted mean sum(rho l) / sum(rho) over the batch: with weights of 1 the mean, to the last bit.
 
         Args:
             losses: unreduced, ``[sample]`` or ``[sample, token]``, nats; or ``(losses, mask)``.
-            masks: name to bool ``[sample]`` or ``[sample, token]``: which losses of the batch are in each group.
+            masks: maps names to bool ``[sample]`` or ``[sample, token]``: True for losses of the batch in the group.
 
         Returns:
             Zero-dimensional, nats.

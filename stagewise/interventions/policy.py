@@ -15,14 +15,14 @@ from stagewise.interventions.influence_table import InfluenceTable
 
 _SIGNATURE = "(names, *, window, step, influence) -> weights"
 _LIKE: Call = ((["a"],), {"window": 0, "step": 0, "influence": None})
-"""How a policy is called, with arguments of the right number and names."""
+"""Example of a call to a policy, with the right number and names of arguments."""
 
 
 class Policy(Protocol):
-    """Anything that is called like this; a plain function will do.
+    """Callable that decides the weights of a window; a plain function suffices.
 
-    A policy may also have a method ``check(names)``, which is called before training and raises ``InputError`` where
-    the policy cannot work with these groups.
+    A policy may also have a method ``check(names)``, which is called before training and raises an ``InputError`` if
+    the policy does not support these groups.
     """
 
     def __call__(
@@ -34,10 +34,10 @@ class Policy(Protocol):
             names: all groups.
             window: number of the window in the run, from 0.
             step: training step at which it opens.
-            influence: of the latest probe before that step; None where nothing was measured.
+            influence: of the latest probe before that step; None if none was measured.
 
         Returns:
-            Name of a group to its weight, 0 or more. Groups that are left out have weight 1.
+            Maps group names to weights of 0 or more. Omitted groups have weight 1.
         """
         ...
 
@@ -47,10 +47,10 @@ class ConstantFactor:
     """Policy with the same weights in every window.
 
     Attributes:
-        weights: name of a group to its weight; groups that are left out have weight 1. All 1 is the placebo.
+        weights: maps group names to weights; omitted groups have weight 1. Weights of 1 are a placebo.
 
     Raises:
-        InputError: no group, or a weight that is not finite or negative.
+        InputError: no group, or a weight that is not a finite number of 0 or more.
     """
 
     weights: Mapping[str, float]
@@ -76,21 +76,21 @@ _KEPT = "groups without influence keep weight 1, so that it lies between the two
 
 @dataclass(frozen=True)
 class ProportionalToInfluence:
-    """Weights that grow with how much a group helps a target group, by the influence at the window's opening.
+    """Policy with weights that grow with a group's help for a target group, by the influence at the window's opening.
 
-    w_g = 1 + strength h_g / max_k |h_k|, clipped to [lowest, highest], with the helpfulness h_g = -BIF(g, target) of
-    the groups k = 1, 2, ... Only ratios of influence count, so neither its unit nor the sampler's settings set the size
-    of the weights. The target is one of the groups, and often the most helpful to itself. A group whose influence on
-    the target is not known (NaN) keeps weight 1.
+    w_g = 1 + strength h_g / max_k |h_k|, clipped to [lowest, highest], with the helpfulness h_g = -BIF(g, target) and
+    the maximum over all groups k. Only ratios of influence count, so that neither its unit nor the sampler's settings
+    affect the size of the weights. The target is one of the groups, and often the most helpful to itself. A group whose
+    influence on the target is unknown (NaN) keeps weight 1.
 
     Attributes:
-        target: group that is to be helped.
-        strength: weight of the most influential group less 1; negative reverses the policy.
-        lowest: least weight.
-        highest: largest weight.
+        target: group to help.
+        strength: largest change of a weight from 1, before clipping; negative reverses the policy.
+        lowest: smallest weight, 0 to 1.
+        highest: largest weight, 1 or more.
 
     Raises:
-        InputError: the range is empty, negative or without 1, or ``strength`` is 0 or not finite.
+        InputError: ``lowest`` or ``highest`` out of range, or ``strength`` is 0 or not finite.
     """
 
     target: str
@@ -118,7 +118,7 @@ class ProportionalToInfluence:
         """Returns the weights.
 
         Raises:
-            InputError: no influence was measured, none of it is finite, or it is of other groups.
+            InputError: no influence was measured, none is finite, or it belongs to other groups.
         """
         if influence is None:
             raise InputError(
@@ -140,31 +140,31 @@ class ProportionalToInfluence:
 
 
 def from_path(path: str) -> Policy:
-    """Loads a policy by its dotted path. Its module is imported, which runs it: read settings of others first.
+    """Loads a policy by its dotted path. This imports, and so runs, its module: read other people's settings first.
 
     Args:
-        path: ``package.module.name`` of a function, or of a callable object.
+        path: ``package.module.name`` of a function or callable object.
 
     Raises:
-        InputError: there is no such module or name, it fails, or what it has cannot be called as a policy is.
+        InputError: no such module or name, the import fails, or the object cannot be called as a policy.
     """
     return load_callable(path, kind="policy", signature=_SIGNATURE, like=_LIKE)
 
 
 def check_call(policy: object) -> None:
-    """Before training: refuse what cannot be called as a policy is.
+    """Refuses, before training, an object that cannot be called as a policy.
 
     Raises:
-        InputError: it takes other arguments.
+        InputError: the object takes other arguments.
     """
     check_arguments_of(policy, words=f"policy {shown(policy)}", signature=_SIGNATURE, like=_LIKE)
 
 
 def check_policy(policy: Policy, names: Sequence[str]) -> None:
-    """Before training: let a policy refuse these groups, where it has a ``check``.
+    """Runs the ``check`` of a policy, if it has one, before training.
 
     Raises:
-        InputError: as the policy says.
+        InputError: the policy refuses these groups.
     """
     check = getattr(policy, "check", None)
     if check is not None:
@@ -174,7 +174,7 @@ def check_policy(policy: Policy, names: Sequence[str]) -> None:
 def decide_weights(
     policy: Policy, names: Sequence[str], *, window: int, step: int, influence: InfluenceTable | None = None
 ) -> dict[str, float]:
-    """Calls a policy, and checks and completes its weights: one for each group.
+    """Calls a policy, checks its weights, and completes them to one per group.
 
     Args:
         policy: policy to call.
@@ -184,6 +184,6 @@ def decide_weights(
         influence: of the latest probe, if any.
 
     Raises:
-        InputError: the answer names unknown groups, or has a weight that is not finite or negative.
+        InputError: the policy returns unknown groups, or a weight that is not a finite number of 0 or more.
     """
     return complete_weights(policy(names, window=window, step=step, influence=influence), names)

@@ -1,4 +1,4 @@
-"""Reweighted batches of indices, for one process or for the ranks of several."""
+"""Reweighted batches of indices, for one process or several ranks."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
@@ -14,33 +14,33 @@ from stagewise.loading.loader import check_size
 from stagewise.loading.order import EpochBatches
 
 WeightsFor = Callable[[int], GroupWeights]
-"""Weights of the groups in a batch, by the number of the batch since the run began: 0, 1, ... over all epochs."""
+"""Maps the number of a batch in the run (0, 1, ... over all epochs) to the weights of the groups in it."""
 
 
 class ReweightedBatches(EpochBatches):
-    """Batches drawn by weights of groups that may change from batch to batch.
+    """Batches drawn by group weights that may change from batch to batch.
 
-    An epoch is drawn as :class:`~stagewise.interventions.weighted_deal.Deck` describes: no sample comes twice in it,
-    and with weights of 1 it is the epoch of ``ResumableLoader`` with the same seed, bit for bit. An epoch has as many
-    batches as the data fill; a last batch that is not full is left out.
+    An epoch is drawn by :class:`~stagewise.interventions.weighted_deal.Deck`: no sample occurs twice (unless allowed),
+    and with weights of 1 it equals the epoch of ``ResumableLoader`` with the same seed, bit for bit. An epoch has only
+    full batches; an incomplete last batch is dropped.
 
     Every rank draws the same *global* batches of ``batch_size * world_size`` samples and takes every ``world_size``-th
-    sample from its own rank on, so shards are disjoint. ``weights_for`` must therefore answer the same on all ranks.
+    sample, starting at its rank, so that shards are disjoint. ``weights_for`` must therefore agree on all ranks.
 
-    Weights are requested once, when a batch is drawn, and then recorded: a batch drawn anew after a resume has the
-    weights that it was first drawn with.
+    Weights are requested once, when a batch is drawn, and then recorded: a batch redrawn after a resume has its
+    original weights.
 
     Attributes:
         strata: the data and its groups.
-        batch_size: samples in a batch of one rank.
+        batch_size: samples per batch of one rank.
         weights_for: returns the weights of each new batch; None for weights of 1.
-        when_exhausted: what to do where a stratum is used up.
-        live: whether weights are decided while training goes on: where a stratum is then used up and samples may not
-            come again, others come in its place, since a run must not end for that.
-        replaced: samples that were others for this reason, in all epochs drawn here.
-        before: batches of the run before this epoch.
+        when_exhausted: handling of exhausted strata.
+        live: True if weights are decided during training. ``refuse`` then acts as ``others``, since an exhausted
+            stratum must not end a run.
+        replaced: number of samples replaced by others for this reason, in all epochs drawn here.
+        before: number of batches of the run before this epoch.
         drawn: number of the next batch of the run whose weights have not been requested.
-        history: every change of weights, as number of the batch in the run and weights of all groups.
+        history: all changes of weights, as number of the batch in the run and weights of all groups.
     """
 
     def __init__(
@@ -54,19 +54,19 @@ class ReweightedBatches(EpochBatches):
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
-        """Sets the order.
+        """Sets data, groups and order.
 
         Args:
             strata: the data and its groups.
-            batch_size: samples in a batch of one rank.
+            batch_size: samples per batch of one rank.
             seed: of the orders, 0 or more.
-            weights_for: see above.
+            weights_for: see the class.
             when_exhausted: see :class:`~stagewise.interventions.weighted_deal.Exhausted`.
-            rank: of this process; None asks ``torch.distributed`` when the first batch is drawn.
-            world_size: number of processes; given with ``rank`` or not at all.
+            rank: of this process; None asks ``torch.distributed`` whenever the shard is needed.
+            world_size: number of processes; required with ``rank``, else None.
 
         Raises:
-            InputError: fewer samples than one global batch, or a rank that is none.
+            InputError: fewer samples than one global batch, or an invalid rank.
         """
         require(seed >= 0, "seed", seed, "an integer of 0 or more", "change it")
         super().__init__(int(seed))
@@ -101,16 +101,16 @@ class ReweightedBatches(EpochBatches):
         return len(self.strata.labels) // (self.batch_size * self.shard[1])
 
     def begin_epoch(self, before: int) -> None:
-        """Goes on at the start of an epoch, forgetting batches of the last one that were drawn but not used.
+        """Starts an epoch, and forgets batches of the last one that were drawn but not used.
 
         Args:
-            before: batches of the run until now.
+            before: number of batches of the run so far.
         """
         self.before = self.drawn = before
         self.history = [entry for entry in self.history if entry[0] < before]
 
     def weights_of(self, number: int) -> dict[str, float]:
-        """Returns weights with which a batch of the run was drawn, by its number."""
+        """Returns the weights with which a batch of the run was drawn, by its number."""
         place = bisect_right(self.history, number, key=lambda entry: entry[0])
         return dict(self.history[place - 1][1]) if place else dict.fromkeys(self.strata.names, 1.0)
 
@@ -138,7 +138,7 @@ class ReweightedBatches(EpochBatches):
             weights = self._ask(self.before + batch)
             if weights != last:
                 rho, last = self.strata.rho(weights), weights
-            # Batches that are skipped are dealt too: which samples are left depends on them.
+            # Skipped batches are dealt too, since the remaining samples depend on them.
             samples = deck.deal(batch, size, rho)
             total = int(deck.replaced.sum())
             self.replaced, counted = self.replaced + total - counted, total
@@ -146,7 +146,7 @@ class ReweightedBatches(EpochBatches):
                 yield samples[rank::world_size]
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain Python, the same on all ranks: weights of all batches drawn so far, and what the order depends on."""
+        """Returns weights of drawn batches and the settings of the order, plain Python, the same on all ranks."""
         return {
             "before": self.before,
             "drawn": self.drawn,
@@ -165,11 +165,10 @@ class ReweightedBatches(EpochBatches):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over what :meth:`state_dict` gave.
+        """Restores the state saved by :meth:`state_dict`.
 
         Raises:
-            InputError: the order depends on other facts now: another seed, batch size, number of processes, other
-                groups.
+            InputError: the order differs now: another seed, batch size, number of processes, or other groups.
         """
         for name, value in self._facts().items():
             if state["order"][name] != value:

@@ -1,4 +1,4 @@
-"""Spans of training in which weights are changed: given by hand, or read from a finished run."""
+"""Spans of training in which weights are changed, given by the user or read from a finished run."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ SUMMARY_NAME = "summary.json"
 class Span:
     """Training steps at which weights are changed: ``start <= step < end``.
 
-    A step is named by ``trainer.global_step`` before its optimizer step: Span(0, 1) is the first update.
+    The number of a step is ``trainer.global_step`` before its optimizer step: Span(0, 1) is the first update.
 
     Attributes:
         start: first step.
-        end: first step after it.
+        end: first step after the span.
 
     Raises:
-        InputError: a negative start, or an end that is not after it.
+        InputError: a negative start, or an end that is not after the start.
     """
 
     start: int
@@ -48,10 +48,10 @@ class Span:
         return f"[{self.start}, {self.end})"
 
     def shifted(self, by: int) -> "Span":
-        """Returns the span ``by`` steps later; earlier if negative, as an arm that acts before or after the window.
+        """Returns the span moved by ``by`` steps, negative = earlier, e.g. for an arm before or after the window.
 
         Raises:
-            InputError: it would begin before step 0.
+            InputError: the new span would begin before step 0.
         """
         return Span(self.start + by, self.end + by)
 
@@ -60,9 +60,9 @@ class Part(StrEnum):
     """Parts of a transition window.
 
     Members are named as the YAML writes them:
-        window: from its start to its end, half the peak's prominence on both sides.
-        onset: from its start to its peak.
-        fixed: a given number of steps from its start, see ``length``.
+        window: from start to end, where the signal is at half the prominence of its peak.
+        onset: from start to peak.
+        fixed: a given number of steps from the start, see ``length``.
     """
 
     window = "window"
@@ -71,17 +71,17 @@ class Part(StrEnum):
 
 
 def check_spans(spans: Iterable[Span], max_steps: int | None = None) -> tuple[Span, ...]:
-    """Refuses spans that cannot be followed; spans that touch are allowed.
+    """Checks and sorts spans; adjacent spans are allowed.
 
     Args:
         spans: in any order.
-        max_steps: steps of the run; None where it is not known.
+        max_steps: steps of the run; None if unknown.
 
     Returns:
         The spans in order of training.
 
     Raises:
-        InputError: two overlap, or one ends after the run.
+        InputError: two spans overlap, or one ends after the run.
     """
     ordered = tuple(sorted(spans))
     for first, second in pairwise(ordered):
@@ -104,13 +104,13 @@ def read_spans(
 
     Args:
         path: log directory of the run, or its ``summary.json``.
-        part: which steps of each window.
-        length: steps from the start of each window, with ``Part.fixed`` only.
-        shift: steps by which each span is moved afterwards; negative = earlier.
+        part: part of each window.
+        length: steps from the start of each window, only with ``Part.fixed``.
+        shift: steps by which each span is then moved; negative = earlier.
 
     Raises:
-        InputError: there is no such file, it is no summary, it has no windows, a window has no such part, spans overlap
-            or begin before step 0, or ``length`` is missing, below 1, or given where it says nothing.
+        InputError: no such file, not a summary, no windows, a window without that part, spans that overlap or begin
+            before step 0, or ``length`` is missing, below 1, or given although it has no effect.
     """
     check_length(part, length)
     spans = []
@@ -135,10 +135,10 @@ def read_spans(
 
 
 def check_length(part: Part, length: int | None) -> None:
-    """Refuses a length where it says nothing, and a fixed part without one.
+    """Refuses a length without a fixed part, and a fixed part without a length of at least 1.
 
     Raises:
-        InputError: as said.
+        InputError: part and length do not fit together.
     """
     fixed = Part(part) is Part.fixed
     if fixed != (length is not None) or (length is not None and length < 1):
@@ -155,7 +155,7 @@ def _step(row: Mapping[str, Any], name: str, file: Path) -> int:
 
 
 def _transitions(path: Path) -> list[tuple[int, int, int]]:
-    """Starts, peak and end of each window in a summary."""
+    """Reads start, peak and end of each window from a summary."""
     file = path / SUMMARY_NAME if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"got {path}, where no {SUMMARY_NAME} is; expected the log directory of a finished run")

@@ -1,4 +1,4 @@
-"""Samples by the groups they are in, and their weights with the mass of the data preserved."""
+"""Samples by group membership, and their weights, normalised to preserve the amount of data."""
 
 from collections.abc import Mapping
 
@@ -13,17 +13,18 @@ Array = NDArray[np.float64]
 
 
 class Strata:
-    """Sets of samples with the same group membership: all that weights of groups can tell apart.
+    """Sets of samples with the same group membership, which group weights cannot distinguish further.
 
     The weight of a sample is the **product** of the weights of its groups, 1 for a sample in none. So 1 is neutral, a
-    group of weight 0 is left out whatever else its samples are in, weights above and below 1 combine, and no order of
-    the groups matters. (A maximum fails for weights below 1: a group without an opinion would overrule them.)
+    group of weight 0 is excluded whatever other groups its samples are in, weights above and below 1 combine, and the
+    order of groups does not matter. (A maximum would fail for weights below 1: any other group of weight 1 would
+    override them.)
 
-    Samples may as well be tokens: masks of any shape are flattened.
+    Samples may also be tokens: masks of any shape are flattened.
 
     Attributes:
         names: the groups, in order.
-        labels: ``[sample]``, which stratum each sample is in.
+        labels: ``[sample]``, stratum of each sample.
         members: bool ``[stratum, group]``.
         counts: ``[stratum]``, number of samples.
         shares: ``[stratum]``, fraction of all samples.
@@ -33,11 +34,11 @@ class Strata:
         """Sorts samples into strata.
 
         Args:
-            masks: name to bool ``[sample]``, or ``[sample, token]`` for tokens.
-            present: bool, the same shape, where there is a loss; everywhere if None. Others are left out.
+            masks: maps names to bool ``[sample]``, or ``[sample, token]`` for tokens.
+            present: bool, of the same shape, True where there is a loss; other entries are ignored. All True if None.
 
         Raises:
-            InputError: no group, a name that cannot be shown, one that is empty, or shapes that differ.
+            InputError: no group, an invalid name, an empty group, or shapes that differ.
         """
         if not masks:
             raise InputError("got no groups; expected at least one, name to bool [sample]")
@@ -67,24 +68,24 @@ class Strata:
         return float(self.shares @ self.members[:, self.names.index(name)])
 
     def words(self, stratum: int) -> str:
-        """Returns the groups of a stratum."""
+        """Describes a stratum by its groups, in words."""
         inside = [repr(name) for name, member in zip(self.names, self.members[stratum], strict=True) if member]
         return "in " + " and ".join(inside) if inside else "in no group"
 
     def rho(self, weights: GroupWeights) -> Array:
-        """Returns weights of the samples of each stratum, normalised to a mean of 1 over all samples.
+        """Returns the weight of the samples of each stratum, normalised to a mean of 1 over all samples.
 
-        With rho as sampling probabilities times the number of samples, as many samples are drawn as before; with rho as
-        loss weights, the loss has the same scale.
+        With rho as sampling probabilities times the number of samples, the number of drawn samples is unchanged; with
+        rho as loss weights, the scale of the loss is.
 
         Args:
-            weights: of the groups; 1 where not named.
+            weights: of the groups; 1 for groups that are not mentioned.
 
         Returns:
-            ``[stratum]``, pure numbers; exactly 1 where all samples weigh the same.
+            ``[stratum]``, pure numbers; exactly 1 if all samples have the same weight.
 
         Raises:
-            InputError: unknown groups, weights that are not finite or negative, or nothing has a weight above 0.
+            InputError: unknown groups, weights that are not finite numbers of 0 or more, or none above 0.
         """
         complete = complete_weights(weights, self.names)
         factors = np.array([complete[name] for name in self.names])
@@ -101,7 +102,7 @@ class Strata:
         return np.asarray(raw / mean)
 
     def group_rho(self, rho: Array) -> dict[str, float]:
-        """Returns the mean of ``rho`` over the samples of each group: by what factor its share of the data is changed.
+        """Returns the mean of ``rho`` over the samples of each group, the factor on the group's share of the data.
 
         Args:
             rho: ``[stratum]``.
@@ -110,5 +111,5 @@ class Strata:
         return dict(zip(self.names, (rho @ inside / inside.sum(axis=0)).tolist(), strict=True))
 
     def moved(self, rho: Array) -> float:
-        """Share of the mass that ``rho`` moves from some samples to others: sum of share x (rho - 1) where above 0."""
+        """Returns the share of data that ``rho`` moves between samples: sum of the positive share x (rho - 1)."""
         return float(self.shares @ np.maximum(rho - 1.0, 0.0))

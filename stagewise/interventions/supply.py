@@ -1,4 +1,4 @@
-"""Check that there are enough samples for a plan, by drawing the whole run without loading anything."""
+"""Check that a plan has enough samples, by drawing the whole run without loading data."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,21 +18,21 @@ def check_supply(
     num_batches: int,
     batches_per_epoch: int | None = None,
 ) -> None:
-    """Refuses, before training with known weights, a run that would use up its samples.
+    """Refuses, before training with known weights, a run that would exhaust a stratum.
 
-    Draws exactly what the run will draw, so that the numbers are exact. Batches before the first window of an
-    epoch cost next to nothing, others some 20 to 200 microseconds.
+    The numbers are exact, since this draws the same samples as the run. Batches before the first window of an epoch
+    cost next to nothing, others some 20 to 200 microseconds.
 
     Args:
         strata: the data and its groups.
-        weights_for: weights by the number of the batch in the run, known for all of them.
-        batch_size: samples in a global batch, over all ranks.
+        weights_for: returns the weights for the number of any batch in the run.
+        batch_size: samples per global batch, over all ranks.
         seed: of the orders.
         num_batches: of the run.
-        batches_per_epoch: where an epoch ends before its data do (``limit_train_batches``); None for all full batches.
+        batches_per_epoch: batches per epoch, if limited (``limit_train_batches``); None for all full batches.
 
     Raises:
-        InputError: some stratum would run out: how many samples it has, how many it would need.
+        InputError: a stratum would be exhausted; the message states its number of samples and the number needed.
     """
     full = len(strata.labels) // batch_size
     length = full if batches_per_epoch is None else min(batches_per_epoch, full)
@@ -62,7 +62,7 @@ def _missing(
     epoch: int,
     numbers: range,
 ) -> NDArray[np.int64]:
-    """Returns ``[stratum]``: samples that one epoch lacks, its batches having these numbers in the run."""
+    """Returns the number of samples ``[stratum]`` missing in one epoch with these batches of the run."""
     deck, last, rho = None, None, np.ones(len(strata))
     for batch, number in enumerate(numbers):
         weights = weights_for(number)

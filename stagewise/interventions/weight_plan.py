@@ -1,4 +1,4 @@
-"""Weights of the groups over training, and the log of every change."""
+"""Weights of the groups over training, with a log of all changes."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -16,13 +16,13 @@ from stagewise.interventions.strata import Strata
 
 @dataclass(frozen=True)
 class Change:
-    """Weights from a step on.
+    """Change of weights that holds from a step on.
 
     Attributes:
         step: ``trainer.global_step`` before the first optimizer step with these weights.
-        weights: of every group.
+        weights: of all groups.
         reason: in words.
-        inside: whether a window is open from this step on. True with weights of 1 is a placebo.
+        inside: True if a window is open from this step on. With weights of 1 the window is a placebo.
     """
 
     step: int
@@ -32,18 +32,18 @@ class Change:
 
 
 class Plan:
-    """Weights of groups over training: 1, but inside windows.
+    """Weights of groups over training: 1 outside of windows.
 
     A plan is either *fixed*, with all windows known before training, or *live*: a detector opens and closes windows.
 
     Attributes:
         names: the groups.
-        fixed: whether the windows are known from the start.
-        changes: the log: every change of weights in order, for a fixed plan future ones too.
+        fixed: True if the windows are known before training.
+        changes: log of all changes of weights in order; for a fixed plan, including future ones.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        """Makes a live plan without a window yet.
+        """Creates a live plan without windows.
 
         Args:
             names: the groups.
@@ -63,18 +63,18 @@ class Plan:
         influence: Sequence[InfluenceTable | None] | None = None,
         max_steps: int | None = None,
     ) -> "Plan":
-        """Makes a fixed plan.
+        """Creates a fixed plan.
 
         Args:
             names: the groups.
             spans: windows, in any order.
-            policy: decides the weights of each window when the plan is made.
-            influence: of an earlier run, one table (or None) for each span in order of training; none at all if None.
-            max_steps: steps of the run; None where it is not known.
+            policy: decides the weights of each window when the plan is created.
+            influence: from an earlier run, one table (or None) per span in order of training; None for no tables.
+            max_steps: steps of the run; None if unknown.
 
         Raises:
-            InputError: spans overlap or end after the run, the policy cannot work with these groups or answers with
-                unknown groups or weights that are not finite or negative, or tables are not as many as spans.
+            InputError: spans overlap or end after the run; the policy does not support these groups, or returns unknown
+                groups or invalid weights; or the numbers of tables and spans differ.
         """
         plan = cls(names)
         check_policy(policy, plan.names)
@@ -91,12 +91,12 @@ class Plan:
 
     @property
     def is_open(self) -> bool:
-        """True if the last change left a window open."""
+        """True if a window is open after the last change."""
         return bool(self.changes) and self.changes[-1].inside
 
     @property
     def windows(self) -> int:
-        """Number of windows opened so far; of a fixed plan, of all."""
+        """Number of windows opened so far; for a fixed plan, of all windows."""
         return self._windows
 
     def open(self, step: int, weights: GroupWeights, *, reason: str = "window opens") -> None:
@@ -104,12 +104,12 @@ class Plan:
 
         Args:
             step: first training step with the weights.
-            weights: of the groups; 1 where not named.
+            weights: of the groups; 1 for groups that are not mentioned.
             reason: for the log.
 
         Raises:
-            InputError: the plan is fixed, a window is open, the step lies before the last change, or the weights
-                cannot be followed.
+            InputError: the plan is fixed, a window is open, the step lies before the last change, or the weights are
+                invalid.
         """
         if self.is_open:
             raise InputError(
@@ -120,10 +120,10 @@ class Plan:
         self._windows += 1
 
     def update(self, step: int, weights: GroupWeights, *, reason: str = "weights change") -> None:
-        """Changes the weights inside the open window; nothing is logged where they stay the same.
+        """Changes the weights inside the open window; logs nothing if they stay the same.
 
         Raises:
-            InputError: as for :meth:`open`, or no window is open.
+            InputError: no window is open, or as :meth:`open`.
         """
         self._require_open(step)
         if complete_weights(weights, self.names) != self.changes[-1].weights:
@@ -159,18 +159,19 @@ class Plan:
         return self.changes[place - 1] if place else None
 
     def weights_at(self, step: int) -> dict[str, float]:
-        """Returns the weight of each group at a training step; of a live plan, as far as it is known now."""
+        """Returns the weight of each group at a training step; for a live plan, as far as known now."""
         change = self._at(step)
         return dict.fromkeys(self.names, 1.0) if change is None else dict(change.weights)
 
     def by_batch(
         self, *, batches_per_step: int = 1, batches_per_epoch: int | None = None
     ) -> Callable[[int], dict[str, float]]:
-        """Returns weights by the number of the batch in the run, as a loader asks for them.
+        """Returns a function from the number of a batch in the run to weights, as a loader needs it.
 
         Args:
-            batches_per_step: gradients accumulated in one optimizer step.
-            batches_per_epoch: where an epoch ends, and with it an unfinished accumulation; None for one epoch.
+            batches_per_step: batches accumulated in one optimizer step.
+            batches_per_epoch: batches after which an epoch, and with it an unfinished accumulation, ends; None for a
+                single epoch.
 
         Raises:
             InputError: a number below 1.
@@ -186,15 +187,15 @@ class Plan:
         return weights_for
 
     def inside_at(self, step: int) -> bool:
-        """True if a window is open at a training step."""
+        """Returns True if a window is open at a training step."""
         change = self._at(step)
         return change is not None and change.inside
 
     def spans(self, *, until: int) -> tuple[Span, ...]:
-        """Returns training steps of the windows that opened before a step; one that is still open ends there.
+        """Returns the windows that opened before ``until``; a window still open then ends there.
 
         Args:
-            until: first step that no longer counts.
+            until: training step that ends the count, exclusive.
         """
         starts: list[int] = []
         ends: list[int] = []
@@ -211,18 +212,18 @@ class Plan:
 
         Args:
             strata: of the data, with the same groups.
-            end: first step that no longer counts.
-            start: first step that counts.
+            end: last step, exclusive.
+            start: first step.
         """
         return budget(strata, [(change.step, change.weights) for change in self.changes], end=end, start=start)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns plain Python: the groups, whether the plan is fixed, and the log."""
+        """Returns the groups, the kind of plan and the log as plain Python."""
         changes = [{**asdict(change), "weights": dict(change.weights)} for change in self.changes]
         return {"names": list(self.names), "fixed": self.fixed, "windows": self._windows, "changes": changes}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resumes from a saved state: a live plan takes over the log, a fixed one compares it.
+        """Resumes from a saved state: a live plan adopts the log, a fixed plan compares it with its own.
 
         Raises:
             InputError: the groups differ, a fixed plan has other windows or weights, or one is live and one fixed.
@@ -250,5 +251,5 @@ class Plan:
 
 
 def _effect(change: Change) -> tuple[int, dict[str, float], bool]:
-    """Returns what a change does; its reason is only words."""
+    """Returns the effect of a change, without its reason."""
     return change.step, dict(change.weights), change.inside

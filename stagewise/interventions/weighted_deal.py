@@ -1,4 +1,4 @@
-"""Samples of one epoch, dealt out by weights without repetition."""
+"""Samples of one epoch, dealt by weights without repetition."""
 
 from collections.abc import Iterator
 from enum import StrEnum
@@ -14,13 +14,13 @@ _SLOTS, _AGAIN = 0, 1
 
 
 class Exhausted(StrEnum):
-    """Ways to handle a stratum without unused samples in the epoch.
+    """Ways to handle a stratum that has no unused samples left in the epoch.
 
     Members are named as the YAML writes them:
-        refuse: an ``InputError``. Duplicated sequences damage induction heads, so that this is the default.
-        repeat: its samples come again, in a new permutation; each is counted.
-        others: unused samples of whatever strata come in their place; each is counted. So live windows go on, whose
-            weights no check before training can know.
+        refuse: raises an ``InputError``. The default, since duplicated sequences damage induction heads.
+        repeat: deals the samples of the stratum again, in a new permutation, and counts them.
+        others: deals unused samples of any stratum instead, and counts them. For live windows, whose weights cannot be
+            checked before training.
     """
 
     refuse = "refuse"
@@ -33,36 +33,36 @@ def _numbers(*key: int) -> np.random.Generator:
 
 
 class Deck:
-    """One epoch: an ordinary shuffled order, in which weights replace some samples by others.
+    """One epoch in ordinary shuffled order, in which weights replace some samples by others.
 
-    The *base order* is the permutation of (seed, epoch), the one of ``ResumableLoader``. With all weights equal it is
-    dealt as it is, so that a run without weights, a placebo, and a reweighted run before its window see the same
-    batches, bit for bit. Otherwise each slot of the base order, with its sample of stratum s, is
+    The *base order* is the permutation of (seed, epoch), the same as in ``ResumableLoader``. With equal weights it is
+    dealt unchanged: a run without weights, a placebo, and a reweighted run before its window see the same batches, bit
+    for bit. Otherwise each slot of the base order, with a sample of stratum s, is
 
     * kept with probability min(1, rho_s),
-    * else given to stratum t with probability proportional to share_t (rho_t - 1), over the t with rho_t > 1.
+    * else reassigned to stratum t with probability proportional to share_t (rho_t - 1), over all t with rho_t > 1.
 
-    Then a slot holds stratum s with probability share_s rho_s, which is what the weights ask for, and no other rule
-    replaces fewer slots (it is the maximal coupling of both laws). Which slots depends on (seed, epoch, batch) alone.
-    Over a batch, counts vary a little less than binomial ones, as in any order without replacement.
+    A slot then holds stratum s with probability share_s rho_s, as the weights require, and no other rule replaces fewer
+    slots (it is the maximal coupling of both laws). The choice of slots depends on (seed, epoch, batch) alone. Counts
+    in a batch vary slightly less than binomial ones, as in any order without replacement.
 
-    A slot that is given away takes an unused sample of its new stratum from the end of the base order, so that the
-    slots that were kept go on with the samples that they would have had. Where a kept slot's own sample has been used
-    up in this way, it takes another of its stratum from the end. Within a stratum all samples are equally likely.
+    A reassigned slot takes an unused sample of its new stratum from the end of the base order, so that kept slots
+    retain their own samples. If the sample of a kept slot has been used in this way, the slot takes another of its
+    stratum from the end. Within a stratum all samples are equally likely.
 
     Attributes:
-        repeats: ``[stratum]``, how many samples were dealt again, with ``Exhausted.repeat``.
-        replaced: ``[stratum]``, how many were wanted and were others, with ``Exhausted.others``.
+        repeats: ``[stratum]``, number of samples dealt again, with ``Exhausted.repeat``.
+        replaced: ``[stratum]``, number of samples replaced by those of any stratum, with ``Exhausted.others``.
     """
 
     def __init__(self, strata: Strata, seed: int, epoch: int, *, exhausted: Exhausted = Exhausted.refuse) -> None:
-        """Shuffle.
+        """Shuffles the epoch.
 
         Args:
             strata: of the data.
             seed: of all orders.
             epoch: number of the epoch.
-            exhausted: what to do where a stratum is used up.
+            exhausted: handling of exhausted strata.
         """
         self._strata, self._seed, self._epoch, self._exhausted = strata, seed, epoch, exhausted
         self._order: NDArray[np.int64] = epoch_order(len(strata.labels), seed, epoch).numpy()
@@ -77,7 +77,7 @@ class Deck:
         self._last_unused = len(self._order) - 1
 
     def skip(self, num: int) -> None:
-        """Deals the first ``num`` slots as they are, before any other."""
+        """Deals the first ``num`` slots unchanged; must be called before any other slot is dealt."""
         self._used[:num] = True
 
     def deal(self, batch: int, size: int, rho: Array) -> list[int]:
@@ -89,7 +89,7 @@ class Deck:
             rho: ``[stratum]``, weights with mean 1.
 
         Raises:
-            InputError: a stratum is used up, unless samples may come again.
+            InputError: a stratum is exhausted, with ``Exhausted.refuse``.
         """
         slots = np.arange(batch * size, (batch + 1) * size)
         wanted = self._labels[slots]
@@ -100,7 +100,7 @@ class Deck:
             kept &= ~given_away
             excess = np.cumsum(self._strata.shares * np.maximum(rho - 1.0, 0.0))
             taker = np.searchsorted(excess, choice * excess[-1], side="right")
-            # Rounding may put a choice just beyond the last stratum that takes.
+            # Rounding may place a choice just beyond the last stratum that gains slots.
             last = int(np.flatnonzero(rho > 1.0)[-1])
             wanted = np.where(given_away, np.minimum(taker, last), wanted)
         self._used[slots[kept]] = True
@@ -110,7 +110,7 @@ class Deck:
         return list(samples.tolist())
 
     def _from_the_end(self, stratum: int, batch: int) -> int:
-        """Returns an unused sample of a stratum."""
+        """Returns the last unused sample of a stratum, or a substitute if it is exhausted."""
         places = self._places[stratum]
         while self._left[stratum]:
             self._left[stratum] -= 1
@@ -131,14 +131,14 @@ class Deck:
         return next(self._again.setdefault(stratum, self._rounds(stratum)))
 
     def _any_from_the_end(self) -> int:
-        """Returns an unused sample of any stratum: there is one for every slot of the epoch."""
+        """Returns the last unused sample of any stratum; every slot of the epoch has one."""
         while self._used[self._last_unused]:
             self._last_unused -= 1
         self._used[self._last_unused] = True
         return int(self._order[self._last_unused])
 
     def _rounds(self, stratum: int) -> Iterator[int]:
-        """Yields the samples of a stratum over and over, each round in a permutation of its own."""
+        """Yields the samples of a stratum repeatedly, each round in a new permutation."""
         samples = np.flatnonzero(self._strata.labels == stratum)
         turn = 0
         while True:

@@ -1,4 +1,4 @@
-"""Sources of the windows of an intervention: given by hand, an earlier run, or a detector during a run."""
+"""Sources of the windows of an intervention: the user, an earlier run, or a detector during a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,30 +17,30 @@ LIVE_KINDS = (Kind.between, Kind.losses_alone, Kind.within, Kind.total, Kind.con
 
 
 class Windows:
-    """Base class of the sources of windows: :class:`Spans`, :class:`FromRun` or :class:`Live`.
+    """Base class of the sources of windows: :class:`Spans`, :class:`FromRun` and :class:`Live`.
 
     Attributes:
-        influence: input of the policy: a table, or None, for each window in order of training; None for none at all.
+        influence: input of the policy, a table or None per window in order of training; None for no tables.
     """
 
-    # A plain class, so that jsonargparse takes any of the three by its class_path.
+    # A plain class, so that jsonargparse accepts any of the three by class_path.
     influence: Sequence[InfluenceTable | None] | None = None
 
     def resolve(self) -> tuple[Span, ...] | None:
-        """Returns the windows, where they are known before training; else None."""
+        """Returns the windows if they are known before training, else None."""
         return None
 
 
 @dataclass(frozen=True)
 class Spans(Windows):
-    """Windows that are known before training.
+    """Windows given before training.
 
     Attributes:
         spans: each a :class:`~stagewise.interventions.span.Span` or (start, end), training steps; at least one.
         influence: see :class:`Windows`.
 
     Raises:
-        InputError: no span, or one that is none.
+        InputError: no span, or an invalid one.
     """
 
     spans: Sequence[Span | tuple[int, int]]
@@ -64,14 +64,14 @@ class FromRun(Windows):
     """Windows at the transitions of an earlier run.
 
     Attributes:
-        path: log directory of the run, its ``summary.json``, or a file of ``stagewise detect``.
-        part: which steps of each transition: ``window``, ``onset`` or ``fixed``.
+        path: log directory of the run, its ``summary.json``, or a file written by ``stagewise detect``.
+        part: part of each transition: ``window``, ``onset`` or ``fixed``.
         length: with ``part="fixed"``, steps from the start of each transition.
         shift: steps by which windows are moved; negative = earlier.
         influence: see :class:`Windows`.
 
     Raises:
-        InputError: a value of another type, or ``length`` that is missing, below 1, or given where it says nothing.
+        InputError: a value of another type, or ``length`` is missing, below 1, or given although it has no effect.
     """
 
     path: str
@@ -88,7 +88,7 @@ class FromRun(Windows):
         """Returns the spans, in order of training.
 
         Raises:
-            InputError: as :func:`~stagewise.interventions.span.read_spans` does.
+            InputError: as :func:`~stagewise.interventions.span.read_spans`.
         """
         return read_spans(self.path, part=self.part, length=self.length, shift=self.shift)
 
@@ -98,13 +98,13 @@ class Live(Windows):
     """Windows that a detector opens and closes at the probes of the trainer's ``InfluenceCallback``.
 
     Attributes:
-        detector: opens and closes them; its direction is that of the signal, unless ``either``.
-        signal: that it watches: ``between``, ``losses_alone``, ``within/A~B``, ``total/A~B``, ``contrast/A~B`` or
+        detector: opens and closes the windows; its direction is that of the signal, unless ``either``.
+        signal: signal to watch: ``between``, ``losses_alone``, ``within/A~B``, ``total/A~B``, ``contrast/A~B`` or
             ``group_loss/A``, see :class:`~stagewise.phases.signal.Kind`.
         max_windows: largest number of windows; None for any number.
 
     Raises:
-        InputError: a value of another type, a signal that cannot be read live, fewer than one window, or
+        InputError: a value of another type, a signal that cannot be read live, ``max_windows`` below 1, or
             ``group_loss/A``, which does not rise again, without ``detector.max_length``.
     """
 

@@ -1,4 +1,4 @@
-"""Evaluation of a module at other weights, which leaves it exactly as it was."""
+"""Evaluation of a module at other weights, without any lasting change to it."""
 
 from stagewise.isolation.guard import untouched
 from stagewise.isolation.reading import unmoved

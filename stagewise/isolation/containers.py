@@ -1,4 +1,4 @@
-"""Mutable objects that hold references: reading their contents, and putting them back."""
+"""Reading and restoring the contents of mutable objects that hold references."""
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
@@ -6,7 +6,7 @@ from types import FunctionType
 from typing import Any, NamedTuple
 
 Contents = dict[Any, Any] | list[Any]
-"""A shallow copy: by key in their order, or in sequence."""
+"""Shallow copy of contents: by key, in order, or as a sequence."""
 
 
 class Kind(NamedTuple):
@@ -14,9 +14,9 @@ class Kind(NamedTuple):
 
     Attributes:
         read: returns a shallow copy of the contents.
-        write: makes the container hold exactly that, in that order.
-        put: sets one value under one key, where the kind has keys.
-        step: writes a key behind the container's own name.
+        write: replaces the contents by such a copy, in its order.
+        put: sets one value under one key; None for kinds without keys.
+        step: formats a key as a suffix to the container's name.
     """
 
     read: Callable[[Any], Contents]
@@ -26,7 +26,7 @@ class Kind(NamedTuple):
 
 
 def same(left: Contents, right: Contents) -> bool:
-    """True if two copies hold the very same objects, in the same order."""
+    """Returns True if two copies hold the identical objects, in the same order."""
     if len(left) != len(right):
         return False
     if isinstance(left, dict) and isinstance(right, dict):
@@ -35,7 +35,7 @@ def same(left: Contents, right: Contents) -> bool:
 
 
 def same_keys(left: dict[Any, Any], right: dict[Any, Any]) -> bool:
-    """True if two dictionaries have the same keys in the same order."""
+    """Returns True if two dictionaries have the same keys in the same order."""
     return len(left) == len(right) and all(a is b or a == b for a, b in zip(left, right, strict=True))
 
 
@@ -44,7 +44,7 @@ def _all_are(left: Iterable[Any], right: Iterable[Any]) -> bool:
 
 
 def _read_dict(owner: Any) -> Contents:
-    # The plain methods: a subclass may compute in its own.
+    # The base class's methods: those of a subclass may do more.
     return dict(OrderedDict.items(owner) if isinstance(owner, OrderedDict) else dict.items(owner))
 
 
@@ -166,7 +166,7 @@ ATTRIBUTES = Kind(
     put=lambda owner, key, value: _put_in_dict(_of_attributes(owner), key, value),
     step=_dotted,
 )
-"""Attributes of an object, as ``vars`` shows them."""
+"""Attributes of an object, as returned by ``vars``."""
 
 DICT = Kind(read=_read_dict, write=_write_dict, put=_put_in_dict, step=_indexed)
 LIST = Kind(read=lambda owner: list(list.__iter__(owner)), write=_write_list, put=list.__setitem__, step=_indexed)
@@ -177,4 +177,4 @@ CELLS = Kind(read=_read_cells, write=_write_cells, put=_put_in_cell, step=lambda
 """Closure of a function."""
 
 CLASS = Kind(read=_read_class, write=_write_class, put=type.__setattr__, step=_dotted)
-"""State that a class shares between its instances."""
+"""Attributes of a class, shared by its instances."""

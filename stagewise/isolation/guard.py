@@ -1,4 +1,4 @@
-"""Evaluation that leaves a module and the random states as they were, also after an exception."""
+"""Evaluation that restores a module and the random states, even after an exception."""
 
 import random
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ from stagewise.isolation.tensors import is_lazy
 
 @contextmanager
 def global_random_restored() -> Iterator[None]:
-    """Puts back the global random states of torch (CPU and CUDA), numpy and ``random`` after the body."""
+    """Context that restores the global random states of torch (CPU and CUDA), numpy and ``random`` afterwards."""
     torch_state = torch.get_rng_state()
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
-    # The legacy state is what `np.random.*` functions and Lightning's own seeding share.
+    # The legacy state, used by `np.random.*` functions and Lightning's seeding.
     numpy_state = np.random.get_state()  # noqa: NPY002
     python_state = random.getstate()
     try:
@@ -34,30 +34,30 @@ def global_random_restored() -> Iterator[None]:
 
 @contextmanager
 def untouched(module: nn.Module, *, checksums: bool = False) -> Iterator[None]:
-    """Puts ``module`` in eval mode for the body, then restores it bit for bit.
+    """Context in which ``module`` is in eval mode; restores it afterwards, bit for bit.
 
-    Restored on every way out: train and eval flags of each submodule (``module.train()`` would wake parts that were
-    frozen in eval mode), everything that :class:`~stagewise.isolation.snapshot.Snapshot` sees, and the global random
+    Even after an exception it restores the training flag of each submodule (``module.train()`` would also change parts
+    frozen in eval mode), everything seen by :class:`~stagewise.isolation.snapshot.Snapshot`, and the global random
     states of torch (CPU and CUDA), numpy and ``random``. Parameters are not copied: evaluate other weights through
-    :func:`~stagewise.isolation.with_weights`. Inside, ``grad`` of all parameters is None, and embeddings give dense
-    gradients.
+    :func:`~stagewise.isolation.with_weights`. Inside the context, ``grad`` of all parameters is None, and embeddings
+    give dense gradients.
 
     Args:
         module: any module.
-        checksums: also see writes to parameters that autograd does not count; reads all parameters twice.
+        checksums: also detect writes to parameters that autograd does not count; reads all parameters twice.
 
     Raises:
-        InputError: a parameter or buffer has no shape yet, or the body changed what cannot be put back.
+        InputError: a parameter or buffer has no shape yet, or the body made a change that cannot be undone.
     """
     refuse_lazy(module)
-    # As it is between training steps: a pass may have left the weights of shards whole.
+    # The state between training steps: a pass may have left whole weights in place of shards.
     reshard(module)
     flags = [(child, child.training) for child in module.modules()]
     with global_random_restored(), restored(module, checksums=checksums):
         try:
             # Not `module.eval()`: an overridden `train()` may do more than set flags (LoRA merges its weights there).
             for parameter in module.parameters():
-                # Put back with the rest: a loss that calls backward() would add to it.
+                # Restored with the rest; a loss that calls backward() would add to it.
                 parameter.grad = None
             for child in module.modules():
                 child.training = False
@@ -67,16 +67,16 @@ def untouched(module: nn.Module, *, checksums: bool = False) -> Iterator[None]:
             yield
         finally:
             recover(module)
-            # Scripted modules keep theirs where no attribute leads.
+            # The snapshot does not reach the flags of scripted modules.
             for child, training in flags:
                 child.training = training
 
 
 def refuse_lazy(module: nn.Module) -> None:
-    """Refuses parameters and buffers whose shape is not known before the first batch.
+    """Refuses parameters and buffers whose shape is unknown before the first batch.
 
     Raises:
-        InputError: there is one; the message names it.
+        InputError: such a parameter or buffer; the message names the first.
     """
     named = [*module.named_parameters(), *module.named_buffers()]
     lazy = [name for name, value in named if is_lazy(value)]

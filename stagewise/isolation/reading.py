@@ -1,4 +1,4 @@
-"""Reading of a data set that puts back its random generators and counters."""
+"""Reading of a data set without advancing its random generators and counters."""
 
 import warnings
 from collections.abc import Iterator
@@ -11,17 +11,17 @@ from stagewise.isolation.snapshot import Snapshot
 
 @contextmanager
 def unmoved(*sources: Any) -> Iterator[None]:
-    """Lets the body read samples, and puts back what reading advances.
+    """Context in which samples may be read; restores afterwards all state that reading advances.
 
-    Put back are random generators (``torch.Generator``, ``random.Random``, numpy's) and attributes of the data sets, of
-    the transforms and samplers inside them and of short containers, and the global random states. Tensors, arrays and
-    containers of more than a thousand entries are data: they are passed over.
+    This state is the global random states, and random generators (``torch.Generator``, ``random.Random``, numpy's) and
+    attributes of the data sets, of transforms and samplers inside them, and of short containers. Tensors, arrays and
+    containers of more than a thousand entries are data and ignored.
 
     Args:
-        sources: data sets, collate functions; None is passed over.
+        sources: data sets and collate functions; None is ignored.
 
     Warns:
-        UserWarning: reading advanced something that cannot be put back, such as an iterator; the message names it.
+        UserWarning: reading advanced something that cannot be restored, such as an iterator; the message names it.
     """
     snapshots = [(source, Snapshot(source, data=True)) for source in sources if source is not None]
     with global_random_restored():

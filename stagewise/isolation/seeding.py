@@ -1,4 +1,4 @@
-"""Seed what draws at random: the global states, and generators that an object holds."""
+"""Seeding of the global random states, and of the generators within an object."""
 
 import random
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from stagewise.isolation.walk import walk
 
 
 def find_generators(owner: Any) -> list[Any]:
-    """Finds generators of torch, numpy and ``random`` in an object, see :func:`stagewise.isolation.walk.walk`."""
+    """Finds the generators of torch, numpy and ``random`` in an object, see :func:`stagewise.isolation.walk.walk`."""
     return [found.value for found in walk(owner, data=True).random]
 
 
 def seed_generators(owner: Any, seed: int) -> None:
-    """Seeds every generator that an object leads to, or is, with the same seed."""
+    """Seeds every generator within an object, or the object itself, with the same seed."""
     for generator in find_generators(owner):
         if isinstance(generator, torch.Generator):
             generator.manual_seed(seed)
@@ -31,8 +31,8 @@ def seed_generators(owner: Any, seed: int) -> None:
 
 
 def seed_global_states(seed: int) -> None:
-    """Seeds torch (CPU, and CUDA where it is in use), numpy and ``random``; for a body that puts them back."""
-    # Not `torch.manual_seed`: where CUDA is not in use yet, the seed would be kept for when it is.
+    """Seeds torch (CPU, and CUDA if in use), numpy and ``random``; the caller must restore their states."""
+    # Not `torch.manual_seed`: if CUDA is not in use yet, it would keep the seed for later.
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)
@@ -42,10 +42,10 @@ def seed_global_states(seed: int) -> None:
 
 @contextmanager
 def global_seed(seed: int) -> Iterator[None]:
-    """Seeds the global states inside the body; they are put back on every way out.
+    """Context in which the global random states are seeded; restores them even after an exception.
 
     Args:
-        seed: of all of them.
+        seed: of all states.
     """
     with global_random_restored():
         seed_global_states(seed)

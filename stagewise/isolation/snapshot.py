@@ -1,4 +1,4 @@
-"""Snapshot of a module, to be restored later: everything that its attributes lead to."""
+"""Snapshot of a module that can be restored later: everything reachable from its attributes."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -18,9 +18,9 @@ class Lost(NamedTuple):
     """Change that cannot be undone.
 
     Attributes:
-        name: of what changed, as it is reached from the module.
-        change: what happened to it.
-        advice: what to do.
+        name: path of the changed object from the module.
+        change: description of the change.
+        advice: advice on how to avoid it.
     """
 
     name: str
@@ -32,35 +32,36 @@ _COMPUTE = "compute with a copy of it"
 
 
 class Snapshot:
-    """Parts of a module and their values; :meth:`restore` puts back the identical objects with the same bits.
+    """Parts of a module and their values; :meth:`restore` brings back the identical objects with the same bits.
 
-    Seen are attributes of the module and of all modules in it, what lists, dictionaries, tuples, sets, dataclasses and
-    other objects among them hold, closures of hooks, tensors, arrays and random generators, and attributes of the
-    module's own classes. Not seen are global variables, and what belongs to trainers, loggers, optimizers and loaders.
+    It covers the attributes of the module and all its submodules, the contents of lists, dictionaries, tuples, sets,
+    dataclasses and other objects among them, closures of hooks, tensors, arrays and random generators, and attributes
+    of the module's own classes. It does not cover global variables, nor the state of trainers, loggers, optimizers and
+    loaders.
 
-    Parameters are not copied, which keeps it cheap for large models: their identity, place, shape, memory and count of
+    Parameters are not copied, so that it is cheap for large models: their identity, place, shape, memory and number of
     writes are compared. Everything else is copied.
     """
 
     def __init__(self, root: object, *, checksums: bool = False, data: bool = False) -> None:
-        """Looks at ``root`` as it is now.
+        """Records the current state of ``root``.
 
         Args:
-            root: a module, or a data set.
-            checksums: also read all parameters, so that a write that autograd does not count (by ``.data``) is seen.
-            data: ``root`` is a data set: tensors, arrays and long containers in it are passed over.
+            root: a module or a data set.
+            checksums: also read all parameters, to detect writes that autograd does not count (by ``.data``).
+            data: True if ``root`` is a data set: tensors, arrays and long containers in it are ignored.
         """
         self._state = state = walk(root, data=data)
         self._memory = Memory()
         self._tensors = [(found, TensorRecord(found.value)) for found in state.tensors]
         plain = [found for found in state.tensors if has_storage(found.value)]
-        # Embeddings with a largest norm write to their own weight in each forward pass.
+        # Embeddings with max_norm write to their own weight in each forward pass.
         renormed = {
             id(place.value.weight)
             for place in state.places
             if isinstance(place.value, nn.Embedding | nn.EmbeddingBag) and place.value.max_norm is not None
         }
-        # Parameters that no module has registered (of a moving average kept in a list) are copied.
+        # Parameters not registered in a module (e.g. a moving average kept in a list) are copied.
         registered = root.parameters() if isinstance(root, nn.Module) else ()
         self._weights = {id(weight) for weight in registered} - renormed
         uncopied = {storage_key(found.value) for found in plain if id(found.value) in self._weights}
@@ -78,7 +79,7 @@ class Snapshot:
         """Restores everything.
 
         Returns:
-            Changes that could not be undone; empty if there are none.
+            Changes that could not be undone.
         """
         lost = []
         for place in self._state.places:
@@ -97,7 +98,7 @@ class Snapshot:
         return lost
 
     def changed(self) -> list[str]:
-        """Lists attributes and entries of containers that are other objects now, by their path from the module."""
+        """Lists attributes and entries of containers that have been replaced, by their path from the module."""
         names = []
         for number, place in enumerate(self._state.places):
             if place.kind is None:
@@ -141,7 +142,7 @@ def _same_array(left: "np.ndarray[Any, Any]", right: "np.ndarray[Any, Any]") -> 
 
 
 def _differing(before: containers.Contents, now: containers.Contents) -> list[Any]:
-    """Returns keys or places at which two copies of a container do not hold the same object."""
+    """Returns the keys or positions at which two copies of a container hold different objects."""
     left, right = (held if isinstance(held, dict) else dict(enumerate(held)) for held in (before, now))
     return [key for key in {**left, **right} if key not in left or key not in right or left[key] is not right[key]]
 
@@ -170,7 +171,7 @@ def _set_random_state(generator: Any, state: Any) -> None:
 
 
 def _position(iterator: Any) -> object:
-    """Returns the position of an iterator, as text or numbers."""
+    """Returns the position of an iterator, as text, numbers or None."""
     frame = getattr(iterator, "gi_frame", None)
     if hasattr(iterator, "gi_frame"):
         return None if frame is None else (frame.f_lasti, repr(sorted(map(str, frame.f_locals.items()))))
@@ -182,7 +183,7 @@ def _position(iterator: Any) -> object:
 
 @contextmanager
 def restored(module: nn.Module, *, checksums: bool = False) -> Iterator[None]:
-    """Lets the body change anything in ``module``, and undoes it on every way out.
+    """Context in which anything in ``module`` may change; restores it afterwards, even after an exception.
 
     Args:
         module: any module.
@@ -204,7 +205,7 @@ def _whole(restore: Callable[[], list[Lost]]) -> list[Lost]:
     try:
         return restore()
     except KeyboardInterrupt:
-        # Half of a module is no state to leave: once more from the start.
+        # Never leave a half-restored module: restore again from the start.
         restore()
         raise
 

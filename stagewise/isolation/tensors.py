@@ -1,4 +1,4 @@
-"""Record of a tensor: its bytes, its shape, its place in autograd."""
+"""Record of a tensor: bytes, shape and state in autograd."""
 
 from typing import Any
 
@@ -12,29 +12,29 @@ _CHUNK = 2**20
 
 
 def _bytes_of(tensor: Tensor) -> Tensor:
-    """Returns all bytes of the storage behind a tensor ``[byte]``, as a tensor over the same memory."""
+    """Returns all bytes of a tensor's storage, ``[byte]``, as a tensor over the same memory."""
     storage = tensor.untyped_storage()
     return torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage, 0, (storage.nbytes(),), (1,))
 
 
 def has_storage(tensor: Tensor) -> bool:
-    """True if the tensor is plain memory that can be copied and written."""
+    """Returns True if the tensor is plain memory that can be copied and written."""
     plain = type(tensor) in (Tensor, torch.nn.Parameter, torch.nn.Buffer) or isinstance(tensor, torch.nn.Parameter)
     return plain and tensor.layout is torch.strided and tensor.device.type != "meta" and not is_lazy(tensor)
 
 
 def is_lazy(value: Any) -> bool:
-    """True if a parameter or buffer has no shape yet."""
+    """Returns True if a parameter or buffer has no shape yet."""
     return torch.nn.parameter.is_lazy(value)
 
 
 def version_of(tensor: Tensor) -> int:
-    """Returns the number of writes to the tensor that autograd counted; 0 where it does not count."""
+    """Returns the number of writes to the tensor counted by autograd; 0 for inference tensors."""
     return 0 if tensor.is_inference() else tensor._version
 
 
 def checksum(tensor: Tensor) -> int:
-    """Returns a number that changes with the bytes of a tensor, or of its shard, or their order."""
+    """Returns a number that depends on the bytes of a tensor (or of its local shard) and on their order."""
     tensor = local(tensor.detach())
     words = _bytes_of(tensor.contiguous().clone() if not tensor.is_contiguous() else tensor)
     total = torch.zeros((), dtype=torch.int64, device=tensor.device)
@@ -47,21 +47,21 @@ def checksum(tensor: Tensor) -> int:
 
 
 class Memory:
-    """Bytes behind some tensors, each storage once, so that views and shared tensors are restored together."""
+    """Copies of the memory of tensors, each storage once, so that views and shared tensors are restored together."""
 
     def __init__(self) -> None:
         """Starts empty."""
         self._kept: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
 
     def keep(self, tensor: Tensor) -> None:
-        """Copies the storage of a tensor, unless it has been copied."""
+        """Copies the storage of a tensor, unless already copied."""
         key = storage_key(tensor)
         if key not in self._kept:
             memory = _bytes_of(tensor)
             self._kept[key] = memory, memory.clone()
 
     def restore(self) -> None:
-        """Writes back what has changed; autograd does not count it."""
+        """Writes changed memory back; autograd does not count these writes."""
         with torch.no_grad():
             for memory, copy in self._kept.values():
                 storage = memory.untyped_storage()
@@ -73,12 +73,12 @@ class Memory:
 
 
 def storage_key(tensor: Tensor) -> tuple[str, int]:
-    """Equal for tensors over the same memory."""
+    """Returns a key that is equal for tensors over the same memory."""
     return str(tensor.device), local(tensor).untyped_storage().data_ptr()
 
 
 class TensorRecord:
-    """State of a tensor object, apart from the bytes behind it."""
+    """State of a tensor object, except its bytes."""
 
     __slots__ = (
         "_alias",
@@ -93,10 +93,10 @@ class TensorRecord:
     )
 
     def __init__(self, tensor: Tensor) -> None:
-        """Looks at a tensor.
+        """Records the state of a tensor.
 
         Args:
-            tensor: held from now on.
+            tensor: kept alive by this record.
         """
         self.tensor = tensor
         self._alias = tensor.detach() if has_storage(tensor) else None
@@ -110,18 +110,18 @@ class TensorRecord:
 
     @property
     def was_written(self) -> bool:
-        """True if the tensor was written to and autograd counted it."""
+        """True if autograd has counted a write to the tensor since."""
         return bool(self._version.prev_versions) and self.tensor._version != self._version.prev_versions[0]
 
     @property
     def gradient_was_written(self) -> bool:
-        """True if its gradient was added to."""
+        """True if its gradient has been added to since."""
         return self._slope is not None and version_of(self._slope) != self._slope_version
 
     def restore(self) -> str | None:
-        """Restores the object; returns a description of what cannot be undone, or None.
+        """Restores the object; returns a description of a change that cannot be undone, or None.
 
-        The bytes are restored by :class:`Memory`, which comes first.
+        :class:`Memory` must have restored the bytes before.
         """
         tensor, alias = self.tensor, self._alias
         if tensor.grad_fn is not self._graph:

@@ -1,6 +1,6 @@
-"""Walk over all state that an object leads to: attributes, containers, closures of hooks, tensors, generators.
+"""Walk over all state reachable from an object: attributes, containers, closures of hooks, tensors, generators.
 
-Objects that are not part of a module are not entered: trainers, loggers, optimizers, loaders, data sets, files,
+The walk does not enter objects that are not part of a module: trainers, loggers, optimizers, loaders, data sets, files,
 threads.
 """
 
@@ -54,12 +54,12 @@ _OPEN_IN_TORCH_DATA = ("torch.utils.data.dataset", "torch.utils.data.sampler")
 _RANDOM = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator)
 
 _SHARED = (Tensor, list, dict, set, deque, tuple, np.ndarray, *_RANDOM)
-"""Types of class attributes whose contents are recorded; a replaced attribute of any type is noticed."""
+"""Types of class attributes whose contents are recorded; replaced attributes of any type are noticed."""
 
 
 @functools.lru_cache(maxsize=4096)
 def _is_open(cls: type, data: bool) -> bool:
-    """True if the attributes of an object of this class are searched."""
+    """Returns True if the walk enters the attributes of objects of this class."""
     if issubclass(cls, Enum | BaseException):
         return False
     for base in cls.__mro__:
@@ -80,18 +80,18 @@ def _is_iterator(cls: type) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _own_classes(cls: type) -> tuple[type, ...]:
-    """Returns classes of a module that do not come from a library: their attributes are shared state."""
+    """Returns the base classes of a module outside of libraries, whose attributes are shared state."""
     libraries = {"torch", "lightning", "pytorch_lightning", "torchmetrics", "transformers"} | _STANDARD
     return tuple(base for base in cls.__mro__ if base.__module__.partition(".")[0] not in libraries)
 
 
 class Found:
-    """Object that was found, and its place.
+    """Object found by the walk, with its place.
 
     Attributes:
         value: the object.
-        parent: number of the place that leads to it, -1 for the root.
-        key: under which the place holds it.
+        parent: number of the place that holds it, -1 for the root.
+        key: key of the object in that place.
     """
 
     __slots__ = ("key", "parent", "value")
@@ -101,11 +101,11 @@ class Found:
 
 
 class Place(Found):
-    """Container on the path, with its contents when it was found.
+    """Container found by the walk, with its contents at that time.
 
     Attributes:
-        kind: how it is read and written; None for a tuple or a frozen set, which cannot change.
-        contents: a shallow copy.
+        kind: functions to read and write it; None for immutable containers.
+        contents: shallow copy of the contents.
     """
 
     __slots__ = ("contents", "kind")
@@ -116,14 +116,14 @@ class Place(Found):
 
 
 class State:
-    """Everything that a module or a data set leads to, each object once.
+    """All state reachable from a module or a data set, each object once.
 
     Attributes:
-        places: containers, each before what it leads to.
-        tensors: every tensor.
-        random: generators of random numbers.
-        arrays: of numpy.
-        iterators: objects that hand out values one after the other.
+        places: containers, each before its contents.
+        tensors: all tensors.
+        random: random number generators.
+        arrays: numpy arrays.
+        iterators: iterators.
     """
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ class State:
         self.iterators: list[Found] = []
 
     def name(self, found: Found) -> str:
-        """Returns the path of the object from the root, as one would write it: ``encoder.cache[0]``."""
+        """Returns the path of an object from the root in Python notation: ``encoder.cache[0]``."""
         steps: list[str] = []
         while found.parent >= 0:
             place = self.places[found.parent]
@@ -142,7 +142,7 @@ class State:
             if kind is None:
                 steps.append(f"[{found.key}]" if isinstance(place.value, tuple) else "{...}")
             elif kind is containers.DICT and place.key in ("_modules", "_parameters", "_buffers"):
-                # As named_parameters() has it, not as the dictionaries inside a module are called.
+                # As in named_parameters(), without the names of a module's internal dictionaries.
                 steps.append(f".{found.key}")
                 place = self.places[place.parent]
             else:
@@ -152,12 +152,12 @@ class State:
 
 
 def walk(root: object, *, data: bool = False) -> State:
-    """Finds all state that ``root`` leads to.
+    """Finds all state reachable from ``root``.
 
     Args:
-        root: a module, or a data set.
-        data: ``root`` is a data set: data sets and samplers inside it are entered, and long containers, tensors and
-            arrays, which are data, are not looked at.
+        root: a module or a data set.
+        data: True if ``root`` is a data set: the walk then enters data sets and samplers inside it, and ignores long
+            containers, tensors and arrays, which are data.
     """
     return _Walk(data).run(root)
 
@@ -170,7 +170,7 @@ class _Walk:
         self._data = data
         self._deepest = 2 * DEEPEST if data else DEEPEST  # subsets of subsets, with transforms of transforms
         self._state = State()
-        self._seen: dict[Any, Any] = {}  # holds what it has seen, so that no id is used twice
+        self._seen: dict[Any, Any] = {}  # keeps visited objects alive, so that no id is reused
         self._pending: deque[tuple[Any, int, Any, int]] = deque()
 
     def run(self, root: object) -> State:
@@ -216,7 +216,7 @@ class _Walk:
                 number = len(self._state.places)
                 self._state.places.append(Place(base, parent, key, containers.CLASS, contents))
                 for name, held in contents.items():
-                    # Methods and descriptors hold no state of their own worth entering.
+                    # Methods and descriptors have no relevant state.
                     if isinstance(held, _SHARED):
                         self._pending.append((held, number, name, depth))
 
@@ -237,7 +237,7 @@ class _Walk:
             state.random.append(Found(value, parent, key))
         elif isinstance(value, np.ndarray):
             seen[id(value)] = value
-            # A mapped file is data, and as large as the disk.
+            # A memory-mapped file is data, and may be as large as the disk.
             if not (self._data or isinstance(value, np.memmap)):
                 state.arrays.append(Found(value, parent, key))
         elif _is_iterator(cls):

@@ -14,20 +14,20 @@ T = TypeVar("T")
 
 
 def with_weights(module: nn.Module, weights: Mapping[str, Tensor], body: Callable[[], T]) -> T:
-    """Runs ``body`` while ``module`` holds other parameter tensors; the module's own are never written to.
+    """Runs ``body`` while ``module`` holds other parameter tensors; never writes to the module's own.
 
-    Any method of the module sees ``weights``, wherever it reaches a parameter from: each module that registers it,
-    under whatever names, and attributes, lists, dictionaries and tuples that hold it too. Shared tensors stay shared.
-    Hooks, gradients and optimizer references of the real parameters are out of reach. The tensors may be changed in
-    place inside ``body``. On every way out the identical objects are back in their places, in their order.
+    All methods of the module see ``weights``, however they access a parameter: through any module that registers it,
+    under any name, or through attributes, lists, dictionaries and tuples that hold it. Shared tensors stay shared.
+    Hooks, gradients and optimizer references of the real parameters are not affected. ``body`` may change the tensors
+    in place. Afterwards, even after an exception, the identical objects are back in their places, in their order.
 
     Args:
         module: any module.
-        weights: replacements by name, as in ``module.named_parameters()``; names of buffers are taken too.
-        body: what to run; its result is returned.
+        weights: replacements by name, as in ``module.named_parameters()``; names of buffers are allowed too.
+        body: function to run; its result is returned.
 
     Raises:
-        InputError: a name that the module does not have, or of a scripted module.
+        InputError: an unknown name, or a weight of a scripted module.
     """
     with _swapped(module, weights), _parametrizations_uncached():
         return body()
@@ -76,7 +76,7 @@ def _items(place: Place) -> list[tuple[Any, Any]]:
 
 
 def _replaced(value: Any, replacements: Mapping[int, Tensor]) -> Any:
-    """Returns the value or its replacement; tuples and frozen sets are rebuilt where an element is replaced."""
+    """Returns the value or its replacement; rebuilds tuples and frozen sets if an element is replaced."""
     if isinstance(value, Tensor):
         return replacements.get(id(value), value)
     if type(value) is frozenset or isinstance(value, tuple):
@@ -97,7 +97,7 @@ def _put(place: Place, key: Any, value: Any) -> None:
 
 
 def _add_ways(state: State, touched: dict[int, dict[Any, Any]]) -> None:
-    """Also records who holds the containers: a module may build another in their place from their contents."""
+    """Also records the holders of changed containers, since a module may replace a container by a new one."""
     for number in list(touched):
         place = state.places[number]
         while place.parent >= 0 and not isinstance(place.value, nn.Module):
@@ -109,7 +109,7 @@ def _add_ways(state: State, touched: dict[int, dict[Any, Any]]) -> None:
 
 
 def _put_back(place: Place, own: dict[Any, Any]) -> None:
-    """Restores the original objects, and keeps what the body has added beside them."""
+    """Restores the original objects, and keeps any objects added by the body."""
     kind, contents = place.kind, place.contents
     assert kind is not None
     now = kind.read(place.value)
@@ -125,7 +125,7 @@ def _put_back(place: Place, own: dict[Any, Any]) -> None:
 
 @contextmanager
 def _parametrizations_uncached() -> Iterator[None]:
-    """Disables ``parametrize.cached()``, in which weights computed from the module's own would be used."""
+    """Context that disables ``parametrize.cached()``, whose values were computed from the module's own weights."""
     enabled, cache = parametrize._cache_enabled, parametrize._cache
     parametrize._cache_enabled, parametrize._cache = 0, {}
     try:

@@ -1,4 +1,4 @@
-"""Language models: data with and without induction, token groups, induction metrics, and a module to train."""
+"""Language models: data with and without induction, token groups, induction metrics and a trainable module."""
 
 from stagewise.lm.data import SyntheticData
 from stagewise.lm.module import CausalLM

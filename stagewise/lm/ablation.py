@@ -12,10 +12,10 @@ from stagewise.lm.components import SUPPORTED, output_projection
 
 @contextmanager
 def head_ablated(model: Any, layer: int, head: int) -> Iterator[None]:
-    """Sets the output of one attention head to zero inside the body; the model is restored on every way out.
+    """Context that sets the output of one attention head to zero, and restores the model even after an exception.
 
-    Zero ablation: the head adds nothing to the residual stream, but for the bias of the output projection, which all
-    heads of the layer share.
+    This is zero ablation: the head adds nothing to the residual stream, except the bias of the output projection, which
+    all heads of the layer share.
 
     Args:
         model: Hugging Face causal language model of an architecture in :data:`~stagewise.lm.components.SUPPORTED`.
@@ -25,8 +25,8 @@ def head_ablated(model: Any, layer: int, head: int) -> Iterator[None]:
     Raises:
         InputError: an architecture of unknown layout, or no such head.
 
-    Source: Olsson et al. 2022, "In-context learning and induction heads" (arXiv 2209.11895), pattern-preserving and
-    full ablations; this is the full one.
+    Source: Olsson et al. 2022, "In-context learning and induction heads" (arXiv 2209.11895), full (not
+    pattern-preserving) ablation.
     """
     config = model.config
     if config.model_type not in SUPPORTED:

@@ -14,7 +14,7 @@ from stagewise.lm.tokens import check_ids
 
 @contextmanager
 def eager_attention(model: Any) -> Iterator[None]:
-    """Makes a model use the attention that returns its weights; its own is restored on every way out.
+    """Context in which a model uses the attention that returns its weights; restores its own afterwards.
 
     Args:
         model: Hugging Face model.
@@ -43,7 +43,7 @@ class Look(NamedTuple):
 
 
 def look(model: nn.Module, ids: Tensor) -> Look:
-    """Reads attention and losses, without gradients.
+    """Computes attention weights and losses, without gradients.
 
     Args:
         model: Hugging Face causal language model, in eval mode.
@@ -56,7 +56,7 @@ def look(model: nn.Module, ids: Tensor) -> Look:
     try:
         with torch.no_grad(), eager_attention(model):
             out = model(input_ids=ids, output_attentions=True, use_cache=False)
-    except TypeError:  # architectures without attention do not know the argument
+    except TypeError:  # architectures without attention do not accept the argument
         out = None
     attentions = [layer for layer in (getattr(out, "attentions", None) or ()) if layer is not None]
     if not attentions:

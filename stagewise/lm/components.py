@@ -1,7 +1,7 @@
 """Parts of a causal language model, such as heads and layers, as masks over its weights.
 
-A chain that moves only the weights of one part (``masks`` of :class:`~stagewise.sampling.chains.ChainSampler` and
-:class:`~stagewise.probes.prober.Prober`) gives influence by way of that part.
+A chain that moves only the weights of one part (``masks`` of :func:`~stagewise.sampling.chains.run_chains` and
+:class:`~stagewise.probes.prober.Prober`) measures influence through that part.
 """
 
 import re
@@ -15,7 +15,7 @@ from stagewise.errors import InputError, require
 from stagewise.losses.language_models import causal_lm_name
 
 _WIDE_NORMS = ("olmo2", "olmoe")
-"""Their queries (and keys) pass one norm over all heads together, whose gain has entries of each head's own."""
+"""Architectures whose queries (and keys) pass through one norm over all heads, whose gain has entries for each head."""
 
 _SEPARATE = (
     "llama",
@@ -32,22 +32,22 @@ _SEPARATE = (
     "smollm3",
 )
 SUPPORTED = ("gpt_neox", "gpt2", *_SEPARATE)
-"""Architectures (``config.model_type``) whose weights are laid out in a way known here. In those with experts, the
-router and all experts are a layer's ``mlp``."""
+"""Architectures (``config.model_type``) with a known layout of weights. With experts, the ``mlp`` of a layer consists
+of the router and all experts."""
 
 
 def layers(model: Any) -> list[Any]:
-    """Returns the layers of a Hugging Face causal language model of one of the architectures in :data:`SUPPORTED`."""
+    """Returns the layers of a Hugging Face causal language model of an architecture in :data:`SUPPORTED`."""
     base = model.base_model
     return list(base.h if model.config.model_type == "gpt2" else base.layers)
 
 
 def attention(model: Any, layer: int) -> nn.Module:
-    """Returns the attention of a layer.
+    """Returns the attention module of a layer.
 
     Args:
-        model: Hugging Face causal language model of one of the architectures in :data:`SUPPORTED`.
-        layer: its number.
+        model: Hugging Face causal language model of an architecture in :data:`SUPPORTED`.
+        layer: number of the layer.
     """
     block = layers(model)[layer]
     if model.config.model_type == "gpt2":
@@ -56,11 +56,11 @@ def attention(model: Any, layer: int) -> nn.Module:
 
 
 def output_projection(model: Any, layer: int) -> nn.Module:
-    """Returns the module that maps the heads' outputs, side by side ``[..., head * head size]``, back to the width.
+    """Returns the module that maps the concatenated outputs ``[..., head * head size]`` of heads back to the width.
 
     Args:
-        model: Hugging Face causal language model of one of the architectures in :data:`SUPPORTED`.
-        layer: its number.
+        model: Hugging Face causal language model of an architecture in :data:`SUPPORTED`.
+        layer: number of the layer.
     """
     names = {"gpt2": "c_proj", "gpt_neox": "dense", "phi": "dense"}
     return attention(model, layer).get_submodule(names.get(model.config.model_type, "o_proj"))
@@ -78,17 +78,16 @@ _Places = list[tuple[nn.Parameter, int, Iterable[tuple[int, int]]]]
 
 
 def components(module: nn.Module, kind: Kind = "heads") -> list[str]:
-    """Returns names of the parts of a model.
+    """Lists the names of the parts of a model.
 
     Args:
-        module: Hugging Face causal language model of an architecture in :data:`SUPPORTED`, or a
-            module that holds one.
+        module: Hugging Face causal language model of an architecture in :data:`SUPPORTED`, or a module that holds one.
         kind: ``heads``: ``layer0.head1``; ``key_value_groups``: ``layer0.group1``, the heads that share keys and
             values (without grouped queries a group is a head); ``attention`` and ``mlp``: ``layer0.attention``,
-            ``layer0.mlp``; ``layers``: ``layer0``, all of a layer, its norms included.
+            ``layer0.mlp``; ``layers``: ``layer0``, a whole layer including its norms.
 
     Returns:
-        In the order of layers and heads; :func:`component_masks` takes them.
+        Names in the order of layers and heads, for :func:`component_masks`.
 
     Raises:
         InputError: no such model in the module, an architecture of unknown layout, or an unknown kind.
@@ -105,7 +104,7 @@ def components(module: nn.Module, kind: Kind = "heads") -> list[str]:
 
 
 def is_component_name(name: str) -> bool:
-    """True if a name can be that of a part of some model, as ``layer0.head1`` is."""
+    """Returns True if a name has the form of a part's name, such as ``layer0.head1``."""
     return _NAME.fullmatch(name) is not None
 
 
@@ -113,11 +112,11 @@ def component_masks(module: nn.Module, name: str) -> dict[str, Tensor]:
     """Returns the masks of a part by its name, e.g. ``layer1.head0``; see :func:`components` for the names.
 
     Returns:
-        Parameter name of ``module`` to bool mask of that parameter's shape, on its device; parameters without an entry
-        in the part are left out.
+        Maps parameter names of ``module`` to bool masks of the parameter's shape, on its device; parameters without an
+        entry in the part are omitted.
 
     Raises:
-        InputError: as :func:`components` does, or a name of no part of the model.
+        InputError: the model has no part of this name, or as :func:`components`.
     """
     found = _NAME.fullmatch(name)
     if found is None:
@@ -134,18 +133,17 @@ def component_masks(module: nn.Module, name: str) -> dict[str, Tensor]:
 
 
 def head_mask(module: nn.Module, layer: int, head: int) -> dict[str, Tensor]:
-    """Returns the mask of the weights that belong to one attention head alone.
+    """Returns the masks of the weights that belong to a single attention head.
 
-    Its rows of query, key and value (weights and biases) and its columns of the output projection. Not in it: the bias
-    of the output projection, norms and rotary settings, which all heads of a layer share; and, with grouped queries,
-    the key and value that it shares with other heads: a head then is its query and its output, and
-    :func:`key_value_group_mask` is the smallest part that keys and values belong to. In OLMo 2 and OLMoE its entries of
-    the gains of query and key norm are in it; these norms divide by the size of all heads together, so that there the
-    others feel a change of one.
+    These are its rows of query, key and value (weights and biases) and its columns of the output projection. Excluded
+    are the bias of the output projection, norms and rotary settings, which all heads of a layer share. With grouped
+    queries, the shared key and value are also excluded: a head is then its query and its output, and
+    :func:`key_value_group_mask` is the smallest part with keys and values. In OLMo 2 and OLMoE the head's entries of
+    the gains of the query and key norms are included; these norms divide by the size of all heads together, so that a
+    change in one head affects the others.
 
     Args:
-        module: Hugging Face causal language model of an architecture in :data:`SUPPORTED`, or a
-            module that holds one.
+        module: Hugging Face causal language model of an architecture in :data:`SUPPORTED`, or a module that holds one.
         layer: number of the layer.
         head: number of the head in it.
 
@@ -163,7 +161,7 @@ def head_mask(module: nn.Module, layer: int, head: int) -> dict[str, Tensor]:
 
 
 def key_value_group_mask(module: nn.Module, layer: int, group: int) -> dict[str, Tensor]:
-    """Returns the mask of the heads that share one key and value, with both; without sharing that of :func:`head_mask`.
+    """Returns the masks of the heads that share one key and value, with both; without sharing, as :func:`head_mask`.
 
     Args:
         module: as in :func:`head_mask`.
@@ -171,7 +169,7 @@ def key_value_group_mask(module: nn.Module, layer: int, group: int) -> dict[str,
         group: number of the key-value head.
 
     Raises:
-        InputError: as :func:`head_mask` does.
+        InputError: as :func:`head_mask`.
     """
     model, names = _find(module)
     _check("layer", layer, len(layers(model)))
@@ -190,14 +188,14 @@ def _whole_mask(module: nn.Module, layer: int, part: str | None) -> dict[str, Te
         "mlp": lambda: block.mlp,
     }
     return {
-        # Not `ones_like`, which is in shards where the parameter is.
+        # Not `ones_like`, which would be sharded like the parameter.
         names[id(parameter)]: torch.ones(parameter.shape, dtype=torch.bool, device=parameter.device)
         for parameter in parts[part]().parameters()
     }
 
 
 def _find(module: nn.Module) -> tuple[Any, dict[int, str]]:
-    """Returns the language model in a module, and the names that the module has for its parameters."""
+    """Returns the language model in a module, and the module's names for its parameters."""
     name = causal_lm_name(module)
     if name is None:
         raise InputError(
@@ -218,13 +216,13 @@ def _check(name: str, value: int, count: int) -> None:
 
 
 def _num_groups(model: Any) -> int:
-    """Key-value heads."""
+    """Returns the number of key-value heads."""
     heads = model.config.num_attention_heads
     return getattr(model.config, "num_key_value_heads", None) or heads
 
 
 def _places(model: Any, layer: int, heads: range, group: int | None) -> _Places:
-    """Returns the places of adjacent heads, with the keys and values of one group, or with none."""
+    """Returns the places of adjacent heads, with the keys and values of one group if given."""
     block: Any = attention(model, layer)
     out: Any = output_projection(model, layer)
     count, width = model.config.num_attention_heads, model.config.hidden_size
@@ -237,7 +235,7 @@ def _places(model: Any, layer: int, heads: range, group: int | None) -> _Places:
         spans = [(part * width + span[0], part * width + span[1]) for part in range(3)]
         return places + [(weight, weight.dim() - 1, spans) for weight in _weights(block.c_attn)]
     if model.config.model_type == "gpt_neox":
-        # Query, key and value of a head lie side by side.
+        # Query, key and value of a head are adjacent.
         return places + [(weight, 0, [(3 * span[0], 3 * span[1])]) for weight in _weights(block.query_key_value)]
     wide = model.config.model_type in _WIDE_NORMS
     places += [(weight, 0, [span]) for weight in [*_weights(block.q_proj), *([block.q_norm.weight] if wide else [])]]

@@ -1,8 +1,8 @@
 """Copying score: the degree to which a head raises the logit of the token it attends to.
 
-Through the OV circuit alone, W_U W_O W_V W_E, with the gains (and the centring) of the first and last layer norms
-folded in, and the gain of the norm behind the attention where there is one (OLMo 2, Gemma 2 and 3). Its positive
-eigenvalues stand for sets of tokens that raise their own logits.
+The score considers only the OV circuit W_U W_O W_V W_E, with the gains (and the centring) of the first and last layer
+norms folded in, and the gain of the norm after the attention if there is one (OLMo 2, Gemma 2 and 3). Its positive
+eigenvalues correspond to sets of tokens that raise their own logits.
 
 Source: Elhage et al. 2021, "A mathematical framework for transformer circuits", section "Summarizing OV/QK matrices":
 sum of eigenvalues over sum of their magnitudes.
@@ -23,8 +23,8 @@ def ov_weights(model: Any) -> list[tuple[Tensor, Tensor]]:
         model: Hugging Face causal language model of one of the architectures in ``SUPPORTED``.
 
     Returns:
-        For each layer W_V ``[head, head size, width]`` and W_O ``[head, width, head size]``: a head that attends to
-        one position alone adds ``W_O @ (W_V @ x)`` of that position's normed ``x``, biases aside.
+        For each layer W_V ``[head, head size, width]`` and W_O ``[head, width, head size]``: a head that attends to a
+        single position adds ``W_O @ (W_V @ x)``, x the normed state of that position, without biases.
     """
     config = model.config
     heads, width = config.num_attention_heads, config.hidden_size
@@ -35,7 +35,7 @@ def ov_weights(model: Any) -> list[tuple[Tensor, Tensor]]:
         if config.model_type == "gpt2":
             value = layer.attn.c_attn.weight[:, 2 * width :].T.reshape(heads, -1, width)
         elif config.model_type == "gpt_neox":
-            # Query, key and value of a head lie side by side.
+            # Query, key and value of a head are adjacent.
             value = layer.attention.query_key_value.weight.view(heads, 3, -1, width)[:, 2]
         else:
             shared = config.num_key_value_heads
@@ -45,13 +45,13 @@ def ov_weights(model: Any) -> list[tuple[Tensor, Tensor]]:
 
 
 def _normed(rows: Tensor, norm: Any) -> Tensor:
-    """Returns rows ``[token, width]`` behind (or, as read by the unembedding, before) a norm, its scale left out."""
+    """Applies the gain and the centring of a norm to rows ``[token, width]`` that read from it, without its scale."""
     gained = rows * _gain(norm)
     return gained - gained.mean(dim=1, keepdim=True) if _centres(norm) else gained
 
 
 def _gain(norm: Any) -> Tensor | float:
-    """Gain of a norm: OLMo's has none, Gemma's is told as what it has above 1."""
+    """Returns the gain of a norm: OLMo's has none, and Gemma stores its gain less 1."""
     weight: Tensor | None = getattr(norm, "weight", None)
     if weight is None:
         return 1.0
@@ -59,12 +59,12 @@ def _gain(norm: Any) -> Tensor | float:
 
 
 def _centres(norm: Any) -> bool:
-    """True for a layer norm, false for one that divides by the root mean square alone."""
+    """Returns True for a layer norm, False for one that only divides by the root mean square."""
     return isinstance(norm, nn.LayerNorm) or type(norm).__name__ == "OlmoLayerNorm"
 
 
 def _read(embedding: Tensor, norm: Any) -> Tensor:
-    """Embedding ``[token, width]`` as the attention reads it, the norm's scale left out; without a norm as it is."""
+    """Returns the embedding ``[token, width]`` as read by the attention, without the norm's scale."""
     if norm is None:
         return embedding
     centred = embedding - embedding.mean(dim=1, keepdim=True) if _centres(norm) else embedding
@@ -72,25 +72,25 @@ def _read(embedding: Tensor, norm: Any) -> Tensor:
 
 
 def _first_norm(model: Any, layer: Any) -> Any:
-    """Norm in front of the attention; None in OLMo 2, which has it behind."""
+    """Returns the norm before the attention; None in OLMo 2, which has it after."""
     return layer.ln_1 if model.config.model_type == "gpt2" else getattr(layer, "input_layernorm", None)
 
 
 def _norm_behind(model: Any, layer: Any) -> Any:
-    """Norm of what the attention adds; elsewhere the norm of this name is in front of the MLP."""
+    """Returns the norm after the attention, if any; in other models the norm of this name is before the MLP."""
     behind = ("olmo2", "gemma2", "gemma3_text")
     return layer.post_attention_layernorm if model.config.model_type in behind else None
 
 
 def copying_scores(model: Any) -> Tensor | None:
-    """Copying score of every head.
+    """Computes the copying score of every head.
 
     Args:
         model: Hugging Face causal language model.
 
     Returns:
-        ``[layer, head]``, -1 (a head that lowers the logit of what it attends to) to 1 (a copier), float32 on the CPU,
-        NaN where weights are not finite; None for architectures not in ``SUPPORTED``.
+        ``[layer, head]``, -1 (lowers the logit of the attended token) to 1 (copies it), float32 on the CPU, NaN where
+        weights are not finite; None for architectures not in ``SUPPORTED``.
     """
     if model.config.model_type not in SUPPORTED:
         return None
@@ -105,9 +105,9 @@ def copying_scores(model: Any) -> Tensor | None:
             read = _read(embedding, _first_norm(model, layer))
             behind = _norm_behind(model, layer)
             written = unembedding if behind is None else unembedding * _gain(behind)
-            # W_V W_E W_U W_O has the eigenvalues of W_U W_O W_V W_E other than zero, in head size instead of tokens.
+            # W_V W_E W_U W_O has the nonzero eigenvalues of W_U W_O W_V W_E, with head size instead of tokens as size.
             small = (value.float() @ read.T) @ (written @ out.float())
-            # LAPACK may end the process where it meets a NaN.
+            # LAPACK may abort the process at a NaN.
             finite = small.isfinite().all(dim=(1, 2)).cpu()
             values = torch.linalg.eigvals(small.cpu()[finite])
             row = torch.full((len(small),), torch.nan)

@@ -1,4 +1,4 @@
-"""Text to train on: Python sources that are installed, files, or a Hugging Face data set; and its tokenizer."""
+"""Training text from installed Python sources, files or a Hugging Face data set, and its tokenizer."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ from stagewise.lm.local_files import column_texts, is_known, local_documents
 END_OF_TEXT = "<|endoftext|>"
 _OF_FILES = ("text_column", "split", "max_documents")
 _PACKAGES = {"site-packages", "dist-packages"}
-# Test suites (broken on purpose in part) and tables of character codes.
+# Test suites (some files are broken on purpose) and tables of character codes.
 _SKIPPED = {
     "__pycache__",
     "test",
@@ -28,26 +28,26 @@ _SKIPPED = {
 
 
 def default_cache_dir() -> Path:
-    """``~/.cache/stagewise``, or below ``XDG_CACHE_HOME`` where that is set."""
+    """Returns ``~/.cache/stagewise``, or ``stagewise`` below ``XDG_CACHE_HOME`` if that is set."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stagewise"
 
 
 def _read(paths: Iterable[Path]) -> list[str]:
     texts = (path.read_text(encoding="utf-8", errors="replace") for path in paths)
-    # Copies of one document would stand on both sides of the held-out split; dict keeps the order.
+    # Duplicates could end up on both sides of the held-out split; dict keeps the order.
     return list(dict.fromkeys(text for text in texts if text.strip()))
 
 
 def _sources(root: Path, skipped: set[str]) -> list[Path]:
-    """Returns Python files below a folder in the order of their paths, without those in folders of skipped names."""
+    """Returns the Python files below a folder in the order of their paths, without those in skipped folders."""
     paths = [path for path in root.rglob("*.py") if not skipped & set(path.relative_to(root).parts[:-1])]
     return sorted(paths, key=lambda path: path.relative_to(root).as_posix())
 
 
 def stdlib_documents() -> list[str]:
-    """Returns sources of the running Python's standard library, in the order of their paths.
+    """Reads the sources of the running Python's standard library, in the order of their paths.
 
-    Left out: installed packages, test suites, ``encodings`` (tables of codes), ``lib2to3`` and ``ensurepip``.
+    Installed packages, test suites, ``encodings`` (tables of codes), ``lib2to3`` and ``ensurepip`` are excluded.
 
     Raises:
         InputError: this Python has no library sources on disk.
@@ -60,13 +60,13 @@ def stdlib_documents() -> list[str]:
 
 
 def package_documents(*, max_documents: int | None = None) -> list[str]:
-    """Returns sources of the packages that are installed beside the running Python, in the order of their paths.
+    """Reads the sources of the packages installed for the running Python, in the order of their paths.
 
-    They are hundreds of megabytes where PyTorch is installed, and differ from one environment to another. Test suites
-    and tables of codes are left out, as in :func:`stdlib_documents`.
+    They are hundreds of megabytes if PyTorch is installed, and differ between environments. Test suites and tables of
+    codes are excluded, as in :func:`stdlib_documents`.
 
     Args:
-        max_documents: largest number of files read; the first ones are taken.
+        max_documents: largest number of files to read, the first ones.
 
     Raises:
         InputError: no package with sources is installed.
@@ -90,18 +90,18 @@ def hub_documents(
     streaming: bool = False,
     max_documents: int | None = None,
 ) -> list[str]:
-    """Returns documents of a data set that ``datasets.load_dataset`` knows.
+    """Reads the documents of a data set through ``datasets.load_dataset``.
 
     Args:
         name: of the data set, such as ``roneneldan/TinyStories``.
-        config_name: its configuration, where it has several.
-        split: which part of it.
-        text_column: the column that holds the text.
-        streaming: read over the network as needed instead of downloading the whole set; give ``max_documents``.
-        max_documents: largest number of documents; the first ones are taken.
+        config_name: configuration, if the data set has several.
+        split: split of the data set.
+        text_column: column that holds the text.
+        streaming: read over the network as needed instead of downloading the whole set; set ``max_documents`` too.
+        max_documents: largest number of documents to read, the first ones.
 
     Raises:
-        InputError: the data set cannot be had, or has no such column.
+        InputError: the data set cannot be loaded, or has no such column.
     """
     import datasets
 
@@ -110,7 +110,7 @@ def hub_documents(
         texts = list(column_texts(islice(rows, max_documents), text_column, f"data set {name!r}"))
     except InputError:
         raise
-    except Exception as error:  # datasets raises its own, the hub's and the network's kinds
+    except Exception as error:  # errors of datasets, the hub and the network
         raise InputError(
             f"got corpus {name!r}, which is neither 'stdlib', 'site-packages' nor a path here and cannot be loaded as "
             f"a Hugging Face data set ({first_line(error)}); expected one of these; check the name and the connection"
@@ -124,16 +124,16 @@ def hub_documents(
 
 
 def load_documents(corpus: str, **settings: Any) -> list[str]:
-    """Returns documents of a corpus, without duplicates, in an order that does not change.
+    """Returns the documents of a corpus, without duplicates, in a reproducible order.
 
     Args:
         corpus: ``stdlib``; ``site-packages``; the path of a file or folder, or a pattern, see
             :func:`stagewise.lm.local_files.local_documents`; or the name of a Hugging Face data set.
-        **settings: arguments of :func:`hub_documents`; ``text_column``, ``split`` and ``max_documents`` also of files,
-            the last one also of packages.
+        **settings: arguments of :func:`hub_documents`; ``text_column``, ``split`` and ``max_documents`` also apply to
+            files, the last one also to packages.
 
     Raises:
-        InputError: nothing of that name, or no text in it.
+        InputError: no such corpus, or no text in it.
     """
     if corpus == "stdlib":
         return stdlib_documents()
@@ -161,12 +161,12 @@ def content_hash(documents: Sequence[str]) -> str:
 
 
 def train_tokenizer(documents: Sequence[str], vocab_size: int, *, cache_dir: Path | str | None = None) -> Any:
-    """Returns a byte-level BPE tokenizer of given documents, trained once and then read from disk.
+    """Returns a byte-level BPE tokenizer for given documents, trained once and then read from disk.
 
     Args:
-        documents: what to train on.
+        documents: training texts.
         vocab_size: number of tokens: 256 bytes, the end-of-text token (id 0), and merges; 257 or more.
-        cache_dir: where trained tokenizers are kept; :func:`default_cache_dir` if None.
+        cache_dir: folder for trained tokenizers; :func:`default_cache_dir` if None.
 
     Returns:
         ``PreTrainedTokenizerFast``.
@@ -194,7 +194,7 @@ def train_tokenizer(documents: Sequence[str], vocab_size: int, *, cache_dir: Pat
         tokenizer.train_from_iterator(documents, trainer)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # Written aside and renamed: two runs may start at once.
+            # Written to a temporary file and renamed, since two runs may start at once.
             with tempfile.TemporaryDirectory(dir=folder) as aside:
                 tokenizer.save(str(Path(aside) / file.name))
                 (Path(aside) / file.name).replace(file)

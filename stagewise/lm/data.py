@@ -22,16 +22,15 @@ from stagewise.sampling.data import ProbeData
 TRAIN, VALIDATION, OBSERVED, SAMPLING = 1, 2, 3, 4
 """Streams of the data seed: draws from one do not depend on how much is drawn from another."""
 
-
 _ALL = {"text", "background"}
-"""Kinds of sequences that are all there are where there is no other."""
+"""Kinds of sequences other than groups to weight; alone, they make up the whole data set."""
 
 
 class TokenRows(Dataset):
-    """Sequences as a map-style data set that answers a whole batch at once: ``{"input_ids": [batch, position]}``."""
+    """Sequences as a map-style data set that returns a whole batch at once: ``{"input_ids": [batch, position]}``."""
 
     def __init__(self, ids: Tensor) -> None:
-        """Keeps token ids ``[sample, position]``."""
+        """Stores token ids ``[sample, position]``."""
         self.ids = ids
 
     def __len__(self) -> int:
@@ -45,16 +44,16 @@ class TokenRows(Dataset):
 
 
 class SequenceData(pl.LightningDataModule):
-    """Base class of the data modules for language models: loaders, and the settings of the mixture.
+    """Base class of the data modules for language models: loaders and settings of the mixture.
 
-    Subclasses fill ``train_rows``, ``val_rows`` and ``train_kinds`` in ``setup`` and answer ``probe_data``.
+    Subclasses set ``train_rows``, ``val_rows`` and ``train_kinds`` in ``setup`` and implement ``probe_data``.
 
     Attributes:
-        vocab_size: token ids lie in 0 .. ``vocab_size - 1``.
-        context: tokens in a sequence.
-        train_rows: training sequences, there after ``setup``.
-        val_rows: validation sequences, there after ``setup``.
-        train_kinds: name to bool ``[sample]``, the kinds of training sequences, there after ``setup``.
+        vocab_size: token ids are in 0 .. ``vocab_size - 1``.
+        context: tokens per sequence.
+        train_rows: training sequences, available after ``setup``.
+        val_rows: validation sequences, available after ``setup``.
+        train_kinds: maps names of kinds of training sequences to bool ``[sample]``, available after ``setup``.
     """
 
     train_rows: Dataset | None = None
@@ -87,7 +86,7 @@ class SequenceData(pl.LightningDataModule):
             self._repeats(0, OBSERVED)
 
     def _repeats(self, num: int, stream: int) -> tuple[Tensor, Tensor]:
-        """Induction sequences ``[num, context]`` of a stream, and their exact targets ``[num, context - 1]``."""
+        """Draws induction sequences ``[num, context]`` of a stream, and their exact targets ``[num, context - 1]``."""
         drawn = repeated_segments(
             num,
             self.context,
@@ -99,9 +98,9 @@ class SequenceData(pl.LightningDataModule):
         return drawn.ids, drawn.targets
 
     def training_groups(self) -> dict[str, Tensor]:
-        """Returns kinds of training sequences that there are: name to bool ``[sample]``.
+        """Returns the kinds of training sequences present: maps names to bool ``[sample]``.
 
-        These are groups of *sequences*, what an intervention weighs; the groups of :meth:`probe_data` are masks over
+        These are groups of *sequences*, which an intervention weights; the groups of :meth:`probe_data` are masks over
         loss positions of other, observed sequences.
         """
         if self.train_rows is None:
@@ -109,11 +108,11 @@ class SequenceData(pl.LightningDataModule):
         return {name: mask.clone() for name, mask in self.train_kinds.items() if mask.any()}
 
     def train_dataloader(self) -> EpochLoader:
-        """Shuffled batches ``{"input_ids": [batch_size, context]}``; resumes in mid-epoch.
+        """Returns a loader of shuffled batches ``{"input_ids": [batch_size, context]}`` that resumes in mid-epoch.
 
-        With groups to weigh, induction sequences or a class's own, it is a ``ReweightedLoader`` over
-        :meth:`training_groups`, whose batches also have ``"groups"``, name to bool ``[batch_size]``; without weights it
-        gives the sequences of ``ResumableLoader``.
+        With groups to weight (induction sequences, or those rich in a class) it is a ``ReweightedLoader`` over
+        :meth:`training_groups`. Its batches also have ``"groups"``, which maps names to bool ``[batch_size]``; without
+        weights it yields the same sequences as ``ResumableLoader``.
         """
         groups = self.training_groups()
         assert self.train_rows is not None
@@ -123,7 +122,7 @@ class SequenceData(pl.LightningDataModule):
         return ReweightedLoader(rows, groups, self.batch_size, seed=self.seed, num_workers=self.num_workers)
 
     def val_dataloader(self) -> ResumableLoader:
-        """Validation batches in a fixed order."""
+        """Returns a loader of validation batches in a fixed order."""
         if self.val_rows is None:
             self.setup("validate")
         assert self.val_rows is not None
@@ -160,27 +159,27 @@ class SyntheticData(SequenceData):
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
-        """Describes the mixture; it is drawn in ``setup``.
+        """Stores the settings; ``setup`` draws the mixture.
 
         Args:
             vocab_size: number of tokens.
-            context: tokens in a sequence.
-            batch_size: sequences in a batch.
+            context: tokens per sequence.
+            batch_size: sequences per batch.
             induction_fraction: probability that a sequence is an induction sequence; 0 for none.
             min_segment: shortest repeated segment, in tokens.
             max_segment: longest repeated segment, in tokens.
             num_successors: successors of each token in the chain.
             unigram_fraction: probability of a step of the chain that ignores the last token.
-            table_seed: seed of the chain's transition table, apart from ``seed``.
-            num_sequences: training sequences; at least ``max_steps * batch_size`` keeps every one fresh.
-            num_val: validation sequences, of the same mixture.
+            table_seed: seed of the chain's transition table, independent of ``seed``.
+            num_sequences: training sequences; with at least ``max_steps * batch_size``, none is seen twice.
+            num_val: validation sequences of the same mixture.
             num_observed: observed sequences of each kind.
-            num_sampling: sequences of the sampling set, fresh ones of the same mixture.
-            seed: of everything drawn but the table.
+            num_sampling: sequences of the sampling set, newly drawn from the same mixture.
+            seed: of all draws except the table.
             num_workers: of the loaders.
 
         Raises:
-            InputError: a setting is out of its range.
+            InputError: a setting out of range.
         """
         super().__init__(
             vocab_size=vocab_size,
@@ -203,7 +202,7 @@ class SyntheticData(SequenceData):
         )
 
     def _chosen(self, num: int, generator: torch.Generator) -> Tensor:
-        """Bool ``[num]``: which sequences of a mixture are induction sequences."""
+        """Draws which sequences of a mixture are induction sequences, bool ``[num]``."""
         return torch.rand(num, generator=generator) < self.induction_fraction
 
     def _mixture(self, num: int, stream: int) -> Tensor:
@@ -223,11 +222,11 @@ class SyntheticData(SequenceData):
             self.train_kinds = {"induction": chosen, "background": ~chosen}
 
     def probe_data(self) -> ProbeData:
-        """``num_observed`` background sequences, then as many induction sequences where the mixture has any.
+        """Returns ``num_observed`` background sequences, and as many induction sequences if the mixture has any.
 
-        Groups over loss positions: ``background``, all targets of the former; ``induction``, the targets of the latter
-        that an earlier copy tells; ``first_copy``, those that none tells: the control, of the same tokens in the same
-        sequences.
+        Groups over loss positions are ``background``, all targets of background sequences; ``induction``, the targets
+        of induction sequences that an earlier copy predicts; and ``first_copy``, their other targets: a control with
+        the same tokens in the same sequences.
         """
         ids = self.chain.sample(self.num_observed, self.context, seeded(self.seed, OBSERVED))
         background = torch.ones(self.num_observed, self.context - 1, dtype=torch.bool)

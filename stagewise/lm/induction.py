@@ -1,9 +1,9 @@
-"""Scores of induction heads: prefix matching, previous token, copying, and the loss gap, of a model on one batch.
+"""Scores of induction heads of a model on one batch: prefix matching, previous token, copying, and the loss gap.
 
-Attention and behaviour are reported together: a shortcut can open the loss gap without a head.
+Attention and behaviour are reported together, since a shortcut can open the loss gap without a head.
 
-Source: Olsson et al. 2022, "In-context learning and induction heads" (arXiv 2209.11895), sections 4 and appendix
-"head activation evaluators"; there 25 random tokens are repeated 4 times, and the ICL score compares tokens 500 and 50.
+Source: Olsson et al. 2022, "In-context learning and induction heads" (arXiv 2209.11895), section 4 and appendix "head
+activation evaluators". There, 25 random tokens are repeated 4 times, and the ICL score compares tokens 500 and 50.
 """
 
 import torch
@@ -26,18 +26,18 @@ def repeated_random(
     bos_token_id: int | None = None,
     seed: int = 0,
 ) -> tuple[Tensor, int]:
-    """Probe sequences: random tokens, repeated.
+    """Draws probe sequences of repeated random tokens.
 
-    Where the context is too short the segment is shortened, never the number of copies: a context of 32 without a BOS
-    token holds 4 copies of 8 tokens. Tokens of a segment differ from one another where the vocabulary allows it.
+    If the context is too short, the segment is shortened, never the number of copies: a context of 32 without a BOS
+    token holds 4 copies of 8 tokens. The tokens of a segment are distinct if the vocabulary is large enough.
 
     Args:
-        num: how many sequences.
+        num: number of sequences.
         vocab_size: tokens are drawn from 0 .. ``vocab_size - 1``, without BOS.
-        context: longest sequence the model takes.
-        segment_length: tokens in a segment, at most.
-        copies: how often each segment appears, 2 or more.
-        bos_token_id: put before the first copy; None for models trained without one.
+        context: length of the longest sequence that the model supports.
+        segment_length: largest number of tokens in a segment.
+        copies: number of copies of each segment, 2 or more.
+        bos_token_id: token placed before the first copy; None for models trained without one.
         seed: of the draw.
 
     Returns:
@@ -73,11 +73,11 @@ def prefix_matching(attention: Tensor, ids: Tensor) -> Tensor:
         ids: token ids ``[sample, position]``.
 
     Returns:
-        ``[layer, head]``, 0 to 1: the mass on all such positions together, averaged over the tokens that have an
-        earlier copy; NaN where no token has one.
+        ``[layer, head]``, 0 to 1: total mass on such positions, averaged over the tokens with an earlier copy; NaN if
+        no token has one.
     """
     copies = earlier_copies(ids)
-    # The position after the copy; j + 1 <= k, so nothing falls off the end.
+    # The position after the copy; j + 1 <= k, so that `roll` wraps nothing around.
     after = copies.roll(1, dims=2)
     asked = copies.any(dim=2)
     mass = (attention * after[None, :, None]).sum(dim=-1)
@@ -85,7 +85,7 @@ def prefix_matching(attention: Tensor, ids: Tensor) -> Tensor:
 
 
 def previous_token(attention: Tensor) -> Tensor:
-    """Returns the mean attention from each token but the first to the one before it.
+    """Returns the mean attention from each token, except the first, to the preceding one.
 
     Args:
         attention: ``[layer, sample, head, position, position]``, probabilities.
@@ -97,14 +97,14 @@ def previous_token(attention: Tensor) -> Tensor:
 
 
 def icl_windows(num_targets: int) -> tuple[slice, slice]:
-    """Returns the targets that count as early and late in the ICL score.
+    """Returns the early and late targets of the ICL score.
 
-    The original compares tokens 50 and 500 of 512: about a tenth of the way, and the end. Here windows of an eighth of
-    the context stand for both, so that short contexts have more than one token to average: the second eighth and the
-    last. For a context of 32: tokens 4-7 and 28-31; for 512: tokens 64-127 and 448-511.
+    The original compares tokens 50 and 500 of 512, about a tenth of the way and the end. Here the second and the last
+    eighth of the context are compared, so that short contexts have more than one token to average. For a context of
+    32: tokens 4-7 and 28-31; for 512: tokens 64-127 and 448-511.
 
     Args:
-        num_targets: number of losses of a sequence, its context less one.
+        num_targets: number of losses per sequence, the context less one.
 
     Returns:
         Slices of the losses (entry k is the loss of token k + 1): early, late.
@@ -115,7 +115,7 @@ def icl_windows(num_targets: int) -> tuple[slice, slice]:
 
 
 def icl_score(losses: Tensor) -> Tensor:
-    """Returns the loss at late positions minus loss at early ones; negative when the context helps.
+    """Returns the loss at late positions minus that at early ones; negative if the context helps.
 
     Args:
         losses: ``[sample, position - 1]``, nats; see :func:`icl_windows` for the positions.
@@ -128,14 +128,14 @@ def icl_score(losses: Tensor) -> Tensor:
 
 
 def loss_gap(losses: Tensor, segment_length: int, *, bos: bool = False) -> Tensor:
-    """Returns the loss on the second copy minus loss on the first; negative when the model copies.
+    """Returns the loss on the second copy minus that on the first; negative if the model copies.
 
-    The first token of either copy is left out: nothing predicts it.
+    The first token of either copy is excluded, since it cannot be predicted.
 
     Args:
         losses: ``[sample, position - 1]``, nats, of sequences from :func:`repeated_random`.
         segment_length: tokens in a copy.
-        bos: whether a BOS token comes first.
+        bos: True if a BOS token comes first.
 
     Returns:
         A scalar, nats per token.
@@ -157,18 +157,18 @@ def loss_gap(losses: Tensor, segment_length: int, *, bos: bool = False) -> Tenso
 def induction_scores(
     model: nn.Module, ids: Tensor, segment_length: int, *, bos: bool = False
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Returns all scores of one model on one batch of repeated random segments.
+    """Computes all scores of one model on one batch of repeated random segments.
 
     Args:
         model: Hugging Face causal language model, in eval mode.
         ids: probe sequences from :func:`repeated_random`, on the model's device.
-        segment_length: the segment length it returned.
-        bos: whether it put a BOS token first.
+        segment_length: segment length returned by :func:`repeated_random`.
+        bos: True if the sequences begin with a BOS token.
 
     Returns:
         The scores by name (``prefix_matching`` and ``previous_token`` of the best head, ``icl_score``, ``loss_gap``,
-        and, where the architecture is known, ``copying`` of the head with the best prefix matching), and the tables
-        ``[layer, head]`` of those that belong to heads.
+        and, for supported architectures, ``copying`` of the head with the best prefix matching), and the tables
+        ``[layer, head]`` of the scores of heads.
 
     Raises:
         InputError: the model returns no attention weights.

@@ -23,52 +23,52 @@ _TABLES = {
     ".pq": "parquet",
     ".arrow": "arrow",
 }
-"""Suffix of a table, and the name of its format in ``datasets``."""
+"""Maps suffixes of tables to the names of their formats in ``datasets``."""
 
 _COMPRESSED = {".gz", ".bz2", ".xz", ".zst"}
 _SAVED = ("dataset_dict.json", "state.json")
-"""Files in a folder written by ``save_to_disk``: with several splits, with one."""
+"""Files in a folder written by ``save_to_disk``, with several splits and with one."""
 
 _ABOUT = re.compile(r"(readme|license|licence|copying|citation|changelog)\b.*|dataset_infos?\.json", re.IGNORECASE)
-"""Files that describe the tables beside them."""
+"""Files that describe the tables in the same folder."""
 
 _SPLITS = {
     "train": {"train", "training"},
     "validation": {"validation", "valid", "val", "dev"},
     "test": {"test", "testing", "eval", "evaluation"},
 }
-"""Words in paths that name the split of a table, as ``datasets`` reads them."""
+"""Words in paths that name the split of a table, as in ``datasets``."""
 
 _SHOWN = 8
 
 
 def is_known(name: str) -> bool:
-    """True if a name has a suffix of a readable file."""
+    """Returns True if a name has the suffix of a readable file."""
     return _kind(Path(name)) is not None
 
 
 def local_documents(
     path: Path, *, text_column: str = "text", split: str = "train", max_documents: int | None = None
 ) -> list[str]:
-    """Returns documents of a file, of a folder, or of all files that a pattern matches, in the order of their paths.
+    """Reads the documents of a file, of a folder, or of all files that match a pattern, in the order of their paths.
 
-    A text file (UTF-8) is one document. Of a table (JSON lines or a list, CSV, TSV, Parquet, Arrow), each row is one;
-    so it is of a data set that ``save_to_disk`` wrote. Text and tables may be compressed. Of a folder, hidden files are
-    left out, and beside tables those that describe them (``README.md``); where the names of tables contain splits, only
-    those of the requested split are read.
+    A text file (UTF-8) is one document. In a table (JSON lines or a list, CSV, TSV, Parquet, Arrow) or a data set
+    written by ``save_to_disk``, each row is one. Text and tables may be compressed. In a folder, hidden files are
+    ignored, as are files that describe tables (``README.md``); if the names of tables contain splits, only tables of
+    the requested split are read.
 
     Args:
         path: of a file or folder, or a pattern such as ``texts/**/*.jsonl``.
         text_column: column of tables that holds the text.
-        split: which part of tables and data sets.
-        max_documents: largest number of rows of tables; text files are read whole.
+        split: split of tables and data sets.
+        max_documents: largest number of rows of tables; text files are always read completely.
 
     Returns:
-        Texts without duplicates; blank ones are left out.
+        Texts without duplicates and blank ones.
 
     Raises:
-        InputError: nothing that can be read, text beside tables, bytes that are no UTF-8 text, no such column or split,
-            or a table that cannot be read.
+        InputError: no readable file, text together with tables, bytes that are not UTF-8 text, no such column or split,
+            or an unreadable table.
     """
     if path.is_dir() and any((path / name).is_file() for name in _SAVED):
         _check_split(split)
@@ -94,12 +94,12 @@ def local_documents(
 
 
 def column_texts(rows: Iterable[Any], text_column: str, what: str) -> Iterator[str]:
-    """Yields the text of each row; rows without one are left out.
+    """Yields the text of each row; skips rows without text.
 
     Args:
-        rows: mappings of columns.
-        text_column: which one.
-        what: they are of, for messages.
+        rows: mappings from columns to values.
+        text_column: column that holds the text.
+        what: name of their source, for messages.
 
     Raises:
         InputError: no such column, or one of another type.
@@ -122,7 +122,7 @@ def column_texts(rows: Iterable[Any], text_column: str, what: str) -> Iterator[s
 
 
 def _kind(path: Path) -> str | None:
-    """Returns the suffix below that of a compression, where it is one that is read here."""
+    """Returns the suffix of a readable file, without that of a compression; None for other files."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in _COMPRESSED:
         suffixes.pop()
@@ -131,7 +131,7 @@ def _kind(path: Path) -> str | None:
 
 
 def _found(path: Path) -> list[Path]:
-    """Returns readable files below a folder, or all files that a pattern matches, in the order of their paths."""
+    """Returns readable files below a folder, or all files that match a pattern, in the order of their paths."""
     if path.is_dir():
         base, every = path, path.rglob("*")
     else:
@@ -156,27 +156,27 @@ def _check_split(split: str) -> None:
 
 
 def _of_split(tables: Sequence[Path], folder: Path, split: str) -> list[Path]:
-    """Returns tables of a split, where names or folders tell; all of them where none does."""
-    told: dict[Path, str] = {}
+    """Returns the tables whose file or folder names contain a split; all tables if no name contains one."""
+    splits: dict[Path, str] = {}
     for file in tables:
         words = set(re.split(r"[^a-z]+", file.relative_to(folder).as_posix().lower()))
         for name, keywords in _SPLITS.items():
             if words & keywords:
-                told.setdefault(file, name)
-    if not told:
+                splits.setdefault(file, name)
+    if not splits:
         return list(tables)
     wanted = next((name for name, words in _SPLITS.items() if split in words), split)
-    chosen = [file for file in tables if told.get(file) == wanted]
+    chosen = [file for file in tables if splits.get(file) == wanted]
     if not chosen:
         raise InputError(
             f"got split {split!r}, of which there is no table in {folder}; expected one of "
-            f"{sorted(set(told.values()))}; set split, or name a file"
+            f"{sorted(set(splits.values()))}; set split, or name a file"
         )
     return chosen
 
 
 def _distinct(texts: Iterable[str], path: Path) -> list[str]:
-    # Copies of one document would stand on both sides of the held-out split; dict keeps the order.
+    # Duplicates could end up on both sides of the held-out split; dict keeps the order.
     found = list(dict.fromkeys(text for text in texts if text.strip()))
     if not found:
         raise InputError(f"got no text in {path}: all of it is blank; expected documents; name another corpus")
@@ -198,7 +198,7 @@ def _text(file: Path) -> str:
             f"got {file}, which is no UTF-8 text (byte {error.start}: {error.reason}); expected text; convert it to "
             "UTF-8, or leave it out"
         ) from error
-    except Exception as error:  # each compression has errors of its own
+    except Exception as error:  # each compression has its own errors
         raise InputError(f"got {file}, which cannot be read ({_line(error)}); expected text; repair it") from error
     if "\0" in text:
         raise InputError(f"got {file}, which holds NUL bytes and so is no text; expected text; leave it out")
@@ -219,7 +219,7 @@ def _rows(file: Path, text_column: str) -> Iterator[str]:
             "keep_default_na": False,
             "converters": {text_column: str},
         }
-    with _told(file, datasets):
+    with _plain_errors(file, datasets):
         rows = datasets.load_dataset(kind, data_files=[str(file.resolve())], split="train", streaming=True, **settings)
         yield from column_texts(rows, text_column, str(file))
 
@@ -227,7 +227,7 @@ def _rows(file: Path, text_column: str) -> Iterator[str]:
 def _saved(path: Path, split: str, text_column: str) -> Iterator[str]:
     import datasets
 
-    with _told(path, datasets):
+    with _plain_errors(path, datasets):
         found = datasets.load_from_disk(str(path))
         if isinstance(found, datasets.DatasetDict):
             if split not in found:
@@ -239,15 +239,15 @@ def _saved(path: Path, split: str, text_column: str) -> Iterator[str]:
 
 
 @contextmanager
-def _told(place: Path, datasets: Any) -> Iterator[None]:
-    """Replaces the errors and logs of ``datasets`` by a one-line error."""
+def _plain_errors(place: Path, datasets: Any) -> Iterator[None]:
+    """Context that replaces the errors and logs of ``datasets`` by a one-line error."""
     before = datasets.logging.get_verbosity()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
         yield
     except (InputError, GeneratorExit):
         raise
-    except Exception as error:  # datasets, pyarrow and pandas raise their own kinds
+    except Exception as error:  # errors of datasets, pyarrow and pandas
         raise InputError(
             f"got {place}, which cannot be read ({_line(error)}); expected a readable file; repair it, or leave it out"
         ) from error

@@ -21,16 +21,16 @@ def build_model(
     pretrained: str | None = None,
     init_std: float | None = None,
 ) -> nn.Module:
-    """Returns a Hugging Face causal language model, from scratch or from a checkpoint.
+    """Builds a Hugging Face causal language model, from scratch or from a checkpoint.
 
     Args:
-        model_type: architecture, as ``transformers`` names it: ``gpt_neox``, ``gpt2``, ``llama``, ...
+        model_type: architecture, by its name in ``transformers``: ``gpt_neox``, ``gpt2``, ``llama``, ...
         config: settings of that architecture's configuration.
-        pretrained: checkpoint name or path instead; ``config`` then overrides settings of the checkpoint.
+        pretrained: name or path of a checkpoint to load instead; ``config`` then overrides settings of the checkpoint.
         init_std: standard deviation of the initial weights; the architecture's default if None.
 
     Raises:
-        InputError: an unknown architecture, settings it does not take, or a checkpoint that cannot be had.
+        InputError: an unknown architecture, unknown settings, or a checkpoint that cannot be loaded.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -52,7 +52,7 @@ def build_model(
             f"got model_type {model_type!r} with config {settings} ({first_line(error)}); expected an "
             "architecture of transformers and settings of its configuration"
         ) from error
-    # transformers keeps unknown settings silently; a misspelt one would train another model than intended.
+    # transformers silently accepts unknown settings: a misspelt one would train another model than intended.
     fields = set(type(built)().to_dict()) | set(built.attribute_map) | {"attn_implementation", "rotary_pct"}
     unknown = sorted(set(settings) - fields)
     if unknown:
@@ -70,11 +70,11 @@ def build_model(
 
 
 class CausalLM(pl.LightningModule):
-    """Trains a causal language model with AdamW and a linear warm-up, and offers its loss for each token.
+    """Causal language model trained with AdamW and a linear warm-up, with a per-token loss.
 
     Attributes:
         model: the Hugging Face model.
-        intervention_weights: mean loss by weights of groups, set by a callback that intervenes; else None.
+        intervention_weights: weighted mean loss, set by a callback that intervenes; else None.
     """
 
     intervention_weights: Callable[[tuple[Tensor, Tensor], Mapping[str, Tensor]], Tensor] | None = None
@@ -93,18 +93,18 @@ class CausalLM(pl.LightningModule):
         """Builds the model; its weights come from the global seed (``seed_everything``).
 
         Args:
-            model_type: architecture, as ``transformers`` names it: ``gpt_neox``, ``gpt2``, ``llama``, ...
+            model_type: architecture, by its name in ``transformers``: ``gpt_neox``, ``gpt2``, ``llama``, ...
             config: settings of that architecture's configuration.
             pretrained: name or path of a checkpoint to start from instead.
             lr: AdamW's learning rate after the warm-up.
             betas: AdamW's decay rates.
             weight_decay: AdamW's weight decay.
             warmup_steps: steps over which the learning rate rises linearly from ``lr / warmup_steps``; 0 for none.
-            init_std: standard deviation of the initial weights of a model from scratch; the architecture's default
-                if None.
+            init_std: standard deviation of the initial weights of a model from scratch; the architecture's default if
+                None.
 
         Raises:
-            InputError: a setting out of its range, or a model that cannot be built.
+            InputError: a setting out of range, or a model that cannot be built.
         """
         super().__init__()
         if lr <= 0 or warmup_steps < 0:
@@ -114,11 +114,11 @@ class CausalLM(pl.LightningModule):
         self.model = build_model(model_type, config=config, pretrained=pretrained, init_std=init_std)
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """Returns logits ``[sample, position, token]`` of ids ``[sample, position]``."""
+        """Returns the logits ``[sample, position, token]`` of token ids ``[sample, position]``."""
         return self.model(input_ids=input_ids, use_cache=False).logits
 
     def per_sample_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Returns the loss contract: losses ``[sample, position - 1]`` in nats, and their mask.
+        """Returns losses ``[sample, position - 1]`` in nats, and their mask, as the loss contract requires.
 
         Args:
             batch: ``{"input_ids": [sample, position]}``.
@@ -132,8 +132,8 @@ class CausalLM(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the mean loss of a batch, nats per token; logged as ``train/loss``.
 
-        While an ``InterventionCallback`` reweights losses, it is the weighted mean; the batch then has
-        ``groups``, name to bool ``[sample]`` or ``[sample, position - 1]``.
+        While an ``InterventionCallback`` reweights losses, this is the weighted mean; the batch then has ``groups``,
+        which maps names to bool ``[sample]`` or ``[sample, position - 1]``.
         """
         if self.intervention_weights is None:
             loss = self._mean_loss(batch)
@@ -147,13 +147,13 @@ class CausalLM(pl.LightningModule):
         self.log("val/loss", self._mean_loss(batch), prog_bar=True, batch_size=len(batch["input_ids"]))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW on all parameters, learning rate raised linearly over ``warmup_steps``, then constant."""
+        """Returns AdamW on all parameters; the learning rate rises linearly over ``warmup_steps``, then is constant."""
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
         scheduler = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, self.warmup_steps)))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_fit_start(self) -> None:
-        """Refuses data that the model cannot read.
+        """Refuses data that do not fit the model.
 
         Raises:
             InputError: the data module's vocabulary or context exceeds the model's.

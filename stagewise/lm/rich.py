@@ -1,4 +1,4 @@
-"""Sequences that are rich in a class of targets: a group of training sequences found in the text itself."""
+"""Group of training sequences that are rich in a class of targets."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -11,20 +11,20 @@ from stagewise.checks.ranges import within
 from stagewise.errors import InputError
 
 _ROWS = 512
-"""Sequences whose targets are looked up at once: that takes ``[row, position, position]``."""
+"""Number of sequences whose targets are looked up at once, which takes ``[row, position, position]``."""
 
 
 def group_name(name: str) -> str:
-    """``rich_in_<class>``, the group of the sequences that are rich in a class."""
+    """Returns the name of the group of sequences rich in a class, ``rich_in_<class>``."""
     return f"rich_in_{name}"
 
 
 def share_of_targets(ids: Tensor, targets: Callable[[Tensor], Tensor]) -> Tensor:
-    """Returns the share of each sequence's targets that are of a class, ``[sample]``, float64, 0 to 1.
+    """Returns the share of each sequence's targets in a class, ``[sample]``, float64, 0 to 1.
 
     Args:
         ids: token ids ``[sample, position]``.
-        targets: from token ids ``[row, position]`` to the class's mask ``[row, position - 1]``, row by row.
+        targets: maps token ids ``[row, position]`` to the mask of the class ``[row, position - 1]``, row by row.
     """
     return torch.cat([targets(rows).double().mean(dim=1) for rows in ids.split(_ROWS)])
 
@@ -32,19 +32,19 @@ def share_of_targets(ids: Tensor, targets: Callable[[Tensor], Tensor]) -> Tensor
 def richest(
     shares: Tensor, share: Annotated[float, within(0, 1, "0.25 is usual", with_low=False, with_high=False)], name: str
 ) -> Tensor:
-    """Marks the sequences with the largest shares of a class; among equals, those that come first.
+    """Marks the sequences with the largest shares of a class; in ties, the first ones.
 
     Args:
-        shares: of the class in each sequence, ``[sample]``.
-        share: of the sequences to mark, rounded to whole ones.
+        shares: share of the class in each sequence, ``[sample]``.
+        share: share of the sequences to mark, rounded to whole sequences.
         name: of the class, for messages.
 
     Returns:
         ``[sample]``, bool.
 
     Raises:
-        InputError: a share that is none, that rounds to no sequence or to all, or that would take in sequences without
-            any target of the class.
+        InputError: a share out of range, one that rounds to no sequence or to all, or one that would include sequences
+            without any target of the class.
     """
     check_arguments("richest", richest, locals(), leave=["shares"])
     wanted = round(share * len(shares))

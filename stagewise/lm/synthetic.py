@@ -1,4 +1,4 @@
-"""Synthetic sequences that need, or do not need, an induction head."""
+"""Synthetic sequences with and without a need for an induction head."""
 
 from dataclasses import dataclass
 
@@ -10,11 +10,11 @@ from stagewise.loading.order import seeded
 
 
 class BigramChain:
-    """Zipfian bigram chain: a small language whose next token depends only on the last one.
+    """Zipfian bigram chain: a small language in which the next token depends only on the last one.
 
-    From each token the chain goes, with probability ``1 - unigram_fraction``, to one of its own ``num_successors``
+    From each token the chain moves, with probability ``1 - unigram_fraction``, to one of the token's ``num_successors``
     successors (probability proportional to 1 / rank), otherwise to any token by the unigram law (the same, over the
-    whole vocabulary). The table comes from its own seed: training, validation and observed sequences share it.
+    whole vocabulary). The table has its own seed, so that training, validation and observed sequences share it.
 
     Attributes:
         transition: ``[token, next token]``, float64, rows sum to 1.
@@ -33,7 +33,7 @@ class BigramChain:
             table_seed: seed of the table alone.
 
         Raises:
-            InputError: a setting is out of its range.
+            InputError: a setting out of range.
         """
         if vocab_size < 2:
             raise InputError(f"got vocab_size {vocab_size}; expected 2 or more")
@@ -49,7 +49,7 @@ class BigramChain:
         weights = (zipf[:num_successors] / zipf[:num_successors].sum()).expand(vocab_size, -1)
         chosen = torch.zeros(vocab_size, vocab_size, dtype=torch.float64).scatter_(1, successors, weights)
         self.transition = (1.0 - unigram_fraction) * chosen + unigram_fraction * self.unigram
-        # All rows in one increasing list: row i covers (i, i + 1], so one searchsorted steps every sequence at once.
+        # All rows in one increasing list: row i covers (i, i + 1], so that one searchsorted advances all sequences.
         rows = self.transition.cumsum(dim=1)
         rows = rows / rows[:, -1:]
         self._steps = (rows + torch.arange(vocab_size, dtype=torch.float64)[:, None]).flatten()
@@ -59,9 +59,9 @@ class BigramChain:
         """Draws sequences.
 
         Args:
-            num: how many.
-            length: tokens in each.
-            generator: the source of randomness.
+            num: number of sequences.
+            length: tokens per sequence.
+            generator: source of randomness.
 
         Returns:
             Token ids ``[num, length]``, int64.
@@ -84,9 +84,9 @@ class Repeats:
     Attributes:
         ids: ``[num, length]``, int64.
         segment_length: ``[num]``, int64.
-        targets: ``[num, length - 1]``, bool: entry k speaks of target token k + 1, and is True where that token and the
-            one before it both lie in the second or a later copy, so that a look-up after the earlier copy tells the
-            target. The first token of the second copy is left out: nothing before it has been seen twice.
+        targets: ``[num, length - 1]``, bool: entry k refers to target token k + 1, and is True if this token and the
+            preceding one both lie in the second or a later copy, so that a look-up after the earlier copy predicts the
+            target. The first token of the second copy does not count, since nothing before it occurred twice.
     """
 
     ids: Tensor
@@ -106,9 +106,9 @@ def repeated_segments(
     """Draws induction sequences: a uniform random segment, repeated to fill the context.
 
     Args:
-        num: how many.
-        length: tokens in each.
-        generator: the source of randomness.
+        num: number of sequences.
+        length: tokens per sequence.
+        generator: source of randomness.
         vocab_size: tokens are uniform on 0 .. ``vocab_size - 1``.
         min_segment: shortest segment, in tokens.
         max_segment: longest segment, in tokens; at most ``length - 2``, so that every sequence has a target.

@@ -1,4 +1,4 @@
-"""Text, mixed with sequences of repeated random segments."""
+"""Data module of text mixed with sequences of repeated random segments."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,19 +24,19 @@ from stagewise.sampling.data import ProbeData
 
 
 def hold_out(documents: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:
-    """Splits documents into training and held-out ones, the same way whatever the run's seed.
+    """Splits documents into training and held-out ones, independently of the run's seed.
 
-    A lone document is cut at the line end nearest to its last ``fraction``.
+    A single document is cut at a line end, so that about ``fraction`` of its lines is held out.
 
     Args:
         documents: without duplicates.
-        fraction: share of documents to hold out, 0 to 1, both excluded; at least one is held out.
+        fraction: share of documents to hold out, between 0 and 1; at least one is held out.
 
     Returns:
         Training documents, held-out documents.
 
     Raises:
-        InputError: the fraction is out of range, or a lone document has a single line.
+        InputError: the fraction is out of range, or a single document has a single line.
     """
     if not 0.0 < fraction < 1.0:
         raise InputError(f"got held_out_fraction {fraction}; expected more than 0 and less than 1")
@@ -53,12 +53,12 @@ def hold_out(documents: Sequence[str], fraction: float) -> tuple[list[str], list
 
 
 def token_rows(documents: Sequence[str], tokenizer: Any, context: int) -> Tensor:
-    """Returns documents, each ended by the end-of-text token, cut into rows; the rest that fills no row is left out.
+    """Tokenizes documents, appends the end-of-text token to each, and cuts the result into rows; drops the remainder.
 
     Args:
         documents: texts.
         tokenizer: from :func:`stagewise.lm.corpus.train_tokenizer`.
-        context: tokens in a row.
+        context: tokens per row.
 
     Returns:
         Token ids ``[row, context]``, int64.
@@ -71,7 +71,7 @@ def token_rows(documents: Sequence[str], tokenizer: Any, context: int) -> Tensor
 
 
 def _read_classes(classes: dict[str, ClassSpec | str] | list[str] | None, complements: bool) -> dict[str, ClassSpec]:
-    """Returns classes by name; none where they are not given."""
+    """Reads classes by name; an empty mapping if none are given."""
     if classes is None:
         if complements:
             raise InputError("got complements without classes; expected classes to complement; name some")
@@ -86,7 +86,7 @@ def _read_classes(classes: dict[str, ClassSpec | str] | list[str] | None, comple
 
 
 def _rich_spec(name: str | None, share: float, specs: Mapping[str, ClassSpec]) -> dict[str, ClassSpec]:
-    """Returns the class whose sequences make a training group, by name; none where it is not given."""
+    """Returns the class of the training group of rich sequences, by name; an empty mapping if none is given."""
     if not 0 < share < 1:
         raise InputError(f"got rich_share={share}; expected more than 0 and less than 1; 0.25 is usual")
     if name is None:
@@ -95,14 +95,14 @@ def _rich_spec(name: str | None, share: float, specs: Mapping[str, ClassSpec]) -
 
 
 class ServedRows(Dataset):
-    """``datasets.Dataset`` that answers a whole batch at once: ``{"input_ids": [batch, position]}``.
+    """``datasets.Dataset`` that returns a whole batch at once: ``{"input_ids": [batch, position]}``.
 
     Attributes:
         table: the ``datasets.Dataset``, one column ``input_ids``.
     """
 
     def __init__(self, ids: Tensor) -> None:
-        """Hands token ids ``[sample, position]`` over to ``datasets``."""
+        """Converts token ids ``[sample, position]`` to a ``datasets.Dataset``."""
         import datasets
 
         self.table = datasets.Dataset.from_dict({"input_ids": ids.numpy()}).with_format("torch")
@@ -118,15 +118,15 @@ class ServedRows(Dataset):
 
 
 class TextData(SequenceData):
-    """Text in sequences of one length, a share of them replaced by repeated segments of random tokens.
+    """Text in sequences of one length, mixed with sequences of repeated segments of random tokens.
 
-    Training groups: ``induction``, the repeated segments, and ``text``. They are kinds of sequences, so text that
-    repeats itself is ``text`` here, while the probes' group ``induction`` has its repeats too. With ``rich_class``
-    also ``rich_in_<class>``, the sequences of text with the largest shares of targets of that class: a group for an
+    Training groups are kinds of sequences: ``induction``, the repeated segments, and ``text``. Text that repeats itself
+    counts as ``text`` here, whereas the probes' group ``induction`` includes its repeats. With ``rich_class`` there is
+    also ``rich_in_<class>``, the text sequences with the largest shares of targets of that class: a group for an
     intervention on real text, which depends on the tokens alone.
 
     Attributes:
-        tokenizer: byte-level BPE of the training documents, there after ``setup``.
+        tokenizer: byte-level BPE of the training documents, available after ``setup``.
     """
 
     tokenizer: Any = None
@@ -158,41 +158,42 @@ class TextData(SequenceData):
         rich_class: str | None = None,
         rich_share: float = 0.25,
     ) -> None:
-        """Describes the text; it is read in ``setup``.
+        """Stores the settings; ``setup`` reads the text.
 
         Args:
-            corpus: ``stdlib`` (the running Python's own library sources); ``site-packages`` (those of the installed
+            corpus: ``stdlib`` (library sources of the running Python); ``site-packages`` (sources of the installed
                 packages); the path of a text file, a table, a folder of either, or a pattern, see
                 :func:`stagewise.lm.local_files.local_documents`; or the name of a Hugging Face data set.
             vocab_size: tokens of the byte-level BPE tokenizer, 257 or more; cached on disk.
-            context: tokens in a sequence.
-            batch_size: sequences in a batch.
+            context: tokens per sequence.
+            batch_size: sequences per batch.
             induction_fraction: share of training sequences that are repeated random segments; 0 for pure text.
             min_segment: shortest repeated segment, in tokens.
             max_segment: longest repeated segment, in tokens.
-            num_sequences: largest number of training sequences, both kinds together; None for all the text.
+            num_sequences: largest number of training sequences of both kinds; None for all the text.
             num_val: largest number of validation sequences, pure held-out text.
             num_observed: observed sequences of each kind.
             num_sampling: sequences of the sampling set, drawn from the training sequences.
-            held_out_fraction: share of documents kept out of training.
-            text_column: of a table or a Hugging Face data set.
-            config_name: of a Hugging Face data set that has several configurations.
-            split: of a Hugging Face data set, or of tables whose names speak of splits.
-            streaming: read a Hugging Face data set over the network as needed; give ``max_documents``.
+            held_out_fraction: share of documents held out of training.
+            text_column: column of a table or a Hugging Face data set.
+            config_name: configuration of a Hugging Face data set that has several.
+            split: of a Hugging Face data set, or of tables whose names contain splits.
+            streaming: read a Hugging Face data set over the network as needed; set ``max_documents`` too.
             max_documents: largest number of rows of tables or of a Hugging Face data set, or of files of packages.
-            cache_dir: where the tokenizer is kept; ``~/.cache/stagewise`` if None.
+            cache_dir: folder for the tokenizer; ``~/.cache/stagewise`` if None.
             seed: of the mixture, the probe data and the order; the split does not depend on it.
             num_workers: of the loaders.
-            classes: the probes' groups over text: names of default classes, or name to class: conditions, such as
-                ``{pattern: "^ def", followed_by: "^ "}``, or the name of a default class; see
-                :class:`~stagewise.lm.classes.spec.ClassSpec`. ``induction``, ``delimiter`` and ``rest`` if None.
+            classes: groups of the probes over text: names of default classes, or a mapping of names to classes. A class
+                is given by conditions, such as ``{pattern: "^ def", followed_by: "^ "}``, or as the name of a default
+                class; see :class:`~stagewise.lm.classes.spec.ClassSpec`. ``induction``, ``delimiter`` and ``rest`` if
+                None.
             complements: with ``classes``, also a group ``not_<name>`` for each: all other targets of the text.
-            rich_class: one of ``classes`` or a default class, such as ``induction_strict``: the training group
-                ``rich_in_<class>``. None for none.
-            rich_share: share of the training sequences of text that are in it, between 0 and 1.
+            rich_class: one of ``classes`` or a default class, such as ``induction_strict``, for the training group
+                ``rich_in_<class>``. None for no such group.
+            rich_share: share of the training sequences of text that are in this group, between 0 and 1.
 
         Raises:
-            InputError: a setting is out of its range, or a class cannot be.
+            InputError: a setting out of range, or an invalid class.
         """
         super().__init__(
             vocab_size=vocab_size,
@@ -225,7 +226,7 @@ class TextData(SequenceData):
         self._observed = torch.empty(0, context, dtype=torch.int64)
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads, split, tokenize and mix, once.
+        """Reads, splits, tokenizes and mixes the text, once.
 
         Raises:
             InputError: the corpus cannot be loaded, or is too small for these settings.
@@ -258,9 +259,9 @@ class TextData(SequenceData):
         self.val_rows = TokenRows(unseen[order[self.num_observed :][: self.num_val]])
 
     def training_groups(self) -> dict[str, Tensor]:
-        """Returns kinds of training sequences that there are, and the rich ones: name to bool ``[sample]``.
+        """Returns the kinds of training sequences present, and the rich ones: maps names to bool ``[sample]``.
 
-        These are groups of *sequences*, what an intervention weighs; the groups of :meth:`probe_data` are masks over
+        These are groups of *sequences*, which an intervention weights; the groups of :meth:`probe_data` are masks over
         loss positions of other, observed sequences.
 
         Raises:
@@ -295,15 +296,15 @@ class TextData(SequenceData):
         return masks
 
     def probe_data(self) -> ProbeData:
-        """``num_observed`` sequences of pure held-out text, then as many of repeated segments if training has any.
+        """Returns ``num_observed`` sequences of held-out text, and as many of repeated segments if training has any.
 
-        Groups over loss positions: ``induction`` (in text and in repeated segments), ``delimiter`` and ``rest`` (in
-        text alone), and ``first_copy``, the targets of repeated segments that no earlier copy tells. A class without a
-        target is left out.
+        Groups over loss positions are ``induction`` (in text and repeated segments), ``delimiter`` and ``rest`` (in
+        text alone), and ``first_copy``, the targets of repeated segments that no earlier copy predicts. Groups without
+        a target are omitted.
 
-        With ``classes``, these are the groups in place of ``delimiter`` and ``rest``, over text alone, complements
-        too. Where there are repeated segments, ``induction`` and ``first_copy`` are there beside them, as above,
-        whether ``induction`` is among the classes or not.
+        With ``classes``, these and their complements, over text alone, replace ``delimiter`` and ``rest``. If there are
+        repeated segments, ``induction`` and ``first_copy`` are added as above, even if ``induction`` is not among the
+        classes.
 
         Raises:
             InputError: one of ``classes`` has no target.

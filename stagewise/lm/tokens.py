@@ -1,4 +1,4 @@
-"""Token groups, as masks over loss positions: ``[sample, position - 1]``, entry k refers to target token k + 1."""
+"""Token groups as masks over loss positions ``[sample, position - 1]``; entry k refers to target token k + 1."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from torch import Tensor
 from stagewise.errors import InputError
 
 DELIMITERS = frozenset("()[]{}<>,;:.'\"`")
-"""Characters that make a token a delimiter when it holds nothing else but spaces."""
+"""Characters of delimiters: a token of these and spaces alone is a delimiter."""
 
 
 def check_ids(ids: Tensor) -> Tensor:
-    """Token ids as they must be: an integer tensor ``[sample, position]`` of at least two positions.
+    """Returns token ids, after checking that they are integers ``[sample, position]`` with at least two positions.
 
     Raises:
         InputError: another shape or type.
@@ -39,7 +39,7 @@ def earlier_copies(ids: Tensor) -> Tensor:
 
 
 def induction_targets(ids: Tensor) -> Tensor:
-    """Marks targets that follow from a look-up after an earlier copy of the last token.
+    """Marks targets that can be looked up after an earlier copy of the preceding token.
 
     Args:
         ids: token ids ``[sample, position]``.
@@ -53,7 +53,7 @@ def induction_targets(ids: Tensor) -> Tensor:
 
 
 def broken_repeats(ids: Tensor) -> Tensor:
-    """Marks the control class of :func:`induction_targets`: the last token occurred before, never with this follower.
+    """Marks the control of :func:`induction_targets`: the preceding token occurred before, but never with this target.
 
     Args:
         ids: token ids ``[sample, position]``.
@@ -65,10 +65,10 @@ def broken_repeats(ids: Tensor) -> Tensor:
 
 
 def vocabulary_mask(tokens: list[str], members: frozenset[str] = DELIMITERS) -> Tensor:
-    """Marks tokens of a vocabulary that consist of given characters alone, spaces at the ends aside.
+    """Marks tokens of a vocabulary that consist only of given characters, apart from spaces at the ends.
 
     Args:
-        tokens: decoded strings, one for each id.
+        tokens: decoded strings, one per id.
         members: single characters.
 
     Returns:
@@ -78,7 +78,7 @@ def vocabulary_mask(tokens: list[str], members: frozenset[str] = DELIMITERS) -> 
 
 
 def decoded_vocabulary(tokenizer: Any) -> list[str]:
-    """Returns the string of each token id of a Hugging Face tokenizer, in order; '' for ids that no token has."""
+    """Returns the string of each token id of a Hugging Face tokenizer, in order; '' for unused ids."""
     there = set(tokenizer.get_vocab().values())
     return [
         tokenizer.decode([index], clean_up_tokenization_spaces=False) if index in there else ""
@@ -87,11 +87,11 @@ def decoded_vocabulary(tokenizer: Any) -> list[str]:
 
 
 def delimiter_targets(ids: Tensor, tokenizer: Any) -> Tensor:
-    """Returns targets that are brackets, quotes or punctuation.
+    """Marks targets that are brackets, quotes or punctuation.
 
     Args:
         ids: token ids ``[sample, position]``.
-        tokenizer: Hugging Face tokenizer; tokens are judged by their decoded strings.
+        tokenizer: Hugging Face tokenizer, whose decoded strings count.
 
     Returns:
         ``[sample, position - 1]``, bool.
@@ -101,14 +101,14 @@ def delimiter_targets(ids: Tensor, tokenizer: Any) -> Tensor:
 
 
 def text_groups(ids: Tensor, tokenizer: Any) -> dict[str, Tensor]:
-    """Returns the first classes of text tokens: ``induction``, ``delimiter`` (the two may overlap), and the ``rest``.
+    """Returns the default groups of text tokens: ``induction`` and ``delimiter``, which may overlap, and ``rest``.
 
     Args:
         ids: token ids ``[sample, position]``.
         tokenizer: Hugging Face tokenizer.
 
     Returns:
-        Name to mask ``[sample, position - 1]``, bool; together they cover every target.
+        Maps names to masks ``[sample, position - 1]``, bool; together they cover every target.
     """
     induction = induction_targets(ids)
     delimiter = delimiter_targets(ids, tokenizer)

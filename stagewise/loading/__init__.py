@@ -1,1 +1,1 @@
-"""Data loaders whose order is a function of (seed, epoch), and which resume anywhere."""
+"""Data loaders whose order is a function of (seed, epoch) and which can resume anywhere."""

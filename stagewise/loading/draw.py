@@ -1,4 +1,4 @@
-"""Samples that a training loader draws, read without advancing it."""
+"""Samples drawn by a training loader, read without advancing it."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -25,16 +25,16 @@ from stagewise.loading.order import EpochBatches
 from stagewise.structure import named
 
 SEED = 0
-"""Seed of the random draws of a sampler that is read."""
+"""Seed of random draws while reading a sampler."""
 
 _EPOCHS = 10
-"""Largest number of passes over a sampler to reach the requested number of samples."""
+"""Largest number of passes over a sampler to collect the requested number of samples."""
 
 _GIVE_DATA = "pass the data of the probes: observed= (losses recorded) and sampling= (drives the chains)"
 
 
 def has_samples(loader: Any) -> bool:
-    """True if a loader is backed by one map-style data set."""
+    """Returns True if a loader is backed by a single map-style data set."""
     dataset = getattr(loader, "dataset", None)
     if isinstance(dataset, IterableDataset):
         return False
@@ -42,18 +42,18 @@ def has_samples(loader: Any) -> bool:
 
 
 def draw_batch(loader: Any, limit: int, *, distinct: bool) -> Batch:
-    """Returns samples that a loader draws as one batch, by its sampler, its ``collate_fn`` and its form of a batch.
+    """Returns samples of a loader as one batch, through its sampler, its ``collate_fn`` and its form of a batch.
 
-    The loader, its sampler and all random states stay where they are; samples are fetched in this process.
+    The loader, its sampler and all random states are not advanced; samples are fetched in this process.
 
     Args:
         loader: with a map-style data set.
         limit: largest number of samples.
-        distinct: take each sample once, also where the sampler draws with replacement.
+        distinct: take each sample once, even if the sampler draws with replacement.
 
     Returns:
-        The samples of :func:`draw_indices`. With ``batch_size=None`` items of the data set are batches: the first ones
-        are concatenated until there are ``limit`` samples.
+        The samples of :func:`draw_indices`. With ``batch_size=None`` items of the data set are batches: the first are
+        concatenated until there are ``limit`` samples.
 
     Raises:
         InputError: a sampler that cannot be read without advancing it, a sample that cannot be fetched here, or batches
@@ -75,13 +75,13 @@ def draw_batch(loader: Any, limit: int, *, distinct: bool) -> Batch:
 
 
 def draw_indices(loader: Any, limit: int, *, distinct: bool) -> list[Any]:
-    """Returns the samples that a loader draws, by index.
+    """Returns the indices of samples that a loader draws, depending on its sampler.
 
-    * Over a whole data set, in order or shuffled, by torch's samplers, those of Lightning under DDP or the loaders of
-      this package: the first ones of the set.
-    * By ``SubsetRandomSampler``: the first of its indices.
-    * By any other sampler or batch sampler: the first that a copy of it draws, from random states seeded with
-      :data:`SEED` and in epoch 0; up to ten epochs where it draws with replacement. Every rank gets the same.
+    * Samplers over a whole data set, in order or shuffled (those of torch, of Lightning under DDP, and of this
+      package's loaders): the first indices of the set.
+    * ``SubsetRandomSampler``: the first of its indices.
+    * Any other sampler or batch sampler: the first indices drawn by a copy, with random states seeded with
+      :data:`SEED`, from epoch 0; up to ten epochs if it draws with replacement. Every rank gets the same.
 
     Args:
         loader: with a map-style data set.
@@ -89,7 +89,7 @@ def draw_indices(loader: Any, limit: int, *, distinct: bool) -> list[Any]:
         distinct: take each index once.
 
     Raises:
-        InputError: there is no sample, or a sampler cannot be read without advancing it.
+        InputError: no sample, or a sampler that cannot be read without advancing it.
     """
     dataset = loader.dataset
     batches = getattr(loader, "batch_sampler", None)
@@ -123,7 +123,7 @@ def _of_sampler(sampler: Any, dataset: Any, limit: int, *, distinct: bool) -> li
 
 
 def _of_copy(sampler: Any, dataset: Any, limit: int, *, distinct: bool, batched: bool) -> list[Any]:
-    """Returns the first indices of a sampler of any kind, drawn from a copy."""
+    """Returns the first indices that a copy of a sampler draws."""
     try:
         with global_seed(SEED):
             return _first(_copied(sampler, dataset), limit, distinct=distinct, batched=batched)
@@ -162,7 +162,7 @@ def _first(sampler: Any, limit: int, *, distinct: bool, batched: bool) -> list[A
                 seen.add(key)
                 if len(found) == limit:
                     return found
-        # An epoch without repetition has all indices; another one would only repeat them.
+        # An epoch without repetition has all indices; further epochs would only repeat them.
         if drawn == len(seen) - known or len(seen) == known:
             break
     return found
@@ -192,7 +192,7 @@ def _whole_batches(loader: Any, limit: int, *, distinct: bool) -> Batch:
 
 
 def _items(sampler: Any, dataset: Any, limit: int, *, distinct: bool) -> Sequence[Any]:
-    """Returns numbers of batches, or whatever the data set accepts for a batch, such as lists of indices."""
+    """Returns keys of batches in the data set: numbers, or e.g. lists of indices from a batch sampler."""
     if isinstance(sampler, BatchSampler):
         inner = _of_sampler(sampler.sampler, dataset, limit, distinct=distinct)
         return [inner[start : start + sampler.batch_size] for start in range(0, len(inner), sampler.batch_size)]

@@ -1,4 +1,4 @@
-"""Data loader whose order is a function of (seed, epoch), and which can be stopped and resumed anywhere."""
+"""Data loader whose order is a function of (seed, epoch) and which can be stopped and resumed anywhere."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -17,10 +17,10 @@ def _as_it_is(rows: T) -> T:
 
 
 def check_size(size: int, batch_size: int) -> None:
-    """Refuses a data set that does not fill ``batch_size`` once.
+    """Refuses a data set of less than one batch.
 
     Raises:
-        InputError: fewer samples than that, or a batch size below 1.
+        InputError: fewer than ``batch_size`` samples, or a batch size below 1.
     """
     if batch_size < 1 or size < batch_size:
         raise InputError(
@@ -30,11 +30,10 @@ def check_size(size: int, batch_size: int) -> None:
 
 
 class EpochLoader(DataLoader):
-    """``DataLoader`` over :class:`~stagewise.loading.order.EpochBatches` that knows its place in the epoch.
+    """``DataLoader`` over :class:`~stagewise.loading.order.EpochBatches` that tracks its place in the epoch.
 
-    Lightning stores ``state_dict`` in its checkpoints, so that a run resumed in mid-epoch sees exactly the batches
-    which an uninterrupted one sees. Batches count as consumed when they leave the loader, whatever workers have
-    prefetched.
+    Lightning stores ``state_dict`` in its checkpoints, so that a run resumed in mid-epoch sees exactly the batches of
+    an uninterrupted one. Batches count as consumed when they leave the loader, whatever workers have prefetched.
     """
 
     def __init__(
@@ -46,18 +45,18 @@ class EpochLoader(DataLoader):
         collate_fn: Callable[[Any], Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Loads batches of a data set.
+        """Sets data set and sampler.
 
         Args:
-            dataset: map-style data set with a length. Where it has ``__getitems__``, that is asked for a whole batch.
+            dataset: map-style data set with a length. Its ``__getitems__``, if present, is called for a whole batch.
             batches: sampler of the batches.
             num_workers: as in ``DataLoader``.
-            collate_fn: as in ``DataLoader``; by default what ``__getitems__`` returns is the batch.
+            collate_fn: as in ``DataLoader``; by default the return value of ``__getitems__`` is the batch.
             **kwargs: further arguments of ``DataLoader``.
         """
         if collate_fn is None and hasattr(dataset, "__getitems__"):
             collate_fn = _as_it_is
-        # The own generator keeps DataLoader from drawing a base seed out of the global random state.
+        # Without its own generator, DataLoader would draw a base seed from the global random state.
         kwargs.setdefault("generator", torch.Generator().manual_seed(batches.seed))
         super().__init__(dataset, batch_sampler=batches, num_workers=num_workers, collate_fn=collate_fn, **kwargs)
         self._batches = batches
@@ -67,7 +66,7 @@ class EpochLoader(DataLoader):
         self._lead = 0
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        # A generator: nothing moves before the first batch is asked for, as Lightning makes iterators it never uses.
+        # A generator: no state changes before the first batch, since Lightning creates iterators that it never uses.
         epoch, unfinished = self._next_epoch()
         if not unfinished:
             self._begin_epoch()
@@ -79,10 +78,10 @@ class EpochLoader(DataLoader):
             yield batch
 
     def _next_epoch(self) -> tuple[int, bool]:
-        """Epoch whose batches come next, and whether it goes on where it was resumed.
+        """Returns the next epoch, and True if it continues from a resumed state.
 
-        Lightning's own count falls behind where a run is resumed from the end of an epoch, and again from the end of a
-        later one; the loader's does not, and by how much it leads is kept until the next resume.
+        Lightning's own count falls behind each time a run is resumed from the end of an epoch. The loader's does not;
+        its lead is kept until the next resume.
         """
         told, self._batches.told = self._batches.told, None
         resumed, self._resumed = self._resumed, False
@@ -100,17 +99,17 @@ class EpochLoader(DataLoader):
         return told + self._lead, False
 
     def _begin_epoch(self) -> None:
-        """Called before an epoch that starts at its first batch, while the last epoch's count still stands."""
+        """Hook before an epoch that starts at its first batch; the count is still that of the last epoch."""
 
     def state_dict(self) -> dict[str, Any]:
         """Returns ``epoch``, ``batches`` consumed in it, and ``seed``."""
         return {"epoch": self._epoch, "batches": self._consumed, "seed": self._batches.seed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resumes where :meth:`state_dict` was taken.
+        """Resumes from the state saved by :meth:`state_dict`.
 
         Raises:
-            InputError: the state was taken with another seed, which gives another order.
+            InputError: the state has another seed, and thus another order.
         """
         if state["seed"] != self._batches.seed:
             raise InputError(
@@ -124,7 +123,7 @@ class EpochLoader(DataLoader):
 class ResumableLoader(EpochLoader):
     """``DataLoader`` with ``state_dict`` and ``load_state_dict``, shuffled by (seed, epoch).
 
-    One process only: under DDP shard the data yourself and set ``use_distributed_sampler=False``.
+    For a single process: under DDP shard the data yourself and set ``use_distributed_sampler=False``.
     """
 
     def __init__(
@@ -139,16 +138,16 @@ class ResumableLoader(EpochLoader):
         collate_fn: Callable[[Any], Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Sets the order.
+        """Sets data set and order.
 
         Args:
-            dataset: map-style data set with a length. Where it has ``__getitems__``, that is asked for a whole batch.
-            batch_size: samples in a batch.
+            dataset: map-style data set with a length. Its ``__getitems__``, if present, is called for a whole batch.
+            batch_size: samples per batch.
             seed: with the epoch, the seed of the order.
             shuffle: False keeps the data set's own order in every epoch.
-            drop_last: leave out a last batch that is not full.
+            drop_last: drop an incomplete last batch.
             num_workers: as in ``DataLoader``.
-            collate_fn: as in ``DataLoader``; by default what ``__getitems__`` returns is the batch.
+            collate_fn: as in ``DataLoader``; by default the return value of ``__getitems__`` is the batch.
             **kwargs: further arguments of ``DataLoader``.
 
         Raises:

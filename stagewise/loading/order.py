@@ -1,4 +1,4 @@
-"""Order of an epoch, drawn from (seed, epoch), as batches of indices; seeded generators."""
+"""Order of an epoch as batches of indices, drawn from (seed, epoch); seeded generators."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from stagewise.errors import InputError
 
 
 def seeded(seed: int, stream: int = 0) -> torch.Generator:
-    """Returns a new CPU generator for one stream of a seed, so that no draw touches the global random state.
+    """Returns a new CPU generator for one stream of a seed; draws do not affect the global random state.
 
     Args:
         seed: the user's seed, 0 or more.
@@ -21,8 +21,8 @@ def seeded(seed: int, stream: int = 0) -> torch.Generator:
     """
     if seed < 0:
         raise InputError(f"got seed {seed}; expected an integer of 0 or more")
-    # Neighbouring seeds of the Mersenne Twister are independent after its own scrambling; the odd factor keeps
-    # (seed, stream) pairs apart.
+    # Neighbouring seeds of the Mersenne Twister are independent after its own scrambling; the odd factors keep
+    # (seed, stream) pairs distinct.
     return torch.Generator().manual_seed((seed * 1_000_003 + stream * 7_919 + 17) % 2**63)
 
 
@@ -39,9 +39,9 @@ class EpochBatches(Sampler[list[int]]):
 
     Attributes:
         seed: of the orders.
-        epoch: whose order comes next.
-        skip: batches at its start that are passed over, once.
-        told: epoch that Lightning has set; None if it has not set one.
+        epoch: next epoch.
+        skip: number of batches to skip at its start, once.
+        told: epoch set by Lightning; None if not set.
     """
 
     def __init__(self, seed: int) -> None:
@@ -51,11 +51,11 @@ class EpochBatches(Sampler[list[int]]):
 
     @property
     def sampler(self) -> "EpochBatches":
-        """The batches themselves: Lightning looks here for ``set_epoch``."""
+        """This object: Lightning looks here for ``set_epoch``."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch; a loader used without Lightning counts the epochs itself."""
+        """Stores the epoch set by Lightning before each epoch; without Lightning, the loader counts epochs itself."""
         self.told = epoch
 
     def __len__(self) -> int:

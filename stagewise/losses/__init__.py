@@ -1,1 +1,1 @@
-"""Loss contract, and the losses of Hugging Face models."""
+"""Loss contract, and losses of Hugging Face models."""

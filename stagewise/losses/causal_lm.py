@@ -1,4 +1,4 @@
-"""Losses of a causal language model: one for each token, of whatever inputs a batch has for the model."""
+"""Token losses of a causal language model, for any inputs of the model in a batch."""
 
 import inspect
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from stagewise.errors import LossContractError, require
 from stagewise.losses.chunked_head import chunked_cross_entropy, hidden_states, plain_head
 
 IGNORED = -100
-"""The label of a token without a loss, as in ``transformers`` and ``torch.nn.functional.cross_entropy``."""
+"""Label of a token without a loss, as in ``transformers`` and ``torch.nn.functional.cross_entropy``."""
 
 _NOT_PASSED = {
     "labels",
@@ -36,10 +36,10 @@ _NOT_PASSED = {
     "mems",
     "state",
 }
-"""Inputs of a forward pass that are targets, or would change its output."""
+"""Inputs of a forward pass that are targets or would change its output."""
 
 _VARLEN = {"cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "seq_idx"}
-"""Bounds of packed documents that models pass on to their attention without naming them."""
+"""Inputs with the bounds of packed documents, which models pass to their attention without naming them."""
 
 _UNSHIFTED = {
     "BartForCausalLM",
@@ -56,18 +56,18 @@ _UNSHIFTED = {
     "WhisperForCausalLM",
     "XLNetLMHeadModel",
 }
-"""Classes of ``transformers`` whose own loss compares logits with the labels at the same place."""
+"""Classes of ``transformers`` whose own loss compares logits with labels at the same position."""
 
 
 class _Interface(NamedTuple):
-    """Facts about a model that are needed to call it.
+    """Facts needed to call a model.
 
     Attributes:
-        names: inputs that it takes.
-        takes_cache: whether it takes ``use_cache``.
-        shift: places between a token and the logits that predict it, 1 or 0.
-        counts_positions: whether it takes ``position_ids`` that count from 0.
-        virtual_tokens: whether it may put trained tokens before the text.
+        names: names of its inputs.
+        takes_cache: True if it accepts ``use_cache``.
+        shift: distance between a token and the logits that predict it, 1 or 0.
+        counts_positions: True if it accepts ``position_ids`` that count from 0.
+        virtual_tokens: True if it may put trained tokens before the text.
     """
 
     names: frozenset[str]
@@ -81,7 +81,7 @@ _known: WeakKeyDictionary[nn.Module, _Interface] = WeakKeyDictionary()
 
 
 def is_peft(model: nn.Module) -> bool:
-    """True if a module is the wrapper that the library ``peft`` puts around a causal language model."""
+    """Returns True if a module is the wrapper of the library ``peft`` around a causal language model."""
     return any(
         cls.__name__ == "PeftModelForCausalLM" and cls.__module__.split(".")[0] == "peft" for cls in type(model).__mro__
     )
@@ -99,7 +99,7 @@ def _interface(model: nn.Module) -> _Interface:
             if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
                 named |= _VARLEN
         classes = {cls.__name__ for cls in type(inner).__mro__}
-        # These count from behind the padding token, and find the padding themselves.
+        # These models start positions after the padding token's id, and find the padding themselves.
         own_positions = any(hasattr(part, "create_position_ids_from_input_ids") for part in inner.modules())
         found = _Interface(
             names=frozenset(named - _NOT_PASSED),
@@ -113,33 +113,34 @@ def _interface(model: nn.Module) -> _Interface:
 
 
 def causal_lm_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Returns the token losses of a batch under a Hugging Face causal language model, as its own ``loss`` counts them.
+    """Returns the token losses of a batch under a Hugging Face causal language model, as in the model's own ``loss``.
 
-    The model is given every input that the batch has for it, by the names of its ``forward``: masks of any rank,
-    ``position_ids``, ``token_type_ids``, images. Packed documents are kept apart exactly where the model does so when
-    it trains: many do by ``position_ids`` that begin again, if there is no ``attention_mask`` and ``config.use_cache``
-    is False. Targets across their border count unless labels ignore them. Where a two-dimensional ``attention_mask``
-    has padding on the left and the model takes positions, these count from the first token of the text, so that padding
-    on either side gives the losses of the text alone; models with learned positions that take none (BART's) see it.
+    The model receives every input that the batch has for it, by the names of its ``forward``: masks of any rank,
+    ``position_ids``, ``token_type_ids``, images. Packed documents are separated exactly as in the model's training:
+    many models do so by ``position_ids`` that restart, if there is no ``attention_mask`` and ``config.use_cache`` is
+    False. Targets across document borders count unless labels ignore them. If a two-dimensional ``attention_mask`` has
+    padding on the left and the model accepts positions, these count from the first token of the text, so that padding
+    on either side gives the losses of the text alone. Models with learned positions that accept none (BART's) are
+    affected by the padding.
 
-    In eval mode logits of a large batch are not held for all tokens at once where the output layer allows it, see
+    In eval mode, the logits of a large batch are not held for all tokens at once if the output layer allows it, see
     :func:`~stagewise.losses.chunked_head.plain_head`; losses then agree up to rounding.
 
     Args:
         model: returns ``.logits`` ``[sample, position, token]``.
-        batch: token ids ``[sample, position]``, alone or as the one tensor of a tuple or list; or a mapping with
-            ``input_ids`` and, optionally, ``labels`` ``[sample, position]`` (-100 = ignored; not shifted; the ids if
-            there are none) and further inputs of the model. ``inputs_embeds`` in place of ids needs ``labels``. Where a
+        batch: token ids ``[sample, position]``, alone or as the only tensor of a tuple or list; or a mapping with
+            ``input_ids`` and, optionally, ``labels`` ``[sample, position]`` (-100 = ignored; not shifted; by default
+            the ids) and further inputs of the model. ``inputs_embeds`` in place of ids requires ``labels``. Where a
             two-dimensional ``attention_mask`` is 0, a token is neither a target nor predicts one.
 
     Returns:
         Losses in nats and their mask, both ``[sample, position - 1]``: entry k is the loss of token k + 1 given tokens
-        0..k. Both are ``[sample, position]`` with the loss of token k in entry k where the model's own loss is over all
-        tokens: in BART's family and other classes whose own loss does not shift labels, and behind trained virtual
+        0..k. If the model's own loss is over all tokens, both are ``[sample, position]``, with the loss of token k in
+        entry k: for BART's family and other classes whose own loss does not shift labels, and after trained virtual
         tokens (``peft``), which predict the first token of a text.
 
     Raises:
-        LossContractError: a batch without ids, ids without labels that could be targets, or logits of another shape.
+        LossContractError: a batch without ids, labels that cannot be targets, or logits of another shape.
     """
     require(isinstance(model, nn.Module), "model", shown(model), "a causal language model", "pass the module")
     interface = _interface(model)
@@ -150,7 +151,7 @@ def causal_lm_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     inputs = {name: value for name, value in fields.items() if name in interface.names and value is not None}
     if padding is not None and interface.counts_positions and "position_ids" not in inputs:
         inputs["position_ids"] = _positions(padding)
-    # Given positions and no mask, transformers keeps packed documents apart only where it keeps no cache.
+    # Given positions and no mask, transformers separates packed documents only without a cache.
     apart = mask is None and "position_ids" in inputs
     cached = apart and getattr(model.config, "use_cache", False)
     if get_proxy_mode() is not None and "attention_mask" in interface.names and (mask is None or mask.dim() == 2):
@@ -184,7 +185,7 @@ def causal_lm_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def _targets(labels: Tensor, padding: Tensor | None, shift: int) -> Tensor:
-    """Returns ``[sample, position]``: the token that each position predicts, or -100."""
+    """Returns the token that each position predicts, or -100, ``[sample, position]``."""
     if padding is not None:
         labels = labels.masked_fill(padding == 0, IGNORED)
     # Shifting the targets, not the logits, saves a copy of the logits.
@@ -195,7 +196,7 @@ def _targets(labels: Tensor, padding: Tensor | None, shift: int) -> Tensor:
 
 
 def _placed(losses: Tensor, targets: Tensor, shift: int) -> tuple[Tensor, Tensor]:
-    """Returns losses and mask ``[sample, position]``, without the last position where targets are shifted."""
+    """Returns losses and mask ``[sample, position]``, without the last position if targets are shifted."""
     kept = slice(None, -1) if shift else slice(None)
     return losses.view(targets.shape)[:, kept], (targets != IGNORED)[:, kept]
 
@@ -216,41 +217,41 @@ def _fields(batch: Batch) -> Mapping[str, Any]:
 
 
 def _labels(fields: Mapping[str, Any]) -> Tensor:
-    """Int64 ``[sample, position]``: others do not hold -100."""
+    """Returns the labels ``[sample, position]`` as int64, since other types may not hold -100."""
     labels = fields.get("labels")
     if labels is None:
         labels = fields.get("input_ids")
     if not isinstance(labels, Tensor) or labels.dim() != 2 or labels.is_floating_point():
-        got = "no labels beside inputs_embeds" if labels is None else f"{_told(labels)} to predict"
+        got = "no labels beside inputs_embeds" if labels is None else f"{_described(labels)} to predict"
         raise LossContractError(
             f"got {got}; expected integers [sample, position] as labels, or as input_ids; pad texts to one length"
         )
     return labels.long()
 
 
-def _told(value: Any) -> str:
+def _described(value: Any) -> str:
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def _positions(padding: Tensor) -> Tensor:
-    """Returns places ``[sample, position]`` counted from the first token that is no padding."""
+    """Returns positions ``[sample, position]`` counted from the first token that is not padding."""
     before = (padding != 0).cumsum(dim=1) == 0
     places = torch.arange(padding.shape[1], device=padding.device)
     return (places - before.sum(dim=1, keepdim=True)).clamp(min=0)
 
 
 def _traced_mask(model: nn.Module, like: Tensor, padding: Tensor | None, positions: Tensor | None) -> Tensor:
-    """Builds the term added to attention scores ``[sample, 1, position, position]``, for a model that is being traced.
+    """Builds the term added to attention scores, ``[sample, 1, position, position]``, while a model is traced.
 
-    The model's own code for the mask depends on values. Where it would have made another mask (sliding windows), its
-    losses differ, which the batched engine checks.
+    The model's own code for the mask depends on values. If it would build another mask (sliding windows), its losses
+    differ, which the batched engine checks.
     """
     length = like.shape[1]
     visible = torch.ones(length, length, dtype=torch.bool, device=like.device).tril().expand(len(like), 1, -1, -1)
     if padding is not None:
         visible = visible & padding.bool()[:, None, None, :]
     if positions is not None and positions.dim() == 2:
-        # As transformers does without a mask: a text ends where positions do not go up by one.
+        # As in transformers without a mask: a text ends where positions do not increase by one.
         begins = F.pad(positions[:, 1:] - positions[:, :-1] != 1, (1, 0))
         text = begins.cumsum(dim=1)
         visible = visible & (text[:, None, :, None] == text[:, None, None, :])

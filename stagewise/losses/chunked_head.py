@@ -1,4 +1,4 @@
-"""Token losses from hidden states and an output layer, without the logits of all tokens at once."""
+"""Token losses from hidden states and an output layer, without holding the logits of all tokens at once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +12,12 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from stagewise.isolation.shards import sharded_modules
 
 LEAST_LOGITS = 2**23
-"""Logits of a batch (tokens times vocabulary) from which on they are computed in chunks. Below, time is the same and
-memory small (32 MiB), and losses keep every bit of ``F.cross_entropy``."""
+"""Number of logits of a batch (tokens times vocabulary) from which they are computed in chunks. Below, time is the same
+and memory small (32 MiB), and losses equal those of ``F.cross_entropy`` bit for bit."""
 
 _CHUNK_LOGITS = 2**24
-"""Logits of a chunk: 333 tokens of a vocabulary of 50,304. Measured on a CPU, one thread: 64 tokens take 1.2 times as
-long as 256."""
+"""Number of logits of a chunk: 333 tokens with a vocabulary of 50,304. Measured on one CPU thread, chunks of 64 tokens
+take 1.2 times as long as chunks of 256."""
 
 _HOOKS = (
     "_forward_hooks",
@@ -27,15 +27,15 @@ _HOOKS = (
 )
 
 _unfit: WeakSet[nn.Module] = WeakSet()
-"""Models that do more to their logits than one product."""
+"""Models whose logits are more than a single product."""
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Cross-entropy of a product, chunk by chunk; the logits are computed again in the backward pass.
+    """Cross-entropy of a product, chunk by chunk; the backward pass recomputes the logits.
 
-    Log-sum-exp and gradient as in Wijmans et al. 2024, arXiv 2411.09009, without the kernel. Rewritten in place, one
-    buffer for all chunks: on a CPU as quick as ``F.linear_cross_entropy`` of torch 2.13 with the same chunks, on every
-    version of torch, and with a second derivative.
+    Log-sum-exp and gradient are as in Wijmans et al. 2024, arXiv 2411.09009, without the kernel. With in-place
+    operations and one buffer for all chunks it is as fast on a CPU as ``F.linear_cross_entropy`` of torch 2.13 with the
+    same chunks, works with every version of torch, and has a second derivative.
     """
 
     @staticmethod
@@ -61,7 +61,7 @@ class _CrossEntropy(torch.autograd.Function):
         if torch.is_grad_enabled():
             return (*_differentiable(hidden, weight, targets, slope, ctx.ignored, needed), None, None)
         of_hidden = torch.empty_like(hidden) if needed[0] else None
-        # Sums over chunks in half precision would lose digits that one product does not.
+        # Sums over chunks in half precision would lose digits that a single product keeps.
         half = weight.dtype in (torch.float16, torch.bfloat16)
         of_weight = torch.zeros_like(weight, dtype=torch.float32 if half else weight.dtype) if needed[1] else None
         for rows, logits in _chunks(hidden, weight):
@@ -79,7 +79,7 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def _chunks(hidden: Tensor, weight: Tensor) -> Any:
-    """Yields slices of rows with their logits in float32, which may be written to."""
+    """Yields slices of rows with their logits in float32, which the caller may overwrite."""
     size = max(1, _CHUNK_LOGITS // len(weight))
     room = hidden.new_empty(min(size, len(hidden)), len(weight))
     for start in range(0, len(hidden), size):
@@ -91,8 +91,8 @@ def _chunks(hidden: Tensor, weight: Tensor) -> Any:
 def _differentiable(
     hidden: Tensor, weight: Tensor, targets: Tensor, slope: Tensor, ignored: int, needed: tuple[bool, ...]
 ) -> list[Tensor | None]:
-    """The same gradient with a graph, from all logits, for second derivatives."""
-    # Views: with tied weights the hidden states depend on the weight, and that path is not this layer's.
+    """Returns the same gradient with a graph, from all logits, for second derivatives."""
+    # Views: with tied weights the hidden states depend on the weight, but that path does not belong to this layer.
     inputs = [hidden.view_as(hidden), weight.view_as(weight)]
     logits = F.linear(inputs[0], inputs[1]).float()
     losses = F.cross_entropy(logits, targets, reduction="none", ignore_index=ignored)
@@ -102,9 +102,9 @@ def _differentiable(
 
 
 def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, ignored: int) -> Tensor:
-    """Returns the cross-entropy of logits ``hidden @ weight.T``, as ``F.cross_entropy`` of all of them up to rounding.
+    """Returns the cross-entropy of logits ``hidden @ weight.T``, equal to ``F.cross_entropy`` up to rounding.
 
-    Products are computed in autocast's precision, where that is on, and all else in float32.
+    With autocast, products are computed in its precision, and everything else in float32.
 
     Args:
         hidden: ``[token, width]``.
@@ -113,8 +113,8 @@ def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, ig
         ignored: target of tokens without a loss.
 
     Returns:
-        Losses ``[token]``, nats, float32; zero where ignored. They can be differentiated twice, not forward, and not
-        within ``torch.func``.
+        Losses ``[token]``, nats, float32; zero where ignored. They can be differentiated twice, but not in forward
+        mode, nor within ``torch.func``.
     """
     kind = hidden.device.type
     if torch.is_autocast_enabled(kind):
@@ -128,21 +128,21 @@ def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, ig
 def plain_head(model: nn.Module, num_tokens: int) -> nn.Linear | None:
     """Returns the output layer of a causal language model if its logits may be computed in chunks; else None.
 
-    That is in eval mode, from :data:`LEAST_LOGITS` on, of a linear layer without bias, hooks or sharded weights,
-    outside of what ``torch.func``, a trace or a compiler transforms.
+    This requires eval mode, at least :data:`LEAST_LOGITS` logits, and a linear layer without bias, hooks or sharded
+    weights, outside of transformations by ``torch.func``, a trace or a compiler.
 
     Args:
         model: a model of ``transformers``.
-        num_tokens: of the batch.
+        num_tokens: number of tokens in the batch.
     """
-    # Also where a pass has left weights of shards whole for a while.
+    # Sharded modules are excluded even while a pass has left their weights whole.
     if model.training or model in _unfit or _transformed() or sharded_modules(model):
         return None
     get: Callable[[], object] | None = getattr(model, "get_output_embeddings", None)
     head = get() if callable(get) else None
     if type(head) is not nn.Linear or head.bias is not None or any(getattr(head, name) for name in _HOOKS):
         return None
-    # The class itself: a sharded weight is of another one.
+    # The exact class: sharded weights have another.
     plain = type(head.weight) in (nn.Parameter, Tensor) and not hasattr(head.weight, "_fsdp_flattened")
     large = num_tokens * head.out_features >= LEAST_LOGITS
     return head if plain and large and head.weight.is_floating_point() else None
@@ -159,15 +159,15 @@ def _transformed() -> bool:
 
 
 def hidden_states(model: nn.Module, head: nn.Linear, inputs: dict[str, Any]) -> Tensor | None:
-    """Returns what a model gives to its output layer, ``[sample, position, width]``, without computing logits.
+    """Returns the input of a model's output layer, ``[sample, position, width]``, without computing logits.
 
-    The layer is given no position at all. None if the model does anything with its output (a scale, a soft cap, a copy
-    in another precision): such a model is remembered, and should be called as usual.
+    During the call, the layer receives no positions at all. Returns None if the model transforms the layer's output (a
+    scale, a soft cap, a copy in another precision); such a model is remembered and should be called as usual.
 
     Args:
         model: in eval mode.
         head: from :func:`plain_head`.
-        inputs: of its forward pass.
+        inputs: of the forward pass.
     """
     given: list[Tensor] = []
     made: list[Tensor] = []
@@ -185,7 +185,7 @@ def hidden_states(model: nn.Module, head: nn.Linear, inputs: dict[str, Any]) -> 
         logits = output[0] if isinstance(output, tuple) else output.logits
     except torch.OutOfMemoryError:
         raise
-    except Exception:  # whatever a model does with logits that it does not have
+    except Exception:  # the model may fail without logits
         logits = None
     finally:
         for handle in handles:

@@ -1,4 +1,4 @@
-"""Loss over indices that fetches and collates the samples itself, whatever form the batch has."""
+"""Loss over indices that fetches and collates the samples itself, for any form of batch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Transfer = Callable[[Batch], Batch]
 class CollatedLoss:
     """``loss_fn`` for batches that cannot be cut into samples: graphs, packed sequences, ragged lists.
 
-    Observe indices, and the samples are collated anew at each look::
+    Observe indices instead of samples; the samples are collated at each evaluation::
 
         InfluenceCallback(
             observed=torch.arange(64),
@@ -27,17 +27,17 @@ class CollatedLoss:
             loss_fn=CollatedLoss(dataset, per_sample_loss, Batch.from_data_list),
         )
 
-    Without ``observed=`` and ``sampling=`` they are the indices that the training loader draws first, where it loads
-    this very data set. Collated batches are treated like those of training: precision, transfer hooks of module and
-    data module, device. Samples are fetched at each evaluation, in the main process, so keep the data set quick.
-    Only the sequential engine runs it, unless each minibatch is the whole sampling set.
+    If ``observed=`` and ``sampling=`` are omitted and the training loader loads this same data set, they are the
+    indices that it draws first. Collated batches are treated like training batches: precision, transfer hooks of module
+    and data module, device. Samples are fetched at each evaluation, in the main process: the data set should be fast.
+    Only the sequential engine supports this loss, unless each minibatch is the whole sampling set.
 
     Attributes:
-        dataset: map-style data set; its samples must be the same at each look.
+        dataset: map-style data set; its samples must be the same at each evaluation.
         loss_fn: ``loss_fn(module, batch)`` of the collated batch, unreduced; that of the module if None.
-        collate_fn: how samples become a batch; torch's default if None.
-        transfer: applied to a collated batch; the callback sets the Trainer's own. Moves tensors to the module's device
-            if None.
+        collate_fn: turns samples into a batch; torch's default if None.
+        transfer: applied to a collated batch; the callback sets that of the Trainer. If None, tensors are moved to the
+            module's device.
     """
 
     dataset: Any
@@ -54,14 +54,14 @@ class CollatedLoss:
             )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "CollatedLoss":
-        """Returns itself: the data set is only read, and a copy would not be recognised as the training loader's."""
+        """Returns itself: the data set is only read, and a copy would not be recognised as that of the loader."""
         return self
 
     def __call__(self, module: nn.Module, index: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Returns losses of the samples ``index [k]``, ``[k]`` or with more axes behind; or losses and mask.
+        """Returns the losses of the samples ``index [k]``, ``[k]`` or with further axes; or losses and mask.
 
         Raises:
-            InputError: anything but indices of the data set, or an engine that traces.
+            InputError: not indices of the data set, or an engine that traces.
         """
         loss_fn = resolve_loss(module, self.loss_fn)
         return loss_fn(module, self.batch(module, index))

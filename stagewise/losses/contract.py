@@ -12,13 +12,13 @@ from stagewise.losses.causal_lm import causal_lm_loss
 from stagewise.losses.language_models import other_language_model, trained_causal_lm
 
 LossFn = Callable[[nn.Module, Batch], "Tensor | tuple[Tensor, Tensor]"]
-"""``loss_fn(module, batch)`` returns ``[sample]``, ``[sample, token]`` or denser losses, or ``(losses, mask)``."""
+"""Function ``loss_fn(module, batch)`` that returns losses ``[sample]``, ``[sample, token]`` or with more axes, or
+``(losses, mask)``."""
 
 _EXAMPLE = (
     "per_sample_loss(self, batch) -> Tensor [sample], e.g. "
     "`x, y = batch; return F.cross_entropy(self(x), y, reduction='none')`"
 )
-
 
 _SHOWN = 8
 
@@ -28,9 +28,9 @@ class Losses(NamedTuple):
 
     Attributes:
         values: ``[sample]`` or ``[sample, token]``, float32 or float64, nats; zero where masked.
-        mask: the same shape, bool; False where there is no loss (padding, ignored labels).
-        axes: sizes of the axes behind the sample's that the loss function gave, such as (height, width) of a dense
-            loss; their product is the number of tokens.
+        mask: of the same shape, bool; False where there is no loss (padding, ignored labels).
+        axes: original sizes of the axes after the first, such as (height, width) of a dense loss; their product is the
+            number of tokens.
     """
 
     values: Tensor
@@ -38,15 +38,15 @@ class Losses(NamedTuple):
     axes: tuple[int, ...] = ()
 
     def mean(self) -> Tensor:
-        """Returns the mean over unmasked losses, which training minimises; L in the sampler's target; 0 without any."""
+        """Returns the mean over unmasked losses, 0 if there are none: the training loss, L in the sampler's target."""
         return self.values.sum() / self.mask.sum().clamp(min=1)
 
 
 def evaluate(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
     """Calls a loss function and converts its result to one form.
 
-    Losses with more axes, as ``[sample, height, width]``, become ``[sample, token]``, in row-major order, and so does
-    their mask.
+    Losses with more axes, such as ``[sample, height, width]``, and their mask become ``[sample, token]``, in row-major
+    order.
 
     Raises:
         LossContractError: the result is reduced, has the wrong leading size, or is not a tensor.
@@ -80,9 +80,9 @@ def evaluate(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
 
 
 def _plain(answer: Any) -> Any:
-    """Strips the subclass of a tensor (a MetaTensor): gradients inherit the loss's class and its way of indexing.
+    """Strips the subclass of a tensor (e.g. MetaTensor): gradients would inherit its class and its indexing.
 
-    A subclass that dispatches, as one used for tracing, is kept.
+    A subclass that dispatches, e.g. for tracing, is kept.
     """
     own = isinstance(answer, Tensor) and type(answer) is not Tensor
     if own and type(answer).__torch_dispatch__ is Tensor.__torch_dispatch__:
@@ -91,7 +91,7 @@ def _plain(answer: Any) -> Any:
 
 
 def check_loss(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
-    """Checks the whole contract on one batch: shape, finite values, a gradient, and the same answer twice.
+    """Checks the whole contract on one batch: shape, finite values, a gradient, and equal results of two calls.
 
     The module is expected in eval mode, as in a probe.
 
@@ -100,7 +100,7 @@ def check_loss(loss_fn: LossFn, module: nn.Module, batch: Batch) -> Losses:
     """
     with torch.enable_grad():
         again = evaluate(loss_fn, module, batch)
-        # The last of the two has the gradient: a forward pass may write to weights that the one before has saved.
+        # The gradient is that of the second: a forward pass may write to weights saved by an earlier one.
         losses = evaluate(loss_fn, module, batch)
     check_finite(losses)
     check_some(losses.mask)
@@ -122,8 +122,8 @@ def check_finite(losses: Losses, where: str = "a batch", start: int = 0) -> None
 
     Args:
         losses: of a batch, or of a part of a set.
-        where: which set, for the message.
-        start: number of its first sample in that set.
+        where: name of the set, for the message.
+        start: number of the first sample in that set.
 
     Raises:
         LossContractError: a loss is not finite; the message names the samples and says what to do.
@@ -140,11 +140,11 @@ def check_finite(losses: Losses, where: str = "a batch", start: int = 0) -> None
 
 
 def check_some(mask: Tensor, where: str = "a batch") -> None:
-    """Refuses a set without any loss; single samples may have none.
+    """Refuses a set without any loss; individual samples may have none.
 
     Args:
-        mask: where there is a loss.
-        where: which set, for the message.
+        mask: True where there is a loss.
+        where: name of the set, for the message.
 
     Raises:
         LossContractError: the contract is broken; the message says what to do.
@@ -163,12 +163,12 @@ def _own_loss(module: nn.Module, batch: Batch) -> "Tensor | tuple[Tensor, Tensor
 def resolve_loss(module: nn.Module, loss_fn: LossFn | None = None) -> LossFn:
     """Finds the per-sample loss of a module.
 
-    In this order: ``loss_fn``; the module's own ``per_sample_loss(batch)``; a Hugging Face causal language model, as
-    the module itself or inside it, see :func:`~stagewise.losses.language_models.causal_lm_name`.
+    The order of precedence is ``loss_fn``; the module's own ``per_sample_loss(batch)``; a Hugging Face causal language
+    model, the module itself or one inside it, see :func:`~stagewise.losses.language_models.causal_lm_name`.
 
     Raises:
         LossContractError: (a ``TypeError``) none of the three was found, or there are several language models, or
-            trainable weights beside one.
+            trainable weights outside of the language model.
     """
     if loss_fn is not None:
         if not callable(loss_fn):

@@ -1,4 +1,4 @@
-"""Language model that a module trains, recognised by its class, outermost first."""
+"""Recognition of the language model that a module trains, by its class, outermost first."""
 
 import sys
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _LOSS_OF_THEIR_OWN = {
     "ProphetNetForCausalLM": "a model of several tokens at once",
     "XLMWithLMHeadModel": "a model that is trained causally or masked",
 }
-"""Classes that ``transformers`` lists as causal, with losses that are not those of the next token."""
+"""Classes that ``transformers`` lists as causal, but whose losses are not next-token losses."""
 
 _ADVICE = (
     "give loss_fn, e.g. def loss_fn(module, batch): return F.cross_entropy(module{place}(**batch).logits.transpose(1, "
@@ -24,15 +24,15 @@ _ADVICE = (
 def causal_lm_name(module: nn.Module) -> str | None:
     """Returns the name of the Hugging Face causal language model in a module: '' for the module, None without one.
 
-    A model is causal by its class alone: one that ``transformers`` lists for ``AutoModelForCausalLM``, or a decoder
-    that it lists for images and text; a subclass of these; a class of your own that is registered there, that its
-    configuration names so (``trust_remote_code``), or whose name ends in ``ForCausalLM`` or ``LMHeadModel``. What is
-    inside another model (the decoder of an encoder-decoder) is not looked at. The wrapper of ``peft`` is the model
-    where it has trainable weights of its own (prompt and prefix tuning). Models without trainable weights (a teacher, a
-    reference) are passed over where another one has some.
+    Only the class of a model decides whether it is causal. Causal classes are those that ``transformers`` lists for
+    ``AutoModelForCausalLM``, decoders that it lists for images and text, and subclasses of both. Custom classes are
+    causal if they are registered there, if their configuration says so (``trust_remote_code``), or if their name ends
+    in ``ForCausalLM`` or ``LMHeadModel``. Models inside another model (the decoder of an encoder-decoder) are ignored.
+    A wrapper of ``peft`` with its own trainable weights (prompt and prefix tuning) counts as the model. Models without
+    trainable weights (a teacher, a reference) are ignored if another model has some.
 
     Args:
-        module: any.
+        module: any module.
 
     Raises:
         LossContractError: several models have trainable weights.
@@ -51,13 +51,13 @@ def causal_lm_name(module: nn.Module) -> str | None:
 
 
 def trained_causal_lm(module: nn.Module) -> str | None:
-    """As :func:`causal_lm_name`, of a module whose loss is that of its language model alone.
+    """Returns the same as :func:`causal_lm_name`, for a module whose loss is that of its language model alone.
 
     Args:
-        module: any.
+        module: any module.
 
     Raises:
-        LossContractError: several models have trainable weights, or the module has some outside of the one.
+        LossContractError: several models have trainable weights, or the module has some outside of the model.
     """
     name = causal_lm_name(module)
     if name is None:
@@ -76,7 +76,7 @@ def trained_causal_lm(module: nn.Module) -> str | None:
 
 
 def other_language_model(module: nn.Module) -> str | None:
-    """Describes the language model of another kind that a module holds, with advice; None if there is none.
+    """Describes a language model of another kind in a module, with advice; None if there is none.
 
     Args:
         module: without a causal language model.
@@ -105,7 +105,7 @@ def other_language_model(module: nn.Module) -> str | None:
 
 
 def is_causal_architecture(name: str) -> bool | None:
-    """True if a class of ``transformers`` is a causal language model; None where its name does not tell.
+    """Returns True if a class of ``transformers`` is a causal language model, None if the name is not listed.
 
     Args:
         name: as in ``architectures`` of a configuration.
@@ -117,7 +117,7 @@ def is_causal_architecture(name: str) -> bool | None:
 
 
 def _outermost(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yields models of ``transformers`` and ``peft`` that are in no other, with their names."""
+    """Yields the outermost models of ``transformers`` and ``peft``, with their names."""
     if "transformers" not in sys.modules:
         return
     from transformers import PreTrainedModel
@@ -138,7 +138,7 @@ def _outermost(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _has_own_weights(wrapper: nn.Module, inner: type) -> bool:
-    """True if a wrapper has trainable weights outside the model that it wraps: adapters are inside, prompts are not."""
+    """Returns True if a wrapper has trainable weights outside of the wrapped model, as prompts (not adapters) are."""
     inside = {id(weight) for child in wrapper.modules() if isinstance(child, inner) for weight in child.parameters()}
     return any(weight.requires_grad and id(weight) not in inside for weight in wrapper.parameters())
 
@@ -148,7 +148,7 @@ def _names(model: nn.Module) -> set[str]:
 
 
 def _kind(model: nn.Module) -> str | None:
-    """``causal``, ``masked``, ``seq2seq`` or None: of the class nearest to the model's own that tells."""
+    """Returns ``causal``, ``masked``, ``seq2seq`` or None, from the nearest base class that is recognised."""
     config: Any = model.config
     for cls in type(model).__mro__:
         name = cls.__name__
@@ -183,7 +183,7 @@ def _is_registered(cls: type, config: Any) -> bool:
 
 
 def _listed(*tasks: str) -> set[str]:
-    """Returns names of the classes that ``transformers`` lists for tasks."""
+    """Returns the names of the classes that ``transformers`` lists for some tasks."""
     from transformers.models.auto import modeling_auto
 
     found: set[str] = set()

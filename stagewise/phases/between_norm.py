@@ -1,4 +1,4 @@
-"""Square root of the between-norm at a probe, with what noise alone would give."""
+"""Square root of the between-norm at a probe, with its noise floor."""
 
 from typing import NamedTuple
 
@@ -7,12 +7,12 @@ from numpy.typing import ArrayLike
 
 
 class BetweenNorm(NamedTuple):
-    """Square root of the between-norm at one probe, with what noise alone would give.
+    """Square root of the between-norm at one probe, with its noise floor.
 
     Attributes:
-        value: sqrt of the norm of the between part, its noise floor subtracted, nats; (1/2) |shift| without noise.
+        value: sqrt of the norm of the between part less its noise floor, nats; (1/2) |shift| without noise.
         error: standard error of ``value`` before the subtraction, nats; NaN with one chain.
-        threshold: what chain noise alone adds on average, already subtracted from ``value``, nats; NaN with one chain.
+        threshold: sqrt of the noise floor, the norm that chain noise alone adds on average, nats; NaN with one chain.
     """
 
     value: float
@@ -21,7 +21,7 @@ class BetweenNorm(NamedTuple):
 
 
 def between_norm(shift: ArrayLike, shift_se: ArrayLike, shift_norm_se: float) -> BetweenNorm:
-    """Returns the norm at one probe from the mean losses' shifts since the reference.
+    """Computes the norm at one probe from the shifts of mean losses since the reference.
 
     B = (1/4) shift shift^T has the Frobenius norm (1/4) |shift|^2. Noise adds (1/4) sum(se^2) to it on average, which
     is subtracted.
@@ -29,8 +29,8 @@ def between_norm(shift: ArrayLike, shift_se: ArrayLike, shift_norm_se: float) ->
     Args:
         shift: ``[sample]``, nats.
         shift_se: ``[sample]``, standard errors, nats; NaN where unknown.
-        shift_norm_se: standard error of the length of ``shift``, nats. Not to be had from ``shift_se``: the samples of
-            a chain move together.
+        shift_norm_se: standard error of the length of ``shift``, nats. It does not follow from ``shift_se``, since the
+            samples of a chain move together.
     """
     moved = np.asarray(shift, dtype=np.float64)
     error = np.asarray(shift_se, dtype=np.float64)

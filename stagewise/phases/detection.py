@@ -1,4 +1,4 @@
-"""Windows of a finished run on each of its signals, with their evidence: significance, samples, two phases."""
+"""Windows of a finished run in each of its signals, with evidence: significance, samples, two-phase reading."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -32,19 +32,19 @@ def detect(
 
     Args:
         run: as :func:`~stagewise.runs.open.open_run` returns it.
-        table: of its signals, see :func:`~stagewise.phases.signal_table.signal_table`.
-        signals: names of those to look at; if None, offline between and the baseline of losses alone, online all.
-            Learning coefficients have no offline windows, but stages, see
+        table: signals of the run, see :func:`~stagewise.phases.signal_table.signal_table`.
+        signals: names of the signals to search; if None, ``between`` and the baseline ``losses_alone`` offline, and all
+            signals online. Learning coefficients have stages instead of offline windows, see
             :func:`~stagewise.phases.stage_boundaries.stage_boundaries`.
         min_prominence: of the offline detector, see :func:`~stagewise.phases.offline.find_windows`.
-        online: settings of the online detector; its direction is that of each signal. None leaves it out.
+        online: settings of the online detector, whose direction is replaced by that of each signal. None omits it.
         num_critical: number of critical samples.
 
     Returns:
         Windows by method, signal and start.
 
     Raises:
-        InputError: a signal that the table does not have, or a negative number of samples.
+        InputError: a signal missing from the table, or a negative number of samples.
     """
     require(num_critical >= 0, "num_critical", num_critical, "0 or more", "5 are usual")
     present = [str(name) for name in table["signal"].values]
@@ -77,7 +77,7 @@ def _with_evidence(window: Window, run: xr.Dataset, means: Array, num_critical: 
 
 
 def critical_samples(run: xr.Dataset, step: int, count: int) -> tuple[CriticalSample, ...]:
-    """Returns samples with the largest absolute shift at a probe, largest first.
+    """Returns the samples with the largest absolute shift at a probe, largest first.
 
     Args:
         run: with ``shift`` and ``shift_se``, nats.
@@ -93,7 +93,7 @@ def critical_samples(run: xr.Dataset, step: int, count: int) -> tuple[CriticalSa
 
 
 def _offline(row: xr.Dataset, min_prominence: float) -> list[Window]:
-    """Returns peaks of one signal, troughs of one that falls."""
+    """Finds the peaks of a rising signal, or the troughs of a falling one."""
     side = -1 if row["direction"].item() == Direction.falling else 1
     steps, values, errors = row["step"].values, row["value"].values, row["error"].values
     known = np.isfinite(values)
@@ -107,7 +107,7 @@ def _offline(row: xr.Dataset, min_prominence: float) -> list[Window]:
 
 
 def _online(row: xr.Dataset, config: DetectorConfig) -> list[Window]:
-    """Returns windows that the online detector opens, probe by probe."""
+    """Returns the windows that the online detector opens when it sees the probes one by one."""
     detector = OnlineDetector(replace(config, direction=Direction(row["direction"].item())))
     for step, value, error in zip(row["step"].values, row["value"].values, row["error"].values, strict=True):
         detector.update(int(step), float(value), float(error))
@@ -120,9 +120,10 @@ def _named(window: Window, row: xr.Dataset) -> Window:
 
 
 def _read(run: xr.Dataset, means: Array, start: int, end: int | None) -> tuple[tuple[int, ...], TwoPhaseReading | None]:
-    """Two-phase reading of a closed window.
+    """Returns the probes of a closed window and its two-phase reading; nothing for an open or too short window.
 
-    It goes from the last probe at or before its start to the first at or after its end: offline both may lie between.
+    The reading runs from the last probe at or before the start to the first at or after the end: offline, both may lie
+    between probes.
     """
     steps = run["step"].values
     if end is None:
@@ -130,7 +131,7 @@ def _read(run: xr.Dataset, means: Array, start: int, end: int | None) -> tuple[t
     first = max(int(np.searchsorted(steps, start, side="right")) - 1, 0)
     inside = slice(first, int(np.searchsorted(steps, end)) + 1)
     means = means[inside]
-    means = means[:, np.isfinite(means).all(axis=0)]  # samples that are left out on the way have no loss any more
+    means = means[:, np.isfinite(means).all(axis=0)]  # samples dropped during the window have no further losses
     if len(steps[inside]) < 3 or np.array_equal(means[0], means[-1]):
         return (), None
     return tuple(int(step) for step in steps[inside]), two_phase(means)

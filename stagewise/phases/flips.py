@@ -1,4 +1,4 @@
-"""Sign changes of a curve over training: when, between which probes, and how surely."""
+"""Sign changes of a curve over training, with bounds and significance."""
 
 import math
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SignFlip:
-    """Curve that is surely of one sign, and later surely of the other.
+    """Change of a curve from significantly one sign to significantly the other.
 
     Attributes:
-        step: training step of the zero crossing, interpolated: it lies between probes.
-        earliest: training step of the last probe that is surely of the old sign: the flip is not before it.
-        latest: training step of the first probe that is surely of the new sign: the flip is not after it.
-        before: largest value (in size) of the sure stretch before the flip, in the unit of the curve.
-        after: largest value (in size) of the sure stretch after the flip, same unit.
-        z_before: ``before`` over its standard error, a pure number; infinite where the error is zero.
+        step: training step of the zero crossing, interpolated between probes.
+        earliest: training step of the last significant probe of the old sign: the flip is not before it.
+        latest: training step of the first significant probe of the new sign: the flip is not after it.
+        before: largest value (in size) of the significant stretch before the flip, in the unit of the curve.
+        after: largest value (in size) of the significant stretch after the flip, same unit.
+        z_before: ``before`` over its standard error, a pure number; infinite for a zero error.
         z_after: ``after`` over its standard error.
 
     Raises:
@@ -53,9 +53,9 @@ class SignFlip:
 
     @property
     def words(self) -> str:
-        """Flip of an influence, where negative = helpful: ``helpful, then harmful``, or the other way round.
+        """Flip of an influence, where negative = helpful: ``helpful, then harmful``, or the reverse.
 
-        Not for what is positive = helpful (the gradient dot product, TracIn): turn the sign of those curves first.
+        For curves where positive = helpful (gradient dot product, TracIn), negate them first.
         """
         return "helpful, then harmful" if self.before < 0 else "harmful, then helpful"
 
@@ -66,25 +66,25 @@ def find_flips(
 ) -> list[SignFlip]:
     """Finds where a curve over training changes its sign, beyond its errors.
 
-    A probe is *sure* where its value is larger, in size, than ``min_z`` errors. A flip lies between two consecutive
-    sure probes of opposite sign; probes between them that are not sure do not matter, but for where the crossing is.
-    That is interpolated linearly in the logarithm of the step, over all probes from the one sure probe to the other. Of
-    several crossings, the one nearest the middle between the two counts, in the logarithm; the earlier of two as near.
-    Where the first of the two is a probe of the initial weights, step 0, the logarithm is that of 1 + step.
+    A probe is *significant* if its value is larger, in size, than ``min_z`` errors. A flip lies between two consecutive
+    significant probes of opposite sign. Other probes between them only affect the place of the crossing, interpolated
+    linearly in the logarithm of the step. Of several crossings, the one nearest the middle of the two on that axis
+    counts; the earlier in a tie. If the first of the two is at the initial weights, step 0, the logarithm is that of 1
+    + step.
 
-    Noise alone: of n probes with independent noise, each is sure with probability p = .0027 at ``min_z`` 3, and the
-    curve has a flip with probability 1 - 2 (1 - p/2)^n + (1 - p)^n, about (n p / 2)^2: .004 for 48 probes. Many curves
-    of a run (pairs of groups) have as many chances.
+    False flips: of n probes with independent noise, each is significant with probability p = .0027 at ``min_z`` 3, and
+    the curve has a flip with probability 1 - 2 (1 - p/2)^n + (1 - p)^n, about (n p / 2)^2: .004 for 48 probes. This
+    holds for each curve of a run (pair of groups).
 
     Args:
         steps: ``[probe]``, increasing whole numbers, 0 for the initial weights.
-        values: ``[probe]``, e.g. ``group_bif`` of two groups, any unit. Probes that are not finite are left out.
-        errors: ``[probe]``, their standard errors, e.g. ``group_bif_se``. Probes with NaN are left out.
-        min_z: standard errors beyond which a value is sure.
+        values: ``[probe]``, e.g. ``group_bif`` of two groups, any unit. Probes that are not finite are ignored.
+        errors: ``[probe]``, their standard errors, e.g. ``group_bif_se``. Probes with NaN are ignored.
+        min_z: standard errors beyond which a value is significant.
         degrees: degrees of freedom of the errors: chains - 1 for jackknife errors over chains. The limit is then the
-            quantile of Student's t that is passed as rarely as ``min_z`` is by a normal deviate: 9.2 instead of 3 with
-            4 chains. None takes the errors as known: with jackknife errors over 4 chains, a third of noise curves of 30
-            probes then have a flip (measured), where .15 % should.
+            quantile of Student's t that is as rarely exceeded as ``min_z`` by a normal deviate: 9.2 instead of 3 with 4
+            chains. None treats the errors as known: with jackknife errors over 4 chains, a third of noise curves of 30
+            probes then have a flip (measured), instead of .15 %.
 
     Returns:
         The flips, in order; none with fewer than two probes.
@@ -134,17 +134,17 @@ def find_flips(
 
 
 def min_z_for_chance(num_probes: int, chance: float) -> float:
-    """Returns the ``min_z`` at which noise alone makes :func:`find_flips` see a flip with a given probability.
+    """Returns the ``min_z`` at which :func:`find_flips` finds a flip in pure noise with a given probability.
 
-    For a curve of zero with independent, normal noise at each probe: 1 - 2 (1 - p/2)^n + (1 - p)^n is solved for p, the
-    probability that a probe is sure. Noise that probes share makes flips rarer.
+    For a zero curve with independent, normal noise at each probe, 1 - 2 (1 - p/2)^n + (1 - p)^n is solved for p, the
+    probability that a probe is significant. Noise shared by probes makes flips rarer.
 
     Args:
         num_probes: of the curve, n.
-        chance: probability of at least one flip, in (0, .5]; of m curves together, divide it by m (Bonferroni).
+        chance: probability of at least one flip, in (0, .5]; for m curves together, divide it by m (Bonferroni).
 
     Returns:
-        Standard errors, as if they were known; ``degrees`` of :func:`find_flips` does the rest.
+        Number of standard errors, for known errors; ``degrees`` of :func:`find_flips` corrects for unknown ones.
 
     Raises:
         InputError: fewer than two probes, or a chance out of range.
@@ -154,22 +154,22 @@ def min_z_for_chance(num_probes: int, chance: float) -> float:
 
     def excess(log_p: float) -> float:
         p = math.exp(log_p)
-        # expm1 and log1p: differences of numbers near 1.
+        # expm1 and log1p, since these are differences of numbers near 1.
         one_side, either = (math.expm1(num_probes * math.log1p(-share)) for share in (p / 2, p))
         return either - 2 * one_side - chance
 
-    # Two probes that are always sure have opposite signs half of the time.
+    # Two probes that are always significant have opposite signs half of the time.
     if excess(math.log1p(-1e-12)) < 0:
         return 1e-3
     return -float(ndtri(math.exp(brentq(excess, -60.0, math.log1p(-1e-12))) / 2))
 
 
 def sure_limit(min_z: float, degrees: float | None = None) -> float:
-    """Returns the number of standard errors beyond which a value is sure.
+    """Returns the number of standard errors beyond which a value is significant.
 
     Args:
-        min_z: this number if the errors are known.
-        degrees: degrees of freedom of the errors; None where they are known.
+        min_z: this number for known errors.
+        degrees: degrees of freedom of the errors; None if they are known.
 
     Raises:
         InputError: ``min_z`` outside of (0, 20], or ``degrees`` that are not positive.
@@ -188,14 +188,14 @@ def sure_limit(min_z: float, degrees: float | None = None) -> float:
 
 
 def _crossing(steps: Array, values: Array) -> float:
-    """Returns the step of the zero crossing nearest the middle, ``values`` being of opposite signs at both ends."""
+    """Returns the step of the zero crossing nearest the middle; ``values`` have opposite signs at the ends."""
     from_start = steps[0] == 0
     place = np.log1p(steps) if from_start else np.log(steps)
     left, right = values[:-1], values[1:]
     turns = np.flatnonzero(np.sign(left) * np.sign(right) < 0)
     share = left[turns] / (left[turns] - right[turns])
     crossings = np.sort(np.concatenate([place[values == 0], place[turns] + share * np.diff(place)[turns]]))
-    # Rounded: of two as near, the earlier comes first.
+    # Rounded, so that the earlier of two equally near crossings is taken.
     nearest = crossings[np.argmin(np.round(np.abs(crossings - (place[0] + place[-1]) / 2), 9))]
     step = np.expm1(nearest) if from_start else np.exp(nearest)
     return float(np.clip(step, steps[0], steps[-1]))

@@ -18,12 +18,11 @@ class WindowMatch:
     """Agreement of windows with known transitions.
 
     Attributes:
-        precision: share of the windows that have a transition of their own; NaN without a window, where there is no
-            share to speak of.
-        recall: share of the transitions that have a window of their own; NaN without a transition.
+        precision: share of the windows that match a transition; NaN without windows.
+        recall: share of the transitions that match a window; NaN without transitions.
         timing: median over the pairs of |log peak - log truth|, a pure number: .1 is about 10 % of the step; NaN
             without a pair.
-        pairs: position of the window and of the transition of each pair, in the order of the windows.
+        pairs: positions of the window and the transition of each pair, in the order of the windows.
     """
 
     precision: float
@@ -36,17 +35,16 @@ class WindowMatch:
 def match_windows(windows: Sequence[Window], truth: ArrayLike, *, tolerance: float = 0.1) -> WindowMatch:
     """Matches windows and known transitions one to one, by their peaks in the logarithm of the training step.
 
-    A window and a transition can be a pair where |log peak - log truth| is at most ``tolerance``. Of all ways to pair
-    them those with the most pairs count, and of these the one with the least sum of distances.
+    A window and a transition may form a pair if |log peak - log truth| is at most ``tolerance``. Among all matchings
+    with the most pairs, the one with the least sum of distances is chosen.
 
     Args:
-        windows: what was found, see :func:`~stagewise.phases.offline.find_windows`; in any order.
-        truth: ``[transition]``, training steps at which transitions are known to be, in any order; fractions of a step
-            are taken as they are.
-        tolerance: largest difference of the natural logarithms; .1 lets a peak lie 9.5 % early or 10.5 % late.
+        windows: detected windows, see :func:`~stagewise.phases.offline.find_windows`; in any order.
+        truth: ``[transition]``, training steps of known transitions, in any order; need not be whole numbers.
+        tolerance: largest difference of the natural logarithms; .1 allows a peak to be 9.5 % early or 10.5 % late.
 
     Raises:
-        InputError: steps that are not finite or not positive, which have no logarithm, or ``tolerance`` that is not
+        InputError: steps that are not finite or not positive, which have no logarithm, or a ``tolerance`` that is not
             positive.
 
     Source: the assignment problem, Kuhn 1955.
@@ -64,7 +62,7 @@ def match_windows(windows: Sequence[Window], truth: ArrayLike, *, tolerance: flo
 
     distance = np.abs(np.log(peaks)[:, None] - np.log(known)[None])
     allowed = distance <= tolerance
-    # In units of the tolerance all pairs together cost less than one that is not allowed: so the most pairs come first.
+    # In units of the tolerance all allowed pairs together cost less than one forbidden pair: the most pairs win.
     forbidden = 1.0 + min(distance.shape)
     rows, columns = linear_sum_assignment(np.where(allowed, distance / tolerance, forbidden))
     kept = allowed[rows, columns]

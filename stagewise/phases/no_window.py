@@ -1,4 +1,4 @@
-"""Reasons why a signal has no window: in words, with what to change."""
+"""Explanations why a signal has no window, with advice."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +11,7 @@ from stagewise.phases.offline import MIN_PROMINENCE, NOISE_MULTIPLE, noise_heigh
 Array = NDArray[np.float64]
 
 _LEAST = 3
-"""Probes with a signal, fewer than which have no peak."""
+"""Fewest probes with a signal that can have a peak."""
 
 _FIX = (
     "Before probing earlier, set sgld.lr and sgld.localization to the resolved values of this run: auto is resolved at "
@@ -28,17 +28,17 @@ def why_no_window(
     min_prominence: float = MIN_PROMINENCE,
     unit: str = "nats",
 ) -> str | None:
-    """Reason why :func:`~stagewise.phases.offline.find_windows` finds nothing, with what to change.
+    """Explains why :func:`~stagewise.phases.offline.find_windows` finds no window, and what to change.
 
     Args:
         steps: ``[probe]``, increasing.
         values: ``[probe]``, the signal; NaN at a probe without a reference, or with a severe flag.
         errors: ``[probe]``, its standard errors; NaN where unknown.
-        min_prominence: as the windows were looked for.
+        min_prominence: setting of the search for windows.
         unit: of the signal.
 
     Returns:
-        A sentence or two; None where there is a window.
+        One or two sentences; None if there is a window.
 
     Raises:
         InputError: lengths differ.
@@ -60,7 +60,7 @@ def why_no_window(
             f"the signal is nowhere above its noise floor, at none of {counted(len(at), 'probe')}: nothing changed "
             "between probes beyond noise; probe farther apart, or raise sgld.num_chains or sgld.num_draws"
         )
-    # Late: it takes long to import.
+    # Imported late, since it is slow to import.
     from scipy.signal import find_peaks
 
     peaks, _ = find_peaks(value)

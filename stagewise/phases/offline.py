@@ -8,14 +8,14 @@ from stagewise.errors import InputError
 from stagewise.phases.window import Window
 
 MIN_PROMINENCE = 0.15
-"""Least prominence of a peak as a fraction of the largest value, unless another one is set."""
+"""Default of the least prominence of a peak, as a fraction of the largest value."""
 
 NOISE_MULTIPLE = 3.0
-"""Standard errors by which a peak must stand out, where they are known."""
+"""Number of standard errors by which a peak must stand out, if errors are known."""
 
 
 def noise_height(errors: NDArray[np.float64]) -> float:
-    """Height that noise alone may have: three times the median standard error, 0 where none is known."""
+    """Returns the height that noise alone may reach: three times the median standard error, 0 if none is known."""
     known = errors[np.isfinite(errors)]
     return NOISE_MULTIPLE * float(np.median(known)) if len(known) else 0.0
 
@@ -31,12 +31,12 @@ def find_windows(
     """Finds the peaks of a signal over training.
 
     Peaks are sought over the index of the probe, so that a log-spaced schedule is read on a log axis. The first and the
-    last probe cannot be peaks. A window reaches to half of the peak's prominence on each side.
+    last probe cannot be peaks. A window extends to half of the peak's prominence on each side.
 
     Args:
         steps: ``[probe]``, increasing.
         values: ``[probe]``, the signal.
-        errors: ``[probe]``, its standard errors; a peak's prominence must exceed three times the median one.
+        errors: ``[probe]``, its standard errors; the prominence of a peak must be at least three times their median.
         min_prominence: least prominence, as a fraction of the largest value.
 
     Returns:
@@ -57,7 +57,7 @@ def find_windows(
         raise InputError(f"got min_prominence={min_prominence}; expected a fraction in (0, 1]")
     if len(at) < 3 or height.max() <= 0:
         return []
-    # Late: it takes long to import, and most who need the rest of this file look for no peaks.
+    # Imported late: it is slow to import, and most importers of this file look for no peaks.
     from scipy.signal import find_peaks, peak_widths
 
     noise = 0.0 if errors is None else noise_height(float_array("errors", errors))

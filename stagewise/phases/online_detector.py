@@ -1,4 +1,4 @@
-"""Transitions while a run goes on: a causal detector, fed one probe at a time."""
+"""Causal detector of transitions during a run, which receives one probe at a time."""
 
 import math
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from stagewise.phases.window import Method, Window
 
 
 class Direction(StrEnum):
-    """Ways in which a signal may leave its plateau.
+    """Directions in which a signal may leave its plateau.
 
     Members are named as the YAML writes them:
-        rising: upwards, as the between signal and loss differences do.
-        falling: downwards, as the influence of a pair does that becomes helpful (negative = helpful).
-        either: whichever way it goes; it must stay on that side.
+        rising: upwards, like the between signal and loss differences.
+        falling: downwards, like the influence of a pair that becomes helpful (negative = helpful).
+        either: up or down; the signal must stay on that side.
     """
 
     rising = "rising"
@@ -27,7 +27,7 @@ class Direction(StrEnum):
     either = "either"
 
     def side(self, departure: float) -> int:
-        """1 or -1, the side of the plateau that a departure is on; 0 where it does not count."""
+        """Returns the side of the plateau of a departure, 1 or -1; 0 if this direction does not count."""
         found = int(departure > 0) - int(departure < 0)
         return 0 if self is not Direction.either and found != {"rising": 1, "falling": -1}[self] else found
 
@@ -38,12 +38,12 @@ class DetectorConfig:
 
     Attributes:
         direction: direction of the signal in a transition.
-        min_z: standard errors beyond the level of the plateau at which a window opens, for a well-known plateau; more
+        min_z: standard errors from the level of the plateau at which a window opens, for a plateau of many probes; more
             with few probes, see :class:`~stagewise.phases.plateau.Plateau`.
-        num_probes: number of consecutive probes that must agree, to open and to close.
-        min_plateau: number of probes in the plateau below which no window opens.
+        num_probes: number of consecutive probes that must agree to open or close a window.
+        min_plateau: fewest probes in a plateau before a window may open.
         close_fraction: a window closes when the signal has lost this fraction of its height over the plateau.
-        max_length: training steps after its start at which a window closes, at a probe or not; None sets no limit.
+        max_length: largest length of a window in training steps; it then closes even between probes. None for no limit.
         refractory: training steps after a window during which probes are ignored.
 
     Raises:
@@ -71,12 +71,12 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """Window opened or closed.
+    """Opening or closing of a window.
 
     Attributes:
-        kind: which of the two.
-        step: training step of the probe.
-        window: as it is after the probe.
+        kind: ``opened`` or ``closed``.
+        step: training step of the event.
+        window: the window after the event.
     """
 
     kind: EventKind
@@ -85,14 +85,14 @@ class Event:
 
 
 class OnlineDetector:
-    """Opens a window when a signal leaves its plateau, closes it on the decline; never looks ahead.
+    """Opens a window when a signal leaves its plateau, and closes it when the signal declines; never looks ahead.
 
-    Outside of windows each probe is compared with the plateau, the probes since the last window (or the start). One
-    that departs is set aside; ``num_probes`` of them in a row, on one side, open a window, and fewer return to the
-    plateau. In a window the plateau is frozen. The window closes when ``num_probes`` in a row are below
-    ``1 - close_fraction`` of the largest height, or by ``max_length``. The next plateau is learnt from nothing.
+    Outside of windows each probe is compared with the plateau, the probes since the last window (or the start). Probes
+    that depart are held back: ``num_probes`` in a row on one side open a window; fewer are added to the plateau. In a
+    window the plateau is frozen. The window closes when ``num_probes`` in a row are at or below ``1 - close_fraction``
+    of the largest height, or at ``max_length``. The next plateau starts empty.
 
-    A permanent level shift has no decline: set ``max_length`` where such shifts are expected.
+    A permanent level shift has no decline: set ``max_length`` if such shifts are expected.
 
     False alarms: ``benchmarks/false_alarms.py`` states their rate on a plateau, and measures it.
     """
@@ -128,11 +128,11 @@ class OnlineDetector:
 
         Args:
             step: training step, larger than that of any earlier probe.
-            value: the signal; one that is not finite is skipped, but ``max_length`` runs on.
-            error: its standard error, same unit; NaN where unknown.
+            value: the signal; a value that is not finite is skipped, although ``max_length`` still applies.
+            error: its standard error, same unit; NaN if unknown.
 
         Returns:
-            The event; None where nothing opened or closed.
+            The event; None if no window opened or closed.
 
         Raises:
             InputError: steps do not increase, or a negative error.
@@ -150,19 +150,19 @@ class OnlineDetector:
             return self._follow(self._window, step, value, error)
         if not math.isfinite(value) or self._is_refractory(step):
             return expired
-        # A plateau that begins anew opens nothing at its first probe: one event at most.
+        # A new plateau opens no window at its first probe: at most one event.
         return self._watch(step, value, error) or expired
 
     def expire(self, step: int) -> Event | None:
-        """Closes a window that has lasted ``max_length`` steps; call it between probes for windows that end on time.
+        """Closes a window that has lasted ``max_length`` steps; call it between probes to close windows on time.
 
-        Without such calls the next probe does it, and the window ends at the same step.
+        Otherwise the next probe closes the window, which ends at the same step.
 
         Args:
-            step: training step, now.
+            step: present training step.
 
         Returns:
-            The event, at exactly ``max_length`` steps after the start; None where nothing is closed.
+            The event, exactly ``max_length`` steps after the start; None if no window closes.
         """
         limit = self.config.max_length
         if self._window is None or limit is None or step - self._window.start < limit:
@@ -180,7 +180,7 @@ class OnlineDetector:
         return last is not None and step <= last + self.config.refractory
 
     def _watch(self, step: int, value: float, error: float) -> Event | None:
-        """Returns a probe outside of windows."""
+        """Processes a probe outside of windows."""
         side = 0
         if len(self._plateau) >= self.config.min_plateau:
             side = self.config.direction.side(value - self._plateau.level)
@@ -203,7 +203,7 @@ class OnlineDetector:
         return Event(EventKind.opened, step, self._window)
 
     def _follow(self, window: Window, step: int, value: float, error: float) -> Event | None:
-        """Returns a probe inside a window."""
+        """Processes a probe inside a window."""
         if math.isfinite(value):
             height = self._side * (value - self._plateau.level)
             if height > abs(window.height):
@@ -218,7 +218,7 @@ class OnlineDetector:
         return self._close(window, step)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns plain Python; a detector that loads it goes on as if it had not stopped."""
+        """Returns the state as plain Python; a detector that loads it continues without a trace of the stop."""
         return {
             "last_step": self._last_step,
             "plateau": list(self._plateau.values),
@@ -230,7 +230,7 @@ class OnlineDetector:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores what :meth:`state_dict` saved, by a detector of the same settings."""
+        """Restores the state saved by :meth:`state_dict` of a detector with the same settings."""
         self._last_step = state["last_step"]
         self._plateau = Plateau(state["plateau"])
         self._departed = list(state["departed"])
@@ -243,14 +243,14 @@ class OnlineDetector:
 def _window(
     *, start: int, plateau: float, peak_step: int, peak_value: float, z: float, end: int | None = None
 ) -> Window:
-    """Returns a window of the detector, by the names that checkpoints have."""
+    """Creates a window from the entries of a checkpoint."""
     return Window(
         start, peak_step, end, peak_value, peak_value - plateau, Method.online, plateau=plateau, significance=abs(z)
     )
 
 
 def _state(window: Window) -> dict[str, Any]:
-    """Returns the same as plain Python."""
+    """Returns the entries of a window for a checkpoint, plain Python."""
     return {
         "start": window.start,
         "end": window.end,

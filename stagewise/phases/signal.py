@@ -1,4 +1,4 @@
-"""Signals that may show a transition, read from one probe or from a whole run."""
+"""Signals that may show a transition, read from one probe or a whole run."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,31 +18,32 @@ from stagewise.phases.online_detector import Direction
 Array = NDArray[np.float64]
 
 LossesByStep = Mapping[int, Sequence[float]]
-"""Losses at earlier probes, nats, by training step, see :meth:`Signal.remember`."""
+"""Losses at earlier probes by training step, nats, see :meth:`Signal.remember`."""
 
 
 class Kind(StrEnum):
-    """Kinds of signals, named as their names begin; A and B are groups.
+    """Kinds of signals, named by the prefix of their signals' names; A and B are groups.
 
     Members:
-        between: square root of the between-norm less its noise floor, nats; rising. NaN without a reference, and where
-            a probe has a severe flag.
+        between: square root of the between-norm less its noise floor, nats; rising. NaN without a reference, and at
+            probes with a severe flag.
         losses_alone: half the length of the change of the samples' losses since the reference probe, at the training
-            weights, nats; rising. What ``between`` would be without chains: the baseline that it must beat. A
-            sequence's loss is the sum of its tokens' losses.
-        group_losses_alone: the same of the groups' mean losses.
+            weights, nats; rising. Equals ``between`` without chains: the baseline that it must beat. The loss of a
+            sequence is the sum of its token losses.
+        group_losses_alone: the same for the mean losses of groups.
         group_loss: ``group_loss/A``, mean loss of a group at the training weights, nats; falling.
         contrast: ``contrast/A~B``, change since the reference probe of the mean loss of A less that of B, at the
-            training weights, nats; falling. What noise does to both is not in it: B is best a control in the same
-            sequences, as ``first_copy`` is for ``induction``. It needs no chain. NaN without a reference.
+            training weights, nats; falling. Noise common to both cancels: B is best a control in the same sequences, as
+            ``first_copy`` is for ``induction``. It needs no chains. NaN without a reference.
         within: ``within/A~B``, within part of the influence of A and B on each other, nats^2, negative = helpful;
             falling.
-        total: ``total/A~B``, the same of all parts. Between alone is the square of a loss difference, and no signal.
+        total: ``total/A~B``, the same for the sum of all parts. The between part alone is the square of a loss
+            difference and thus no signal.
         llc: ``llc`` and ``llc/A``, local learning coefficient of all losses and of a group, a pure number, see
-            :mod:`stagewise.influence.llc`; rising, as what a model has learnt takes hold, though stages may fall too:
-            see :func:`~stagewise.phases.stage_boundaries.find_boundaries`.
-        chain_share: share of the losses' variance that belongs to which chain a draw is from; rising. It says that
-            chains disagree, in a transition or because they are too short.
+            :mod:`stagewise.influence.llc`; rising as a model learns, although it may also fall in a stage, see
+            :func:`~stagewise.phases.stage_boundaries.find_boundaries`.
+        chain_share: share of the variance of the losses explained by the chain of a draw; rising. A large share means
+            that chains disagree, in a transition or because they are too short.
     """
 
     between = "between"
@@ -57,7 +58,7 @@ class Kind(StrEnum):
 
 
 class _Facts(NamedTuple):
-    """Facts common to all signals of a kind; ``num_groups`` are the numbers of groups that a name may have."""
+    """Facts common to all signals of a kind; ``num_groups`` lists the allowed numbers of groups in a name."""
 
     unit: str
     direction: Direction
@@ -82,10 +83,10 @@ class Reading(NamedTuple):
     """Signal at one probe, or at each probe of a run.
 
     Attributes:
-        value: ``[]`` or ``[step]``, in the unit of the signal; NaN where a probe does not tell.
-        error: its standard error, likewise; NaN where unknown. Losses and the chain share have none; those of influence
-            and of the learning coefficient are over chains, that of influence unknown where the chains of the probe or
-            of its reference are out of equilibrium.
+        value: ``[]`` or ``[step]``, in the unit of the signal; NaN where undefined.
+        error: standard error of ``value``, of the same shape and unit; NaN where unknown. Losses and the chain share
+            have none. Errors of influence and of the learning coefficient are over chains; that of influence is unknown
+            if the chains of the probe or of its reference are out of equilibrium.
     """
 
     value: Array
@@ -94,14 +95,14 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True)
 class Signal:
-    """One signal: its name, unit and direction, and how it is computed.
+    """One signal: its name, unit, direction and computation.
 
     Attributes:
-        kind: what is measured.
+        kind: quantity measured.
         groups: names of its groups: none, one or two, as the kind requires.
 
     Raises:
-        InputError: another number of groups than the kind has, or a contrast of a group with itself.
+        InputError: the wrong number of groups for the kind, or a contrast of a group with itself.
     """
 
     kind: Kind
@@ -124,17 +125,17 @@ class Signal:
         kinds: Iterable[Kind] = tuple(Kind),
         setting: str = "signal",
     ) -> "Signal":
-        """Returns the signal of a name, such as ``between``, ``contrast/A~B`` or ``llc/A``.
+        """Returns the signal with a given name, such as ``between``, ``contrast/A~B`` or ``llc/A``.
 
         Args:
-            name: kind, and after a slash the groups with ``~`` between them.
+            name: kind, and after a slash the groups, separated by ``~``.
             groups: names of the existing groups; any if None.
-            kinds: kinds that are allowed.
+            kinds: allowed kinds.
             setting: name of the setting, for the message.
 
         Raises:
-            InputError: no such kind, another number of groups, or an unknown group; the message lists the known names,
-                    and the nearest one.
+            InputError: no such kind, the wrong number of groups, or an unknown group; the message lists the known
+                names, and the nearest one.
         """
         allowed = list(kinds)
         kind, _, rest = name.partition("/") if isinstance(name, str) else ("", "", "")
@@ -150,7 +151,7 @@ class Signal:
 
     @property
     def name(self) -> str:
-        """Name in tables, files and settings, and with ``influence/`` before it in the TensorBoard tag."""
+        """Name in tables, files and settings; the TensorBoard tag is ``influence/`` plus this name."""
         return _written(self.kind, self.groups)
 
     def __str__(self) -> str:
@@ -158,7 +159,7 @@ class Signal:
 
     @property
     def unit(self) -> str:
-        """Of value and error: nats, nats^2 or 1."""
+        """Unit of value and error: nats, nats^2 or 1."""
         return _FACTS[self.kind].unit
 
     @property
@@ -168,23 +169,23 @@ class Signal:
 
     @property
     def is_change(self) -> bool:
-        """True for a change since the reference probe, whose losses must be remembered while a run goes on."""
+        """True for a change since the reference probe, whose losses must be remembered during a run."""
         return self.kind in (Kind.losses_alone, Kind.group_losses_alone, Kind.contrast)
 
     def is_in(self, data: xr.Dataset) -> bool:
-        """True if a probe or a run has the variables of the signal."""
+        """Returns True if a probe or a run has the variables of the signal."""
         own = () if "group" not in data.coords else data["group"].values
         return _FACTS[self.kind].variable in data and all(name in own for name in self.groups)
 
     def read(self, data: xr.Dataset, earlier: LossesByStep | None = None) -> Reading:
-        """Value and standard error, at one probe while the run goes on, or at all of a finished run: the same numbers.
+        """Reads value and standard error, at one probe during a run or at all of a finished run: the same numbers.
 
         Args:
             data: of one probe, as the callback reports it, or of a run, see :func:`~stagewise.runs.open.open_run`.
-            earlier: for a change, with one probe: losses at the probes that it may refer to, see :meth:`remember`.
+            earlier: for a change at a single probe, losses at possible reference probes, see :meth:`remember`.
 
         Raises:
-            InputError: the data have no such signal.
+            InputError: the data do not have this signal.
         """
         if not self.is_in(data):
             raise self._missing(data)
@@ -192,20 +193,20 @@ class Signal:
         return Reading(value, np.full(value.shape, np.nan) if error is None else error)
 
     def losses(self, data: xr.Dataset) -> Array:
-        """Returns ``[..., loss]``: what a change is taken of, nats: losses of the groups, or of the samples."""
+        """Returns the losses ``[..., loss]`` of which a change is taken, nats: those of samples, or of groups."""
         if self.kind is Kind.losses_alone:
             return sample_losses(data)
         return np.asarray(data["group_loss"].transpose(..., "group").values, dtype=np.float64)
 
     def remember(self, earlier: LossesByStep, probe: xr.Dataset) -> dict[int, list[float]]:
-        """Returns losses of the probes that later ones may refer to: references never go back.
+        """Returns the losses of all probes that later ones may have as reference: references never move back.
 
         Args:
-            earlier: so far.
-            probe: the latest.
+            earlier: losses remembered so far.
+            probe: the latest probe.
 
         Returns:
-            Losses by training step, plain Python; ``earlier`` as it is for a signal that is no change.
+            Losses by training step, plain Python; a copy of ``earlier`` for a signal that is not a change.
         """
         if not self.is_change:
             return {at: list(losses) for at, losses in earlier.items()}
@@ -231,7 +232,7 @@ class Signal:
 
 
 def sample_losses(data: xr.Dataset) -> Array:
-    """Returns ``[..., sample]``: losses at the training weights, nats, summed over tokens; of a run or of one probe."""
+    """Returns losses ``[..., sample]`` of a run or a probe at the training weights, nats, summed over tokens."""
     losses = data["anchor_loss"]
     if "token" in losses.dims:
         losses = losses.sum("token", dtype=np.float64, skipna=False)
@@ -246,7 +247,7 @@ def _written(kind: str, groups: Sequence[str]) -> str:
 
 
 def _splits(rest: str) -> list[tuple[str, ...]]:
-    """Ways to read what follows the slash: no group, one, or two; runs of earlier versions have names with ``~``."""
+    """Returns possible group names in the part after the slash; groups of earlier versions may contain ``~``."""
     parts = rest.split("~")
     pairs = [("~".join(parts[:at]), "~".join(parts[at:])) for at in range(1, len(parts))]
     return [(), (rest,), *pairs] if rest else [()]
@@ -278,7 +279,7 @@ def _advice(kind: str, rest: str, kinds: Sequence[Kind], groups: Sequence[str] |
     return "name one of these"
 
 
-# Computation, once for a probe and for a run
+# Computation, common to a probe and a run
 
 _Read = tuple[Array, Array | None]
 
@@ -313,7 +314,7 @@ def _chain_share(_: Signal, data: xr.Dataset, __: LossesByStep) -> _Read:
 
 
 def _now_and_before(signal: Signal, data: xr.Dataset, earlier: LossesByStep) -> tuple[Array, Array]:
-    """Losses ``[..., loss]`` now and at the reference probe, nats; NaN where there is none."""
+    """Returns losses ``[..., loss]`` now and at the reference probe, nats; NaN without a reference."""
     now = signal.losses(data)
     before = np.full(now.shape, np.nan)
     if "step" in data.dims:
@@ -324,14 +325,14 @@ def _now_and_before(signal: Signal, data: xr.Dataset, earlier: LossesByStep) -> 
                 before[row] = now[place[reference]]
     elif data.attrs["reference_step"] != data.attrs["step"]:
         found = earlier.get(int(data.attrs["reference_step"]), ())
-        if len(found) == len(now):  # else samples were left out since
+        if len(found) == len(now):  # else samples have been dropped since
             before[:] = found
     return now, before
 
 
 def _length(signal: Signal, data: xr.Dataset, earlier: LossesByStep) -> _Read:
     now, before = _now_and_before(signal, data, earlier)
-    # Samples that are left out have no loss: unknown where they were left out since the reference.
+    # Dropped samples have no loss: the length is unknown if any were dropped since the reference.
     known = np.isfinite(now)
     same = known.any(axis=-1) & (known == np.isfinite(before)).all(axis=-1)
     length = np.linalg.norm(np.where(known, now - before, 0.0), axis=-1) / 2

@@ -1,4 +1,4 @@
-"""Table of the signals of a run that may show a transition, with errors and directions."""
+"""Table of the signals of a run, with errors and directions."""
 
 from collections.abc import Iterable
 
@@ -20,23 +20,22 @@ def signal_table(
     *,
     contrasts: Iterable[tuple[str, str]] = (),
 ) -> xr.Dataset:
-    """Returns signals of a run over its probes.
+    """Returns the signals of a run over its probes.
 
     Args:
         run: as :func:`~stagewise.runs.open.open_run` returns it.
-        pairs: of groups, whose influence on each other is shown; each group with itself if None, where it has losses in
-            two samples.
-        contrasts: pairs of groups; the loss of the first is shown against that of the second.
+        pairs: pairs of groups whose influence on each other is shown; if None, each group with losses in two samples
+            with itself.
+        contrasts: pairs of groups; shows the loss of the first relative to that of the second.
 
     Returns:
         ``value`` and ``error`` (standard error, NaN where unknown), ``[signal, step]``, with ``direction`` (rising or
-        falling, in a transition) and ``units`` for each signal. :class:`~stagewise.phases.signal.Kind` says
-        what each is: ``between``, ``losses_alone``, ``group_losses_alone``, ``group_loss/A``, ``contrast/A~B``,
-        ``within/A~B``, ``total/A~B``, ``llc``, ``llc/A``, ``chain_share``; those of which the run has nothing are left
-        out.
+        falling in a transition) and ``units`` for each signal. :class:`~stagewise.phases.signal.Kind` documents each:
+        ``between``, ``losses_alone``, ``group_losses_alone``, ``group_loss/A``, ``contrast/A~B``, ``within/A~B``,
+        ``total/A~B``, ``llc``, ``llc/A``, ``chain_share``. Signals without data in the run are omitted.
 
     Raises:
-        InputError: a pair with a group that the run does not have, or without losses in two samples.
+        InputError: a pair with an unknown group, or without losses in two samples.
     """
     groups = [str(name) for name in run["group"].values]
     of_groups = [Signal(Kind.group_losses_alone), *(Signal(Kind.group_loss, (name,)) for name in groups)]
@@ -69,12 +68,12 @@ def signal_table(
 
 
 def mean_losses(run: xr.Dataset) -> Array:
-    """Returns ``[step, sample]``: mean losses over the draws, nats, up to a constant for each sample.
+    """Returns mean losses over the draws, ``[step, sample]``, nats, up to a constant per sample.
 
-    A run keeps the change of the mean losses since each probe's reference, and changes along references add up (where
-    chains were dropped, approximately). They begin at probes without a reference: there the losses at the training
-    weights are taken, so that probes whose references lead back to different beginnings are comparable but for what the
-    chains of those beginnings add to the losses, of which the constant is the part that they have in common.
+    A run stores the change of the mean losses since each probe's reference; changes along references add up
+    (approximately, if chains were dropped). They begin at probes without a reference, where the losses at the training
+    weights are used. Probes that go back to different beginnings are comparable up to the rise of the losses over the
+    chains at these beginnings; the constant is the common part of that rise.
     """
     steps, references = run["step"].values.tolist(), run["reference_step"].values.tolist()
     means, shift = sample_losses(run), run["shift"].values.astype(np.float64)

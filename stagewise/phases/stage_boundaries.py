@@ -15,14 +15,13 @@ from stagewise.phases.signal import Kind, Signal
 Array = NDArray[np.float64]
 
 LEVEL = 0.95
-"""Of the intervals."""
+"""Level of the intervals."""
 
 _POOLED = 5
 """Number of neighbouring probes over which variances are averaged: errors over a few chains are noisy."""
 
-
 _MOST_SCORES = 2**18
-"""Scores held at once."""
+"""Limit of scores held at once."""
 
 
 class Turn(StrEnum):
@@ -34,17 +33,17 @@ class Turn(StrEnum):
 
 @dataclass(frozen=True)
 class StageBoundary:
-    """Probe at which a curve surely turns: its slope, by the step or by its logarithm, changes sign.
+    """Probe at which a curve turns significantly: its slope, over the step or its logarithm, changes sign.
 
     Attributes:
         kind: from rising to falling (maximum), or from falling to rising (minimum).
         step: training step of the extreme value.
-        earliest: training step of the 95 % interval's lower end; the probe before it at least, since the slope changes
-            between probes.
-        latest: its upper end.
+        earliest: training step of the lower end of the 95 % interval; at the latest the probe before ``step``, since
+            the slope changes between probes.
+        latest: training step of the upper end; at the earliest the probe after ``step``.
         value: of the curve at the extreme, in its unit.
-        significance: how far the curve moves towards the boundary and away from it, the smaller of the two, in standard
-            errors of the difference.
+        significance: smaller of the curve's movements towards the boundary and away from it, in standard errors of the
+            difference.
     """
 
     kind: Turn
@@ -68,29 +67,29 @@ def find_boundaries(
     """Finds where a curve turns, and between which steps.
 
     The curve is followed from its start: a rise has ended once the curve has fallen below its highest point by more
-    than ``limit`` standard errors of the difference, a fall likewise. The first movement begins at no boundary, and the
-    last ends at none. The limit is that which curves of pure noise around a constant, with the same errors, pass on
-    both sides of one of their points with probability ``chance``: seldom enough that a curve without a turn shows one
-    with that probability at most (a curve with a trend more rarely). It is found from ``num_resamples`` such curves.
+    than a limit of standard errors of the difference; a fall likewise. The first movement does not begin at a boundary,
+    nor does the last end at one. The limit comes from ``num_resamples`` curves of pure noise around a constant, with
+    the same errors: they exceed it on both sides of some point with probability ``chance``. A curve without a turn thus
+    shows one with at most that probability (a curve with a trend more rarely).
 
-    The interval of a boundary is that of the extreme's place, between the boundaries beside it, in ``num_resamples``
-    curves with noise of the errors' size added to the measured one.
+    The interval of a boundary is that of the place of the extreme, between the neighbouring boundaries, in
+    ``num_resamples`` curves with noise of the size of the errors added to the measured curve.
 
-    Noise is taken to be independent between probes. With common random numbers (the default of the chains) it is partly
-    shared, and differences are surer than this says: fewer boundaries are found, and intervals are wider, than could
-    be.
+    Noise is assumed to be independent between probes. With common random numbers (the default of the chains) it is
+    partly shared and differences are more certain than assumed: fewer boundaries are found than possible, and intervals
+    are wider.
 
     Args:
         steps: ``[probe]``, increasing.
-        values: ``[probe]``, any unit; probes that are not finite are left out.
-        errors: ``[probe]``, standard errors; probes with NaN are left out.
-        degrees: degrees of freedom of the errors, chains - 1 for errors over chains; None takes them as known.
+        values: ``[probe]``, any unit; probes that are not finite are ignored.
+        errors: ``[probe]``, standard errors; probes with NaN are ignored.
+        degrees: degrees of freedom of the errors, chains - 1 for errors over chains; None treats the errors as known.
         chance: probability of any boundary in a curve without one, in (0, 1).
         num_resamples: number of curves for the limit and for the intervals.
         seed: of the noise.
 
     Returns:
-        The boundaries in order, maxima and minima in turn; none with fewer than three probes.
+        The boundaries in order, alternating maxima and minima; none with fewer than three probes.
 
     Raises:
         InputError: lengths differ, steps do not increase, a negative error, or a setting out of range.
@@ -141,9 +140,9 @@ def find_boundaries(
 def stage_boundaries(
     run: xr.Dataset, signals: Iterable[str] | None = None, *, chance: float = 0.05, seed: int = 0
 ) -> dict[str, list[StageBoundary]]:
-    """Returns boundaries in the learning coefficients of a run, by signal.
+    """Finds the boundaries in the learning coefficients of a run, by signal.
 
-    Degrees of freedom are those of the probe with the fewest chains; probes with a single one are left out.
+    Degrees of freedom are those of the probe with the fewest chains; probes with a single chain are ignored.
 
     Args:
         run: as :func:`~stagewise.runs.open.open_run` returns it.
@@ -152,7 +151,7 @@ def stage_boundaries(
         seed: of the noise, the same for each signal.
 
     Raises:
-        InputError: as :func:`find_boundaries` does, the run has no learning coefficient, or not that one.
+        InputError: as :func:`find_boundaries`, or the run lacks a learning coefficient of ``signals``.
     """
     groups = [(), *((str(name),) for name in run["group"].values)] if "llc" in run else []
     curves = {signal.name: signal for signal in (Signal(Kind.llc, group) for group in groups)}
@@ -170,16 +169,16 @@ def stage_boundaries(
 
 @dataclass(frozen=True)
 class ShownBoundaries:
-    """Boundaries of learning coefficients by whether they count.
+    """Boundaries of learning coefficients, divided into valid and withheld ones.
 
-    Where a coefficient is not above zero by its interval, the loss may slope at the weights and chains go on training,
-    so that the curve measures no complexity there.
+    If the interval of a coefficient is not above zero, the loss may slope at the weights and chains may go on training:
+    the curve then does not measure complexity.
 
     Attributes:
-        shown: by signal, the boundaries at which the coefficient is above zero; without signals that are left out.
-        withheld: by signal, the others of these signals; only those with any.
-        left_out: signals that are not above zero at more than half of their probes, with the number of these and the
-            number of probes where the coefficient is known.
+        shown: by signal, boundaries at which the coefficient is above zero; without the signals in ``left_out``.
+        withheld: by signal, the other boundaries of these signals, if any.
+        left_out: signals that are not above zero at more than half of their probes, with the number of these probes and
+            the number of probes where the coefficient is known.
     """
 
     shown: dict[str, list[StageBoundary]]
@@ -188,13 +187,13 @@ class ShownBoundaries:
 
 
 def boundaries_above_zero(run: xr.Dataset, found: Mapping[str, Sequence[StageBoundary]]) -> ShownBoundaries:
-    """Withholds the boundaries at which the coefficient is not above zero by its 95 % interval (Student's t).
+    """Withholds boundaries at which the 95 % interval (Student's t) of the coefficient is not above zero.
 
     With a single chain, or without an error, the value itself decides.
 
     Args:
         run: as :func:`~stagewise.runs.open.open_run` returns it.
-        found: of :func:`stage_boundaries`.
+        found: return value of :func:`stage_boundaries`.
     """
     shown: dict[str, list[StageBoundary]] = {}
     withheld: dict[str, list[StageBoundary]] = {}
@@ -217,7 +216,7 @@ def boundaries_above_zero(run: xr.Dataset, found: Mapping[str, Sequence[StageBou
 
 
 def _pooled(errors: Array) -> Array:
-    """Returns errors ``[..., probe]`` whose variances are means over neighbours; fewer at the ends."""
+    """Averages the variances of errors ``[..., probe]`` over neighbouring probes, fewer at the ends."""
     window = np.ones(min(_POOLED, 2 * ((errors.shape[-1] - 1) // 2) + 1))
     counts = np.convolve(np.ones(errors.shape[-1]), window, mode="same")
     sums = np.apply_along_axis(np.convolve, -1, errors**2, window, mode="same")
@@ -225,7 +224,7 @@ def _pooled(errors: Array) -> Array:
 
 
 def _scores(value: Array, error: Array) -> Array:
-    """``[..., probe, probe]``: how far the first is above the second, in standard errors; 0 for what is equal."""
+    """Returns ``[..., probe, probe]``: height of the first probe above the second, in standard errors; 0 if equal."""
     difference = value[..., :, None] - value[..., None, :]
     scale = np.hypot(error[..., :, None], error[..., None, :])
     scores = np.copysign(np.inf, difference)
@@ -237,7 +236,7 @@ def _scores(value: Array, error: Array) -> Array:
 def _noise_limit(
     error: Array, degrees: float | None, chance: float, count: int, generator: np.random.Generator
 ) -> float:
-    """Returns the score that noise around a constant passes on both sides of one of its points with a probability."""
+    """Returns the score that noise around a constant exceeds on both sides of a point with probability ``chance``."""
     size = len(error)
     values = error * generator.standard_normal((count, size))
     errors = np.broadcast_to(error, values.shape)
@@ -257,7 +256,7 @@ def _noise_limit(
 
 
 def _turns(value: Array, error: Array, limit: float) -> list[tuple[int, int]]:
-    """Returns places of the sure turns, 1 for a maximum and -1 for a minimum, in turn."""
+    """Returns the place and side (1 for a maximum, -1 for a minimum) of each significant turn, in order."""
     scores = _scores(value, error)
     turns: list[tuple[int, int]] = []
     start, way = 0, 0

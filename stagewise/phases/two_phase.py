@@ -1,4 +1,4 @@
-"""Two-phase reading of a window: the share of the second phase, and the distance from the segment between both."""
+"""Two-phase reading of a window: share of the second phase, and distance from the segment between the phases."""
 
 from typing import NamedTuple
 
@@ -17,8 +17,8 @@ class TwoPhaseReading(NamedTuple):
     Attributes:
         pi: ``[probe]``, share of the second phase, 0 at the window's start to 1 at its end; the between part of a
             mixture of two phases, pi (1 - pi) D D^T, is largest at 1/2.
-        residual: ``[probe]``, distance from the segment between the two phases over its length, a pure number. Where it
-            is not small, losses take another way than that between two phases, and ``pi`` says little.
+        residual: ``[probe]``, distance from the segment between the two phases over its length, a pure number. Unless
+            it is small, losses do not move straight from one phase to the other, and ``pi`` means little.
         length: of the segment, |mean_V - mean_U|, nats.
     """
 
@@ -35,11 +35,11 @@ def two_phase(means: ArrayLike) -> TwoPhaseReading:
     distance of mean(t) from the point of the segment at pi(t).
 
     Args:
-        means: ``[probe, sample]``, mean loss of each sample over the draws of each probe of the window, nats; any
-            constant may be added to the losses of a sample.
+        means: ``[probe, sample]``, mean loss of each sample over the draws of each probe of the window, nats; the
+            losses of a sample may have any common offset.
 
     Raises:
-        InputError: another shape, fewer than two probes, values that are not finite, or first and last probe alike.
+        InputError: another shape, fewer than two probes, values that are not finite, or equal first and last probe.
     """
     at = float_array("means", means)
     if at.ndim != 2 or len(at) < 2:

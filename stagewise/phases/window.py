@@ -1,4 +1,4 @@
-"""Transition window: its place in training, and its evidence."""
+"""Transition window: its place in training and its evidence."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from stagewise.phases.two_phase import TwoPhaseReading
 
 
 class Method(StrEnum):
-    """Ways to find a window: looking back over the whole run, or one probe at a time."""
+    """Ways to find a window: over the whole finished run, or one probe at a time."""
 
     offline = "offline"
     online = "online"
@@ -20,9 +20,9 @@ class CriticalSample:
     """Sample whose loss moved far at the peak of a window.
 
     Attributes:
-        sample: its position in the observed set.
+        sample: position in the observed set.
         shift: mean loss at the peak less that at its reference probe, nats; negative = learnt.
-        shift_se: standard error, nats; NaN where unknown.
+        shift_se: standard error of the shift, nats; NaN if unknown.
     """
 
     sample: int
@@ -32,30 +32,31 @@ class CriticalSample:
 
 @dataclass(frozen=True)
 class Window:
-    """Span of training in which the network changes phase, as one signal shows it.
+    """Span of training in which the network changes phase, as seen in one signal.
 
-    :func:`~stagewise.phases.offline.find_windows` and :class:`~stagewise.phases.online_detector.OnlineDetector` tell
-    the first five fields and ``method``; :func:`~stagewise.phases.detection.detect` tells the others too.
+    :func:`~stagewise.phases.offline.find_windows` and :class:`~stagewise.phases.online_detector.OnlineDetector` set the
+    first five fields, ``method`` and, online, ``plateau`` and ``significance``;
+    :func:`~stagewise.phases.detection.detect` sets the others too.
 
     Attributes:
-        start: training step; offline where half of the prominence is reached, online that of the probe that opened it,
-            the last of the ``num_probes`` that had to agree.
-        peak: training step of the probe farthest up; online farthest from the plateau since the start.
+        start: training step; offline where half of the prominence is reached, online that of the probe that opened the
+            window, the last of the ``num_probes`` that had to agree.
+        peak: training step of the highest probe; online that of the probe farthest from the plateau since the start.
         end: training step; offline where the signal has fallen to half of its prominence, online that of the probe that
-            closed it, None while it is open.
+            closed the window; None while it is open.
         value: the signal at its peak, in the signal's unit.
-        height: offline the prominence, over the higher of the two valleys beside the peak; online the distance from the
-            plateau. Same unit; negative where a signal falls.
-        method: how it was found.
-        plateau: online the level of the signal before it, same unit; None offline.
+        height: offline the prominence, over the higher of the two neighbouring valleys; online the distance from the
+            plateau. Same unit; negative if the signal falls.
+        method: way in which the window was found.
+        plateau: online the level of the signal before the window, same unit; None offline.
         significance: size of the height in standard errors: offline that of the probe at the peak, online that of the
-            probe and its plateau, infinite where neither has an error. None where no error is known.
-        signal: name, see :class:`~stagewise.phases.signal.Signal`; None where values were given without one.
+            probe and its plateau, infinite if neither has an error. None if no error is known.
+        signal: name, see :class:`~stagewise.phases.signal.Signal`; None for values without a name.
         units: of the signal.
         critical: samples with the largest absolute shift at the peak, largest first.
-        steps: training steps of the probes of the two-phase reading: those of the window, and where it starts or ends
-            between probes the next one outside.
-        reading: of the closed window; None with fewer than three probes.
+        steps: training steps of the probes of the two-phase reading: those of the window and, if it starts or ends
+            between probes, the nearest outside.
+        reading: two-phase reading of the closed window; None with fewer than three probes.
 
     Raises:
         InputError: a value of another type.
@@ -85,9 +86,9 @@ class Window:
 
     @property
     def z(self) -> float:
-        """Height in standard errors, with its sign; NaN where no error is known."""
+        """Signed height in standard errors; NaN if no error is known."""
         return math.nan if self.significance is None else math.copysign(self.significance, self.height)
 
     def covers(self, step: int) -> bool:
-        """True if a training step lies in the window, start and end included; an open window has no end yet."""
+        """Returns True if a training step lies in the window, including start and end; an open window has no end."""
         return self.start <= step and (self.end is None or step <= self.end)

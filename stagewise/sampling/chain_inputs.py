@@ -1,4 +1,4 @@
-"""Checks of the inputs of chains, before any is run."""
+"""Checks of the inputs of chains, before any chain runs."""
 
 from torch import nn
 
@@ -12,13 +12,13 @@ from stagewise.sampling.target import Target
 
 
 def check_chains(module: nn.Module, target: Target, config: SGLDConfig, engine: EngineName | None = None) -> Target:
-    """Checks inputs before any run, since later errors would not end training but lose the probes.
+    """Checks inputs before training starts; a later error would not end training, but the probes would be lost.
 
     Args:
         module: at the start of the chains.
         target: loss, data and selection of weights.
         config: the sampler; settings may still be ``auto``.
-        engine: replaces that of the settings.
+        engine: replaces the engine of the settings.
 
     Returns:
         The target with its selection, see :meth:`~stagewise.sampling.target.Target.moved_by`.
@@ -57,5 +57,5 @@ def _check_sharded(config: SGLDConfig, engine: EngineName | None) -> None:
 
 
 def _graphs(config: SGLDConfig, engine: EngineName | None) -> EngineName | None:
-    """Returns the engine that was asked for if it runs traced graphs."""
+    """Returns the requested engine if it runs traced graphs, else None."""
     return next((name for name in (engine, config.engine) if name in (EngineName.batched, EngineName.compiled)), None)

@@ -1,4 +1,4 @@
-"""Local SGLD chains around a module's weights; those that diverge are dropped, with the reason."""
+"""Local SGLD chains around a module's weights; drops chains that diverge, with the reason."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ from stagewise.sampling.weights import FlatWeights
 
 
 class _Request(NamedTuple):
-    """Settings of one run of chains, and the use of its draws."""
+    """Settings of one run of chains, and consumers of its draws."""
 
     config: ResolvedSGLD
     reduce: Reduce | None
@@ -46,7 +46,7 @@ class _Request(NamedTuple):
 
 
 class _Drive(NamedTuple):
-    """Estimator of a probe's gradient; see :class:`~stagewise.sampling.gradients.DriftGradient`."""
+    """Gradient estimator of a probe, see :class:`~stagewise.sampling.gradients.DriftGradient`."""
 
     drift: Drift
     slope: Tensor | None = None
@@ -57,11 +57,11 @@ class _Drive(NamedTuple):
 class ChainSampler:
     """Sampler of chains around a module's current weights; keeps traced programs and the engine between runs.
 
-    The module is not changed: chains run on a copy of the trainable parameters, in eval mode, with random streams of
-    their own. Frozen parameters, and those outside the target's selection, stay at w*.
+    The module is not changed: chains run on a copy of the trainable parameters, in eval mode, with their own random
+    streams. Frozen parameters, and parameters outside the target's selection, stay at w*.
 
     Attributes:
-        engine: of the chains; None until it is chosen.
+        engine: of the chains; None until chosen.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class ChainSampler:
         reduce: Reduce | None = None,
         engine: EngineName | None = None,
     ) -> None:
-        """Runs nothing yet.
+        """Checks and stores the inputs; runs no chain yet.
 
         Args:
             module: its weights at the time of each run are the anchor w*.
             target: loss, observed and sampling set, and selection of weights, by default that of ``config.parameters``.
             config: the sampler.
-            reduce: reduces the losses of each draw to features; token losses are then not kept.
-            engine: chosen earlier for ``auto``, so that a resumed run keeps it.
+            reduce: reduces the losses of each draw to features; token losses are then discarded.
+            engine: earlier choice for ``auto``, which a resumed run keeps.
 
         Raises:
             InputError: as :func:`check_chains`, or ``lr`` or ``localization`` is still ``auto``.
@@ -105,15 +105,15 @@ class ChainSampler:
 
     @property
     def engine(self) -> EngineName | None:
-        """See the class."""
+        """Engine of the chains; None until chosen."""
         return self._choice.name
 
     def rechunk(self, chunk_size: int) -> None:
-        """Sets the number of samples for each forward pass over the observed set; draws agree up to rounding."""
+        """Sets the number of samples per forward pass over the observed set; draws agree up to rounding."""
         self._chunks = chunks(self._target.observed, chunk_size)
 
     def settle_engine(self, name: EngineName | None) -> None:
-        """Sets the engine to that chosen by another process; None leaves the choice open."""
+        """Adopts the engine chosen by another process; None leaves the choice open."""
         if name is not None:
             self._choice.name = name
 
@@ -121,10 +121,10 @@ class ChainSampler:
         """Chooses the engine at the current weights, without running a chain.
 
         Args:
-            num_chains: of this process.
+            num_chains: number of chains that this process runs.
 
         Returns:
-            Its name; None if the loss is not finite, so that none can be chosen.
+            Name of the engine; None if the loss is not finite, which prevents a choice.
 
         Raises:
             InputError: the requested engine cannot run this module.
@@ -142,7 +142,7 @@ class ChainSampler:
         return self.engine
 
     def _sequential(self, weights: FlatWeights) -> SequentialEngine:
-        """Returns the engine for one chain after the other, run by this process or by all that hold shards."""
+        """Returns the engine for one chain at a time, run by this process or by all processes that hold shards."""
         data = self._target.driving, self._chunks
         if isinstance(weights, ShardedWeights) and self._target.sharding is not None:
             return ShardedEngine(weights, self._evaluate, *data, self._target.sharding)
@@ -192,7 +192,7 @@ class ChainSampler:
             numbers: of the chains to run, increasing; all ``config.num_chains`` if None; may be empty. Draws of a chain
                 do not depend on the others.
             control: run without the loss, with the same noise, see :func:`~stagewise.sampling.sgld.loss_free`.
-            reduce: replaces that of the sampler in this run.
+            reduce: replaces the sampler's ``reduce`` in this run.
 
         Raises:
             InputError: the requested engine cannot run this module.
@@ -206,7 +206,7 @@ class ChainSampler:
         failure: str | None = None
         try:
             fixed = self._fixed_preconditioner(config, weights, second_moments or {}) if chains else None
-        except torch.linalg.LinAlgError as error:  # must not end training
+        except torch.linalg.LinAlgError as error:  # a probe must not end training
             failure = f"{NO_FACTORS} ({error})"
         with untouched(self._module), torch.enable_grad():
             return while_moving(
@@ -252,7 +252,7 @@ class ChainSampler:
         if isinstance(chosen, BatchedEngine):
             walks = [(list(chains), run(chosen, chains, measure_noise=True))]
         else:
-            # Measured on the first chain that is kept: each costs extra gradients.
+            # The heat is measured on the first kept chain alone, as it costs extra gradients.
             walks, measured = [], False
             for chain in chains:
                 done = run(chosen, [chain], measure_noise=not measured)
@@ -264,7 +264,7 @@ class ChainSampler:
     def _drive(
         self, config: ResolvedSGLD, weights: FlatWeights, sequential: SequentialEngine, engine: Engine
     ) -> "_Drive":
-        """Evaluates gradients at w* that the estimates of a probe share."""
+        """Evaluates the gradients at w* that all estimates of a probe share."""
         size = num_samples(self._target.driving)
         drift = Drift.control_variate if config.drift is Drift.auto else config.drift
         if drift is Drift.plain or not needs_gradients(config):
@@ -272,11 +272,11 @@ class ChainSampler:
         if config.batch_size >= size:
             return _Drive(drift, slope=sequential.slope(config.batch_size) if drift is Drift.tilted else None)
         choices = partition(config, size)
-        # All processes of a chain decide alike.
+        # All processes that run a chain together must decide alike.
         numel = weights.most if isinstance(weights, ShardedWeights) else engine.anchor.numel()
         fits = len(choices) * numel * engine.anchor.element_size() <= KEPT_BYTES
-        # Control variates need a pass over the whole set anyway. Counted over all chains of the probe: minibatches must
-        # not depend on how many of them run in this process.
+        # Control variates need a pass over the whole set anyway. Steps are counted over all chains of the probe:
+        # minibatches must not depend on how many chains this process runs.
         pays = drift is Drift.control_variate or len(choices) <= config.num_chains * config.num_steps
         if fits and pays:
             kept = anchor_gradients(engine, choices)
@@ -361,14 +361,14 @@ def run_chains(
         sampling: batch for the stochastic gradients, on the module's device.
         config: the sampler.
         step: training step, see :meth:`ChainSampler.run`.
-        chunk_size: samples of the observed set for each forward pass; all at once if None.
+        chunk_size: samples of the observed set per forward pass; all at once if None.
         forward_context: entered around each forward pass (autocast).
         second_moments: of Adam, by parameter name, for ``AdamMoments``.
-        reduce: reduces the losses of each draw to features; token losses are then not kept.
+        reduce: reduces the losses of each draw to features; token losses are then discarded.
         on_draw: called with the losses of each draw, see :meth:`ChainSampler.run`.
-        masks: parameter name to bool mask of its shape: the chains move only entries that are True; all others stay at
-            w* bit for bit. Replaces ``config.parameters``; None moves all. See
-            :mod:`stagewise.lm.components` for those of a head.
+        masks: maps parameter names to bool masks of their shape: chains move only entries that are True; all others
+            stay at w* bit for bit. Replaces ``config.parameters``; None moves all. See :mod:`stagewise.lm.components`
+            for the masks of a head.
 
     Raises:
         InputError: ``lr`` or ``localization`` is still ``auto``; no trainable parameter, a pattern that matches none,

@@ -21,8 +21,7 @@ class Integrator(StrEnum):
         leimkuhler_matthews: averages two successive noises. For a quadratic target the variance is exact at every
             stable step (lr times curvature below 4), so that steps can be long and draws nearly independent.
         euler: the standard step, to reproduce published runs. Its variance is too large by 1 / (1 - lr lam / 4): steps
-            must
-            be short, and draws are correlated.
+            must be short, and draws are correlated.
     """
 
     leimkuhler_matthews = "leimkuhler_matthews"
@@ -65,11 +64,11 @@ class EngineName(StrEnum):
     """Engines that run the chains of a probe. Their draws agree up to float rounding.
 
     Members are named as the YAML writes them:
-        auto: the faster of ``sequential`` and ``batched`` by a timed step of each, kept for the run.
+        auto: the faster of ``sequential`` and ``batched``, judged by one timed step of each and kept for the run.
         sequential: one chain after the other; any module.
-        batched: all chains in one ``vmap``, traced once and kept over probes; for small models.
-        compiled: one chain after the other, their steps and records traced and put through ``torch.compile`` once; for
-            runs of thousands of draws.
+        batched: all chains in one ``vmap``, traced once and reused at every probe; for small models.
+        compiled: one chain after the other, with steps and records compiled once by ``torch.compile``; for runs of
+            thousands of draws.
     """
 
     auto = "auto"
@@ -85,7 +84,6 @@ _LONGEST_BURNIN = 500
 
 _USUAL_REACH = 0.8
 """lr * localization assumed for the burn-in while one of the two is unknown."""
-
 
 _LOCALIZATION = "100 to 2000 is usual: it must exceed nbeta times the most negative curvature"
 _AUTO_STEPS = "auto follows from the step"
@@ -120,16 +118,16 @@ class SGLDConfig:
         lr: step size epsilon, in squared weight units; or ``auto``.
         nbeta: inverse temperature times the number of samples (devinterp 2 writes ``n_beta``); 0 is a negative control.
         localization: precision g of the Gaussian that holds the chain near w* (devinterp: gamma); or ``auto``.
-        num_chains: chains for each probe. More, shorter chains give narrower intervals at equal cost: Student's factor
-            is 3.2 for 4 chains, 2.4 for 8, 2.1 for 16; each pays its own burn-in.
-        num_draws: recorded draws for each chain.
+        num_chains: chains per probe. More, shorter chains give narrower intervals at equal cost, although each has its
+            own burn-in: Student's factor is 3.2 for 4 chains, 2.4 for 8, 2.1 for 16.
+        num_draws: recorded draws per chain.
         num_burnin_steps: steps before the first draw; or ``auto``: until a displacement has shrunk to a tenth in the
             slowest direction, see :attr:`burnin_steps`.
-        num_steps_bw_draws: steps for each draw; or ``auto``: 1, unless a resolved step is short.
-        batch_size: samples of the sampling set for each gradient.
+        num_steps_bw_draws: steps per draw; or ``auto``: 1, unless a resolved step is short.
+        batch_size: samples of the sampling set per gradient.
         seed: of the noise and the minibatches; chain c uses the streams (seed, c).
-        common_noise: the same streams at every probe (common random numbers), which makes curves over training
-            smoother; False adds the step to the seed, for intervals over probes.
+        common_noise: use the same streams at every probe (common random numbers), for smoother curves over training;
+            False adds the step to the seed, for intervals over probes.
         preconditioner: None is plain SGLD; :class:`~stagewise.sampling.preconditioners.diagonal.RMSprop`,
             :class:`~stagewise.sampling.preconditioners.diagonal.AdamMoments` or
             :class:`~stagewise.sampling.preconditioners.ekfac.EKFAC`.
@@ -140,8 +138,8 @@ class SGLDConfig:
             None moves all trainable ones.
         max_loss_rise: a chain whose mean observed loss rises by more than this over that at w* has diverged and is
             dropped, nats (per token for token losses). Useful rises are .05 to .3.
-        weight_decay: coefficient of |w|^2 / 2, added to the mean loss in the target, as for a run trained with it; it
-            is multiplied by nbeta, and not part of recorded losses.
+        weight_decay: coefficient of |w|^2 / 2, added to the mean loss in the target, as for a run trained with weight
+            decay; the term is multiplied by nbeta and is not part of recorded losses.
         engine: runs the chains.
 
     Raises:
@@ -208,11 +206,11 @@ class SGLDConfig:
 
     @property
     def burnin_steps(self) -> int:
-        """Steps before the first draw: ``num_burnin_steps``, or derived from the step size.
+        """Steps before the first draw: ``num_burnin_steps``, or a number derived from the step size.
 
-        Until a displacement has shrunk to a tenth in the slowest direction, of localization alone, and at most 500; 100
-        with RMSprop, which adapts then; with EK-FAC the rate is ``lr`` itself. While ``lr`` or ``localization`` is
-        ``auto``, a typical value.
+        By default enough steps for a displacement to shrink to a tenth in the slowest direction, held by localization
+        alone, and at most 500. RMSprop, which adapts during the burn-in, takes 100; with EK-FAC the rate is ``lr``
+        itself. While ``lr`` or ``localization`` is ``auto``, a typical value is assumed.
         """
         if self.num_burnin_steps != "auto":
             return self.num_burnin_steps
@@ -251,7 +249,7 @@ class SGLDConfig:
         return {name: value for name, value in taken.items() if name in self.unresolved}
 
     def one_line(self) -> str:
-        """Returns the settings as one line of YAML: the common ones, and all that differ from the default."""
+        """Returns the settings as one line of YAML: the common ones, and any others that differ from the default."""
         target, steps = ("lr", "nbeta", "localization"), ("num_burnin_steps", "num_steps_bw_draws")
         usual = (*target, "num_chains", "num_draws", *steps, "batch_size", "drift")
         others = [

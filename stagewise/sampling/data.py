@@ -15,15 +15,15 @@ from stagewise.errors import InputError
 class ProbeData:
     """Fixed data of all probes of a run.
 
-    The callback uses that returned by a data module's method ``probe_data()``, if it has one.
+    The callback uses the return value of the data module's method ``probe_data()``, if it has one.
 
     Attributes:
         observed: batch whose losses are recorded at every draw.
         sampling: batch for the stochastic gradients; the observed set if None.
-        groups: name to bool mask, ``[sample]`` or of the shape of the losses (``[sample, token]``, or
-            ``[sample, height, width]`` and the like, flattened or not); groups may overlap and need not cover
-            everything; a group may hold a single sample. Without groups there is one, ``all``; the callback
-            looks for labels and classes of tokens first.
+        groups: maps names to bool masks, ``[sample]`` or of the shape of the losses (``[sample, token]``, or e.g.
+            ``[sample, height, width]``, flattened or not). Groups may overlap, need not cover everything, and may hold
+            a single sample. Without groups there is one, ``all``; the callback first looks for labels and token
+            classes.
 
     Raises:
         InputError: an empty set, an invalid name, or a mask that selects nothing or has the wrong leading size.

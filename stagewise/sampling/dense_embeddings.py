@@ -1,4 +1,4 @@
-"""Embeddings in operations that can be differentiated twice, and whose gradients are dense."""
+"""Embeddings with dense gradients and second derivatives."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,16 +10,17 @@ from torch.overrides import TorchFunctionMode
 
 
 class DenseEmbeddings(TorchFunctionMode):
-    """Context that replaces the operations of :func:`torch.nn.functional.embedding` and ``embedding_bag``; same values.
+    """Context in which :func:`torch.nn.functional.embedding` and ``embedding_bag`` use other operations; same values.
 
-    torch's own bags have no second derivative, and sparse gradients neither that nor a batching rule. Not replaced:
-    bags by ``max`` and those that scale gradients by frequency. Each torch function costs an additional Python call.
+    torch's own bags have no second derivative; sparse gradients have neither a second derivative nor a batching rule.
+    Bags by ``max`` and bags that scale gradients by frequency are not replaced. Each torch function costs one more
+    Python call.
     """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
-        """Called by torch instead of each of its functions."""
+        """Runs in place of each torch function."""
         kwargs = kwargs or {}
         if func is F.embedding:
             return _embedding(*args, **kwargs)

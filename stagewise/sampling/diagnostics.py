@@ -27,29 +27,29 @@ class Diagnostics:
         rhat_max: largest rank-normalised split R-hat over samples (1 = chains agree); None below 4 draws.
         ess_min: smallest bulk effective sample size over samples, in draws, all chains together; None below 4 draws.
         rhat_groups: largest R-hat over the mean losses of groups, which is what a run reports first.
-        rhat_max_chance: limit that ``rhat_max`` of as many draws in equilibrium exceeds in one of a hundred probes, see
-            :func:`rhat_by_chance`; None below 4 draws.
+        rhat_max_chance: limit that ``rhat_max`` exceeds in one of a hundred probes if the chains are in equilibrium,
+            see :func:`rhat_by_chance`; None below 4 draws.
         rhat_groups_chance: the same for ``rhat_groups``.
         ess_groups: smallest bulk effective sample size over the mean losses of groups, in draws.
         mcse_mean: Monte-Carlo standard error of the mean of the mean loss, over the posterior standard deviation of the
             mean loss; a pure number, 1 / sqrt(effective draws).
-        mcse_max: the same of the worst sample.
+        mcse_max: the same for the worst sample.
         drift: share of the mean loss's variance within chains that lies between their first and second halves, 0 to 1;
-            large when the chains are still on their way: .75 for a straight slide.
-        slide_chance: chance of so large a change of some group's mean loss from the first to the second half of the
-            draws where chains do not slide, see :func:`slide_chance`; None with one chain.
+            large while the chains still move towards equilibrium: .75 for a straight slide.
+        slide_chance: chance that some group's mean loss changes this much from the first to the second half of the
+            draws without a slide, see :func:`slide_chance`; None with one chain.
         loss_rise: mean loss over the second halves minus mean loss at the training weights, nats (per token for token
             losses). Positive where the chain explores a basin, negative where it continues training.
-        chain_share: share of the pooled variance of the losses, summed over samples, that belongs to *which chain* a
-            draw comes from, 0 to 1, less what as many independent draws would show: chains that have not mixed. None
-            with one chain.
-        draw_share: the same for *which draw index*: a slide that the chains have in common. None with one chain. Noisy
+        chain_share: share of the pooled variance of the losses, summed over samples, explained by *which chain* a draw
+            comes from, 0 to 1, less what as many independent draws would show. Large for chains that have not mixed;
+            None with one chain.
+        draw_share: the same for the *draw index*: large for a slide common to the chains. None with one chain; noisy
             with few, slow chains.
         distance: |w - w*| at the last draw, mean over chains, weight units.
         gradient_over_eps: rms of the gradient over the eps of RMSprop. Far below 1 the preconditioner is the constant
-            1 / eps, and RMSprop has no effect. None with another preconditioner, or where it was not recorded.
+            1 / eps, and RMSprop has no effect. None with another preconditioner, or if not recorded.
         minibatch_noise: variance that minibatch noise adds to a step over that of the injected noise: the relative
-            excess heat of the chain. None where it was not recorded.
+            excess heat of the chain. None if not recorded.
     """
 
     finite: bool
@@ -74,17 +74,17 @@ class Diagnostics:
 def rhat_by_chance(num_chains: int, num_draws: int, num_curves: int, *, correlation: float = CORRELATION_AIM) -> float:
     """Returns the limit that the largest R-hat of chains in equilibrium exceeds in about one of a hundred cases.
 
-    A fixed limit flags short chains that agree perfectly: split R-hat squared is (n - 1 + F) / n, F the ratio of the
-    mean squares between and within the 2 C half chains of n draws, which follows Fisher's F for independent draws.
-    Correlated draws have a larger F in equilibrium too: by t (n - 1) / (n - t), with t = 1 + 2 sum (1 - k / n) rho^k.
-    Rank-normalised R-hat is the larger of two such, for location and for spread.
+    A fixed limit would flag short chains that agree perfectly. Split R-hat squared is (n - 1 + F) / n, F the ratio of
+    the mean squares between and within the 2 C half chains of n draws; for independent draws it follows Fisher's F.
+    Correlated draws have a larger F even in equilibrium: by t (n - 1) / (n - t), with t = 1 + 2 sum (1 - k / n) rho^k.
+    Rank-normalised R-hat is the larger of two such values, for location and for spread.
 
     Args:
         num_chains: C.
         num_draws: of each chain; 4 or more.
-        num_curves: that the largest is taken over.
-        correlation: rho of successive draws in equilibrium; what
-            :func:`~stagewise.calibration.resolve.resolve` lets pass.
+        num_curves: number of curves over which the largest R-hat is taken.
+        correlation: rho of successive draws in equilibrium; by default the largest that
+            :func:`~stagewise.calibration.resolve.resolve` tolerates.
 
     Source: Gelman and Rubin 1992, analysis of variance; Bonferroni over curves.
     """
@@ -97,7 +97,7 @@ def rhat_by_chance(num_chains: int, num_draws: int, num_curves: int, *, correlat
 
 
 def _halves_share(curve: Array) -> float:
-    """Share of the variance of ``[chain, draw]`` within chains that lies between the two halves of each chain."""
+    """Returns the share of the within-chain variance of ``[chain, draw]`` that lies between the halves of a chain."""
     half = curve.shape[1] // 2
     even = curve[:, : 2 * half]
     centred = even - even.mean(axis=1, keepdims=True)
@@ -107,14 +107,13 @@ def _halves_share(curve: Array) -> float:
 
 
 def slide_chance(curves: Array) -> float | None:
-    """Estimates the chance of so large a change from the first to the second half of the draws without a slide.
+    """Estimates the chance that losses change this much between the halves of the draws if the chains do not slide.
 
     For each curve and chain, the mean over the first half is subtracted from that over the second. The mean of these
-    differences over chains, in units of its own error over chains, follows Student's t with one degree of freedom less
-    than there are chains, however few the draws and however correlated they are within a chain. Over curves, the
-    smallest two-sided chance counts, times the number of curves (Bonferroni): chains in equilibrium pass a limit of .01
-    once in a hundred probes or more rarely. With common noise over probes such an accident repeats itself at
-    neighbouring ones.
+    differences over chains, divided by its standard error over chains, follows Student's t with one degree of freedom
+    less than chains, however few or correlated the draws of a chain are. The result is the smallest two-sided chance
+    over curves, times their number (Bonferroni): chains in equilibrium fall below .01 in at most one of a hundred
+    probes. With common noise over probes, such an accident recurs at neighbouring probes.
 
     Args:
         curves: ``[chain, draw, curve]``, nats.
@@ -140,11 +139,11 @@ def slide_chance(curves: Array) -> float | None:
 
 
 def label_shares(losses: Array) -> tuple[float, float] | None:
-    """Estimates the shares of the pooled variance that belong to the chain and to the draw index, as labels of a draw.
+    """Estimates the shares of the pooled variance explained by the chain and by the draw index.
 
-    The between-label part of the law of total covariance (trace over samples), as in
-    :mod:`stagewise.influence.split`, with chains and with draw indices as labels, less the part that independent draws
-    would show there: two-way analysis of variance, one draw a cell, solved for its components.
+    Each is the between-label part of the law of total covariance (trace over samples), as in
+    :mod:`stagewise.influence.split`, with chains or draw indices as labels, less the part that independent draws would
+    show: two-way analysis of variance, one draw per cell, solved for its components.
 
     Args:
         losses: ``[chain, draw, sample]``, nats.
@@ -173,7 +172,7 @@ def label_shares(losses: Array) -> tuple[float, float] | None:
 def _worst(statistic: Callable[..., Array], pick: Callable[[Array], float], curves: Array) -> float | None:
     """Returns the worst value over curves of a statistic of ``[chain, draw, curve]``.
 
-    A loss that never moves (a masked or saturated sample) has no such statistic; it cannot be unconverged either.
+    A loss that never moves (a masked or saturated sample) is skipped: it has no such statistic.
     """
     moving = curves[:, :, curves.std(axis=(0, 1)) > 0]
     if curves.shape[1] < _MIN_DRAWS or not moving.shape[2]:
@@ -186,8 +185,8 @@ def _worst(statistic: Callable[..., Array], pick: Callable[[Array], float], curv
 def _rank_normalised(curves: Array) -> Array:
     """Returns normal scores of the ranks of each of ``[chain, draw, curve]`` among its draws, all chains together.
 
-    All curves at once: arviz-stats ranks curve after curve, which takes most of the time of its R-hat. The offsets are
-    Blom's, as there.
+    Ranks all curves at once: arviz-stats ranks one curve after the other, which takes most of the time of its R-hat.
+    Like arviz-stats, uses Blom's offsets.
     """
     drawn = curves.reshape(-1, curves.shape[2])
     ranks = rankdata(drawn, axis=0)
@@ -195,9 +194,9 @@ def _rank_normalised(curves: Array) -> Array:
 
 
 def _even(curves: Array) -> Array:
-    """Returns ``[chain, draw, curve]`` without the middle one of an odd number of draws, which split chains leave out.
+    """Drops the middle one of an odd number of draws from ``[chain, draw, curve]``, as split chains do.
 
-    Ranks of split chains are then ranks of whole ones.
+    Ranks of split chains then equal ranks of whole chains.
     """
     half = curves.shape[1] // 2
     return np.concatenate((curves[:, :half], curves[:, -half:]), axis=1)
@@ -206,7 +205,7 @@ def _even(curves: Array) -> Array:
 def _rhat(curves: Array, *, chain_axis: int, draw_axis: int) -> Array:
     """Returns the rank-normalised split R-hat of each curve: the larger of those for location and for spread.
 
-    NaN with one chain, as arviz-stats has it.
+    NaN with one chain, as in arviz-stats.
     """
     if len(curves) < 2:
         return np.full(curves.shape[2], np.nan)
@@ -216,9 +215,9 @@ def _rhat(curves: Array, *, chain_axis: int, draw_axis: int) -> Array:
 
 
 def _split_rhat(curves: Array) -> Array:
-    """Returns the R-hat of the half chains of each of ``[chain, draw, curve]``, an even number of draws.
+    """Returns the R-hat of the half chains of each curve in ``[chain, draw, curve]``; the number of draws is even.
 
-    All curves at once, which arviz-stats takes one after the other: the same bits in a tenth of the time.
+    Takes all curves at once: the same bits as arviz-stats, which takes one after the other, in a tenth of the time.
     """
     first, second = np.split(np.moveaxis(curves, 2, 0), 2, axis=2)
     halves = np.concatenate((first, second), axis=1)
@@ -238,7 +237,7 @@ def _bulk_ess(curves: Array, *, chain_axis: int, draw_axis: int) -> Array:
 
 def _relative_error(curves: Array, *, chain_axis: int, draw_axis: int) -> Array:
     """Returns the Monte-Carlo standard error of the mean of each curve, over its standard deviation."""
-    # Late: arviz-stats takes long to import, and reports need only the limits of this file.
+    # Imported late: arviz-stats is slow to import, and reports need only the limits of this file.
     from arviz_stats.base import array_stats
 
     error = array_stats.mcse(curves, chain_axis=chain_axis, draw_axis=draw_axis)
@@ -246,7 +245,7 @@ def _relative_error(curves: Array, *, chain_axis: int, draw_axis: int) -> Array:
 
 
 def diagnose(trace: Trace, *, group_losses: Array | None = None, rmsprop_eps: float | None = None) -> Diagnostics:
-    """Diagnoses the chains that a trace kept.
+    """Computes the diagnostics of the chains that a trace kept.
 
     Args:
         trace: of one probe, with at least one chain.

@@ -15,7 +15,7 @@ def anchor_gradients(engine: Engine, choices: Tensor) -> Tensor:
     """Returns the gradient of each minibatch of a partition at w*, ``[minibatch, weight]``, nats per weight.
 
     Args:
-        engine: evaluates as many at once as it has chains.
+        engine: evaluates as many minibatches at once as it has chains.
         choices: samples ``[minibatch, sample]``.
     """
     chains = len(engine.state)
@@ -28,11 +28,11 @@ def anchor_gradients(engine: Engine, choices: Tensor) -> Tensor:
 
 
 class DriftGradient:
-    """Gradient ``[chain, weight]`` of L at the chains' weights, estimated from one minibatch for each chain.
+    """Gradient ``[chain, weight]`` of L at the chains' weights, estimated from one minibatch per chain.
 
-    With gm the minibatch gradient: plain gm(w); control variates gm(w) - gm(w*) + the full gradient at w*; tilted
-    gm(w) - gm(w*), without the slope at w*, so that the chain fluctuates around w* instead of sliding down. Weight
-    decay adds the gradient of its penalty, tilted likewise.
+    With gm the minibatch gradient, ``plain`` is gm(w), and ``control_variate`` gm(w) - gm(w*) + the full gradient at
+    w*. ``tilted`` is gm(w) - gm(w*), without the slope at w*, so that the chain fluctuates around w* instead of sliding
+    down. Weight decay adds the gradient of its penalty, tilted likewise.
 
     Source: control variates, Baker et al. 2019.
     """
@@ -52,10 +52,10 @@ class DriftGradient:
             drift: estimator; not ``auto``.
             engine: evaluates the chains.
             weight_decay: coefficient of |w|^2 / 2 in the mean loss.
-            slope: full gradient of L at w*, ``[weight]``. Needed by control variates, and by tilting with full batches,
-                to evaluate them once.
-            kept: from :func:`anchor_gradients`, ``[minibatch, weight]``, so that a step needs one gradient instead of
-                two; minibatches then have numbers.
+            slope: full gradient of L at w*, ``[weight]``. Required by control variates, and by tilting with full
+                batches, where it is evaluated once.
+            kept: minibatch gradients ``[minibatch, weight]``, see :func:`anchor_gradients`: a step then takes one
+                gradient instead of two, and minibatches must have numbers.
         """
         self._drift = drift
         self._engine = engine
@@ -64,7 +64,7 @@ class DriftGradient:
         self._kept = kept
 
     def __call__(self, minibatches: Minibatches) -> Tensor:
-        """Returns an estimate from minibatches at the chains' current weights."""
+        """Estimates the gradient at the chains' current weights from minibatches."""
         rows, numbers = minibatches
         gradient = self._engine.gradient(rows)
         if self._drift is not Drift.plain and rows is not None:

@@ -14,7 +14,7 @@ NUM_GRADIENTS = 8
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:
-    """Sums products over the last axis, in float64; vectors alone or ``[chain, weight]``."""
+    """Returns dot products over the last axis, in float64, of single vectors or ``[chain, weight]``."""
     chains = max(1, left.shape[:-1].numel())
     size = max(1, double_block(left.device) // chains)
     parts = zip(left.split(size, dim=-1), right.split(size, dim=-1), strict=True)
@@ -34,23 +34,23 @@ def minibatch_heat(
     """Returns the variance that minibatch noise adds to a step in a direction u, over that of the injected noise.
 
     lr nbeta^2 Var(e P u) / (4 u P u), e the gradient estimates. Losses vary in few directions, in which minibatch noise
-    is concentrated: a mean over all weights can be a thousand times smaller. This is the relative excess (times 1 / (1
-    - lr lam / 4), lam the curvature in this direction) of the variance of a loss with gradient u.
+    is concentrated: a mean over all weights can be a thousand times smaller. Times 1 / (1 - lr lam / 4), lam the
+    curvature along u, this is the relative excess variance of a loss with gradient u.
 
     Args:
-        gradients: two or more independent estimates ``[chain, weight]`` at the same weights, nats per weight.
-            Taken one by one, so that a generator holds one of them at a time.
+        gradients: two or more independent estimates ``[chain, weight]`` at the same weights, nats per weight. They are
+            taken one by one, so that a generator need hold only one at a time.
         direction: u ``[chain, weight]``, of any length: gradient of the observed losses.
         lr: step size.
         nbeta: of the target.
         preconditioner: P; None is P = 1.
-        total: sums over the processes that hold the other weights; None where the vectors have all.
+        total: sums over the processes that hold the other weights; None if the vectors cover all weights.
 
     Returns:
         ``[chain]``, pure numbers; zero for a zero direction.
     """
     scaled = direction if preconditioner is None else preconditioner.times(direction)
-    # `map` holds none of them while the next is made.
+    # `map` keeps no gradient while the next one is computed.
     along = torch.stack(list(map(partial(_dot, scaled), gradients)))
     length = _dot(direction, scaled)
     if total is not None:

@@ -12,14 +12,15 @@ from stagewise.sampling.dense_embeddings import DenseEmbeddings
 from stagewise.sampling.weights import FlatWeights
 
 _NUMBERS_AT_ONCE, _LOSSES_AT_ONCE = 2**18, 2**14
-"""Rows in one pass times weights, and times losses of a chunk: what a pass holds is multiplied by the rows. Measured on
-a CPU: 5,000 weights take .4 to .8 of the time of single rows and 30,000 in chunks .6; 166,000 up to 1.7."""
+"""Limits of rows per pass times weights, and of rows times losses of a chunk: rows multiply the memory of a pass.
+Measured on a CPU, relative to the time of single rows: .4 to .8 for 5,000 weights, .6 for 30,000 in chunks, and up to
+1.7 for 166,000."""
 
 
 class HessianProducts:
-    """v -> H v, with H the Hessian of the mean loss L over a batch, by double backward, chunk by chunk.
+    """Products v -> H v, H the Hessian of the mean loss L over a batch, by double backward, chunk by chunk.
 
-    The module must hold the leaves of ``weights`` while this is called.
+    The module must hold the leaves of ``weights`` during each call.
     """
 
     def __init__(
@@ -32,10 +33,10 @@ class HessianProducts:
         """Prepares the products.
 
         Args:
-            weights: to differentiate by.
-            evaluate_batch: losses of a part of the batch at the weights that the module holds.
+            weights: to differentiate with respect to.
+            evaluate_batch: returns the losses of a part of the batch at the module's present weights.
             batch: of the mean loss.
-            chunk_size: samples for each double backward pass, which bounds memory; all at once if None.
+            chunk_size: samples per double backward pass, which bounds memory; all at once if None.
         """
         self._weights = weights
         self._leaves = list(weights.leaves.values())
@@ -46,8 +47,8 @@ class HessianProducts:
         self._batches = True
 
     def _slopes(self, chunk: Batch) -> tuple[list[Tensor], int]:
-        """Returns the gradient of the summed losses of a chunk by leaf, with its graph, and the number of losses."""
-        # Fused attention and bags of embeddings have no second derivative.
+        """Returns the gradient of a chunk's summed losses for each leaf, with its graph, and the number of losses."""
+        # Fused attention and embedding bags have no second derivative.
         with sdpa_kernel(SDPBackend.MATH), DenseEmbeddings():
             losses = self._evaluate(chunk)
             slopes = torch.autograd.grad(
@@ -56,7 +57,7 @@ class HessianProducts:
         return list(slopes), int(losses.mask.sum())
 
     def __call__(self, vector: Tensor) -> Tensor:
-        """H v.
+        """Returns H v.
 
         Args:
             vector: ``[weight]``.
@@ -70,10 +71,10 @@ class HessianProducts:
         return self._products(vector.unsqueeze(0), together=False)[0]
 
     def of_rows(self, vectors: Tensor) -> Tensor:
-        """H v of each row ``[row, weight]``, from one graph of each chunk.
+        """Returns H v for each row v of ``[row, weight]``, from one graph per chunk.
 
-        Of small models several rows are taken in one double backward pass, where torch can batch the module's; see
-        :data:`_NUMBERS_AT_ONCE`. Rounding may differ from that of single products.
+        For small models, several rows share one double backward pass if torch can batch the module's operations; see
+        :data:`_NUMBERS_AT_ONCE`. Rounding may then differ from that of single products.
 
         Raises:
             FloatingPointError: a product is not finite.
@@ -86,7 +87,7 @@ class HessianProducts:
         return self._products(vectors, together=False)
 
     def _products(self, vectors: Tensor, *, together: bool) -> Tensor:
-        """Returns ``[row, weight]``."""
+        """Returns H v of each row, ``[row, weight]``."""
         total, count = torch.zeros_like(vectors), 0
         for chunk in self._chunks:
             slopes, num_losses = self._slopes(chunk) if self._kept is None else self._kept
@@ -107,7 +108,7 @@ class HessianProducts:
         return total / count
 
     def _add(self, total: Tensor, vectors: Tensor, slopes: list[Tensor], leaves: list[int], *, kept: bool) -> None:
-        """Adds products ``[row, weight]`` in one pass, by the slopes of some of the leaves."""
+        """Adds products ``[row, weight]`` to ``total`` in one pass, from the slopes of some of the leaves."""
         spread = [self._weights.spread(vector) for vector in vectors]
         together = len(vectors) > 1
         directions = [

@@ -1,4 +1,4 @@
-"""Memory of the chains on their device: copies of the weights, and what passes hold."""
+"""Memory of the chains on their device: copies of the weights, and tensors that passes hold."""
 
 from dataclasses import dataclass
 
@@ -17,17 +17,17 @@ _GIB = 2**30
 
 @dataclass(frozen=True, kw_only=True)
 class ChainMemory:
-    """Peak memory of chains that run one after the other, GiB; the number of chains and draws does not matter.
+    """Peak memory of chains that run one after the other, GiB, whatever the number of chains and draws.
 
     Attributes:
-        module: its own weights.
-        weights: what lasts while a chain runs: w*, the chain's weights, noise of this step and, with the second-order
-            integrator, of the last.
-        gradient: while the heat of minibatches is measured: that of the step, that of the observed losses, and
-            the next by parameter and in one vector.
-        kept: gradients at w*: of each minibatch and their mean, or, where those are too large, of one, with the
-            chain's weights while the module is at w*; 0 with ``drift: plain``.
-        passes: what the forward pass of a minibatch holds for the backward pass.
+        module: the module's own weights.
+        weights: tensors that last while a chain runs: w*, the chain's weights, the noise of this step and, with the
+            second-order integrator, of the last.
+        gradient: gradients while the heat of minibatches is measured: of the step, of the observed losses, and the
+            next estimate, both by parameter and as one vector.
+        kept: gradients at w*, of each minibatch and their mean; if these are too large, one of them, with the chain's
+            weights while the module is at w*; 0 with ``drift: plain``.
+        passes: tensors that the forward pass of a minibatch saves for the backward pass.
     """
 
     module: float
@@ -38,7 +38,7 @@ class ChainMemory:
 
     @property
     def total(self) -> float:
-        """At the peak: a pass ends before its gradient is one vector."""
+        """Memory at the peak: a pass ends before its gradient becomes one vector."""
         return self.module + self.weights + self.kept + max(self.gradient, self.gradient / 2 + self.passes)
 
 
@@ -55,14 +55,14 @@ def chain_memory(
 
     Args:
         config: the sampler; integrator and drift matter.
-        num_weights: that the chains move; their copies are float32, whatever the module is.
+        num_weights: number of weights that the chains move; their copies are float32, whatever the module's precision.
         pass_bytes: see :func:`pass_bytes`.
         num_sampling: samples of the sampling set.
         num_parameters: of the module; ``num_weights`` if None.
-        module_bytes: of each of its parameters.
+        module_bytes: bytes of each of its parameters.
     """
     copies = 2 + num_noises_ahead(num_weights) + int(config.integrator is Integrator.leimkuhler_matthews)
-    # Leaves of the module's own precision, which the chain's weights are copied to.
+    # Leaves in the module's own precision, to which the chain's weights are copied.
     leaves = module_bytes if module_bytes < 4 else 0
     vector = 4 * num_weights
     kept = vector * -(-num_sampling // config.batch_size) + vector
@@ -80,13 +80,13 @@ def chain_memory(
 
 
 def pass_bytes(module: nn.Module, target: Target, batch_size: int) -> float:
-    """Returns the bytes that autograd holds for the backward pass of a minibatch: of one sample, times their number.
+    """Estimates the bytes that autograd holds for the backward pass of a minibatch, in proportion to its size.
 
-    Counted on one forward pass, each storage once, without those of the parameters; and twice the largest once more
-    (logits, mostly), for its gradient and the one that this is made from.
+    They are counted in one forward pass of one or two samples: each storage once, without parameters and buffers, plus
+    twice the largest (usually the logits), for its gradient and the gradient from which that is computed.
 
     Args:
-        module: in eval mode or not, on any device; restored.
+        module: in train or eval mode, on any device; restored.
         target: loss and data.
         batch_size: of the minibatches.
     """

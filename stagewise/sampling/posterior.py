@@ -10,7 +10,7 @@ class LocalPosterior:
     Attributes:
         nbeta: inverse temperature times the number of samples.
         localization: precision of the Gaussian around w*.
-        weight_decay: of the run, if it is part of the target.
+        weight_decay: of the run, if part of the target.
     """
 
     nbeta: float

@@ -6,8 +6,8 @@ STABLE = 4.0
 """Limit of stability of lr times the curvature in a direction."""
 
 CORRELATION_AIM = 0.2
-"""Correlation of successive draws that is let pass where localization alone holds the chain. Effective draws for the
-time change little from one step between draws to six, while R-hat of short chains wants independent draws."""
+"""Tolerated correlation of successive draws where localization alone holds the chain. Effective draws per unit of time
+change little between one and six steps per draw, while R-hat of short chains needs independent draws."""
 
 LEFT_AT_START = 0.1
 """Fraction of a displacement that remains after burn-in in the slowest direction."""
@@ -39,7 +39,7 @@ def relaxation_steps(reach: float, left: float = LEFT_AT_START) -> int:
 def draw_correlation(reach: float, spacing: int = 1) -> float:
     """Returns the correlation of successive draws of the second-order integrator in one Gaussian direction.
 
-    a^(spacing - 1) (1 + a) / 2 with a = 1 - reach / 2; that of draws further apart falls by a^spacing each.
+    a^(spacing - 1) (1 + a) / 2 with a = 1 - reach / 2; each further draw between two multiplies it by a^spacing.
 
     Args:
         reach: lr times the curvature of the target.

@@ -1,4 +1,4 @@
-"""Noise of weights in shards: the same numbers for each row of a parameter, whichever process holds it."""
+"""Noise of sharded weights: the same numbers for each row of a parameter, whichever process holds it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from stagewise.sampling.config import SGLDConfig
 from stagewise.sampling.streams import Streams, noise_generator
 
 _BLOCK_NUMBERS = 2**18
-"""Numbers drawn from one seed, at least a row. Draws depend on it."""
+"""Numbers drawn from one seed, one row or more. Draws depend on this figure."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,10 +18,10 @@ class Stretch:
 
     Attributes:
         number: of the parameter, in the module's order.
-        rows: of the whole parameter.
-        width: numbers of a row.
-        first: of the rows that are held here.
-        count: of these rows.
+        rows: number of rows of the whole parameter.
+        width: numbers per row.
+        first: first row held by this process.
+        count: number of rows held by this process.
         index: ``[entry]``, positions in the flattened rows held here; None for all.
     """
 
@@ -36,9 +36,9 @@ class Stretch:
 class RowStreams(Streams):
     """Noise and minibatches of some chains over weights that are spread over processes by rows.
 
-    Blocks of rows of a parameter have seeds of their own, made of those of the chain, the number of the noise, the
-    parameter and the block, so that draws do not depend on the number of processes, and none draws the noise of
-    all. They are other draws than those of the same seed without shards.
+    Each block of rows of a parameter has its own seed, made from the chain's seed and the numbers of the noise, the
+    parameter and the block. Draws therefore do not depend on the number of processes, and no process draws the noise of
+    all. The draws differ from those of the same seed without shards.
     """
 
     def __init__(
@@ -63,17 +63,17 @@ class RowStreams(Streams):
             choices: see :class:`~stagewise.sampling.streams.Streams`.
             layout: rows of parameters in ``like``, in order.
         """
-        # Its own noise is not drawn: a block of one number.
+        # The parent's noise is not used: a block of one number.
         super().__init__(config, chains, step, like.new_empty(1), num_sampling, choices)
         self._seeds = [(config.seed, chain) for chain in chains]
         self._at = None if config.common_noise else step
         self._layout = layout
         self._number = 0
-        # Two are in use at a time: of this step and the next.
+        # Two noises are in use at a time: of this step and the next.
         self._held = [like.new_empty(len(chains), len(like)) for _ in range(2)]
 
     def noise(self) -> Tensor:
-        """Returns the next standard normal noise ``[chain, weight]``; overwritten by the next but one."""
+        """Returns the next standard normal noise ``[chain, weight]``, a buffer overwritten by the second next call."""
         held = self._held[self._number % 2]
         for row, (seed, chain) in zip(held, self._seeds, strict=True):
             start = 0

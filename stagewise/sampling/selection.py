@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from stagewise.errors import InputError
 
 Masks = Mapping[str, Tensor]
-"""Parameter name to bool mask of the parameter's shape: True for entries that the chain moves. Others stay at w*."""
+"""Maps parameter names to bool masks of the parameter's shape: the chain moves entries that are True; others stay at
+w*."""
 
 Selection = Sequence[str] | Masks | None
-"""Patterns of parameter names (``*`` matches anything), or masks; None is all trainable parameters."""
+"""Patterns of parameter names (``*`` matches anything), or masks; None selects all trainable parameters."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,13 @@ class Entries:
         return flat if self.index is None else flat[self.index]
 
     def spread(self, part: Tensor) -> Tensor:
-        """Returns entries ``[entry]`` in a tensor of the parameter's shape, zero elsewhere."""
+        """Returns a tensor of the parameter's shape that holds the entries ``[entry]``, zero elsewhere."""
         if self.index is None:
             return part.view(self.shape)
         return part.new_zeros(self.shape.numel()).scatter(0, self.index, part).view(self.shape)
 
     def write_(self, leaf: Tensor, part: Tensor) -> None:
-        """Copies entries ``[entry]`` into a tensor of the parameter's shape, contiguous unless they are all of it."""
+        """Copies entries ``[entry]`` into a tensor of the parameter's shape; for a part, it must be contiguous."""
         if self.index is None:
             leaf.copy_(part.view(self.shape))
         else:
@@ -58,10 +59,10 @@ class Entries:
 
 
 def one_selection(parameters: Sequence[str] | None, masks: Masks | None) -> Selection:
-    """Returns the selection given as patterns or masks.
+    """Returns the selection, given as either patterns or masks.
 
     Args:
-        parameters: patterns, of the sampler's settings.
+        parameters: patterns from the sampler's settings.
         masks: by parameter name.
 
     Raises:
@@ -76,7 +77,7 @@ def one_selection(parameters: Sequence[str] | None, masks: Masks | None) -> Sele
 
 
 def trainable(module: nn.Module, selection: Selection = None) -> dict[str, Tensor]:
-    """Returns trainable parameters that are at least partly selected, by name, detached, in the module's order.
+    """Returns trainable parameters that are selected at least in part, by name, detached, in the module's order.
 
     Raises:
         InputError: no trainable parameter, a pattern that matches none, or masks that do not fit.
@@ -101,10 +102,10 @@ def trainable(module: nn.Module, selection: Selection = None) -> dict[str, Tenso
 
 
 def moved_entries(module: nn.Module, selection: Selection = None) -> list[Entries]:
-    """Returns the selected entries in the order of the flat weights; a mask that is all True selects the parameter.
+    """Returns the selected entries in the order of the flat weights; a mask of all True selects the whole parameter.
 
     Raises:
-        InputError: as :func:`trainable` does.
+        InputError: as :func:`trainable`.
     """
     masks = selection if isinstance(selection, Mapping) else {}
     found = []
@@ -118,7 +119,7 @@ def moved_entries(module: nn.Module, selection: Selection = None) -> list[Entrie
 
 
 def masks_digest(masks: Masks) -> str:
-    """Returns a digest of the selection of masks."""
+    """Returns a digest of the entries that masks select."""
     digest = hashlib.sha256()
     for name in sorted(name for name, mask in masks.items() if mask.any()):
         digest.update(name.encode())

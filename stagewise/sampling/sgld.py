@@ -26,14 +26,14 @@ from stagewise.sampling.streams import Streams
 def loss_free(config: ResolvedSGLD) -> ResolvedSGLD:
     """Returns the same sampler with nbeta 0: its target is N(w*, 1 / localization) alone.
 
-    With the same seed and numbers of steps its chains get identical noise and starts. EK-FAC is then 1 / localization
-    in its eigenbasis, so that noise acts in the same directions.
+    With the same seed and numbers of steps its chains get identical noise and starts. EK-FAC becomes 1 / localization
+    in the same eigenbasis, so that noise acts in the same directions.
 
     Args:
         config: the settings.
 
     Raises:
-        InputError: ``localization`` is 0, so that chains would diffuse.
+        InputError: ``localization`` is 0: the chains would diffuse.
     """
     good = config.localization > 0
     require(good, "localization", config.localization, "localization > 0 for a control without the loss", "set it")
@@ -43,7 +43,7 @@ def loss_free(config: ResolvedSGLD) -> ResolvedSGLD:
 
 
 def needs_gradients(config: SGLDConfig) -> bool:
-    """Returns True if the draws depend on gradients of the loss: with nbeta 0, only if a preconditioner adapts."""
+    """Returns True if the draws depend on gradients of the loss: at nbeta 0, only if a preconditioner adapts."""
     return config.nbeta > 0 or isinstance(config.preconditioner, RMSprop)
 
 
@@ -57,15 +57,15 @@ def sgld_step_(
     posterior: LocalPosterior,
     preconditioner: Preconditioner | None = None,
 ) -> None:
-    """Moves ``weights`` by one step, in place; ``gradient`` may be used up as scratch.
+    """Moves ``weights`` by one step, in place; may overwrite ``gradient``.
 
     w <- w - (lr / 2) P (nbeta * gradient + localization (w - w*)) + sqrt(lr P) R
 
     With one noise R this is the Euler step: for a quadratic target of curvature lam the stationary variance is
-    (1 / lam) / (1 - lr lam / 4), and the lag-k correlation a^k, a = 1 - lr lam / 2. With two, R is their mean, and the
-    second is the first of the next step: the step of Leimkuhler and Matthews, whose variance is 1 / lam at every stable
-    step (lr lam < 4), and whose lag-k correlation is a^(k - 1) (1 + a) / 2. Noise of minibatches is not averaged; it
-    adds lr nbeta^2 Var / 4 / (1 - lr lam / 4) to the variance in either case.
+    (1 / lam) / (1 - lr lam / 4), and the lag-k correlation a^k, a = 1 - lr lam / 2. With two noises, R is their mean,
+    and the second is the first of the next step. This is the step of Leimkuhler and Matthews: its variance is 1 / lam
+    at every stable step (lr lam < 4), its lag-k correlation a^(k - 1) (1 + a) / 2. Minibatch noise is not averaged; in
+    either case it adds lr nbeta^2 Var / 4 / (1 - lr lam / 4) to the variance.
 
     Args:
         weights: ``[weight]`` or ``[chain, weight]``, the state w.
@@ -82,7 +82,7 @@ def sgld_step_(
     nbeta, localization = posterior.nbeta, posterior.localization
     scale = math.sqrt(lr) / len(noises)
     if preconditioner is None:
-        # The pull to w* as an interpolation, to save passes over the weights.
+        # The pull towards w* as an interpolation saves passes over the weights.
         weights.lerp_(anchor.expand_as(weights), lr * localization / 2)
         weights.add_(gradient, alpha=-lr * nbeta / 2)
         for part in noises:
@@ -99,8 +99,8 @@ Reduce = Callable[[Tensor], Tensor]
 OnDraw = Callable[[int, Tensor], None]
 """Called with the number of a chain and the losses ``[sample(, token)]`` of each of its draws, in order.
 
-For observers with running sums. The order of chains depends on the engine; failed ones are included until all have
-failed. The losses must not be changed.
+For observers that keep running sums. The order of chains depends on the engine. Failed chains are included until all
+have failed. The callee must not change the losses.
 """
 
 
@@ -131,7 +131,7 @@ _DRAWS_ON_DEVICE = 16
 
 
 class Recorder:
-    """Recorder of the losses of each draw."""
+    """Recorder of the losses and distances of each draw."""
 
     def __init__(
         self, numbers: Sequence[int], num_draws: int, anchor: Losses, reduce: Reduce | None, on_draw: OnDraw | None
@@ -142,7 +142,7 @@ class Recorder:
             numbers: of the chains, for ``on_draw``.
             num_draws: draws of each.
             anchor: losses at w*.
-            reduce: reduces the losses of each draw to features; token losses are then not kept.
+            reduce: reduces the losses of each draw to features; token losses are then discarded.
             on_draw: called with the losses of each draw.
         """
         num_chains = len(numbers)
@@ -159,7 +159,7 @@ class Recorder:
         if reduce is not None:
             self.reduced = torch.empty((num_chains, num_draws, *reduce(values).shape), dtype=torch.float64)
             self._kept.append(self.reduced)
-        # A block of each on the device, and the sums that tell how far losses rose.
+        # On the device: a block of each record, and sums that show how far the losses rose.
         self._waiting = [
             torch.empty((num_chains, self._block, *record.shape[2:]), dtype=record.dtype, device=values.device)
             for record in self._kept
@@ -171,16 +171,16 @@ class Recorder:
 
     @property
     def num_waiting(self) -> int:
-        """Draws that were added and not yet taken."""
+        """Number of draws added and not yet taken."""
         return len(self._draws)
 
     @property
     def is_full(self) -> bool:
-        """True if the next draw needs those before it to be taken."""
+        """True if the waiting draws must be taken before the next is added."""
         return self.num_waiting == self._block
 
     def add(self, draw: int, values: Tensor, distance: Tensor) -> None:
-        """Records ``[chain, sample(, token)]`` and distances ``[chain]`` from w*, without a wait for the device."""
+        """Records losses ``[chain, sample(, token)]`` and distances ``[chain]`` from w*, without device sync."""
         if self._on_draw is not None:
             for number, chain in zip(self._numbers, values, strict=True):
                 self._on_draw(number, chain)
@@ -199,8 +199,8 @@ class Recorder:
         """Copies the draws since the last call from the device, all at once.
 
         Returns:
-            Number of each draw, and the rise ``[chain]`` of its mean loss over that at w*, nats; not finite if a loss
-            is not.
+            Number of each draw, and the rise ``[chain]`` of its mean loss over that at w*, nats; the rise is not finite
+            if a loss is not.
         """
         draws, count = self._draws, len(self._draws)
         self._draws = []
@@ -216,7 +216,7 @@ class Recorder:
 
 
 def num_draws_on(device: torch.device) -> int:
-    """Returns the number of draws that are recorded before they are looked at: one on a CPU, where nothing waits."""
+    """Returns the number of draws recorded before they are checked: one on a CPU, where nothing waits."""
     return 1 if device.type == "cpu" else _DRAWS_ON_DEVICE
 
 
@@ -233,8 +233,8 @@ def walk(
 ) -> Walk:
     """Runs the chains of an engine in lockstep.
 
-    With nbeta 0, gradients are only evaluated for a preconditioner that adapts to them: the draws equal those with
-    gradients times zero bit for bit, at the cost of noise and recorded losses only.
+    With nbeta 0, gradients are evaluated only for a preconditioner that adapts to them: the draws equal those with
+    gradients times zero bit for bit, and cost only noise and recorded losses.
 
     Args:
         engine: evaluates the chains; its state is updated.
@@ -242,8 +242,8 @@ def walk(
         streams: noise and minibatches of the same chains.
         config: the sampler.
         recorder: of the losses of their draws.
-        fixed: constant preconditioner; RMSprop is built here.
-        measure_noise: measure the heat of the minibatches, by some additional gradients; NaN if False.
+        fixed: constant preconditioner; RMSprop is built by this function.
+        measure_noise: measure the heat of the minibatches with some additional gradients; NaN if False.
         sharding: of the processes that run the chain together; None for one.
     """
     num_chains, num_weights = engine.state.shape
@@ -301,7 +301,7 @@ def walk(
             continue
         host = norms if checked == index + 1 else norms.cpu()
         for taken, rise in recorder.take():
-            # Up to this draw, so that the first failure of a chain is the one that is told.
+            # Up to this draw, so that the first failure of a chain is the one reported.
             end = burnin + (taken + 1) * spacing
             _note_failed_gradients(host, checked, end, config.num_steps, failed)
             checked = max(checked, end)
@@ -330,7 +330,7 @@ def _start_(engine: Engine, streams: Streams, config: ResolvedSGLD, fixed: Preco
     """Moves the chains to their starting points.
 
     In the second-order chain a weight is correlated with the noise of the next step: their covariance is half the root
-    of lr P. So is the start, so that a Gaussian target is in equilibrium from the first draw on.
+    of lr P. The start has this correlation too, so that a Gaussian target is in equilibrium from the first draw on.
     """
     engine.state.copy_(engine.anchor.expand_as(engine.state))
     if config.start is Start.gaussian:
@@ -351,7 +351,7 @@ def _start_(engine: Engine, streams: Streams, config: ResolvedSGLD, fixed: Preco
 
 
 def _note_failed_gradients(norms: Tensor, start: int, end: int, num_steps: int, failed: dict[int, str]) -> None:
-    """Checks for gradients that were not finite since the last check: on a GPU each check waits for the device."""
+    """Notes chains whose gradients were not finite since the last check: on a GPU each check waits for the device."""
     if start >= end or math.isfinite(float(norms[start:end].sum())):
         return
     bad = ~torch.isfinite(norms[start:end])
@@ -374,7 +374,7 @@ def _minibatch_noise(
     if minibatches[0].rows is None:
         return gradient.new_zeros(len(gradient))
     direction = engine.observed_gradient()
-    # One at a time: eight copies of the weights would be the largest that a probe holds.
+    # One at a time: eight copies of the weights would dominate the memory of a probe.
     gradients = following([gradient], (estimate(rows) for rows in minibatches))
     return minibatch_heat(
         gradients, direction, lr=config.lr, nbeta=config.nbeta, preconditioner=preconditioner, total=total

@@ -1,4 +1,4 @@
-"""Flat weights of a chain whose module is in shards: each process moves its own, in place."""
+"""Flat weights of a chain whose module is sharded: each process moves its own part in place."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -21,17 +21,17 @@ T = TypeVar("T")
 class ShardedWeights(FlatWeights):
     """Buffer of this process's part of the weights that a chain moves.
 
-    The modules of FSDP2 gather whole weights from the memory behind their own parameters, so that no others can be put
-    in their place: chains write to it, within :meth:`moving`, which puts back every bit.
+    FSDP2 gathers whole weights from the memory behind a module's own parameters, which other tensors cannot replace.
+    Chains therefore write to this memory, within :meth:`moving`, which restores every bit.
 
     Attributes:
-        entries: of the shard of each parameter in the buffer, in order.
+        entries: moving entries of each parameter's shard in the buffer, in order.
         anchor: ``[weight]``, this process's part of the training weights w*.
-        state: ``[weight]``, that of the chain's weights.
+        state: ``[weight]``, this process's part of the chain's weights.
         leaves: shards by parameter name.
         layout: rows of the parameters in the buffer.
-        most: weights of the process that holds most of them.
-        num_weights: weights of all processes.
+        most: largest number of weights that a process holds.
+        num_weights: number of weights on all processes.
     """
 
     def __init__(self, module: nn.Module, selection: Selection, sharding: Sharding) -> None:
@@ -82,11 +82,11 @@ class ShardedWeights(FlatWeights):
         reshard(self._module)
         with torch.no_grad():
             for entry, part in zip(self.entries, self._parts, strict=True):
-                # `data`: the writes are taken back, and autograd is not to count them.
+                # `data`: the writes are undone later, and autograd must not count them.
                 entry.write_(self.leaves[entry.name].data, part)
 
     def moving(self, body: Callable[[], T]) -> T:
-        """Runs ``body``, which may move the weights; on every way out each shard has its own bits again.
+        """Runs ``body``, which may move the weights, and restores every bit of the shards, even after an exception.
 
         Processes meet before each module that gathers, see :class:`~stagewise.sampling.sharding.Sharding`.
 
@@ -107,13 +107,13 @@ class ShardedWeights(FlatWeights):
                     shard.data.copy_(copy)
 
     def gather(self, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Returns the moving entries ``[entry]`` of this process by parameter name; others are omitted."""
+        """Returns this process's moving entries ``[entry]`` by parameter name; omits other parameters."""
         return {entry.name: entry.take(local(named[entry.name])) for entry in self.entries if entry.name in named}
 
     def gradient(self, loss: Tensor) -> Tensor:
         """Returns this process's part ``[weight]`` of the gradient of the mean of ``loss`` over the processes."""
         self._sharding.meet()
-        # Not `torch.autograd.grad`: FSDP2 spreads gradients over the processes as they are accumulated.
+        # Not `torch.autograd.grad`: FSDP2 distributes gradients over the processes as they accumulate.
         loss.backward()
         found = []
         named = dict(self._module.named_parameters())
@@ -128,7 +128,7 @@ class ShardedWeights(FlatWeights):
 
 
 def weights_of(module: nn.Module, target: Target) -> FlatWeights:
-    """Returns the weights that chains of a target move, whole or this process's part.
+    """Returns the weights that chains of a target move, all of them or this process's part.
 
     Raises:
         InputError: see :class:`~stagewise.sampling.weights.FlatWeights`.
@@ -139,11 +139,11 @@ def weights_of(module: nn.Module, target: Target) -> FlatWeights:
 
 
 def while_moving(module: nn.Module, weights: FlatWeights, body: Callable[[], T]) -> T:
-    """Runs ``body`` while ``module`` is evaluated at ``weights``; afterwards it has its own, bit for bit.
+    """Runs ``body`` with ``module`` at ``weights``; restores the module's own weights afterwards, bit for bit.
 
     Args:
         module: of the weights.
         weights: from :func:`weights_of`.
-        body: may change ``weights.state``, and publish it.
+        body: may change ``weights.state`` and publish it.
     """
     return weights.moving(body) if isinstance(weights, ShardedWeights) else with_weights(module, weights.leaves, body)

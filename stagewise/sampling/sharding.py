@@ -1,4 +1,4 @@
-"""Processes that hold the weights of one module in shards, evaluate it together, and run each chain together."""
+"""Communication of processes that hold a module in shards and together evaluate it and run each chain."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from stagewise.losses.contract import Losses
 
 
 def _nobody() -> None:
-    """Meets nobody."""
+    """Returns at once: a single process waits for no others."""
 
 
 def _own(mine: Tensor) -> list[Tensor]:
@@ -26,16 +26,16 @@ def _own(mine: Tensor) -> list[Tensor]:
 class Sharding:
     """Communication of the processes that evaluate a sharded module together.
 
-    A forward pass of such a module gathers weights from all processes, so that all must enter it, and none may be left
-    in it by another that has failed. Hence each meets the others before every module that gathers, before each backward
-    pass, and before each exchange of numbers. What fails within a backward pass is not covered: the others wait for the
-    process group's own time limit, as in training.
+    A forward pass of such a module gathers weights from all processes: all must enter it, and a process that fails must
+    not leave the others waiting in it. Hence processes meet before every module that gathers, before each backward
+    pass, and before each exchange of numbers. A failure within a backward pass is not covered: the other processes wait
+    for the time limit of the process group, as in training.
 
     Attributes:
         rank: number of this process, from 0.
         world_size: number of processes.
-        meet: waits for all processes; raises where one of them has failed.
-        exchange: takes a tensor on the CPU and returns those of all processes, of one shape, in the order of ranks.
+        meet: waits for all processes; raises if one of them has failed.
+        exchange: takes a CPU tensor, of one shape on all processes, and returns those of all, in the order of ranks.
     """
 
     rank: int = 0
@@ -44,20 +44,20 @@ class Sharding:
     exchange: Callable[[Tensor], list[Tensor]] = _own
 
     def total(self, values: Tensor) -> Tensor:
-        """Sums ``values`` over the processes, in double precision and in one order, so that all find the same bits."""
+        """Sums ``values`` over the processes, in double precision and in a fixed order: all get the same bits."""
         return torch.stack(self._all(values.detach().double().cpu())).sum(dim=0).to(values.device)
 
     def norms(self, vectors: Tensor) -> Tensor:
-        """Returns the Euclidean norm of each row of ``[row, weight]``, of which this process holds a part."""
+        """Returns the Euclidean norm over all processes of each row of ``[row, weight]``, this process's part."""
         return self.total(torch.linalg.vector_norm(vectors.double(), dim=1).square()).sqrt().to(vectors.dtype)
 
     def part(self, batch: Batch) -> tuple[Batch, bool]:
-        """Returns this process's samples of a batch; where there are none, the first sample, and False."""
+        """Returns this process's samples of a batch, and True; the first sample, and False, if it has none."""
         rows = torch.tensor(range(self.rank, num_samples(batch), self.world_size), dtype=torch.int64)
         return (take(batch, rows), True) if len(rows) else (take(batch, torch.zeros(1, dtype=torch.int64)), False)
 
     def joined(self, losses: Losses, size: int) -> Losses:
-        """Returns the losses of a batch of ``size`` samples from those of the parts.
+        """Combines the losses of all parts to those of a batch of ``size`` samples.
 
         Args:
             losses: of this process's part.
@@ -80,7 +80,7 @@ class Sharding:
 
     @contextmanager
     def meeting(self, module: nn.Module) -> Iterator[None]:
-        """Has the processes meet before every module of ``module`` that gathers weights, inside the body."""
+        """Context in which processes meet before every submodule of ``module`` that gathers weights."""
         handles = [
             child.register_forward_pre_hook(lambda *_: self.meet(), prepend=True) for child in sharded_modules(module)
         ]
@@ -92,16 +92,15 @@ class Sharding:
 
 
 def check_shards(module: nn.Module, world_size: int) -> None:
-    """Refuses weights that chains cannot move in shards.
+    """Refuses sharded weights that chains cannot move.
 
     Args:
-        module: as the strategy has set it up.
-        world_size: processes.
+        module: as set up by the strategy.
+        world_size: number of processes.
 
     Raises:
-        InputError: an installed torch that cannot recover from a pass that failed, a trainable parameter that is whole,
-            or in other shards than rows over all processes, an optimizer step within the backward pass, or gradients
-            that are not averaged.
+        InputError: a version of torch that cannot recover from a failed pass, a trainable parameter that is not sharded
+            by rows over all processes, an optimizer step within the backward pass, or gradients that are not averaged.
     """
     advice = "set InfluenceCallback(enabled=False) to train without probes"
     sharded = sharded_modules(module)
@@ -140,10 +139,10 @@ def check_shards(module: nn.Module, world_size: int) -> None:
 
 
 def check_spread(module: nn.Module) -> None:
-    """Refuses a module that would keep its gradients to each process at its next backward pass.
+    """Refuses a module that would not synchronize gradients in its next backward pass.
 
     Raises:
-        InputError: such a module.
+        InputError: gradient synchronization is off.
     """
     if not all(group.reduce_grads and group.all_reduce_grads for group in _groups(module)):
         raise InputError(

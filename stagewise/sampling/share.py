@@ -23,20 +23,19 @@ def _decide_alone(work: Callable[[], Any]) -> Any:
 
 @dataclass(frozen=True)
 class ChainShare:
-    """Chains that a process runs, and the communication with the other processes.
+    """Chains that a process runs, and its communication with the other processes.
 
-    A chain draws from streams of its own, so that no result depends on where it runs. All processes make the same calls
-    in the same order.
+    Each chain has its own random streams, so that results do not depend on where it runs. All processes make the same
+    calls in the same order.
 
     Attributes:
         rank: number of this process, from 0.
         world_size: number of processes.
-        gather: takes a small object of this process and returns those of all, in the order of their ranks.
-        collect: takes the work of this process, does it, and returns what all processes found, for the first process
-            alone; returns None on the others.
-        decide: takes some work, has the first process alone do it, and returns what it found in all.
-        may_idle: whether there may be fewer chains than processes: then some run none.
-        together: whether all processes run every chain together, as each holds a part of the weights.
+        gather: takes a small object from this process and returns those of all, in the order of ranks.
+        collect: does the work of this process; returns the results of all processes on the first, None on the others.
+        decide: does work on the first process alone, and returns its result on all.
+        may_idle: True if there may be fewer chains than processes, some of which then run none.
+        together: True if all processes run every chain together, each with its part of the weights.
 
     Raises:
         InputError: a rank that is not below the world size.
@@ -65,10 +64,10 @@ class ChainShare:
         """Returns the chains that this process runs.
 
         Args:
-            num_chains: of the sampler, one for each process or more, unless processes may idle.
+            num_chains: of the sampler; at least one per process, unless processes may idle.
 
         Raises:
-            InputError: fewer chains than processes, none of which may idle.
+            InputError: fewer chains than processes, although none may idle.
         """
         if self.together:
             return range(num_chains)
@@ -83,4 +82,4 @@ class ChainShare:
 
 
 ALONE = ChainShare()
-"""One process that runs all chains."""
+"""Share of a single process, which runs all chains."""

@@ -12,17 +12,17 @@ from stagewise.sampling.config import Integrator, SGLDConfig, Start
 _NOISE, _BATCHES, _PARTITION, _ROWS = 0, 1, 2, 3
 
 _BATCHES_AHEAD = 64
-"""Steps whose minibatches are moved to a GPU at once: each move waits for the device."""
+"""Number of steps whose minibatches are moved to a GPU at once: each move waits for the device."""
 
 _BLOCK_STEPS = 16
 _BLOCK_NUMBERS = 2**20
-"""Steps for which noise is drawn at once, and the largest block in numbers: small models are bound by dispatch. Draws
-depend on both: another block size gives other draws from the same seed."""
+"""Number of steps for which noise is drawn at once, and the largest block in numbers: small models are bound by
+dispatch. Draws depend on both: another block size gives other draws from the same seed."""
 
 
 def _generator(device: torch.device, key: tuple[int, ...], step: int | None) -> torch.Generator:
-    # A step is no further number of the key: a SeedSequence does not see zeros at its end, so that step 0 would have
-    # the stream without a step. With a spawn key it fills the key up first.
+    # The step goes into the spawn key, which makes a SeedSequence pad the key first. Appended to the key itself, step
+    # 0 would give the stream without a step, since a SeedSequence ignores trailing zeros.
     spawned = () if step is None else (step,)
     state = int(np.random.SeedSequence(key, spawn_key=spawned).generate_state(1, np.uint64)[0])
     return torch.Generator(device=device).manual_seed(state >> 1)
@@ -33,8 +33,8 @@ def chain_streams(
 ) -> tuple[torch.Generator, torch.Generator]:
     """Returns generators of one chain: noise (on ``device``) and minibatches (on the CPU).
 
-    Keyed by (seed, chain), and by the training step too where ``common_noise`` is off: those are streams of their own
-    at step 0 as well. Chains differ in both.
+    Keyed by (seed, chain), and without ``common_noise`` also by the training step: even at step 0 these streams differ
+    from those of common noise. Chains differ in both noise and minibatches.
     """
     key, at = (config.seed, chain), None if config.common_noise else step
     return _generator(device, (_NOISE, *key), at), _generator(torch.device("cpu"), (_BATCHES, *key), at)
@@ -43,15 +43,15 @@ def chain_streams(
 def noise_generator(
     device: torch.device, key: tuple[int, int], step: int | None, place: tuple[int, int, int]
 ) -> torch.Generator:
-    """Returns a generator for one block of one noise of a chain, whatever was drawn before.
+    """Returns a generator for one block of one noise of a chain, independent of earlier draws.
 
     Args:
         device: of the generator.
         key: seed and chain.
         step: training step; None with common noise.
-        place: number of the noise, of the parameter and of the block.
+        place: numbers of the noise, the parameter and the block.
     """
-    # Six numbers or seven: of more than four a SeedSequence sees zeros at the end, too.
+    # With more than four numbers a SeedSequence does not ignore trailing zeros.
     state = np.random.SeedSequence((_ROWS, *key, *place), spawn_key=() if step is None else (step,))
     return torch.Generator(device=device).manual_seed(int(state.generate_state(1, np.uint64)[0]) >> 1)
 
@@ -60,9 +60,9 @@ class Minibatches(NamedTuple):
     """One minibatch for each chain.
 
     Attributes:
-        rows: samples of the sampling set ``[chain, sample]``, on the weights' device; None if each is the
+        rows: samples of the sampling set ``[chain, sample]``, on the weights' device; None if each minibatch is the
             whole set.
-        numbers: ``[chain]``, their positions in the partition; None if drawn at random.
+        numbers: ``[chain]``, positions of the minibatches in the partition; None if drawn at random.
     """
 
     rows: Tensor | None
@@ -70,14 +70,15 @@ class Minibatches(NamedTuple):
 
 
 def partition(config: SGLDConfig, num_sampling: int) -> Tensor:
-    """Splits the sampling set into random minibatches of one size, the same at every probe.
+    """Splits the sampling set into random minibatches of equal size, the same at every probe.
 
     Args:
         config: seed and ``batch_size``; minibatches are slightly smaller if it does not divide the set.
         num_sampling: samples of the sampling set.
 
     Returns:
-        Samples ``[minibatch, sample]``, each once; up to one more for each minibatch twice, where it does not work out.
+        Samples ``[minibatch, sample]``, each once; if the sizes do not divide, fewer samples than minibatches occur
+        twice.
     """
     number = -(-num_sampling // config.batch_size)
     size = -(-num_sampling // number)
@@ -86,7 +87,7 @@ def partition(config: SGLDConfig, num_sampling: int) -> Tensor:
 
 
 class Streams:
-    """Noise and minibatches of some chains, step by step; those of one chain do not depend on the others."""
+    """Noise and minibatches of some chains, step by step; each chain's streams are independent of the others."""
 
     def __init__(
         self,
@@ -105,7 +106,7 @@ class Streams:
             step: training step.
             like: flat weights ``[weight]``, for size, device and type of the noise.
             num_sampling: samples of the sampling set.
-            choices: from :func:`partition`, to choose minibatches from; None draws them at random at each step.
+            choices: minibatches to choose from, see :func:`partition`; None draws new ones at each step.
         """
         streams = [chain_streams(config, chain, step, like.device) for chain in chains]
         self._noise, self._batches = zip(*streams, strict=True)
@@ -122,7 +123,7 @@ class Streams:
         self._ahead: list[Minibatches] = []
 
     def noise(self) -> Tensor:
-        """Returns the next standard normal noise ``[chain, weight]``; overwritten later."""
+        """Returns the next standard normal noise ``[chain, weight]``, a buffer that later calls overwrite."""
         if self._position == self._block_steps:
             self._position = 0
             for block, generator in zip(self._block, self._noise, strict=True):
@@ -142,7 +143,7 @@ class Streams:
         assert self._kept is not None
         last = self.upcoming()
         if self._position == self._block_steps:
-            # The next block overwrites it.
+            # The next block overwrites this noise.
             last = self._kept.copy_(last)
         self._last = self.noise()
         return last, self._last
@@ -156,7 +157,7 @@ class Streams:
         return self._ahead.pop()
 
     def _next_minibatches(self, num_steps: int) -> list[Minibatches]:
-        """Draws those of some steps on the CPU, one step after the other, and moves them to the device together."""
+        """Draws the minibatches of some steps on the CPU, in order, and moves them to the device together."""
         if self._choices is not None:
             number = len(self._choices)
             drawn = [[torch.randint(number, (1,), generator=own) for own in self._batches] for _ in range(num_steps)]

@@ -1,4 +1,4 @@
-"""Target of a measurement: loss, observed and sampling set, and the weights that move."""
+"""Target of a measurement: loss, observed set, sampling set, and the weights that move."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -23,13 +23,14 @@ class Target:
     Attributes:
         loss_fn: per-sample loss, see :mod:`stagewise.losses.contract`.
         observed: batch whose losses are recorded, on the module's device.
-        sampling: batch for the stochastic gradients, likewise; the observed one if None, see :attr:`driving`.
-        selection: patterns of parameter names, or masks: the weights that move. All others stay at w* bit for bit, and
-            quantities over weights are restricted to these. None for all trainable parameters.
-        chunk_size: samples for each forward pass over a whole set; all at once if None.
-        forward_context: entered around each forward pass (autocast). It is left in between, since autocast caches casts
-            of the moving weights.
-        sharding: processes that hold the module's weights in shards; None where each holds them whole.
+        sampling: batch for the stochastic gradients, on the same device; the observed one if None, see
+            :attr:`driving`.
+        selection: the weights that move, as patterns of parameter names or masks. All others stay at w* bit for bit,
+            and quantities over weights are restricted to the selection. None for all trainable parameters.
+        chunk_size: samples per forward pass over a whole set; all at once if None.
+        forward_context: entered around each forward pass (autocast). It is left between passes, since autocast caches
+            casts of the moving weights.
+        sharding: processes that hold the module's weights in shards; None if each process holds all weights.
 
     Raises:
         InputError: ``chunk_size`` is below 1.
@@ -53,7 +54,7 @@ class Target:
         return self.observed if self.sampling is None else self.sampling
 
     def moved_by(self, config: SGLDConfig) -> "Target":
-        """Returns the target of a sampler, with the selection ``config.parameters`` unless it has one.
+        """Returns the target with the selection ``config.parameters``, unless it has one already.
 
         Raises:
             InputError: the selection differs from the parameters of the sampler.

@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 from stagewise.sampling.config import EngineName
 
 NOT_FINITE_HERE = "the loss at the training weights is not finite"
-"""Reason in :attr:`Trace.dropped` if no chain was run, independent of their settings."""
-
+"""Reason in :attr:`Trace.dropped` if no chain was run, whatever the settings."""
 
 NO_FACTORS = "the preconditioner's factors have no eigenvectors"
-"""Start of the reason if no chain was run for want of a preconditioner."""
+"""Beginning of the reason if no chain was run for lack of a preconditioner."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,11 @@ class Trace:
         step: training step of the weights.
         gradient_rms: ``[chain]``, root mean square over steps and weights of the gradient estimates, nats per weight.
         minibatch_noise: variance that minibatches add to a step over that of the injected noise, along the gradient of
-            the observed losses, at the last step of the first kept chain or of all of a batch, see
-            :func:`~stagewise.sampling.heat.minibatch_heat`; well below 1 for a chain that is not heated.
+            the observed losses, at the last step of the first kept chain, or of all chains of the batched engine; see
+            :func:`~stagewise.sampling.heat.minibatch_heat`. Well below 1 for a chain that is not heated.
         reduced: ``[chain, draw, feature]``, output of the sampler's ``reduce`` for each draw's losses; ``loss`` is then
-            ``[chain, draw, sample]``, summed over tokens, also where ``mask`` has tokens.
-        engine: of the chains.
+            ``[chain, draw, sample]``, summed over tokens, even if ``mask`` has tokens.
+        engine: name of the engine that ran the chains.
     """
 
     loss: NDArray[np.float32]
@@ -80,7 +79,7 @@ def merge_traces(parts: Sequence[Trace]) -> Trace:
     reduced = [part.reduced for part in parts if part.reduced is not None]
     rms = [part.gradient_rms for part in parts if part.gradient_rms is not None]
     measured = [part for part in parts if part.minibatch_noise is not None]
-    # One after the other each process measures its first kept chain; only the first of all counts.
+    # With one chain at a time, each process measures its first kept chain; only the first of all counts.
     first = min(measured, key=lambda part: part.chains[:1], default=None)
     noise = None if first is None else first.minibatch_noise
     if len(measured) > 1 and first is not None and first.engine == EngineName.batched:  # the mean over all of them

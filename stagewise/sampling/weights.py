@@ -11,13 +11,13 @@ from stagewise.sampling.selection import Selection, moved_entries, trainable
 
 
 class FlatWeights:
-    """Buffer of the weights that a chain moves, and leaf tensors for the module.
+    """Buffer of the weights that a chain moves, with leaf tensors for the module.
 
-    A parameter that moves as a whole is a view of the buffer. Of one that moves in part, the buffer holds only the
+    A parameter that moves as a whole is a view of the buffer. For one that moves in part, the buffer holds only the
     moving entries, so that the others stay at w* bit for bit.
 
     Attributes:
-        entries: of each parameter in the buffer, in order.
+        entries: moving entries of each parameter in the buffer, in order.
         anchor: ``[weight]``, the training weights w*.
         state: ``[weight]``, the chain's weights, changed in place.
         leaves: tensors for the module by parameter name.
@@ -48,8 +48,8 @@ class FlatWeights:
         for entry, part in zip(self.entries, self._parts, strict=True):
             value = parameters[entry.name]
             if entry.index is None and value.dtype == dtype:
-                # `data`: each leaf counts its own writes, or a forward pass that writes to one weight would seem to
-                # autograd to have written to all.
+                # `data`: each leaf counts its own writes. Otherwise autograd would take a forward pass that writes to
+                # one weight for a write to all.
                 leaf = part.view(value.shape).data
             else:
                 # Half-precision parameters get leaves of their own: noise smaller than their rounding lives in `state`.
@@ -65,7 +65,7 @@ class FlatWeights:
 
     @contextmanager
     def at_anchor(self) -> Iterator[None]:
-        """Context at w*; restores the state of the chain afterwards."""
+        """Context with the weights at w*; restores the state of the chain afterwards."""
         here = self.state.clone()
         self.reset()
         try:
@@ -80,19 +80,19 @@ class FlatWeights:
         self.publish()
 
     def flat(self, parts: Sequence[Tensor]) -> Tensor:
-        """Returns ``[weight]`` of tensors in the shapes and order of the leaves."""
+        """Flattens tensors in the shapes and order of the leaves to ``[weight]``."""
         dense = (part.to_dense() if part.is_sparse else part for part in parts)
         return torch.cat(
             [entry.take(part).to(self.state.dtype) for entry, part in zip(self.entries, dense, strict=True)]
         )
 
     def spread(self, vector: Tensor) -> list[Tensor]:
-        """Returns a vector ``[weight]`` in the shapes of the leaves, zero for weights that do not move."""
+        """Splits a vector ``[weight]`` into tensors of the leaves' shapes, zero for weights that do not move."""
         parts = vector.split([entry.size for entry in self.entries])
         return [entry.spread(part) for entry, part in zip(self.entries, parts, strict=True)]
 
     def gather(self, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Returns the moving entries ``[entry]`` of tensors by parameter name; other parameters are omitted."""
+        """Returns the moving entries ``[entry]`` of named tensors by parameter name; omits other parameters."""
         return {entry.name: entry.take(named[entry.name]) for entry in self.entries if entry.name in named}
 
     def gradient(self, loss: Tensor) -> Tensor:

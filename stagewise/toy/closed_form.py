@@ -1,4 +1,4 @@
-"""Influence between items over the whole of learning, in closed form."""
+"""Closed form of the influence between items over the whole of learning."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 
 
 def closed_form_influence(modes: Modes, initial: ArrayLike, *, time: float) -> Array:
-    """Unrolled influence dl_j(t) / db_p of the weight of item p in the *data* on the loss of item j.
+    """Computes the unrolled influence dl_j(t) / db_p of the weight of item p in the *data* on the loss of item j.
 
     The network minimizes (1/n) sum_i 1/2 |y_i - W2 W1 x_i|^2 by gradient flow. The weight b_p multiplies y_p x_p^T / n
     in the correlation of inputs and outputs, while that of the inputs, Sigma_xx, is held fixed. With
@@ -22,14 +22,14 @@ def closed_form_influence(modes: Modes, initial: ArrayLike, *, time: float) -> A
         C_jk = t / n (f_j + f_k) - f_j f_k (2 t / (n s) - (1 - d^2) / s^2)   where s_j = s_k = s,
 
     s_k = f_k = 0 and d_k = 1 for directions outside the modes, and dl_j = -(y_j - W x_j)^T dW x_j. This is exact for a
-    balanced and aligned start, whatever its strengths. For one a0 and late enough it is the Daleckii-Krein formula of
-    the matrix function f: C_jk -> (f_j - f_k) / (s_j - s_k), or a'(s), and d -> 0.
+    balanced and aligned start, whatever its strengths. For a common a0 and late times it becomes the Daleckii-Krein
+    formula of the matrix function f: C_jk -> (f_j - f_k) / (s_j - s_k), or a'(s), and d -> 0.
 
-    Elsewhere something is left out. From a small Gaussian start, with a0 and modes by
+    In other cases it is approximate. From a small Gaussian start, with a0 and modes from
     :func:`~stagewise.toy.mode_dynamics.initial_strengths`, the error is 6 to 10 % (32 hidden units, default tree). The
     full weight of an item acts on Sigma_xx too. Its influence has nearly the same pattern (correlation above .96 until
-    the last modes are half learned) and is smaller: this one is larger by 3 % at the first mode, by 20 to 40 % later.
-    Once all is learned the two part, since the full weight leaves the solution where it was.
+    the last modes are half learned), but this one is larger by 3 % at the first mode, and by 20 to 40 % later. Once
+    everything is learned the two diverge, since the full weight does not change the solution.
 
     Source: derived for this project from the matrix Riccati equation of Q Q^T, Q = [W1^T; W2] (Fukumizu, Effect of
     batch learning in multilayer neural networks, 1998); Daleckii and Krein 1965.
@@ -66,10 +66,10 @@ def closed_form_influence(modes: Modes, initial: ArrayLike, *, time: float) -> A
 
 
 def _symmetric_gain(modes: Modes, a0: Array, f: Array, fading: Array, time: float) -> Array:
-    """Returns ``[mode, mode]``: C of :func:`closed_form_influence`."""
+    """Returns C of :func:`closed_form_influence`, ``[mode, mode]``."""
     s, num_items = modes.strengths, len(modes.right)
     rate = time / num_items
-    # f / a0 is how much a mode has grown; divided first, since a0 may be tiny.
+    # f / a0 is the growth of a mode; divided first, since a0 may be tiny.
     grown = f / a0
     crossing = np.outer(fading, fading) * (np.outer(grown, f) - np.outer(f, grown))
     gap = s[:, None] - s

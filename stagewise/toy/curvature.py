@@ -1,6 +1,6 @@
-"""Hessian of the deep linear network's losses, by its blocks.
+"""Hessian of the deep linear network's losses, in blocks.
 
-Items are one-hot: the loss of item i, error e_i, moves with column i of the first layer, F_i, and with the second
+Items are one-hot: the loss of item i, with error e_i, depends on column i of the first layer, F_i, and on the second
 layer, R. Its Hessian has the blocks R^T R (first layer), I x F_i F_i^T (second layer) and, for unit a of the column
 against weight (property c, unit b), e_ic delta_ab + R_ca F_bi.
 """
@@ -15,7 +15,7 @@ from stagewise.toy.descent import Weights
 
 
 class Precision(NamedTuple):
-    """nbeta H + localization, positive definite, factored: what is left of the first layer without the second.
+    """Factored positive definite matrix nbeta H + localization, by the Schur complement of the second layer's block.
 
     Attributes:
         weights: of the network.
@@ -32,7 +32,7 @@ class Precision(NamedTuple):
     lower: Tensor
 
     def solve(self, vector: Weights) -> Weights:
-        """(nbeta H + localization)^-1 vector."""
+        """Returns (nbeta H + localization)^-1 vector."""
         (first, second), error, inverse = self.weights, self.error, self.second_inverse
         inner = vector.second @ inverse
         rest = vector.first - self.scale * (inner.T @ error + second.T @ (inner @ first))
@@ -44,10 +44,11 @@ class Precision(NamedTuple):
         """Returns moments of the losses under the Gaussian of this precision, S its inverse.
 
         H_i = B M B^T with B = [J, E, D] in columns: J the gradients of the item's outputs, E its column of the first
-        layer, D the direction of its error in the second; M is 1 for J and swaps E and D. All is in B_i^T S B_j.
+        layer, D the direction of its error in the second; M is 1 for J and swaps E and D. All moments follow from
+        B_i^T S B_j.
 
         Returns:
-            ``[item, item]`` g_i^T S g_j, ``[item, item]`` tr(H_i S H_j S), and ``[item]`` tr(H_i S).
+            g_i^T S g_j ``[item, item]``, tr(H_i S H_j S) ``[item, item]``, and tr(H_i S) ``[item]``.
         """
         num_properties, num_items = self.error.shape
         hidden = len(self.second_inverse)
@@ -62,7 +63,7 @@ class Precision(NamedTuple):
         return first_order, second_order, swapped[own, :, own].diagonal(dim1=1, dim2=2).sum(dim=1)
 
     def _inner_products(self) -> Tensor:
-        """Returns ``[item, column, item, column]``: B_i^T S B_j, by S = Q (Schur complement)^-1 Q^T + (0, I x K)."""
+        """Returns B_i^T S B_j, ``[item, column, item, column]``, by S = Q (Schur complement)^-1 Q^T + (0, I x K)."""
         (first, second), error, inverse = self.weights, self.error, self.second_inverse
         num_properties, num_items = error.shape
         hidden = len(inverse)
@@ -93,7 +94,7 @@ class Precision(NamedTuple):
 
 
 def precision_at(weights: Weights, targets: Tensor, nbeta: float, localization: float) -> Precision | None:
-    """Factors nbeta H + localization, H the Hessian of the mean loss; None where that is not positive definite.
+    """Factors nbeta H + localization, H the Hessian of the mean loss; None if not positive definite.
 
     Args:
         weights: one network, float64.
@@ -120,10 +121,10 @@ def precision_at(weights: Weights, targets: Tensor, nbeta: float, localization: 
 
 
 def mean_hessian(weights: Weights, targets: Tensor) -> Tensor:
-    """Returns ``[weight, weight]``: Hessian H of the mean loss, nats per squared weight.
+    """Returns the Hessian H of the mean loss, ``[weight, weight]``, nats per squared weight.
 
     Args:
-        weights: one network; its weights are taken in the order of both matrices, row by row.
+        weights: one network; its weights are in the order of both matrices, row by row.
         targets: ``[property, item]``.
     """
     first, second = weights
@@ -139,8 +140,8 @@ def mean_hessian(weights: Weights, targets: Tensor) -> Tensor:
 def lowest_curvature(weights: Weights, targets: Tensor) -> float:
     """Returns the smallest eigenvalue of the Hessian of the mean loss, nats per squared weight.
 
-    The loss does not change when the hidden units are rotated. They are, so that those left over have no weights: each
-    of these has eigenvalues of plus and minus the singular values of the error over n.
+    The loss is invariant under rotations of the hidden units. They are rotated so that surplus units have no weights;
+    each of these has the eigenvalues plus and minus the singular values of the error over n.
 
     Args:
         weights: one network.
@@ -149,7 +150,7 @@ def lowest_curvature(weights: Weights, targets: Tensor) -> float:
     first, second = weights
     used = torch.linalg.qr(torch.cat([first, second.T], dim=1)).Q
     hessian = mean_hessian(Weights(used.T @ first, second @ used), targets)
-    # LAPACK by way of NumPy: half the time of torch's.
+    # LAPACK through NumPy takes half the time of torch.
     lowest = float(np.linalg.eigvalsh(hessian.numpy())[0])
     if used.shape[1] == len(first):
         return lowest

@@ -1,4 +1,4 @@
-"""Data of the toy for Lightning: the whole hierarchy in every batch."""
+"""Lightning data module of the toy: the whole hierarchy in every batch."""
 
 import lightning.pytorch as pl
 import torch
@@ -11,7 +11,7 @@ from stagewise.toy.hierarchy import Hierarchy
 
 
 class _WholeSet(Dataset):
-    """Data set that repeats one full batch, so that an epoch is a run and not a step."""
+    """Data set that repeats one full batch, so that an epoch is a whole run instead of a step."""
 
     def __init__(self, batch: tuple[Tensor, Tensor], num_steps: int) -> None:
         self._batch = batch
@@ -33,11 +33,11 @@ class HierarchyData(pl.LightningDataModule):
     """
 
     def __init__(self, hierarchy: Hierarchy = Hierarchy(), num_steps: int = 3800) -> None:
-        """Nothing is drawn: full batches leave nothing to chance.
+        """Builds the batch, without any randomness.
 
         Args:
             hierarchy: the tree.
-            num_steps: batches of an epoch.
+            num_steps: batches per epoch.
 
         Raises:
             InputError: ``num_steps`` below 1.
@@ -51,11 +51,11 @@ class HierarchyData(pl.LightningDataModule):
         self.batch = (torch.eye(len(features), dtype=features.dtype), features)
 
     def train_dataloader(self) -> DataLoader:
-        """``num_steps`` times the whole set."""
+        """Returns a loader of ``num_steps`` batches, each the whole set."""
         return DataLoader(_WholeSet(self.batch, self.num_steps), batch_size=None)
 
     def probe_data(self) -> ProbeData:
-        """Observes and samples from all items; a group for each, by its name."""
+        """Returns all items as observed and sampling set, with a group for each item."""
         size = len(self.hierarchy.items)
         groups = {name: torch.arange(size) == row for row, name in enumerate(self.hierarchy.items)}
         return ProbeData(self.batch, self.batch, groups)

@@ -1,4 +1,4 @@
-"""Gradient descent in a deep linear network with one-hot items, many runs at once, in plain matrix algebra."""
+"""Gradient descent in a deep linear network with one-hot items: many runs at once, in plain matrix algebra."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -19,16 +19,16 @@ class Weights(NamedTuple):
     second: Tensor
 
     def map(self) -> Tensor:
-        """Returns ``[..., property, item]``: what the network answers to each item."""
+        """Returns the output of the network for each item, ``[..., property, item]``."""
         return self.second @ self.first
 
     def repeat(self, *counts: int) -> "Weights":
-        """Returns the same network as a batch of shape ``[*counts, ...]``."""
+        """Repeats the network as a batch of shape ``[*counts, ...]``."""
         return Weights(*(part.expand(*counts, *part.shape).clone() for part in self))
 
 
 def item_losses(weights: Weights, targets: Tensor) -> Tensor:
-    """Returns ``[..., item]``: half the squared error of each item, nats (a Gaussian of unit variance).
+    """Returns half the squared error of each item, ``[..., item]``, nats (a Gaussian of unit variance).
 
     Args:
         weights: one network or a batch.
@@ -40,8 +40,7 @@ def item_losses(weights: Weights, targets: Tensor) -> Tensor:
 def gradient(weights: Weights, targets: Tensor, sample_weights: Tensor) -> Weights:
     """Returns the gradient of (1/n) sum_i b_i l_i.
 
-    The mean keeps its 1/n whatever the weights are: an item that is dropped (b = 0) leaves the step size of the others
-    as it was.
+    The factor 1/n does not depend on the weights: dropping an item (b = 0) does not change the step size of the others.
 
     Args:
         weights: one network or a batch.
@@ -58,11 +57,11 @@ def descend(
     """Yields the weights after 0, 1, ..., ``num_steps`` steps of gradient descent.
 
     Args:
-        weights: where to start; not changed.
+        weights: starting point; not changed.
         targets: ``[property, item]``.
         sample_weights: ``[..., item]``.
         lr: learning rate.
-        num_steps: steps to take.
+        num_steps: number of steps.
     """
     yield weights
     for _ in range(num_steps):
@@ -72,7 +71,7 @@ def descend(
 
 
 def trajectory(weights: Weights, targets: Tensor, *, lr: float, num_steps: int) -> Weights:
-    """Returns ``[step, ...]``: the weights of one run with all items at weight 1, from 0 to ``num_steps``."""
+    """Returns the weights ``[step, ...]`` of one run with all items at weight 1, steps 0 to ``num_steps``."""
     ones = torch.ones(targets.shape[-1], dtype=targets.dtype)
     run = list(descend(weights, targets, ones, lr=lr, num_steps=num_steps))
     return Weights(torch.stack([state.first for state in run]), torch.stack([state.second for state in run]))

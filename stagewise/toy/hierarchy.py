@@ -1,4 +1,4 @@
-"""Data of the toy: items at the leaves of a tree, with one property for each node above them."""
+"""Data of the toy: items at the leaves of a tree, with one property per node."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Branch(NamedTuple):
 
     Attributes:
         name: of the node.
-        children: the indices of the items below each of its children, in tree order.
+        children: indices of the items below each child, in tree order.
     """
 
     name: str
@@ -41,21 +41,21 @@ class Branch(NamedTuple):
 class Hierarchy:
     """Items and properties of a tree.
 
-    Leaves are items. Every node, the root and the leaves too, is one property, which exactly the items below it have.
-    Two hierarchies are equal if their nodes, in order, and ``root_property`` are.
+    Leaves are items. Every node, including the root and the leaves, is one property, shared by exactly the items at or
+    below it. Two hierarchies are equal if their nodes, in order, and ``root_property`` are equal.
 
     Source: Saxe, McClelland and Ganguli, A mathematical theory of semantic development in deep neural networks, PNAS
     2019.
 
     Attributes:
-        tree: one root, as a mapping of its name to its children; children are a list of item names and mappings of
-            further nodes, or such a mapping. Any depth and branching, see :func:`~stagewise.toy.tree.read_tree`. None
-            is :data:`DEFAULT_TREE`, of 8 items and 15 properties.
-        root_property: whether the root's property, which all items have, is one of the features.
+        tree: a single root, as a mapping from its name to its children. Children are a list of item names and mappings
+            of further nodes, or such a mapping. Any depth and branching, see :func:`~stagewise.toy.tree.read_tree`.
+            None for :data:`DEFAULT_TREE`, with 8 items and 15 properties.
+        root_property: True if the root's property, which all items have, is one of the features.
 
     Raises:
-        InputError: the tree cannot be read, has no root or several, has fewer than two items, an empty subtree, or a
-            name that is no string or comes twice.
+        InputError: the tree cannot be read, does not have exactly one root, has fewer than two items, an empty subtree,
+            or a name that is not a string or occurs twice.
     """
 
     tree: Mapping[str, Any] | None = None
@@ -63,7 +63,7 @@ class Hierarchy:
 
     def __post_init__(self) -> None:
         settle_fields(self, leave=("tree",))
-        # Read now and once: bad trees are refused at the start, and later changes to the mapping have no effect.
+        # Read now, and only once: invalid trees are refused early, and later changes to the mapping have no effect.
         _ = self._nodes
 
     def __eq__(self, other: object) -> bool:
@@ -84,7 +84,7 @@ class Hierarchy:
 
     @cached_property
     def features(self) -> Array:
-        """``[item, property]``, 1 where the item has the property, else 0; read-only."""
+        """Features ``[item, property]``, 1 where the item has the property, else 0; read-only."""
         table = np.zeros((len(self.items), len(self._nodes)))
         for node, items in enumerate(self._below):
             table[list(items), node] = 1.0
@@ -94,7 +94,7 @@ class Hierarchy:
 
     @cached_property
     def relations(self) -> NDArray[np.str_]:
-        """``[item, item]``, the names that :meth:`relation` gives; read-only."""
+        """Relations of all pairs of items ``[item, item]``, see :meth:`relation`; read-only."""
         count = len(self.items)
         table = np.array([[self.relation(i, j) for j in range(count)] for i in range(count)])
         table.setflags(write=False)
@@ -103,19 +103,20 @@ class Hierarchy:
     def relation(self, item: str | int, other: str | int) -> Relation:
         """Returns the relation of two items.
 
-        What counts is the number of edges from the deeper of the two up to their lowest common ancestor: one makes
-        siblings (the same parent), two cousins, more far relations. Where all items hang at one depth, cousins have the
-        same grandparent and different parents; elsewhere an item and the children of its sibling are cousins too.
+        It follows from the number of edges from the deeper of the two up to their lowest common ancestor: one for
+        siblings (the same parent), two for cousins, more for far relations. If all items are at the same depth, cousins
+        have the same grandparent and different parents; otherwise an item and the children of its sibling are cousins
+        too.
 
         Args:
-            item: its name or index.
-            other: likewise.
+            item: name or index.
+            other: name or index.
 
         Returns:
             "self", "sibling", "cousin" or "far".
 
         Raises:
-            InputError: there is no such item.
+            InputError: no such item.
         """
         first, second = self._ancestry[self._index(item)], self._ancestry[self._index(other)]
         if first == second:
@@ -138,7 +139,7 @@ class Hierarchy:
         )
 
     def modes(self) -> Modes:
-        """Returns the modes of ``features.T``, the map from one-hot items to properties: as many as there are items."""
+        """Returns the modes of ``features.T``, the map from one-hot items to properties: one per item."""
         return modes_of(self.features)
 
     @cached_property
@@ -151,12 +152,12 @@ class Hierarchy:
 
     @property
     def _first(self) -> int:
-        """Place of the first node that is a property."""
+        """Index of the first node that is a property."""
         return 0 if self.root_property else 1
 
     @cached_property
     def _ancestry(self) -> tuple[tuple[int, ...], ...]:
-        """For each item the places of the nodes from the root down to itself."""
+        """Indices of the nodes from the root down to each item."""
         lines: list[tuple[int, ...]] = []
         for place, node in enumerate(self._nodes):
             lines.append((*lines[node.parent], place) if node.parent >= 0 else (place,))
@@ -164,7 +165,7 @@ class Hierarchy:
 
     @cached_property
     def _below(self) -> tuple[tuple[int, ...], ...]:
-        """For each node the indices of the items that have its property."""
+        """Indices of the items that have the property of each node."""
         below: list[list[int]] = [[] for _ in self._nodes]
         for item, line in enumerate(self._ancestry):
             for place in line:

@@ -1,4 +1,4 @@
-"""Initial weights of the deep linear network: small Gaussian ones, or ones that the closed forms solve exactly."""
+"""Initial weights of the deep linear network: small Gaussian ones, or ones for which the closed forms are exact."""
 
 import math
 
@@ -14,7 +14,7 @@ from stagewise.toy.modes import Modes
 def gaussian_weights(
     num_items: int, num_properties: int, *, hidden: int, std: float, generator: torch.Generator
 ) -> Weights:
-    """Returns independent Gaussian weights.
+    """Draws independent Gaussian weights.
 
     Args:
         num_items: columns of the first layer.
@@ -38,10 +38,10 @@ def gaussian_weights(
 
 
 def aligned_weights(modes: Modes, hidden: int, *, initial: ArrayLike, generator: torch.Generator) -> Weights:
-    """Returns weights that already have every mode, each at its small strength, and nothing else.
+    """Returns weights that contain only the modes, each at a small strength.
 
-    W1 = R sqrt(a0) V^T and W2 = U sqrt(a0) R^T, with R random and orthonormal: balanced, W1 W1^T = W2^T W2, and aligned
-    with the data, so that the modes never touch each other.
+    W1 = R sqrt(a0) V^T and W2 = U sqrt(a0) R^T, with R random and orthonormal. They are balanced, W1 W1^T = W2^T W2,
+    and aligned with the data, so that the modes evolve independently.
 
     Source: Saxe, McClelland and Ganguli, Exact solutions to the nonlinear dynamics of learning in deep linear neural
     networks, ICLR 2014.

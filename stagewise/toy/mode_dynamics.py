@@ -1,4 +1,4 @@
-"""Strength of each mode over the time of learning, in closed form."""
+"""Closed form of the strength of each mode over the time of learning."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,11 +10,11 @@ from stagewise.toy.modes import Modes, echelon_basis, tied_groups
 Array = NDArray[np.float64]
 
 _EQUAL = 1e-9
-"""Relative difference below which two initial strengths are one."""
+"""Relative difference below which two initial strengths count as equal."""
 
 
 def mode_strengths(weights: Weights, modes: Modes) -> Array:
-    """Returns ``[..., mode]``: how much of each mode the network has, u_k^T W2 W1 v_k.
+    """Returns the strength of each mode in the network, u_k^T W2 W1 v_k, ``[..., mode]``.
 
     Args:
         weights: one network, or a batch such as the steps of a run.
@@ -25,13 +25,13 @@ def mode_strengths(weights: Weights, modes: Modes) -> Array:
 
 
 def initial_strengths(weights: Weights, modes: Modes) -> tuple[Array, Modes]:
-    """Returns the strengths from which the modes grow, of a start that is small but neither balanced nor aligned.
+    """Returns the effective initial strengths of the modes, for a small start that is neither balanced nor aligned.
 
-    While the weights are small, W1 v_k and W2^T u_k feed each other: their mean p_k grows, their difference dies out.
-    The mode goes as if it had started from the balanced strength a0 = |p_k|^2. Modes of equal strength grow together,
-    so that any mixture of them is a mode: the ones given back are those whose p_k are orthogonal, which do not mix.
-    Between modes of different strength p_j . p_k is left out; 1 / sqrt(hidden) of |p_j| |p_k| for a Gaussian start,
-    which is the error of what is predicted from a0 (5 to 12 % of s with 32 hidden units).
+    While the weights are small, W1 v_k and W2^T u_k drive each other: their mean p_k grows and their difference decays.
+    The mode evolves as from the balanced strength a0 = |p_k|^2. Modes of equal strength grow together, so that any
+    mixture of them is a mode; those returned have orthogonal p_k and do not mix. Between modes of different strength,
+    p_j . p_k is neglected. It is 1 / sqrt(hidden) of |p_j| |p_k| for a Gaussian start, the error of predictions from a0
+    (5 to 12 % of s with 32 hidden units).
 
     Args:
         weights: one network, at the start.
@@ -42,7 +42,7 @@ def initial_strengths(weights: Weights, modes: Modes) -> tuple[Array, Modes]:
         of :func:`~stagewise.toy.modes.modes_of`.
 
     Raises:
-        InputError: fewer hidden units than modes: these then compete, and no mode goes its own way.
+        InputError: fewer hidden units than modes, which then compete and are not independent.
     """
     count, hidden = len(modes.strengths), weights.first.shape[-2]
     require(hidden >= count, "hidden units", hidden, f"as many as modes, {count}, or more", "widen the network")
@@ -53,7 +53,7 @@ def initial_strengths(weights: Weights, modes: Modes) -> tuple[Array, Modes]:
         members = np.array(group)
         _, lengths, rows = np.linalg.svd(growing[:, members], full_matrices=False)
         initial[members] = lengths**2
-        # Also where starts tie, as aligned ones do, rounding does not choose the modes.
+        # If starts tie, as aligned ones do, the choice of modes must not depend on rounding.
         for tied in tied_groups(lengths**2, _EQUAL):
             basis = echelon_basis(modes.right[:, members] @ rows[list(tied)].T)
             turned[np.ix_(members, members[list(tied)])] = modes.right[:, members].T @ basis
@@ -64,9 +64,9 @@ def initial_strengths(weights: Weights, modes: Modes) -> tuple[Array, Modes]:
 
 
 def strength_at(strengths: ArrayLike, initial: ArrayLike, *, time: ArrayLike, num_items: int) -> Array:
-    """a(t) = s E / (E - 1 + s / a0), E = exp(2 s t / n): the strength that a mode has reached.
+    """Returns the strength of a mode at time t, a(t) = s E / (E - 1 + s / a0), E = exp(2 s t / n).
 
-    That solves a' = 2 a (s - a) / n, gradient flow on the mean loss over n items from a balanced start.
+    It solves a' = 2 a (s - a) / n, gradient flow on the mean loss over n items from a balanced start.
 
     Source: Saxe, McClelland and Ganguli, Exact solutions to the nonlinear dynamics of learning in deep linear neural
     networks, ICLR 2014.
@@ -74,11 +74,11 @@ def strength_at(strengths: ArrayLike, initial: ArrayLike, *, time: ArrayLike, nu
     Args:
         strengths: s, singular values above 0.
         initial: a0, above 0.
-        time: t, learning rate times steps, 0 or more; any size.
+        time: t, learning rate times steps, 0 or more.
         num_items: n.
 
     Returns:
-        The shape that the three arrays broadcast to.
+        Strengths, of the shape to which the three arrays broadcast.
 
     Raises:
         InputError: a value out of range.
@@ -93,11 +93,11 @@ def half_time(strengths: ArrayLike, initial: ArrayLike, *, num_items: int) -> Ar
 
     Args:
         strengths: s, singular values above 0.
-        initial: a0, above 0 and below s; above s / 2 the time is before the start, below 0.
+        initial: a0, above 0 and below s; above s / 2 the time is negative, before the start.
         num_items: n.
 
     Returns:
-        In units of the learning rate times steps.
+        Times, in units of the learning rate times steps.
 
     Raises:
         InputError: a value out of range.

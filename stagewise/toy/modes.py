@@ -1,4 +1,4 @@
-"""Modes of a data set: the singular vectors that a deep linear network learns one after the other."""
+"""Modes of a data set: singular vectors, which a deep linear network learns one after the other."""
 
 from dataclasses import dataclass
 
@@ -12,11 +12,11 @@ _NEGLIGIBLE = 1e-6
 
 
 def tied_groups(values: Array, tolerance: float) -> tuple[tuple[int, ...], ...]:
-    """Groups decreasing values that are equal.
+    """Groups equal values of a decreasing sequence.
 
     Args:
         values: ``[mode]``, decreasing, 0 or more.
-        tolerance: a value belongs to a group while it is at least ``1 - tolerance`` times the group's largest.
+        tolerance: a value belongs to a group if it is at least ``1 - tolerance`` times the group's largest.
 
     Returns:
         Indices of each group, in order.
@@ -31,11 +31,11 @@ def tied_groups(values: Array, tolerance: float) -> tuple[tuple[int, ...], ...]:
 
 
 def echelon_basis(vectors: Array) -> Array:
-    """Returns the orthonormal basis of a subspace that depends on the subspace alone.
+    """Returns an orthonormal basis that depends only on the subspace.
 
-    The unit vectors of the items, in order, are projected onto the subspace and made orthonormal. Of each vector the
-    first entry that is not 0 is thus positive, and later vectors have a 0 there. For the modes of a tree, each vector
-    then speaks of as few branches as it can.
+    The unit vectors of the items, in order, are projected onto the subspace and made orthonormal. The first nonzero
+    entry of each vector is thus positive, and later vectors have a 0 there. For the modes of a tree, each vector then
+    involves as few branches as possible.
 
     Args:
         vectors: ``[item, mode]``, any orthonormal basis of the subspace.
@@ -49,7 +49,7 @@ def echelon_basis(vectors: Array) -> Array:
         length = np.linalg.norm(rest)
         if length > _NEGLIGIBLE:
             rest = rest / length
-            # Once more: a short rest is not orthogonal to full precision.
+            # Orthogonalized once more: a short remainder is not orthogonal to full precision.
             rest = rest - rotation.T @ (rotation @ rest)
             rotation = np.vstack([rotation, rest / np.linalg.norm(rest)])
         if len(rotation) == vectors.shape[1]:
@@ -58,23 +58,23 @@ def echelon_basis(vectors: Array) -> Array:
 
 
 _EQUAL = 1e-9
-"""Relative difference below which two strengths are one."""
+"""Relative difference below which two strengths count as equal."""
 
 
 @dataclass(frozen=True, eq=False)
 class Modes:
     """Singular value decomposition of the map from one-hot items to their features.
 
-    ``features.T = left @ diag(strengths) @ right.T``. A deep linear network that starts small learns strong modes
-    first, and modes of equal strength together: a group is one stage of learning.
+    ``features.T = left @ diag(strengths) @ right.T``. A deep linear network with small initial weights learns strong
+    modes first, and modes of equal strength together: a group is one stage of learning.
 
     Source: Saxe, McClelland and Ganguli, A mathematical theory of semantic development in deep neural networks, PNAS
     2019, on the singular value decomposition of the input-output correlations.
 
     Attributes:
         strengths: ``[mode]``, decreasing, above 0; exactly equal within a group. Pure numbers.
-        left: ``[property, mode]``, orthonormal: what the mode says of the properties.
-        right: ``[item, mode]``, orthonormal: how much of the mode each item has.
+        left: ``[property, mode]``, orthonormal: coefficients of the properties in each mode.
+        right: ``[item, mode]``, orthonormal: coefficients of the items in each mode.
         groups: indices of the modes of equal strength, strongest first.
     """
 
@@ -87,8 +87,8 @@ class Modes:
 def modes_of(features: Array) -> Modes:
     """Decomposes a feature matrix.
 
-    Signs, and the basis within a group of equal strengths, are set by the order of the items: the first item with a
-    share in a mode has a positive one, see :func:`echelon_basis`. Modes of strength 0 are left out.
+    The order of the items determines signs and the basis within a group of equal strengths: the first item with a
+    nonzero coefficient in a mode has a positive one, see :func:`echelon_basis`. Modes of strength 0 are omitted.
 
     Args:
         features: ``[item, property]``.

@@ -34,10 +34,10 @@ class DeepLinear(pl.LightningModule):
             hidden: hidden units.
             init_std: standard deviation of the initial weights.
             lr: learning rate of gradient descent.
-            seed: of the initial weights, which come from a generator of their own.
+            seed: of the initial weights, which have their own generator.
 
         Raises:
-            InputError: a setting out of its range.
+            InputError: a setting out of range.
         """
         super().__init__()
         require(lr > 0, "lr", lr, "more than 0", "0.02 is usual")
@@ -45,22 +45,22 @@ class DeepLinear(pl.LightningModule):
         self.lr = lr
         generator = torch.Generator().manual_seed(seed)
         drawn = gaussian_weights(num_items, num_properties, hidden=hidden, std=init_std, generator=generator)
-        # Made empty: PyTorch's own initialisation would draw from the global generator.
+        # On the meta device, since PyTorch's initialisation would draw from the global generator.
         self.first = nn.Linear(num_items, hidden, bias=False, device="meta")
         self.second = nn.Linear(hidden, num_properties, bias=False, device="meta")
         self.first.weight, self.second.weight = (nn.Parameter(part) for part in drawn)
 
     @property
     def weights(self) -> Weights:
-        """A copy of the weights."""
+        """Copy of the weights."""
         return Weights(self.first.weight.detach().clone(), self.second.weight.detach().clone())
 
     def forward(self, items: Tensor) -> Tensor:
-        """Returns ``[sample, property]`` of ``[sample, item]``."""
+        """Maps items ``[sample, item]`` to properties ``[sample, property]``."""
         return self.second(self.first(items))
 
     def per_sample_loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """``[sample]``: half the squared error, nats (minus the log likelihood of a unit Gaussian, up to a constant).
+        """Returns half the squared error ``[sample]``, nats (minus a unit Gaussian's log likelihood, up to a constant).
 
         Args:
             batch: items ``[sample, item]`` and their features ``[sample, property]``.
@@ -75,5 +75,5 @@ class DeepLinear(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Returns the optimizer, plain gradient descent."""
+        """Returns plain gradient descent as optimizer."""
         return torch.optim.SGD(self.parameters(), lr=self.lr)

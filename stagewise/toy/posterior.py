@@ -1,4 +1,4 @@
-"""Local posterior of the deep linear network as a Gaussian, without sampling: the known answer for every chain."""
+"""Local posterior of the deep linear network as a Gaussian, without sampling: the reference for all chains."""
 
 import math
 from collections.abc import Callable
@@ -24,11 +24,11 @@ _CONVERGED = 1e-12
 class LocalGaussian:
     """Laplace's approximation to p(w) ~ exp(-nbeta L(w) - (localization / 2) |w - w*|^2), L the mean loss.
 
-    With the gradients g_i and Hessians H_i of the items' losses at the mode, H their mean, and
-    S = (nbeta H + localization)^-1, the covariance of losses to second order. Losses are in nats.
+    It gives the covariance of losses to second order, with the gradients g_i and Hessians H_i of the items' losses at
+    the mode, H the mean of H_i, and S = (nbeta H + localization)^-1. Losses are in nats.
 
     Attributes:
-        mode: w_loc, where p is largest; not w*, unless that is a stationary point of L.
+        mode: w_loc, where p is largest; differs from w*, unless that is a stationary point of L.
         mean_losses: ``[item]``, l_i + 1/2 tr(H_i S), nats.
         first_order: ``[item, item]``, g_i^T S g_j, nats^2; minus nbeta times this is the damped influence at the mode.
         covariance: ``[item, item]``, first order + 1/2 tr(H_i S H_j S), nats^2. The Bayesian influence function is
@@ -44,11 +44,11 @@ class LocalGaussian:
 
 
 def local_gaussian(weights: Weights, targets: Tensor, *, nbeta: float, localization: float) -> LocalGaussian:
-    """Returns the mode of the local posterior, by Newton's method from w*, and the Gaussian around it.
+    """Computes the mode of the local posterior, by Newton's method from w*, and the Gaussian around it.
 
-    In training w* slopes, and the posterior's mode lies downhill of it: expanded at w* instead, covariances are off by
-    a quarter to a factor of 2 where the localization is weak, against 3 to 5 % here (long chains on a small tree).
-    Computed in double precision; nothing is approximated but the posterior.
+    During training the loss slopes at w*, and the posterior's mode lies downhill. Expanded at w*, covariances are off
+    by a quarter to a factor of 2 if the localization is weak; here by 3 to 5 % (against long chains on a small tree).
+    The computation is in double precision, and only the posterior is approximated.
 
     Source: Laplace's method; the covariance of two quadratic forms of a Gaussian, e.g. Magnus, The moments of products
     of quadratic forms in normal variables, 1978.
@@ -61,7 +61,7 @@ def local_gaussian(weights: Weights, targets: Tensor, *, nbeta: float, localizat
 
     Raises:
         InputError: a setting out of range, shapes that do not fit, a value that is not finite, nbeta H + localization
-            that is not positive definite, at w* or on the way to the mode, or no convergence.
+            that is not positive definite at w* or on the way to the mode, or no convergence.
     """
     require(0 <= nbeta < math.inf, "nbeta", nbeta, "0 or more", "30 to 300 is usual")
     require(0 < localization < math.inf, "localization", localization, "a number above 0", "100 to 2000 is usual")
@@ -85,7 +85,7 @@ def local_gaussian(weights: Weights, targets: Tensor, *, nbeta: float, localizat
 
 
 def _mode(anchor: Weights, targets: Tensor, nbeta: float, localization: float) -> tuple[Weights, Precision]:
-    """w_loc, and the precision of the posterior there."""
+    """Returns w_loc, and the precision of the posterior there."""
     ones = torch.ones(targets.shape[1], dtype=targets.dtype)
 
     def energy(weights: Weights) -> float:
@@ -124,9 +124,9 @@ def _moved(weights: Weights, step: Weights, length: float) -> Weights:
 
 
 def _shortened(weights: Weights, step: Weights, energy: Callable[[Weights], float], decrement: float) -> Weights:
-    """Takes the step, halved until the energy falls as it should (Armijo's rule)."""
+    """Takes the step, halved until the energy decreases enough (Armijo's rule)."""
     before, length = energy(weights), 1.0
-    # Rounding of the energy counts as a fall.
+    # Changes within the rounding of the energy are accepted.
     while energy(_moved(weights, step, length)) > before - 1e-4 * length * decrement + 1e-12 * (1 + before):
         length /= 2
     return _moved(weights, step, length)

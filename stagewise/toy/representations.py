@@ -1,4 +1,4 @@
-"""Geometry of hidden representations over training: views in few dimensions, and when branches part."""
+"""Geometry of hidden representations over training: views in few dimensions, and branching times."""
 
 from itertools import combinations
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from stagewise.toy.modes import echelon_basis, tied_groups
 Array = NDArray[np.float64]
 
 _TIED = 1e-6
-"""Relative difference below which two eigenvalues are one; single precision leaves some 1e-7."""
+"""Relative difference below which two eigenvalues count as equal; single precision leaves some 1e-7."""
 
 
 class Scaling(NamedTuple):
@@ -23,7 +23,7 @@ class Scaling(NamedTuple):
 
     Attributes:
         coordinates: ``[item, dimension]``, in the units of the points, centred.
-        share: of the points' variance that is shown, 0 to 1; 1 if all points are one.
+        share: shown share of the points' variance, 0 to 1; 1 if all points coincide.
     """
 
     coordinates: Array
@@ -31,14 +31,13 @@ class Scaling(NamedTuple):
 
 
 def classical_mds(points: ArrayLike, num_dimensions: int = 2) -> Scaling:
-    """Classical multidimensional scaling: the view of the points that keeps most of their variance.
+    """Scales points to few dimensions by classical multidimensional scaling, which keeps most of their variance.
 
     The coordinates are eigenvectors of -1/2 J D J, times the square roots of their eigenvalues, largest first, with D
-    the squared distances and J the centring matrix; for points in a space that is the Gram matrix of the centred
-    points. Signs and ties are settled by the order of the items, so that they do not depend on rounding. Where more
-    eigenvalues tie than there are dimensions left, the view goes along the diagonal between them: the second dimension
-    of the default tree has equal parts of mammals against birds and of trees against flowers. Three dimensions show
-    them apart.
+    the squared distances and J the centring matrix; for points in a space this is the Gram matrix of the centred
+    points. The order of the items settles signs and ties, so that they do not depend on rounding. If more eigenvalues
+    tie than dimensions are left, the view is along the diagonal between them: the second dimension of the default tree
+    has equal parts of mammals against birds and of trees against flowers. Three dimensions separate them.
 
     Source: Torgerson, Multidimensional scaling: I. Theory and method, Psychometrika 1952.
 
@@ -47,7 +46,7 @@ def classical_mds(points: ArrayLike, num_dimensions: int = 2) -> Scaling:
         num_dimensions: 1 to the number of items.
 
     Raises:
-        InputError: the points are no finite matrix of two or more items, or ``num_dimensions`` is out of range.
+        InputError: the points are not a finite matrix of two or more items, or ``num_dimensions`` is out of range.
     """
     places = _finite(points, "points", "[item, hidden]")
     _check(len(places), num_dimensions)
@@ -55,16 +54,16 @@ def classical_mds(points: ArrayLike, num_dimensions: int = 2) -> Scaling:
 
 
 def mds_over_time(representations: ArrayLike, *, num_dimensions: int = 2) -> Array:
-    """Classical multidimensional scaling of each step, turned so that the points' paths are continuous.
+    """Scales each step by classical multidimensional scaling, aligned so that the points' paths are continuous.
 
-    From the last step, which is that of :func:`classical_mds`, backward: each step's coordinates are rotated or
-    reflected, without scaling, onto those of the step after it (orthogonal Procrustes). Where more eigenvalues tie than
-    there are dimensions left, the view closest to the later step's is taken. Rotations of the hidden space have no
+    The last step is that of :func:`classical_mds`. Going backward, the coordinates of each step are rotated or
+    reflected, without scaling, onto those of the next step (orthogonal Procrustes). If more eigenvalues tie than
+    dimensions are left, the view closest to that of the next step is chosen. Rotations of the hidden space have no
     effect.
 
-    Each step shows its own largest directions. Where a direction that is shown falls behind one that is not, the view
-    turns within few steps. In a trained network that happens among branches of one level of a tree, whose directions
-    nearly tie: choose ``num_dimensions`` so that a level is shown whole, 3 for the default tree's first two levels.
+    Each step shows its own largest directions. When a hidden direction overtakes a shown one, the view turns within a
+    few steps. In a trained network this happens among branches of one level of a tree, whose directions nearly tie:
+    choose ``num_dimensions`` to show a whole level, e.g. 3 for the first two levels of the default tree.
 
     Args:
         representations: ``[step, item, hidden]``.
@@ -74,7 +73,7 @@ def mds_over_time(representations: ArrayLike, *, num_dimensions: int = 2) -> Arr
         ``[step, item, dimension]``, in the units of the representations, each step centred.
 
     Raises:
-        InputError: the representations are no finite array of one or more steps and two or more items, or
+        InputError: the representations are not a finite array of one or more steps and two or more items, or
             ``num_dimensions`` is out of range.
     """
     places = _finite(representations, "representations", "[step, item, hidden]")
@@ -90,11 +89,11 @@ def mds_over_time(representations: ArrayLike, *, num_dimensions: int = 2) -> Arr
 
 
 def branching_times(representations: ArrayLike, steps: ArrayLike, hierarchy: Hierarchy) -> dict[str, float]:
-    """Returns the step at which the children of each node have come half of their way apart.
+    """Returns the step at which the children of each node have reached half of their final distance.
 
-    The distance of two children is that of the means of their items' representations; with more children it is the mean
-    over their pairs. The branching time is the first step at which the distance passes half of its value at the last
-    step, interpolated linearly over the logarithm of the step (over the step itself before the first one above 0).
+    The distance of two children is that between the means of their items' representations; with more children it is the
+    mean over pairs. The branching time is the first step at which the distance reaches half of its value at the last
+    step, interpolated linearly over the logarithm of the step (between step 0 and the next, over the step itself).
 
     Args:
         representations: ``[step, item, hidden]``, items in the order of ``hierarchy.items``.
@@ -102,12 +101,12 @@ def branching_times(representations: ArrayLike, steps: ArrayLike, hierarchy: Hie
         hierarchy: the tree.
 
     Returns:
-        Name of each node with two or more children, in tree order -> step. The first step if the distance is past its
-        half from the start; NaN if the children are together at the end.
+        Maps the name of each node with two or more children, in tree order, to a step: the first if the distance is
+        above half from the start, NaN if the children coincide at the end.
 
     Raises:
-        InputError: the representations are not finite, fit neither the steps nor the items, or the steps are fewer
-            than two, negative or do not increase.
+        InputError: the representations are not finite or do not fit the steps or the items, or the steps are fewer than
+            two, negative or do not increase.
     """
     places = _finite(representations, "representations", "[step, item, hidden]")
     at = np.asarray(steps, dtype=np.float64)
@@ -123,7 +122,7 @@ def branching_times(representations: ArrayLike, steps: ArrayLike, hierarchy: Hie
 
 
 def _view(points: Array, num_dimensions: int, *, toward: Array | None) -> Scaling:
-    """Returns leading coordinates; ties across the last dimension are settled ``toward`` other ones if given."""
+    """Returns leading coordinates; ties at the last dimension are settled ``toward`` others, if given."""
     centred = points - points.mean(axis=0)
     values, vectors = np.linalg.eigh(centred @ centred.T)
     values, vectors = values[::-1], vectors[:, ::-1]
@@ -137,7 +136,7 @@ def _view(points: Array, num_dimensions: int, *, toward: Array | None) -> Scalin
         basis = echelon_basis(own)
         if len(group) > missing:
             basis = basis @ _choice(basis, missing, toward=toward)
-        # Turned, not replaced: values that are not quite equal keep the distances exact.
+        # Rotated, not replaced: distances stay exact if the values are not quite equal.
         coordinates = np.hstack([coordinates, own * np.sqrt(values[list(group)]) @ (own.T @ basis)])
         if coordinates.shape[1] == num_dimensions:
             break
@@ -145,9 +144,9 @@ def _view(points: Array, num_dimensions: int, *, toward: Array | None) -> Scalin
 
 
 def _choice(tied: Array, missing: int, *, toward: Array | None) -> Array:
-    """Chooses the ``missing`` directions to show, ``[tied, missing]``, of the axes ``tied`` ``[item, tied]``.
+    """Chooses the ``missing`` directions to show, ``[tied, missing]``, among the axes ``tied`` ``[item, tied]``.
 
-    They are the ones closest to the coordinates ``toward``; the diagonals where those do not tell.
+    They are the closest to the coordinates ``toward``, or the diagonals if these do not decide.
     """
     # The rows of the cosine transform are orthonormal, and the first has equal parts of all.
     diagonals = dct(np.eye(tied.shape[1]), axis=0, norm="ortho")[:missing].T
@@ -178,7 +177,7 @@ def _check(num_items: int, num_dimensions: int) -> None:
 
 
 def _mean_distance(places: Array, children: tuple[tuple[int, ...], ...]) -> Array:
-    """Returns ``[step]``, mean distance over pairs of children."""
+    """Returns the mean distance over pairs of children, ``[step]``."""
     means = [places[:, list(items)].mean(axis=1) for items in children]
     return np.asarray(np.mean([np.linalg.norm(a - b, axis=1) for a, b in combinations(means, 2)], axis=0))
 

@@ -1,4 +1,4 @@
-"""Retraining with one item's weight changed: for good, for some steps, or inside a window."""
+"""Retraining with one item's weight changed: permanently, for some steps, or inside a window."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ Array = NDArray[np.float64]
 
 
 def _one_changed(items: int, weight: float, dtype: torch.dtype) -> Tensor:
-    """Returns ``[item, item]``: in row i, item i has the weight and the others 1."""
+    """Returns ``[item, item]``: row i has the weight for item i, and 1 for the others."""
     return torch.ones(items, items, dtype=dtype) + (weight - 1) * torch.eye(items, dtype=dtype)
 
 
 def _effect(changed: Tensor, base: Tensor, weight: float) -> Array:
-    """Change of loss for each unit of weight; with weight 0, loss with the item minus loss without it."""
+    """Returns the change of loss per unit of weight; with weight 0, loss with the item minus loss without it."""
     return ((changed - base) / (weight - 1)).numpy()
 
 
@@ -34,13 +34,13 @@ def retraining_effect(
 ) -> Array:
     """Retrains with each item's weight changed from the start, all items at once.
 
-    The mean keeps its 1/n, so that a drop leaves the steps of the other items as they were.
+    The mean keeps its factor 1/n, so that dropping an item does not change the steps of the others.
 
     Args:
         start: initial weights.
         targets: ``[property, item]``.
         lr: learning rate.
-        steps: at which to read.
+        steps: steps at which to read the losses.
         weight: of the changed item; 0 drops it (leave-one-out), .99 is nearly the derivative.
 
     Returns:
@@ -54,7 +54,7 @@ def retraining_effect(
     wanted = {int(step): row for row, step in enumerate(steps)}
     items = targets.shape[-1]
     found = np.full((len(wanted), items, items), np.nan)
-    # The last of the batch is the run as it was.
+    # The last of the batch is the original run.
     sample_weights = torch.cat([_one_changed(items, weight, targets.dtype), torch.ones(1, items, dtype=targets.dtype)])
     runs = descend(start.repeat(items + 1), targets, sample_weights, lr=lr, num_steps=max(wanted))
     for step, weights in enumerate(runs):
@@ -67,13 +67,13 @@ def retraining_effect(
 def horizon_effect(
     run: Weights, targets: Tensor, *, lr: float, steps: Sequence[int], horizons: Sequence[int], weight: float = 0.0
 ) -> Array:
-    """Changes each item's weight for D steps from a shared checkpoint, and reads the losses at the end of them.
+    """Changes each item's weight for D steps from a shared checkpoint, and reads the losses after these steps.
 
     Args:
         run: ``[step, ...]``, the run at weight 1.
         targets: ``[property, item]``.
         lr: learning rate.
-        steps: of the checkpoints. The base run goes on beyond the end of ``run`` where a horizon does.
+        steps: of the checkpoints. The base run continues beyond the end of ``run`` if a horizon does.
         horizons: numbers of steps D, each 1 or more.
         weight: as in :func:`retraining_effect`.
 
@@ -104,13 +104,13 @@ def horizon_effect(
 class WindowEffect:
     """Effect of a change of one item's weight inside a window, in three readings.
 
-    Each ``[length, position, item, item_j]``, nats for each unit of weight, negative = helpful, as in
+    Each is ``[length, position, item, item_j]``, nats per unit of weight, negative = helpful, as in
     :func:`retraining_effect`.
 
     Attributes:
-        window_end: read where the window ends.
-        run_end: read at the end of the run.
-        maximum: the largest deviation, with its sign, from the window's start to the end of the run.
+        window_end: effect at the end of the window.
+        run_end: effect at the end of the run.
+        maximum: largest deviation, with its sign, from the start of the window to the end of the run.
     """
 
     window_end: Array
@@ -151,7 +151,7 @@ def window_effect(
         )
     items, shape = targets.shape[-1], (len(lengths), len(starts))
     changed = _one_changed(items, weight, targets.dtype)
-    # [position, length, item]: sorted by start, so that the runs under way are the first ones.
+    # [position, length, item], sorted by start, so that active runs come first.
     per_start = len(lengths) * items
     ends = torch.tensor([[start + length for length in lengths] for start in starts])
     batch = Weights(

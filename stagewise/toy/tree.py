@@ -1,4 +1,4 @@
-"""Nested tree, as YAML can write it, read into a list of nodes."""
+"""Nested tree, as written in YAML, read into a list of nodes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -13,8 +13,8 @@ class Node(NamedTuple):
 
     Attributes:
         name: unique in its tree.
-        parent: place of its parent in the list of nodes; -1 for the root.
-        leaf: whether it has no children.
+        parent: index of its parent in the list of nodes; -1 for the root.
+        leaf: True if it has no children.
     """
 
     name: str
@@ -26,15 +26,15 @@ def read_tree(tree: Mapping[str, Any]) -> tuple[Node, ...]:
     """Reads and checks a nested tree.
 
     Args:
-        tree: one root: a mapping of its name to its children. Children are a list, whose entries are names of leaves or
-            mappings of further nodes to their children, or such a mapping itself.
+        tree: a single root, as a mapping from its name to its children. Children are a list, whose entries are names of
+            leaves or mappings from further nodes to their children, or such a mapping itself.
 
     Returns:
-        The nodes in tree order: the root first, each node before its children, children in the order they are written.
+        The nodes in tree order: the root first, each node before its children, children in the order written.
 
     Raises:
-        InputError: the tree is not of this form, has no root or several, has fewer than two leaves, an inner node
-            without children, or a name that is no string, is blank or comes twice.
+        InputError: the tree is not of this form, does not have exactly one root, has fewer than two leaves, an inner
+            node without children, or a name that is not a string, is blank or occurs twice.
     """
     if not isinstance(tree, Mapping):
         raise InputError(f"got a tree of type {type(tree).__name__}; expected {_FORM}; write the root's name first")
@@ -45,7 +45,7 @@ def read_tree(tree: Mapping[str, Any]) -> tuple[Node, ...]:
     nodes: list[Node] = []
     seen: set[str] = set()
     for node in _walk(tree, parent=-1):
-        # Checked while walking, so that a tree that contains itself (a YAML alias) ends here too.
+        # Checked during the walk, so that a tree that contains itself (a YAML alias) is refused too.
         if not isinstance(node.name, str):
             raise InputError(f"got a node named {node.name!r}; expected a string; put it between quotes")
         if not node.name.strip():
@@ -61,7 +61,7 @@ def read_tree(tree: Mapping[str, Any]) -> tuple[Node, ...]:
 
 
 def _walk(children: Any, *, parent: int, place: int = 0) -> Iterator[Node]:
-    """Yields the nodes below ``parent`` in tree order, the first of which has the given place in the list."""
+    """Yields the nodes below ``parent`` in tree order; the first has index ``place`` in the list."""
     entries = [children] if isinstance(children, Mapping) else children
     for entry in entries:
         if isinstance(entry, list | tuple):

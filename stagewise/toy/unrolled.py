@@ -1,4 +1,4 @@
-"""Exact unrolled influence: how the losses of a gradient descent answer to the weight of each item."""
+"""Exact unrolled influence: derivatives of the losses along gradient descent by the weight of each item."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ Array = NDArray[np.float64]
 
 
 def _tangent_step(weights: Weights, tangent: Weights, targets: Tensor, lr: float) -> Weights:
-    """One step of the tangent dW of gradient descent, for each item p: dW - lr (H dW + (1/n) grad l_p)."""
+    """Advances the tangent dW of gradient descent by one step for each item p: dW - lr (H dW + (1/n) grad l_p)."""
     n = targets.shape[-1]
     error = (weights.map() - targets) / n
-    # The change of the weighted error: through the weights, and because item p counts for more.
+    # The weighted error changes through the weights, and because item p has a larger weight.
     change = (tangent.second @ weights.first + weights.second @ tangent.first) / n
     change = change + error * torch.eye(n, dtype=targets.dtype)[:, None, :]
     first = tangent.second.mT @ error + weights.second.T @ change
@@ -27,13 +27,13 @@ def _tangent_step(weights: Weights, tangent: Weights, targets: Tensor, lr: float
 def unrolled_influence(run: Weights, targets: Tensor, *, lr: float, steps: Sequence[int]) -> Array:
     """Returns the derivative of each item's loss with respect to each item's weight during *all* training so far.
 
-    Tangent-linear gradient descent: no approximation but rounding; the limit of retraining with weight 1 + delta.
+    Computed by tangent-linear gradient descent, exact up to rounding: the limit of retraining with weight 1 + delta.
 
     Args:
-        run: ``[step, ...]``, the run at weight 1, from step 0 on, one entry for each step.
+        run: ``[step, ...]``, the run at weight 1, with all steps from 0.
         targets: ``[property, item]``.
         lr: learning rate of the run.
-        steps: at which to read, increasing.
+        steps: steps at which to read the influence, increasing.
 
     Returns:
         ``[step, item, item_j]``: d l_j / d b_i in nats; negative = helpful: more weight on i lowers the loss of j.

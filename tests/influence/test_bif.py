@@ -37,7 +37,7 @@ def test_all_parts_add_up_for_samples_and_groups_and_correlations():
         np.testing.assert_allclose(summed, parts.sel(part="total").values, atol=1e-10)
 
 
-def test_total_correlation_is_numpys():
+def test_total_correlation_equals_numpy():
     current = features(3)
     result = bif(current, None, GROUPS, centering=Centering.pooled)
     want = -np.corrcoef(current.samples.reshape(-1, SAMPLES).T)
@@ -53,7 +53,7 @@ def test_group_bif_is_the_mean_over_pairs_of_different_samples():
     )
 
 
-def test_errors_over_chains_of_within_are_those_of_a_mean():
+def test_errors_of_within_over_chains_equal_those_of_a_mean():
     current = features(5, chains=(0, 1, 2, 3))
     alone = [
         float(bif(current.only((chain,)), None, GROUPS)["group_bif"].sel(part="within", group="a", group_j="b"))
@@ -64,7 +64,7 @@ def test_errors_over_chains_of_within_are_those_of_a_mean():
     assert got == pytest.approx(np.std(alone, ddof=1) / 2)
 
 
-def test_errors_of_correlations_stand_beside_them():
+def test_correlations_have_errors():
     result = bif(features(1, 20, chains=(0, 1, 2, 3)), None, GROUPS)
     error = result["group_bif_correlation_se"]
     assert error.dims == ("part", "group", "group_j")
@@ -72,7 +72,7 @@ def test_errors_of_correlations_stand_beside_them():
     assert (error.sel(part="total") > 0).all()
 
 
-def test_z_scores_stand_beside_the_errors_with_the_sign_of_influence():
+def test_z_scores_have_the_sign_of_influence():
     result = bif(features(1, 20, common=2.0), features(2, 10, common=2.0), GROUPS)
     known = result.sel(part=["within", "between", "total"])
     np.testing.assert_allclose(known["group_bif_z"], known["group_bif"] / known["group_bif_se"])
@@ -90,13 +90,13 @@ def test_shift_is_negative_where_the_loss_fell_and_has_a_z_score():
     assert result["between_share"] > 0.3
 
 
-def test_error_of_the_shifts_length_is_that_of_the_chain_means():
+def test_error_of_the_length_of_the_shift_follows_from_chain_means():
     current, reference = features(1, 20, shift=-2.0), features(2, 10)
     result = bif(current, reference, GROUPS)
     assert result["shift_norm_se"] == length_error((current.samples - reference.samples).mean(axis=1)) > 0
 
 
-def test_without_a_reference_between_is_zero_and_nothing_is_claimed():
+def test_without_a_reference_between_is_zero_and_z_median_is_nan():
     result = bif(features(), None, GROUPS)
     assert not result["bif"].sel(part="between").values.any()
     assert result.attrs["reference_step"] == result.attrs["step"]
@@ -104,7 +104,7 @@ def test_without_a_reference_between_is_zero_and_nothing_is_claimed():
     assert result["flip_fraction"] == 0
 
 
-def test_only_chains_that_both_probes_kept_are_used():
+def test_only_chains_kept_by_both_probes_are_used():
     current, reference = features(1, 20, chains=(0, 2, 3)), features(2, 10, chains=(0, 1, 2))
     got = bif(current, reference, GROUPS)
     want = bif(current.only((0, 2)), reference.only((0, 2)), GROUPS)

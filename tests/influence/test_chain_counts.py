@@ -24,7 +24,7 @@ def probe(current, reference):
     return result
 
 
-def test_chains_that_the_reference_dropped_count_too():
+def test_chains_dropped_by_the_reference_do_not_count():
     got = probe(features(20, (0, 1, 2, 3)), features(10, (0, 3)))
     assert int(got["chains_common"]) == int(chain_counts(got)) == 2
     # Student's t with one degree of freedom, of a table; 3.18 would be that of four chains.
@@ -32,7 +32,7 @@ def test_chains_that_the_reference_dropped_count_too():
     assert float(interval_factor(probe(features(20, (0, 1, 2, 3)), None))) == pytest.approx(3.182, abs=1e-3)
 
 
-def test_results_of_earlier_versions_count_by_what_the_probe_dropped():
+def test_results_of_earlier_versions_count_the_chains_not_dropped_by_the_probe():
     old = probe(features(20, (0, 1, 2)), None).drop_vars(["chains_common", "reference_equilibrated"])
     assert int(chain_counts(old)) == 3
     assert bool(equilibrated_probes(old))
@@ -48,7 +48,7 @@ def test_results_of_earlier_versions_count_by_what_the_probe_dropped():
     ("own", "past", "told"),
     [(True, True, True), (True, None, True), (None, None, True), (False, True, False), (True, False, False)],
 )
-def test_neither_z_nor_interval_where_the_probe_or_its_reference_is_out_of_equilibrium(own, past, told):
+def test_no_z_score_or_interval_if_the_probe_or_its_reference_is_out_of_equilibrium(own, past, told):
     current, reference = (
         features(20, (0, 1, 2), equilibrated=own), features(10, (0, 1, 2), equilibrated=past),
     )  # fmt: skip
@@ -64,7 +64,7 @@ def test_neither_z_nor_interval_where_the_probe_or_its_reference_is_out_of_equil
     assert (got["group_bif_se"].sel(part="within") > 0).all()
 
 
-def test_whether_chains_are_settled_survives_checkpoints_and_the_choice_of_chains():
+def test_equilibrium_survives_checkpoints_and_the_selection_of_chains():
     for told in (True, False, None):
         kept = features(1, (0, 1, 2), equilibrated=told).only((0, 2))
         assert GroupDraws.from_state_dict(kept.state_dict()).equilibrated is told

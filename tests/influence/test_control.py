@@ -20,7 +20,7 @@ def features(draws, chains):
 
 
 def within(draws, centering):
-    """Plain loop: a with b, over pairs in different samples."""
+    """Returns the covariance of a with b over pairs in different samples, by a plain loop."""
     axes = (0, 1) if centering == "pooled" else (1,)
     centred = draws - draws.mean(axis=axes, keepdims=True)
     pairs = [(i, j) for i in range(3) for j in range(3, 6)]
@@ -28,7 +28,7 @@ def within(draws, centering):
 
 
 @pytest.mark.parametrize("centering", ["pooled", "chain"])
-def test_values_and_errors_are_those_of_a_plain_loop_over_chains_left_out_together(centering):
+def test_values_and_errors_equal_a_loop_that_leaves_both_chains_out_together(centering):
     probe, control = losses(0), losses(1, common=0.5)
     chains = (0, 1, 2, 3, 4)
     found = control_influence(
@@ -48,7 +48,7 @@ def test_values_and_errors_are_those_of_a_plain_loop_over_chains_left_out_togeth
     assert found["control_group_bif"].attrs["sign"].startswith("negative = helpful")
 
 
-def test_common_noise_makes_the_difference_surer_than_its_sides():
+def test_common_noise_makes_the_difference_more_precise_than_its_sides():
     shared = losses(0, chains=12)
     control = 0.9 * shared + 0.1 * losses(1, chains=12)
     found = control_influence(features(shared, tuple(range(12))), features(control, tuple(range(12))), GROUPS)
@@ -56,7 +56,7 @@ def test_common_noise_makes_the_difference_surer_than_its_sides():
     assert (found["control_difference_se"] < 0.5 * independent).all()
 
 
-def test_only_chains_that_both_kept_are_compared():
+def test_only_chains_kept_by_both_are_compared():
     probe, control = losses(0), losses(1)
     found = control_influence(features(probe[:4], (0, 1, 2, 4)), features(control[[0, 3, 4]], (0, 3, 4)), GROUPS)
     want = control_influence(features(probe[[0, 3]], (0, 4)), features(control[[0, 4]], (0, 4)), GROUPS)
@@ -65,7 +65,7 @@ def test_only_chains_that_both_kept_are_compared():
     assert int(found["control_chains"]) == 2
 
 
-def test_without_a_common_chain_or_a_second_one_nothing_is_claimed():
+def test_results_are_nan_without_a_common_chain_and_errors_without_a_second():
     probe, control = losses(0), losses(1)
     none = control_influence(features(probe[:2], (0, 1)), features(control[2:4], (2, 3)), GROUPS)
     assert all(none[name].isnull().all() for name in none if name != "control_chains")
@@ -75,7 +75,7 @@ def test_without_a_common_chain_or_a_second_one_nothing_is_claimed():
     assert one["control_difference_se"].isnull().all()
 
 
-def test_bins_that_follow_the_groups_change_nothing():
+def test_bins_after_the_groups_change_nothing():
     rng = np.random.default_rng(0)
     mask = np.ones((SAMPLES, 4), dtype=bool)
     groups = Groups({"a": np.arange(SAMPLES) < 3, "b": np.arange(SAMPLES) >= 3}, mask)

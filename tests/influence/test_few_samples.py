@@ -1,4 +1,4 @@
-"""Groups of few samples are named, once at the start of a run and in its report."""
+"""Groups of few samples are named once at the start of a run, and in its report."""
 
 import warnings
 
@@ -20,7 +20,7 @@ def test_groups_below_eight_samples_are_named_and_others_are_not():
 
 
 @pytest.mark.parametrize(("size", "warned"), [(5, True), (8, False)])
-def test_the_start_of_a_run_warns_once_and_its_report_has_it(tmp_path, size, warned):
+def test_a_run_warns_once_at_its_start_and_in_its_report(tmp_path, size, warned):
     mask = torch.arange(20) < size
     callback = InfluenceCallback(
         ProbeSchedule(every_n_steps=2), SGLD, observed=regression_data()[:20], groups={"few": mask, "rest": ~mask}

@@ -55,14 +55,14 @@ def test_one_product_gives_the_sums_of_a_loop_over_groups():
     torch.testing.assert_close(got, torch.stack(want, dim=-2), rtol=1e-14, atol=1e-12)
 
 
-def test_all_chains_at_once_are_reduced_as_one_by_one():
+def test_reducing_all_chains_at_once_equals_one_by_one():
     loss = torch.from_numpy(token_losses())[:, 0]
     reduce = Reducer(GROUPS)
     assert torch.equal(reduce(loss), torch.stack([reduce(chain) for chain in loss]))
 
 
 @pytest.mark.parametrize("engine", ["sequential", "batched"])
-def test_chains_that_reduce_as_they_go_give_the_features_of_their_trace(engine):
+def test_reducing_chains_give_the_features_of_their_trace(engine):
     generator = torch.Generator().manual_seed(0)
     module = nn.Linear(3, 4)
     batch = (torch.randn(5, 3, generator=generator), torch.randn(5, 4, generator=generator), torch.from_numpy(MASK))
@@ -110,6 +110,6 @@ def test_sums_keep_movements_that_float32_sums_would_lose():
     assert moved[0, 1].item() == 0
 
 
-def test_gradients_are_left_behind():
+def test_reduced_draws_have_no_gradients():
     losses = torch.ones(5, 4, requires_grad=True)
     assert not Reducer(GROUPS)(losses).requires_grad

@@ -83,7 +83,7 @@ def test_correlations_and_their_jackknife_equal_a_loop_over_pairs_of_samples(cen
     assert (got["group_bif_correlation_se"][PARTS.index("total")] > 1e-3).all()
 
 
-def test_what_is_zero_by_construction_has_a_z_score_of_zero():
+def test_parts_that_are_zero_by_construction_have_a_z_score_of_zero():
     got = group_influence(GROUPS.sums(losses(1)), None, GROUPS, centering=Centering.pooled)
     for name in ("drift", "between"):
         assert not got["group_bif_z"][PARTS.index(name)].any()
@@ -91,7 +91,7 @@ def test_what_is_zero_by_construction_has_a_z_score_of_zero():
 
 
 @pytest.mark.parametrize("centering", list(Centering))
-def test_groups_of_one_sample_are_nan_with_themselves_alone_and_no_warning_is_raised(centering):
+def test_groups_of_one_sample_are_nan_only_with_themselves_and_raise_no_warning(centering):
     single = Groups({f"g{row}": np.arange(6) == row for row in range(6)}, np.ones(6, dtype=bool))
     current, past = (losses(seed).sum(axis=-1) for seed in (1, 2))
     with np.errstate(all="raise"):

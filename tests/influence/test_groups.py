@@ -75,13 +75,13 @@ def test_sample_losses_without_tokens():
     assert got[0, 1] == pytest.approx((covariance[0, 1] + covariance[0, 2] + covariance[1, 2]) / 3)
 
 
-def test_no_groups_means_one_of_everything():
+def test_without_groups_there_is_one_of_everything():
     groups = Groups({}, PRESENT)
     assert groups.names == ("all",)
     assert groups.counts.sum() == PRESENT.sum()
 
 
-def test_mask_of_one_loss_is_given_back():
+def test_masks_over_samples_cover_only_present_losses():
     assert Groups(MASKS, PRESENT).masks[2, 2].tolist() == [True, True, True, False]
 
 
@@ -95,7 +95,7 @@ def test_mask_of_one_loss_is_given_back():
         {"start": (np.arange(20) == 4).reshape(5, 4), "rest of it": (np.arange(20) == 6).reshape(5, 4)},
     ],
 )
-def test_groups_that_do_not_work_are_refused(masks):
+def test_invalid_groups_are_refused(masks):
     with pytest.raises(InputError, match="expected") as caught:
         Groups(masks, PRESENT)
     assert "\n" not in str(caught.value)

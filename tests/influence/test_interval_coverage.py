@@ -1,4 +1,4 @@
-"""How often intervals over chains hold the truth: AR(1) losses with known factors of classes, 200 repetitions."""
+"""Coverage of intervals over chains: AR(1) losses with known factors of classes, 200 repetitions."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def sums(seed, chains, num, memory, shift=0.0):
 
 
 def truth(shift=0.0):
-    """What endless chains tell of pairs in different samples: influence, and its correlation, ``[group, group]``."""
+    """Returns influence of infinitely long chains over pairs in different samples, and its correlation."""
     between = np.outer(shift, shift) / 4 if np.ndim(shift) else 0.0
     covariance = MIXING @ MIXING.T + between
     own = np.repeat(np.diag(covariance), SAMPLES)
@@ -56,7 +56,7 @@ def truth(shift=0.0):
 
 
 def measure(chains, num, memory, part, shift=None, centering=Centering.pooled):
-    """By name: how often ``[pair]`` the interval holds the truth, and the mean estimate ``[group, group]``."""
+    """Returns, by name, the coverage of the truth ``[pair]``, and the mean estimate ``[group, group]``."""
     exact = truth() if shift is None else truth(shift)
     held, estimates = ({name: [] for name in exact} for _ in range(2))
     for seed in range(REPETITIONS):
@@ -74,7 +74,7 @@ def measure(chains, num, memory, part, shift=None, centering=Centering.pooled):
 
 
 @pytest.mark.parametrize(("chains", "num", "memory"), [(4, 100, 0.8), (8, 100, 0.9)])
-def test_intervals_for_the_total_hold_the_truth(chains, num, memory):
+def test_intervals_for_the_total_cover_the_truth(chains, num, memory):
     """Chains of 11 and of 5 effective draws."""
     held, _ = measure(chains, num, memory, "total")
     for shares in held.values():
@@ -82,21 +82,21 @@ def test_intervals_for_the_total_hold_the_truth(chains, num, memory):
         assert (shares <= 0.98).all(), held
 
 
-def test_with_a_reference_intervals_for_the_total_hold_what_the_shift_adds_too():
+def test_with_a_reference_intervals_for_the_total_cover_the_shift_too():
     held, _ = measure(4, 100, 0.8, "total", shift=np.array([1.0, -0.5, 2.0]))
     for shares in held.values():
         assert (shares >= 0.9).all(), held
         assert (shares <= 0.98).all(), held
 
 
-def test_intervals_for_within_hold_the_truth_where_chains_are_long():
+def test_intervals_for_within_cover_the_truth_for_long_chains():
     held, _ = measure(4, 1000, 0.8, "within")
     for shares in held.values():
         assert (shares >= 0.9).all(), held
         assert (shares <= 0.98).all(), held
 
 
-def test_intervals_for_chain_centred_within_miss_the_truth_where_chains_are_short():
+def test_intervals_for_chain_centred_within_miss_the_truth_for_short_chains():
     """8 chains of 2 effective draws: within shows less, and drift the rest; the total, and pooled within, do better."""
     held, estimates = measure(8, 40, 0.9, "within", centering=Centering.chain)
     variances = PAIRS[0] == PAIRS[1]
@@ -107,7 +107,7 @@ def test_intervals_for_chain_centred_within_miss_the_truth_where_chains_are_shor
     assert total["group_bif_correlation"].min() > 0.9
     pooled, _ = measure(8, 40, 0.9, "within")
     assert pooled["group_bif"].min() > 0.8
-    # Variance of the mean of 40 draws of AR(1), over that of one: what a chain's own mean takes off.
+    # Variance of the mean of 40 draws of AR(1), over that of one: the part removed by a chain's own mean.
     lags = np.arange(-39, 40)
     taken = ((40 - abs(lags)) * 0.9 ** abs(lags)).sum() / 40**2
     assert taken == pytest.approx(19 / 40, rel=0.25)  # 2 tau / T, in its first order

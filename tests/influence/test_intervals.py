@@ -6,19 +6,19 @@ from stagewise.errors import InputError
 from stagewise.influence.uncertainty import mean_error, t_interval
 
 
-def test_interval_of_a_mean_is_scipys():
+def test_interval_of_a_mean_equals_scipy():
     values = np.random.default_rng(0).normal(size=(5, 3))
     got = t_interval(values.mean(axis=0), mean_error(values), 5, level=0.9)
     want = t.interval(0.9, 4, loc=values.mean(axis=0), scale=values.std(axis=0, ddof=1) / np.sqrt(5))
     np.testing.assert_allclose(got, want)
 
 
-def test_95_percent_and_three_degrees_of_freedom_are_the_tables_figure():
+def test_95_percent_and_three_degrees_of_freedom_match_the_table():
     low, high = t_interval(1.0, 2.0, 4)
     assert (low, high) == (pytest.approx(1 - 2 * 3.18245, abs=1e-4), pytest.approx(1 + 2 * 3.18245, abs=1e-4))
 
 
-def test_what_is_unknown_stays_unknown():
+def test_unknown_values_give_unknown_intervals():
     low, high = t_interval([1.0, np.nan, 0.0], [np.nan, 1.0, 0.0], 4)
     np.testing.assert_array_equal(low, [np.nan, np.nan, 0.0])
     np.testing.assert_array_equal(high, low)

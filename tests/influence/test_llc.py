@@ -1,4 +1,4 @@
-"""The learning coefficient and its localized share, against closed forms, quadrature and plain loops."""
+"""Learning coefficient and its localized share, compared with closed forms, quadrature and plain loops."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def loss_of(draws, curvatures, slope=0.0):
 
 
 @pytest.mark.parametrize("localization", [1e-3, 30.0, 100.0, 2000.0])
-def test_a_quadratic_has_half_the_directions_that_are_not_the_localizations(localization):
+def test_a_quadratic_has_half_the_directions_not_held_by_localization(localization):
     nbeta, curvatures = 100.0, np.array([1.0, 1.0, 0.3, 5.0, 0.0])
     losses = loss_of(gaussian_draws(curvatures, nbeta, localization), curvatures) + 2.5
     found = learning_coefficients(losses, np.array([2.5]), nbeta=nbeta)
@@ -42,13 +42,13 @@ def test_a_quadratic_has_half_the_directions_that_are_not_the_localizations(loca
     error = np.sqrt((held**2).sum() / 2 / 80_000)
     assert abs(found.value[0] - held.sum() / 2) < 4 * error
     assert found.localized_share[0] == pytest.approx(share, abs=0.02)
-    # Of few chains errors are unsure.
+    # Errors over few chains are uncertain.
     assert 0.05 * error < found.error[0] < 3 * error
     if localization == 1e-3:
         assert found.value[0] == pytest.approx(4 / 2, rel=0.02)
 
 
-def test_a_share_of_one_half_gives_half_the_coefficient_and_the_correction_by_it_all():
+def test_a_share_of_one_half_halves_the_coefficient_and_the_correction_restores_it():
     """Ten directions at g = nbeta lam: 2.5 in place of 5."""
     losses = loss_of(gaussian_draws(np.ones(10), 50.0, 50.0), np.ones(10))
     found = learning_coefficients(losses, np.zeros(1), nbeta=50.0)
@@ -91,8 +91,8 @@ def test_the_share_is_the_slope_of_the_coefficient_in_nbeta_for_any_loss(localiz
         assert found.localized_share[0] == pytest.approx(0, abs=1e-6)
 
 
-def test_of_a_group_the_share_is_its_own_slope_in_nbeta():
-    """Two directions, each with a group of its own; the first is stiff and the second soft."""
+def test_the_share_of_a_group_is_its_own_slope_in_nbeta():
+    """Two directions, each with its own group; the first is stiff, the second soft."""
     nbeta, localization, curvatures = 100.0, 40.0, np.array([8.0, 0.2])
     draws = gaussian_draws(curvatures, nbeta, localization)
     parts = curvatures * draws**2 / 2
@@ -105,7 +105,7 @@ def test_of_a_group_the_share_is_its_own_slope_in_nbeta():
     assert found.value[0] == pytest.approx(held.sum() / 2, rel=0.03)
 
 
-def test_errors_are_those_of_the_mean_of_chains_and_the_jackknife():
+def test_errors_are_those_of_chain_means_and_the_jackknife():
     generator = np.random.default_rng(1)
     losses, anchor = 2 + generator.gamma(2.0, size=(5, 7, 3)), np.array([1.0, 0.5, 1.5])
     found = learning_coefficients(losses, anchor, nbeta=3.0)
@@ -120,7 +120,7 @@ def test_errors_are_those_of_the_mean_of_chains_and_the_jackknife():
 
 
 def test_correlated_draws_do_not_raise_the_share():
-    """Draws that stay where they are: each chain is one draw, and the variance is that between chains."""
+    """Chains that do not move: each is a single draw, and the variance is that between chains."""
     nbeta, curvatures, repetitions = 100.0, np.ones(40), 400
     draws = gaussian_draws(curvatures, nbeta, 100.0, chains=4 * repetitions, draws=1)
     losses = np.repeat(loss_of(draws, curvatures), 6, axis=1).reshape(repetitions, 4, 6, 1)
@@ -130,7 +130,7 @@ def test_correlated_draws_do_not_raise_the_share():
     assert error < 0.02
 
 
-def test_a_slope_makes_it_negative_and_its_share_unknown():
+def test_a_slope_makes_the_coefficient_negative_and_its_share_unknown():
     losses = loss_of(gaussian_draws([0.1], 100.0, 50.0, slope=1.0), [0.1], slope=1.0)
     found = learning_coefficients(losses, np.zeros(1), nbeta=100.0)
     exact = 0.5 * 10 / 60 - 100 * (100 / 60) + 100 * 0.1 / 2 * (100 / 60) ** 2
@@ -138,7 +138,7 @@ def test_a_slope_makes_it_negative_and_its_share_unknown():
     assert np.isnan(found.localized_share[0])
 
 
-def test_the_negative_control_is_zero_and_all_localized():
+def test_the_negative_control_has_coefficient_zero_and_share_one():
     losses = loss_of(gaussian_draws([1.0, 2.0], 0.0, 50.0, draws=50), [1.0, 2.0])
     found = learning_coefficients(losses, np.zeros(1), nbeta=0.0)
     assert (found.value[0], found.error[0], found.localized_share[0]) == (0, 0, 1)
@@ -169,14 +169,14 @@ def test_means_are_over_all_losses_and_over_those_of_each_group():
     want = np.stack([losses[..., mask].mean(axis=-1) for mask in (MASK, *GROUPS.masks)], axis=-1)
     np.testing.assert_allclose(MeanLosses(GROUPS)(torch.from_numpy(losses)).numpy(), want)
     np.testing.assert_allclose(loss_counts(GROUPS), [8, 5, 6])
-    # As a probe has them, with bins after the groups.
+    # As in a probe, with bins after the groups.
     joint = np.concatenate([GROUPS.sums(losses), losses.sum(axis=-1)], axis=-1)
     np.testing.assert_allclose(
         mean_losses_of(GroupDraws(1, (0, 1), losses.sum(axis=-1), joint), GROUPS), want, atol=1e-12
     )
 
 
-def test_variables_say_what_they_are_and_where_the_localization_dominates():
+def test_variables_have_names_and_flag_a_dominant_localization():
     generator = np.random.default_rng(2)
     losses = 1 + generator.gamma(3.0, size=(4, 50, 3)) / 10
     found = llc(losses, np.ones(3), GROUPS, nbeta=10.0)
@@ -187,7 +187,7 @@ def test_variables_say_what_they_are_and_where_the_localization_dominates():
     assert int(found["llc_chains"]) == 4
     assert int(found["llc_localized"]) == 0
     assert llc_remarks(found, nbeta=10.0) == []
-    # A variance of a hundredth: losses hardly move beside their rise.
+    # A hundredth of the variance: losses hardly fluctuate compared with their rise.
     localized = llc(1.3 + (losses - 1.3) / 10, np.ones(3), GROUPS, nbeta=10.0)
     assert int(localized["llc_localized"]) == 1
     (words,) = llc_remarks(localized, nbeta=10.0)
@@ -199,8 +199,8 @@ def test_variables_say_what_they_are_and_where_the_localization_dominates():
     assert "not finite" in words
 
 
-def test_a_share_far_outside_of_0_to_1_is_stored_but_not_shown_as_a_share():
-    """Chains that wander: the variance of the loss is far above what its rise explains."""
+def test_a_share_far_outside_of_0_to_1_is_stored_but_not_shown():
+    """Chains that wander: the variance of the loss is far larger than its rise explains."""
     rises = np.random.default_rng(0).normal(0.05, 1.0, (4, 500, 1)) * np.ones(3)
     found = llc(1.0 + rises, np.ones(3), GROUPS, nbeta=10.0)
     share = float(found["llc_localized_share"])

@@ -97,7 +97,7 @@ def test_bins_and_units_are_named():
     assert got.attrs["sign"] == SIGN
 
 
-def test_one_bin_of_everything_is_the_influence_on_a_group_of_everything():
+def test_a_single_bin_equals_the_influence_on_a_group_of_everything():
     everything = Groups({**MASKS, "all": PRESENT}, PRESENT)
     current = losses(1)
     features = GroupDraws(5, tuple(range(CHAINS)), current.sum(-1), everything.sums(current))
@@ -109,7 +109,7 @@ def test_one_bin_of_everything_is_the_influence_on_a_group_of_everything():
         )
 
 
-def test_positions_stand_beside_groups_and_change_nothing_of_theirs():
+def test_positions_do_not_change_the_results_of_groups():
     positions = Positions(GROUPS, PRESENT, EDGES)
     current, past = losses(1), losses(2, shift=1.0)
     joint, alone = (
@@ -128,7 +128,7 @@ def test_positions_stand_beside_groups_and_change_nothing_of_theirs():
     assert (got.attrs["step"], got.attrs["reference_step"]) == (20, 9)
 
 
-def test_a_group_and_a_bin_within_one_sequence_have_no_influence_that_could_be_told():
+def test_a_group_and_a_bin_within_one_sequence_have_nan_influence():
     present = np.ones((3, 4), dtype=bool)
     present[1:, 3] = False
     groups = Groups({"first": np.arange(3) == 0, "others": np.arange(3) > 0}, present)
@@ -143,7 +143,7 @@ def test_bins_that_do_not_fit_are_refused(bins):
         Positions(GROUPS, PRESENT, bins)
 
 
-def test_a_bin_without_a_loss_a_name_that_is_taken_and_losses_without_tokens_are_refused():
+def test_empty_bins_duplicate_names_and_losses_without_tokens_are_refused():
     short = PRESENT.copy()
     short[:, 4:] = False
     with pytest.raises(InputError, match="got no loss at positions 4 to 5"):
@@ -154,7 +154,7 @@ def test_a_bin_without_a_loss_a_name_that_is_taken_and_losses_without_tokens_are
         Positions(Groups({}, PRESENT[:, 0]), PRESENT[:, 0], 1)
 
 
-def test_even_bins_differ_by_one_position_at_most():
+def test_even_bins_differ_by_at_most_one_position():
     present = np.ones((2, 511), dtype=bool)
     widths = np.diff(Positions(Groups({}, present), present, 8).edges)
     assert widths.sum() == 511

@@ -47,7 +47,7 @@ def test_too_few_chains_have_no_error(chains, centering):
     assert np.isfinite(got["bif"]).all()
 
 
-def test_a_loss_that_never_moves_has_no_influence_no_correlation_and_no_error():
+def test_a_constant_loss_has_zero_influence_correlation_and_error():
     current = draws(1)
     current[..., 2] = 0.0
     with np.errstate(all="raise"):

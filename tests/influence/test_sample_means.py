@@ -1,4 +1,4 @@
-"""Influence of a sample on the mean loss of the others is that of draws of that mean, error and all."""
+"""Influence of a sample on the mean loss of the others, and its error, equal those from draws of that mean."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def draws(seed, samples=5):
     return common * generator.normal(size=samples) + generator.normal(size=(4, 12, samples))
 
 
-def test_it_is_minus_the_covariance_with_the_mean_of_the_others():
+def test_sample_bif_is_minus_the_covariance_with_the_mean_of_the_others():
     current = draws(0)
     found = sample_influence(current, None)
 
@@ -31,7 +31,7 @@ def test_it_is_minus_the_covariance_with_the_mean_of_the_others():
 
 
 @pytest.mark.parametrize("centering", list(Centering))
-def test_every_part_is_the_mean_of_the_rows_of_the_matrix(centering):
+def test_every_part_is_the_row_mean_of_the_matrix(centering):
     found = sample_influence(draws(1), draws(2), centering=centering)
     for part in range(len(PARTS)):
         rows = [np.delete(row, place).mean() for place, row in enumerate(found["bif"][part])]
@@ -39,7 +39,7 @@ def test_every_part_is_the_mean_of_the_rows_of_the_matrix(centering):
     assert found["bif_se"].shape == found["bif"].shape
 
 
-def test_one_sample_has_no_others_and_one_chain_no_error():
+def test_a_single_sample_has_no_sample_bif_and_a_single_chain_no_error():
     assert np.isnan(sample_influence(draws(3, samples=1), None)["sample_bif"]).all()
     found = sample_influence(draws(3)[:1], None)
     assert np.isnan(found["sample_bif_se"]).all()

@@ -29,7 +29,7 @@ def test_parts_add_up_to_the_total_of_the_pooled_draws(centering, chains, past_c
     )
 
 
-def test_total_is_numpys_covariance_of_the_pooled_draws_with_ddof_0_and_not_1():
+def test_total_equals_numpy_covariance_of_the_pooled_draws_with_ddof_0():
     current, reference = draws(3, 5, 4, 1, 2.0), draws(3, 5, 4, 2)
     pooled = np.concatenate([current.reshape(-1, 4), reference.reshape(-1, 4)])
     parts = split(current, reference)
@@ -43,14 +43,14 @@ def test_between_is_a_quarter_of_the_outer_product_of_the_shift():
     np.testing.assert_allclose(split(current, reference).between, np.outer(shift, shift) / 4, atol=1e-12)
 
 
-def test_phases_count_equally_however_many_draws_they_have():
+def test_phases_count_equally_for_any_number_of_draws():
     current, reference = draws(4, 9, 2, 1, 3.0), draws(1, 5, 2, 2)
     parts = split(current, reference)
     alone = [split(phase) for phase in (current, reference)]
     np.testing.assert_allclose(parts.within, (alone[0].within + alone[1].within) / 2, atol=1e-12)
 
 
-def test_without_a_reference_there_is_no_between():
+def test_without_a_reference_between_is_zero():
     parts = split(draws(2, 6, 3))
     assert not parts.between.any()
     np.testing.assert_allclose(parts.within + parts.drift, parts.total, atol=1e-12)
@@ -69,7 +69,7 @@ def test_within_equals_a_plain_loop(centering, within):
     np.testing.assert_allclose(split(current, centering=centering).within, within(current), atol=1e-12)
 
 
-def test_step_centring_takes_a_common_slide_out_of_within():
+def test_step_centring_removes_a_common_slide_from_within():
     slide = np.linspace(0, 5, 50)[None, :, None] * np.ones((4, 1, 2))
     noise = np.random.default_rng(0).normal(size=(4, 50, 2))
     parts = split(noise + slide, centering=Centering.step)
@@ -85,7 +85,7 @@ def test_parts_are_named_in_order():
     assert tuple(split(draws(1, 3, 1)).parts()) == PARTS == ("within", "drift", "between", "total")
 
 
-def test_pooled_centring_is_unbiased_in_equilibrium_where_that_of_short_chains_is_far_too_low():
+def test_pooled_centring_is_unbiased_in_equilibrium_and_chain_centring_far_too_low_for_short_chains():
     generator, phi = np.random.default_rng(5), 0.9
     found = {centering: [] for centering in (Centering.pooled, Centering.chain)}
     for _ in range(400):

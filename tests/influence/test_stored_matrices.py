@@ -30,7 +30,7 @@ def with_within(values):
     return xr.Dataset(named, coords={"part": np.array(["within", "drift", "between", "total"], dtype=object)})
 
 
-def test_the_within_part_and_its_error_keep_their_digits_and_nothing_else_changes(probe):
+def test_within_and_its_error_are_rounded_and_nothing_else_changes(probe):
     stored = to_store(probe, SampleMatrices.within)
     assert not [name for name in NAMES if name in stored]
     for name, error in (("bif", 2.0**-11), ("bif_se", 2.0**-8)):
@@ -46,7 +46,7 @@ def test_the_within_part_and_its_error_keep_their_digits_and_nothing_else_change
     assert all(name in probe for name in NAMES)
 
 
-def test_signs_and_zeros_stay_from_the_smallest_to_the_largest():
+def test_signs_and_zeros_are_preserved_over_the_whole_range():
     scale = np.array([1e-30, 1e-8, 1.0, 1e4, 1e30])
     values = np.outer([1, -1, 1, -1, 1], scale)
     values[2, 2] = 0.0
@@ -60,7 +60,7 @@ def test_signs_and_zeros_stay_from_the_smallest_to_the_largest():
     )
 
 
-def test_all_is_everything_and_none_is_nothing(probe):
+def test_all_stores_every_matrix_and_none_stores_no_matrix(probe):
     assert to_store(probe, SampleMatrices.all) is probe
     stored = to_store(probe, SampleMatrices.none)
     assert not [name for name in stored.data_vars if str(name).startswith("bif")]
@@ -69,7 +69,7 @@ def test_all_is_everything_and_none_is_nothing(probe):
     xr.testing.assert_identical(to_store(bare, SampleMatrices.within), bare)
 
 
-def test_a_part_is_found_however_it_is_stored_and_told_where_it_is_not(probe):
+def test_a_part_is_found_in_any_form_and_refused_if_not_stored(probe):
     within, full = to_store(probe, SampleMatrices.within), probe
     for error in (False, True):
         np.testing.assert_allclose(sample_matrix(within, error=error), sample_matrix(full, error=error), rtol=2.0**-8)
@@ -82,6 +82,6 @@ def test_a_part_is_found_however_it_is_stored_and_told_where_it_is_not(probe):
         sample_matrix(full, "all")
 
 
-def test_between_follows_from_the_shift_that_is_stored(probe):
+def test_between_follows_from_the_stored_shift(probe):
     shift = to_store(probe, SampleMatrices.within)["shift"].values
     np.testing.assert_allclose(-np.outer(shift, shift) / 4, sample_matrix(probe, "between"), rtol=1e-9)

@@ -23,7 +23,7 @@ def test_token_bif_is_minus_the_within_part_of_the_split(centering):
     assert (got.attrs["sign"], got.attrs["units"]) == (SIGN, "nats^2")
 
 
-def test_correlations_are_numpys_with_the_sign_of_influence():
+def test_correlations_equal_numpy_with_the_sign_of_influence():
     loss = losses()[:1]
     got = token_bif(loss, correlate=True)
     np.testing.assert_allclose(got.values.reshape(20, 20), -np.corrcoef(loss.reshape(8, 20).T), atol=1e-12)
@@ -32,7 +32,7 @@ def test_correlations_are_numpys_with_the_sign_of_influence():
 
 @pytest.mark.parametrize("chunk_size", [1, 2, 5, 100])
 @pytest.mark.parametrize("correlate", [False, True])
-def test_blocks_put_together_are_the_whole(chunk_size, correlate):
+def test_blocks_combine_to_the_whole(chunk_size, correlate):
     loss = losses(np.float32)
     whole = token_bif(loss, correlate=correlate).values
     seen = 0
@@ -52,7 +52,7 @@ def test_sample_losses_have_no_token_axes():
 
 @pytest.mark.parametrize(("level", "size"), [(3.0, 1e-1), (10.0, 1e-3), (1e-4, 1e-5)])
 def test_float32_is_as_good_as_float64_on_the_same_trace(level, size):
-    """Errors in units of the standard deviations, as a correlation has them; 4 x 250 draws."""
+    """Errors in units of the standard deviations, as for a correlation; 4 x 250 draws."""
     loss = losses(np.float32, level, size, shape=(4, 250, 6, 5))
     exact = token_bif(loss.astype(np.float64)).values.reshape(30, 30)
     single = token_bif(loss)
@@ -62,7 +62,7 @@ def test_float32_is_as_good_as_float64_on_the_same_trace(level, size):
     assert error.max() < 1e-6
 
 
-def test_float32_without_centring_first_would_lose_the_digits():
+def test_float32_without_prior_centring_would_lose_digits():
     loss = losses(np.float32, 10.0, 1e-3, shape=(4, 250, 6, 5)).reshape(1000, 30)
     exact = np.cov(loss.astype(np.float64).T, ddof=0)
     mean = loss.mean(axis=0)
@@ -73,7 +73,7 @@ def test_float32_without_centring_first_would_lose_the_digits():
 
 @pytest.mark.parametrize("correlate", [False, True])
 @pytest.mark.parametrize("value", [0.0, 0.1])
-def test_losses_that_are_masked_or_never_move_have_no_influence(correlate, value):
+def test_masked_or_constant_losses_have_zero_influence(correlate, value):
     loss = losses(np.float32)
     loss[:, :, 1, 2] = value
     got = token_bif(loss, correlate=correlate)
@@ -116,7 +116,7 @@ TRACE = losses(np.float32, shape=(2, 20, 4, 7))
 
 
 @pytest.mark.parametrize("correlate", [False, True])
-def test_a_shared_trace_gives_the_numbers_that_devinterps_convention_states(correlate):
+def test_a_shared_trace_gives_the_numbers_of_devinterp_convention(correlate):
     np.testing.assert_allclose(
         ours_as_devinterp(TRACE, correlate), numpy_statement_of_devinterp(TRACE, correlate), atol=1e-6
     )
@@ -124,7 +124,7 @@ def test_a_shared_trace_gives_the_numbers_that_devinterps_convention_states(corr
 
 @pytest.mark.parametrize("correlate", [False, True])
 @pytest.mark.parametrize("method", ["token", "sequence"])
-def test_a_shared_trace_gives_devinterps_numbers(correlate, method):
+def test_a_shared_trace_gives_the_numbers_of_devinterp(correlate, method):
     devinterp = pytest.importorskip("devinterp.slt.bif")
     import xarray as xr
 
@@ -140,7 +140,7 @@ def test_a_shared_trace_gives_devinterps_numbers(correlate, method):
         tree, correlation_method=method, compute_covariance=not correlate, batch_size=3, device="cpu"
     )["influences"].values
     if method == "token":
-        # Two blocks of theirs round the same product differently from one of ours.
+        # Their two blocks round the same product differently from our single one.
         np.testing.assert_allclose(ours_as_devinterp(TRACE, correlate), theirs, atol=1e-6, rtol=1e-6)
     else:
         sequences = TRACE.mean(axis=-1, keepdims=True)

@@ -39,7 +39,7 @@ def flat(variable, part):
 
 
 @pytest.mark.parametrize(("level", "size"), [(3.0, 1.0), (10.0, 1e-3), (1e-4, 1e-5)])
-def test_running_sums_equal_what_a_trace_gives_to_float32(level, size):
+def test_running_sums_equal_those_of_a_trace_to_float32(level, size):
     loss = trace(level, size)
     got = fed(loss).influence()
     exact = loss.astype(np.float64)
@@ -80,7 +80,7 @@ def test_all_parts_and_their_jackknife_equal_a_loop_that_leaves_one_chain_out():
     assert errors[0, 2].min() > 1e-3
 
 
-def test_parts_are_those_of_the_split_over_the_chains_that_were_kept():
+def test_parts_equal_the_split_over_the_kept_chains():
     loss = trace()
     got = fed(loss).influence([2, 0])
     draws = loss[[0, 2]].astype(np.float64).reshape(2, DRAWS, 12)
@@ -89,22 +89,22 @@ def test_parts_are_those_of_the_split_over_the_chains_that_were_kept():
         np.testing.assert_allclose(flat(got["token_bif"], part), -parts[part], atol=1e-6)
 
 
-def test_chains_may_come_in_turn_or_one_after_the_other():
+def test_chains_may_be_interleaved_or_sequential():
     loss = trace()
     one, other = fed(loss).influence(), fed(loss, in_turn=True).influence()
     for name in one:
         np.testing.assert_array_equal(one[name], other[name])
 
 
-def test_chosen_sequences_are_those_rows_in_that_order():
+def test_chosen_sequences_are_the_given_rows_in_order():
     loss = trace()
     got, whole = fed(loss, samples=[2, 0]).influence(), fed(loss).influence()
     assert got["chosen"].values.tolist() == got["chosen_j"].values.tolist() == [2, 0]
     np.testing.assert_allclose(got["token_bif"], whole["token_bif"].sel(chosen=[2, 0], chosen_j=[2, 0]), rtol=1e-6)
 
 
-def test_a_look_on_the_way_changes_nothing():
-    """Also where draws still wait for the next product."""
+def test_intermediate_results_change_nothing():
+    """Also while draws are pending for the next product."""
     loss = trace()
     sums = TokenSums()
     for draw, chain in np.ndindex(DRAWS, CHAINS):
@@ -117,7 +117,7 @@ def test_a_look_on_the_way_changes_nothing():
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1])
-def test_losses_that_are_masked_or_never_move_have_no_influence_and_no_error(value):
+def test_masked_or_constant_losses_have_zero_influence_and_error(value):
     loss = trace()
     loss[:, :, 1, 2] = value
     got = fed(loss).influence()
@@ -134,7 +134,7 @@ def test_one_chain_has_no_error_and_no_drift():
     assert got["token_bif_correlation_se"].attrs["units"] == "1"
 
 
-def test_a_chain_that_diverged_spoils_no_other_and_is_refused_by_itself():
+def test_a_diverged_chain_does_not_affect_others_and_is_refused():
     loss = trace()
     loss[0, 3:] = np.nan
     sums = fed(loss)
@@ -144,7 +144,7 @@ def test_a_chain_that_diverged_spoils_no_other_and_is_refused_by_itself():
 
 
 @pytest.mark.parametrize("samples", [[], [1, 1], [-1]])
-def test_samples_that_cannot_be_chosen_are_refused(samples):
+def test_invalid_samples_are_refused(samples):
     with pytest.raises(InputError, match=r"got samples=.*; expected"):
         TokenSums(samples)
 
@@ -157,7 +157,7 @@ def test_draws_that_do_not_fit_are_refused(shape):
         sums(0, torch.zeros(shape))
 
 
-def test_chains_that_gave_no_draw_or_fewer_are_refused():
+def test_chains_with_no_or_fewer_draws_are_refused():
     with pytest.raises(InputError, match="draws from chains"):
         TokenSums().influence()
     sums = fed(trace())
@@ -170,7 +170,7 @@ def test_chains_that_gave_no_draw_or_fewer_are_refused():
 
 @pytest.mark.parametrize("engine", ["sequential", "batched"])
 @pytest.mark.parametrize("reduced", [False, True])
-def test_chains_feed_it_beside_whatever_else_is_recorded(engine, reduced):
+def test_chains_feed_the_sums_in_addition_to_their_records(engine, reduced):
     generator = torch.Generator().manual_seed(0)
     module = nn.Linear(3, 4)
     mask = torch.rand(5, 4, generator=generator) < 0.8
@@ -206,7 +206,7 @@ def test_chains_feed_it_beside_whatever_else_is_recorded(engine, reduced):
 
 
 def held():
-    """Bytes of all tensors there are."""
+    """Returns the bytes of all existing tensors."""
     gc.collect()
     stores = {
         get_object.untyped_storage().data_ptr(): get_object.untyped_storage().nbytes()
@@ -216,7 +216,7 @@ def held():
     return sum(stores.values())
 
 
-def test_memory_is_that_of_the_chains_and_pairs_and_does_not_grow_with_draws():
+def test_memory_depends_on_chains_and_pairs_but_not_on_draws():
     draw = torch.rand(2, 100)
     before = held()
     sums = TokenSums()

@@ -19,7 +19,7 @@ def test_jackknife_of_a_square_matches_the_spread_over_repetitions():
     assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(truth, rel=0.05)
 
 
-def test_jackknife_of_a_large_and_steady_estimate_keeps_its_digits():
+def test_jackknife_of_a_large_and_stable_estimate_keeps_its_digits():
     values = 1e8 + np.random.default_rng(2).normal(size=(5, 3))
     got = jackknife_error(lambda rows: values[rows].mean(axis=0), 5)
     np.testing.assert_allclose(got, values.std(axis=0, ddof=1) / np.sqrt(5), rtol=1e-6)
@@ -31,7 +31,7 @@ def test_one_chain_has_no_error():
 
 
 @pytest.mark.parametrize("common", [0.0, 3.0])
-def test_error_of_a_length_counts_what_features_have_in_common(common):
+def test_error_of_a_length_includes_correlations_of_features(common):
     """Against the spread over repetitions; with a common movement independent errors would be far too small."""
     generator = np.random.default_rng(0)
     moved = np.linspace(1, 3, 6) * 5
@@ -41,11 +41,11 @@ def test_error_of_a_length_counts_what_features_have_in_common(common):
     assert np.sqrt(np.mean(squares)) == pytest.approx(np.std(lengths), rel=0.05)
 
 
-def test_no_length_and_one_chain_have_no_error_of_it():
+def test_error_of_a_length_is_zero_for_length_zero_or_one_chain():
     assert length_error(np.zeros((3, 2))) == length_error(np.ones((1, 2))) == 0
 
 
-def test_z_scores_claim_nothing_where_the_error_is_unknown():
+def test_z_scores_are_nan_where_the_error_is_unknown():
     value = np.array([3.0, -2.0, 0.0, 0.0, 1.0, 0.0])
     error = np.array([1.5, 4.0, 0.0, 2.0, 0.0, np.nan])
     np.testing.assert_array_equal(z_scores(value, error), [2.0, -0.5, 0.0, 0.0, np.nan, np.nan])

@@ -40,7 +40,7 @@ DRIVING = (numbers(20, 4, seed=3), numbers(20, 3, seed=4))
 
 
 class Net(nn.Module):
-    """Layers with rows that two processes cannot share equally, and one layer used twice."""
+    """Layers whose rows do not divide evenly over two processes, and one layer used twice."""
 
     def __init__(self, dtype=torch.float32):
         super().__init__()
@@ -120,7 +120,7 @@ def layout(module, masks=None, names=None):
 
 @contextmanager
 def row_noise(rows):
-    """Gives chains of whole weights the noise of those in shards."""
+    """Context in which chains of whole weights have the noise of sharded ones."""
 
     def streams(config, chain, step, like, size, choices):
         return RowStreams(config, chain, step, like, size, choices, layout=rows)

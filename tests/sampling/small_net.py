@@ -1,4 +1,4 @@
-"""Small module that a flat vector of weights does not hold alone, its loss and its data, for tests of engines."""
+"""Small module with state beyond a flat vector of weights, its loss and its data, for tests of engines."""
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ def squared(module, batch):
 
 
 class Net(nn.Module):
-    """Dropout, batch statistics, a buffer and a tied weight: what a flat vector of weights does not hold."""
+    """Module with dropout, batch statistics, a buffer and a tied weight: state beyond a flat vector of weights."""
 
     def __init__(self):
         super().__init__()

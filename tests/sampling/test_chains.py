@@ -127,7 +127,7 @@ def case():
 
 
 @pytest.mark.parametrize("engine", [*ENGINES, EngineName.auto])
-def test_module_is_bit_for_bit_as_it_was(case, engine):
+def test_module_is_unchanged_bit_for_bit(case, engine):
     module, batch = case
     squared(module, batch).mean().backward()
     before = {name: (value.clone(), value.grad.clone()) for name, value in module.named_parameters()}
@@ -167,11 +167,11 @@ def test_result_does_not_depend_on_the_chunk_size(case):
     whole = run(module, batch, small()).loss
     for chunk_size in (1, 3, 100):
         found = run(module, batch, small(), chunk_size=chunk_size).loss
-        # Squares of residuals near zero are rounded by more than their own size would let expect.
+        # Squares of residuals near zero have larger relative rounding errors.
         np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-7)
 
 
-def test_frozen_parameters_stay_and_are_no_part_of_the_chain(case):
+def test_frozen_parameters_are_not_part_of_the_chain(case):
     module, batch = case
     module[0].requires_grad_(False)
     config = small(nbeta=0.0, localization=0.0, num_draws=2, num_chains=1, integrator="euler", start="anchor")
@@ -209,7 +209,7 @@ def test_token_losses_keep_their_axis_and_mask(case):
     assert trace.mean_loss()[0, 0] == pytest.approx(trace.loss[0, 0][mask.numpy()].mean(), rel=1e-5)
 
 
-def test_diverging_chain_is_dropped_by_number_and_the_rest_is_kept(case):
+def test_diverging_chain_is_dropped_by_number_and_the_others_are_kept(case):
     module, batch = case
     calls = {"forwards": 0}
 
@@ -226,7 +226,7 @@ def test_diverging_chain_is_dropped_by_number_and_the_rest_is_kept(case):
     assert np.isfinite(trace.loss).all()
 
 
-def test_chain_whose_gradient_is_not_finite_is_dropped_before_its_next_step(case):
+def test_chain_with_a_non_finite_gradient_is_dropped_before_its_next_step(case):
     module, batch = case
     calls = {"forwards": 0}
 
@@ -243,7 +243,7 @@ def test_chain_whose_gradient_is_not_finite_is_dropped_before_its_next_step(case
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
-def test_loss_that_is_not_finite_at_the_anchor_drops_all_chains_with_that_reason(case, value):
+def test_non_finite_loss_at_the_anchor_drops_all_chains_with_that_reason(case, value):
     module, batch = case
     trace = run_chains(module, lambda m, b: squared(m, b) + value, observed=batch, sampling=batch, config=small())
     assert set(trace.dropped.values()) == {"the loss at the training weights is not finite"}
@@ -274,7 +274,7 @@ def test_autocast_sees_the_moving_weights(case):
     assert np.corrcoef(mixed.mean_loss().ravel(), full.mean_loss().ravel())[0, 1] > 0.9
 
 
-def test_half_precision_weights_move_by_less_than_their_rounding():
+def test_half_precision_weights_can_move_by_less_than_their_rounding():
     module = nn.Linear(3, 1).bfloat16()
     batch = (torch.randn(10, 3).bfloat16(), torch.randn(10, 1).bfloat16())
     config = small(lr=1e-8, localization=10.0, num_draws=50, start="anchor")
@@ -283,7 +283,7 @@ def test_half_precision_weights_move_by_less_than_their_rounding():
     assert 0 < trace.distance[0, 0] < trace.distance[0, -1]
 
 
-def test_parameter_that_the_loss_does_not_use_is_no_error():
+def test_parameters_unused_by_the_loss_are_allowed():
     module = nn.ModuleDict({"used": nn.Linear(3, 1), "unused": nn.Linear(3, 1)})
     batch = (torch.randn(5, 3), torch.randn(5, 1))
     trace = run_chains(module, lambda m, b: squared(m["used"], b), observed=batch, sampling=batch, config=small())

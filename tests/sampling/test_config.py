@@ -40,7 +40,7 @@ def test_bad_settings_are_refused_with_got_expected_and_advice(bad):
         SGLDConfig(**bad)
 
 
-def test_burnin_is_asked_for_only_where_the_preconditioner_is_frozen_after_it():
+def test_unfrozen_rmsprop_needs_no_burnin():
     assert SGLDConfig(preconditioner=RMSprop(frozen=False), num_burnin_steps=0).burnin_steps == 0
 
 

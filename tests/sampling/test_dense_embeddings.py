@@ -1,4 +1,4 @@
-"""Embeddings by other operations: torch's own values and gradients, and second derivatives."""
+"""Replaced embedding operations have torch's values and gradients, and second derivatives."""
 
 import itertools
 
@@ -16,7 +16,7 @@ def weight():
 
 
 def both(weight, call):
-    """Value and gradient, by torch and by other operations."""
+    """Returns value and gradient, by torch and by the replaced operations."""
     found = []
     for inside in (False, True):
         own = weight.detach().clone().requires_grad_()

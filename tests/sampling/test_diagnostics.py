@@ -50,7 +50,7 @@ def test_independent_draws_look_converged():
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 20), (2, 4, 9), (4, 30, 8), (4, 33, 8), (1, 9, 5)])
-def test_statistics_are_those_of_arviz_stats_curve_by_curve(shape):
+def test_statistics_equal_those_of_arviz_stats_curve_by_curve(shape):
     loss = np.cumsum(noise(*shape), axis=1)
     loss[..., 3] = np.round(loss[..., 3])  # with ties
     loss = loss.astype(np.float32)
@@ -81,7 +81,7 @@ def test_without_groups_the_mean_loss_is_the_group():
     assert diagnose(trace_of(loss)).ess_groups == pytest.approx(float(array_stats.ess(mean, chain_axis=0, draw_axis=1)))
 
 
-def test_error_of_the_mean_is_that_of_an_autoregressive_process():
+def test_error_of_the_mean_equals_that_of_an_autoregressive_process():
     """Var(mean) = sd^2 (1 + phi) / (1 - phi) / draws for phi^lag autocorrelations."""
     phi, draws = 0.8, 4 * 4000
     found = diagnose(trace_of(autoregressive(4, 4000, phi)))
@@ -89,7 +89,7 @@ def test_error_of_the_mean_is_that_of_an_autoregressive_process():
     assert found.mcse_max == pytest.approx(found.mcse_mean, rel=1e-3)
 
 
-def test_largest_error_is_that_of_the_slowest_sample():
+def test_mcse_max_is_that_of_the_slowest_sample():
     loss = np.concatenate([noise(4, 1000, 1), autoregressive(4, 1000, 0.9)], axis=2)
     found = diagnose(trace_of(loss))
     assert found.mcse_max == pytest.approx(np.sqrt(19 / 4000), rel=0.2)
@@ -109,8 +109,8 @@ def test_drift_share_of_a_ramp_is_three_quarters():
     assert diagnose(trace_of(ramp)).drift == pytest.approx(0.75, abs=0.01)
 
 
-def test_label_shares_are_the_split_with_other_labels_less_what_independent_draws_show():
-    """The split's drift part is the covariance of its centring means: chains, or draw indices."""
+def test_label_shares_are_the_split_by_labels_less_the_share_of_independent_draws():
+    """The drift part of the split is the covariance of the means over chains, or over draw indices."""
     loss = noise(3, 8, 4) + noise(3, 1, 4, seed=1) + noise(1, 8, 4, seed=2)
     by_chain, by_draw = (split(loss, centering=labels) for labels in (Centering.chain, Centering.step))
     total = np.trace(by_chain.total)
@@ -122,7 +122,7 @@ def test_label_shares_are_the_split_with_other_labels_less_what_independent_draw
 
 @pytest.mark.parametrize("num_chains", [2, 3, 8])
 def test_label_shares_are_those_of_planted_components(num_chains):
-    """Over many samples with components of their own, chain : draw : rest = 2 : 1 : 1."""
+    """Many samples with independent components in the ratio chain : draw : rest = 2 : 1 : 1."""
     samples = 20_000
     loss = (
         np.sqrt(2) * noise(num_chains, 1, samples)
@@ -130,7 +130,7 @@ def test_label_shares_are_those_of_planted_components(num_chains):
         + noise(num_chains, 6, samples, seed=2)
     )
     chain_share, draw_share = label_shares(loss)
-    # Of the variance around the means over chains and over draws, which hold 1 / num_chains and 1 / 6 of it.
+    # Means over chains and over draws take 1 / num_chains and 1 / 6 of the variance.
     seen = np.array([2 * (1 - 1 / num_chains), 1 - 1 / 6, 1 - 1 / (6 * num_chains)])
     np.testing.assert_allclose([chain_share, draw_share], seen[:2] / seen.sum(), rtol=0.03)
 
@@ -147,12 +147,12 @@ def test_loss_rise_compares_second_halves_with_the_anchor():
     assert diagnose(trace_of(loss, np.full(3, 2.0, dtype=np.float32))).loss_rise == pytest.approx(0.5)
 
 
-def test_distance_is_that_of_the_last_draw():
+def test_distance_is_taken_at_the_last_draw():
     distance = np.array([[1.0, 3.0], [2.0, 5.0]], dtype=np.float32)
     assert diagnose(trace_of(noise(2, 2, 3), distance=distance)).distance == 4.0
 
 
-def test_gradient_is_held_against_the_eps_of_rmsprop_only():
+def test_gradient_is_compared_with_eps_for_rmsprop_only():
     trace = trace_of(noise(2, 5, 3), gradient_rms=np.array([0.03, 0.04]), minibatch_noise=0.25)
     assert diagnose(trace, rmsprop_eps=0.1).gradient_over_eps == pytest.approx(np.sqrt(0.00125) / 0.1)
     assert diagnose(trace).gradient_over_eps is None
@@ -160,13 +160,13 @@ def test_gradient_is_held_against_the_eps_of_rmsprop_only():
     assert diagnose(trace).minibatch_noise == 0.25
 
 
-def test_too_few_draws_leave_statistics_out():
+def test_statistics_are_none_with_too_few_draws():
     found = diagnose(trace_of(noise(2, 3, 2)))
     for name in ("rhat_max", "ess_min", "rhat_groups", "ess_groups", "mcse_mean", "mcse_max"):
         assert getattr(found, name) is None
 
 
-def test_a_loss_that_never_moves_is_passed_over():
+def test_a_constant_loss_is_ignored():
     loss = noise(2, 50, 2)
     loss[..., 1] = 0
     found = diagnose(trace_of(loss))
@@ -182,7 +182,7 @@ def test_token_losses_are_summed_over_samples():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_finite_is_said_and_nothing_is_made_of_it(bad):
+def test_losses_that_are_not_finite_give_no_diagnostics(bad):
     loss = noise(2, 10, 3)
     loss[1, 4, 2] = bad
     assert diagnose(trace_of(loss)) == Diagnostics(finite=False)
@@ -194,7 +194,7 @@ def test_what_is_not_finite_is_said_and_nothing_is_made_of_it(bad):
     ("num_chains", "num_draws", "num_curves"),
     [(8, 12, 3), (4, 20, 1), *(pytest.param(*item, marks=pytest.mark.slow) for item in ((2, 40, 5), (8, 10, 8)))],
 )
-def test_rhat_of_chains_in_equilibrium_exceeds_its_limit_by_chance_in_about_one_of_a_hundred_probes(
+def test_rhat_in_equilibrium_exceeds_its_limit_in_about_one_of_a_hundred_probes(
     num_chains, num_draws, num_curves, correlation
 ):
     draws = np.random.default_rng(0).standard_normal((num_chains, num_draws, num_curves * 600))
@@ -202,7 +202,7 @@ def test_rhat_of_chains_in_equilibrium_exceeds_its_limit_by_chance_in_about_one_
         draws[:, draw] = correlation * draws[:, draw - 1] + np.sqrt(1 - correlation**2) * draws[:, draw]
     rhat = _rhat(draws, chain_axis=0, draw_axis=1).reshape(600, num_curves).max(axis=1)
     exceeded = float((rhat > rhat_by_chance(num_chains, num_draws, num_curves, correlation=correlation)).mean())
-    # Bonferroni and Fisher's F for correlated draws err to the safe side.
+    # Bonferroni and Fisher's F for correlated draws are conservative.
     if correlation == 0 and num_curves < 8:
         assert exceeded >= 0.001
     assert exceeded <= 0.025
@@ -219,22 +219,20 @@ def chains_of(num_chains, num_draws, num_curves, phi, rng):
     return chains
 
 
-def test_slide_chance_is_that_of_a_t_test_of_the_halves_over_chains():
+def test_slide_chance_equals_a_t_test_of_halves_over_chains():
     curves = noise(5, 7, 3, seed=4)
     curves[:, :, 2] += np.linspace(0, 2, 7)
     # Of seven draws the middle one belongs to neither half.
     moved = curves[:, 4:].mean(axis=1) - curves[:, :3].mean(axis=1)
     want = 3 * ttest_1samp(moved, 0.0, axis=0).pvalue.min()
     assert slide_chance(curves) == pytest.approx(want)
-    # A loss that never moves is no further chance.
+    # A constant loss does not count in the Bonferroni correction.
     still = np.concatenate([curves, np.full((5, 7, 1), 2.5)], axis=2)
     assert slide_chance(still) == pytest.approx(want)
 
 
 @pytest.mark.parametrize(("num_chains", "num_draws", "phi"), [(4, 12, 0.0), (8, 16, 0.3), (3, 4, 0.9), (8, 2, 0.5)])
-def test_chains_in_equilibrium_seldom_seem_to_slide_however_few_draws_and_however_correlated(
-    num_chains, num_draws, phi
-):
+def test_chains_in_equilibrium_rarely_seem_to_slide_for_any_number_and_correlation_of_draws(num_chains, num_draws, phi):
     rng = np.random.default_rng(1)
     found = [slide_chance(chains_of(num_chains, num_draws, 3, phi, rng)) for _ in range(2000)]
     for level in (0.01, 0.1):
@@ -242,14 +240,14 @@ def test_chains_in_equilibrium_seldom_seem_to_slide_however_few_draws_and_howeve
         assert np.mean(np.array(found) < level) <= level + 3 * np.sqrt(level / 2000)
 
 
-def test_a_slide_of_a_standard_deviation_is_seen_with_few_draws():
+def test_a_slide_of_one_standard_deviation_is_detected_with_few_draws():
     rng = np.random.default_rng(2)
     slide = np.exp(-np.arange(12) / 4)[None, :, None] * 2.0
     found = [slide_chance(chains_of(8, 12, 3, 0.0, rng) + slide) for _ in range(200)]
     assert np.mean(np.array(found) < 0.01) > 0.8
 
 
-def test_slide_needs_two_chains_and_two_draws_and_certainty_is_zero():
+def test_slide_chance_needs_two_chains_and_two_draws_and_is_zero_for_a_certain_slide():
     assert slide_chance(noise(1, 20, 2)) is None
     assert slide_chance(noise(4, 1, 2)) is None
     assert slide_chance(np.ones((3, 6, 2))) == 1.0

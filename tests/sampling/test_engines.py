@@ -1,4 +1,4 @@
-"""The two engines have one contract: the same seeds give the same draws, up to float rounding."""
+"""Contract of the engines: the same seeds give the same draws, up to float rounding."""
 
 import itertools
 
@@ -65,7 +65,7 @@ DRIFTS, INTEGRATORS, STARTS = (
 
 
 def with_all_pairs():
-    """Every combination; quick ones are half of them, with every two settings together in one or more."""
+    """Yields every combination; half of them are quick and cover every pair of settings."""
     for one, two, three in itertools.product(range(4), range(2), range(2)):
         quick = (one + two + three) % 2 == 0
         yield pytest.param(DRIFTS[one], INTEGRATORS[two], STARTS[three], marks=() if quick else pytest.mark.slow)
@@ -102,7 +102,7 @@ def test_engines_give_the_same_draws_with_ekfac():
         pytest.param("tilted", "batched", marks=pytest.mark.slow),
     ],
 )
-def test_some_of_the_chains_are_those_of_the_whole_run(engine, drift):
+def test_a_subset_of_chains_equals_the_same_chains_of_a_whole_run(engine, drift):
     module = Net()
     changes = {"drift": drift, "num_chains": 5, "batch_size": 5}
     whole = sampler(module, engine, **changes).run(4)
@@ -167,7 +167,7 @@ def test_traced_graph_follows_weights_and_buffers_from_probe_to_probe():
     assert many._choice._program is program
 
 
-def test_module_with_state_of_its_own_is_traced_again():
+def test_module_with_hidden_state_is_retraced():
     module = nn.Linear(4, 4)
     scale = [1.0]
 
@@ -190,15 +190,15 @@ class Unfollowable(nn.Linear):
         return super().forward(x) * (2 if float(self.weight.sum()) > 0 else 1)
 
 
-def test_module_that_cannot_be_traced_is_gone_through_at_every_step():
-    """A branch on data that all chains share: vmap can follow it, a graph cannot."""
+def test_module_that_cannot_be_traced_is_called_at_every_step():
+    """The module branches on data shared by all chains: vmap supports this, a graph does not."""
     module = Branching(4, 4)
     one, many = (sampler(module, engine, batch_size=12) for engine in ("sequential", "batched"))
     assert_same_draws(one.run(), many.run())
     assert not many._choice._program._traced
 
 
-def test_module_that_cannot_be_batched_is_refused_by_name_and_is_no_matter_to_auto():
+def test_module_that_cannot_be_batched_is_refused_by_batched_and_accepted_by_auto():
     module = Unfollowable(4, 4)
     with pytest.raises(InputError, match=r"got engine=batched, which cannot run .*; set engine to sequential"):
         sampler(module, "batched").run()
@@ -219,7 +219,7 @@ def test_module_whose_batched_losses_differ_is_refused():
 
 
 @pytest.mark.parametrize("faster", ["sequential", "batched"])
-def test_auto_takes_the_faster_engine_once_and_keeps_it(monkeypatch, faster):
+def test_auto_chooses_the_faster_engine_once_and_keeps_it(monkeypatch, faster):
     asked = []
 
     def seconds(self, engine, repeats):
@@ -241,7 +241,7 @@ def test_auto_does_not_try_to_batch_long_steps(monkeypatch):
     assert sampler(Net(), "auto").run().engine == "sequential"
 
 
-def test_resumed_run_goes_on_with_the_engine_that_auto_chose():
+def test_resumed_run_keeps_the_engine_chosen_by_auto():
     module = Net()
     config = SGLDConfig(lr=1e-2, localization=20, num_draws=2, batch_size=4, num_burnin_steps=1)
     resumed = ChainSampler(module, Target(squared, (X, Y)), config, engine="batched")
@@ -249,7 +249,7 @@ def test_resumed_run_goes_on_with_the_engine_that_auto_chose():
     assert resumed.run().engine == "batched"
 
 
-def test_chain_that_diverges_in_a_batch_leaves_the_others_as_they_are():
+def test_diverging_chain_in_a_batch_does_not_affect_the_others():
     module = nn.Linear(4, 4)
     control = {"nbeta": 0, "lr": 0.02, "num_draws": 8}
     whole = sampler(module, "batched", **control).run()
@@ -272,7 +272,7 @@ def test_batched_engine_sees_autocast():
 
 
 @pytest.mark.parametrize("engine", ["sequential", "batched"])
-def test_losses_are_reduced_as_they_come(engine):
+def test_losses_are_reduced_draw_by_draw(engine):
     module = Net()
 
     def tokens(module, batch):
@@ -317,7 +317,7 @@ def test_whole_batches_have_no_minibatch_noise():
 
 
 class Remembering(nn.Module):
-    """Keeps what it computes in a forward pass, and makes a mask in the first one."""
+    """Module that stores results of its forward passes, and creates a mask in the first."""
 
     def __init__(self):
         super().__init__()
@@ -332,7 +332,7 @@ class Remembering(nn.Module):
 
 
 @pytest.mark.parametrize("engine", ["batched", "auto"])
-def test_what_forward_keeps_is_never_a_tensor_of_a_trace(engine):
+def test_attributes_set_by_forward_are_never_tensors_of_a_trace(engine):
     torch.manual_seed(0)
     module = Remembering()
     x, y = torch.randn(8, 4), torch.randint(0, 3, (8,))

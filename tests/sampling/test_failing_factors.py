@@ -16,7 +16,7 @@ def test_process_without_chains_computes_no_factors(monkeypatch):
     assert sampler.run(numbers=range(0)).chains == ()
 
 
-def test_preconditioner_whose_factors_fail_loses_the_probe_and_not_the_run(monkeypatch):
+def test_failing_preconditioner_factors_lose_the_probe_but_not_the_run(monkeypatch):
     def fails(*args, **kwargs):
         raise torch.linalg.LinAlgError("did not converge")
 

@@ -49,7 +49,7 @@ ESTIMATORS = [Drift.plain, Drift.control_variate, Drift.tilted]
 ROWS = torch.arange(40).view(8, 5)  # disjoint minibatches of equal size: their mean is the whole set
 
 
-def test_plain_and_control_variates_are_unbiased_and_tilted_leaves_out_the_slope(off_minimum):
+def test_plain_and_control_variates_are_unbiased_and_tilted_omits_the_slope(off_minimum):
     for drift in (Drift.plain, Drift.control_variate):
         found, exact = estimates(drift, off_minimum, ROWS)
         torch.testing.assert_close(found.mean(0), exact)
@@ -69,7 +69,7 @@ def mean_shift(module, drift, **changes):
     config = SGLDConfig(**{**settings, "num_burnin_steps": 60, "drift": drift, **changes})
 
     def loss(module, batch):
-        # The observed set is told apart by its size: its three "losses" are the weights themselves.
+        # The observed set is recognised by its size: its three "losses" are the weights themselves.
         return module.weight[0] + 0 * batch[0][:, 0] if len(batch[0]) == 3 else squared(module, batch)
 
     trace = run_chains(module, loss, observed=(X[:3], Y[:3]), sampling=(X, Y), config=config)
@@ -90,7 +90,7 @@ def test_tilting_removes_the_drift_that_plain_chains_show_off_a_minimum(off_mini
     assert np.trace(covariance) == pytest.approx(np.trace(np.linalg.inv(precision)), rel=0.15)
 
 
-def test_control_variates_take_out_the_heat_of_small_minibatches():
+def test_control_variates_remove_the_heat_of_small_minibatches():
     module = linear(X, Y)
     settings = {"batch_size": 2, "nbeta": 600, "localization": 60, "lr": 4e-4, "num_draws": 2000}
     precision = np.linalg.eigvalsh(600 * (X.T @ X / len(X)).numpy() + 60 * np.eye(3))
@@ -137,12 +137,12 @@ def test_kept_gradients_give_the_explicit_formula_bit_for_bit(off_minimum, drift
 
 
 @pytest.mark.parametrize("drift", [Drift.control_variate, Drift.tilted])
-def test_kept_gradients_take_weight_decay_too(off_minimum, drift):
+def test_kept_gradients_include_weight_decay(off_minimum, drift):
     got, want, _, _ = kept_and_explicit(off_minimum, drift, 5, weight_decay=0.3)
     torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
 
 
-def test_mean_of_the_kept_gradients_is_the_full_one_where_the_minibatches_divide_the_set(off_minimum):
+def test_kept_gradients_average_to_the_full_gradient_if_minibatches_divide_the_set(off_minimum):
     _, _, kept, full = kept_and_explicit(off_minimum, Drift.control_variate, 5)
     torch.testing.assert_close(kept.mean(dim=0), full)
     # 40 samples in two minibatches of 20, for a size of 39.
@@ -150,13 +150,13 @@ def test_mean_of_the_kept_gradients_is_the_full_one_where_the_minibatches_divide
     torch.testing.assert_close(kept.mean(dim=0), full)
 
 
-def test_gradients_of_a_partition_are_kept_alike_by_an_engine_of_many_chains(off_minimum):
+def test_an_engine_of_many_chains_keeps_the_same_partition_gradients(off_minimum):
     """More minibatches than chains, and not a multiple of them."""
     choices = partition(SGLDConfig(lr=1e-3, localization=10.0, batch_size=6), 40)
     want = torch.stack([((X[rows] @ off_minimum.weight.T - Y[rows]) * X[rows]).mean(0) for rows in choices]).detach()
 
     class Many:
-        """Three chains of which none is at w*."""
+        """Engine of three chains, none of them at w*."""
 
         anchor = off_minimum.weight.detach()[0]
         state = torch.zeros(3, 3, dtype=torch.float64)
@@ -178,7 +178,7 @@ def test_gradients_of_a_partition_are_kept_alike_by_an_engine_of_many_chains(off
         pytest.param(Drift.tilted, "sequential", marks=pytest.mark.slow),
     ],
 )
-def test_chains_have_one_law_whether_gradients_are_kept_or_not(drift, engine, monkeypatch):
+def test_chains_have_the_same_law_with_and_without_kept_gradients(drift, engine, monkeypatch):
     """At the minimum, where control variates are cool: the heat of one partition is that of the others on average only.
 
     Where chains slide far from w* the covariance of one partition of eight may be off by a half.
@@ -201,7 +201,7 @@ def test_chains_have_one_law_whether_gradients_are_kept_or_not(drift, engine, mo
     np.testing.assert_allclose(kept[1], anew[1], atol=(0.25 if few else 0.1) * scale**2)
 
 
-def test_estimates_leave_the_chain_where_it_is(off_minimum):
+def test_gradient_estimates_do_not_move_the_chain(off_minimum):
     weights = FlatWeights(off_minimum)
     weights.state.add_(0.5)
     before = weights.state.clone()
@@ -215,7 +215,7 @@ def small(**changes):
     return SGLDConfig(**{**settings, "num_burnin_steps": 0, "engine": "sequential", **changes})
 
 
-def test_only_parameters_that_a_pattern_matches_move():
+def test_only_parameters_matched_by_a_pattern_move():
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 1)).double()
     seen = []
@@ -229,7 +229,7 @@ def test_only_parameters_that_a_pattern_matches_move():
     assert moved == {"1.weight", "1.bias", "2.bias"}
 
 
-def test_pattern_that_matches_nothing_is_refused():
+def test_pattern_without_a_match_is_refused():
     with pytest.raises(InputError, match=r"got parameters='nothing\*'.*; expected a pattern such as 'weight'"):
         run_chains(linear(X, Y), squared, observed=(X, Y), sampling=(X, Y), config=small(parameters=["nothing*"]))
     with pytest.raises(InputError, match="at least one pattern"):

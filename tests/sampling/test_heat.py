@@ -1,4 +1,4 @@
-"""Heat of minibatches: what their noise adds, over what is injected, where losses move."""
+"""Heat of minibatches: their noise over the injected noise, along the directions of the losses."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def heat(gradients, direction, **more):
 
 @pytest.mark.parametrize("number", [2, NUM_GRADIENTS])
 @pytest.mark.parametrize("length", [1.0, 30.0])
-def test_heat_is_the_variance_of_the_noise_in_the_direction_whatever_its_length(case, number, length):
+def test_heat_is_the_noise_variance_along_a_direction_of_any_length(case, number, length):
     mean, root, covariance = case
     along = mean / mean.norm()
     found = heat(estimates(mean, root, number=number), length * mean)
@@ -46,7 +46,7 @@ def test_heat_is_the_variance_of_the_noise_in_the_direction_whatever_its_length(
     assert float(found.mean()) == pytest.approx(FACTOR * float(along @ covariance @ along), rel=0.02)
 
 
-def test_direction_need_not_be_that_of_the_gradients(case):
+def test_direction_may_differ_from_the_gradients(case):
     mean, root, covariance = case
     along = torch.zeros(6, dtype=torch.float64)
     along[2] = 1
@@ -54,7 +54,7 @@ def test_direction_need_not_be_that_of_the_gradients(case):
 
 
 @pytest.mark.parametrize("name", ["diagonal", "kronecker"])
-def test_preconditioned_heat_is_along_what_the_step_makes_of_the_direction(case, name):
+def test_preconditioned_heat_is_along_the_preconditioned_direction(case, name):
     """u' P S P u over u' P u."""
     mean, root, covariance = case
     p = preconditioners()[name]
@@ -64,7 +64,7 @@ def test_preconditioned_heat_is_along_what_the_step_makes_of_the_direction(case,
     assert float(heat(estimates(mean, root), u, preconditioner=p).mean()) == pytest.approx(FACTOR * want, rel=0.02)
 
 
-def test_a_diagonal_for_each_chain_is_its_own(case):
+def test_each_chain_may_have_its_own_diagonal(case):
     mean, root, _ = case
     gradients = estimates(mean, root, repetitions=2)
     both = heat(gradients, mean, preconditioner=Diagonal(torch.tensor([[1.0] * 6, [2.0] * 6], dtype=torch.float64)))
@@ -80,13 +80,13 @@ def test_heat_follows_the_step_and_the_square_of_nbeta(case):
     assert minibatch_heat(gradients, at, lr=LR, nbeta=0).tolist() == [0, 0, 0]
 
 
-def test_equal_estimates_are_cold_and_so_is_no_direction():
+def test_heat_is_zero_for_equal_estimates_or_a_zero_direction():
     gradient = torch.randn(2, 5)
     assert heat([gradient] * 4, torch.ones(5)).tolist() == [0, 0]
     assert heat([torch.randn(2, 5) for _ in range(3)], torch.zeros(5)).tolist() == [0, 0]
 
 
-def test_estimates_are_left_as_they_are(case):
+def test_heat_does_not_change_the_estimates(case):
     mean, root, _ = case
     gradients = estimates(mean, root, repetitions=2)
     before = [gradient.clone() for gradient in gradients]
@@ -94,7 +94,7 @@ def test_estimates_are_left_as_they_are(case):
     assert all(torch.equal(one, other) for one, other in zip(gradients, before, strict=True))
 
 
-def test_noise_in_the_one_direction_where_losses_move_is_seen_where_a_mean_over_weights_calls_it_tiny():
+def test_heat_detects_noise_along_the_losses_that_a_mean_over_weights_misses():
     size = 10_000
     mean, root = torch.zeros(size, dtype=torch.float64), torch.zeros(size, 1, dtype=torch.float64)
     mean[17], root[17] = 5.0, 1.0
@@ -106,7 +106,7 @@ def test_noise_in_the_one_direction_where_losses_move_is_seen_where_a_mean_over_
     assert float(heat(gradients, mean).mean()) == pytest.approx(FACTOR, rel=0.1)
 
 
-def test_heat_that_a_probe_tells_is_what_the_variance_of_a_loss_is_too_large_by():
+def test_measured_heat_is_the_relative_excess_variance_of_a_loss():
     """A loss that is linear in one steep direction, the only one with minibatch noise; nearly flat target."""
     generator = torch.Generator().manual_seed(0)
     x = torch.zeros(60, 8)
@@ -135,7 +135,7 @@ def test_control_variates_of_a_loss_without_curvature_are_cold():
     assert trace.minibatch_noise == pytest.approx(0, abs=1e-9)
 
 
-def test_heat_does_not_change_the_draws_and_each_run_measures_it_in_one_chain_at_least():
+def test_every_engine_measures_the_heat_of_a_run():
     module, batch = nn.Linear(3, 1), (torch.randn(10, 3), torch.randn(10, 1))
     config = SGLDConfig(lr=0.01, nbeta=60.0, localization=10.0, num_chains=2, num_draws=2, batch_size=4)
     for engine in ("sequential", "batched"):
@@ -146,10 +146,10 @@ def test_heat_does_not_change_the_draws_and_each_run_measures_it_in_one_chain_at
         assert trace.minibatch_noise > 0
 
 
-def test_a_vector_of_many_weights_is_summed_in_few_blocks(monkeypatch):
+def test_a_long_vector_is_summed_in_few_blocks(monkeypatch):
     from stagewise.sampling import heat
 
-    # 100,000 weights: blocks of two weights each took minutes of every look at the curvature.
+    # 100,000 weights: blocks of two weights each took minutes in every measurement of curvature.
     vector = torch.ones(100_000)
     blocks = []
     split = torch.Tensor.split

@@ -1,4 +1,4 @@
-"""Products with the Hessian, one by one and several at once."""
+"""Products with the Hessian, singly and several at once."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ X = torch.randn(6, 3, generator=GENERATOR, dtype=torch.float64)
 
 
 class Cubed(torch.autograd.Function):
-    """x^3, by Python that no vmap can follow."""
+    """x^3, with Python code that vmap does not support."""
 
     @staticmethod
     def forward(ctx, x):
@@ -32,7 +32,7 @@ class Cubed(torch.autograd.Function):
 
 
 class Squared3(torch.autograd.Function):
-    """3 x^2, likewise."""
+    """3 x^2, with such code too."""
 
     @staticmethod
     def forward(ctx, x):
@@ -55,7 +55,7 @@ def smooth(module, batch):
 
 
 def products(module, loss_fn, batch, vectors, chunk_size=None):
-    """Several at once, and one by one."""
+    """Returns products several at once, and singly."""
     weights = FlatWeights(module)
     found = []
 
@@ -71,7 +71,7 @@ def products(module, loss_fn, batch, vectors, chunk_size=None):
 
 @pytest.mark.parametrize("chunk_size", [None, 4])
 @pytest.mark.parametrize("loss_fn", [smooth, power])
-def test_rows_are_those_of_the_hessian_whether_or_not_torch_can_batch_them(loss_fn, chunk_size):
+def test_row_products_are_those_of_the_hessian_batched_or_not(loss_fn, chunk_size):
     torch.manual_seed(0)
     module = nn.Linear(3, 2).double()
     flat = torch.cat([value.detach().flatten() for value in module.parameters()])
@@ -86,7 +86,7 @@ def test_rows_are_those_of_the_hessian_whether_or_not_torch_can_batch_them(loss_
         torch.testing.assert_close(got, want)
 
 
-def test_rows_of_a_language_model_are_its_single_products():
+def test_row_products_of_a_language_model_equal_single_products():
     module = tiny_gpt2()
     ids = torch.randint(8, (3, 6), generator=GENERATOR)
     vectors = torch.randn(3, sum(value.numel() for value in module.parameters()), generator=GENERATOR)
@@ -96,7 +96,7 @@ def test_rows_of_a_language_model_are_its_single_products():
 
 @pytest.mark.parametrize("bound", ["_NUMBERS_AT_ONCE", "_LOSSES_AT_ONCE"])
 @pytest.mark.parametrize("most", [0, 40])
-def test_rows_are_the_same_in_blocks_of_any_size(monkeypatch, bound, most):
+def test_row_products_do_not_depend_on_the_block_size(monkeypatch, bound, most):
     """Eight weights or chunks of four samples: five or ten rows in a pass, or one."""
     monkeypatch.setattr(hessians, bound, most)
     seen = []
@@ -113,7 +113,7 @@ def test_rows_are_the_same_in_blocks_of_any_size(monkeypatch, bound, most):
     assert max(seen) == largest
 
 
-def test_a_product_that_is_not_finite_is_an_error_in_either_way():
+def test_products_that_are_not_finite_raise_an_error_in_both_modes():
     module = nn.Linear(1, 1, bias=False).double()
     with torch.no_grad():
         module.weight.zero_()

@@ -19,7 +19,7 @@ REACHES = [0.5, 1.0, 2.0, 3.0]
 
 
 def responses(integrator, hessian, *, lr, steps, nbeta=1.0, localization=0.0, preconditioner=None, gradient_noise=0.0):
-    """Weights after each step as linear functions of all the noise so far: no randomness, no error of sampling.
+    """Returns the weights after each step as linear functions of all noise so far, without sampling error.
 
     A chain of a quadratic target is linear in its noise. The kernel moves one row for each number of the noise, with a
     one in its place and zeros elsewhere; products of the rows are then covariances.
@@ -68,7 +68,7 @@ def test_gaussian_target_has_the_exact_variance_at_every_stable_step_where_the_e
 
 
 @pytest.mark.parametrize("reach", REACHES)
-def test_draws_forget_by_the_formula(reach):
+def test_autocorrelation_of_draws_follows_the_formula(reach):
     a = 1 - reach / 2
     for integrator, first in ((LM, (1 + a) / 2), (EULER, a)):
         found = one_direction(integrator, reach)
@@ -79,7 +79,7 @@ def test_draws_forget_by_the_formula(reach):
 
 @pytest.mark.parametrize("integrator", Integrator)
 @pytest.mark.parametrize("reach", REACHES)
-def test_noise_of_minibatches_is_not_averaged(integrator, reach):
+def test_minibatch_noise_is_not_averaged(integrator, reach):
     """It adds lr nbeta^2 Var / 4 over 1 - reach / 4 to a variance of one."""
     without = one_direction(integrator, reach)[-1].square().sum()
     noisy = one_direction(integrator, reach, gradient_noise=0.7)[-1].square().sum()
@@ -151,7 +151,7 @@ def stationary_moment(integrator, lr):
     return float(law @ (at**2 @ masses))
 
 
-def test_quartic_target_is_met_to_second_order_in_the_step():
+def test_quartic_target_is_sampled_to_second_order_in_the_step():
     """Against quadrature. Halving the step takes off three quarters of the error; of Euler's, a half."""
     exact = quartic_moment()
     errors = {item: [stationary_moment(item, lr) - exact for lr in (0.1, 0.05)] for item in Integrator}
@@ -164,7 +164,7 @@ def test_quartic_target_is_met_to_second_order_in_the_step():
 
 @pytest.mark.parametrize("spacing", [1, 2, 3, 7])
 @pytest.mark.parametrize("reach", [0.1, 0.8, 2.0, 2.5, 3.6])
-def test_correlation_of_draws_is_the_lag_correlation_of_their_distance(reach, spacing):
+def test_correlation_of_draws_is_the_autocorrelation_at_their_spacing(reach, spacing):
     a = 1 - reach / 2
     assert draw_correlation(reach, spacing) == pytest.approx(
         a**spacing * (1 + a) / (2 * a) if a else 0.5 * (spacing == 1)
@@ -181,7 +181,7 @@ def test_second_order_draws_are_worth_five_euler_draws():
 
 @pytest.mark.parametrize("reach", [0.02, 0.8, 1.9, 2.0, 2.5, 3.9])
 @pytest.mark.parametrize("left", [0.5, 0.1, 0.01])
-def test_relaxation_takes_the_fewest_steps_that_will_do(reach, left):
+def test_relaxation_takes_the_fewest_sufficient_steps(reach, left):
     steps = relaxation_steps(reach, left)
     assert memory(reach) ** steps <= left * (1 + 1e-9)
     assert steps == 1 or memory(reach) ** (steps - 1) > left

@@ -1,4 +1,4 @@
-"""Chains that do not see the loss: the same noise, no gradients."""
+"""Chains without the loss: the same noise, no gradients."""
 
 from dataclasses import replace
 
@@ -50,7 +50,7 @@ def run(config=CONFIG, **how):
         {"preconditioner": AdamMoments(), "drift": "tilted", "weight_decay": 0.1},
     ],
 )
-def test_draws_are_those_of_gradients_times_zero_bit_for_bit(monkeypatch, changes):
+def test_draws_equal_those_of_gradients_times_zero_bit_for_bit(monkeypatch, changes):
     config = replace(CONFIG, nbeta=0.0, **changes)
     cheap = run(config)
     for module in (sgld, chains):
@@ -77,7 +77,7 @@ def test_no_gradient_is_evaluated_unless_a_preconditioner_adapts_to_them(monkeyp
 
 
 @pytest.mark.parametrize("changes", [{}, {"engine": "batched", "integrator": "euler"}])
-def test_the_control_gets_the_noise_of_the_chains_that_it_controls(changes):
+def test_the_control_has_the_noise_of_the_chains_it_controls(changes):
     faint = run(replace(CONFIG, nbeta=1e-9, **changes))
     control = run(replace(CONFIG, **changes), control=True)
     np.testing.assert_allclose(control.loss, faint.loss, rtol=1e-4)
@@ -85,35 +85,35 @@ def test_the_control_gets_the_noise_of_the_chains_that_it_controls(changes):
     assert np.abs(control.loss - run(replace(CONFIG, **changes)).loss).max() > 1e-3
 
 
-def test_under_ekfac_noise_means_the_same_directions():
+def test_noise_has_the_same_directions_under_ekfac():
     config = replace(CONFIG, preconditioner=EKFAC(loss="mse"), lr=0.3, drift="plain")
     faint = run(replace(config, nbeta=1e-9))
     np.testing.assert_allclose(run(config, control=True).distance, faint.distance, rtol=1e-4)
     np.testing.assert_allclose(run(config, control=True).loss, faint.loss, rtol=1e-3)
 
 
-def test_its_draws_have_the_variance_of_the_localization_alone():
+def test_loss_free_draws_have_the_variance_of_the_localization_alone():
     config = replace(CONFIG, num_draws=2000, num_chains=2, drift="plain", max_loss_rise=1e6)
     distance = run(config, control=True).distance.astype(float)
     # |w - w*|^2 of 21 weights, each of variance 1 / 50.
     assert (distance**2).mean() == pytest.approx(21 / 50, rel=0.05)
 
 
-def test_automatic_steps_stay_those_of_the_chains():
+def test_loss_free_chains_keep_the_automatic_numbers_of_steps():
     config = replace(CONFIG, num_burnin_steps="auto", num_steps_bw_draws="auto")
     free = loss_free(config)
     assert (free.num_steps, free.seed, free.lr, free.localization) == (config.num_steps, 0, 0.02, 50.0)
 
 
-def test_chains_may_be_some_of_all_and_reduced_as_they_come():
+def test_loss_free_runs_accept_a_subset_of_chains_and_a_reducer():
     whole = run(control=True)
     part = sampler().run(3, numbers=[0, 2], control=True, reduce=lambda losses: losses.sum().reshape(1))
     np.testing.assert_array_equal(part.loss, whole.loss[[0, 2]])
     np.testing.assert_allclose(part.reduced[:, :, 0], whole.loss[[0, 2]].sum(axis=2), rtol=1e-5)
-    # The sampler itself keeps what it was told.
+    # The sampler's own settings are unchanged.
     assert sampler().run(3).reduced is None
 
 
-def test_settings_without_a_hold_are_refused():
+def test_zero_localization_is_refused_without_the_loss():
     with pytest.raises(InputError, match="localization > 0"):
         loss_free(replace(CONFIG, localization=0.0, start="anchor"))

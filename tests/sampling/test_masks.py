@@ -1,4 +1,4 @@
-"""Chains that move a part of a parameter: as if the rest of it were a constant of the model."""
+"""Chains that move part of a parameter behave as if the rest were a constant of the model."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def run(module, batch, settings, loss=squared, moments=None, masks=None):
 
 
 class Rest(nn.Module):
-    """The linear model below with one of its weights a constant."""
+    """The linear model below, with one weight constant."""
 
     def __init__(self, weight, column):
         super().__init__()
@@ -63,7 +63,7 @@ class Rest(nn.Module):
 
 @pytest.fixture
 def pair():
-    """A module, the mask that leaves its middle weight out, and the smaller model that this is."""
+    """Returns a module, a mask without its middle weight, and the equivalent smaller model."""
     x, y = regression(num=40)
     module = nn.Linear(3, 1, bias=False).double()
     return module, {"weight": torch.tensor([[True, False, True]])}, Rest(module.weight, 1), (x, y)
@@ -71,7 +71,7 @@ def pair():
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("changes", SETTINGS)
-def test_a_masked_chain_is_that_of_the_model_whose_other_weights_are_constants(pair, engine, changes):
+def test_a_masked_chain_equals_that_of_a_model_with_the_other_weights_constant(pair, engine, changes):
     module, masks, small, batch = pair
     moments = {"weight": torch.tensor([[0.5, 9.0, 0.1]], dtype=torch.float64)}
     of_small = {"weight": moments["weight"][:, [0, 2]]}
@@ -85,7 +85,7 @@ def test_a_masked_chain_is_that_of_the_model_whose_other_weights_are_constants(p
     assert got.loss.std(axis=1).max() > 0
 
 
-def test_curvature_and_baselines_are_those_of_the_model_whose_other_weights_are_constants(pair):
+def test_masked_curvature_and_baselines_equal_those_of_a_model_with_the_other_weights_constant(pair):
     module, masks, small, batch = pair
     for preconditioner in (None, AdamMoments(), RMSprop()):
         settings = config(preconditioner=preconditioner, num_burnin_steps=5, batch_size=40)
@@ -112,7 +112,7 @@ def test_curvature_and_baselines_are_those_of_the_model_whose_other_weights_are_
 
 
 class Readable(nn.Module):
-    """Its observed losses are its weights, one each: a chain shows where it is."""
+    """Module whose observed losses are its weights, so that losses show the place of a chain."""
 
     def __init__(self):
         super().__init__()
@@ -137,7 +137,7 @@ def kinds_of_chains():
 
 
 @pytest.mark.parametrize(("engine", "dtype", "preconditioner"), [*kinds_of_chains()])
-def test_what_is_outside_of_the_mask_stays_where_it_was_bit_for_bit(engine, dtype, preconditioner):
+def test_weights_outside_of_the_mask_stay_at_the_anchor_bit_for_bit(engine, dtype, preconditioner):
     module = Readable().to(dtype)
     before = torch.cat([weight.detach().reshape(-1) for weight in module.parameters()])
     masks = {name: torch.rand(item.shape) < 0.5 for name, item in module.named_parameters() if name != "second.bias"}
@@ -164,14 +164,14 @@ def test_what_is_outside_of_the_mask_stays_where_it_was_bit_for_bit(engine, dtyp
         *(pytest.param("batched", changes, marks=pytest.mark.slow) for changes in (*SETTINGS[:1], *SETTINGS[2:])),
     ],
 )
-def test_a_mask_that_is_all_true_is_no_mask_bit_for_bit(engine, changes):
+def test_an_all_true_mask_equals_no_mask_bit_for_bit(engine, changes):
     module = Net()
     moments = {"first.weight": torch.rand(4, 4), "norm.bias": torch.rand(4)}
     masks = {name: torch.ones(item.shape, dtype=torch.bool) for name, item in module.named_parameters()}
     some = {name: mask for name, mask in masks.items() if name.startswith("first")}
     none = {"norm.weight": torch.zeros(4, dtype=torch.bool)}
     cases = ((masks, None), (some | none, ["first.*"]))
-    # Which weights move is the same matter for both engines: the dearer one has the harder case alone.
+    # The selection of weights is common to both engines: the slower one runs only the harder case.
     for given, patterns in cases if engine == "sequential" else cases[1:]:
         got = run(module, (X, Y), config(engine, **changes), moments=moments, masks=given)
         want = run(module, (X, Y), config(engine, **changes, parameters=patterns), moments=moments)
@@ -201,7 +201,7 @@ def test_engines_give_the_same_draws_of_a_head(kind):
     assert samplers[1]._choice._program is program
 
 
-def test_chains_of_different_heads_differ_and_a_chain_of_a_later_layer_leaves_the_earlier_one():
+def test_chains_of_different_heads_differ():
     model = build_model("gpt_neox", config=CASES["gpt_neox"][1], init_std=0.3).eval()
     ids = torch.randint(24, (6, 8))
     losses = [
@@ -236,13 +236,13 @@ def test_masks_that_do_not_fit_are_refused_before_any_run(masks, words):
             make()
 
 
-def test_masks_beside_name_patterns_are_refused():
+def test_masks_together_with_name_patterns_are_refused():
     masks = {"weight": torch.eye(4, dtype=torch.bool)}
     with pytest.raises(InputError, match=r"masks together with parameters=\['weight'\]"):
         run(nn.Linear(4, 4), (X, Y), config(parameters=["weight"]), masks=masks)
 
 
-def test_a_part_of_a_parameter_is_refused_with_ekfac():
+def test_partial_parameters_are_refused_with_ekfac():
     masks = {"weight": torch.eye(4, dtype=torch.bool)}
     settings = config(preconditioner=EKFAC(loss="mse"), batch_size=12)
     words = "got a mask that moves 4 of 16 entries of 'weight' with EKFAC; expected whole parameters"
@@ -254,7 +254,7 @@ def test_a_part_of_a_parameter_is_refused_with_ekfac():
     ChainSampler(nn.Linear(4, 4), Target(squared, (X, Y), selection=whole), settings)
 
 
-def test_a_digest_tells_what_is_selected_and_nothing_else():
+def test_a_digest_depends_on_the_selection_alone():
     eye, none = torch.eye(4, dtype=torch.bool), torch.zeros(3, dtype=torch.bool)
     found = masks_digest({"a": eye, "b": ~eye})
     assert found == masks_digest({"b": ~eye, "a": eye.clone(), "c": none})

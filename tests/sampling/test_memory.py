@@ -1,4 +1,4 @@
-"""Memory of chains against what torch's allocator counted."""
+"""Memory of chains, compared with the counts of torch's allocator."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ CONFIG = SGLDConfig(
 
 
 def peak_of(run):
-    """GiB that were allocated at once, by the allocator's own events."""
+    """Returns the peak of allocated memory from the allocator's events, GiB."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watch:
         run()
     events = [event for event in watch.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -43,7 +43,7 @@ def peak_of(run):
         (128, 4, 2, 32, "leimkuhler_matthews", "control_variate", 0),
     ],
 )
-def test_chains_take_what_the_formula_says_within_a_tenth(
+def test_memory_of_chains_is_within_a_tenth_of_the_formula(
     width, layers, batch, length, integrator, drift, kept_bytes, monkeypatch
 ):
     for place in (chains, memory):

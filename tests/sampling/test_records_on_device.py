@@ -1,4 +1,4 @@
-"""Records and minibatches in blocks, as on a GPU, against those of a CPU, draw by draw."""
+"""Records and minibatches in blocks, as on a GPU, compared with those of a CPU, draw by draw."""
 
 from dataclasses import replace
 
@@ -59,7 +59,7 @@ def test_blocks_give_the_same_draws_bit_for_bit(engine, drift, reduced, monkeypa
 
 
 @pytest.mark.parametrize("engine", ["sequential", "batched"])
-def test_a_chain_that_fails_in_a_block_is_dropped_for_the_same_reason(engine, monkeypatch):
+def test_a_chain_failing_in_a_block_is_dropped_for_the_same_reason(engine, monkeypatch):
     usual = traced(replace(CONFIG, engine=engine))
     means = usual.loss.mean(axis=(2, 3))
     limit = float(np.sort(means.max(axis=1))[-2:].mean() - usual.anchor_loss.mean())
@@ -70,7 +70,7 @@ def test_a_chain_that_fails_in_a_block_is_dropped_for_the_same_reason(engine, mo
     assert_same(plain, traced(config))
 
 
-def test_losses_that_are_not_finite_are_found_in_blocks(monkeypatch):
+def test_non_finite_losses_are_found_in_blocks(monkeypatch):
     config = replace(CONFIG, engine="sequential", lr=0.1, nbeta=1e8)
     plain = traced(config, loss_fn=lambda module, x: module(x).exp())
     assert len(plain.dropped) == 3

@@ -15,7 +15,7 @@ PARAMETERS = [(0, 7, 4), (2, 3, 5), (5, 1, 6)]
 
 
 def part(rank, ranks):
-    """Stretches of one process, as FSDP2 shares rows out, and the places of their entries in the whole."""
+    """Returns the stretches of one process, as divided by FSDP2, and the places of their entries in the whole."""
     found, places, start = [], [], 0
     for number, rows, width in PARAMETERS:
         held = list(torch.arange(rows).chunk(ranks)) + [torch.empty(0, dtype=torch.int64)] * ranks
@@ -34,7 +34,7 @@ def noises(layout, *, config=SGLD, step=0, count=4):
 
 @pytest.mark.parametrize("block", [1, 8, 2**18])
 @pytest.mark.parametrize("ranks", [2, 3, 8])
-def test_parts_of_any_number_of_processes_are_those_of_the_whole(monkeypatch, ranks, block):
+def test_parts_for_any_number_of_processes_combine_to_the_whole_noise(monkeypatch, ranks, block):
     monkeypatch.setattr(row_noise, "_BLOCK_NUMBERS", block)
     whole = noises(part(0, 1)[0])
     seen = 0
@@ -46,7 +46,7 @@ def test_parts_of_any_number_of_processes_are_those_of_the_whole(monkeypatch, ra
     assert seen == whole[0].shape[1]
 
 
-def test_masked_entries_have_the_noise_that_they_have_without_a_mask():
+def test_masked_entries_have_the_same_noise_as_without_a_mask():
     (whole,) = noises([Stretch(1, 4, 3, 0, 4)], count=1)
     index = torch.tensor([0, 2, 3])
     streams = RowStreams(SGLD, [0, 2], 0, torch.zeros(3), 20, layout=[Stretch(1, 4, 3, 2, 2, index)])
@@ -72,7 +72,7 @@ def test_the_training_step_changes_noise_that_is_not_common():
     assert not torch.isclose(own[0], common[0]).any()
 
 
-def test_noise_of_a_step_is_used_again_in_the_next():
+def test_noise_of_a_step_is_reused_in_the_next():
     layout = part(0, 1)[0]
     streams = RowStreams(SGLD, [0], 0, torch.zeros(49), 20, layout=layout)
     expected = [noise[:1] for noise in noises(layout, count=4)]

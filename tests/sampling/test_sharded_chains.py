@@ -1,4 +1,4 @@
-"""Chains over weights in shards: against chains of whole weights with the same noise."""
+"""Chains over sharded weights, compared with chains of whole weights with the same noise."""
 
 import socket
 import subprocess
@@ -49,7 +49,7 @@ def two(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory):
-    """Of one process, this one: shards that are all there is."""
+    """Returns a mesh of this process alone, whose shards are whole."""
     store = dist.FileStore(str(tmp_path_factory.mktemp("store") / "store"), 1)
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     yield init_device_mesh("cpu", (1,))
@@ -58,14 +58,14 @@ def mesh(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_draws_of_two_processes_are_those_of_one_with_the_same_noise(two, name):
+def test_draws_of_two_processes_equal_those_of_one_with_the_same_noise(two, name):
     case, module = CASES[name], Net(CASES[name].dtype)
     names = ["first.weight", "first.bias", "last.weight"] if case.sgld.parameters else None
     with row_noise(layout(module, case.masks, names)):
         whole = draws(case, module)
     first, second = (rank[name] for rank in two)
     np.testing.assert_array_equal(first["loss"], second["loss"])
-    # Half precision rounds sums of two shares otherwise than one sum.
+    # In half precision a sum of two shares is rounded differently from a single sum.
     rtol = 3e-2 if case.dtype is torch.bfloat16 else 1e-4
     np.testing.assert_allclose(first["loss"], whole.loss, rtol=rtol, atol=rtol)
     np.testing.assert_allclose(first["distance"], whole.distance, rtol=rtol)
@@ -76,7 +76,7 @@ def test_draws_of_two_processes_are_those_of_one_with_the_same_noise(two, name):
     assert second["same"]
 
 
-def test_chains_over_shards_of_one_process_are_those_of_whole_weights(mesh):
+def test_chains_over_shards_of_one_process_equal_those_of_whole_weights(mesh):
     module = shard(Net(), mesh)
     with row_noise(layout(Net())):
         whole = draws(Case(), Net())
@@ -89,7 +89,7 @@ def test_chains_over_shards_of_one_process_are_those_of_whole_weights(mesh):
 
 
 @pytest.mark.parametrize("where", ["in a layer", "after the pass"])
-def test_weights_have_their_bits_again_and_train_on_after_a_loss_that_raised(mesh, where):
+def test_weights_are_restored_and_train_on_after_a_failing_loss(mesh, where):
     module, twin = shard(Net(), mesh), Net()
     calls = []
 
@@ -134,7 +134,7 @@ def test_a_pass_without_gradients_leaves_no_whole_weights_behind(mesh):
         assert value is before[name]
 
 
-def test_gradient_dot_products_over_shards_are_those_of_whole_weights(mesh):
+def test_gradient_dot_products_over_shards_equal_those_of_whole_weights(mesh):
     masks = {"low": torch.arange(9) < 4, "odd": torch.arange(9) % 2 == 1}
     groups = Groups(masks, np.ones((9, 1), dtype=bool))
     for how in ({}, {"num_folds": 3}, {"block_size": 40}):
@@ -162,7 +162,7 @@ def test_shards_that_chains_cannot_move_are_refused_by_name(mesh):
         check_shards(scaled, 1)
 
 
-def test_a_module_that_keeps_its_gradients_to_itself_is_refused(mesh):
+def test_a_module_without_gradient_synchronization_is_refused(mesh):
     module = shard(Net(), mesh)
     module.set_requires_gradient_sync(False)
     with pytest.raises(InputError, match=r"after set_requires_gradient_sync\(False\)"):
@@ -184,12 +184,12 @@ def test_settings_that_need_whole_weights_are_refused_by_name(mesh, changed, wor
         draws(Case(replace(SGLD, **changed)), shard(Net(), mesh), Sharding())
 
 
-def test_the_head_of_a_model_in_shards_is_called_as_a_part_of_it(mesh, monkeypatch):
+def test_the_head_of_a_sharded_model_is_called_within_the_model(mesh, monkeypatch):
     monkeypatch.setattr(chunked_head, "LEAST_LOGITS", 1)
     model = tiny_gpt2().eval()
     assert chunked_head.plain_head(model, 8) is model.lm_head
     fully_shard(model, mesh=mesh)
     with torch.no_grad():
         model(torch.zeros(1, 4, dtype=torch.int64))
-    assert not is_sharded(model.lm_head.weight)  # whole for now, which tells nothing of the next pass
+    assert not is_sharded(model.lm_head.weight)  # whole for now, but not in the next pass
     assert chunked_head.plain_head(model, 8) is None

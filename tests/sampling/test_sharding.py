@@ -25,7 +25,7 @@ def of_all(ranks, call):
 
 @pytest.mark.parametrize("size", [1, 2, 5, 6])
 @pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_losses_of_the_parts_are_joined_in_the_order_of_the_samples(ranks, size):
+def test_losses_of_parts_are_joined_in_the_order_of_samples(ranks, size):
     values, mask = torch.arange(size * 4.0).view(size, 4), torch.arange(size * 4).view(size, 4) % 3 != 0
 
     def call(sharding):
@@ -40,7 +40,7 @@ def test_losses_of_the_parts_are_joined_in_the_order_of_the_samples(ranks, size)
         assert found.axes == (2, 2)
 
 
-def test_norms_and_sums_are_those_of_the_whole_on_every_process():
+def test_norms_and_sums_are_global_on_every_process():
     vectors = torch.randn(3, 10, generator=torch.Generator().manual_seed(0))
     parts = vectors.split([4, 0, 6], dim=1)
     for norm in of_all(3, lambda sharding: sharding.norms(parts[sharding.rank])):

@@ -1,4 +1,4 @@
-"""Chains that several processes share: against one process that runs them all."""
+"""Chains shared by several processes, compared with one process that runs them all."""
 
 import copy
 from dataclasses import replace
@@ -73,7 +73,7 @@ def check_same(left, right, *, exact=True):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_every_chain_runs_once_however_many_processes_share_them(size):
+def test_every_chain_runs_exactly_once_for_any_number_of_processes(size):
     numbers = [number for share in shares(size) for number in share.numbers(5)]
     assert sorted(numbers) == [0, 1, 2, 3, 4]
     assert [share.is_first for share in shares(size)] == [True] + [False] * (size - 1)
@@ -81,29 +81,29 @@ def test_every_chain_runs_once_however_many_processes_share_them(size):
 
 @pytest.mark.parametrize("size", [2, 3, 5])
 @pytest.mark.parametrize("reduce", [None, summed])
-def test_chains_in_shares_are_those_of_one_process_bit_for_bit(size, reduce):
+def test_shared_chains_equal_those_of_one_process_bit_for_bit(size, reduce):
     check_same(shared(size, reduce=reduce), sampler(reduce=reduce).run(7))
 
 
-def test_batched_chains_in_shares_are_those_of_one_batch_up_to_rounding():
+def test_shared_batched_chains_equal_those_of_one_batch_up_to_rounding():
     config = replace(CONFIG, engine=EngineName.batched)
     check_same(shared(2, config), sampler(config).run(7), exact=False)
 
 
 @pytest.mark.parametrize("drift", ["plain", "control_variate", "tilted"])
 @pytest.mark.parametrize("integrator", ["leimkuhler_matthews", "euler"])
-def test_chains_in_shares_agree_with_each_drift_and_integrator(drift, integrator):
+def test_shared_chains_agree_with_each_drift_and_integrator(drift, integrator):
     config = replace(CONFIG, drift=drift, integrator=integrator)
     check_same(shared(3, config), sampler(config).run(7))
 
 
 @pytest.mark.parametrize("common_noise", [True, False])
-def test_chains_in_shares_agree_without_common_noise_too(common_noise):
+def test_shared_chains_agree_with_and_without_common_noise(common_noise):
     config = replace(CONFIG, common_noise=common_noise)
     check_same(shared(2, config), sampler(config).run(7))
 
 
-def test_a_chain_that_fails_is_dropped_by_its_number_whoever_runs_it():
+def test_a_failing_chain_is_dropped_by_number_in_any_process():
     rises = sampler(NOISE_ALONE).run(7)
     worst = (rises.mean_loss() - rises.mean_anchor_loss()).max(axis=1)
     config = replace(NOISE_ALONE, max_loss_rise=float(np.sort(worst)[-2:].mean()))
@@ -112,7 +112,7 @@ def test_a_chain_that_fails_is_dropped_by_its_number_whoever_runs_it():
     check_same(shared(3, config), alone)
 
 
-def test_a_share_that_lost_all_its_chains_leaves_those_of_the_others():
+def test_a_process_that_lost_all_chains_does_not_affect_the_others():
     rises = sampler(NOISE_ALONE).run(7)
     worst = (rises.mean_loss() - rises.mean_anchor_loss()).max(axis=1)
     config = replace(NOISE_ALONE, max_loss_rise=float(np.sort(worst)[-2:].mean()))
@@ -121,8 +121,8 @@ def test_a_share_that_lost_all_its_chains_leaves_those_of_the_others():
     assert (wild.chains, list(wild.dropped)) == ((), [0, 1, 2, 3, 4])
 
 
-def test_heat_is_measured_on_the_first_chain_that_is_kept_whoever_runs_it():
-    """Chain 0 is lost: the others must not pass for cool."""
+def test_heat_is_that_of_the_first_kept_chain_in_any_process():
+    """Chain 0 is lost: the others must still have a measured heat."""
 
     def rises(seed):
         found = sampler(replace(CONFIG, drift="plain", seed=seed)).run(7)
@@ -138,19 +138,19 @@ def test_heat_is_measured_on_the_first_chain_that_is_kept_whoever_runs_it():
         check_same(shared(size, config), alone)
 
 
-def test_minibatches_are_chosen_alike_however_few_chains_run_here():
+def test_minibatches_do_not_depend_on_the_number_of_chains_in_a_process():
     """Gradients of three minibatches are kept, since the probe makes ten steps; each share makes two."""
     config = replace(CONFIG, drift="tilted", num_chains=5, num_draws=2, num_burnin_steps=0, num_steps_bw_draws=1)
     check_same(shared(5, config), sampler(config).run(7))
 
 
-def test_a_process_without_a_chain_adds_nothing():
+def test_a_process_without_chains_contributes_nothing():
     idle = sampler().run(7, numbers=range(0))
     assert (idle.chains, idle.dropped) == ((), {})
     check_same(merge_traces([sampler().run(7), idle]), sampler().run(7))
 
 
-def test_an_engine_is_chosen_without_a_chain_and_taken_over():
+def test_a_process_without_chains_adopts_the_chosen_engine():
     first, other = (sampler(replace(CONFIG, engine=EngineName.auto)) for _ in range(2))
     chosen = first.choose_engine(3)
     assert chosen == first.engine is not None
@@ -160,7 +160,7 @@ def test_an_engine_is_chosen_without_a_chain_and_taken_over():
     assert other.run(7).engine == chosen
 
 
-def test_sums_of_tokens_in_shares_are_those_of_one_process():
+def test_shared_token_sums_equal_those_of_one_process():
     alone = TokenSums([1, 3])
     sampler().run(7, on_draw=alone)
     parts = [TokenSums([1, 3]) for _ in range(2)]
@@ -187,7 +187,7 @@ def test_more_processes_than_chains_are_refused():
         ChainShare(2, 2)
 
 
-def test_one_process_has_all_chains_and_gathers_its_own():
+def test_a_single_process_has_all_chains_and_gathers_its_own_results():
     assert list(ALONE.numbers(3)) == [0, 1, 2]
     assert ALONE.gather("mine") == ["mine"]
     assert ALONE.collect(lambda: "mine") == ["mine"]

@@ -1,4 +1,4 @@
-"""Where chains start, how long they burn in, and that nothing is recorded before."""
+"""Starting points and burn-in of chains, before which nothing is recorded."""
 
 import math
 
@@ -37,7 +37,7 @@ def test_chains_without_loss_have_the_right_variance_from_the_first_draw_on(reac
 
 
 @pytest.mark.parametrize("reach", [0.3, 1.0])
-def test_euler_chains_leave_the_gaussian_for_their_own_wider_law(reach):
+def test_euler_chains_relax_from_the_gaussian_to_their_wider_law(reach):
     found = squared_distance(lr=reach / 10, integrator="euler", num_draws=60)
     a = 1 - reach / 2
     want = [a ** (2 * n) + (1 - a ** (2 * n)) / (1 - reach / 4) for n in range(1, 61)]
@@ -54,7 +54,7 @@ def test_anchor_is_the_training_weights(integrator):
 
 
 def readable(module, batch):
-    """The observed set, told apart by its size of four, has the weights for losses."""
+    """Loss whose values on the observed set, recognised by its size of four, are the weights."""
     return module.weight[0] + 0 * batch[0][:, 0] if len(batch[0]) == 4 else squared(module, batch)
 
 
@@ -96,7 +96,7 @@ def readable_three(module, batch):
     return module.weight[0] + 0 * batch[0][:, 0] if len(batch[0]) == 3 else squared(module, batch)
 
 
-def test_no_localization_is_refused_where_the_start_needs_one():
+def test_zero_localization_is_refused_with_a_gaussian_start():
     with pytest.raises(
         InputError, match=r"got localization=0; expected localization > 0 with start 'gaussian'.*anchor"
     ):
@@ -124,7 +124,7 @@ def test_no_localization_is_refused_where_the_start_needs_one():
         ({"lr": 0.08, "localization": 10.0, "preconditioner": AdamMoments()}, 5),
     ],
 )
-def test_burnin_follows_from_the_step_unless_it_is_given(settings, steps):
+def test_burnin_follows_from_the_step_size_unless_given(settings, steps):
     config = SGLDConfig(**settings)
     assert config.burnin_steps == steps
     assert config.num_steps == steps + config.num_draws

@@ -15,8 +15,8 @@ def firsts(chain, step, **settings):
 
 
 @pytest.mark.parametrize(("seed", "chain"), [(0, 0), (0, 3), (7, 0), (2**40, 5)])
-def test_common_streams_are_those_of_seed_and_chain_whatever_the_step(seed, chain):
-    """What a seed means stays: the state is that of numpy's SeedSequence of (kind, seed, chain)."""
+def test_common_streams_depend_on_seed_and_chain_but_not_on_the_step(seed, chain):
+    """The meaning of a seed must not change: the state is that of numpy's SeedSequence of (kind, seed, chain)."""
     for kind, got in enumerate(firsts(chain, 11, seed=seed)):
         state = int(np.random.SeedSequence((kind, seed, chain)).generate_state(1, np.uint64)[0])
         want = torch.randn(4, generator=torch.Generator().manual_seed(state >> 1))
@@ -25,7 +25,7 @@ def test_common_streams_are_those_of_seed_and_chain_whatever_the_step(seed, chai
 
 
 def test_no_two_chains_seeds_steps_and_kinds_share_a_stream():
-    """Step 0 and common streams among them: a zero at the end of a key is easily lost."""
+    """Includes step 0 and common streams: a trailing zero in a key is easily lost."""
     found = [first for seed in range(3) for chain in range(3) for first in firsts(chain, 0, seed=seed)]
     for step in range(4):
         for seed in range(3):
@@ -34,5 +34,5 @@ def test_no_two_chains_seeds_steps_and_kinds_share_a_stream():
     assert len(set(found)) == len(found) == 3 * 3 * 2 * 5
 
 
-def test_streams_of_a_step_are_the_same_when_asked_for_again():
+def test_streams_of_a_step_are_reproducible():
     assert firsts(1, 0, common_noise=False) == firsts(1, 0, common_noise=False)

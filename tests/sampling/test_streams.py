@@ -1,4 +1,4 @@
-"""Noise and minibatches: what comes when, and what it does not depend on."""
+"""Noise and minibatches: their order, and their independence of other chains and settings."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -24,8 +24,8 @@ def streams(config=CONFIG, chains=(0, 1, 2), step=0, weights=7, size=10, choices
 
 
 @pytest.mark.parametrize("block", [1, 2, 16])
-def test_each_noise_comes_twice_and_is_the_next_normal_of_its_chain(monkeypatch, block):
-    """Over the borders of blocks too: large models draw one step at a time."""
+def test_each_noise_is_used_twice_and_is_the_next_normal_of_its_chain(monkeypatch, block):
+    """Also across blocks: large models draw one step at a time."""
     monkeypatch.setattr(streams_file, "_BLOCK_NUMBERS", 7 * block)
     found = streams()
     assert found._block_steps == block
@@ -44,7 +44,7 @@ def test_each_noise_comes_twice_and_is_the_next_normal_of_its_chain(monkeypatch,
 
 
 @pytest.mark.parametrize("block", [1, 16])
-def test_a_look_at_the_upcoming_noise_changes_nothing(monkeypatch, block):
+def test_reading_the_upcoming_noise_changes_nothing(monkeypatch, block):
     monkeypatch.setattr(streams_file, "_BLOCK_NUMBERS", 7 * block)
     one, other = streams(), streams()
     assert torch.equal(one.noise().clone(), other.noise().clone())
@@ -58,7 +58,7 @@ def test_a_look_at_the_upcoming_noise_changes_nothing(monkeypatch, block):
 
 
 @pytest.mark.parametrize("kind", ["anew", "partition"])
-def test_what_a_chain_gets_does_not_depend_on_the_others(kind):
+def test_streams_of_a_chain_do_not_depend_on_the_other_chains(kind):
     choices = partition(CONFIG, 10) if kind == "partition" else None
     together, alone = streams(choices=choices), streams(chains=[1], choices=choices)
     for _ in range(20):
@@ -68,7 +68,7 @@ def test_what_a_chain_gets_does_not_depend_on_the_others(kind):
         assert (many.numbers is None) == (one.numbers is None) == (kind == "anew")
 
 
-def test_minibatches_of_a_partition_are_named_by_their_numbers_and_all_come():
+def test_minibatches_of_a_partition_match_their_numbers_and_all_occur():
     choices = partition(CONFIG, 10)
     found = streams(choices=choices)
     seen = set()
@@ -79,7 +79,7 @@ def test_minibatches_of_a_partition_are_named_by_their_numbers_and_all_come():
     assert seen == set(range(len(choices)))
 
 
-def test_minibatches_drawn_anew_hold_no_sample_twice():
+def test_fresh_minibatches_contain_no_sample_twice():
     found = streams()
     drawn = torch.cat([found.minibatches().rows for _ in range(50)])
     assert drawn.shape == (150, 4)
@@ -87,13 +87,13 @@ def test_minibatches_drawn_anew_hold_no_sample_twice():
     assert set(drawn.flatten().tolist()) == set(range(10))
 
 
-def test_whole_batches_are_no_choice():
+def test_whole_batches_need_no_draw():
     assert streams(size=4).minibatches() == (None, None)
     assert streams(size=3, choices=torch.zeros(1, 3, dtype=torch.long)).minibatches() == (None, None)
 
 
 @given(st.integers(1, 300), st.integers(1, 64), st.integers(0, 3))
-def test_a_partition_holds_each_sample_and_as_few_as_possible_twice(size, batch_size, seed):
+def test_a_partition_contains_each_sample_and_as_few_as_possible_twice(size, batch_size, seed):
     found = partition(replace(CONFIG, batch_size=batch_size, seed=seed), size)
     number, width = found.shape
     counts = np.bincount(found.flatten().numpy(), minlength=size)
@@ -106,7 +106,7 @@ def test_a_partition_holds_each_sample_and_as_few_as_possible_twice(size, batch_
     assert all(len(set(row)) == width for row in found.tolist())
 
 
-def test_noise_of_partitions_is_on_average_that_of_minibatches_drawn_anew():
+def test_minibatch_noise_of_partitions_equals_that_of_fresh_minibatches_on_average():
     """Variance of a minibatch mean, drawn without replacement: S^2 / b (1 - b / n)."""
     values = torch.randn(40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = []
@@ -119,7 +119,7 @@ def test_noise_of_partitions_is_on_average_that_of_minibatches_drawn_anew():
     assert 0.3 < np.std(found) / np.mean(found) < 0.7
 
 
-def test_a_partition_is_told_by_its_seed_alone():
+def test_a_partition_depends_on_its_seed_alone():
     assert torch.equal(partition(CONFIG, 50), partition(replace(CONFIG, common_noise=False, lr=1e-4), 50))
     assert not torch.equal(partition(CONFIG, 50), partition(replace(CONFIG, seed=6), 50))
     torch.manual_seed(9)
@@ -128,7 +128,7 @@ def test_a_partition_is_told_by_its_seed_alone():
 
 @pytest.mark.parametrize("drift", ["plain", "control_variate", "tilted"])
 def test_chains_without_loss_draw_the_same_noise_as_those_with_it(drift):
-    """A coupled control: next to no loss gives next to no difference, with the same seed."""
+    """With a tiny nbeta and the same seed, draws are almost those without the loss."""
     module = nn.Linear(5, 1)
     batch = (torch.randn(10, 5), torch.randn(10, 1))
     config = SGLDConfig(

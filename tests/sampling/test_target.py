@@ -1,4 +1,4 @@
-"""What is measured: sets, weights and chunks in one place."""
+"""Target of a measurement: its sets, weights and chunks."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def losses(module, x):
     return module(x)[:, 0]
 
 
-def test_the_observed_set_drives_where_nothing_else_does():
+def test_the_observed_set_drives_chains_without_a_sampling_set():
     assert Target(losses, X).driving is X
     assert Target(losses, X[:2], X).driving is X
 
@@ -38,7 +38,7 @@ def test_losses_are_evaluated_within_the_forward_context():
     assert not torch.equal(half.evaluate(module, X).values.float(), full)
 
 
-def test_a_sampler_moves_what_the_target_says_or_else_what_its_settings_say():
+def test_the_target_selects_the_moving_weights_or_else_the_settings_do():
     named = SGLDConfig(lr=1e-3, localization=10.0, parameters=["weight"])
     masks = {"weight": torch.ones(1, 2, dtype=torch.bool)}
     assert Target(losses, X).moved_by(SGLD).selection is None

@@ -1,4 +1,4 @@
-"""Baselines for every BIF curve: gradient dot product, TracIn, damped influence function."""
+"""Baselines of BIF curves: gradient dot product, TracIn, damped influence function."""
 
 from stagewise.influence.baselines.damped import damped_influence
 from stagewise.influence.baselines.graddot import gradient_dot

@@ -24,14 +24,14 @@ from stagewise.sampling.weights import FlatWeights
 Array = NDArray[np.float64]
 
 _AT_ONCE = 32
-"""Columns of a Hessian, or rows to be solved for, that are handled at once."""
+"""Number of Hessian columns, or of rows to solve for, that are handled at once."""
 
 _NUMBERS_HELD = 2**22
-"""Rows that are solved for at once times weights: six vectors of float64 are held for each."""
+"""Limit of rows solved for at once times weights: six float64 vectors are held per row."""
 
 
 def dense_hessian(product: HessianProducts, like: Tensor) -> Array:
-    """Returns the Hessian ``[weight, weight]``, symmetrized, from a product for each weight, several at once.
+    """Returns the symmetrized Hessian ``[weight, weight]`` from one product per weight, several at once.
 
     Args:
         product: v -> H v.
@@ -62,16 +62,16 @@ def solve_dense(hessian: Array, damping: float, vectors: Array) -> Array:
 
 
 def solve_by_products(product: HessianProducts, damping: float, vectors: Array, like: Tensor, rtol: float) -> Array:
-    """As :func:`solve_dense`, by conjugate gradients over several rows in lockstep.
+    """Solves as :func:`solve_dense` does, by conjugate gradients over several rows in lockstep.
 
-    Each row has steps of its own, as if it was alone, and leaves when it is done: products are shared, see
+    Each row takes the steps that it would take alone, and stops when it has converged; only products are shared, see
     :meth:`~stagewise.sampling.hessian.HessianProducts.of_rows`. The directions of conjugate gradients diagonalize the
-    matrix on the space that they search: where it is not positive definite there, one of them shows negative curvature.
+    matrix on the space searched: if it is not positive definite there, one of them has negative curvature.
 
     Args:
         product: v -> H v.
         damping: added to the diagonal, nats per squared weight.
-        vectors: ``[row, weight]``. Beside them and the solutions, 192 MiB are held, or the vectors of one row.
+        vectors: ``[row, weight]``. In addition to them and the solutions, memory is 192 MiB, or the vectors of one row.
         like: ``[weight]``, for type and device.
         rtol: norm of the residual over that of the row.
 
@@ -91,7 +91,7 @@ def solve_by_products(product: HessianProducts, damping: float, vectors: Array, 
 
 
 def _conjugate_gradients(times: Callable[[Array], Array], vectors: Array, damping: float, rtol: float) -> Array:
-    """Solves for each row; ``times`` multiplies rows by the matrix."""
+    """Solves for each row by conjugate gradients; ``times`` multiplies rows by the matrix."""
     solved, residual = np.zeros_like(vectors), vectors.copy()
     squares = _dots(vectors, vectors)
     limits = rtol**2 * squares
@@ -150,21 +150,21 @@ def damped_influence(
     """Computes -g_j^T (H + (weight_decay + localization / nbeta) I)^-1 g_i at the module's weights.
 
     To first order in the fluctuations this is -nbeta Cov(l_i, l_j) of the local posterior: nbeta times BIF, with its
-    sign (*negative* = helpful). It is the change of l_j, in nats, for each unit of weight that l_i gets in the mean
-    loss L, with the pull towards the present weights in place.
+    sign (*negative* = helpful). It is the change of l_j, in nats, per unit of weight added to l_i in the mean loss L,
+    with the pull towards the present weights in place.
 
-    H is the exact Hessian of L and g the gradients of the recorded losses, both without the decay of weights: dense up
-    to ``dense_limit`` weights, by conjugate gradients over Hessian-vector products beyond. Memory is two gradients in
-    float64 for each sample and group; cost beyond the limit is some tens of double backward passes over the sampling
-    set for each of them: for small models.
+    H is the exact Hessian of L and g the gradients of the recorded losses, both without weight decay. H is dense up to
+    ``dense_limit`` weights; beyond, conjugate gradients use Hessian-vector products. Memory is two float64 gradients
+    per sample and group; beyond the limit, each costs some tens of double backward passes over the sampling set. For
+    small models.
 
     Args:
-        module: left bit for bit as it was; evaluated at its current weights, in eval mode.
+        module: left unchanged, bit for bit; evaluated at its current weights, in eval mode.
         target: loss with second derivatives; the observed set, whose losses influence each other; the sampling set,
-            which L is the mean over, ``chunk_size`` samples for each double backward pass; and the weights. Leave
-            autocast out of ``forward_context``: second derivatives are too rough in half precision.
-        groups: over the observed set; None gives all pairs of samples, those with themselves included.
-        posterior: of the chains that this is compared with.
+            over which L is the mean, ``chunk_size`` samples per double backward pass; and the weights. No autocast in
+            ``forward_context``: second derivatives are too rough in half precision.
+        groups: over the observed set; None gives all pairs of samples, including each with itself.
+        posterior: of the chains to compare with.
         dense_limit: largest number of weights for which the Hessian is formed.
         rtol: relative residual at which conjugate gradients stop.
 

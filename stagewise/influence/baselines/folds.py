@@ -11,19 +11,18 @@ Counts = NDArray[np.integer[Any]]
 
 
 def assign_folds(counts: Counts, num_folds: int | None = None) -> NDArray[np.int64]:
-    """Assigns samples to folds of about equal size, so that each group lies in several folds.
+    """Assigns samples to folds of about equal size, so that each group spans several folds.
 
     Two groups with a pair of losses in different samples also have one in different folds: a group of several samples
-    is never within one fold, and samples that are the only ones of some group are in different folds. Where
-    ``num_folds`` folds do not allow it, there are as many more as needed, up to one for each sample. The same counts
-    give the same folds.
+    never lies within one fold, and samples that are the only ones of some group are in different folds. If this needs
+    more than ``num_folds`` folds, more are made, up to one per sample. The same counts give the same folds.
 
     Args:
-        counts: ``[group, sample]``, losses of each group in each sample.
-        num_folds: number of folds; one for each sample if None, or if there are no more samples than that.
+        counts: ``[group, sample]``, number of losses of each group in each sample.
+        num_folds: number of folds; one per sample if None, or if there are at most that many samples.
 
     Returns:
-        ``[sample]``, numbers from 0; -1 for a sample that holds no loss of any group.
+        ``[sample]``, fold numbers from 0; -1 for a sample without a loss of any group.
 
     Raises:
         InputError: fewer than two folds.
@@ -43,7 +42,7 @@ def assign_folds(counts: Counts, num_folds: int | None = None) -> NDArray[np.int
         return folds
     sizes, totals = held.sum(axis=1), np.asarray(counts).sum(axis=1)
     alone = held[sizes == 1].any(axis=0)
-    # [fold, group] losses, [fold] samples, and whether the fold has a sample that is the only one of some group.
+    # [fold, group] losses, [fold] samples, and True if the fold has a sample that is the only one of some group.
     losses, samples, has_alone = np.zeros((num_folds, len(held))), np.zeros(num_folds), np.zeros(num_folds, dtype=bool)
     left = sizes.copy()
     # Rare groups first: their samples have the least choice (iterative stratification, Sechidis et al. 2011).
@@ -58,7 +57,7 @@ def assign_folds(counts: Counts, num_folds: int | None = None) -> NDArray[np.int
                 allowed &= ~has_alone
             if allowed.any():
                 free = np.flatnonzero(allowed)
-                # Pairs within the fold are lost: as small a share of those of each group as may be.
+                # Pairs within the fold are lost: choose the fold where groups lose the smallest shares of their pairs.
                 lost = losses[np.ix_(free, mine)] @ (counts[mine, sample] / totals[mine] ** 2)
                 fold = free[np.lexsort((samples[free], lost))[0]]
             else:
@@ -78,8 +77,8 @@ def pairs_between(counts: Counts, folds: NDArray[np.int64]) -> NDArray[np.int64]
     """Counts pairs of losses of two groups in different folds, ``[group, group]``.
 
     Args:
-        counts: ``[group, sample]``, losses of each group in each sample.
-        folds: ``[sample]``, as :func:`assign_folds` gives them.
+        counts: ``[group, sample]``, number of losses of each group in each sample.
+        folds: ``[sample]``, from :func:`assign_folds`.
     """
     by_fold = np.stack([counts[:, folds == fold].sum(axis=1) for fold in range(folds.max() + 1)], axis=1)
     totals = by_fold.sum(axis=1)

@@ -25,7 +25,7 @@ UNITS = "nats^2 per squared weight"
 """Unit of the gradient dot product."""
 
 VECTORS = 2
-"""Gradients that are held for each group: the sum over the folds so far, and that of one fold."""
+"""Number of gradients held per group: the sum over earlier folds, and that of the present fold."""
 
 
 def gradient_dot(
@@ -41,21 +41,21 @@ def gradient_dot(
     At strong localization g, BIF tends to minus this over g. Here *positive* = helpful: a gradient step on one lowers
     the loss of the other.
 
-    With one fold for each sample (``num_folds=None``) these are all pairs in different samples, as influence has them.
-    With F folds of equal size they are 1 - 1/F of them, about, in F times as many backward passes as there are groups
-    instead of one for each sample and group. Which samples share a fold depends on ``groups`` alone; every two groups
-    that have a pair keep some, for which there may be more folds than requested, see
-    :func:`~stagewise.influence.baselines.folds.assign_folds`.
+    With one fold per sample (``num_folds=None``) these are all pairs in different samples, the pairs of influence. F
+    folds of equal size keep about 1 - 1/F of them, and take one backward pass per fold and group instead of one per
+    sample and group. The folds depend on ``groups`` alone. Any two groups with a pair keep at least one, which may
+    require more folds than requested, see :func:`~stagewise.influence.baselines.folds.assign_folds`.
 
-    Memory is two gradients for each group, in float32 or float64, and one more; ``block_size`` bounds the former.
+    Memory is two gradients per group, in float32 or float64, plus one more; ``block_size`` bounds the former.
 
     Args:
-        module: left bit for bit as it was; evaluated at its current weights, in eval mode.
-        target: loss, observed set, and the weights that gradients are taken by; ``chunk_size`` samples of a fold go
-            through each forward pass, a fold at once if None.
+        module: left unchanged, bit for bit; evaluated at its current weights, in eval mode.
+        target: loss, observed set, and the weights to differentiate with respect to; each forward pass takes
+            ``chunk_size`` samples of a fold, a whole fold if None.
         groups: over the observed set.
         num_folds: number of folds of the observed set; None for all pairs in different samples.
-        block_size: weights whose gradients are held at once. Each block takes all passes anew. All weights if None.
+        block_size: number of weights whose gradients are held at once. Each block repeats all passes. All weights if
+            None.
 
     Returns:
         ``[group, group]``, nats^2 per squared weight unit; NaN where two groups have no pair in different samples.
@@ -105,12 +105,12 @@ def _over_shards(
     fold_of: Sequence[int],
     parts: Sequence[NDArray[np.int64]],
 ) -> NDArray[np.float64]:
-    """Returns the sums of products over the weights of all processes; all of them call this."""
+    """Returns the sums of products over the weights of all processes, all of which must call this."""
     weights = ShardedWeights(module, target.selection, sharding)
     like = weights.state
     moved = [Entries("", torch.Size([len(like)]), like.dtype)]
     blocks = list(_blocks(moved, block_size))
-    # A process with fewer weights takes part in the passes of the others.
+    # A process with fewer weights must still take part in the passes of the others.
     blocks += [[]] * (-(-weights.most // (block_size or weights.most)) - len(blocks))
 
     def products() -> NDArray[np.float64]:
@@ -130,7 +130,7 @@ Block = list[tuple[Entries, slice]]
 
 
 def _blocks(moved: Sequence[Entries], block_size: int | None) -> Iterator[Block]:
-    """Yields all entries, in order, in blocks of at most ``block_size`` and of one type."""
+    """Yields all entries in order, in blocks of one dtype and at most ``block_size`` entries."""
     block: Block = []
     room = limit = sum(entries.size for entries in moved) if block_size is None else block_size
     for entries in moved:
@@ -148,7 +148,7 @@ def _blocks(moved: Sequence[Entries], block_size: int | None) -> Iterator[Block]
 
 
 def _parts(folds: NDArray[np.int64], chunk_size: int | None) -> tuple[list[int], list[NDArray[np.int64]]]:
-    """Returns the fold of each chunk, and its samples; fold after fold."""
+    """Returns the fold and the samples of each chunk, fold after fold."""
     fold_of, parts = [], []
     for fold in range(folds.max() + 1):
         samples = np.flatnonzero(folds == fold)

@@ -23,7 +23,7 @@ def group_gradients(
 ) -> Iterator[tuple[int, int, list[Tensor]]]:
     """Yields, for each part of the observed set, the gradient of the summed losses of each group in it.
 
-    One forward pass for each part and one backward pass for each of its groups; one gradient is held at a time.
+    Each part takes one forward pass, and one backward pass per group in it; one gradient is held at a time.
 
     Args:
         module: holds ``leaves`` as its parameters while this runs.
@@ -33,7 +33,7 @@ def group_gradients(
         parts: samples of each part, by their positions in the batch.
 
     Yields:
-        The number of the part, the group, and one tensor for each leaf, nats per weight.
+        Number of the part, number of the group, and one tensor per leaf, nats per weight.
     """
     for part, samples in enumerate(parts):
         held = np.flatnonzero(groups.counts[:, samples].any(axis=1)).tolist()
@@ -49,7 +49,7 @@ def group_gradients(
                 allow_unused=True,
                 materialize_grads=True,
             )
-            # An embedding may give sparse gradients, whatever its module says.
+            # Embeddings may give sparse gradients.
             yield part, group, [gradient.to_dense() if gradient.is_sparse else gradient for gradient in found]
 
 
@@ -61,9 +61,9 @@ def sharded_gradients(
     sharding: Sharding,
     parts: Sequence[NDArray[np.int64]],
 ) -> Iterator[tuple[int, int, list[Tensor]]]:
-    """Yields what :func:`group_gradients` does, for weights in shards: one tensor ``[weight]`` of this process.
+    """Yields the same as :func:`group_gradients` for sharded weights: one tensor ``[weight]`` of this process.
 
-    A forward and a backward pass for each part and group, to which each process brings its share of the samples.
+    Each part and group takes a forward and a backward pass, with a share of the samples on each process.
 
     Args:
         module: within :meth:`~stagewise.sampling.sharded_weights.ShardedWeights.moving`.

@@ -14,15 +14,14 @@ UNITS = "nats"
 
 
 class TracIn:
-    """Running sum over probes of learning rates x gradient dot product.
+    """Running sum over probes of learning rates times gradient dot products.
 
-    To first order in the learning rate of plain SGD: by how many nats the loss of j fell over the run because of steps
-    on i, had each step been taken on the loss of i alone. In a mean over n losses each has 1/n of that. *Positive* =
-    helpful. With momentum or Adam, which move the weights otherwise than by the learning rate times the gradient, it is
-    a ranking and not an amount of nats.
+    To first order in the learning rate of plain SGD, this is the fall of the loss of j over the run, in nats, if each
+    step had been taken on the loss of i alone. In a mean over n losses each has 1/n of that. *Positive* = helpful. With
+    momentum or Adam, which move the weights differently, it is a ranking and not an amount of nats.
 
-    A probe represents the steps since the previous one, each with its learning rate.
-    Contributions of opposite sign cancel over a run: see also the gradient dot product of each probe.
+    A probe represents the steps since the previous one, each with its learning rate. Contributions of opposite sign
+    cancel over a run: see also the gradient dot product of each probe.
 
     Source: Pruthi et al. 2020, TracInCP.
     """
@@ -42,17 +41,17 @@ class TracIn:
         Args:
             dot: ``[group, group]`` or ``[sample, sample]``, gradient dot products at the probe, nats^2 per squared
                 weight.
-            lr_sum: learning rates of training, summed over the steps since the probe before, or since the start;
+            lr_sum: sum of the learning rates over the training steps since the previous probe, or since the start;
                 squared weights per nat.
-            defined: bool of the same shape, where there is a product, see
-                :attr:`~stagewise.influence.groups.Groups.has_pairs`: NaN is expected elsewhere. Everywhere if None.
+            defined: bool of the same shape, True where there is a product, see
+                :attr:`~stagewise.influence.groups.Groups.has_pairs`; NaN is expected elsewhere. All True if None.
 
         Returns:
             The sum so far, nats; NaN where no product is defined.
 
         Raises:
-            InputError: a product that is not finite where it is defined, or not NaN where it is not; one of another
-                shape than before, or a negative sum of rates.
+            InputError: a product that is not finite where defined, or not NaN elsewhere; another shape than before; or
+                a negative sum of rates.
         """
         products = np.asarray(dot, dtype=np.float64)
         there = np.ones(products.shape, dtype=bool) if defined is None else np.asarray(defined, dtype=bool)
@@ -82,10 +81,10 @@ class TracIn:
         return self._total.copy()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns tensors and plain Python, as checkpoints opened with ``weights_only=True`` need."""
+        """Returns tensors and plain Python objects, for checkpoints opened with ``weights_only=True``."""
         return {"total": None if self._total is None else torch.from_numpy(self._total)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the state that :meth:`state_dict` saved."""
+        """Restores the state saved by :meth:`state_dict`."""
         total = state["total"]
         self._total = None if total is None else total.numpy().copy()

@@ -1,4 +1,4 @@
-"""Classes of target tokens as data: patterns on the strings of tokens, and predicates."""
+"""Classes of target tokens, given as data: patterns on token strings, and predicates."""
 
 from stagewise.lm.classes.bigrams import BigramTable
 from stagewise.lm.classes.coverage import Coverage, class_coverage

@@ -8,12 +8,12 @@ from torch import Tensor
 from stagewise.errors import InputError
 from stagewise.lm.tokens import check_ids
 
-# Above any vocabulary, and its square is within int64.
+# Larger than any vocabulary, and its square fits in int64.
 _BASE = 2**31
 
 
 def _keys(ids: Tensor) -> Tensor:
-    """Returns ``[sample, position - 1]``: one number for each pair."""
+    """Encodes each pair of neighbouring tokens as one number, ``[sample, position - 1]``."""
     check_ids(ids)
     wide = ids.long()
     return wide[:, :-1] * _BASE + wide[:, 1:]
@@ -33,7 +33,7 @@ class BigramTable:
 
     @classmethod
     def count(cls, ids: Tensor) -> "BigramTable":
-        """Counts pairs within rows; one across the border of two rows is not counted.
+        """Counts pairs within rows; pairs across rows do not count.
 
         Args:
             ids: token ids of the corpus ``[sample, position]``.
@@ -47,14 +47,14 @@ class BigramTable:
         return cls(keys, counts)
 
     def frequency(self, ids: Tensor) -> Tensor:
-        """Returns the relative frequency in the corpus of each bigram of other rows.
+        """Returns the relative frequency in the corpus of each bigram of some rows.
 
         Args:
             ids: token ids ``[sample, position]``.
 
         Returns:
-            ``[sample, position - 1]``, float64: entry k is the share that (x_k, x_{k+1}) has of all bigrams of the
-            corpus; 0 where the corpus lacks it.
+            ``[sample, position - 1]``, float64: entry k is the share of (x_k, x_{k+1}) among all bigrams of the corpus;
+            0 for a bigram not in the corpus.
         """
         wanted = _keys(ids)
         table = self.keys.to(wanted.device)

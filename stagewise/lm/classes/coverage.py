@@ -1,4 +1,4 @@
-"""Coverage of the targets, or of the samples, by the classes, and their overlap."""
+"""Coverage of targets or samples by classes, and overlap of classes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _MOST_PAIRED = 64
 """Largest number of classes for which the table of overlaps is shown."""
 
 _CHUNK = 4096
-"""Targets that are multiplied at a time: memory does not grow with their number."""
+"""Number of targets multiplied at a time, which bounds memory."""
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -26,15 +26,15 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Coverage:
-    """Counts of targets by class, or of samples where classes are sets of whole samples.
+    """Counts of targets by class, or of samples if classes are sets of whole samples.
 
     Attributes:
-        names: the classes, in order, complements left out.
-        num_targets: targets looked at.
-        overlap: int64 ``[class, class]``: targets in both; on the diagonal, targets in the class.
-        in_none: targets in no class.
-        in_several: targets in two classes or more.
-        unit: what is counted, ``targets`` or ``samples``.
+        names: the classes, in order, without complements.
+        num_targets: number of targets considered.
+        overlap: int64 ``[class, class]``: number of targets in both; on the diagonal, in the class.
+        in_none: number of targets in no class.
+        in_several: number of targets in two or more classes.
+        unit: unit of the counts, ``targets`` or ``samples``.
     """
 
     names: tuple[str, ...]
@@ -46,13 +46,13 @@ class Coverage:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Name to the class's share of the targets, 0 to 1; classes that overlap add up to more than they cover."""
+        """Share of the targets in each class, 0 to 1; the sum over overlapping classes exceeds their coverage."""
         return {name: int(self.overlap[row, row]) / self.num_targets for row, name in enumerate(self.names)}
 
     def markdown(self) -> str:
-        """Returns two Markdown tables: counts and shares of targets; and how many targets each two classes share.
+        """Returns two Markdown tables: counts and shares of targets, and numbers of targets in each pair of classes.
 
-        The second is left out beyond 64 classes.
+        The second is omitted for more than 64 classes.
         """
         counts = {name: int(self.overlap[row, row]) for row, name in enumerate(self.names)}
         counts |= {"*in none*": self.in_none, "*in several*": self.in_several, f"*all {self.unit}*": self.num_targets}
@@ -66,14 +66,14 @@ class Coverage:
 
 
 def class_coverage(groups: Mapping[str, Tensor], *, among: Tensor | None = None) -> Coverage:
-    """Returns the coverage and overlap of classes.
+    """Computes the coverage and overlap of classes.
 
-    A mask ``not_<name>`` beside ``<name>`` is its complement and is left out: with it every target would have a class.
+    A mask ``not_<name>`` is ignored if there is ``<name>``: with the complement every target would have a class.
 
     Args:
-        groups: name to bool ``[sample, position - 1]``, as of :func:`~stagewise.lm.classes.groups.class_groups`; or
-            to bool ``[sample]``: samples are counted then.
-        among: bool of the same shape, targets to look at, such as those that are no padding; all if None.
+        groups: maps names to bool ``[sample, position - 1]``, e.g. from
+            :func:`~stagewise.lm.classes.groups.class_groups`; or to bool ``[sample]``, to count samples.
+        among: bool of the same shape, True for targets to consider, e.g. without padding; all if None.
 
     Raises:
         InputError: no class, masks of different shapes, or no target.

@@ -1,4 +1,4 @@
-"""Default classes, all in one table."""
+"""Table of the default classes."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,13 +8,13 @@ from stagewise.lm.classes.spec import ClassSpec
 _TAG = r"</?[A-Za-z][A-Za-z0-9]*/?>?"
 _INDUCTION = "stagewise.lm.classes.predicates.induction"
 
-# \Z, not $, which would let a newline follow. The patterns are ours: we know of no exact published ones.
+# \Z, not $, which would allow a final newline. The patterns are our own: we know of no exact published ones.
 DEFAULT_CLASSES: Mapping[str, ClassSpec] = MappingProxyType(
     {
         "word_start": ClassSpec(pattern=r"^ [A-Za-z]+\Z"),
         "word_part": ClassSpec(pattern=r"^[A-Za-z]+\Z", followed_by=r"^[A-Za-z]+\Z"),
         "word_end": ClassSpec(pattern=r"^[A-Za-z]+\Z", not_followed_by=r"^[A-Za-z]"),
-        # Straight quotes open and close alike, and ’ is an apostrophe too: quotes count only where they tell.
+        # Straight quotes both open and close, and ’ is also an apostrophe: only unambiguous quotes count.
         "left_delimiter": ClassSpec(pattern=r"^ ?[(\[{<“«]+[\"'`]*\Z"),
         "right_delimiter": ClassSpec(pattern=r"^ ?[\"'`]*[)\]}>”»]+[,;:.]*[\r\n]*\Z"),
         # Whitespace with a newline or a tab; Markdown's signs; the beginning or the whole of a tag.
@@ -28,4 +28,4 @@ DEFAULT_CLASSES: Mapping[str, ClassSpec] = MappingProxyType(
         "repeated_other_follower": ClassSpec(predicate="stagewise.lm.classes.predicates.repeated_other_follower"),
     }
 )
-"""Name to class. ``induction_strict`` needs a table of bigrams."""
+"""Maps names to classes. ``induction_strict`` needs a table of bigrams."""

@@ -1,4 +1,4 @@
-"""Classes of target tokens as masks over loss positions: ``[sample, position - 1]``, as the token losses are."""
+"""Classes of target tokens as masks over loss positions ``[sample, position - 1]``, the shape of token losses."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,18 +16,18 @@ from stagewise.lm.classes.vocabulary import Vocabulary, read_vocabulary
 
 
 def members(name: str, spec: ClassSpec, text: TokenText) -> Tensor:
-    """Returns targets of one class.
+    """Marks the targets of one class.
 
     Args:
         name: of the class, for messages.
-        spec: its conditions.
+        spec: conditions of the class.
         text: rows of tokens.
 
     Returns:
         ``[sample, position - 1]``, bool.
 
     Raises:
-        InputError: a bigram table is missing, or a predicate does not answer as it must.
+        InputError: a bigram table is missing, or a predicate returns an invalid result.
     """
     chosen = ~text.special[:, 1:]
     if spec.pattern is not None:
@@ -62,7 +62,7 @@ def class_masks(
     bigrams: BigramTable | None = None,
     complements: bool = False,
 ) -> dict[str, Tensor]:
-    """:func:`class_groups` that may be empty.
+    """Returns groups as :func:`class_groups`, but allows empty ones.
 
     Raises:
         InputError: ids, tokenizer or classes are unusable.
@@ -76,7 +76,7 @@ def class_masks(
         for name, spec in named.items():
             others = ordinary & ~masks[name]
             if spec.followed_by is not None or spec.not_followed_by is not None:
-                others[:, -1] = False  # what follows is not known, so neither is whether it is of the class
+                others[:, -1] = False  # the next token, and so membership in the class, is unknown
             masks[complement_name(name)] = others
     return masks
 
@@ -85,7 +85,7 @@ def refuse_empty(masks: Mapping[str, Tensor]) -> None:
     """Refuses a class without a target.
 
     Raises:
-        InputError: naming the first such class.
+        InputError: such a class; the message names the first.
     """
     for name, mask in masks.items():
         if not torch.any(mask):
@@ -107,15 +107,15 @@ def class_groups(
 
     Args:
         ids: token ids ``[sample, position]``.
-        tokenizer: Hugging Face tokenizer that made them, or its :class:`~stagewise.lm.classes.vocabulary.Vocabulary`.
-        specs: names of :data:`~stagewise.lm.classes.defaults.DEFAULT_CLASSES`, or name to class: a ``ClassSpec``, the
-            same as a plain mapping, or the name of a default class.
+        tokenizer: Hugging Face tokenizer of these ids, or its :class:`~stagewise.lm.classes.vocabulary.Vocabulary`.
+        specs: names of :data:`~stagewise.lm.classes.defaults.DEFAULT_CLASSES`, or a mapping of names to classes: each a
+            ``ClassSpec``, an equivalent mapping, or the name of a default class.
         bigrams: of a corpus, for classes with ``max_bigram_frequency``.
-        complements: also give ``not_<name>`` for each class: all other targets that are not special, but the last of a
-            row where the class asks for what follows.
+        complements: also return ``not_<name>`` for each class: all other targets that are not special, except the last
+            of a row if the class depends on the following token.
 
     Returns:
-        Name to mask ``[sample, position - 1]``, bool, in the order of ``specs``, complements last.
+        Maps names to masks ``[sample, position - 1]``, bool, in the order of ``specs``, complements last.
 
     Raises:
         InputError: ids, tokenizer or classes are unusable, or a class or complement has no target.

@@ -1,4 +1,4 @@
-"""Predicates that no pattern can express: repetition within a row."""
+"""Predicates for conditions that no pattern can express: repetition within a row."""
 
 from collections.abc import Callable
 
@@ -10,9 +10,9 @@ from stagewise.lm.classes.token_text import TokenText
 from stagewise.lm.tokens import broken_repeats, induction_targets
 
 Predicate = Callable[[TokenText], Tensor]
-"""From rows of tokens to bool ``[sample, position - 1]`` over their targets."""
+"""Maps rows of tokens to bool ``[sample, position - 1]`` over their targets."""
 
-# Pairs of positions looked at together: long rows would need gigabytes at once.
+# Limit of pairs of positions compared at once: long rows would need gigabytes.
 _MAX_PAIRS = 2**24
 
 
@@ -22,17 +22,17 @@ def _by_rows(judge: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
 
 
 def induction(text: TokenText) -> Tensor:
-    """Targets that follow from a look-up after an earlier copy of the last token: ``[sample, position - 1]``, bool."""
+    """Marks targets found after an earlier copy of the preceding token, ``[sample, position - 1]``, bool."""
     return _by_rows(induction_targets, text.ids)
 
 
 def repeated_other_follower(text: TokenText) -> Tensor:
-    """Control: the last token occurred before, never with this follower: ``[sample, position - 1]``, bool."""
+    """Marks the control: the preceding token occurred before, but never with this target; of the same shape."""
     return _by_rows(broken_repeats, text.ids)
 
 
 def ask(name: str, predicate: Predicate, text: TokenText) -> Tensor:
-    """Returns a predicate's answer, checked.
+    """Calls a predicate and checks its result.
 
     Args:
         name: of the class, for messages.
@@ -43,7 +43,7 @@ def ask(name: str, predicate: Predicate, text: TokenText) -> Tensor:
         ``[sample, position - 1]``, bool.
 
     Raises:
-        InputError: the answer is no bool tensor of that shape.
+        InputError: the result is not a bool tensor of that shape.
     """
     answer = predicate(text)
     expected = [len(text.ids), text.ids.shape[1] - 1]

@@ -12,19 +12,19 @@ from stagewise.lm.classes.predicates import Predicate
 from stagewise.lm.classes.spec import ClassSpec
 
 ClassSpecs = Mapping[str, ClassSpec | str | Mapping[str, Any]] | Sequence[str]
-"""Names of default classes, or name to class: a spec, the same as a plain mapping, or the name of a default class."""
+"""Names of default classes, or a mapping of names to classes: a spec, an equivalent mapping, or a default's name."""
 
 
 def complement_name(name: str) -> str:
-    """``not_<name>``."""
+    """Returns the name of the complement of a class, ``not_<name>``."""
     return f"not_{name}"
 
 
 def load_predicate(path: str) -> Predicate:
-    """Returns a predicate by its dotted path. Its module is imported, which runs the module.
+    """Loads a predicate by its dotted path. This imports, and so runs, its module.
 
     Raises:
-        InputError: there is no such function, its module fails, or it takes other arguments.
+        InputError: no such function, the import fails, or the function takes other arguments.
     """
     return load_callable(path, kind="predicate", signature="(text) -> bool [sample, position - 1]", like=((None,), {}))
 
@@ -55,15 +55,15 @@ def _read(name: str, given: object) -> ClassSpec:
 
 
 def read_specs(specs: ClassSpecs, *, complements: bool = False) -> dict[str, ClassSpec]:
-    """Named classes, checked before any work: patterns compile, predicates are found, names do not clash.
+    """Reads named classes and checks them before any work: patterns compile, predicates exist, names do not clash.
 
     Args:
-        specs: names of default classes, or name to class.
-        complements: whether the names of complements are taken too.
+        specs: names of default classes, or a mapping of names to classes.
+        complements: True if the names of complements are used too.
 
     Raises:
-        InputError: no class, an unknown or doubled name, one that cannot be shown, a default class's name for
-            another class, or a class that cannot be.
+        InputError: no class, an unknown, duplicate or invalid name, the name of a default class for another class, or
+            an invalid class.
     """
     if isinstance(specs, (str, bytes, range)) or not isinstance(specs, (Mapping, Sequence)) or not specs:
         raise InputError(

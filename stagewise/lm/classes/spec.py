@@ -1,4 +1,4 @@
-"""One class of target tokens, as data."""
+"""Specification of one class of target tokens."""
 
 from dataclasses import dataclass
 
@@ -12,28 +12,27 @@ _PATTERNS = ("pattern", "followed_by", "not_followed_by", "preceded_by", "not_pr
 
 @dataclass(frozen=True)
 class ClassSpec:
-    r"""Conditions for a target token to be in a class; all that are given must hold.
+    r"""Conditions for membership of a target token in a class; all given conditions must hold.
 
-    Patterns are regular expressions, as the package ``regex`` reads them (as ``re`` does, and more), searched for in
-    the string of one token as it stands in text, say `` def``: anchor
-    them with ``^`` and ``\Z`` (``$`` also holds before a last newline). Special tokens belong to no class and match no
-    pattern. What follows the last token of a row is not known, so it is neither ``followed_by`` nor
-    ``not_followed_by`` anything. A pattern that searches a vocabulary for longer than 10 seconds is refused.
+    Patterns are regular expressions of the package ``regex`` (those of ``re``, and more). They are searched for in the
+    string of a single token as it appears in text, e.g. `` def``: anchor them with ``^`` and ``\Z`` (``$`` also matches
+    before a final newline). Special tokens belong to no class and match no pattern. The token after the last of a row
+    is unknown: neither ``followed_by`` nor ``not_followed_by`` holds there. A pattern that searches a vocabulary for
+    longer than 10 seconds is refused.
 
     Attributes:
-        pattern: of the target token.
-        followed_by: of the token after it.
-        not_followed_by: a pattern that the token after it does not have.
-        preceded_by: of the token before it.
-        not_preceded_by: a pattern that the token before it does not have.
+        pattern: matches the target token.
+        followed_by: matches the next token.
+        not_followed_by: does not match the next token.
+        preceded_by: matches the preceding token.
+        not_preceded_by: does not match the preceding token.
         predicate: dotted path of a function from :class:`~stagewise.lm.classes.token_text.TokenText` to bool
-            ``[sample, position - 1]``. Its module is imported, which runs the module: read classes of others first.
-        max_bigram_frequency: the pair of the token before it and the target makes up at most this share of the bigrams
-            of a corpus, more than 0, less than 1; needs a
-            :class:`~stagewise.lm.classes.bigrams.BigramTable`.
+            ``[sample, position - 1]``. Loading it imports, and so runs, its module: read other people's classes first.
+        max_bigram_frequency: largest share of the pair (preceding token, target) among the bigrams of a corpus, more
+            than 0 and less than 1; needs a :class:`~stagewise.lm.classes.bigrams.BigramTable`.
 
     Raises:
-        InputError: no condition, a pattern that is no regular expression, or a share out of range.
+        InputError: no condition, an invalid regular expression, or a share out of range.
     """
 
     pattern: str | None = None

@@ -1,4 +1,4 @@
-"""Rows of tokens together with their strings, the input of classes."""
+"""Rows of tokens with their strings, the input of classes."""
 
 from dataclasses import dataclass
 
@@ -14,18 +14,18 @@ from stagewise.lm.tokens import check_ids
 
 @dataclass(frozen=True, eq=False)
 class TokenText:
-    """Input of a predicate: tokens, their strings and positions, so that it sees the neighbours of each target.
+    """Input of a predicate: whole rows of tokens, with strings and positions, to show the neighbours of each target.
 
-    Entry k of a class refers to target token k + 1: its string is ``strings[i][k + 1]``, the one before it is
-    ``strings[i][k]``, the one after it ``strings[i][k + 2]``.
+    Entry k of a class refers to target token k + 1: its string is ``strings[i][k + 1]``, that of the preceding token
+    ``strings[i][k]``, that of the next ``strings[i][k + 2]``.
 
     Attributes:
         ids: token ids ``[sample, position]``.
-        vocabulary: their strings.
+        vocabulary: strings of the token ids.
         bigrams: of a corpus, if known.
 
     Raises:
-        InputError: another shape or type, or an id that the vocabulary lacks.
+        InputError: another shape or type, or an id outside of the vocabulary.
     """
 
     ids: Tensor
@@ -45,33 +45,33 @@ class TokenText:
 
     @property
     def strings(self) -> list[list[str]]:
-        """``[sample][position]``: each token as it stands in text."""
+        """Strings of the tokens as they appear in text, ``[sample][position]``."""
         return [[self.vocabulary.strings[index] for index in row] for row in self.ids.tolist()]
 
     @property
     def positions(self) -> Tensor:
-        """``[sample, position - 1]``: position of each target in its row, 1 and up."""
+        """Position of each target in its row, 1 or more, ``[sample, position - 1]``."""
         return torch.arange(1, self.ids.shape[1], device=self.ids.device).expand(len(self.ids), -1)
 
     @property
     def special(self) -> Tensor:
-        """``[sample, position]``, bool: where a special token stands."""
+        """Mask of the special tokens, ``[sample, position]``, bool."""
         return self.vocabulary.special.to(self.ids.device)[self.ids.long()]
 
     def matches(self, pattern: str) -> Tensor:
-        """Returns tokens in whose string a regular expression is found; a special token matches nothing.
+        """Marks tokens whose string contains a match of a regular expression; special tokens match nothing.
 
         Args:
-            pattern: searched for.
+            pattern: regular expression.
 
         Returns:
             ``[sample, position]``, bool.
 
         Raises:
-            InputError: no regular expression, or one that searches for longer than 10 seconds.
+            InputError: an invalid regular expression, or one that searches for longer than 10 seconds.
         """
         known = compiled(pattern, expected="a regular expression", advice="escape brackets and the like")
-        # Each kind of token is searched once: a batch holds few of a large vocabulary.
+        # Each distinct token is searched once: a batch holds only a few of a large vocabulary.
         kinds, place = self.ids.unique(return_inverse=True)
         found = found_in(known, (self.vocabulary.strings[index] for index in kinds.tolist()))
         return torch.tensor(found, device=self.ids.device)[place] & ~self.special

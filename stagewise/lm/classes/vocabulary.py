@@ -1,4 +1,4 @@
-"""Each token of a tokenizer as it stands in text."""
+"""Strings of a tokenizer's tokens as they appear in text."""
 
 import re
 from dataclasses import dataclass
@@ -16,12 +16,11 @@ _SUBWORD = "##"
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """String of each token id, and which tokens are special.
+    """String of each token id, and mask of the special tokens.
 
     Attributes:
-        strings: by token id; what a token adds to the text before it, a leading space included; of a special token
-            its name.
-        special: bool ``[token]``: end of text, padding and their like, and ids that no token has.
+        strings: by token id, the text that the token adds, including a leading space; the name of a special token.
+        special: bool ``[token]``: True for special tokens, such as end of text and padding, and for unused ids.
     """
 
     strings: tuple[str, ...]
@@ -34,7 +33,7 @@ class Vocabulary:
 class _Decoder:
     """Decoder of the tokenizer, applied to one token at a time.
 
-    The token stands between two anchors: at the ends of a text decoders leave out spaces that are there within it.
+    The token is placed between two anchors, since decoders drop spaces at the ends of a text.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -46,13 +45,13 @@ class _Decoder:
 
     def __call__(self, piece: str) -> str:
         text = self._decode([_ANCHOR, piece, _ANCHOR]).removeprefix(_ANCHOR)
-        # Decoders that put a space between words do so before the last anchor, unless the piece leaves a word open.
+        # Decoders that separate words by spaces put one before the last anchor, unless the piece leaves a word open.
         return text.removesuffix(self._tail if text.endswith(self._tail) else _ANCHOR)
 
     def read(self, piece: str) -> str:
-        """Returns a piece of the vocabulary as it stands in text."""
+        """Returns the text of a piece of the vocabulary."""
         if self.subwords:
-            # Not by the decoder: some tidy up spaces before punctuation, and some do not.
+            # Without the decoder: some remove spaces before punctuation, some do not.
             return piece.removeprefix(_SUBWORD) if piece.startswith(_SUBWORD) else f" {piece}"
         byte = None if self.byte_level else _BYTE.fullmatch(piece)
         if byte:
@@ -60,26 +59,26 @@ class _Decoder:
         return self(piece)
 
     def read_added(self, content: str) -> str:
-        """Returns a token added to the vocabulary: its content is text, apart from the sign for a space."""
+        """Returns the text of an added token: its content, except for the sign for a space."""
         if self.subwords:
             return self.read(content)
         return content.replace(self.space, " ") if self.space else content
 
 
 def read_vocabulary(tokenizer: Any) -> Vocabulary:
-    """Returns the string of each token id of any Hugging Face tokenizer, slow or fast.
+    """Reads the string of each token id of any Hugging Face tokenizer, slow or fast.
 
-    * Byte-level BPE: ``Ġfoo`` is `` foo``, ``Ċ`` a newline; a token that is a part of a character is U+FFFD.
+    * Byte-level BPE: ``Ġfoo`` is `` foo``, ``Ċ`` a newline; a token that is part of a character is U+FFFD.
     * SentencePiece: ``▁foo`` is `` foo``, ``<0x0A>`` a newline.
     * WordPiece, which does not keep spaces: ``##foo`` is ``foo``, and ``foo`` is `` foo``, since a token without ``##``
-      starts a word; so does punctuation, wherever it stands.
-    * Other kinds: as the tokenizer's own decoder has it.
+      starts a word. Punctuation also counts as the start of a word, wherever it occurs.
+    * Other kinds: as given by the tokenizer's own decoder.
 
     Args:
         tokenizer: Hugging Face tokenizer.
 
     Raises:
-        InputError: it is none, or has no tokens.
+        InputError: not a tokenizer, or one without tokens.
     """
     if not hasattr(tokenizer, "get_vocab") or not hasattr(tokenizer, "convert_tokens_to_string"):
         raise InputError(

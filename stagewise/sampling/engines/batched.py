@@ -21,7 +21,7 @@ from stagewise.structure import each_tensor
 
 
 def _rebuilt(batch: Batch, values: Sequence[Tensor]) -> Batch:
-    """Returns a batch of the same structure that holds ``values``."""
+    """Returns a batch of the same structure with the tensors ``values``."""
     following = iter(values)
     return each_tensor(batch, lambda _: next(following))
 
@@ -29,8 +29,8 @@ def _rebuilt(batch: Batch, values: Sequence[Tensor]) -> Batch:
 class Program:
     """Gradient and losses of all chains as two graphs of tensor operations, traced once and used at every probe.
 
-    Everything that changes over a run is an argument of the graphs: chains, other parameters, buffers, data. What a
-    module keeps elsewhere is a constant in them; the caller compares the losses at w* with those of the module itself.
+    Everything that changes over a run is an argument of the graphs: chains, other parameters, buffers, data. Any other
+    state of the module is a constant in them; the caller compares the losses at w* with the module's own.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class Program:
         *,
         traced: bool = True,
     ) -> None:
-        """Sets up; nothing is traced yet.
+        """Stores the inputs; traces nothing yet.
 
         Args:
             loss_fn: per-sample loss.
-            selection: what the chains move, patterns or masks.
+            selection: weights that the chains move, as patterns or masks.
             forward_context: entered around each forward pass (autocast).
             traced: record the tensor operations once and replay them; False calls the module each time.
         """
@@ -58,7 +58,7 @@ class Program:
     def _one_chain(
         self, module: nn.Module, batch: Batch, *, gradient: bool
     ) -> Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], Tensor]:
-        """``f(weights [weight], fixed arguments, tensors of a batch)``: the mean loss, or the losses."""
+        """Returns ``f(weights [weight], fixed arguments, tensors of a batch)``: the mean loss, or the losses."""
         moving = moved_entries(module, self._selection)
         others = list(_others(module, moving))
 
@@ -68,7 +68,7 @@ class Program:
             for moved, part in zip(moving, weights.split([moved.size for moved in moving]), strict=True):
                 entries = part.to(moved.dtype)
                 if moved.index is not None:
-                    # The index as an argument of the graph: a tensor of its own is refused there.
+                    # The index is an argument: tracing refuses tensors that are not.
                     entries = held[moved.name].reshape(-1).scatter(0, next(indices), entries)
                 held[moved.name] = entries.view(moved.shape)
 
@@ -82,7 +82,7 @@ class Program:
         return one_chain
 
     def _function(self, module: nn.Module, batch: Batch, *, gradient: bool, shared: bool) -> Callable[..., Tensor]:
-        """``f(state [chain, weight], *others, *data)``, one batch shared by all chains or one for each."""
+        """Returns ``f(state [chain, weight], *others, *data)``, with one batch for all chains or one for each."""
         one_chain = self._one_chain(module, batch, gradient=gradient)
         num_fixed = len(fixed_arguments(module, moved_entries(module, self._selection)))
         own = [None if shared or not tensor.dim() else 0 for tensor in tensors(batch)]
@@ -92,7 +92,7 @@ class Program:
             return every_chain(state, list(arguments[:num_fixed]), list(arguments[num_fixed:]))
 
         def guarded(state: Tensor, *arguments: Tensor) -> Tensor:
-            # What forward keeps in attributes belongs to a transformation that ends here.
+            # Attributes that forward sets belong to a transformation that ends here.
             with restored(module):
                 return function(state, *arguments)
 
@@ -101,15 +101,16 @@ class Program:
     def graph(
         self, module: nn.Module, state: Tensor, rest: Sequence[Tensor], batch: Batch, *, gradient: bool, shared: bool
     ) -> Callable[..., Tensor]:
-        """Returns the function of ``(state, *rest, *tensors(batch))`` for these shapes, traced if they are new.
+        """Returns the function of ``(state, *rest, *tensors(batch))``, traced if these shapes are new.
 
         Args:
             module: in eval mode.
             state: ``[chain, weight]``.
             rest: from :func:`fixed_arguments`.
             batch: shared by all chains, or with a leading axis of chains.
-            gradient: the gradient of the mean loss ``[chain, weight]``; else the losses ``[chain, sample(, token)]``.
-            shared: whether the batch is shared by all chains.
+            gradient: True for the gradient of the mean loss ``[chain, weight]``, False for the losses
+                ``[chain, sample(, token)]``.
+            shared: True if all chains share the batch.
         """
         arguments = [state, *rest, *tensors(batch)]
         key = (gradient, shared, plain_parts(batch), *((tensor.shape, tensor.dtype) for tensor in arguments))
@@ -122,29 +123,29 @@ class Program:
     def _made(
         self, module: nn.Module, function: Callable[..., Tensor], arguments: list[Tensor]
     ) -> Callable[..., Tensor]:
-        """Returns the function as it is to be called."""
+        """Returns the function, traced if tracing is on."""
         if not self._traced:
             return function
-        # Fused attention has no batching rule: without this each chain is looped over. What forward keeps in attributes
-        # is a tensor without values there.
+        # Fused attention has no batching rule and would loop over chains. Attributes that forward sets while traced are
+        # tensors without values.
         with sdpa_kernel(SDPBackend.MATH), restored(module), DenseEmbeddings():
             return trace(function, arguments)
 
 
 def constants(module: nn.Module) -> dict[str, Tensor]:
-    """Returns parameters and buffers by name, detached: arguments of a traced graph, renewed at each probe."""
+    """Returns detached parameters and buffers by name: arguments of a traced graph, renewed at each probe."""
     named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     return {name: value.detach() for name, value in named.items()}
 
 
 def _others(module: nn.Module, moving: Sequence[Entries]) -> dict[str, Tensor]:
-    """Returns those of :func:`constants` that do not move, or only in part."""
+    """Returns the :func:`constants` that do not move, or move only in part."""
     whole = {moved.name for moved in moving if moved.index is None}
     return {name: value for name, value in constants(module).items() if name not in whole}
 
 
 def fixed_arguments(module: nn.Module, moving: Sequence[Entries]) -> list[Tensor]:
-    """Returns arguments of the graphs that are fixed during a probe: values at w*, and places of moving entries."""
+    """Returns graph arguments that are fixed during a probe: values at w*, and indices of moving entries."""
     indices = [moved.index for moved in moving if moved.index is not None]
     return [*_others(module, moving).values(), *indices]
 
@@ -165,16 +166,16 @@ class BatchedEngine:
         """Sets up at the anchor.
 
         Args:
-            program: of earlier probes of the same run.
+            program: shared by the probes of a run.
             module: in eval mode; its own weights are w*.
-            weights: their flat form.
+            weights: the weights in flat form.
             num_chains: number of chains that run at once.
             sampling: the sampling set.
             observed: the observed set, in chunks.
             mask: True where the observed set has a loss.
 
         Raises:
-            InputError: a batch with per-sample entries that are not tensors, which no graph can take.
+            InputError: a batch with per-sample entries that are not tensors, which graphs do not support.
         """
         if any(has_columns(batch) for batch in (sampling, *observed)):
             raise InputError("got a batch with lists or arrays beside its tensors; expected only tensors")
@@ -207,7 +208,7 @@ class BatchedEngine:
         for chunk in self._observed:
             graph = self._graph(chunk, gradient=True, shared=True)
             end = start + num_samples(chunk)
-            # The graph has the mean over the chunk.
+            # The graph returns the gradient of the mean over the chunk.
             share = self._mask[start:end].sum() / self._mask.sum()
             with torch.no_grad():
                 total += graph(self.state, *self._rest, *tensors(chunk)) * share.to(total)
@@ -219,7 +220,7 @@ class BatchedEngine:
         if rows is not None:
             rows = rows.to(state.device)
             batch = each_tensor(batch, lambda tensor: tensor[rows] if tensor.dim() else tensor)
-        # Minibatches of a partition may be smaller than those that the engine was tried with.
+        # Minibatches of a partition may be smaller than those on which the engine was tried.
         size = None if rows is None else rows.shape[1]
         if size not in self._gradients:
             self._gradients[size] = self._graph(batch, gradient=True, shared=rows is None)

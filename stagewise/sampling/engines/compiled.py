@@ -1,4 +1,4 @@
-"""Compiled engine: one chain at a time, in graphs that ``torch.compile`` turns into code, for long runs."""
+"""Compiled engine: one chain at a time, in graphs compiled by ``torch.compile``, for long runs."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,15 +20,15 @@ from stagewise.sampling.selection import moved_entries
 from stagewise.sampling.weights import FlatWeights
 
 BACKEND: str | Callable[..., Callable] = "inductor"
-"""Compiler, as ``torch.compile`` takes it."""
+"""Argument ``backend`` of ``torch.compile``."""
 
 
 @contextmanager
 def _uncompiled(module: nn.Module) -> Iterator[None]:
-    """Context in which parts of a module that are compiled already run as they were written: they cannot be traced."""
+    """Context in which compiled parts of a module run uncompiled, since compiled code cannot be traced."""
     own = []
     for part in module.modules():
-        # By `torch.compile(part)`, a module around another; by `part.compile()`.
+        # `torch.compile(part)` wraps the module in another; `part.compile()` sets an attribute.
         names = {"forward": getattr(part, "_orig_mod", None), "_compiled_call_impl": None}
         for name, plain in names.items():
             compiled = vars(part).get(name)
@@ -43,14 +43,14 @@ def _uncompiled(module: nn.Module) -> Iterator[None]:
 
 
 class CompiledProgram(Program):
-    """Gradient and losses of one chain, each one compiled function of weights, other tensors of the module and data.
+    """Gradient and losses of one chain, each a compiled function of weights, other tensors of the module, and data.
 
-    The compiler is given the traced operations, never the module's code: its caches and limits for that code, which a
-    module that is compiled for training needs, are left alone, and nothing is compiled again while shapes stay.
+    The compiler sees only the traced operations, never the module's code. Its caches and limits for that code, needed
+    by modules compiled for training, are untouched, and nothing is recompiled while shapes stay the same.
     """
 
     def _function(self, module: nn.Module, batch: Batch, *, gradient: bool, shared: bool) -> Callable[..., Tensor]:
-        """``f(weights [weight], *others, *data)``."""
+        """Returns ``f(weights [weight], *others, *data)`` for one chain."""
         one_chain = self._one_chain(module, batch, gradient=gradient)
         num_fixed = len(fixed_arguments(module, moved_entries(module, self._selection)))
         found = grad(one_chain) if gradient else one_chain
@@ -63,18 +63,18 @@ class CompiledProgram(Program):
     def _made(
         self, module: nn.Module, function: Callable[..., Tensor], arguments: list[Tensor]
     ) -> Callable[..., Tensor]:
-        """Returns the compiled function; it is run once, which compiles it."""
+        """Returns the compiled function, after a first call that compiles it."""
         try:
             with restored(module), _uncompiled(module), DenseEmbeddings():
                 graph = trace(function, arguments)
             compiled: Callable[..., Tensor] = torch.compile(graph, backend=BACKEND, fullgraph=True, dynamic=False)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the compiler's, about the machine
+                warnings.simplefilter("ignore")  # warnings of the compiler about the machine
                 compiled(*arguments)
         except (InputError, LossContractError, torch.OutOfMemoryError, MemoryError):
             raise
-        except Exception as error:  # whatever a module does that cannot be traced, or a compiler cannot do
-            inner = getattr(error, "inner_exception", error)  # the compiler's own
+        except Exception as error:  # anything that cannot be traced or compiled
+            inner = getattr(error, "inner_exception", error)  # raised within the compiler
             raise InputError(
                 f"got engine=compiled, which cannot run this module ({first_line(inner, typed=True)}); expected a loss "
                 "that can be traced, and a compiler on this machine (a C++ compiler for the CPU); set engine to "
@@ -86,8 +86,8 @@ class CompiledProgram(Program):
 class CompiledEngine(SequentialEngine):
     """Runs one chain at a time. See :class:`~stagewise.sampling.engines.engine.Engine`.
 
-    Compiled are the steps of a chain and the records of its draws. Passes of which a probe makes a few, and the last
-    chunk of the observed set where it is smaller than the others, run as in the sequential engine.
+    The steps of a chain and the records of its draws are compiled. Rare passes, and a smaller last chunk of the
+    observed set, run as in the sequential engine.
     """
 
     def __init__(
@@ -102,15 +102,15 @@ class CompiledEngine(SequentialEngine):
         """Sets up at the anchor.
 
         Args:
-            program: of earlier probes of the same run.
+            program: shared by the probes of a run.
             module: in eval mode, holding the leaves of ``weights``.
             weights: of the chain.
-            evaluate_batch: losses of a batch at the weights that the module holds.
+            evaluate_batch: returns the losses of a batch at the module's present weights.
             sampling: the sampling set.
             observed: the observed set, in chunks.
 
         Raises:
-            InputError: a batch with per-sample entries that are not tensors, which no graph can take.
+            InputError: a batch with per-sample entries that are not tensors, which graphs do not support.
         """
         if any(has_columns(batch) for batch in (sampling, *observed)):
             raise InputError("got a batch with lists or arrays beside its tensors; expected only tensors")

@@ -1,4 +1,4 @@
-"""Choice of the engine: the requested one, or the faster of two by a timed step of each."""
+"""Choice of the engine: the requested one, or the faster of two in a timed step of each."""
 
 import time
 from collections.abc import Callable
@@ -14,26 +14,26 @@ from stagewise.sampling.engines.compiled import CompiledEngine, CompiledProgram
 from stagewise.sampling.engines.sequential import SequentialEngine
 
 _LONG_STEP = 0.25
-"""Seconds. A longer step is not bound by dispatch: batching cannot be faster, and is not tried."""
+"""Limit of a step in seconds. Longer steps are not bound by dispatch: batching cannot help and is not tried."""
 
 _TOLERANCE, _HALF_TOLERANCE = 1e-4, 3e-2
-"""Allowed difference of the engines' losses at w*, relative to 1 + |loss|: in full and in half precision."""
+"""Allowed difference of the engines' losses at w*, relative to 1 + |loss|, in full and in half precision."""
 
 _SLOPE_TOLERANCE, _HALF_SLOPE_TOLERANCE = 1e-2, 0.3
-"""Allowed difference of a compiled gradient from the module's own, relative to its norm, likewise."""
+"""Allowed difference of a compiled gradient from the module's own, relative to its norm, in full and half precision."""
 
 _MOST_COMPILED = 8
-"""Times that a run's program is compiled, as torch.compile's own limit for a function."""
+"""Limit of compilations of a run's program, equal to torch.compile's own limit for a function."""
 
 
 class EngineChoice:
     """Choice of the engine and its traced program, kept from probe to probe.
 
-    ``auto`` is the sequential or the batched one: whether compiling pays depends on all draws that are still to come,
-    and to measure it costs as much as it ever gains in most runs.
+    ``auto`` chooses between the sequential and the batched engine. Whether compiling pays depends on all draws still to
+    come, and in most runs measuring that costs as much as compiling could save.
 
     Attributes:
-        name: the engine; None until ``auto`` has chosen.
+        name: the engine; None while ``auto`` has not chosen yet.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class EngineChoice:
         batch_size: int | None,
         half_precision: bool,
     ) -> None:
-        """Sets up; no engine is tried yet.
+        """Stores the inputs; tries no engine yet.
 
         Args:
-            asked: engine requested by the user, or by the checkpoint of the same run.
-            program: makes a program of all chains, ``program()`` or ``program(traced=False)``.
-            compiled: makes one of a single chain.
-            batch_size: of the minibatches; None where each is the whole sampling set.
-            half_precision: whether losses are computed in half precision, so that rounding differs more.
+            asked: engine requested by the user, or stored in the checkpoint of the same run.
+            program: creates a program for all chains, ``program()`` or ``program(traced=False)``.
+            compiled: creates a program for a single chain.
+            batch_size: of the minibatches; None if each is the whole sampling set.
+            half_precision: True if losses are computed in half precision, where rounding differs more.
         """
         self.name: EngineName | None = None if asked is EngineName.auto else asked
         self._make_program = program
@@ -71,16 +71,16 @@ class EngineChoice:
         compiled: Callable[[CompiledProgram], CompiledEngine],
         anchor: Losses,
     ) -> SequentialEngine | BatchedEngine:
-        """Returns the engine: for one chain after the other, or for all at once.
+        """Returns the engine of this probe: the requested one, or the choice of ``auto``.
 
         Args:
             sequential: at w*.
-            batched: makes the batched engine of this probe.
-            compiled: makes the compiled one.
-            anchor: losses of the observed set at w*, by the module itself.
+            batched: creates the batched engine of this probe.
+            compiled: creates the compiled engine of this probe.
+            anchor: losses of the observed set at w*, from the module itself.
 
         Raises:
-            InputError: an engine was requested that cannot run this module.
+            InputError: the requested engine cannot run this module.
         """
         if self.name is EngineName.sequential:
             return sequential
@@ -94,7 +94,7 @@ class EngineChoice:
             found = self._agreeing(batched, anchor)
         except LossContractError:
             raise
-        except Exception as error:  # whatever a module does that torch.func cannot follow
+        except Exception as error:  # anything that torch.func cannot transform
             if asked:
                 raise InputError(
                     f"got engine={self.name}, which cannot run this module ({first_line(error, typed=True)}); expected "
@@ -115,11 +115,11 @@ class EngineChoice:
     ) -> CompiledEngine:
         """Returns the compiled engine, after comparing its losses at w* with the module's own.
 
-        As with the batched engine, a program of earlier probes is made anew where they differ. The gradient of a new
-        one is compared too.
+        If they differ, the program of earlier probes is replaced, as for the batched engine. For a new program the
+        gradient is compared too.
 
         Raises:
-            InputError: it cannot be compiled, or differs even so, or has been compiled too often.
+            InputError: the program cannot be compiled, still differs, or has been compiled too often.
         """
         if self._compiled is not None:
             found = compiled(self._compiled)
@@ -139,7 +139,7 @@ class EngineChoice:
             raise _unfit(f"its losses at the training weights differ by {difference:.2g} from the module's")
         slope, own = found.gradient(self._rows(found)), sequential.gradient(self._rows(sequential))
         difference = float(torch.linalg.vector_norm(slope - own) / torch.linalg.vector_norm(own).clamp(min=1e-12))
-        # A gradient that is not finite is the chains' affair: they are dropped.
+        # A gradient that is not finite passes here: the chains will be dropped.
         if difference > self._slope_tolerance:
             raise _unfit(f"its gradient at the training weights differs by {difference:.2g} from the module's")
         self._compiled = program
@@ -148,11 +148,11 @@ class EngineChoice:
     def _agreeing(self, batched: Callable[[Program], BatchedEngine], anchor: Losses) -> BatchedEngine:
         """Returns the batched engine, after comparing its losses at w* with the module's own.
 
-        A graph traced at an earlier probe is traced again where they differ: the module then keeps something that
-        changes outside its parameters and buffers. A module that cannot be traced is called at every step.
+        If they differ, a graph of an earlier probe is traced again: the module has changing state outside its
+        parameters and buffers. A module that cannot be traced is called at every step.
 
         Raises:
-            RuntimeError: the losses differ even so.
+            RuntimeError: the losses still differ.
         """
         programs: list[Callable[[], Program]] = [self._make_program, lambda: self._make_program(traced=False)]
         if self._program is not None:
@@ -179,12 +179,12 @@ class EngineChoice:
         return None if self._batch_size is None else torch.arange(self._batch_size).expand(len(engine.state), -1)
 
     def _seconds(self, engine: SequentialEngine | BatchedEngine, repeats: int) -> float:
-        """Measures the best time of a step and a record, divided by the number of chains."""
+        """Measures the shortest time of a step and a record, divided by the number of chains."""
         best = float("inf")
         for _ in range(repeats):
             start = time.perf_counter()
             engine.gradient(self._rows(engine))
-            # To the CPU: waits for a GPU.
+            # Copying to the CPU waits for a GPU.
             float(engine.losses().sum())
             best = min(best, time.perf_counter() - start)
         return best / len(engine.state)

@@ -27,7 +27,7 @@ class SequentialEngine:
 
         Args:
             weights: of the chain.
-            evaluate_batch: losses of a batch at the weights that the module holds.
+            evaluate_batch: returns the losses of a batch at the module's present weights.
             sampling: the sampling set.
             observed: the observed set, in chunks.
         """
@@ -62,10 +62,10 @@ class SequentialEngine:
         return (total / count).unsqueeze(0)
 
     def slope(self, batch_size: int) -> Tensor:
-        """Gradient ``[weight]`` of the mean loss over the sampling set at w*: chunk means weighted by their samples.
+        """Returns the gradient ``[weight]`` of the sampling set at w*: chunk means weighted by their samples.
 
         Args:
-            batch_size: samples for each forward pass.
+            batch_size: samples per forward pass.
         """
         size = num_samples(self._sampling)
         total = torch.zeros_like(self.anchor)

@@ -1,4 +1,4 @@
-"""Engine of chains whose weights are in shards over several processes: one chain at a time, run by all of them."""
+"""Engine of chains whose weights are sharded over several processes: all of them run one chain at a time."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,10 +13,10 @@ from stagewise.sampling.sharding import Sharding
 
 
 class ShardedEngine(SequentialEngine):
-    """Runs one chain over all processes, each of which evaluates its share of the samples of every batch.
+    """Runs one chain on all processes, each of which evaluates its share of the samples of every batch.
 
-    Vectors over weights are this process's part of them; losses are those of all samples, the same on each process.
-    Used within :meth:`~stagewise.sampling.sharded_weights.ShardedWeights.moving`.
+    Weight vectors hold this process's part of the weights; losses are those of all samples, the same on each process.
+    Must be used within :meth:`~stagewise.sampling.sharded_weights.ShardedWeights.moving`.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class ShardedEngine(SequentialEngine):
 
         Args:
             weights: of the chain.
-            evaluate_batch: losses of a batch at the weights that the module holds.
+            evaluate_batch: returns the losses of a batch at the module's present weights.
             sampling: the sampling set.
             observed: the observed set, in chunks.
             sharding: of the processes.
@@ -68,7 +68,7 @@ class ShardedEngine(SequentialEngine):
         mine, counts = self._sharding.part(batch)
         losses = self._evaluate(mine)
         number = int(self._sharding.total(losses.mask.sum() * counts))
-        # FSDP2 averages gradients over the processes. A sample that only stands in has no weight.
+        # FSDP2 averages gradients over the processes. A placeholder sample has no weight.
         share = self._sharding.world_size / max(number, 1) if counts else 0.0
         return self._weights.gradient(losses.values.sum() * share), number
 

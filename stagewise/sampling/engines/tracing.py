@@ -1,7 +1,7 @@
-"""Tracing of a function of tensors into a graph of operations, without those that do nothing.
+"""Tracing of a function of tensors into a graph of operations, without redundant ones.
 
-A traced graph runs without autograd, modules or checks; what is left is the cost of dispatching each operation. The
-backward passes of ``torch.func`` leave many views that change nothing and chains that compute constants.
+A traced graph runs without autograd, modules or checks; only the dispatch of each operation costs time. The backward
+passes of ``torch.func`` leave many views that change nothing and chains of operations that compute constants.
 """
 
 import logging
@@ -18,19 +18,19 @@ from torch.fx.node import map_arg
 _aten = torch.ops.aten
 
 _SHORT_AXIS = 16
-"""Classes. Over a shorter last axis torch's kernels for log softmax on the CPU take up to ten times as long as over an
-axis before it, where they are vectorized over samples."""
+"""Number of classes. Over a shorter last axis torch's CPU kernels for log softmax take up to ten times as long as over
+an earlier axis, where they are vectorized over samples."""
 
 _VIEWS = {_aten.view.default, _aten._unsafe_view.default, _aten.expand.default, _aten.alias.default}
 _TRANSPOSE, _POW = _aten.transpose.int, _aten.pow.Tensor_Scalar
 _OF_SHAPE_ONLY = {_aten.ones_like.default, _aten.zeros_like.default, _aten.full_like.default}
 _LARGEST_CONSTANT = 2**20
-"""Numbers. Larger constants are computed each time instead of being kept."""
+"""Size in numbers. Larger constants are computed each time instead of being kept."""
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences torch's log of functions that cannot be traced: the error is raised as well."""
+    """Silences torch's log message about functions that cannot be traced, which repeats the raised error."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
 
     def silent(_: logging.LogRecord) -> bool:
@@ -44,12 +44,12 @@ def _quiet() -> Iterator[None]:
 
 
 def trace(function: Callable[..., Tensor], arguments: list[Tensor]) -> GraphModule:
-    """Traces the operations of ``function`` on tensors of these shapes, as a function of the same arguments.
+    """Traces ``function`` on tensors of these shapes; returns a graph of the same arguments.
 
     Raises:
-        RuntimeError: control flow depends on values, or tensors are used that are not arguments.
+        RuntimeError: control flow depends on values, or the function uses tensors that are not arguments.
     """
-    # Fake tensors: faster to trace, and tensors that are no arguments are refused instead of becoming constants.
+    # Fake tensors are faster to trace, and refuse tensors that are not arguments instead of making them constants.
     with _quiet():
         graph = make_fx(function, decomposition_table=_DECOMPOSITIONS, tracing_mode="fake")(*arguments)
     if not any(_mutates(node) for node in graph.graph.nodes):
@@ -96,7 +96,7 @@ def _value(node: object) -> Tensor | None:
 
 
 def _fold_constants(graph: GraphModule) -> None:
-    """Computes once what does not depend on the arguments."""
+    """Replaces operations that do not depend on the arguments by their results."""
     known: dict[Node, Any] = {}
     for node in list(graph.graph.nodes):
         if node.op == "get_attr":
@@ -123,7 +123,7 @@ def _fold_constants(graph: GraphModule) -> None:
 
 
 def _copy_kept(graph: GraphModule) -> None:
-    """Copies an answer that is a constant of the graph or an argument: the caller may write to it."""
+    """Copies an output that is a constant of the graph or an argument, since the caller may write to it."""
     output = graph.graph.output_node()
     answer = output.args[0]
     if isinstance(answer, Node) and answer.op in ("get_attr", "placeholder"):
@@ -134,7 +134,7 @@ def _copy_kept(graph: GraphModule) -> None:
 
 
 def _drop_idle(graph: GraphModule) -> None:
-    """Passes over views to the same shape, pairs of transposes that cancel, and first powers."""
+    """Bypasses views to the same shape, pairs of transposes that cancel, and first powers."""
     for node in list(graph.graph.nodes):
         if node.op != "call_function" or not node.args:
             continue

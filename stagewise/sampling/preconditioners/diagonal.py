@@ -12,17 +12,17 @@ from stagewise.checks.ranges import at_least, more_than, within
 
 
 class Preconditioner(Protocol):
-    """Symmetric positive P on flat weights; leading axes are chains."""
+    """Symmetric positive definite matrix P on flat weights; leading axes are chains."""
 
     def times(self, vector: Tensor) -> Tensor:
-        """P x, ``[..., weight]``."""
+        """Returns P x, ``[..., weight]``."""
 
     def root_times(self, vector: Tensor) -> Tensor:
-        """R x with R R^T = P, ``[..., weight]``; R need not be symmetric."""
+        """Returns R x with R R^T = P, ``[..., weight]``; R need not be symmetric."""
 
 
 class Diagonal:
-    """P = diag(d), d of shape ``[weight]`` or ``[chain, weight]``, positive."""
+    """Preconditioner P = diag(d), d positive, ``[weight]`` or ``[chain, weight]``."""
 
     def __init__(self, diagonal: Tensor) -> None:
         self.diagonal = diagonal
@@ -41,18 +41,18 @@ class Diagonal:
 class RMSprop:
     """Diagonal preconditioner P = 1 / (sqrt(v) + eps), v a running mean square of the minibatch gradient.
 
-    By default v is adapted during the burn-in and then frozen: P is a constant, the chain's stationary law is exactly
-    the target, and no Gamma term is owed. Published runs never freeze it; with a P that follows the gradients the
-    stationary variance is off by about 10 % in small problems. To repeat them: devinterp 2 is
-    ``RMSprop(frozen=False, bias_correction=False)``; Hitchcock and Hoogland is ``RMSprop(frozen=False, initial=1)``.
+    By default v adapts during the burn-in and is then frozen: P is constant, the chain's stationary law is exactly the
+    target, and no Gamma term is needed. Published runs never freeze it; with a P that follows the gradients the
+    stationary variance is off by about 10 % in small problems. To reproduce devinterp 2, use
+    ``RMSprop(frozen=False, bias_correction=False)``; for Hitchcock and Hoogland, ``RMSprop(frozen=False, initial=1)``.
 
     Attributes:
         alpha: decay of v per step.
         eps: floor of sqrt(v), in the unit of the gradient (nats per weight). Where gradients are far below it, P is the
             constant 1 / eps.
-        frozen: adapt in the burn-in only; False adapts at every step.
+        frozen: adapt during the burn-in only; False adapts at every step.
         initial: v at the start, squared unit of the gradient.
-        bias_correction: divide v by 1 - alpha^steps, which is exact where it starts at 0.
+        bias_correction: divide v by 1 - alpha^steps, which is exact if v starts at 0.
 
     Raises:
         InputError: alpha outside [0, 1), eps not positive, or initial negative.
@@ -71,7 +71,7 @@ class RMSprop:
 
 
 class RunningRMSprop:
-    """Running mean square v of each chain."""
+    """Running mean square v of the gradients of each chain."""
 
     def __init__(self, settings: RMSprop, like: Tensor) -> None:
         """Starts at ``settings.initial``, in the shape of ``like`` (``[weight]`` or ``[chain, weight]``)."""
@@ -80,7 +80,7 @@ class RunningRMSprop:
         self._steps = 0
 
     def update(self, gradient: Tensor) -> None:
-        """Adds one gradient for each chain."""
+        """Adds one gradient per chain."""
         alpha = self._settings.alpha
         self._mean_square.mul_(alpha).addcmul_(gradient, gradient, value=1 - alpha)
         self._steps += 1
@@ -94,10 +94,10 @@ class RunningRMSprop:
 
 @dataclass(frozen=True)
 class AdamMoments:
-    """Diagonal preconditioner from the training optimizer's own second moments, frozen: no burn-in, no extra gradient.
+    """Frozen diagonal preconditioner from the training optimizer's second moments: no burn-in, no extra gradients.
 
-    P = s / (sqrt(v) + eps s), v Adam's bias-corrected second moments and s their root mean over the weights that move,
-    so that P is near 1 for a typical weight and at most 1 / eps, and ``lr`` keeps the meaning that it has without it.
+    P = s / (sqrt(v) + eps s), v Adam's bias-corrected second moments and s their root mean over the weights that move.
+    P is near 1 for a typical weight and at most 1 / eps, so that ``lr`` keeps its meaning without preconditioner.
 
     Attributes:
         eps: floor of sqrt(v) relative to s; weights whose gradients are much smaller move 1 / eps times faster.
@@ -123,10 +123,10 @@ class AdamMoments:
 
         Args:
             names: moving entries of each parameter, in order, of any shape.
-            second_moments: v of the same, by parameter name; missing ones are zero (no gradient yet). If empty, as
+            second_moments: v of these entries, by parameter name; missing ones are zero (no gradient yet). If empty, as
                 before the first optimizer step, P is 1.
             like: flat weights ``[weight]``, for device and type.
-            total: sums over the processes that hold the other weights; None where ``like`` has all.
+            total: sums over the processes that hold the other weights; None if ``like`` has all.
         """
         parts = [second_moments.get(name, torch.zeros_like(value)) for name, value in names.items()]
         moments = torch.cat([part.detach().reshape(-1).to(like) for part in parts])

@@ -16,11 +16,11 @@ Loss = Literal["cross_entropy", "mse"]
 
 _LAYERS = (nn.Linear, nn.Conv2d)
 _CHECKED = 64
-"""Samples on which the module's loss is compared with the one that the factors are made for."""
+"""Number of samples on which the module's loss is compared with the loss of the factors."""
 
 
 def check_parameters(module: nn.Module, leaves: dict[str, Tensor]) -> None:
-    """Refuses what curvlinops has no factors for, or would get wrong.
+    """Refuses parameters for which curvlinops has no factors, or wrong ones.
 
     Args:
         module: as the chains see it.
@@ -53,10 +53,10 @@ def check_parameters(module: nn.Module, leaves: dict[str, Tensor]) -> None:
 
 
 def refuse_masks(entries: Sequence[Entries]) -> None:
-    """Refuses chains that move a part of a parameter: the Kronecker eigenbasis of a layer mixes all of its weights.
+    """Refuses chains that move only part of a parameter: the Kronecker eigenbasis of a layer mixes all its weights.
 
     Raises:
-        InputError: a mask that is not all True.
+        InputError: a parameter moves only in part.
     """
     for part in entries:
         if part.index is not None:
@@ -67,17 +67,17 @@ def refuse_masks(entries: Sequence[Entries]) -> None:
 
 
 def loss_factor(loss: Loss, module: nn.Module, loss_fn: LossFn, sampling: Batch, leaves: dict[str, Tensor]) -> float:
-    """Returns the ratio of the module's per-sample losses to the library's, measured on the first samples.
+    """Measures the ratio of the module's per-sample losses to the library's on the first samples.
 
     Args:
-        loss: what the loss is said to be.
+        loss: kind of loss, as given in the settings.
         module: in eval mode.
         loss_fn: per-sample loss.
         sampling: the set (x, y).
         leaves: the parameters that the chains move, by name.
 
     Raises:
-        InputError: they are not proportional, a layer is not called once, or the batch does not fit.
+        InputError: the losses are not proportional, a layer is not called exactly once, or the batch does not fit.
     """
     if not (
         isinstance(sampling, tuple | list) and len(sampling) == 2 and all(isinstance(part, Tensor) for part in sampling)
@@ -144,7 +144,7 @@ def _few(values: Tensor) -> str:
 
 @contextmanager
 def hooks_restored(module: nn.Module) -> Iterator[None]:
-    """Removes forward hooks that an exception in curvlinops may leave behind."""
+    """Context that removes forward hooks left behind by an exception in curvlinops."""
     tables = [table for child in module.modules() for table in (child._forward_hooks, child._forward_pre_hooks)]
     before = [set(table) for table in tables]
     try:

@@ -29,8 +29,8 @@ def ekfac_preconditioner(
     Args:
         settings: of P.
         module: its current weights are w*.
-        target: per-sample loss, compared with ``settings.loss``; the sampling set (x, y), ``chunk_size`` samples for
-            each forward pass; and the parameters that the chain moves; masks must be all True.
+        target: per-sample loss, compared with ``settings.loss``; the sampling set (x, y), ``chunk_size`` samples per
+            forward pass; and the parameters that the chain moves: masks must be all True or all False.
         posterior: of the chain.
 
     Returns:
@@ -101,7 +101,7 @@ def _factors(
 def _blocks(
     state: dict[str, Any], leaves: dict[str, Tensor], per_curvature: float, localization: float
 ) -> list[KroneckerBlock]:
-    """One block for each layer, in the dtype of the chain's flat weights."""
+    """Returns one block per layer, in the dtype of the chain's flat weights."""
     dtype = torch.float64 if any(leaf.dtype == torch.float64 for leaf in leaves.values()) else torch.float32
     starts, start = {}, 0
     for name, leaf in leaves.items():
@@ -110,7 +110,7 @@ def _blocks(
     blocks = []
     for layer, left in state["gradient_covariances_eigenvectors"].items():
         prefix = f"{layer}." if layer else ""
-        # curvlinops puts the bias behind the columns of the weight.
+        # curvlinops appends the bias to the columns of the weight.
         names = [name for name in (f"{prefix}weight", f"{prefix}bias") if name in leaves]
         parts = tuple((starts[name], leaves[name].numel() // len(left)) for name in names)
         right = state["input_covariances_eigenvectors"].get(layer)

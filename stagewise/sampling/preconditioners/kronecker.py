@@ -9,11 +9,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class KroneckerBlock:
-    """P over one layer, whose parameters make a matrix M ``[row, column]``: left (scale * (left^T M right)) right^T.
+    """Block of P for one layer with the parameter matrix M ``[row, column]``: left (scale * (left^T M right)) right^T.
 
     Attributes:
-        parts: (start, columns) of each parameter: it lies from ``start`` in the flat weights, row by row, and fills so
-            many columns of M. A weight ``[row, ...]`` and its bias ``[row]``, which is one column, make one matrix.
+        parts: (start, columns) of each parameter, which begins at ``start`` in the flat weights, row by row, and fills
+            ``columns`` columns of M. A weight ``[row, ...]`` and its bias ``[row]``, one column, form one matrix.
         left: ``[row, row]``, orthogonal.
         right: ``[column, column]``, orthogonal.
         scale: ``[row, column]``, positive: the eigenvalues of P.
@@ -25,7 +25,7 @@ class KroneckerBlock:
     scale: Tensor
 
     def matrix(self, vector: Tensor) -> Tensor:
-        """Returns entries of ``[..., weight]`` that belong to this layer, as ``[..., row, column]``."""
+        """Returns this layer's entries of ``[..., weight]`` as a matrix ``[..., row, column]``."""
         rows = len(self.left)
         pieces = [
             vector[..., start : start + rows * columns].unflatten(-1, (rows, columns)) for start, columns in self.parts
@@ -33,40 +33,40 @@ class KroneckerBlock:
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1)
 
     def to_eigenbasis(self, matrix: Tensor) -> Tensor:
-        """Into the eigenbasis: left^T M right, ``[..., row, column]``."""
+        """Transforms into the eigenbasis: left^T M right, ``[..., row, column]``."""
         return self.left.mT @ matrix @ self.right
 
     def from_eigenbasis(self, matrix: Tensor) -> Tensor:
-        """Back to the weights: left M right^T, ``[..., row, column]``."""
+        """Transforms back to the weights: left M right^T, ``[..., row, column]``."""
         return self.left @ matrix @ self.right.mT
 
     def pieces(self, matrix: Tensor) -> dict[int, Tensor]:
-        """Returns the flat entries ``[..., row * columns]`` of each parameter by its start: undoes :meth:`matrix`."""
+        """Returns the flat entries ``[..., row * columns]`` of each parameter by start; inverts :meth:`matrix`."""
         split = matrix.split([columns for _, columns in self.parts], dim=-1)
         return {start: piece.flatten(-2) for (start, _), piece in zip(self.parts, split, strict=True)}
 
 
 class KroneckerPreconditioner:
-    """Constant, symmetric, positive P on flat weights, made of one block for each layer.
+    """Constant, symmetric, positive definite P on flat weights, with one block per layer.
 
     Vectors are ``[..., weight]``: leading axes hold many chains at once.
     """
 
     def __init__(self, blocks: Sequence[KroneckerBlock]) -> None:
-        """Puts blocks together that cover the flat weights without gap or overlap."""
+        """Combines blocks, which must cover the flat weights without gap or overlap."""
         self._blocks = tuple(blocks)
         self._roots = tuple(block.scale.sqrt() for block in blocks)
 
     def times(self, vector: Tensor) -> Tensor:
-        """P x, ``[..., weight]``."""
+        """Returns P x, ``[..., weight]``."""
         return self._layer_by_layer(
             vector, lambda block, _, matrix: block.from_eigenbasis(block.scale * block.to_eigenbasis(matrix))
         )
 
     def root_times(self, vector: Tensor) -> Tensor:
-        """R x, ``[..., weight]``, with R R^T = P: noise of covariance P from standard normal noise.
+        """Returns R x, ``[..., weight]``, with R R^T = P: noise of covariance P from standard normal noise.
 
-        R goes from the eigenbasis to the weights, half the work of the symmetric root.
+        R maps from the eigenbasis to the weights, at half the cost of the symmetric root.
         """
         return self._layer_by_layer(vector, lambda block, root, matrix: block.from_eigenbasis(root * matrix))
 

@@ -48,7 +48,7 @@ def test_linear_regression_has_a_closed_form(way, localization, nbeta):
 
 
 @pytest.mark.parametrize("way", [DENSE, BY_PRODUCTS])
-def test_weight_decay_of_the_chains_target_is_part_of_its_curvature(way):
+def test_weight_decay_of_the_target_is_part_of_its_curvature(way):
     """-nbeta Cov of the Gaussian exp(-nbeta (L + decay |w|^2 / 2) - (g / 2) |w - w*|^2), losses being linear."""
     module = linear()
     precision = 40.0 * ((X.T @ X).numpy() / 12 + 0.8 * np.eye(3)) + 12.0 * np.eye(3)
@@ -82,7 +82,7 @@ def test_groups_of_one_sample_have_the_influence_of_samples_and_none_on_themselv
     assert np.isnan(np.diag(got)).all()
 
 
-def test_it_is_the_first_order_response_of_the_localized_minimum_to_weight_on_a_sample():
+def test_damped_influence_is_the_first_order_response_of_the_localized_minimum():
     """Finite differences of argmin L + (g / nb) / 2 |w - w*|^2 + eps l_i, by Newton steps from autograd."""
     torch.manual_seed(2)
     module = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 1)).double()
@@ -113,7 +113,7 @@ def test_it_is_the_first_order_response_of_the_localized_minimum_to_weight_on_a_
     np.testing.assert_allclose(got[4], want.numpy(), rtol=1e-4, atol=1e-8)
 
 
-def test_both_ways_and_every_chunk_size_agree_on_a_language_model():
+def test_both_solvers_and_all_chunk_sizes_agree_on_a_language_model():
     """Double backward through attention; tokens of one sequence are no pair; against torch.func's Hessian."""
     model = tiny_gpt2().double()
     patterns = ["*h.0.attn.c_attn.bias", "*ln_f*"]
@@ -162,7 +162,7 @@ def test_both_ways_and_every_chunk_size_agree_on_a_language_model():
 
 
 class Products:
-    """Of a known matrix, counted."""
+    """Products with a known matrix, with a count."""
 
     def __init__(self, matrix):
         self.matrix, self.rows, self.passes = torch.from_numpy(matrix), 0, 0
@@ -177,7 +177,7 @@ def spread_out(size, generator):
     return (turned * np.geomspace(1e-3, 10, size)) @ turned.T
 
 
-def test_rows_that_are_solved_together_take_the_steps_that_each_takes_alone():
+def test_rows_solved_together_take_the_same_steps_as_alone():
     """Against scipy's conjugate gradients and against a direct solution; a row of zeros needs no step."""
     generator = np.random.default_rng(0)
     matrix, vectors = spread_out(40, generator), generator.normal(size=(50, 40))
@@ -209,8 +209,8 @@ def test_memory_of_the_rows_is_bounded(monkeypatch):
     assert product.rows / 3 <= product.passes < product.rows / 2
 
 
-def test_one_row_that_meets_negative_curvature_is_enough_to_refuse():
-    """The other rows do not see that direction."""
+def test_negative_curvature_in_one_row_is_refused():
+    """The other rows do not contain that direction."""
     matrix, vectors = np.diag([1.0, 2.0, -0.5]), np.array([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
     like = torch.zeros(3, dtype=torch.float64)
     solve_by_products(Products(matrix), 0.1, vectors[:1], like, rtol=1e-9)
@@ -218,7 +218,7 @@ def test_one_row_that_meets_negative_curvature_is_enough_to_refuse():
         solve_by_products(Products(matrix), 0.1, vectors, like, rtol=1e-9)
 
 
-def test_rounding_that_allows_no_solution_is_told():
+def test_lack_of_convergence_by_rounding_is_refused():
     generator = np.random.default_rng(0)
     matrix, vectors = spread_out(12, generator), generator.normal(size=(2, 12))
 
@@ -242,7 +242,7 @@ class Saddle(nn.Module):
 
 
 @pytest.mark.parametrize("way", [DENSE, BY_PRODUCTS])
-def test_an_indefinite_hessian_is_refused_with_the_damping_that_it_needs(way):
+def test_an_indefinite_hessian_is_refused_with_the_required_damping(way):
     x = 0.1 * X[:, :2]
 
     def loss(module, batch):
@@ -255,7 +255,7 @@ def test_an_indefinite_hessian_is_refused_with_the_damping_that_it_needs(way):
     np.testing.assert_allclose(got, -gradients @ np.diag([1 / 2.5, 1 / 0.5]) @ gradients.T, rtol=1e-7)
 
 
-def test_weights_in_which_the_loss_is_linear_have_no_curvature():
+def test_weights_with_a_linear_loss_have_no_curvature():
     module = linear()
     got = damped_influence(module, Target(lambda m, b: m(b[0])[:, 0], (X, Y)), None, posterior=LocalPosterior(4.0, 2.0))
     np.testing.assert_allclose(got, -(X @ X.T).numpy() / 0.5)
@@ -263,7 +263,7 @@ def test_weights_in_which_the_loss_is_linear_have_no_curvature():
 
 @pytest.mark.parametrize("way", [DENSE, BY_PRODUCTS])
 @pytest.mark.parametrize("broken", ["observed", "sampling"])
-def test_derivatives_that_are_not_finite_are_refused(way, broken):
+def test_non_finite_derivatives_are_refused(way, broken):
     sets = {"observed": (X, Y), "sampling": (X, Y)}
     sets[broken] = (X, Y.clone().index_fill_(0, torch.tensor([3]), float("inf")))
 
@@ -275,7 +275,7 @@ def test_derivatives_that_are_not_finite_are_refused(way, broken):
         damped_influence(linear(), Target(loss, sets["observed"], sets["sampling"]), None, posterior=posterior, **way)
 
 
-def test_module_is_left_as_it_was():
+def test_module_is_unchanged():
     module = linear()
     squared(module, (X, Y)).mean().backward()
     before = module.weight.detach().clone(), module.weight.grad.clone()

@@ -20,7 +20,7 @@ def random_counts(seed, num_groups=6, num_samples=20, chance=0.3):
 
 @pytest.mark.parametrize("num_folds", [2, 4, 7])
 @pytest.mark.parametrize("seed", range(40))
-def test_groups_that_have_a_pair_keep_one(seed, num_folds):
+def test_groups_with_a_pair_keep_one(seed, num_folds):
     counts = random_counts(seed)
     totals = counts.sum(axis=1)
     has_pairs = np.multiply.outer(totals, totals) - counts @ counts.T > 0
@@ -30,7 +30,7 @@ def test_groups_that_have_a_pair_keep_one(seed, num_folds):
     assert np.array_equal(np.unique(folds[folds >= 0]), np.arange(folds.max() + 1))
 
 
-def test_pairs_are_those_of_a_plain_loop():
+def test_pairs_equal_a_plain_loop():
     counts = random_counts(3)
     folds = assign_folds(counts, 3)
     want = np.zeros((6, 6), dtype=int)
@@ -40,7 +40,7 @@ def test_pairs_are_those_of_a_plain_loop():
     assert np.array_equal(pairs_between(counts, folds), want)
 
 
-def test_folds_are_as_many_as_asked_for_and_of_like_size_with_a_share_of_each_group():
+def test_folds_have_the_requested_number_similar_sizes_and_a_share_of_each_group():
     generator = np.random.default_rng(0)
     counts = generator.poisson(3.0, (11, 64))
     counts[0] = np.arange(64) < 8  # a rare one
@@ -53,7 +53,7 @@ def test_folds_are_as_many_as_asked_for_and_of_like_size_with_a_share_of_each_gr
 
 
 @pytest.mark.parametrize("num_folds", [None, 5, 100])
-def test_one_fold_for_each_sample_gives_all_pairs_in_different_samples(num_folds):
+def test_one_fold_per_sample_gives_all_pairs_in_different_samples(num_folds):
     counts = np.array([[1, 2, 0, 0, 3], [0, 1, 1, 4, 0]])
     folds = assign_folds(counts, num_folds)
     assert folds.tolist() == [0, 1, 2, 3, 4]
@@ -62,15 +62,15 @@ def test_one_fold_for_each_sample_gives_all_pairs_in_different_samples(num_folds
     assert np.array_equal(pairs_between(counts, folds), groups.num_pairs)
 
 
-def test_samples_that_are_all_there_is_of_a_group_lie_apart_in_as_many_folds_as_it_takes():
+def test_sole_samples_of_groups_are_separated_into_as_many_folds_as_needed():
     counts = np.concatenate([np.eye(6, 30), np.ones((1, 30))]).astype(int)
     folds = assign_folds(counts, 4)
     assert len(set(folds[:6])) == 6
     assert folds.max() == 5
 
 
-def test_pairs_of_samples_that_no_four_folds_part_get_a_fifth():
-    """Ten groups, one for each two of five samples: those five lie apart."""
+def test_pairs_that_four_folds_cannot_separate_get_a_fifth():
+    """Ten groups, one per pair of five samples, which must all be in different folds."""
     pairs = [(i, j) for i in range(5) for j in range(i)]
     counts = np.zeros((11, 12), dtype=int)
     counts[10] = 1

@@ -93,7 +93,7 @@ def token_losses(module, batch):
 
 
 def plain_double_loop(module, batch, groups, folds):
-    """Over all pairs of losses in different folds, one gradient for each loss."""
+    """Returns the sum over all pairs of losses in different folds, with one gradient per loss."""
     parameters = list(module.parameters())
     rows = {}
     for place in np.argwhere(groups.masks.any(axis=0)):
@@ -124,7 +124,7 @@ def test_folds_give_the_plain_double_loop_over_pairs_in_different_folds(num_fold
     assert np.array_equal(np.isfinite(got), groups.has_pairs)
 
 
-def test_one_fold_for_each_sample_gives_all_pairs_in_different_samples():
+def test_one_fold_per_sample_gives_all_pairs_in_different_samples():
     module, batch, groups = tokens()
     want = plain_double_loop(module, batch, groups, np.arange(8))
     for num_folds in (None, 8, 50):
@@ -134,7 +134,7 @@ def test_one_fold_for_each_sample_gives_all_pairs_in_different_samples():
     assert np.isfinite(got[3, 4])
 
 
-def test_samples_without_a_group_are_not_looked_at():
+def test_samples_without_a_group_are_not_evaluated():
     module, (x, y), _ = tokens()
     masks = {"a": (np.arange(8) < 4)[:, None].repeat(5, axis=1)}
     x[5] = float("nan")
@@ -142,7 +142,7 @@ def test_samples_without_a_group_are_not_looked_at():
     assert np.isfinite(got).all()
 
 
-def test_half_precision_weights_are_added_up_in_single_precision():
+def test_half_precision_gradients_are_summed_in_single_precision():
     module, (x, y), groups = tokens()
     want = gradient_dot(module, Target(token_losses, (x, y)), groups, num_folds=4)
     half = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 5)).bfloat16()
@@ -158,7 +158,7 @@ def test_half_precision_weights_are_added_up_in_single_precision():
     np.testing.assert_allclose(got[there], want[there], rtol=0.1, atol=0.05)
 
 
-def test_passes_are_one_for_each_fold_and_group_in_place_of_each_sample_and_group(monkeypatch):
+def test_each_fold_and_group_takes_one_pass(monkeypatch):
     module, batch, groups = tokens()
     calls = []
     real = torch.autograd.grad
@@ -177,7 +177,7 @@ def test_bad_sizes_are_refused(bad):
         gradient_dot(module, Target(token_losses, batch), groups, **bad)
 
 
-def test_only_the_parameters_that_a_pattern_matches_count():
+def test_only_parameters_matched_by_a_pattern_count():
     module, (x, y) = case()
     groups = Groups({}, np.ones(8, dtype=bool))
     rows = ((module(x) - y) * x).detach().double().numpy()

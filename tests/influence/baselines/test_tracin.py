@@ -54,7 +54,7 @@ def test_training_on_the_group_lowers_the_other_groups_loss_by_tracin(every):
     assert tracin.total[0, 1] == pytest.approx(float(first - last), rel=0.01)
 
 
-def test_a_resumed_sum_goes_on_where_it_was():
+def test_a_resumed_sum_continues():
     generator = np.random.default_rng(0)
     dots = generator.normal(size=(4, 2, 2))
     straight, resumed = TracIn(), TracIn()
@@ -91,7 +91,7 @@ def test_groups_without_a_pair_stay_nan_through_the_run_and_a_checkpoint():
         (np.eye(2), [True, True, True]),
     ],
 )
-def test_nan_belongs_where_there_is_no_pair_and_nowhere_else(dot, defined):
+def test_nan_is_accepted_only_without_a_pair(dot, defined):
     tracin = TracIn()
     with pytest.raises(InputError, match=r"got .*; expected "):
         tracin.add(dot, lr_sum=0.1, defined=defined)
@@ -120,7 +120,7 @@ def test_the_sum_cannot_be_changed_from_outside():
         {"lr_sum": float("inf")},
     ],
 )
-def test_bad_input_is_refused_and_leaves_the_sum_as_it_was(bad):
+def test_bad_input_is_refused_and_does_not_change_the_sum(bad):
     tracin = TracIn()
     tracin.add(np.eye(2), lr_sum=1.0)
     with pytest.raises(InputError, match=r"got .*; expected "):

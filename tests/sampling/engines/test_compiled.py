@@ -1,4 +1,4 @@
-"""The compiled engine against the sequential one, mostly with compilers that cost nothing."""
+"""Compiled engine compared with the sequential one, mostly with trivial compilers."""
 
 import os
 import random
@@ -30,7 +30,7 @@ TOLERANCE = 1e-5
 
 
 class Compiler:
-    """Compiles nothing, and counts."""
+    """Compiler that compiles nothing and counts its calls."""
 
     def __init__(self):
         self.calls = 0
@@ -73,7 +73,7 @@ def assert_same_draws(left, right, tolerance=TOLERANCE):
         {"nbeta": 0},
     ],
 )
-def test_draws_are_those_of_the_sequential_engine(monkeypatch, changes):
+def test_draws_equal_those_of_the_sequential_engine(monkeypatch, changes):
     uses(monkeypatch, "eager")
     module = Net()
     traces = [sampler(module, engine, **changes).run(3) for engine in ("sequential", "compiled")]
@@ -99,14 +99,14 @@ def test_draws_of_a_language_model_in_each_precision(monkeypatch, backend, dtype
     assert found[0].loss.std(axis=1).max() > 0
 
 
-def test_some_of_the_chains_are_those_of_the_whole_run_bit_for_bit(monkeypatch):
+def test_a_subset_of_chains_equals_the_same_chains_of_a_whole_run_bit_for_bit(monkeypatch):
     uses(monkeypatch, "aot_eager")
     module = Net()
     whole, some = sampler(module, num_chains=4).run(), sampler(module, num_chains=4).run(numbers=[1, 3])
     np.testing.assert_array_equal(some.loss, whole.loss[[1, 3]])
 
 
-def test_run_that_begins_again_has_the_draws_of_one_that_went_on(monkeypatch):
+def test_restarted_run_has_the_draws_of_an_uninterrupted_one(monkeypatch):
     uses(monkeypatch, "aot_eager")
     module = Net()
 
@@ -126,8 +126,8 @@ def test_run_that_begins_again_has_the_draws_of_one_that_went_on(monkeypatch):
 
 
 @pytest.mark.parametrize("chunk_size", [None, 5])
-def test_each_shape_is_compiled_once_however_many_probes_follow(monkeypatch, chunk_size):
-    """Twelve samples in chunks of five, five and two: the two run as they are."""
+def test_each_shape_is_compiled_once_for_all_probes(monkeypatch, chunk_size):
+    """Twelve samples in chunks of five, five and two: the last runs uncompiled."""
     compiler = uses(monkeypatch, Compiler())
     module = Net()
     one = sampler(module, chunk_size=chunk_size, drift="control_variate")
@@ -138,7 +138,7 @@ def test_each_shape_is_compiled_once_however_many_probes_follow(monkeypatch, chu
     assert compiler.calls == 2
 
 
-def test_chunks_that_are_halved_are_compiled_again(monkeypatch):
+def test_halved_chunks_are_recompiled(monkeypatch):
     compiler = uses(monkeypatch, Compiler())
     one = sampler(Net())
     one.run()
@@ -189,7 +189,7 @@ def compiles_what_fails(graph, inputs):
         (compiles_what_fails, RuntimeError),
     ],
 )
-def test_module_and_random_states_are_untouched_on_every_way_out(monkeypatch, backend, error):
+def test_module_and_random_states_are_restored_even_after_an_exception(monkeypatch, backend, error):
     uses(monkeypatch, backend)
     module = Net()
     module.norm.eval()
@@ -206,7 +206,7 @@ def test_module_and_random_states_are_untouched_on_every_way_out(monkeypatch, ba
     assert before[1] == after[1]
 
 
-def test_compiler_that_fails_is_an_error_that_says_what_to_do(monkeypatch):
+def test_compiler_failure_raises_an_error_with_advice(monkeypatch):
     uses(monkeypatch, fails)
     with pytest.raises(InputError, match=r"engine=compiled, .*no compiler here.*set engine to sequential"):
         sampler(Net()).run()
@@ -217,7 +217,7 @@ class Branching(nn.Linear):
         return super().forward(x) * (2 if float(self.weight.sum()) > 0 else 1)
 
 
-def test_what_cannot_be_traced_is_refused_by_name(monkeypatch):
+def test_untraceable_modules_are_refused_by_name(monkeypatch):
     compiler = uses(monkeypatch, Compiler())
     with pytest.raises(InputError, match=r"engine=compiled, which cannot run this module .*set engine to sequential"):
         sampler(Branching(4, 4)).run()
@@ -229,7 +229,7 @@ def test_what_cannot_be_traced_is_refused_by_name(monkeypatch):
     assert compiler.calls == 0
 
 
-def test_compiler_whose_losses_or_gradients_are_wrong_is_refused(monkeypatch):
+def test_compiled_losses_or_gradients_that_are_wrong_are_refused(monkeypatch):
     def wrong(which):
         made = []
 
@@ -248,7 +248,7 @@ def test_compiler_whose_losses_or_gradients_are_wrong_is_refused(monkeypatch):
     assert sampler(Net()).run().engine == "compiled"
 
 
-def test_module_with_state_of_its_own_is_compiled_again_and_not_for_ever(monkeypatch):
+def test_module_with_hidden_state_is_recompiled_a_limited_number_of_times(monkeypatch):
     compiler = uses(monkeypatch, Compiler())
     monkeypatch.setattr(select, "_MOST_COMPILED", 3)
     module, scale = nn.Linear(4, 4), [1.0]
@@ -269,7 +269,7 @@ def test_module_with_state_of_its_own_is_compiled_again_and_not_for_ever(monkeyp
     assert_same_draws(one.run(), other.run())  # the last program still fits
 
 
-def test_loss_that_no_moving_weight_is_part_of_leaves_the_graphs_constant_gradient_alone(monkeypatch):
+def test_loss_without_moving_weights_does_not_overwrite_the_constant_gradient_of_the_graph(monkeypatch):
     uses(monkeypatch, "eager")
     module = nn.ModuleDict({"a": nn.Linear(4, 4), "b": nn.Linear(4, 4)})
 
@@ -283,7 +283,7 @@ def test_loss_that_no_moving_weight_is_part_of_leaves_the_graphs_constant_gradie
 
 
 class Compiled(nn.Module):
-    """One part compiled as a module around it, one in place."""
+    """Module with one part compiled by a wrapper, and one in place."""
 
     def __init__(self, backend):
         super().__init__()
@@ -295,8 +295,8 @@ class Compiled(nn.Module):
         return self.second(torch.tanh(self.first(x)))
 
 
-def test_module_that_is_compiled_already_runs_and_stays_compiled(monkeypatch):
-    """Its own compiler is called for it before, and for nothing after: dynamo's caches and settings are left alone."""
+def test_already_compiled_module_runs_and_stays_compiled(monkeypatch):
+    """Its own compiler is called before and never again: dynamo's caches and settings are not touched."""
     ours = uses(monkeypatch, Compiler())
     theirs = Compiler()
     module = Compiled(theirs)
@@ -318,7 +318,7 @@ def test_loss_that_is_a_compiled_function_is_refused_by_name(monkeypatch):
         sampler(Net(), loss=torch.compile(squared, backend="eager")).run()
 
 
-def test_what_resets_the_compiler_between_probes_costs_a_compilation_and_nothing_else(monkeypatch):
+def test_a_compiler_reset_between_probes_costs_only_a_recompilation(monkeypatch):
     compiler = uses(monkeypatch, Compiler())
     module = Net()
     one = sampler(module)
@@ -357,7 +357,7 @@ def trained(folder, callbacks):
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", fails])
-def test_training_goes_on_bit_for_bit_whether_the_compiler_works_or_not(monkeypatch, tmp_path, backend):
+def test_training_is_unchanged_bit_for_bit_whether_the_compiler_works_or_not(monkeypatch, tmp_path, backend):
     uses(monkeypatch, backend)
     settings = SGLDConfig(
         lr=1e-3, localization=300, nbeta=30, num_chains=2, num_draws=4, engine="compiled", batch_size=4

@@ -20,7 +20,7 @@ def test_traced_function_gives_the_same_numbers_on_other_numbers():
     torch.testing.assert_close(graph(w, x), function(w, x))
 
 
-def test_constants_idle_views_and_cancelling_transposes_are_taken_out():
+def test_constants_idle_views_and_cancelling_transposes_are_removed():
     def function(x):
         weight = torch.ones_like(x).mean() * 2
         idle = x.view(3, 4).expand(3, 4).transpose(0, 1).transpose(1, 0) ** 1.0
@@ -38,7 +38,7 @@ def test_views_that_change_something_stay():
     torch.testing.assert_close(graph(x), x.transpose(0, 1).transpose(0, 2).reshape(-1).expand(2, -1) ** 2)
 
 
-def test_graph_that_writes_in_place_is_left_as_it_was_recorded():
+def test_graph_that_writes_in_place_repeats_its_results():
     def function(x):
         total = torch.zeros(3)
         total += x
@@ -66,7 +66,7 @@ def test_control_flow_on_values_is_not_traced():
         ((3,), 0, False),
     ],
 )
-def test_log_softmax_over_few_classes_is_taken_along_another_axis_and_stays_what_it_is(shape, axis, turned):
+def test_log_softmax_over_few_classes_uses_another_axis_with_the_same_values(shape, axis, turned):
     def function(x):
         return torch.func.grad(lambda at: (at.log_softmax(axis) * torch.arange(at.numel()).view(at.shape)).sum())(x)
 
@@ -85,8 +85,8 @@ def softmax_axis(node):
     return {"aten._log_softmax.default": 1, "aten._log_softmax_backward_data.default": 2}.get(str(node.target))
 
 
-def test_what_cannot_be_traced_is_raised_and_not_printed_beside(caplog):
-    """As a mixture of experts cannot be; torch logs such failures with a traceback, as errors."""
+def test_tracing_failures_are_raised_but_not_logged(caplog):
+    """E.g. for a mixture of experts; torch logs such failures as errors, with a traceback."""
     name = "torch._subclasses.fake_tensor"
     with pytest.raises(RuntimeError, match="dimensions of tensors must match"):
         trace(lambda x: torch.cat([x, x[None, None]]), [torch.randn(4, 3)])

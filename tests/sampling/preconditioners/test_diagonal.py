@@ -17,7 +17,7 @@ def running(settings, *gradients):
     return found.preconditioner().diagonal
 
 
-def test_rmsprop_is_corrected_for_its_start_at_zero():
+def test_rmsprop_corrects_its_bias_towards_zero():
     settings = RMSprop(alpha=0.9, eps=0.2)
     assert running(settings).tolist() == pytest.approx([5.0, 5.0])
     assert running(settings, *[[3.0, 0.0]] * 3).tolist() == pytest.approx([1 / 3.2, 5.0])
@@ -53,7 +53,7 @@ def test_diagonal_root_squares_to_it():
     torch.testing.assert_close(p.root_times(p.root_times(x)), p.times(x))
 
 
-def test_adam_moments_are_taken_by_name_and_are_near_one_for_a_typical_weight():
+def test_adam_moments_are_matched_by_name_and_near_one_for_a_typical_weight():
     names = {"b": torch.zeros(2), "a": torch.zeros(1, 2), "c": torch.zeros(1)}
     moments = {"a": torch.tensor([[4.0, 16.0]]), "b": torch.tensor([1.0, 0.0])}
     found = AdamMoments(eps=0.5).build(names, moments, torch.zeros(5)).diagonal
@@ -67,7 +67,7 @@ def test_adam_moments_are_one_before_the_first_step():
     assert AdamMoments().build({"a": torch.zeros(3)}, {}, torch.zeros(3)).diagonal.tolist() == [1, 1, 1]
 
 
-def test_adam_moments_of_a_real_optimizer_tell_steep_weights_from_flat_ones():
+def test_adam_moments_of_a_real_optimizer_distinguish_steep_from_flat_weights():
     module = nn.Linear(2, 1, bias=False)
     optimizer = torch.optim.Adam(module.parameters())
     for _ in range(5):
@@ -85,7 +85,7 @@ def test_bad_adam_moments_are_refused():
 
 
 def stationary_variance(settings, lr, lam=33.0, burnin=400, steps=1500):
-    """Variance over 1/lam of chains on exp(-lam w^2 / 2), and what is exact for the P that was frozen."""
+    """Returns the variance over 1/lam of chains on exp(-lam w^2 / 2), and the exact value for the frozen P."""
     generator = torch.Generator().manual_seed(0)
     w, anchor, noise = torch.zeros(2000), torch.zeros(2000), torch.empty(2000)
     adapting, total = RunningRMSprop(settings, w), 0.0
@@ -107,7 +107,7 @@ def stationary_variance(settings, lr, lam=33.0, burnin=400, steps=1500):
     return total, (1 / (1 - lr * p.diagonal * lam / 4)).mean().item()
 
 
-def test_frozen_rmsprop_has_the_exact_variance_and_the_never_frozen_one_is_off_by_a_tenth():
+def test_frozen_rmsprop_has_the_exact_variance_and_unfrozen_is_off_by_a_tenth():
     frozen, exact = stationary_variance(RMSprop(eps=0.01), lr=3e-4)
     assert frozen == pytest.approx(exact, rel=0.015)
     never, _ = stationary_variance(RMSprop(eps=0.01, frozen=False), lr=3e-4)

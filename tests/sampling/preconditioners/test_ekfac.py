@@ -107,7 +107,7 @@ def test_classifier_equals_a_dense_construction_from_its_factors():
 
 
 @pytest.mark.parametrize("patterns", [["0.weight"], ["*.bias"], ["2.*", "0.bias"]])
-def test_chosen_parameters_carry_their_part_of_the_curvature(patterns):
+def test_selected_parameters_have_their_part_of_the_curvature(patterns):
     module, batch = classifier(), classes()
     got = dense(build(module, cross_entropy, batch, selection=patterns), num_weights(module, patterns))
     curvature = (torch.linalg.eigvalsh(got).reciprocal() - LOCALIZATION) / NBETA
@@ -115,7 +115,7 @@ def test_chosen_parameters_carry_their_part_of_the_curvature(patterns):
     torch.testing.assert_close(curvature.sum(), torch.trace(gauss_newton(module, batch, patterns)))
 
 
-def test_convolutions_carry_their_curvature():
+def test_convolutions_have_their_curvature():
     module = nn.Sequential(nn.Conv2d(1, 2, 2), nn.Tanh(), nn.Flatten(), nn.Linear(8, 3)).double()
     x, y = classes(features=9)
     batch = (x.view(-1, 1, 3, 3), y)
@@ -133,7 +133,7 @@ def test_labels_drawn_from_the_predictions_give_the_same_curvature_on_average():
     assert float(curvature.sum()) == pytest.approx(float(torch.trace(gauss_newton(module, batch))), rel=0.05)
 
 
-def test_constant_factor_of_the_squared_error_is_read_off_the_losses():
+def test_constant_factor_of_the_squared_error_is_measured_from_the_losses():
     batch = targets()
     module = nn.Linear(4, 2).double()
     third = build(module, lambda m, b: (m(b[0]) - b[1]).square().sum(1) / 6, batch, EKFAC(loss="mse"), nbeta=3 * NBETA)
@@ -193,7 +193,7 @@ def test_chains_at_steps_of_order_one_sample_the_exact_posterior(engine, integra
     assert np.trace(got) == pytest.approx(np.trace(want), rel=0.15)
 
 
-def test_module_and_random_state_are_left_as_they_were():
+def test_module_and_random_state_are_unchanged():
     module = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5, affine=False), nn.Dropout(), nn.Linear(5, 3)).double()
     calls = []
     module[0].register_forward_hook(lambda *_: calls.append(1))

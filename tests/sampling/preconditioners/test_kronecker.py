@@ -36,7 +36,7 @@ def case():
     return KroneckerPreconditioner([first, second]), dense
 
 
-def test_product_is_that_of_the_dense_matrix_in_the_order_of_the_weights(case):
+def test_product_equals_that_of_the_dense_matrix_in_the_order_of_the_weights(case):
     preconditioner, dense = case
     x = torch.randn(27, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     torch.testing.assert_close(preconditioner.times(x), dense @ x)
