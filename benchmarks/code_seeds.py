@@ -34,7 +34,9 @@ from stagewise.runs.summary_file import summary_of
 
 GROUPS = ("induction", "induction_strict", "repeated_other_follower")
 FORMED = {"prefix_matching": 0.25, "previous_token": 0.5}
-COLOURS = dict(zip((*GROUPS, "all losses"), ("#0072B2", "#D55E00", "#009E73", "#333333"), strict=True))
+THOUSANDS = 1e3
+"""Influence is drawn in 1e-3 nats^2."""
+COLOURS = dict(zip(GROUPS, ("#0072B2", "#D55E00", "#009E73"), strict=True))
 
 
 def train(seed: int, folder: Path, config: str, overrides: list[str]) -> float:
@@ -277,7 +279,7 @@ def draw_run(panels: list[Axes], folder: Path, title: str) -> None:
     rises = influence_rises(run)
     for place, name in enumerate(GROUPS):
         panels[1].plot(run["step"], run["group_loss"].sel(group=name), color=COLOURS[name], label=name)
-        band(panels[2], run.stagewise.curve(name), name)
+        band(panels[2], run.stagewise.curve(name) * THOUSANDS, name)
         rise = rises.get(name)
         if rise is None or not rise.sure:
             continue
@@ -287,23 +289,27 @@ def draw_run(panels: list[Axes], folder: Path, title: str) -> None:
             panels[2].plot([found.earliest, found.latest], [height] * 2, color=COLOURS[name], transform=across)
             panels[2].plot([found.step], [height], mark, color=COLOURS[name], transform=across, markersize=6)
     table = run.stagewise.llc()
-    for name in ("all losses", "induction"):
+    for name in GROUPS[1:]:
         band(panels[3], table.sel(group=name), name)
     panels[2].axhline(0, color="#333333", linewidth=0.8)
-    panels[0].set_title(title, fontsize=10)
+    panels[0].text(0.05, 0.93, title, transform=panels[0].transAxes, verticalalignment="top", fontsize=10)
     panels[-1].set_xlabel("training step")
 
 
 def draw(path: Path, folders: dict[int, Path]) -> None:
-    figure = Figure(figsize=(2.2 + 3.3 * len(folders), 9), layout="constrained")
+    figure = Figure(figsize=(1 + 1.9 * len(folders), 9), layout="constrained")
     columns = figure.subplots(4, len(folders), sharex=True, sharey="row", squeeze=False)
     for place, (seed, folder) in enumerate(folders.items()):
         draw_run(list(columns[:, place]), folder, f"seed {seed}")
-    names = ("score of the best head", "loss, nats", "BIF, nats² (negative = helpful)", "learning coefficient")
+    names = ("score of the best head", "loss, nats", "BIF, 1e-3 nats² (negative = helpful)", "learning coefficient")
     for axes, name in zip(columns[:, 0], names, strict=True):
         axes.set_ylabel(name, fontsize=9)
-    for axes in columns[:, -1]:
-        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    for row in columns:
+        # Above its row; it is wider than one column.
+        row[0].legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, fontsize=9, frameon=False).set_in_layout(
+            False
+        )
+    figure.get_layout_engine().set(hspace=0.13, rect=(0, 0, 1, 0.97))
     figure.savefig(path, dpi=110)
 
 
