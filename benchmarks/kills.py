@@ -32,11 +32,12 @@ from torch.utils.data import TensorDataset
 
 from stagewise import InfluenceCallback, InputError, ProbeConfig, ProbeSchedule, SGLDConfig, open_run
 from stagewise.loading.loader import ResumableLoader
+from stagewise.sampling.config import Drift, EngineName
 
 STEPS, EVERY, SAVED_EVERY = 40, 2, 3
 SGLD = SGLDConfig(
     lr=1e-3, nbeta=10, localization=20, num_chains=2, num_draws=4, num_burnin_steps=2, num_steps_bw_draws=1,
-    batch_size=8, drift="plain", engine="sequential",
+    batch_size=8, drift=Drift.plain, engine=EngineName.sequential,
 )  # fmt: skip
 LONGEST = 1.5
 """Longest time in seconds before a process is killed."""

@@ -26,6 +26,8 @@ from case import CASES, PROBE_EVERY, STEPS
 def load_case(name: str) -> ModuleType:
     """Run a case file: its data and its glue; nothing is trained."""
     spec = importlib.util.spec_from_file_location(f"case_{name}", CASES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
     case = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = case
     spec.loader.exec_module(case)
