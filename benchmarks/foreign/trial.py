@@ -110,14 +110,14 @@ def probed(folder: Path) -> dict[str, Any]:
     if store is None:
         return {"probe_steps": []}
     run = open_run(store.parent)
-    bif = run["bif"].values
+    bif, last = run["bif"].values, run.isel(step=-1)
     own = float(json.loads((folder / "own_loss.json").read_text()))
     return {
         "probe_steps": [int(step) for step in run["step"].values],
         "observed": int(run.sizes["sample"]),
         "finite": bool(np.isfinite(bif).all()),
         "moves": bool((bif != 0).any()),
-        "loss": float(run["group_loss"].values[-1].ravel()[0]),
+        "loss": float(last["anchor_loss"].where(last["mask"]).mean()),
         "own_loss": own,
     }
 
@@ -128,12 +128,15 @@ def run(name: str, folder: Path, *, probes: bool) -> None:
     os.chdir(folder)
     callbacks: list[L.Callback] = [Recorder(case, folder, probes=probes)]
     if probes:
-        from stagewise import InfluenceCallback, ProbeSchedule, SGLDConfig
+        from stagewise import InfluenceCallback, ProbeConfig, ProbeSchedule, SGLDConfig
+        from stagewise.influence.stored_matrices import SampleMatrices
 
         sgld = SGLDConfig(
             lr=1e-6, nbeta=100.0, localization=1e4, num_chains=2, num_draws=4, num_burnin_steps=2, batch_size=8
         )
-        callbacks.append(InfluenceCallback(ProbeSchedule(every_n_steps=PROBE_EVERY), sgld, **case.ARGUMENTS))
+        # All parts, since all have to be finite.
+        probe = ProbeConfig(sample_matrices=SampleMatrices.all)
+        callbacks.append(InfluenceCallback(ProbeSchedule(every_n_steps=PROBE_EVERY), sgld, probe, **case.ARGUMENTS))
     L.seed_everything(7)
     case.train(callbacks)
     if probes:
