@@ -132,7 +132,7 @@ def run(name: str, steps: int, probes: int) -> dict[str, Any]:
     return {
         "case": name,
         "settled": callback.sgld.one_line(),
-        "probes": len(summary["steps"]) if "steps" in summary else found.sizes["step"],
+        "probes": summary["probes"],
         "flagged": int((found["flagged"] > 0).sum()),
         "equilibrated": int(found["equilibrated"].sum()),
         "flags": summary["flags"],
