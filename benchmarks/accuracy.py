@@ -118,7 +118,7 @@ def main() -> None:
     minimum = torch.linalg.lstsq(x, y).solution[:, 0]
     rows = []
     for case, anchor in {"at the minimum": minimum, "half-way to it": minimum / 2}.items():
-        truths = {drift: Truth(x, y, anchor, drift) for drift in Drift if drift is not Drift.auto}
+        truths: dict[Drift, Truth] = {drift: Truth(x, y, anchor, drift) for drift in Drift if drift is not Drift.auto}
         module = nn.Linear(FEATURES, 1, bias=False).double()
         module.weight.data = anchor[None].clone()
         alone = {

@@ -29,6 +29,7 @@ from stagewise.influence.groups import Groups
 from stagewise.losses.contract import causal_lm_loss, evaluate
 from stagewise.probes.config import ProbeConfig
 from stagewise.probes.memory import gradient_memory
+from stagewise.sampling.target import Target
 
 SAMPLES, LENGTH, CHUNK, BATCH, CHAINS, DRAWS = 64, 256, 8, 32, 4, 100
 SHARES = (0.4, 0.05, 0.2, 0.03, 0.04, 0.1, 0.02, 0.02, 0.1, 0.03, 0.2)
@@ -73,16 +74,12 @@ def main() -> None:
     weights = sum(parameter.numel() for parameter in model.parameters())
     block, gib = gradient_memory(ProbeConfig(), 0.0, num_groups=len(groups), num_weights=weights)
 
-    def folds(number: int) -> Callable[[], object]:
-        how = {"num_folds": number, "chunk_size": CHUNK, "block_size": block}
-        return partial(gradient_dot, model, causal_lm_loss, ids, groups, **how)
-
-    numbers = [int(number) for number in options.folds.split(",")]
-    runs = {
-        "draw": partial(draw, model, ids, minibatch),
-        **{f"{number} folds": folds(number) for number in numbers},
-        "all pairs": partial(gradient_dot, model, causal_lm_loss, ids[: options.samples], few),
-    }
+    target = Target(causal_lm_loss, ids, chunk_size=CHUNK)
+    few_target = Target(causal_lm_loss, ids[: options.samples])
+    runs: dict[str, Callable[[], object]] = {"draw": partial(draw, model, ids, minibatch)}
+    for number in map(int, options.folds.split(",")):
+        runs[f"{number} folds"] = partial(gradient_dot, model, target, groups, num_folds=number, block_size=block)
+    runs["all pairs"] = partial(gradient_dot, model, few_target, few)
     clock = device_clock if options.device == "cuda" else time.process_time
     times: dict[str, list[float]] = {name: [] for name in runs}
     runs["draw"]()

@@ -18,6 +18,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -108,11 +109,11 @@ def stages(run: xr.Dataset, rise: tuple[int, int] | None) -> dict | None:
 
 def ratios(found: list[dict], stage: str, name: str, control: str | None = None) -> np.ndarray:
     """Mean of a stage over that before the rise, by seed; with ``control``, over the same ratio of another curve."""
-    curves = [(means[name], None if control is None else means[control]) for means in found]
-    if any(not one[key] for pair in curves for one in pair if one is not None for key in (stage, "before")):
+    names = [name] if control is None else [name, control]
+    if any(not means[one][key] for means in found for one in names for key in (stage, "before")):
         return np.zeros(0)
-    own = np.array([curve[stage] / curve["before"] for curve, _ in curves])
-    return own if control is None else own / [other[stage] / other["before"] for _, other in curves]
+    own, *others = (np.array([means[one][stage] / means[one]["before"] for means in found]) for one in names)
+    return own / others[0] if others else own
 
 
 def geometric(values: np.ndarray) -> str:
@@ -204,7 +205,7 @@ def words(found: list[float] | None) -> str:
 
 
 def table(header: list[str], lines: list[list[object]]) -> str:
-    rows = [header, ["---"] * len(header), *lines]
+    rows: list[Sequence[object]] = [header, ["---"] * len(header), *lines]
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
@@ -283,6 +284,7 @@ def draw_run(panels: list[Axes], folder: Path, title: str) -> None:
         rise = rises.get(name)
         if rise is None or not rise.sure:
             continue
+        assert rise.leaves is not None
         height = 0.05 + 0.06 * place
         for found, mark in ((rise.leaves, "|"), (rise.peak, "v" if rise.decline is None else "D")):
             across = panels[2].get_xaxis_transform()

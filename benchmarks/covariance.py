@@ -6,6 +6,7 @@ All pairs of 64 sequences x 63 token losses over 100 draws. The unit is one floa
 into new memory, by torch. Process CPU time on one thread; devinterp 2.0.1 if installed.
 """
 
+from collections.abc import Callable
 from contextlib import redirect_stderr
 from io import StringIO
 
@@ -23,7 +24,7 @@ SAMPLES, TOKENS, CHAINS, DRAWS, GROUPS = 64, 63, 4, 25, 10
 CASE = f"{SAMPLES} x {TOKENS} token losses, {CHAINS * DRAWS} draws"
 
 
-def devinterps(loss: np.ndarray, correlate: bool):
+def devinterps(loss: np.ndarray, correlate: bool) -> Callable[[], np.ndarray] | None:
     """Returns a call of devinterp's covariance code, or None without devinterp."""
     try:
         from devinterp.slt.bif import compute_bif
@@ -60,7 +61,7 @@ def main() -> None:
         for _ in token_bif_blocks(loss, chunk_size=8):
             pass
 
-    runs = {
+    runs: dict[str, Callable[[], object]] = {
         "one matmul": lambda: flat.T @ flat,
         "stagewise, float32": lambda: token_bif(loss, centering=Centering.pooled),
         "stagewise, chain centring": lambda: token_bif(loss),

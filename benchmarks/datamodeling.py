@@ -44,9 +44,9 @@ class Case:
 def trained(split: Split, training: Training, seed: int, steps: Sequence[int]) -> list[nn.Module]:
     """Trains one network; returns its state at each of the steps."""
     shape = network(split, training)
-    whole = tuple(part[None] for part in split.train)
-    run = []
-    for weights in train(shape, initial(shape, [seed]), whole, training, steps).values():
+    inputs, labels = split.train
+    run: list[nn.Module] = []
+    for weights in train(shape, initial(shape, [seed]), (inputs[None], labels[None]), training, steps).values():
         module = copy.deepcopy(shape)
         module.load_state_dict({name: value[0] for name, value in weights.items()})
         run.append(module)

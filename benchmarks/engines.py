@@ -45,7 +45,7 @@ class Case:
 
     name: str
     module: nn.Module
-    loss_fn: Callable[[nn.Module, Any], Any]
+    loss_fn: Callable[[Any, Any], Any]
     ids: Tensor
     num_observed: int
     config: SGLDConfig
@@ -55,6 +55,9 @@ class Case:
 
 class LinearNet(nn.Module):
     """Linear network of 8 items, 50 hidden units and 36 features."""
+
+    items: Tensor
+    features: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +75,7 @@ class LinearNet(nn.Module):
         return (self(ids[:, 0]) - self.features[ids[:, 0]]).square().sum(1, keepdim=True) / 2
 
 
-def linear_loss(module: nn.Module, ids: Tensor) -> Tensor:
+def linear_loss(module: LinearNet, ids: Tensor) -> Tensor:
     return module.token_losses(ids)[:, 0]
 
 
@@ -227,8 +230,10 @@ def measure(case: Case, rounds: int, clock: Callable[[], float]) -> list[Row]:
     runs: dict[tuple[str, int], Callable[[], object]] = {
         (name, draws): make(draws) for name, make in candidates.items() for draws in (short, long)
     }
-    if devinterps(case, short) is not None:
-        runs |= {("devinterp 2.0.1", draws): devinterps(case, draws) for draws in (short, long)}
+    for draws in (short, long):
+        theirs = devinterps(case, draws)
+        if theirs is not None:
+            runs["devinterp 2.0.1", draws] = theirs
     unit = floor(case)
     for run in runs.values():
         run()

@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Literal, get_args
 
 import lightning.pytorch as pl
 import torch
@@ -48,7 +49,9 @@ from stagewise.sweep.components import ALL
 from stagewise.sweep.config import SweepConfig
 from stagewise.sweep.measure import Task, measure_cells
 
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 GIB = 2**30
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 CHECK = "check"
 """Unit of check rows, whose value is 1 or 0."""
 SGLD = SGLDConfig(
@@ -127,7 +130,7 @@ def not_run(case: str, why: str) -> Row:
     return Row(case, "stagewise", "not run", None, 0, note=f"not run: {why}")
 
 
-def trained(folder: Path, device: torch.device, precision: str, callbacks: list[pl.Callback]) -> list[Tensor]:
+def trained(folder: Path, device: torch.device, precision: Precision, callbacks: list[pl.Callback]) -> list[Tensor]:
     """Trains a small language model for a few steps; returns weights and optimizer state."""
     pl.seed_everything(3, verbose=False)
     data = SyntheticData(vocab_size=32, context=24, batch_size=4, num_sequences=64, num_observed=5, num_sampling=16)
@@ -154,7 +157,7 @@ def trained(folder: Path, device: torch.device, precision: str, callbacks: list[
 def untouched_training(folder: Path, device: torch.device) -> Iterator[Row]:
     """Checks that training with the callback equals training without it."""
     settings = replace(SGLD, num_chains=2, num_draws=3, batch_size=4, localization=2000.0)
-    for precision in ("32-true", "bf16-mixed", "16-mixed"):
+    for precision in PRECISIONS:
         case = f"training in {precision}"
         if precision == "16-mixed" and device.type != "cuda":
             yield not_run(case, "float16 needs a card")

@@ -84,14 +84,15 @@ def measure(config: dict, seed: int, *, every: int, settle: int, probes: int, ch
     for part in components(module, "heads"):
         masks = component_masks(module, part)
         prober = Prober(module, resolve_loss(module), data.probe_data(), sgld=sgld, config=probe_config, masks=masks)
-        found = []
+        found: list[xr.Dataset] = []
         for step in steps:
             module.load_state_dict(keeper.weights[step])
             probe, _ = prober.probe(module, step)
             assert probe is not None, f"{part} lost all its chains at step {step}"
-            found.append(probe[["group_bif", "group_bif_se", "chains_dropped"]].expand_dims(step=[step]))
+            kept = probe[["group_bif", "group_bif_se", "chains_dropped"]].expand_dims(step=[step])
+            found.append(kept.assign_attrs(probe.attrs))
         runs[part] = xr.concat(found, "step", combine_attrs="override")
-        runs[part].attrs = probe.attrs
+        runs[part].attrs = found[-1].attrs
     table = component_table(runs)
     leader = leading_component(table, "induction")
     means = table["group_bif"].sel(group="induction", group_j="induction").mean("step")

@@ -102,7 +102,9 @@ def influence(losses: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     return estimate(sums), error
 
 
-def sample(chains: Chains, anchor: Tensor, found: dict, *, averaged: bool, lr: float, args) -> Tensor:
+def sample(
+    chains: Chains, anchor: Tensor, found: dict, *, averaged: bool, lr: float, args: argparse.Namespace
+) -> Tensor:
     """Samples losses ``[chain, draw, sample, token]`` of the observed set."""
     generator = torch.Generator(anchor.device).manual_seed(args.seed)
     observed, sampling = (found[name].to(anchor.device) for name in ("observed", "sampling"))

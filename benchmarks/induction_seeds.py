@@ -50,20 +50,22 @@ def measure(folder: Path) -> dict:
     t25, t50 = (passes(*read(events, PREFIX), level) for level in (0.25, 0.5))
     steps, influence = read(events, WITHIN)
     size = np.abs(influence)
-    row = {"run": str(folder), "probes": len(steps), "t25": t25, "t50": t50, "peak": int(steps[size.argmax()])}
+    peak = int(steps[size.argmax()])
+    row = {"run": str(folder), "probes": len(steps), "t25": t25, "t50": t50, "peak": peak}
     if t25 is None or t50 is None:
         return {**row, "holds": False}
     plateau = float(np.median(size[(steps >= 0.1 * t50) & (steps <= 0.5 * t50)]))
-    at_t25 = float(np.interp(t25, steps, size))
-    row |= {
-        "offset": row["peak"] - t50,
-        "relative_offset": row["peak"] / t50 - 1,
+    off, peak_ratio = peak / t50 - 1, float(size.max()) / plateau
+    onset_ratio = float(np.interp(t25, steps, size)) / plateau
+    return {
+        **row,
+        "offset": peak - t50,
+        "relative_offset": off,
         "plateau": plateau,
-        "peak_ratio": float(size.max()) / plateau,
-        "onset_ratio": at_t25 / plateau,
+        "peak_ratio": peak_ratio,
+        "onset_ratio": onset_ratio,
+        "holds": abs(off) <= 0.15 and peak_ratio >= 5 and onset_ratio >= 3,
     }
-    row["holds"] = abs(row["relative_offset"]) <= 0.15 and row["peak_ratio"] >= 5 and row["onset_ratio"] >= 3
-    return row
 
 
 def main() -> None:

@@ -32,11 +32,14 @@ from torch.utils.data import TensorDataset
 
 from stagewise import InfluenceCallback, InputError, ProbeConfig, ProbeSchedule, SGLDConfig, open_run
 from stagewise.loading.loader import ResumableLoader
+from stagewise.runs.probe_files import STORE_NAME
+from stagewise.runs.store import ProbeStore
+from stagewise.sampling.config import Drift, EngineName
 
 STEPS, EVERY, SAVED_EVERY = 40, 2, 3
 SGLD = SGLDConfig(
     lr=1e-3, nbeta=10, localization=20, num_chains=2, num_draws=4, num_burnin_steps=2, num_steps_bw_draws=1,
-    batch_size=8, drift="plain", engine="sequential",
+    batch_size=8, drift=Drift.plain, engine=EngineName.sequential,
 )  # fmt: skip
 LONGEST = 1.5
 """Longest time in seconds before a process is killed."""
@@ -130,12 +133,9 @@ def ended_within(child: int, seconds: float, log: Path) -> bool:
 
 def probes_in(folder: Path) -> list[int]:
     """Returns the steps of the readable probes; raises an error if one is damaged."""
-    try:
-        return list(map(int, open_run(folder / "run", damaged="raise")["step"].values))
-    except InputError as error:
-        if "no influence.zarr" in str(error) or "no finished probe" in str(error):
-            return []
-        raise
+    if not ProbeStore(folder / "run" / STORE_NAME).steps():
+        return []
+    return list(map(int, open_run(folder / "run", damaged="raise")["step"].values))
 
 
 def same(one: xr.DataArray, other: xr.DataArray) -> bool:
@@ -186,7 +186,7 @@ def main() -> None:
                     print(f"half: {error}")
                     now = []
                 # After a resume from an older checkpoint, later probes are set aside until replaced.
-                aside = [int(item.stem[4:]) for item in (folder / "run").glob("influence.zarr.set_aside/step*.zip")]
+                aside = [int(item.stem[4:]) for item in ProbeStore(folder / "run" / STORE_NAME).aside.glob("step*.zip")]
                 gone = set(before) - set(now) - set(aside)
                 lost += len(gone)
                 if gone:

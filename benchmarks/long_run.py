@@ -90,19 +90,22 @@ class Watched(InfluenceCallback):
         self.checkpoint: list[float] = []
         self.end = 0.0
 
-    def _run_probe(self, trainer: pl.Trainer, module: pl.LightningModule, step: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Measures the probe of this step: there is one at each."""
         start = time.process_time()
-        super()._run_probe(trainer, module, step)
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         self.seconds.append(time.process_time() - start)
         self.memory.append(resident())
         saved = io.BytesIO()
         torch.save(self.state_dict(), saved)
         self.checkpoint.append(len(saved.getvalue()))
 
-    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Times the end of the run."""
         start = time.process_time()
-        super().on_train_end(trainer, module)
+        super().on_train_end(trainer, pl_module)
         self.end = time.process_time() - start
 
 
@@ -133,10 +136,11 @@ def train(folder: Path, probes: int) -> list[Row]:
             value = found.mean() if measure.endswith("mean") else found.max() if unit == "MB" else found[-1]
             rows.append(Row(case, "stagewise", measure, None, len(part), float(value), unit))
     case = f"tiny network, {probes} probes"
-    events = sum(path.stat().st_size for path in Path(trainer.log_dir).glob("events*")) / MB  # type: ignore[arg-type]
+    assert callback.folder is not None
+    events = sum(path.stat().st_size for path in callback.folder.glob("events*")) / MB
     rows.append(Row(case, "stagewise", "end of the run: windows, verdict, summary", None, 1, callback.end, "CPU s"))
     rows.append(Row(case, "stagewise", "TensorBoard's file", None, 1, events, "MB"))
-    return rows + stored(case, Path(trainer.log_dir) / STORE_NAME)  # type: ignore[arg-type]
+    return rows + stored(case, callback.folder / STORE_NAME)
 
 
 def stored(case: str, store: Path) -> list[Row]:

@@ -122,8 +122,9 @@ def run(name: str, steps: int, probes: int) -> dict[str, Any]:
         start = time.process_time()
         trainer.fit(module, DataLoader(data, batch_size=32, shuffle=True))
         seconds = time.process_time() - start
-        found = open_run(trainer.log_dir).load()
-        summary = json.loads((Path(trainer.log_dir) / "summary.json").read_text())
+        assert callback.folder is not None
+        found = open_run(callback.folder).load()
+        summary = json.loads((callback.folder / "summary.json").read_text())
     ranges = {
         name: [float(found[name].min()), float(found[name].max())]
         for name in ("rhat_groups", "ess_groups", "minibatch_noise", "loss_rise")
@@ -131,7 +132,7 @@ def run(name: str, steps: int, probes: int) -> dict[str, Any]:
     return {
         "case": name,
         "settled": callback.sgld.one_line(),
-        "probes": len(summary["steps"]) if "steps" in summary else found.sizes["step"],
+        "probes": summary["probes"],
         "flagged": int((found["flagged"] > 0).sum()),
         "equilibrated": int(found["equilibrated"].sum()),
         "flags": summary["flags"],

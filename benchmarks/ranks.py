@@ -37,6 +37,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from stagewise import InfluenceCallback, ProbeConfig, ProbeSchedule, SGLDConfig, open_run
+from stagewise.sampling.config import Drift, EngineName
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ def train(size: Size, folder: Path, ranks: int) -> None:
             num_burnin_steps=0,
             num_steps_bw_draws=1,
             batch_size=batch_size,
-            engine="sequential",
-            drift="plain",
+            engine=EngineName.sequential,
+            drift=Drift.plain,
         ),
         ProbeConfig(check_curvature=False, draw_matrices=False),
         observed=ids[: size.observed],

@@ -167,7 +167,7 @@ def main() -> None:
     single_thread()
     warnings.simplefilter("ignore")
     logging.getLogger("stagewise").setLevel(logging.ERROR)
-    rows = []
+    rows: list[Row] = []
     for case in CASES:
         if options.only in case.name:
             if options.engine:

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from case import case_names, glue_of
 from environments import REPOSITORY, environment, version
@@ -33,7 +34,7 @@ FINE = ("attaches", "refused")
 def run_case(name: str, envs: Path, base: Path | None) -> dict:
     """Verdict on one case, with versions, glue and what was measured."""
     case = header(name)
-    row = {"case": name, "trained": case.trained, "arguments": case.arguments, "limits": case.limits}
+    row: dict[str, Any] = {"case": name, "trained": case.trained, "arguments": case.arguments, "limits": case.limits}
     glue = glue_of(name)
     row |= {"glue": glue.text, "glue_lines": glue.count, "requires": list(case.requires)}
     start = time.perf_counter()
@@ -53,13 +54,13 @@ def run_case(name: str, envs: Path, base: Path | None) -> dict:
         begun = time.perf_counter()
         (work / way).mkdir()
         with (work / way / "output.txt").open("w") as output:
-            command = [python, HERE / "trial.py", name, work / way, *more]
+            command = [str(python), str(HERE / "trial.py"), name, str(work / way), *more]
             subprocess.run(command, env=surroundings, stdout=output, stderr=output, timeout=TRIAL_SECONDS)
         row[f"{way}_seconds"] = round(time.perf_counter() - begun, 1)
 
     def held(one: str, other: str, *more: str) -> dict:
         """Two trainings against each other."""
-        command = [python, HERE / "verdict.py", work / one, work / other, *more]
+        command = [str(python), str(HERE / "verdict.py"), str(work / one), str(work / other), *more]
         done = subprocess.run(command, env=surroundings, capture_output=True, text=True)
         return json.loads(done.stdout) if done.returncode == 0 else {"verdict": "fails", "message": done.stderr}
 

@@ -39,7 +39,7 @@ def markdown(rows: Sequence[Mapping[str, Any]], steps: int = 8) -> str:
 
 
 def _row(row: Mapping[str, Any]) -> str:
-    same = {True: "yes", False: "**no**"}.get(row.get("identical"), "")
+    same = {True: "yes", False: "**no**", None: ""}[row.get("identical")]
     told = " ".join(str(row["message"]).split()).replace("|", "\\|")
     verdict = f"**{row['verdict']}**" + (f": {told}" if told else "")
     limits = f". {row['limits']}" if row["limits"] else ""

@@ -26,6 +26,8 @@ from case import CASES, PROBE_EVERY, STEPS
 def load_case(name: str) -> ModuleType:
     """Run a case file: its data and its glue; nothing is trained."""
     spec = importlib.util.spec_from_file_location(f"case_{name}", CASES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
     case = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = case
     spec.loader.exec_module(case)
@@ -108,14 +110,14 @@ def probed(folder: Path) -> dict[str, Any]:
     if store is None:
         return {"probe_steps": []}
     run = open_run(store.parent)
-    bif = run["bif"].values
+    bif, last = run["bif"].values, run.isel(step=-1)
     own = float(json.loads((folder / "own_loss.json").read_text()))
     return {
         "probe_steps": [int(step) for step in run["step"].values],
         "observed": int(run.sizes["sample"]),
         "finite": bool(np.isfinite(bif).all()),
         "moves": bool((bif != 0).any()),
-        "loss": float(run["group_loss"].values[-1].ravel()[0]),
+        "loss": float(last["anchor_loss"].where(last["mask"]).mean()),
         "own_loss": own,
     }
 
@@ -126,12 +128,15 @@ def run(name: str, folder: Path, *, probes: bool) -> None:
     os.chdir(folder)
     callbacks: list[L.Callback] = [Recorder(case, folder, probes=probes)]
     if probes:
-        from stagewise import InfluenceCallback, ProbeSchedule, SGLDConfig
+        from stagewise import InfluenceCallback, ProbeConfig, ProbeSchedule, SGLDConfig
+        from stagewise.influence.stored_matrices import SampleMatrices
 
         sgld = SGLDConfig(
             lr=1e-6, nbeta=100.0, localization=1e4, num_chains=2, num_draws=4, num_burnin_steps=2, batch_size=8
         )
-        callbacks.append(InfluenceCallback(ProbeSchedule(every_n_steps=PROBE_EVERY), sgld, **case.ARGUMENTS))
+        # All parts, since all have to be finite.
+        probe = ProbeConfig(sample_matrices=SampleMatrices.all)
+        callbacks.append(InfluenceCallback(ProbeSchedule(every_n_steps=PROBE_EVERY), sgld, probe, **case.ARGUMENTS))
     L.seed_everything(7)
     case.train(callbacks)
     if probes:

@@ -272,13 +272,13 @@ class InterventionCallback(HostCallback):
         return plan.weights_at(step)
 
     def _tell_of_others(self) -> None:
-        """Warns once if a live window exhausts the samples of a group."""
+        """Warns once if a window exhausts the samples of a group, and others take their place."""
         if self._loader is not None and self._loader.batches.replaced and not self._told_of_others:
             self._told_of_others = True
             rank_zero_warn(
-                "stagewise: got too few samples for the weights of a live window: they are replaced by others once "
-                "each has been used in this epoch; add data, lower detector.max_length or the weights, or "
-                "set when_exhausted=repeat"
+                "stagewise: got too few samples for the weights of a window: they are replaced by others once each has "
+                "been used in this epoch; add data, make windows shorter (detector.max_length if live) or weights "
+                "smaller, or set when_exhausted=repeat"
             )
 
     def _announce(self, plan: Plan, change: Change) -> None:

@@ -54,8 +54,8 @@ class ReweightedLoader(EpochLoader):
             seed: with the epoch, the seed of the order.
             weights_for: returns the weights of the groups for the number of a batch in the run; may be set later,
                 before the first batch. None draws as ``ResumableLoader`` does.
-            when_exhausted: ``refuse`` or ``repeat``, if an epoch has no unused samples of a stratum left, see
-                :class:`~stagewise.interventions.weighted_deal.Exhausted`.
+            when_exhausted: ``refuse``, ``repeat`` or ``others``, if an epoch has no unused samples of a stratum left,
+                see :class:`~stagewise.interventions.weighted_deal.Exhausted`.
             rank: of this process; None asks ``torch.distributed``.
             world_size: number of processes; required with ``rank``, else None.
             num_workers: as in ``DataLoader``.

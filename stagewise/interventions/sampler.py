@@ -37,7 +37,7 @@ class ReweightedBatches(EpochBatches):
         when_exhausted: handling of exhausted strata.
         live: True if weights are decided during training. ``refuse`` then acts as ``others``, since an exhausted
             stratum must not end a run.
-        replaced: number of samples replaced by others for this reason, in all epochs drawn here.
+        replaced: number of samples replaced by those of any stratum, with ``others``, in all epochs drawn here.
         before: number of batches of the run before this epoch.
         drawn: number of the next batch of the run whose weights have not been requested.
         history: all changes of weights, as number of the batch in the run and weights of all groups.
@@ -66,7 +66,7 @@ class ReweightedBatches(EpochBatches):
             world_size: number of processes; required with ``rank``, else None.
 
         Raises:
-            InputError: fewer samples than one global batch, or an invalid rank.
+            InputError: fewer samples than one global batch, an invalid rank, or an unknown ``when_exhausted``.
         """
         require(seed >= 0, "seed", seed, "an integer of 0 or more", "change it")
         super().__init__(int(seed))
@@ -81,7 +81,8 @@ class ReweightedBatches(EpochBatches):
         try:
             self.when_exhausted = Exhausted(when_exhausted)
         except ValueError:
-            raise InputError(f"got when_exhausted={when_exhausted!r}; expected refuse or repeat") from None
+            choices = ", ".join(Exhausted)
+            raise InputError(f"got when_exhausted={when_exhausted!r}; expected one of {choices}") from None
         self._shard = None if rank is None or world_size is None else (rank, world_size)
         check_size(len(strata.labels), self.batch_size * self.shard[1])
         self.live, self.replaced = False, 0

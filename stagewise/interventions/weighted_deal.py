@@ -19,8 +19,9 @@ class Exhausted(StrEnum):
     Members are named as the YAML writes them:
         refuse: raises an ``InputError``. The default, since duplicated sequences damage induction heads.
         repeat: deals the samples of the stratum again, in a new permutation, and counts them.
-        others: deals unused samples of any stratum instead, and counts them. For live windows, whose weights cannot be
-            checked before training.
+        others: deals unused samples of any stratum instead, and counts them: no sample occurs twice, and weights take
+            effect as far as samples last. Live windows do so with ``refuse`` too, since their weights cannot be checked
+            before training.
     """
 
     refuse = "refuse"

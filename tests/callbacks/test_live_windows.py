@@ -175,7 +175,7 @@ def test_a_live_window_that_runs_out_of_samples_continues_with_the_others(tmp_pa
     """80 of 320 samples are even; with weight 1000 a window of 35 batches of 8 needs more than all of them."""
     long = DetectorConfig(min_plateau=3, num_probes=1, min_z=0.05, max_length=35)
     callback = live(policy=ConstantFactor({"even": 1000.0}), detector=long)
-    with pytest.warns(UserWarning, match="too few samples for the weights of a live window"):
+    with pytest.warns(UserWarning, match="too few samples for the weights of a window"):
         _, found = train(tmp_path, [callback, probes()], loader(), max_steps=40)
     seen = [item for _, batch in found.batches for item in batch]
     assert sorted(seen) == list(range(320))  # each once, in an epoch of 40 batches

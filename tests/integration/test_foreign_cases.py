@@ -1,6 +1,8 @@
 """The harness of benchmarks/foreign: what it counts as glue, and that it sees a single bit."""
 
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,25 @@ def test_two_trainings_differ_by_one_bit_a_type_or_a_key(harness, other, where):
 def test_not_a_number_is_the_same_as_itself(harness):
     difference = harness("verdict").difference
     assert difference([torch.tensor(torch.nan), float("nan")], [torch.tensor(torch.nan), float("nan")]) is None
+
+
+@pytest.mark.slow
+def test_a_case_whose_packages_are_installed_attaches(harness, tmp_path):
+    for way in ("plain", "probed"):
+        command = [sys.executable, str(FOLDER / "trial.py"), "transformers_bert", str(tmp_path / way)]
+        more = ["--probes"] if way == "probed" else []
+        done = subprocess.run([*command, *more], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+    found = harness("verdict").verdict(tmp_path / "plain", tmp_path / "probed")
+    assert (found["verdict"], found["message"]) == ("attaches", "")
+    # Its groups are its labels: the loss must be that of all samples, not of the first group.
+    assert found["loss"] == pytest.approx(found["own_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("text", ["make()", "{**more}"])
+def test_arguments_that_cannot_be_listed_are_refused(harness, tmp_path, monkeypatch, text):
+    header = harness("header")
+    monkeypatch.setattr(header, "CASES", tmp_path)
+    (tmp_path / "one.py").write_text(f'REQUIRES = ("a==1",)\nTRAINED = "b"\nARGUMENTS = {text}\n')
+    with pytest.raises(ValueError, match="expected a dict of names"):
+        header.header("one")

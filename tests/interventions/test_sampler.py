@@ -168,6 +168,21 @@ def test_the_state_is_the_same_on_all_ranks():
     assert states[0] == states[1]
 
 
+def test_with_others_no_sample_comes_twice_as_in_a_live_window_that_refuses():
+    def batches(when_exhausted):
+        return _batches(weights_for=lambda _: {"a": 8.0}, when_exhausted=when_exhausted)
+
+    with pytest.raises(InputError, match="all of them used"):
+        list(batches("refuse"))
+    chosen, live = batches("others"), batches("refuse")
+    live.live = True
+    drawn = list(chosen)
+    assert sorted(np.concatenate(drawn)) == list(range(NUM))
+    assert drawn == list(live)
+    assert chosen.replaced == live.replaced > 0
+    assert chosen.state_dict()["order"]["when_exhausted"] == "others"
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -177,7 +192,7 @@ def test_the_state_is_the_same_on_all_ranks():
         ({"batch_size": NUM, "rank": 0, "world_size": 2}, f"batches of {2 * NUM}"),
         ({"rank": 2, "world_size": 2}, "0 <= rank < world_size"),
         ({"rank": 0}, "0 <= rank < world_size"),
-        ({"when_exhausted": "stop"}, "expected refuse or repeat"),
+        ({"when_exhausted": "stop"}, "expected one of refuse, repeat, others"),
     ],
 )
 def test_bad_settings_are_refused(settings, words):

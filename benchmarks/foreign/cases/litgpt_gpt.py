@@ -1,5 +1,7 @@
 """litgpt: its GPT in a module, trained from scratch."""
 
+from typing import Any
+
 import lightning as L
 import torch
 import torch.nn.functional as F
@@ -38,5 +40,5 @@ ARGUMENTS = {"loss_fn": loss_fn}
 
 
 def train(callbacks):
-    loader = DataLoader(list(tokens), batch_size=32)
-    L.Trainer(max_steps=8, callbacks=callbacks, accelerator="cpu").fit(Pretraining(), loader)
+    rows: Any = list(tokens)
+    L.Trainer(max_steps=8, callbacks=callbacks, accelerator="cpu").fit(Pretraining(), DataLoader(rows, batch_size=32))

@@ -1,5 +1,7 @@
 """PEFT: LoRA adapters on a small GPT-2."""
 
+from typing import Any
+
 import lightning as L
 import torch
 from peft import LoraConfig, get_peft_model
@@ -10,7 +12,7 @@ REQUIRES = ("peft==0.21.2",)
 TRAINED = "LoRA on a GPT-2 of 2 layers, 32 sequences of 16 tokens"
 
 tokens = torch.randint(0, 100, (32, 16), generator=torch.Generator().manual_seed(1))
-rows = [{"input_ids": row, "labels": row} for row in tokens]
+rows: Any = [{"input_ids": row, "labels": row} for row in tokens]
 
 
 class Tuner(L.LightningModule):
@@ -29,7 +31,7 @@ class Tuner(L.LightningModule):
 # glue
 # end of glue
 
-ARGUMENTS = {}
+ARGUMENTS: dict[str, Any] = {}
 
 
 def train(callbacks):

@@ -1,5 +1,7 @@
 """transformers: an encoder that classifies sequences, with metrics of torchmetrics."""
 
+from typing import Any
+
 import lightning as L
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,7 @@ generator = torch.Generator().manual_seed(1)
 tokens = torch.randint(1, 100, (32, 12), generator=generator)
 lengths = torch.randint(4, 13, (32, 1), generator=generator)
 keep = (torch.arange(12) < lengths).long()
-rows = [{"input_ids": t * k, "attention_mask": k, "labels": t[0] % 3} for t, k in zip(tokens, keep, strict=True)]
+rows: Any = [{"input_ids": t * k, "attention_mask": k, "labels": t[0] % 3} for t, k in zip(tokens, keep, strict=True)]
 
 
 class Classifier(L.LightningModule):

@@ -1,5 +1,7 @@
 """lightning-uq-box: regression with a variance of its own for each sample."""
 
+from typing import Any
+
 import lightning as L
 import torch
 from lightning_uq_box.uq_methods import MVERegression
@@ -9,7 +11,7 @@ REQUIRES = ("lightning-uq-box==0.2.0", "torch==2.14.1", "torchvision==0.29.1")
 TRAINED = "MVERegression (Gaussian likelihood, metrics in training_step), 64 samples"
 
 inputs = torch.randn(64, 3, generator=torch.Generator().manual_seed(1))
-rows = [{"input": item, "target": item.sum(0, keepdim=True).sin()} for item in inputs]
+rows: Any = [{"input": item, "target": item.sum(0, keepdim=True).sin()} for item in inputs]
 
 
 # glue
