@@ -299,7 +299,8 @@ def draw_run(panels: list[Axes], folder: Path, title: str) -> None:
 
 
 def draw(path: Path, folders: dict[int, Path]) -> None:
-    figure = Figure(figsize=(1 + 1.9 * len(folders), 9), layout="constrained")
+    figure = Figure(figsize=(1 + 1.9 * len(folders), 9))
+    figure.set_layout_engine("constrained", hspace=0.13, rect=(0, 0, 1, 0.97))
     columns = figure.subplots(4, len(folders), sharex=True, sharey="row", squeeze=False)
     for place, (seed, folder) in enumerate(folders.items()):
         draw_run(list(columns[:, place]), folder, f"seed {seed}")
@@ -311,7 +312,6 @@ def draw(path: Path, folders: dict[int, Path]) -> None:
         row[0].legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, fontsize=9, frameon=False).set_in_layout(
             False
         )
-    figure.get_layout_engine().set(hspace=0.13, rect=(0, 0, 1, 0.97))
     figure.savefig(path, dpi=110)
 
 
