@@ -35,6 +35,8 @@ SETTINGS = (
     *("lr", "nbeta", "localization", "num_chains", "num_draws", "num_burnin_steps", "num_steps_bw_draws"),
     *("batch_size", "seed"),
 )
+PREFIX_SCORE, PREVIOUS_SCORE = 0.3, 0.5
+"""Scores above which a head counts as an induction head, or as a previous-token head."""
 THOUSANDS = 1e3
 """Factor for influence in units of 1e-3 nats^2."""
 
@@ -213,6 +215,8 @@ def head_numbers(output: Path) -> dict[str, Any]:
             "relative_response_se": relative["response_se"].values.tolist(),
             "llc": [float(run["llc"]) for run in runs],
             "llc_se": [float(run["llc_se"]) for run in runs],
+            "llc_chains": [int(run["llc_chains"]) for run in runs],
+            "equilibrated": [bool(run["equilibrated"]) for run in runs],
             "principal_shares": principal.shares.values.tolist(),
             "principal_scores": principal.scores.values.tolist(),
             "principal_loadings": principal.loadings.values.tolist(),
@@ -239,6 +243,40 @@ def draw_heads(found: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def draw_head_coefficients(found: dict[str, Any], path: Path) -> None:
+    """Draws the learning coefficient of each head over steps; induction and previous-token heads in colour."""
+    steps = [int(step) for step in found]
+    cells = list(found.values())
+    values, errors, chains, good, prefix, previous = (
+        np.array([one[name] for one in cells])
+        for name in ("llc", "llc_se", "llc_chains", "equilibrated", "prefix_matching", "previous_token")
+    )
+    half = errors * stdtrit(chains - 1, 0.975)
+    kinds = [
+        ("induction head", COLOURS[1], prefix.max(axis=0) > PREFIX_SCORE),
+        ("previous-token head", COLOURS[0], previous.max(axis=0) > PREVIOUS_SCORE),
+        ("other heads", "#999999", np.ones(values.shape[1], dtype=bool)),
+    ]
+    figure = new_figure(6.4, 3.8, "Learning coefficients by head, each from chains that move this head alone")
+    axes = figure.subplots()
+    taken = np.zeros(values.shape[1], dtype=bool)
+    for kind, colour, chosen in kinds:
+        for number, place in enumerate(np.flatnonzero(chosen & ~taken)):
+            curve, bars = values[:, place], half[:, place]
+            axes.errorbar(steps, curve, bars, color=colour, capsize=2, label=None if number else kind)
+            fill = [colour if settled else "white" for settled in good[:, place]]
+            axes.scatter(steps, curve, color=fill, edgecolors=colour, s=18, zorder=3)
+            if kind != "other heads":
+                name = cells[0]["heads"][place].replace("layer", "").replace(".head", ".")
+                axes.annotate(name, (steps[-1], curve[-1]), xytext=(6, -3), textcoords="offset points", fontsize=8)
+        taken |= chosen
+    step_axis(axes, steps[0], steps[-1])
+    axes.set_xlim(steps[0] * 0.95, steps[-1] * 1.1)
+    label(axes, x="training step", y="learning coefficient")
+    axes.legend(fontsize=8, frameon=False, loc="upper left")
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
@@ -258,6 +296,8 @@ def main() -> None:
             draw_text(given.output, given.text, given.figures / "suite_text.png")
         if "heads" in found:
             draw_heads(found["heads"], given.figures / "suite_heads.png")
+            if len(found["heads"]) > 1:
+                draw_head_coefficients(found["heads"], given.figures / "suite_head_llc.png")
 
 
 if __name__ == "__main__":

@@ -53,4 +53,6 @@ def test_numbers_are_those_of_the_store_and_figures_are_drawn(tmp_path):
     assert sum(heads["principal_shares"]) == pytest.approx(1)
     assert (tmp_path / "suite.png").stat().st_size > 10_000
     assert (tmp_path / "suite_heads.png").stat().st_size > 10_000
+    assert len(found["heads"]) > 1
+    assert (tmp_path / "suite_head_llc.png").stat().st_size > 10_000
     assert (tmp_path / "suite_text.png").read_bytes()[:4] == b"\x89PNG"
