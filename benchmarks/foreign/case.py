@@ -1,4 +1,4 @@
-"""What a case file says of its package, and the lines of glue in it.
+"""Contents of a case file: facts on its package, and the lines of glue.
 
 A case is one file in ``cases/``. It makes synthetic data and a module of the package, and has
 

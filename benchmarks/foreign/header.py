@@ -1,4 +1,4 @@
-"""What a case file says of itself, read without running it: its package is not in the environment that asks."""
+"""Facts in a case file, read without running it: its package is missing in the environment that reads them."""
 
 import ast
 import re

@@ -103,7 +103,7 @@ def _plain(value: Any) -> Any:
 
 
 def probed(folder: Path) -> dict[str, Any]:
-    """What the probes of a run wrote: their steps, whether all is finite, the loss at the last one."""
+    """Returns facts on the probes of a run: steps, whether all numbers are finite, the loss at the last one."""
     from stagewise import open_run
 
     store = next(folder.rglob("influence.zarr"), None)

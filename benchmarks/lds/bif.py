@@ -20,7 +20,7 @@ from stagewise.sampling.target import Target
 
 @dataclass(frozen=True)
 class Chains:
-    """What is sampled, and how.
+    """Settings of the chains.
 
     Attributes:
         nbeta_per_sample: nbeta over the number of training samples; 1 is the posterior of the set, 30 a colder one.

@@ -17,7 +17,7 @@ from stagewise.sampling.preconditioners.ekfac import EKFAC
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a method may look at.
+    """Inputs of a method.
 
     Attributes:
         module: the trained network.
@@ -58,7 +58,7 @@ def _bif(chains: Chains) -> Method:
 
 
 def rivals() -> dict[str, Method]:
-    """What BIF is compared with, by name."""
+    """Rivals of BIF, by name."""
     exact, factored = _at(0.3, 0.05), _at(0.1, 0.02)
     return {
         "gradient dot product": lambda item: gradient_dot(item.module, item.split),

@@ -1,4 +1,4 @@
-"""What BIF is compared with: gradients, TracIn, exact damped influence, EK-FAC influence.
+"""Rivals of BIF: gradients, TracIn, exact damped influence, EK-FAC influence.
 
 Each returns scores ``[train, test]``: the estimated change of the test loss with more weight on the training sample, up
 to a positive factor. Negative = helpful, as BIF.

@@ -68,7 +68,7 @@ class NameRules:
 
         Args:
             names: of folders, files or revisions.
-            where: they are, for messages.
+            where: place of the checkpoints, for messages.
             any_number: tells of a name whether a lone number in it is a step.
 
         Raises:
@@ -87,8 +87,8 @@ class NameRules:
         """Returns checkpoints of one run by their training step, increasing.
 
         Args:
-            read: names and what they tell.
-            where: they are, for messages.
+            read: names with their steps, tokens and branches.
+            where: place of the checkpoints, for messages.
 
         Raises:
             InputError: two checkpoints of one step, or several branches without a choice.
@@ -117,12 +117,12 @@ class NameRules:
         return self.tokens if self.steps is None else self.steps
 
     def read(self, name: str, *, any_number: bool = False, step: int | None = None) -> CheckpointName | None:
-        """Returns what a name tells, or the settings tell of it; None where it is of no checkpoint.
+        """Reads a name, by itself or with the settings for it; None if it belongs to no checkpoint.
 
         Args:
             name: of a folder, a file without its ending, or a revision.
-            any_number: whether a lone number in it is a step.
-            step: known from elsewhere; settings go before it.
+            any_number: True if a lone number in it is a step.
+            step: from another source, such as the file itself; settings take precedence.
         """
         listed = self.listed
         if listed is not None and name not in listed:
@@ -154,12 +154,12 @@ PLAIN = NameRules()
 
 
 def is_numbered(name: str) -> bool:
-    """Tells whether a name counts checkpoints or epochs, and so tells no training step."""
+    """Returns True for a name that counts checkpoints or epochs, so that it has no training step."""
     return _NUMBERED.fullmatch(name) is not None
 
 
 def is_unfinished(name: str) -> bool:
-    """Tells whether a folder is hidden, or one that the Trainer of Hugging Face was still writing (``tmp-...``)."""
+    """Returns True for a hidden folder, and for one that the Trainer of Hugging Face did not finish (``tmp-...``)."""
     return name.startswith((".", "tmp-"))
 
 
@@ -172,7 +172,7 @@ def refuse_numbered(names: Sequence[str]) -> None:
     numbered = [name for name in names if is_numbered(name)]
     if numbered:
         raise InputError(
-            f"got checkpoints {shown(numbered)}, which are numbered and tell no training step; expected the step "
+            f"got checkpoints {shown(numbered)}, which are numbered, without a training step; expected the step "
             f"or the tokens of each; give name_tokens, e.g. {{{numbered[0]}: 3.5e9}}, or name_steps, or "
             r"step_pattern, e.g. '.*_(\d+)', if their numbers are steps"
         )
@@ -197,7 +197,7 @@ def grouped(names: Iterable[CheckpointName], where: str) -> dict[str, list[Check
 
     Args:
         names: of checkpoints.
-        where: they are, for messages.
+        where: place of the checkpoints, for messages.
 
     Raises:
         InputError: two of one step in one branch.

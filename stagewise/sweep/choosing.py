@@ -34,7 +34,7 @@ class Chosen:
             return ""
         return (
             f"no checkpoint of step{'s' if len(self.missing) > 1 else ''} {listed(self.missing)}; going on with the "
-            f"{len(self.steps)} that there are"
+            f"{len(self.steps)} found"
         )
 
 

@@ -161,7 +161,7 @@ def check_axis(source: Checkpoints, steps: list[int], config: SweepConfig) -> No
         counted = [] if inside else [one.name for one in known if is_numbered(one.name)]
         if counted and config.name_tokens is not None and config.name_steps is None and config.step_pattern is None:
             raise InputError(
-                f"got axis=steps and checkpoints {shown(counted)}, which are numbered and tell no training step; "
+                f"got axis=steps and checkpoints {shown(counted)}, which are numbered, without a training step; "
                 "expected the steps in name_steps, or --axis tokens"
             )
         return

@@ -1,4 +1,4 @@
-"""What lies beside the checkpoints of a sweep and is left out, in words."""
+"""Notes on files and folders that a sweep leaves out, and on listed checkpoints that are missing."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,9 +12,9 @@ from stagewise.sweep.sources import Checkpoints, FolderCheckpoints, LightningChe
 
 
 def notes_on(source: Checkpoints, config: SweepConfig) -> list[str]:
-    """Returns lines on what was not found, and on what was found and is not taken.
+    """Returns one line each on missing checkpoints and on files that are left out.
 
-    What a user left out with ``step_pattern``, ``name_steps``, ``name_tokens`` or ``branch`` is not told.
+    Names excluded by ``step_pattern``, ``name_steps``, ``name_tokens`` or ``branch`` get no line.
 
     Args:
         source: of the checkpoints.
@@ -32,7 +32,7 @@ def notes_on(source: Checkpoints, config: SweepConfig) -> list[str]:
         notes = [
             _without_step(source, config, set(folders) - set(unfinished)),
             f"left out {shown(unfinished)}, which the Trainer had not finished" if unfinished else "",
-            f"left out {shown(beside)}, since checkpoints of Hugging Face lie beside" if beside else "",
+            f"left out {shown(beside)}, next to Hugging Face checkpoints" if beside else "",
         ]
     elif isinstance(source, LensCheckpoints):
         notes = [_without_step(source, config, source.files)]
@@ -48,7 +48,7 @@ def _without_step(source: Checkpoints, config: SweepConfig, names: Iterable[str]
         return ""
     taken = {source.name_of(step).name for step in source.steps()}
     left = sorted(name for name in names if name not in taken and rules.read(name) is None)
-    return f"left out {shown(left)}, whose names tell no training step" if left else ""
+    return f"left out {shown(left)}, whose names contain no training step" if left else ""
 
 
 def _not_found(source: Checkpoints, config: SweepConfig) -> str:
@@ -56,9 +56,7 @@ def _not_found(source: Checkpoints, config: SweepConfig) -> str:
     there = {source.name_of(step).name for step in steps}
     absent = [name for name in name_rules(config).listed or {} if name not in there]
     setting = "name_tokens" if config.name_steps is None else "name_steps"
-    return (
-        f"no checkpoint {shown(absent)} of {setting}; going on with the {len(steps)} that there are" if absent else ""
-    )
+    return f"no checkpoint {shown(absent)} of {setting}; going on with the {len(steps)} found" if absent else ""
 
 
 def _of_several_folders(source: LightningCheckpoints) -> str:

@@ -36,7 +36,7 @@ def test_fewer_than_asked_are_all_taken():
 def test_listed_steps_that_are_missing_are_named_and_the_others_taken():
     chosen = choose([1, 2, 4], [4, 3, 1])
     assert (chosen.steps, chosen.missing) == ((1, 4), (3,))
-    assert chosen.words == "no checkpoint of step 3; going on with the 2 that there are"
+    assert chosen.words == "no checkpoint of step 3; going on with the 2 found"
     with pytest.raises(InputError, match=r"got steps 3, 5, of which there is no checkpoint; expected some of 1, 2, 4"):
         choose([1, 2, 4], [5, 3])
 

@@ -209,7 +209,7 @@ def test_checkpoints_that_are_only_numbered_have_no_place_on_an_axis_of_steps(ch
 def test_a_dry_run_tells_which_checkpoints_there_are_and_what_is_missing(checkpoints, tmp_path):
     config = tiny_config(tmp_path, checkpoints, steps=[4, 1, 9], tokens_per_step=1000)
     lines = dry_run(prepare_sweep(config)).splitlines()
-    assert lines[0] == "no checkpoint of step 9; going on with the 2 that there are"
+    assert lines[0] == "no checkpoint of step 9; going on with the 2 found"
     assert lines[1] == "Checkpoints: step1 (step 1, 1,000 tokens), step4 (step 4, 4,000 tokens)"
     assert lines[2].startswith("2 cells of ")
 

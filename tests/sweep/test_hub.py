@@ -104,7 +104,7 @@ def test_listed_steps_without_a_revision_are_told_and_the_others_measured(tmp_pa
     config = tiny_config(tmp_path, "some/model", steps=[1, 3, 7], cache_dir=str(tmp_path / "cache"))
     sweep, lines = prepare_sweep(config), []
     run_cells(sweep, lines.append)
-    assert lines[0] == "no checkpoint of steps 3, 7; going on with the 1 that there are"
+    assert lines[0] == "no checkpoint of steps 3, 7; going on with the 1 found"
     write_results(sweep)
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["sweep"]["steps_missing"] == [3, 7]
     with pytest.raises(InputError, match=r"got steps 5, of which there is no checkpoint; expected some of 1, 2"):
@@ -118,7 +118,7 @@ def test_the_checkpoints_of_public_suites_are_found(tmp_path, monkeypatch, name)
     serve(monkeypatch, ["main", *entries])
     config = tiny_config(tmp_path, name, steps="all")
     if name == "LLM360/Amber":
-        with pytest.raises(InputError, match="numbered and tell no training step"):
+        with pytest.raises(InputError, match="numbered, without a training step"):
             find_checkpoints(config)
         tokens = {entry: 3.5e9 * (1 + int(entry[-3:])) for entry in entries}
         assert find_checkpoints(replace(config, name_tokens=tokens)).steps() == [0, 1, 40, 355, 356, 358]

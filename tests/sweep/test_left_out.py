@@ -29,9 +29,9 @@ def test_folders_of_checkpoints_that_are_not_taken_are_told_with_the_reason(chec
     config = tiny_config(tmp_path, folder)
     assert find_checkpoints(config).steps() == [500]
     assert notes(config) == [
-        "left out final, gpt2, whose names tell no training step",
+        "left out final, gpt2, whose names contain no training step",
         "left out tmp-checkpoint-700, which the Trainer had not finished",
-        "left out epoch=0-step=9.ckpt, step8.pth, since checkpoints of Hugging Face lie beside",
+        "left out epoch=0-step=9.ckpt, step8.pth, next to Hugging Face checkpoints",
     ]
 
 
@@ -40,7 +40,7 @@ def test_what_settings_leave_out_is_not_told_and_listed_names_that_are_not_there
     config = tiny_config(tmp_path, folder, branch="stage1")
     assert notes(config) == []
     listed = replace(config, branch=None, name_steps={"stage1-step500": 5, "other": 6})
-    assert notes(listed) == ["no checkpoint other of name_steps; going on with the 1 that there are"]
+    assert notes(listed) == ["no checkpoint other of name_steps; going on with the 1 found"]
     assert notes(replace(config, branch=None, step_pattern=r"stage1-step(\d+)")) == []
 
 
@@ -48,7 +48,7 @@ def test_state_dicts_and_files_of_several_folders_are_told_too(tmp_path):
     (tmp_path / "lens").mkdir()
     for name in ("step5", "gpt2"):
         torch.save(random_state(seed=0, vocab=VOCAB, context=32), tmp_path / "lens" / f"{name}.pth")
-    assert notes(tiny_config(tmp_path, tmp_path / "lens")) == ["left out gpt2, whose names tell no training step"]
+    assert notes(tiny_config(tmp_path, tmp_path / "lens")) == ["left out gpt2, whose names contain no training step"]
     save(tmp_path / "runs", "version_0/step=5", "version_1/step=9")
     (words,) = notes(tiny_config(tmp_path, tmp_path / "runs", model=MODEL))
     assert words.startswith("files of 2 folders are taken as one run: ")
