@@ -273,7 +273,8 @@ def draw_head_coefficients(found: dict[str, Any], path: Path) -> None:
     step_axis(axes, steps[0], steps[-1])
     axes.set_xlim(steps[0] * 0.95, steps[-1] * 1.1)
     label(axes, x="training step", y="learning coefficient")
-    axes.legend(fontsize=8, frameon=False, loc="upper left")
+    axes.set_ylim(top=1.15 * (values + half).max())  # room for the legend
+    axes.legend(fontsize=8, frameon=False, loc="upper left", ncols=3)
     figure.savefig(path, dpi=110)
 
 
