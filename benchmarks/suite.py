@@ -23,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from stagewise import open_run
 from stagewise.reporting import tags
 from stagewise.reporting.style import label, new_figure, step_axis
-from stagewise.runs.control import control_factor, control_findings, group_pairs
+from stagewise.runs.control import control_findings
 from stagewise.runs.probe_files import SUMMARY_NAME
 from stagewise.runs.susceptibilities import principal_responses, standardized_columns
 from stagewise.sweep.responses import component_responses
@@ -95,21 +95,13 @@ def counts(run: xr.Dataset) -> dict[str, Any]:
     against = control_findings(run)
     if against is None:
         raise SystemExit("suite.py: got a sweep without a control; set probe.control_every to 1")
-    weaker = 0
-    good = run.isel(step=(run["equilibrated"] != 0).values)
-    factor = control_factor(good)
-    for group, group_j in group_pairs(good):
-        at = good.sel(group=group, group_j=group_j)
-        own, error = at["control_probe_bif"].values, at["control_probe_bif_se"].values
-        beyond = np.abs(at["control_difference"].values) > factor * at["control_difference_se"].values
-        smaller = np.abs(own) < np.abs(at["control_group_bif"].values)
-        weaker += int(((np.abs(own) > factor * error) & beyond & smaller).sum())
     changes = run.stagewise.sign_changes()
     names = ["llc", *(f"llc/{group}" for group in SHOWN if group in run["group"])]
     turns = run.stagewise.stage_boundaries(*names)
     return {
-        "against_control": {name: against.total(name) for name in ("effects", "beyond", "alike", "undecided")}
-        | {"weaker_than_control": weaker},
+        "against_control": {
+            name: against.total(name) for name in ("effects", "beyond", "weaker", "alike", "undecided")
+        },
         "sign_changes": {
             "curves": changes.num_curves,
             "found": len(changes.found),
@@ -120,6 +112,11 @@ def counts(run: xr.Dataset) -> dict[str, Any]:
             for name, found in turns.items()
         },
     }
+
+
+def short_name(head: str) -> str:
+    """``layer3.head1`` as ``3.1``."""
+    return head.replace("layer", "").replace(".head", ".")
 
 
 def _line(
@@ -234,7 +231,7 @@ def draw_heads(found: dict[str, Any], path: Path) -> None:
         for axes, key, name in zip(panels[:, column], ("", "control_"), ("chains", "without the loss"), strict=True):
             image = axes.imshow(one[f"{key}standardised"], cmap="RdBu_r", vmin=-3, vmax=3, aspect="auto")
             label(axes, title=f"step {int(step):,}, {name}")
-            heads = [head.replace("layer", "").replace(".head", ".") for head in one["heads"]]
+            heads = list(map(short_name, one["heads"]))
             axes.set_xticks(range(len(heads)), heads, fontsize=7, rotation=90)
             axes.set_yticks(range(len(one["groups"])), one["groups"] if column == 0 else [], fontsize=7)
     figure.colorbar(
@@ -267,8 +264,13 @@ def draw_head_coefficients(found: dict[str, Any], path: Path) -> None:
             fill = [colour if settled else "white" for settled in good[:, place]]
             axes.scatter(steps, curve, color=fill, edgecolors=colour, s=18, zorder=3)
             if kind != "other heads":
-                name = cells[0]["heads"][place].replace("layer", "").replace(".head", ".")
-                axes.annotate(name, (steps[-1], curve[-1]), xytext=(6, -3), textcoords="offset points", fontsize=8)
+                axes.annotate(
+                    short_name(cells[0]["heads"][place]),
+                    (steps[-1], curve[-1]),
+                    xytext=(6, -3),
+                    textcoords="offset points",
+                    fontsize=8,
+                )
         taken |= chosen
     step_axis(axes, steps[0], steps[-1])
     axes.set_xlim(steps[0] * 0.95, steps[-1] * 1.1)

@@ -26,6 +26,7 @@ class ControlledPair:
         probes: number of probes.
         effects: number of probes with an effect.
         beyond: effects that differ from the control, chain by chain: the landscape contributes to them.
+        weaker: those of them that are smaller than the control: the loss damps what gradients give.
         alike: effects that do not differ from a control which itself differs from zero, with the same sign: they
             survive without the loss, and contain nothing about the landscape beyond gradients.
         ratio: control over probe, median over the effects; NaN without one.
@@ -36,6 +37,7 @@ class ControlledPair:
     probes: int
     effects: int
     beyond: int
+    weaker: int
     alike: int
     ratio: float
 
@@ -68,7 +70,7 @@ class ControlFindings:
     confidence: float
 
     def total(self, name: str) -> int:
-        """Sums over the pairs of ``probes``, ``effects``, ``beyond``, ``alike`` or ``undecided``."""
+        """Sums over the pairs of ``probes``, ``effects``, ``beyond``, ``weaker``, ``alike`` or ``undecided``."""
         return sum(getattr(pair, name) for pair in self.pairs)
 
     def record(self) -> list[dict[str, Any]]:
@@ -163,6 +165,7 @@ def control_findings(run: xr.Dataset, confidence: float = 0.95) -> ControlFindin
             probes=int(np.isfinite(probe).sum()),
             effects=int(sure.sum()),
             beyond=int((sure & differs).sum()),
+            weaker=int((sure & differs & (np.abs(probe) < np.abs(control))).sum()),
             alike=int(alike.sum()),
             ratio=ratio,
         )

@@ -225,11 +225,13 @@ def dry_run(sweep: Sweep) -> str:
 
 def _checkpoints_in_words(sweep: Sweep) -> str:
     names = [sweep.source.name_of(step) for step in sweep.steps]
-    told = []
+    listed = []
     for step, name in zip(sweep.steps, names, strict=True):
         tokens = "" if name.tokens is None else f", {name.tokens:,} tokens"
-        told.append(f"{name.name} (step {step:,}{tokens})")
-    return f"Checkpoints: {shown(told)}" + (f" {told[-1]}; {len(told)} in all" if len(told) > MOST_SHOWN else "")
+        listed.append(f"{name.name} (step {step:,}{tokens})")
+    return f"Checkpoints: {shown(listed)}" + (
+        f" {listed[-1]}; {len(listed)} in all" if len(listed) > MOST_SHOWN else ""
+    )
 
 
 def _silent(_: str) -> None:

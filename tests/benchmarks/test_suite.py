@@ -45,7 +45,7 @@ def test_numbers_are_those_of_the_store_and_figures_are_drawn(tmp_path):
     assert found["classes"]["settings"]["num_chains"] == config.sgld.num_chains
     counted = found["classes"]["counts"]["against_control"]
     assert counted["effects"] == counted["beyond"] + counted["alike"] + counted["undecided"]
-    assert counted["weaker_than_control"] <= counted["beyond"]
+    assert counted["weaker"] <= counted["beyond"]
     assert "llc" in found["classes"]["counts"]["turns"]
     heads = found["heads"]["2"]
     assert heads["heads"] == ["layer0.head0", "layer0.head1", "layer1.head0", "layer1.head1"]

@@ -4,6 +4,7 @@ two ranks; :func:`run` makes one without shards, with the same noise."""
 import os
 import signal
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -128,6 +129,18 @@ def noise_by_rows():
     return streams
 
 
+@contextmanager
+def same_noise(ranks):
+    """Chains of one rank have the noise of those in shards."""
+    plain = chains.Streams
+    if ranks == 1:
+        chains.Streams = noise_by_rows()
+    try:
+        yield
+    finally:
+        chains.Streams = plain
+
+
 def run(name, folder, *, ranks, ckpt=None):
     """One run of six steps, with a probe at every second one."""
     given = settings(name)
@@ -152,13 +165,10 @@ def run(name, folder, *, ranks, ckpt=None):
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    plain = chains.Streams
-    if ranks == 1:
-        chains.Streams = noise_by_rows()
     try:
-        trainer.fit(Net(sharded=ranks > 1), DataLoader(regression_data(), 4), ckpt_path=ckpt)
+        with same_noise(ranks):
+            trainer.fit(Net(sharded=ranks > 1), DataLoader(regression_data(), 4), ckpt_path=ckpt)
     finally:
-        chains.Streams = plain
         folder.mkdir(exist_ok=True, parents=True)
         torch.save({"weights": weights.states, "heard": heard}, folder / f"rank{trainer.global_rank}.pt")
 

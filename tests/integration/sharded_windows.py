@@ -12,10 +12,9 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 
 from stagewise import DetectorConfig, InfluenceCallback, InterventionCallback, Live, ProbeSchedule
-from stagewise.sampling import chains
 from tests.callbacks.interventions import EVEN, FOUR, Numbered, Witness, loader
 from tests.callbacks.runs import SGLD
-from tests.integration.sharded_ranks import noise_by_rows
+from tests.integration.sharded_ranks import same_noise
 
 BATCH = 8
 DETECTOR = DetectorConfig(min_plateau=3, num_probes=1, min_z=0.05, max_length=4)
@@ -76,13 +75,8 @@ def run(folder, *, ranks):
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    plain = chains.Streams
-    if ranks == 1:
-        chains.Streams = noise_by_rows()
-    try:
+    with same_noise(ranks):
         trainer.fit(Net(sharded=ranks > 1), loader(BATCH // ranks))
-    finally:
-        chains.Streams = plain
     changes = [(change.step, change.inside) for change in intervention.plan.changes]
     facts = {"batches": batches.batches, "changes": changes}
     (folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(facts))

@@ -95,3 +95,13 @@ def test_the_report_has_a_section_with_the_figure_if_there_is_a_control(tmp_path
     assert "No loss-free control was run" in path.read_text()
     assert not (tmp_path / "out" / "control.png").exists()
     assert json.dumps(control_findings(controlled_run()).record(), allow_nan=False)
+
+
+def test_effects_beyond_are_weaker_where_the_control_is_larger():
+    run = controlled_run()
+    assert by_pair(run)["cat", "cat"].weaker == 0  # the control has a quarter of them
+    run["control_group_bif"] = run["control_probe_bif"] * 3
+    run["control_difference"] = run["control_probe_bif"] - run["control_group_bif"]
+    found = by_pair(run)
+    assert (found["cat", "cat"].beyond, found["cat", "cat"].weaker) == (3, 3)
+    assert control_findings(run).total("weaker") == sum(pair.weaker for pair in found.values())
